@@ -38,6 +38,12 @@ impl Moment {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(micros))
     }
+
+    /// Returns the moment `span` earlier; the start of the clock when that would underflow.
+    pub fn minus(self, span: Duration) -> Self {
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
 }
 
 /// Civil time: milliseconds since 1970-01-01 UTC. It may jump; only for what people read, for civil days,

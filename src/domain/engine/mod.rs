@@ -1,0 +1,277 @@
+//! The one decision maker: looks and reports go in, effects come out.
+//!
+//! Owns, for every project, the two channels, the job at work and what waits behind it; and over all projects how many
+//! paid jobs run at once and how many started within the hour. It performs nothing: the daemon does what an
+//! [`Effect`] says and reports back with an [`Event`]. Newest wins, one job at a time for each project.
+
+pub mod event;
+mod project;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use self::{
+    event::{Effect, Event, Held, ProjectId, Remembered, Stage, Work},
+    project::{AtWork, Project},
+};
+use super::{
+    job::{Cause, Inputs},
+    moment::Moment,
+    settle::Sight,
+    trigger::{Decision, Settings, WhenBusy},
+};
+
+/// The most requests of people that wait for one project.
+pub const MAX_ASKED: usize = 16;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The state of everything that is decided.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    max_in_flight: usize,
+    projects: BTreeMap<ProjectId, Project>,
+    /// When jobs started within the last hour, oldest first.
+    starts: VecDeque<Moment>,
+    stopping: bool,
+}
+
+impl Engine {
+    /// Makes an engine without projects. `starts` are the jobs of the last hour that the ledger knows, oldest first.
+    pub fn new(settings: Settings, max_in_flight: usize, starts: Vec<Moment>) -> Self {
+        Self {
+            settings,
+            max_in_flight: max_in_flight.max(1),
+            projects: BTreeMap::new(),
+            starts: starts.into(),
+            stopping: false,
+        }
+    }
+
+    /// Begins to serve a project. One that is served already goes on as it is.
+    pub fn add(&mut self, project: ProjectId, remembered: Remembered) {
+        self.projects.entry(project).or_insert_with(|| Project::new(remembered));
+    }
+
+    /// Stops serving every project that is not in `keep`.
+    pub fn retain(&mut self, keep: &[ProjectId]) {
+        self.projects.retain(|project, _| keep.contains(project));
+    }
+
+    /// Takes new rules; what is open goes on under them, and what was refused is tried again.
+    pub fn reconfigure(&mut self, settings: Settings, max_in_flight: usize) {
+        self.settings = settings;
+        self.max_in_flight = max_in_flight.max(1);
+        for project in self.projects.values_mut() {
+            project.refusal = None;
+        }
+    }
+
+    /// Takes in one event and says what to do about it.
+    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Seen { project, prompt, render } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.see(&self.settings, now, project, prompt, render, &mut effects);
+                }
+            }
+            Event::Asked { project, ticket } => {
+                if let Some(state) = self.projects.get_mut(&project)
+                    && state.asked.len() < MAX_ASKED
+                {
+                    state.asked.push_back(ticket);
+                }
+            }
+            Event::Resumed { project, stage } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    let at_work =
+                        AtWork { stage, replacing: false, before: None, render_only: false };
+                    state.job = Some(at_work);
+                }
+            }
+            Event::Moved { project, stage } => {
+                if let Some(job) = self.projects.get_mut(&project).and_then(|p| p.job.as_mut()) {
+                    job.stage = stage;
+                    if stage != Stage::Waiting {
+                        job.before = None;
+                    }
+                }
+            }
+            Event::Ended { project, placed } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.job = None;
+                    if placed {
+                        state.absorb_until = Some(now.plus(self.settings.after_result_hold));
+                    }
+                }
+            }
+            Event::NotStarted { project, retry_at, reason } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.not_started(now, retry_at, reason);
+                    self.starts.pop_back();
+                }
+            }
+            Event::Tick => {}
+            Event::Stopping => self.stopping = true,
+        }
+        self.release(now, &mut effects);
+        effects
+    }
+
+    /// Starts whatever may start, the longest waiting project first.
+    fn release(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        while self.starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
+            self.starts.pop_front();
+        }
+        if self.stopping {
+            return;
+        }
+        let mut waiting: Vec<(Moment, ProjectId)> = self
+            .projects
+            .iter()
+            .filter_map(|(id, project)| Some((project.waiting_since()?, *id)))
+            .collect();
+        waiting.sort_unstable();
+        for (_, id) in waiting {
+            self.release_one(now, id, effects);
+            self.prepare_one(now, id, effects);
+        }
+    }
+
+    fn release_one(&mut self, now: Moment, id: ProjectId, effects: &mut Vec<Effect>) {
+        let free_slot = self.in_flight() < self.max_in_flight;
+        let below_hourly = self.hourly_limit_until().is_none();
+        let settings = self.settings;
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        let decision = project.decide(&settings, now);
+
+        if let Some(job) = &mut project.job {
+            let wanted = matches!(decision, Decision::Release(_)) && below_hourly;
+            let may_cancel = match settings.when_busy {
+                WhenBusy::Wait => false,
+                WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
+                WhenBusy::Cancel => {
+                    matches!(job.stage, Stage::Waiting | Stage::Queued | Stage::Running)
+                }
+            };
+            if wanted && may_cancel && !job.replacing && project.refusal.is_none() {
+                job.replacing = true;
+                effects.push(Effect::Replace { project: id });
+            }
+            return;
+        }
+        if !free_slot {
+            return;
+        }
+        // A person who asks does not wait for the trigger, and neither for the hourly limit, which guards against loops.
+        if let Some(ticket) = project.asked.pop_front() {
+            project.start(None, false);
+            self.starts.push_back(now);
+            effects.push(Effect::Start {
+                project: id,
+                work: Work::Asked(ticket),
+                cause: Cause::Person,
+            });
+            return;
+        }
+        if !below_hourly || project.refused(now) {
+            return;
+        }
+        if let Decision::Release(cause) = decision
+            && let Some(inputs) = project.snapshot()
+        {
+            let cause = if project.differed_at_start { Cause::Start } else { cause };
+            let render_only = cause == Cause::Render;
+            let before = (project.prompt.baseline(), project.render.baseline());
+            project.start(Some(before), render_only);
+            project.prompt.rebase(Some(inputs.prompt));
+            project.render.rebase(Some(inputs.render));
+            project.prepared = None;
+            project.differed_at_start = false;
+            if render_only {
+                project.last_render_only = Some(now);
+            }
+            self.starts.push_back(now);
+            effects.push(Effect::Start { project: id, work: Work::Snapshot(inputs), cause });
+        }
+    }
+
+    /// Asks for early work, once for each snapshot that is about to be released.
+    fn prepare_one(&mut self, now: Moment, id: ProjectId, effects: &mut Vec<Effect>) {
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        if project.prepare_at(&self.settings, now).is_some_and(|at| at <= now)
+            && let Some(inputs) = project.snapshot()
+        {
+            project.prepared = Some(inputs);
+            effects.push(Effect::Prepare { project: id, inputs });
+        }
+    }
+
+    /// Returns how many jobs may have a paid machine at work.
+    fn in_flight(&self) -> usize {
+        let paid = |project: &&Project| {
+            project.job.is_some_and(|job| !matches!(job.stage, Stage::Placing))
+        };
+        self.projects.values().filter(paid).count()
+    }
+
+    fn hourly_limit_until(&self) -> Option<Moment> {
+        let limit = usize::try_from(self.settings.max_jobs_per_hour).unwrap_or(usize::MAX);
+        // The job that must leave the hour before another may start.
+        let index = self.starts.len().checked_sub(limit.max(1))?;
+        self.starts.get(index).map(|start| start.plus(HOUR))
+    }
+
+    /// Returns when to handle a [`Event::Tick`], if nothing else happens before.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+        if self.stopping {
+            return None;
+        }
+        let hourly = self.hourly_limit_until();
+        self.projects
+            .values()
+            .filter_map(|project| project.deadline(&self.settings, hourly, now))
+            .min()
+    }
+
+    /// Returns why a project's next job does not start.
+    pub fn held(&self, project: ProjectId, now: Moment) -> Option<Held> {
+        let state = self.projects.get(&project)?;
+        let decision = state.decide(&self.settings, now);
+        Some(match decision {
+            _ if self.stopping => Held::Stopping,
+            _ if state.job.is_some_and(|job| job.replacing) => Held::Replacing,
+            _ if state.job.is_some() => Held::JobAtWork,
+            Decision::Wait(wait) => Held::Trigger(wait),
+            Decision::Release(_) => match (&state.refusal, self.hourly_limit_until()) {
+                (Some(refusal), _) => Held::NotStarted(refusal.reason.clone()),
+                (None, Some(until)) => Held::HourlyLimit(until),
+                (None, None) => Held::SlotsTaken,
+            },
+        })
+    }
+
+    /// Returns the newest whole snapshot of a project.
+    pub fn snapshot(&self, project: ProjectId) -> Option<Inputs> {
+        self.projects.get(&project)?.snapshot()
+    }
+
+    /// Returns what the last look found: the prompt and the render.
+    pub fn sights(&self, project: ProjectId) -> Option<(Option<&Sight>, Option<&Sight>)> {
+        let state = self.projects.get(&project)?;
+        Some((state.prompt.sight(), state.render.sight()))
+    }
+
+    /// Tells whether an input was unfinished at the last look, so that it must be looked at again unasked.
+    pub fn is_unfinished(&self, project: ProjectId) -> bool {
+        self.projects.get(&project).is_some_and(|state| {
+            [&state.prompt, &state.render]
+                .iter()
+                .any(|channel| matches!(channel.sight(), Some(Sight::Unfinished { .. })))
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! One project over time: its two channels, the job at work, and what people asked for.
+//!
+//! Owns what concerns a single project; what projects share (slots, the hourly limit) is [`super::Engine`]'s.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::event::{Effect, ProjectId, Remembered, Stage, Ticket};
+use crate::domain::{
+    fingerprint::Fingerprint,
+    job::Inputs,
+    moment::Moment,
+    settle::{Channel, Sight},
+    trigger::{self, AtStart, Decision, Settings, Wait},
+};
+
+/// How long before a window closes the early work begins: long enough to encode a picture and to open a TLS connection,
+/// short enough not to do so at every tick of a scene that is still being sculpted.
+pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtWork {
+    pub(super) stage: Stage,
+    pub(super) replacing: bool,
+    /// What to go back to when the job turns out not to have started.
+    pub(super) before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
+    pub(super) render_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) retry_at: Option<Moment>,
+    pub(super) reason: String,
+    pub(super) inputs: (Option<Fingerprint>, Option<Fingerprint>),
+}
+
+/// Which inputs still belong to the first look, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Adopt {
+    pub(super) until: Moment,
+    pub(super) prompt: bool,
+    pub(super) render: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) prompt: Channel,
+    pub(super) render: Channel,
+    pub(super) remembered: Remembered,
+    pub(super) looked: bool,
+    /// Inputs that were caught in mid-write by the first look of a baseline start.
+    pub(super) adopt: Option<Adopt>,
+    /// Changed renders are taken as the effect of our own mesh until then.
+    pub(super) absorb_until: Option<Moment>,
+    /// The inputs differed already when the daemon looked for the first time.
+    pub(super) differed_at_start: bool,
+    pub(super) prepared: Option<Inputs>,
+    pub(super) job: Option<AtWork>,
+    pub(super) asked: VecDeque<Ticket>,
+    pub(super) last_render_only: Option<Moment>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Project {
+    pub(super) fn new(remembered: Remembered) -> Self {
+        Self {
+            prompt: Channel::new(remembered.prompt),
+            render: Channel::new(remembered.render),
+            remembered,
+            looked: false,
+            adopt: None,
+            absorb_until: None,
+            differed_at_start: false,
+            prepared: None,
+            job: None,
+            asked: VecDeque::new(),
+            last_render_only: None,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn see(
+        &mut self,
+        settings: &Settings,
+        now: Moment,
+        id: ProjectId,
+        prompt: Sight,
+        render: Sight,
+        effects: &mut Vec<Effect>,
+    ) {
+        let first = !self.looked;
+        self.looked = true;
+        let baseline_start = match settings.at_start {
+            AtStart::Changed => !self.remembered.known,
+            AtStart::Never => true,
+            AtStart::Always => false,
+        };
+        if first && settings.at_start == AtStart::Always {
+            self.prompt.rebase(None);
+            self.render.rebase(None);
+        }
+        let absorb = self.absorb_until.is_some_and(|until| now <= until);
+
+        if first && baseline_start {
+            // A file caught in the middle of being written belongs to the baseline once it is whole; one that
+            // does not become whole soon does not stretch the first look for ever.
+            self.adopt =
+                Some(Adopt { until: now.plus(settings.render.quiet), prompt: true, render: true });
+        }
+        self.adopt = self.adopt.filter(|adopt| now <= adopt.until);
+        let adopt = self.adopt.unwrap_or_default();
+
+        let mut rebased = first && baseline_start;
+        let prompt_changed = self.prompt.see(now, prompt, settings.prompt);
+        if prompt_changed && adopt.prompt {
+            self.prompt.rebase(self.prompt.current());
+            rebased = true;
+        }
+        let render_was_pending = self.render.pending_since().is_some();
+        let render_changed = self.render.see(now, render, settings.render);
+        if render_changed
+            && (adopt.render || (absorb && !render_was_pending))
+            && self.render.current().is_some()
+        {
+            self.render.rebase(self.render.current());
+            rebased = true;
+        }
+        if let Some(adopt) = &mut self.adopt {
+            let unfinished = |channel: &Channel| {
+                channel.current().is_none()
+                    && matches!(channel.sight(), Some(Sight::Unfinished { .. }))
+            };
+            adopt.prompt &= unfinished(&self.prompt);
+            adopt.render &= unfinished(&self.render);
+        }
+        let differs = self.waiting_since().is_some();
+        self.differed_at_start = differs && (first || self.differed_at_start);
+        if rebased {
+            effects.push(Effect::Rebase {
+                project: id,
+                prompt: self.prompt.baseline(),
+                render: self.render.baseline(),
+            });
+        }
+    }
+
+    /// Returns when early work on the pending snapshot should begin.
+    pub(super) fn prepare_at(&self, settings: &Settings, now: Moment) -> Option<Moment> {
+        if self.job.is_some() || self.prepared.is_some() && self.prepared == self.snapshot() {
+            return None;
+        }
+        match self.decide(settings, now) {
+            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => {
+                Some(at.minus(PREPARE_LEAD).max(now))
+            }
+            Decision::Wait(_) | Decision::Release(_) => None,
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Option<Inputs> {
+        Some(Inputs { prompt: self.prompt.current()?, render: self.render.current()? })
+    }
+
+    pub(super) fn decide(&self, settings: &Settings, now: Moment) -> Decision {
+        trigger::decide(settings, &self.prompt, &self.render, self.last_render_only, now)
+    }
+
+    pub(super) fn waiting_since(&self) -> Option<Moment> {
+        if !self.asked.is_empty() {
+            return Some(Moment::default());
+        }
+        match (self.prompt.pending_since(), self.render.pending_since()) {
+            (Some(prompt), Some(render)) => Some(prompt.min(render)),
+            (prompt, render) => prompt.or(render),
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
+        render_only: bool,
+    ) {
+        self.refusal = None;
+        self.job = Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only });
+    }
+
+    pub(super) fn not_started(&mut self, now: Moment, retry_at: Option<Moment>, reason: String) {
+        let Some(job) = self.job.take() else { return };
+        let Some((prompt, render)) = job.before else { return };
+        self.prompt.give_back(now, prompt);
+        self.render.give_back(now, render);
+        if job.render_only {
+            self.last_render_only = None;
+        }
+        let inputs = (self.prompt.current(), self.render.current());
+        self.refusal = Some(Refusal { retry_at, reason, inputs });
+    }
+
+    /// Tells whether the last refusal still stands: it falls with its time, and with other inputs.
+    pub(super) fn refused(&mut self, now: Moment) -> bool {
+        let stands = self.refusal.as_ref().is_some_and(|refusal| {
+            let same = refusal.inputs == (self.prompt.current(), self.render.current());
+            same && refusal.retry_at.is_none_or(|at| now < at)
+        });
+        if !stands {
+            self.refusal = None;
+        }
+        stands
+    }
+
+    pub(super) fn deadline(
+        &self,
+        settings: &Settings,
+        hourly: Option<Moment>,
+        now: Moment,
+    ) -> Option<Moment> {
+        let release = match self.decide(settings, now) {
+            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
+            Decision::Wait(_) => None,
+            // Ready, but a job is at work or a slot is taken: its end is an event of its own.
+            Decision::Release(_) if self.job.is_some() => None,
+            Decision::Release(_) => {
+                let refused = self.refusal.as_ref().and_then(|refusal| refusal.retry_at);
+                refused.or(hourly)
+            }
+        };
+        let prepare = self.prepare_at(settings, now);
+        [release, prepare].into_iter().flatten().filter(|at| *at > now).min()
+    }
+}

@@ -1,0 +1,221 @@
+//! The settle, trigger and engine rules as data: `cases/engine.toml`, one virtual day in microseconds.
+
+use std::time::Duration;
+
+use conjured::domain::{
+    engine::{
+        Engine,
+        event::{Effect, Event, ProjectId, Remembered, Stage, Ticket, Work},
+    },
+    fingerprint::Fingerprint,
+    job::Inputs,
+    moment::Moment,
+    settle::Sight,
+    trigger::{AtStart, On, Settings, WhenBusy},
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct File {
+    case: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    known: Option<String>,
+    #[serde(default)]
+    settings: Overrides,
+    #[serde(default)]
+    show: Vec<String>,
+    projects: Option<i64>,
+    events: Vec<String>,
+    expect: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Overrides {
+    at_start: Option<AtStart>,
+    on: Option<On>,
+    when_busy: Option<WhenBusy>,
+    max_jobs_per_hour: Option<u32>,
+}
+
+impl Overrides {
+    fn settings(&self) -> Settings {
+        let default = Settings::default();
+        Settings {
+            at_start: self.at_start.unwrap_or(default.at_start),
+            on: self.on.unwrap_or(default.on),
+            when_busy: self.when_busy.unwrap_or(default.when_busy),
+            max_jobs_per_hour: self.max_jobs_per_hour.unwrap_or(default.max_jobs_per_hour),
+            ..default
+        }
+    }
+}
+
+/// The clock of the cases starts well after zero, as every clock does.
+const START: u64 = 1 << 40;
+
+struct Run {
+    engine: Engine,
+    show: Vec<String>,
+    seen: Vec<String>,
+}
+
+impl Run {
+    fn new(case: &Case) -> Self {
+        let mut engine = Engine::new(case.settings.settings(), 1, Vec::new());
+        for id in 1..=case.projects.unwrap_or(1) {
+            let remembered = match &case.known {
+                None => Remembered::default(),
+                Some(known) => {
+                    let (prompt, render) = known.split_once(' ').expect("two contents");
+                    Remembered {
+                        known: true,
+                        prompt: Some(content(prompt)),
+                        render: Some(content(render)),
+                    }
+                }
+            };
+            engine.add(ProjectId(id), remembered);
+        }
+        Self { engine, show: case.show.clone(), seen: Vec::new() }
+    }
+
+    /// Lets virtual time pass until `until`, ticking at every deadline, then handles the event.
+    fn go(&mut self, from: u64, until: u64, event: Option<Event>) {
+        let mut now = from;
+        while let Some(deadline) = self.engine.deadline(at(now)).filter(|d| *d <= at(until)) {
+            assert!(deadline > at(now), "a deadline lies ahead, or the daemon would spin");
+            now = deadline.as_micros() / 1000 - START / 1000;
+            self.handle(now, Event::Tick);
+        }
+        if let Some(event) = event {
+            self.handle(until, event);
+        }
+    }
+
+    fn handle(&mut self, now: u64, event: Event) {
+        for effect in self.engine.handle(at(now), event) {
+            if let Some(words) = self.words(&effect) {
+                self.seen.push(format!("{now} {words}"));
+            }
+        }
+    }
+
+    fn words(&self, effect: &Effect) -> Option<String> {
+        let mark = |project: &ProjectId| match project.0 {
+            1 => String::new(),
+            other => format!("@{other}"),
+        };
+        let shown = |what: &str| self.show.iter().any(|show| show == what);
+        match effect {
+            Effect::Prepare { project, inputs } => {
+                shown("prepare").then(|| format!("prepare{} {}", mark(project), letters(*inputs)))
+            }
+            Effect::Start { project, work, cause } => {
+                let work = match work {
+                    Work::Snapshot(inputs) => letters(*inputs),
+                    Work::Asked(ticket) => format!("#{}", ticket.0),
+                };
+                Some(format!("start{} {} {work}", mark(project), cause.word()))
+            }
+            Effect::Replace { project } => Some(format!("replace{}", mark(project))),
+            Effect::Rebase { project, prompt, render } => shown("rebase").then(|| {
+                let letter = |f: &Option<Fingerprint>| f.map_or("-".into(), letter_of);
+                format!("rebase{} {} {}", mark(project), letter(prompt), letter(render))
+            }),
+        }
+    }
+}
+
+fn at(millis: u64) -> Moment {
+    Moment::from_micros(START / 1000 * 1000).plus(Duration::from_millis(millis))
+}
+
+fn content(letter: &str) -> Fingerprint {
+    Fingerprint::of(letter.as_bytes())
+}
+
+fn letter_of(fingerprint: Fingerprint) -> String {
+    ('a'..='z')
+        .map(String::from)
+        .find(|letter| content(letter) == fingerprint)
+        .expect("a content of the cases")
+}
+
+fn letters(inputs: Inputs) -> String {
+    format!("{} {}", letter_of(inputs.prompt), letter_of(inputs.render))
+}
+
+fn sight(word: &str) -> Sight {
+    match word {
+        "-" => Sight::Missing,
+        "!" => Sight::Refused("refused".into()),
+        _ => match word.strip_prefix('~') {
+            Some(size) => Sight::Unfinished { size: size.parse().expect("a size") },
+            None => Sight::Whole(content(word)),
+        },
+    }
+}
+
+fn event(words: &[&str], now: u64) -> Option<Event> {
+    let (verb, project) = words[0].split_once('@').unwrap_or((words[0], "1"));
+    let project = ProjectId(project.parse().expect("a project"));
+    Some(match verb {
+        "see" => Event::Seen { project, prompt: sight(words[1]), render: sight(words[2]) },
+        "moved" => Event::Moved {
+            project,
+            stage: match words[1] {
+                "waiting" => Stage::Waiting,
+                "submitting" => Stage::Submitting,
+                "queued" => Stage::Queued,
+                "running" => Stage::Running,
+                "placing" => Stage::Placing,
+                other => panic!("no stage `{other}`"),
+            },
+        },
+        "ended" => Event::Ended { project, placed: words[1] == "placed" },
+        "notstarted" => Event::NotStarted {
+            project,
+            retry_at: words[1].parse().ok().map(|wait: u64| at(now + wait)),
+            reason: "no".into(),
+        },
+        "ask" => Event::Asked { project, ticket: Ticket(words[1].parse().expect("a number")) },
+        "stop" => Event::Stopping,
+        "end" => return None,
+        other => panic!("no event `{other}`"),
+    })
+}
+
+#[test]
+fn every_case_of_the_table_holds() {
+    let file: File = toml::from_str(include_str!("cases/engine.toml")).expect("the table parses");
+    let mut wrong = Vec::new();
+    for case in &file.case {
+        let mut run = Run::new(case);
+        let mut last = 0;
+        for line in &case.events {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let now: u64 = words[0].parse().expect("a time");
+            run.go(last, now, event(&words[1..], now));
+            last = now;
+        }
+        if run.seen != case.expect {
+            wrong.push(format!(
+                "{}\n  expected {:?}\n  saw      {:?}",
+                case.name, case.expect, run.seen
+            ));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases:\n{}",
+        wrong.len(),
+        file.case.len(),
+        wrong.join("\n")
+    );
+}
