@@ -1,1 +1,68 @@
-//! (being built)
+//! The only place that reads a clock.
+//!
+//! [`Clock::now`] gives both kinds of time of [`crate::domain::moment`]: one that never jumps and counts the sleep of the
+//! machine, so that a patience of 15 minutes is 15 minutes with the lid closed too, and the wall clock for people.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::domain::moment::{Moment, Now, WallTime};
+
+/// Where moments begin: twelve days after zero, so that "an hour ago" exists right after a boot.
+const OFFSET_MICROS: u64 = 1 << 40;
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Reads both clocks.
+    pub fn now(self) -> Now {
+        Now { moment: Moment::from_micros(OFFSET_MICROS.saturating_add(imp::micros())), wall: wall() }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the file that owns the wall clock")]
+fn wall() -> WallTime {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod imp {
+    //! `CLOCK_BOOTTIME` goes on while the machine sleeps.
+
+    pub(super) fn micros() -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec / 1000).unwrap_or(0))
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod imp {
+    //! Where no clock of the standard library counts sleep, the wall clock's forward jumps stand in for it: a
+    //! monotonic reading, or the time since the first reading by the wall clock, whichever is later.
+
+    #![expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "this is the file that owns the clocks"
+    )]
+
+    use std::{
+        sync::OnceLock,
+        time::{Instant, SystemTime},
+    };
+
+    static START: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+
+    pub(super) fn micros() -> u64 {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static LATEST: AtomicU64 = AtomicU64::new(0);
+        let (instant, wall) = START.get_or_init(|| (Instant::now(), SystemTime::now()));
+        let monotonic = instant.elapsed();
+        let civil = wall.elapsed().unwrap_or_default();
+        let reading = u64::try_from(monotonic.max(civil).as_micros()).unwrap_or(u64::MAX);
+        LATEST.fetch_max(reading, Ordering::Relaxed).max(reading)
+    }
+}

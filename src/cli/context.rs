@@ -1,0 +1,68 @@
+//! What most commands begin with: the configuration, found and checked.
+//!
+//! Owns the way from flags and environment to a [`Loaded`] configuration, and where the state folder is for commands that can
+//! do without one.
+
+use std::path::PathBuf;
+
+use super::{args::Globals, exit::Failure, out::Out};
+use crate::{
+    config::{self, Loaded, sources::Sources},
+    logging::{self, Logging},
+};
+
+/// A command's surroundings.
+#[derive(Debug)]
+pub struct Context {
+    /// How to print.
+    pub out: Out,
+    /// Where settings come from.
+    pub sources: Sources,
+}
+
+impl Context {
+    /// Looks at the process and the flags.
+    pub fn new(globals: &Globals) -> Self {
+        let sources = Sources::from_process(
+            globals.config.clone(),
+            globals.root.clone(),
+            globals.state_dir.clone(),
+        );
+        let louder = i8::try_from(globals.verbose).unwrap_or(i8::MAX);
+        let quieter = i8::try_from(globals.quiet).unwrap_or(i8::MAX);
+        let no_color = sources.env.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let out = Out::new(globals.color, louder.saturating_sub(quieter), no_color);
+        Self { out, sources }
+    }
+
+    /// Reads and checks the configuration.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        Ok(config::load(&self.sources)?)
+    }
+
+    /// Returns the state folder: of the configuration, or of the flag alone where no configuration can be read.
+    pub fn state_dir(&self) -> Result<PathBuf, Failure> {
+        match (self.load(), &self.sources.state_dir) {
+            (Ok(loaded), _) => Ok(loaded.config.state_dir),
+            (Err(_), Some(folder)) => {
+                Ok(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()))
+            }
+            (Err(failure), None) => Err(failure),
+        }
+    }
+
+    /// Starts the log of a command that is no daemon: standard error only, and only what a person asked to hear.
+    pub fn quiet_log(&self) -> Option<Logging> {
+        use tracing::level_filters::LevelFilter;
+        let level = match self.out.verbosity {
+            i8::MIN..=-1 => LevelFilter::OFF,
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            2 => LevelFilter::DEBUG,
+            3..=i8::MAX => LevelFilter::TRACE,
+        };
+        let settings =
+            logging::Settings { level, dir: None, keep_days: 1, colour: self.out.colour };
+        logging::start(&settings).ok()
+    }
+}

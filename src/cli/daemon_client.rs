@@ -1,0 +1,99 @@
+//! A running daemon, as the command line talks to it: JSON over the Unix socket in the state folder.
+//!
+//! Owns the calls and what their failures mean to a person. It finds the socket by the state folder alone.
+
+use std::{path::Path, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::exit::{Failure, UNAVAILABLE};
+use crate::{
+    daemon::start::socket_path,
+    domain::{job::JobId, status::Status},
+    web::{OnceReply, OnceRequest, Refused, RefusedKind, Said},
+};
+
+/// How long a daemon may take to answer a question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest wait for a newer status.
+const LONG_POLL: Duration = Duration::from_secs(25);
+
+/// A daemon that answers.
+#[derive(Clone, Debug)]
+pub struct DaemonClient {
+    http: reqwest::Client,
+}
+
+impl DaemonClient {
+    /// Finds the daemon of a state folder; `None` when none answers.
+    pub async fn find(state_dir: &Path) -> Option<(Self, Status)> {
+        let client = Self { http: build(&socket_path(state_dir))? };
+        let status = client.status().await.ok()?;
+        Some((client, status))
+    }
+
+    /// Returns the status now.
+    pub async fn status(&self) -> Result<Status, Failure> {
+        self.answer(self.http.get(url("/v1/status")).timeout(PATIENCE)).await
+    }
+
+    /// Waits for a status newer than `revision`; returns the same one when nothing changes for a while.
+    pub async fn newer(&self, revision: u64) -> Result<Status, Failure> {
+        let wait = LONG_POLL.as_millis();
+        let path = format!("/v1/status?after={revision}&wait_ms={wait}");
+        self.answer(self.http.get(url(&path)).timeout(LONG_POLL + PATIENCE)).await
+    }
+
+    /// Asks for a job at once. The answer comes when the job is on its road, which may take as long as another job runs.
+    pub async fn once(&self, request: &OnceRequest) -> Result<JobId, Failure> {
+        let reply: OnceReply = self.answer(json(self.http.post(url("/v1/once")), request)).await?;
+        Ok(reply.job)
+    }
+
+    /// Asks for the end of a job.
+    pub async fn cancel(&self, job: JobId) -> Result<String, Failure> {
+        let path = format!("/v1/jobs/{job}/cancel");
+        let said: Said = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
+        Ok(said.said)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, Failure> {
+        let gone = |error: reqwest::Error| {
+            Failure::new(UNAVAILABLE, format!("the daemon does not answer ({})", error.without_url()))
+        };
+        let response = request.send().await.map_err(gone)?;
+        if response.status().is_success() {
+            return response.json().await.map_err(gone);
+        }
+        let status = response.status();
+        let refused = response.json().await.unwrap_or_else(|_| {
+            Refused::new(RefusedKind::TryAgain, format!("the daemon answered HTTP {status}"))
+        });
+        Err(refused.into())
+    }
+}
+
+fn json(request: reqwest::RequestBuilder, body: &impl Serialize) -> reqwest::RequestBuilder {
+    request.json(body)
+}
+
+fn url(path: &str) -> String {
+    format!("http://daemon{path}")
+}
+
+#[cfg(unix)]
+fn build(socket: &Path) -> Option<reqwest::Client> {
+    if !socket.exists() {
+        return None;
+    }
+    crate::backend::http::plain_client().unix_socket(socket).build().ok()
+}
+
+#[cfg(not(unix))]
+fn build(_socket: &Path) -> Option<reqwest::Client> {
+    None
+}

@@ -1,0 +1,163 @@
+//! How the program ends: documented exit codes, reached from typed errors, each with a message for people.
+//!
+//! Owns the numbers (they follow BSD's `sysexits.h`, as the official RunComfy command line does) and the way from an error to
+//! one of them. Messages say what happened, whether money was involved, and what to do.
+
+use crate::{
+    backend::runcomfy,
+    config::{errors::ConfigErrors, secrets::SecretError},
+    daemon::{live::LiveError, start::StartError},
+    ledger::error::{LedgerError, OpenError},
+    logging::LogError,
+    web::{Refused, RefusedKind},
+};
+
+/// A job failed or was cancelled.
+pub const JOB_FAILED: u8 = 1;
+/// Wrong usage.
+pub const USAGE: u8 = 64;
+/// Bad input or workflow.
+pub const BAD_INPUT: u8 = 65;
+/// An input file is missing.
+pub const MISSING_INPUT: u8 = 66;
+/// The backend is unavailable, or no daemon answers.
+pub const UNAVAILABLE: u8 = 69;
+/// A bug.
+pub const BUG: u8 = 70;
+/// Outputs cannot be written.
+pub const CANNOT_WRITE: u8 = 73;
+/// Try again: locked, timed out, rate-limited.
+pub const TRY_AGAIN: u8 = 75;
+/// The token is missing or was refused.
+pub const TOKEN: u8 = 77;
+/// Configuration.
+pub const CONFIGURATION: u8 = 78;
+
+/// Why a command ends without having done what it was asked to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// What standard error says; empty when everything was said already.
+    pub message: String,
+}
+
+impl Failure {
+    /// Makes a failure.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Ends with a code after everything was said.
+    pub const fn silent(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+}
+
+/// Returns the exit code of a refusal.
+pub const fn code_of(kind: RefusedKind) -> u8 {
+    match kind {
+        RefusedKind::Usage | RefusedKind::NotFound => USAGE,
+        RefusedKind::BadInput => BAD_INPUT,
+        RefusedKind::MissingInput => MISSING_INPUT,
+        RefusedKind::TryAgain => TRY_AGAIN,
+        RefusedKind::Unavailable => UNAVAILABLE,
+        RefusedKind::Token => TOKEN,
+        RefusedKind::Configuration => CONFIGURATION,
+    }
+}
+
+/// Returns the exit code of a job that failed for the reason with this code.
+pub fn code_of_reason(reason: &str) -> u8 {
+    match reason {
+        "not_sent" => UNAVAILABLE,
+        "401001" | "http_401" | "403003" | "http_403" => TOKEN,
+        "queue_timeout" | "run_timeout" => TRY_AGAIN,
+        _ => JOB_FAILED,
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::new(code_of(refused.kind), refused.message)
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::new(CONFIGURATION, errors.to_string())
+    }
+}
+
+impl From<LiveError> for Failure {
+    fn from(error: LiveError) -> Self {
+        let code = match &error {
+            LiveError::Workflow(_) => BAD_INPUT,
+            LiveError::WorkflowFile(_)
+            | LiveError::Bind(_)
+            | LiveError::Pattern(_)
+            | LiveError::Serverless(_) => CONFIGURATION,
+            LiveError::Token(_) => TOKEN,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
+        Self::new(TOKEN, error.to_string())
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        Self::new(CANNOT_WRITE, error.to_string())
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let code = match &error {
+            LedgerError::NoSuchJob(_) | LedgerError::Ambiguous { .. } => USAGE,
+            LedgerError::Store(_) => TRY_AGAIN,
+            _ => BUG,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = match &error {
+            OpenError::Missing { .. } => UNAVAILABLE,
+            OpenError::Unreachable { .. } | OpenError::NoWriteAheadLog { .. } => CANNOT_WRITE,
+            OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::Older { .. } => {
+                CONFIGURATION
+            }
+            OpenError::Store(_) => TRY_AGAIN,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Ledger(error) => error.into(),
+            StartError::Operation(error) => error.into(),
+            StartError::Locked(crate::disk::lock::LockError::Held { .. }) => {
+                Self::new(TRY_AGAIN, error.to_string())
+            }
+            StartError::Locked(_) | StartError::Disk(_) | StartError::Socket { .. } => {
+                Self::new(CANNOT_WRITE, error.to_string())
+            }
+            StartError::Signals(_) => Self::new(BUG, error.to_string()),
+        }
+    }
+}
+
+impl From<runcomfy::SettingsError> for Failure {
+    fn from(error: runcomfy::SettingsError) -> Self {
+        Self::new(CONFIGURATION, error.to_string())
+    }
+}

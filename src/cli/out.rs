@@ -1,0 +1,130 @@
+//! What a person sees: data on standard output, everything else on standard error, colour only where it is wanted.
+//!
+//! Owns printing. A reader that went away (`conjured jobs list | head -1`) ends the output and is no error.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use super::args::Color;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub struct Out {
+    /// Whether standard output takes colour.
+    pub colour: bool,
+    /// Whether standard error is a terminal that shows bars.
+    pub bars: bool,
+    /// How much is said besides the data: -1 = only errors, 0 = normal, 1 and more = details.
+    pub verbosity: i8,
+}
+
+impl Out {
+    /// Decides by the flags, `NO_COLOR` (<https://no-color.org>) and the terminals.
+    pub fn new(color: Color, verbosity: i8, no_color: bool) -> Self {
+        let colour = match color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => !no_color && std::io::stdout().is_terminal(),
+        };
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let bars = std::io::stderr().is_terminal() && !dumb && verbosity >= 0;
+        Self { colour, bars, verbosity }
+    }
+
+    /// Prints data.
+    pub fn data(&self, text: impl AsRef<str>) {
+        let mut stdout = std::io::stdout().lock();
+        // A closed pipe is the reader's choice.
+        drop(writeln!(stdout, "{}", text.as_ref()).and_then(|()| stdout.flush()));
+    }
+
+    /// Prints a JSON value as data, on several lines.
+    pub fn json(&self, value: &serde_json::Value) {
+        self.data(serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+
+    /// Tells something besides the data.
+    pub fn say(&self, text: impl AsRef<str>) {
+        if self.verbosity >= 0 {
+            self.error(text);
+        }
+    }
+
+    /// Tells what went wrong.
+    pub fn error(&self, text: impl AsRef<str>) {
+        drop(writeln!(std::io::stderr().lock(), "{}", text.as_ref()));
+    }
+
+    /// Returns `text` in bold where colour is wanted.
+    pub fn bold(&self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Returns `text` dimmed where colour is wanted.
+    pub fn dim(&self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Returns `text` in the colour of a state: green when good, red when bad, yellow when a person should look.
+    pub fn state(&self, state: crate::domain::job::State) -> String {
+        use crate::domain::job::State;
+        let code = match state {
+            State::Done => "32",
+            State::Failed => "31",
+            State::Unknown => "33;1",
+            State::Cancelled | State::Replaced => "2",
+            _ => "36",
+        };
+        self.paint(code, state.word())
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Returns a duration as people say it: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+pub fn span(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// Returns a time in the machine's own zone: `2026-11-23 16:40:02`.
+pub fn time(at: crate::domain::moment::WallTime) -> String {
+    jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
+        |_| at.unix_millis().to_string(),
+        |timestamp| {
+            timestamp
+                .to_zoned(jiff::tz::TimeZone::system())
+                .strftime("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
+    )
+}
+
+/// Returns text that came from elsewhere without what would move a terminal's cursor.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_say_them() {
+        assert_eq!(span(Duration::from_millis(4_240)), "4.2 s");
+        assert_eq!(span(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(span(Duration::from_secs(7_500)), "2 h 5 min");
+    }
+
+    #[test]
+    fn a_terminal_cannot_be_moved_by_foreign_text() {
+        assert_eq!(plain("a\x1b[2Jb\rc"), "a [2Jb c");
+    }
+}

@@ -1,0 +1,68 @@
+//! `conjured run`: the daemon in the foreground; what the services start.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{
+    context::Context,
+    exit::{BUG, Failure},
+};
+use crate::{
+    daemon::{
+        Ended,
+        live::Live,
+        start::{self, Options, Purpose},
+    },
+    domain::status::Status,
+    logging,
+};
+
+/// Runs until a signal comes.
+pub async fn run(context: &Context) -> Result<(), Failure> {
+    let loaded = context.load()?;
+    let live = Live::new(loaded.config.clone(), &context.sources)?;
+    let log = &loaded.config.log;
+    let level = match context.out.verbosity {
+        0 => log.level.filter(),
+        verbosity => louder(log.level.filter(), verbosity),
+    };
+    if let Some(dir) = &log.dir {
+        crate::disk::dirs::make_private(dir).map_err(|error| {
+            Failure::new(super::exit::CANNOT_WRITE, format!("{error}; set `log.dir` to another folder, or to \"-\""))
+        })?;
+    }
+    let log = logging::start(&logging::Settings {
+        level,
+        dir: log.dir.as_deref(),
+        keep_days: usize::try_from(log.keep_days).unwrap_or(usize::MAX),
+        colour: context.out.colour,
+    })?;
+    let (status, _) = watch::channel(Arc::new(Status::starting()));
+    let options = Options {
+        loaded,
+        sources: context.sources.clone(),
+        live,
+        log: Some(log),
+        purpose: Purpose::Serve,
+        signals: true,
+        status,
+    };
+    match start::run(options).await? {
+        Ended::Stopped | Ended::OneJob(_) => Ok(()),
+        Ended::Broken(reason) => Err(Failure::new(BUG, format!("the daemon broke: {reason}"))),
+    }
+}
+
+/// Returns the level `steps` louder, or quieter when negative.
+fn louder(
+    level: tracing::level_filters::LevelFilter,
+    steps: i8,
+) -> tracing::level_filters::LevelFilter {
+    use tracing::level_filters::LevelFilter as Level;
+    const LADDER: [Level; 6] =
+        [Level::OFF, Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    let now = LADDER.iter().position(|step| *step == level).unwrap_or(3);
+    let wanted = now.saturating_add_signed(isize::from(steps)).min(LADDER.len() - 1);
+    LADDER[wanted]
+}

@@ -1,0 +1,262 @@
+//! What people and jobs' tasks tell the loop, and what becomes of it.
+//!
+//! Owns the answers: every command is answered exactly once, however its job ends.
+
+use std::sync::Arc;
+
+use super::{
+    run_job::{JobEnd, Report, Wish},
+    shell::{Asked, Ended, Outcome, Refreshed, Shell, TaskName},
+};
+use crate::{
+    domain::{
+        engine::event::{Event, ProjectId, Ticket},
+        job::{JobId, State},
+        status,
+    },
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Filter, JobRow, Reason},
+    },
+    web::{Command, OnceRequest, Refused, RefusedKind},
+};
+
+/// The most lost answers that `status` lists for a project.
+const MOST_UNKNOWN: u32 = 20;
+
+impl Shell {
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Once { request, reply } => self.ask(Asked { request, reply }),
+            Command::Cancel { job, reply } => self.cancel(job, reply),
+            Command::Reload { reply } => self.reload(Some(reply)),
+        }
+    }
+
+    /// Puts a person's request in line.
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        let project = match self.project_of(&asked.request) {
+            Ok(project) => project,
+            Err(refused) => return drop(asked.reply.send(Err(refused))),
+        };
+        if self.asked.len() >= crate::domain::engine::MAX_ASKED {
+            let refused = Refused::new(
+                RefusedKind::TryAgain,
+                "too many jobs are asked for already; nothing was started. Try again when some are done",
+            );
+            return drop(asked.reply.send(Err(refused)));
+        }
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.asked.insert(ticket, asked);
+        self.handle(Event::Asked { project, ticket });
+    }
+
+    fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, Refused> {
+        let names = || {
+            let names: Vec<&str> =
+                self.served.values().map(|served| served.config.name.as_str()).collect();
+            names.join(", ")
+        };
+        match &request.project {
+            Some(name) => self
+                .served
+                .iter()
+                .find(|(_, served)| served.config.name == *name)
+                .map(|(id, _)| *id)
+                .ok_or_else(|| {
+                    let message = format!("there is no project `{name}`; served are: {}", names());
+                    Refused::new(RefusedKind::Usage, message)
+                }),
+            None if self.served.len() == 1 => {
+                self.served.keys().next().copied().ok_or_else(|| {
+                    Refused::new(RefusedKind::Configuration, "no project is configured")
+                })
+            }
+            None => {
+                let message =
+                    format!("several projects are served ({}): name one with --project", names());
+                Err(Refused::new(RefusedKind::Usage, message))
+            }
+        }
+    }
+
+    /// Ends a job because a person wants it.
+    fn cancel(
+        &mut self,
+        job: JobId,
+        reply: tokio::sync::oneshot::Sender<Result<String, Refused>>,
+    ) {
+        let at_work = self.served.values().find(|served| {
+            served.job.as_ref().is_some_and(|at_work| at_work.id == job)
+        });
+        let found = at_work.is_some();
+        if let Some(served) = at_work {
+            served.wish(Wish::Cancel);
+        }
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let said = store
+                .with(move |ledger| {
+                    let row = ledger.job(job)?;
+                    if row.state == State::Unknown {
+                        let reason = Reason::new(
+                            "settled",
+                            "settled by a person; its money counts as spent, because nobody knows whether it ran",
+                        );
+                        ledger.cancelled(job, &reason, Booking::Reserved, now)?;
+                        return Ok(format!(
+                            "job {job} is settled as cancelled; its reservation of {} stays counted as spent",
+                            row.reserved
+                        ));
+                    }
+                    if found {
+                        ledger.want_cancel(job, now)?;
+                    }
+                    Ok(format!(
+                        "job {job} is being cancelled; a run that has begun may still be charged"
+                    ))
+                })
+                .await;
+            let answer = match said {
+                Ok(said) => Ok(said),
+                Err(LedgerError::Illegal { from, .. }) => Err(Refused::new(
+                    RefusedKind::Usage,
+                    format!("job {job} is `{from}` already; nothing was cancelled"),
+                )),
+                Err(error @ LedgerError::NoSuchJob(_)) => {
+                    Err(Refused::new(RefusedKind::NotFound, error.to_string()))
+                }
+                Err(error) => Err(Refused::new(RefusedKind::TryAgain, error.to_string())),
+            };
+            drop(reply.send(answer));
+            Outcome::Nothing
+        });
+    }
+
+    pub(crate) fn reported(&mut self, report: Report) {
+        match report {
+            Report::Started { project, job } => {
+                if let Some(reply) = self.starting.remove(&job) {
+                    drop(reply.send(Ok(job)));
+                }
+                self.refresh(project);
+            }
+            Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
+            Report::Shown { project, job } => {
+                if let Some(at_work) =
+                    self.served.get_mut(&project).and_then(|served| served.job.as_mut())
+                    && at_work.id == job.id
+                {
+                    at_work.shown = Some(job);
+                    self.dirty = true;
+                }
+            }
+            Report::Warning(warning) => self.warn([warning]),
+            Report::Balance(balance) => {
+                self.balance = Some(balance);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// A job's task ended. Returns how the daemon ends, if that was the one job it was started for.
+    pub(crate) fn job_ended(
+        &mut self,
+        project: ProjectId,
+        job: JobId,
+        end: JobEnd,
+    ) -> Option<Ended> {
+        if let Some(served) = self.served.get_mut(&project) {
+            served.job = None;
+        }
+        let reply = self.starting.remove(&job);
+        match end {
+            JobEnd::NotStarted { kind, reason, retry_after } => {
+                tracing::warn!(job = %job, "not started: {reason}");
+                if let Some(reply) = reply {
+                    drop(reply.send(Err(Refused::new(kind, reason.clone()))));
+                }
+                let retry_at =
+                    retry_after.map(|wait| self.clock.now().moment.plus(wait));
+                self.handle(Event::NotStarted { project, retry_at, reason });
+            }
+            JobEnd::Ended { placed, .. } => {
+                if let Some(reply) = reply {
+                    drop(reply.send(Ok(job)));
+                }
+                self.handle(Event::Ended { project, placed });
+                self.refresh(project);
+            }
+            JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
+        }
+        (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
+    }
+
+    /// A panic fails its job; what it left behind in the ledger stays true.
+    pub(crate) fn job_panicked(
+        &mut self,
+        project: ProjectId,
+        job: JobId,
+        message: &str,
+    ) -> Option<Ended> {
+        tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        let text = format!("a bug in conjured ended it ({message}); if it was sent, it may have been charged");
+        let reason = Reason::new("panic", text);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let record = move |ledger: &mut crate::ledger::Ledger| match ledger.job(job)?.state {
+                // Nobody knows whether the request left.
+                State::Submitting => ledger.unknown(job, &reason, now),
+                _ => ledger.failed(job, &reason, Booking::Reserved, now),
+            };
+            if let Err(error) = store.record("that a job's task panicked", record).await {
+                tracing::error!(job = %job, %error, "the failed job is not in the ledger");
+            }
+            Outcome::Nothing
+        });
+        self.job_ended(project, job, JobEnd::Ended { state: State::Failed, placed: false })
+    }
+
+    /// Asks the ledger what `status` shows of past jobs and of money.
+    pub(crate) fn refresh(&mut self, project: ProjectId) {
+        let tools = Arc::clone(&self.tools);
+        let windows = self.live.borrow().windows(self.clock.now().wall);
+        self.tasks.spawn(TaskName::Refresh(project), async move {
+            let session = tools.session;
+            let fresh = tools
+                .store
+                .with(move |ledger| {
+                    let unknown = Filter {
+                        states: vec![State::Unknown],
+                        project: Some(project),
+                        limit: Some(MOST_UNKNOWN),
+                        before: None,
+                    };
+                    Ok::<_, LedgerError>(Refreshed {
+                        last_job: ledger.last_finished(project)?.map(last_job),
+                        unknown: ledger.jobs(&unknown)?.into_iter().map(|row| row.id).collect(),
+                        spent: ledger.spent(session, &windows)?,
+                    })
+                })
+                .await;
+            match fresh {
+                Ok(fresh) => Outcome::Refreshed(Box::new(fresh)),
+                Err(error) => {
+                    tracing::warn!(%error, "the status shows older figures");
+                    Outcome::Nothing
+                }
+            }
+        });
+    }
+}
+
+fn last_job(row: JobRow) -> status::LastJob {
+    status::LastJob {
+        id: row.id,
+        state: row.state,
+        cost: row.spent(),
+        ended_at: row.ended_at,
+        reason: row.reason.map(|reason| reason.text),
+    }
+}

@@ -1,0 +1,53 @@
+//! The client-side rate limit: one submit and five status calls a second, over all projects.
+//!
+//! Owns the spacing of calls, not their number or their order of importance: who comes first goes first.
+
+use std::{sync::Mutex, time::Duration};
+
+use crate::{clock::Clock, domain::moment::Moment};
+
+/// Lets one call through every `every`.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    every: Duration,
+    clock: Clock,
+    /// A plain mutex: it is never held across an await.
+    next: Mutex<Moment>,
+}
+
+impl Gate {
+    pub(crate) fn new(every: Duration, clock: Clock) -> Self {
+        Self { every, clock, next: Mutex::new(Moment::default()) }
+    }
+
+    /// Takes the next place and returns how long it is until then; zero for at once.
+    pub(crate) fn take(&self) -> Duration {
+        let now = self.clock.now().moment;
+        // A poisoned lock holds a moment like any other.
+        let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let place = (*next).max(now);
+        *next = place.plus(self.every);
+        place.since(now)
+    }
+
+    /// Waits for the next place.
+    pub(crate) async fn pass(&self) {
+        let wait = self.take();
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_passes_at_once_and_the_others_are_spaced() {
+        let gate = Gate::new(Duration::from_secs(3600), Clock);
+        assert_eq!(gate.take(), Duration::ZERO);
+        assert!(gate.take() > Duration::from_secs(3590));
+        assert!(gate.take() > Duration::from_secs(7190));
+    }
+}

@@ -1,0 +1,408 @@
+//! Doing what the engine says: early work, jobs, baselines.
+//!
+//! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    live::Live,
+    prepare::{self, Material, PrepareFault},
+    run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish},
+    served::{AtWork, Early, Prepared},
+    shell::{Asked, Outcome, Shell, TaskName},
+    store::blocking,
+};
+use crate::{
+    disk::read::{self, Reading},
+    domain::{
+        engine::event::{ProjectId, Stage, Work},
+        estimate::{self, Estimate, Learned, Situation},
+        fingerprint::Fingerprint,
+        job::{Cause, Inputs, JobId, State},
+        money::MicroUsd,
+        overrides::SeedChoice,
+        picture, placement::Targets, png,
+        prompt,
+        status::{self, Eta},
+    },
+    ledger::rows::JobRow,
+    web::{Refused, RefusedKind},
+};
+
+/// Where a new job's request comes from.
+enum Source {
+    /// The early work of the quiet window, done or nearly.
+    Early(oneshot::Receiver<Result<Early, PrepareFault>>),
+    /// A snapshot for which none was done.
+    Material(Material),
+    /// What a person asked for; read when its turn comes.
+    Asked(Box<Asked>, Box<crate::config::settings::ProjectConfig>),
+}
+
+impl Shell {
+    /// Does early what can be done early.
+    pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
+        let live = Arc::clone(&self.live.borrow());
+        let Some(material) = self.material(project, inputs) else { return };
+        let (send, ready) = oneshot::channel();
+        let generation = self.generation;
+        if let Some(served) = self.served.get_mut(&project) {
+            served.prepared = Some(Prepared { inputs, generation, ready });
+        }
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let warm = warm_up(&tools, &live);
+            let early = early(&tools, &live, material, None);
+            let (early, ()) = futures_util::future::join(early, warm).await;
+            // Nobody takes it when the window was closed by something else.
+            drop(send.send(early));
+            Outcome::Nothing
+        });
+    }
+
+    /// Returns the content of a snapshot, if it is still in memory.
+    fn material(&self, project: ProjectId, inputs: Inputs) -> Option<Material> {
+        let served = self.served.get(&project)?;
+        let prompt = served.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
+        let render = served.render.as_ref()?;
+        Some(Material { inputs, prompt: prompt.text.clone(), render: render.clone() })
+    }
+
+    /// Starts a job.
+    pub(crate) fn start(&mut self, project: ProjectId, work: Work, cause: Cause) {
+        let live = Arc::clone(&self.live.borrow());
+        let Some(served) = self.served.get_mut(&project) else { return };
+        let early = served.prepared.take();
+        let generation = self.generation;
+        let mut targets = served.targets();
+        let config = served.config.clone();
+        let mut out = None;
+        let source = match work {
+            Work::Snapshot(inputs) => {
+                match early.filter(|p| p.inputs == inputs && p.generation == generation) {
+                    Some(prepared) => Some(Source::Early(prepared.ready)),
+                    None => self.material(project, inputs).map(Source::Material),
+                }
+            }
+            Work::Asked(ticket) => self.asked.remove(&ticket).map(|asked| {
+                if let Some(folder) = &asked.request.out {
+                    targets = targets_in(folder, &targets);
+                    out = Some(folder.clone());
+                }
+                Source::Asked(Box::new(asked), Box::new(config))
+            }),
+        };
+        let now = self.clock.now();
+        let id = JobId::from_parts(now.wall, rand::random());
+        let name = TaskName::Job(project, id);
+        let (wish, wished) = watch::channel(Wish::Go);
+        let shown = Box::new(status::Job {
+            id,
+            state: State::Prepared,
+            cause,
+            doing: "is being prepared".to_owned(),
+            since: now.wall,
+            backend: "serverless".to_owned(),
+            request: None,
+            queue_position: None,
+            cold: None,
+            elapsed_ms: 0,
+            eta: None,
+            received: None,
+            estimate: MicroUsd::ZERO,
+        });
+        if let Some(served) = self.served.get_mut(&project) {
+            served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
+        }
+        let Some(source) = source else {
+            let end = not_started(RefusedKind::BadInput, "the snapshot is no longer in memory", None);
+            self.tasks.spawn(name, async move { Outcome::Job(end) });
+            return;
+        };
+        let source = match source {
+            Source::Asked(asked, config) => {
+                // Kept apart from the rest of the request, so that whatever happens it is answered.
+                let Asked { request, reply } = *asked;
+                self.starting.insert(id, reply);
+                Source::Asked(
+                    Box::new(Asked { request, reply: oneshot::channel().0 }),
+                    config,
+                )
+            }
+            other => other,
+        };
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(name, async move {
+            let road = NewRoad { tools, live, wished, project, id, targets, shown: *shown, cause, out };
+            Outcome::Job(road.go(source).await)
+        });
+    }
+
+    /// Lets a job of an earlier session go on.
+    pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        let targets = match &row.out {
+            Some(folder) => targets_in(&PathBuf::from(folder), &served.targets()),
+            None => served.targets(),
+        };
+        let (wish, wished) = watch::channel(if row.cancel_wanted && row.state == State::Prepared {
+            Wish::Cancel
+        } else {
+            Wish::Go
+        });
+        let shown = status::Job {
+            id: row.id,
+            state: row.state,
+            cause: row.cause,
+            doing: "goes on where an earlier session stopped".to_owned(),
+            since: row.created_at,
+            backend: row.backend.clone(),
+            request: row.request.as_ref().map(ToString::to_string),
+            queue_position: None,
+            cold: None,
+            elapsed_ms: 0,
+            eta: None,
+            received: None,
+            estimate: row.reserved,
+        };
+        served.job =
+            Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
+        let stage = match row.state {
+            State::Prepared => Stage::Waiting,
+            State::Submitting => Stage::Submitting,
+            State::Submitted => Stage::Queued,
+            State::Running => Stage::Running,
+            _ => Stage::Placing,
+        };
+        tracing::info!(job = %row.id, state = row.state.word(), "goes on");
+        self.handle(crate::domain::engine::event::Event::Resumed { project, stage });
+        let tools = Arc::clone(&self.tools);
+        let live = Arc::clone(&self.live.borrow());
+        let name = TaskName::Job(project, row.id);
+        self.tasks.spawn(name, async move {
+            let (learned, mut estimate) = expectation(&tools, &live).await;
+            // What was reserved stays reserved, and a cold start seen by the earlier session stays one.
+            estimate.cost = row.reserved;
+            let mut shown = shown;
+            describe(&mut shown, &learned, &estimate);
+            shown.estimate = row.reserved;
+            let id = row.id;
+            let road = Road { tools, wish: wished, project, id, targets, shown, learned, estimate };
+            Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
+        });
+    }
+
+    /// Remembers a baseline for the next start.
+    pub(crate) fn rebase(
+        &mut self,
+        project: ProjectId,
+        prompt: Option<Fingerprint>,
+        render: Option<Fingerprint>,
+    ) {
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let record = move |ledger: &mut crate::ledger::Ledger| {
+                ledger.set_baseline(project, prompt, render, now)
+            };
+            if let Err(error) = store.record("a baseline", record).await {
+                tracing::error!(%error, "a baseline is not in the ledger");
+            }
+            Outcome::Nothing
+        });
+    }
+}
+
+/// A new job before it has a road.
+struct NewRoad {
+    tools: Arc<Tools>,
+    live: Arc<Live>,
+    wished: watch::Receiver<Wish>,
+    project: ProjectId,
+    id: JobId,
+    targets: Targets,
+    shown: status::Job,
+    cause: Cause,
+    out: Option<PathBuf>,
+}
+
+impl NewRoad {
+    async fn go(mut self, source: Source) -> JobEnd {
+        // Without a backend nothing is written down: the change stays pending.
+        if let Err(unready) = &self.live.serverless {
+            return not_started(unready.kind, &unready.reason, None);
+        }
+        let early = match source {
+            Source::Early(ready) => match ready.await {
+                Ok(early) => early,
+                Err(_) => return not_started(RefusedKind::TryAgain, "the early work was lost", None),
+            },
+            Source::Material(material) => early(&self.tools, &self.live, material, None).await,
+            Source::Asked(asked, config) => match self.read_asked(&asked, *config).await {
+                Ok(material) => {
+                    let seed = asked.request.seed.map(SeedChoice::Fixed);
+                    early(&self.tools, &self.live, material, seed).await
+                }
+                Err(refused) => return not_started(refused.kind, &refused.message, None),
+            },
+        };
+        let Early { ready, learned, estimate } = match early {
+            Ok(early) => early,
+            Err(fault) => {
+                let kind = match fault {
+                    PrepareFault::Disk(_) => RefusedKind::TryAgain,
+                    PrepareFault::Bindings(_) => RefusedKind::Configuration,
+                    PrepareFault::Picture(_) | PrepareFault::InputsLost => RefusedKind::BadInput,
+                };
+                return not_started(kind, &fault.to_string(), None);
+            }
+        };
+        describe(&mut self.shown, &learned, &estimate);
+        let Self { tools, wished, project, id, targets, shown, cause, out, .. } = self;
+        let road = Road { tools, wish: wished, project, id, targets, shown, learned, estimate };
+        road.go(Begin::New(Box::new(NewWork { ready, cause, retry_of: None, out }))).await
+    }
+
+    /// Reads what a person asked for: their words and picture, or the project's.
+    async fn read_asked(
+        &self,
+        asked: &Asked,
+        config: crate::config::settings::ProjectConfig,
+    ) -> Result<Material, Refused> {
+        let request = asked.request.clone();
+        let ignore = self.live.ignore.clone();
+        blocking(move || {
+            let bad = |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
+            let prompt_bytes = match request.prompt {
+                Some(words) => words.into_bytes(),
+                None => whole(&config.prompt, prompt::READ_LIMIT as u64)?,
+            };
+            let prompt = prompt::read(&prompt_bytes, &ignore)
+                .map_err(|refusal| bad(RefusedKind::BadInput, refusal.to_string()))?;
+            let path = request.render.unwrap_or(config.render);
+            let render = whole(&path, super::look::MAX_RENDER)?;
+            let facts = png::check(&render).map_err(|fault| {
+                bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
+            })?;
+            if let Ok(Some(_)) = picture::single_colour(&render) {
+                let message = format!("{} has a single colour: it is a placeholder", path.display());
+                return Err(bad(RefusedKind::BadInput, message));
+            }
+            let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
+            Ok(Material { inputs, prompt: prompt.text, render: render.into() })
+        })
+        .await
+    }
+}
+
+/// Reads a file that a person named, whole.
+fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
+    match read::read_whole(path, limit) {
+        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
+        Ok(Reading::Changing) => Err(Refused::new(
+            RefusedKind::TryAgain,
+            format!("{} is being written at this moment; nothing was sent", path.display()),
+        )),
+        Ok(Reading::Missing) => Err(Refused::new(
+            RefusedKind::MissingInput,
+            format!("there is no {}; nothing was sent", path.display()),
+        )),
+        Err(error) => Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent"))),
+    }
+}
+
+/// Prepares a request and says what it is expected to cost.
+async fn early(
+    tools: &Arc<Tools>,
+    live: &Arc<Live>,
+    material: Material,
+    seed: Option<SeedChoice>,
+) -> Result<Early, PrepareFault> {
+    let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
+    let seed = seed.unwrap_or(live.seed);
+    let random = rand::random();
+    let ready =
+        blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
+    let (learned, estimate) = expectation(tools, live).await;
+    Ok(Early { ready, learned, estimate })
+}
+
+/// Returns what past jobs teach, and what a job sent now is expected to cost.
+async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimate) {
+    let version = live.bindings.version();
+    let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
+    let known = tools
+        .store
+        .with(move |ledger| {
+            Ok::<_, crate::ledger::error::LedgerError>((
+                ledger.learned("serverless", &version)?,
+                ledger.last_activity(&deployment)?,
+            ))
+        })
+        .await;
+    // A ledger that cannot be read fails the release right after; until then the defaults do.
+    let (learned, activity) = known.unwrap_or_default();
+    let situation = Situation {
+        learned,
+        activity,
+        keep_warm: estimate::DEFAULT_KEEP_WARM,
+        hourly: live.hourly,
+        now: tools.clock.now().wall,
+    };
+    (learned, estimate::estimate(&situation))
+}
+
+/// Opens the connection before it is needed.
+async fn warm_up(tools: &Tools, live: &Live) {
+    let Ok(serverless) = &live.serverless else { return };
+    if !serverless.wants_warm_up(tools.clock.now().moment) {
+        return;
+    }
+    tools.calls.pass().await;
+    match serverless.backend.warm_up().await {
+        Ok(Some(balance)) => {
+            drop(tools.reports.send(super::run_job::Report::Balance(balance)).await);
+        }
+        Ok(None) => {}
+        // The submit itself says what is wrong, if it still is then.
+        Err(error) => tracing::debug!(%error, "no early connection"),
+    }
+}
+
+/// Fills in what is expected of a job.
+fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
+    let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    shown.cold = Some(estimate.cold.is_some());
+    shown.estimate = estimate.cost;
+    let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
+    shown.eta = Some(match (wait, learned.run) {
+        (Some(wait), Some(run)) => Eta {
+            p10_ms: millis(wait.p10 + run.p10),
+            median_ms: millis(wait.median + run.median),
+            p90_ms: millis(wait.p90 + run.p90),
+            samples: wait.samples.min(run.samples),
+        },
+        _ => {
+            let cold = estimate.cold.map_or(std::time::Duration::ZERO, |(span, _)| span);
+            let all = millis(cold + estimate.run);
+            Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }
+        }
+    });
+}
+
+/// The project's file names in another folder, each kind once.
+fn targets_in(folder: &std::path::Path, targets: &Targets) -> Targets {
+    let within = |names: &[PathBuf]| {
+        names.iter().filter_map(|name| Some(folder.join(name.file_name()?))).take(1).collect()
+    };
+    Targets { image: within(&targets.image), mesh: within(&targets.mesh) }
+}
+
+fn not_started(
+    kind: RefusedKind,
+    reason: &str,
+    retry_after: Option<std::time::Duration>,
+) -> JobEnd {
+    JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
+}

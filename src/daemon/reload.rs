@@ -1,0 +1,179 @@
+//! Reading the configuration again: on SIGHUP, on a saved file, on request.
+//!
+//! Owns what of a new configuration takes effect at once and what needs a restart. A bad one is refused as a whole: the old one
+//! stays, and `status` says why.
+
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::{
+    live::Live,
+    shell::{Outcome, Shell, TaskName},
+    start,
+    store::blocking,
+};
+use crate::{
+    config::{self, Loaded, Sources},
+    domain::engine::event::ProjectId,
+    logging::Logging,
+    web::{Refused, RefusedKind},
+};
+
+/// Where the configuration comes from, and what its log level changes.
+pub(crate) struct Source {
+    pub(crate) sources: Sources,
+    pub(crate) log: Option<Logging>,
+    /// What the shell started with: these keys change only with a restart.
+    pub(crate) fixed: Fixed,
+}
+
+/// What cannot change while the daemon runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fixed {
+    pub(crate) state_dir: std::path::PathBuf,
+    pub(crate) log_dir: Option<std::path::PathBuf>,
+}
+
+impl Fixed {
+    pub(crate) fn of(config: &config::settings::Config) -> Self {
+        Self { state_dir: config.state_dir.clone(), log_dir: config.log.dir.clone() }
+    }
+}
+
+/// A configuration that is good.
+pub(crate) struct Reloaded {
+    pub(crate) loaded: Loaded,
+    pub(crate) live: Live,
+}
+
+impl Shell {
+    /// Begins to read the configuration again.
+    pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
+        let sources = self.reload.sources.clone();
+        self.tasks.spawn(TaskName::Reload, async move {
+            let result = blocking(move || {
+                let loaded = config::load(&sources).map_err(|errors| errors.to_string())?;
+                let live = Live::new(loaded.config.clone(), &sources)
+                    .map_err(|error| error.to_string())?;
+                Ok(Reloaded { loaded, live })
+            })
+            .await;
+            Outcome::Reloaded(Box::new(result), reply)
+        });
+    }
+
+    /// Takes a configuration that is good, or keeps the old one.
+    pub(crate) fn reloaded(
+        &mut self,
+        result: Result<Reloaded, String>,
+        reply: Option<oneshot::Sender<Result<String, Refused>>>,
+    ) {
+        let answer = match result {
+            Ok(reloaded) => Ok(self.take(reloaded)),
+            Err(errors) => {
+                self.warn([format!("the new configuration was refused, the old one stays:\n{errors}")]);
+                Err(Refused::new(RefusedKind::Configuration, errors))
+            }
+        };
+        if let Some(reply) = reply {
+            drop(reply.send(answer));
+        }
+    }
+
+    fn take(&mut self, reloaded: Reloaded) -> String {
+        let Reloaded { loaded, live } = reloaded;
+        let old = Arc::clone(&self.live.borrow());
+        self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
+        self.dirty = true;
+        if live.config == old.config && live.serverless.is_ok() == old.serverless.is_ok() {
+            // The token may be another one all the same.
+            self.live.send_replace(Arc::new(live));
+            self.generation += 1;
+            return "the configuration is unchanged; the token was read again".to_owned();
+        }
+        if Fixed::of(&live.config) != self.reload.fixed {
+            self.warn(["`state_dir` and `log.dir` change only with a restart".to_owned()]);
+        }
+        if let Some(log) = &self.reload.log {
+            log.set_level(live.config.log.level.filter());
+        }
+        self.generation += 1;
+        for served in self.served.values_mut() {
+            served.prepared = None;
+        }
+        let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
+        self.engine.reconfigure(live.trigger, max_in_flight);
+        self.warn(live.warnings.clone());
+        let projects_changed = live.config.projects != old.config.projects
+            || live.config.trigger.watch != old.config.trigger.watch
+            || live.config.trigger.ignore_prompts != old.config.trigger.ignore_prompts;
+        self.live.send_replace(Arc::new(live));
+        tracing::info!("the configuration was read again");
+        if projects_changed {
+            self.change_projects(&loaded);
+        }
+        self.handle(crate::domain::engine::event::Event::Tick);
+        "the new configuration is in effect".to_owned()
+    }
+
+    /// Serves what the new configuration lists. A project with a job at work is let go only when that job is over, by a restart.
+    fn change_projects(&mut self, loaded: &Loaded) {
+        let now = self.clock.now();
+        let busy: Vec<String> = self
+            .served
+            .values()
+            .filter(|served| served.job.is_some() && !loaded.config.projects.contains(&served.config))
+            .map(|served| served.config.name.clone())
+            .collect();
+        if !busy.is_empty() {
+            self.warn([format!(
+                "the changed projects take effect at the next reload or start: a job of {} is at work",
+                busy.join(", ")
+            )]);
+            return;
+        }
+        let holder = self.holder();
+        let mut keep: Vec<ProjectId> = Vec::new();
+        for project in &loaded.config.projects {
+            let known = self
+                .served
+                .iter()
+                .find(|(_, served)| served.config.root == project.root)
+                .map(|(id, _)| *id);
+            match known {
+                Some(id) => {
+                    keep.push(id);
+                    if let Some(served) = self.served.get_mut(&id)
+                        && served.config != *project
+                    {
+                        served.change(project.clone(), now.moment);
+                    }
+                }
+                None => match start::take_project(&self.tools, project, &holder, now.wall) {
+                    Ok((lock, id, remembered)) => {
+                        self.locks.push(lock);
+                        self.engine.add(id, remembered);
+                        self.served.insert(
+                            id,
+                            super::served::Served::new(project.clone(), now.moment),
+                        );
+                        keep.push(id);
+                    }
+                    Err(error) => self.warn([error.to_string()]),
+                },
+            }
+        }
+        self.served.retain(|id, _| keep.contains(id));
+        self.engine.retain(&keep);
+        for served in self.served.values_mut() {
+            // Patterns may have changed: what was refused may be good now.
+            served.look_anew(now.moment);
+        }
+        let watched = start::watched(&self.served, loaded);
+        let mode = start::watch_mode(loaded.config.trigger.watch);
+        let (watcher, warnings) = start::watch(watched, mode, &self.wakes);
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
+        self.warn(warnings);
+    }
+}

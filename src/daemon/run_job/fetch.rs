@@ -1,0 +1,452 @@
+//! From the list of remote files to checked artifacts in history.
+//!
+//! Owns the tries: a cut is continued, a URL that ran out is asked for anew, a file that fails its checks is quarantined
+//! and fetched again a few times. What a good image or mesh is, [`crate::domain`] says; no byte is shown to anybody here.
+
+use std::{
+    io::{BufReader, Read},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::{JobEnd, Road, Step, Wish, follow::Ended};
+use crate::{
+    backend::{FetchError, RunResult},
+    daemon::store::blocking,
+    disk::{
+        DiskError,
+        history::{JobFolder, Partial, PartialError},
+    },
+    domain::{
+        backoff::Backoff,
+        engine::event::Stage,
+        fingerprint::Fingerprint,
+        glb,
+        job::{RequestId, State},
+        moment::Moment,
+        picture,
+        product::{self, Kind, RemoteFile},
+        status::Received,
+        workflow::role::Role,
+    },
+    ledger::rows::{Artifact, Booking, JobRow, Reason},
+};
+
+/// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows makes has 3 MB.
+const MAX_IMAGE: u64 = 64 * 1024 * 1024;
+
+/// How often a file that fails its checks, or a URL that ran out, is fetched anew.
+const FRESH_TRIES: u32 = 3;
+
+/// How long a download without any progress is tried again. Results are kept for seven days at the service, so a night
+/// without a network loses nothing.
+const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
+
+/// The first and the longest wait after a download broke.
+const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
+
+/// Received bytes go to the disk in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+/// Artifacts in history, checked.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) artifacts: Vec<crate::domain::placement::Artifact>,
+}
+
+/// Why one download is over without an artifact.
+enum Broken {
+    /// Worth continuing.
+    Cut(String),
+    /// The URL ran out.
+    Gone(String),
+    /// What came fails its checks, and lies in quarantine.
+    Bad(String),
+    /// Nothing helps.
+    Never(String),
+}
+
+impl Road {
+    /// Fetches and checks the image and the mesh of a run that succeeded.
+    pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
+        let Ended { mut files, unwanted } = ended;
+        self.moved(State::Running, Stage::Placing).await;
+        let folder = self.folder().await?;
+        let mut rows = Vec::new();
+        for kind in Kind::ALL {
+            match self.fetch_kind(kind, &folder, &mut files, request).await? {
+                Some(row) => rows.push(row),
+                None if kind == Kind::Image => {
+                    tracing::warn!(job = %self.id, "the run lists no image; the mesh is placed alone");
+                }
+                None => {
+                    let text = "the run succeeded and lists no mesh (.glb); it was charged. Check the workflow's output \
+                                nodes with `conjured workflow inspect`";
+                    self.keep_rows(rows).await;
+                    let reason = Reason::new("no_mesh", text);
+                    return Err(self.end_failed(reason, Booking::Reserved).await);
+                }
+            }
+        }
+        self.shown.received = None;
+        self.record_fetched(rows).await?;
+        if unwanted {
+            return Err(self.keep_unwanted().await);
+        }
+        Ok(self.in_history(&folder))
+    }
+
+    /// Goes on with artifacts that another session fetched.
+    pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
+        self.moved(row.state, Stage::Placing).await;
+        let folder = self.folder().await?;
+        let fetched = self.in_history(&folder);
+        if fetched.artifacts.iter().any(|artifact| artifact.kind == Kind::Mesh) {
+            return Ok(fetched);
+        }
+        let text = "its mesh is no longer in the history folder; it was charged";
+        Err(self.end_failed(Reason::new("history_lost", text), Booking::Reserved).await)
+    }
+
+    fn in_history(&self, folder: &JobFolder) -> Fetched {
+        let artifacts = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| {
+                let path = folder.artifact(kind)?;
+                Some(crate::domain::placement::Artifact { kind, path })
+            })
+            .collect();
+        Fetched { artifacts }
+    }
+
+    /// Opens the job's folder, as soon as the disk allows.
+    async fn folder(&mut self) -> Step<JobFolder> {
+        let mut failures = 0;
+        loop {
+            let (history, id) = (Arc::clone(&self.tools.history), self.id);
+            match blocking(move || history.job(id)).await {
+                Ok(folder) => return Ok(folder),
+                Err(error) => {
+                    failures += 1;
+                    self.wait_for_disk(failures, &error.to_string()).await?;
+                }
+            }
+        }
+    }
+
+    /// Fetches one artifact; `None` when the run lists none.
+    async fn fetch_kind(
+        &mut self,
+        kind: Kind,
+        folder: &JobFolder,
+        files: &mut Vec<RemoteFile>,
+        request: &RequestId,
+    ) -> Step<Option<Artifact>> {
+        if folder.artifact(kind).is_some() {
+            return Ok(Some(self.describe(kind, folder).await?));
+        }
+        let (mut fresh, mut failures) = (0, 0);
+        let mut last_progress = self.tools.clock.now().moment;
+        loop {
+            let live = self.live();
+            let role = match kind {
+                Kind::Image => Role::Flux,
+                Kind::Mesh => Role::Mesh,
+            };
+            let node = live.bindings.output(role).unwrap_or_default().to_owned();
+            let Some(file) = product::choose(files, kind, &node).cloned() else { return Ok(None) };
+            match self.download(kind, folder, &file, request, &mut last_progress).await? {
+                Ok(()) => return Ok(Some(self.describe(kind, folder).await?)),
+                Err(Broken::Cut(reason)) => {
+                    failures += 1;
+                    let stuck = self.tools.clock.now().moment.since(last_progress);
+                    if stuck > NO_PROGRESS {
+                        let text = format!("the {kind} could not be downloaded for a day: {reason}");
+                        return Err(self.failed_fetch("download", &text).await);
+                    }
+                    tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
+                    self.wait_for_storage(failures, &reason).await?;
+                }
+                Err(Broken::Gone(reason)) => {
+                    fresh += 1;
+                    if fresh >= FRESH_TRIES {
+                        let text = format!("the {kind} is gone from the storage: {reason}");
+                        return Err(self.failed_fetch("download", &text).await);
+                    }
+                    self.wait_for_storage(fresh, &reason).await?;
+                    self.refresh(files, request).await?;
+                }
+                Err(Broken::Bad(reason)) => {
+                    fresh += 1;
+                    tracing::warn!(job = %self.id, %kind, "quarantined: {reason}");
+                    if fresh >= FRESH_TRIES {
+                        let text = format!(
+                            "the {kind} that the service made cannot be used: {reason}. It lies in quarantine; the public \
+                             files stay as they were"
+                        );
+                        return Err(self.failed_fetch("bad_artifact", &text).await);
+                    }
+                    self.wait_for_storage(fresh, &reason).await?;
+                }
+                Err(Broken::Never(reason)) => {
+                    let text = format!("the {kind} was not fetched: {reason}; the public files stay as they were");
+                    return Err(self.failed_fetch("refused_download", &text).await);
+                }
+            }
+        }
+    }
+
+    async fn failed_fetch(&mut self, code: &str, text: &str) -> JobEnd {
+        self.end_failed(Reason::new(code, format!("{text}. The run was charged")), Booking::Reserved)
+            .await
+    }
+
+    /// Downloads one file into history, from where an earlier try stopped, and checks it.
+    async fn download(
+        &mut self,
+        kind: Kind,
+        folder: &JobFolder,
+        file: &RemoteFile,
+        request: &RequestId,
+        last_progress: &mut Moment,
+    ) -> Step<Result<(), Broken>> {
+        // Not the URL: a fresh one of the same file is the same file.
+        let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
+        let origin = Fingerprint::of(origin.as_bytes());
+        let limit = self.limit(kind);
+        let own = folder.clone();
+        let partial = match blocking(move || own.download(kind, &origin, limit)).await {
+            Ok(partial) => partial,
+            Err(error) => {
+                self.wait_for_disk(1, &error.to_string()).await?;
+                return Ok(Err(Broken::Cut(error.to_string())));
+            }
+        };
+        let backend = self.backend().await?;
+        let from = partial.len();
+        let download = match backend.open(file, from).await {
+            Ok(download) => download,
+            Err(error) => return Ok(Err(broken(error))),
+        };
+        self.say(format!("downloads the {kind}")).await;
+        let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
+        if download.start != from {
+            partial = match blocking(move || partial.restart().map(|()| partial)).await {
+                Ok(partial) => partial,
+                Err(error) => return Ok(Err(Broken::Cut(error.to_string()))),
+            };
+        }
+        let mut piece = BytesMut::with_capacity(PIECE);
+        loop {
+            let chunk = tokio::select! {
+                chunk = chunks.next() => chunk,
+                wish = super::wished(&mut self.wish) => {
+                    if wish == Wish::Stop {
+                        return Err(JobEnd::Parked);
+                    }
+                    continue;
+                }
+            };
+            let (over, error) = match chunk {
+                Some(Ok(bytes)) => {
+                    piece.extend_from_slice(&bytes);
+                    (false, None)
+                }
+                Some(Err(error)) => (true, Some(error)),
+                None => (true, None),
+            };
+            if piece.len() >= PIECE || over && !piece.is_empty() {
+                let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE)).freeze();
+                partial = match append(partial, full).await {
+                    Ok(partial) => partial,
+                    Err(broken) => return Ok(Err(broken)),
+                };
+                *last_progress = self.tools.clock.now().moment;
+                self.shown.received = Some(Received { bytes: partial.len(), total });
+                self.show().await;
+            }
+            match error {
+                Some(error) => return Ok(Err(broken(error))),
+                None if over => break,
+                None => {}
+            }
+        }
+        if let Some(total) = total.filter(|total| *total != partial.len()) {
+            let got = partial.len();
+            if got < total {
+                return Ok(Err(Broken::Cut(format!("{got} of {total} bytes came"))));
+            }
+        }
+        Ok(self.check(kind, partial).await)
+    }
+
+    /// Checks what came; only a good file gets an artifact's name.
+    async fn check(&self, kind: Kind, partial: Partial) -> Result<(), Broken> {
+        let (history, id) = (Arc::clone(&self.tools.history), self.id);
+        blocking(move || {
+            let verdict = match kind {
+                Kind::Image => checked_image(&partial),
+                Kind::Mesh => checked_mesh(&partial).map(|()| None),
+            };
+            match verdict {
+                Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(disk),
+                Ok(None) => partial.finish().map(drop).map_err(disk),
+                Err(Check::Bad(reason)) => match history.quarantine(id, partial, &reason) {
+                    Ok(_) => Err(Broken::Bad(reason)),
+                    Err(error) => Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})"))),
+                },
+                Err(Check::Unreadable(reason)) => Err(Broken::Cut(reason)),
+            }
+        })
+        .await
+    }
+
+    /// Describes a finished artifact for the ledger.
+    async fn describe(&mut self, kind: Kind, folder: &JobFolder) -> Step<Artifact> {
+        let mut failures = 0;
+        loop {
+            let (own, id) = (folder.clone(), self.id);
+            match blocking(move || crate::daemon::prepare::describe(&own, id, kind)).await {
+                Ok(row) => return Ok(row),
+                Err(error) => {
+                    failures += 1;
+                    self.wait_for_disk(failures, &error).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks for the result again: its URLs may be fresh ones.
+    async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<()> {
+        self.tools.calls.pass().await;
+        let backend = self.backend().await?;
+        match backend.result(request).await {
+            Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(job = %self.id, %error, "no fresh result"),
+        }
+        Ok(())
+    }
+
+    fn limit(&self, kind: Kind) -> u64 {
+        let limit = self.live().config.placement.max_artifact_mb.saturating_mul(1024 * 1024);
+        match kind {
+            Kind::Image => limit.min(MAX_IMAGE),
+            Kind::Mesh => limit,
+        }
+    }
+
+    async fn wait_for_storage(&mut self, failures: u32, reason: &str) -> Step<()> {
+        self.say(format!("the download is tried again: {reason}")).await;
+        self.wait_out(failures).await
+    }
+
+    /// Waits until the disk may have room again; the job is not lost meanwhile.
+    pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
+        tracing::error!(job = %self.id, "{reason}");
+        self.say(format!("waits for the disk: {reason}")).await;
+        self.wait_out(failures).await
+    }
+
+    async fn wait_out(&mut self, failures: u32) -> Step<()> {
+        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), None);
+        let known = *self.wish.borrow();
+        match self.pause(wait, known).await {
+            Some(Wish::Stop) => Err(JobEnd::Parked),
+            _ if known == Wish::Stop => Err(JobEnd::Parked),
+            _ => Ok(()),
+        }
+    }
+
+    async fn keep_rows(&self, rows: Vec<Artifact>) {
+        let id = self.id;
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.keep_artifacts(id, &rows);
+        drop(self.tools.store.record("the image of a failed job", record).await);
+    }
+
+    async fn record_fetched(&mut self, rows: Vec<Artifact>) -> Step<()> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
+        if self.tools.store.record("that everything was fetched", record).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        self.moved(State::Fetched, Stage::Placing).await;
+        Ok(())
+    }
+
+    /// A person cancelled, and the run was finished first: it was paid for, so it is kept, and not shown.
+    async fn keep_unwanted(&mut self) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let reason = Reason::new(
+            "cancelled_too_late",
+            "the run was finished before the cancel took effect; it was charged, its artifacts are in history and were not placed",
+        );
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.cancelled(id, &reason, Booking::Reserved, now)
+        };
+        if self.tools.store.record("a cancel that came too late", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Cancelled, placed: false }
+    }
+}
+
+/// Why a check has no good verdict.
+enum Check {
+    Bad(String),
+    Unreadable(String),
+}
+
+/// Checks an image; `Some` is the PNG to keep instead of what came.
+fn checked_image(partial: &Partial) -> Result<Option<Bytes>, Check> {
+    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_IMAGE)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Check::Unreadable(error.to_string()))?;
+    let bytes = Bytes::from(bytes);
+    let png = picture::into_png(bytes.clone()).map_err(|fault| Check::Bad(fault.to_string()))?;
+    Ok((png != bytes).then_some(png))
+}
+
+fn checked_mesh(partial: &Partial) -> Result<(), Check> {
+    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
+    glb::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
+        .map(drop)
+        .map_err(|fault| Check::Bad(fault.to_string()))
+}
+
+async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
+    blocking(move || {
+        let mut partial = partial;
+        match partial.append(&bytes) {
+            Ok(()) => Ok(partial),
+            Err(error @ PartialError::TooLarge { .. }) => {
+                // Nothing of it can be used, so it does not stay to be continued.
+                drop(partial.discard());
+                Err(Broken::Never(error.to_string()))
+            }
+            Err(PartialError::Disk(error)) => Err(Broken::Cut(error.to_string())),
+        }
+    })
+    .await
+}
+
+fn broken(error: FetchError) -> Broken {
+    let reason = error.to_string();
+    match error {
+        FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
+        FetchError::Gone { .. } => Broken::Gone(reason),
+        FetchError::Passing { .. } => Broken::Cut(reason),
+    }
+}
+
+fn disk(error: DiskError) -> Broken {
+    Broken::Cut(error.to_string())
+}

@@ -1,0 +1,425 @@
+//! From the backend's id to the end of the run: status calls at a learned pace, patience in real time, cancel.
+//!
+//! Owns what ends a wait. A failed status call never ends a job; only the result, a person, or patience does. What a cancel
+//! achieves is seen by following on: the run may end by itself all the same, and then its result was paid for.
+
+use std::time::Duration;
+
+use super::{JobEnd, Report, Road, Step, Wish, reason_of};
+use crate::{
+    backend::{CallError, CancelReply, Phase, RunResult, RunTimes, ServiceFault, Verdict},
+    domain::{
+        backoff::Backoff,
+        engine::event::Stage,
+        estimate::{self, Times},
+        job::{RequestId, State},
+        moment::{Moment, WallTime},
+        money::MicroUsd,
+        pace::{self, Pace},
+        product::RemoteFile,
+    },
+    ledger::rows::{Booking, JobRow, Reason, Timing},
+};
+
+/// How long a cancelled request is followed to see it end.
+const AFTER_CANCEL: Duration = Duration::from_secs(120);
+
+/// How often a request that the service does not know is asked for again: a status may lag behind the submit.
+const NOT_KNOWN_TRIES: u32 = 6;
+
+/// The first and the longest wait after a failed status call.
+const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How long a job parked on a refused token waits before it asks again unasked.
+const PARKED: Duration = Duration::from_secs(60);
+
+/// A run that succeeded.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) files: Vec<RemoteFile>,
+    /// A person wanted it cancelled, and it was finished first.
+    pub(super) unwanted: bool,
+}
+
+/// What is known of the request so far.
+struct Following {
+    submitted: Moment,
+    submitted_at: WallTime,
+    running: Option<Moment>,
+    running_at: Option<WallTime>,
+    instance: Option<String>,
+    failures: u32,
+    not_known: u32,
+    /// The wish that a cancel was sent for, and when.
+    cancelled: Option<(Wish, Moment)>,
+    timed_out: Option<&'static str>,
+    told_words: Vec<String>,
+}
+
+impl Road {
+    /// Follows a request to its end. `row` is what another session knew of it.
+    pub(super) async fn follow(&mut self, request: &RequestId, row: Option<&JobRow>) -> Step<Ended> {
+        let now = self.tools.clock.now();
+        // A patience that began in another session goes on by the wall clock.
+        let then = |at: WallTime| now.moment.minus(now.wall.since(at));
+        let submitted_at = row.and_then(|row| row.submitted_at).unwrap_or(now.wall);
+        let running_at = row.and_then(|row| row.running_at);
+        let mut following = Following {
+            submitted: then(submitted_at),
+            submitted_at,
+            running: running_at.map(then),
+            running_at,
+            instance: row.and_then(|row| row.instance.clone()),
+            failures: 0,
+            not_known: 0,
+            cancelled: None,
+            timed_out: None,
+            told_words: Vec::new(),
+        };
+        if row.is_some_and(|row| row.cancel_wanted) {
+            self.cancel_remotely(request, Wish::Cancel, &mut following).await?;
+        }
+        loop {
+            let wait = self.next_wait(&following);
+            let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
+            match self.pause(wait, known).await {
+                None | Some(Wish::Go) => {}
+                Some(Wish::Stop) => return Err(JobEnd::Parked),
+                Some(wish @ (Wish::Replace | Wish::Cancel)) => {
+                    self.cancel_remotely(request, wish, &mut following).await?;
+                    continue;
+                }
+            }
+            self.tools.calls.pass().await;
+            let backend = self.backend().await?;
+            match backend.observe(request).await {
+                Ok(observation) => {
+                    following.failures = 0;
+                    following.not_known = 0;
+                    if let Some(word) = observation.unknown_word
+                        && !following.told_words.contains(&word)
+                    {
+                        tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
+                        following.told_words.push(word);
+                    }
+                    self.note_phase(&observation.phase, observation.instance, &mut following).await?;
+                    if observation.phase == Phase::Ended
+                        && let Some(ended) = self.ask_result(request, &mut following).await?
+                    {
+                        return Ok(ended);
+                    }
+                }
+                Err(CallError::Passing { reason, retry_after }) => {
+                    following.failures += 1;
+                    self.after_failure(&reason, retry_after, &following).await?;
+                }
+                Err(CallError::Fault(fault)) => {
+                    self.after_fault(request, fault, &mut following).await?;
+                }
+            }
+            if let Some(ended) = self.mind_patience(request, &mut following).await? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    fn next_wait(&self, following: &Following) -> Duration {
+        let now = self.tools.clock.now().moment;
+        let serverless = &self.live().config.serverless;
+        let pace = Pace::new(serverless.poll_min, serverless.poll_max);
+        let stage = match following.running {
+            None => pace::Stage::Queued { age: now.since(following.submitted) },
+            Some(running) => {
+                pace::Stage::Running { age: now.since(running), expected: self.learned.run }
+            }
+        };
+        pace.next_poll(stage)
+    }
+
+    async fn note_phase(
+        &mut self,
+        phase: &Phase,
+        instance: Option<String>,
+        following: &mut Following,
+    ) -> Step<()> {
+        let now = self.tools.clock.now();
+        let cold = following.running.is_none() && self.estimate.cold.is_some();
+        match phase {
+            Phase::Queued { position } => {
+                self.shown.queue_position = *position;
+                let words = match (position, cold) {
+                    (Some(0), true) | (None, true) => {
+                        "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
+                    }
+                    (Some(0), false) => "next in the service's queue".to_owned(),
+                    (Some(ahead), _) => format!("in the service's queue, {ahead} before it"),
+                    (None, false) => "in the service's queue".to_owned(),
+                };
+                if following.cancelled.is_none() {
+                    self.say(words).await;
+                }
+            }
+            Phase::Running | Phase::Ended => {
+                self.shown.queue_position = None;
+                let news = instance.is_some() && instance != following.instance;
+                if following.running.is_none() || news {
+                    following.instance = instance.or(following.instance.take());
+                    following.running.get_or_insert(now.moment);
+                    following.running_at.get_or_insert(now.wall);
+                    let (id, instance) = (self.id, following.instance.clone());
+                    let record = move |ledger: &mut crate::ledger::Ledger| {
+                        ledger.running(id, instance.as_deref(), now.wall)
+                    };
+                    if self.tools.store.record("that the job runs", record).await.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                    tracing::info!(job = %id, "running");
+                    self.moved(State::Running, Stage::Running).await;
+                }
+                if following.cancelled.is_none() {
+                    self.say("the machine is at work".to_owned()).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks how it ended; `None` when it has not, or no answer came.
+    async fn ask_result(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Option<Ended>> {
+        self.tools.calls.pass().await;
+        let backend = self.backend().await?;
+        match backend.result(request).await {
+            Ok(RunResult::Pending(_)) => Ok(None),
+            Ok(RunResult::Succeeded { files, times }) => {
+                let unwanted = matches!(following.cancelled, Some((Wish::Cancel, _)));
+                self.note_outputs(&files, times).await?;
+                Ok(Some(Ended { files, unwanted }))
+            }
+            Ok(RunResult::Failed { fault, files: _, times }) => {
+                let cost = self.cost_so_far(following, times);
+                Err(self.end_failed(reason_of(&fault), Booking::Cost(cost)).await)
+            }
+            Ok(RunResult::Cancelled) => Err(self.ended_by_cancel(following).await),
+            Err(CallError::Passing { reason, retry_after }) => {
+                following.failures += 1;
+                self.after_failure(&reason, retry_after, following).await?;
+                Ok(None)
+            }
+            Err(CallError::Fault(fault)) => {
+                self.after_fault(request, fault, following).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn note_outputs(&mut self, files: &[RemoteFile], times: RunTimes) -> Step<()> {
+        let now = self.tools.clock.now().wall;
+        // The service's clock may be anywhere: its time of the end counts only when it is a possible one.
+        let over = times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
+        let (id, files) = (self.id, files.to_vec());
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.outputs_known(id, &files, over.unwrap_or(now), now)
+        };
+        match self.tools.store.record("what the run produced", record).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(JobEnd::Parked),
+        }
+    }
+
+    async fn after_failure(
+        &mut self,
+        reason: &str,
+        retry_after: Option<Duration>,
+        following: &Following,
+    ) -> Step<()> {
+        tracing::warn!(job = %self.id, failures = following.failures, "no answer about the job: {reason}");
+        self.say(format!("goes on remotely; the service does not answer: {reason}")).await;
+        let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+        let wait = backoff.wait(following.failures, rand::random(), retry_after);
+        let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
+        match self.pause(wait, known).await {
+            Some(Wish::Stop) => Err(JobEnd::Parked),
+            // Other wishes are seen again at the top of the loop.
+            _ => Ok(()),
+        }
+    }
+
+    async fn after_fault(
+        &mut self,
+        request: &RequestId,
+        fault: ServiceFault,
+        following: &mut Following,
+    ) -> Step<()> {
+        let reason = reason_of(&fault);
+        match fault.verdict {
+            Verdict::Token => {
+                let text = format!("parked: {}; the job goes on remotely", reason.text);
+                self.report(Report::Warning(format!("job {}: {text}", self.id))).await;
+                self.say(text).await;
+                let mut live = self.tools.live.clone();
+                live.borrow_and_update();
+                tokio::select! {
+                    _ = live.changed() => Ok(()),
+                    wish = super::wished(&mut self.wish) => match wish {
+                        Wish::Stop => Err(JobEnd::Parked),
+                        Wish::Go | Wish::Replace | Wish::Cancel => Ok(()),
+                    },
+                    () = tokio::time::sleep(PARKED) => Ok(()),
+                }
+            }
+            Verdict::Gone if following.not_known + 1 >= NOT_KNOWN_TRIES => {
+                let text = format!(
+                    "the service does not know the request {request} (any more): {}; whether it was charged only its \
+                     dashboard says",
+                    reason.text
+                );
+                Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
+            }
+            Verdict::Gone | Verdict::Workflow | Verdict::Account | Verdict::Service => {
+                following.failures += 1;
+                following.not_known += u32::from(fault.verdict == Verdict::Gone);
+                self.after_failure(&reason.text, None, following).await
+            }
+        }
+    }
+
+    /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
+    async fn mind_patience(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Option<Ended>> {
+        let now = self.tools.clock.now().moment;
+        if let Some((_, since)) = following.cancelled {
+            if now.since(since) < AFTER_CANCEL {
+                return Ok(None);
+            }
+            // The service said it would stop, or cannot: nobody learns more by waiting.
+            return match self.ask_result(request, following).await? {
+                Some(ended) => Ok(Some(ended)),
+                None => Err(self.ended_by_cancel(following).await),
+            };
+        }
+        let live = self.live();
+        let serverless = &live.config.serverless;
+        let (code, patience, key) = match following.running {
+            None => ("queue_timeout", serverless.queue_timeout, following.submitted),
+            Some(running) => ("run_timeout", serverless.run_timeout, running),
+        };
+        if now.since(key) < patience {
+            return Ok(None);
+        }
+        if let Some(ended) = self.ask_result(request, following).await? {
+            return Ok(Some(ended));
+        }
+        tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
+        following.timed_out = Some(code);
+        self.cancel_remotely(request, Wish::Go, following).await?;
+        Ok(None)
+    }
+
+    /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
+    async fn cancel_remotely(
+        &mut self,
+        request: &RequestId,
+        wish: Wish,
+        following: &mut Following,
+    ) -> Step<()> {
+        let (id, mut failures) = (self.id, 0);
+        self.say("being cancelled at the service".to_owned()).await;
+        let outcome = loop {
+            self.tools.calls.pass().await;
+            let backend = self.backend().await?;
+            match backend.cancel(request).await {
+                Ok(CancelReply::Requested) => break "requested",
+                Ok(CancelReply::TooLate) => break "too late",
+                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => break "refused",
+                Err(error) => {
+                    failures += 1;
+                    if failures >= 5 {
+                        tracing::warn!(job = %id, %error, "the service does not answer the cancel");
+                        break "no answer";
+                    }
+                    let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+                    if self.pause(backoff.wait(failures, rand::random(), None), wish).await
+                        == Some(Wish::Stop)
+                    {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+            }
+        };
+        tracing::info!(job = %id, outcome, "cancel sent");
+        let now = self.tools.clock.now();
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.audit("cancel", Some(id), outcome, MicroUsd::ZERO, now.wall)
+        };
+        drop(self.tools.store.record("a cancel", record).await);
+        following.cancelled = Some((wish, now.moment));
+        Ok(())
+    }
+
+    /// Ends a job whose request was cancelled, by the words of who wanted it.
+    async fn ended_by_cancel(&mut self, following: &Following) -> JobEnd {
+        let cost = self.cost_so_far(following, RunTimes::default());
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let wish = following.cancelled.map(|(wish, _)| wish);
+        if let Some(code) = following.timed_out {
+            let text = match code {
+                "queue_timeout" => {
+                    "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
+                }
+                _ => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
+            };
+            return self.end_failed(Reason::new(code, text), Booking::Cost(cost)).await;
+        }
+        let replaced = wish == Some(Wish::Replace);
+        let state = if replaced { State::Replaced } else { State::Cancelled };
+        let text = match wish {
+            Some(_) => "cancelled at a person's request",
+            None => "cancelled at the service, not by conjured",
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            if replaced {
+                ledger.replaced(id, None, Booking::Cost(cost), now)
+            } else {
+                ledger.cancelled(id, &Reason::new("cancelled", text), Booking::Cost(cost), now)
+            }
+        };
+        if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        tracing::info!(job = %id, %cost, "{state}");
+        JobEnd::Ended { state, placed: false }
+    }
+
+    /// Returns what the job has cost as far as was seen; nothing when no machine took it.
+    fn cost_so_far(&self, following: &Following, times: RunTimes) -> MicroUsd {
+        let Some(running_at) = following.running_at else { return MicroUsd::ZERO };
+        let now = self.tools.clock.now().wall;
+        let ended = times.finished_at.filter(|at| *at >= running_at && *at <= now).unwrap_or(now);
+        let timing = Times {
+            waited: running_at.since(following.submitted_at),
+            ran: ended.since(running_at),
+            cold: self.estimate.cold.is_some(),
+        };
+        estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total()
+    }
+}
+
+/// Returns the measured times of a job that succeeded, from what the ledger kept of them.
+pub(super) fn timing(row: &JobRow, cold: bool) -> Timing {
+    let queue = match (row.submitted_at, row.running_at) {
+        (Some(submitted), Some(running)) => Some(running.since(submitted)),
+        _ => None,
+    };
+    let run = match (row.running_at, row.busy_at) {
+        (Some(running), Some(over)) => Some(over.since(running)),
+        _ => None,
+    };
+    Timing { queue, run, cold: Some(cold) }
+}

@@ -1,0 +1,306 @@
+//! One job's road, from release to placement: a task of its own that the loop owns.
+//!
+//! Owns the order of the steps and what is written down before each of them (see `ARCHITECTURE.md`, the road of one change).
+//! It decides nothing that concerns other jobs. Every wait listens for a [`Wish`]; a step that must not be broken
+//! off (reading the answer to a submit) is bounded instead.
+//!
+//! - [`send`]: release in the ledger, submit, the three outcomes;
+//! - [`follow`]: status until the end, patience, cancel;
+//! - [`fetch`]: download into history, check;
+//! - [`publish`]: placement, parked while folders cannot be written.
+
+mod send;
+mod follow;
+mod fetch;
+mod publish;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::{gate::Gate, live::Live, prepare::Ready, store::Store};
+use crate::{
+    backend::{Backend, ServiceFault},
+    clock::Clock,
+    disk::history::History,
+    domain::{
+        engine::event::{ProjectId, Stage},
+        estimate::{Estimate, Learned},
+        job::{Cause, JobId, RequestId, State},
+        placement::Targets,
+        status,
+    },
+    ledger::rows::{JobRow, Reason, SessionId},
+    web::RefusedKind,
+};
+
+/// What every job's task shares.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) history: Arc<History>,
+    pub(crate) session: SessionId,
+    /// One submit a second.
+    pub(crate) submits: Gate,
+    /// Five other calls a second.
+    pub(crate) calls: Gate,
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// What the configuration says now; a reload puts a new one here.
+    pub(crate) live: watch::Receiver<Arc<Live>>,
+}
+
+/// What a job's task tells the loop while it works.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The job is in the ledger and on its road.
+    Started {
+        /// Whose.
+        project: ProjectId,
+        /// Which.
+        job: JobId,
+    },
+    /// It moved, as far as decisions need it.
+    Moved {
+        /// Whose.
+        project: ProjectId,
+        /// Where to.
+        stage: Stage,
+    },
+    /// What `status` shows of it.
+    Shown {
+        /// Whose.
+        project: ProjectId,
+        /// All of it.
+        job: Box<status::Job>,
+    },
+    /// Something a person should know beyond this job.
+    Warning(String),
+    /// The account's balance.
+    Balance(crate::domain::money::MicroUsd),
+}
+
+/// What the loop wants of a job's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Go on.
+    Go,
+    /// Make room for a newer snapshot.
+    Replace,
+    /// A person wants it to end.
+    Cancel,
+    /// The daemon stops: leave remote work alone, it goes on at the next start.
+    Stop,
+}
+
+/// How a job's task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// It never left and is not in the ledger: its change stays pending.
+    NotStarted {
+        /// What kind of reason it is.
+        kind: RefusedKind,
+        /// The reason, for people.
+        reason: String,
+        /// After which wait it may be tried again by itself.
+        retry_after: Option<Duration>,
+    },
+    /// It reached a final state.
+    Ended {
+        /// Which.
+        state: State,
+        /// Whether its artifacts are in front of the artist.
+        placed: bool,
+    },
+    /// The daemon stops; the ledger says where to go on.
+    Parked,
+}
+
+/// Where a task begins.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// A new job.
+    New(Box<NewWork>),
+    /// A job that another session began.
+    Resume(Box<JobRow>),
+}
+
+/// What a new job is made of.
+#[derive(Debug)]
+pub(crate) struct NewWork {
+    /// The prepared request.
+    pub(crate) ready: Ready,
+    /// What started it.
+    pub(crate) cause: Cause,
+    /// The job it does again.
+    pub(crate) retry_of: Option<JobId>,
+    /// A folder for the artifacts instead of the project's public names.
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// A job on its road.
+pub(crate) struct Road {
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) wish: watch::Receiver<Wish>,
+    pub(crate) project: ProjectId,
+    pub(crate) id: JobId,
+    pub(crate) targets: Targets,
+    pub(crate) shown: status::Job,
+    pub(crate) learned: Learned,
+    /// What was estimated when it was released; for a resumed job it is made anew.
+    pub(crate) estimate: Estimate,
+}
+
+/// A step's result: the next step's input, or the end of the road.
+type Step<T> = Result<T, JobEnd>;
+
+impl Road {
+    /// Goes the whole road.
+    pub(crate) async fn go(mut self, begin: Begin) -> JobEnd {
+        match self.steps(begin).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn steps(&mut self, begin: Begin) -> Step<JobEnd> {
+        let placing = match begin {
+            Begin::New(work) => {
+                let body = self.release(*work).await?;
+                let request = self.send(body).await?;
+                self.follow_and_fetch(request, None).await?
+            }
+            Begin::Resume(row) => self.resume(&row).await?,
+        };
+        self.publish(placing).await
+    }
+
+    /// Goes on where another session stopped.
+    async fn resume(&mut self, row: &JobRow) -> Step<fetch::Fetched> {
+        match row.state {
+            State::Prepared => {
+                let body = self.rebuild(row).await?;
+                self.announce().await?;
+                let request = self.send(body).await?;
+                self.follow_and_fetch(request, None).await
+            }
+            State::Submitted | State::Running => match row.request.clone() {
+                Some(request) => self.follow_and_fetch(request, Some(row)).await,
+                // The ledger writes the state and the id in one transaction.
+                None => Err(self.fail("no_request", "the ledger holds no request id").await),
+            },
+            State::Fetched | State::Placing | State::Placed | State::HandingOver => {
+                self.fetched_before(row).await
+            }
+            // `mark_lost_answers` ran before any job was resumed, and ended jobs are not resumed.
+            State::Submitting
+            | State::Done
+            | State::Failed
+            | State::Cancelled
+            | State::Replaced
+            | State::Unknown => Err(JobEnd::Ended { state: row.state, placed: false }),
+        }
+    }
+
+    async fn follow_and_fetch(
+        &mut self,
+        request: RequestId,
+        row: Option<&JobRow>,
+    ) -> Step<fetch::Fetched> {
+        self.shown.request = Some(request.to_string());
+        let ended = self.follow(&request, row).await?;
+        self.fetch(&request, ended).await
+    }
+
+    /// Returns the configuration's newest state.
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.tools.live.borrow())
+    }
+
+    /// Returns the backend, as soon as there is one: a token may have been taken away in mid-flight.
+    async fn backend(&mut self) -> Step<Arc<dyn Backend>> {
+        loop {
+            let mut live = self.tools.live.clone();
+            let unready = match &live.borrow_and_update().serverless {
+                Ok(serverless) => return Ok(Arc::clone(&serverless.backend)),
+                Err(unready) => unready.reason.clone(),
+            };
+            self.say(format!("waits for a usable configuration: {unready}")).await;
+            tokio::select! {
+                changed = live.changed() => {
+                    if changed.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+                wish = wished(&mut self.wish) => {
+                    if wish == Wish::Stop {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, and is woken by a wish that differs from `known`.
+    async fn pause(&mut self, wait: Duration, known: Wish) -> Option<Wish> {
+        let current = *self.wish.borrow_and_update();
+        if current != known {
+            return Some(current);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => None,
+            wish = wished(&mut self.wish) => Some(wish),
+        }
+    }
+
+    /// Tells `status` what the job is doing.
+    async fn say(&mut self, doing: String) {
+        self.shown.doing = doing;
+        self.show().await;
+    }
+
+    async fn show(&mut self) {
+        let now = self.tools.clock.now().wall;
+        self.shown.elapsed_ms =
+            u64::try_from(now.since(self.shown.since).as_millis()).unwrap_or(u64::MAX);
+        let job = Box::new(self.shown.clone());
+        self.report(Report::Shown { project: self.project, job }).await;
+    }
+
+    async fn moved(&mut self, state: State, stage: Stage) {
+        self.shown.state = state;
+        self.report(Report::Moved { project: self.project, stage }).await;
+    }
+
+    async fn report(&self, report: Report) {
+        // The loop is gone only when the process ends.
+        drop(self.tools.reports.send(report).await);
+    }
+
+    /// Ends the job as failed, with the reservation kept: it is not known what ran.
+    async fn fail(&mut self, code: &str, text: &str) -> JobEnd {
+        self.end_failed(Reason::new(code, text), crate::ledger::rows::Booking::Reserved).await
+    }
+}
+
+/// Waits for the wish to change; a loop that is gone wants everything to stop.
+async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
+    match wish.changed().await {
+        Ok(()) => *wish.borrow_and_update(),
+        Err(_) => Wish::Stop,
+    }
+}
+
+/// Makes a reason of what a service said.
+fn reason_of(fault: &ServiceFault) -> Reason {
+    let code = fault.code.map_or_else(|| format!("http_{}", fault.status), |code| code.to_string());
+    let text = if fault.words.is_empty() {
+        fault.advice.to_owned()
+    } else {
+        format!("{} ({})", fault.advice, fault.words)
+    };
+    Reason::new(code, text)
+}
+
+/// A body to send.
+pub(crate) type BodyBytes = Bytes;

@@ -1,0 +1,156 @@
+//! From checked artifacts to the public names, and to the end of the job.
+//!
+//! Owns the parking: while a folder cannot be written the job waits as `placing`, for as long as it takes, because its
+//! result is paid for and safe in history. The renames themselves are [`crate::disk::place`]'s.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use super::{JobEnd, Road, Step, Wish, fetch::Fetched, follow};
+use crate::{
+    daemon::store::blocking,
+    disk::place::{self, PlaceFault, Placed},
+    domain::{
+        backoff::Backoff,
+        engine::event::Stage,
+        estimate::{self, Times},
+        job::State,
+        money::MicroUsd,
+        placement,
+    },
+    ledger::rows::{Booking, JobRow, Reason, Timing},
+};
+
+/// The first and the longest wait before a placement is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+impl Road {
+    /// Makes the artifacts visible and ends the job.
+    pub(super) async fn publish(&mut self, fetched: Fetched) -> Step<JobEnd> {
+        let plan = match placement::plan(self.id, &fetched.artifacts, &self.targets) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let reason = Reason::new("targets", error.to_string());
+                return Err(self.end_failed(reason, Booking::Reserved).await);
+            }
+        };
+        self.step("placing", |ledger, id, now| ledger.placing(id, now)).await?;
+        self.moved(State::Placing, Stage::Placing).await;
+        let mut failures = 0;
+        loop {
+            let own = plan.clone();
+            let placed =
+                blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
+            match placed {
+                Ok(Placed::All(_) | Placed::Stopped) => break,
+                Err(fault @ PlaceFault::SourceLost { .. }) => {
+                    let reason = Reason::new("history_lost", fault.to_string());
+                    return Err(self.end_failed(reason, Booking::Reserved).await);
+                }
+                Err(fault) => {
+                    failures += 1;
+                    tracing::error!(job = %self.id, "{fault}");
+                    self.say(fault.to_string()).await;
+                    let backoff = Backoff::new(AGAIN.0, AGAIN.1);
+                    let wait = backoff.wait(failures, rand::random(), None);
+                    let known = *self.wish.borrow();
+                    match self.pause(wait, known).await {
+                        Some(Wish::Stop) => return Err(JobEnd::Parked),
+                        Some(Wish::Cancel) => return Err(self.given_up().await),
+                        _ if known == Wish::Stop => return Err(JobEnd::Parked),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.step("placed", |ledger, id, now| ledger.placed(id, now)).await?;
+        self.moved(State::Placed, Stage::Placing).await;
+        self.finish().await
+    }
+
+    /// Books what the job cost and ends it.
+    async fn finish(&mut self) -> Step<JobEnd> {
+        let id = self.id;
+        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        let (cost, timing) = match &row {
+            Ok(row) => self.bill(row),
+            Err(_) => (self.estimate.cost, Timing::default()),
+        };
+        let now = self.tools.clock.now().wall;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.done(id, cost, timing, now);
+        if self.tools.store.record("that the job is done", record).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        let took = now.since(self.shown.since);
+        tracing::info!(job = %id, %cost, seconds = took.as_secs_f32(), "done: image and mesh are placed");
+        self.moved(State::Done, Stage::Placing).await;
+        self.keep_record().await;
+        Ok(JobEnd::Ended { state: State::Done, placed: true })
+    }
+
+    /// Returns what a job cost by its measured times; without them, what was reserved.
+    fn bill(&self, row: &JobRow) -> (MicroUsd, Timing) {
+        let timing = follow::timing(row, self.estimate.cold.is_some());
+        let cost = match (timing.queue, timing.run) {
+            (Some(waited), Some(ran)) => {
+                let times = Times { waited, ran, cold: self.estimate.cold.is_some() };
+                estimate::measured(&times, self.estimate.keep_warm, self.live().hourly).total()
+            }
+            _ => row.reserved,
+        };
+        (cost, timing)
+    }
+
+    /// Leaves the job's story beside its artifacts. It is a copy for people; the ledger is what counts.
+    async fn keep_record(&self) {
+        let (id, store) = (self.id, self.tools.store.clone());
+        let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
+        let history = std::sync::Arc::clone(&self.tools.history);
+        let kept = blocking(move || {
+            let json = serde_json::to_vec_pretty(&crate::daemon::story::json(&story))
+                .map_err(|error| error.to_string())?;
+            let folder = history.job(id).map_err(|error| error.to_string())?;
+            folder.write_record(&json).map_err(|error| error.to_string())
+        })
+        .await;
+        if let Err(error) = kept {
+            tracing::warn!(job = %id, error, "job.json could not be written");
+        }
+    }
+
+    /// A person does not want a parked placement any more.
+    async fn given_up(&mut self) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let reason = Reason::new("cancelled", "not placed at a person's request; its artifacts are in history");
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.cancelled(id, &reason, Booking::Reserved, now)
+        };
+        if self.tools.store.record("that a placement was given up", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Cancelled, placed: false }
+    }
+
+    async fn step(
+        &mut self,
+        what: &'static str,
+        operation: impl Fn(
+            &mut crate::ledger::Ledger,
+            crate::domain::job::JobId,
+            crate::domain::moment::WallTime,
+        ) -> Result<(), crate::ledger::error::LedgerError>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Step<()> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let record = move |ledger: &mut crate::ledger::Ledger| operation(ledger, id, now);
+        match self.tools.store.record(what, record).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::error!(job = %id, %error, what, "the ledger refuses the step");
+                Err(JobEnd::Parked)
+            }
+        }
+    }
+}

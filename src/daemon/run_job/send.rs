@@ -1,0 +1,310 @@
+//! From release to the backend's id: money reserved, the mark that a request may leave, one submit, three outcomes.
+//!
+//! Owns the promise that a request whose fate is not known is never sent a second time: only [`SubmitError::NotSent`] goes
+//! back to the start of this page.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
+use crate::{
+    backend::{ServiceFault, SubmitError, Submission, Verdict},
+    daemon::prepare,
+    domain::{
+        backoff::Backoff,
+        engine::event::Stage,
+        job::{RequestId, State},
+    },
+    ledger::{
+        error::{LedgerError, ReleaseError},
+        rows::{Announce, Booking, JobRow, NewJob, Reason},
+    },
+    web::RefusedKind,
+};
+
+/// How long a stopping daemon waits for the answer to a submit: the process must be gone within five seconds.
+const STOP_GRACE: Duration = Duration::from_millis(3500);
+
+/// The first and the longest wait before a request that did not arrive is sent again.
+const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+impl Road {
+    /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
+    pub(super) async fn release(&mut self, work: NewWork) -> Step<BodyBytes> {
+        let NewWork { ready, cause, retry_of, out } = work;
+        let live = self.live();
+        let wait = self.tools.submits.take();
+        let now = self.tools.clock.now().wall;
+        let job = NewJob {
+            id: self.id,
+            project: self.project,
+            session: self.tools.session,
+            cause,
+            inputs: ready.inputs,
+            prompt: ready.prompt.clone(),
+            workflow: live.workflow.name().to_owned(),
+            workflow_version: live.bindings.version(),
+            body_digest: ready.body.digest,
+            seed: Some(ready.seeds.image),
+            mesh_seed: Some(ready.seeds.mesh),
+            summary: ready.body.summary.clone(),
+            mode: live.config.mode.to_string(),
+            backend: self.shown.backend.clone(),
+            deployment: live.config.serverless.deployment_id.clone(),
+            retry_of,
+            out: out.map(|folder| folder.to_string_lossy().into_owned()),
+            reserve: self.estimate.cost,
+            at: now,
+        };
+        let (limits, windows) = (live.limits, live.windows(now));
+        // The inputs are on the disk before the row that speaks of them.
+        let history = std::sync::Arc::clone(&self.tools.history);
+        let (id, staged) = (self.id, ready.staged);
+        let announce =
+            if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
+        let released = self
+            .tools
+            .store
+            .with(move |ledger| {
+                if let Err(error) = staged.commit(&history, id) {
+                    return Err(NotReleased::Disk(error.to_string()));
+                }
+                ledger.release(&job, &limits, &windows, announce).map_err(NotReleased::Ledger)
+            })
+            .await;
+        match released {
+            Ok(released) => {
+                for warning in released.warnings {
+                    tracing::warn!(job = %self.id, "{warning}");
+                    self.report(Report::Warning(warning.to_string())).await;
+                }
+            }
+            Err(refused) => {
+                self.discard_inputs().await;
+                return Err(refused.into_end());
+            }
+        }
+        self.report(Report::Started { project: self.project, job: self.id }).await;
+        tracing::info!(
+            job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
+            "released: \"{}\"", excerpt(&ready.prompt)
+        );
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            self.announce().await?;
+        }
+        Ok(ready.body.bytes)
+    }
+
+    /// Builds the body of a job that was prepared by another session from the inputs in history.
+    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<BodyBytes> {
+        let live = self.live();
+        let history = std::sync::Arc::clone(&self.tools.history);
+        let row = row.clone();
+        let built = crate::daemon::store::blocking(move || prepare::rebuild(&live, &history, &row)).await;
+        match built {
+            Ok(body) => Ok(body.bytes),
+            Err(fault) => {
+                let reason = Reason::new("inputs", fault.to_string());
+                Err(self.end_failed(reason, Booking::Nothing).await)
+            }
+        }
+    }
+
+    /// Writes down that the request may leave now. If that cannot be written, nothing leaves.
+    pub(super) async fn announce(&mut self) -> Step<()> {
+        let mut failures = 0;
+        loop {
+            let (id, now) = (self.id, self.tools.clock.now().wall);
+            match self.tools.store.with(move |ledger| ledger.submitting(id, now)).await {
+                Ok(()) => return Ok(()),
+                Err(LedgerError::Store(error)) => {
+                    failures += 1;
+                    self.say(format!("nothing was sent: {error}")).await;
+                    self.wait_unsent(failures, None).await?;
+                }
+                Err(error) => {
+                    tracing::error!(job = %self.id, %error, "the ledger refuses the step");
+                    return Err(JobEnd::Parked);
+                }
+            }
+        }
+    }
+
+    /// Sends the request. The ledger says `submitting` already.
+    pub(super) async fn send(&mut self, body: Bytes) -> Step<RequestId> {
+        let submission = Submission { body };
+        let mut failures = 0;
+        loop {
+            self.moved(State::Submitting, Stage::Submitting).await;
+            let Some(answer) = self.submit(&submission).await? else {
+                // The process ends now and nobody reads the answer: the next start calls it unknown.
+                tracing::warn!(job = %self.id, "stopped before the service answered the submit");
+                return Err(JobEnd::Parked);
+            };
+            let now = self.tools.clock.now().wall;
+            let id = self.id;
+            match answer {
+                Ok(request) => {
+                    // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
+                    tracing::info!(job = %id, %request, "submitted");
+                    let own = request.clone();
+                    let record = move |ledger: &mut crate::ledger::Ledger| {
+                        ledger.submitted(id, &own, now)
+                    };
+                    if let Err(error) = self.tools.store.record("the request's id", record).await {
+                        tracing::error!(job = %id, %error, "the ledger refuses the request's id");
+                        return Err(JobEnd::Parked);
+                    }
+                    self.moved(State::Submitted, Stage::Queued).await;
+                    self.say("in the service's queue".to_owned()).await;
+                    return Ok(request);
+                }
+                Err(SubmitError::NotSent { reason, retry_after }) => {
+                    failures += 1;
+                    tracing::warn!(job = %id, reason, "the request did not arrive; it is sent again");
+                    let note = reason.clone();
+                    let record =
+                        move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
+                    if self.tools.store.record("that nothing was sent", record).await.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                    self.moved(State::Prepared, Stage::Waiting).await;
+                    self.say(format!("not sent yet, nothing was charged: {reason}")).await;
+                    self.wait_unsent(failures, retry_after).await?;
+                    self.tools.submits.pass().await;
+                    self.announce().await?;
+                }
+                Err(SubmitError::Refused(fault)) => return Err(self.refused(&fault).await),
+                Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
+            }
+        }
+    }
+
+    /// Sends once and waits for the answer; `None` when the daemon stops and the answer does not come in time.
+    async fn submit(
+        &mut self,
+        submission: &Submission,
+    ) -> Step<Option<Result<RequestId, SubmitError>>> {
+        let backend = self.backend().await?;
+        let answer = backend.submit(submission);
+        let mut wish = self.wish.clone();
+        let stopping = async {
+            while *wish.borrow_and_update() != Wish::Stop && wished(&mut wish).await != Wish::Stop {}
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Ok(Some(answer)),
+            () = stopping => Ok(None),
+        }
+    }
+
+    /// Waits before the next try of something that has not left the machine. Here a wish is granted at once.
+    async fn wait_unsent(&mut self, failures: u32, retry_after: Option<Duration>) -> Step<()> {
+        let backoff = Backoff::new(RESEND.0, RESEND.1);
+        let wait = backoff.wait(failures, rand::random(), retry_after);
+        let Some(wish) = self.pause(wait, Wish::Go).await else { return Ok(()) };
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let state = match wish {
+            Wish::Go => return Ok(()),
+            Wish::Stop => return Err(JobEnd::Parked),
+            Wish::Replace => State::Replaced,
+            Wish::Cancel => State::Cancelled,
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            if state == State::Replaced {
+                ledger.replaced(id, None, Booking::Nothing, now)
+            } else {
+                let reason = Reason::new("cancelled", "cancelled before it was sent");
+                ledger.cancelled(id, &reason, Booking::Nothing, now)
+            }
+        };
+        // A step that the ledger refuses is logged there; the job is over either way.
+        drop(self.tools.store.record("the end of an unsent job", record).await);
+        Err(JobEnd::Ended { state, placed: false })
+    }
+
+    async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
+        let reason = reason_of(fault);
+        if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
+            self.report(Report::Warning(reason.text.clone())).await;
+        }
+        self.end_failed(reason, Booking::Nothing).await
+    }
+
+    /// The answer is lost: nobody knows whether a paid run exists.
+    async fn lost(&mut self, why: &str) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let text = format!(
+            "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
+             `conjured jobs retry {id}` sends it anew"
+        );
+        tracing::error!(job = %id, "{text}");
+        let reason = Reason::new("lost_answer", text.clone());
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.unknown(id, &reason, now);
+        if self.tools.store.record("that the answer is lost", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        self.report(Report::Warning(format!("job {id}: {text}"))).await;
+        JobEnd::Ended { state: State::Unknown, placed: false }
+    }
+
+    /// Ends the job as failed.
+    pub(super) async fn end_failed(&mut self, reason: Reason, booking: Booking) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
+        if self.tools.store.record("that the job failed", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Failed, placed: false }
+    }
+
+    /// Removes the inputs of a job that never came to be.
+    async fn discard_inputs(&self) {
+        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+        crate::daemon::store::blocking(move || history.forget(id)).await;
+    }
+}
+
+/// Why a release did not happen. Nothing was sent.
+enum NotReleased {
+    Disk(String),
+    Ledger(ReleaseError),
+}
+
+impl NotReleased {
+    fn into_end(self) -> JobEnd {
+        let (kind, reason, retry_after) = match self {
+            Self::Disk(reason) => (
+                RefusedKind::TryAgain,
+                format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
+                Some(Duration::from_secs(30)),
+            ),
+            Self::Ledger(ReleaseError::Budget(refusal)) => {
+                // A session's budget changes only by a reload; a day's comes back by itself.
+                (RefusedKind::TryAgain, refusal.to_string(), Some(Duration::from_secs(600)))
+            }
+            Self::Ledger(ReleaseError::Ledger(error)) => (
+                RefusedKind::TryAgain,
+                format!("nothing was sent: {error}"),
+                Some(Duration::from_secs(30)),
+            ),
+        };
+        JobEnd::NotStarted { kind, reason, retry_after }
+    }
+}
+
+/// Returns the beginning of a prompt, for a log line.
+fn excerpt(prompt: &str) -> String {
+    let line = prompt.lines().next().unwrap_or_default();
+    if line.chars().count() <= 60 {
+        return line.to_owned();
+    }
+    let mut short: String = line.chars().take(59).collect();
+    short.push('…');
+    short
+}

@@ -1,0 +1,497 @@
+//! The loop: wait for one thing, ask the engine, do what it says.
+//!
+//! Owns the [`Engine`] and everything that changes with it, on one thread and without locks. It waits on nothing but its
+//! `select!`: files, the ledger and the network are the business of tasks that report back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::{
+    look::{Eyes, Look},
+    reload::{self, Reloaded},
+    run_job::{JobEnd, Report, Tools, Wish},
+    served::{Served, Shown},
+    show,
+    signals::{Signal, SignalStream},
+    tasks::{Finished, Tasks},
+};
+use crate::{
+    clock::Clock,
+    daemon::live::Live,
+    disk::{lock::Lock, watch::Watcher},
+    domain::{
+        budget::Spent,
+        engine::{
+            Engine,
+            event::{Effect, Event, ProjectId, Ticket},
+        },
+        job::JobId,
+        moment::Moment,
+        money::MicroUsd,
+        status,
+    },
+    web::{Command, OnceRequest, Refused},
+};
+
+/// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
+const STOP_PATIENCE: Duration = Duration::from_millis(4500);
+
+/// How often everything is checked unasked: folders that no event tells of, the state of the account.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long the status may lag behind: in a storm it is not built for every event.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+
+/// The most warnings that are kept for `status`.
+const MOST_WARNINGS: usize = 20;
+
+/// Which projects may have changed; filled by the watcher's thread, emptied by the loop.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    projects: Mutex<BTreeSet<ProjectId>>,
+    config: Mutex<bool>,
+    notify: Notify,
+}
+
+impl Wakes {
+    /// A project's inputs may have changed.
+    pub(crate) fn project(&self, project: ProjectId) {
+        // Called up to 10 000 times a second: only the first of a burst wakes the loop.
+        if self.projects.lock().unwrap_or_else(PoisonError::into_inner).insert(project) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// A configuration file may have changed.
+    pub(crate) fn config(&self) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.notify.notify_one();
+    }
+
+    fn take(&self) -> (BTreeSet<ProjectId>, bool) {
+        let projects =
+            std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner));
+        let config =
+            std::mem::take(&mut *self.config.lock().unwrap_or_else(PoisonError::into_inner));
+        (projects, config)
+    }
+}
+
+/// The names of the loop's tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TaskName {
+    Look(ProjectId),
+    Job(ProjectId, JobId),
+    /// Early work, ledger notes, answers to commands: what they bring is sent elsewhere.
+    Errand,
+    Refresh(ProjectId),
+    Reload,
+    Housekeeping,
+    /// The socket's server; it never ends.
+    Api,
+}
+
+/// What they return.
+pub(crate) enum Outcome {
+    Looked(Eyes, Box<Look>, Vec<String>),
+    Job(JobEnd),
+    Refreshed(Box<Refreshed>),
+    Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
+    Tended(Vec<String>, bool),
+    Nothing,
+    Stopped(String),
+}
+
+/// What the ledger says after a job ended.
+pub(crate) struct Refreshed {
+    pub(crate) last_job: Option<status::LastJob>,
+    pub(crate) unknown: Vec<JobId>,
+    pub(crate) spent: Spent,
+}
+
+/// A person's request on its way.
+pub(crate) struct Asked {
+    pub(crate) request: OnceRequest,
+    pub(crate) reply: oneshot::Sender<Result<JobId, Refused>>,
+}
+
+/// How the daemon ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The one job it was started for ended.
+    OneJob(Result<JobId, Refused>),
+    /// A standing task died.
+    Broken(String),
+}
+
+/// The state of the loop.
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) engine: Engine,
+    pub(crate) served: BTreeMap<ProjectId, Served>,
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) live: watch::Sender<Arc<Live>>,
+    /// Counts configurations, so that early work for an older one is void.
+    pub(crate) generation: u64,
+    pub(crate) tasks: Tasks<TaskName, Outcome>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) watcher: Arc<Mutex<Option<Watcher>>>,
+    pub(crate) polling: bool,
+    pub(crate) asked: BTreeMap<Ticket, Asked>,
+    pub(crate) next_ticket: u64,
+    /// Who waits to hear that a job is on its road.
+    pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
+    pub(crate) daemon: status::Daemon,
+    pub(crate) spent: Spent,
+    pub(crate) balance: Option<MicroUsd>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) status: watch::Sender<Shown>,
+    pub(crate) revision: u64,
+    pub(crate) dirty: bool,
+    pub(crate) shown_at: Moment,
+    pub(crate) reload: reload::Source,
+    /// Held for the life of the process.
+    pub(crate) locks: Vec<Lock>,
+    /// The one job of `conjured once`; when it ends, so does the loop.
+    pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, Refused>>>,
+    pub(crate) one_job_id: Option<JobId>,
+    pub(crate) next_housekeeping: Moment,
+    pub(crate) next_poll: Option<Moment>,
+    pub(crate) stopping: Option<Moment>,
+}
+
+impl Shell {
+    /// Runs until a signal, the end of the one job, or the death of a standing task.
+    pub(crate) async fn run(mut self, mut signals: Option<SignalStream>) -> Ended {
+        let ended = loop {
+            self.show_if_due();
+            if let Some(ended) = self.over() {
+                break ended;
+            }
+            let deadline = self.deadline();
+            let now = self.clock.now().moment;
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep(at.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let signal = async {
+                match signals.as_mut() {
+                    Some(signals) => signals.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // What wakes a job's task is handled first, so that a storm of events cannot starve it.
+                finished = self.tasks.next() => {
+                    if let Some(ended) = self.finished(finished) {
+                        break ended;
+                    }
+                }
+                Some(report) = self.reports.recv() => self.reported(report),
+                Some(command) = self.commands.recv() => self.command(command),
+                signal = signal => self.signal(signal),
+                () = self.wakes.notify.notified() => self.woken(),
+                answer = first_answer(&mut self.one_job) => {
+                    match answer {
+                        Ok(job) => self.one_job_id = Some(job),
+                        Err(refused) => break Ended::OneJob(Err(refused)),
+                    }
+                }
+                () = timer => self.tick(),
+            }
+        };
+        self.close().await;
+        ended
+    }
+
+    /// Hands an event to the engine and does what it says.
+    pub(crate) fn handle(&mut self, event: Event) {
+        let now = self.clock.now().moment;
+        for effect in self.engine.handle(now, event) {
+            match effect {
+                Effect::Prepare { project, inputs } => self.prepare(project, inputs),
+                Effect::Start { project, work, cause } => self.start(project, work, cause),
+                Effect::Replace { project } => {
+                    if let Some(served) = self.served.get(&project) {
+                        served.wish(Wish::Replace);
+                    }
+                }
+                Effect::Rebase { project, prompt, render } => self.rebase(project, prompt, render),
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn woken(&mut self) {
+        let (projects, config) = self.wakes.take();
+        let now = self.clock.now().moment;
+        for project in projects {
+            if let Some(served) = self.served.get_mut(&project) {
+                served.wake(now);
+            }
+        }
+        self.look_where_due();
+        if config {
+            self.reload(None);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now().moment;
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now.plus(HOUSEKEEPING);
+            self.tend(true);
+        } else if self.next_poll.is_some_and(|at| now >= at) {
+            self.tend(false);
+        }
+        self.look_where_due();
+        self.handle(Event::Tick);
+    }
+
+    /// Begins every look that is due.
+    pub(crate) fn look_where_due(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = self.clock.now().moment;
+        let ignore = self.live.borrow().ignore.clone();
+        for (id, served) in &mut self.served {
+            if let Some(mut eyes) = served.begin_look(now) {
+                let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watcher));
+                self.tasks.spawn(TaskName::Look(*id), async move {
+                    super::store::blocking(move || {
+                        // Repair the watches first: what happens after this look is then seen by an event.
+                        let warnings = tend_watcher(&watcher, Watcher::mend);
+                        let look = eyes.look(&ignore, Clock.now().moment);
+                        Outcome::Looked(eyes, Box::new(look), warnings)
+                    })
+                    .await
+                });
+            }
+        }
+    }
+
+    /// Checks watches unasked, and polls where polling is needed.
+    fn tend(&mut self, all: bool) {
+        let interval = self.live.borrow().config.trigger.poll_interval;
+        let now = self.clock.now().moment;
+        self.next_poll = self.polling.then(|| now.plus(interval));
+        let watcher = Arc::clone(&self.watcher);
+        self.tasks.spawn(TaskName::Housekeeping, async move {
+            super::store::blocking(move || {
+                let mut warnings = Vec::new();
+                if all {
+                    warnings = tend_watcher(&watcher, Watcher::rearm);
+                }
+                let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+                let polling = guard.as_mut().is_some_and(|watcher| {
+                    if watcher.is_polling() {
+                        watcher.poll(now);
+                    }
+                    watcher.is_polling()
+                });
+                Outcome::Tended(warnings, polling)
+            })
+            .await
+        });
+        if all {
+            // An event can be lost; the truth is on the disk. An unchanged file costs one stat.
+            for served in self.served.values_mut() {
+                served.look_at(now);
+            }
+        }
+    }
+
+    fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
+        match finished {
+            Finished::Returned(TaskName::Look(project), Outcome::Looked(eyes, look, warnings)) => {
+                self.warn(warnings);
+                self.looked(project, eyes, *look);
+            }
+            Finished::Returned(TaskName::Job(project, job), Outcome::Job(end)) => {
+                return self.job_ended(project, job, end);
+            }
+            Finished::Returned(TaskName::Refresh(project), Outcome::Refreshed(fresh)) => {
+                self.spent = fresh.spent;
+                if let Some(served) = self.served.get_mut(&project) {
+                    served.last_job = fresh.last_job;
+                    served.unknown = fresh.unknown;
+                }
+                self.dirty = true;
+            }
+            Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
+                self.reloaded(*result, reply);
+            }
+            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polling)) => {
+                self.warn(warnings);
+                if polling && !self.polling {
+                    let interval = self.live.borrow().config.trigger.poll_interval;
+                    self.next_poll = Some(self.clock.now().moment.plus(interval));
+                }
+                self.polling = polling;
+            }
+            Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
+                return Some(Ended::Broken(reason));
+            }
+            Finished::Returned(_, _) => {}
+            Finished::Panicked(TaskName::Job(project, job), message) => {
+                return self.job_panicked(project, job, &message);
+            }
+            Finished::Panicked(name, message) => {
+                let reason = format!("the task {name:?} panicked: {message}");
+                tracing::error!("{reason}");
+                return Some(Ended::Broken(reason));
+            }
+        }
+        None
+    }
+
+    fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
+        let now = self.clock.now().moment;
+        let Some(served) = self.served.get_mut(&project) else { return };
+        if !served.end_look(now, eyes, &look) {
+            return;
+        }
+        let remark = look.prompt.remark;
+        if let Some(remark) = remark {
+            tracing::warn!(project = served.config.name, "{remark}");
+        }
+        self.handle(Event::Seen {
+            project,
+            prompt: look.prompt.sight,
+            render: look.render.sight,
+        });
+        self.look_where_due();
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Reload => self.reload(None),
+            Signal::Stop => {
+                tracing::info!("stopping: remote jobs go on and are picked up at the next start");
+                self.stop();
+            }
+        }
+    }
+
+    /// Ends new work; what runs may finish what must not be broken off.
+    pub(crate) fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
+        self.daemon.stopping = true;
+        self.handle(Event::Stopping);
+        for served in self.served.values() {
+            served.wish(Wish::Stop);
+        }
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn over(&self) -> Option<Ended> {
+        let until = self.stopping?;
+        let idle = self.served.values().all(|served| served.job.is_none());
+        (idle || self.clock.now().moment >= until).then_some(Ended::Stopped)
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let now = self.clock.now().moment;
+        let looks = self.served.values().filter_map(Served::due).min();
+        let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
+        let (engine, looks, housekeeping, poll) = match self.stopping {
+            Some(_) => (None, None, None, None),
+            None => {
+                (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
+            }
+        };
+        [engine, looks, show, housekeeping, poll, self.stopping].into_iter().flatten().min()
+    }
+
+    /// Hands the status round when it changed and the last one is old enough.
+    fn show_if_due(&mut self) {
+        let now = self.clock.now();
+        if !self.dirty || now.moment < self.shown_at.plus(SHOW_EVERY) {
+            return;
+        }
+        self.dirty = false;
+        self.shown_at = now.moment;
+        self.revision += 1;
+        let live = Arc::clone(&self.live.borrow());
+        let view = show::View {
+            engine: &self.engine,
+            served: &self.served,
+            live: &live,
+            daemon: &self.daemon,
+            spent: self.spent,
+            balance: self.balance,
+            warnings: &self.warnings,
+            revision: self.revision,
+        };
+        let status = show::status(&view, now);
+        self.status.send_replace(Arc::new(status));
+    }
+
+    /// Keeps what a person should know; the same words are kept once.
+    pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            if self.warnings.contains(&warning) {
+                continue;
+            }
+            tracing::warn!("{warning}");
+            if self.warnings.len() >= MOST_WARNINGS {
+                self.warnings.remove(0);
+            }
+            self.warnings.push(warning);
+            self.dirty = true;
+        }
+    }
+
+    /// Persists and lets go.
+    async fn close(mut self) {
+        self.tasks.abort_all();
+        let (session, now) = (self.tools.session, self.clock.now().wall);
+        let closing = self.tools.store.with(move |ledger| {
+            ledger.end_session(session, now)?;
+            ledger.checkpoint()
+        });
+        match tokio::time::timeout(Duration::from_millis(400), closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
+            Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
+        }
+        drop(self.locks);
+    }
+}
+
+/// Does something with the watcher, if there is one, and returns its warnings as sentences.
+fn tend_watcher(
+    watcher: &Mutex<Option<Watcher>>,
+    what: impl FnOnce(&mut Watcher) -> Vec<crate::disk::watch::WatchWarning>,
+) -> Vec<String> {
+    let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+    let warnings = guard.as_mut().map(what).unwrap_or_default();
+    warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
+}
+
+/// Waits for the one job's answer; pends for ever where there is none to wait for.
+async fn first_answer(
+    receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
+) -> Result<JobId, Refused> {
+    let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
+    let answer = answer.await;
+    *receiver = None;
+    answer.unwrap_or_else(|_| {
+        Err(Refused::new(crate::web::RefusedKind::TryAgain, "the request was dropped"))
+    })
+}

@@ -1,0 +1,150 @@
+//! The loop's state as a person reads it: builds [`Status`] from the engine and the projects served.
+//!
+//! Owns the sentences of `status`. It changes nothing.
+
+use std::collections::BTreeMap;
+
+use super::{live::Live, served::Served};
+use crate::{
+    domain::{
+        budget::Spent,
+        engine::{Engine, event::Held, event::ProjectId},
+        job::Inputs,
+        moment::{Moment, Now, WallTime},
+        money::MicroUsd,
+        settle::Sight,
+        status::{BackendHealth, Budget, Daemon, Input, Project, SCHEMA, Status},
+        trigger::Wait,
+    },
+};
+
+/// What the status is made from.
+pub(crate) struct View<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) served: &'a BTreeMap<ProjectId, Served>,
+    pub(crate) live: &'a Live,
+    pub(crate) daemon: &'a Daemon,
+    pub(crate) spent: Spent,
+    pub(crate) balance: Option<MicroUsd>,
+    pub(crate) warnings: &'a [String],
+    pub(crate) revision: u64,
+}
+
+/// Builds the status.
+pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
+    let limits = view.live.limits;
+    Status {
+        schema: SCHEMA,
+        revision: view.revision,
+        at: now.wall,
+        daemon: view.daemon.clone(),
+        projects: view
+            .served
+            .iter()
+            .map(|(id, served)| project(view.engine, *id, served, now))
+            .collect(),
+        budget: Budget {
+            session: view.spent.session,
+            day: view.spent.day,
+            month: view.spent.month,
+            session_limit: limits.per_session,
+            day_limit: limits.per_day,
+            month_limit: limits.per_month,
+            balance: view.balance,
+        },
+        backends: vec![backend(view.live)],
+        warnings: view.warnings.to_vec(),
+    }
+}
+
+fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
+    let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
+    let (waiting, until) = waiting(engine.held(id, now.moment), now);
+    let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
+    if let Some(job) = &mut job {
+        job.elapsed_ms =
+            u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
+    }
+    Project {
+        name: served.config.name.clone(),
+        root: served.config.root.display().to_string(),
+        watching: if served.polled { "poll" } else { "native" }.to_owned(),
+        prompt: input(&served.config.prompt.display().to_string(), prompt_sight),
+        render: input(&served.config.render.display().to_string(), render_sight),
+        waiting,
+        waiting_until: until,
+        job,
+        last_job: served.last_job.clone(),
+        unknown: served.unknown.clone(),
+    }
+}
+
+fn input(path: &str, sight: Option<&Sight>) -> Input {
+    let (state, detail, fingerprint) = match sight {
+        None => ("unseen", None, None),
+        Some(Sight::Whole(fingerprint)) => ("whole", None, Some(fingerprint.short())),
+        Some(Sight::Unfinished { size: u64::MAX }) => {
+            ("unfinished", Some("it changes while it is read".to_owned()), None)
+        }
+        Some(Sight::Unfinished { size }) => {
+            ("unfinished", Some(format!("{size} bytes so far")), None)
+        }
+        Some(Sight::Missing) => ("missing", None, None),
+        Some(Sight::Refused(reason)) => ("refused", Some(reason.clone()), None),
+    };
+    Input { path: path.to_owned(), state: state.to_owned(), detail, fingerprint }
+}
+
+/// Says why no job starts, and when that may change by itself.
+fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
+    let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
+    let Some(held) = held else { return ("not served".to_owned(), None) };
+    match held {
+        Held::Trigger(Wait::Unchanged) => ("waits for a change".to_owned(), None),
+        Held::Trigger(Wait::Settling(until)) => {
+            ("something changed; waits until it is quiet".to_owned(), at(until))
+        }
+        Held::Trigger(Wait::NoPrompt(reason) | Wait::NoRender(reason)) => {
+            (format!("no job: {reason}"), None)
+        }
+        Held::Trigger(Wait::MinInterval(until)) => (
+            "the render changed; jobs that only a render started keep their distance (`trigger.min_interval_s`)".to_owned(),
+            at(until),
+        ),
+        Held::Trigger(Wait::OtherInput) => {
+            ("one input changed; waits for the other (`trigger.on = \"both\"`)".to_owned(), None)
+        }
+        Held::JobAtWork => ("a job is at work; the newest change goes next".to_owned(), None),
+        Held::Replacing => ("a queued job is being cancelled for a newer change".to_owned(), None),
+        Held::SlotsTaken => {
+            ("another project's job uses the paid slot (`max_in_flight`)".to_owned(), None)
+        }
+        Held::HourlyLimit(until) => {
+            ("the limit `trigger.max_jobs_per_hour` is reached".to_owned(), at(until))
+        }
+        Held::NotStarted(reason) => (format!("no job: {reason}"), None),
+        Held::Stopping => ("the daemon is stopping".to_owned(), None),
+    }
+}
+
+fn backend(live: &Live) -> BackendHealth {
+    match &live.serverless {
+        Ok(serverless) => BackendHealth {
+            name: "serverless".to_owned(),
+            state: "ready".to_owned(),
+            reason: None,
+            token_from: Some(serverless.token_from.clone()),
+        },
+        Err(unready) => BackendHealth {
+            name: "serverless".to_owned(),
+            state: "unconfigured".to_owned(),
+            reason: Some(unready.reason.clone()),
+            token_from: None,
+        },
+    }
+}
+
+/// Returns the snapshot's words for a log line.
+pub(crate) fn inputs(inputs: Inputs) -> String {
+    format!("prompt {} render {}", inputs.prompt.short(), inputs.render.short())
+}

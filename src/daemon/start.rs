@@ -1,0 +1,451 @@
+//! Putting the daemon together: locks, ledger, history, projects, what an earlier session left, watching, the socket.
+//!
+//! Owns the order, which matters: nothing is swept, marked or resumed before the locks are held, and no job is sent before
+//! the first look, because a newer snapshot may have taken its place.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    gate::Gate,
+    live::Live,
+    reload::{Fixed, Source},
+    run_job::Tools,
+    served::Served,
+    shell::{Ended, Outcome, Shell, TaskName, Wakes},
+    signals::SignalStream,
+    store::Store,
+    tasks::Tasks,
+};
+use crate::{
+    clock::Clock,
+    config::{Loaded, Sources, settings::ProjectConfig, words::Watch},
+    disk::{
+        DiskError, dirs,
+        history::History,
+        lock::{Holder, Lock, LockError},
+        sweep,
+        watch::{ProjectIndex, WatchMode, WatchedInputs, Watcher},
+    },
+    domain::{
+        engine::{
+            Engine,
+            event::{ProjectId, Remembered},
+        },
+        moment::{Moment, Now, WallTime},
+        status,
+    },
+    ledger::{
+        Ledger,
+        error::{LedgerError, OpenError},
+        rows::{Filter, SessionId},
+    },
+    logging::Logging,
+    web::{self, OnceRequest},
+};
+
+/// How many status calls a second, over all projects: product.md section 11.
+const CALLS_EVERY: Duration = Duration::from_millis(200);
+
+/// How many submits a second, over all projects.
+const SUBMITS_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest path of a Unix socket that every platform takes (macOS: 104 with its end).
+const MAX_SOCKET_PATH: usize = 100;
+
+/// What a daemon is started for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// Until a signal comes.
+    Serve,
+    /// One job now, without watching.
+    OneJob(OnceRequest),
+}
+
+/// Everything a daemon needs.
+pub struct Options {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// Where it came from, for reloads.
+    pub sources: Sources,
+    /// The configuration, alive.
+    pub live: Live,
+    /// The log, whose level a reload may change.
+    pub log: Option<Logging>,
+    /// What it is started for.
+    pub purpose: Purpose,
+    /// Whether it takes over the signals of the process.
+    pub signals: bool,
+    /// Where the status appears; a reader may watch it.
+    pub status: watch::Sender<Arc<status::Status>>,
+}
+
+/// Why a daemon could not start. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another one serves the state folder or a project.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// The ledger refuses an operation.
+    #[error(transparent)]
+    Operation(#[from] LedgerError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The socket for the command line cannot be opened.
+    #[error("cannot listen on {path}: {source}")]
+    Socket {
+        /// The socket.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The signals cannot be taken over.
+    #[error("cannot take over the signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Starts a daemon and runs it to its end.
+pub async fn run(options: Options) -> Result<Ended, StartError> {
+    let signals = options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
+    let shell = assemble(options).await?;
+    Ok(shell.run(signals).await)
+}
+
+async fn assemble(options: Options) -> Result<Shell, StartError> {
+    let Options { loaded, sources, live, log, purpose, status, .. } = options;
+    let clock = Clock;
+    let now = clock.now();
+    let state_dir = live.config.state_dir.clone();
+    dirs::make_private(&state_dir)?;
+
+    let socket = socket_path(&state_dir);
+    let what = match purpose {
+        Purpose::Serve => "conjured run",
+        Purpose::OneJob(_) => "conjured once",
+    };
+    let holder = Holder {
+        pid: std::process::id(),
+        since: now.wall,
+        socket: Some(socket.display().to_string()),
+        what: what.to_owned(),
+    };
+    let mut locks = vec![Lock::take_state(&state_dir, &holder)?];
+
+    let mut ledger = Ledger::open(&state_dir.join(crate::ledger::FILE))?;
+    let lost = ledger.mark_lost_answers(now.wall)?;
+    let session = ledger.begin_session(env!("CARGO_PKG_VERSION"), now.wall)?;
+    let history = History::open(&state_dir)?;
+    history.sweep()?;
+
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(live.warnings.iter().cloned());
+    warnings.extend(lost.iter().map(|job| {
+        format!(
+            "job {job}: the answer to its submit is lost; it may have been charged and is not sent again by itself \
+             (`conjured jobs show {job}`)"
+        )
+    }));
+
+    let (reports_in, reports) = mpsc::channel(64);
+    let (live_in, live_out) = watch::channel(Arc::new(live));
+    let tools = Arc::new(Tools {
+        clock,
+        store: Store::new(ledger),
+        history: Arc::new(history),
+        session,
+        submits: Gate::new(SUBMITS_EVERY, clock),
+        calls: Gate::new(CALLS_EVERY, clock),
+        reports: reports_in,
+        live: live_out,
+    });
+
+    let live = Arc::clone(&live_in.borrow());
+    let (mut engine, spent) = engine(&tools, &live, session, now).await?;
+    let mut served = BTreeMap::new();
+    for project in &live.config.projects {
+        let (lock, id, remembered) = take_project(&tools, project, &holder, now.wall)?;
+        locks.push(lock);
+        engine.add(id, remembered);
+        served.insert(id, Served::new(project.clone(), now.moment));
+    }
+
+    let (commands_in, commands) = mpsc::channel(web::COMMANDS);
+    let mut tasks = Tasks::new();
+    listen(&mut tasks, &socket, web::routes(status.subscribe(), commands_in))?;
+
+    let daemon = status::Daemon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        since: now.wall,
+        state_dir: state_dir.display().to_string(),
+        stopping: false,
+    };
+    let mut shell = Shell {
+        clock,
+        engine,
+        served,
+        tools,
+        generation: 0,
+        tasks,
+        reports,
+        commands,
+        wakes: Arc::new(Wakes::default()),
+        watcher: Arc::new(Mutex::new(None)),
+        polling: false,
+        asked: BTreeMap::new(),
+        next_ticket: 0,
+        starting: BTreeMap::new(),
+        daemon,
+        spent,
+        balance: None,
+        warnings: Vec::new(),
+        status,
+        revision: 0,
+        dirty: true,
+        shown_at: Moment::default(),
+        reload: Source { sources, log, fixed: Fixed::of(&live.config) },
+        locks,
+        one_job: None,
+        one_job_id: None,
+        next_housekeeping: now.moment.plus(Duration::from_secs(60)),
+        next_poll: None,
+        stopping: None,
+        socket,
+        live: live_in,
+    };
+    shell.warn(warnings);
+    if !loaded.not_in_effect.is_empty() {
+        shell.warn([format!(
+            "set, and not yet in effect in this version: {}",
+            loaded.not_in_effect.join(", ")
+        )]);
+    }
+    shell.begin(purpose, &loaded).await?;
+    Ok(shell)
+}
+
+impl Shell {
+    /// Looks for the first time, lets unfinished jobs go on, and begins to watch.
+    async fn begin(&mut self, purpose: Purpose, loaded: &Loaded) -> Result<(), StartError> {
+        for id in self.served.keys().copied().collect::<Vec<_>>() {
+            self.refresh(id);
+        }
+        let unfinished = self.tools.store.with(|ledger| ledger.unfinished()).await?;
+        match purpose {
+            Purpose::Serve => {
+                // Watching begins before the first look, so that no change falls between the two.
+                let watched = watched(&self.served, loaded);
+                let mode = watch_mode(loaded.config.trigger.watch);
+                let (watcher, warnings) = watch(watched, mode, &self.wakes);
+                self.polling = watcher.is_polling();
+                if self.polling {
+                    self.next_poll = Some(self.clock.now().moment);
+                }
+                *self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    Some(watcher);
+                self.warn(warnings);
+            }
+            Purpose::OneJob(request) => {
+                let (reply, answer) = oneshot::channel();
+                self.one_job = Some(answer);
+                for served in self.served.values_mut() {
+                    served.close_eyes();
+                }
+                self.resume_all(unfinished);
+                self.ask(super::shell::Asked { request, reply });
+                return Ok(());
+            }
+        }
+        self.resume_all(unfinished);
+        self.look_where_due();
+        for served in self.served.values() {
+            tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");
+        }
+        Ok(())
+    }
+
+    fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>) {
+        for row in rows {
+            let project = row.project;
+            match self.served.get(&project) {
+                // The ledger lets only one job of a project be open, but an older one may have left two.
+                Some(served) if served.job.is_none() => self.resume(project, row),
+                Some(_) => self.later.push(row),
+                None => self.warn([format!(
+                    "job {} of a project that is not served any more is `{}`: serve the project again to finish it",
+                    row.id, row.state
+                )]),
+            }
+        }
+    }
+
+    /// Who holds the locks.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder {
+            pid: self.daemon.pid,
+            since: self.daemon.since,
+            socket: Some(self.socket.display().to_string()),
+            what: "conjured run".to_owned(),
+        }
+    }
+}
+
+/// Takes over one project: its lock, its row in the ledger, and what an earlier session left in its folders.
+pub(crate) fn take_project(
+    tools: &Tools,
+    project: &ProjectConfig,
+    holder: &Holder,
+    now: WallTime,
+) -> Result<(Lock, ProjectId, Remembered), StartError> {
+    let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
+    let lock = Lock::take_project(&project.root, &fallback, holder)?;
+    let folders: Vec<PathBuf> = project
+        .image
+        .iter()
+        .chain(&project.mesh)
+        .filter_map(|name| name.parent().map(Path::to_path_buf))
+        .collect();
+    for fault in sweep::sweep(&folders, |_| false).faults {
+        tracing::warn!("{fault}");
+    }
+    let root = dirs::canonical(&project.root).display().to_string();
+    let name = project.name.clone();
+    let row = tools.store.now(move |ledger| ledger.touch_project(&root, &name, now))?;
+    let remembered = Remembered {
+        known: !row.is_new,
+        prompt: row.baseline_prompt,
+        render: row.baseline_render,
+    };
+    Ok((lock, row.id, remembered))
+}
+
+async fn engine(
+    tools: &Tools,
+    live: &Live,
+    session: SessionId,
+    now: Now,
+) -> Result<(Engine, crate::domain::budget::Spent), StartError> {
+    let windows = live.windows(now.wall);
+    let limit = live.trigger.max_jobs_per_hour;
+    let (recent, spent) = tools
+        .store
+        .with(move |ledger| {
+            let newest = Filter { limit: Some(limit), ..Filter::default() };
+            Ok::<_, LedgerError>((ledger.jobs(&newest)?, ledger.spent(session, &windows)?))
+        })
+        .await?;
+    let mut starts: Vec<Moment> = recent
+        .iter()
+        .map(|row| now.wall.since(row.created_at))
+        .filter(|age| *age < Duration::from_secs(3600))
+        .map(|age| now.moment.minus(age))
+        .collect();
+    starts.sort_unstable();
+    let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
+    Ok((Engine::new(live.trigger, max_in_flight, starts), spent))
+}
+
+/// What is watched: the projects in order, then the configuration's files.
+pub(crate) struct Watched {
+    inputs: Vec<WatchedInputs>,
+    ids: Vec<ProjectId>,
+}
+
+pub(crate) fn watched(served: &BTreeMap<ProjectId, Served>, loaded: &Loaded) -> Watched {
+    let (mut inputs, mut ids) = (Vec::new(), Vec::new());
+    for (id, project) in served {
+        ids.push(*id);
+        inputs.push(WatchedInputs {
+            root: project.config.root.clone(),
+            prompt: project.config.prompt.clone(),
+            render: project.config.render.clone(),
+        });
+    }
+    for file in loaded.files.iter().chain(&loaded.absent) {
+        // A folder that does not exist is not worth watching for a configuration that may never come.
+        let Some(root) = file.parent().filter(|root| root.is_dir()) else { continue };
+        inputs.push(WatchedInputs {
+            root: root.to_path_buf(),
+            prompt: file.clone(),
+            render: file.clone(),
+        });
+    }
+    Watched { inputs, ids }
+}
+
+/// Begins to watch; returns the warnings as sentences.
+pub(crate) fn watch(
+    watched: Watched,
+    mode: WatchMode,
+    wakes: &Arc<Wakes>,
+) -> (Watcher, Vec<String>) {
+    let Watched { inputs, ids } = watched;
+    let wakes = Arc::clone(wakes);
+    let (watcher, warnings) = Watcher::new(inputs, mode, move |ProjectIndex(index)| {
+        match ids.get(index) {
+            Some(id) => wakes.project(*id),
+            None => wakes.config(),
+        }
+    });
+    (watcher, warnings.into_iter().map(|warning| warning.reason.to_string()).collect())
+}
+
+pub(crate) const fn watch_mode(watch: Watch) -> WatchMode {
+    match watch {
+        Watch::Auto => WatchMode::Auto,
+        Watch::Native => WatchMode::Native,
+        Watch::Poll => WatchMode::Poll,
+    }
+}
+
+/// Where the socket is: in the state folder, or, where that path is too long for a socket, in the folder for temporary files.
+pub fn socket_path(state_dir: &Path) -> PathBuf {
+    let path = state_dir.join("conjured.sock");
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return path;
+    }
+    let digest = crate::domain::fingerprint::Fingerprint::of(
+        state_dir.as_os_str().as_encoded_bytes(),
+    );
+    std::env::temp_dir().join(format!("conjured-{}.sock", digest.short()))
+}
+
+#[cfg(unix)]
+fn listen(
+    tasks: &mut Tasks<TaskName, Outcome>,
+    path: &Path,
+    routes: axum::Router,
+) -> Result<(), StartError> {
+    let failed =
+        |source| StartError::Socket { path: path.display().to_string(), source };
+    // The state folder is locked, so a socket that is there belongs to a dead process.
+    dirs::remove_if_there(path)?;
+    let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
+    dirs::owner_only(path)?;
+    tasks.spawn(TaskName::Api, async move {
+        let ended = axum::serve(listener, routes).await;
+        Outcome::Stopped(format!("the socket's server ended: {ended:?}"))
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn listen(
+    _tasks: &mut Tasks<TaskName, Outcome>,
+    _path: &Path,
+    _routes: axum::Router,
+) -> Result<(), StartError> {
+    // Without Unix sockets the command line has no way to a running daemon yet; it reads the ledger itself.
+    tracing::warn!("this platform has no socket for the command line yet");
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! Every task of the process: each has a name, and the loop that owns this set awaits it.
+//!
+//! Owns spawning. What a panic means is the owner's decision: in a job's task it fails that job, in a standing task it
+//! stops the daemon.
+
+use std::future::Future;
+
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+/// A set of named tasks with results of one type.
+#[derive(Debug)]
+pub(crate) struct Tasks<N, T> {
+    set: JoinSet<(N, T)>,
+    names: Vec<(tokio::task::Id, N)>,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+pub(crate) enum Finished<N, T> {
+    /// It returned.
+    Returned(N, T),
+    /// It panicked, with this message.
+    Panicked(N, String),
+}
+
+impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
+    pub(crate) fn new() -> Self {
+        Self { set: JoinSet::new(), names: Vec::new() }
+    }
+
+    /// Starts a task under `name`.
+    pub(crate) fn spawn(
+        &mut self,
+        name: N,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> AbortHandle {
+        let own = name.clone();
+        let handle = self.set.spawn(async move { (own, future.await) });
+        self.names.push((handle.id(), name));
+        handle
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Waits for the next task to end; pends for ever while there is none, so that it can stand in a `select!`.
+    pub(crate) async fn next(&mut self) -> Finished<N, T> {
+        loop {
+            match self.set.join_next_with_id().await {
+                None => std::future::pending::<()>().await,
+                Some(Ok((id, (name, value)))) => {
+                    self.forget(id);
+                    return Finished::Returned(name, value);
+                }
+                Some(Err(error)) => {
+                    let Some(name) = self.forget(error.id()) else { continue };
+                    if error.is_panic() {
+                        return Finished::Panicked(name, panic_message(error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends every task at its next await.
+    pub(crate) fn abort_all(&mut self) {
+        self.set.abort_all();
+    }
+
+    fn forget(&mut self, id: tokio::task::Id) -> Option<N> {
+        let at = self.names.iter().position(|(own, _)| *own == id)?;
+        Some(self.names.swap_remove(at).1)
+    }
+}
+
+fn panic_message(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(payload) => payload
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without words".to_owned()),
+        Err(error) => error.to_string(),
+    }
+}
