@@ -250,5 +250,4 @@ fn official_token(path: &Path, warnings: &mut Vec<String>) -> Option<Token> {
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
 mod tests;

@@ -147,7 +147,7 @@ fn bind<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BTreeMap<String, Strin
     for role in ROLES {
         let bound = section.take(role, None, |found| {
             let text = found.text()?.trim();
-            if text.is_empty() || text.chars().count() > 200 {
+            if text.chars().count() > 200 {
                 return Err(
                     found.rule("must name a node, such as \"41.value\" or \"title:EXPORTGLB\"")
                 );

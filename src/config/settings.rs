@@ -108,7 +108,8 @@ pub struct GenerationConfig {
     pub image_max_base64_kb: Option<u32>,
     /// Whether the same work is placed from the history.
     pub cache: bool,
-    /// Role → `node.input` or `title:…`, as written; the roles are known ones ([`super::sections::ROLES`]).
+    /// Role → `node.input` or `title:…`, as written; an empty text leaves the role out. The roles are known ones
+    /// ([`super::sections::ROLES`]); whether a binding fits is seen when the workflow is read.
     pub bind: BTreeMap<String, String>,
 }
 
