@@ -82,7 +82,7 @@ pub struct Globals {
     /// Say less: only warnings; twice: only errors.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub quiet: u8,
-    /// When to use colours and progress bars; NO_COLOR is honoured by `auto`.
+    /// When to use colours and progress bars; `NO_COLOR` is honoured by `auto`.
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: Color,
 }

@@ -78,12 +78,12 @@ fn insert(table: &mut Table, parts: &[String], place: &String, value: Value) {
 }
 
 /// Reads CONJURE's variables. An empty one is none, as CONJURE's own shells see it. `below` are the layers they win
-/// over: whether a fallback is allowed changes a mode, it is not one.
+/// over: whether a fallback is allowed changes a mode, it is not one. What cannot be translated is complained of here.
 pub(super) fn runcomfy_variables(
     env: &BTreeMap<String, String>,
     below: &[Layer],
     places: &mut Places,
-) -> Result<Layer, Vec<ConfigError>> {
+) -> (Layer, Vec<ConfigError>) {
     let mut layer = Layer { table: Table::new(), by_person: true };
     let mut problems = Vec::new();
     let set = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
@@ -120,7 +120,7 @@ pub(super) fn runcomfy_variables(
         Ok(None) => {}
         Err(mut found) => problems.append(&mut found),
     }
-    if problems.is_empty() { Ok(layer) } else { Err(problems) }
+    (layer, problems)
 }
 
 /// Returns what the two fallback variables agree on, and the name of the first that says so.

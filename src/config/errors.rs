@@ -167,6 +167,8 @@ pub enum Hint {
     None,
     /// This spelling.
     Near(String),
+    /// A token was given where settings are.
+    TokenVariable,
     /// The key exists, elsewhere.
     BelongsTo(String),
     /// The key exists at the top level, and stands below a section's header.
@@ -178,6 +180,9 @@ impl fmt::Display for Hint {
         match self {
             Self::None => Ok(()),
             Self::Near(name) => write!(f, "\n  did you mean `{name}`?"),
+            Self::TokenVariable => f.write_str(
+                "\n  a token is given in RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names",
+            ),
             Self::BelongsTo(section) => write!(f, "\n  it belongs into [{section}]"),
             Self::BelongsToTop => {
                 f.write_str("\n  it belongs to the top of the file, before the first [section]")

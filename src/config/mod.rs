@@ -54,6 +54,9 @@ pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 /// The largest configuration file that is read. One with a thousand projects has a fifth of that.
 const FILE_LIMIT_KB: u64 = 1024;
 
+/// As many complaints about one layer as anybody reads.
+const MOST_COMPLAINTS: usize = 100;
+
 /// A configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
@@ -90,10 +93,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         }
     }
     layers.push(environment::own_variables(&sources.env, &mut places));
-    match environment::runcomfy_variables(&sources.env, &layers, &mut places) {
-        Ok(layer) => layers.push(layer),
-        Err(mut found) => problems.append(&mut found),
-    }
+    let (layer, mut untranslated) =
+        environment::runcomfy_variables(&sources.env, &layers, &mut places);
+    layers.push(layer);
 
     let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
     let reader = |demand| Reader {
@@ -108,8 +110,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         let _: Config = sections::read(&mut reader, &layer.table, None);
         // Tables are read in no order; a person reads from top to bottom.
         reader.problems.sort_by_cached_key(|error| (error.place.line(), error.to_string()));
-        problems.append(&mut reader.problems);
+        problems.append(&mut shortened(reader.problems));
     }
+    problems.append(&mut untranslated);
     if !problems.is_empty() {
         return Err(ConfigErrors(problems));
     }
@@ -133,6 +136,17 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
     let not_in_effect = later::not_in_effect(&config, &layers, &places);
     Ok(Loaded { config, files: read, absent, warnings, not_in_effect })
+}
+
+/// Cuts a list of complaints that nobody would read to its end.
+fn shortened(mut problems: Vec<ConfigError>) -> Vec<ConfigError> {
+    if problems.len() > MOST_COMPLAINTS {
+        let more = problems.len() - MOST_COMPLAINTS;
+        let place = problems[MOST_COMPLAINTS].place.clone();
+        problems.truncate(MOST_COMPLAINTS);
+        problems.push(ConfigError { place, problem: Problem::More(more) });
+    }
+    problems
 }
 
 fn is_default_project(merged: &Table, places: &Places) -> bool {

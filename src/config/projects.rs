@@ -141,9 +141,15 @@ fn read_files(section: &mut Section<'_, '_>, root: PathBuf, name: String) -> Opt
 }
 
 fn root(found: &Found<'_>) -> Result<PathBuf, Problem> {
-    found
-        .path()?
-        .ok_or_else(|| found.rule("must not be empty: it is the folder of a CONJURE checkout"))
+    match found.path() {
+        Ok(Some(root)) => Ok(root),
+        Ok(None) => Err(found.rule("must not be empty: it is the folder of a CONJURE checkout")),
+        // Nobody wrote this one, so nobody can correct it there.
+        Err(_) if matches!(found.place, Place::BuiltIn(_)) => Err(found.rule(
+            "is ~/CONJURE, but there is no home folder (HOME is not set); give --root DIR, or a [[project]] with its root",
+        )),
+        Err(problem) => Err(problem),
+    }
 }
 
 fn name(found: &Found<'_>) -> Result<String, Problem> {

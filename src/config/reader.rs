@@ -233,7 +233,10 @@ impl<'a> Section<'_, 'a> {
                 continue;
             }
             let place = self.reader.places.of(value);
-            let problem = if is_secret_name(key) && !is_misspelt(key, &self.asked) {
+            let secret = is_secret_name(key) && !is_misspelt(key, &self.asked);
+            let problem = if secret && matches!(place, Place::Variable(_)) {
+                Problem::UnknownVariable(Hint::TokenVariable)
+            } else if secret {
                 Problem::Secret { key: self.path(&shown_key(key)) }
             } else {
                 self.unknown(key, value, &place)

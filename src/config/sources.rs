@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,7 @@ use directories::{BaseDirs, ProjectDirs};
 use super::folders::Folders;
 
 /// Everything settings and tokens are looked for in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// `--config FILE`: must be there.
     pub explicit: Option<PathBuf>,
@@ -35,6 +36,21 @@ pub struct Sources {
     pub default_state_dir: Option<PathBuf>,
     /// The platform's log folder for conjured, where it is not beneath the state folder.
     pub default_log_dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Sources {
+    /// Names the variables without their values: tokens are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("explicit", &self.explicit)
+            .field("root", &self.root)
+            .field("state_dir", &self.state_dir)
+            .field("env", &self.env.keys())
+            .field("system_file", &self.system_file)
+            .field("user_file", &self.user_file)
+            .field("folders", &self.folders)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {

@@ -51,17 +51,18 @@ pub(super) fn read_document(
     if errors.is_empty() {
         return Ok(lines.table(document.get_ref(), places));
     }
-    let mut problems: Vec<_> = errors.iter().map(|error| lines.syntax_error(error)).collect();
-    problems.sort_by_key(|problem| problem.place.line());
-    // What follows on the same line is the parser finding its way back.
-    problems.dedup_by_key(|problem| problem.place.line());
-    let more = problems.len().saturating_sub(MOST_ERRORS);
-    if more > 0 {
-        let place = problems[MOST_ERRORS].place.clone();
-        problems.truncate(MOST_ERRORS);
-        problems.push(ConfigError { place, problem: Problem::More(more) });
-    }
-    Err(problems)
+    // What follows on the same line is the parser finding its way back. Sorted out before anything is quoted: a
+    // hostile text has as many errors as characters, all on one long line.
+    let mut first: Vec<(usize, &toml::de::Error)> =
+        errors.iter().map(|error| (lines.line(lines.position(error)), error)).collect();
+    first.sort_by_key(|(line, error)| (*line, lines.position(error)));
+    first.dedup_by_key(|(line, _)| *line);
+    let problems = first.iter().take(MOST_ERRORS).map(|(_, error)| lines.syntax_error(error));
+    let more = first.get(MOST_ERRORS).map(|(_, error)| ConfigError {
+        place: lines.place(lines.position(error)),
+        problem: Problem::More(first.len() - MOST_ERRORS),
+    });
+    Err(problems.chain(more).collect())
 }
 
 /// Reads one value, as the environment gives it: `[1, 2]`, `{ prompt = "41.value" }`. `None` when it is no TOML.
@@ -140,11 +141,16 @@ impl<'t> Lines<'t> {
         Value::new(Some(&places.remember(self.place(at))), kind)
     }
 
-    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+    /// Returns the byte that an error is about, at the beginning of a character.
+    fn position(&self, error: &toml::de::Error) -> usize {
         let at = error.span().map_or(self.text.len(), |span| span.start);
         // The end of the text lies behind its last line break; what is missing is missing on the line before.
         let at = if at >= self.text.len() { self.text.trim_end().len() } else { at };
-        let at = (0..=at).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0);
+        (0..=at).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
+    }
+
+    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+        let at = self.position(error);
         let line = self.line(at);
         let start = self.starts[line - 1];
         let text = self.text[start..].lines().next().unwrap_or_default();

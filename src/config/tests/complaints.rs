@@ -154,12 +154,14 @@ fn a_wrong_variable_is_named() {
         .set("RUNCOMFY_DEFAULT_STEPS_FLUX", "0");
     assert_eq!(
         desk.complaints(),
-        "environment variable RUNCOMFY_POLL_INTERVAL: `RUNCOMFY_POLL_INTERVAL` must be a number of seconds, \
-         not \"often\"\n\n\
-         environment variable CONJURED__SERVERLESS__ENABLED: `serverless.enabled` must be true or false, \
+        "environment variable CONJURED__SERVERLESS__ENABLED: `serverless.enabled` must be true or false, \
          not the text \"maybe\"\n\n\
          environment variable CONJURED__TRIGGER__RENDER_QUIET_MS: `trigger.render_quiet_ms` must be a whole number \
-         of milliseconds, not the text \"4s\""
+         of milliseconds, not the text \"4s\"\n\n\
+         environment variable RUNCOMFY_DEFAULT_STEPS_FLUX: `generation.steps_flux` is 0, but must be between 1 and \
+         1000\n\n\
+         environment variable RUNCOMFY_POLL_INTERVAL: `RUNCOMFY_POLL_INTERVAL` must be a number of seconds, not \
+         \"often\""
     );
 }
 
@@ -261,4 +263,10 @@ fn a_token_never_stands_in_a_file_and_is_never_repeated() {
     }
     let slip = Desk::with("[serverless]\ntoken_fil = \"x\"").complaints();
     assert!(slip.ends_with("did you mean `token_file`?"), "{slip}");
+    let desk = Desk::new().set("CONJURED__SERVERLESS__API_TOKEN", made_up);
+    assert_eq!(
+        desk.complaints(),
+        "environment variable CONJURED__SERVERLESS__API_TOKEN: it names no setting\n  a token is given in \
+         RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names"
+    );
 }

@@ -101,6 +101,8 @@ fn depth_and_number_of_errors_are_bounded() {
     let complaints = Desk::with(&"= =\n".repeat(10_000)).complaints();
     assert!(complaints.ends_with("9980 more errors follow"), "{}", complaints.len());
     assert!(complaints.len() < 4000);
+    let unknown: Vec<_> = (0..1000).map(|number| format!("k{number} = 1")).collect();
+    assert!(Desk::with(&unknown.join("\n")).complaints().ends_with("900 more errors follow"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::Desk;
 use crate::{
     config::{
         settings::{Seed, Workflow},
+        sources::Sources,
         words::{Level, Mode, Provider},
     },
     domain::money::MicroUsd,
@@ -197,7 +198,7 @@ fn a_missing_home_is_told_only_where_it_is_needed() {
          the whole path"
     );
     desk.sources.explicit = None;
-    assert!(desk.complaints().contains("`project.root` begins with `~`"), "the default checkout");
+    assert!(desk.complaints().contains("give --root DIR"), "the default checkout");
     desk.sources.root = Some("/c".into());
     desk.loaded();
 }
@@ -242,4 +243,20 @@ fn a_reload_sees_what_changed_and_only_that() {
     assert_ne!(before, after);
     assert_eq!(before.trigger, after.trigger);
     assert_eq!(after.log.level, Level::Debug);
+}
+
+#[test]
+fn the_process_gives_its_flags_its_environment_and_its_folders() {
+    let sources = Sources::from_process(Some("c".into()), Some("r".into()), Some("s".into()));
+    assert_eq!(sources.explicit, Some("c".into()));
+    assert_eq!((sources.root, sources.state_dir), (Some("r".into()), Some("s".into())));
+    assert_eq!(sources.env.get("PATH").map(String::as_str), std::env::var("PATH").ok().as_deref());
+    assert!(sources.folders.current.is_absolute());
+}
+
+#[test]
+fn sources_show_names_of_variables_and_no_values() {
+    let desk = Desk::new().set("RUNCOMFY_API_TOKEN", "tok-unseen");
+    let shown = format!("{:?}", desk.sources);
+    assert!(shown.contains("RUNCOMFY_API_TOKEN") && !shown.contains("unseen"), "{shown}");
 }
