@@ -115,6 +115,12 @@ fn a_byte_order_mark_and_windows_line_ends_are_no_content() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_column() {
+    let complaints = Desk::with("\u{feff}on = either").complaints();
+    assert!(complaints.starts_with("config.toml:1: column 6: "), "{complaints}");
+}
+
+#[test]
 fn a_complaint_shows_the_part_of_a_long_line_that_is_wrong() {
     let complaints = Desk::with(&format!("x = [{} oops ]", "1, ".repeat(500))).complaints();
     let lines: Vec<_> = complaints.lines().collect();
