@@ -1,1 +1,5 @@
+//! The words a person types and reads.
+//!
 //! (being built)
+
+pub mod args;

@@ -1,1 +1,179 @@
-//! (being built)
+//! Settings: files, environment and flags become one checked [`Config`], or a list of everything that is wrong.
+//!
+//! Owns what can be set, and the rule that a wrong setting is found when it is read, with file and line, never later
+//! when money depends on it. It runs nothing and remembers nothing: a reload is another [`load`], and whoever compares
+//! two [`Config`]s sees what changed.
+//!
+//! Layers, a later one wins, key by key (lists are replaced whole):
+//! 1. the built-in defaults, which are `config.example.toml` itself;
+//! 2. the machine's file; 3. the user's file; 4. `--config FILE`;
+//! 5. `CONJURED__SECTION__KEY` in the environment; 6. CONJURE's own variables;
+//! 7. `--root` and `--state-dir`.
+//!
+//! Each layer is checked by itself, so that an error hidden by a later layer is found before that layer goes away.
+
+mod addresses;
+mod environment;
+pub mod errors;
+mod files;
+pub mod folders;
+mod found;
+mod later;
+mod layer;
+pub mod place;
+mod projects;
+mod reader;
+mod secret_shape;
+pub mod secrets;
+pub mod sections;
+pub mod settings;
+pub mod sources;
+mod text;
+mod whole;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, sync::Arc};
+
+use self::{
+    errors::{ConfigError, ConfigErrors, Problem},
+    files::ReadError,
+    layer::{Layer, merge},
+    place::{Place, Places},
+    reader::{Demand, Reader},
+    settings::Config,
+    sources::Sources,
+    text::{Table, Whose},
+};
+
+/// The built-in defaults: every key, commented.
+pub const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// The largest configuration file that is read. One with a thousand projects has a fifth of that.
+const FILE_LIMIT_KB: u64 = 1024;
+
+/// As many complaints about one layer as anybody reads.
+const MOST_COMPLAINTS: usize = 100;
+
+/// A configuration and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The checked settings.
+    pub config: Config,
+    /// The files that were read, earlier ones first; a change of one of them is a reason to load again.
+    pub files: Vec<PathBuf>,
+    /// The files that were looked for and are not there; one that appears is a reason too.
+    pub absent: Vec<PathBuf>,
+    /// What is allowed and probably not meant, one sentence each.
+    pub warnings: Vec<String>,
+    /// What a person set and what has no effect yet, one sentence each.
+    pub not_in_effect: Vec<String>,
+}
+
+/// Reads, checks and merges every layer. All complaints about all layers come together.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    let mut places = Places::default();
+    let defaults =
+        text::read_document(EXAMPLE, &Whose::BuiltIn, &mut places).map_err(ConfigErrors)?;
+    let mut layers = vec![Layer { table: defaults.clone(), by_person: false }];
+    let mut problems = Vec::new();
+
+    let mut read = Vec::new();
+    let mut absent = Vec::new();
+    for (path, needed) in sources.files() {
+        match read_file(&path, needed, &mut places) {
+            Ok(Some(table)) => {
+                layers.push(Layer { table, by_person: true });
+                read.push(path);
+            }
+            Ok(None) => absent.push(path),
+            Err(mut found) => problems.append(&mut found),
+        }
+    }
+    layers.push(environment::own_variables(&sources.env, &mut places));
+    let (layer, mut untranslated) =
+        environment::runcomfy_variables(&sources.env, &layers, &mut places);
+    layers.push(layer);
+
+    let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
+    let reader = |demand| Reader {
+        places: &places,
+        folders: &sources.folders,
+        defaults: &defaults,
+        demand,
+        problems: Vec::new(),
+    };
+    for layer in layers.iter().filter(|layer| layer.by_person) {
+        let mut reader = reader(Demand::Some);
+        let _: Config = sections::read(&mut reader, &layer.table, None);
+        // Tables are read in no order; a person reads from top to bottom.
+        reader.problems.sort_by_cached_key(|error| (error.place.line(), error.to_string()));
+        problems.append(&mut shortened(reader.problems));
+    }
+    problems.append(&mut untranslated);
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems));
+    }
+
+    let merged = merge(&layers).map_err(|error| {
+        let problem = Problem::Merge(error.to_string());
+        ConfigErrors(vec![ConfigError { place: Place::BuiltIn(1), problem }])
+    })?;
+    let mut reader = reader(Demand::All);
+    let mut config = sections::read(&mut reader, &merged, root.as_ref());
+    if !reader.problems.is_empty() {
+        return Err(ConfigErrors(reader.problems));
+    }
+    let mut warnings =
+        whole::complete(&mut config, &merged, &places, sources).map_err(ConfigErrors)?;
+    if read.is_empty() && root.is_none() && is_default_project(&merged, &places) {
+        warnings.push(format!(
+            "there is no configuration file: serving {}; --root DIR serves another CONJURE checkout",
+            config.projects.first().map(|project| project.root.display().to_string()).unwrap_or_default()
+        ));
+    }
+    let not_in_effect = later::not_in_effect(&config, &layers, &places);
+    Ok(Loaded { config, files: read, absent, warnings, not_in_effect })
+}
+
+/// Cuts a list of complaints that nobody would read to its end.
+fn shortened(mut problems: Vec<ConfigError>) -> Vec<ConfigError> {
+    if problems.len() > MOST_COMPLAINTS {
+        let more = problems.len() - MOST_COMPLAINTS;
+        let place = problems[MOST_COMPLAINTS].place.clone();
+        problems.truncate(MOST_COMPLAINTS);
+        problems.push(ConfigError { place, problem: Problem::More(more) });
+    }
+    problems
+}
+
+fn is_default_project(merged: &Table, places: &Places) -> bool {
+    merged.get("project").is_some_and(|value| matches!(places.of(value), Place::BuiltIn(_)))
+}
+
+/// Reads one file; `None` when it is not there and need not be.
+fn read_file(
+    path: &std::path::Path,
+    needed: bool,
+    places: &mut Places,
+) -> Result<Option<Table>, Vec<ConfigError>> {
+    let file: Arc<std::path::Path> = Arc::from(path);
+    let whole_file = |problem| vec![ConfigError { place: Place::File(Arc::clone(&file)), problem }];
+    let bytes = match files::read_small(path, FILE_LIMIT_KB * 1024) {
+        Ok(bytes) => bytes,
+        Err(ReadError::Missing(_)) if !needed => return Ok(None),
+        Err(ReadError::Missing(cause) | ReadError::Io(cause)) => {
+            return Err(whole_file(Problem::Unreadable(cause)));
+        }
+        Err(ReadError::TooLarge) => {
+            return Err(whole_file(Problem::TooLarge { limit_kb: FILE_LIMIT_KB }));
+        }
+    };
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let place = text::first_bad_line(&bytes, error.valid_up_to(), &file);
+        vec![ConfigError { place, problem: Problem::NotUtf8 }]
+    })?;
+    text::read_document(text, &Whose::File(Arc::clone(&file)), places).map(Some)
+}

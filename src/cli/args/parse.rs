@@ -1,0 +1,97 @@
+//! From words to [`Cli`], or to what ends the program instead: help, version, or wrong usage with exit code 64.
+//!
+//! Owns the reading of single arguments that are more than text. Colours of the help follow `--color` too, which is
+//! looked for before the rest is understood.
+
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches, error::ErrorKind};
+
+use super::Cli;
+
+/// Wrong usage, after sysexits.h.
+const USAGE: u8 = 64;
+
+/// The program ends before it began: with help, a version, or a complaint about what was typed.
+#[derive(Debug)]
+pub struct Exit(clap::Error);
+
+impl Exit {
+    /// Returns the exit code: 0 for help and version that were asked for, else 64.
+    pub fn code(&self) -> u8 {
+        match self.0.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+            // Also for `DisplayHelpOnMissingArgumentOrSubcommand`: a command is missing.
+            _ => USAGE,
+        }
+    }
+
+    /// Returns the text without colours.
+    pub fn text(&self) -> String {
+        self.0.render().to_string()
+    }
+
+    /// Prints the text: on standard output what was asked for, else on standard error. A closed pipe is no fault.
+    pub fn print(&self) {
+        drop(self.0.print());
+    }
+}
+
+/// Understands the arguments of the program; the first is the program's own name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = Cli::command().color(colour(&args));
+    let matches = command.try_get_matches_from(args).map_err(Exit)?;
+    Cli::from_arg_matches(&matches).map_err(|error| Exit(error.format(&mut Cli::command())))
+}
+
+/// Finds `--color` as far as one can without understanding the rest. The last one counts, as it does for the rest.
+fn colour(args: &[OsString]) -> ColorChoice {
+    let words: Vec<&str> =
+        args.iter().map_while(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
+    let after = words.windows(2).filter(|pair| pair[0] == "--color").map(|pair| pair[1]);
+    let joined = words.iter().filter_map(|word| word.strip_prefix("--color="));
+    match joined.chain(after).next_back() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
+}
+
+/// Reads a seed: a whole number below 2^53, the last that JSON numbers keep exactly.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    let seed = text.trim().parse::<u64>().ok().filter(|seed| *seed < 1 << 53);
+    seed.ok_or_else(|| "a seed is a whole number from 0 to 9007199254740991".to_owned())
+}
+
+/// Reads a prompt that is not empty.
+pub(super) fn prompt(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("an empty prompt starts no job".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a number of seconds up to a day.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds =
+        text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 0.5".to_owned())
+}
+
+/// Reads an address to listen on; never CONJURE's own port, where CONJURE ends whatever listens.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .trim()
+        .replace("localhost:", "127.0.0.1:")
+        .parse()
+        .map_err(|_| "it takes an address and a port, such as 127.0.0.1:7718".to_owned())?;
+    if address.port() == 8000 {
+        return Err(
+            "port 8000 is CONJURE's own, and CONJURE ends whatever listens there".to_owned()
+        );
+    }
+    Ok(address)
+}

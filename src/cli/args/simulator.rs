@@ -1,0 +1,42 @@
+//! `conjured simulator …`: how the RunComfy look-alike behaves.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+
+use super::parse;
+
+/// Options of `simulator`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(after_help = "\
+Examples:
+  conjured simulator
+  conjured simulator --listen 127.0.0.1:0 --cold-start-s 0 --run-s 0.5
+  CONJURED__SERVERLESS__API_URL=http://127.0.0.1:7718 \\
+  CONJURED__SERVERLESS__DOWNLOAD_HOSTS=127.0.0.1 \\
+  RUNCOMFY_DEPLOYMENT_ID=simulated RUNCOMFY_API_TOKEN=simulated conjured run --root ~/CONJURE
+
+Faults are ordered over HTTP while it runs, below /_control.")]
+pub struct SimulatorArgs {
+    /// Listen here; port 0 takes any free one. The address is printed on standard output.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7718", value_parser = parse::listen)]
+    pub listen: SocketAddr,
+    /// Take this bearer token and no other. It is made up: never give a real one.
+    #[arg(long, value_name = "TEXT", default_value = "simulated")]
+    pub token: String,
+    /// The deployment that exists.
+    #[arg(long, value_name = "ID", default_value = "simulated")]
+    pub deployment: String,
+    /// How long a sleeping machine takes to wake.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds)]
+    pub cold_start_s: Duration,
+    /// How long a run takes.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse::seconds)]
+    pub run_s: Duration,
+    /// How long an idle machine stays awake.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse::seconds)]
+    pub keep_warm_s: Duration,
+    /// Run so many machines at most.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub max_instances: u32,
+}

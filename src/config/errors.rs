@@ -1,0 +1,235 @@
+//! What can be wrong with a configuration, said so that a person finds the line and knows what to write instead.
+//!
+//! Owns the words. Every complaint begins with its [`Place`]; all complaints about all files come together in
+//! [`ConfigErrors`]. A text that could be a secret is never repeated ([`super::secret_shape`]).
+
+use std::{fmt, io};
+
+use super::place::Place;
+
+/// One complaint.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// Where it was written.
+    pub place: Place,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.problem {
+            Problem::Unreadable(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong. Keys are whole (`trigger.on`); texts are as they may be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(io::Error),
+    /// The file is too large to be a configuration.
+    #[error("is larger than {limit_kb} KB; a configuration is a small text file")]
+    TooLarge {
+        /// The limit.
+        limit_kb: u64,
+    },
+    /// The file is not text.
+    #[error("the file is not UTF-8 text from here on; save it as UTF-8")]
+    NotUtf8,
+    /// The file is not TOML.
+    #[error("column {column}: {words}\n{snippet}")]
+    Syntax {
+        /// The column, counted from 1 in characters.
+        column: usize,
+        /// What the parser says.
+        words: String,
+        /// The line with a caret below.
+        snippet: String,
+    },
+    /// There are more complaints about this file than anybody reads.
+    #[error("{0} more errors follow")]
+    More(usize),
+    /// No section has that name.
+    #[error("unknown section [{name}]{hint}")]
+    UnknownSection {
+        /// The name.
+        name: String,
+        /// A better one.
+        hint: Hint,
+    },
+    /// The section has no such key.
+    #[error("unknown key `{key}` {}{hint}", within(.section))]
+    UnknownKey {
+        /// The key, without its section.
+        key: String,
+        /// The section; empty for the top level.
+        section: &'static str,
+        /// A better one.
+        hint: Hint,
+    },
+    /// The variable names no setting.
+    #[error("it names no setting{0}")]
+    UnknownVariable(Hint),
+    /// The key is needed and not there.
+    #[error("`{key}` is missing{why}")]
+    Missing {
+        /// The key.
+        key: String,
+        /// Why it is needed, as the rest of the sentence; may be empty.
+        why: &'static str,
+    },
+    /// The value is of another type.
+    #[error("`{key}` must be {expected}, not {found}")]
+    WrongType {
+        /// The key.
+        key: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The number is too small or too large.
+    #[error("`{key}` is {found}, but must be {range}")]
+    OutOfRange {
+        /// The key.
+        key: String,
+        /// The number.
+        found: String,
+        /// What is allowed.
+        range: String,
+    },
+    /// The word is none of those that mean something.
+    #[error("`{key}` cannot be {found}; it is one of {words}{hint}")]
+    BadWord {
+        /// The key.
+        key: String,
+        /// The text.
+        found: String,
+        /// What means something.
+        words: String,
+        /// The one that was probably meant.
+        hint: Hint,
+    },
+    /// The value breaks a rule of its own.
+    #[error("`{key}` {rule}")]
+    Rule {
+        /// The key.
+        key: String,
+        /// The rule, as the rest of the sentence.
+        rule: String,
+    },
+    /// A secret stands where anybody may read it.
+    #[error(
+        "`{key}` looks like a secret, and a token never stands in this file; remove it, put the token into a file that \
+         only you can read and name that file in `serverless.token_file`, or set RUNCOMFY_API_TOKEN in the environment"
+    )]
+    Secret {
+        /// The key.
+        key: String,
+    },
+    /// Two things that must differ do not.
+    #[error("{what}, as at {first}")]
+    Duplicate {
+        /// What is the same.
+        what: String,
+        /// Where the other one stands.
+        first: Place,
+    },
+    /// Two variables contradict each other.
+    #[error("it says the opposite of {other}; unset one of them")]
+    Contradiction {
+        /// The other variable.
+        other: &'static str,
+    },
+    /// The layers could not be laid over one another.
+    #[error("cannot be combined with the other settings: {0}")]
+    Merge(String),
+}
+
+fn within(section: &str) -> String {
+    if section.is_empty() { "at the top level".to_owned() } else { format!("in [{section}]") }
+}
+
+/// What a person probably meant; an extra line of a complaint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Nothing comes near.
+    None,
+    /// This spelling.
+    Near(String),
+    /// A token was given where settings are.
+    TokenVariable,
+    /// The key exists, elsewhere.
+    BelongsTo(String),
+    /// The key exists at the top level, and stands below a section's header.
+    BelongsToTop,
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Near(name) => write!(f, "\n  did you mean `{name}`?"),
+            Self::TokenVariable => f.write_str(
+                "\n  a token is given in RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names",
+            ),
+            Self::BelongsTo(section) => write!(f, "\n  it belongs into [{section}]"),
+            Self::BelongsToTop => {
+                f.write_str("\n  it belongs to the top of the file, before the first [section]")
+            }
+        }
+    }
+}
+
+/// Finds the candidate that `wrong` was probably meant to be.
+pub(super) fn nearest<'a>(
+    wrong: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // A hostile key may be as long as the file; nothing that long is a slip of the finger.
+    if wrong.len() > 64 {
+        return None;
+    }
+    let wrong = wrong.to_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wrong, &name.replace('-', "_")), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+/// Everything that is wrong with a configuration; never empty. Shown one complaint a paragraph.
+#[derive(Debug)]
+pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// Returns every complaint, those of earlier layers first, by line within a file.
+    pub fn all(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, error) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

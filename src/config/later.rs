@@ -1,0 +1,45 @@
+//! Settings of parts that do not exist yet: accepted, checked, and named to whoever set them.
+//!
+//! Owns one table, which shrinks as the parts are built; when it is empty this file goes.
+
+use super::{
+    layer::{Layer, table_of},
+    place::Places,
+    settings::Config,
+    words::Mode,
+};
+
+/// A key, or with an empty key a whole section, and what is not done about it yet.
+const LATER: [(&str, &str, &str); 8] = [
+    ("trigger", "hold_while_sculpting", "a render does not wait for hands to leave the picture"),
+    ("generation", "cache", "the same work is always done again"),
+    ("local", "", "no job runs locally"),
+    ("cloud", "", "no job runs on a RunComfy machine"),
+    ("placement", "handoff", "CONJURE is not told of a new mesh"),
+    ("placement", "min_volume_threshold", "CONJURE is not told of a new mesh"),
+    ("history", "", "nothing is deleted from the history"),
+    ("page", "", "there is no page"),
+];
+
+/// Lists what a person set and what has no effect, with the place where it is set last.
+pub(super) fn not_in_effect(config: &Config, layers: &[Layer], places: &Places) -> Vec<String> {
+    let mut list = Vec::new();
+    if matches!(config.mode, Mode::Local | Mode::Cloud) {
+        let set = layers.iter().rev().filter(|layer| layer.by_person);
+        let place =
+            set.filter_map(|layer| layer.table.get("mode")).map(|value| places.of(value)).next();
+        let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+        list.push(format!("`mode = \"{}\"`{place}: no job runs there yet", config.mode));
+    }
+    for (section, key, yet) in LATER {
+        let set = layers.iter().rev().filter(|layer| layer.by_person).find_map(|layer| {
+            let table = layer.table.get(section).and_then(table_of)?;
+            if key.is_empty() { table.values().next() } else { table.get(key) }
+        });
+        let Some(value) = set else { continue };
+        let name =
+            if key.is_empty() { format!("[{section}]") } else { format!("`{section}.{key}`") };
+        list.push(format!("{name} ({}): {yet} yet", places.of(value)));
+    }
+    list
+}

@@ -1,0 +1,272 @@
+//! The exact words of each kind of complaint.
+
+use super::Desk;
+
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    assert_eq!(Desk::with(text).complaints(), expected, "{text}");
+}
+
+#[test]
+fn an_unknown_key_names_its_line_its_section_and_the_key_that_was_meant() {
+    check(
+        "[trigger]\non = \"either\"\nrender_quite_ms = 3\n",
+        "config.toml:3: unknown key `render_quite_ms` in [trigger]\n  did you mean `render_quiet_ms`?",
+    );
+    check("colour = 1", "config.toml:1: unknown key `colour` at the top level");
+    check(
+        "[generation.bind]\npromt = \"41.value\"",
+        "config.toml:2: unknown key `promt` in [generation.bind]\n  did you mean `prompt`?",
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_home() {
+    check(
+        "[trigger]\nposition = 1\nplan = \"pro\"\n[log]\nmode = \"auto\"",
+        "config.toml:2: unknown key `position` in [trigger]\n\n\
+         config.toml:3: unknown key `plan` in [trigger]\n  it belongs into [budget]\n\n\
+         config.toml:5: unknown key `mode` in [log]\n  \
+         it belongs to the top of the file, before the first [section]",
+    );
+}
+
+#[test]
+fn an_unknown_section_names_the_one_that_was_meant() {
+    check(
+        "[triger]\non = \"either\"",
+        "config.toml:1: unknown section [triger]\n  did you mean `[trigger]`?",
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_is_expected_and_what_was_found() {
+    check(
+        "[trigger]\nprompt_quiet_ms = \"300\"",
+        "config.toml:2: `trigger.prompt_quiet_ms` must be a whole number of milliseconds, not the text \"300\"",
+    );
+    check(
+        "[trigger]\nmin_interval_s = true",
+        "config.toml:2: `trigger.min_interval_s` must be a number of seconds, not true",
+    );
+    check(
+        "[trigger]\nhold_while_sculpting = 1",
+        "config.toml:2: `trigger.hold_while_sculpting` must be true or false, not the number 1",
+    );
+    check(
+        "mode = 1979-05-27",
+        "config.toml:1: `mode` must be a text in quotes, not a date or a time",
+    );
+    check(
+        "[serverless]\ndownload_hosts = \".runcomfy.net\"",
+        "config.toml:2: `serverless.download_hosts` must be a list of host names: [\"…\", \"…\"], \
+         not the text \".runcomfy.net\"",
+    );
+    check("trigger = 3", "config.toml:1: `trigger` must be a section, [trigger], not the number 3");
+    check(
+        "[trigger]\nignore_prompts = [\n  \"^null$\",\n  7,\n]",
+        "config.toml:4: `trigger.ignore_prompts` must be a text in quotes, not the number 7",
+    );
+}
+
+#[test]
+fn a_number_out_of_range_says_the_range() {
+    check(
+        "[serverless]\npoll_min_ms = 10",
+        "config.toml:2: `serverless.poll_min_ms` is 10, but must be between 50 and 60000 milliseconds",
+    );
+    check(
+        "[trigger]\nmax_jobs_per_hour = -1",
+        "config.toml:2: `trigger.max_jobs_per_hour` is -1, but must be between 1 and 3600",
+    );
+    check(
+        "[budget]\nper_day_usd = inf",
+        "config.toml:2: `budget.per_day_usd` is a huge number, but must be between 0 and 1000000 US dollars",
+    );
+    check(
+        "[generation]\nseed = 99999999999999999999",
+        "config.toml:2: `generation.seed` is a huge number, but must be between 0 and 9007199254740991",
+    );
+}
+
+#[test]
+fn a_wrong_word_lists_the_words_and_the_one_that_was_meant() {
+    check(
+        "mode = \"severless\"",
+        "config.toml:1: `mode` cannot be \"severless\"; it is one of `auto`, `serverless`, `local`, `cloud`\n  \
+         did you mean `serverless`?",
+    );
+    check(
+        "[generation]\nworkflow = \"conjure_flux\"",
+        "config.toml:2: `generation.workflow` cannot be \"conjure_flux\"; it is one of `conjure_flux_mesh`, \
+         `conjure_flux_mesh_local`, `the path of a .json file`\n  did you mean `conjure_flux_mesh`?",
+    );
+    check(
+        "[budget]\nhardware = \"x-lrge\"",
+        "config.toml:2: `budget.hardware` cannot be \"x-lrge\"; it is one of `medium`, `large`, `x-large`, \
+         `x-large-plus`, `2x-large`, `2x-large-plus`, `3x-large`\n  did you mean `x-large`?",
+    );
+}
+
+#[test]
+fn a_syntax_error_shows_the_line_with_a_caret_below() {
+    check(
+        "mode = \"auto\"\n[trigger]\non = either\n",
+        "config.toml:3: column 6: string values must be quoted, expected literal string\n  \
+         3 | on = either\n    |      ^",
+    );
+    check(
+        "[trigger]\non = \"either\"\n[trigger]\nwatch = \"poll\"\n",
+        "config.toml:3: column 2: duplicate key\n  3 | [trigger]\n    |  ^",
+    );
+}
+
+#[test]
+fn every_syntax_error_of_a_file_is_told() {
+    let complaints = Desk::with("a = \nb = 1\nc = \"x\nd = [1,\n").complaints();
+    for line in ["config.toml:1:", "config.toml:3:", "config.toml:4:"] {
+        assert!(complaints.contains(line), "{line}\n{complaints}");
+    }
+}
+
+#[test]
+fn all_complaints_of_all_layers_come_together_by_line() {
+    let mut desk = Desk::with("mode = 1\n[log]\nlevel = \"loud\"\nkeep_days = 0\n");
+    desk.sources.user_file = Some(desk.write("user.toml", b"[page]\nlisten = \"0.0.0.0:80\"\n"));
+    let desk = desk.set("CONJURED__LOG__LEVLE", "info");
+    assert_eq!(
+        desk.complaints(),
+        "user.toml:2: `page.listen` must be an address of this machine only (127.0.0.1 or [::1]): \
+         the page can spend money\n\n\
+         config.toml:1: `mode` must be a text in quotes, not the number 1\n\n\
+         config.toml:3: `log.level` cannot be \"loud\"; it is one of `error`, `warn`, `info`, `debug`, `trace`\n\n\
+         config.toml:4: `log.keep_days` is 0, but must be between 1 and 3650\n\n\
+         environment variable CONJURED__LOG__LEVLE: it names no setting\n  did you mean `CONJURED__LOG__LEVEL`?"
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let desk = Desk::new()
+        .set("CONJURED__TRIGGER__RENDER_QUIET_MS", "4s")
+        .set("CONJURED__SERVERLESS__ENABLED", "maybe")
+        .set("RUNCOMFY_POLL_INTERVAL", "often")
+        .set("RUNCOMFY_DEFAULT_STEPS_FLUX", "0");
+    assert_eq!(
+        desk.complaints(),
+        "environment variable CONJURED__SERVERLESS__ENABLED: `serverless.enabled` must be true or false, \
+         not the text \"maybe\"\n\n\
+         environment variable CONJURED__TRIGGER__RENDER_QUIET_MS: `trigger.render_quiet_ms` must be a whole number \
+         of milliseconds, not the text \"4s\"\n\n\
+         environment variable RUNCOMFY_DEFAULT_STEPS_FLUX: `generation.steps_flux` is 0, but must be between 1 and \
+         1000\n\n\
+         environment variable RUNCOMFY_POLL_INTERVAL: `RUNCOMFY_POLL_INTERVAL` must be a number of seconds, not \
+         \"often\""
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let mut desk = Desk::new();
+    desk.sources.explicit = Some("gone.toml".into());
+    assert_eq!(
+        desk.complaints(),
+        "gone.toml: cannot be read: No such file or directory (os error 2)"
+    );
+    std::fs::create_dir(desk.dir.path().join("gone.toml")).expect("a folder in its place");
+    assert_eq!(desk.complaints(), "gone.toml: cannot be read: Is a directory (os error 21)");
+    desk.sources.explicit = Some(desk.write("huge.toml", &vec![b'#'; 1024 * 1024 + 1]));
+    assert_eq!(
+        desk.complaints(),
+        "huge.toml: is larger than 1024 KB; a configuration is a small text file"
+    );
+    desk.sources.explicit = Some(desk.write("latin.toml", b"# one\n# two\nname = \"M\xfcller\"\n"));
+    assert_eq!(
+        desk.complaints(),
+        "latin.toml:3: the file is not UTF-8 text from here on; save it as UTF-8"
+    );
+}
+
+#[test]
+fn addresses_are_checked_for_what_they_would_risk() {
+    check(
+        "[serverless]\napi_url = \"http://api.runcomfy.net\"",
+        "config.toml:2: `serverless.api_url` must begin with https://, for the token travels there; http:// is for \
+         this machine only (127.0.0.1, localhost)",
+    );
+    check(
+        "[serverless]\napi_url = \"https://api.runcomfy.net/prod/v2\"",
+        "config.toml:2: `serverless.api_url` must be an origin without a path, such as https://api.runcomfy.net; \
+         `serverless.api_version` chooses the path",
+    );
+    check(
+        "[serverless]\napi_url = \"https://me:hunter2@api.runcomfy.net\"",
+        "config.toml:2: `serverless.api_url` must not hold a user name or a password",
+    );
+    check(
+        "[serverless]\ndownload_hosts = [\".net\", \"https://a.b\", \"ok.example\", \"h:0\", \"a b\"]",
+        "config.toml:2: `serverless.download_hosts` holds \".net\", which is a whole top-level domain; name a domain \
+         such as \".runcomfy.net\"\n\n\
+         config.toml:2: `serverless.download_hosts` holds \"a b\", which is not a host name\n\n\
+         config.toml:2: `serverless.download_hosts` holds \"h:0\", whose port is not a number from 1 to 65535\n\n\
+         config.toml:2: `serverless.download_hosts` holds \"https://a.b\", but takes hosts only: \".runcomfy.net\" for \
+         a domain, \"files.runcomfy.net\" for one host",
+    );
+    check(
+        "[page]\nlisten = \"127.0.0.1:8000\"",
+        "config.toml:2: `page.listen` must not be port 8000: that is CONJURE's own, and CONJURE ends whatever listens \
+         there",
+    );
+    check(
+        "[serverless]\ndeployment_id = \"a/../b\"",
+        "config.toml:2: `serverless.deployment_id` must be an id: up to 128 letters, digits, `-`, `_` and `.`",
+    );
+}
+
+#[test]
+fn values_that_contradict_each_other_are_told_where_a_person_wrote_one() {
+    check(
+        "[serverless]\npoll_max_ms = 100",
+        "config.toml:2: `serverless.poll_min_ms` is 250, more than `serverless.poll_max_ms`, which is 100",
+    );
+    let desk = Desk::new()
+        .set("RUNCOMFY_FALLBACK_ENABLED", "true")
+        .set("RUNCOMFY_FALLBACK_TO_LOCAL", "no");
+    assert_eq!(
+        desk.complaints(),
+        "environment variable RUNCOMFY_FALLBACK_ENABLED: it says the opposite of RUNCOMFY_FALLBACK_TO_LOCAL; unset \
+         one of them"
+    );
+}
+
+#[test]
+fn a_token_never_stands_in_a_file_and_is_never_repeated() {
+    let advice = "looks like a secret, and a token never stands in this file; remove it, put the token into a file \
+                  that only you can read and name that file in `serverless.token_file`, or set RUNCOMFY_API_TOKEN in \
+                  the environment";
+    let made_up = "f00dfacef00dfacef00dfacef00d1234";
+    for (text, key) in [
+        (format!("[serverless]\ntoken = \"{made_up}\""), "serverless.token"),
+        (format!("[serverless]\napi_token = \"{made_up}\""), "serverless.api_token"),
+        (format!("\n[serverless.auth]\napi_key = \"{made_up}\""), "serverless.auth"),
+        (format!("\napi_key = \"{made_up}\""), "api_key"),
+        (format!("[serverless]\ntoken_file = \"{made_up}\""), "serverless.token_file"),
+        (format!("[serverless]\ndeployment_id = \"hf_{made_up}\""), "serverless.deployment_id"),
+    ] {
+        let complaints = Desk::with(&text).complaints();
+        assert!(!complaints.contains("f00d"), "{complaints}");
+        if key == "serverless.auth" {
+            assert_eq!(complaints, "config.toml:2: unknown key `auth` in [serverless]");
+        } else {
+            assert_eq!(complaints, format!("config.toml:2: `{key}` {advice}"));
+        }
+    }
+    let slip = Desk::with("[serverless]\ntoken_fil = \"x\"").complaints();
+    assert!(slip.ends_with("did you mean `token_file`?"), "{slip}");
+    let desk = Desk::new().set("CONJURED__SERVERLESS__API_TOKEN", made_up);
+    assert_eq!(
+        desk.complaints(),
+        "environment variable CONJURED__SERVERLESS__API_TOKEN: it names no setting\n  a token is given in \
+         RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names"
+    );
+}

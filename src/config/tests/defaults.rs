@@ -1,0 +1,183 @@
+//! The defaults: the example file, the structs and the design's list say the same.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::Desk;
+use crate::{
+    config::{
+        EXAMPLE,
+        settings::{
+            BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig,
+            LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig,
+            TriggerConfig, Workflow,
+        },
+        words::{
+            ApiVersion, AtStart, Handoff, Level, Mode, Provider, ServerType, TriggerOn, Watch,
+            WhenBusy,
+        },
+    },
+    domain::money::{MicroUsd, Plan, Tier},
+};
+
+/// The defaults as the design lists them, written out once more: an edit of the example is seen here.
+fn expected() -> Config {
+    let root = PathBuf::from("/home/ada/CONJURE");
+    let state_dir = PathBuf::from("/home/ada/.local/state/conjured");
+    let results = root.join("data/generated_models/partpacker_results");
+    Config {
+        mode: Mode::Auto,
+        max_in_flight: 1,
+        projects: vec![ProjectConfig {
+            name: "conjure".into(),
+            prompt: root.join("data/generated_text/userPrompt.txt"),
+            render: root.join("data/generated_images/gestureCamera/render.png"),
+            image: vec![root.join("data/generated_images/flux/flux.png")],
+            mesh: vec![results.join("result.glb"), results.join("partpacker_result_0.glb")],
+            root,
+        }],
+        trigger: TriggerConfig {
+            on: TriggerOn::Either,
+            prompt_quiet: Duration::from_millis(300),
+            render_quiet: Duration::from_secs(4),
+            prompt_max_wait: Duration::from_secs(2),
+            min_interval: Duration::from_secs(30),
+            max_jobs_per_hour: 60,
+            hold_while_sculpting: true,
+            after_result_hold: Duration::from_secs(10),
+            when_busy: WhenBusy::ReplaceQueued,
+            at_start: AtStart::Changed,
+            ignore_prompts: vec!["^null$".into(), r"^\. Shown in".into()],
+            watch: Watch::Auto,
+            poll_interval: Duration::from_secs(1),
+        },
+        generation: GenerationConfig {
+            workflow: Workflow::BuiltIn("conjure_flux_mesh"),
+            seed: Seed::Derived,
+            steps_flux: 20,
+            steps_partpacker: 50,
+            image_max_base64_kb: Some(256),
+            cache: true,
+            bind: BTreeMap::new(),
+        },
+        serverless: ServerlessConfig {
+            enabled: true,
+            deployment_id: None,
+            api_url: "https://api.runcomfy.net".parse().expect("a URL"),
+            api_version: ApiVersion::V2,
+            download_hosts: vec![".runcomfy.net".into(), ".runcomfy.com".into()],
+            connect_timeout: Duration::from_secs(10),
+            submit_timeout: Duration::from_secs(60),
+            queue_timeout: Duration::from_secs(900),
+            run_timeout: Duration::from_secs(900),
+            poll_min: Duration::from_millis(250),
+            poll_max: Duration::from_secs(5),
+            resubmit_unknown: false,
+            token_file: None,
+        },
+        local: LocalConfig {
+            providers: vec![Provider::Comfyui, Provider::Huggingface],
+            comfyui_url: "http://127.0.0.1:8188".parse().expect("a URL"),
+            comfyui_workflow: Workflow::BuiltIn("conjure_flux_mesh_local"),
+        },
+        cloud: CloudConfig {
+            user_id: None,
+            workflow_version_id: None,
+            server_type: ServerType::ExtraLarge,
+            idle_stop: Duration::from_secs(300),
+            max_run: Duration::from_secs(3600),
+        },
+        budget: BudgetConfig {
+            per_job: Some(MicroUsd(1_000_000)),
+            per_session: Some(MicroUsd(5_000_000)),
+            per_day: None,
+            per_month: None,
+            plan: Plan::Hobby,
+            hardware: Tier::find("x-large").expect("a tier"),
+        },
+        placement: PlacementConfig {
+            max_artifact_mb: 512,
+            handoff: Handoff::Auto,
+            min_volume_threshold: 0.001,
+        },
+        history: HistoryConfig { keep_jobs: 200, keep_mb: 4096 },
+        page: PageConfig { listen: Some("127.0.0.1:7717".parse().expect("an address")) },
+        log: LogConfig { level: Level::Info, dir: Some(state_dir.join("logs")), keep_days: 14 },
+        state_dir,
+    }
+}
+
+#[test]
+fn without_any_file_the_defaults_are_those_of_the_design() {
+    let loaded = Desk::new().loaded();
+    assert_eq!(loaded.config, expected());
+    assert_eq!(loaded.not_in_effect, Vec::<String>::new(), "nobody set anything");
+    assert_eq!(
+        loaded.warnings,
+        [
+            "there is no configuration file: serving /home/ada/CONJURE; --root DIR serves another CONJURE checkout"
+        ]
+    );
+}
+
+/// With [`without_any_file_the_defaults_are_those_of_the_design`] this holds example and code together both ways: a key
+/// that the code does not know is refused here, and a key that the example lacks is missing there.
+#[test]
+fn the_example_is_a_valid_file_that_changes_nothing() {
+    assert_eq!(Desk::with(EXAMPLE).loaded().config, expected());
+}
+
+#[test]
+fn a_key_that_the_example_lost_would_be_missed() {
+    for key in ["mode = \"auto\"\n", "poll_max_ms = 5000\n", "keep_days = 14\n"] {
+        let shorter = EXAMPLE.replacen(key, "", 1);
+        assert_ne!(shorter, EXAMPLE, "{key}");
+        let name = key.split(' ').next().expect("a key");
+        let complaints = read_as_defaults(&shorter);
+        assert!(
+            complaints.contains(&format!("{name}` is missing in the defaults")),
+            "{complaints}"
+        );
+    }
+    assert_eq!(read_as_defaults(EXAMPLE), "");
+}
+
+/// Reads a text as if it were the built-in defaults.
+fn read_as_defaults(text: &str) -> String {
+    use crate::config::{
+        errors::ConfigErrors,
+        place::Places,
+        reader::{Demand, Reader},
+        sections,
+        text::{Whose, read_document},
+    };
+    let mut places = Places::default();
+    let table = read_document(text, &Whose::BuiltIn, &mut places).expect("TOML");
+    let desk = Desk::new();
+    let mut reader = Reader {
+        places: &places,
+        folders: &desk.sources.folders,
+        defaults: &table,
+        demand: Demand::All,
+        problems: Vec::new(),
+    };
+    let _: Config = sections::read(&mut reader, &table, None);
+    ConfigErrors(reader.problems).to_string()
+}
+
+#[test]
+fn every_key_of_the_example_has_a_comment_above_it_or_above_its_group() {
+    let mut commented = false;
+    for line in EXAMPLE.lines() {
+        match line.trim_start().chars().next() {
+            Some('#') => commented = true,
+            // The keys of a group stand directly below one another.
+            None | Some('[') => commented = false,
+            Some(_) => {
+                let plain = ["enabled", "comfyui_url", "comfyui_workflow", "hardware"];
+                let continues = line.starts_with(' ');
+                let spoken_for = plain.iter().any(|key| line.starts_with(key));
+                assert!(commented || continues || spoken_for, "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Settings that are one word of a few: each an enum whose variants know their word.
+//!
+//! Owns the words, not what they bring about: that is decided where each is used.
+
+use std::fmt;
+
+/// A setting that is one word of a few.
+pub trait Word: Copy + 'static {
+    /// Every word there is, in the order in which a complaint lists them.
+    const ALL: &'static [Self];
+
+    /// Returns the word as it is written in a file.
+    fn word(self) -> &'static str;
+}
+
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$meaning])* $variant,)+
+        }
+
+        impl Word for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// Where jobs run.
+    Mode {
+        /// Serverless, and local where serverless cannot serve.
+        Auto = "auto",
+        /// RunComfy's Serverless API.
+        Serverless = "serverless",
+        /// The local providers.
+        Local = "local",
+        /// A RunComfy machine.
+        Cloud = "cloud",
+    }
+}
+
+words! {
+    /// What may start a job.
+    TriggerOn {
+        /// A changed prompt or a changed render.
+        Either = "either",
+        /// A changed prompt.
+        Prompt = "prompt",
+        /// A changed render.
+        Render = "render",
+        /// Each has changed since the last job.
+        Both = "both",
+    }
+}
+
+words! {
+    /// What a new snapshot does to a job that is under way.
+    WhenBusy {
+        /// Takes the place of a job that still waits in the backend's queue.
+        ReplaceQueued = "replace_queued",
+        /// Waits.
+        Wait = "wait",
+        /// Takes its place, running or not.
+        Cancel = "cancel",
+    }
+}
+
+words! {
+    /// What inputs that changed while nothing watched bring about at the start.
+    AtStart {
+        /// A job, if they differ from the last job's.
+        Changed = "changed",
+        /// A job.
+        Always = "always",
+        /// Nothing.
+        Never = "never",
+    }
+}
+
+words! {
+    /// How files are watched.
+    Watch {
+        /// Native where that works, polling elsewhere.
+        Auto = "auto",
+        /// By the system's notices.
+        Native = "native",
+        /// By looking again and again.
+        Poll = "poll",
+    }
+}
+
+words! {
+    /// The version segment of the API's paths.
+    ApiVersion {
+        /// `/prod/v1`.
+        V1 = "v1",
+        /// `/prod/v2`.
+        V2 = "v2",
+    }
+}
+
+words! {
+    /// A local place where GPU work happens.
+    Provider {
+        /// A ComfyUI server.
+        Comfyui = "comfyui",
+        /// The Hugging Face Spaces that CONJURE uses.
+        Huggingface = "huggingface",
+    }
+}
+
+words! {
+    /// A machine of RunComfy's Server API.
+    ServerType {
+        /// Medium.
+        Medium = "medium",
+        /// Large.
+        Large = "large",
+        /// Extra large.
+        ExtraLarge = "extra-large",
+        /// Twice extra large.
+        TwoXLarge = "2x-large",
+        /// Twice extra large, turbo.
+        TwoXLTurbo = "2xl-turbo",
+    }
+}
+
+words! {
+    /// How CONJURE is told to import a mesh.
+    Handoff {
+        /// By its protocol where a launcher runs, else not at all.
+        Auto = "auto",
+        /// By its HTTP API.
+        Api = "api",
+        /// By its `state.json`.
+        State = "state",
+        /// Not at all.
+        Off = "off",
+    }
+}
+
+words! {
+    /// How much is logged.
+    Level {
+        /// What went wrong.
+        Error = "error",
+        /// And what may.
+        Warn = "warn",
+        /// And what is done.
+        Info = "info",
+        /// And why.
+        Debug = "debug",
+        /// And everything else.
+        Trace = "trace",
+    }
+}
+
+impl Word for crate::domain::money::Plan {
+    const ALL: &'static [Self] = &[Self::Hobby, Self::Pro];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hobby => "hobby",
+            Self::Pro => "pro",
+        }
+    }
+}
