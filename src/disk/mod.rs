@@ -19,8 +19,8 @@ pub mod stamp;
 pub mod read;
 //pub mod watch;
 //pub mod history;
-//pub mod place;
-//pub mod sweep;
+pub mod place;
+pub mod sweep;
 //pub mod lock;
 
 pub use error::DiskError;

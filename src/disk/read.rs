@@ -76,11 +76,7 @@ pub fn stamp(path: &Path) -> Result<Option<Stamp>, ReadError> {
 }
 
 /// `meanwhile` runs when the bytes are read and before they are believed, so that a test can be the other writer.
-fn read_around(
-    path: &Path,
-    limit: u64,
-    meanwhile: impl FnOnce(),
-) -> Result<Reading, ReadError> {
+fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Reading, ReadError> {
     let Some((mut file, before)) = open_regular(path)? else {
         return Ok(Reading::Missing);
     };

@@ -83,7 +83,8 @@ mod imp {
     use super::Stamp;
 
     pub(super) fn stamp(metadata: &Metadata) -> Stamp {
-        let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let nanos =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -117,9 +117,7 @@ impl Walk {
                 self.links += 1;
                 (Found::Link, Next::Follow(target))
             }
-            Ok((metadata, None)) if metadata.is_dir() => {
-                (Found::Folder, Next::Enter(name.clone()))
-            }
+            Ok((metadata, None)) if metadata.is_dir() => (Found::Folder, Next::Enter(name.clone())),
             Ok((metadata, None)) => (Found::File(metadata), Next::Stop),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Found::Missing, Next::Stop),
             Err(error) => (Found::Refused(error), Next::Stop),
