@@ -18,9 +18,9 @@ pub mod dirs;
 pub mod stamp;
 pub mod read;
 //pub mod watch;
-//pub mod history;
+pub mod history;
 pub mod place;
 pub mod sweep;
-//pub mod lock;
+pub mod lock;
 
 pub use error::DiskError;
