@@ -17,7 +17,7 @@ mod walk;
 pub mod dirs;
 pub mod stamp;
 pub mod read;
-//pub mod watch;
+pub mod watch;
 pub mod history;
 pub mod place;
 pub mod sweep;
