@@ -67,8 +67,8 @@ pub(super) fn tighten(folder: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Writes a small file for our user alone (0600): readers see the old one or the new one, whole, and it is on the disk
-/// when this returns.
+/// Writes a small file for our user alone (0600): readers see the old one or the new one, whole, and it is on
+/// the disk when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {

@@ -1,12 +1,14 @@
 //! One daemon for each state folder and one for each project: a file that says who, under an advisory lock.
 //!
-//! The lock is the system's (`flock`), so it ends with its holder, however that ends; the text in the file is only for
-//! the message of whoever comes second, and is read without the lock. A file that lies around means nothing.
+//! The lock is the system's (`flock`), so it ends with its holder, however that ends; the text in the file is
+//! only for the message of whoever comes second, and is read without the lock. A file that lies around means
+//! nothing.
 //!
-//! Where the project's lock lies: `.conjured.lock` in the project's root (not in CONJURE's `data/`). A folder of the
-//! user's was weighed and lost: it would not stop a second user, a container or another machine on the same
-//! network drive, and every one of them would pay. It is removed when the daemon ends in good order, so the checkout stays
-//! clean. Only where the root cannot hold a lock (read-only, no locks on that drive) a file in the given fallback folder stands in.
+//! Where the project's lock lies: `.conjured.lock` in the project's root (not in CONJURE's `data/`). A folder
+//! of the user's was weighed and lost: it would not stop a second user, a container or another machine on the
+//! same network drive, and every one of them would pay. It is removed when the daemon ends in good order, so
+//! the checkout stays clean. Only where the root cannot hold a lock (read-only, no locks on that drive) a file
+//! in the given fallback folder stands in.
 
 use std::{
     fmt,
@@ -82,8 +84,8 @@ fn name(holder: Option<&Holder>) -> String {
 /// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// Only kept: the system's lock lives as long as the open file.
-    _file: File,
+    /// The system's lock lives as long as the open file.
+    file: File,
     path: PathBuf,
 }
 
@@ -127,6 +129,13 @@ impl Lock {
         &self.path
     }
 
+    /// Tells whether the name still stands for our lock. `git clean` in a project, for one, takes the file
+    /// away, and then a second daemon finds the way free: whoever sees this should drop the lock and take it
+    /// again.
+    pub fn is_intact(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
     /// Returns `None` when the file was removed between opening and locking: what we locked is nobody's any more.
     fn try_once(path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
         let mut file = open(path).map_err(DiskError::at("open the lock file", path))?;
@@ -143,17 +152,21 @@ impl Lock {
         if !is_at(&file, path) {
             return Ok(None);
         }
-        // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a courtesy.
+        // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a
+        // courtesy.
         let _ = write_holder(&mut file, holder);
-        Ok(Some(Self { _file: file, path: path.to_path_buf() }))
+        Ok(Some(Self { file, path: path.to_path_buf() }))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: whoever opened this file already finds, once it gets the lock, that the name is another's.
-        // On Windows an open file keeps its name until it is closed, so a taker in that moment is refused and may try again.
-        let _ = fs::remove_file(&self.path);
+        // Still locked: whoever opened this file already finds, once it gets the lock, that the name is
+        // another's. On Windows an open file keeps its name until it is closed, so a taker in that moment is
+        // refused and may try again.
+        if self.is_intact() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -261,6 +274,19 @@ mod tests {
         open(&path).expect("the next one");
         #[cfg(unix)]
         assert!(!is_at(&late, &path), "another file of the same name is another lock");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_somebody_took_away_says_so_and_leaves_the_next_one_alone() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
+        assert!(first.is_intact());
+        fs::remove_file(first.path()).expect("git clean");
+        assert!(!first.is_intact());
+        let second = Lock::take_state(temp.path(), &holder(22)).expect("the way is free");
+        drop(first);
+        assert!(second.is_intact());
     }
 
     #[cfg(unix)]

@@ -1,8 +1,8 @@
 //! Reading an input whole, as somebody may be writing it: never locking, never writing, never waiting.
 //!
-//! Owns the promise that [`Reading::Whole`] holds bytes of one file that nothing touched meanwhile, as far as the
-//! file system tells. Whether they make a complete picture or a good prompt is the domain's question: a file may stand
-//! still half-written.
+//! Owns the promise that [`Reading::Whole`] holds bytes of one file that nothing touched meanwhile, as far as
+//! the file system tells. Whether they make a complete picture or a good prompt is the domain's question: a
+//! file may stand still half-written.
 
 use std::{
     fs::{self, File, Metadata},

@@ -1,9 +1,10 @@
 //! What the file system says about a file without reading it, and how far that may be believed.
 //!
-//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are coarse (a kernel tick of
-//! 1 to 10 ms, 2 s on FAT, whatever a server thinks), so a second write in the same tick leaves no trace. A
-//! stamp is believed only about a read that happened [`GRANULARITY`] after the stamp was first seen: whoever writes
-//! later than that gets another time. Only our own clock measures this, so a server's wrong clock does no harm.
+//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are coarse (a kernel
+//! tick of 1 to 10 ms, 2 s on FAT, whatever a server thinks), so a second write in the same tick leaves no
+//! trace. A stamp is believed only about a read that happened [`GRANULARITY`] after the stamp was first seen:
+//! whoever writes later than that gets another time. Only our own clock measures this, so a server's wrong
+//! clock does no harm.
 
 use std::{
     fs::{File, Metadata},
@@ -61,7 +62,8 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Remembers a whole read that *began* at `began` and found `stamp`, together with what is known from earlier reads.
+    /// Remembers a whole read that *began* at `began` and found `stamp`, together with what is known from
+    /// earlier reads.
     pub fn after(earlier: Option<Self>, stamp: Stamp, began: Moment) -> Self {
         let since = earlier.filter(|seen| seen.stamp == stamp).map_or(began, |seen| seen.since);
         Self { stamp, since, read_at: began }

@@ -20,8 +20,8 @@ pub struct Swept {
     pub faults: Vec<DiskError>,
 }
 
-/// Removes our temporary files from `folders`, except those whose name `keep` claims. Never a folder, never what a symlink points
-/// to, never a file with another name.
+/// Removes our temporary files from `folders`, except those whose name `keep` claims. Never a folder, never
+/// what a symlink points to, never a file with another name.
 pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
     let mut swept = Swept::default();
     for folder in folders {

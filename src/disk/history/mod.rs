@@ -82,7 +82,8 @@ impl History {
         Ok(removed)
     }
 
-    /// Writes a snapshot's inputs, durably, before anybody knows whether it becomes a job. Meant for the quiet window.
+    /// Writes a snapshot's inputs, durably, before anybody knows whether it becomes a job. Meant for the quiet
+    /// window.
     pub fn stage(&self, prompt: &[u8], render: &[u8]) -> Result<Staged, DiskError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(STAGING);
@@ -129,7 +130,8 @@ impl History {
         Ok(kept)
     }
 
-    /// Removes a job's folder; one that is gone already is no fault. A crash in the middle leaves only what [`Self::sweep`] takes.
+    /// Removes a job's folder; one that is gone already is no fault. A crash in the middle leaves only what
+    /// [`Self::sweep`] takes.
     pub fn remove(&self, job: JobId) -> Result<(), DiskError> {
         let path = self.root.join(job.to_string());
         let dropped = self.root.join(format!("{DROPPED}{job}"));
@@ -140,8 +142,8 @@ impl History {
         fs::remove_dir_all(&dropped).map_err(DiskError::at("remove", &dropped))
     }
 
-    /// Moves a download that failed its checks into quarantine, with the reason, and returns where it is now. The oldest
-    /// leave when there are too many.
+    /// Moves a download that failed its checks into quarantine, with the reason, and returns where it is now.
+    /// The oldest leave when there are too many.
     pub fn quarantine(
         &self,
         job: JobId,

@@ -1,10 +1,11 @@
-//! A download on its way into history: appended to, continued after a cut or a crash, and renamed once it was checked.
+//! A download on its way into history: appended to, continued after a cut or a crash, and renamed once it was
+//! checked.
 //!
-//! The file is `.conjured-<kind>-<origin>-<boot>.part`. After the process died, the kernel still has everything that was
-//! appended; after the *machine* died, nobody knows what the length of the file is worth (a GLB whose tail is zeros imports
-//! silently wrong). So the data is synced at every multiple of [`SYNC_EVERY`], and the name says in which boot of the
-//! machine it was written: in another one, the part after the last multiple is fetched again. A sidecar with a synced length
-//! was weighed; it needs syncs of its own and can itself be lost.
+//! The file is `.conjured-<kind>-<origin>-<boot>.part`. After the process died, the kernel still has everything
+//! that was appended; after the *machine* died, nobody knows what the length of the file is worth (a GLB whose
+//! tail is zeros imports silently wrong). So the data is synced at every multiple of [`SYNC_EVERY`], and the
+//! name says in which boot of the machine it was written: in another one, the part after the last multiple is
+//! fetched again. A sidecar with a synced length was weighed; it needs syncs of its own and can itself be lost.
 
 use std::{
     fs::{self, File},
@@ -150,8 +151,9 @@ impl Partial {
         File::open(&self.path).map_err(DiskError::at("open", &self.path))
     }
 
-    /// Makes it the artifact, durably: the caller has checked that it is a good one. An artifact that is there already stays,
-    /// since artifacts never change; then this is a fault of kind [`io::ErrorKind::AlreadyExists`].
+    /// Makes it the artifact, durably: the caller has checked that it is a good one. An artifact that is there
+    /// already stays, since artifacts never change; then this is a fault of kind
+    /// [`io::ErrorKind::AlreadyExists`].
     pub fn finish(self) -> Result<PathBuf, DiskError> {
         let path = self.free_name()?;
         self.file.sync_all().map_err(DiskError::at("sync", &self.path))?;
@@ -207,7 +209,8 @@ fn clear_others(
     Ok(earlier)
 }
 
-/// Returns a short name of this boot of the machine. Where the platform tells none, every process counts as a boot of its own.
+/// Returns a short name of this boot of the machine. Where the platform tells none, every process counts as a
+/// boot of its own.
 pub(super) fn boot_name() -> String {
     // random(4): a new UUID at every boot, the same for every process and container.
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Quarantine: what a backend gave us and no check let through, kept for whoever wants to know why.
 //!
-//! Owns the names and the bounds. A quarantined file never ends in `.glb` or `.png`, and its reason lies beside it as text.
+//! Owns the names and the bounds. A quarantined file never ends in `.glb` or `.png`, and its reason lies beside
+//! it as text.
 
 use std::{
     fs,
@@ -26,10 +27,12 @@ pub(super) fn put(
     reason: &str,
 ) -> Result<PathBuf, DiskError> {
     let kind = partial.kind();
-    let free = (1_usize..)
-        .map(|number| folder.join(format!("{job}-{kind}-{number}.{ENDING}")))
+    let name = |number: usize| folder.join(format!("{job}-{kind}-{number}.{ENDING}"));
+    // There are never more files than that, so one of the numbers is free.
+    let free = (1..=MAX_FILES)
+        .map(name)
         .find(|path| fs::symlink_metadata(path).is_err())
-        .expect("there are more numbers than files");
+        .unwrap_or_else(|| name(MAX_FILES + 1));
     write_private(&free.with_extension("txt"), reason.as_bytes())?;
     let source = partial.path().to_path_buf();
     drop(partial);

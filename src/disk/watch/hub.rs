@@ -1,7 +1,8 @@
 //! The watcher's ear: sorts each event into "wake that project", "something about its folders changed", or nothing.
 //!
-//! Runs on the watcher's own thread, up to 10 000 times a second. It never waits, never touches the disk, and never holds a lock while it
-//! calls anybody: the one who changes the routes may be waiting for this very thread.
+//! Runs on the watcher's own thread, up to 10 000 times a second. It never waits, never touches the disk, and
+//! never holds a lock while it calls anybody: the one who changes the routes may be waiting for this very
+//! thread.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,7 +21,7 @@ use notify::{
 };
 
 use super::ProjectIndex;
-use crate::domain::placement::TEMPORARY_PREFIX;
+use crate::domain::placement::{TEMPORARY_PREFIX, is_temporary};
 
 /// How the name of a probe file goes on after [`TEMPORARY_PREFIX`].
 pub(super) const PROBE: &str = "probe-";
@@ -101,9 +102,9 @@ impl Hub {
         }
         match event {
             Ok(event) if !event.need_rescan() => {
-                if may_matter(&event.kind) {
+                if may_matter(event.kind) {
                     for path in &event.paths {
-                        self.sort(path, &event.kind);
+                        self.sort(path, event.kind);
                     }
                 }
             }
@@ -115,10 +116,10 @@ impl Hub {
         }
     }
 
-    fn sort(&self, path: &Path, kind: &EventKind) {
+    fn sort(&self, path: &Path, kind: EventKind) {
         let name = path.file_name().unwrap_or_default();
-        if let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY_PREFIX)) {
-            if rest.starts_with(PROBE) {
+        if let Some(ours) = name.to_str().filter(|name| is_temporary(name)) {
+            if ours.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.starts_with(PROBE)) {
                 // A full channel has the news already.
                 let _ = self.probe.try_send(());
             }
@@ -129,15 +130,18 @@ impl Hub {
         if let Some(all) = itself {
             self.mark(|marks| {
                 marks.suspects.extend(all.iter().map(|route| route.project));
-                if may_end_a_watch(kind) {
+                if !is_content(kind) {
                     marks.lost.insert(path.to_path_buf());
                 }
             });
-            all.iter().for_each(|route| self.wake(route.project));
+            for route in all {
+                self.wake(route.project);
+            }
         }
         let beside = path.parent().and_then(|folder| routes.get(folder));
         for route in beside.into_iter().flatten().filter(|route| may_be(&route.name, name)) {
-            // New content of the input itself leads nowhere else. All the rest may: a folder came, a file became a symlink.
+            // New content of the input itself leads nowhere else. All the rest may: a folder came, a file
+            // became a symlink.
             if !(route.end && is_content(kind)) {
                 self.mark(|marks| {
                     marks.suspects.insert(route.project);
@@ -162,10 +166,9 @@ impl Hub {
 }
 
 /// Our own reading opens and closes files; taking that for news would wake us for ever.
-fn may_matter(kind: &EventKind) -> bool {
+fn may_matter(kind: EventKind) -> bool {
     match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
         EventKind::Any
         | EventKind::Create(_)
         | EventKind::Modify(_)
@@ -174,22 +177,16 @@ fn may_matter(kind: &EventKind) -> bool {
     }
 }
 
-fn is_content(kind: &EventKind) -> bool {
+/// New content, new permissions: the name still stands for the same thing.
+fn is_content(kind: EventKind) -> bool {
     matches!(
         kind,
         EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))
     )
 }
 
-fn may_end_a_watch(kind: &EventKind) -> bool {
-    !matches!(
-        kind,
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_))
-    )
-}
-
-/// Compares generously: a needless look costs little. Where file names ignore case or are normalised (macOS, Windows), an event may
-/// bear the name in another spelling.
+/// Compares generously: a needless look costs little. Where file names ignore case or are normalised (macOS,
+/// Windows), an event may bear the name in another spelling.
 fn may_be(wanted: &OsStr, name: &OsStr) -> bool {
     wanted.eq_ignore_ascii_case(name)
         || (cfg!(not(target_os = "linux")) && !(wanted.is_ascii() && name.is_ascii()))
@@ -221,8 +218,8 @@ mod tests {
         (hub, woken, probed)
     }
 
-    fn event(kind: EventKind, path: &str) -> notify::Result<Event> {
-        Ok(Event::new(kind).add_path(path.into()))
+    fn event(kind: EventKind, path: &str) -> Event {
+        Event::new(kind).add_path(path.into())
     }
 
     const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -230,10 +227,10 @@ mod tests {
     #[test]
     fn an_event_wakes_exactly_the_project_whose_name_it_bears() {
         let (hub, woken, _probed) = hub();
-        hub.hear(event(WRITTEN, "/p/data/text/prompt.txt"));
-        hub.hear(event(WRITTEN, "/p/data/text/transcript.txt"));
-        hub.hear(event(WRITTEN, "/p/data/other"));
-        hub.hear(event(WRITTEN, "/q/prompt.txt"));
+        hub.hear(Ok(event(WRITTEN, "/p/data/text/prompt.txt")));
+        hub.hear(Ok(event(WRITTEN, "/p/data/text/transcript.txt")));
+        hub.hear(Ok(event(WRITTEN, "/p/data/other")));
+        hub.hear(Ok(event(WRITTEN, "/q/prompt.txt")));
         assert_eq!(woken.try_iter().collect::<Vec<_>>(), [ProjectIndex(0), ProjectIndex(1)]);
         assert!(hub.take_marks().is_none(), "new content says nothing about the folders");
     }
@@ -247,11 +244,11 @@ mod tests {
             AccessKind::Close(AccessMode::Read),
             AccessKind::Any,
         ] {
-            hub.hear(event(EventKind::Access(access), "/q/prompt.txt"));
+            hub.hear(Ok(event(EventKind::Access(access), "/q/prompt.txt")));
         }
         assert_eq!(woken.try_iter().count(), 0);
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        hub.hear(event(closed, "/q/prompt.txt"));
+        hub.hear(Ok(event(closed, "/q/prompt.txt")));
         assert_eq!(woken.try_iter().count(), 1);
     }
 
@@ -269,13 +266,13 @@ mod tests {
     #[test]
     fn a_folder_that_goes_or_comes_makes_its_project_suspect() {
         let (hub, woken, _probed) = hub();
-        hub.hear(event(EventKind::Remove(RemoveKind::Folder), "/p/data/text"));
+        hub.hear(Ok(event(EventKind::Remove(RemoveKind::Folder), "/p/data/text")));
         let marks = hub.take_marks().expect("marked");
         assert!(marks.lost.contains(Path::new("/p/data/text")));
         assert!(marks.suspects.contains(&ProjectIndex(0)));
         assert!(woken.try_iter().count() > 0);
 
-        hub.hear(event(EventKind::Create(CreateKind::File), "/q/prompt.txt"));
+        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/prompt.txt")));
         let marks = hub.take_marks().expect("it may have become a symlink");
         assert_eq!(marks.suspects, BTreeSet::from([ProjectIndex(1)]));
         assert!(marks.lost.is_empty());
@@ -285,17 +282,17 @@ mod tests {
     fn an_unknown_path_wakes_everybody() {
         let (hub, woken, _probed) = hub();
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Any));
-        hub.hear(event(renamed, "/somewhere/else"));
+        hub.hear(Ok(event(renamed, "/somewhere/else")));
         assert_eq!(woken.try_iter().count(), 2);
     }
 
     #[test]
     fn our_temporary_files_wake_nobody_and_a_probe_is_reported() {
         let (hub, woken, probed) = hub();
-        hub.hear(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part"));
+        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part")));
         assert!(probed.try_recv().is_err());
-        hub.hear(event(EventKind::Create(CreateKind::File), "/q/.conjured-probe-x.part"));
-        hub.hear(event(EventKind::Remove(RemoveKind::File), "/q/.conjured-probe-x.part"));
+        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-probe-x.part")));
+        hub.hear(Ok(event(EventKind::Remove(RemoveKind::File), "/q/.conjured-probe-x.part")));
         assert!(probed.try_recv().is_ok());
         assert_eq!(woken.try_iter().count(), 0);
     }

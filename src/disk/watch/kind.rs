@@ -1,8 +1,8 @@
 //! What kind of drive a folder is on: does the kernel hear of every change there?
 //!
-//! Owns the list of file systems. The numbers are `f_type` of statfs(2), from the kernel's `linux/magic.h` and the file systems'
-//! own sources. A remote drive raises events only for what this machine does to it; FUSE also covers local ones, for which polling
-//! is merely slower.
+//! Owns the list of file systems. The numbers are `f_type` of statfs(2), from the kernel's `linux/magic.h` and
+//! the file systems' own sources. A remote drive raises events only for what this machine does to it; FUSE also
+//! covers local ones, for which polling is merely slower.
 
 use std::path::Path;
 
@@ -55,7 +55,8 @@ fn of_number(number: u32) -> FsKind {
         0x0116_1970 => FsKind::Remote("GFS2"),
         0x7461_636f => FsKind::Remote("OCFS2"),
         0x4750_4653 => FsKind::Remote("GPFS"),
-        // ext2 to 4, XFS, Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs, JFS, ReiserFS, FAT, exFAT, NTFS3, HFS+, UDF, eCryptfs.
+        // ext2 to 4, XFS, Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs, JFS, ReiserFS, FAT, exFAT, NTFS3, HFS+,
+        // UDF, eCryptfs.
         0x0000_ef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994 | 0x8584_58f6 | 0x2fc1_2fc1
         | 0xf2f5_2010 | 0xca45_1a4e | 0x3153_464a | 0x5265_4973 | 0x0000_4d44 | 0x2011_bab0
         | 0x7366_746e | 0x0000_482b | 0x1501_3346 | 0x0000_f15f => FsKind::Local,

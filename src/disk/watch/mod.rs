@@ -1,20 +1,22 @@
 //! Watching: something may have happened to an input of project N. Never what, never how often.
 //!
-//! Events are hints. The parent folders of the two inputs are watched (files are replaced, deleted, made anew), and on
-//! the way down from the project's root each folder for the next name, so that a renamed or a new folder is noticed at
-//! once. A symlink's target is watched like the input itself. What cannot be watched natively is polled.
+//! Events are hints. The parent folders of the two inputs are watched (files are replaced, deleted, made anew),
+//! and on the way down from the project's root each folder for the next name, so that a renamed or a new folder
+//! is noticed at once. A symlink's target is watched like the input itself. What cannot be watched natively is
+//! polled.
 //!
 //! Weighed: notify's own `PollWatcher` walks folders and misses fast rewrites, so polling is ours ([`poll`]);
 //! notify-debouncer wakes up by itself all day. One native watcher serves all projects; it brings the only thread.
 //!
-//! How the daemon uses it: after every wake [`Watcher::mend`], *then* look at the inputs; [`Watcher::rearm`] about once a
-//! minute and after sleep; [`Watcher::poll`] on its timer while [`Watcher::is_polling`]. All three block (a little): the
-//! blocking pool is the place for them.
+//! How the daemon uses it: after every wake [`Watcher::mend`], *then* look at the inputs; [`Watcher::rearm`]
+//! about once a minute and after sleep; [`Watcher::poll`] on its timer while [`Watcher::is_polling`]. All three
+//! block (a little): the blocking pool is the place for them.
 //!
 //! What can't be promised: changes made by another machine on a drive that looks local, and folders above a project's
 //! root that are renamed. The minute's `rearm` and look are for those.
 
 mod hub;
+mod identity;
 mod kind;
 pub mod poll;
 mod spots;

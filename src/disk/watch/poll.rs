@@ -1,7 +1,8 @@
 //! Polling one project: has either input another stamp than last time?
 //!
-//! Owns the rule against coarse file times: a second write within the same tick leaves the same stamp, so every change is
-//! reported twice, at once and again when the stamp has stood for [`GRANULARITY`]. Has no timer and no thread: it is asked.
+//! Owns the rule against coarse file times: a second write within the same tick leaves the same stamp, so every
+//! change is reported twice, at once and again when the stamp has stood for [`GRANULARITY`]. Has no timer and
+//! no thread: it is asked.
 
 use std::path::PathBuf;
 

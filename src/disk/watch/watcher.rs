@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::Duration,
@@ -15,16 +14,14 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use super::{
     PollReason, ProjectIndex, WatchMode, WatchWarning, WatchedInputs,
     hub::{self, Hub, Route, Routes},
+    identity::{Identity, identity},
     kind::{self, FsKind},
     poll::PollState,
     spots::{Spot, spots},
 };
-use crate::{
-    disk::stamp::Stamp,
-    domain::{
-        moment::Moment,
-        placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
-    },
+use crate::domain::{
+    moment::Moment,
+    placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
 };
 
 /// How long the probe waits for the event of its own file. A native event comes within a millisecond.
@@ -58,6 +55,8 @@ pub struct Watcher {
     machine: Machine,
     projects: Vec<Project>,
     folders: HashMap<PathBuf, Folder>,
+    /// Which folder [`Self::refresh_one`] comes to next.
+    turn: usize,
 }
 
 struct Project {
@@ -80,13 +79,14 @@ struct Folder {
     /// Whether an input or its next missing folder is in it; otherwise it is a folder on the way, and good to have.
     end: bool,
     /// What was there when it was armed; `None` while it is not.
-    armed: Option<(u64, u64)>,
+    armed: Option<Identity>,
     trouble: Option<PollReason>,
 }
 
 impl Watcher {
-    /// Watches `projects`, and calls `wake` from the watcher's thread or from [`Self::poll`] whenever an input may have changed.
-    /// `wake` must be quick (it may be called 10 000 times a second), must not wait and must not call the watcher.
+    /// Watches `projects`, and calls `wake` from the watcher's thread or from [`Self::poll`] whenever an input
+    /// may have changed. `wake` must be quick (it may be called 10 000 times a second), must not wait and must
+    /// not call the watcher.
     ///
     /// It never fails: what cannot be watched is polled, and the warnings say what and why.
     pub fn new(
@@ -124,13 +124,15 @@ impl Watcher {
             machine,
             projects,
             folders: HashMap::new(),
+            turn: 0,
         };
         let warnings = watcher.rearm();
         (watcher, warnings)
     }
 
-    /// Repairs what the events since the last call broke: folders that came, went or were renamed. Costs next to nothing when
-    /// there is nothing to repair. To be called after each wake, *before* the inputs are looked at.
+    /// Repairs what the events since the last call broke: folders that came, went or were renamed. Costs next
+    /// to nothing when there is nothing to repair. To be called after each wake, *before* the inputs are looked
+    /// at.
     pub fn mend(&mut self) -> Vec<WatchWarning> {
         let Some(marks) = self.hub.take_marks() else { return Vec::new() };
         if marks.everything {
@@ -142,7 +144,8 @@ impl Watcher {
         self.arm(&marks.suspects)
     }
 
-    /// Checks and repairs everything, also what no event tells of: an unmounted drive, a renamed root, a watch limit that was raised.
+    /// Checks and repairs everything, also what no event tells of: an unmounted drive, a renamed root, a watch
+    /// limit that was raised.
     pub fn rearm(&mut self) -> Vec<WatchWarning> {
         let lost = self.hub.take_marks().map(|marks| marks.lost).unwrap_or_default();
         for folder in &lost {
@@ -157,7 +160,7 @@ impl Watcher {
                 folder.armed = None;
             }
         }
-        self.refresh();
+        self.refresh_one();
         let all = (0..self.projects.len()).map(ProjectIndex).collect();
         self.arm(&all)
     }
@@ -193,17 +196,22 @@ impl Watcher {
         }
     }
 
-    /// A watch can be lost without an event (a drive that was unmounted and mounted again). inotify takes a second watch of the same
-    /// folder for the first one, so there it is simply asked for again; elsewhere that would restart the stream of events.
-    fn refresh(&mut self) {
-        if !cfg!(any(target_os = "linux", target_os = "android")) {
+    /// A watch can be lost without an event and without a trace (a drive that was unmounted and mounted again,
+    /// on a kernel that gives mounts their old numbers). inotify takes a second watch of the same folder for
+    /// the first one, so there one folder at a time is asked for again; all at once would wake the watcher's
+    /// thread a thousand times for nothing.
+    fn refresh_one(&mut self) {
+        let Some(native) = self.native.as_mut().filter(|_| cfg!(target_os = "linux")) else {
             return;
-        }
-        let Some(native) = self.native.as_mut() else { return };
-        for (path, folder) in &mut self.folders {
-            if folder.armed.is_some() && native.watch(path, RecursiveMode::NonRecursive).is_err() {
-                folder.armed = None;
-            }
+        };
+        let armed = self.folders.values().filter(|folder| folder.armed.is_some()).count();
+        let turn = self.turn.checked_rem(armed).unwrap_or(0);
+        self.turn = turn + 1;
+        let next = self.folders.iter_mut().filter(|(_, folder)| folder.armed.is_some()).nth(turn);
+        if let Some((path, folder)) = next
+            && watch(native, path).is_err()
+        {
+            folder.armed = None;
         }
     }
 
@@ -280,7 +288,7 @@ impl Watcher {
 
     /// Tries whether a file made in `folder` raises an event. Where we may not write, it is assumed to.
     fn probe(&mut self, folder: &Path) -> bool {
-        let device = identity(folder).map(|(device, _)| device).filter(|_| cfg!(unix));
+        let device = identity(folder).map(|identity| identity.device).filter(|_| cfg!(unix));
         if let Some(verdict) = device.and_then(|device| self.verdicts.get(&device)) {
             return *verdict;
         }
@@ -325,7 +333,8 @@ impl Watcher {
         self.hub.publish(routes);
     }
 
-    /// Makes the watched folders those of the spots. Inputs' own folders first: they matter most when watches are short.
+    /// Makes the watched folders those of the spots. Inputs' own folders first: they matter most when watches
+    /// are short.
     fn watch_folders(&mut self) {
         let mut wanted: BTreeMap<&Path, bool> = BTreeMap::new();
         for spot in self.watched().flat_map(|(_, project)| &project.spots) {
@@ -392,12 +401,6 @@ impl Watcher {
         let warning = |(reason, projects)| WatchWarning { projects, reason };
         warnings.into_iter().map(warning).collect()
     }
-}
-
-/// Which folder stands under a name: another one may come to bear it.
-fn identity(folder: &Path) -> Option<(u64, u64)> {
-    let stamp = Stamp::of(&fs::metadata(folder).ok()?);
-    Some((stamp.device, stamp.inode))
 }
 
 fn watch(native: &mut RecommendedWatcher, folder: &Path) -> Result<(), PollReason> {
