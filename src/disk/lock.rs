@@ -136,9 +136,13 @@ impl Lock {
         is_at(&self.file, &self.path)
     }
 
-    /// Returns `None` when the file was removed between opening and locking: what we locked is nobody's any more.
     fn try_once(path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
-        let mut file = open(path).map_err(DiskError::at("open the lock file", path))?;
+        let file = open(path).map_err(DiskError::at("open the lock file", path))?;
+        Self::claim(file, path, holder)
+    }
+
+    /// Returns `None` when the file was removed between opening and locking: what we locked is nobody's any more.
+    fn claim(mut file: File, path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -268,12 +272,14 @@ mod tests {
     fn a_lock_whose_file_was_removed_meanwhile_is_nobodys() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join(STATE_LOCK);
-        let late = open(&path).expect("opens");
+        let late = || open(&path).expect("opens");
+        let (first, second) = (late(), late());
         fs::remove_file(&path).expect("the holder ends");
-        assert!(!is_at(&late, &path));
-        open(&path).expect("the next one");
+        assert!(Lock::claim(first, &path, &holder(1)).expect("no error").is_none());
+        let _next = Lock::take_state(temp.path(), &holder(2)).expect("free");
         #[cfg(unix)]
-        assert!(!is_at(&late, &path), "another file of the same name is another lock");
+        assert!(Lock::claim(second, &path, &holder(1)).expect("no error").is_none());
+        assert_eq!(read_holder(&path), Some(holder(2)), "the next one is not overwritten");
     }
 
     #[cfg(unix)]

@@ -29,7 +29,10 @@ pub enum PlaceFault {
         remedy: &'static str,
     },
     /// The system refuses for now: the placement is tried again.
-    #[error("cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then", path.display())]
+    #[error(
+        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then",
+        path.display()
+    )]
     Parked {
         /// What could not be written.
         path: PathBuf,

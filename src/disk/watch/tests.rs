@@ -199,6 +199,24 @@ fn a_folder_on_the_way_that_is_swapped_takes_its_watches_along() {
     }
 }
 
+#[test]
+fn what_no_event_tells_of_is_found_when_everything_is_checked() {
+    let mut bench = Bench::new(0, WatchMode::Native, nothing);
+    let root = bench.path("above/root");
+    whole(&root);
+    let (wakes, woken) = channel();
+    let (mut watcher, _) = Watcher::new(vec![inputs(&root)], WatchMode::Native, move |project| {
+        let _ = wakes.send(project);
+    });
+    fs::rename(bench.path("above"), bench.path("gone")).expect("renames");
+    whole(&root);
+    assert_eq!(watcher.rearm(), []);
+    bench.watcher = watcher;
+    bench.woken = woken;
+    bench.write("above/root/data/camera/render.png");
+    bench.expect_wake(0, "written where nothing was watched before");
+}
+
 #[cfg(unix)]
 #[test]
 fn what_a_symlink_points_to_is_watched_and_so_is_the_symlink() {
