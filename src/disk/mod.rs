@@ -1,1 +1,26 @@
-//! (being built)
+//! The file system and nothing else: what the daemon sees of the inputs, keeps in its history and shows to CONJURE.
+//!
+//! Owns every call of `std::fs` outside the ledger's own file. All calls block: the daemon runs them on the blocking
+//! pool. Nothing in here decides when to look or what a file means; no part knows a backend, a ledger or a clock
+//! (times are arguments).
+//!
+//! - [`watch`]: an event, an overflow or a poll becomes "look at this project", nothing more;
+//! - [`stamp`], [`read`]: a whole input in memory, or the reason why not yet;
+//! - [`history`]: a folder for each job, downloads that survive a crash, quarantine;
+//! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
+//! - [`sweep`]: what a crash left behind;
+//! - [`lock`]: one daemon for each state folder and for each project;
+//! - [`dirs`]: private folders, atomic private files, syncing, free space.
+
+mod error;
+mod walk;
+pub mod dirs;
+pub mod stamp;
+pub mod read;
+pub mod watch;
+pub mod history;
+pub mod place;
+pub mod sweep;
+pub mod lock;
+
+pub use error::DiskError;

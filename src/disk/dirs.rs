@@ -1,0 +1,189 @@
+//! Folders and small files that only we use: private, written atomically, synced.
+//!
+//! Owns the default state folder, 0700 folders, the atomic write of a private file, the sync of a folder and the
+//! question how much room is left. Public files are [`super::place`]'s.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use directories::ProjectDirs;
+
+use super::DiskError;
+use crate::domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
+
+/// Returns where state lives when the configuration names no folder: systemd's `$STATE_DIRECTORY` (the first of its
+/// colon-separated folders), else the platform's folder for state, else its folder for local data.
+/// `variable` looks a variable up, so that a test needs no environment.
+pub fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let given = variable("STATE_DIRECTORY")
+        .and_then(|folders| env::split_paths(&folders).next())
+        .filter(|folder| folder.is_absolute());
+    given.or_else(|| {
+        let dirs = ProjectDirs::from("", "", "conjured")?;
+        Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_path_buf())
+    })
+}
+
+/// Makes a folder and the missing ones above it, for our user alone (0700). One that exists keeps its permissions:
+/// it may be anybody's.
+pub fn make_private(folder: &Path) -> Result<(), DiskError> {
+    let mut missing = Vec::new();
+    let mut at = Some(folder);
+    while let Some(path) = at.filter(|path| !path.as_os_str().is_empty() && !path.is_dir()) {
+        missing.push(path);
+        at = path.parent();
+    }
+    for path in missing.iter().rev() {
+        match private_builder().create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made.map_err(DiskError::at("make the folder", path))?,
+        }
+        if let Some(parent) = path.parent() {
+            sync_folder(parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes group and others out of a folder of ours, in case something loosened it.
+pub(super) fn tighten(folder: &Path) -> Result<(), DiskError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let metadata =
+            fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+        if metadata.is_dir() && metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+                .map_err(DiskError::at("make private the folder", folder))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// Writes a small file for our user alone (0600): readers see the old one or the new one, whole, and it is on
+/// the disk when this returns.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let written = || -> io::Result<()> {
+        // Without further words tempfile makes 0600 files, and refuses to open one that exists.
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
+            .tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    written().map_err(DiskError::at("write", path))?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder durable. Does nothing where a folder cannot be synced (Windows, some network drives).
+pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match File::open(folder).and_then(|file| file.sync_all()) {
+        // EINVAL and ENOTSUP: this file system has no such thing. EACCES: it may be entered and written, not listed.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
+                    | io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced.map_err(DiskError::at("sync the folder", folder)),
+    }
+}
+
+/// Returns how many bytes our user may still write where `folder` is; `None` where the platform does not say.
+pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
+    #[cfg(unix)]
+    {
+        let stat = rustix::fs::statvfs(folder)
+            .map_err(io::Error::from)
+            .map_err(DiskError::at("ask for the free space of", folder))?;
+        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
+    }
+    #[cfg(not(unix))]
+    {
+        fs::metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+        Ok(None)
+    }
+}
+
+pub(super) fn private_builder() -> DirBuilder {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has a mode to set"))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it exists").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn new_folders_and_files_are_private_and_old_folders_stay_as_they_are() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        let deep = temp.path().join("a/b");
+        make_private(&deep).expect("makes both");
+        make_private(&deep).expect("again is fine");
+        assert_eq!((mode(&deep), mode(&temp.path().join("a"))), (0o700, 0o700));
+        assert_eq!(mode(temp.path()), 0o755);
+
+        let file = deep.join("token");
+        write_private(&file, b"old").expect("writes");
+        write_private(&file, b"new").expect("replaces");
+        assert_eq!(fs::read(&file).expect("reads"), b"new");
+        assert_eq!(mode(&file), 0o600);
+        assert_eq!(fs::read_dir(&deep).expect("lists").count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn an_error_names_what_was_tried_and_where() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let file = temp.path().join("file");
+        fs::write(&file, b"").expect("writes");
+        let error = make_private(&file.join("folder")).expect_err("its parent is a file");
+        assert!(error.to_string().contains("make the folder"), "{error}");
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+
+    #[test]
+    fn the_state_folder_is_systemds_first_if_there_is_one() {
+        let systemd = |name: &str| {
+            (name == "STATE_DIRECTORY").then(|| OsString::from("/var/lib/conjured:/var/lib/other"))
+        };
+        assert_eq!(default_state_dir(systemd), Some(PathBuf::from("/var/lib/conjured")));
+        let relative = |_: &str| Some(OsString::from("somewhere"));
+        assert_ne!(default_state_dir(relative), Some(PathBuf::from("somewhere")));
+    }
+
+    #[test]
+    fn free_space_is_told_for_an_existing_folder_only() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        assert!(free_space(temp.path()).expect("a number").is_some_and(|bytes| bytes > 0));
+        assert!(free_space(&temp.path().join("none")).is_err());
+    }
+}

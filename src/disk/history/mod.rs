@@ -1,0 +1,245 @@
+//! History: a folder for each job, and quarantine beside it.
+//!
+//! ```text
+//! <state>/history/<job id>/prompt.txt  render.png      what was sent, written before the submit
+//!                          image.png   mesh.glb        checked artifacts; they never change again
+//!                          job.json                    the record, rewritten whole
+//!                          .conjured-mesh-….part       a download under way
+//! <state>/history/.staging-…/                          inputs of a job that has no id yet
+//! <state>/history/.dropped-…/                          a folder on its way out
+//! <state>/quarantine/<job id>-mesh-1.bad  ….txt        what failed its checks, and why
+//! ```
+//! The rule: a file under its final name is complete and was checked; there is no other record of that. Folders
+//! are 0700, files 0600. What a job's states mean is the ledger's, which jobs may go is decided by its caller.
+
+mod partial;
+mod quarantine;
+mod retention;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+pub use partial::{Partial, PartialError};
+pub use retention::{Kept, Limits, overdue};
+
+use super::{
+    DiskError,
+    dirs::{make_private, private_builder, sync_folder, tighten, write_private},
+};
+use crate::domain::{fingerprint::Fingerprint, job::JobId, product::Kind};
+
+const PROMPT: &str = "prompt.txt";
+const RENDER: &str = "render.png";
+const RECORD: &str = "job.json";
+const STAGING: &str = ".staging-";
+const DROPPED: &str = ".dropped-";
+
+/// Returns the name of an artifact in its job's folder.
+pub const fn artifact_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Image => "image.png",
+        Kind::Mesh => "mesh.glb",
+    }
+}
+
+/// The history of one state folder.
+#[derive(Clone, Debug)]
+pub struct History {
+    root: PathBuf,
+    quarantine: PathBuf,
+}
+
+impl History {
+    /// Opens the history in a state folder, and makes what is missing.
+    pub fn open(state_dir: &Path) -> Result<Self, DiskError> {
+        let history =
+            Self { root: state_dir.join("history"), quarantine: state_dir.join("quarantine") };
+        for folder in [&history.root, &history.quarantine] {
+            make_private(folder)?;
+            tighten(folder)?;
+        }
+        Ok(history)
+    }
+
+    /// Removes what a crash left half-made or half-removed. For the holder of the state folder's lock, at start.
+    pub fn sweep(&self) -> Result<usize, DiskError> {
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.root).map_err(DiskError::at("list", &self.root))? {
+            let entry = entry.map_err(DiskError::at("list", &self.root))?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(STAGING) || name.starts_with(DROPPED) {
+                let path = entry.path();
+                fs::remove_dir_all(&path).map_err(DiskError::at("remove", &path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Writes a snapshot's inputs, durably, before anybody knows whether it becomes a job. Meant for the quiet
+    /// window.
+    pub fn stage(&self, prompt: &[u8], render: &[u8]) -> Result<Staged, DiskError> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(STAGING);
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        let folder = builder
+            .tempdir_in(&self.root)
+            .map_err(DiskError::at("make a folder in", &self.root))?;
+        for (name, bytes) in [(PROMPT, prompt), (RENDER, render)] {
+            let path = folder.path().join(name);
+            write_new(&path, bytes).map_err(DiskError::at("write", &path))?;
+        }
+        sync_folder(folder.path())?;
+        Ok(Staged { folder, root: self.root.clone() })
+    }
+
+    /// Makes the folder names of new jobs durable: what [`Staged::commit`] leaves for a calmer moment.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        sync_folder(&self.root)
+    }
+
+    /// Returns a job's folder, made if it is missing: a rerun or a restored ledger may have none.
+    pub fn job(&self, job: JobId) -> Result<JobFolder, DiskError> {
+        let path = self.root.join(job.to_string());
+        match private_builder().create(&path) {
+            Ok(()) => sync_folder(&self.root)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(DiskError::at("make the folder", &path)(error)),
+        }
+        Ok(JobFolder { path })
+    }
+
+    /// Lists the jobs that have a folder, oldest first, with what each takes on the disk.
+    pub fn jobs(&self) -> Result<Vec<Kept>, DiskError> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(&self.root).map_err(DiskError::at("list", &self.root))? {
+            let entry = entry.map_err(DiskError::at("list", &self.root))?;
+            let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            kept.push(Kept { job, bytes: size_of_files(&entry.path()) });
+        }
+        kept.sort_unstable_by_key(|kept: &Kept| kept.job);
+        Ok(kept)
+    }
+
+    /// Removes a job's folder; one that is gone already is no fault. A crash in the middle leaves only what
+    /// [`Self::sweep`] takes.
+    pub fn remove(&self, job: JobId) -> Result<(), DiskError> {
+        let path = self.root.join(job.to_string());
+        let dropped = self.root.join(format!("{DROPPED}{job}"));
+        match fs::rename(&path, &dropped) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(DiskError::at("remove", &path))?,
+        }
+        fs::remove_dir_all(&dropped).map_err(DiskError::at("remove", &dropped))
+    }
+
+    /// Moves a download that failed its checks into quarantine, with the reason, and returns where it is now.
+    /// The oldest leave when there are too many.
+    pub fn quarantine(
+        &self,
+        job: JobId,
+        partial: Partial,
+        reason: &str,
+    ) -> Result<PathBuf, DiskError> {
+        quarantine::put(&self.quarantine, job, partial, reason)
+    }
+}
+
+/// Inputs on the disk without a job. Dropped, they are removed.
+#[derive(Debug)]
+pub struct Staged {
+    folder: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Staged {
+    /// Gives the inputs to a job: one rename. The files are durable already; the folder's new name is after
+    /// [`History::sync`], which can wait until the submit is on its way, since only copies are at stake.
+    pub fn commit(self, job: JobId) -> Result<JobFolder, DiskError> {
+        let path = self.root.join(job.to_string());
+        fs::rename(self.folder.path(), &path).map_err(DiskError::at("make the folder", &path))?;
+        // It has another name now, so nothing is left to remove.
+        let _ = self.folder.keep();
+        Ok(JobFolder { path })
+    }
+}
+
+/// One job's folder.
+#[derive(Clone, Debug)]
+pub struct JobFolder {
+    path: PathBuf,
+}
+
+impl JobFolder {
+    /// Returns the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns where the prompt that was sent lies.
+    pub fn prompt(&self) -> PathBuf {
+        self.path.join(PROMPT)
+    }
+
+    /// Returns where the render that was sent lies.
+    pub fn render(&self) -> PathBuf {
+        self.path.join(RENDER)
+    }
+
+    /// Returns where an artifact lies, if it is there: then it is complete and was checked.
+    pub fn artifact(&self, kind: Kind) -> Option<PathBuf> {
+        let path = self.path.join(artifact_name(kind));
+        fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
+    }
+
+    /// Writes inputs that were not staged: `rerun` copies them from an older job.
+    pub fn write_inputs(&self, prompt: &[u8], render: &[u8]) -> Result<(), DiskError> {
+        write_private(&self.prompt(), prompt)?;
+        write_private(&self.render(), render)
+    }
+
+    /// Writes `job.json`: the old one or the new one, whole.
+    pub fn write_record(&self, json: &[u8]) -> Result<(), DiskError> {
+        write_private(&self.path.join(RECORD), json)
+    }
+
+    /// Opens the download of an artifact, continuing where an earlier one of the same `origin` stopped. `origin`
+    /// stands for the request and the remote file; another origin's remains are removed. At most `limit` bytes fit.
+    pub fn download(
+        &self,
+        kind: Kind,
+        origin: &Fingerprint,
+        limit: u64,
+    ) -> Result<Partial, DiskError> {
+        Partial::open(&self.path, kind, origin, limit, &partial::boot_name())
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Unreadable entries count as nothing: this number only serves tidying up.
+fn size_of_files(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .filter_map(|entry| entry.ok()?.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|metadata| metadata.len())
+        .sum()
+}

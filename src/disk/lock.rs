@@ -1,0 +1,325 @@
+//! One daemon for each state folder and one for each project: a file that says who, under an advisory lock.
+//!
+//! The lock is the system's (`flock`), so it ends with its holder, however that ends; the text in the file is
+//! only for the message of whoever comes second, and is read without the lock. A file that lies around means
+//! nothing.
+//!
+//! Where the project's lock lies: `.conjured.lock` in the project's root (not in CONJURE's `data/`). A folder
+//! of the user's was weighed and lost: it would not stop a second user, a container or another machine on the
+//! same network drive, and every one of them would pay. It is removed when the daemon ends in good order, so
+//! the checkout stays clean. Only where the root cannot hold a lock (read-only, no locks on that drive) a file
+//! in the given fallback folder stands in.
+
+use std::{
+    fmt,
+    fs::{self, File, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DiskError, dirs::make_private, stamp::Stamp};
+use crate::domain::{fingerprint::Fingerprint, moment::WallTime};
+
+/// The lock's name in the state folder.
+pub const STATE_LOCK: &str = "conjured.lock";
+
+/// The lock's name in a project's root.
+pub const PROJECT_LOCK: &str = ".conjured.lock";
+
+/// More than any holder writes; the rest of a hostile file is not read.
+const MAX_HOLDER_BYTES: u64 = 4096;
+
+/// How often a lock whose file vanished under us is tried again. Each time another daemon must have ended in between.
+const TRIES: usize = 16;
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// Since when.
+    pub since: WallTime,
+    /// Where it answers, if it does.
+    #[serde(default)]
+    pub socket: Option<String>,
+    /// What it is (`conjured run`).
+    pub what: String,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: &char| !c.is_control();
+        let what: String = self.what.chars().filter(plain).take(60).collect();
+        write!(f, "process {}, {what}", self.pid)?;
+        match jiff::Timestamp::from_millisecond(self.since.unix_millis()) {
+            Ok(since) => write!(f, ", since {since:.0}"),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Why a lock is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{} is held by {}; stop that one first", path.display(), name(holder.as_ref()))]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// Who; `None` when the file does not say (yet).
+        holder: Option<Holder>,
+    },
+    /// The lock file cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+fn name(holder: Option<&Holder>) -> String {
+    holder
+        .map_or_else(|| "another process that does not say its name".to_owned(), Holder::to_string)
+}
+
+/// A lock, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    /// The system's lock lives as long as the open file.
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock at `path` at once or says who has it. The folder must exist.
+    pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+        for _ in 0..TRIES {
+            if let Some(lock) = Self::try_once(path, holder)? {
+                return Ok(lock);
+            }
+        }
+        Err(LockError::Held { path: path.to_path_buf(), holder: read_holder(path) })
+    }
+
+    /// Takes the lock of a state folder, which must exist.
+    pub fn take_state(state_dir: &Path, holder: &Holder) -> Result<Self, LockError> {
+        Self::take(&state_dir.join(STATE_LOCK), holder)
+    }
+
+    /// Takes the lock of a project. `fallback` is a folder for the locks of roots that cannot hold one.
+    pub fn take_project(root: &Path, fallback: &Path, holder: &Holder) -> Result<Self, LockError> {
+        let refused = match Self::take(&root.join(PROJECT_LOCK), holder) {
+            Err(LockError::Disk(refused)) => refused,
+            taken => return taken,
+        };
+        // A root that does not exist yet has a lock as well: it may come.
+        let canonical = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
+        let digest = Fingerprint::of(canonical.as_os_str().as_encoded_bytes());
+        let taken = make_private(fallback)
+            .map_err(LockError::from)
+            .and_then(|()| Self::take(&fallback.join(format!("{digest}.lock")), holder));
+        // The root's own refusal is what a person can do something about.
+        taken.map_err(|error| match error {
+            LockError::Disk(_) => LockError::Disk(refused),
+            LockError::Held { .. } => error,
+        })
+    }
+
+    /// Returns the lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells whether the name still stands for our lock. `git clean` in a project, for one, takes the file
+    /// away, and then a second daemon finds the way free: whoever sees this should drop the lock and take it
+    /// again.
+    pub fn is_intact(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    fn try_once(path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
+        let file = open(path).map_err(DiskError::at("open the lock file", path))?;
+        Self::claim(file, path, holder)
+    }
+
+    /// Returns `None` when the file was removed between opening and locking: what we locked is nobody's any more.
+    fn claim(mut file: File, path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let holder = read_holder(path);
+                return Err(LockError::Held { path: path.to_path_buf(), holder });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(DiskError::at("lock", path)(error).into());
+            }
+        }
+        if !is_at(&file, path) {
+            return Ok(None);
+        }
+        // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a
+        // courtesy.
+        let _ = write_holder(&mut file, holder);
+        Ok(Some(Self { file, path: path.to_path_buf() }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: whoever opened this file already finds, once it gets the lock, that the name is
+        // another's. On Windows an open file keeps its name until it is closed, so a taker in that moment is
+        // refused and may try again.
+        if self.is_intact() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Readable for the second's message; a planted symlink must not make us write elsewhere.
+        let no_links = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options.mode(0o644).custom_flags(i32::try_from(no_links.bits()).unwrap_or(0));
+    }
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(named)) => Stamp::of(&ours).same_file(&Stamp::of(&named)),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
+    let text = serde_json::to_vec(holder)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&text)
+}
+
+fn read_holder(path: &Path) -> Option<Holder> {
+    let mut text = Vec::new();
+    super::stamp::open_to_read(path).ok()?.take(MAX_HOLDER_BYTES).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(pid: u32) -> Holder {
+        let since = WallTime::from_unix_millis(1_700_000_000_000);
+        Holder { pid, since, socket: None, what: "conjured run".into() }
+    }
+
+    #[test]
+    fn the_second_is_told_who_holds_it_and_gets_it_when_the_first_is_gone() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
+        let refused = Lock::take_state(temp.path(), &holder(22)).expect_err("held");
+        let text = refused.to_string();
+        assert!(text.contains("process 11, conjured run, since 2023-11-14T22:13:20Z"), "{text}");
+        drop(first);
+        assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 0, "nothing is left");
+        Lock::take_state(temp.path(), &holder(22)).expect("free again");
+    }
+
+    #[test]
+    fn a_dead_holders_text_is_overwritten() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join(STATE_LOCK);
+        fs::write(&path, serde_json::to_vec(&holder(11)).expect("JSON").repeat(9)).expect("writes");
+        let _lock = Lock::take_state(temp.path(), &holder(22)).expect("nobody holds it");
+        assert_eq!(read_holder(&path), Some(holder(22)));
+    }
+
+    #[test]
+    fn one_project_root_has_one_lock_whatever_the_state_folders() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (root, one, two) =
+            (temp.path().join("root"), temp.path().join("one"), temp.path().join("two"));
+        fs::create_dir(&root).expect("makes");
+        let _first = Lock::take_project(&root, &one, &holder(11)).expect("free");
+        let second = Lock::take_project(&root, &two, &holder(22)).expect_err("held");
+        assert!(matches!(second, LockError::Held { holder: Some(by), .. } if by == holder(11)));
+    }
+
+    #[test]
+    fn a_root_that_cannot_hold_a_lock_is_locked_in_the_fallback_folder() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (root, locks) = (temp.path().join("not/there"), temp.path().join("locks"));
+        let first = Lock::take_project(&root, &locks, &holder(11)).expect("free");
+        assert!(first.path().starts_with(&locks));
+        assert!(Lock::take_project(&root, &locks, &holder(22)).is_err());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_removed_meanwhile_is_nobodys() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join(STATE_LOCK);
+        let late = || open(&path).expect("opens");
+        let (first, second) = (late(), late());
+        fs::remove_file(&path).expect("the holder ends");
+        assert!(Lock::claim(first, &path, &holder(1)).expect("no error").is_none());
+        let _next = Lock::take_state(temp.path(), &holder(2)).expect("free");
+        #[cfg(unix)]
+        assert!(Lock::claim(second, &path, &holder(1)).expect("no error").is_none());
+        assert_eq!(read_holder(&path), Some(holder(2)), "the next one is not overwritten");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_somebody_took_away_says_so_and_leaves_the_next_one_alone() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
+        assert!(first.is_intact());
+        fs::remove_file(first.path()).expect("git clean");
+        assert!(!first.is_intact());
+        let second = Lock::take_state(temp.path(), &holder(22)).expect("the way is free");
+        drop(first);
+        assert!(second.is_intact());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_planted_symlink_is_not_written_through() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let victim = temp.path().join("victim");
+        fs::write(&victim, b"precious").expect("writes");
+        std::os::unix::fs::symlink(&victim, temp.path().join(STATE_LOCK)).expect("links");
+        assert!(Lock::take_state(temp.path(), &holder(1)).is_err());
+        assert_eq!(fs::read(&victim).expect("reads"), b"precious");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_hostile_lock_file_never_panics(bytes in proptest::collection::vec(0_u8..=255, 0..200)) {
+            let temp = tempfile::tempdir().expect("a temporary folder");
+            let path = temp.path().join(STATE_LOCK);
+            fs::write(&path, bytes).expect("writes");
+            let _ = name(read_holder(&path).as_ref());
+        }
+
+        #[test]
+        fn a_hostile_holder_prints_in_one_line(what in ".{0,200}", since: i64, pid: u32) {
+            let since = WallTime::from_unix_millis(since);
+            let text = Holder { pid, since, socket: None, what }.to_string();
+            proptest::prop_assert!(!text.contains(char::is_control) && text.len() < 400);
+        }
+    }
+}

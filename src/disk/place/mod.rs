@@ -1,0 +1,232 @@
+//! Placement: executes a [`Plan`] so that a reader of a public name sees the old file or the new one, whole.
+//!
+//! Each temporary file lies in the folder of its target, so a rename is one step of one file system. A target that is
+//! a symlink stays one: what it points to is replaced. The permissions of a replaced file are kept, its owner too
+//! where we may; extended attributes and access lists are not. Every step can be repeated, so a placement that was
+//! stopped anywhere is simply done again. Not promised: that two *different* names change in the same instant.
+
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::{self, File, FileTimes},
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+pub use target::PlaceFault;
+use target::{Resolved, resolve};
+
+use super::dirs::sync_folder;
+use crate::domain::{
+    moment::WallTime,
+    placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+};
+
+/// How a placement went.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// Every name shows its artifact, durably. These are the files behind the names, in the plan's order.
+    All(Vec<PathBuf>),
+    /// The observer stopped it; temporary files lie where a crash would leave them.
+    Stopped,
+}
+
+/// Executes a plan. `observer` hears of each step when it is done and may stop the placement there, as a crash would.
+/// After a fault no temporary file is left, and names that were shown already stay.
+pub fn place(
+    plan: &Plan,
+    observer: &mut dyn FnMut(Step) -> ControlFlow<()>,
+) -> Result<Placed, PlaceFault> {
+    let mut work = Work { written: Vec::new() };
+    for step in &plan.steps {
+        work.perform(plan, *step)?;
+        if observer(*step).is_break() {
+            work.written.clear();
+            return Ok(Placed::Stopped);
+        }
+    }
+    Ok(Placed::All(work.written.iter().map(|written| written.resolved.path()).collect()))
+}
+
+/// Replaces one public file by `bytes` under the same promises: whole, durable, permissions kept, symlinks followed.
+/// `path` is absolute; `unique` tells writers of the same file apart and becomes part of the temporary name.
+pub fn replace(path: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
+    let resolved = resolve(path)?;
+    let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
+    let mut written = Written::begin(resolved, &temporary)?;
+    let finished = io::Write::write_all(&mut written.file, bytes)
+        .map_err(written.fault())
+        .and_then(|()| written.settle(None))
+        .and_then(|()| written.show());
+    if finished.is_err() {
+        written.discard();
+    }
+    finished?;
+    sync(&written.resolved.folder)
+}
+
+/// The temporary files so far, in the plan's order. Those that were not shown are removed when it is dropped.
+struct Work {
+    written: Vec<Written>,
+}
+
+impl Work {
+    fn perform(&mut self, plan: &Plan, step: Step) -> Result<(), PlaceFault> {
+        match step {
+            Step::Write(number) => {
+                if let Some(name) = plan.names.get(number) {
+                    self.written.push(write(name)?);
+                }
+            }
+            // `plan` writes the names in order, so the numbers are the same.
+            Step::Show(number) => {
+                if let Some(written) = self.written.get_mut(number) {
+                    written.show()?;
+                }
+            }
+            Step::SyncFolders => {
+                let mut folders: Vec<_> =
+                    self.written.iter().map(|written| &written.resolved.folder).collect();
+                folders.sort_unstable();
+                folders.dedup();
+                folders.into_iter().try_for_each(|folder| sync(folder))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.written.iter_mut().for_each(Written::discard);
+    }
+}
+
+/// A temporary file beside its target.
+struct Written {
+    file: File,
+    temporary: PathBuf,
+    resolved: Resolved,
+    shown: bool,
+}
+
+impl Written {
+    fn begin(resolved: Resolved, temporary: &str) -> Result<Self, PlaceFault> {
+        let temporary = resolved.folder.join(temporary);
+        let fault = |error| PlaceFault::of_target(&temporary, error);
+        // What a crash left under this name is ours. `create_new` refuses everything else that may stand there,
+        // a symlink above all.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
+            _ => {}
+        }
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+        let file = options.open(&temporary).map_err(fault)?;
+        Ok(Self { file, temporary, resolved, shown: false })
+    }
+
+    /// Returns how errors of this file are told: by the name that a person knows.
+    fn fault(&self) -> impl Fn(io::Error) -> PlaceFault + use<> {
+        let public = self.resolved.path();
+        move |error| PlaceFault::of_target(&public, error)
+    }
+
+    /// Gives the file its permissions and time, and makes its content durable.
+    fn settle(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
+        let (file, fault) = (&self.file, self.fault());
+        if let Some(replaced) = &self.resolved.replaced {
+            imp::keep_owner(file, replaced);
+            // Not every file system has permissions to keep (FAT, some network drives): the file counts for more.
+            let _ = file.set_permissions(replaced.permissions());
+        }
+        if let Some(time) = modified.and_then(system_time) {
+            file.set_times(FileTimes::new().set_modified(time)).map_err(&fault)?;
+        }
+        file.sync_all().map_err(&fault)
+    }
+
+    fn show(&mut self) -> Result<(), PlaceFault> {
+        let public = self.resolved.path();
+        fs::rename(&self.temporary, &public)
+            .map_err(|error| PlaceFault::of_target(&public, error))?;
+        self.shown = true;
+        Ok(())
+    }
+
+    fn discard(&mut self) {
+        if !self.shown {
+            // Best effort: the sweep at the next start takes what stays.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes one name's temporary file: everything but the rename.
+fn write(name: &PublicName) -> Result<Written, PlaceFault> {
+    let lost = |reason| PlaceFault::SourceLost { path: name.source.clone(), reason };
+    let mut source = File::open(&name.source).map_err(lost)?;
+    let size = source.metadata().map_err(lost)?.len();
+    let mut written = Written::begin(resolve(&name.target)?, &name.temporary)?;
+    let finished = copy(&mut source, &mut written, name, size);
+    if finished.is_err() {
+        written.discard();
+    }
+    finished.map(|()| written)
+}
+
+fn copy(
+    source: &mut File,
+    written: &mut Written,
+    name: &PublicName,
+    size: u64,
+) -> Result<(), PlaceFault> {
+    let fault = written.fault();
+    // From file to file the standard library lets the kernel copy, or share the blocks where it can.
+    let copied = io::copy(source, &mut written.file).map_err(&fault)?;
+    let there = written.file.metadata().map_err(&fault)?.len();
+    if (copied, there) != (size, size) {
+        let reason = io::Error::other(format!("{size} bytes became {there} on the way"));
+        return Err(PlaceFault::of_target(&name.target, reason));
+    }
+    written.settle(name.modified)
+}
+
+fn sync(folder: &Path) -> Result<(), PlaceFault> {
+    sync_folder(folder).map_err(|error| PlaceFault::of_target(&error.path, error.cause))
+}
+
+fn system_time(wall: WallTime) -> Option<SystemTime> {
+    let millis = Duration::from_millis(u64::try_from(wall.unix_millis()).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(millis)
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::{
+        fs::{File, Metadata},
+        os::unix::fs::MetadataExt,
+    };
+
+    /// A daemon of the system must not take the artist's file away from the artist. Where we may not give it back,
+    /// group and others keep their rights, which is all a reader needs.
+    pub(super) fn keep_owner(file: &File, replaced: &Metadata) {
+        let Ok(ours) = file.metadata() else { return };
+        if (ours.uid(), ours.gid()) != (replaced.uid(), replaced.gid()) {
+            let _ = std::os::unix::fs::fchown(file, Some(replaced.uid()), Some(replaced.gid()));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod imp {
+    use std::fs::{File, Metadata};
+
+    pub(super) fn keep_owner(_: &File, _: &Metadata) {}
+}

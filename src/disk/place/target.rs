@@ -1,0 +1,160 @@
+//! Where a public name really lies: symlinks followed, missing folders made.
+//!
+//! Owns [`resolve`] and the sorting of what the system says into [`PlaceFault`]s: what a person must change, and what
+//! passes when there is room or a right again.
+
+use std::{
+    ffi::OsString,
+    fs::{self, Metadata},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::disk::{
+    dirs::sync_folder,
+    walk::{Found, Walk},
+};
+
+/// Why artifacts could not be made visible. They are safe in history, and no money is at stake.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceFault {
+    /// A public name that cannot become a file as things are: a person must change the name or what is in its way.
+    #[error("cannot place {}: {why}; {remedy}", path.display())]
+    Unplaceable {
+        /// The public name, or what is in its way.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The system refuses for now: the placement is tried again.
+    #[error(
+        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then",
+        path.display()
+    )]
+    Parked {
+        /// What could not be written.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    /// The artifact in history cannot be read.
+    #[error("the artifact {} cannot be read any more: {reason}; `conjured jobs rerun` makes it anew", path.display())]
+    SourceLost {
+        /// The artifact.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+}
+
+impl PlaceFault {
+    /// Tells whether trying again later can help without anybody touching the configuration.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Parked { .. } => true,
+            Self::Unplaceable { .. } | Self::SourceLost { .. } => false,
+        }
+    }
+
+    /// Sorts an error of the target's side.
+    pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
+        use io::ErrorKind as Kind;
+        let remedy = match reason.kind() {
+            Kind::NotADirectory | Kind::AlreadyExists => {
+                return Self::unplaceable(path, "a file stands where a folder should be", MOVE_IT);
+            }
+            Kind::IsADirectory => {
+                return Self::unplaceable(path, "a folder has that name", MOVE_IT);
+            }
+            Kind::InvalidFilename | Kind::InvalidInput => {
+                let why = format!("the file system does not take that name ({reason})");
+                return Self::unplaceable(path, why, "change it under `[[project]]`");
+            }
+            Kind::StorageFull => "free some space on that disk",
+            Kind::QuotaExceeded => "free some of its user's quota",
+            Kind::FileTooLarge => "raise the limit on file sizes there",
+            Kind::ReadOnlyFilesystem => {
+                "make that file system writable, for a service also in its `ReadWritePaths`"
+            }
+            Kind::PermissionDenied => "let conjured's user write in that folder",
+            Kind::NotFound => "see who removes files or folders there",
+            _ => "see that the drive is there and sound",
+        };
+        Self::Parked { path: path.to_path_buf(), reason, remedy }
+    }
+
+    fn unplaceable(path: &Path, why: impl Into<String>, remedy: &'static str) -> Self {
+        Self::Unplaceable { path: path.to_path_buf(), why: why.into(), remedy }
+    }
+}
+
+const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
+
+/// Where a public name leads.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// The folder, without symlinks, existing.
+    pub(super) folder: PathBuf,
+    /// The name in it, which is no symlink.
+    pub(super) name: OsString,
+    /// The file that stands there now.
+    pub(super) replaced: Option<Metadata>,
+}
+
+impl Resolved {
+    /// Returns the whole path.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+}
+
+/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders it lacks.
+pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
+    let mut walk = Walk::new(target);
+    while let Some(sight) = walk.next() {
+        let path = walk.folder().join(&sight.name);
+        let replaced = match sight.found {
+            Found::Link => continue,
+            Found::Folder if !sight.last => continue,
+            Found::Folder => {
+                return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
+            }
+            Found::Missing if !sight.last => {
+                make_folder(&path).map_err(|error| PlaceFault::of_target(&path, error))?;
+                sync_folder(walk.folder()).map_err(|e| PlaceFault::of_target(&e.path, e.cause))?;
+                walk.again(sight);
+                continue;
+            }
+            Found::File(_) if !sight.last => {
+                let why = "a file stands where a folder should be";
+                return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
+            }
+            Found::File(metadata) if !metadata.is_file() => {
+                let why = "a device, a pipe or a socket has that name";
+                return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
+            }
+            Found::Refused(error) if error.kind() == io::ErrorKind::Other => {
+                let remedy = "remove the symlink that leads back to itself";
+                return Err(PlaceFault::unplaceable(target, error.to_string(), remedy));
+            }
+            Found::Refused(error) => return Err(PlaceFault::of_target(&path, error)),
+            Found::File(metadata) => Some(metadata),
+            Found::Missing => None,
+        };
+        return Ok(Resolved { folder: walk.folder().to_path_buf(), name: sight.name, replaced });
+    }
+    // Only a path that leads to a root gets here.
+    Err(PlaceFault::unplaceable(target, "a folder has that name", MOVE_IT))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        // Somebody else was quicker: as good.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}

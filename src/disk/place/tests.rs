@@ -1,0 +1,304 @@
+//! Placements into real folders: what a reader sees at every moment, and what each obstacle is called.
+
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use super::*;
+use crate::domain::{
+    job::JobId,
+    placement::{self, Artifact, Targets, is_temporary},
+    product::Kind,
+};
+
+/// A history with one image and one mesh, and an empty project.
+struct Bench {
+    temp: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let bench = Self { temp: tempfile::tempdir().expect("a temporary folder") };
+        fs::create_dir(bench.path("history")).expect("makes");
+        fs::create_dir(bench.path("project")).expect("makes");
+        bench.artifacts(b"image", b"mesh");
+        bench
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.temp.path().join(relative)
+    }
+
+    fn artifacts(&self, image: &[u8], mesh: &[u8]) {
+        fs::write(self.path("history/image.png"), image).expect("writes");
+        fs::write(self.path("history/mesh.glb"), mesh).expect("writes");
+    }
+
+    fn plan(&self, image: &[&str], mesh: &[&str]) -> Plan {
+        let artifacts = [
+            Artifact { kind: Kind::Image, path: self.path("history/image.png") },
+            Artifact { kind: Kind::Mesh, path: self.path("history/mesh.glb") },
+        ];
+        let paths = |names: &[&str]| names.iter().map(|name| self.path(name)).collect();
+        let targets = Targets { image: paths(image), mesh: paths(mesh) };
+        let job = JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 1);
+        placement::plan(job, &artifacts, &targets).expect("the names are good")
+    }
+
+    fn place(&self, image: &[&str], mesh: &[&str]) -> Result<Placed, PlaceFault> {
+        place(&self.plan(image, mesh), &mut |_| ControlFlow::Continue(()))
+    }
+
+    fn read(&self, relative: &str) -> Vec<u8> {
+        fs::read(self.path(relative)).expect("it exists")
+    }
+
+    fn temporaries(&self, folder: &str) -> usize {
+        let entries = fs::read_dir(self.path(folder)).expect("lists");
+        entries
+            .filter(|e| is_temporary(&e.as_ref().expect("an entry").file_name().to_string_lossy()))
+            .count()
+    }
+}
+
+#[test]
+fn missing_folders_are_made_and_every_name_shows_its_artifact() {
+    let bench = Bench::new();
+    let placed = bench.place(&["project/a/b/flux.png"], &["project/m/0.glb", "project/m/1.glb"]);
+    let expected = ["project/a/b/flux.png", "project/m/0.glb", "project/m/1.glb"];
+    assert_eq!(
+        placed.expect("placed"),
+        Placed::All(expected.iter().map(|name| bench.path(name)).collect())
+    );
+    assert_eq!(bench.read("project/a/b/flux.png"), b"image");
+    assert_eq!(bench.read("project/m/0.glb"), b"mesh");
+    assert_eq!(bench.read("project/m/1.glb"), b"mesh");
+    assert_eq!(bench.temporaries("project/m") + bench.temporaries("project/a/b"), 0);
+}
+
+#[test]
+fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() {
+    let names = ["project/flux.png", "project/0.glb", "project/1.glb"];
+    let steps = Bench::new().plan(&names[..1], &names[1..]).steps.len();
+    for stop_after in 0..steps {
+        let bench = Bench::new();
+        for name in names {
+            fs::write(bench.path(name), b"old").expect("writes");
+        }
+        let plan = bench.plan(&names[..1], &names[1..]);
+        let mut done = 0;
+        let stopped = place(&plan, &mut |_| {
+            done += 1;
+            if done > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(stopped.expect("no fault"), Placed::Stopped);
+        let shown: Vec<bool> = names
+            .iter()
+            .map(|name| match bench.read(name).as_slice() {
+                b"old" => false,
+                b"image" | b"mesh" => true,
+                other => panic!("{name} shows {other:?} after step {stop_after}"),
+            })
+            .collect();
+        // The names change from left to right, and only when everything is written.
+        assert!(shown.is_sorted_by(|left, right| left >= right), "{shown:?}");
+        assert_eq!(shown.iter().filter(|new| **new).count(), (done - 1).clamp(2, 5) - 2);
+
+        let repeated = place(&plan, &mut |_| ControlFlow::Continue(()));
+        assert!(matches!(repeated, Ok(Placed::All(_))), "{repeated:?}");
+        assert_eq!(bench.read(names[0]), b"image");
+        assert_eq!(bench.read(names[2]), b"mesh");
+        assert_eq!(bench.temporaries("project"), 0);
+    }
+}
+
+#[test]
+fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
+    const ROUNDS: u8 = 200;
+    let bench = Bench::new();
+    let content = |round: u8, size: usize| vec![round; size + usize::from(round) * 7];
+    bench.artifacts(&content(0, 9000), &content(0, 40_000));
+    bench.place(&["project/flux.png"], &["project/0.glb"]).expect("the first is placed");
+    let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                for (name, size) in [("project/flux.png", 9000), ("project/0.glb", 40_000)] {
+                    let bytes = fs::read(bench.path(name)).expect("a public name never vanishes");
+                    let round = bytes.first().copied().expect("never empty");
+                    assert_eq!(bytes.len(), size + usize::from(round) * 7, "never short");
+                    assert!(bytes.iter().all(|byte| *byte == round), "never mixed");
+                    seen.insert(round);
+                }
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+            seen.len()
+        });
+        for round in 1..=ROUNDS {
+            bench.artifacts(&content(round, 9000), &content(round, 40_000));
+            let looked = looks.load(Ordering::Relaxed);
+            bench.place(&["project/flux.png"], &["project/0.glb"]).expect("placed");
+            // So that the reader is really there between the placements, however few cores there are.
+            while looks.load(Ordering::Relaxed) == looked && !reader.is_finished() {
+                std::thread::yield_now();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(reader.join().expect("the reader saw whole files only") > 100);
+    });
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_symlink_stays_one_and_what_it_points_to_is_replaced() {
+        let bench = Bench::new();
+        fs::create_dir(bench.path("elsewhere")).expect("makes");
+        fs::write(bench.path("elsewhere/real.png"), b"old").expect("writes");
+        symlink("../elsewhere/real.png", bench.path("project/flux.png")).expect("links");
+        symlink(bench.path("elsewhere/new/dangling.glb"), bench.path("project/0.glb"))
+            .expect("links");
+        bench.place(&["project/flux.png"], &["project/0.glb"]).expect("placed");
+        assert!(bench.path("project/flux.png").is_symlink());
+        assert!(bench.path("project/0.glb").is_symlink());
+        assert_eq!(bench.read("elsewhere/real.png"), b"image");
+        assert_eq!(bench.read("elsewhere/new/dangling.glb"), b"mesh");
+    }
+
+    #[test]
+    fn a_circle_of_symlinks_is_named() {
+        let bench = Bench::new();
+        symlink("b.png", bench.path("project/a.png")).expect("links");
+        symlink("a.png", bench.path("project/b.png")).expect("links");
+        let fault = bench.place(&["project/a.png"], &[]).expect_err("a circle");
+        assert!(matches!(fault, PlaceFault::Unplaceable { .. }), "{fault}");
+        assert!(fault.to_string().contains("circle"), "{fault}");
+    }
+
+    #[test]
+    fn two_names_of_one_file_are_no_trouble() {
+        let bench = Bench::new();
+        symlink("0.glb", bench.path("project/result.glb")).expect("links");
+        bench.place(&[], &["project/0.glb", "project/result.glb"]).expect("placed");
+        assert_eq!(bench.read("project/0.glb"), b"mesh");
+        assert_eq!(bench.temporaries("project"), 0);
+    }
+
+    #[test]
+    fn the_permissions_of_a_replaced_file_are_kept_and_a_new_one_can_be_read_by_others() {
+        let bench = Bench::new();
+        let history = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(bench.path("history/mesh.glb"), history).expect("chmod");
+        for name in ["project/0.glb", "project/1.glb"] {
+            fs::write(bench.path(name), b"old").expect("writes");
+        }
+        let chmod = |name: &str, mode| {
+            fs::set_permissions(bench.path(name), fs::Permissions::from_mode(mode)).expect("chmod");
+        };
+        chmod("project/0.glb", 0o664);
+        chmod("project/1.glb", 0o440);
+        bench.place(&[], &["project/0.glb", "project/1.glb", "project/2.glb"]).expect("placed");
+        let mode = |name: &str| fs::metadata(bench.path(name)).expect("exists").mode() & 0o777;
+        assert_eq!((mode("project/0.glb"), mode("project/1.glb")), (0o664, 0o440));
+        assert_eq!(mode("project/2.glb") & !0o644, 0);
+        assert_eq!(mode("project/2.glb") & 0o600, 0o600);
+    }
+
+    #[test]
+    fn a_planted_symlink_under_our_temporary_name_is_not_written_through() {
+        let bench = Bench::new();
+        let plan = bench.plan(&["project/flux.png"], &[]);
+        fs::write(bench.path("victim"), b"precious").expect("writes");
+        symlink(bench.path("victim"), bench.path("project").join(&plan.names[0].temporary))
+            .expect("links");
+        place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+        assert_eq!(bench.read("victim"), b"precious");
+        assert_eq!(bench.read("project/flux.png"), b"image");
+    }
+
+    #[test]
+    fn a_place_nobody_can_write_to_parks_the_job() {
+        let bench = Bench::new();
+        let mut plan = bench.plan(&["project/flux.png"], &["project/0.glb"]);
+        plan.names[1].target = "/proc/self/0.glb".into();
+        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("not in /proc");
+        assert!(fault.may_pass(), "{fault}");
+        assert!(!bench.path("project/flux.png").exists(), "nothing is shown before all is written");
+        assert_eq!(bench.temporaries("project"), 0, "and nothing is left behind");
+    }
+
+    #[test]
+    fn a_device_is_not_replaced() {
+        let mut plan = Bench::new().plan(&["project/flux.png"], &[]);
+        plan.names[0].target = "/dev/null".into();
+        let bench = Bench::new();
+        plan.names[0].source = bench.path("history/image.png");
+        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("a device");
+        assert!(matches!(fault, PlaceFault::Unplaceable { .. }), "{fault}");
+    }
+}
+
+#[test]
+fn a_file_time_can_be_given() {
+    let bench = Bench::new();
+    let when = WallTime::from_unix_millis(1_234_567_000);
+    let plan = bench.plan(&["project/flux.png"], &["project/0.glb"]).dated(Kind::Mesh, when);
+    place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+    let modified = |name: &str| fs::metadata(bench.path(name)).and_then(|m| m.modified());
+    assert_eq!(modified("project/0.glb").ok(), system_time(when));
+    assert_ne!(modified("project/flux.png").ok(), system_time(when));
+}
+
+#[test]
+fn what_a_person_must_change_is_told_apart_from_what_passes() {
+    let bench = Bench::new();
+    fs::write(bench.path("project/file"), b"").expect("writes");
+    fs::create_dir(bench.path("project/folder.glb")).expect("makes");
+    for (target, words) in [
+        ("project/file/0.glb", "a file stands where a folder should be"),
+        ("project/folder.glb", "a folder has that name"),
+    ] {
+        let fault = bench.place(&["project/flux.png"], &[target]).expect_err(target);
+        assert!(!fault.may_pass(), "{fault}");
+        assert!(fault.to_string().contains(words), "{fault}");
+        assert!(!bench.path("project/flux.png").exists(), "{target}: nothing was shown");
+        assert_eq!(bench.temporaries("project"), 0, "{target}");
+    }
+    for (kind, parked) in [
+        (io::ErrorKind::StorageFull, true),
+        (io::ErrorKind::QuotaExceeded, true),
+        (io::ErrorKind::ReadOnlyFilesystem, true),
+        (io::ErrorKind::PermissionDenied, true),
+        (io::ErrorKind::NotADirectory, false),
+        (io::ErrorKind::InvalidFilename, false),
+    ] {
+        let fault = PlaceFault::of_target(Path::new("/x"), kind.into());
+        assert_eq!(fault.may_pass(), parked, "{fault}");
+    }
+}
+
+#[test]
+fn a_lost_artifact_changes_nothing_public() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("history/mesh.glb")).expect("removes");
+    let fault = bench.place(&["project/flux.png"], &["project/0.glb"]).expect_err("no mesh");
+    assert!(matches!(fault, PlaceFault::SourceLost { .. }), "{fault}");
+    assert!(!bench.path("project/flux.png").exists());
+    assert_eq!(bench.temporaries("project"), 0);
+}
+
+#[test]
+fn a_single_public_file_is_replaced_whole() {
+    let bench = Bench::new();
+    let path = bench.path("project/data/state.json");
+    replace(&path, b"{}", "state-1").expect("made");
+    replace(&path, b"{\"a\":1}", "state-2").expect("replaced");
+    assert_eq!(bench.read("project/data/state.json"), b"{\"a\":1}");
+    assert_eq!(bench.temporaries("project/data"), 0);
+}

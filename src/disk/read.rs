@@ -1,0 +1,265 @@
+//! Reading an input whole, as somebody may be writing it: never locking, never writing, never waiting.
+//!
+//! Owns the promise that [`Reading::Whole`] holds bytes of one file that nothing touched meanwhile, as far as
+//! the file system tells. Whether they make a complete picture or a good prompt is the domain's question: a
+//! file may stand still half-written.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::stamp::{Stamp, open_to_read};
+
+/// What a look at an input brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it.
+    Whole {
+        /// The content.
+        bytes: Vec<u8>,
+        /// What the file system said before and after.
+        stamp: Stamp,
+    },
+    /// Somebody wrote or replaced it while it was read: look again.
+    Changing,
+    /// There is no such file (yet).
+    Missing,
+}
+
+/// Why an input cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The name belongs to something that cannot be read whole.
+    #[error("{} is {what}, not a file", path.display())]
+    NotAFile {
+        /// The name.
+        path: PathBuf,
+        /// What stands there.
+        what: &'static str,
+    },
+    /// More than anybody could have meant; nothing was read.
+    #[error("{} has {size} bytes, more than the {limit} that make sense here", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+        /// The limit that was given.
+        limit: u64,
+    },
+    /// Our user may not read it.
+    #[error("conjured may not read {}: give its user the right to (chmod, or the folder's owner)", path.display())]
+    Denied {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system failed to read it.
+    #[error("could not read {}: {cause}", path.display())]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Reads a file of at most `limit` bytes whole.
+pub fn read_whole(path: &Path, limit: u64) -> Result<Reading, ReadError> {
+    read_around(path, limit, || {})
+}
+
+/// Returns a file's stamp without reading it; `None` where there is no such file.
+pub fn stamp(path: &Path) -> Result<Option<Stamp>, ReadError> {
+    Ok(open_regular(path)?.map(|(_, metadata)| Stamp::of(&metadata)))
+}
+
+/// `meanwhile` runs when the bytes are read and before they are believed, so that a test can be the other writer.
+fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Reading, ReadError> {
+    let Some((mut file, before)) = open_regular(path)? else {
+        return Ok(Reading::Missing);
+    };
+    let size = before.len();
+    if size > limit {
+        return Err(ReadError::TooLarge { path: path.to_path_buf(), size, limit });
+    }
+    let failed = |cause| failure(path, cause);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+    // One byte more than announced is enough to know that it grew, and bounds the memory whatever happens.
+    (&mut file).take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    meanwhile();
+    let stamp = Stamp::of(&before);
+    let after = Stamp::of(&file.metadata().map_err(failed)?);
+    let named = match fs::metadata(path) {
+        Ok(metadata) => Stamp::of(&metadata),
+        Err(error) if is_missing(&error) => return Ok(Reading::Changing),
+        Err(error) => return Err(failed(error)),
+    };
+    let still = u64::try_from(bytes.len()).is_ok_and(|read| read == size);
+    if still && after == stamp && named.same_file(&stamp) {
+        Ok(Reading::Whole { bytes, stamp })
+    } else {
+        Ok(Reading::Changing)
+    }
+}
+
+/// Opens a regular file; `None` where there is none.
+fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
+    // Asked before opening as well: opening a device can already do something.
+    let opened = fs::metadata(path)
+        .and_then(|metadata| {
+            if what_else(&metadata).is_some() { Ok(None) } else { open_to_read(path).map(Some) }
+        })
+        .and_then(|file| match file {
+            Some(file) => file.metadata().map(|metadata| (Some(file), metadata)),
+            None => fs::metadata(path).map(|metadata| (None, metadata)),
+        });
+    match opened {
+        Ok((Some(file), metadata)) if what_else(&metadata).is_none() => Ok(Some((file, metadata))),
+        Ok((_, metadata)) => {
+            let what = what_else(&metadata).unwrap_or("something that changes its kind");
+            Err(ReadError::NotAFile { path: path.to_path_buf(), what })
+        }
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(failure(path, error)),
+    }
+}
+
+fn what_else(metadata: &Metadata) -> Option<&'static str> {
+    if metadata.is_file() {
+        None
+    } else if metadata.is_dir() {
+        Some("a folder")
+    } else {
+        Some("a device, a pipe or a socket")
+    }
+}
+
+/// A parent that is a file means as much as no parent: there is no input here.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn failure(path: &Path, cause: io::Error) -> ReadError {
+    let path = path.to_path_buf();
+    if cause.kind() == io::ErrorKind::PermissionDenied {
+        ReadError::Denied { path }
+    } else {
+        ReadError::Failed { path, cause }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn input(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("render.png");
+        fs::write(&path, content).expect("writes");
+        (temp, path)
+    }
+
+    #[test]
+    fn a_quiet_file_is_read_whole_with_its_stamp() {
+        let (_temp, path) = input(b"a carrot");
+        let expected = stamp(&path).expect("no error").expect("it exists");
+        let reading = read_whole(&path, 8).expect("no error");
+        assert_eq!(reading, Reading::Whole { bytes: b"a carrot".to_vec(), stamp: expected });
+        assert_eq!(expected.size, 8);
+    }
+
+    #[test]
+    fn an_empty_file_is_whole() {
+        let (_temp, path) = input(b"");
+        let reading = read_whole(&path, 8).expect("no error");
+        assert!(matches!(reading, Reading::Whole { bytes, .. } if bytes.is_empty()));
+    }
+
+    #[test]
+    fn a_missing_file_or_folder_is_no_error() {
+        let (temp, path) = input(b"x");
+        for missing in [temp.path().join("none"), temp.path().join("a/b"), path.join("below")] {
+            assert_eq!(read_whole(&missing, 8).expect("no error"), Reading::Missing);
+            assert_eq!(stamp(&missing).expect("no error"), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_grows_shrinks_is_replaced_or_vanishes_while_it_is_read_is_changing() {
+        type Meddle = fn(&Path);
+        let meddlers: [(&str, Meddle); 4] = [
+            ("grows", |path| {
+                let mut file = File::options().append(true).open(path).expect("opens");
+                file.write_all(b"!").expect("appends");
+            }),
+            ("shrinks", |path| {
+                File::options().write(true).open(path).and_then(|f| f.set_len(1)).expect("cuts");
+            }),
+            ("is replaced", |path| {
+                let other = path.with_extension("new");
+                fs::write(&other, b"a turnip").expect("writes");
+                fs::rename(&other, path).expect("renames");
+            }),
+            ("vanishes", |path| fs::remove_file(path).expect("removes")),
+        ];
+        for (what, meddle) in meddlers {
+            let (_temp, path) = input(b"a carrot");
+            let reading = read_around(&path, 100, || meddle(&path)).expect("no error");
+            assert_eq!(reading, Reading::Changing, "{what}");
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused_before_it_is_read() {
+        let (_temp, path) = input(b"");
+        let file = File::options().write(true).open(&path).expect("opens");
+        file.set_len(1 << 40).expect("a sparse file");
+        let error = read_whole(&path, 1000).expect_err("a terabyte");
+        assert!(matches!(error, ReadError::TooLarge { limit: 1000, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_is_no_input() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let error = read_whole(temp.path(), 10).expect_err("a folder");
+        assert!(matches!(error, ReadError::NotAFile { what: "a folder", .. }), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_nobody_writes_to_is_refused_at_once() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("pipe");
+        #[cfg(target_os = "linux")]
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .expect("a pipe");
+        #[cfg(target_os = "linux")]
+        assert!(matches!(read_whole(&path, 10), Err(ReadError::NotAFile { .. })));
+        assert!(matches!(read_whole(Path::new("/dev/null"), 10), Err(ReadError::NotAFile { .. })));
+        // Opened past the first check (a race), it must still not hang.
+        #[cfg(target_os = "linux")]
+        assert!(open_to_read(&path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_symlink_is_read_through_and_a_circle_is_an_error() {
+        let (temp, path) = input(b"x");
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("links");
+        assert!(matches!(read_whole(&link, 10), Ok(Reading::Whole { .. })));
+        let circle = temp.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).expect("links");
+        assert!(matches!(read_whole(&circle, 10), Err(ReadError::Failed { .. })));
+    }
+}

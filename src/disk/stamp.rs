@@ -1,0 +1,154 @@
+//! What the file system says about a file without reading it, and how far that may be believed.
+//!
+//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are coarse (a kernel
+//! tick of 1 to 10 ms, 2 s on FAT, whatever a server thinks), so a second write in the same tick leaves no
+//! trace. A stamp is believed only about a read that happened [`GRANULARITY`] after the stamp was first seen:
+//! whoever writes later than that gets another time. Only our own clock measures this, so a server's wrong
+//! clock does no harm.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    path::Path,
+    time::Duration,
+};
+
+use crate::domain::moment::Moment;
+
+/// The coarsest file time in use: FAT's two seconds.
+pub const GRANULARITY: Duration = Duration::from_secs(2);
+
+/// A file's identity and times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The device that holds it; 0 where the platform does not say.
+    pub device: u64,
+    /// Its number there; 0 where the platform does not say.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When its content was changed last, nanoseconds since 1970.
+    pub modified_ns: i128,
+    /// When anything about it was changed last, nanoseconds since 1970; 0 where the platform does not say.
+    pub changed_ns: i128,
+}
+
+impl Stamp {
+    /// Takes what the system said apart.
+    pub fn of(metadata: &Metadata) -> Self {
+        imp::stamp(metadata)
+    }
+
+    /// Tells whether both are the same file, whatever its content.
+    pub fn same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// Opens a file only to read it, without ever waiting: a FIFO without a writer would hang a plain open.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true);
+    imp::never_wait(&mut options);
+    options.open(path)
+}
+
+/// The memory of one input's last whole read: tells when reading again cannot bring anything new.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    stamp: Stamp,
+    since: Moment,
+    read_at: Moment,
+}
+
+impl Seen {
+    /// Remembers a whole read that *began* at `began` and found `stamp`, together with what is known from
+    /// earlier reads.
+    pub fn after(earlier: Option<Self>, stamp: Stamp, began: Moment) -> Self {
+        let since = earlier.filter(|seen| seen.stamp == stamp).map_or(began, |seen| seen.since);
+        Self { stamp, since, read_at: began }
+    }
+
+    /// Tells whether a file that bears `stamp` now must still hold what was read.
+    pub fn still_holds(&self, stamp: &Stamp) -> bool {
+        self.stamp == *stamp && self.read_at.since(self.since) >= GRANULARITY
+    }
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::{
+        fs::{Metadata, OpenOptions},
+        os::unix::fs::{MetadataExt, OpenOptionsExt},
+    };
+
+    use super::Stamp;
+
+    pub(super) fn stamp(metadata: &Metadata) -> Stamp {
+        let nanos =
+            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified_ns: nanos(metadata.mtime(), metadata.mtime_nsec()),
+            changed_ns: nanos(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    pub(super) fn never_wait(options: &mut OpenOptions) {
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+}
+
+#[cfg(not(unix))]
+mod imp {
+    use std::{
+        fs::{Metadata, OpenOptions},
+        time::SystemTime,
+    };
+
+    use super::Stamp;
+
+    pub(super) fn stamp(metadata: &Metadata) -> Stamp {
+        let modified = metadata.modified().ok();
+        let since = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Stamp {
+            device: 0,
+            inode: 0,
+            size: metadata.len(),
+            modified_ns: since.map_or(0, |span| i128::try_from(span.as_nanos()).unwrap_or(0)),
+            changed_ns: 0,
+        }
+    }
+
+    pub(super) fn never_wait(_: &mut OpenOptions) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(size: u64) -> Stamp {
+        Stamp { device: 1, inode: 2, size, modified_ns: 3, changed_ns: 4 }
+    }
+
+    #[test]
+    fn a_fresh_stamp_is_not_believed_until_a_read_two_seconds_later() {
+        let first = Seen::after(None, stamp(5), Moment::from_millis(1000));
+        assert!(!first.still_holds(&stamp(5)), "a second write may hide in the same tick");
+        let early = Seen::after(Some(first), stamp(5), Moment::from_millis(2999));
+        assert!(!early.still_holds(&stamp(5)));
+        let late = Seen::after(Some(early), stamp(5), Moment::from_millis(3000));
+        assert!(late.still_holds(&stamp(5)));
+        assert!(!late.still_holds(&stamp(6)));
+    }
+
+    #[test]
+    fn another_stamp_begins_the_wait_anew() {
+        let first = Seen::after(None, stamp(5), Moment::from_millis(0));
+        let other = Seen::after(Some(first), stamp(6), Moment::from_millis(9000));
+        assert!(!other.still_holds(&stamp(6)));
+    }
+}

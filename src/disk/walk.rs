@@ -1,0 +1,153 @@
+//! A path, followed as the kernel would, but visibly: each name on the way, each symlink, and where it ends.
+//!
+//! `canonicalize` only answers when everything exists. Watching needs the names on the way (each may change), placing
+//! needs the end of a dangling symlink. Nothing is changed here; who wants a missing folder makes it and looks again.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+/// The most symlinks one path may lead through: Linux' own limit (`path_resolution(7)`).
+const MAX_LINKS: u8 = 40;
+
+/// What a name in a folder is.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A folder; the walk goes into it.
+    Folder,
+    /// Something else; the walk ends here.
+    File(fs::Metadata),
+    /// A symlink; the walk follows it.
+    Link,
+    /// Nothing; the walk ends here, unless [`Walk::again`].
+    Missing,
+    /// The system refuses to say, or the links never end; the walk ends here.
+    Refused(io::Error),
+}
+
+/// One name on the way.
+#[derive(Debug)]
+pub(super) struct Sight {
+    /// The name, in the folder [`Walk::folder`].
+    pub(super) name: OsString,
+    /// What it is.
+    pub(super) found: Found,
+    /// Whether it is the last name: no more will come unless it is a link.
+    pub(super) last: bool,
+    /// Which component of the original path it is; `None` when a symlink led here.
+    pub(super) position: Option<usize>,
+}
+
+enum Next {
+    Enter(OsString),
+    Follow(PathBuf),
+    Stay,
+    Stop,
+}
+
+/// A walk along one absolute path.
+pub(super) struct Walk {
+    folder: PathBuf,
+    ahead: VecDeque<(Piece, Option<usize>)>,
+    next: Next,
+    links: u8,
+}
+
+enum Piece {
+    Up,
+    Name(OsString),
+}
+
+impl Walk {
+    /// Begins at the root of `path`, which must be absolute.
+    pub(super) fn new(path: &Path) -> Self {
+        let mut walk =
+            Self { folder: PathBuf::new(), ahead: VecDeque::new(), next: Next::Stay, links: 0 };
+        walk.turn_to(path, true);
+        walk
+    }
+
+    /// Returns the folder of the name seen last: without symlinks, existing.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the next step look at the same name once more, after somebody made it.
+    pub(super) fn again(&mut self, sight: Sight) {
+        self.next = Next::Stay;
+        self.ahead.push_front((Piece::Name(sight.name), sight.position));
+    }
+
+    fn turn_to(&mut self, path: &Path, original: bool) {
+        let mut ahead = VecDeque::new();
+        let mut start = PathBuf::new();
+        for (position, component) in path.components().enumerate() {
+            let position = original.then_some(position);
+            match component {
+                Component::Prefix(_) | Component::RootDir => start.push(component),
+                Component::CurDir => {}
+                Component::ParentDir => ahead.push_back((Piece::Up, position)),
+                Component::Normal(name) => {
+                    ahead.push_back((Piece::Name(name.to_os_string()), position));
+                }
+            }
+        }
+        if !start.as_os_str().is_empty() {
+            self.folder = start;
+        }
+        ahead.append(&mut self.ahead);
+        self.ahead = ahead;
+    }
+
+    fn look_at(&mut self, name: &OsString) -> Found {
+        let path = self.folder.join(name);
+        let seen = fs::symlink_metadata(&path).and_then(|metadata| {
+            let target = if metadata.is_symlink() { Some(fs::read_link(&path)?) } else { None };
+            Ok((metadata, target))
+        });
+        let (found, next) = match seen {
+            Ok((_, Some(_))) if self.links == MAX_LINKS => {
+                let circle = io::Error::other("its symlinks lead round in a circle");
+                (Found::Refused(circle), Next::Stop)
+            }
+            Ok((_, Some(target))) => {
+                self.links += 1;
+                (Found::Link, Next::Follow(target))
+            }
+            Ok((metadata, None)) if metadata.is_dir() => (Found::Folder, Next::Enter(name.clone())),
+            Ok((metadata, None)) => (Found::File(metadata), Next::Stop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Found::Missing, Next::Stop),
+            Err(error) => (Found::Refused(error), Next::Stop),
+        };
+        self.next = next;
+        found
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Sight;
+
+    fn next(&mut self) -> Option<Sight> {
+        match std::mem::replace(&mut self.next, Next::Stay) {
+            Next::Enter(name) => self.folder.push(name),
+            Next::Follow(target) => self.turn_to(&target, false),
+            Next::Stay => {}
+            Next::Stop => return None,
+        }
+        loop {
+            let (piece, position) = self.ahead.pop_front()?;
+            match piece {
+                Piece::Up => {
+                    self.folder.pop();
+                }
+                Piece::Name(name) => {
+                    let found = self.look_at(&name);
+                    return Some(Sight { name, found, last: self.ahead.is_empty(), position });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Where a change to an input can be noticed: pairs of an existing folder and a name in it.
+//!
+//! Owns the choice of the names on the way: all below the project's root, each symlink, and the end. The end is the
+//! input itself, or the first thing on the way that does not exist yet.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use crate::disk::walk::{Found, Walk};
+
+/// A name worth watching, in a folder that exists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    /// The folder, without symlinks.
+    pub(super) folder: PathBuf,
+    /// The name in it.
+    pub(super) name: OsString,
+    /// Whether the way ends here: what happens to this name is what matters most.
+    pub(super) end: bool,
+    /// Whether the name is the input's own, so that this is its folder.
+    pub(super) last: bool,
+}
+
+/// Returns the spots of one input; both paths are absolute.
+pub(super) fn spots(root: &Path, input: &Path) -> Vec<Spot> {
+    let below = input.starts_with(root).then(|| root.components().count());
+    let mut walk = Walk::new(input);
+    let mut spots = Vec::new();
+    while let Some(sight) = walk.next() {
+        let (end, link) = match sight.found {
+            Found::Folder => (sight.last, false),
+            Found::Link => (false, true),
+            Found::File(_) | Found::Missing | Found::Refused(_) => (true, false),
+        };
+        let inside = matches!((sight.position, below), (Some(at), Some(root)) if at >= root);
+        if end || link || inside {
+            spots.push(Spot {
+                folder: walk.folder().to_path_buf(),
+                name: sight.name,
+                end,
+                last: sight.last,
+            });
+        }
+    }
+    spots
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn check(temp: &Path, input: &str, expected: &[(&str, &str, bool)]) {
+        let found = spots(&temp.join("root"), &temp.join(input));
+        let found: Vec<_> =
+            found.into_iter().map(|spot| (spot.folder, spot.name, spot.end)).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(folder, name, end)| (temp.join(folder), OsString::from(name), *end))
+            .collect();
+        // `join("")` leaves a slash at the end, which does not count when paths are compared.
+        assert_eq!(found, expected, "{input}");
+    }
+
+    #[test]
+    fn every_name_below_the_root_counts_and_a_missing_one_ends_the_way() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let temp = temp.path().canonicalize().expect("it exists");
+        check(&temp, "root/data/text/prompt.txt", &[("", "root", true)]);
+        fs::create_dir_all(temp.join("root/data")).expect("makes");
+        let way = ("root", "data", false);
+        check(&temp, "root/data/text/prompt.txt", &[way, ("root/data", "text", true)]);
+        fs::create_dir(temp.join("root/data/text")).expect("makes");
+        let whole = [way, ("root/data", "text", false), ("root/data/text", "prompt.txt", true)];
+        check(&temp, "root/data/text/prompt.txt", &whole);
+        fs::write(temp.join("root/data/text/prompt.txt"), b"").expect("writes");
+        check(&temp, "root/data/text/prompt.txt", &whole);
+        // An input outside the root: only its own folder.
+        fs::create_dir(temp.join("out")).expect("makes");
+        check(&temp, "out/render.png", &[("out", "render.png", true)]);
+    }
+
+    #[test]
+    fn a_symlink_and_its_target_are_both_watched_wherever_they_are() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let temp = temp.path().canonicalize().expect("it exists");
+        fs::create_dir_all(temp.join("root")).expect("makes");
+        fs::create_dir_all(temp.join("far/away")).expect("makes");
+        symlink("../far/away", temp.join("root/data")).expect("links");
+        symlink(temp.join("far/real.txt"), temp.join("far/away/prompt.txt")).expect("links");
+        check(
+            &temp,
+            "root/data/prompt.txt",
+            &[
+                ("root", "data", false),
+                ("far/away", "prompt.txt", false),
+                ("far", "real.txt", true),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir_all(temp.path().join("root")).expect("makes");
+        symlink("a", temp.path().join("root/a")).expect("links");
+        let found = spots(&temp.path().join("root"), &temp.path().join("root/a"));
+        assert!(found.last().is_some_and(|spot| spot.end));
+        assert!(found.len() < 50);
+    }
+}

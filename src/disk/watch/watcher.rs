@@ -1,0 +1,411 @@
+//! The watcher itself: which folders are watched now, which should be, and who is polled instead.
+//!
+//! Owns the native watcher and the repair of its watches; what an event means is [`super::hub`]'s.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::{
+    PollReason, ProjectIndex, WatchMode, WatchWarning, WatchedInputs,
+    hub::{self, Hub, Route, Routes},
+    identity::{Identity, identity},
+    kind::{self, FsKind},
+    poll::PollState,
+    spots::{Spot, spots},
+};
+use crate::domain::{
+    moment::Moment,
+    placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+};
+
+/// How long the probe waits for the event of its own file. A native event comes within a millisecond.
+const PROBE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often folders may appear or vanish while they are being armed before it is left to the next time.
+const PASSES: usize = 8;
+
+/// What this machine does, in one place, so that a test can have a machine without watches or with a network drive.
+#[derive(Clone, Copy)]
+pub(super) struct Machine {
+    pub(super) kind_of: fn(&Path) -> FsKind,
+    pub(super) watch_limit: usize,
+    pub(super) deaf: bool,
+}
+
+impl Machine {
+    pub(super) const THIS: Self =
+        Self { kind_of: kind::kind_of, watch_limit: usize::MAX, deaf: false };
+}
+
+/// Watches the inputs of all projects.
+pub struct Watcher {
+    hub: Arc<Hub>,
+    native: Option<RecommendedWatcher>,
+    unavailable: Option<PollReason>,
+    probed: mpsc::Receiver<()>,
+    /// What the probe found on each device.
+    verdicts: HashMap<u64, bool>,
+    mode: WatchMode,
+    machine: Machine,
+    projects: Vec<Project>,
+    folders: HashMap<PathBuf, Folder>,
+    /// Which folder [`Self::refresh_one`] comes to next.
+    turn: usize,
+}
+
+struct Project {
+    inputs: WatchedInputs,
+    spots: Vec<Spot>,
+    /// Why its drive cannot be watched, if so.
+    drive: Option<PollReason>,
+    polled: Option<Polled>,
+}
+
+struct Polled {
+    /// `None` when the configuration asks for polling.
+    reason: Option<PollReason>,
+    state: PollState,
+}
+
+/// A folder that is watched, or should be.
+#[derive(Default)]
+struct Folder {
+    /// Whether an input or its next missing folder is in it; otherwise it is a folder on the way, and good to have.
+    end: bool,
+    /// What was there when it was armed; `None` while it is not.
+    armed: Option<Identity>,
+    trouble: Option<PollReason>,
+}
+
+impl Watcher {
+    /// Watches `projects`, and calls `wake` from the watcher's thread or from [`Self::poll`] whenever an input
+    /// may have changed. `wake` must be quick (it may be called 10 000 times a second), must not wait and must
+    /// not call the watcher.
+    ///
+    /// It never fails: what cannot be watched is polled, and the warnings say what and why.
+    pub fn new(
+        projects: Vec<WatchedInputs>,
+        mode: WatchMode,
+        wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
+    ) -> (Self, Vec<WatchWarning>) {
+        Self::on(Machine::THIS, projects, mode, wake)
+    }
+
+    pub(super) fn on(
+        machine: Machine,
+        projects: Vec<WatchedInputs>,
+        mode: WatchMode,
+        wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
+    ) -> (Self, Vec<WatchWarning>) {
+        let (probe, probed) = mpsc::sync_channel(1);
+        let hub = Arc::new(Hub::new(projects.len(), wake, probe, machine.deaf));
+        let projects = projects
+            .into_iter()
+            .map(|inputs| Project {
+                inputs: inputs.absolute(),
+                spots: Vec::new(),
+                drive: None,
+                polled: None,
+            })
+            .collect();
+        let mut watcher = Self {
+            hub,
+            native: None,
+            unavailable: None,
+            probed,
+            verdicts: HashMap::new(),
+            mode,
+            machine,
+            projects,
+            folders: HashMap::new(),
+            turn: 0,
+        };
+        let warnings = watcher.rearm();
+        (watcher, warnings)
+    }
+
+    /// Repairs what the events since the last call broke: folders that came, went or were renamed. Costs next
+    /// to nothing when there is nothing to repair. To be called after each wake, *before* the inputs are looked
+    /// at.
+    pub fn mend(&mut self) -> Vec<WatchWarning> {
+        let Some(marks) = self.hub.take_marks() else { return Vec::new() };
+        if marks.everything {
+            return self.rearm();
+        }
+        for lost in &marks.lost {
+            self.disarm(lost);
+        }
+        self.arm(&marks.suspects)
+    }
+
+    /// Checks and repairs everything, also what no event tells of: an unmounted drive, a renamed root, a watch
+    /// limit that was raised.
+    pub fn rearm(&mut self) -> Vec<WatchWarning> {
+        let lost = self.hub.take_marks().map(|marks| marks.lost).unwrap_or_default();
+        for folder in &lost {
+            self.disarm(folder);
+        }
+        self.start_native();
+        for (path, folder) in &mut self.folders {
+            // What was refused before is tried again.
+            folder.trouble = None;
+            if folder.armed.is_some() && folder.armed != identity(path) {
+                Self::unwatch(self.native.as_mut(), path);
+                folder.armed = None;
+            }
+        }
+        self.refresh_one();
+        let all = (0..self.projects.len()).map(ProjectIndex).collect();
+        self.arm(&all)
+    }
+
+    /// Tells whether any project needs [`Self::poll`].
+    pub fn is_polling(&self) -> bool {
+        self.projects.iter().any(|project| project.polled.is_some())
+    }
+
+    /// Looks at the inputs of every polled project and wakes those that differ.
+    pub fn poll(&mut self, now: Moment) {
+        for (index, project) in self.projects.iter_mut().enumerate() {
+            if project.polled.as_mut().is_some_and(|polled| polled.state.look(now)) {
+                self.hub.wake(ProjectIndex(index));
+            }
+        }
+    }
+
+    /// Starts the native watcher if there should be one and is none: the system's limit may have been raised.
+    fn start_native(&mut self) {
+        if self.native.is_some() || self.mode == WatchMode::Poll {
+            return;
+        }
+        let ears = Arc::clone(&self.hub);
+        match notify::recommended_watcher(move |event| ears.hear(event)) {
+            Ok(native) => {
+                self.native = Some(native);
+                self.unavailable = None;
+            }
+            Err(error) => {
+                self.unavailable = Some(PollReason::Unavailable { reason: error.to_string() });
+            }
+        }
+    }
+
+    /// A watch can be lost without an event and without a trace (a drive that was unmounted and mounted again,
+    /// on a kernel that gives mounts their old numbers). inotify takes a second watch of the same folder for
+    /// the first one, so there one folder at a time is asked for again; all at once would wake the watcher's
+    /// thread a thousand times for nothing.
+    fn refresh_one(&mut self) {
+        let Some(native) = self.native.as_mut().filter(|_| cfg!(target_os = "linux")) else {
+            return;
+        };
+        let armed = self.folders.values().filter(|folder| folder.armed.is_some()).count();
+        let turn = self.turn.checked_rem(armed).unwrap_or(0);
+        self.turn = turn + 1;
+        let next = self.folders.iter_mut().filter(|(_, folder)| folder.armed.is_some()).nth(turn);
+        if let Some((path, folder)) = next
+            && watch(native, path).is_err()
+        {
+            folder.armed = None;
+        }
+    }
+
+    /// Forgets the watches of a folder and of all below it: when a folder is renamed, theirs go with it, silently.
+    fn disarm(&mut self, lost: &Path) {
+        for (path, folder) in self.folders.iter_mut().filter(|(path, _)| path.starts_with(lost)) {
+            folder.armed = None;
+            Self::unwatch(self.native.as_mut(), path);
+        }
+    }
+
+    /// An error means that the watch is gone already, which is what was wanted.
+    fn unwatch(native: Option<&mut RecommendedWatcher>, path: &Path) {
+        if let Some(native) = native {
+            let _ = native.unwatch(path);
+        }
+    }
+
+    /// Finds out where `projects` must be watched, and does so until nothing changes under our hands.
+    fn arm(&mut self, projects: &BTreeSet<ProjectIndex>) -> Vec<WatchWarning> {
+        if self.native.is_some() {
+            for _ in 0..PASSES {
+                let moved = self.find_spots(projects);
+                let waiting =
+                    self.folders.values().any(|f| f.armed.is_none() && f.trouble.is_none());
+                if !moved && !waiting {
+                    break;
+                }
+                // Routes first: an event between the two finds its way.
+                self.publish();
+                self.watch_folders();
+            }
+        }
+        self.choose_polling()
+    }
+
+    /// Updates where the inputs of `projects` can be noticed; tells whether anything changed.
+    fn find_spots(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
+        let mut moved = false;
+        for ProjectIndex(index) in projects {
+            let Some(inputs) = self.projects.get(*index).map(|project| &project.inputs) else {
+                continue;
+            };
+            let mut found: Vec<Spot> =
+                inputs.files().iter().flat_map(|file| spots(&inputs.root, file)).collect();
+            found.sort_unstable();
+            found.dedup();
+            if found != self.projects[*index].spots {
+                self.projects[*index].drive = self.assess(&found);
+                self.projects[*index].spots = found;
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Says why the drives of an input cannot be watched, if so.
+    fn assess(&mut self, spots: &[Spot]) -> Option<PollReason> {
+        if self.mode != WatchMode::Auto {
+            return None;
+        }
+        spots.iter().filter(|spot| spot.end).find_map(|spot| {
+            let folder = spot.folder.clone();
+            match (self.machine.kind_of)(&folder) {
+                FsKind::Local => None,
+                FsKind::Remote(kind) => Some(PollReason::RemoteDrive { folder, kind }),
+                // Only the input's own folder is written to, never one of the folders above that it waits in.
+                FsKind::Unknown => {
+                    (spot.last && !self.probe(&folder)).then_some(PollReason::NoEvents { folder })
+                }
+            }
+        })
+    }
+
+    /// Tries whether a file made in `folder` raises an event. Where we may not write, it is assumed to.
+    fn probe(&mut self, folder: &Path) -> bool {
+        let device = identity(folder).map(|identity| identity.device).filter(|_| cfg!(unix));
+        if let Some(verdict) = device.and_then(|device| self.verdicts.get(&device)) {
+            return *verdict;
+        }
+        let Some(native) = self.native.as_mut() else { return true };
+        if native.watch(folder, RecursiveMode::NonRecursive).is_err() {
+            // Asked for again when it is armed, where the error is sorted.
+            return true;
+        }
+        while self.probed.try_recv().is_ok() {}
+        let made = tempfile::Builder::new()
+            .prefix(&format!("{TEMPORARY_PREFIX}{}", hub::PROBE))
+            .suffix(TEMPORARY_SUFFIX)
+            .tempfile_in(folder);
+        let Ok(file) = made else { return true };
+        drop(file);
+        let heard = self.probed.recv_timeout(PROBE_PATIENCE).is_ok();
+        if !heard && !self.folders.contains_key(folder) {
+            Self::unwatch(self.native.as_mut(), folder);
+        }
+        if let Some(device) = device {
+            self.verdicts.insert(device, heard);
+        }
+        heard
+    }
+
+    fn watched(&self) -> impl Iterator<Item = (ProjectIndex, &Project)> {
+        let projects = self.projects.iter().enumerate();
+        projects
+            .filter(|(_, project)| project.drive.is_none())
+            .map(|(index, project)| (ProjectIndex(index), project))
+    }
+
+    fn publish(&self) {
+        let mut routes = Routes::new();
+        for (project, spot) in self
+            .watched()
+            .flat_map(|(index, project)| project.spots.iter().map(move |s| (index, s)))
+        {
+            let route = Route { name: spot.name.clone(), project, end: spot.end };
+            routes.entry(spot.folder.clone()).or_default().push(route);
+        }
+        self.hub.publish(routes);
+    }
+
+    /// Makes the watched folders those of the spots. Inputs' own folders first: they matter most when watches
+    /// are short.
+    fn watch_folders(&mut self) {
+        let mut wanted: BTreeMap<&Path, bool> = BTreeMap::new();
+        for spot in self.watched().flat_map(|(_, project)| &project.spots) {
+            *wanted.entry(&spot.folder).or_default() |= spot.end;
+        }
+        let wanted: Vec<(PathBuf, bool)> =
+            wanted.into_iter().map(|(folder, end)| (folder.to_path_buf(), end)).collect();
+        let keep: BTreeSet<&Path> = wanted.iter().map(|(folder, _)| folder.as_path()).collect();
+        let native = &mut self.native;
+        self.folders.retain(|path, folder| {
+            let kept = keep.contains(path.as_path());
+            if !kept && folder.armed.is_some() {
+                Self::unwatch(native.as_mut(), path);
+            }
+            kept
+        });
+        let mut armed = self.folders.values().filter(|folder| folder.armed.is_some()).count();
+        let (ends, ways): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, end)| *end);
+        for (path, end) in ends.into_iter().chain(ways) {
+            let folder = self.folders.entry(path.clone()).or_default();
+            folder.end = end;
+            if folder.armed.is_some() || folder.trouble.is_some() {
+                continue;
+            }
+            // The identity from before the watch: what is swapped in between is found at the next check.
+            let there = identity(&path);
+            let tried = match self.native.as_mut() {
+                Some(native) if armed < self.machine.watch_limit => watch(native, &path),
+                Some(_) => Err(PollReason::LimitReached),
+                None => continue,
+            };
+            match tried {
+                Ok(()) => folder.armed = there,
+                Err(trouble) => folder.trouble = Some(trouble),
+            }
+            armed += usize::from(folder.armed.is_some());
+        }
+    }
+
+    /// Decides for each project whether it is polled, and reports those that begin to be for a reason of their own.
+    fn choose_polling(&mut self) -> Vec<WatchWarning> {
+        let mut warnings: BTreeMap<PollReason, Vec<ProjectIndex>> = BTreeMap::new();
+        for (index, project) in self.projects.iter_mut().enumerate() {
+            let trouble = project
+                .spots
+                .iter()
+                .filter(|spot| spot.end)
+                .find_map(|spot| self.folders.get(&spot.folder)?.trouble.clone());
+            let reason = self.unavailable.clone().or_else(|| project.drive.clone()).or(trouble);
+            if reason.is_none() && self.mode != WatchMode::Poll {
+                project.polled = None;
+                continue;
+            }
+            let known = project.polled.as_ref().is_some_and(|polled| polled.reason == reason);
+            if let Some(reason) = reason.clone().filter(|_| !known) {
+                warnings.entry(reason).or_default().push(ProjectIndex(index));
+            }
+            let state = match project.polled.take() {
+                Some(polled) => polled.state,
+                None => PollState::new(&project.inputs),
+            };
+            project.polled = Some(Polled { reason, state });
+        }
+        let warning = |(reason, projects)| WatchWarning { projects, reason };
+        warnings.into_iter().map(warning).collect()
+    }
+}
+
+fn watch(native: &mut RecommendedWatcher, folder: &Path) -> Result<(), PollReason> {
+    native.watch(folder, RecursiveMode::NonRecursive).map_err(|error| match error.kind {
+        notify::ErrorKind::MaxFilesWatch => PollReason::LimitReached,
+        _ => PollReason::Refused { folder: folder.to_path_buf(), reason: error.to_string() },
+    })
+}
