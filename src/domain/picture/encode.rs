@@ -42,8 +42,10 @@ impl Plan {
             // Indices of less than a byte and a row filter do not go together.
             let filters = if rows.depth as u8 >= 8 { &FILTERS[..] } else { &FILTERS[..1] };
             for &filter in filters {
-                let quick = sample.write(filter, QUICK)?.len();
-                let estimate = quick.saturating_mul(rows.height as usize) / sample.height as usize;
+                // Header and palette come once, however many rows there are.
+                let quick = sample.write(filter, QUICK)?.len().saturating_sub(rows.overhead());
+                let scaled = quick.saturating_mul(rows.height as usize) / sample.height as usize;
+                let estimate = rows.overhead() + scaled;
                 if best.as_ref().is_none_or(|best| estimate < best.estimate) {
                     best = Some(Self { rows: rows.clone(), filter, estimate });
                 }
@@ -119,6 +121,11 @@ impl Rows {
             palette: palette.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
             packed: pack(&indices, pixels.width as usize, depth),
         })
+    }
+
+    /// Returns the bytes of a file that do not grow with its rows: signature, frames of the chunks, IHDR, palette.
+    const fn overhead(&self) -> usize {
+        8 + 25 + 12 + 12 + self.palette.len() + self.transparency.len()
     }
 
     /// Returns a few bands that stand for the whole, or the whole where it is small.
