@@ -39,8 +39,9 @@ const KNOWN_EXTENSIONS: [&str; 17] = [
 ];
 
 const QUANTIZATION: &str = "KHR_mesh_quantization";
-const COMPRESSIONS: [&str; 3] =
-    ["KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"];
+const DRACO: &str = "KHR_draco_mesh_compression";
+const MESHOPT: &str = "EXT_meshopt_compression";
+const KHR_MESHOPT: &str = "KHR_meshopt_compression";
 
 /// A glTF.
 #[derive(Deserialize)]
@@ -111,7 +112,7 @@ pub(super) struct Primitive {
     #[serde(default)]
     pub(super) targets: Vec<BTreeMap<String, usize>>,
     #[serde(default)]
-    extensions: BTreeMap<String, IgnoredAny>,
+    extensions: Extensions,
 }
 
 const fn triangles() -> u32 {
@@ -156,7 +157,29 @@ pub(super) struct BufferView {
     pub(super) byte_length: u64,
     pub(super) byte_stride: Option<u64>,
     #[serde(default)]
-    extensions: BTreeMap<String, IgnoredAny>,
+    extensions: Extensions,
+}
+
+/// The extensions of a primitive or a bufferView that keep its bytes from being read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Extensions {
+    #[serde(rename = "KHR_draco_mesh_compression")]
+    draco: Option<IgnoredAny>,
+    #[serde(rename = "EXT_meshopt_compression")]
+    meshopt: Option<IgnoredAny>,
+    #[serde(rename = "KHR_meshopt_compression")]
+    khr_meshopt: Option<IgnoredAny>,
+}
+
+impl Extensions {
+    fn check(&self) -> Result<(), GlbFault> {
+        let found =
+            [(&self.draco, DRACO), (&self.meshopt, MESHOPT), (&self.khr_meshopt, KHR_MESHOPT)]
+                .into_iter()
+                .find(|(extension, _)| extension.is_some());
+        found.map_or(Ok(()), |(_, name)| Err(GlbFault::Uncheckable(name.to_owned())))
+    }
 }
 
 #[derive(Deserialize)]
@@ -210,7 +233,7 @@ impl Document {
     fn check_extensions(&self) -> Result<(), GlbFault> {
         for name in &self.extensions_required {
             let short: String = name.chars().take(60).collect();
-            if COMPRESSIONS.contains(&name.as_str()) {
+            if [DRACO, MESHOPT, KHR_MESHOPT].contains(&name.as_str()) {
                 return Err(GlbFault::Uncheckable(short));
             }
             if !KNOWN_EXTENSIONS.contains(&name.as_str()) {
@@ -233,11 +256,11 @@ impl Document {
         if self.accessors.iter().any(|accessor| accessor.sparse.is_some()) {
             return Err(GlbFault::Uncheckable("sparse accessors".to_owned()));
         }
-        self.buffer_views.iter().try_for_each(|view| uncompressed(&view.extensions))
+        self.buffer_views.iter().try_for_each(|view| view.extensions.check())
     }
 
     fn check_primitive(&self, primitive: &Primitive) -> Result<(), GlbFault> {
-        uncompressed(&primitive.extensions)?;
+        primitive.extensions.check()?;
         if primitive.mode > 6 {
             let what = format!("a primitive has the mode {}, which does not exist", primitive.mode);
             return Err(GlbFault::Inconsistent { what });
@@ -248,12 +271,5 @@ impl Document {
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn uncompressed(extensions: &BTreeMap<String, IgnoredAny>) -> Result<(), GlbFault> {
-    match COMPRESSIONS.into_iter().find(|name| extensions.contains_key(*name)) {
-        Some(name) => Err(GlbFault::Uncheckable(name.to_owned())),
-        None => Ok(()),
     }
 }

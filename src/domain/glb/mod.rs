@@ -188,7 +188,7 @@ pub fn check<R: Read + Seek>(reader: &mut R, length: u64) -> Result<GlbFacts, Gl
     if facts.triangles == 0 {
         return Err(if any_triangles { GlbFault::NothingInScene } else { GlbFault::NoTriangles });
     }
-    if facts.min == facts.max {
+    if facts.min.iter().zip(facts.max).all(|(&min, max)| max - min <= 0.0) {
         return Err(GlbFault::NoExtent);
     }
     Ok(facts)

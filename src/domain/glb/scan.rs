@@ -5,7 +5,7 @@
 //! seen: damage that leaves all of these as they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Seek},
 };
 
@@ -33,7 +33,7 @@ const TOLERANCE: f64 = 1e-4;
 pub(super) struct Checks {
     positions: BTreeMap<usize, Positions>,
     indices: BTreeMap<usize, Indices>,
-    attributes: BTreeMap<usize, ()>,
+    attributes: BTreeSet<usize>,
 }
 
 /// The positions of an accessor.
@@ -161,7 +161,7 @@ impl Checks {
         let accessor = source.accessor(index)?;
         let above = accessor.min.iter().flatten().any(|&min| min > 0.0);
         let below = accessor.max.iter().flatten().any(|&max| max < 0.0);
-        if !(above || below) || self.attributes.contains_key(&index) {
+        if !(above || below) || self.attributes.contains(&index) {
             return Ok(());
         }
         let Some(span) = source.span(index)? else {
@@ -176,7 +176,7 @@ impl Checks {
         if zeros {
             return Err(GlbFault::BoundsDiffer { accessor: index });
         }
-        self.attributes.insert(index, ());
+        self.attributes.insert(index);
         Ok(())
     }
 }
@@ -204,13 +204,14 @@ impl Bounds {
     ) {
         for element in piece.chunks(stride).filter_map(<[u8]>::first_chunk) {
             let point = decode(element);
-            for axis in 0..3 {
-                self.min[axis] = self.min[axis].min(point[axis]);
-                self.max[axis] = self.max[axis].max(point[axis]);
+            for (axis, value) in point.into_iter().enumerate() {
+                self.min[axis] = self.min[axis].min(value);
+                self.max[axis] = self.max[axis].max(value);
                 // `min` and `max` pass over NaN.
-                self.finite &= point[axis].is_finite();
+                self.finite &= value.is_finite();
             }
-            self.zeros_at_end = if point == [0.0; 3] { self.zeros_at_end + 1 } else { 0 };
+            let zeros = element.iter().all(|&byte| byte == 0);
+            self.zeros_at_end = if zeros { self.zeros_at_end + 1 } else { 0 };
         }
     }
 

@@ -79,11 +79,11 @@ pub(super) fn indexed(pixels: &Pixels) -> Option<Indexed> {
         }
         indices.push(last.1);
     }
-    Some(sorted(table.colours, indices))
+    Some(sorted(&table.colours, indices))
 }
 
 /// Sorts the palette by opacity and brightness: neighbours in the picture become neighbours in the palette.
-fn sorted(colours: Vec<[u8; 4]>, mut indices: Vec<u8>) -> Indexed {
+fn sorted(colours: &[[u8; 4]], mut indices: Vec<u8>) -> Indexed {
     let brightness = |c: [u8; 4]| u16::from(c[0]) + u16::from(c[1]) + u16::from(c[2]);
     let mut order: Vec<u8> = (0..=u8::MAX).take(colours.len()).collect();
     order.sort_by_key(|&old| {

@@ -181,8 +181,8 @@ fn walk_webp(bytes: &[u8]) -> Result<(), PictureFault> {
         let sides = match name {
             b"VP8 " => {
                 data.get(6..10).and_then(|sides| sides.first_chunk()).map(|&[a, b, c, d]| {
-                    let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3FFF);
-                    (side(a, b), side(c, d))
+                    let number = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3FFF);
+                    (number(a, b), number(c, d))
                 })
             }
             b"VP8L" => data.get(1..5).and_then(|bits| bits.first_chunk()).map(|bits| {
@@ -191,8 +191,8 @@ fn walk_webp(bytes: &[u8]) -> Result<(), PictureFault> {
             }),
             b"VP8X" => {
                 data.get(4..10).and_then(|sides| sides.first_chunk()).map(|&[a, b, c, d, e, f]| {
-                    let side = |low, middle, high| u32::from_le_bytes([low, middle, high, 0]) + 1;
-                    (side(a, b, c), side(d, e, f))
+                    let number = |low, middle, high| u32::from_le_bytes([low, middle, high, 0]) + 1;
+                    (number(a, b, c), number(d, e, f))
                 })
             }
             b"ANIM" | b"ANMF" => return Err(PictureFault::Animated),

@@ -1,3 +1,9 @@
+//! Pictures in and out: lossless where that is promised, small where that is asked, refused where they are bad.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "patterns made of the lower bits of coordinates"
+)]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -211,7 +217,7 @@ fn alpha_never_becomes_jpeg() {
 #[test]
 fn grey_and_small_palettes_take_few_bits() {
     let facts = |pixels: &Pixels| {
-        let padded = png_with(pixels, &[(*b"tEXt", &[b'x'; 200_000])]);
+        let padded = png_with(pixels, &[(*b"tEXt", "x".repeat(200_000).as_bytes())]);
         let encoded = best_form(padded.into(), 128).expect("it fits");
         assert_eq!(encoded.form, Form::SamePixels);
         assert_eq!(rgba16(&decode(&encoded.bytes).expect("good")), rgba16(pixels));
@@ -296,12 +302,12 @@ fn results_are_known_by_their_bytes_and_become_png() {
 
 #[test]
 fn a_small_file_that_promises_a_huge_picture_is_refused_by_its_header() {
-    fn too_large<T>(result: Result<T, PictureFault>) -> bool {
+    fn too_large<T>(result: &Result<T, PictureFault>) -> bool {
         matches!(result, Err(PictureFault::TooLarge { .. }))
     }
     // JPEG: SOI, SOF0 of 65535 × 65535, EOI.
     let jpeg = b"\xFF\xD8\xFF\xC0\0\x0B\x08\xFF\xFF\xFF\xFF\x01\x01\x11\0\xFF\xDA\0\x08\x01\x01\0\0\x3F\0\xFF\xD9";
-    assert!(too_large(check_image(jpeg)), "{:?}", check_image(jpeg));
+    assert!(too_large(&check_image(jpeg)), "{:?}", check_image(jpeg));
     let webp = |chunk: &[u8]| {
         let size = u32::try_from(4 + chunk.len()).expect("small").to_le_bytes();
         check_image(&[b"RIFF", &size[..], b"WEBP", chunk].concat())
@@ -309,9 +315,9 @@ fn a_small_file_that_promises_a_huge_picture_is_refused_by_its_header() {
     // A canvas of one pixel, and a frame of 16383 × 16383 in it.
     let canvas = b"VP8X\x0A\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let frame = b"VP8 \x0A\0\0\0\x10\0\0\x9D\x01\x2A\xFF\x3F\xFF\x3F";
-    assert!(too_large(webp(&[&canvas[..], frame].concat())));
-    assert!(too_large(webp(b"VP8L\x06\0\0\0\x2F\xFF\xFF\xFF\x0F\0")));
-    assert!(too_large(webp(b"VP8X\x0A\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF")));
+    assert!(too_large(&webp(&[&canvas[..], frame].concat())));
+    assert!(too_large(&webp(b"VP8L\x06\0\0\0\x2F\xFF\xFF\xFF\x0F\0")));
+    assert!(too_large(&webp(b"VP8X\x0A\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF")));
     assert_eq!(webp(b"ANIM\0\0\0\0"), Err(PictureFault::Animated));
     // A PNG of 8192 × 8192 pixels of eight bytes is within the sides, and still too much memory to decode whole.
     let mut file = Vec::new();
@@ -325,7 +331,7 @@ fn a_small_file_that_promises_a_huge_picture_is_refused_by_its_header() {
     drop(writer);
     let end = file.windows(4).position(|name| name == b"IEND").expect("an end") + 8;
     file.truncate(end);
-    assert!(too_large(best_form(file.into(), 1)));
+    assert!(too_large(&best_form(file.into(), 1)));
 }
 
 proptest! {
@@ -370,7 +376,7 @@ proptest! {
         let len = width as usize * height as usize * channels * depth;
         let samples = (0..len).map(|i| values[noise(i as u32, seed) as usize % values.len()]).collect();
         let pixels = Pixels { width, height, channels, depth, samples };
-        let padded = png_with(&pixels, &[(*b"tEXt", &[b'x'; 40_000])]);
+        let padded = png_with(&pixels, &[(*b"tEXt", "x".repeat(40_000).as_bytes())]);
         let encoded = best_form(padded.into(), 48).expect("a small picture");
         prop_assert_eq!(encoded.form, Form::SamePixels);
         prop_assert_eq!(rgba16(&decode(&encoded.bytes).expect("good")), rgba16(&pixels));

@@ -1,8 +1,11 @@
+//! Files that are whole, and every way in which one can be broken.
+
 use proptest::prelude::*;
 
 use super::*;
 
 /// A chunk as it stands in a file.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "byte strings are references")]
 fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = crc32fast::Hasher::new();
     crc.update(name);
