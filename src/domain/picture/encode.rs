@@ -54,6 +54,11 @@ impl Plan {
         best.ok_or_else(|| PictureFault::Unencodable { reason: "no rows".to_owned() })
     }
 
+    /// Returns the size that the quick level promises.
+    pub(super) const fn estimate(&self) -> usize {
+        self.estimate
+    }
+
     /// Tells whether the file may come out at `limit` bytes or less: writing it is worth the time.
     pub(super) fn may_fit(&self, limit: usize) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]

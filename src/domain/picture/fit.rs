@@ -41,6 +41,10 @@ const SIDES: [(u32, u32); 14] = [
 /// Qualities to try at each size, best first. Below 50, fewer pixels keep more than coarser ones.
 const QUALITIES: [u8; 8] = [97, 95, 92, 88, 82, 75, 65, 50];
 
+/// A smaller picture takes no less than this part of what its share of the pixels took before: averaging removes
+/// grain, but it also makes new colours.
+const LEAST_SHARE: u64 = 4;
+
 /// The fewest bits that a JPEG takes for a block of 64 pixels: a DC and an end-of-block code for each component.
 const JPEG_BLOCK_BITS: usize = 4;
 
@@ -97,13 +101,16 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
     let limit = max_base64 / 4 * 3;
     let pixels = reduce::lossless(pixels::decode(&png)?);
     drop(png);
-    if let Some(file) = plain_png(&pixels, limit)? {
+    let plan = Plan::smallest(&pixels)?;
+    if let Some(file) = written(&plan, limit)? {
         return Ok(encoded(file, Format::Png, Form::SamePixels, &pixels));
     }
     let pixels = if pixels.depth == 1 { pixels } else { reduce::one_byte_samples(&pixels) };
     let original = Original::new(&pixels)?;
-    let candidates =
-        [smaller_png(&pixels, &original, limit)?, best_jpeg(&pixels, &original, limit)?];
+    let candidates = [
+        smaller_png(&pixels, &original, plan.estimate(), limit)?,
+        best_jpeg(&pixels, &original, limit)?,
+    ];
     let best = candidates.into_iter().flatten().reduce(|best, next| {
         // On a tie the PNG stays: it adds no blocks of its own.
         if next.kept > best.kept { next } else { best }
@@ -117,9 +124,8 @@ struct Candidate {
     kept: Kept,
 }
 
-/// Returns the smallest PNG of exactly these pixels, if it fits.
-fn plain_png(pixels: &Pixels, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
-    let plan = Plan::smallest(pixels)?;
+/// Returns the file of a plan, if it fits.
+fn written(plan: &Plan, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
     if !plan.may_fit(limit) {
         return Ok(None);
     }
@@ -127,16 +133,23 @@ fn plain_png(pixels: &Pixels, limit: usize) -> Result<Option<Vec<u8>>, PictureFa
     Ok((file.len() <= limit).then_some(file))
 }
 
-/// Returns the PNG with the most pixels that fits.
+/// Returns the PNG with the most pixels that fits. All pixels would take about `estimate` bytes; sides that are
+/// far beyond the limit by that are not tried.
 fn smaller_png(
     pixels: &Pixels,
     original: &Original,
+    estimate: usize,
     limit: usize,
 ) -> Result<Option<Candidate>, PictureFault> {
     for (numerator, denominator) in SIDES {
         let sides = times((pixels.width, pixels.height), numerator, denominator);
+        let (part, whole) = (u64::from(numerator).pow(2), u64::from(denominator).pow(2));
+        if estimate as u64 / LEAST_SHARE * part / whole > limit as u64 {
+            continue;
+        }
         let smaller = resized(pixels, sides, SHARP)?;
-        if let Some(file) = plain_png(&reduce::lossless(smaller.clone()), limit)? {
+        let plan = Plan::smallest(&reduce::lossless(smaller.clone()))?;
+        if let Some(file) = written(&plan, limit)? {
             let kept = original.kept_by(&smaller)?;
             let encoded = encoded(file, Format::Png, Form::SmallerPng, &smaller);
             return Ok(Some(Candidate { encoded, kept }));

@@ -12,10 +12,10 @@ pub(super) fn lossless(mut pixels: Pixels) -> Pixels {
         pixels = one_byte_samples(&pixels);
     }
     if pixels.has_alpha() && is_opaque(&pixels) {
-        pixels = leading_channels(&pixels, pixels.channels - 1);
+        pixels = with_channels(&pixels, if pixels.channels == 4 { &[0, 1, 2] } else { &[0] });
     }
-    if pixels.channels == 3 && is_grey(&pixels) {
-        pixels = leading_channels(&pixels, 1);
+    if pixels.channels >= 3 && is_grey(&pixels) {
+        pixels = with_channels(&pixels, if pixels.has_alpha() { &[0, 3] } else { &[0] });
     }
     pixels
 }
@@ -26,28 +26,28 @@ pub(super) fn one_byte_samples(pixels: &Pixels) -> Pixels {
     Pixels { depth: 1, samples, ..*pixels }
 }
 
-fn leading_channels(pixels: &Pixels, channels: usize) -> Pixels {
-    let (len, keep) = (pixels.pixel_len(), channels * pixels.depth);
-    let mut samples = Vec::with_capacity(pixels.samples.len() / len * keep);
+fn with_channels(pixels: &Pixels, channels: &[usize]) -> Pixels {
+    let (len, depth) = (pixels.pixel_len(), pixels.depth);
+    let mut samples = Vec::with_capacity(pixels.samples.len() / pixels.channels * channels.len());
     for pixel in pixels.samples.chunks_exact(len) {
-        samples.extend_from_slice(&pixel[..keep]);
+        for &channel in channels {
+            samples.extend_from_slice(&pixel[channel * depth..(channel + 1) * depth]);
+        }
     }
-    Pixels { channels, samples, ..*pixels }
+    Pixels { channels: channels.len(), samples, ..*pixels }
 }
 
 fn is_opaque(pixels: &Pixels) -> bool {
-    let len = pixels.pixel_len();
-    pixels
-        .samples
-        .chunks_exact(len)
-        .all(|pixel| pixel[len - pixels.depth..] == [u8::MAX; 2][..pixels.depth])
+    let (len, depth) = (pixels.pixel_len(), pixels.depth);
+    let mut every = pixels.samples.chunks_exact(len);
+    every.all(|pixel| pixel[len - depth..].iter().all(|&byte| byte == u8::MAX))
 }
 
+/// Tells whether red, green and blue are the same in every pixel.
 fn is_grey(pixels: &Pixels) -> bool {
-    let depth = pixels.depth;
-    pixels.samples.chunks_exact(3 * depth).all(|pixel| {
-        pixel[..depth] == pixel[depth..2 * depth] && pixel[..depth] == pixel[2 * depth..]
-    })
+    let (len, depth) = (pixels.pixel_len(), pixels.depth);
+    let mut every = pixels.samples.chunks_exact(len);
+    every.all(|pixel| pixel[..2 * depth] == pixel[depth..3 * depth])
 }
 
 /// A picture of at most 256 colours, one byte of index for each pixel.

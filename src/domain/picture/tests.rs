@@ -226,6 +226,11 @@ fn grey_and_small_palettes_take_few_bits() {
     };
     let grey = picture(100, 99, |x, y| [(x + y) as u8; 3]);
     assert_eq!(facts(&grey), (png::ColourType::Grey, 8));
+    let veiled = picture(100, 99, |x, y| {
+        let v = (x + y) as u8;
+        [v, v, v, (x * y) as u8]
+    });
+    assert_eq!(facts(&veiled), (png::ColourType::GreyAlpha, 8));
     let two = picture(101, 50, |x, y| if (x ^ y) & 4 == 0 { [1, 2, 3] } else { [9, 8, 7] });
     assert_eq!(facts(&two), (png::ColourType::Indexed, 1));
     let ten = picture(101, 50, |x, y| [noise(x, y) as u8 % 10, 5, 5, 128 + (x % 2) as u8 * 127]);
