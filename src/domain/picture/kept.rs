@@ -1,0 +1,78 @@
+//! How much of a picture a lossy form keeps: a number to compare a smaller PNG with a JPEG.
+//!
+//! Owns the measure. Both forms are seen as the workflow sees them first: its depth node makes the shorter side
+//! [`SEEN_SIDE`] pixels by averaging (`resolution` 512). There the form with the smaller error wins, up to
+//! [`INVISIBLE`]: beyond, nobody sees a difference, and the form that is nearer to the render at its own size
+//! wins, for workflows that look closer. Errors are peak signal-to-noise ratios over all samples, in decibels.
+
+use super::{
+    PictureFault,
+    pixels::Pixels,
+    scale::{AREA, SHARP, bounded, resized},
+};
+
+/// The side at which CONJURE's workflow looks at a render.
+const SEEN_SIDE: u32 = 512;
+
+/// The side beyond which a render is not compared: more takes long and decides nothing.
+const WHOLE_SIDE: u32 = 2048;
+
+/// An error of one step of 255 in every sample, give or take: 48.1 dB.
+const INVISIBLE: f64 = 48.0;
+
+/// What a form keeps; more is better.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub(super) struct Kept {
+    seen: f64,
+    whole: f64,
+}
+
+/// A picture to compare forms with, in the two sizes in which they are compared.
+pub(super) struct Original {
+    seen: Pixels,
+    whole: Pixels,
+}
+
+impl Original {
+    /// Prepares one-byte `pixels` for comparisons.
+    pub(super) fn new(pixels: &Pixels) -> Result<Self, PictureFault> {
+        let sides = (pixels.width, pixels.height);
+        Ok(Self {
+            seen: resized(pixels, bounded(sides, SEEN_SIDE), AREA)?,
+            whole: resized(pixels, bounded(sides, WHOLE_SIDE), AREA)?,
+        })
+    }
+
+    /// Measures what `form` keeps. A form with other channels than the original keeps nothing.
+    pub(super) fn kept_by(&self, form: &Pixels) -> Result<Kept, PictureFault> {
+        let at = |original: &Pixels| -> Result<f64, PictureFault> {
+            let sides = (original.width, original.height);
+            let shrinks = sides.0 < form.width;
+            Ok(psnr(original, &resized(form, sides, if shrinks { AREA } else { SHARP })?))
+        };
+        Ok(Kept { seen: at(&self.seen)?.min(INVISIBLE), whole: at(&self.whole)? })
+    }
+}
+
+/// Returns the peak signal-to-noise ratio in decibels: infinite for equal pictures.
+fn psnr(a: &Pixels, b: &Pixels) -> f64 {
+    if a.samples.len() != b.samples.len() || a.samples.is_empty() {
+        return 0.0;
+    }
+    // Sums of at most a row's worth stay exact in 32 bits, and vectorise.
+    let squares: u64 = a
+        .samples
+        .chunks(4096)
+        .zip(b.samples.chunks(4096))
+        .map(|(a, b)| {
+            let squares = a.iter().zip(b).map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2));
+            u64::from(squares.sum::<u32>())
+        })
+        .sum();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "far below 2^53 for any picture that is decoded"
+    )]
+    let mean = squares as f64 / a.samples.len() as f64;
+    10.0 * (255.0 * 255.0 / mean).log10()
+}

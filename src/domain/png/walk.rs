@@ -1,0 +1,148 @@
+//! The chunks behind IHDR: each in its place, each checked, and each that counts hashed.
+//!
+//! Owns the order of chunks and what goes into the fingerprint. Framing and checksums of a single chunk are
+//! the parent's.
+
+use super::{Chunk, ColourType, Fingerprint, Header, PngFault};
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Step {
+    /// Another chunk follows.
+    More,
+    /// That was IEND.
+    End,
+}
+
+#[derive(PartialEq, Eq)]
+enum Idat {
+    Ahead,
+    Running,
+    Over,
+}
+
+/// The walk behind IHDR: what was seen so far, and the two halves of the fingerprint.
+///
+/// Image data goes to a hasher of its own, so that the cuts between IDAT chunks leave no trace and BLAKE3
+/// works on long aligned runs. Every other chunk that counts is framed by its name and length.
+pub(super) struct Walk {
+    /// The most entries that PLTE may have.
+    max_palette: usize,
+    needs_palette: bool,
+    may_have_palette: bool,
+    palette: bool,
+    idat: Idat,
+    frame: blake3::Hasher,
+    pixels: blake3::Hasher,
+}
+
+impl Walk {
+    pub(super) fn new(header: &Header, ihdr: &Chunk<'_>) -> Self {
+        let indexed = header.colour_type == ColourType::Indexed;
+        let colour = matches!(header.colour_type, ColourType::Rgb | ColourType::Rgba);
+        let mut walk = Self {
+            max_palette: if indexed { 1 << header.bit_depth } else { 256 },
+            needs_palette: indexed,
+            may_have_palette: indexed || colour,
+            palette: false,
+            idat: Idat::Ahead,
+            frame: blake3::Hasher::new(),
+            pixels: blake3::Hasher::new(),
+        };
+        walk.open_frame(ihdr);
+        walk.frame.update(ihdr.data);
+        walk
+    }
+
+    pub(super) fn take(&mut self, chunk: &Chunk<'_>) -> Result<Step, PngFault> {
+        if self.idat == Idat::Running && chunk.name != *b"IDAT" {
+            self.idat = Idat::Over;
+        }
+        match &chunk.name {
+            b"IDAT" => self.take_image_data(chunk)?,
+            b"PLTE" => self.take_palette(chunk)?,
+            b"IEND" => {
+                chunk.check_sum(None)?;
+                return match (chunk.data.is_empty(), &self.idat) {
+                    (false, _) => Err(chunk.corrupt("the last chunk is not empty")),
+                    (true, Idat::Ahead) => Err(chunk.corrupt("there is no image data before it")),
+                    (true, _) => Ok(Step::End),
+                };
+            }
+            b"IHDR" => return Err(chunk.corrupt("there is a second header")),
+            name if changes_pixels(*name) => {
+                self.open_frame(chunk);
+                chunk.check_sum(Some(&mut self.frame))?;
+            }
+            name => {
+                chunk.check_sum(None)?;
+                let critical = name[0].is_ascii_uppercase();
+                if critical {
+                    let what = format!("the critical chunk {}", name.escape_ascii());
+                    return Err(PngFault::Unsupported { what });
+                }
+            }
+        }
+        Ok(Step::More)
+    }
+
+    fn take_image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
+        match self.idat {
+            Idat::Over => return Err(chunk.corrupt("its image data is in two places")),
+            Idat::Running => {}
+            Idat::Ahead if self.needs_palette && !self.palette => {
+                return Err(chunk.corrupt("the palette is missing before it"));
+            }
+            Idat::Ahead => {
+                self.idat = Idat::Running;
+                // An animation control before or after the image data means two different pictures.
+                self.frame.update(b"IDAT");
+            }
+        }
+        chunk.check_sum(Some(&mut self.pixels))
+    }
+
+    fn take_palette(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
+        self.open_frame(chunk);
+        chunk.check_sum(Some(&mut self.frame))?;
+        let (entries, odd) = (chunk.data.len() / 3, chunk.data.len() % 3);
+        if odd != 0 || !(1..=self.max_palette).contains(&entries) {
+            return Err(chunk.corrupt("the palette has an impossible length"));
+        }
+        if self.palette || self.idat != Idat::Ahead || !self.may_have_palette {
+            return Err(chunk.corrupt("a palette must not stand here"));
+        }
+        self.palette = true;
+        Ok(())
+    }
+
+    fn open_frame(&mut self, chunk: &Chunk<'_>) {
+        self.frame.update(&chunk.name);
+        self.frame.update(&(chunk.data.len() as u64).to_le_bytes());
+    }
+
+    pub(super) fn fingerprint(mut self) -> Fingerprint {
+        // Fixed length and last: the whole stays unambiguous.
+        self.frame.update(self.pixels.finalize().as_bytes());
+        Fingerprint::from_bytes(*self.frame.finalize().as_bytes())
+    }
+}
+
+/// Chunks besides IHDR, PLTE and IDAT that change what a reader shows: transparency, colour spaces, the animation,
+/// and eXIf because loaders turn the picture by it. `sBIT` and `bKGD` only advise.
+const fn changes_pixels(name: [u8; 4]) -> bool {
+    matches!(
+        &name,
+        b"tRNS"
+            | b"gAMA"
+            | b"cHRM"
+            | b"sRGB"
+            | b"iCCP"
+            | b"cICP"
+            | b"mDCV"
+            | b"cLLI"
+            | b"eXIf"
+            | b"acTL"
+            | b"fcTL"
+            | b"fdAT"
+    )
+}
