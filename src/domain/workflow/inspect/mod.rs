@@ -1,0 +1,132 @@
+//! Finding the roles in a graph that nobody described, for `conjured workflow inspect`.
+//!
+//! Owns the ranking: every place that may play a role, why, and how sure that is. It decides nothing: what is
+//! found becomes a binding only when a person writes it into the configuration.
+//!
+//! The links say most: the image is made by what feeds the saved picture, the mesh by what feeds the saved
+//! mesh and not the picture; a positive text is one that reaches a sampler through its positive conditioning
+//! (`texts`). Titles and class names settle what links leave open.
+
+mod search;
+mod texts;
+mod values;
+
+use std::collections::HashMap;
+
+use self::search::{Search, made_by_a_sampler};
+use super::{Workflow, bind::Binding, graph::ancestors, role::Role};
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Confidence {
+    /// It could be; another place fits as well, or only a name speaks for it.
+    Guess,
+    /// Nothing fits better.
+    Likely,
+    /// Links and class agree, and nothing else fits as well.
+    Certain,
+}
+
+impl Confidence {
+    /// Returns the word that people see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Guess => "guess",
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// A place that may play a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The role.
+    pub role: Role,
+    /// The place.
+    pub place: Binding,
+    /// The class of its node, fit to be shown.
+    pub class: String,
+    /// The title of its node, fit to be shown.
+    pub title: String,
+    /// How sure it is.
+    pub confidence: Confidence,
+    /// Why, in a few words.
+    pub reason: String,
+    score: i32,
+    distance: usize,
+}
+
+impl Candidate {
+    /// Returns the place as a TOML string: `"41.value"`.
+    pub fn toml(&self) -> String {
+        // Ids hold no control characters, and the inputs that are looked for are plain words.
+        let place = self.place.to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{place}\"")
+    }
+}
+
+/// What was found in a graph.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    candidates: Vec<Candidate>,
+}
+
+impl Inspection {
+    /// Returns every candidate: roles in the order of [`Role::ALL`], the best of each first.
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Returns the best candidate for a role.
+    pub fn best(&self, role: Role) -> Option<&Candidate> {
+        self.candidates.iter().find(|candidate| candidate.role == role)
+    }
+
+    /// Returns a ready `[generation.bind]` section of the configuration with the best of each role. Guesses are
+    /// marked, and required roles that were not found are there to be filled in.
+    pub fn snippet(&self) -> String {
+        let mut lines = vec!["[generation.bind]\n".to_owned()];
+        for role in Role::ALL {
+            lines.extend(match self.best(role) {
+                Some(best) if best.confidence == Confidence::Guess => {
+                    Some(format!("{role} = {}   # a guess\n", best.toml()))
+                }
+                Some(best) => Some(format!("{role} = {}\n", best.toml())),
+                None if role.is_required() => {
+                    Some(format!("# {role} = \"…\"   # not found, and required\n"))
+                }
+                None => None,
+            });
+        }
+        lines.concat()
+    }
+}
+
+/// Looks for every role in `workflow`.
+pub fn inspect(workflow: &Workflow) -> Inspection {
+    let mut search = Search::new(workflow);
+    search.meshes();
+    let mesh =
+        search.settle(Role::Mesh).map(|node| ancestors(workflow, [&*node])).unwrap_or_default();
+    search.pictures_out(&mesh);
+    let image = match search.settle(Role::Flux) {
+        Some(node) => ancestors(workflow, [&*node]),
+        None => made_by_a_sampler(workflow, &mesh),
+    };
+    let mesh_only = mesh.iter().filter(|(id, _)| !image.contains_key(*id));
+    let mesh_only: HashMap<&str, usize> =
+        mesh_only.map(|(id, distance)| (*id, *distance)).collect();
+    search.pictures_in(&image, &mesh);
+    search.numbers(Role::MeshSeed, &mesh_only);
+    search.numbers(Role::StepsPartpacker, &mesh_only);
+    search.numbers(Role::Seed, &image);
+    search.numbers(Role::StepsFlux, &image);
+    for text in texts::find(workflow, &image) {
+        search.add(text.role, text.place, &text.evidence, text.distance);
+    }
+    search.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Weighing the places of a graph: which node could play which role, what speaks for it, and who wins.
+//!
+//! Owns the scores. They are small whole numbers on purpose: class, links and title each add one to four, so a
+//! person can see from the reasons why one place came before another.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::{
+        Workflow,
+        bind::Binding,
+        graph::{Node, ancestors},
+        naming::shown,
+        role::Role,
+    },
+    Candidate, Confidence, Inspection,
+    values::values_behind,
+};
+
+/// What speaks for and against a place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    score: i32,
+    reasons: Vec<&'static str>,
+}
+
+impl Evidence {
+    pub(super) fn of(score: i32, reason: &'static str) -> Self {
+        Self { score, reasons: vec![reason] }
+    }
+
+    pub(super) fn if_so(mut self, so: bool, score: i32, reason: &'static str) -> Self {
+        if so {
+            self.score += score;
+            self.reasons.push(reason);
+        }
+        self
+    }
+}
+
+/// How many nodes are weighed for one role. A graph that has more of a kind is no graph a person can bind by
+/// looking, and each costs a walk through it.
+pub(super) const MOST_WEIGHED: usize = 24;
+
+/// From this score on, class, links and titles agree well enough to be called certain.
+const CERTAIN: i32 = 5;
+/// From this score on, more than a name speaks for a place.
+const LIKELY: i32 = 3;
+
+/// Words in a class that marks the end of a graph where files are written.
+const SAVES: [&str; 2] = ["save", "export"];
+const MESHES: [&str; 5] = ["glb", "mesh", "3d", "obj", "gltf"];
+
+pub(super) struct Search<'a> {
+    workflow: &'a Workflow,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(workflow: &'a Workflow) -> Self {
+        Self { workflow, candidates: Vec::new() }
+    }
+
+    /// Nodes that save a mesh.
+    pub(super) fn meshes(&mut self) {
+        let saves = |node: &Node<'_>| node.class_has(&SAVES) && node.class_has(&MESHES);
+        for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
+            let exact = node.class == "SaveGLB";
+            let evidence = Evidence::of(if exact { 4 } else { 2 }, "its class saves a mesh")
+                .if_so(node.links().next().is_some(), 1, "something feeds it")
+                .if_so(node.title_has(&["export", "output"]), 1, "its title says output");
+            self.add(Role::Mesh, Binding::Output { node: node.id.into() }, &evidence, 0);
+        }
+    }
+
+    /// Nodes that save a picture.
+    pub(super) fn pictures_out(&mut self, mesh: &HashMap<&str, usize>) {
+        let saves = |node: &Node<'_>| {
+            let picture = node.class_has(&["image", "png", "webp"]);
+            node.class_has(&SAVES) && picture && !node.class_has(&MESHES)
+        };
+        for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
+            let exact = node.class == "SaveImage";
+            let shared = node.links().any(|(_, link)| mesh.contains_key(link.node));
+            let sampled =
+                ancestors(self.workflow, [node.id]).keys().any(|id| samples(self.workflow, id));
+            let evidence = Evidence::of(if exact { 2 } else { 1 }, "its class saves a picture")
+                .if_so(shared, 2, "the mesh is made from the same picture")
+                .if_so(sampled, 1, "a sampler made the picture")
+                .if_so(node.title_has(&["export", "output"]), 1, "its title says output")
+                .if_so(
+                    node.title_has(&["depth", "mask", "debug", "control"]),
+                    -2,
+                    "its title says intermediate",
+                );
+            self.add(Role::Flux, Binding::Output { node: node.id.into() }, &evidence, 0);
+        }
+    }
+
+    /// Nodes that load a picture.
+    pub(super) fn pictures_in(
+        &mut self,
+        image: &HashMap<&str, usize>,
+        mesh: &HashMap<&str, usize>,
+    ) {
+        let loads = |node: &Node<'_>| {
+            node.class_has(&["loadimage", "load image", "imageload", "imagefrom"])
+        };
+        for node in self.workflow.nodes().filter(loads).take(MOST_WEIGHED) {
+            let exact = node.class == "LoadImage";
+            let evidence = Evidence::of(if exact { 3 } else { 2 }, "its class loads a picture")
+                .if_so(image.contains_key(node.id), 2, "the image is made from it")
+                .if_so(mesh.contains_key(node.id), 1, "the mesh is made from it")
+                .if_so(node.title_has(&["input", "render"]), 1, "its title says input")
+                .if_so(node.class_has(&["mask"]), -2, "it loads a mask");
+            let distance = image.get(node.id).or_else(|| mesh.get(node.id)).copied();
+            for place in values_behind(self.workflow, node, None, Role::Image) {
+                self.add(Role::Image, place, &evidence, distance.unwrap_or(usize::MAX));
+            }
+        }
+    }
+
+    /// Seeds and steps, in the `part` of the graph that makes the picture or the mesh.
+    pub(super) fn numbers(&mut self, role: Role, part: &HashMap<&str, usize>) {
+        let seeds = matches!(role, Role::Seed | Role::MeshSeed);
+        let (names, beside): (&[&str], &[&str]) = if seeds {
+            (&["noise_seed", "seed"], &["steps", "sigmas", "noise_seed"])
+        } else {
+            (&["steps", "num_inference_steps"], &["noise_seed", "seed", "scheduler"])
+        };
+        let mut fitting: Vec<(usize, Node<'_>, &str)> = part
+            .iter()
+            .filter_map(|(id, distance)| {
+                let node = self.workflow.node(id)?;
+                let name = names.iter().find(|name| node.input(name).is_some())?;
+                Some((*distance, node, *name))
+            })
+            .collect();
+        fitting.sort_unstable_by_key(|(distance, node, _)| (*distance, node.id));
+        for (distance, node, name) in fitting.into_iter().take(MOST_WEIGHED) {
+            let place_of = match role {
+                Role::MeshSeed | Role::StepsPartpacker => "only the mesh hangs on it",
+                _ => "the image hangs on it",
+            };
+            let evidence = Evidence::of(3, place_of)
+                .if_so(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
+                .if_so(
+                    beside.iter().any(|name| node.input(name).is_some()),
+                    1,
+                    "a sampler's inputs",
+                );
+            for place in values_behind(self.workflow, node, Some(name), role) {
+                let away = place.node() != node.id;
+                let evidence = evidence.clone().if_so(away, 0, "a primitive feeds it");
+                self.add(role, place, &evidence, distance);
+            }
+        }
+    }
+
+    /// Puts a candidate on the list; one that is there already keeps what speaks most for it.
+    pub(super) fn add(&mut self, role: Role, place: Binding, evidence: &Evidence, distance: usize) {
+        let Some(node) = self.workflow.node(place.node()) else { return };
+        let known = self.candidates.iter_mut().find(|c| c.role == role && c.place == place);
+        if let Some(known) = known {
+            known.distance = known.distance.min(distance);
+            if known.score < evidence.score {
+                known.score = evidence.score;
+                known.reason = evidence.reasons.join(", ");
+            }
+            return;
+        }
+        self.candidates.push(Candidate {
+            role,
+            class: shown(node.class),
+            title: shown(node.title),
+            confidence: Confidence::Guess,
+            reason: evidence.reasons.join(", "),
+            score: evidence.score,
+            distance,
+            place,
+        });
+    }
+
+    /// Returns the node that leads for `role` so far.
+    pub(super) fn settle(&self, role: Role) -> Option<String> {
+        let of_role = self.candidates.iter().filter(|c| c.role == role);
+        of_role.min_by(|a, b| rank(a).cmp(&rank(b))).map(|c| c.place.node().to_owned())
+    }
+
+    /// Ranks every candidate and gives each place to one role only.
+    pub(super) fn finish(mut self) -> Inspection {
+        self.candidates.sort_by(|a, b| (a.role, rank(a)).cmp(&(b.role, rank(b))));
+        // The roles of the mesh come first: where one primitive serves both samplers, its range is the mesh's.
+        let mut taken: HashSet<Binding> = HashSet::new();
+        let mut kept = Vec::new();
+        for role in [
+            Role::Image,
+            Role::Prompt,
+            Role::PromptClip,
+            Role::MeshSeed,
+            Role::Seed,
+            Role::StepsFlux,
+            Role::StepsPartpacker,
+            Role::Flux,
+            Role::Mesh,
+        ] {
+            let of_role = self.candidates.iter().filter(|c| c.role == role);
+            let mut free: Vec<Candidate> =
+                of_role.filter(|c| !taken.contains(&c.place)).cloned().collect();
+            let tie = free.len() > 1 && free[0].score == free[1].score;
+            for (at, candidate) in free.iter_mut().enumerate() {
+                candidate.confidence = match candidate.score {
+                    _ if at > 0 || tie => Confidence::Guess,
+                    CERTAIN.. => Confidence::Certain,
+                    LIKELY.. => Confidence::Likely,
+                    _ => Confidence::Guess,
+                };
+            }
+            taken.extend(free.first().filter(|_| !role.is_output()).map(|best| best.place.clone()));
+            kept.extend(free);
+        }
+        kept.sort_by_key(|candidate| candidate.role);
+        Inspection { candidates: kept }
+    }
+}
+
+/// Best first: the score, then how near it is to the output, then the id, so that the answer never wavers.
+fn rank(candidate: &Candidate) -> (i32, usize, &Binding) {
+    (-candidate.score, candidate.distance, &candidate.place)
+}
+
+/// Tells whether a node turns noise into a picture.
+fn samples(workflow: &Workflow, id: &str) -> bool {
+    workflow.node(id).is_some_and(|node| node.input("latent_image").is_some())
+}
+
+/// Where no picture is saved: what feeds the samplers that the mesh hangs on.
+pub(super) fn made_by_a_sampler<'a>(
+    workflow: &'a Workflow,
+    mesh: &HashMap<&str, usize>,
+) -> HashMap<&'a str, usize> {
+    ancestors(workflow, mesh.keys().copied().filter(|id| samples(workflow, id)))
+}

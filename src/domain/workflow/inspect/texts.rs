@@ -1,0 +1,119 @@
+//! The texts of a graph: which encoder is the positive one, and where its words come from.
+//!
+//! Owns the walk from the samplers back through their conditioning. ComfyUI's nodes name those inputs
+//! `positive`, `negative`, `conditioning`, `neg_conditioning` and `guider`; a node that takes both signs gives
+//! them on in that order (output 0 positive, output 1 negative), `ControlNetApplyAdvanced` for one.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    super::{Workflow, bind::Binding, graph::Node, role::Role},
+    search::{Evidence, MOST_WEIGHED},
+    values::values_behind,
+};
+
+/// What a conditioning asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Sign {
+    Positive,
+    Negative,
+    /// Both, through a guider.
+    Both,
+}
+
+/// A text that may be the prompt.
+pub(super) struct Text {
+    pub(super) role: Role,
+    pub(super) place: Binding,
+    pub(super) evidence: Evidence,
+    pub(super) distance: usize,
+}
+
+/// Inputs that hold an encoder's sentence, the most telling first.
+const SENTENCES: [&str; 4] = ["t5xxl", "text", "prompt", "text_g"];
+
+/// Finds the texts of the encoders that the samplers in `part` (all samplers where there is none) listen to.
+pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text> {
+    let signs = signs(workflow, part);
+    let mut texts = Vec::new();
+    for node in workflow.nodes().filter(|node| encodes(*node)).take(MOST_WEIGHED) {
+        let reached = |sign| signs.contains(&(node.id, sign));
+        let forbidden = node.title_has(&["negative", "donttouch", "don't touch", "do not touch"]);
+        if forbidden || (reached(Sign::Negative) && !reached(Sign::Positive)) {
+            continue;
+        }
+        let evidence = Evidence::of(2, "its class encodes a text")
+            .if_so(reached(Sign::Positive), 3, "a sampler takes it as positive")
+            .if_so(node.title_has(&["positive", "prompt"]), 1, "its title says so")
+            .if_so(reached(Sign::Negative), -2, "a sampler takes it as negative too");
+        let distance = part.get(node.id).copied().unwrap_or(usize::MAX);
+        let Some(sentence) = SENTENCES.into_iter().find(|name| node.input(name).is_some()) else {
+            continue;
+        };
+        let mut add = |role, input| {
+            for place in values_behind(workflow, node, Some(input), role) {
+                let away = place.node() != node.id;
+                let evidence = evidence.clone().if_so(away, 0, "a primitive feeds it");
+                texts.push(Text { role, place, evidence, distance });
+            }
+        };
+        add(Role::Prompt, sentence);
+        if sentence == "t5xxl" && node.input("clip_l").is_some() {
+            add(Role::PromptClip, "clip_l");
+        }
+    }
+    texts
+}
+
+/// Tells whether a node turns a text into conditioning.
+fn encodes(node: Node<'_>) -> bool {
+    let has_sentence = SENTENCES.iter().any(|name| node.input(name).is_some());
+    has_sentence && (node.class_has(&["textencode"]) || node.input("clip").is_some())
+}
+
+/// Walks back from the samplers and returns with which sign each node is listened to.
+fn signs<'a>(workflow: &'a Workflow, part: &HashMap<&str, usize>) -> HashSet<(&'a str, Sign)> {
+    let starts = workflow.nodes().filter(|node| {
+        node.input("latent_image").is_some() && (part.is_empty() || part.contains_key(node.id))
+    });
+    let mut seen = HashSet::new();
+    let mut waiting: Vec<(Node<'a>, u64, Sign)> =
+        starts.map(|node| (node, 0, Sign::Both)).collect();
+    while let Some((node, output, sign)) = waiting.pop() {
+        // An encoder ends the walk; a node of two outputs may be come to twice with different signs.
+        let new = seen.insert((node.id, output, sign));
+        if !new || encodes(node) {
+            continue;
+        }
+        let takes_both = node.links().any(|(name, _)| name == "positive")
+            && node.links().any(|(name, _)| name == "negative");
+        for (name, link) in node.links() {
+            let Some(asked) = sign_of(name) else { continue };
+            let next = match sign {
+                Sign::Both => asked,
+                _ if asked == Sign::Both => continue,
+                _ if takes_both => {
+                    let given = if output == 0 { Sign::Positive } else { Sign::Negative };
+                    if asked != given {
+                        continue;
+                    }
+                    sign
+                }
+                _ => sign,
+            };
+            waiting.extend(workflow.node(link.node).map(|node| (node, link.output, next)));
+        }
+    }
+    seen.into_iter().map(|(id, _, sign)| (id, sign)).collect()
+}
+
+/// Returns what an input of that name asks for; `None` for inputs that take no conditioning.
+fn sign_of(name: &str) -> Option<Sign> {
+    match name.to_lowercase() {
+        name if name.contains("control") => None,
+        name if name.contains("neg") || name.contains("uncond") => Some(Sign::Negative),
+        name if name.contains("pos") || name.contains("cond") => Some(Sign::Positive),
+        name if name.contains("guider") => Some(Sign::Both),
+        _ => None,
+    }
+}

@@ -1,0 +1,61 @@
+//! From an input to the value behind it: the input itself, or the primitive that feeds it.
+//!
+//! Owns that walk. A value is only ever put where a literal stands, never over a link: that would cut it.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::super::{
+    Workflow,
+    bind::Binding,
+    graph::{Node, link},
+    resolve::literal_input,
+    role::Role,
+};
+
+/// How many values behind one input are looked at: a text put together from more is not one to bind.
+const MOST_SOURCES: usize = 8;
+
+/// Follows an input (all usual ones of `role` if none is named) to the literal values behind it: itself, or
+/// those of the nodes that feed it, the nearest only.
+pub(super) fn values_behind(
+    workflow: &Workflow,
+    node: Node<'_>,
+    input: Option<&str>,
+    role: Role,
+) -> Vec<Binding> {
+    let fits = |value: &Value| if role.is_text() { value.is_string() } else { value.is_number() };
+    let here = match input {
+        Some(input) => node.input(input).is_some_and(fits).then_some(input),
+        None => literal_input(role, node),
+    };
+    if let Some(input) = here {
+        return vec![place(node, input)];
+    }
+    let looked_at = input.as_ref().map_or(role.usual_inputs(), std::slice::from_ref);
+    let links = looked_at.iter().filter_map(|name| node.input(name)).filter_map(link);
+    let mut waiting: Vec<&str> = links.map(|link| link.node).collect();
+    let mut seen = HashSet::from([node.id]);
+    while !waiting.is_empty() {
+        let nodes: Vec<Node<'_>> = waiting
+            .drain(..)
+            .filter_map(|id| workflow.node(id))
+            .filter(|node| seen.insert(node.id))
+            .collect();
+        let found: Vec<Binding> = nodes
+            .iter()
+            .filter_map(|node| literal_input(role, *node).map(|input| place(*node, input)))
+            .take(MOST_SOURCES)
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        waiting.extend(nodes.iter().flat_map(|node| node.links().map(|(_, link)| link.node)));
+    }
+    Vec::new()
+}
+
+fn place(node: Node<'_>, input: &str) -> Binding {
+    Binding::Input { node: node.id.to_owned(), input: input.to_owned() }
+}

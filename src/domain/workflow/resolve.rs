@@ -1,0 +1,136 @@
+//! From what a person wrote (`41.value`, `title:FLUXT5XXL`) to a place in the graph, or what is wrong with it.
+//!
+//! Owns looking up one node and one input; which roles there must be is [`super::bind`]'s question.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::{
+    Workflow,
+    bind::{Binding, Misfit},
+    graph::{Node, link},
+    naming::{listed, nearest, shown},
+    role::Role,
+};
+
+/// The longest text that can be a binding; longer ones are not searched for.
+const MAX_TEXT_BYTES: usize = 300;
+
+/// Finds the place that `text` names, for `role`.
+pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Binding, Misfit> {
+    let text = text.trim();
+    let unknown = || Misfit::UnknownNode { node: shown(text), hint: hint(workflow, text) };
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(unknown());
+    }
+    if role.is_output() {
+        let node = find(workflow, text)?.ok_or_else(unknown)?;
+        return Ok(Binding::Output { node: node.id.to_owned() });
+    }
+    // Titles and the inputs of newer node packs may hold dots, so every dot may be the one before the input.
+    let dots = text.rmatch_indices('.').map(|(at, _)| (&text[..at], Some(&text[at + 1..])));
+    for (name, input) in std::iter::once((text, None)).chain(dots) {
+        let Some(node) = find(workflow, name)? else { continue };
+        let input = match input {
+            Some(input) => checked_input(workflow, role, node, input)?,
+            None => usual_input(workflow, role, node)?,
+        };
+        return Ok(Binding::Input { node: node.id.to_owned(), input: input.to_owned() });
+    }
+    let before_input = text.rsplit_once('.').map_or(text, |(node, _)| node);
+    Err(Misfit::UnknownNode { node: shown(before_input), hint: hint(workflow, before_input) })
+}
+
+/// Returns the node of an id, or of a `title:…`; an error where several have that title.
+fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, Misfit> {
+    let Some(title) = name.strip_prefix("title:").map(str::trim) else {
+        return Ok(workflow.node(name.trim()));
+    };
+    let mut titled = workflow.nodes().filter(|node| node.title == title);
+    let first = titled.next();
+    let others: Vec<&str> = titled.map(|node| node.id).collect();
+    match first {
+        Some(first) if !others.is_empty() => Err(Misfit::AmbiguousTitle {
+            title: shown(title),
+            ids: listed(std::iter::once(first.id).chain(others)),
+        }),
+        found => Ok(found),
+    }
+}
+
+/// Says what the person may have meant by a node that does not exist.
+fn hint(workflow: &Workflow, text: &str) -> String {
+    let word = text.strip_prefix("title:").unwrap_or(text).trim();
+    let ids = || workflow.nodes().map(|node| node.id);
+    if let Some(node) = workflow.nodes().find(|node| node.title == word) {
+        return format!("node {} has that title: write `title:{}`", node.id, shown(word));
+    }
+    let titles: HashSet<&str> = workflow.nodes().map(|node| node.title).collect();
+    let near = nearest(word, titles);
+    if near.is_empty() {
+        return format!("its nodes are {}", listed(ids()));
+    }
+    format!("nodes with a similar title: {}", listed(near))
+}
+
+/// Returns the input of that name if a value can be put there.
+fn checked_input<'a>(
+    workflow: &'a Workflow,
+    role: Role,
+    node: Node<'a>,
+    input: &str,
+) -> Result<&'a str, Misfit> {
+    let Some((name, value)) = node.inputs().find(|(name, _)| *name == input) else {
+        return Err(Misfit::UnknownInput {
+            node: shown(node.id),
+            input: shown(input),
+            inputs: listed(node.inputs().map(|(name, _)| name)),
+        });
+    };
+    match link(value) {
+        None => Ok(name),
+        Some(link) => Err(Misfit::Linked {
+            node: shown(node.id),
+            input: shown(name),
+            feeder: shown(link.node),
+            advice: advice(workflow, role, link.node),
+        }),
+    }
+}
+
+/// Says which place of the feeding node to bind instead.
+fn advice(workflow: &Workflow, role: Role, feeder: &str) -> String {
+    match workflow.node(feeder) {
+        None => "which does not exist in the graph".into(),
+        Some(node) => match literal_input(role, node) {
+            Some(input) => format!("bind `{}.{}` instead", shown(node.id), shown(input)),
+            None => format!("bind an input of that {} node instead", shown(node.class)),
+        },
+    }
+}
+
+/// Returns the one input of a node that a person can only mean for `role`.
+fn usual_input<'a>(workflow: &'a Workflow, role: Role, node: Node<'a>) -> Result<&'a str, Misfit> {
+    if let Some(input) = literal_input(role, node) {
+        return Ok(input);
+    }
+    match role.usual_inputs().iter().find(|input| node.input(input).is_some()) {
+        Some(linked) => checked_input(workflow, role, node, linked),
+        None => Err(Misfit::ManyInputs {
+            node: shown(node.id),
+            inputs: listed(node.inputs().map(|(name, _)| name)),
+        }),
+    }
+}
+
+/// Returns the input that takes a value for `role`, by its usual names. A node's only input would not do: a loader's
+/// only text is the name of a model.
+pub(super) fn literal_input(role: Role, node: Node<'_>) -> Option<&str> {
+    let fits = |value: &Value| if role.is_text() { value.is_string() } else { value.is_number() };
+    role.usual_inputs().iter().find_map(|usual| {
+        node.inputs()
+            .find(|(name, value)| name.eq_ignore_ascii_case(usual) && fits(value))
+            .map(|(name, _)| name)
+    })
+}
