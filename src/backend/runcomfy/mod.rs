@@ -1,1 +1,1 @@
-//! RunComfy.
+//! (being built)
