@@ -52,7 +52,9 @@ pub struct Timeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     /// The URL is neither HTTPS nor plain HTTP on this machine.
-    #[error("refused to speak unencrypted to `{host}`: only `https://` is allowed beyond this machine")]
+    #[error(
+        "refused to speak unencrypted to `{host}`: only `https://` is allowed beyond this machine"
+    )]
     Unencrypted {
         /// The host.
         host: String,

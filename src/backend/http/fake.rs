@@ -181,9 +181,8 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 /// Writes an answer with a body and the usual headers, and `headers` (each line ending in `\r\n`).
 pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
-    let mut bytes =
-        format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())
-            .into_bytes();
+    let mut bytes = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())
+        .into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }

@@ -197,11 +197,13 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 #[test]
 fn only_this_machine_is_spoken_to_unencrypted() {
     let connector = connector();
-    for near in ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"]
+    for near in
+        ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"]
     {
         assert!(connector.client(&Url::parse(near).expect("a URL")).is_ok(), "{near}");
     }
-    for far in ["http://api.runcomfy.net/", "http://0.0.0.0/", "http://localhost.example/", "ftp://a/"]
+    for far in
+        ["http://api.runcomfy.net/", "http://0.0.0.0/", "http://localhost.example/", "ftp://a/"]
     {
         let refused = connector.client(&Url::parse(far).expect("a URL"));
         assert!(matches!(refused, Err(ConnectorError::Unencrypted { .. })), "{far}");
