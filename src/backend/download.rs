@@ -26,8 +26,8 @@ use futures_util::{StreamExt, stream};
 use reqwest::{
     Response,
     header::{
-        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LOCATION,
-        RANGE,
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
+        LOCATION, RANGE,
     },
 };
 use url::Url;
@@ -109,7 +109,7 @@ impl Downloader {
             }
         }
         let response = send::send(request).await.map_err(passing)?;
-        let encoding = response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes());
+        let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
             return Err(Hosts::forbidden(

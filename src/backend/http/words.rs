@@ -96,7 +96,7 @@ mod tests {
         fn a_line_is_short_and_printable(text: String) {
             let line = cleaner().line(&text);
             prop_assert!(line.chars().count() <= MAX_CHARS);
-            prop_assert!(!line.chars().any(|c| c.is_control()));
+            prop_assert!(!line.chars().any(char::is_control));
         }
     }
 }

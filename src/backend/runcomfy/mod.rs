@@ -129,7 +129,7 @@ pub struct Serverless {
 
 impl Serverless {
     /// Checks `settings`; opens no connection.
-    pub fn new(settings: Settings) -> Result<Self, SettingsError> {
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let api = &settings.api_url;
         let is_bare = api.username().is_empty()
             && api.password().is_none()

@@ -179,7 +179,9 @@ impl Collection<'_> {
         }
         match value {
             Value::Array(list) => {
-                list.iter().for_each(|entry| self.walk(node, channel, entry, depth + 1));
+                for entry in list {
+                    self.walk(node, channel, entry, depth + 1);
+                }
             }
             Value::Object(members) => {
                 let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default();

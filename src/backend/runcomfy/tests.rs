@@ -20,7 +20,7 @@ fn settings(fake: &Fake) -> Settings {
 
 async fn serverless(steps: impl IntoIterator<Item = Step>) -> (Fake, Serverless) {
     let fake = Fake::start(steps).await;
-    let serverless = Serverless::new(settings(&fake)).expect("good settings");
+    let serverless = Serverless::new(&settings(&fake)).expect("good settings");
     (fake, serverless)
 }
 
@@ -77,7 +77,7 @@ async fn the_version_changes_queue_calls_and_never_the_balance() {
     settings.api_version = "v1".to_owned();
     // The form of the official tools' environment variable.
     settings.api_url.set_path("/gateway/prod/v2/");
-    let serverless = Serverless::new(settings).expect("good settings");
+    let serverless = Serverless::new(&settings).expect("good settings");
     assert_eq!(serverless.warm_up().await.expect("a balance"), Some(MicroUsd(-5)));
     let _ = serverless.submit(&submission()).await;
     assert_eq!(
@@ -128,7 +128,7 @@ async fn a_submit_whose_answer_never_comes_is_unknown_and_a_status_call_passes()
     let fake = Fake::start([Step::Hang]).await;
     let short = Duration::from_millis(100);
     let settings = Settings { submit_timeout: short, call_timeout: short, ..settings(&fake) };
-    let serverless = Serverless::new(settings).expect("good settings");
+    let serverless = Serverless::new(&settings).expect("good settings");
     let outcome = serverless.submit(&submission()).await;
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");
     let outcome = serverless.observe(&request_id()).await;
@@ -212,7 +212,7 @@ fn settings_that_would_harm_are_refused_with_the_key_to_change() {
     let check = |change: &dyn Fn(&mut Settings)| {
         let mut settings = Settings::new("dep-1", SecretString::from(TOKEN));
         change(&mut settings);
-        Serverless::new(settings).map(|_| ()).map_err(|error| error.to_string())
+        Serverless::new(&settings).map(|_| ()).map_err(|error| error.to_string())
     };
     assert_eq!(check(&|_| {}), Ok(()));
     let url = |text: &str| Url::parse(text).expect("a URL");

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PACE: Pace = Pace { min: Duration::from_millis(250), max: Duration::from_millis(5000) };
+const PACE: Pace = Pace { min: Duration::from_millis(250), max: Duration::from_secs(5) };
 
 /// What following one job cost: status calls until the end was seen, and how late it was seen.
 #[derive(Debug)]
@@ -20,14 +20,14 @@ fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Dura
     loop {
         let stage = match seen_running {
             None => Stage::Queued { age: now },
-            Some(since) => Stage::Running { age: now - since, expected },
+            Some(since) => Stage::Running { age: now.saturating_sub(since), expected },
         };
         now += PACE.next_poll(stage);
         let asked = now;
         now += answer;
         calls += 1;
         if asked >= end {
-            return Followed { calls, late: now - end };
+            return Followed { calls, late: now.saturating_sub(end) };
         }
         if asked >= queue && seen_running.is_none() {
             seen_running = Some(now);
@@ -38,7 +38,7 @@ fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Dura
 /// Follows jobs whose lengths lie within one second around `run`, and returns the median lateness and the most calls.
 fn follow_many(queue: Duration, run: Duration, expected: Option<Spread>) -> (Duration, u32) {
     let runs: Vec<Followed> = (0..100)
-        .map(|n| run + Duration::from_millis(n * 20) - Duration::from_secs(1))
+        .map(|n| run.saturating_sub(Duration::from_secs(1)) + Duration::from_millis(n * 20))
         .map(|run| follow(queue, run, expected, Duration::from_millis(5)))
         .collect();
     let mut late: Vec<Duration> = runs.iter().map(|followed| followed.late).collect();
