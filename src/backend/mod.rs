@@ -5,6 +5,7 @@
 //! touches a file and never knows a budget.
 
 pub mod http;
+pub mod download;
 pub mod runcomfy;
 
 use std::time::Duration;

@@ -1,1 +1,293 @@
-//! RunComfy.
+//! RunComfy's Serverless API as a [`Backend`].
+//!
+//! Owns addresses, token and the five calls; what their answers mean stands in the files below. It never tries
+//! anything twice, limits no rate and touches no file.
+//!
+//! - Every address is built here, from the configured origin and the request's id. The `status_url`, `result_url`
+//!   and `cancel_url` of a submit reply are not used: they could only say the same or send the token elsewhere.
+//! - Queue calls stand under `/prod/{version}`; the balance always under `/prod/v2`, where alone it exists.
+//! - The token goes into the `Authorization` header of calls to the configured origin, marked as sensitive, and nowhere
+//!   else: downloads have a connector of their own that never had it.
+
+mod errors;
+mod reply;
+mod result;
+mod timestamp;
+mod wire;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
+
+use futures_util::future::BoxFuture;
+use reqwest::{
+    Method, RequestBuilder,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use self::reply::Reply;
+use super::{
+    Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
+    SubmitError,
+    download::{self, Downloader},
+    http::{
+        self, Connector, Timeouts,
+        answer::Answer,
+        send::{self, SendFault},
+        words::Cleaner,
+    },
+};
+use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+
+/// The most bytes of a result: it lists files and may quote texts.
+const RESULT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// The most bytes of any other answer; they have a few hundred.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+/// What the adapter needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API's origin. A path before `/prod` is kept; `/prod`, `/prod/v1` and `/prod/v2` at its end are understood.
+    pub api_url: Url,
+    /// The version segment of queue calls: `v1` or `v2`. Sources disagree, both are live.
+    pub api_version: String,
+    /// The deployment that runs the workflow.
+    pub deployment_id: String,
+    /// The bearer token.
+    pub token: SecretString,
+    /// For name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For a submit, from connecting to the end of its answer.
+    pub submit_timeout: Duration,
+    /// For every other call, from connecting to the end of its answer.
+    pub call_timeout: Duration,
+    /// How long a download may stay silent.
+    pub read_idle_timeout: Duration,
+    /// Where files may come from; see [`download::Hosts`].
+    pub download_hosts: Vec<String>,
+    /// The most bytes of a file.
+    pub max_artifact: u64,
+}
+
+impl Settings {
+    /// Returns the settings of the public service with the documented defaults.
+    pub fn new(deployment_id: impl Into<String>, token: SecretString) -> Self {
+        let api_url = Url::parse("https://api.runcomfy.net").expect("a constant that is a URL");
+        Self {
+            api_url,
+            api_version: "v2".to_owned(),
+            deployment_id: deployment_id.into(),
+            token,
+            connect_timeout: Duration::from_secs(10),
+            submit_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(30),
+            read_idle_timeout: Duration::from_secs(60),
+            download_hosts: vec![".runcomfy.net".to_owned(), ".runcomfy.com".to_owned()],
+            max_artifact: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why the adapter cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The address would send the token unencrypted, or is no address of an API.
+    #[error(
+        "`serverless.api_url` must be an `https://` address without user, query or fragment (plain `http://` only on this machine)"
+    )]
+    ApiUrl,
+    /// The version is no path segment like `v2`.
+    #[error("`serverless.api_version` is `v1` or `v2`")]
+    ApiVersion,
+    /// The id is missing or cannot stand in an address.
+    #[error("`serverless.deployment_id` is missing, or holds characters that no RunComfy id has")]
+    DeploymentId,
+    /// The token is missing or cannot stand in a header.
+    #[error(
+        "the RunComfy token is missing or holds characters that no token has: store one with `conjured login`"
+    )]
+    Token,
+    /// An entry of the list is no host.
+    #[error("`serverless.download_hosts`: {0}")]
+    DownloadHosts(#[from] download::NotAHost),
+}
+
+/// The Serverless API of one deployment.
+pub struct Serverless {
+    connector: Connector,
+    downloader: Downloader,
+    authorization: HeaderValue,
+    cleaner: Cleaner,
+    queue: Url,
+    balance: Url,
+    submit_timeout: Duration,
+    call_timeout: Duration,
+}
+
+impl Serverless {
+    /// Checks `settings`; opens no connection.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let api = &settings.api_url;
+        let is_bare = api.username().is_empty()
+            && api.password().is_none()
+            && api.query().is_none()
+            && api.fragment().is_none();
+        let is_safe = api.scheme() == "https" || (api.scheme() == "http" && http::is_loopback(api));
+        if !is_bare || !is_safe || !api.has_host() {
+            return Err(SettingsError::ApiUrl);
+        }
+        let version = settings.api_version.trim();
+        if !matches!(version, "v1" | "v2") {
+            return Err(SettingsError::ApiVersion);
+        }
+        // The same alphabet as a request's id: what can stand in a path as it is.
+        let deployment = RequestId::new(settings.deployment_id.trim());
+        let deployment = deployment.ok_or(SettingsError::DeploymentId)?;
+        let token = settings.token.expose_secret().trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SettingsError::Token);
+        }
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| SettingsError::Token)?;
+        authorization.set_sensitive(true);
+
+        let max = settings.max_artifact;
+        let timeouts = Timeouts {
+            // Only the way to a connection is surely free; it must not use up the whole patience of a submit.
+            connect: settings.connect_timeout.min(settings.submit_timeout),
+            read_idle: settings.submit_timeout.max(settings.call_timeout),
+        };
+        let patient =
+            Timeouts { connect: settings.connect_timeout, read_idle: settings.read_idle_timeout };
+        Ok(Self {
+            connector: Connector::new(timeouts),
+            downloader: Downloader::new(
+                patient,
+                download::Hosts::parse(&settings.download_hosts)?,
+                max,
+            ),
+            cleaner: Cleaner::new(SecretString::from(token)),
+            authorization,
+            queue: under(api, &format!("{version}/deployments/{deployment}")),
+            balance: under(api, "v2/balance"),
+            submit_timeout: settings.submit_timeout,
+            call_timeout: settings.call_timeout,
+        })
+    }
+
+    fn of_request(&self, request: &RequestId, operation: &str) -> Url {
+        append(&self.queue, &format!("requests/{request}/{operation}"))
+    }
+
+    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+        Ok(client
+            .request(method, url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json"))
+    }
+
+    /// Makes one call that is not a submit.
+    async fn call(&self, method: Method, url: Url, limit: usize) -> Result<Reply<'_>, CallError> {
+        let passing = |reason: String| CallError::Passing {
+            reason: format!("RunComfy could not be asked: {reason}"),
+            retry_after: None,
+        };
+        let is_post = method == Method::POST;
+        let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
+        if is_post {
+            // Some gateways answer 411 to a POST that does not say that it has no body.
+            request = request.header(CONTENT_LENGTH, 0);
+        }
+        let response = send::send(request).await.map_err(passing)?;
+        Ok(Reply::open(Answer::read(response, limit).await, &self.cleaner))
+    }
+
+    async fn submit_once(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
+        let not_sent = |reason| SubmitError::NotSent { reason, retry_after: None };
+        let request = self
+            .request(Method::POST, append(&self.queue, "inference"))
+            .map_err(not_sent)?
+            .header(CONTENT_TYPE, "application/json");
+        let sent = send::post_once(request, submission.body.clone(), self.submit_timeout).await;
+        let response = sent.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => not_sent(reason),
+            SendFault::Unknown(reason) => SubmitError::Unknown { reason },
+        })?;
+        wire::submitted(&Reply::open(Answer::read(response, ANSWER_LIMIT).await, &self.cleaner))
+    }
+}
+
+/// Returns the address of `path` under the API's `/prod`.
+fn under(api: &Url, path: &str) -> Url {
+    let base = api.path().trim_end_matches('/');
+    let base = ["/v1", "/v2"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base);
+    let base = base.strip_suffix("/prod").unwrap_or(base);
+    let mut url = api.clone();
+    url.set_path(&format!("{base}/prod/{path}"));
+    url
+}
+
+fn append(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(&format!("{}/{path}", url.path()));
+    url
+}
+
+impl Backend for Serverless {
+    fn name(&self) -> &'static str {
+        "serverless"
+    }
+
+    fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
+        Box::pin(async {
+            let reply = self.call(Method::GET, self.balance.clone(), ANSWER_LIMIT).await?;
+            wire::balance(&reply)
+        })
+    }
+
+    fn submit<'a>(
+        &'a self,
+        submission: &'a Submission,
+    ) -> BoxFuture<'a, Result<RequestId, SubmitError>> {
+        Box::pin(self.submit_once(submission))
+    }
+
+    fn observe<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Observation, CallError>> {
+        let url = self.of_request(request, "status");
+        Box::pin(async { wire::observed(&self.call(Method::GET, url, ANSWER_LIMIT).await?) })
+    }
+
+    fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {
+        let url = self.of_request(request, "result");
+        Box::pin(async { result::result(&self.call(Method::GET, url, RESULT_LIMIT).await?) })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
+        let url = self.of_request(request, "cancel");
+        Box::pin(async { wire::cancelled(&self.call(Method::POST, url, ANSWER_LIMIT).await?) })
+    }
+
+    fn open<'a>(
+        &'a self,
+        file: &'a RemoteFile,
+        from: u64,
+    ) -> BoxFuture<'a, Result<Download, FetchError>> {
+        Box::pin(self.downloader.open(&file.url, from))
+    }
+}
+
+impl fmt::Debug for Serverless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serverless").field("queue", &self.queue.as_str()).finish_non_exhaustive()
+    }
+}

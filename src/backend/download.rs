@@ -1,0 +1,269 @@
+//! Downloads: bytes from the storage of a backend, as a stream, from where they were cut.
+//!
+//! Owns where we may go (every hop is checked against [`Hosts`]), how a download is resumed, and how large a file may
+//! be. It writes nothing, checks no content, tries nothing twice, and has never seen a token.
+//!
+//! # Resuming
+//! `Range: bytes=N-` is sent with `If-Range` where the storage gave this process a strong `ETag` for the same URL. An
+//! answer that does not begin at N (no support for ranges, another file, a range beyond the end) becomes a download
+//! from the start, and [`Download::start`] says so.
+//!
+//! # What can't be promised
+//! Hosts are checked by name. A name in an allowed domain that resolves to an address of this machine is not noticed
+//! (DNS rebinding); over HTTPS such an address still needs a certificate for the name.
+
+mod hosts;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use futures_util::{StreamExt, stream};
+use reqwest::{
+    Response,
+    header::{
+        ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
+        LOCATION, RANGE,
+    },
+};
+use url::Url;
+
+pub use self::hosts::{Hosts, NotAHost};
+use super::{
+    Download, FetchError,
+    http::{
+        Connector, Timeouts,
+        send::{self, describe},
+    },
+};
+
+/// The most redirects that are followed; storage networks use one or two.
+const MAX_HOPS: usize = 5;
+
+/// How many validators are remembered: the files of a few jobs.
+const MAX_VALIDATORS: usize = 32;
+
+/// Opens downloads.
+pub struct Downloader {
+    connector: Connector,
+    hosts: Hosts,
+    max: u64,
+    /// Strong `ETag`s by URL, the newest last. A std mutex: it is never held across an await.
+    validators: Mutex<VecDeque<(String, String)>>,
+}
+
+impl Downloader {
+    /// Makes a downloader for files of at most `max` bytes.
+    pub fn new(timeouts: Timeouts, hosts: Hosts, max: u64) -> Self {
+        Self { connector: Connector::new(timeouts), hosts, max, validators: Mutex::default() }
+    }
+
+    /// Begins to download `address` from byte `from` on.
+    pub async fn open(&self, address: &str, from: u64) -> Result<Download, FetchError> {
+        if from > self.max {
+            return Err(self.too_large());
+        }
+        if from > 0 {
+            let response = self.get(address, from).await?;
+            if let Some(download) = self.resumed(response, address, from)? {
+                return Ok(download);
+            }
+        }
+        let response = self.get(address, 0).await?;
+        self.whole(response, address)
+    }
+
+    /// Follows redirects to the answer that is none.
+    async fn get(&self, address: &str, from: u64) -> Result<Response, FetchError> {
+        let mut url = Url::parse(address)
+            .map_err(|_| Hosts::forbidden_text(address, "it is no URL with a host"))?;
+        for _ in 0..=MAX_HOPS {
+            self.hosts.check(&url)?;
+            let response = self.ask(&url, address, from).await?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let next = location.and_then(|location| url.join(location).ok());
+            url = next.ok_or_else(|| FetchError::Passing {
+                reason: format!("{} redirects without saying where to", host_of(&url)),
+            })?;
+        }
+        Err(Hosts::forbidden(&url, "it redirects too many times"))
+    }
+
+    async fn ask(&self, url: &Url, address: &str, from: u64) -> Result<Response, FetchError> {
+        let passing = |reason: String| FetchError::Passing {
+            reason: format!("{} could not be asked: {reason}", host_of(url)),
+        };
+        let client = self.connector.client(url).map_err(|error| passing(error.to_string()))?;
+        let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+            if let Some(validator) = self.validator(address) {
+                request = request.header(IF_RANGE, validator);
+            }
+        }
+        let response = send::send(request).await.map_err(passing)?;
+        let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        if encoding.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(Hosts::forbidden(
+                url,
+                "it sent a compressed body, which was not asked for",
+            ));
+        }
+        Ok(response)
+    }
+
+    /// Reads the answer to a range request; `None` when the download must begin anew.
+    fn resumed(
+        &self,
+        response: Response,
+        address: &str,
+        from: u64,
+    ) -> Result<Option<Download>, FetchError> {
+        let range = ContentRange::of(response.headers());
+        match response.status().as_u16() {
+            206 if range.is_some_and(|range| range.start == Some(from)) => {
+                let total = range.and_then(|range| range.total);
+                self.stream(response, address, from, total).map(Some)
+            }
+            // Everything was there already, and only the end was not noticed.
+            416 if range.is_some_and(|range| range.total == Some(from)) => Ok(Some(Download {
+                start: from,
+                total: Some(from),
+                chunks: stream::empty().boxed(),
+            })),
+            200 => self.whole(response, address).map(Some),
+            206 | 416 => Ok(None),
+            status => Err(refused(status, &response)),
+        }
+    }
+
+    fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
+        match response.status().as_u16() {
+            200 => self.stream(response, address, 0, None),
+            status => Err(refused(status, &response)),
+        }
+    }
+
+    fn stream(
+        &self,
+        response: Response,
+        address: &str,
+        start: u64,
+        total: Option<u64>,
+    ) -> Result<Download, FetchError> {
+        let announced = response.content_length().map(|length| start.saturating_add(length));
+        let total = total.or(announced);
+        if total.into_iter().chain(announced).any(|size| size > self.max) {
+            return Err(self.too_large());
+        }
+        self.remember(address, response.headers());
+        let (max, limit_mb) = (self.max, self.limit_mb());
+        let chunks = stream::try_unfold((response, start), move |(mut response, at)| async move {
+            let chunk = response.chunk().await.map_err(|error| FetchError::Passing {
+                reason: format!("the download was cut at byte {at}: {}", describe(&error)),
+            })?;
+            let Some(chunk) = chunk else {
+                return match total {
+                    Some(total) if at < total => Err(FetchError::Passing {
+                        reason: format!("the download ended at byte {at} of {total}"),
+                    }),
+                    _ => Ok(None),
+                };
+            };
+            let at = at.saturating_add(chunk.len() as u64);
+            if at > max {
+                return Err(FetchError::TooLarge { limit_mb });
+            }
+            Ok(Some((chunk, (response, at))))
+        });
+        Ok(Download { start, total, chunks: chunks.boxed() })
+    }
+
+    const fn limit_mb(&self) -> u64 {
+        self.max.div_ceil(1024 * 1024)
+    }
+
+    const fn too_large(&self) -> FetchError {
+        FetchError::TooLarge { limit_mb: self.limit_mb() }
+    }
+
+    fn validator(&self, address: &str) -> Option<String> {
+        let validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = validators.iter().rev().find(|(known, _)| known == address);
+        known.map(|(_, validator)| validator.clone())
+    }
+
+    /// Keeps a strong validator; a weak one must not stand in `If-Range` (RFC 9110, 13.1.5).
+    fn remember(&self, address: &str, headers: &HeaderMap) {
+        let etag = headers.get(ETAG).and_then(|value| value.to_str().ok());
+        let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
+        validators.retain(|(known, _)| known != address);
+        if let Some(etag) = etag.filter(|etag| etag.starts_with('"') && etag.len() <= 256) {
+            validators.push_back((address.to_owned(), etag.to_owned()));
+        }
+        if validators.len() > MAX_VALIDATORS {
+            validators.pop_front();
+        }
+    }
+}
+
+impl fmt::Debug for Downloader {
+    /// URLs may be signed, so the known ones are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Downloader")
+            .field("hosts", &self.hosts)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}
+
+fn host_of(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+/// What becomes of a status that brings no file: the storage's own trouble passes, the rest will not get better.
+fn refused(status: u16, response: &Response) -> FetchError {
+    match status {
+        408 | 425 | 429 | 500..600 => FetchError::Passing {
+            reason: format!("{} answered HTTP {status}", host_of(response.url())),
+        },
+        400..500 => FetchError::Gone { status },
+        _ => FetchError::Passing {
+            reason: format!(
+                "{} answered HTTP {status} where a file was asked for",
+                host_of(response.url())
+            ),
+        },
+    }
+}
+
+/// The header `Content-Range: bytes 7-99/100`; both parts may be unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ContentRange {
+    start: Option<u64>,
+    total: Option<u64>,
+}
+
+impl ContentRange {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::parse(headers.get(CONTENT_RANGE)?.to_str().ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (unit, rest) = text.trim().split_once(' ')?;
+        let (range, total) = rest.split_once('/')?;
+        if !unit.eq_ignore_ascii_case("bytes") {
+            return None;
+        }
+        let start = range.split_once('-').and_then(|(start, _)| start.trim().parse().ok());
+        Some(Self { start, total: total.trim().parse().ok() })
+    }
+}

@@ -1,0 +1,107 @@
+//! Where files may come from.
+//!
+//! Owns the list of allowed hosts and the rules for a URL: HTTPS (plain HTTP only to this machine), no user in it, a
+//! host from the list. URLs are judged as the WHATWG parser reads them, the same one that the request is made of, so
+//! that no spelling means one host here and another one there.
+
+use url::{Host, Url};
+
+use crate::backend::{FetchError, http::is_loopback};
+
+/// An entry that is no host.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "`{0}` is no host: write `files.example.com`, `.example.com` for every host below it, or `127.0.0.1:8080`"
+)]
+pub struct NotAHost(pub String);
+
+/// The allowed hosts.
+///
+/// An entry is a host (`files.example.com`, `127.0.0.1`, `[::1]`), or a domain with a dot in front that stands
+/// for every host below it, not for itself. A port behind it must be the URL's; without one any port will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts(Vec<Entry>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    /// The host as a URL writes it; for a domain with its dot.
+    host: String,
+    is_domain: bool,
+    port: Option<u16>,
+}
+
+impl Hosts {
+    /// Reads the entries of a configuration.
+    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NotAHost> {
+        entries.iter().map(|entry| Entry::parse(entry.as_ref())).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Checks one hop of a download.
+    pub fn check(&self, url: &Url) -> Result<(), FetchError> {
+        let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+            return Err(Self::forbidden_text(url.as_str(), "it is no URL with a host"));
+        };
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback(url) => {}
+            "http" => return Err(Self::forbidden(url, "its URL is not encrypted (`https://`)")),
+            _ => return Err(Self::forbidden(url, "its URL is not `https://`")),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Self::forbidden(url, "its URL names a user"));
+        }
+        let port = url.port_or_known_default();
+        if self.0.iter().any(|entry| entry.allows(host, port)) {
+            Ok(())
+        } else {
+            Err(Self::forbidden(url, "it is not in `serverless.download_hosts`"))
+        }
+    }
+
+    /// Makes the refusal of a URL that has a host.
+    pub(super) fn forbidden(url: &Url, reason: &'static str) -> FetchError {
+        Self::forbidden_text(url.host_str().unwrap_or_default(), reason)
+    }
+
+    /// Makes the refusal of a text: a host, or a URL that has none. Its query stays out, and it is cut.
+    pub(super) fn forbidden_text(text: &str, reason: &'static str) -> FetchError {
+        let visible = text.split(['?', '#']).next().unwrap_or_default().chars();
+        let host = visible.filter(|c| !c.is_control()).take(100).collect();
+        FetchError::Forbidden { host, reason }
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Result<Self, NotAHost> {
+        let error = || NotAHost(text.chars().take(100).collect());
+        let trimmed = text.trim();
+        let (rest, is_domain) = match trimmed.strip_prefix('.') {
+            Some(rest) => (rest, true),
+            None => (trimmed, false),
+        };
+        // A colon ends the host, except inside the brackets of an IPv6 address.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, Some(port.parse().map_err(|_| error())?))
+            }
+            _ => (rest, None),
+        };
+        let parsed = Host::parse(host).map_err(|_| error())?;
+        let is_name = matches!(parsed, Host::Domain(_));
+        if is_domain && !is_name {
+            return Err(error());
+        }
+        let host = if is_domain { format!(".{parsed}") } else { parsed.to_string() };
+        Ok(Self { host, is_domain, port })
+    }
+
+    fn allows(&self, host: &str, port: Option<u16>) -> bool {
+        let is_here = if self.is_domain {
+            // The dot is part of the entry: `evilruncomfy.net` does not end in `.runcomfy.net`.
+            host.len() > self.host.len() && host.ends_with(&self.host)
+        } else {
+            host == self.host
+        };
+        is_here && self.port.is_none_or(|wanted| Some(wanted) == port)
+    }
+}

@@ -1,0 +1,130 @@
+//! An answer, read whole and bounded, and the wait it asks for.
+//!
+//! Owns the size limits of API answers and the `Retry-After` header. It does not parse the body.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{
+    Response,
+    header::{DATE, HeaderMap, RETRY_AFTER},
+};
+
+use super::send::describe;
+use crate::domain::backoff::RETRY_AFTER_CAP;
+
+/// The wait for a `Retry-After` that names a date where the answer does not say what time it is there.
+const UNMEASURED_WAIT: Duration = Duration::from_secs(5);
+
+/// An answer with its body.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The wait that the service asks for, at most an hour.
+    pub retry_after: Option<Duration>,
+    /// The body, or why it could not be read.
+    pub body: Result<Bytes, String>,
+}
+
+impl Answer {
+    /// Reads `response` to its end; a body of more than `limit` bytes is given up as soon as that is known.
+    pub async fn read(mut response: Response, limit: usize) -> Self {
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers());
+        Self { status, retry_after, body: read_body(&mut response, limit).await }
+    }
+}
+
+async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, String> {
+    let too_large = || format!("the answer is larger than {} KiB", limit / 1024);
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
+}
+
+/// Returns the wait in `Retry-After`, given in seconds or as a date (measured against the answer's own `Date`, so
+/// that no clock of ours matters). Rubbish counts as absent; a date in the past is no wait; an hour is the most.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are still a number, and an absurd one.
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP));
+    }
+    let until = http_date(text)?;
+    let Some(now) = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)) else {
+        return Some(UNMEASURED_WAIT);
+    };
+    let seconds = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP))
+}
+
+/// Reads an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) as Unix seconds.
+fn http_date(text: &str) -> Option<i64> {
+    let parser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    parser.parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_second)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn wait(retry_after_text: &str, date: Option<&str>) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_str(retry_after_text).expect("a header"));
+        if let Some(date) = date {
+            headers.insert(DATE, HeaderValue::from_str(date).expect("a header"));
+        }
+        retry_after(&headers).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn both_forms_of_retry_after_are_read_and_rubbish_is_not() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let table = [
+            ("7", None, Some(7)),
+            (" 7 ", None, Some(7)),
+            ("0", None, Some(0)),
+            ("86400", None, Some(3600)),
+            ("99999999999999999999999999", None, Some(3600)),
+            ("-5", None, None),
+            ("1.5", None, None),
+            ("soon", None, None),
+            ("", None, None),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", date, Some(20)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", date, Some(0)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", date, Some(3600)),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", None, Some(5)),
+            ("Sun, 06 Nov 1994 08:49:57 GMT", Some("rubbish"), Some(5)),
+        ];
+        for (text, date, expected) in table {
+            assert_eq!(wait(text, date), expected, "{text:?} at {date:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_value_panics_or_exceeds_an_hour(value: Vec<u8>, date: Vec<u8>) {
+            let mut headers = HeaderMap::new();
+            for (name, bytes) in [(RETRY_AFTER, value), (DATE, date)] {
+                if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                    headers.insert(name, value);
+                }
+            }
+            prop_assert!(retry_after(&headers).is_none_or(|wait| wait <= RETRY_AFTER_CAP));
+        }
+    }
+}

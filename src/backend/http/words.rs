@@ -1,0 +1,102 @@
+//! Words of a service, made fit for a terminal, a log and a page.
+//!
+//! Owns what may be shown: one short line, no control characters, and never the token, even when the service
+//! sends it back.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// The most characters of a service's words that a person gets to see, as RunComfy's own tools do it.
+pub const MAX_CHARS: usize = 300;
+
+/// What stands where the token stood.
+const REDACTED: &str = "[token]";
+
+/// Cleans words of a service that knows `secret`.
+#[derive(Clone)]
+pub struct Cleaner {
+    secret: SecretString,
+}
+
+impl Cleaner {
+    /// Makes a cleaner that removes `secret` wherever it turns up.
+    pub const fn new(secret: SecretString) -> Self {
+        Self { secret }
+    }
+
+    /// Returns `text` with the secret replaced.
+    pub fn redact(&self, text: &str) -> String {
+        let secret = self.secret.expose_secret();
+        if secret.is_empty() { text.to_owned() } else { text.replace(secret, REDACTED) }
+    }
+
+    /// Returns `text` as one line of at most [`MAX_CHARS`] characters, without control characters, invisible
+    /// direction marks or the secret.
+    pub fn line(&self, text: &str) -> String {
+        // The secret goes last but one: a control character inside it must not hide it, and half of it must not
+        // survive the cut.
+        let visible: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+        let words: Vec<&str> =
+            visible.split(|c: char| c.is_whitespace() || c.is_control()).collect();
+        let joined: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        let clean = self.redact(&joined.join(" "));
+        match clean.char_indices().nth(MAX_CHARS) {
+            None => clean,
+            Some(_) => clean.chars().take(MAX_CHARS - 1).chain(['…']).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Cleaner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cleaner")
+    }
+}
+
+/// Tells whether `c` draws nothing but changes how its neighbours are drawn, or is a control character that does not
+/// separate words.
+fn is_invisible(c: char) -> bool {
+    let separates = matches!(c, '\t' | '\n' | '\r');
+    (c.is_control() && !separates)
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cleaner() -> Cleaner {
+        Cleaner::new(SecretString::from("s3cret"))
+    }
+
+    #[test]
+    fn words_become_one_clean_line() {
+        let text = "\u{1b}[31mbad\u{7}\r\n\tthing\u{202e} \u{0}here\n";
+        assert_eq!(cleaner().line(text), "[31mbad thing here");
+    }
+
+    #[test]
+    fn the_token_never_shows_not_even_cut_or_disguised() {
+        assert_eq!(cleaner().line("no s3cret, s3\u{0}cret!"), "no [token], [token]!");
+        let at_the_cut = format!("{}s3cret", "x".repeat(MAX_CHARS - 3));
+        assert!(!cleaner().line(&at_the_cut).contains("s3"));
+        assert!(!format!("{:?}", cleaner()).contains("s3cret"));
+    }
+
+    #[test]
+    fn an_empty_secret_hides_nothing() {
+        assert_eq!(Cleaner::new(SecretString::from("")).line("abc"), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_short_and_printable(text: String) {
+            let line = cleaner().line(&text);
+            prop_assert!(line.chars().count() <= MAX_CHARS);
+            prop_assert!(!line.chars().any(char::is_control));
+        }
+    }
+}

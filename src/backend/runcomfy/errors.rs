@@ -1,0 +1,234 @@
+//! RunComfy's error codes and HTTP classes: what each means, what a person can do, and what becomes of the job.
+//!
+//! Owns the table. It reads no JSON ([`super::reply`] and [`super::result`] find the code and the words).
+//!
+//! Sources: docs.runcomfy.com, "Error codes" and "Async queue endpoints"; the 4000xx codes are the Model API's and are
+//! here to be recognised. The HTTP status of the 100xx codes is unpublished: the code decides, wherever it stands.
+
+use crate::backend::{ServiceFault, Verdict};
+
+/// What a code or an HTTP class means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// The service's code; 0 for an HTTP class.
+    code: u32,
+    /// The service's name for it, as it sometimes stands in place of the code.
+    name: &'static str,
+    /// What to do with the job.
+    pub(super) verdict: Verdict,
+    /// Whether a request that meets it is over: as the answer to a submit nothing runs, later nothing runs any more.
+    pub(super) is_over: bool,
+    /// For a person.
+    advice: &'static str,
+}
+
+/// The code with which the Model API answers an early question for a result.
+pub(super) const NOT_READY: u32 = 400_005;
+
+const fn over(code: u32, name: &'static str, verdict: Verdict, advice: &'static str) -> Meaning {
+    Meaning { code, name, verdict, is_over: true, advice }
+}
+
+const fn open(code: u32, name: &'static str, advice: &'static str) -> Meaning {
+    Meaning { code, name, verdict: Verdict::Service, is_over: false, advice }
+}
+
+#[rustfmt::skip]
+const CODES: [Meaning; 23] = [
+    open(10_000, "InternalServerError", "RunComfy reports an internal fault; it may pass."),
+    over(10_001, "InsufficientFunds", Verdict::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again: topping up alone does not do that."),
+    over(10_002, "DisabledDeployment", Verdict::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
+    over(10_003, "DeletedDeployment", Verdict::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
+    open(10_004, "QueuePromptUnexpectedError", "RunComfy could not hand the prompt to ComfyUI; it may pass."),
+    open(10_005, "PollingResultUnexpectedError", "RunComfy lost sight of the run for a moment; it may pass."),
+    open(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs; it may pass."),
+    open(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine; it may pass."),
+    over(10_008, "ComfyUIQueuePromptError", Verdict::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
+    over(10_009, "FileUploadException", Verdict::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
+    over(10_011, "ComfyUIExecutionError", Verdict::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
+    Meaning { code: 10_012, name: "ComfyUIRequestMissing", verdict: Verdict::Service, is_over: true, advice: "The run was lost (a crash, a restart, or not enough memory). If it happens again, choose a larger GPU." },
+    over(10_013, "EmptyWorkflowApiJson", Verdict::Account, "The deployment's workflow holds no API graph. Save it again with Cloud Save and use the new version."),
+    over(400_001, "", Verdict::Workflow, "RunComfy found the request malformed."),
+    over(400_002, "", Verdict::Account, "The balance does not allow runs. Top up."),
+    over(400_004, "", Verdict::Account, "RunComfy does not accept this account or token for runs. Look at the account page."),
+    open(NOT_READY, "", "The result is not ready yet."),
+    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Store a good one with `conjured login`."),
+    over(403_001, "", Verdict::Account, "The account of this token may not do that. Check the token and the deployment."),
+    over(403_003, "", Verdict::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
+    over(404_001, "", Verdict::Gone, "RunComfy does not know the deployment or the request (any more). Check `serverless.deployment_id`."),
+    over(422_001, "", Verdict::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
+    open(500_001, "", "RunComfy reports an internal error; it may pass."),
+];
+
+/// Finds what a code means; `None` for codes that no reference explains (10010 is one).
+pub(super) fn of_code(code: u32) -> Option<&'static Meaning> {
+    CODES.iter().find(|meaning| meaning.code == code)
+}
+
+/// Finds the code whose name stands in `text`.
+pub(super) fn code_of_name(text: &str) -> Option<u32> {
+    let named = |meaning: &&Meaning| {
+        !meaning.name.is_empty() && meaning.name.eq_ignore_ascii_case(text.trim())
+    };
+    CODES.iter().find(named).map(|meaning| meaning.code)
+}
+
+/// Returns what an HTTP status means that came without a known code.
+pub(super) const fn of_status(status: u16) -> Meaning {
+    match status {
+        200..300 => open(
+            0,
+            "",
+            "RunComfy reports a fault and gives no code that is known; its words are all there is.",
+        ),
+        300..400 => over(
+            0,
+            "",
+            Verdict::Account,
+            "The API's address answers with a redirect, which is not followed so that the token cannot travel. Check `serverless.api_url`.",
+        ),
+        401 => over(
+            0,
+            "",
+            Verdict::Token,
+            "The token was refused. Store a good one with `conjured login`.",
+        ),
+        402 => over(
+            0,
+            "",
+            Verdict::Account,
+            "RunComfy wants payment first: the balance does not allow runs. Top up, and see whether the deployment is still enabled.",
+        ),
+        403 => over(
+            0,
+            "",
+            Verdict::Account,
+            "The account of this token may not use the deployment. Check `serverless.deployment_id` and the token.",
+        ),
+        404 | 410 => over(
+            0,
+            "",
+            Verdict::Gone,
+            "RunComfy does not know the deployment or the request (any more). Check `serverless.deployment_id`.",
+        ),
+        413 => over(
+            0,
+            "",
+            Verdict::Workflow,
+            "The request is too large for RunComfy. Lower `generation.image_max_base64_kb`.",
+        ),
+        400 | 422 => over(
+            0,
+            "",
+            Verdict::Workflow,
+            "RunComfy found the request invalid. Compare node ids and input names with the deployment's workflow.",
+        ),
+        408 => open(0, "", "RunComfy did not get the request in time; it may pass."),
+        425 | 429 => open(0, "", "RunComfy asks to slow down; it passes."),
+        400..500 => Meaning { is_over: true, ..open(0, "", "RunComfy refused the request.") },
+        500..600 => open(0, "", "RunComfy or something before it is in trouble; it may pass."),
+        _ => open(0, "", "RunComfy's answer could not be understood."),
+    }
+}
+
+/// Returns what is to be made of an answer: its code decides, else its HTTP status.
+pub(super) fn meaning(code: Option<u32>, status: u16) -> Meaning {
+    code.and_then(of_code).copied().unwrap_or_else(|| of_status(status))
+}
+
+/// Makes the fault that the rest of the house sees.
+pub(super) fn fault(code: Option<u32>, status: u16, words: String) -> ServiceFault {
+    let meaning = meaning(code, status);
+    let words = if words.is_empty() { plain_words(code, status) } else { words };
+    ServiceFault { code, status, words, advice: meaning.advice, verdict: meaning.verdict }
+}
+
+fn plain_words(code: Option<u32>, status: u16) -> String {
+    let name = code.and_then(of_code).map_or("", |meaning| meaning.name);
+    match code {
+        Some(code) if !name.is_empty() => format!("{name} ({code})"),
+        Some(code) => format!("error {code}"),
+        None => format!("HTTP {status}, without a word"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_code_has_its_verdict() {
+        use Verdict::{Account, Gone, Service, Token, Workflow};
+        let table = [
+            (10_000, Service, false),
+            (10_001, Account, true),
+            (10_002, Account, true),
+            (10_003, Gone, true),
+            (10_004, Service, false),
+            (10_005, Service, false),
+            (10_006, Service, false),
+            (10_007, Service, false),
+            (10_008, Workflow, true),
+            (10_009, Workflow, true),
+            (10_011, Workflow, true),
+            (10_012, Service, true),
+            (10_013, Account, true),
+            (401_001, Token, true),
+            (403_003, Account, true),
+            (404_001, Gone, true),
+            (422_001, Workflow, true),
+            (500_001, Service, false),
+            (400_002, Account, true),
+            (400_004, Account, true),
+        ];
+        for (code, verdict, is_over) in table {
+            let meaning = of_code(code).expect("in the table");
+            assert_eq!((meaning.verdict, meaning.is_over), (verdict, is_over), "{code}");
+            assert!(meaning.advice.ends_with('.'), "{code} has a sentence for a person");
+        }
+        assert_eq!(of_code(10_010), None, "no source explains it");
+    }
+
+    #[test]
+    fn every_http_class_without_a_code_has_its_verdict() {
+        use Verdict::{Account, Gone, Service, Token, Workflow};
+        let table = [
+            (301, Account),
+            (307, Account),
+            (400, Workflow),
+            (401, Token),
+            (402, Account),
+            (403, Account),
+            (404, Gone),
+            (408, Service),
+            (409, Service),
+            (410, Gone),
+            (413, Workflow),
+            (422, Workflow),
+            (429, Service),
+            (500, Service),
+            (502, Service),
+            (503, Service),
+            (504, Service),
+        ];
+        for (status, verdict) in table {
+            assert_eq!(of_status(status).verdict, verdict, "{status}");
+        }
+    }
+
+    #[test]
+    fn codes_are_listed_once_and_found_by_name() {
+        for (at, meaning) in CODES.iter().enumerate() {
+            assert!(CODES[..at].iter().all(|earlier| earlier.code != meaning.code));
+        }
+        assert_eq!(code_of_name(" comfyuiexecutionerror "), Some(10_011));
+        assert_eq!(code_of_name(""), None);
+    }
+
+    #[test]
+    fn a_fault_without_words_still_says_something() {
+        assert_eq!(fault(None, 502, String::new()).words, "HTTP 502, without a word");
+        assert_eq!(fault(Some(10_002), 200, String::new()).words, "DisabledDeployment (10002)");
+        assert_eq!(fault(Some(77), 200, String::new()).words, "error 77");
+    }
+}

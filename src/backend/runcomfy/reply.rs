@@ -1,0 +1,151 @@
+//! An answer of RunComfy's API, opened: its JSON or its plain text, its error code, its words.
+//!
+//! Owns what every kind of answer has in common. It believes nothing: members may be missing, of another type or
+//! new, and a body may be a proxy's HTML page. Nothing here decides what becomes of a job.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::errors;
+use crate::backend::{
+    CallError, ServiceFault, Verdict,
+    http::{answer::Answer, words::Cleaner},
+};
+
+/// An answer with its content opened.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// The wait that the service asks for.
+    pub(super) retry_after: Option<Duration>,
+    /// What the body is.
+    pub(super) content: Content,
+    cleaner: &'a Cleaner,
+}
+
+/// What a body is.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// JSON of any shape.
+    Json(Value),
+    /// Something else: a proxy's page, a word, nothing.
+    Text(String),
+    /// It could not be read; the reason.
+    Unreadable(String),
+}
+
+impl<'a> Reply<'a> {
+    /// Opens `answer`. The token is taken out of the text before anything is read from it.
+    pub(super) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
+        let content = match answer.body {
+            Err(reason) => Content::Unreadable(reason),
+            Ok(bytes) => {
+                let text = cleaner.redact(&String::from_utf8_lossy(&bytes));
+                // Depth is bounded by the parser (128), size by the caller's limit.
+                serde_json::from_str(text.trim_start_matches('\u{feff}'))
+                    .map_or(Content::Text(text), Content::Json)
+            }
+        };
+        Self { status: answer.status, retry_after: answer.retry_after, content, cleaner }
+    }
+
+    /// Tells whether the HTTP status is a success. All of 2xx: clients met 200 and 202 for every operation.
+    pub(super) const fn is_success(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
+    /// Returns the JSON, whatever its shape; null for anything else.
+    pub(super) const fn json(&self) -> &Value {
+        match &self.content {
+            Content::Json(value) => value,
+            Content::Text(_) | Content::Unreadable(_) => &Value::Null,
+        }
+    }
+
+    /// Returns the code at the top of the body. A 200 that has one is an error.
+    pub(super) fn code(&self) -> Option<u32> {
+        ["error_code", "errorCode"].iter().find_map(|key| as_code(self.json().get(key)?))
+    }
+
+    /// Returns `text` as a person may see it.
+    pub(super) fn line(&self, text: &str) -> String {
+        self.cleaner.line(text)
+    }
+
+    /// Returns the fault that this answer reports.
+    pub(super) fn fault(&self) -> ServiceFault {
+        errors::fault(self.code(), self.status, self.line(&self.words()))
+    }
+
+    /// Returns what a call that may be repeated makes of an answer that is not what it asked for: the service's own
+    /// trouble passes, everything else is a fault.
+    pub(super) fn trouble(&self) -> CallError {
+        let fault = self.fault();
+        if fault.verdict == Verdict::Service {
+            CallError::Passing { reason: fault.words, retry_after: self.retry_after }
+        } else {
+            CallError::Fault(fault)
+        }
+    }
+
+    fn words(&self) -> String {
+        match &self.content {
+            Content::Json(value) => words_of_body(value),
+            Content::Text(text) if text.trim_start().starts_with('<') => {
+                format!("HTTP {}, with a web page instead of an API answer", self.status)
+            }
+            // Only the beginning can be shown; the rest is not worth cleaning.
+            Content::Text(text) => text.chars().take(4096).collect(),
+            Content::Unreadable(reason) => format!("HTTP {}: {reason}", self.status),
+        }
+    }
+}
+
+/// Reads a code: a number or digits in a string. Zero means that there is none.
+pub(super) fn as_code(value: &Value) -> Option<u32> {
+    let code = match value {
+        Value::Number(number) => u32::try_from(number.as_u64()?).ok()?,
+        Value::String(text) => text.trim().parse().ok().or_else(|| errors::code_of_name(text))?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    (code != 0).then_some(code)
+}
+
+/// Returns the words of an error body: `error_message`, `message` or `error`, and `detail`.
+fn words_of_body(body: &Value) -> String {
+    if let Value::String(text) = body {
+        return text.clone();
+    }
+    let said = ["error_message", "message", "error"].iter().find_map(|key| {
+        let value = body.get(key)?;
+        text_of(value).or_else(|| text_of(value.get("message")?))
+    });
+    let detail = match body.get("detail") {
+        Some(Value::Array(entries)) => entries.iter().take(5).map(words_of_detail).collect(),
+        Some(value) => vec![text_of(value).unwrap_or_default()],
+        None => Vec::new(),
+    };
+    said.into_iter().chain(detail).filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns one entry of a validation report (`{"loc":["body","overrides"],"msg":"…"}`) as `body.overrides: …`.
+fn words_of_detail(entry: &Value) -> String {
+    let said = ["msg", "message"].iter().find_map(|key| text_of(entry.get(key)?));
+    let place = entry.get("loc").and_then(Value::as_array).map(|parts| {
+        let words =
+            parts.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
+        words.collect::<Vec<_>>().join(".")
+    });
+    match (place, said) {
+        (Some(place), Some(said)) => format!("{place}: {said}"),
+        (None, Some(said)) => said,
+        (_, None) => text_of(entry).unwrap_or_default(),
+    }
+}
+
+/// Returns a string that says something.
+pub(super) fn text_of(value: &Value) -> Option<String> {
+    value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,212 @@
+//! The small answers of the queue: submit, status, cancel, balance.
+//!
+//! Owns what each answer means for the job. The rule of the first: a clear refusal is believed, an id is believed, and
+//! everything else may be a paid run. The rule of the others: nothing unclear ever ends a job.
+//!
+//! Results have a file of their own, [`super::result`].
+
+use serde_json::Value;
+
+use super::{
+    errors,
+    reply::{Content, Reply},
+};
+use crate::{
+    backend::{CallError, CancelReply, Observation, Phase, SubmitError, Verdict},
+    domain::{job::RequestId, money::MicroUsd},
+};
+
+/// A status word, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// `in_queue`, `queued`.
+    Queued,
+    /// `in_progress`, and `cancellation_requested`, which may still run on.
+    Running,
+    /// `completed`: over, the outcome stands only in the result.
+    Completed,
+    /// `succeeded`.
+    Succeeded,
+    /// `failed`, `error`.
+    Failed,
+    /// `canceled`, `cancelled`.
+    Cancelled,
+    /// A word that no reference knows. It counts as pending.
+    Unknown(String),
+}
+
+impl Word {
+    /// Reads the word under `status`; `None` when there is none.
+    pub(super) fn read(reply: &Reply<'_>) -> Option<Self> {
+        let text = reply.json().get("status")?.as_str()?;
+        let plain = text.trim().to_ascii_lowercase().replace(['-', ' '], "_");
+        Some(match plain.as_str() {
+            "" => return None,
+            "in_queue" | "queued" => Self::Queued,
+            "in_progress" | "cancellation_requested" => Self::Running,
+            "completed" => Self::Completed,
+            "succeeded" => Self::Succeeded,
+            "failed" | "error" => Self::Failed,
+            "canceled" | "cancelled" => Self::Cancelled,
+            _ => Self::Unknown(reply.line(text)),
+        })
+    }
+
+    /// Tells whether nothing runs any more.
+    const fn is_terminal(&self) -> bool {
+        matches!(self, Self::Completed | Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// Reads the answer to a submit.
+pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
+    let code = reply.code();
+    // The code is the clearest word there is, whatever HTTP status it came with.
+    if let Some(meaning) = code.and_then(errors::of_code) {
+        return Err(if meaning.is_over {
+            SubmitError::Refused(reply.fault())
+        } else if is_surely_turned_away(reply) {
+            turned_away(reply)
+        } else {
+            unknown(reply)
+        });
+    }
+    match reply.status {
+        200..300 if code.is_none() => {
+            let id = reply.json().get("request_id").and_then(Value::as_str);
+            id.and_then(RequestId::new).ok_or_else(|| unknown(reply))
+        }
+        _ if is_surely_turned_away(reply) => Err(turned_away(reply)),
+        // 303 says "done, look over there": somebody took the request. 408 comes from servers in between, too.
+        303 | 408 => Err(unknown(reply)),
+        300..500 => Err(SubmitError::Refused(reply.fault())),
+        _ => Err(unknown(reply)),
+    }
+}
+
+/// Tells whether the service sent the request away unread: 429, and 503 where it says when to come back.
+const fn is_surely_turned_away(reply: &Reply<'_>) -> bool {
+    reply.status == 429 || (reply.status == 503 && reply.retry_after.is_some())
+}
+
+fn turned_away(reply: &Reply<'_>) -> SubmitError {
+    SubmitError::NotSent { reason: reply.fault().words, retry_after: reply.retry_after }
+}
+
+fn unknown(reply: &Reply<'_>) -> SubmitError {
+    let reason = match &reply.content {
+        Content::Unreadable(reason) => format!("HTTP {}: {reason}", reply.status),
+        Content::Json(_) if reply.is_success() && reply.code().is_none() => {
+            "the answer holds no usable request id".to_owned()
+        }
+        Content::Text(_) if reply.is_success() => "the answer is no JSON".to_owned(),
+        Content::Json(_) | Content::Text(_) => {
+            format!("HTTP {}: {}", reply.status, reply.fault().words)
+        }
+    };
+    SubmitError::Unknown { reason }
+}
+
+/// Reads the answer to a status call.
+pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
+    let word = if reply.is_success() { Word::read(reply) } else { None };
+    // A verdict on the run itself ends it, as a word or as a code; the result will say the rest.
+    if word.as_ref().is_some_and(Word::is_terminal) || is_about_the_run(reply.code()) {
+        return Ok(Observation {
+            phase: Phase::Ended,
+            instance: instance(reply),
+            unknown_word: None,
+        });
+    }
+    if !reply.is_success() || reply.code().is_some() {
+        return Err(reply.trouble());
+    }
+    let Some(word) = word else { return Err(unreadable(reply)) };
+    let phase = match word {
+        Word::Queued | Word::Unknown(_) => {
+            Phase::Queued { position: reply.json().get("queue_position").and_then(as_position) }
+        }
+        Word::Running => Phase::Running,
+        Word::Completed | Word::Succeeded | Word::Failed | Word::Cancelled => Phase::Ended,
+    };
+    let unknown_word = if let Word::Unknown(text) = word { Some(text) } else { None };
+    Ok(Observation { phase, instance: instance(reply), unknown_word })
+}
+
+fn instance(reply: &Reply<'_>) -> Option<String> {
+    let text = reply.json().get("instance_id")?.as_str()?;
+    Some(reply.line(text)).filter(|text| !text.is_empty())
+}
+
+/// Tells whether a code that ends a request speaks about this run, and not about token, account or address. Those can
+/// be put right, and the result of the run that was paid for is still there then.
+pub(super) const fn is_about_the_run(code: Option<u32>) -> bool {
+    matches!(code, Some(10_008 | 10_009 | 10_011 | 10_012 | 10_013))
+}
+
+/// Returns what is said of a success that cannot be read: ask again later.
+pub(super) fn unreadable(reply: &Reply<'_>) -> CallError {
+    let reason = match &reply.content {
+        Content::Unreadable(reason) => reason.clone(),
+        Content::Text(_) => "the answer is no JSON".to_owned(),
+        Content::Json(_) => "the answer lacks a status".to_owned(),
+    };
+    CallError::Passing { reason, retry_after: reply.retry_after }
+}
+
+/// Reads a queue position. It counts from 0, so 0 is a value; other types than whole numbers were never seen and
+/// are tolerated where they are clear.
+fn as_position(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// Reads the answer to a cancel, in both of its shapes: `status` alone, or `outcome` beside a `status` of `completed`
+/// that describes the cancel call and not the job. A success in any other shape means that it was taken.
+pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
+    if reply.code().is_some() || !reply.is_success() {
+        // 409 is how HTTP says that it is too late; the others speak for themselves.
+        let is_conflict = reply.status == 409 && reply.code().is_none();
+        return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.trouble()) };
+    }
+    let word = ["outcome", "status"].iter().find_map(|key| reply.json().get(key)?.as_str());
+    let word = word.unwrap_or_default().trim().to_ascii_lowercase();
+    Ok(match word.as_str() {
+        "not_cancellable" | "not_cancelable" | "completed" | "succeeded" | "failed" => {
+            CancelReply::TooLate
+        }
+        _ => CancelReply::Requested,
+    })
+}
+
+/// Reads the balance: exact micro-dollars, else dollars. Nothing and less than nothing are balances; an answer without
+/// one is no fault, for this call is there to open the connection and to try the token.
+pub(super) fn balance(reply: &Reply<'_>) -> Result<Option<MicroUsd>, CallError> {
+    if let Content::Unreadable(reason) = &reply.content {
+        return Err(CallError::Passing { reason: reason.clone(), retry_after: reply.retry_after });
+    }
+    if reply.code().is_some() || !reply.is_success() {
+        return match reply.trouble() {
+            CallError::Fault(fault)
+                if !matches!(fault.verdict, Verdict::Token | Verdict::Account) =>
+            {
+                Ok(None)
+            }
+            trouble => Err(trouble),
+        };
+    }
+    let exact = reply.json().get("balance_microdollars").and_then(Value::as_i64);
+    let dollars = || {
+        let value = reply.json().get("balance_usd")?;
+        let dollars = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+        let magnitude = MicroUsd::from_dollars(dollars.abs())?;
+        Some(MicroUsd(if dollars < 0.0 { -magnitude.0 } else { magnitude.0 }))
+    };
+    Ok(exact.map(MicroUsd).or_else(dollars))
+}
+
+#[cfg(test)]
+pub(super) mod tests;
