@@ -1,0 +1,156 @@
+//! How jobs end, and what becomes of their money.
+//!
+//! Owns the five ends and the recovery of lost answers. The reservation of an `unknown` job stays for ever, what was never
+//! sent costs nothing, what ran costs what was measured; nobody but a person ends an `unknown` job.
+
+use rusqlite::Transaction;
+
+use super::{
+    Ledger,
+    error::{Fault, LedgerError},
+    rows::{Booking, Reason, Timing},
+    sql::{cut, millis},
+    story::{Current, MOST_WORDS, audit_submit, end_attempt, move_to},
+};
+use crate::domain::{
+    job::{JobId, State},
+    moment::WallTime,
+    money::MicroUsd,
+};
+
+impl Ledger {
+    /// Ends a job well: books its measured cost in place of the reservation and keeps its times to learn from.
+    pub fn done(
+        &mut self,
+        job: JobId,
+        cost: MicroUsd,
+        timing: Timing,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            end(transaction, job, State::Done, None, Booking::Cost(cost), now)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE job SET queue_ms = ?2, run_ms = ?3, cold = ?4 WHERE id = ?1",
+                )?
+                .execute((job, timing.queue.map(millis), timing.run.map(millis), timing.cold))?;
+            Ok(())
+        })
+    }
+
+    /// Ends a job without its mesh. What was never sent costs nothing, whatever `booking` says.
+    pub fn failed(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            let before = end(transaction, job, State::Failed, Some(reason), booking, now)?;
+            if before.state == State::Submitting {
+                audit_submit(transaction, job, now, "refused", MicroUsd::ZERO)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a job because a person wanted it. Also settles an `unknown` one.
+    pub fn cancelled(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            end(transaction, job, State::Cancelled, Some(reason), booking, now).map(drop)
+        })
+    }
+
+    /// Ends a job because `by` takes its place; the newer job need not be in the ledger yet.
+    pub fn replaced(
+        &mut self,
+        job: JobId,
+        by: Option<JobId>,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            let reason = Reason::new("replaced", "a newer prompt or render took its place");
+            end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
+            transaction
+                .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
+                .execute((job, by))?;
+            Ok(())
+        })
+    }
+
+    /// Ends a job of which nobody knows whether the backend has it. Its reservation counts as spent.
+    pub fn unknown(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| lose(transaction, job, reason, now))
+    }
+
+    /// Makes `unknown` what was being sent when the process died, and returns it. Called once, before anything is sent.
+    pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
+        self.write(|transaction| {
+            let lost = transaction
+                .prepare_cached("SELECT id FROM job WHERE state = ?1 ORDER BY id")?
+                .query_map([State::Submitting], |row| row.get(0))?
+                .collect::<Result<Vec<JobId>, _>>()?;
+            let reason = Reason::new(
+                "lost_answer",
+                "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
+            );
+            for &job in &lost {
+                lose(transaction, job, &reason, now)?;
+            }
+            Ok(lost)
+        })
+    }
+}
+
+/// Ends a job: state, reason, money and its attempt.
+fn end(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    to: State,
+    reason: Option<&Reason>,
+    booking: Booking,
+    now: WallTime,
+) -> Result<Current, Fault> {
+    let before = move_to(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
+    let booked = match (before.state, booking) {
+        (State::Prepared, _) | (_, Booking::Nothing) => Some(MicroUsd::ZERO),
+        (_, Booking::Cost(cost)) => Some(cost),
+        (_, Booking::Reserved) => None,
+    };
+    transaction
+        .prepare_cached("UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4 WHERE id = ?1")?
+        .execute((
+            job,
+            booked,
+            reason.map(|reason| cut(&reason.code, MOST_WORDS)),
+            reason.map(|reason| cut(&reason.text, MOST_WORDS)),
+        ))?;
+    end_attempt(transaction, job, to.word(), now)?;
+    Ok(before)
+}
+
+fn lose(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    reason: &Reason,
+    now: WallTime,
+) -> Result<(), Fault> {
+    let before = end(transaction, job, State::Unknown, Some(reason), Booking::Reserved, now)?;
+    if before.state == State::Submitting {
+        audit_submit(transaction, job, now, "unknown", before.reserved)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+-- Times are milliseconds since 1970-01-01 UTC, money is millionths of a US dollar, fingerprints are 32 raw bytes.
+-- No row is ever deleted but those of `output`: money that was spent stays on the books.
+
+CREATE TABLE session (
+    id         INTEGER PRIMARY KEY,
+    version    TEXT    NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at   INTEGER               -- NULL while it runs, and for ever after a crash
+) STRICT;
+
+CREATE TABLE project (
+    id              INTEGER PRIMARY KEY,
+    root            TEXT    NOT NULL UNIQUE,
+    name            TEXT    NOT NULL,
+    baseline_prompt BLOB CHECK (length(baseline_prompt) = 32),
+    baseline_render BLOB CHECK (length(baseline_render) = 32),
+    first_seen      INTEGER NOT NULL,
+    last_seen       INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE job (
+    id               TEXT    PRIMARY KEY CHECK (length(id) = 26),
+    project          INTEGER NOT NULL REFERENCES project (id),
+    session          INTEGER NOT NULL REFERENCES session (id),
+    cause            TEXT    NOT NULL,
+    state            TEXT    NOT NULL,
+    prompt_fp        BLOB    NOT NULL CHECK (length(prompt_fp) = 32),
+    render_fp        BLOB    NOT NULL CHECK (length(render_fp) = 32),
+    prompt_excerpt   TEXT    NOT NULL,
+    workflow         TEXT    NOT NULL,
+    workflow_version BLOB    NOT NULL CHECK (length(workflow_version) = 32),
+    body_digest      BLOB    NOT NULL CHECK (length(body_digest) = 32),
+    seed             INTEGER,        -- the 64 bits of an unsigned number
+    mesh_seed        INTEGER,        -- likewise
+    summary          TEXT    NOT NULL CHECK (json_valid(summary)),
+    mode             TEXT    NOT NULL,
+    backend          TEXT    NOT NULL,
+    deployment       TEXT,
+    created_at       INTEGER NOT NULL,
+    state_at         INTEGER NOT NULL,
+    ended_at         INTEGER,        -- set exactly in the final states
+    reason_code      TEXT,
+    reason           TEXT,
+    replaced_by      TEXT,           -- written before the newer job's own row, so no reference
+    retry_of         TEXT REFERENCES job (id),
+    reserved         INTEGER NOT NULL CHECK (reserved >= 0),
+    booked           INTEGER CHECK (booked >= 0),  -- NULL: the reservation counts as spent
+    cold             INTEGER,
+    queue_ms         INTEGER,
+    run_ms           INTEGER,
+    attempts         INTEGER NOT NULL DEFAULT 0,   -- the number of the newest attempt
+    cancel_wanted    INTEGER NOT NULL DEFAULT 0,
+    rating           INTEGER CHECK (rating BETWEEN 1 AND 5),
+    rating_note      TEXT
+) STRICT;
+
+-- The budget's sums read nothing but these two.
+CREATE INDEX job_money_by_time    ON job (created_at, booked, reserved);
+CREATE INDEX job_money_by_session ON job (session, booked, reserved);
+CREATE INDEX job_by_state         ON job (state, id);
+CREATE INDEX job_by_project       ON job (project, id);
+CREATE INDEX job_by_work          ON job (body_digest, workflow_version) WHERE state = 'done';
+CREATE INDEX job_learned          ON job (backend, workflow_version, ended_at, cold, queue_ms, run_ms)
+    WHERE state = 'done' AND run_ms IS NOT NULL;
+
+CREATE TABLE attempt (
+    job          TEXT    NOT NULL REFERENCES job (id),
+    number       INTEGER NOT NULL,
+    backend      TEXT    NOT NULL,
+    deployment   TEXT,
+    request      TEXT,
+    instance     TEXT,
+    prepared_at  INTEGER NOT NULL,
+    submitting_at INTEGER NOT NULL,
+    submitted_at INTEGER,
+    running_at   INTEGER,
+    ended_at     INTEGER,
+    busy_at      INTEGER,            -- when a machine was last known to be at work on it
+    outcome      TEXT,
+    PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attempt_activity ON attempt (deployment, busy_at, ended_at) WHERE busy_at IS NOT NULL;
+
+CREATE TABLE event (
+    id   INTEGER PRIMARY KEY,
+    job  TEXT    NOT NULL REFERENCES job (id),
+    at   INTEGER NOT NULL,
+    kind TEXT    NOT NULL,           -- a state's word, or what else happened
+    note TEXT    NOT NULL
+) STRICT;
+
+CREATE INDEX event_by_job ON event (job);
+
+CREATE TABLE artifact (
+    job      TEXT    NOT NULL REFERENCES job (id),
+    kind     TEXT    NOT NULL,
+    path     TEXT    NOT NULL,       -- relative to the history folder, with `/`
+    bytes    INTEGER NOT NULL,
+    blake3   BLOB    NOT NULL CHECK (length(blake3) = 32),
+    vertices INTEGER,
+    PRIMARY KEY (job, kind, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE output (
+    job   TEXT PRIMARY KEY REFERENCES job (id),
+    files TEXT NOT NULL CHECK (json_valid(files))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    what    TEXT    NOT NULL,
+    job     TEXT,
+    outcome TEXT    NOT NULL,
+    cost    INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,118 @@
+//! Sessions and projects: who pays, and what has been taken care of.
+//!
+//! Owns the baseline of a project: the fingerprints to which a snapshot is compared when the daemon starts. A release moves
+//! it as part of its own commit.
+
+use rusqlite::{OptionalExtension, Row};
+
+use super::{
+    Ledger, Reader,
+    error::LedgerError,
+    rows::{ProjectId, ProjectRow, SessionId},
+};
+use crate::domain::{fingerprint::Fingerprint, moment::WallTime};
+
+impl Ledger {
+    /// Begins a session. One that never ended was ended by a crash.
+    pub fn begin_session(
+        &mut self,
+        version: &str,
+        now: WallTime,
+    ) -> Result<SessionId, LedgerError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached("INSERT INTO session (version, started_at) VALUES (?1, ?2)")?
+                .execute((version, now))?;
+            Ok(SessionId(transaction.last_insert_rowid()))
+        })
+    }
+
+    /// Ends a session in good order.
+    pub fn end_session(&mut self, session: SessionId, now: WallTime) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached("UPDATE session SET ended_at = ?2 WHERE id = ?1")?
+                .execute((session.0, now))?;
+            Ok(())
+        })
+    }
+
+    /// Returns the project at `root`, made known if it is new. Its name may change, its root is what it is.
+    pub fn touch_project(
+        &mut self,
+        root: &str,
+        name: &str,
+        now: WallTime,
+    ) -> Result<ProjectRow, LedgerError> {
+        self.write(|transaction| {
+            let added = transaction
+                .prepare_cached(
+                    "INSERT INTO project (root, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)
+                     ON CONFLICT (root) DO NOTHING",
+                )?
+                .execute((root, name, now))?;
+            transaction
+                .prepare_cached("UPDATE project SET name = ?2, last_seen = ?3 WHERE root = ?1")?
+                .execute((root, name, now))?;
+            let known = transaction
+                .prepare_cached("SELECT * FROM project WHERE root = ?1")?
+                .query_row([root], project)?;
+            Ok(ProjectRow { is_new: added == 1, ..known })
+        })
+    }
+
+    /// Takes inputs as taken care of without a job. `None` leaves that one as it is.
+    pub fn set_baseline(
+        &mut self,
+        project: ProjectId,
+        prompt: Option<Fingerprint>,
+        render: Option<Fingerprint>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE project SET baseline_prompt = coalesce(?2, baseline_prompt),
+                         baseline_render = coalesce(?3, baseline_render), last_seen = ?4
+                     WHERE id = ?1",
+                )?
+                .execute((project.0, prompt, render, now))?;
+            Ok(())
+        })
+    }
+}
+
+impl Reader {
+    /// Returns every project, in the order in which they became known.
+    pub fn projects(&self) -> Result<Vec<ProjectRow>, LedgerError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM project ORDER BY id")?;
+            let rows = statement.query_map([], project)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Returns the project at `root`, if it is known.
+    pub fn project(&self, root: &str) -> Result<Option<ProjectRow>, LedgerError> {
+        self.read(|connection| {
+            let row = connection
+                .prepare_cached("SELECT * FROM project WHERE root = ?1")?
+                .query_row([root], project)
+                .optional()?;
+            Ok(row)
+        })
+    }
+}
+
+fn project(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
+    Ok(ProjectRow {
+        id: ProjectId(row.get("id")?),
+        root: row.get("root")?,
+        name: row.get("name")?,
+        baseline_prompt: row.get("baseline_prompt")?,
+        baseline_render: row.get("baseline_render")?,
+        first_seen: row.get("first_seen")?,
+        last_seen: row.get("last_seen")?,
+        is_new: false,
+    })
+}

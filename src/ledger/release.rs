@@ -1,0 +1,111 @@
+//! The birth of a job: budget, row, story and baseline in one commit.
+//!
+//! Owns the release and the mark before a submit. The rule for the budget is [`crate::domain::budget`]'s; here it gets
+//! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
+
+use rusqlite::{Transaction, named_params};
+
+use super::{
+    Ledger,
+    error::{Fault, ReleaseError},
+    money::spent,
+    rows::{Announce, NewJob, Released},
+    sql::cut,
+    story::{move_to, tell},
+};
+use crate::domain::{
+    budget::{self, Limits, Windows},
+    job::{JobId, State},
+    moment::WallTime,
+};
+
+/// How much of a prompt lists show, in characters.
+const EXCERPT: usize = 160;
+
+impl Ledger {
+    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's baseline to its inputs.
+    ///
+    /// When this returns `Ok`, all of it is on the disk. When it returns an error, none of it is.
+    pub fn release(
+        &mut self,
+        job: &NewJob,
+        limits: &Limits,
+        windows: &Windows,
+        announce: Announce,
+    ) -> Result<Released, ReleaseError> {
+        let verdict = self.write(|transaction| {
+            let before = spent(transaction, job.session, windows)?;
+            if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
+                return Ok(Err(refusal));
+            }
+            insert(transaction, job)?;
+            tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
+            transaction
+                .prepare_cached(
+                    "UPDATE project SET baseline_prompt = ?2, baseline_render = ?3, last_seen = ?4 WHERE id = ?1",
+                )?
+                .execute((job.project.0, job.inputs.prompt, job.inputs.render, job.at))?;
+            if announce == Announce::Submitting {
+                begin_attempt(transaction, job.id, job.at)?;
+            }
+            let after = before.with(job.reserve);
+            let warnings = budget::warnings(limits, &before, &after);
+            Ok(Ok(Released { spent: after, warnings }))
+        })?;
+        Ok(verdict?)
+    }
+
+    /// Marks that the request may leave from now on, and begins an attempt. Before this is on the disk nothing may be sent.
+    pub fn submitting(&mut self, job: JobId, now: WallTime) -> Result<(), super::LedgerError> {
+        self.write(|transaction| begin_attempt(transaction, job, now))
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
+                 workflow_version, body_digest, seed, mesh_seed, summary, mode, backend, deployment, created_at,
+                 state_at, retry_of, reserved)
+             VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
+                 :workflow_version, :body_digest, :seed, :mesh_seed, :summary, :mode, :backend, :deployment, :at,
+                 :at, :retry_of, :reserved)",
+        )?
+        .execute(named_params! {
+            ":id": job.id,
+            ":project": job.project.0,
+            ":session": job.session.0,
+            ":cause": job.cause,
+            ":state": State::Prepared,
+            ":prompt": job.inputs.prompt,
+            ":render": job.inputs.render,
+            ":excerpt": cut(job.prompt.trim(), EXCERPT),
+            ":workflow": job.workflow,
+            ":workflow_version": job.workflow_version,
+            ":body_digest": job.body_digest,
+            ":seed": job.seed.map(u64::cast_signed),
+            ":mesh_seed": job.mesh_seed.map(u64::cast_signed),
+            ":summary": job.summary.to_string(),
+            ":mode": job.mode,
+            ":backend": job.backend,
+            ":deployment": job.deployment,
+            ":at": job.at,
+            ":retry_of": job.retry_of,
+            ":reserved": job.reserve,
+        })?;
+    Ok(())
+}
+
+fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
+    let before = move_to(transaction, job, State::Submitting, now, "")?;
+    transaction
+        .prepare_cached("UPDATE job SET attempts = attempts + 1 WHERE id = ?1")?
+        .execute([job])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO attempt (job, number, backend, deployment, prepared_at, submitting_at)
+             SELECT id, attempts, backend, deployment, ?2, ?3 FROM job WHERE id = ?1",
+        )?
+        .execute((job, before.since, now))?;
+    Ok(())
+}

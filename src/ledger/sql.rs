@@ -1,0 +1,87 @@
+//! How the domain's values stand in a column.
+//!
+//! Owns the mapping and nothing else: ids and words as text, times as milliseconds, money as micro-dollars,
+//! fingerprints as 32 bytes. A value that does not map back is reported as damage, never guessed.
+
+use std::time::Duration;
+
+use rusqlite::{
+    Row, ToSql,
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use crate::domain::{
+    fingerprint::Fingerprint,
+    job::{Cause, JobId, RequestId, State},
+    moment::WallTime,
+    money::MicroUsd,
+    product::Kind,
+};
+
+/// A word that this version does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("`{word}` is no {what}")]
+struct UnknownWord {
+    what: &'static str,
+    word: String,
+}
+
+/// Reads a text column with `find`, which knows all words.
+fn word<T>(
+    value: ValueRef<'_>,
+    what: &'static str,
+    find: impl FnOnce(&str) -> Option<T>,
+) -> FromSqlResult<T> {
+    let text = value.as_str()?;
+    let unknown = || UnknownWord { what, word: text.chars().take(40).collect() };
+    find(text).ok_or_else(|| FromSqlError::other(unknown()))
+}
+
+macro_rules! stored_as {
+    ($type:ty, $value:ident => $stored:expr, $column:ident => $read:expr) => {
+        impl ToSql for $type {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                let $value = self;
+                Ok(ToSqlOutput::from($stored))
+            }
+        }
+
+        impl FromSql for $type {
+            fn column_result($column: ValueRef<'_>) -> FromSqlResult<Self> {
+                $read
+            }
+        }
+    };
+}
+
+stored_as!(JobId, id => id.to_string(), column => word(column, "job's id", |text| text.parse().ok()));
+stored_as!(RequestId, id => id.as_str(), column => word(column, "request's id", RequestId::new));
+stored_as!(State, state => state.word(), column => word(column, "state", State::from_word));
+stored_as!(Cause, cause => cause.word(), column => word(column, "cause", Cause::from_word));
+stored_as!(Kind, kind => kind.word(), column => word(column, "kind of artifact", |text| {
+    Kind::ALL.into_iter().find(|kind| kind.word() == text)
+}));
+stored_as!(WallTime, time => time.unix_millis(), column => column.as_i64().map(WallTime::from_unix_millis));
+stored_as!(MicroUsd, amount => amount.0, column => column.as_i64().map(MicroUsd));
+stored_as!(Fingerprint, fingerprint => fingerprint.as_bytes().as_slice(), column => {
+    <[u8; 32]>::column_result(column).map(Fingerprint::from_bytes)
+});
+
+/// Milliseconds in a column.
+pub(super) fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads milliseconds; what was never negative is not read as such.
+pub(super) fn span(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Duration>> {
+    let millis: Option<i64> = row.get(column)?;
+    Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
+}
+
+/// Cuts `text` to `most` characters, with a mark that something is missing.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}

@@ -1,0 +1,119 @@
+//! The words that every step of a job writes: its state, its story, its newest attempt, and the audit of its submits.
+//!
+//! Owns the helpers inside a transaction. Which operation uses which is `road`'s and `ends`' business; that no step is
+//! taken against the table of [`super::transition`] is decided here, in one place.
+
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::{
+    error::{Fault, LedgerError},
+    sql::cut,
+    transition::may_become,
+};
+use crate::domain::{
+    job::{JobId, State},
+    moment::WallTime,
+    money::MicroUsd,
+};
+
+/// The most characters of a note or a reason that are kept: a service may send pages of a stack trace.
+pub(super) const MOST_WORDS: usize = 2000;
+
+/// What a job was before a step.
+pub(super) struct Current {
+    /// Its state.
+    pub(super) state: State,
+    /// Since when.
+    pub(super) since: WallTime,
+    /// What is reserved for it.
+    pub(super) reserved: MicroUsd,
+}
+
+/// Returns what a job is.
+pub(super) fn current(transaction: &Transaction<'_>, job: JobId) -> Result<Current, Fault> {
+    transaction
+        .prepare_cached("SELECT state, state_at, reserved FROM job WHERE id = ?1")?
+        .query_row([job], |row| {
+            Ok(Current { state: row.get(0)?, since: row.get(1)?, reserved: row.get(2)? })
+        })
+        .optional()?
+        .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
+}
+
+/// Moves a job along its road and tells its story; returns what it was. A repeated state is no new line of the story.
+pub(super) fn move_to(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    to: State,
+    now: WallTime,
+    note: &str,
+) -> Result<Current, Fault> {
+    let before = current(transaction, job)?;
+    let from = before.state;
+    if !may_become(from, to) {
+        return Err(LedgerError::Illegal { job, from, to }.into());
+    }
+    if from != to {
+        transaction
+            .prepare_cached(
+                "UPDATE job SET state = ?2, state_at = ?3, ended_at = ?4 WHERE id = ?1",
+            )?
+            .execute((job, to, now, to.is_final().then_some(now)))?;
+        tell(transaction, job, now, to.word(), note)?;
+    }
+    Ok(before)
+}
+
+/// Adds a line to a job's story.
+pub(super) fn tell(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    at: WallTime,
+    kind: &str,
+    note: &str,
+) -> Result<(), Fault> {
+    transaction
+        .prepare_cached("INSERT INTO event (job, at, kind, note) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((job, at, cut(kind, MOST_WORDS), cut(note, MOST_WORDS)))?;
+    Ok(())
+}
+
+/// The statement that changes a job's newest attempt; the job's id is its first parameter.
+pub(super) fn attempt_sets(assignments: &str) -> String {
+    format!(
+        "UPDATE attempt SET {assignments}
+         WHERE job = ?1 AND number = (SELECT attempts FROM job WHERE id = ?1)"
+    )
+}
+
+/// Ends the newest attempt, unless it has ended; a better word than `ended` takes its place.
+pub(super) fn end_attempt(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    outcome: &str,
+    now: WallTime,
+) -> Result<(), Fault> {
+    let sql = attempt_sets(
+        "busy_at = CASE WHEN busy_at IS NULL OR ended_at IS NOT NULL THEN busy_at ELSE ?3 END,
+         outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
+         ended_at = coalesce(ended_at, ?3)",
+    );
+    transaction.prepare_cached(&sql)?.execute((job, outcome, now))?;
+    Ok(())
+}
+
+/// Adds an audit row for a submit.
+pub(super) fn audit_submit(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    at: WallTime,
+    outcome: &str,
+    cost: MicroUsd,
+) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, 'submit', ?2, ?3, ?4)",
+        )?
+        .execute((at, job, outcome, cost))?;
+    Ok(())
+}

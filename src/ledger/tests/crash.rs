@@ -1,0 +1,126 @@
+//! Killed at any point: what was announced is there, what was half written is not.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    domain::job::State,
+    ledger::rows::{Booking, Reason},
+};
+
+/// Every step of a road, each with the state that must be found after a kill right behind it.
+fn steps() -> Vec<(State, Step)> {
+    vec![
+        (State::Submitting, |l, job| l.submitting(job, at(2)).expect("submitting")),
+        (State::Submitted, |l, job| l.submitted(job, &request(1), at(3)).expect("submitted")),
+        (State::Running, |l, job| l.running(job, Some("machine-a"), at(4)).expect("running")),
+        (State::Running, |l, job| {
+            l.outputs_known(job, &[remote_file()], at(5), at(5)).expect("outputs");
+        }),
+        (State::Fetched, |l, job| l.fetched(job, &artifacts(job), at(6)).expect("fetched")),
+        (State::Placing, |l, job| l.placing(job, at(7)).expect("placing")),
+        (State::Placed, |l, job| l.placed(job, at(8)).expect("placed")),
+        (State::HandingOver, |l, job| l.handing_over(job, "marker", at(9)).expect("handing")),
+        (State::Done, |l, job| l.done(job, cents(3), took(1, 2, false), at(10)).expect("done")),
+    ]
+}
+
+type Step = fn(&mut Ledger, JobId);
+
+#[test]
+fn each_step_is_found_again_after_a_kill_right_behind_it() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::PreparedOnly);
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for (number, (state, step)) in steps().into_iter().enumerate() {
+        step(&mut desk.ledger, job);
+        let expected = desk.ledger.story(job).expect("a story");
+        let left = elsewhere.path().join(format!("{number}.sqlite"));
+        copy_as_after_a_kill(&desk.path(), &left, None);
+        let found = Ledger::open(&left).expect("the ledger opens again");
+        assert_eq!(found.story(job).expect("a story"), expected);
+        assert_eq!(found.job(job).expect("a row").state, state);
+        let open = found.unfinished().expect("rows");
+        assert_eq!(open.len(), usize::from(!state.is_final()));
+        if state == State::Running {
+            assert_eq!(open[0].request, Some(request(1)), "it can be followed");
+        }
+        assert_eq!(found.outputs(job).expect("no error"), desk.ledger.outputs(job).expect("same"));
+    }
+}
+
+#[test]
+fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
+    let mut desk = Desk::new();
+    let prepared = desk.release(1, Announce::PreparedOnly);
+    let lost = desk.release(2, Announce::Submitting);
+    let followed = desk.release(3, Announce::Submitting);
+    desk.ledger.submitted(followed, &request(3), at(3)).expect("submitted");
+    let Desk { folder, ledger, session, .. } = desk;
+    drop(ledger);
+    let mut again = Ledger::open(&folder.path().join("ledger.sqlite")).expect("opens");
+    assert_eq!(again.mark_lost_answers(at(9)).expect("marked"), [lost]);
+    assert_eq!(again.mark_lost_answers(at(10)).expect("marked"), []);
+    let open: Vec<_> = again.unfinished().expect("rows").into_iter().map(|row| row.id).collect();
+    assert_eq!(open, [prepared, followed]);
+    let row = again.job(lost).expect("a row");
+    assert_eq!((row.state, row.booked, row.ended_at), (State::Unknown, None, Some(at(9))));
+    assert_eq!(row.reason.expect("a reason").code, "lost_answer");
+    assert_eq!(again.spent(session, &windows()).expect("sums").session, cents(30));
+    assert!(again.submitting(lost, at(11)).is_err(), "never sent again by itself");
+}
+
+#[test]
+fn a_commit_is_on_the_disk_before_its_step_goes_on() {
+    let desk = Desk::new();
+    let setting = |name: &str| -> String {
+        let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        desk.ledger.connection.query_row(&sql, [], |row| row.get(0)).expect("a setting")
+    };
+    assert_eq!(setting("journal_mode"), "wal");
+    assert_eq!(setting("synchronous"), "2", "FULL: the log is synced at each commit");
+    assert_eq!(setting("foreign_keys"), "1");
+}
+
+#[test]
+fn the_log_is_emptied_while_a_machine_works() {
+    let mut desk = Desk::new();
+    let log = desk.path().with_extension("sqlite-wal");
+    for number in 1..=40 {
+        desk.finish(number, took(1, 2, false));
+    }
+    let bytes = fs::metadata(log).expect("the log is there").len();
+    assert!(bytes < 1_000_000, "{bytes} bytes after 40 jobs");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The power goes in the middle of a write: the log ends anywhere. The job is then in some earlier state, whole.
+    #[test]
+    fn a_log_that_was_cut_anywhere_gives_an_earlier_state_whole(cut in 0.0_f64..1.0) {
+        let mut desk = Desk::new();
+        desk.ledger.checkpoint().expect("the beginning is in the file");
+        let job = desk.release(1, Announce::Submitting);
+        desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
+        let reason = Reason::new("x", "y");
+        desk.ledger.failed(job, &reason, Booking::Cost(cents(4)), at(3)).expect("failed");
+        let log = fs::metadata(desk.path().with_extension("sqlite-wal")).expect("a log").len();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
+            reason = "a share of a small file")]
+        let keep = (log as f64 * cut) as usize;
+        let left = desk.folder.path().join("left.sqlite");
+        copy_as_after_a_kill(&desk.path(), &left, Some(keep));
+        let found = Ledger::open(&left).expect("opens");
+        found.check().expect("nothing is torn");
+        match found.story(job) {
+            Err(_) => prop_assert_eq!(found.jobs_since(at(0)).expect("a count"), 0),
+            Ok(story) => {
+                let last = story.events.last().expect("a story has an end");
+                prop_assert_eq!(&*last.kind, story.job.state.word());
+                prop_assert_eq!(story.attempts.len(), 1);
+                prop_assert_eq!(story.job.booked.is_some(), story.job.state == State::Failed);
+            }
+        }
+    }
+}

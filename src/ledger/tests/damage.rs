@@ -1,0 +1,225 @@
+//! Files that are not what they should be, and readers that must leave no trace.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::*;
+use crate::ledger::{
+    Reader,
+    error::{OpenError, StoreError},
+    rows::Filter,
+};
+
+/// Asks everything that can be asked. Answers and errors are both fine; a panic is not.
+fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
+    let graph = Fingerprint::of(b"graph");
+    drop(reader.check());
+    drop(reader.unfinished());
+    drop(reader.jobs(&Filter::default()));
+    drop(reader.story(job));
+    drop(reader.find("01"));
+    drop(reader.outputs(job));
+    drop(reader.projects());
+    drop(reader.audits(10));
+    drop(reader.spent(session, &windows()));
+    drop(reader.learned("serverless", &graph));
+    drop(reader.last_activity("deployment-a"));
+    drop(reader.same_work(&graph, &graph));
+}
+
+/// A closed ledger with one finished job and one on its way, as bytes.
+fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
+    let mut desk = Desk::new();
+    let job = desk.finish(1, took(1, 2, true));
+    desk.release(2, Announce::Submitting);
+    let Desk { folder, ledger, session, .. } = desk;
+    drop(ledger);
+    let bytes = fs::read(folder.path().join("ledger.sqlite")).expect("a file");
+    (bytes, session, job)
+}
+
+fn with_file<T>(bytes: &[u8], look: impl FnOnce(&Path) -> T) -> T {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.sqlite");
+    fs::write(&path, bytes).expect("written");
+    look(&path)
+}
+
+#[test]
+fn what_is_no_database_is_called_damaged_and_left_as_it_is() {
+    let rubbish = b"this is a letter, not a ledger. ".repeat(64);
+    with_file(&rubbish, |path| {
+        let write = Ledger::open(path).map(drop);
+        let read = Ledger::open_read_only(path).map(drop);
+        for result in [write, read] {
+            let error = result.expect_err("it is no ledger");
+            assert!(matches!(error, OpenError::Store(StoreError::Corrupt { .. })), "{error:?}");
+            assert!(error.to_string().contains("move it"), "{error}");
+        }
+        assert_eq!(fs::read(path).expect("still there"), rubbish);
+    });
+}
+
+#[test]
+fn a_newer_ledger_is_refused_with_both_versions_and_left_as_it_is() {
+    let (bytes, ..) = sound_bytes();
+    with_file(&bytes, |path| {
+        let raw = Connection::open(path).expect("opens");
+        raw.pragma_update(None, "user_version", 99).expect("set");
+        drop(raw);
+        let before = fs::read(path).expect("bytes");
+        let write = Ledger::open(path).map(drop);
+        let read = Ledger::open_read_only(path).map(drop);
+        for result in [write, read] {
+            let error = result.expect_err("too new");
+            assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error:?}");
+        }
+        assert_eq!(fs::read(path).expect("bytes"), before);
+    });
+}
+
+#[test]
+fn another_program_s_database_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ledger.sqlite");
+    let raw = Connection::open(&path).expect("opens");
+    raw.execute_batch("CREATE TABLE job (mine)").expect("made");
+    drop(raw);
+    let error = Ledger::open(&path).expect_err("not ours");
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+}
+
+#[test]
+fn a_held_ledger_is_called_locked() {
+    let mut desk = Desk::new();
+    let other = Connection::open(desk.path()).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("held");
+    desk.ledger.connection.busy_timeout(Duration::ZERO).expect("set");
+    let error = desk.ledger.begin_session("test", at(1)).expect_err("locked");
+    assert!(error.to_string().contains("locked by another process"), "{error}");
+}
+
+#[test]
+fn opening_again_changes_nothing() {
+    let (bytes, ..) = sound_bytes();
+    with_file(&bytes, |path| {
+        drop(Ledger::open(path).expect("opens"));
+        assert_eq!(fs::read(path).expect("bytes"), bytes);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn the_ledger_and_its_log_are_for_this_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    for suffix in ["sqlite", "sqlite-wal", "sqlite-shm"] {
+        assert_eq!(mode(&desk.path().with_extension(suffix)), 0o600, "{suffix}");
+    }
+    let path = desk.path();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("loosened");
+    drop(Ledger::open(&path).expect("opens"));
+    assert_eq!(mode(&path), 0o600, "tightened again");
+}
+
+/// Every file of a folder with its content, but for SQLite's lock table, which every reader writes its marks into.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+    let bytes = |path: &Path| match path.extension() {
+        Some(extension) if extension == "sqlite-shm" => Vec::new(),
+        _ => fs::read(path).expect("readable"),
+    };
+    entries.map(|path| (path.clone(), bytes(&path))).collect()
+}
+
+#[test]
+fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
+    let mut desk = Desk::new();
+    let job = desk.finish(1, took(1, 2, true));
+    let folder = desk.folder.path().to_owned();
+    let look = |when: &str| {
+        let before = contents(&folder);
+        let reader = Ledger::open_read_only(&folder.join("ledger.sqlite")).expect("opens");
+        assert_eq!(reader.story(job).expect("a story").artifacts.len(), 2);
+        drop(reader);
+        assert_eq!(contents(&folder), before, "{when}");
+    };
+    look("beside a daemon");
+    desk.release(2, Announce::PreparedOnly);
+    let Desk { folder: _keep, ledger, .. } = desk;
+    look("beside a daemon that has written");
+    drop(ledger);
+    look("after the daemon");
+}
+
+#[test]
+fn a_reader_sees_what_a_running_daemon_has_just_written() {
+    let mut desk = Desk::new();
+    let reader = Ledger::open_read_only(&desk.path()).expect("opens");
+    let job = desk.release(1, Announce::Submitting);
+    assert_eq!(reader.unfinished().expect("rows").len(), 1);
+    assert_eq!(reader.job(job).expect("a row"), desk.ledger.job(job).expect("a row"));
+}
+
+#[test]
+fn a_reader_of_nothing_says_so_and_makes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = Ledger::open_read_only(&folder.path().join("ledger.sqlite")).expect_err("nothing");
+    assert!(matches!(error, OpenError::Missing { .. }), "{error:?}");
+    assert_eq!(contents(folder.path()).len(), 0);
+    let error = Ledger::open(&folder.path().join("no/ledger.sqlite")).expect_err("no folder");
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+}
+
+#[test]
+fn a_strange_folder_name_is_only_a_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let strange = folder.path().join("50% off? #1 é");
+    fs::create_dir(&strange).expect("made");
+    let path = strange.join("ledger.sqlite");
+    drop(Ledger::open(&path).expect("opens"));
+    assert_eq!(Ledger::open_read_only(&path).expect("opens").unfinished().expect("rows"), []);
+    assert_eq!(contents(&strange).len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn damaged_bytes_are_an_error_or_an_answer_and_never_a_panic(
+        flips in prop::collection::vec((0.0_f64..1.0, any::<u8>()), 1..40), keep in 0.3_f64..1.3,
+    ) {
+        let (mut bytes, session, job) = sound_bytes();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
+            reason = "a share of a small file")]
+        let share = |of: usize, part: f64| (of as f64 * part) as usize;
+        bytes.truncate(share(bytes.len(), keep));
+        for (place, value) in flips {
+            let index = share(bytes.len(), place);
+            bytes[index] = value;
+        }
+        with_file(&bytes, |path| {
+            if let Ok(reader) = Ledger::open_read_only(path) {
+                ask_everything(&reader, session, job);
+            }
+            if let Ok(mut ledger) = Ledger::open(path) {
+                ask_everything(&ledger, session, job);
+                drop(ledger.mark_lost_answers(at(9)));
+                drop(ledger.rate(job, 3, "", at(9)));
+            }
+        });
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..4096)) {
+        with_file(&bytes, |path| {
+            drop(Ledger::open_read_only(path));
+            let opened = Ledger::open(path).is_ok();
+            // Nothing at all is an empty ledger; rubbish is not.
+            assert_eq!(opened, bytes.is_empty());
+        });
+    }
+}

@@ -1,0 +1,180 @@
+//! What is reserved, booked and learned; and that two processes cannot spend the same cents.
+
+use super::*;
+use crate::{
+    domain::{
+        budget::{Limit, Spent},
+        estimate::Activity,
+    },
+    ledger::{
+        error::ReleaseError,
+        rows::{Booking, Reason},
+    },
+};
+
+fn spent(desk: &Desk) -> MicroUsd {
+    desk.ledger.spent(desk.session, &windows()).expect("sums").session
+}
+
+#[test]
+fn a_refused_job_leaves_no_trace() {
+    let mut desk = Desk::new();
+    let limits = Limits { per_session: Some(cents(15)), ..Limits::default() };
+    let (first, second) = (desk.new_job(1), desk.new_job(2));
+    desk.ledger.release(&first, &limits, &windows(), Announce::Submitting).expect("fits");
+    match desk.ledger.release(&second, &limits, &windows(), Announce::Submitting) {
+        Err(ReleaseError::Budget(refusal)) => {
+            assert_eq!((refusal.limit, refusal.used), (Limit::Session, cents(10)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(desk.ledger.job(second.id).is_err());
+    assert_eq!(spent(&desk), cents(10));
+    let row = desk.ledger.project("/art").expect("no error").expect("known");
+    assert_eq!(row.baseline_prompt, Some(first.inputs.prompt));
+}
+
+#[test]
+fn a_release_tells_which_step_of_a_limit_it_reached() {
+    let mut desk = Desk::new();
+    let limits = Limits { per_day: Some(cents(20)), ..Limits::default() };
+    let job = desk.new_job(1);
+    let released =
+        desk.ledger.release(&job, &limits, &windows(), Announce::Submitting).expect("fits");
+    assert_eq!(released.spent.day, cents(10));
+    let steps: Vec<_> = released.warnings.iter().map(|w| (w.limit, w.percent)).collect();
+    assert_eq!(steps, [(Limit::Day, 50)]);
+}
+
+#[test]
+fn each_sum_counts_its_own_window() {
+    let mut desk = Desk::new();
+    for number in [10, 20, 30] {
+        desk.release(number, Announce::PreparedOnly);
+    }
+    let next = desk.ledger.begin_session("test", at(40)).expect("a session");
+    let job = new_job(next, desk.project, 50);
+    desk.ledger
+        .release(&job, &Limits::default(), &windows(), Announce::PreparedOnly)
+        .expect("released");
+    let windows = Windows { day_start: at(30), month_start: at(20) };
+    let sums = desk.ledger.spent(next, &windows).expect("sums");
+    assert_eq!(sums, Spent { session: cents(10), day: cents(20), month: cents(30) });
+}
+
+#[test]
+fn an_end_books_what_is_known_and_keeps_the_reservation_where_nothing_is() {
+    let reason = Reason::new("x", "y");
+    let ended = |end: &dyn Fn(&mut Ledger, JobId), announce| {
+        let mut desk = Desk::new();
+        let job = desk.release(1, announce);
+        end(&mut desk.ledger, job);
+        spent(&desk)
+    };
+    let hot = Announce::Submitting;
+    let fail = |booking| {
+        let reason = reason.clone();
+        move |ledger: &mut Ledger, job| {
+            ledger.failed(job, &reason, booking, at(2)).expect("failed");
+        }
+    };
+    assert_eq!(ended(&fail(Booking::Cost(cents(3))), hot), cents(3));
+    assert_eq!(ended(&fail(Booking::Reserved), hot), cents(10));
+    assert_eq!(ended(&fail(Booking::Nothing), hot), cents(0));
+    let never_sent = Announce::PreparedOnly;
+    assert_eq!(ended(&fail(Booking::Reserved), never_sent), cents(0), "nothing ever left");
+    let replace = |ledger: &mut Ledger, job| {
+        ledger.replaced(job, None, Booking::Reserved, at(2)).expect("replaced");
+    };
+    assert_eq!(ended(&replace, never_sent), cents(0));
+    let lose = |ledger: &mut Ledger, job| {
+        ledger.unknown(job, &reason, at(2)).expect("unknown");
+    };
+    assert_eq!(ended(&lose, hot), cents(10), "it may run");
+}
+
+#[test]
+fn a_person_can_settle_an_unknown_job() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.unknown(job, &Reason::new("timeout", "cut"), at(2)).expect("unknown");
+    let word = Reason::new("person", "it never ran");
+    desk.ledger.cancelled(job, &word, Booking::Nothing, at(3)).expect("settled");
+    assert_eq!(spent(&desk), cents(0));
+}
+
+#[test]
+fn two_processes_racing_for_the_last_cents_never_cross_the_limit() {
+    let desk = Desk::new();
+    let limits = Limits { per_session: Some(cents(100)), ..Limits::default() };
+    let (path, session, project) = (desk.path(), desk.session, desk.project);
+    let race = |offset: u64| {
+        let mut ledger = Ledger::open(&path).expect("a second connection");
+        (0..20)
+            .filter(|number| {
+                let job = new_job(session, project, offset + number);
+                match ledger.release(&job, &limits, &windows(), Announce::Submitting) {
+                    Ok(_) => true,
+                    Err(ReleaseError::Budget(_)) => false,
+                    Err(ReleaseError::Ledger(error)) => panic!("{error}"),
+                }
+            })
+            .count()
+    };
+    let released: usize = std::thread::scope(|scope| {
+        let runners = [100, 200].map(|offset| scope.spawn(move || race(offset)));
+        runners.map(|runner| runner.join().expect("no panic")).iter().sum()
+    });
+    assert_eq!(released, 10, "a hundred cents are ten jobs of ten");
+    assert_eq!(spent(&desk), cents(100));
+}
+
+#[test]
+fn times_are_learned_from_the_newest_successes_of_the_same_backend_and_workflow() {
+    let mut desk = Desk::new();
+    let graph = desk.new_job(1).workflow_version;
+    assert_eq!(desk.ledger.learned("serverless", &graph).expect("an answer").run, None);
+    for number in 1..=60 {
+        desk.finish(number, took(number, 100 + number, number % 10 == 0));
+    }
+    let failed = desk.release(61, Announce::Submitting);
+    let reason = Reason::new("10011", "x");
+    desk.ledger.failed(failed, &reason, Booking::Nothing, at(9)).expect("failed");
+
+    let learned = desk.ledger.learned("serverless", &graph).expect("an answer");
+    let (run, cold) = (learned.run.expect("runs"), learned.cold.expect("cold starts"));
+    assert_eq!((run.samples, cold.samples), (50, 6), "fifty runs, but every cold start");
+    assert_eq!(learned.queue.expect("warm waits").samples, 50);
+    assert_eq!(desk.ledger.learned("comfyui", &graph).expect("an answer").run, None);
+    let other = Fingerprint::of(b"another graph");
+    assert_eq!(desk.ledger.learned("serverless", &other).expect("an answer").run, None);
+}
+
+#[test]
+fn a_machine_is_active_from_its_first_sign_until_its_run_is_over() {
+    let mut desk = Desk::new();
+    let activity = |desk: &Desk| desk.ledger.last_activity("deployment-a").expect("an answer");
+    assert_eq!(activity(&desk), Activity::Never);
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
+    assert_eq!(activity(&desk), Activity::Never, "it waits in the queue");
+    desk.ledger.running(job, None, at(3)).expect("running");
+    assert_eq!(activity(&desk), Activity::Now);
+    desk.ledger.outputs_known(job, &[], at(70), at(75)).expect("outputs known");
+    assert_eq!(activity(&desk), Activity::Until(at(70)), "the machine's end, not our noticing");
+    desk.ledger.fetched(job, &[], at(80)).expect("fetched");
+    assert_eq!(activity(&desk), Activity::Until(at(70)));
+    assert_eq!(desk.ledger.last_activity("deployment-b").expect("an answer"), Activity::Never);
+}
+
+#[test]
+fn a_failed_run_warms_its_machine_too() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
+    desk.ledger.running(job, None, at(3)).expect("running");
+    let reason = Reason::new("10011", "a node raised");
+    desk.ledger.failed(job, &reason, Booking::Cost(cents(2)), at(50)).expect("failed");
+    let activity = desk.ledger.last_activity("deployment-a").expect("an answer");
+    assert_eq!(activity, Activity::Until(at(50)));
+}
