@@ -107,11 +107,7 @@ impl Connector {
     }
 
     fn builder(&self) -> reqwest::ClientBuilder {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            // An error only says that somebody in this process was quicker; theirs is then as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
+        provide();
         reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .http1_only()
@@ -137,6 +133,25 @@ fn kept(
     let client = builder().build();
     let client = client.map_err(|error| ConnectorError::NoTrust { reason: send::cause(&error) })?;
     Ok(place.get_or_init(|| client))
+}
+
+/// Begins a client for a server of this machine that speaks plain HTTP, such as a daemon's own socket.
+pub fn plain_client() -> reqwest::ClientBuilder {
+    provide();
+    reqwest::Client::builder()
+        .http1_only()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .tls_certs_only([])
+}
+
+/// Chooses the cryptography of this process, once.
+fn provide() {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // An error only says that somebody in this process was quicker; theirs is then as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
 }
 
 /// Tells whether `url` names this machine: 127.0.0.0/8, `::1` or `localhost`.

@@ -200,7 +200,7 @@ pub struct Download {
 }
 
 /// A place where GPU work happens.
-pub trait Backend: Send + Sync {
+pub trait Backend: std::fmt::Debug + Send + Sync {
     /// Returns the name that status and ledger show (`serverless`, `comfyui`, …).
     fn name(&self) -> &'static str;
 

@@ -8,9 +8,12 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use url::Url;
 
 use super::words::{
-    ApiVersion, AtStart, Handoff, Level, Mode, Provider, ServerType, TriggerOn, Watch, WhenBusy,
+    ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch,
 };
-use crate::domain::money::{MicroUsd, Plan, Tier};
+use crate::domain::{
+    money::{MicroUsd, Plan, Tier},
+    trigger::{AtStart, On, WhenBusy},
+};
 
 /// Everything a person can set, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +69,7 @@ pub struct ProjectConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerConfig {
     /// What may start one.
-    pub on: TriggerOn,
+    pub on: On,
     /// How long a prompt has to stay the same.
     pub prompt_quiet: Duration,
     /// How long a render has to stay the same.

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::domain::trigger::{AtStart, On, WhenBusy};
+
 /// A setting that is one word of a few.
 pub trait Word: Copy + 'static {
     /// Every word there is, in the order in which a complaint lists them.
@@ -53,43 +55,24 @@ words! {
     }
 }
 
-words! {
-    /// What may start a job.
-    TriggerOn {
-        /// A changed prompt or a changed render.
-        Either = "either",
-        /// A changed prompt.
-        Prompt = "prompt",
-        /// A changed render.
-        Render = "render",
-        /// Each has changed since the last job.
-        Both = "both",
-    }
+/// Words of types that live where their meaning does.
+macro_rules! words_of {
+    ($name:ty { $($variant:ident = $word:literal,)+ }) => {
+        impl Word for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+    };
 }
 
-words! {
-    /// What a new snapshot does to a job that is under way.
-    WhenBusy {
-        /// Takes the place of a job that still waits in the backend's queue.
-        ReplaceQueued = "replace_queued",
-        /// Waits.
-        Wait = "wait",
-        /// Takes its place, running or not.
-        Cancel = "cancel",
-    }
-}
-
-words! {
-    /// What inputs that changed while nothing watched bring about at the start.
-    AtStart {
-        /// A job, if they differ from the last job's.
-        Changed = "changed",
-        /// A job.
-        Always = "always",
-        /// Nothing.
-        Never = "never",
-    }
-}
+words_of! { On { Either = "either", Prompt = "prompt", Render = "render", Both = "both", } }
+words_of! { WhenBusy { ReplaceQueued = "replace_queued", Wait = "wait", Cancel = "cancel", } }
+words_of! { AtStart { Changed = "changed", Always = "always", Never = "never", } }
 
 words! {
     /// How files are watched.
@@ -166,6 +149,20 @@ words! {
         Debug = "debug",
         /// And everything else.
         Trace = "trace",
+    }
+}
+
+impl Level {
+    /// Returns the same level as the log's own type.
+    pub const fn filter(self) -> tracing::level_filters::LevelFilter {
+        use tracing::level_filters::LevelFilter as Filter;
+        match self {
+            Self::Error => Filter::ERROR,
+            Self::Warn => Filter::WARN,
+            Self::Info => Filter::INFO,
+            Self::Debug => Filter::DEBUG,
+            Self::Trace => Filter::TRACE,
+        }
     }
 }
 

@@ -190,6 +190,12 @@ impl Shell {
             }
             JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
         }
+        if self.stopping.is_none()
+            && let Some(at) = self.later.iter().position(|row| row.project == project)
+        {
+            let row = self.later.remove(at);
+            self.resume(project, row);
+        }
         (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
     }
 

@@ -15,9 +15,9 @@ use crate::{
         runcomfy::{Serverless, Settings},
     },
     config::{
-        Sources,
         secrets::{self, SecretError},
         settings::{Config, Seed, Workflow as WorkflowChoice},
+        sources::Sources,
         words::Mode,
     },
     disk::read::{self, Reading},

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use crate::{
     disk::{
         read::{self, Reading},
-        stamp::Stamp,
+        stamp::Seen as Memory,
     },
     domain::{
+        moment::Moment,
         picture, png,
         prompt::{self, IgnorePatterns, Prompt},
         settle::Sight,
@@ -30,12 +31,12 @@ pub(crate) struct Seen<T> {
     pub(crate) content: Option<T>,
     /// A remark for the log (decoded as Windows-1252, …).
     pub(crate) remark: Option<&'static str>,
-    stamp: Option<Stamp>,
+    memory: Option<Memory>,
 }
 
 impl<T> Seen<T> {
     fn without(sight: Sight) -> Self {
-        Self { sight, content: None, remark: None, stamp: None }
+        Self { sight, content: None, remark: None, memory: None }
     }
 }
 
@@ -60,24 +61,17 @@ impl Eyes {
     }
 
     /// Looks at both files. A file whose stamp is unchanged is not read again.
-    pub(crate) fn look(&mut self, ignore: &IgnorePatterns) -> Look {
+    pub(crate) fn look(&mut self, ignore: &IgnorePatterns, began: Moment) -> Look {
         let (last_prompt, last_render) = match self.last.take() {
             Some((prompt, render)) => (Some(prompt), Some(render)),
             None => (None, None),
         };
-        let prompt = see(&self.prompt_path, prompt::MAX_FILE_BYTES, last_prompt, |bytes| {
+        let prompt = see(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
             see_prompt(&bytes, ignore)
         });
-        let render = see(&self.render_path, MAX_RENDER, last_render, see_render);
+        let render = see(&self.render_path, MAX_RENDER, last_render, began, see_render);
         self.last = Some((prompt.clone(), render.clone()));
         Look { prompt, render }
-    }
-
-    /// Forgets the render's content, to save memory; its fingerprint stays.
-    pub(crate) fn forget_content(&mut self) {
-        if let Some((_, render)) = &mut self.last {
-            render.content = None;
-        }
     }
 }
 
@@ -85,21 +79,19 @@ fn see<T: Clone>(
     path: &std::path::Path,
     limit: u64,
     last: Option<Seen<T>>,
+    began: Moment,
     judge: impl FnOnce(Vec<u8>) -> Seen<T>,
 ) -> Seen<T> {
-    if let Some(last) = last
-        && let Some(stamp) = &last.stamp
-        && read::stamp(path).is_ok_and(|now| now.as_ref().is_some_and(|now| stamp.is_same(now)))
+    let memory = last.as_ref().and_then(|last| last.memory);
+    if let (Some(last), Some(memory)) = (last, memory)
+        && matches!(read::stamp(path), Ok(Some(stamp)) if memory.still_holds(&stamp))
     {
         return last;
     }
     match read::read_whole(path, limit) {
         Ok(Reading::Whole { bytes, stamp }) => {
             let mut seen = judge(bytes);
-            // Only what was whole may be skipped next time; what is unfinished is looked at until it is not.
-            if matches!(seen.sight, Sight::Whole(_) | Sight::Refused(_)) {
-                seen.stamp = Some(stamp);
-            }
+            seen.memory = Some(Memory::after(memory, stamp, began));
             seen
         }
         Ok(Reading::Changing) => Seen::without(Sight::Unfinished { size: u64::MAX }),
@@ -115,7 +107,7 @@ fn see_prompt(bytes: &[u8], ignore: &IgnorePatterns) -> Seen<Prompt> {
                 .windows_1252
                 .then_some("the prompt is not UTF-8; it was read as Windows-1252");
             let sight = Sight::Whole(prompt.fingerprint);
-            Seen { sight, content: Some(prompt), remark, stamp: None }
+            Seen { sight, content: Some(prompt), remark, memory: None }
         }
         Err(refusal) => Seen::without(Sight::Refused(refusal.to_string())),
     }
@@ -125,7 +117,7 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let facts = match png::check(&bytes) {
         Ok(facts) => facts,
-        Err(fault) if fault.may_become_whole() => return Seen::without(Sight::Unfinished { size }),
+        Err(fault) if fault.may_pass() => return Seen::without(Sight::Unfinished { size }),
         Err(fault) => return Seen::without(Sight::Refused(format!("the render cannot be used: {fault}"))),
     };
     match picture::single_colour(&bytes) {
@@ -133,7 +125,7 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
             sight: Sight::Whole(facts.fingerprint),
             content: Some(Bytes::from(bytes)),
             remark: None,
-            stamp: None,
+            memory: None,
         },
         Ok(Some([red, green, blue, _])) => Seen::without(Sight::Refused(format!(
             "the render has a single colour (#{red:02x}{green:02x}{blue:02x}): it is a placeholder, not a scene"

@@ -14,7 +14,7 @@ use super::{
     store::blocking,
 };
 use crate::{
-    config::{self, Loaded, Sources},
+    config::{self, Loaded, sources::Sources},
     domain::engine::event::ProjectId,
     logging::Logging,
     web::{Refused, RefusedKind},

@@ -129,6 +129,12 @@ impl Served {
         Some(eyes)
     }
 
+    /// Looks no more: a daemon that was started for one job starts no others.
+    pub(crate) fn close_eyes(&mut self) {
+        self.eyes = None;
+        self.due = None;
+    }
+
     /// Gives the eyes back and keeps what they saw. Returns whether it counts: after a reload, what old eyes saw is void.
     pub(crate) fn end_look(&mut self, now: Moment, eyes: Eyes, look: &Look) -> bool {
         if self.eyes.is_some() {

@@ -167,6 +167,10 @@ pub(crate) struct Shell {
     pub(crate) next_housekeeping: Moment,
     pub(crate) next_poll: Option<Moment>,
     pub(crate) stopping: Option<Moment>,
+    /// Unfinished jobs that wait behind another one of their project.
+    pub(crate) later: Vec<crate::ledger::rows::JobRow>,
+    /// Where the command line finds this daemon.
+    pub(crate) socket: std::path::PathBuf,
 }
 
 impl Shell {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{Loaded, Sources, settings::ProjectConfig, words::Watch},
+    config::{Loaded, settings::ProjectConfig, sources::Sources, words::Watch},
     disk::{
         DiskError, dirs,
         history::History,
@@ -220,6 +220,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         next_housekeeping: now.moment.plus(Duration::from_secs(60)),
         next_poll: None,
         stopping: None,
+        later: Vec::new(),
         socket,
         live: live_in,
     };

@@ -43,6 +43,14 @@ impl Store {
         .await
     }
 
+    /// Does one operation at once, on this thread: for the few that happen at start and at a reload.
+    pub(crate) fn now<T, E>(
+        &self,
+        operation: impl FnOnce(&mut Ledger) -> Result<T, E>,
+    ) -> Result<T, E> {
+        operation(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Writes down what has happened, for as long as it takes. Only an operation that makes no sense is given up.
     pub(crate) async fn record(
         &self,

@@ -1,33 +1,16 @@
 //! Folders and small files that only we use: private, written atomically, synced.
 //!
-//! Owns the default state folder, 0700 folders, the atomic write of a private file, the sync of a folder and the
+//! Owns 0700 folders, the atomic write of a private file, the sync of a folder and the
 //! question how much room is left. Public files are [`super::place`]'s.
 
 use std::{
-    env,
-    ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use directories::ProjectDirs;
-
 use super::DiskError;
 use crate::domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
-
-/// Returns where state lives when the configuration names no folder: systemd's `$STATE_DIRECTORY` (the first of its
-/// colon-separated folders), else the platform's folder for state, else its folder for local data.
-/// `variable` looks a variable up, so that a test needs no environment.
-pub fn default_state_dir(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let given = variable("STATE_DIRECTORY")
-        .and_then(|folders| env::split_paths(&folders).next())
-        .filter(|folder| folder.is_absolute());
-    given.or_else(|| {
-        let dirs = ProjectDirs::from("", "", "conjured")?;
-        Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_path_buf())
-    })
-}
 
 /// Makes a folder and the missing ones above it, for our user alone (0700). One that exists keeps its permissions:
 /// it may be anybody's.
@@ -124,6 +107,45 @@ pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
     }
 }
 
+/// Opens a file of ours for reading.
+pub fn open(path: &Path) -> Result<File, DiskError> {
+    File::open(path).map_err(DiskError::at("open", path))
+}
+
+/// Copies a file of ours to where a person wants it, and returns its size.
+pub fn copy(from: &Path, to: &Path) -> Result<u64, DiskError> {
+    fs::copy(from, to).map_err(DiskError::at("write", to))
+}
+
+/// Writes a file that a person asked for, with ordinary permissions.
+pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
+    }
+    fs::write(path, bytes).map_err(DiskError::at("write", path))
+}
+
+/// Removes a file; one that is not there is no fault.
+pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(DiskError::at("remove", path)),
+    }
+}
+
+/// Takes group and others out of a file of ours (0600).
+#[cfg(unix)]
+pub fn owner_only(path: &Path) -> Result<(), DiskError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(DiskError::at("make private", path))
+}
+
+/// Returns the one name of a folder that has several; one that is not there keeps the name it was given.
+pub fn canonical(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 pub(super) fn private_builder() -> DirBuilder {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "only Unix has a mode to set"))]
     let mut builder = DirBuilder::new();
@@ -170,15 +192,6 @@ mod tests {
         assert!(error.to_string().contains("file"), "{error}");
     }
 
-    #[test]
-    fn the_state_folder_is_systemds_first_if_there_is_one() {
-        let systemd = |name: &str| {
-            (name == "STATE_DIRECTORY").then(|| OsString::from("/var/lib/conjured:/var/lib/other"))
-        };
-        assert_eq!(default_state_dir(systemd), Some(PathBuf::from("/var/lib/conjured")));
-        let relative = |_: &str| Some(OsString::from("somewhere"));
-        assert_ne!(default_state_dir(relative), Some(PathBuf::from("somewhere")));
-    }
 
     #[test]
     fn free_space_is_told_for_an_existing_folder_only() {

@@ -13,29 +13,7 @@
 
 use std::time::Duration;
 
-/// How long earlier runs took: the middle, and the marks that one in ten stayed below and above.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spread {
-    /// One in ten was quicker.
-    pub p10: Duration,
-    /// Half were quicker.
-    pub median: Duration,
-    /// One in ten was slower.
-    pub p90: Duration,
-}
-
-impl Spread {
-    /// Returns the spread of `samples` by nearest rank; `None` when there are none.
-    pub fn of(samples: &[Duration]) -> Option<Self> {
-        let mut sorted = samples.to_vec();
-        sorted.sort_unstable();
-        let rank = |percent: usize| {
-            let at = (sorted.len() * percent).div_ceil(100).max(1) - 1;
-            sorted.get(at).copied()
-        };
-        Some(Self { p10: rank(10)?, median: rank(50)?, p90: rank(90)? })
-    }
-}
+use super::estimate::Spread;
 
 /// Where the job is, with its ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::error::{Fault, LedgerError};
 
+/// The ledger's file in the state folder.
+pub const FILE: &str = "ledger.sqlite";
+
 /// A ledger that can be asked. One is opened for one command or one page view and dropped again.
 #[derive(Debug)]
 pub struct Reader {

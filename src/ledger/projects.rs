@@ -8,9 +8,9 @@ use rusqlite::{OptionalExtension, Row};
 use super::{
     Ledger, Reader,
     error::LedgerError,
-    rows::{ProjectId, ProjectRow, SessionId},
+    rows::{ProjectRow, SessionId},
 };
-use crate::domain::{fingerprint::Fingerprint, moment::WallTime};
+use crate::domain::{engine::event::ProjectId, fingerprint::Fingerprint, moment::WallTime};
 
 impl Ledger {
     /// Begins a session. One that never ended was ended by a crash.

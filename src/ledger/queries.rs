@@ -8,12 +8,13 @@ use super::{
     Reader,
     error::{Fault, LedgerError},
     rows::{
-        Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, ProjectId, Rating,
+        Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating,
         Reason, SessionId, Timing,
     },
     sql::span,
 };
 use crate::domain::{
+    engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Inputs, JobId, State},
     moment::WallTime,
@@ -22,7 +23,8 @@ use crate::domain::{
 
 /// A job with what its newest attempt knows.
 const JOBS: &str =
-    "SELECT job.*, attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at
+    "SELECT job.*, attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
+         attempt.busy_at
      FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
 
 /// How many candidates an ambiguous beginning of an id names.
@@ -264,6 +266,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         reason,
         replaced_by: row.get("replaced_by")?,
         retry_of: row.get("retry_of")?,
+        out: row.get("out")?,
         reserved: row.get("reserved")?,
         booked: row.get("booked")?,
         timing: Timing {
@@ -276,6 +279,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         instance: row.get("instance")?,
         submitted_at: row.get("submitted_at")?,
         running_at: row.get("running_at")?,
+        busy_at: row.get("busy_at")?,
         rating: stars.map(|stars| Rating { stars, note: note.unwrap_or_default() }),
     })
 }

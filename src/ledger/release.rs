@@ -66,10 +66,10 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
                  workflow_version, body_digest, seed, mesh_seed, summary, mode, backend, deployment, created_at,
-                 state_at, retry_of, reserved)
+                 state_at, retry_of, out, reserved)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
                  :workflow_version, :body_digest, :seed, :mesh_seed, :summary, :mode, :backend, :deployment, :at,
-                 :at, :retry_of, :reserved)",
+                 :at, :retry_of, :out, :reserved)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -91,6 +91,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":deployment": job.deployment,
             ":at": job.at,
             ":retry_of": job.retry_of,
+            ":out": job.out,
             ":reserved": job.reserve,
         })?;
     Ok(())

@@ -118,6 +118,13 @@ impl Ledger {
         })
     }
 
+    /// Records artifacts of a job that fails all the same: its image was paid for and stays in history.
+    pub fn keep_artifacts(&mut self, job: JobId, artifacts: &[Artifact]) -> Result<(), LedgerError> {
+        self.write(|transaction| {
+            artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
+        })
+    }
+
     /// Records that public names are about to change.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.step(job, State::Placing, "", now)

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::domain::{
     budget::{Spent, Warning},
+    engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Cause, Inputs, JobId, RequestId, State},
     moment::WallTime,
@@ -18,10 +19,6 @@ use crate::domain::{
 /// A run of the daemon, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SessionId(pub(super) i64);
-
-/// A project, by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ProjectId(pub(super) i64);
 
 /// A project as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +76,8 @@ pub struct NewJob {
     pub deployment: Option<String>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
+    /// A folder for the artifacts instead of the project's public names.
+    pub out: Option<String>,
     /// The estimate, to be reserved; zero on one's own machine.
     pub reserve: MicroUsd,
     /// When it was released.
@@ -150,6 +149,8 @@ pub struct JobRow {
     pub replaced_by: Option<JobId>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
+    /// A folder for the artifacts instead of the project's public names.
+    pub out: Option<String>,
     /// What was reserved for it.
     pub reserved: MicroUsd,
     /// What it cost; `None` while the reservation counts.
@@ -166,6 +167,8 @@ pub struct JobRow {
     pub submitted_at: Option<WallTime>,
     /// When the newest attempt was first seen at work.
     pub running_at: Option<WallTime>,
+    /// When a machine was last known to be at work on the newest attempt.
+    pub busy_at: Option<WallTime>,
     /// How the artist liked it.
     pub rating: Option<Rating>,
 }

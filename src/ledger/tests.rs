@@ -18,10 +18,11 @@ use tempfile::TempDir;
 
 use super::{
     Ledger,
-    rows::{Announce, Artifact, NewJob, ProjectId, SessionId, Timing},
+    rows::{Announce, Artifact, NewJob, SessionId, Timing},
 };
 use crate::domain::{
     budget::{Limits, Windows},
+    engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Cause, Inputs, JobId, RequestId},
     moment::WallTime,
@@ -113,6 +114,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        out: None,
         reserve: cents(10),
         at: released,
     }

@@ -12,8 +12,7 @@ use crate::{
             TriggerConfig, Workflow,
         },
         words::{
-            ApiVersion, AtStart, Handoff, Level, Mode, Provider, ServerType, TriggerOn, Watch,
-            WhenBusy,
+            ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch,
         },
     },
     domain::money::{MicroUsd, Plan, Tier},
@@ -36,7 +35,7 @@ fn expected() -> Config {
             root,
         }],
         trigger: TriggerConfig {
-            on: TriggerOn::Either,
+            on: On::Either,
             prompt_quiet: Duration::from_millis(300),
             render_quiet: Duration::from_secs(4),
             prompt_max_wait: Duration::from_secs(2),

@@ -5,7 +5,6 @@
 
 use std::{
     io::{BufReader, Read},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };

@@ -18,7 +18,7 @@ use crate::{
         pace::{self, Pace},
         product::RemoteFile,
     },
-    ledger::rows::{Booking, JobRow, Reason, Timing},
+    ledger::rows::{AuditRow, Booking, JobRow, Reason, Timing},
 };
 
 /// How long a cancelled request is followed to see it end.
@@ -356,7 +356,13 @@ impl Road {
         tracing::info!(job = %id, outcome, "cancel sent");
         let now = self.tools.clock.now();
         let record = move |ledger: &mut crate::ledger::Ledger| {
-            ledger.audit("cancel", Some(id), outcome, MicroUsd::ZERO, now.wall)
+            ledger.audit(&AuditRow {
+                at: now.wall,
+                what: "cancel".to_owned(),
+                job: Some(id),
+                outcome: outcome.to_owned(),
+                cost: MicroUsd::ZERO,
+            })
         };
         drop(self.tools.store.record("a cancel", record).await);
         following.cancelled = Some((wish, now.moment));

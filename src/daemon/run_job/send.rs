@@ -59,7 +59,6 @@ impl Road {
         };
         let (limits, windows) = (live.limits, live.windows(now));
         // The inputs are on the disk before the row that speaks of them.
-        let history = std::sync::Arc::clone(&self.tools.history);
         let (id, staged) = (self.id, ready.staged);
         let announce =
             if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
@@ -67,7 +66,7 @@ impl Road {
             .tools
             .store
             .with(move |ledger| {
-                if let Err(error) = staged.commit(&history, id) {
+                if let Err(error) = staged.commit(id) {
                     return Err(NotReleased::Disk(error.to_string()));
                 }
                 ledger.release(&job, &limits, &windows, announce).map_err(NotReleased::Ledger)
@@ -266,7 +265,11 @@ impl Road {
     /// Removes the inputs of a job that never came to be.
     async fn discard_inputs(&self) {
         let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
-        crate::daemon::store::blocking(move || history.forget(id)).await;
+        crate::daemon::store::blocking(move || {
+        if let Err(error) = history.remove(id) {
+            tracing::warn!(%error, "the inputs of a job that never came to be stay in history");
+        }
+        }).await;
     }
 }
 

@@ -66,6 +66,11 @@ impl History {
         Ok(history)
     }
 
+    /// Returns the folder that holds a folder for each job.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Removes what a crash left half-made or half-removed. For the holder of the state folder's lock, at start.
     pub fn sweep(&self) -> Result<usize, DiskError> {
         let mut removed = 0;

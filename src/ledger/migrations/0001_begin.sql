@@ -43,6 +43,7 @@ CREATE TABLE job (
     reason           TEXT,
     replaced_by      TEXT,           -- written before the newer job's own row, so no reference
     retry_of         TEXT REFERENCES job (id),
+    out              TEXT,           -- a folder of its own for the artifacts
     reserved         INTEGER NOT NULL CHECK (reserved >= 0),
     booked           INTEGER CHECK (booked >= 0),  -- NULL: the reservation counts as spent
     cold             INTEGER,
