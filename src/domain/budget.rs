@@ -140,11 +140,11 @@ impl fmt::Display for Refusal {
         let Self { limit, allowed, used, cost } = self;
         write!(f, "over budget: the job would cost about {cost}, ")?;
         match limit {
-            Limit::Job => write!(f, "one job may cost {allowed}")?,
+            Limit::Job => write!(f, "one job may cost {allowed}"),
             Limit::Session | Limit::Day | Limit::Month => {
-                write!(f, "{used} of the {allowed} for {} are spent or reserved", limit.span())?
+                write!(f, "{used} of the {allowed} for {} are spent or reserved", limit.span())
             }
-        }
+        }?;
         write!(f, "; nothing was sent; raise `{}` or {}", limit.key(), limit.or_else())
     }
 }

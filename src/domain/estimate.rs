@@ -207,8 +207,8 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn spread(p90: u64, samples: u32) -> Option<Spread> {
-        Some(Spread { p10: secs(1), median: secs(2), p90: secs(p90), samples })
+    fn spread(p90: u64, samples: u32) -> Spread {
+        Spread { p10: secs(1), median: secs(2), p90: secs(p90), samples }
     }
 
     fn situation(activity: Activity, learned: Learned) -> Situation {
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_warm_machine_adds_only_the_run_and_the_idle_time_since() {
-        let learned = Learned { run: spread(70, 3), ..Learned::default() };
+        let learned = Learned { run: Some(spread(70, 3)), ..Learned::default() };
         let estimate = estimate(&situation(idle_for(20), learned));
         assert_eq!(estimate.cold, None);
         assert_eq!((estimate.run, estimate.run_basis), (secs(70), Basis::Learned));
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_machine_at_work_adds_only_the_run() {
-        let learned = Learned { run: spread(70, 3), ..Learned::default() };
+        let learned = Learned { run: Some(spread(70, 3)), ..Learned::default() };
         let estimate = estimate(&situation(Activity::Now, learned));
         assert_eq!((estimate.cold, estimate.cost), (None, MicroUsd::from_cents(70)));
     }
@@ -252,7 +252,8 @@ mod tests {
 
     #[test]
     fn two_samples_do_not_set_the_price() {
-        let learned = Learned { cold: spread(9, 2), run: spread(9, 2), ..Learned::default() };
+        let learned =
+            Learned { cold: Some(spread(9, 2)), run: Some(spread(9, 2)), ..Learned::default() };
         let estimate = estimate(&situation(Activity::Never, learned));
         assert_eq!(estimate.run, DEFAULT_RUN);
         assert_eq!(estimate.cold, Some((DEFAULT_COLD_START, Basis::Default)));

@@ -14,7 +14,7 @@
 //! - `queries`, `money`: the questions, to a [`Reader`] or a [`Ledger`].
 //!
 //! Weighed and dropped: a background thread that groups commits (the hot path has one commit, and the caller must
-//! know it is on the disk before it goes on); running totals instead of sums (two truths about money).
+//! know it is on the disk before it goes on); summing all jobs at each release (see `tally` in the first migration).
 
 pub mod error;
 pub mod transition;

@@ -16,6 +16,7 @@ use crate::domain::{
     estimate::{Activity, Learned, Spread},
     fingerprint::Fingerprint,
     moment::WallTime,
+    money::MicroUsd,
 };
 
 /// How many of the newest successes are learned from: enough for a spread, few enough to follow a changed machine.
@@ -80,21 +81,38 @@ impl Reader {
     }
 }
 
-/// Sums what is spent, on whatever connection or transaction asks.
+/// Sums what is spent, on whatever connection or transaction asks: whole hours from the tally, the hour in which a
+/// window begins from its jobs. So the effort does not grow with the ledger, and the sums are exact to the millisecond.
 pub(super) fn spent(
     connection: &Connection,
     session: SessionId,
     windows: &Windows,
 ) -> Result<Spent, Fault> {
-    let sums = connection
-        .prepare_cached(
-            "SELECT
-                 (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job WHERE session = ?1),
-                 (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job WHERE created_at >= ?2),
-                 (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job WHERE created_at >= ?3)",
-        )?
-        .query_row((session.0, windows.day_start, windows.month_start), |row| {
-            Ok(Spent { session: row.get(0)?, day: row.get(1)?, month: row.get(2)? })
-        })?;
-    Ok(sums)
+    let mut since = connection.prepare_cached(
+        "SELECT (SELECT coalesce(sum(spent), 0) FROM tally WHERE hour > ?1 / 3600000)
+             + (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job
+                WHERE created_at >= ?1 AND created_at < (?1 / 3600000 + 1) * 3600000)",
+    )?;
+    let mut since = |start: WallTime| since.query_row([start], |row| row.get(0));
+    let of_session = connection
+        .prepare_cached("SELECT spent FROM session WHERE id = ?1")?
+        .query_row([session.0], |row| row.get(0))
+        .optional()?;
+    Ok(Spent {
+        session: of_session.unwrap_or_default(),
+        day: since(windows.day_start)?,
+        month: since(windows.month_start)?,
+    })
+}
+
+/// Compares the kept sums with the jobs that they are sums of; `None` when they agree.
+pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fault> {
+    let sum = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, MicroUsd>(0));
+    let jobs = sum("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job")?;
+    let hours = sum("SELECT coalesce(sum(spent), 0) FROM tally")?;
+    let sessions = sum("SELECT coalesce(sum(spent), 0) FROM session")?;
+    let differ = jobs != hours || jobs != sessions;
+    Ok(differ.then(|| {
+        format!("the jobs cost {jobs}, by the hour {hours} are noted, by session {sessions}")
+    }))
 }

@@ -14,7 +14,8 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
     Ledger, Reader,
-    error::{LedgerError, OpenError, StoreError, store_error},
+    error::{Fault, LedgerError, OpenError, StoreError, store_error},
+    money::disagreement,
 };
 
 /// The file's steps from an empty one to today's. Never edited once released: a change is a new step.
@@ -94,10 +95,10 @@ impl Reader {
         self.read(|connection| {
             let verdict: String =
                 connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if verdict == "ok" {
-                return Ok(());
+            if verdict != "ok" {
+                return Err(Fault::Garbled(verdict));
             }
-            Err(super::error::Fault::Garbled(verdict))
+            disagreement(connection)?.map_or(Ok(()), |words| Err(Fault::Garbled(words)))
         })
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! Owns the reading of rows. Nothing in here writes; sums of money and times to learn from are `money`'s.
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter, types::Value};
+use std::time::Duration;
+
+use rusqlite::{
+    Connection, OptionalExtension, Row, ToSql, params_from_iter,
+    types::{FromSql, Value},
+};
 
 use super::{
     Reader,
@@ -11,7 +16,6 @@ use super::{
         Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating,
         Reason, SessionId, Timing,
     },
-    sql::span,
 };
 use crate::domain::{
     engine::event::ProjectId,
@@ -21,11 +25,16 @@ use crate::domain::{
     product::RemoteFile,
 };
 
-/// A job with what its newest attempt knows.
-const JOBS: &str =
-    "SELECT job.*, attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
-         attempt.busy_at
-     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
+/// A job with what its newest attempt knows, in the order in which [`job_row`] takes it.
+const JOBS: &str = "\
+    SELECT job.id, job.project, job.session, job.cause, job.state, job.prompt_fp, job.render_fp,
+        job.prompt_excerpt, job.workflow, job.workflow_version, job.body_digest, job.seed,
+        job.mesh_seed, job.summary, job.mode, job.backend, job.deployment, job.created_at,
+        job.state_at, job.ended_at, job.reason_code, job.reason, job.replaced_by, job.retry_of,
+        job.out, job.reserved, job.booked, job.queue_ms, job.run_ms, job.cold, job.cancel_wanted,
+        attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
+        attempt.busy_at, job.rating, job.rating_note
+    FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
 
 /// How many candidates an ambiguous beginning of an id names.
 const FEW: usize = 4;
@@ -235,52 +244,78 @@ fn all<T>(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
+/// Takes the columns of a row one after the other. Asking for them by name cost 20 µs a row, for 36 columns compare
+/// up to 36 names each.
+struct Columns<'r> {
+    row: &'r Row<'r>,
+    next: usize,
+}
+
+impl Columns<'_> {
+    fn take<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        let column = self.next;
+        self.next += 1;
+        self.row.get(column)
+    }
+
+    fn seed(&mut self) -> rusqlite::Result<Option<u64>> {
+        Ok(self.take::<Option<i64>>()?.map(i64::cast_unsigned))
+    }
+
+    fn span(&mut self) -> rusqlite::Result<Option<Duration>> {
+        let millis: Option<i64> = self.take()?;
+        Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
+    }
+
+    fn reason(&mut self) -> rusqlite::Result<Option<Reason>> {
+        let (code, text): (Option<String>, Option<String>) = (self.take()?, self.take()?);
+        Ok(code.zip(text).map(|(code, text)| Reason { code, text }))
+    }
+
+    fn rating(&mut self) -> rusqlite::Result<Option<Rating>> {
+        let (stars, note): (Option<u8>, Option<String>) = (self.take()?, self.take()?);
+        Ok(stars.map(|stars| Rating { stars, note: note.unwrap_or_default() }))
+    }
+}
+
+/// Reads a row of [`JOBS`]. Fields are evaluated as they stand here, which is the order of the columns.
 fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
-    let reason = match (row.get("reason_code")?, row.get("reason")?) {
-        (Some(code), Some(text)) => Some(Reason { code, text }),
-        _ => None,
-    };
-    let seed = |column| row.get(column).map(|seed: Option<i64>| seed.map(i64::cast_unsigned));
-    let stars: Option<u8> = row.get("rating")?;
-    let note: Option<String> = row.get("rating_note")?;
+    let mut columns = Columns { row, next: 0 };
+    let columns = &mut columns;
     Ok(JobRow {
-        id: row.get("id")?,
-        project: ProjectId(row.get("project")?),
-        session: SessionId(row.get("session")?),
-        cause: row.get("cause")?,
-        state: row.get("state")?,
-        inputs: Inputs { prompt: row.get("prompt_fp")?, render: row.get("render_fp")? },
-        prompt_excerpt: row.get("prompt_excerpt")?,
-        workflow: row.get("workflow")?,
-        workflow_version: row.get("workflow_version")?,
-        body_digest: row.get("body_digest")?,
-        seed: seed("seed")?,
-        mesh_seed: seed("mesh_seed")?,
-        summary: row.get("summary")?,
-        mode: row.get("mode")?,
-        backend: row.get("backend")?,
-        deployment: row.get("deployment")?,
-        created_at: row.get("created_at")?,
-        state_at: row.get("state_at")?,
-        ended_at: row.get("ended_at")?,
-        reason,
-        replaced_by: row.get("replaced_by")?,
-        retry_of: row.get("retry_of")?,
-        out: row.get("out")?,
-        reserved: row.get("reserved")?,
-        booked: row.get("booked")?,
-        timing: Timing {
-            queue: span(row, "queue_ms")?,
-            run: span(row, "run_ms")?,
-            cold: row.get("cold")?,
-        },
-        cancel_wanted: row.get("cancel_wanted")?,
-        request: row.get("request")?,
-        instance: row.get("instance")?,
-        submitted_at: row.get("submitted_at")?,
-        running_at: row.get("running_at")?,
-        busy_at: row.get("busy_at")?,
-        rating: stars.map(|stars| Rating { stars, note: note.unwrap_or_default() }),
+        id: columns.take()?,
+        project: ProjectId(columns.take()?),
+        session: SessionId(columns.take()?),
+        cause: columns.take()?,
+        state: columns.take()?,
+        inputs: Inputs { prompt: columns.take()?, render: columns.take()? },
+        prompt_excerpt: columns.take()?,
+        workflow: columns.take()?,
+        workflow_version: columns.take()?,
+        body_digest: columns.take()?,
+        seed: columns.seed()?,
+        mesh_seed: columns.seed()?,
+        summary: columns.take()?,
+        mode: columns.take()?,
+        backend: columns.take()?,
+        deployment: columns.take()?,
+        created_at: columns.take()?,
+        state_at: columns.take()?,
+        ended_at: columns.take()?,
+        reason: columns.reason()?,
+        replaced_by: columns.take()?,
+        retry_of: columns.take()?,
+        out: columns.take()?,
+        reserved: columns.take()?,
+        booked: columns.take()?,
+        timing: Timing { queue: columns.span()?, run: columns.span()?, cold: columns.take()? },
+        cancel_wanted: columns.take()?,
+        request: columns.take()?,
+        instance: columns.take()?,
+        submitted_at: columns.take()?,
+        running_at: columns.take()?,
+        busy_at: columns.take()?,
+        rating: columns.rating()?,
     })
 }
 

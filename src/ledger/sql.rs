@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use rusqlite::{
-    Row, ToSql,
+    ToSql,
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
@@ -70,12 +70,6 @@ stored_as!(Fingerprint, fingerprint => fingerprint.as_bytes().as_slice(), column
 /// Milliseconds in a column.
 pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Reads milliseconds; what was never negative is not read as such.
-pub(super) fn span(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Duration>> {
-    let millis: Option<i64> = row.get(column)?;
-    Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
 }
 
 /// Cuts `text` to `most` characters, with a mark that something is missing.

@@ -5,7 +5,8 @@ CREATE TABLE session (
     id         INTEGER PRIMARY KEY,
     version    TEXT    NOT NULL,
     started_at INTEGER NOT NULL,
-    ended_at   INTEGER               -- NULL while it runs, and for ever after a crash
+    ended_at   INTEGER,              -- NULL while it runs, and for ever after a crash
+    spent      INTEGER NOT NULL DEFAULT 0  -- kept by the triggers below
 ) STRICT;
 
 CREATE TABLE project (
@@ -55,14 +56,32 @@ CREATE TABLE job (
     rating_note      TEXT
 ) STRICT;
 
--- The budget's sums read nothing but these two.
-CREATE INDEX job_money_by_time    ON job (created_at, booked, reserved);
-CREATE INDEX job_money_by_session ON job (session, booked, reserved);
-CREATE INDEX job_by_state         ON job (state, id);
-CREATE INDEX job_by_project       ON job (project, id);
-CREATE INDEX job_by_work          ON job (body_digest, workflow_version) WHERE state = 'done';
-CREATE INDEX job_learned          ON job (backend, workflow_version, ended_at, cold, queue_ms, run_ms)
+CREATE INDEX job_by_time    ON job (created_at);
+CREATE INDEX job_by_state   ON job (state, id);
+CREATE INDEX job_by_project ON job (project, id);
+CREATE INDEX job_by_work    ON job (body_digest, workflow_version) WHERE state = 'done';
+CREATE INDEX job_learned    ON job (backend, workflow_version, ended_at, cold, queue_ms, run_ms)
     WHERE state = 'done' AND run_ms IS NOT NULL;
+
+-- What was spent, by the hour of release. Summing a month of jobs took 1.4 ms of the 2 ms that a release has; the
+-- triggers keep this true whoever writes, and `Reader::check` compares.
+CREATE TABLE tally (
+    hour  INTEGER PRIMARY KEY,       -- hours since 1970-01-01 UTC
+    spent INTEGER NOT NULL
+) STRICT;
+
+CREATE TRIGGER job_reserves AFTER INSERT ON job BEGIN
+    UPDATE session SET spent = spent + coalesce(NEW.booked, NEW.reserved) WHERE id = NEW.session;
+    INSERT INTO tally (hour, spent) VALUES (NEW.created_at / 3600000, coalesce(NEW.booked, NEW.reserved))
+        ON CONFLICT (hour) DO UPDATE SET spent = spent + excluded.spent;
+END;
+
+CREATE TRIGGER job_books AFTER UPDATE OF booked, reserved ON job BEGIN
+    UPDATE session SET spent = spent + coalesce(NEW.booked, NEW.reserved) - coalesce(OLD.booked, OLD.reserved)
+        WHERE id = NEW.session;
+    UPDATE tally SET spent = spent + coalesce(NEW.booked, NEW.reserved) - coalesce(OLD.booked, OLD.reserved)
+        WHERE hour = NEW.created_at / 3600000;
+END;
 
 CREATE TABLE attempt (
     job          TEXT    NOT NULL REFERENCES job (id),

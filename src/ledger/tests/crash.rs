@@ -94,7 +94,7 @@ fn the_log_is_emptied_while_a_machine_works() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// The power goes in the middle of a write: the log ends anywhere. The job is then in some earlier state, whole.
     #[test]

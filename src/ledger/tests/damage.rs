@@ -1,6 +1,6 @@
 //! Files that are not what they should be, and readers that must leave no trace.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -28,6 +28,9 @@ fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
     drop(reader.last_activity("deployment-a"));
     drop(reader.same_work(&graph, &graph));
 }
+
+/// What [`sound_bytes`] made, once for all cases.
+static SOUND: LazyLock<(Vec<u8>, SessionId, JobId)> = LazyLock::new(sound_bytes);
 
 /// A closed ledger with one finished job and one on its way, as bytes.
 fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
@@ -64,8 +67,8 @@ fn what_is_no_database_is_called_damaged_and_left_as_it_is() {
 
 #[test]
 fn a_newer_ledger_is_refused_with_both_versions_and_left_as_it_is() {
-    let (bytes, ..) = sound_bytes();
-    with_file(&bytes, |path| {
+    let (bytes, ..) = &*SOUND;
+    with_file(bytes, |path| {
         let raw = Connection::open(path).expect("opens");
         raw.pragma_update(None, "user_version", 99).expect("set");
         drop(raw);
@@ -103,10 +106,10 @@ fn a_held_ledger_is_called_locked() {
 
 #[test]
 fn opening_again_changes_nothing() {
-    let (bytes, ..) = sound_bytes();
-    with_file(&bytes, |path| {
+    let (bytes, ..) = &*SOUND;
+    with_file(bytes, |path| {
         drop(Ledger::open(path).expect("opens"));
-        assert_eq!(fs::read(path).expect("bytes"), bytes);
+        assert_eq!(fs::read(path).expect("bytes"), *bytes);
     });
 }
 
@@ -186,13 +189,13 @@ fn a_strange_folder_name_is_only_a_name() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn damaged_bytes_are_an_error_or_an_answer_and_never_a_panic(
         flips in prop::collection::vec((0.0_f64..1.0, any::<u8>()), 1..40), keep in 0.3_f64..1.3,
     ) {
-        let (mut bytes, session, job) = sound_bytes();
+        let (mut bytes, session, job) = SOUND.clone();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
             reason = "a share of a small file")]
         let share = |of: usize, part: f64| (of as f64 * part) as usize;

@@ -1,5 +1,7 @@
 //! What is reserved, booked and learned; and that two processes cannot spend the same cents.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     domain::{
@@ -8,7 +10,7 @@ use crate::{
     },
     ledger::{
         error::ReleaseError,
-        rows::{Booking, Reason},
+        rows::{Booking, Filter, JobRow, Reason},
     },
 };
 
@@ -177,4 +179,48 @@ fn a_failed_run_warms_its_machine_too() {
     desk.ledger.failed(job, &reason, Booking::Cost(cents(2)), at(50)).expect("failed");
     let activity = desk.ledger.last_activity("deployment-a").expect("an answer");
     assert_eq!(activity, Activity::Until(at(50)));
+}
+
+#[test]
+fn a_sum_that_disagrees_with_its_jobs_is_found() {
+    let mut desk = Desk::new();
+    desk.release(1, Announce::PreparedOnly);
+    desk.ledger.check().expect("sound");
+    desk.ledger.connection.execute("UPDATE tally SET spent = 0", []).expect("tampered");
+    let error = desk.ledger.check().expect_err("money is missing").to_string();
+    assert!(error.contains("0.1000 USD"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// The kept sums are those of the jobs, whatever was booked, wherever a window begins.
+    #[test]
+    fn kept_sums_are_the_sums_of_the_jobs(
+        jobs in prop::collection::vec((0_u64..200_000, prop::option::of(0_i64..50)), 1..8),
+        day in 0_i64..200_000, month in 0_i64..200_000,
+    ) {
+        let mut desk = Desk::new();
+        let other = desk.ledger.begin_session("test", at(0)).expect("a session");
+        for (number, (when, cost)) in jobs.into_iter().enumerate() {
+            let mut job = desk.new_job(when);
+            job.id = JobId::from_parts(at(0), number as u128);
+            job.session = if number % 3 == 0 { other } else { desk.session };
+            let hot = Announce::Submitting;
+            desk.ledger.release(&job, &Limits::default(), &windows(), hot).expect("released");
+            if let Some(cost) = cost {
+                let booking = Booking::Cost(MicroUsd(cost));
+                desk.ledger.failed(job.id, &Reason::new("x", "y"), booking, at(1)).expect("failed");
+            }
+        }
+        let windows = Windows { day_start: at(day), month_start: at(month) };
+        let rows = desk.ledger.jobs(&Filter::default()).expect("rows");
+        let since = |start| -> MicroUsd {
+            rows.iter().filter(|row| row.created_at >= start).map(JobRow::spent).sum()
+        };
+        let session = rows.iter().filter(|row| row.session == other).map(JobRow::spent).sum();
+        let expected = Spent { session, day: since(at(day)), month: since(at(month)) };
+        prop_assert_eq!(desk.ledger.spent(other, &windows).expect("sums"), expected);
+        desk.ledger.check().expect("sound");
+    }
 }

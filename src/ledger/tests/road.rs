@@ -5,7 +5,7 @@ use crate::{
     domain::job::State,
     ledger::{
         error::LedgerError,
-        rows::{Booking, Filter, Rating, Reason},
+        rows::{Booking, Filter, JobRow, Rating, Reason},
         transition::may_become,
     },
 };
@@ -43,6 +43,59 @@ fn a_whole_road_leaves_its_story_its_attempt_and_its_artifacts() {
     assert_eq!((row.state, row.booked, row.ended_at), (State::Done, Some(cents(7)), Some(at(8))));
     assert_eq!(row.timing, took(5, 70, true));
     assert_eq!(row.summary, r#"{"steps":20}"#);
+}
+
+#[test]
+fn every_column_comes_back_in_the_field_it_went_in_by() {
+    let mut desk = Desk::new();
+    let older = desk.release(1, Announce::PreparedOnly);
+    let mut sent = desk.new_job(2);
+    sent.workflow_version = Fingerprint::of(b"the graph");
+    sent.body_digest = Fingerprint::of(b"the body");
+    (sent.seed, sent.mesh_seed) = (Some(3), Some(4));
+    sent.retry_of = Some(older);
+    let hot = Announce::Submitting;
+    desk.ledger.release(&sent, &Limits::default(), &windows(), hot).expect("released");
+    let job = sent.id;
+    desk.ledger.submitted(job, &request(2), at(3)).expect("submitted");
+    desk.ledger.running(job, Some("machine-a"), at(4)).expect("running");
+    desk.ledger.want_cancel(job, at(5)).expect("wanted");
+    desk.ledger.replaced(job, Some(older), Booking::Cost(cents(2)), at(6)).expect("replaced");
+    desk.ledger.rate(job, 2, "odd", at(7)).expect("rated");
+    let expected = JobRow {
+        id: job,
+        project: desk.project,
+        session: desk.session,
+        cause: sent.cause,
+        state: State::Replaced,
+        inputs: sent.inputs,
+        prompt_excerpt: sent.prompt,
+        workflow: sent.workflow,
+        workflow_version: sent.workflow_version,
+        body_digest: sent.body_digest,
+        seed: Some(3),
+        mesh_seed: Some(4),
+        summary: sent.summary.to_string(),
+        mode: sent.mode,
+        backend: sent.backend,
+        deployment: sent.deployment,
+        created_at: at(2),
+        state_at: at(6),
+        ended_at: Some(at(6)),
+        reason: Some(Reason::new("replaced", "a newer prompt or render took its place")),
+        replaced_by: Some(older),
+        retry_of: Some(older),
+        reserved: cents(10),
+        booked: Some(cents(2)),
+        timing: Timing::default(),
+        cancel_wanted: true,
+        request: Some(request(2)),
+        instance: Some("machine-a".into()),
+        submitted_at: Some(at(3)),
+        running_at: Some(at(4)),
+        rating: Some(Rating { stars: 2, note: "odd".into() }),
+    };
+    assert_eq!(desk.ledger.job(job).expect("a row"), expected);
 }
 
 #[test]
@@ -209,8 +262,8 @@ fn lists_are_newest_first_filtered_and_in_pages() {
     assert_eq!(list(failed), [ids[1]]);
     let elsewhere = Filter { project: Some(ProjectId(99)), ..Filter::default() };
     assert_eq!(list(elsewhere), []);
-    let last = desk.ledger.last_finished(desk.project).expect("no error").expect("one has ended");
-    assert_eq!(last.id, ids[1]);
+    let ended = desk.ledger.last_finished(desk.project).expect("no error").expect("one has ended");
+    assert_eq!(ended.id, ids[1]);
     assert_eq!(desk.ledger.unfinished().expect("rows").len(), 4);
     assert_eq!(desk.ledger.jobs_since(at(3)).expect("a count"), 3);
 }
