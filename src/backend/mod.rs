@@ -142,7 +142,7 @@ pub enum SubmitError {
     },
 }
 
-/// Why a call that costs nothing brought no answer.
+/// Why a call that costs nothing brought no answer. Neither form ends a job by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No answer, or one that says "later": worth trying again.
@@ -153,7 +153,8 @@ pub enum CallError {
         /// The wait that the service asked for.
         retry_after: Option<Duration>,
     },
-    /// The service answered with a fault.
+    /// The service answered with a fault that will not pass by itself: token, account, address or request. What is
+    /// the service's own trouble ([`Verdict::Service`]) is [`Self::Passing`] instead.
     #[error("{}", .0.words)]
     Fault(ServiceFault),
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the line between "surely did not arrive" and "nobody knows". Everything that may cost money stands on it.
 //!
-//! The line is not drawn by reading error texts. The body of a POST is handed to the HTTP library behind a [`Gate`]:
+//! The line is not drawn by reading error texts. The body of a POST is handed to the HTTP library behind a gate:
 //! as long as the library has not asked for the body, no server can hold a whole request; and once we have given
 //! up, the gate is shut, so that it cannot leave afterwards either. Name look-up, TCP, TLS, a proxy's refusal and a
 //! time-out on the way to a connection all come before; whatever comes later is unknown.

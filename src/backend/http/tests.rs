@@ -173,6 +173,51 @@ async fn a_connection_that_was_closed_while_idle_costs_neither_the_request_nor_a
 }
 
 #[tokio::test]
+async fn a_daemon_that_was_busy_while_its_connection_was_closed_still_notices() {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::mpsc,
+    };
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let url = Url::parse(&format!("http://{address}/")).expect("a URL");
+    let (close, told_to_close) = mpsc::channel();
+    let (report, closed) = mpsc::channel();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the server must go on while the test's runtime is kept busy, and must not outlive a failure"
+    )]
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut bytes = [0; 4096];
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n{}") {
+                let count = stream.read(&mut bytes).expect("a request");
+                assert!(count > 0, "a whole request");
+                request.extend_from_slice(&bytes[..count]);
+            }
+            stream.write_all(&json("{}")).expect("it is read");
+            told_to_close.recv().expect("the test lives");
+            drop(stream);
+            report.send(()).expect("the test waits");
+        }
+    });
+    let connector = connector();
+    let warm = post(&connector, &url, b"{}".to_vec(), LONG).await.expect("an answer");
+    Answer::read(warm, 100).await.body.expect("a body");
+    // Blocks the runtime on purpose, so that nothing in it can see the end of the connection arrive.
+    close.send(()).expect("the server waits");
+    closed.recv().expect("closed");
+    let result = post(&connector, &url, b"{}".to_vec(), LONG).await;
+    assert!(result.is_ok(), "{result:?}");
+    close.send(()).expect("the server waits");
+    server.join().expect("no panic");
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_dies_under_the_request_leaves_the_outcome_unknown() {
     let steps = [Step::Answer(json("{}")), Step::ReadAndClose, Step::Answer(json("{}"))];
     let fake = Fake::start(steps).await;
