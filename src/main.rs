@@ -1,5 +1,5 @@
 //! The program: hands over to [`conjured::cli`] and ends with its exit code.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    conjured::cli::main(std::env::args_os())
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Runs until a signal comes.
-pub async fn run(context: &Context) -> Result<(), Failure> {
+pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let loaded = context.load()?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     let log = &loaded.config.log;

@@ -155,6 +155,11 @@ impl Live {
         })
     }
 
+    /// Returns whether jobs can be sent, or why not.
+    pub fn ready(&self) -> Result<(), &Unready> {
+        self.serverless.as_ref().map(drop)
+    }
+
     /// Returns since when the day and the month are counted: civil midnights of the machine's time zone.
     pub(crate) fn windows(&self, now: WallTime) -> Windows {
         let unix = WallTime::from_unix_millis(0);

@@ -9,7 +9,6 @@ use crate::{
     domain::{
         budget::Spent,
         engine::{Engine, event::Held, event::ProjectId},
-        job::Inputs,
         moment::{Moment, Now, WallTime},
         money::MicroUsd,
         settle::Sight,
@@ -142,9 +141,4 @@ fn backend(live: &Live) -> BackendHealth {
             token_from: None,
         },
     }
-}
-
-/// Returns the snapshot's words for a log line.
-pub(crate) fn inputs(inputs: Inputs) -> String {
-    format!("prompt {} render {}", inputs.prompt.short(), inputs.render.short())
 }

@@ -40,10 +40,6 @@ impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
         handle
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.set.is_empty()
-    }
-
     /// Waits for the next task to end; pends for ever while there is none, so that it can stand in a `select!`.
     pub(crate) async fn next(&mut self) -> Finished<N, T> {
         loop {

@@ -125,6 +125,17 @@ pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     fs::write(path, bytes).map_err(DiskError::at("write", path))
 }
 
+/// Finds out whether files can be made in `folder`, which is made if it is missing.
+pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
+    fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
+    tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
+        .tempfile_in(folder)
+        .map(drop)
+        .map_err(DiskError::at("write in the folder", folder))
+}
+
 /// Removes a file; one that is not there is no fault.
 pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {

@@ -35,8 +35,24 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
+impl Status {
+    /// Returns what is true before the daemon has said anything.
+    pub fn starting() -> Self {
+        Self {
+            schema: SCHEMA,
+            revision: 0,
+            at: WallTime::default(),
+            daemon: Daemon::default(),
+            projects: Vec::new(),
+            budget: Budget::default(),
+            backends: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// The process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
     /// `conjured`'s version.
     pub version: String,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::domain::job::{JobId, State};
+use crate::domain::job::State;
 
 /// `conjured jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -42,7 +42,7 @@ Example:
     Show {
         /// The job, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
-        id: JobId,
+        id: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -56,7 +56,7 @@ Example:
     Cancel {
         /// The job, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
-        id: JobId,
+        id: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,

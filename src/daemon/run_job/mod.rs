@@ -170,6 +170,9 @@ impl Road {
                 let request = self.send(body).await?;
                 self.follow_and_fetch(request, None).await?
             }
+            Begin::Resume(row) if matches!(row.state, State::Placed | State::HandingOver) => {
+                return self.finish().await;
+            }
             Begin::Resume(row) => self.resume(&row).await?,
         };
         self.publish(placing).await
@@ -189,11 +192,11 @@ impl Road {
                 // The ledger writes the state and the id in one transaction.
                 None => Err(self.fail("no_request", "the ledger holds no request id").await),
             },
-            State::Fetched | State::Placing | State::Placed | State::HandingOver => {
-                self.fetched_before(row).await
-            }
-            // `mark_lost_answers` ran before any job was resumed, and ended jobs are not resumed.
+            State::Fetched | State::Placing => self.fetched_before(row).await,
+            // `mark_lost_answers` ran before any job was resumed, what is placed has nothing left but its end, and ended jobs are not resumed.
             State::Submitting
+            | State::Placed
+            | State::HandingOver
             | State::Done
             | State::Failed
             | State::Cancelled

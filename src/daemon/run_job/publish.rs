@@ -68,7 +68,7 @@ impl Road {
     }
 
     /// Books what the job cost and ends it.
-    async fn finish(&mut self) -> Step<JobEnd> {
+    pub(super) async fn finish(&mut self) -> Step<JobEnd> {
         let id = self.id;
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         let (cost, timing) = match &row {

@@ -14,7 +14,7 @@ use crate::{
     domain::{
         backoff::Backoff,
         engine::event::Stage,
-        job::{RequestId, State},
+        job::{Cause, RequestId, State},
     },
     ledger::{
         error::{LedgerError, ReleaseError},
@@ -25,6 +25,9 @@ use crate::{
 
 /// How long a stopping daemon waits for the answer to a submit: the process must be gone within five seconds.
 const STOP_GRACE: Duration = Duration::from_millis(3500);
+
+/// How often a job that a person asked for is tried before it is given up.
+const PERSON_TRIES: u32 = 4;
 
 /// The first and the longest wait before a request that did not arrive is sent again.
 const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -171,6 +174,11 @@ impl Road {
                     }
                     self.moved(State::Prepared, Stage::Waiting).await;
                     self.say(format!("not sent yet, nothing was charged: {reason}")).await;
+                    // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
+                    if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
+                        let text = format!("the service cannot be reached, nothing was charged: {reason}");
+                        return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
+                    }
                     self.wait_unsent(failures, retry_after).await?;
                     self.tools.submits.pass().await;
                     self.announce().await?;

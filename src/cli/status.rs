@@ -1,0 +1,188 @@
+//! `conjured status`: what the daemon is doing, for people and for programs.
+//!
+//! Owns the text form; the JSON form is [`crate::domain::status`], as the daemon gives it. Exit code 0 where a daemon answers,
+//! 69 where none runs.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    args::StatusArgs,
+    context::Context,
+    daemon_client::DaemonClient,
+    exit::{Failure, UNAVAILABLE},
+    out::{Out, plain, span, time},
+};
+use crate::domain::{
+    moment::WallTime,
+    status::{Budget, Input, Job, Project, Status},
+};
+
+/// Shows the status once, or for as long as it changes.
+pub(super) async fn status(context: &Context, args: StatusArgs) -> Result<(), Failure> {
+    let state_dir = context.state_dir()?;
+    let Some((client, mut status)) = DaemonClient::find(&state_dir).await else {
+        return Err(Failure::new(
+            UNAVAILABLE,
+            format!(
+                "no daemon answers for the state folder {}: start one with `conjured run`",
+                state_dir.display()
+            ),
+        ));
+    };
+    loop {
+        show(&context.out, &status, args)?;
+        if !args.watch {
+            return Ok(());
+        }
+        let newer = client.newer(status.revision).await;
+        status = match newer {
+            Ok(newer) => newer,
+            Err(failure) => {
+                context.out.say("the daemon is gone");
+                return Err(Failure { message: String::new(), ..failure });
+            }
+        };
+    }
+}
+
+fn show(out: &Out, status: &Status, args: StatusArgs) -> Result<(), Failure> {
+    if args.json {
+        let value = serde_json::to_value(status)
+            .map_err(|error| Failure::new(super::exit::BUG, error.to_string()))?;
+        if args.watch {
+            // One line each, so that a program can read them as they come.
+            out.data(value.to_string());
+        } else {
+            out.json(&value);
+        }
+        return Ok(());
+    }
+    let mut text = text(out, status);
+    if args.watch && out.colour {
+        // Home, text, and clear what an older and longer text left.
+        text = format!("\x1b[H\x1b[2J{text}");
+    }
+    out.data(text);
+    Ok(())
+}
+
+fn text(out: &Out, status: &Status) -> String {
+    let daemon = &status.daemon;
+    let mut lines = vec![format!(
+        "{} {} · process {} · since {}{}",
+        out.bold("conjured"),
+        daemon.version,
+        daemon.pid,
+        time(daemon.since),
+        if daemon.stopping { " · stopping" } else { "" }
+    )];
+    for project in &status.projects {
+        lines.push(String::new());
+        lines.extend(project_lines(out, project, status.at));
+    }
+    lines.push(String::new());
+    lines.push(format!("{}   {}", out.bold("budget"), budget(&status.budget)));
+    for backend in &status.backends {
+        let mut line = format!("{}  {} is {}", out.bold("backend"), backend.name, backend.state);
+        if let Some(reason) = &backend.reason {
+            line.push_str(&format!(": {}", plain(reason)));
+        }
+        if let Some(from) = &backend.token_from {
+            line.push_str(&out.dim(&format!(" (token from {})", plain(from))));
+        }
+        lines.push(line);
+    }
+    for warning in &status.warnings {
+        let warning = warning.lines().map(plain).collect::<Vec<_>>().join("\n         ");
+        lines.push(format!("{}  {warning}", out.bold("warning")));
+    }
+    lines.join("\n")
+}
+
+fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
+    let mut lines = vec![format!("{}  {}", out.bold(&plain(&project.name)), out.dim(&plain(&project.root)))];
+    lines.push(format!("  prompt   {}", input(&project.prompt)));
+    lines.push(format!("  render   {}", input(&project.render)));
+    match &project.job {
+        Some(job) => lines.extend(job_lines(out, job)),
+        None => {
+            let until = project
+                .waiting_until
+                .map(|until| format!(" ({} to go)", span(until.since(now))))
+                .unwrap_or_default();
+            lines.push(format!("  next     {}{until}", plain(&project.waiting)));
+        }
+    }
+    if let Some(last) = &project.last_job {
+        let when = last.ended_at.map(|at| format!(", {}", time(at))).unwrap_or_default();
+        lines.push(format!("  last     {} {}{when}, {}", last.id, out.state(last.state), last.cost));
+        if let Some(reason) = &last.reason {
+            lines.push(format!("           {}", plain(reason)));
+        }
+    }
+    if !project.unknown.is_empty() {
+        let ids: Vec<String> = project.unknown.iter().map(ToString::to_string).collect();
+        lines.push(format!(
+            "  unknown  {}: it is not known whether they were charged; they are not sent again by themselves",
+            ids.join(", ")
+        ));
+    }
+    lines
+}
+
+fn job_lines(out: &Out, job: &Job) -> Vec<String> {
+    let elapsed = span(Duration::from_millis(job.elapsed_ms));
+    let mut first = format!("  job      {} {} for {elapsed}", job.id, out.state(job.state));
+    if let Some(eta) = job.eta {
+        let (low, high) = (Duration::from_millis(eta.p10_ms), Duration::from_millis(eta.p90_ms));
+        let from = match eta.samples {
+            0 => "a guess, nothing was measured yet".to_owned(),
+            samples => format!("from {samples} past jobs"),
+        };
+        first.push_str(&format!(", usually {} to {} ({from})", span(low), span(high)));
+    }
+    let cold = match job.cold {
+        Some(true) => "; a machine has to start first",
+        Some(false) => "; the machine is warm",
+        None => "",
+    };
+    vec![
+        first,
+        format!("           {}", plain(&job.doing)),
+        format!("           estimated {}{cold}", job.estimate),
+    ]
+}
+
+fn input(input: &Input) -> String {
+    let mut line = input.state.clone();
+    if let Some(fingerprint) = &input.fingerprint {
+        line.push_str(&format!(" {fingerprint}"));
+    }
+    if let Some(detail) = &input.detail {
+        line.push_str(&format!(": {}", plain(detail)));
+    }
+    line
+}
+
+fn budget(budget: &Budget) -> String {
+    let mut parts = Vec::new();
+    for (span, spent, limit) in [
+        ("session", budget.session, budget.session_limit),
+        ("day", budget.day, budget.day_limit),
+        ("month", budget.month, budget.month_limit),
+    ] {
+        match limit {
+            Some(limit) => parts.push(format!("{span} {spent} of {limit}")),
+            None => parts.push(format!("{span} {spent}")),
+        }
+    }
+    if let Some(balance) = budget.balance {
+        parts.push(format!("balance {balance}"));
+    }
+    parts.join(", ")
+}
+
+/// Returns a status as text without colour, for the demo's last words.
+pub(super) fn as_text(status: &Arc<Status>) -> String {
+    text(&Out { colour: false, bars: false, verbosity: 0 }, status)
+}
