@@ -22,8 +22,9 @@ use super::{
     graph::Graph,
     produce::Product,
     replies,
+    request::Outcome,
     server::{Refusal, admit, authenticate, carry, enter, respond},
-    state::{Outcome, Shared},
+    state::Shared,
     wire::{Cord, raw},
 };
 

@@ -6,9 +6,9 @@
 //! meshes from what is submitted; and goes wrong to order. It deliberately shares no type with our own client, for
 //! both could be wrong together. Webhooks and the older Server API are not simulated: they answer 404.
 //!
-//! The parts: [`behaviour`] switches, [`faults`] to order, [`queue`] and [`billing`] (pure), [`graph`] and [`intake`]
-//! (what a submit means), [`state`] (everything remembered), [`replies`] (what is said), [`server`], [`storage`],
-//! [`deployments`], [`control`] (the origins), [`wire`] (what happens on the way), [`produce`] (the files), [`stats`].
+//! The parts: [`behaviour`] switches, [`faults`] to order, `queue` and `billing` (pure), `graph` and `intake` (what a
+//! submit means), `request` and `state` (what is remembered), `replies` (what is said), `server`, `storage`,
+//! `deployments` and `control` (the origins), `wire` (what happens on the way), [`produce`] (the files), [`stats`].
 //! [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE.
 //!
 //! Time is tokio's, and nothing runs in the background: a request's phase is worked out when someone asks. Under a
@@ -38,6 +38,7 @@ pub mod faults;
 pub mod stats;
 mod graph;
 mod intake;
+mod request;
 mod state;
 mod replies;
 mod wire;

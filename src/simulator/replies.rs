@@ -14,7 +14,8 @@ use super::{
     graph::OutputNode,
     produce::{Product, Spoiled},
     queue::{Cancelled, Phase},
-    state::{Outcome, Request, Shared, State},
+    request::{Outcome, Request},
+    state::{Shared, State},
 };
 
 /// Where a request lives, as URLs: the origin, `/prod/v…` and the deployment.
@@ -182,12 +183,6 @@ fn error(request: &Request, behaviour: &Behaviour) -> Value {
         ErrorShape::Object => json!({"type": words, "message": format!("{words} ({code})")}),
         ErrorShape::Text => json!(format!("{words} ({code})")),
         ErrorShape::Messages => json!([{"message": words, "details": "simulated"}]),
-    }
-}
-
-impl Request {
-    pub(super) fn has(&self, fault: &Fault) -> bool {
-        self.faults.contains(fault)
     }
 }
 

@@ -22,7 +22,8 @@ use super::{
     faults::{Call, Fault},
     intake, replies,
     replies::Address,
-    state::{Outcome, Shared},
+    request::Outcome,
+    state::Shared,
     wire::{Cord, Mishap, answer},
 };
 

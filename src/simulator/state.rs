@@ -21,8 +21,9 @@ use super::{
     billing, deployments,
     faults::{Call, Fault, Orders},
     intake::Work,
-    produce::{self, Content, Product, Recipe, Spoiled},
+    produce::{self, Content, Product},
     queue::{End, Phase, Plan, Queue, Stuck},
+    request::{Outcome, Request, words},
     stats::{RequestRecord, Stats},
 };
 
@@ -61,22 +62,6 @@ pub(super) struct State {
     skipped: Duration,
     session: u32,
     numbered: usize,
-}
-
-/// An accepted request. Its place in the list is its number in the queue.
-pub(super) struct Request {
-    pub(super) id: String,
-    pub(super) created: Moment,
-    pub(super) work: Work,
-    pub(super) faults: Vec<Fault>,
-    /// The code and the words of its failure, if it is to fail.
-    pub(super) failure: Option<(u32, String)>,
-    status_calls: u64,
-    result_calls: u64,
-    cancel_calls: u64,
-    downloads: u64,
-    /// The products, kept from the first download on.
-    products: [Option<Content>; 2],
 }
 
 impl Shared {
@@ -167,34 +152,6 @@ impl Shared {
             result_calls: request.result_calls,
             cancel_calls: request.cancel_calls,
             downloads: request.downloads,
-        }
-    }
-}
-
-/// How a request stands, as a result call tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Still waiting.
-    Queued,
-    /// Still running.
-    Running,
-    /// It made something.
-    Succeeded,
-    /// It made nothing.
-    Failed,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl Outcome {
-    /// Returns the service's word, with the older spelling of the last one.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Queued => "in_queue",
-            Self::Running => "in_progress",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "canceled",
         }
     }
 }
@@ -405,56 +362,5 @@ impl State {
         let mut recipe = self.requests[at].recipe(self.settings.mesh_grid);
         recipe.prompt.push_str(" (another)");
         produce::content(&recipe, Product::Image, None)
-    }
-}
-
-impl Request {
-    fn recipe(&self, grid: u32) -> Recipe {
-        Recipe {
-            picture: self.work.picture.clone(),
-            prompt: self.work.prompt.clone(),
-            seed: self.work.seed,
-            mesh_seed: self.work.mesh_seed,
-            grid,
-        }
-    }
-
-    fn end(&self) -> Outcome {
-        if self.failure.is_some() { Outcome::Failed } else { Outcome::Succeeded }
-    }
-
-    fn is_ready_early(&self, ends: Moment, now: Moment) -> bool {
-        self.faults.iter().any(|fault| match fault {
-            Fault::ResultReadyBeforeStatus { ms } => now.plus(Duration::from_millis(*ms)) >= ends,
-            _ => false,
-        })
-    }
-
-    /// Tells how a product is spoiled.
-    pub(super) fn spoiled(&self, product: Product) -> Option<Spoiled> {
-        self.faults.iter().find_map(|fault| match fault {
-            Fault::File { product: of, content } if *of == product => Some(*content),
-            _ => None,
-        })
-    }
-}
-
-/// Returns the service's name for a code.
-const fn words(code: u32) -> &'static str {
-    match code {
-        10000 => "InternalServerError",
-        10001 => "InsufficientFunds",
-        10002 => "DisabledDeployment",
-        10003 => "DeletedDeployment",
-        10004 => "QueuePromptUnexpectedError",
-        10005 => "PollingResultUnexpectedError",
-        10006 => "ResultRetrievalUnexpectedError",
-        10007 => "ComfyUIConnectionError",
-        10008 => "ComfyUIQueuePromptError",
-        10009 => "FileUploadException",
-        10011 => "ComfyUIExecutionError",
-        10012 => "ComfyUIRequestMissing",
-        10013 => "EmptyWorkflowApiJson",
-        _ => "an error that no page describes",
     }
 }

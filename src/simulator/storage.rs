@@ -22,8 +22,9 @@ use super::{
     graph::Graph,
     produce::{Content, Product},
     queue::Phase,
+    request::Outcome,
     server::{Refusal, respond},
-    state::{Outcome, Shared},
+    state::Shared,
     wire::{Cord, Mishap},
 };
 
@@ -209,6 +210,8 @@ struct Course {
     halt: Option<f64>,
     /// Whether it then breaks (otherwise it stalls).
     breaks: bool,
+    /// Whether the head told another length: the connection will break at the end.
+    lies: bool,
 }
 
 impl Course {
@@ -222,6 +225,7 @@ impl Course {
             Some(Fault::CutAt { fraction }) => {
                 Self { halt: Some(*fraction), breaks: true, ..plain }
             }
+            Some(Fault::ContentLength { .. }) => Self { lies: true, ..plain },
             _ => plain,
         }
     }
@@ -250,6 +254,9 @@ fn flow(
         .map_or(PIECE, |pace| usize::try_from(pace / 20).unwrap_or(PIECE).clamp(1, PIECE));
     stream::unfold((shared, sending.content, from), move |(shared, content, offset)| async move {
         if offset >= stop {
+            if course.lies {
+                sleep(LAST_BREATH).await;
+            }
             halt?;
             if !course.breaks {
                 return std::future::pending().await;

@@ -4,7 +4,6 @@
 //! bytes. Coordinates stay within ±1, colours are those of the run's picture, and there are no normals, as in the
 //! meshes that PartPacker really returns.
 
-use image::imageops;
 use serde_json::json;
 
 use super::{Recipe, picture, scatter};
@@ -56,7 +55,7 @@ fn solid(recipe: &Recipe) -> Shape {
 /// Lays the front: one vertex for each point of the grid, the first row at the top of the picture.
 fn front(recipe: &Recipe, side: u32) -> Shape {
     let relief = picture::relief(recipe, side);
-    let skin = imageops::thumbnail(&picture::shade(recipe), side, side);
+    let skin = picture::shade(recipe, side);
     let mut shape = Shape::default();
     let step = 2.0 * HALF / small(side - 1);
     for row in 0..side {

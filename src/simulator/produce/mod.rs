@@ -118,7 +118,7 @@ pub(super) fn content(recipe: &Recipe, product: Product, spoiled: Option<Spoiled
 
 fn whole(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
     let good = || match product {
-        Product::Image => picture::png(&picture::shade(recipe)),
+        Product::Image => picture::png(&picture::shade(recipe, picture::SIDE)),
         Product::Mesh => mesh::glb(recipe),
     };
     match (spoiled, product) {
@@ -131,8 +131,12 @@ fn whole(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
         (Some(Spoiled::Cut), _) | (Some(Spoiled::Nan), Product::Image) => spoiled::half(good()),
         (Some(Spoiled::Html), _) => spoiled::html(),
         (Some(Spoiled::Nan), Product::Mesh) => spoiled::nan(good()),
-        (Some(Spoiled::Webp), Product::Image) => picture::webp(&picture::shade(recipe)).into(),
-        (Some(Spoiled::Jpeg), Product::Image) => picture::jpeg(&picture::shade(recipe)).into(),
+        (Some(Spoiled::Webp), Product::Image) => {
+            picture::webp(&picture::shade(recipe, picture::SIDE)).into()
+        }
+        (Some(Spoiled::Jpeg), Product::Image) => {
+            picture::jpeg(&picture::shade(recipe, picture::SIDE)).into()
+        }
         (Some(Spoiled::Bomb | Spoiled::Huge { .. }), Product::Image) => spoiled::bomb(),
     }
 }

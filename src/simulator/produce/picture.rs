@@ -19,7 +19,7 @@ use image::{
 use super::{Recipe, scatter};
 
 /// The side of the picture: the latent image of CONJURE's serverless graph is 520 × 520.
-pub(in crate::simulator) const SIDE: u32 = 520;
+pub(super) const SIDE: u32 = 520;
 
 /// The largest side that the service's loader takes; beyond that a run fails as it would for want of memory.
 const MOST_PIXELS_A_SIDE: u32 = 16_384;
@@ -47,22 +47,26 @@ pub(super) fn relief(recipe: &Recipe, side: u32) -> GrayImage {
     stretch(small)
 }
 
-/// Shades the picture of a run.
-pub(super) fn shade(recipe: &Recipe) -> RgbImage {
-    let relief = relief(recipe, SIDE);
-    let hue = hue(recipe);
+/// Shades the picture of a run, `side` pixels square.
+pub(super) fn shade(recipe: &Recipe, side: u32) -> RgbImage {
+    let relief = relief(recipe, side);
+    let palette = palette(hue(recipe));
+    // Light comes from the upper left: what rises towards it is brighter. The step is a small part of the picture.
+    let step = (side / 260).max(1);
     let height =
-        |x: u32, y: u32| f32::from(relief.get_pixel(x.min(SIDE - 1), y.min(SIDE - 1)).0[0]) / 255.0;
-    RgbImage::from_fn(SIDE, SIDE, |x, y| {
+        |x: u32, y: u32| f32::from(relief.get_pixel(x.min(side - 1), y.min(side - 1)).0[0]) / 255.0;
+    RgbImage::from_fn(side, side, |x, y| {
         let here = height(x, y);
-        // Light from the upper left: what rises towards it is brighter.
-        let slope = (height(x + 2, y) - here) + (height(x, y + 2) - here);
+        let slope = height(x + step, y) + height(x, y + step) - 2.0 * here;
         let light = (0.35 + 0.6 * here - 1.5 * slope).clamp(0.0, 1.0);
-        let backdrop = 0.92 - 0.2 * f32::from(ramp(y, SIDE)) / 255.0;
+        let gloss = ((light - 0.75) * 4.0).clamp(0.0, 1.0) * 0.6;
+        let backdrop = 0.92 - 0.2 * f32::from(ramp(y, side)) / 255.0;
         // The darkest fifth of the render counts as background, with a soft edge.
         let subject = ((here - 0.12) * 8.0).clamp(0.0, 1.0);
-        let colour = tint(hue, light);
-        Rgb(colour.map(|channel| byte(channel * subject + backdrop * (1.0 - subject))))
+        Rgb(palette.map(|pure| {
+            let lit = pure * light * (1.0 - gloss) + gloss;
+            byte(lit * subject + backdrop * (1.0 - subject))
+        }))
     })
 }
 
@@ -95,19 +99,17 @@ fn written(encoded: image::ImageResult<()>, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Returns the hue in turns: prompt and seed both move it.
-pub(super) fn hue(recipe: &Recipe) -> f32 {
+fn hue(recipe: &Recipe) -> f32 {
     let words = recipe.prompt.bytes().fold(0_u64, |sum, byte| scatter(sum ^ u64::from(byte)));
     let turn = u16::try_from(scatter(recipe.seed ^ words) >> 48).unwrap_or(0);
     f32::from(turn) / 65_536.0
 }
 
-/// Returns the colour of a surface of `hue` (in turns) under `light`; highlights lose their colour.
-fn tint(hue: f32, light: f32) -> [f32; 3] {
+/// Returns the colour of `hue` (in turns) in full light.
+fn palette(hue: f32) -> [f32; 3] {
     [0.0, 1.0 / 3.0, 2.0 / 3.0].map(|phase| {
         let wave = 0.5 + 0.5 * ((hue + phase) * std::f32::consts::TAU).cos();
-        let pure = 0.15 + 0.85 * wave;
-        let gloss = ((light - 0.75) * 4.0).clamp(0.0, 1.0) * 0.6;
-        (pure * light) * (1.0 - gloss) + gloss
+        0.15 + 0.85 * wave
     })
 }
 

@@ -47,7 +47,7 @@ pub(super) fn nan(mut glb: Vec<u8>) -> Bytes {
 
 /// Makes a PNG of one bit a pixel that no one should decode without asking its size first.
 pub(super) fn bomb() -> Bytes {
-    let mut deflated = ZlibEncoder::new(Vec::new(), Compression::fast());
+    let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
     let row = vec![0_u8; 1 + BOMB_SIDE as usize / 8];
     for _ in 0..BOMB_SIDE {
         // Writing to a vector cannot fail.

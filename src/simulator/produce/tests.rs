@@ -110,7 +110,7 @@ fn products_follow_from_their_inputs() {
     assert_eq!(mesh::glb(&recipe(1)), mesh::glb(&recipe(1)));
     assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&recipe(2)), "another render");
     assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&Recipe { mesh_seed: 3, ..recipe(1) }));
-    let shade = |recipe: &Recipe| picture::png(&picture::shade(recipe));
+    let shade = |recipe: &Recipe| picture::png(&picture::shade(recipe, picture::SIDE));
     assert_eq!(shade(&recipe(1)), shade(&recipe(1)));
     assert_ne!(shade(&recipe(1)), shade(&recipe(2)));
     assert_ne!(shade(&recipe(1)), shade(&Recipe { seed: 2, ..recipe(1) }));
@@ -122,7 +122,7 @@ fn without_a_picture_there_are_products_all_the_same() {
     for picture in [None, Some(Bytes::from_static(b"no picture"))] {
         let recipe = Recipe { picture, grid: 0, ..Recipe::default() };
         open(&mesh::glb(&recipe)).check_bounds();
-        assert!(picture::decode(&picture::png(&picture::shade(&recipe))).is_some());
+        assert!(picture::decode(&picture::png(&picture::shade(&recipe, picture::SIDE))).is_some());
     }
 }
 

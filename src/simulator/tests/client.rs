@@ -47,9 +47,9 @@ pub(super) async fn call(
     let mut stream = TcpStream::connect(host).await?;
     let mut head = format!("{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     for (key, value) in headers {
-        head += &format!("{key}: {value}\r\n");
+        head.extend([key, ": ", value, "\r\n"]);
     }
-    head += &format!("content-length: {}\r\n\r\n", body.len());
+    head.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
     stream.write_all(head.as_bytes()).await?;
     // A peer that breaks the connection early makes this fail; what it said first still counts.
     let _ = stream.write_all(body).await;
