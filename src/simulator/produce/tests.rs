@@ -110,7 +110,7 @@ fn products_follow_from_their_inputs() {
     assert_eq!(mesh::glb(&recipe(1)), mesh::glb(&recipe(1)));
     assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&recipe(2)), "another render");
     assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&Recipe { mesh_seed: 3, ..recipe(1) }));
-    let shade = |recipe: &Recipe| picture::png(&picture::shade(recipe, picture::SIDE));
+    let shade = |recipe: &Recipe| picture::shade(recipe, 64);
     assert_eq!(shade(&recipe(1)), shade(&recipe(1)));
     assert_ne!(shade(&recipe(1)), shade(&recipe(2)));
     assert_ne!(shade(&recipe(1)), shade(&Recipe { seed: 2, ..recipe(1) }));
