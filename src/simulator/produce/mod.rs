@@ -1,0 +1,153 @@
+//! What a run makes: real files, derived from what was submitted and from the seeds, and the spoiled ones that
+//! faults ask for.
+//!
+//! Owns the content of downloads as something that can be read at any offset without being held whole. It knows no
+//! HTTP, no request and no clock; the same inputs always give the same bytes.
+
+pub(super) mod picture;
+pub(super) mod mesh;
+mod huge;
+mod spoiled;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use huge::HugeMesh;
+
+/// The two files of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Product {
+    /// The picture of the `SaveImage` node.
+    Image,
+    /// The mesh of the `SaveGLB` node.
+    Mesh,
+}
+
+/// What can be wrong, or unusual, about a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Spoiled {
+    /// Nothing at all, with HTTP 200.
+    ZeroBytes,
+    /// The first half only, with an honest `Content-Length`: the file itself is broken.
+    Cut,
+    /// An HTML page under the file's name.
+    Html,
+    /// A GLB whose coordinates are NaN (for a picture: the same as [`Self::Cut`]).
+    Nan,
+    /// A valid GLB of about this many megabytes, never held in memory (for a picture: the same as [`Self::Bomb`]).
+    Huge {
+        /// Megabytes of 10⁶ bytes, at most 4000 (a GLB counts its length in 32 bits).
+        megabytes: u32,
+    },
+    /// The picture as WebP (a mesh stays as it is).
+    Webp,
+    /// The picture as JPEG (a mesh stays as it is).
+    Jpeg,
+    /// A valid PNG of 20 000 × 20 000 pixels in some 50 KB (a mesh stays as it is).
+    Bomb,
+}
+
+impl Spoiled {
+    /// Returns the extension under which the service would list a file like this.
+    pub(super) const fn extension(self, product: Product) -> &'static str {
+        match (product, self) {
+            (Product::Image, Self::Webp) => "webp",
+            (Product::Image, Self::Jpeg) => "jpg",
+            (Product::Image, _) => "png",
+            (Product::Mesh, _) => "glb",
+        }
+    }
+}
+
+/// What a run was given, as far as its products depend on it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recipe {
+    /// The submitted picture, encoded as it came. Without one a grey gradient serves.
+    pub(super) picture: Option<Bytes>,
+    /// The prompt: it chooses the colour together with the seed.
+    pub(super) prompt: String,
+    /// The image seed.
+    pub(super) seed: u64,
+    /// The mesh seed.
+    pub(super) mesh_seed: u64,
+    /// The side of the mesh's grid in vertices.
+    pub(super) grid: u32,
+}
+
+/// A file's content, readable at any offset.
+#[derive(Clone)]
+pub(super) enum Content {
+    /// Small enough to be held.
+    Whole(Bytes),
+    /// Made while it is read.
+    Huge(HugeMesh),
+}
+
+impl Content {
+    /// Returns the number of bytes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => bytes.len() as u64,
+            Self::Huge(huge) => huge.len(),
+        }
+    }
+
+    /// Returns up to `most` bytes from `offset` on; empty only at the end.
+    pub(super) fn read(&self, offset: u64, most: usize) -> Bytes {
+        match self {
+            Self::Whole(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                bytes.slice(start..start.saturating_add(most).min(bytes.len()))
+            }
+            Self::Huge(huge) => huge.read(offset, most),
+        }
+    }
+}
+
+/// Makes the file `product` of a run, spoiled if asked.
+pub(super) fn content(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Content {
+    match (product, spoiled) {
+        (Product::Mesh, Some(Spoiled::Huge { megabytes })) => {
+            Content::Huge(HugeMesh::of_megabytes(megabytes))
+        }
+        (_, spoiled) => Content::Whole(whole(recipe, product, spoiled)),
+    }
+}
+
+fn whole(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
+    let good = || match product {
+        Product::Image => picture::png(&picture::shade(recipe, picture::SIDE)),
+        Product::Mesh => mesh::glb(recipe),
+    };
+    match (spoiled, product) {
+        (None, _)
+        | (
+            Some(Spoiled::Huge { .. } | Spoiled::Webp | Spoiled::Jpeg | Spoiled::Bomb),
+            Product::Mesh,
+        ) => good().into(),
+        (Some(Spoiled::ZeroBytes), _) => Bytes::new(),
+        (Some(Spoiled::Cut), _) | (Some(Spoiled::Nan), Product::Image) => spoiled::half(good()),
+        (Some(Spoiled::Html), _) => spoiled::html(),
+        (Some(Spoiled::Nan), Product::Mesh) => spoiled::nan(good()),
+        (Some(Spoiled::Webp), Product::Image) => {
+            picture::webp(&picture::shade(recipe, picture::SIDE)).into()
+        }
+        (Some(Spoiled::Jpeg), Product::Image) => {
+            picture::jpeg(&picture::shade(recipe, picture::SIDE)).into()
+        }
+        (Some(Spoiled::Bomb | Spoiled::Huge { .. }), Product::Image) => spoiled::bomb(),
+    }
+}
+
+/// Spreads the bits of `value` over 64 (the finaliser of splitmix64): neighbouring seeds must look different.
+pub(super) const fn scatter(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;
