@@ -120,7 +120,7 @@ impl Workflow {
         &self.graph
     }
 
-    /// Returns the BLAKE3 of the graph in canonical form: the same graph has the same version, however it is
+    /// Returns the BLAKE3 of the graph as JSON with sorted keys and no white space: the same graph has the same version, however it is
     /// indented and whatever the order of its keys.
     pub fn version(&self) -> Fingerprint {
         self.version
@@ -197,41 +197,11 @@ fn check_nodes(graph: &Map<String, Value>) -> Result<(), WorkflowFault> {
     Ok(())
 }
 
+/// Digests the graph as JSON without white space, with sorted keys.
 fn version_of(graph: &Map<String, Value>) -> Fingerprint {
-    let mut text = String::new();
-    write_object(&mut text, graph);
-    Fingerprint::of(text.as_bytes())
-}
-
-/// Writes JSON without white space and with sorted keys.
-fn write_canonical(text: &mut String, value: &Value) {
-    match value {
-        Value::Object(members) => write_object(text, members),
-        Value::Array(items) => {
-            text.push('[');
-            for item in items {
-                write_canonical(text, item);
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            text.push_str(&value.to_string());
-        }
-    }
-}
-
-fn write_object(text: &mut String, members: &Map<String, Value>) {
-    let mut members: Vec<_> = members.iter().collect();
-    members.sort_unstable_by_key(|(key, _)| *key);
-    text.push('{');
-    for (key, value) in members {
-        text.push_str(&Value::from(key.as_str()).to_string());
-        text.push(':');
-        write_canonical(text, value);
-        text.push(',');
-    }
-    text.push('}');
+    let mut canonical = Value::Object(graph.clone());
+    canonical.sort_all_objects();
+    Fingerprint::of(canonical.to_string().as_bytes())
 }
 
 #[cfg(test)]
