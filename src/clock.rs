@@ -17,7 +17,10 @@ pub struct Clock;
 impl Clock {
     /// Reads both clocks.
     pub fn now(self) -> Now {
-        Now { moment: Moment::from_micros(OFFSET_MICROS.saturating_add(imp::micros())), wall: wall() }
+        Now {
+            moment: Moment::from_micros(OFFSET_MICROS.saturating_add(imp::micros())),
+            wall: wall(),
+        }
     }
 }
 
@@ -34,7 +37,9 @@ mod imp {
     pub(super) fn micros() -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_nsec / 1000).unwrap_or(0))
+        seconds
+            .saturating_mul(1_000_000)
+            .saturating_add(u64::try_from(time.tv_nsec / 1000).unwrap_or(0))
     }
 }
 

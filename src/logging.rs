@@ -39,7 +39,9 @@ pub struct Settings<'a> {
 
 /// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write a log in {dir}: {source}. Set `log.dir` to a folder that can be written, or to \"-\"")]
+#[error(
+    "cannot write a log in {dir}: {source}. Set `log.dir` to a folder that can be written, or to \"-\""
+)]
 pub struct LogError {
     dir: String,
     source: tracing_appender::rolling::InitError,

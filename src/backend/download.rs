@@ -148,6 +148,13 @@ impl Downloader {
     fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
         match response.status().as_u16() {
             200 => self.stream(response, address, 0, None),
+            // Some storages answer so although the whole file was asked for.
+            206 if ContentRange::of(response.headers())
+                .is_some_and(|range| range.start == Some(0)) =>
+            {
+                let total = ContentRange::of(response.headers()).and_then(|range| range.total);
+                self.stream(response, address, 0, total)
+            }
             status => Err(refused(status, &response)),
         }
     }

@@ -5,7 +5,11 @@
 
 use std::path::PathBuf;
 
-use super::{args::Globals, exit::Failure, out::Out};
+use super::{
+    args::Globals,
+    exit::{CONFIGURATION, Failure},
+    out::Out,
+};
 use crate::{
     config::{self, Loaded, sources::Sources},
     logging::{self, Logging},
@@ -38,6 +42,23 @@ impl Context {
     /// Reads and checks the configuration.
     pub fn load(&self) -> Result<Loaded, Failure> {
         Ok(config::load(&self.sources)?)
+    }
+
+    /// Reads and checks the configuration of something that serves projects: there must be one.
+    pub fn load_to_serve(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load()?;
+        let missing = loaded.config.projects.first().filter(|project| !project.root.is_dir());
+        match missing {
+            Some(project) if loaded.default_project => Err(Failure::new(
+                CONFIGURATION,
+                format!(
+                    "no project is configured, and there is no {}: name a CONJURE checkout with --root DIR, or with a \
+                     [[project]] section in a configuration file",
+                    project.root.display()
+                ),
+            )),
+            _ => Ok(loaded),
+        }
     }
 
     /// Returns the state folder: of the configuration, or of the flag alone where no configuration can be read.

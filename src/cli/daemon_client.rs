@@ -63,7 +63,10 @@ impl DaemonClient {
         request: reqwest::RequestBuilder,
     ) -> Result<T, Failure> {
         let gone = |error: reqwest::Error| {
-            Failure::new(UNAVAILABLE, format!("the daemon does not answer ({})", error.without_url()))
+            Failure::new(
+                UNAVAILABLE,
+                format!("the daemon does not answer ({})", error.without_url()),
+            )
         };
         let response = request.send().await.map_err(gone)?;
         if response.status().is_success() {

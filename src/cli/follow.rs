@@ -65,8 +65,11 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
             return Ok(Over::Ended);
         }
         revision = status.revision;
-        let at_work =
-            status.projects.iter().filter_map(|project| project.job.as_ref()).find(|at| at.id == job);
+        let at_work = status
+            .projects
+            .iter()
+            .filter_map(|project| project.job.as_ref())
+            .find(|at| at.id == job);
         let Some(at_work) = at_work else {
             display.finish();
             return Ok(Over::Ended);
@@ -113,7 +116,10 @@ impl Display {
             None => {
                 let words = format!("{}: {}", job.state, plain(&job.doing));
                 if words != self.last {
-                    self.out.say(format!("{:>8}  {words}", span(Duration::from_millis(job.elapsed_ms))));
+                    self.out.say(format!(
+                        "{:>8}  {words}",
+                        span(Duration::from_millis(job.elapsed_ms))
+                    ));
                     self.last = words;
                 }
             }
@@ -142,7 +148,9 @@ fn line(job: &Job) -> String {
         #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
         let mb = |bytes: u64| bytes as f64 / 1_000_000.0;
         match received.total {
-            Some(total) => line.push_str(&format!(", {:.1} of {:.1} MB", mb(received.bytes), mb(total))),
+            Some(total) => {
+                line.push_str(&format!(", {:.1} of {:.1} MB", mb(received.bytes), mb(total)))
+            }
             None => line.push_str(&format!(", {:.1} MB", mb(received.bytes))),
         }
     }

@@ -133,12 +133,18 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
         State::Prepared | State::Unknown | State::Fetched | State::Placing => {
             let booking =
                 if row.state == State::Prepared { Booking::Nothing } else { Booking::Reserved };
-            ledger.cancelled(job, &Reason::new("cancelled", "cancelled by a person"), booking, now)?;
+            ledger.cancelled(
+                job,
+                &Reason::new("cancelled", "cancelled by a person"),
+                booking,
+                now,
+            )?;
             Ok(format!("job {job} is cancelled"))
         }
-        state if state.is_final() => {
-            Err(Failure::new(USAGE, format!("job {job} is `{state}` already; nothing was cancelled")))
-        }
+        state if state.is_final() => Err(Failure::new(
+            USAGE,
+            format!("job {job} is `{state}` already; nothing was cancelled"),
+        )),
         _ => {
             ledger.want_cancel(job, now)?;
             Ok(format!(
@@ -157,9 +163,8 @@ fn open(state_dir: &Path) -> Result<Option<Reader>, Failure> {
 }
 
 fn opened(state_dir: &Path) -> Result<Reader, Failure> {
-    open(state_dir)?.ok_or_else(|| {
-        Failure::new(USAGE, "no job has been run yet, so there is none of that id")
-    })
+    open(state_dir)?
+        .ok_or_else(|| Failure::new(USAGE, "no job has been run yet, so there is none of that id"))
 }
 
 fn short(prompt: &str) -> String {
@@ -188,7 +193,10 @@ fn text(context: &Context, story: &JobStory, state_dir: &Path) -> String {
     ));
     lines.push(format!("  seeds     image {}, mesh {}", seed(job.seed), seed(job.mesh_seed)));
     lines.push(format!("  money     {}", money(job)));
-    lines.push(format!("  history   {}", state_dir.join("history").join(job.id.to_string()).display()));
+    lines.push(format!(
+        "  history   {}",
+        state_dir.join("history").join(job.id.to_string()).display()
+    ));
     for attempt in attempts {
         let request =
             attempt.request.as_ref().map_or_else(|| "no id".to_owned(), ToString::to_string);
@@ -208,7 +216,8 @@ fn text(context: &Context, story: &JobStory, state_dir: &Path) -> String {
         ));
     }
     for event in events {
-        let note = if event.note.is_empty() { String::new() } else { format!("  {}", plain(&event.note)) };
+        let note =
+            if event.note.is_empty() { String::new() } else { format!("  {}", plain(&event.note)) };
         lines.push(format!("  {}  {}{note}", out.dim(&time(event.at)), event.kind));
     }
     lines.join("\n")

@@ -3,7 +3,10 @@
 //! Owns what a person sees of it: progress, where the artifacts are, and the exit code. The job itself goes the same road as
 //! every other one.
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -34,7 +37,7 @@ use crate::{
 /// Runs one job and returns when it is over.
 pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
     let request = request(args)?;
-    let loaded = context.load()?;
+    let loaded = context.load_to_serve()?;
     let state_dir = loaded.config.state_dir.clone();
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     let out = &context.out;
@@ -59,6 +62,7 @@ pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failu
         log: None,
         purpose: Purpose::OneJob(request),
         signals: true,
+        stop: None,
         status,
     };
     let running = start::run(options);
@@ -145,12 +149,15 @@ fn tell(context: &Context, state_dir: &Path, job: JobId, over: Over) -> Result<(
     if let Over::StuckPlacing(reason) = over {
         return Err(Failure::new(
             CANNOT_WRITE,
-            format!("{reason}. Job {job} stays `placing`; `conjured run` finishes it once the folder can be written"),
+            format!(
+                "{reason}. Job {job} stays `placing`; `conjured run` finishes it once the folder can be written"
+            ),
         ));
     }
     match row.state {
         State::Done => {
-            let took = row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default();
+            let took =
+                row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default();
             out.say(format!("job {job} is done after {took}; it cost about {}", row.spent()));
             let folder = state_dir.join("history").join(job.to_string());
             for kind in Kind::ALL {

@@ -14,13 +14,14 @@ use crate::{
         live::Live,
         start::{self, Options, Purpose},
     },
+    disk::dirs,
     domain::status::Status,
     logging,
 };
 
 /// Runs until a signal comes.
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
-    let loaded = context.load()?;
+    let loaded = context.load_to_serve()?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     let log = &loaded.config.log;
     let level = match context.out.verbosity {
@@ -28,8 +29,11 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         verbosity => louder(log.level.filter(), verbosity),
     };
     if let Some(dir) = &log.dir {
-        crate::disk::dirs::make_private(dir).map_err(|error| {
-            Failure::new(super::exit::CANNOT_WRITE, format!("{error}; set `log.dir` to another folder, or to \"-\""))
+        dirs::make_private(dir).and_then(|()| dirs::tighten(dir)).map_err(|error| {
+            Failure::new(
+                super::exit::CANNOT_WRITE,
+                format!("{error}; set `log.dir` to another folder, or to \"-\""),
+            )
         })?;
     }
     let log = logging::start(&logging::Settings {
@@ -38,6 +42,10 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         keep_days: usize::try_from(log.keep_days).unwrap_or(usize::MAX),
         colour: context.out.colour,
     })?;
+    if let Some(dir) = &loaded.config.log.dir {
+        // The folder is private; the appender makes its files as the system's mask says.
+        dirs::owner_only_below(dir);
+    }
     let (status, _) = watch::channel(Arc::new(Status::starting()));
     let options = Options {
         loaded,
@@ -46,6 +54,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         log: Some(log),
         purpose: Purpose::Serve,
         signals: true,
+        stop: None,
         status,
     };
     match start::run(options).await? {

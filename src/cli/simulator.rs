@@ -5,9 +5,12 @@
 use super::{
     args::SimulatorArgs,
     context::Context,
-    exit::{Failure, UNAVAILABLE},
+    exit::{BUG, Failure, UNAVAILABLE},
 };
-use crate::simulator::{Settings, Simulator};
+use crate::{
+    daemon::signals::SignalStream,
+    simulator::{Settings, Simulator},
+};
 
 /// Serves until a signal comes.
 pub(super) async fn simulator(context: &Context, args: &SimulatorArgs) -> Result<(), Failure> {
@@ -39,6 +42,11 @@ pub(super) async fn simulator(context: &Context, args: &SimulatorArgs) -> Result
         deployment = args.deployment,
         token = args.token,
     ));
-    simulator.run().await;
+    let mut signals = SignalStream::new()
+        .map_err(|error| Failure::new(BUG, format!("cannot take over the signals: {error}")))?;
+    tokio::select! {
+        () = simulator.run() => {}
+        () = signals.stop() => {}
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Owns the text form; the JSON form is [`crate::domain::status`], as the daemon gives it. Exit code 0 where a daemon answers,
 //! 69 where none runs.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{
     args::StatusArgs,
@@ -100,7 +100,8 @@ fn text(out: &Out, status: &Status) -> String {
 }
 
 fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
-    let mut lines = vec![format!("{}  {}", out.bold(&plain(&project.name)), out.dim(&plain(&project.root)))];
+    let mut lines =
+        vec![format!("{}  {}", out.bold(&plain(&project.name)), out.dim(&plain(&project.root)))];
     lines.push(format!("  prompt   {}", input(&project.prompt)));
     lines.push(format!("  render   {}", input(&project.render)));
     match &project.job {
@@ -115,7 +116,12 @@ fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
     }
     if let Some(last) = &project.last_job {
         let when = last.ended_at.map(|at| format!(", {}", time(at))).unwrap_or_default();
-        lines.push(format!("  last     {} {}{when}, {}", last.id, out.state(last.state), last.cost));
+        lines.push(format!(
+            "  last     {} {}{when}, {}",
+            last.id,
+            out.state(last.state),
+            last.cost
+        ));
         if let Some(reason) = &last.reason {
             lines.push(format!("           {}", plain(reason)));
         }
@@ -180,9 +186,4 @@ fn budget(budget: &Budget) -> String {
         parts.push(format!("balance {balance}"));
     }
     parts.join(", ")
-}
-
-/// Returns a status as text without colour, for the demo's last words.
-pub(super) fn as_text(status: &Arc<Status>) -> String {
-    text(&Out { colour: false, bars: false, verbosity: 0 }, status)
 }

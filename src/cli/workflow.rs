@@ -160,9 +160,8 @@ fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<
         (Err(_), Some(_)) => None,
         (Err(failure), None) => return Err(failure),
     };
-    let overrides = loaded
-        .as_ref()
-        .map_or_else(BTreeMap::new, |loaded| loaded.config.generation.bind.clone());
+    let overrides =
+        loaded.as_ref().map_or_else(BTreeMap::new, |loaded| loaded.config.generation.bind.clone());
     let workflow = match (text, &loaded) {
         (Some(text), _) => named(text)?,
         (None, Some(loaded)) => load(&loaded.config.generation.workflow)?,

@@ -70,6 +70,8 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What a person set and what has no effect yet, one sentence each.
     pub not_in_effect: Vec<String>,
+    /// Whether nobody named a project, so that the built-in default is served.
+    pub default_project: bool,
 }
 
 /// Reads, checks and merges every layer. All complaints about all layers come together.
@@ -128,14 +130,15 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
     let mut warnings =
         whole::complete(&mut config, &merged, &places, sources).map_err(ConfigErrors)?;
-    if read.is_empty() && root.is_none() && is_default_project(&merged, &places) {
+    let default_project = root.is_none() && is_default_project(&merged, &places);
+    if default_project && read.is_empty() {
         warnings.push(format!(
             "there is no configuration file: serving {}; --root DIR serves another CONJURE checkout",
             config.projects.first().map(|project| project.root.display().to_string()).unwrap_or_default()
         ));
     }
     let not_in_effect = later::not_in_effect(&config, &layers, &places);
-    Ok(Loaded { config, files: read, absent, warnings, not_in_effect })
+    Ok(Loaded { config, files: read, absent, warnings, not_in_effect, default_project })
 }
 
 /// Cuts a list of complaints that nobody would read to its end.

@@ -7,9 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use url::Url;
 
-use super::words::{
-    ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch,
-};
+use super::words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch};
 use crate::domain::{
     money::{MicroUsd, Plan, Tier},
     trigger::{AtStart, On, WhenBusy},

@@ -68,11 +68,9 @@ impl Shell {
                     let message = format!("there is no project `{name}`; served are: {}", names());
                     Refused::new(RefusedKind::Usage, message)
                 }),
-            None if self.served.len() == 1 => {
-                self.served.keys().next().copied().ok_or_else(|| {
-                    Refused::new(RefusedKind::Configuration, "no project is configured")
-                })
-            }
+            None if self.served.len() == 1 => self.served.keys().next().copied().ok_or_else(|| {
+                Refused::new(RefusedKind::Configuration, "no project is configured")
+            }),
             None => {
                 let message =
                     format!("several projects are served ({}): name one with --project", names());
@@ -82,14 +80,11 @@ impl Shell {
     }
 
     /// Ends a job because a person wants it.
-    fn cancel(
-        &mut self,
-        job: JobId,
-        reply: tokio::sync::oneshot::Sender<Result<String, Refused>>,
-    ) {
-        let at_work = self.served.values().find(|served| {
-            served.job.as_ref().is_some_and(|at_work| at_work.id == job)
-        });
+    fn cancel(&mut self, job: JobId, reply: tokio::sync::oneshot::Sender<Result<String, Refused>>) {
+        let at_work = self
+            .served
+            .values()
+            .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
         let found = at_work.is_some();
         if let Some(served) = at_work {
             served.wish(Wish::Cancel);
@@ -177,8 +172,7 @@ impl Shell {
                 if let Some(reply) = reply {
                     drop(reply.send(Err(Refused::new(kind, reason.clone()))));
                 }
-                let retry_at =
-                    retry_after.map(|wait| self.clock.now().moment.plus(wait));
+                let retry_at = retry_after.map(|wait| self.clock.now().moment.plus(wait));
                 self.handle(Event::NotStarted { project, retry_at, reason });
             }
             JobEnd::Ended { placed, .. } => {
@@ -208,7 +202,9 @@ impl Shell {
     ) -> Option<Ended> {
         tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
         let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
-        let text = format!("a bug in conjured ended it ({message}); if it was sent, it may have been charged");
+        let text = format!(
+            "a bug in conjured ended it ({message}); if it was sent, it may have been charged"
+        );
         let reason = Reason::new("panic", text);
         self.tasks.spawn(TaskName::Errand, async move {
             let record = move |ledger: &mut crate::ledger::Ledger| match ledger.job(job)?.state {

@@ -219,7 +219,8 @@ pub fn read_workflow(path: &Path) -> Result<Vec<u8>, String> {
 type Serving = (Result<Ready, Unready>, Vec<String>);
 
 fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
-    let unready = |kind, reason: &str| Ok((Err(Unready { kind, reason: reason.to_owned() }), Vec::new()));
+    let unready =
+        |kind, reason: &str| Ok((Err(Unready { kind, reason: reason.to_owned() }), Vec::new()));
     match config.mode {
         Mode::Serverless | Mode::Auto => {}
         Mode::Local | Mode::Cloud => {

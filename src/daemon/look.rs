@@ -66,9 +66,10 @@ impl Eyes {
             Some((prompt, render)) => (Some(prompt), Some(render)),
             None => (None, None),
         };
-        let prompt = see(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
-            see_prompt(&bytes, ignore)
-        });
+        let prompt =
+            see(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
+                see_prompt(&bytes, ignore)
+            });
         let render = see(&self.render_path, MAX_RENDER, last_render, began, see_render);
         self.last = Some((prompt.clone(), render.clone()));
         Look { prompt, render }
@@ -118,7 +119,9 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
     let facts = match png::check(&bytes) {
         Ok(facts) => facts,
         Err(fault) if fault.may_pass() => return Seen::without(Sight::Unfinished { size }),
-        Err(fault) => return Seen::without(Sight::Refused(format!("the render cannot be used: {fault}"))),
+        Err(fault) => {
+            return Seen::without(Sight::Refused(format!("the render cannot be used: {fault}")));
+        }
     };
     match picture::single_colour(&bytes) {
         Ok(None) => Seen {
@@ -130,6 +133,8 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
         Ok(Some([red, green, blue, _])) => Seen::without(Sight::Refused(format!(
             "the render has a single colour (#{red:02x}{green:02x}{blue:02x}): it is a placeholder, not a scene"
         ))),
-        Err(fault) => Seen::without(Sight::Refused(format!("the render cannot be decoded: {fault}"))),
+        Err(fault) => {
+            Seen::without(Sight::Refused(format!("the render cannot be decoded: {fault}")))
+        }
     }
 }

@@ -23,8 +23,9 @@ use crate::{
         job::{Cause, Inputs, JobId, State},
         money::MicroUsd,
         overrides::SeedChoice,
-        picture, placement::Targets, png,
-        prompt,
+        picture,
+        placement::Targets,
+        png, prompt,
         status::{self, Eta},
     },
     ledger::rows::JobRow,
@@ -117,7 +118,8 @@ impl Shell {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
         let Some(source) = source else {
-            let end = not_started(RefusedKind::BadInput, "the snapshot is no longer in memory", None);
+            let end =
+                not_started(RefusedKind::BadInput, "the snapshot is no longer in memory", None);
             self.tasks.spawn(name, async move { Outcome::Job(end) });
             return;
         };
@@ -126,16 +128,14 @@ impl Shell {
                 // Kept apart from the rest of the request, so that whatever happens it is answered.
                 let Asked { request, reply } = *asked;
                 self.starting.insert(id, reply);
-                Source::Asked(
-                    Box::new(Asked { request, reply: oneshot::channel().0 }),
-                    config,
-                )
+                Source::Asked(Box::new(Asked { request, reply: oneshot::channel().0 }), config)
             }
             other => other,
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(name, async move {
-            let road = NewRoad { tools, live, wished, project, id, targets, shown: *shown, cause, out };
+            let road =
+                NewRoad { tools, live, wished, project, id, targets, shown: *shown, cause, out };
             Outcome::Job(road.go(source).await)
         });
     }
@@ -167,8 +167,7 @@ impl Shell {
             received: None,
             estimate: row.reserved,
         };
-        served.job =
-            Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
+        served.job = Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
         let stage = match row.state {
             State::Prepared => Stage::Waiting,
             State::Submitting => Stage::Submitting,
@@ -236,7 +235,9 @@ impl NewRoad {
         let early = match source {
             Source::Early(ready) => match ready.await {
                 Ok(early) => early,
-                Err(_) => return not_started(RefusedKind::TryAgain, "the early work was lost", None),
+                Err(_) => {
+                    return not_started(RefusedKind::TryAgain, "the early work was lost", None);
+                }
             },
             Source::Material(material) => early(&self.tools, &self.live, material, None).await,
             Source::Asked(asked, config) => match self.read_asked(&asked, *config).await {
@@ -273,7 +274,8 @@ impl NewRoad {
         let request = asked.request.clone();
         let ignore = self.live.ignore.clone();
         blocking(move || {
-            let bad = |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
+            let bad =
+                |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
             let prompt_bytes = match request.prompt {
                 Some(words) => words.into_bytes(),
                 None => whole(&config.prompt, prompt::READ_LIMIT as u64)?,
@@ -286,7 +288,8 @@ impl NewRoad {
                 bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
             })?;
             if let Ok(Some(_)) = picture::single_colour(&render) {
-                let message = format!("{} has a single colour: it is a placeholder", path.display());
+                let message =
+                    format!("{} has a single colour: it is a placeholder", path.display());
                 return Err(bad(RefusedKind::BadInput, message));
             }
             let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
@@ -308,7 +311,9 @@ fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
             RefusedKind::MissingInput,
             format!("there is no {}; nothing was sent", path.display()),
         )),
-        Err(error) => Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent"))),
+        Err(error) => {
+            Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
+        }
     }
 }
 
@@ -322,8 +327,7 @@ async fn early(
     let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
     let seed = seed.unwrap_or(live.seed);
     let random = rand::random();
-    let ready =
-        blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
+    let ready = blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
     let (learned, estimate) = expectation(tools, live).await;
     Ok(Early { ready, learned, estimate })
 }

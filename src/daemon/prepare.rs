@@ -18,7 +18,7 @@ use crate::{
         glb,
         job::{Inputs, JobId},
         overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
-        picture::{self, PictureFault},
+        picture::{self, Form, PictureFault},
         product::Kind,
     },
     ledger::rows::{Artifact, JobRow},
@@ -105,8 +105,11 @@ fn body(
     seeds: Seeds,
 ) -> Result<Body, PrepareFault> {
     let generation = &live.config.generation;
-    let encoded =
-        picture::best_form(render.clone(), generation.image_max_base64_kb.unwrap_or(0))?;
+    let encoded = picture::best_form(render.clone(), generation.image_max_base64_kb.unwrap_or(0))?;
+    if encoded.form == Form::Original {
+        // Other forms were decoded to be made; this one must not carry pixels that nobody can decode.
+        picture::check_image(&encoded.bytes)?;
+    }
     let plan = BodyPlan::new(&live.workflow, &live.bindings, Carrier::Overrides)
         .map_err(|fault| PrepareFault::Bindings(fault.to_string()))?;
     let values = Values {

@@ -72,7 +72,9 @@ impl Shell {
         let answer = match result {
             Ok(reloaded) => Ok(self.take(reloaded)),
             Err(errors) => {
-                self.warn([format!("the new configuration was refused, the old one stays:\n{errors}")]);
+                self.warn([format!(
+                    "the new configuration was refused, the old one stays:\n{errors}"
+                )]);
                 Err(Refused::new(RefusedKind::Configuration, errors))
             }
         };
@@ -123,7 +125,9 @@ impl Shell {
         let busy: Vec<String> = self
             .served
             .values()
-            .filter(|served| served.job.is_some() && !loaded.config.projects.contains(&served.config))
+            .filter(|served| {
+                served.job.is_some() && !loaded.config.projects.contains(&served.config)
+            })
             .map(|served| served.config.name.clone())
             .collect();
         if !busy.is_empty() {
@@ -154,10 +158,8 @@ impl Shell {
                     Ok((lock, id, remembered)) => {
                         self.locks.push(lock);
                         self.engine.add(id, remembered);
-                        self.served.insert(
-                            id,
-                            super::served::Served::new(project.clone(), now.moment),
-                        );
+                        self.served
+                            .insert(id, super::served::Served::new(project.clone(), now.moment));
                         keep.push(id);
                     }
                     Err(error) => self.warn([error.to_string()]),

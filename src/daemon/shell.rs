@@ -175,7 +175,11 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// Runs until a signal, the end of the one job, or the death of a standing task.
-    pub(crate) async fn run(mut self, mut signals: Option<SignalStream>) -> Ended {
+    pub(crate) async fn run(
+        mut self,
+        mut signals: Option<SignalStream>,
+        mut stop: Option<oneshot::Receiver<()>>,
+    ) -> Ended {
         let ended = loop {
             self.show_if_due();
             if let Some(ended) = self.over() {
@@ -205,6 +209,7 @@ impl Shell {
                 Some(report) = self.reports.recv() => self.reported(report),
                 Some(command) = self.commands.recv() => self.command(command),
                 signal = signal => self.signal(signal),
+                () = told_to_stop(&mut stop) => self.stop(),
                 () = self.wakes.notify.notified() => self.woken(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
@@ -243,6 +248,7 @@ impl Shell {
         for project in projects {
             if let Some(served) = self.served.get_mut(&project) {
                 served.wake(now);
+                self.handle(Event::Stirred { project });
             }
         }
         self.look_where_due();
@@ -371,11 +377,7 @@ impl Shell {
         if let Some(remark) = remark {
             tracing::warn!(project = served.config.name, "{remark}");
         }
-        self.handle(Event::Seen {
-            project,
-            prompt: look.prompt.sight,
-            render: look.render.sight,
-        });
+        self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
         self.look_where_due();
     }
 
@@ -486,6 +488,18 @@ fn tend_watcher(
     let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
     let warnings = guard.as_mut().map(what).unwrap_or_default();
     warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
+}
+
+/// Waits for the word to stop; a sender that is gone has not said it.
+async fn told_to_stop(stop: &mut Option<oneshot::Receiver<()>>) {
+    let told = match stop.as_mut() {
+        Some(receiver) => receiver.await.is_ok(),
+        None => false,
+    };
+    *stop = None;
+    if !told {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Waits for the one job's answer; pends for ever where there is none to wait for.

@@ -5,16 +5,14 @@
 use std::collections::BTreeMap;
 
 use super::{live::Live, served::Served};
-use crate::{
-    domain::{
-        budget::Spent,
-        engine::{Engine, event::Held, event::ProjectId},
-        moment::{Moment, Now, WallTime},
-        money::MicroUsd,
-        settle::Sight,
-        status::{BackendHealth, Budget, Daemon, Input, Project, SCHEMA, Status},
-        trigger::Wait,
-    },
+use crate::domain::{
+    budget::Spent,
+    engine::{Engine, event::Held, event::ProjectId},
+    moment::{Moment, Now, WallTime},
+    money::MicroUsd,
+    settle::Sight,
+    status::{BackendHealth, Budget, Daemon, Input, Project, SCHEMA, Status},
+    trigger::Wait,
 };
 
 /// What the status is made from.
@@ -61,8 +59,7 @@ fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project
     let (waiting, until) = waiting(engine.held(id, now.moment), now);
     let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
     if let Some(job) = &mut job {
-        job.elapsed_ms =
-            u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
+        job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
     }
     Project {
         name: served.config.name.clone(),

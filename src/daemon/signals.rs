@@ -106,3 +106,10 @@ mod imp {
 }
 
 pub(crate) use imp::SignalStream;
+
+impl SignalStream {
+    /// Waits for the first request to stop.
+    pub(crate) async fn stop(&mut self) {
+        while self.next().await != Signal::Stop {}
+    }
+}

@@ -82,6 +82,8 @@ pub struct Options {
     pub purpose: Purpose,
     /// Whether it takes over the signals of the process.
     pub signals: bool,
+    /// Tells it to stop, as a signal would.
+    pub stop: Option<oneshot::Receiver<()>>,
     /// Where the status appears; a reader may watch it.
     pub status: watch::Sender<Arc<status::Status>>,
 }
@@ -116,9 +118,12 @@ pub enum StartError {
 
 /// Starts a daemon and runs it to its end.
 pub async fn run(options: Options) -> Result<Ended, StartError> {
-    let signals = options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
+    let signals =
+        options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
+    let mut options = options;
+    let stop = options.stop.take();
     let shell = assemble(options).await?;
-    Ok(shell.run(signals).await)
+    Ok(shell.run(signals, stop).await)
 }
 
 async fn assemble(options: Options) -> Result<Shell, StartError> {
@@ -139,7 +144,10 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         socket: Some(socket.display().to_string()),
         what: what.to_owned(),
     };
-    let mut locks = vec![Lock::take_state(&state_dir, &holder)?];
+    let lock = Lock::take_state(&state_dir, &holder)?;
+    #[cfg(unix)]
+    dirs::owner_only(lock.path())?;
+    let mut locks = vec![lock];
 
     let mut ledger = Ledger::open(&state_dir.join(crate::ledger::FILE))?;
     let lost = ledger.mark_lost_answers(now.wall)?;
@@ -322,11 +330,8 @@ pub(crate) fn take_project(
     let root = dirs::canonical(&project.root).display().to_string();
     let name = project.name.clone();
     let row = tools.store.now(move |ledger| ledger.touch_project(&root, &name, now))?;
-    let remembered = Remembered {
-        known: !row.is_new,
-        prompt: row.baseline_prompt,
-        render: row.baseline_render,
-    };
+    let remembered =
+        Remembered { known: !row.is_new, prompt: row.baseline_prompt, render: row.baseline_render };
     Ok((lock, row.id, remembered))
 }
 
@@ -392,12 +397,11 @@ pub(crate) fn watch(
 ) -> (Watcher, Vec<String>) {
     let Watched { inputs, ids } = watched;
     let wakes = Arc::clone(wakes);
-    let (watcher, warnings) = Watcher::new(inputs, mode, move |ProjectIndex(index)| {
-        match ids.get(index) {
+    let (watcher, warnings) =
+        Watcher::new(inputs, mode, move |ProjectIndex(index)| match ids.get(index) {
             Some(id) => wakes.project(*id),
             None => wakes.config(),
-        }
-    });
+        });
     (watcher, warnings.into_iter().map(|warning| warning.reason.to_string()).collect())
 }
 
@@ -415,9 +419,8 @@ pub fn socket_path(state_dir: &Path) -> PathBuf {
     if path.as_os_str().len() <= MAX_SOCKET_PATH {
         return path;
     }
-    let digest = crate::domain::fingerprint::Fingerprint::of(
-        state_dir.as_os_str().as_encoded_bytes(),
-    );
+    let digest =
+        crate::domain::fingerprint::Fingerprint::of(state_dir.as_os_str().as_encoded_bytes());
     std::env::temp_dir().join(format!("conjured-{}.sock", digest.short()))
 }
 
@@ -427,8 +430,7 @@ fn listen(
     path: &Path,
     routes: axum::Router,
 ) -> Result<(), StartError> {
-    let failed =
-        |source| StartError::Socket { path: path.display().to_string(), source };
+    let failed = |source| StartError::Socket { path: path.display().to_string(), source };
     // The state folder is locked, so a socket that is there belongs to a dead process.
     dirs::remove_if_there(path)?;
     let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;

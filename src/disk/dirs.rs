@@ -34,7 +34,7 @@ pub fn make_private(folder: &Path) -> Result<(), DiskError> {
 }
 
 /// Takes group and others out of a folder of ours, in case something loosened it.
-pub(super) fn tighten(folder: &Path) -> Result<(), DiskError> {
+pub fn tighten(folder: &Path) -> Result<(), DiskError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -136,6 +136,15 @@ pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
         .map_err(DiskError::at("write in the folder", folder))
 }
 
+/// Makes a folder of its own among the system's temporary files. It stays.
+pub fn temporary(prefix: &str) -> Result<PathBuf, DiskError> {
+    let folder = tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir()
+        .map_err(DiskError::at("make a folder in", &std::env::temp_dir()))?;
+    Ok(folder.keep())
+}
+
 /// Removes a file; one that is not there is no fault.
 pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
@@ -151,6 +160,21 @@ pub fn owner_only(path: &Path) -> Result<(), DiskError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(DiskError::at("make private", path))
 }
+
+/// Takes group and others out of every file in a folder of ours, as far as that is possible.
+#[cfg(unix)]
+pub fn owner_only_below(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in
+        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+    {
+        let _ = owner_only(&entry.path());
+    }
+}
+
+/// Does nothing where files have no such permissions.
+#[cfg(not(unix))]
+pub fn owner_only_below(_folder: &Path) {}
 
 /// Returns the one name of a folder that has several; one that is not there keeps the name it was given.
 pub fn canonical(path: &Path) -> PathBuf {
@@ -202,7 +226,6 @@ mod tests {
         assert!(error.to_string().contains("make the folder"), "{error}");
         assert!(error.to_string().contains("file"), "{error}");
     }
-
 
     #[test]
     fn free_space_is_told_for_an_existing_folder_only() {

@@ -13,8 +13,8 @@ use super::{
     Reader,
     error::{Fault, LedgerError},
     rows::{
-        Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating,
-        Reason, SessionId, Timing,
+        Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating, Reason,
+        SessionId, Timing,
     },
 };
 use crate::domain::{

@@ -119,7 +119,11 @@ impl Ledger {
     }
 
     /// Records artifacts of a job that fails all the same: its image was paid for and stays in history.
-    pub fn keep_artifacts(&mut self, job: JobId, artifacts: &[Artifact]) -> Result<(), LedgerError> {
+    pub fn keep_artifacts(
+        &mut self,
+        job: JobId,
+        artifacts: &[Artifact],
+    ) -> Result<(), LedgerError> {
         self.write(|transaction| {
             artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
         })

@@ -185,9 +185,7 @@ async fn once(
 }
 
 async fn cancel(State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Said>, Refused> {
-    let job = job
-        .parse()
-        .map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))?;
+    let job = job.parse().map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))?;
     let said = ask(&api, |reply| Command::Cancel { job, reply }).await?;
     Ok(Json(Said { said }))
 }

@@ -185,6 +185,7 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             reason: "no".into(),
         },
         "ask" => Event::Asked { project, ticket: Ticket(words[1].parse().expect("a number")) },
+        "stirred" => Event::Stirred { project },
         "stop" => Event::Stopping,
         "end" => return None,
         other => panic!("no event `{other}`"),

@@ -11,9 +11,7 @@ use crate::{
             LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig,
             TriggerConfig, Workflow,
         },
-        words::{
-            ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch,
-        },
+        words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
     },
     domain::money::{MicroUsd, Plan, Tier},
 };

@@ -111,6 +111,18 @@ impl Road {
         Err(self.end_failed(Reason::new("history_lost", text), Booking::Reserved).await)
     }
 
+    /// Takes artifacts that lie in the job's folder already as its own.
+    pub(super) async fn fetched_from(&mut self, folder: &JobFolder) -> Step<Fetched> {
+        let mut rows = Vec::new();
+        for kind in Kind::ALL {
+            if folder.artifact(kind).is_some() {
+                rows.push(self.describe(kind, folder).await?);
+            }
+        }
+        self.record_fetched(rows).await?;
+        Ok(self.in_history(folder))
+    }
+
     fn in_history(&self, folder: &JobFolder) -> Fetched {
         let artifacts = Kind::ALL
             .into_iter()
@@ -123,7 +135,7 @@ impl Road {
     }
 
     /// Opens the job's folder, as soon as the disk allows.
-    async fn folder(&mut self) -> Step<JobFolder> {
+    pub(super) async fn folder(&mut self) -> Step<JobFolder> {
         let mut failures = 0;
         loop {
             let (history, id) = (Arc::clone(&self.tools.history), self.id);
@@ -164,7 +176,8 @@ impl Road {
                     failures += 1;
                     let stuck = self.tools.clock.now().moment.since(last_progress);
                     if stuck > NO_PROGRESS {
-                        let text = format!("the {kind} could not be downloaded for a day: {reason}");
+                        let text =
+                            format!("the {kind} could not be downloaded for a day: {reason}");
                         return Err(self.failed_fetch("download", &text).await);
                     }
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
@@ -192,7 +205,9 @@ impl Road {
                     self.wait_for_storage(fresh, &reason).await?;
                 }
                 Err(Broken::Never(reason)) => {
-                    let text = format!("the {kind} was not fetched: {reason}; the public files stay as they were");
+                    let text = format!(
+                        "the {kind} was not fetched: {reason}; the public files stay as they were"
+                    );
                     return Err(self.failed_fetch("refused_download", &text).await);
                 }
             }
@@ -200,8 +215,11 @@ impl Road {
     }
 
     async fn failed_fetch(&mut self, code: &str, text: &str) -> JobEnd {
-        self.end_failed(Reason::new(code, format!("{text}. The run was charged")), Booking::Reserved)
-            .await
+        self.end_failed(
+            Reason::new(code, format!("{text}. The run was charged")),
+            Booking::Reserved,
+        )
+        .await
     }
 
     /// Downloads one file into history, from where an earlier try stopped, and checks it.
@@ -296,7 +314,9 @@ impl Road {
                 Ok(None) => partial.finish().map(drop).map_err(disk),
                 Err(Check::Bad(reason)) => match history.quarantine(id, partial, &reason) {
                     Ok(_) => Err(Broken::Bad(reason)),
-                    Err(error) => Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})"))),
+                    Err(error) => {
+                        Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})")))
+                    }
                 },
                 Err(Check::Unreadable(reason)) => Err(Broken::Cut(reason)),
             }
@@ -369,8 +389,7 @@ impl Road {
 
     async fn record_fetched(&mut self, rows: Vec<Artifact>) -> Step<()> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
-        let record =
-            move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
         if self.tools.store.record("that everything was fetched", record).await.is_err() {
             return Err(JobEnd::Parked);
         }

@@ -52,13 +52,19 @@ struct Following {
     not_known: u32,
     /// The wish that a cancel was sent for, and when.
     cancelled: Option<(Wish, Moment)>,
+    /// The service could not cancel it any more: it goes on as if nobody had asked.
+    too_late: bool,
     timed_out: Option<&'static str>,
     told_words: Vec<String>,
 }
 
 impl Road {
     /// Follows a request to its end. `row` is what another session knew of it.
-    pub(super) async fn follow(&mut self, request: &RequestId, row: Option<&JobRow>) -> Step<Ended> {
+    pub(super) async fn follow(
+        &mut self,
+        request: &RequestId,
+        row: Option<&JobRow>,
+    ) -> Step<Ended> {
         let now = self.tools.clock.now();
         // A patience that began in another session goes on by the wall clock.
         let then = |at: WallTime| now.moment.minus(now.wall.since(at));
@@ -73,6 +79,7 @@ impl Road {
             failures: 0,
             not_known: 0,
             cancelled: None,
+            too_late: false,
             timed_out: None,
             told_words: Vec::new(),
         };
@@ -102,7 +109,8 @@ impl Road {
                         tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
                         following.told_words.push(word);
                     }
-                    self.note_phase(&observation.phase, observation.instance, &mut following).await?;
+                    self.note_phase(&observation.phase, observation.instance, &mut following)
+                        .await?;
                     if observation.phase == Phase::Ended
                         && let Some(ended) = self.ask_result(request, &mut following).await?
                     {
@@ -195,7 +203,8 @@ impl Road {
         match backend.result(request).await {
             Ok(RunResult::Pending(_)) => Ok(None),
             Ok(RunResult::Succeeded { files, times }) => {
-                let unwanted = matches!(following.cancelled, Some((Wish::Cancel, _)));
+                let unwanted =
+                    matches!(following.cancelled, Some((Wish::Cancel, _))) && !following.too_late;
                 self.note_outputs(&files, times).await?;
                 Ok(Some(Ended { files, unwanted }))
             }
@@ -219,7 +228,8 @@ impl Road {
     async fn note_outputs(&mut self, files: &[RemoteFile], times: RunTimes) -> Step<()> {
         let now = self.tools.clock.now().wall;
         // The service's clock may be anywhere: its time of the end counts only when it is a possible one.
-        let over = times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
+        let over =
+            times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
         let (id, files) = (self.id, files.to_vec());
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.outputs_known(id, &files, over.unwrap_or(now), now)
@@ -294,7 +304,7 @@ impl Road {
         following: &mut Following,
     ) -> Step<Option<Ended>> {
         let now = self.tools.clock.now().moment;
-        if let Some((_, since)) = following.cancelled {
+        if let Some((_, since)) = following.cancelled.filter(|_| !following.too_late) {
             if now.since(since) < AFTER_CANCEL {
                 return Ok(None);
             }
@@ -310,7 +320,7 @@ impl Road {
             None => ("queue_timeout", serverless.queue_timeout, following.submitted),
             Some(running) => ("run_timeout", serverless.run_timeout, running),
         };
-        if now.since(key) < patience {
+        if now.since(key) < patience || following.timed_out.is_some() {
             return Ok(None);
         }
         if let Some(ended) = self.ask_result(request, following).await? {
@@ -336,8 +346,13 @@ impl Road {
             let backend = self.backend().await?;
             match backend.cancel(request).await {
                 Ok(CancelReply::Requested) => break "requested",
-                Ok(CancelReply::TooLate) => break "too late",
-                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => break "refused",
+                Ok(CancelReply::TooLate) => {
+                    following.too_late = true;
+                    break "too late";
+                }
+                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
+                    break "refused";
+                }
                 Err(error) => {
                     failures += 1;
                     if failures >= 5 {
@@ -354,6 +369,9 @@ impl Road {
             }
         };
         tracing::info!(job = %id, outcome, "cancel sent");
+        if following.too_late {
+            self.say("could not be cancelled any more; it goes on".to_owned()).await;
+        }
         let now = self.tools.clock.now();
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.audit(&AuditRow {

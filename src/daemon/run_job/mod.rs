@@ -4,11 +4,13 @@
 //! It decides nothing that concerns other jobs. Every wait listens for a [`Wish`]; a step that must not be broken
 //! off (reading the answer to a submit) is bounded instead.
 //!
+//! - [`cached`]: the same work as an earlier job costs nothing;
 //! - [`send`]: release in the ledger, submit, the three outcomes;
 //! - [`follow`]: status until the end, patience, cancel;
 //! - [`fetch`]: download into history, check;
 //! - [`publish`]: placement, parked while folders cannot be written.
 
+mod cached;
 mod send;
 mod follow;
 mod fetch;
@@ -166,6 +168,10 @@ impl Road {
     async fn steps(&mut self, begin: Begin) -> Step<JobEnd> {
         let placing = match begin {
             Begin::New(work) => {
+                if let Some(earlier) = self.same_work(&work).await {
+                    let fetched = self.take_over(*work, earlier).await?;
+                    return self.publish(fetched).await;
+                }
                 let body = self.release(*work).await?;
                 let request = self.send(body).await?;
                 self.follow_and_fetch(request, None).await?

@@ -76,8 +76,7 @@ impl Road {
             Err(_) => (self.estimate.cost, Timing::default()),
         };
         let now = self.tools.clock.now().wall;
-        let record =
-            move |ledger: &mut crate::ledger::Ledger| ledger.done(id, cost, timing, now);
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.done(id, cost, timing, now);
         if self.tools.store.record("that the job is done", record).await.is_err() {
             return Err(JobEnd::Parked);
         }
@@ -121,7 +120,10 @@ impl Road {
     /// A person does not want a parked placement any more.
     async fn given_up(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.tools.clock.now().wall);
-        let reason = Reason::new("cancelled", "not placed at a person's request; its artifacts are in history");
+        let reason = Reason::new(
+            "cancelled",
+            "not placed at a person's request; its artifacts are in history",
+        );
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.cancelled(id, &reason, Booking::Reserved, now)
         };

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
-    backend::{ServiceFault, SubmitError, Submission, Verdict},
+    backend::{ServiceFault, Submission, SubmitError, Verdict},
     daemon::prepare,
     domain::{
         backoff::Backoff,
@@ -35,9 +35,24 @@ const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<BodyBytes> {
+        let wait = self.tools.submits.take();
+        let announce = if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
+        let body = self.enter(work, announce).await?;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            self.announce().await?;
+        }
+        Ok(body)
+    }
+
+    /// Writes the job into the ledger; nothing will be sent for it.
+    pub(super) async fn release_free(&mut self, work: NewWork) -> Step<()> {
+        self.enter(work, Announce::PreparedOnly).await.map(drop)
+    }
+
+    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<BodyBytes> {
         let NewWork { ready, cause, retry_of, out } = work;
         let live = self.live();
-        let wait = self.tools.submits.take();
         let now = self.tools.clock.now().wall;
         let job = NewJob {
             id: self.id,
@@ -63,8 +78,6 @@ impl Road {
         let (limits, windows) = (live.limits, live.windows(now));
         // The inputs are on the disk before the row that speaks of them.
         let (id, staged) = (self.id, ready.staged);
-        let announce =
-            if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
         let released = self
             .tools
             .store
@@ -92,10 +105,6 @@ impl Road {
             job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
         );
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-            self.announce().await?;
-        }
         Ok(ready.body.bytes)
     }
 
@@ -104,7 +113,8 @@ impl Road {
         let live = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
         let row = row.clone();
-        let built = crate::daemon::store::blocking(move || prepare::rebuild(&live, &history, &row)).await;
+        let built =
+            crate::daemon::store::blocking(move || prepare::rebuild(&live, &history, &row)).await;
         match built {
             Ok(body) => Ok(body.bytes),
             Err(fault) => {
@@ -152,9 +162,8 @@ impl Road {
                     // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
                     tracing::info!(job = %id, %request, "submitted");
                     let own = request.clone();
-                    let record = move |ledger: &mut crate::ledger::Ledger| {
-                        ledger.submitted(id, &own, now)
-                    };
+                    let record =
+                        move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
                     if let Err(error) = self.tools.store.record("the request's id", record).await {
                         tracing::error!(job = %id, %error, "the ledger refuses the request's id");
                         return Err(JobEnd::Parked);
@@ -176,8 +185,11 @@ impl Road {
                     self.say(format!("not sent yet, nothing was charged: {reason}")).await;
                     // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
                     if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
-                        let text = format!("the service cannot be reached, nothing was charged: {reason}");
-                        return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
+                        let text =
+                            format!("the service cannot be reached, nothing was charged: {reason}");
+                        return Err(self
+                            .end_failed(Reason::new("not_sent", text), Booking::Nothing)
+                            .await);
                     }
                     self.wait_unsent(failures, retry_after).await?;
                     self.tools.submits.pass().await;
@@ -198,7 +210,8 @@ impl Road {
         let answer = backend.submit(submission);
         let mut wish = self.wish.clone();
         let stopping = async {
-            while *wish.borrow_and_update() != Wish::Stop && wished(&mut wish).await != Wish::Stop {}
+            while *wish.borrow_and_update() != Wish::Stop && wished(&mut wish).await != Wish::Stop {
+            }
             tokio::time::sleep(STOP_GRACE).await;
         };
         tokio::select! {
@@ -274,10 +287,11 @@ impl Road {
     async fn discard_inputs(&self) {
         let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
         crate::daemon::store::blocking(move || {
-        if let Err(error) = history.remove(id) {
-            tracing::warn!(%error, "the inputs of a job that never came to be stay in history");
-        }
-        }).await;
+            if let Err(error) = history.remove(id) {
+                tracing::warn!(%error, "the inputs of a job that never came to be stay in history");
+            }
+        })
+        .await;
     }
 }
 

@@ -212,6 +212,24 @@ impl JobFolder {
         write_private(&self.render(), render)
     }
 
+    /// Gets the artifacts of another job as its own. They never change, so a second name of the same file serves where the file
+    /// system has such; what is there already stays.
+    pub fn take_over(&self, other: &Self) -> Result<(), DiskError> {
+        for kind in Kind::ALL {
+            let Some(source) = other.artifact(kind) else { continue };
+            let target = self.path.join(artifact_name(kind));
+            match fs::hard_link(&source, &target) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(_) => {
+                    let bytes = fs::read(&source).map_err(DiskError::at("read", &source))?;
+                    write_private(&target, &bytes)?;
+                }
+            }
+        }
+        sync_folder(&self.path)
+    }
+
     /// Writes `job.json`: the old one or the new one, whole.
     pub fn write_record(&self, json: &[u8]) -> Result<(), DiskError> {
         write_private(&self.path.join(RECORD), json)

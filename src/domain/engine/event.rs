@@ -45,6 +45,11 @@ pub enum Stage {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// An input may have changed: a look is on its way, and nothing is released before it.
+    Stirred {
+        /// Whose.
+        project: ProjectId,
+    },
     /// A look at a project's inputs.
     Seen {
         /// Whose.

@@ -74,8 +74,14 @@ impl Engine {
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
+            Event::Stirred { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.stirred = true;
+                }
+            }
             Event::Seen { project, prompt, render } => {
                 if let Some(state) = self.projects.get_mut(&project) {
+                    state.stirred = false;
                     state.see(&self.settings, now, project, prompt, render, &mut effects);
                 }
             }
@@ -178,7 +184,8 @@ impl Engine {
             });
             return;
         }
-        if !below_hourly || project.refused(now) {
+        // What was seen last may be outdated on a busy machine: the truth is on the disk, and a look is on its way.
+        if project.stirred || !below_hourly || project.refused(now) {
             return;
         }
         if let Decision::Release(cause) = decision

@@ -58,6 +58,8 @@ pub(super) struct Project {
     pub(super) asked: VecDeque<Ticket>,
     pub(super) last_render_only: Option<Moment>,
     pub(super) refusal: Option<Refusal>,
+    /// A look is on its way.
+    pub(super) stirred: bool,
 }
 
 impl Project {
@@ -75,6 +77,7 @@ impl Project {
             asked: VecDeque::new(),
             last_render_only: None,
             refusal: None,
+            stirred: false,
         }
     }
 
@@ -214,6 +217,8 @@ impl Project {
         now: Moment,
     ) -> Option<Moment> {
         let release = match self.decide(settings, now) {
+            // The look that is on its way is an event of its own.
+            _ if self.stirred && self.asked.is_empty() => return None,
             Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
             Decision::Wait(_) => None,
             // Ready, but a job is at work or a slot is taken: its end is an event of its own.

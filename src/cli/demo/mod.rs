@@ -1,0 +1,116 @@
+//! `conjured demo`: the whole thing in one process, on a project of its own: no account, no network, no cost.
+//!
+//! Owns the cast: the RunComfy simulator, a stand-in for GestureCamera, and the real daemon with its real configuration. What
+//! happens is the story's ([`story`]), where it happens the stage's ([`stage`]), what it took the report's ([`report`]).
+
+mod report;
+mod stage;
+mod story;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{oneshot, watch};
+
+use self::stage::Stage;
+use super::{
+    args::DemoArgs,
+    context::Context,
+    exit::{BUG, Failure, JOB_FAILED, UNAVAILABLE},
+};
+use crate::{
+    config,
+    daemon::{
+        Ended,
+        live::Live,
+        start::{self, Options, Purpose},
+    },
+    domain::status::Status,
+    simulator::{Settings, Simulator},
+};
+
+/// A machine's start in the demo; in reality it is 3 to 5 minutes.
+const COLD_START: Duration = Duration::from_secs(4);
+
+/// A run in the demo; in reality it is some minutes.
+const RUN: Duration = Duration::from_secs(5);
+
+/// Plays the demo. Returns when it is over, or, with `--keep`, when a signal comes.
+pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failure> {
+    let _log = context.quiet_log();
+    let settings = Settings { cold_start: COLD_START, run: RUN, ..Settings::default() };
+    let mut simulator = Simulator::start(settings.clone()).await.map_err(|error| {
+        Failure::new(UNAVAILABLE, format!("the simulator cannot listen on this machine: {error}"))
+    })?;
+    let stage = Stage::build(context, &simulator, &settings, args.seed)?;
+    let loaded = config::load(&stage.sources)?;
+    let live = Live::new(loaded.config.clone(), &stage.sources)?;
+
+    let (status, statuses) = watch::channel(Arc::new(Status::starting()));
+    let (stop, stopped) = oneshot::channel();
+    let daemon = start::run(Options {
+        loaded,
+        sources: stage.sources.clone(),
+        live,
+        log: None,
+        purpose: Purpose::Serve,
+        signals: true,
+        stop: Some(stopped),
+        status,
+    });
+    let (scene, scenes) = watch::channel(1);
+    let camera = stage.film(scenes);
+    let play = async {
+        let told = story::tell(context, &stage, &simulator, statuses, scene).await?;
+        report::show(context, &stage, &told)?;
+        Ok::<_, Failure>(())
+    };
+    tokio::pin!(daemon, camera);
+    let played = tokio::select! {
+        played = play => played,
+        ended = &mut daemon => Err(early(ended?)),
+        broken = &mut camera => Err(broken),
+    };
+    if played.is_ok() && args.keep {
+        keep(context, &stage, &simulator);
+        tokio::select! {
+            ended = &mut daemon => return finish(ended?),
+            broken = &mut camera => return Err(broken),
+            () = simulator.run() => {}
+        }
+    }
+    // The daemon says goodbye to its ledger before the process ends.
+    let _ = stop.send(());
+    daemon.await?;
+    played
+}
+
+/// The daemon ended before the story did.
+fn early(ended: Ended) -> Failure {
+    match ended {
+        Ended::Stopped | Ended::OneJob(_) => {
+            Failure::new(JOB_FAILED, "the demo was stopped before its end")
+        }
+        Ended::Broken(reason) => Failure::new(BUG, reason),
+    }
+}
+
+fn finish(ended: Ended) -> Result<(), Failure> {
+    match ended {
+        Ended::Stopped | Ended::OneJob(_) => Ok(()),
+        Ended::Broken(reason) => Err(Failure::new(BUG, reason)),
+    }
+}
+
+/// Says how to play with what goes on running.
+fn keep(context: &Context, stage: &Stage, simulator: &Simulator) {
+    context.out.data(format!(
+        "\nEverything goes on running; Ctrl-C ends it. To play with it:\n  \
+         write a sentence   echo 'a brass teapot' > {prompt}\n  \
+         watch the daemon   conjured --state-dir {state} status --watch\n  \
+         order a fault      curl -s -X POST {api}/_control/faults -H 'Content-Type: application/json' -d '{{\"fault\":\"accept_then_drop\"}}'\n  \
+         see the bill       curl -s {api}/_control/stats",
+        prompt = stage.prompt.display(),
+        state = stage.state_dir.display(),
+        api = simulator.api_url(),
+    ));
+}

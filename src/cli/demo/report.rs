@@ -1,0 +1,106 @@
+//! The demo's last words: how long each step took, what it would have cost, where the files are.
+//!
+//! Owns the table. Before it says that files are there, it opens and checks them as the daemon did.
+
+use std::{io::BufReader, path::Path};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{stage::Stage, story::Told};
+use crate::{
+    cli::{
+        context::Context,
+        exit::{BUG, Failure, JOB_FAILED},
+        out::span,
+    },
+    disk::{
+        dirs,
+        read::{self, Reading},
+    },
+    domain::{glb, job::State, picture},
+    ledger::{FILE, Ledger, rows::JobStory},
+};
+
+/// An image that the demo makes has some hundred kilobytes.
+const MAX_IMAGE: u64 = 16 * 1024 * 1024;
+
+/// Shows the table and the files.
+pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), Failure> {
+    let ledger = Ledger::open_read_only(&stage.state_dir.join(FILE))?;
+    let stories = told.jobs.iter().map(|job| ledger.story(*job)).collect::<Result<Vec<_>, _>>()?;
+    let out = context.out;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["", "first, cold", "second, warm"]);
+    for (name, from, to) in [
+        ("change noticed, settled, sent", None, State::Submitted),
+        ("queue, and the machine's start", Some(State::Submitted), State::Running),
+        ("run and download", Some(State::Running), State::Fetched),
+        ("checked and placed", Some(State::Fetched), State::Placed),
+    ] {
+        let cells = stories.iter().map(|story| took(story, from, to));
+        table.add_row(std::iter::once(format!("   {name}")).chain(cells));
+    }
+    let costs = stories.iter().map(|story| story.job.spent().to_string());
+    table.add_row(std::iter::once("   booked (X-Large, pay as you go)".to_owned()).chain(costs));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    out.data("\n4. What it took:");
+    out.data(table.trim_fmt());
+    out.data(format!(
+        "   {} requests were sent for {} changes; the simulator's bill so far is {}, keep-warm included as it passes.\n   \
+         On the real service a cold start takes 3 to 5 minutes and a run some more.\n",
+        told.submits,
+        told.jobs.len(),
+        told.bill
+    ));
+    if told.submits != told.jobs.len() as u64 {
+        return Err(Failure::new(JOB_FAILED, "more requests were sent than there were changes"));
+    }
+
+    out.data("5. The files, where CONJURE and Blender look:");
+    let image = check_image(&stage.image)?;
+    out.data(format!("   {}  ({image})", stage.image.display()));
+    for mesh in &stage.mesh {
+        let facts = check_mesh(mesh)?;
+        out.data(format!("   {}  ({facts})", mesh.display()));
+    }
+    out.data(format!("   history: {}", stage.state_dir.join("history").display()));
+    Ok(())
+}
+
+/// Returns how long a part of a job took, by the ledger; the first part counts from the release.
+fn took(story: &JobStory, from: Option<State>, to: State) -> String {
+    let at = |state: State| {
+        story.events.iter().find(|event| event.kind == state.word()).map(|event| event.at)
+    };
+    let begin = from.map_or(Some(story.job.created_at), at);
+    match (begin, at(to)) {
+        (Some(begin), Some(end)) => span(end.since(begin)),
+        _ => "?".to_owned(),
+    }
+}
+
+fn check_image(path: &Path) -> Result<String, Failure> {
+    match read::read_whole(path, MAX_IMAGE) {
+        Ok(Reading::Whole { bytes, .. }) => {
+            let facts =
+                picture::check_image(&bytes).map_err(|fault| bad(path, &fault.to_string()))?;
+            Ok(format!("{} × {} pixels, {} KB", facts.width, facts.height, bytes.len() / 1024))
+        }
+        Ok(Reading::Changing | Reading::Missing) => Err(bad(path, "it is not there")),
+        Err(error) => Err(bad(path, &error.to_string())),
+    }
+}
+
+fn check_mesh(path: &Path) -> Result<String, Failure> {
+    let file = dirs::open(path).map_err(|error| bad(path, &error.to_string()))?;
+    let length = file.metadata().map_err(|error| bad(path, &error.to_string()))?.len();
+    let facts = glb::check(&mut BufReader::new(file), length)
+        .map_err(|fault| bad(path, &fault.to_string()))?;
+    Ok(format!("{} vertices, {} KB", facts.vertices, length / 1024))
+}
+
+fn bad(path: &Path, why: &str) -> Failure {
+    Failure::new(BUG, format!("{} is not what it should be: {why}", path.display()))
+}

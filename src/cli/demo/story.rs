@@ -1,0 +1,164 @@
+//! The demo's story: what the artist does, and what a newcomer is told about it.
+//!
+//! Owns the order of events and the waiting for them; every number it tells is read from the daemon or from the simulator.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::stage::Stage;
+use crate::{
+    cli::{
+        context::Context,
+        exit::{Failure, JOB_FAILED, TRY_AGAIN},
+        out::{plain, span},
+    },
+    domain::{
+        job::{JobId, State},
+        status::Status,
+    },
+    simulator::{Simulator, gesture_camera},
+};
+
+/// The longest that any step of the demo may take.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+/// How long the camera films an unchanged scene before anything happens: two renders.
+const STILL: Duration = Duration::from_millis(6500);
+
+/// What happened.
+pub(super) struct Told {
+    /// The jobs, in order.
+    pub(super) jobs: Vec<JobId>,
+    /// How many requests the simulator received.
+    pub(super) submits: u64,
+    /// The simulator's bill.
+    pub(super) bill: crate::domain::money::MicroUsd,
+}
+
+/// Plays the story.
+pub(super) async fn tell(
+    context: &Context,
+    stage: &Stage,
+    simulator: &Simulator,
+    mut statuses: watch::Receiver<Arc<Status>>,
+    scene: watch::Sender<u32>,
+) -> Result<Told, Failure> {
+    let out = context.out;
+    out.data(format!(
+        "{}\nA simulated RunComfy, a stand-in for Blender's camera, and the real daemon, on a project in\n  {}\n",
+        out.bold("conjured demo: no account, no network, no cost"),
+        stage.root.display()
+    ));
+    out.data("1. Blender renders the scene every three seconds, with new bytes each time.");
+    until(&mut statuses, "the first look", |status| {
+        status.projects.iter().any(|project| project.render.state == "whole")
+    })
+    .await?;
+    tokio::time::sleep(STILL).await;
+    let submits = simulator.stats().submits;
+    out.data(format!("   No pixel changed, so nothing is sent: {submits} requests so far.\n"));
+    if submits != 0 {
+        return Err(Failure::new(JOB_FAILED, "an unchanged scene was sent"));
+    }
+
+    let mut jobs = Vec::new();
+    out.data("2. The artist sculpts something new and says: \"an owl\".");
+    let before = seen(&statuses.borrow());
+    scene.send_replace(2);
+    // The hands first, then the voice: the sentence takes the new picture along.
+    until(&mut statuses, "the new picture", |status| seen(status) != before).await?;
+    let owl = gesture_camera::prompt("a clay owl", "big eyes, ruffled feathers and a crooked beak");
+    stage.say(&owl)?;
+    jobs.push(watch_job(context, &mut statuses, &jobs).await?);
+    out.data("   That was a cold start: the machine had to be woken, and its waking is billed.\n");
+
+    out.data("3. The artist says: \"make it brass\". The machine is still warm.");
+    let brass =
+        gesture_camera::prompt("a brass owl", "polished rivets, gears for eyes, warm metal");
+    stage.say(&brass)?;
+    jobs.push(watch_job(context, &mut statuses, &jobs).await?);
+
+    let stats = simulator.stats();
+    Ok(Told { jobs, submits: stats.submits, bill: stats.bill })
+}
+
+/// Follows the next job and tells each of its steps once.
+async fn watch_job(
+    context: &Context,
+    statuses: &mut watch::Receiver<Arc<Status>>,
+    before: &[JobId],
+) -> Result<JobId, Failure> {
+    let out = context.out;
+    let status = until(statuses, "a job", |status| current(status, before).is_some()).await?;
+    let job = current(&status, before).ok_or_else(|| Failure::new(JOB_FAILED, "no job started"))?;
+    let mut last = String::new();
+    loop {
+        let status = Arc::clone(&statuses.borrow_and_update());
+        let at_work = status.projects.iter().find_map(|project| project.job.as_ref());
+        match at_work.filter(|at_work| at_work.id == job) {
+            Some(at_work) => {
+                let words = format!("{}: {}", at_work.state, plain(&at_work.doing));
+                if words != last {
+                    let elapsed = span(Duration::from_millis(at_work.elapsed_ms));
+                    out.data(format!("   {:>6}  {words}", elapsed));
+                    last = words;
+                }
+            }
+            None => {
+                let ended = status
+                    .projects
+                    .iter()
+                    .find_map(|project| project.last_job.as_ref())
+                    .filter(|ended| ended.id == job);
+                match ended {
+                    Some(ended) if ended.state == State::Done => return Ok(job),
+                    Some(ended) => {
+                        let reason = ended.reason.clone().unwrap_or_default();
+                        return Err(Failure::new(
+                            JOB_FAILED,
+                            format!("job {job} ended as {}: {reason}", ended.state),
+                        ));
+                    }
+                    // The loop knows that it ended, and the ledger's answer is on its way.
+                    None => {}
+                }
+            }
+        }
+        let changed = tokio::time::timeout(PATIENCE, statuses.changed()).await;
+        if !matches!(changed, Ok(Ok(()))) {
+            return Err(late("the end of the job"));
+        }
+    }
+}
+
+/// Returns the fingerprint of the render that was seen last.
+fn seen(status: &Status) -> Option<String> {
+    status.projects.iter().find_map(|project| project.render.fingerprint.clone())
+}
+
+fn current(status: &Status, before: &[JobId]) -> Option<JobId> {
+    let job = status.projects.iter().find_map(|project| project.job.as_ref())?;
+    (!before.contains(&job.id)).then_some(job.id)
+}
+
+async fn until(
+    statuses: &mut watch::Receiver<Arc<Status>>,
+    what: &str,
+    done: impl Fn(&Status) -> bool,
+) -> Result<Arc<Status>, Failure> {
+    match tokio::time::timeout(PATIENCE, statuses.wait_for(|status| done(status))).await {
+        Ok(Ok(status)) => Ok(Arc::clone(&status)),
+        Ok(Err(_)) | Err(_) => Err(late(what)),
+    }
+}
+
+fn late(what: &str) -> Failure {
+    Failure::new(
+        TRY_AGAIN,
+        format!(
+            "the demo waited {} for {what} in vain: this machine may be very busy",
+            span(PATIENCE)
+        ),
+    )
+}

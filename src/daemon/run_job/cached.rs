@@ -1,0 +1,62 @@
+//! The same work as an earlier success: its artifacts are placed again, for nothing.
+//!
+//! Owns the short road `prepared → fetched`. Same work is the same bytes of the request (prompt, picture, seeds, steps) to the same
+//! version of the workflow; whether the artifacts are still in history, the disk says.
+
+use std::sync::Arc;
+
+use super::{JobEnd, NewWork, Road, Step, fetch::Fetched};
+use crate::{
+    daemon::store::blocking,
+    domain::{engine::event::Stage, job::JobId, money::MicroUsd, product::Kind},
+    ledger::rows::{Booking, Reason},
+};
+
+impl Road {
+    /// Finds an earlier success of the same work whose mesh is still in history.
+    pub(super) async fn same_work(&self, work: &NewWork) -> Option<JobId> {
+        let live = self.live();
+        if !live.config.generation.cache {
+            return None;
+        }
+        let (version, digest) = (live.bindings.version(), work.ready.body.digest);
+        let earlier =
+            self.tools.store.with(move |ledger| ledger.same_work(&version, &digest)).await;
+        let earlier = earlier.ok().flatten()?;
+        let history = Arc::clone(&self.tools.history);
+        let there = blocking(move || {
+            history.job(earlier).is_ok_and(|folder| folder.artifact(Kind::Mesh).is_some())
+        });
+        there.await.then_some(earlier)
+    }
+
+    /// Releases the job without a cent and takes over the artifacts of `earlier`.
+    pub(super) async fn take_over(&mut self, work: NewWork, earlier: JobId) -> Step<Fetched> {
+        self.estimate.cost = MicroUsd::ZERO;
+        self.shown.estimate = MicroUsd::ZERO;
+        self.shown.cold = Some(false);
+        self.shown.eta = None;
+        self.release_free(work).await?;
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        tracing::info!(job = %id, %earlier, "the same work as an earlier job: placed again, free of charge");
+        let words = format!(
+            "the same work as job {earlier}: its artifacts are placed again, free of charge"
+        );
+        self.say(words.clone()).await;
+        let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
+        if self.tools.store.record("that an earlier result serves", note).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
+        let history = Arc::clone(&self.tools.history);
+        let copied = blocking(move || history.job(id)?.take_over(&history.job(earlier)?)).await;
+        if let Err(error) = copied {
+            let text = format!(
+                "the artifacts of job {earlier} could not be taken over: {error}; nothing was sent"
+            );
+            return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
+        }
+        let folder = self.folder().await?;
+        self.fetched_from(&folder).await
+    }
+}
