@@ -10,7 +10,7 @@ use conjured::domain::{glb, picture, png};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 /// Runs the bars of this module.
-pub fn bars(criterion: &mut Criterion) {
+pub(crate) fn bars(criterion: &mut Criterion) {
     let render = render(2);
     let mut group = criterion.benchmark_group("png");
     copying(&mut group, &render);
