@@ -3,6 +3,8 @@
 //! Owns its inputs: a render of 1024 × 1024 as Blender writes it (chunks of 8 KiB, text in front), a worse one full of
 //! grain, and a mesh of 3 MB.
 
+#![expect(clippy::print_stdout, reason = "a bench tells what it measured on standard output")]
+
 use std::{hint::black_box, io::Cursor};
 
 use bytes::Bytes;
