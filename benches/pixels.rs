@@ -3,6 +3,8 @@
 //! Owns its inputs: a render of 1024 × 1024 as Blender writes it (chunks of 8 KiB, text in front), a worse one full of
 //! grain, and a mesh of 3 MB.
 
+#![expect(clippy::print_stdout, reason = "a bench tells what it measured on standard output")]
+
 use std::{hint::black_box, io::Cursor};
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use conjured::domain::{glb, picture, png};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 /// Runs the bars of this module.
-pub fn bars(criterion: &mut Criterion) {
+pub(crate) fn bars(criterion: &mut Criterion) {
     let render = render(2);
     let mut group = criterion.benchmark_group("png");
     copying(&mut group, &render);

@@ -4,68 +4,53 @@
 //! take a second, so each is tried on a few bands of rows at a quick level, and only the best is then written in
 //! full. Measured on renders of 1024 × 1024: the quick level ranks the filters as the thorough one does.
 
+use std::borrow::Cow;
+
 use ::png::{BitDepth, ColorType, DeflateCompression, Filter};
 
 use super::{PictureFault, pixels::Pixels, reduce};
 
-/// Rows that are looked at as a whole; beyond, `BANDS` bands of `BAND_ROWS` rows stand for the picture.
+/// Rows that are looked at as a whole; beyond, `BANDS` bands of `BAND_ROWS` rows stand for the picture. A band is
+/// two blocks of a JPEG high, and its 48 KB of RGB fill the window of deflate.
 const SAMPLE_ROWS: usize = BANDS * BAND_ROWS;
 const BANDS: usize = 8;
 const BAND_ROWS: usize = 16;
 
-/// The level at which plans are compared: 13 ms for 1024 × 1024 RGB.
-const QUICK: u8 = 2;
+/// The level at which plans are compared: a tenth of the thorough one's time.
+const QUICK: u8 = 1;
 
 /// The level of the final file: 70 ms for 1024 × 1024 RGB. Level 7 takes twice as long for 3 % less, 9 eight times.
 const THOROUGH: u8 = 6;
-
-/// What the thorough level can make of a size that the quick level estimates, at its very best.
-const BEST_GAIN: f64 = 0.5;
 
 const FILTERS: [Filter; 6] =
     [Filter::NoFilter, Filter::Sub, Filter::Up, Filter::Avg, Filter::Paeth, Filter::Adaptive];
 
 /// A PNG that has not been written yet: its rows are settled, its filter is the best of a trial.
-pub(super) struct Plan {
-    rows: Rows,
+pub(super) struct Plan<'a> {
+    rows: Rows<'a>,
     filter: Filter,
     estimate: usize,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// Tries the ways to write `pixels` (reduced already) and keeps the smallest.
-    pub(super) fn smallest(pixels: &Pixels) -> Result<Self, PictureFault> {
-        let mut best: Option<Self> = None;
-        for rows in [Rows::of_palette(pixels), Some(Rows::of_samples(pixels))].into_iter().flatten()
-        {
-            let sample = rows.sample();
-            // Indices of less than a byte and a row filter do not go together.
-            let filters = if rows.depth as u8 >= 8 { &FILTERS[..] } else { &FILTERS[..1] };
-            for &filter in filters {
-                // Header and palette come once, however many rows there are.
-                let quick = sample.write(filter, QUICK)?.len().saturating_sub(rows.overhead());
-                let scaled = quick.saturating_mul(rows.height as usize) / sample.height as usize;
-                let estimate = rows.overhead() + scaled;
-                if best.as_ref().is_none_or(|best| estimate < best.estimate) {
-                    best = Some(Self { rows: rows.clone(), filter, estimate });
-                }
+    pub(super) fn smallest(pixels: &'a Pixels) -> Result<Self, PictureFault> {
+        let rows = Rows::of_samples(pixels);
+        let (mut filter, mut quick) = rows.best_filter()?;
+        let mut best = rows;
+        if let Some(rows) = Rows::of_palette(pixels) {
+            let (palette_filter, palette_quick) = rows.best_filter()?;
+            if palette_quick < quick {
+                (best, filter, quick) = (rows, palette_filter, palette_quick);
             }
         }
-        best.ok_or_else(|| PictureFault::Unencodable { reason: "no rows".to_owned() })
+        let estimate = best.estimate(filter, THOROUGH)?.min(quick);
+        Ok(Self { rows: best, filter, estimate })
     }
 
-    /// Returns the size that the quick level promises.
+    /// Returns how large the file will be, within some percent.
     pub(super) const fn estimate(&self) -> usize {
         self.estimate
-    }
-
-    /// Tells whether the file may come out at `limit` bytes or less: writing it is worth the time.
-    pub(super) fn may_fit(&self, limit: usize) -> bool {
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let at_best = self.estimate as f64 * BEST_GAIN;
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let limit = limit as f64;
-        at_best <= limit
     }
 
     /// Writes the file.
@@ -75,19 +60,18 @@ impl Plan {
 }
 
 /// Rows as PNG packs them.
-#[derive(Clone)]
-struct Rows {
+struct Rows<'a> {
     width: u32,
     height: u32,
     colour: ColorType,
     depth: BitDepth,
     palette: Vec<u8>,
     transparency: Vec<u8>,
-    packed: Vec<u8>,
+    packed: Cow<'a, [u8]>,
 }
 
-impl Rows {
-    fn of_samples(pixels: &Pixels) -> Self {
+impl<'a> Rows<'a> {
+    fn of_samples(pixels: &'a Pixels) -> Self {
         Self {
             width: pixels.width,
             height: pixels.height,
@@ -100,7 +84,7 @@ impl Rows {
             depth: if pixels.depth == 2 { BitDepth::Sixteen } else { BitDepth::Eight },
             palette: Vec::new(),
             transparency: Vec::new(),
-            packed: pixels.samples.clone(),
+            packed: Cow::Borrowed(&pixels.samples),
         }
     }
 
@@ -124,7 +108,7 @@ impl Rows {
             depth,
             transparency: transparent.map(|colour| colour[3]).collect(),
             palette: palette.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect(),
-            packed: pack(&indices, pixels.width as usize, depth),
+            packed: Cow::Owned(pack(indices, pixels.width as usize, depth)),
         })
     }
 
@@ -133,26 +117,32 @@ impl Rows {
         8 + 25 + 12 + 12 + self.palette.len() + self.transparency.len()
     }
 
-    /// Returns a few bands that stand for the whole, or the whole where it is small.
-    fn sample(&self) -> Self {
-        let height = self.height as usize;
-        if height <= SAMPLE_ROWS {
-            return self.clone();
+    /// Finds the filter that makes the smallest file, and how small, at the quick level.
+    fn best_filter(&self) -> Result<(Filter, usize), PictureFault> {
+        // Indices of less than a byte and a row filter do not go together.
+        let filters = if self.depth as u8 >= 8 { &FILTERS[..] } else { &FILTERS[..1] };
+        let mut best = (Filter::NoFilter, usize::MAX);
+        for &filter in filters {
+            let estimate = self.estimate(filter, QUICK)?;
+            if estimate < best.1 {
+                best = (filter, estimate);
+            }
         }
-        let row_len = self.packed.len() / height;
-        let mut packed = Vec::with_capacity(SAMPLE_ROWS * row_len);
-        for band in 0..BANDS {
-            let top = (height - BAND_ROWS) * band / (BANDS - 1);
-            packed.extend_from_slice(&self.packed[top * row_len..(top + BAND_ROWS) * row_len]);
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "128")]
-        Self {
-            height: SAMPLE_ROWS as u32,
+        Ok(best)
+    }
+
+    /// Estimates the size of the file from a few bands. Header and palette come once, however many rows there are.
+    fn estimate(&self, filter: Filter, level: u8) -> Result<usize, PictureFault> {
+        let (rows, packed) = bands(&self.packed, self.height);
+        let sample = Rows {
+            height: rows,
             packed,
             palette: self.palette.clone(),
             transparency: self.transparency.clone(),
             ..*self
-        }
+        };
+        let length = sample.write(filter, level)?.len();
+        Ok(scaled(length, self.overhead(), rows, self.height))
     }
 
     fn write(&self, filter: Filter, level: u8) -> Result<Vec<u8>, PictureFault> {
@@ -178,10 +168,10 @@ impl Rows {
 }
 
 /// Packs indices into 1, 2, 4 or 8 bits, the leftmost into the highest; every row begins with a new byte.
-fn pack(indices: &[u8], width: usize, depth: BitDepth) -> Vec<u8> {
+fn pack(indices: Vec<u8>, width: usize, depth: BitDepth) -> Vec<u8> {
     let bits = depth as usize;
     if bits == 8 {
-        return indices.to_vec();
+        return indices;
     }
     let per_byte = 8 / bits;
     let bytes = indices.chunks_exact(width).flat_map(|row| row.chunks(per_byte)).map(|group| {
@@ -191,6 +181,38 @@ fn pack(indices: &[u8], width: usize, depth: BitDepth) -> Vec<u8> {
             .fold(0, |byte, (place, index)| byte | index << (8 - bits * (place + 1)))
     });
     bytes.collect()
+}
+
+/// Returns a few bands of rows that stand for the whole, or the whole where it is small, and how many rows that is.
+fn bands(rows: &[u8], height: u32) -> (u32, Cow<'_, [u8]>) {
+    let count = height as usize;
+    if count <= SAMPLE_ROWS {
+        return (height, Cow::Borrowed(rows));
+    }
+    let row_len = rows.len() / count;
+    let mut sample = Vec::with_capacity(SAMPLE_ROWS * row_len);
+    for band in 0..BANDS {
+        let top = (count - BAND_ROWS) * band / (BANDS - 1);
+        sample.extend_from_slice(&rows[top * row_len..(top + BAND_ROWS) * row_len]);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "128")]
+    (SAMPLE_ROWS as u32, Cow::Owned(sample))
+}
+
+/// Scales the length of a sample's file to all rows, but for the part that does not grow.
+fn scaled(length: usize, overhead: usize, rows: u32, all: u32) -> usize {
+    overhead + length.saturating_sub(overhead).saturating_mul(all as usize) / rows as usize
+}
+
+/// Bytes of a colour JPEG before its first block: markers, quantisation and Huffman tables.
+const JPEG_OVERHEAD: usize = 620;
+
+/// Estimates the size of a JPEG from a few bands; `None` for what JPEG cannot hold.
+pub(super) fn jpeg_estimate(pixels: &Pixels, quality: u8) -> Result<Option<usize>, PictureFault> {
+    let (rows, samples) = bands(&pixels.samples, pixels.height);
+    let sample = Pixels { height: rows, samples: samples.into_owned(), ..*pixels };
+    let file = jpeg(&sample, quality)?;
+    Ok(file.map(|file| scaled(file.len(), JPEG_OVERHEAD, rows, pixels.height)))
 }
 
 /// Writes a JPEG without chroma subsampling; `None` for what JPEG cannot hold: alpha, two-byte samples, sides beyond 65535.

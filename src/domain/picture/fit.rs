@@ -41,9 +41,8 @@ const SIDES: [(u32, u32); 14] = [
 /// Qualities to try at each size, best first. Below 50, fewer pixels keep more than coarser ones.
 const QUALITIES: [u8; 8] = [97, 95, 92, 88, 82, 75, 65, 50];
 
-/// A smaller picture takes no less than this part of what its share of the pixels took before: averaging removes
-/// grain, but it also makes new colours.
-const LEAST_SHARE: u64 = 4;
+/// How much of an estimate a file takes at least, in percent: beyond the limit by more, it is not written.
+const ESTIMATE_ERROR: usize = 92;
 
 /// The fewest bits that a JPEG takes for a block of 64 pixels: a DC and an end-of-block code for each component.
 const JPEG_BLOCK_BITS: usize = 4;
@@ -107,10 +106,8 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
     }
     let pixels = if pixels.depth == 1 { pixels } else { reduce::one_byte_samples(&pixels) };
     let original = Original::new(&pixels)?;
-    let candidates = [
-        smaller_png(&pixels, &original, plan.estimate(), limit)?,
-        best_jpeg(&pixels, &original, limit)?,
-    ];
+    let candidates =
+        [smaller_png(&pixels, &original, limit)?, best_jpeg(&pixels, &original, limit)?];
     let best = candidates.into_iter().flatten().reduce(|best, next| {
         // On a tie the PNG stays: it adds no blocks of its own.
         if next.kept > best.kept { next } else { best }
@@ -125,31 +122,32 @@ struct Candidate {
 }
 
 /// Returns the file of a plan, if it fits.
-fn written(plan: &Plan, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
-    if !plan.may_fit(limit) {
+fn written(plan: &Plan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
+    if !may_fit(plan.estimate(), limit) {
         return Ok(None);
     }
     let file = plan.write()?;
     Ok((file.len() <= limit).then_some(file))
 }
 
-/// Returns the PNG with the most pixels that fits. All pixels would take about `estimate` bytes; sides that are
-/// far beyond the limit by that are not tried.
+/// Returns the PNG with the most pixels that fits. How much smaller a file gets with its sides nobody can tell
+/// beforehand (averaging removes grain and makes new colours), so the ladder of sides is halved.
 fn smaller_png(
     pixels: &Pixels,
     original: &Original,
-    estimate: usize,
     limit: usize,
 ) -> Result<Option<Candidate>, PictureFault> {
-    for (numerator, denominator) in SIDES {
-        let sides = times((pixels.width, pixels.height), numerator, denominator);
-        let (part, whole) = (u64::from(numerator).pow(2), u64::from(denominator).pow(2));
-        if estimate as u64 / LEAST_SHARE * part / whole > limit as u64 {
-            continue;
-        }
-        let smaller = resized(pixels, sides, SHARP)?;
-        let plan = Plan::smallest(&reduce::lossless(smaller.clone()))?;
-        if let Some(file) = written(&plan, limit)? {
+    let smaller = |(numerator, denominator)| {
+        resized(pixels, times((pixels.width, pixels.height), numerator, denominator), SHARP)
+    };
+    let first = first_that_fits(&SIDES, limit, |sides| {
+        let reduced = reduce::lossless(smaller(sides)?);
+        Ok(Some(Plan::smallest(&reduced)?.estimate()))
+    })?;
+    for &sides in &SIDES[first..] {
+        let smaller = smaller(sides)?;
+        let reduced = reduce::lossless(smaller.clone());
+        if let Some(file) = written(&Plan::smallest(&reduced)?, limit)? {
             let kept = original.kept_by(&smaller)?;
             let encoded = encoded(file, Format::Png, Form::SmallerPng, &smaller);
             return Ok(Some(Candidate { encoded, kept }));
@@ -183,21 +181,39 @@ fn best_jpeg(
     Ok(None)
 }
 
-/// Halves the ladder of qualities: the better, the larger.
+/// Returns the JPEG of the best quality that fits.
 fn best_quality(pixels: &Pixels, limit: usize) -> Result<Option<(u8, Vec<u8>)>, PictureFault> {
-    let mut best = None;
-    let mut ladder = &QUALITIES[..];
-    while let Some(&quality) = ladder.get(ladder.len() / 2) {
-        let (better, worse) = ladder.split_at(ladder.len() / 2);
-        match encode::jpeg(pixels, quality)?.filter(|file| file.len() <= limit) {
-            Some(file) => {
-                best = Some((quality, file));
-                ladder = better;
-            }
-            None => ladder = &worse[1..],
+    let first =
+        first_that_fits(&QUALITIES, limit, |quality| encode::jpeg_estimate(pixels, quality))?;
+    for &quality in &QUALITIES[first..] {
+        if let Some(file) = encode::jpeg(pixels, quality)?.filter(|file| file.len() <= limit) {
+            return Ok(Some((quality, file)));
         }
     }
-    Ok(best)
+    Ok(None)
+}
+
+/// Returns the index of the first step of a ladder, largest file first, that may fit by its estimate; the ladder's
+/// length when none does.
+fn first_that_fits<T: Copy>(
+    ladder: &[T],
+    limit: usize,
+    estimate: impl Fn(T) -> Result<Option<usize>, PictureFault>,
+) -> Result<usize, PictureFault> {
+    let (mut too_large, mut fits) = (0, ladder.len());
+    while too_large < fits {
+        let middle = usize::midpoint(too_large, fits);
+        match estimate(ladder[middle])? {
+            Some(estimate) if may_fit(estimate, limit) => fits = middle,
+            _ => too_large = middle + 1,
+        }
+    }
+    Ok(fits)
+}
+
+/// Tells whether a file may fit by its estimate, so that writing it is worth the time.
+const fn may_fit(estimate: usize, limit: usize) -> bool {
+    estimate / 100 * ESTIMATE_ERROR <= limit
 }
 
 fn encoded(file: Vec<u8>, format: Format, form: Form, pixels: &Pixels) -> Encoded {
