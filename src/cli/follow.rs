@@ -108,20 +108,17 @@ impl Display {
 
     fn show(&mut self, job: &Job) {
         let line = line(job);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(share(job));
-                bar.set_message(line);
-            }
-            None => {
-                let words = format!("{}: {}", job.state, plain(&job.doing));
-                if words != self.last {
-                    self.out.say(format!(
-                        "{:>8}  {words}",
-                        span(Duration::from_millis(job.elapsed_ms))
-                    ));
-                    self.last = words;
-                }
+        if let Some(bar) = &self.bar {
+            bar.set_position(share(job));
+            bar.set_message(line);
+        } else {
+            let words = format!("{}: {}", job.state, plain(&job.doing));
+            if words != self.last {
+                self.out.say(format!(
+                    "{:>8}  {words}",
+                    span(Duration::from_millis(job.elapsed_ms))
+                ));
+                self.last = words;
             }
         }
     }
@@ -149,7 +146,7 @@ fn line(job: &Job) -> String {
         let mb = |bytes: u64| bytes as f64 / 1_000_000.0;
         match received.total {
             Some(total) => {
-                line.push_str(&format!(", {:.1} of {:.1} MB", mb(received.bytes), mb(total)))
+                line.push_str(&format!(", {:.1} of {:.1} MB", mb(received.bytes), mb(total)));
             }
             None => line.push_str(&format!(", {:.1} MB", mb(received.bytes))),
         }

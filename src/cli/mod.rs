@@ -74,7 +74,10 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
         Command::Workflow(args) => workflow::workflow(context, &args.command),
-        Command::Completions { shell } => shells::completions(context, *shell),
+        Command::Completions { shell } => {
+            shells::completions(context, *shell);
+            Ok(())
+        }
         Command::Man { dir } => shells::man(context, dir.as_deref()),
     }
 }

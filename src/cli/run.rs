@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         stop: None,
         status,
     };
-    match start::run(options).await? {
+    match Box::pin(start::run(options)).await? {
         Ended::Stopped | Ended::OneJob(_) => Ok(()),
         Ended::Broken(reason) => Err(Failure::new(BUG, format!("the daemon broke: {reason}"))),
     }

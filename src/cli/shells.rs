@@ -12,11 +12,10 @@ use super::{
 use crate::disk::dirs;
 
 /// Prints a completion script.
-pub(super) fn completions(context: &Context, shell: clap_complete::Shell) -> Result<(), Failure> {
+pub(super) fn completions(context: &Context, shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "conjured", &mut script);
     context.out.data(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
 }
 
 /// Prints the manual page, or writes one for each command into a folder.

@@ -104,15 +104,12 @@ fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
         vec![format!("{}  {}", out.bold(&plain(&project.name)), out.dim(&plain(&project.root)))];
     lines.push(format!("  prompt   {}", input(&project.prompt)));
     lines.push(format!("  render   {}", input(&project.render)));
-    match &project.job {
-        Some(job) => lines.extend(job_lines(out, job)),
-        None => {
-            let until = project
-                .waiting_until
-                .map(|until| format!(" ({} to go)", span(until.since(now))))
-                .unwrap_or_default();
-            lines.push(format!("  next     {}{until}", plain(&project.waiting)));
-        }
+    if let Some(job) = &project.job { lines.extend(job_lines(out, job)) } else {
+        let until = project
+            .waiting_until
+            .map(|until| format!(" ({} to go)", span(until.since(now))))
+            .unwrap_or_default();
+        lines.push(format!("  next     {}{until}", plain(&project.waiting)));
     }
     if let Some(last) = &project.last_job {
         let when = last.ended_at.map(|at| format!(", {}", time(at))).unwrap_or_default();

@@ -34,12 +34,14 @@ impl Moment {
     }
 
     /// Returns the moment `span` later; the end of time when that would overflow.
+    #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
     /// Returns the moment `span` earlier; the start of the clock when that would underflow.
+    #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(micros))
@@ -71,11 +73,13 @@ impl WallTime {
     }
 
     /// Returns the wall time `span` later.
+    #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Returns the wall time `span` earlier.
+    #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }

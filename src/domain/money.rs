@@ -34,6 +34,7 @@ impl MicroUsd {
     }
 
     /// Returns the difference, not below zero.
+    #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).max(0))
     }

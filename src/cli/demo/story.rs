@@ -96,33 +96,30 @@ async fn watch_job(
     loop {
         let status = Arc::clone(&statuses.borrow_and_update());
         let at_work = status.projects.iter().find_map(|project| project.job.as_ref());
-        match at_work.filter(|at_work| at_work.id == job) {
-            Some(at_work) => {
-                let words = format!("{}: {}", at_work.state, plain(&at_work.doing));
-                if words != last {
-                    let elapsed = span(Duration::from_millis(at_work.elapsed_ms));
-                    out.data(format!("   {:>6}  {words}", elapsed));
-                    last = words;
-                }
+        if let Some(at_work) = at_work.filter(|at_work| at_work.id == job) {
+            let words = format!("{}: {}", at_work.state, plain(&at_work.doing));
+            if words != last {
+                let elapsed = span(Duration::from_millis(at_work.elapsed_ms));
+                out.data(format!("   {elapsed:>6}  {words}"));
+                last = words;
             }
-            None => {
-                let ended = status
-                    .projects
-                    .iter()
-                    .find_map(|project| project.last_job.as_ref())
-                    .filter(|ended| ended.id == job);
-                match ended {
-                    Some(ended) if ended.state == State::Done => return Ok(job),
-                    Some(ended) => {
-                        let reason = ended.reason.clone().unwrap_or_default();
-                        return Err(Failure::new(
-                            JOB_FAILED,
-                            format!("job {job} ended as {}: {reason}", ended.state),
-                        ));
-                    }
-                    // The loop knows that it ended, and the ledger's answer is on its way.
-                    None => {}
+        } else {
+            let ended = status
+                .projects
+                .iter()
+                .find_map(|project| project.last_job.as_ref())
+                .filter(|ended| ended.id == job);
+            match ended {
+                Some(ended) if ended.state == State::Done => return Ok(job),
+                Some(ended) => {
+                    let reason = ended.reason.clone().unwrap_or_default();
+                    return Err(Failure::new(
+                        JOB_FAILED,
+                        format!("job {job} ended as {}: {reason}", ended.state),
+                    ));
                 }
+                // The loop knows that it ended, and the ledger's answer is on its way.
+                None => {}
             }
         }
         let changed = tokio::time::timeout(PATIENCE, statuses.changed()).await;

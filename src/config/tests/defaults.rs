@@ -13,7 +13,10 @@ use crate::{
         },
         words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
     },
-    domain::money::{MicroUsd, Plan, Tier},
+    domain::{
+        money::{MicroUsd, Plan, Tier},
+        trigger::{AtStart, On, WhenBusy},
+    },
 };
 
 /// The defaults as the design lists them, written out once more: an edit of the example is seen here.

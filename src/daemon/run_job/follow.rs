@@ -156,7 +156,7 @@ impl Road {
             Phase::Queued { position } => {
                 self.shown.queue_position = *position;
                 let words = match (position, cold) {
-                    (Some(0), true) | (None, true) => {
+                    (Some(0) | None, true) => {
                         "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
                     }
                     (Some(0), false) => "next in the service's queue".to_owned(),

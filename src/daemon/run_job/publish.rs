@@ -33,7 +33,7 @@ impl Road {
                 return Err(self.end_failed(reason, Booking::Reserved).await);
             }
         };
-        self.step("placing", |ledger, id, now| ledger.placing(id, now)).await?;
+        self.step("placing", crate::ledger::Ledger::placing).await?;
         self.moved(State::Placing, Stage::Placing).await;
         let mut failures = 0;
         loop {
@@ -62,7 +62,7 @@ impl Road {
                 }
             }
         }
-        self.step("placed", |ledger, id, now| ledger.placed(id, now)).await?;
+        self.step("placed", crate::ledger::Ledger::placed).await?;
         self.moved(State::Placed, Stage::Placing).await;
         self.finish().await
     }

@@ -85,6 +85,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         reason: Some(Reason::new("replaced", "a newer prompt or render took its place")),
         replaced_by: Some(older),
         retry_of: Some(older),
+        out: None,
         reserved: cents(10),
         booked: Some(cents(2)),
         timing: Timing::default(),
@@ -93,6 +94,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         instance: Some("machine-a".into()),
         submitted_at: Some(at(3)),
         running_at: Some(at(4)),
+        busy_at: Some(at(4)),
         rating: Some(Rating { stars: 2, note: "odd".into() }),
     };
     assert_eq!(desk.ledger.job(job).expect("a row"), expected);
