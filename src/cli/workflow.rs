@@ -18,7 +18,7 @@ use crate::{
     daemon::live::{read_workflow, workflow as load},
     domain::workflow::{
         Workflow,
-        bind::bind,
+        bind::bind_or_find,
         built_in,
         inspect::inspect,
         validate::{Severity, validate},
@@ -167,7 +167,7 @@ fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<
         (None, Some(loaded)) => load(&loaded.config.generation.workflow)?,
         (None, None) => return Ok(()),
     };
-    let bindings = bind(&workflow, &overrides)
+    let (bindings, found) = bind_or_find(&workflow, &overrides)
         .map_err(|fault| Failure::new(BAD_INPUT, format!("{}: {fault}", plain(workflow.name()))))?;
     let findings = validate(&workflow, &bindings);
     let errors = findings.iter().filter(|finding| finding.severity() == Severity::Error).count();
@@ -201,7 +201,8 @@ fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<
             out.data(format!("{}: {}", out.bold(word), plain(&finding.to_string())));
         }
         for (role, place) in bindings.iter() {
-            out.data(format!("{role:<17} {}", plain(&place.to_string())));
+            let by = if found.contains(&role) { "  (found)" } else { "" };
+            out.data(format!("{role:<17} {}{by}", plain(&place.to_string())));
         }
         if errors == 0 {
             out.data(format!("{} can be run", plain(workflow.name())));

@@ -31,7 +31,7 @@ use crate::{
         trigger,
         workflow::{
             Workflow, WorkflowFault,
-            bind::{BindFault, Bindings, bind},
+            bind::{BindFault, Bindings, bind_or_find},
         },
     },
     web::RefusedKind,
@@ -124,7 +124,15 @@ impl Live {
     /// Makes the parts.
     pub fn new(config: Config, sources: &Sources) -> Result<Self, LiveError> {
         let workflow = workflow(&config.generation.workflow)?;
-        let bindings = bind(&workflow, &config.generation.bind)?;
+        let (bindings, found) = bind_or_find(&workflow, &config.generation.bind)?;
+        if !found.is_empty() {
+            let roles: Vec<&str> = found.iter().map(|role| role.word()).collect();
+            tracing::info!(
+                workflow = workflow.name(),
+                "found by itself: {}; `conjured workflow validate` shows where",
+                roles.join(", ")
+            );
+        }
         let ignore = Arc::new(IgnorePatterns::new(&config.trigger.ignore_prompts)?);
         let (serverless, warnings) = serverless(&config, sources)?;
         let budget = &config.budget;

@@ -49,7 +49,10 @@ pub struct Channel {
     /// What the last job, or the first start, had.
     baseline: Option<Fingerprint>,
     window: Option<Window>,
-    stirred: Option<Moment>,
+    /// When the content changed last.
+    changed: Option<Moment>,
+    /// When an unfinished file grew last; nothing once it is whole.
+    growing: Option<Moment>,
 }
 
 /// An open window: the content differs from the baseline.
@@ -73,8 +76,11 @@ impl Channel {
                 let changed = self.current != Some(*fingerprint);
                 let back = self.current.is_none() || self.is_refused();
                 self.current = Some(*fingerprint);
+                if changed {
+                    self.changed = Some(now);
+                }
                 // A re-render that ends with the same content was no stir, only a rewrite.
-                self.stirred = if changed { Some(now) } else { None };
+                self.growing = None;
                 if self.baseline == Some(*fingerprint) {
                     self.window = None;
                 } else if changed || self.window.is_none() || back {
@@ -83,15 +89,16 @@ impl Channel {
             }
             Sight::Unfinished { .. } => {
                 if self.sight.as_ref() != Some(&sight) {
-                    self.stirred = Some(now);
+                    self.growing = Some(now);
                 }
             }
             // What was there is gone: nothing whole is left to send. The window stays open, so that an input that
             // flickers (truncate, then write) does not escape its ceiling.
             Sight::Missing | Sight::Refused(_) => {
                 if self.current.is_some() {
-                    self.stirred = Some(now);
+                    self.changed = Some(now);
                 }
+                self.growing = None;
                 self.current = None;
             }
         }
@@ -145,7 +152,10 @@ impl Channel {
 
     /// Returns until when the input counts as being written, if it does at `now`.
     pub fn flux_until(&self, now: Moment) -> Option<Moment> {
-        self.stirred.map(|stirred| stirred.plus(FLUX)).filter(|until| *until > now)
+        self.changed
+            .max(self.growing)
+            .map(|stirred| stirred.plus(FLUX))
+            .filter(|until| *until > now)
     }
 
     /// Takes `content` as what the last job had. A window over other content stays open.

@@ -67,7 +67,7 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
     tokio::pin!(daemon, camera);
     let played = tokio::select! {
         played = play => played,
-        ended = &mut daemon => Err(early(ended?)),
+        ended = &mut daemon => return Err(early(ended?)),
         broken = &mut camera => Err(broken),
     };
     if played.is_ok() && args.keep {

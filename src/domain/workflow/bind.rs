@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{
     Workflow,
-    inspect::inspect,
+    inspect::{Confidence, inspect},
     naming::shown,
     resolve::resolve,
     role::{Role, UnknownRole},
@@ -218,6 +218,38 @@ pub fn bind(
     check_required(workflow, &places)?;
     check_twice(&places)?;
     Ok(Bindings { places, version: workflow.version() })
+}
+
+/// Binds as [`bind`] does, and fills what the configuration leaves open with what [`inspect`] is certain of. A workflow
+/// that is built in has its own table, so nothing is looked for in it. Returns the roles that were found beside the bindings,
+/// so that a person can be told.
+pub fn bind_or_find(
+    workflow: &Workflow,
+    overrides: &BTreeMap<String, String>,
+) -> Result<(Bindings, Vec<Role>), BindFault> {
+    let mut complete = overrides.clone();
+    let mut found = Vec::new();
+    if workflow.table().is_empty() {
+        let inspection = inspect(workflow);
+        for role in Role::ALL {
+            let certain = inspection
+                .best(role)
+                .filter(|best| best.confidence == Confidence::Certain)
+                .filter(|best| bind_one(workflow, role, &best.place));
+            if let Some(best) = certain
+                && !overrides.contains_key(role.word())
+            {
+                complete.insert(role.word().to_owned(), best.place.to_string());
+                found.push(role);
+            }
+        }
+    }
+    Ok((bind(workflow, &complete)?, found))
+}
+
+/// Tells whether a place reads back as itself: an id may hold what the notation cannot say.
+fn bind_one(workflow: &Workflow, role: Role, place: &Binding) -> bool {
+    resolve(workflow, role, &place.to_string()).is_ok_and(|read| read == *place)
 }
 
 fn known(role: Role, node: &str, input: &str) -> Binding {

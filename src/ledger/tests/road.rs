@@ -94,7 +94,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         instance: Some("machine-a".into()),
         submitted_at: Some(at(3)),
         running_at: Some(at(4)),
-        busy_at: Some(at(4)),
+        busy_at: Some(at(6)),
         rating: Some(Rating { stars: 2, note: "odd".into() }),
     };
     assert_eq!(desk.ledger.job(job).expect("a row"), expected);

@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::{
     super::{
-        bind::{BindFault, Misfit, bind},
+        bind::{BindFault, Misfit, bind, bind_or_find},
         role::Role,
     },
-    built_in, overrides, workflow,
+    Workflow, built_in, overrides, workflow,
 };
 
 /// Binds one role of the built-in graph and returns the place or what is said about it.
@@ -128,4 +128,24 @@ fn ids_with_a_colon_and_titles_and_inputs_with_dots_are_found() {
     .expect("bound");
     assert_eq!(bindings.input(Role::Image), Some(("38:42", "image")));
     assert_eq!(bindings.input(Role::Prompt), Some(("2", "model.prompt")));
+}
+
+#[test]
+fn what_is_certain_in_a_file_is_found_and_what_a_person_says_wins() {
+    let graph = Workflow::built_in("conjure_flux_mesh").expect("built in").graph().clone();
+    let bytes = serde_json::to_vec(&graph).expect("JSON");
+    let workflow = Workflow::parse("mine.json", &bytes).expect("a good graph");
+    let (bindings, found) =
+        bind_or_find(&workflow, &BTreeMap::new()).expect("every required role is certain");
+    assert_eq!(bindings.input(Role::Image), Some(("16", "image")));
+    assert_eq!(bindings.output(Role::Mesh), Some("33"));
+    assert!(found.contains(&Role::Prompt));
+
+    let said = BTreeMap::from([
+        ("prompt".to_owned(), "40.value".to_owned()),
+        ("prompt_clip".to_owned(), "41.value".to_owned()),
+    ]);
+    let (bindings, found) = bind_or_find(&workflow, &said).expect("bound");
+    assert_eq!(bindings.input(Role::Prompt), Some(("40", "value")));
+    assert!(!found.contains(&Role::Prompt));
 }
