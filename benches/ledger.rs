@@ -162,6 +162,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        out: None,
+        moves_baseline: true,
         reserve: MicroUsd::from_cents(35),
         at: NOW,
     }

@@ -90,7 +90,10 @@ fn url(path: &str) -> String {
 
 #[cfg(unix)]
 fn build(socket: &Path) -> Option<reqwest::Client> {
-    if !socket.exists() {
+    use std::os::unix::fs::MetadataExt as _;
+    // A socket of another user's is no daemon of ours: it is told nothing and believed nothing.
+    let metadata = socket.symlink_metadata().ok()?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
         return None;
     }
     crate::backend::http::plain_client().unix_socket(socket).build().ok()

@@ -88,7 +88,7 @@ fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(8)
+        .max_blocking_threads(64)
         .thread_name("conjured-blocking")
         .build()
         .map_err(|error| Failure::new(BUG, format!("cannot start the runtime: {error}")))?;

@@ -19,6 +19,7 @@ use super::{
     out::span,
 };
 use crate::{
+    clock::Clock,
     daemon::{
         Ended,
         live::Live,
@@ -26,9 +27,10 @@ use crate::{
     },
     disk::{dirs, history::artifact_name},
     domain::{
-        job::{JobId, State},
+        job::{Cause, JobId, State},
+        moment::WallTime,
         product::Kind,
-        status::Status,
+        status::{Job, Status},
     },
     ledger::{FILE, Ledger},
     web::OnceRequest,
@@ -66,7 +68,7 @@ pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failu
         status,
     };
     let running = start::run(options);
-    let watching = watch_local(statuses, context);
+    let watching = watch_local(statuses, context, Clock.now().wall);
     tokio::pin!(running, watching);
     let mut stuck = None;
     let ended = loop {
@@ -123,12 +125,20 @@ fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
 async fn watch_local(
     statuses: watch::Receiver<Arc<Status>>,
     context: &Context,
+    since: WallTime,
 ) -> Result<(JobId, Over), Failure> {
     let mut statuses = statuses;
     let job = loop {
         let found = {
             let status = statuses.borrow_and_update();
-            status.projects.iter().find_map(|project| project.job.as_ref().map(|job| job.id))
+            // An unfinished job of an earlier session may go first; it is not the one that was asked for.
+            let ours = |job: &&Job| job.cause == Cause::Person && job.since >= since;
+            status
+                .projects
+                .iter()
+                .filter_map(|project| project.job.as_ref())
+                .find(ours)
+                .map(|job| job.id)
         };
         if let Some(job) = found {
             break job;

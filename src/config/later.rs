@@ -10,9 +10,8 @@ use super::{
 };
 
 /// A key, or with an empty key a whole section, and what is not done about it yet.
-const LATER: [(&str, &str, &str); 8] = [
+const LATER: [(&str, &str, &str); 7] = [
     ("trigger", "hold_while_sculpting", "a render does not wait for hands to leave the picture"),
-    ("generation", "cache", "the same work is always done again"),
     ("local", "", "no job runs locally"),
     ("cloud", "", "no job runs on a RunComfy machine"),
     ("placement", "handoff", "CONJURE is not told of a new mesh"),

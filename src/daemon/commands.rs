@@ -48,7 +48,7 @@ impl Shell {
         }
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        self.asked.insert(ticket, asked);
+        self.asked.insert(ticket, (project, asked));
         self.handle(Event::Asked { project, ticket });
     }
 
@@ -105,12 +105,12 @@ impl Shell {
                             row.reserved
                         ));
                     }
-                    if found {
-                        ledger.want_cancel(job, now)?;
-                    }
-                    Ok(format!(
-                        "job {job} is being cancelled; a run that has begun may still be charged"
-                    ))
+                    ledger.want_cancel(job, now)?;
+                    Ok(if found {
+                        format!("job {job} is being cancelled; a run that has begun may still be charged")
+                    } else {
+                        format!("job {job} is not at work; it is cancelled when its turn comes")
+                    })
                 })
                 .await;
             let answer = match said {
@@ -131,7 +131,10 @@ impl Shell {
 
     pub(crate) fn reported(&mut self, report: Report) {
         match report {
-            Report::Started { project, job } => {
+            Report::Started { project, job, inputs } => {
+                if let Some(inputs) = inputs {
+                    self.handle(Event::Took { project, inputs });
+                }
                 if let Some(reply) = self.starting.remove(&job) {
                     drop(reply.send(Ok(job)));
                 }
@@ -166,6 +169,15 @@ impl Shell {
             served.job = None;
         }
         let reply = self.starting.remove(&job);
+        if self.stopping.is_none()
+            && let Some(at) = self.later.iter().position(|row| row.project == project)
+        {
+            // An unfinished job of an earlier session goes before anything new.
+            let row = self.later.remove(at);
+            self.resume(project, row);
+            self.refresh(project);
+            return None;
+        }
         match end {
             JobEnd::NotStarted { kind, reason, retry_after } => {
                 tracing::warn!(job = %job, "not started: {reason}");
@@ -184,11 +196,8 @@ impl Shell {
             }
             JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
         }
-        if self.stopping.is_none()
-            && let Some(at) = self.later.iter().position(|row| row.project == project)
-        {
-            let row = self.later.remove(at);
-            self.resume(project, row);
+        if let Some(loaded) = self.projects_later.take() {
+            self.change_projects(&loaded);
         }
         (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
     }
@@ -201,6 +210,26 @@ impl Shell {
         message: &str,
     ) -> Option<Ended> {
         tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
+        let known = self.tools.store.now(|ledger| ledger.job(job));
+        let Ok(row) = known else {
+            // It never came to the ledger: nothing was sent.
+            let reason = format!("a bug in conjured ended it before it was sent ({message})");
+            let kind = RefusedKind::TryAgain;
+            return self.job_ended(
+                project,
+                job,
+                JobEnd::NotStarted { kind, reason, retry_after: None },
+            );
+        };
+        let paid = row.request.is_some() && !row.state.is_final();
+        if paid && self.panicked.insert(job) {
+            // Its result is paid for: once more from where the ledger says.
+            if let Some(served) = self.served.get_mut(&project) {
+                served.job = None;
+            }
+            self.resume(project, row);
+            return None;
+        }
         let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
         let text = format!(
             "a bug in conjured ended it ({message}); if it was sent, it may have been charged"

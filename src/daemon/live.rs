@@ -74,9 +74,22 @@ pub(crate) struct Ready {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) token_from: String,
     warm_until: Mutex<Moment>,
+    settings: Settings,
 }
 
 impl Ready {
+    /// Returns the backend of a deployment, which need not be the one that is configured now: a job is followed where it was
+    /// sent, with the token that is good today.
+    pub(crate) fn backend_of(&self, deployment: Option<&str>) -> Arc<dyn Backend> {
+        let other = deployment.filter(|deployment| *deployment != self.settings.deployment_id);
+        let made = other.and_then(|deployment| {
+            let settings =
+                Settings { deployment_id: deployment.to_owned(), ..self.settings.clone() };
+            Serverless::new(&settings).ok()
+        });
+        made.map_or_else(|| Arc::clone(&self.backend), |made| Arc::new(made) as Arc<dyn Backend>)
+    }
+
     /// Tells whether the connection may have gone cold; asking counts as warming it.
     pub(crate) fn wants_warm_up(&self, now: Moment) -> bool {
         let mut until = self.warm_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +268,7 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
             "no RunComfy token was found: set RUNCOMFY_API_TOKEN, or `serverless.token_file` to a file that holds it",
         );
     };
-    let backend = Serverless::new(&Settings {
+    let parts = Settings {
         api_url: settings.api_url.clone(),
         api_version: settings.api_version.to_string(),
         token: token.secret,
@@ -264,12 +277,14 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
         download_hosts: settings.download_hosts.clone(),
         max_artifact: config.placement.max_artifact_mb.saturating_mul(1024 * 1024),
         ..Settings::new(deployment.clone(), secrecy::SecretString::default())
-    })
-    .map_err(|error| LiveError::Serverless(error.to_string()))?;
+    };
+    let backend =
+        Serverless::new(&parts).map_err(|error| LiveError::Serverless(error.to_string()))?;
     let ready = Ready {
         backend: Arc::new(backend),
         token_from: token.source.to_string(),
         warm_until: Mutex::new(Moment::default()),
+        settings: parts,
     };
     Ok((Ok(ready), search.warnings))
 }

@@ -45,6 +45,7 @@ impl<T> Seen<T> {
 pub(crate) struct Eyes {
     prompt_path: PathBuf,
     render_path: PathBuf,
+    epoch: u64,
     last: Option<(Seen<Prompt>, Seen<Bytes>)>,
 }
 
@@ -56,8 +57,13 @@ pub(crate) struct Look {
 }
 
 impl Eyes {
-    pub(crate) fn new(prompt_path: PathBuf, render_path: PathBuf) -> Self {
-        Self { prompt_path, render_path, last: None }
+    /// Makes eyes for two files. The `epoch` tells them from those for other files or rules.
+    pub(crate) fn new(prompt_path: PathBuf, render_path: PathBuf, epoch: u64) -> Self {
+        Self { prompt_path, render_path, epoch, last: None }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Looks at both files. A file whose stamp is unchanged is not read again.

@@ -2,7 +2,7 @@
 //!
 //! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 
@@ -31,6 +31,12 @@ use crate::{
     ledger::rows::JobRow,
     web::{Refused, RefusedKind},
 };
+
+/// After this time an expectation is made anew: a machine that was warm then may be cold now.
+const STALE: Duration = Duration::from_secs(10);
+
+/// How long a full disk is left alone before a job is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Where a new job's request comes from.
 enum Source {
@@ -87,7 +93,7 @@ impl Shell {
                     None => self.material(project, inputs).map(Source::Material),
                 }
             }
-            Work::Asked(ticket) => self.asked.remove(&ticket).map(|asked| {
+            Work::Asked(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
                 if let Some(folder) = &asked.request.out {
                     targets = targets_in(folder, &targets);
                     out = Some(folder.clone());
@@ -95,6 +101,11 @@ impl Shell {
                 Source::Asked(Box::new(asked), Box::new(config))
             }),
         };
+        // Whoever asked and went away while waiting in line wants nothing to be paid for.
+        let source = source.filter(|source| match source {
+            Source::Asked(asked, _) => !asked.reply.is_closed(),
+            Source::Early(_) | Source::Material(_) => true,
+        });
         let now = self.clock.now();
         let id = JobId::from_parts(now.wall, rand::random());
         let name = TaskName::Job(project, id);
@@ -118,8 +129,8 @@ impl Shell {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
         let Some(source) = source else {
-            let end =
-                not_started(RefusedKind::BadInput, "the snapshot is no longer in memory", None);
+            let reason = "its snapshot is no longer in memory, or nobody waits for it any more";
+            let end = not_started(RefusedKind::BadInput, reason, None);
             self.tasks.spawn(name, async move { Outcome::Job(end) });
             return;
         };
@@ -134,8 +145,18 @@ impl Shell {
         };
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(name, async move {
-            let road =
-                NewRoad { tools, live, wished, project, id, targets, shown: *shown, cause, out };
+            let road = NewRoad {
+                tools,
+                live,
+                wished,
+                project,
+                id,
+                targets,
+                shown: *shown,
+                cause,
+                out,
+                own_inputs: true,
+            };
             Outcome::Job(road.go(source).await)
         });
     }
@@ -147,11 +168,8 @@ impl Shell {
             Some(folder) => targets_in(&PathBuf::from(folder), &served.targets()),
             None => served.targets(),
         };
-        let (wish, wished) = watch::channel(if row.cancel_wanted && row.state == State::Prepared {
-            Wish::Cancel
-        } else {
-            Wish::Go
-        });
+        let (wish, wished) =
+            watch::channel(if row.cancel_wanted { Wish::Cancel } else { Wish::Go });
         let shown = status::Job {
             id: row.id,
             state: row.state,
@@ -182,13 +200,27 @@ impl Shell {
         let name = TaskName::Job(project, row.id);
         self.tasks.spawn(name, async move {
             let (learned, mut estimate) = expectation(&tools, &live).await;
-            // What was reserved stays reserved, and a cold start seen by the earlier session stays one.
+            // What was reserved stays reserved; what happened unseen is not measured.
             estimate.cost = row.reserved;
             let mut shown = shown;
             describe(&mut shown, &learned, &estimate);
             shown.estimate = row.reserved;
             let id = row.id;
-            let road = Road { tools, wish: wished, project, id, targets, shown, learned, estimate };
+            let (deployment, public) = (row.deployment.clone(), row.out.is_none());
+            let road = Road {
+                tools,
+                wish: wished,
+                project,
+                id,
+                targets,
+                shown,
+                learned,
+                estimate,
+                deployment,
+                blind: true,
+                too_late: false,
+                public,
+            };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
         });
     }
@@ -224,6 +256,8 @@ struct NewRoad {
     shown: status::Job,
     cause: Cause,
     out: Option<PathBuf>,
+    /// Whether it is made of the project's own prompt and render.
+    own_inputs: bool,
 }
 
 impl NewRoad {
@@ -240,15 +274,19 @@ impl NewRoad {
                 }
             },
             Source::Material(material) => early(&self.tools, &self.live, material, None).await,
-            Source::Asked(asked, config) => match self.read_asked(&asked, *config).await {
-                Ok(material) => {
-                    let seed = asked.request.seed.map(SeedChoice::Fixed);
-                    early(&self.tools, &self.live, material, seed).await
+            Source::Asked(asked, config) => {
+                let request = &asked.request;
+                self.own_inputs = request.prompt.is_none() && request.render.is_none();
+                match self.read_asked(&asked, *config).await {
+                    Ok(material) => {
+                        let seed = asked.request.seed.map(SeedChoice::Fixed);
+                        early(&self.tools, &self.live, material, seed).await
+                    }
+                    Err(refused) => return not_started(refused.kind, &refused.message, None),
                 }
-                Err(refused) => return not_started(refused.kind, &refused.message, None),
-            },
+            }
         };
-        let Early { ready, learned, estimate } = match early {
+        let Early { ready, mut learned, mut estimate, made_at } = match early {
             Ok(early) => early,
             Err(fault) => {
                 let kind = match fault {
@@ -256,13 +294,35 @@ impl NewRoad {
                     PrepareFault::Bindings(_) => RefusedKind::Configuration,
                     PrepareFault::Picture(_) | PrepareFault::InputsLost => RefusedKind::BadInput,
                 };
-                return not_started(kind, &fault.to_string(), None);
+                let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
+                return not_started(kind, &fault.to_string(), retry);
             }
         };
+        if self.tools.clock.now().moment.since(made_at) > STALE {
+            (learned, estimate) = expectation(&self.tools, &self.live).await;
+        }
         describe(&mut self.shown, &learned, &estimate);
-        let Self { tools, wished, project, id, targets, shown, cause, out, .. } = self;
-        let road = Road { tools, wish: wished, project, id, targets, shown, learned, estimate };
-        road.go(Begin::New(Box::new(NewWork { ready, cause, retry_of: None, out }))).await
+        let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
+        let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
+        let (deployment, public) =
+            (self.live.config.serverless.deployment_id.clone(), out.is_none());
+        let road = Road {
+            tools,
+            wish: wished,
+            project,
+            id,
+            targets,
+            shown,
+            learned,
+            estimate,
+            deployment,
+            blind: false,
+            too_late: false,
+            public,
+        };
+        let moves_baseline = self.own_inputs;
+        let work = NewWork { ready, cause, retry_of: None, out, moves_baseline };
+        road.go(Begin::New(Box::new(work))).await
     }
 
     /// Reads what a person asked for: their words and picture, or the project's.
@@ -328,8 +388,9 @@ async fn early(
     let seed = seed.unwrap_or(live.seed);
     let random = rand::random();
     let ready = blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
+    let made_at = tools.clock.now().moment;
     let (learned, estimate) = expectation(tools, live).await;
-    Ok(Early { ready, learned, estimate })
+    Ok(Early { ready, learned, estimate, made_at })
 }
 
 /// Returns what past jobs teach, and what a job sent now is expected to cost.
@@ -376,7 +437,7 @@ async fn warm_up(tools: &Tools, live: &Live) {
 
 /// Fills in what is expected of a job.
 fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
-    let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     shown.cold = Some(estimate.cold.is_some());
     shown.estimate = estimate.cost;
     let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
@@ -388,7 +449,7 @@ fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
             samples: wait.samples.min(run.samples),
         }
     } else {
-        let cold = estimate.cold.map_or(std::time::Duration::ZERO, |(span, _)| span);
+        let cold = estimate.cold.map_or(Duration::ZERO, |(span, _)| span);
         let all = millis(cold + estimate.run);
         Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }
     });
@@ -402,10 +463,6 @@ fn targets_in(folder: &std::path::Path, targets: &Targets) -> Targets {
     Targets { image: within(&targets.image), mesh: within(&targets.mesh) }
 }
 
-fn not_started(
-    kind: RefusedKind,
-    reason: &str,
-    retry_after: Option<std::time::Duration>,
-) -> JobEnd {
+fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {
     JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
 }

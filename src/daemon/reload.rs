@@ -3,7 +3,7 @@
 //! Owns what of a new configuration takes effect at once and what needs a restart. A bad one is refused as a whole: the old one
 //! stays, and `status` says why.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -50,6 +50,12 @@ pub(crate) struct Reloaded {
 impl Shell {
     /// Begins to read the configuration again.
     pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
+        // One at a time: an older reading must not win over a newer one. A person's request is always carried out.
+        if self.reloading && reply.is_none() {
+            self.reload_again = true;
+            return;
+        }
+        self.reloading = true;
         let sources = self.reload.sources.clone();
         self.tasks.spawn(TaskName::Reload, async move {
             let result = blocking(move || {
@@ -69,6 +75,10 @@ impl Shell {
         result: Result<Reloaded, String>,
         reply: Option<oneshot::Sender<Result<String, Refused>>>,
     ) {
+        self.reloading = false;
+        if std::mem::take(&mut self.reload_again) {
+            self.reload(None);
+        }
         let answer = match result {
             Ok(reloaded) => Ok(self.take(reloaded)),
             Err(errors) => {
@@ -120,7 +130,7 @@ impl Shell {
     }
 
     /// Serves what the new configuration lists. A project with a job at work is let go only when that job is over, by a restart.
-    fn change_projects(&mut self, loaded: &Loaded) {
+    pub(crate) fn change_projects(&mut self, loaded: &Loaded) {
         let now = self.clock.now();
         let busy: Vec<String> = self
             .served
@@ -132,9 +142,10 @@ impl Shell {
             .collect();
         if !busy.is_empty() {
             self.warn([format!(
-                "the changed projects take effect at the next reload or start: a job of {} is at work",
+                "the changed projects take effect when the job at work of {} is over",
                 busy.join(", ")
             )]);
+            self.projects_later = Some(loaded.clone());
             return;
         }
         let holder = self.holder();
@@ -156,15 +167,28 @@ impl Shell {
                 }
                 None => match start::take_project(&self.tools, project, &holder, now.wall) {
                     Ok((lock, id, remembered)) => {
-                        self.locks.push(lock);
                         self.engine.add(id, remembered);
-                        self.served
-                            .insert(id, super::served::Served::new(project.clone(), now.moment));
+                        let served =
+                            super::served::Served::new(project.clone(), now.moment, Some(lock));
+                        self.served.insert(id, served);
                         keep.push(id);
                     }
                     Err(error) => self.warn([error.to_string()]),
                 },
             }
+        }
+        let gone: Vec<_> = self
+            .asked
+            .iter()
+            .filter(|(_, (project, _))| !keep.contains(project))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
+            let refused = Refused::new(
+                RefusedKind::Configuration,
+                "its project is not served any more; nothing was sent",
+            );
+            drop(asked.reply.send(Err(refused)));
         }
         self.served.retain(|id, _| keep.contains(id));
         self.engine.retain(&keep);
@@ -175,7 +199,8 @@ impl Shell {
         let watched = start::watched(&self.served, loaded);
         let mode = start::watch_mode(loaded.config.trigger.watch);
         let (watcher, warnings) = start::watch(watched, mode, &self.wakes);
-        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
+        // A new place for the new one: the old one may be held by a look at a drive that hangs.
+        self.watcher = Arc::new(std::sync::Mutex::new(Some(watcher)));
         self.warn(warnings);
     }
 }

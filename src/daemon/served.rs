@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     config::settings::ProjectConfig,
+    disk::lock::Lock,
     domain::{
         estimate::{Estimate, Learned},
         job::{Inputs, JobId},
@@ -51,6 +52,8 @@ pub(crate) struct Early {
     pub(crate) ready: Ready,
     pub(crate) learned: Learned,
     pub(crate) estimate: Estimate,
+    /// When the expectation was made: a machine goes cold with time.
+    pub(crate) made_at: Moment,
 }
 
 /// The job at work, as the loop holds it.
@@ -76,6 +79,10 @@ pub(crate) struct Served {
     pub(crate) unknown: Vec<JobId>,
     /// Looked at least once.
     pub(crate) looked: bool,
+    /// Held as long as the project is served.
+    pub(crate) lock: Option<Lock>,
+    /// Counts the changes of paths and rules: what older eyes saw is void.
+    epoch: u64,
     due: Option<Moment>,
     began: Moment,
     not_before: Moment,
@@ -83,8 +90,8 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn new(config: ProjectConfig, now: Moment) -> Self {
-        let eyes = Eyes::new(config.prompt.clone(), config.render.clone());
+    pub(crate) fn new(config: ProjectConfig, now: Moment, lock: Option<Lock>) -> Self {
+        let eyes = Eyes::new(config.prompt.clone(), config.render.clone(), 0);
         Self {
             config,
             eyes: Some(eyes),
@@ -96,6 +103,8 @@ impl Served {
             last_job: None,
             unknown: Vec::new(),
             looked: false,
+            lock,
+            epoch: 0,
             due: Some(now),
             began: now,
             not_before: now,
@@ -137,11 +146,10 @@ impl Served {
 
     /// Gives the eyes back and keeps what they saw. Returns whether it counts: after a reload, what old eyes saw is void.
     pub(crate) fn end_look(&mut self, now: Moment, eyes: Eyes, look: &Look) -> bool {
-        if self.eyes.is_some() {
+        if eyes.epoch() != self.epoch {
             return false;
         }
         self.eyes = Some(eyes);
-        self.looked = true;
         let cost = now.since(self.began);
         self.not_before = now.plus(cost.saturating_mul(SPACING).max(LEAST_SPACING));
         if let Some(due) = self.due {
@@ -172,9 +180,16 @@ impl Served {
 
     /// Looks at both files as if for the first time: paths or rules may be other ones.
     pub(crate) fn look_anew(&mut self, now: Moment) {
-        self.eyes = Some(Eyes::new(self.config.prompt.clone(), self.config.render.clone()));
+        self.epoch += 1;
+        let (prompt, render) = (self.config.prompt.clone(), self.config.render.clone());
+        self.eyes = Some(Eyes::new(prompt, render, self.epoch));
         self.prepared = None;
         self.wake(now);
+    }
+
+    /// Tells whether there was a look before the last one, and remembers that there is one now.
+    pub(crate) fn looked_before(&mut self) -> bool {
+        std::mem::replace(&mut self.looked, true)
     }
 
     /// Returns the public names of the project.

@@ -146,7 +146,7 @@ pub(crate) struct Shell {
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) watcher: Arc<Mutex<Option<Watcher>>>,
     pub(crate) polling: bool,
-    pub(crate) asked: BTreeMap<Ticket, Asked>,
+    pub(crate) asked: BTreeMap<Ticket, (ProjectId, Asked)>,
     pub(crate) next_ticket: u64,
     /// Who waits to hear that a job is on its road.
     pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
@@ -159,8 +159,8 @@ pub(crate) struct Shell {
     pub(crate) dirty: bool,
     pub(crate) shown_at: Moment,
     pub(crate) reload: reload::Source,
-    /// Held for the life of the process.
-    pub(crate) locks: Vec<Lock>,
+    /// The state folder's, held for the life of the process.
+    pub(crate) lock: Lock,
     /// The one job of `conjured once`; when it ends, so does the loop.
     pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, Refused>>>,
     pub(crate) one_job_id: Option<JobId>,
@@ -169,6 +169,19 @@ pub(crate) struct Shell {
     pub(crate) stopping: Option<Moment>,
     /// Unfinished jobs that wait behind another one of their project.
     pub(crate) later: Vec<crate::ledger::rows::JobRow>,
+    /// Prepared jobs of an earlier session: they are sent only if the first look finds their inputs unchanged.
+    pub(crate) unsent: Vec<crate::ledger::rows::JobRow>,
+    /// Jobs whose task panicked once and was begun again.
+    pub(crate) panicked: BTreeSet<JobId>,
+    /// Changed projects that wait for a job at work to end.
+    pub(crate) projects_later: Option<crate::config::Loaded>,
+    /// A reload is under way; and another one is wanted.
+    pub(crate) reloading: bool,
+    pub(crate) reload_again: bool,
+    /// A check of the watches is under way.
+    pub(crate) tending: bool,
+    /// How the daemon ends, once the jobs at work have let go.
+    pub(crate) ending: Option<Ended>,
     /// Where the command line finds this daemon.
     pub(crate) socket: std::path::PathBuf,
 }
@@ -203,7 +216,7 @@ impl Shell {
                 // What wakes a job's task is handled first, so that a storm of events cannot starve it.
                 finished = self.tasks.next() => {
                     if let Some(ended) = self.finished(finished) {
-                        break ended;
+                        self.end(ended);
                     }
                 }
                 Some(report) = self.reports.recv() => self.reported(report),
@@ -213,8 +226,16 @@ impl Shell {
                 () = self.wakes.notify.notified() => self.woken(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
-                        Ok(job) => self.one_job_id = Some(job),
-                        Err(refused) => break Ended::OneJob(Err(refused)),
+                        Ok(job) => {
+                            self.one_job_id = Some(job);
+                            let at_work = |served: &Served| {
+                                served.job.as_ref().is_some_and(|at_work| at_work.id == job)
+                            };
+                            if !self.served.values().any(at_work) {
+                                self.end(Ended::OneJob(Ok(job)));
+                            }
+                        }
+                        Err(refused) => self.end(Ended::OneJob(Err(refused))),
                     }
                 }
                 () = timer => self.tick(),
@@ -294,6 +315,13 @@ impl Shell {
 
     /// Checks watches unasked, and polls where polling is needed.
     fn tend(&mut self, all: bool) {
+        if self.tending {
+            // The last check has not come back: a drive hangs. One more would hang beside it.
+            let interval = self.live.borrow().config.trigger.poll_interval;
+            self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
+            return;
+        }
+        self.tending = true;
         let interval = self.live.borrow().config.trigger.poll_interval;
         let now = self.clock.now().moment;
         self.next_poll = self.polling.then(|| now.plus(interval));
@@ -317,9 +345,19 @@ impl Shell {
         });
         if all {
             // An event can be lost; the truth is on the disk. An unchanged file costs one stat.
+            let mut unlocked = Vec::new();
             for served in self.served.values_mut() {
                 served.look_at(now);
+                if served.lock.as_ref().is_some_and(|lock| !lock.is_intact()) {
+                    unlocked.push(format!(
+                        "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could \
+                         serve it too and pay twice",
+                        served.config.name,
+                        served.config.root.display()
+                    ));
+                }
             }
+            self.warn(unlocked);
         }
     }
 
@@ -344,6 +382,7 @@ impl Shell {
                 self.reloaded(*result, reply);
             }
             Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polling)) => {
+                self.tending = false;
                 self.warn(warnings);
                 if polling && !self.polling {
                     let interval = self.live.borrow().config.trigger.poll_interval;
@@ -357,6 +396,10 @@ impl Shell {
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {
                 return self.job_panicked(project, job, &message);
+            }
+            Finished::Panicked(TaskName::Errand, message) => {
+                // Whoever waited for it sees that nothing comes; one picture must not stop every project.
+                self.warn([format!("a bug in conjured ended some early work: {message}")]);
             }
             Finished::Panicked(name, message) => {
                 let reason = format!("the task {name:?} panicked: {message}");
@@ -373,9 +416,13 @@ impl Shell {
         if !served.end_look(now, eyes, &look) {
             return;
         }
+        let first = !served.looked_before();
         let remark = look.prompt.remark;
         if let Some(remark) = remark {
             tracing::warn!(project = served.config.name, "{remark}");
+        }
+        if first {
+            self.settle_unsent(project, &look);
         }
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
         self.look_where_due();
@@ -402,13 +449,23 @@ impl Shell {
         for served in self.served.values() {
             served.wish(Wish::Stop);
         }
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A look at a drive that hangs may hold it; the process ends all the same.
+        if let Ok(mut watcher) = self.watcher.try_lock() {
+            watcher.take();
+        }
     }
 
-    fn over(&self) -> Option<Ended> {
+    /// Ends the daemon, with the same grace for jobs at work as a signal gives.
+    fn end(&mut self, ended: Ended) {
+        self.ending.get_or_insert(ended);
+        self.stop();
+    }
+
+    fn over(&mut self) -> Option<Ended> {
         let until = self.stopping?;
         let idle = self.served.values().all(|served| served.job.is_none());
-        (idle || self.clock.now().moment >= until).then_some(Ended::Stopped)
+        (idle || self.clock.now().moment >= until)
+            .then(|| self.ending.take().unwrap_or(Ended::Stopped))
     }
 
     fn deadline(&self) -> Option<Moment> {
@@ -476,7 +533,7 @@ impl Shell {
             Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
             Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
         }
-        drop(self.locks);
+        drop(self.lock);
     }
 }
 

@@ -38,13 +38,15 @@ use crate::{
             Engine,
             event::{ProjectId, Remembered},
         },
+        job::{Cause, State},
         moment::{Moment, Now, WallTime},
+        settle::Sight,
         status,
     },
     ledger::{
         Ledger,
         error::{LedgerError, OpenError},
-        rows::{Filter, SessionId},
+        rows::{Booking, Filter, SessionId},
     },
     logging::Logging,
     web::{self, OnceRequest},
@@ -55,6 +57,9 @@ const CALLS_EVERY: Duration = Duration::from_millis(200);
 
 /// How many submits a second, over all projects.
 const SUBMITS_EVERY: Duration = Duration::from_secs(1);
+
+/// The socket's name in the state folder.
+const SOCKET: &str = "conjured.sock";
 
 /// The longest path of a Unix socket that every platform takes (macOS: 104 with its end).
 const MAX_SOCKET_PATH: usize = 100;
@@ -147,7 +152,6 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let lock = Lock::take_state(&state_dir, &holder)?;
     #[cfg(unix)]
     dirs::owner_only(lock.path())?;
-    let mut locks = vec![lock];
 
     let mut ledger = Ledger::open(&state_dir.join(crate::ledger::FILE))?;
     let lost = ledger.mark_lost_answers(now.wall)?;
@@ -182,9 +186,8 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let mut served = BTreeMap::new();
     for project in &live.config.projects {
         let (lock, id, remembered) = take_project(&tools, project, &holder, now.wall)?;
-        locks.push(lock);
         engine.add(id, remembered);
-        served.insert(id, Served::new(project.clone(), now.moment));
+        served.insert(id, Served::new(project.clone(), now.moment, Some(lock)));
     }
 
     let (commands_in, commands) = mpsc::channel(web::COMMANDS);
@@ -222,13 +225,20 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         dirty: true,
         shown_at: Moment::default(),
         reload: Source { sources, log, fixed: Fixed::of(&live.config) },
-        locks,
+        lock,
         one_job: None,
         one_job_id: None,
         next_housekeeping: now.moment.plus(Duration::from_secs(60)),
         next_poll: None,
         stopping: None,
         later: Vec::new(),
+        unsent: Vec::new(),
+        panicked: std::collections::BTreeSet::new(),
+        projects_later: None,
+        reloading: false,
+        reload_again: false,
+        tending: false,
+        ending: None,
         socket,
         live: live_in,
     };
@@ -270,12 +280,12 @@ impl Shell {
                 for served in self.served.values_mut() {
                     served.close_eyes();
                 }
-                self.resume_all(unfinished);
+                self.resume_all(unfinished, false);
                 self.ask(super::shell::Asked { request, reply });
                 return Ok(());
             }
         }
-        self.resume_all(unfinished);
+        self.resume_all(unfinished, true);
         self.look_where_due();
         for served in self.served.values() {
             tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");
@@ -283,11 +293,16 @@ impl Shell {
         Ok(())
     }
 
-    fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>) {
+    fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>, looks: bool) {
         for row in rows {
             let project = row.project;
+            let own = row.cause != Cause::Person && row.out.is_none();
+            if looks && own && row.state == State::Prepared && self.served.contains_key(&project) {
+                // Nothing has left yet: the first look says whether it is still wanted.
+                self.unsent.push(row);
+                continue;
+            }
             match self.served.get(&project) {
-                // The ledger lets only one job of a project be open, but an older one may have left two.
                 Some(served) if served.job.is_none() => self.resume(project, row),
                 Some(_) => self.later.push(row),
                 None => self.warn([format!(
@@ -295,6 +310,32 @@ impl Shell {
                     row.id, row.state
                 )]),
             }
+        }
+    }
+
+    /// Decides on jobs that an earlier session prepared and did not send: with the inputs they were made of they go on, with others they
+    /// make room without having cost anything.
+    pub(crate) fn settle_unsent(&mut self, project: ProjectId, look: &super::look::Look) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.unsent).into_iter().partition(|row| row.project == project);
+        self.unsent = others;
+        for row in own {
+            let same = look.prompt.sight == Sight::Whole(row.inputs.prompt)
+                && look.render.sight == Sight::Whole(row.inputs.render);
+            let idle = self.served.get(&project).is_some_and(|served| served.job.is_none());
+            if same && idle {
+                self.resume(project, row);
+                continue;
+            }
+            let (store, now, job) = (self.tools.store.clone(), self.clock.now().wall, row.id);
+            self.tasks.spawn(TaskName::Errand, async move {
+                let record =
+                    move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
+                if let Err(error) = store.record("an unsent job that made room", record).await {
+                    tracing::error!(job = %job, %error, "it stays `prepared`");
+                }
+                Outcome::Nothing
+            });
         }
     }
 
@@ -330,8 +371,11 @@ pub(crate) fn take_project(
     let root = dirs::canonical(&project.root).display().to_string();
     let name = project.name.clone();
     let row = tools.store.now(move |ledger| ledger.touch_project(&root, &name, now))?;
-    let remembered =
-        Remembered { known: !row.is_new, prompt: row.baseline_prompt, render: row.baseline_render };
+    let remembered = Remembered {
+        known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
+        prompt: row.baseline_prompt,
+        render: row.baseline_render,
+    };
     Ok((lock, row.id, remembered))
 }
 
@@ -415,13 +459,27 @@ pub(crate) const fn watch_mode(watch: Watch) -> WatchMode {
 
 /// Where the socket is: in the state folder, or, where that path is too long for a socket, in the folder for temporary files.
 pub fn socket_path(state_dir: &Path) -> PathBuf {
-    let path = state_dir.join("conjured.sock");
+    let path = state_dir.join(SOCKET);
     if path.as_os_str().len() <= MAX_SOCKET_PATH {
         return path;
     }
     let digest =
         crate::domain::fingerprint::Fingerprint::of(state_dir.as_os_str().as_encoded_bytes());
-    std::env::temp_dir().join(format!("conjured-{}.sock", digest.short()))
+    private_runtime_dir().join(format!("conjured-{}.sock", digest.short()))
+}
+
+/// A folder that only our user can enter: the runtime folder of the session, else one of our own among the temporary files.
+fn private_runtime_dir() -> PathBuf {
+    let runtime = directories::BaseDirs::new()
+        .and_then(|dirs| dirs.runtime_dir().map(Path::to_path_buf))
+        .filter(|folder| folder.as_os_str().len() <= MAX_SOCKET_PATH / 2);
+    runtime.unwrap_or_else(|| {
+        #[cfg(unix)]
+        let user = rustix::process::geteuid().as_raw();
+        #[cfg(not(unix))]
+        let user = 0;
+        std::env::temp_dir().join(format!("conjured-{user}"))
+    })
 }
 
 #[cfg(unix)]
@@ -431,10 +489,20 @@ fn listen(
     routes: axum::Router,
 ) -> Result<(), StartError> {
     let failed = |source| StartError::Socket { path: path.display().to_string(), source };
+    if let Some(folder) = path.parent() {
+        dirs::make_private(folder)?;
+        // The state folder may be anybody's choice; any other place must be ours alone.
+        if path.file_name() != Some(std::ffi::OsStr::new(SOCKET)) {
+            dirs::check_private(folder)?;
+        }
+    }
     // The state folder is locked, so a socket that is there belongs to a dead process.
     dirs::remove_if_there(path)?;
-    let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
-    dirs::owner_only(path)?;
+    // Private from its first moment on, not only after a chmod. No other thread makes files yet.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = tokio::net::UnixListener::bind(path);
+    rustix::process::umask(before);
+    let listener = bound.map_err(failed)?;
     tasks.spawn(TaskName::Api, async move {
         let ended = axum::serve(listener, routes).await;
         Outcome::Stopped(format!("the socket's server ended: {ended:?}"))

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::ledger::{Ledger, error::LedgerError};
+use crate::ledger::{
+    Ledger,
+    error::{LedgerError, StoreError},
+};
 
 /// The longest wait between two tries to write down what has happened.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
@@ -60,7 +63,8 @@ impl Store {
         let mut wait = Duration::from_millis(100);
         loop {
             match self.with(operation.clone()).await {
-                Err(LedgerError::Store(error)) => {
+                // A damaged file does not mend itself.
+                Err(LedgerError::Store(error)) if !matches!(error, StoreError::Corrupt { .. }) => {
                     tracing::error!(%error, what, "the ledger cannot be written; trying again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);

@@ -176,6 +176,22 @@ pub fn owner_only_below(folder: &Path) {
 #[cfg(not(unix))]
 pub fn owner_only_below(_folder: &Path) {}
 
+/// Refuses a folder that others could have made or can write: what lies in it may be a trap.
+#[cfg(unix)]
+pub fn check_private(folder: &Path) -> Result<(), DiskError> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata =
+        fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+    let ours = metadata.is_dir()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o077 == 0;
+    if ours {
+        return Ok(());
+    }
+    let cause = io::Error::new(io::ErrorKind::PermissionDenied, "it is not ours alone (0700)");
+    Err(DiskError::at("use the folder", folder)(cause))
+}
+
 /// Returns the one name of a folder that has several; one that is not there keeps the name it was given.
 pub fn canonical(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())

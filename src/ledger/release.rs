@@ -40,11 +40,13 @@ impl Ledger {
             }
             insert(transaction, job)?;
             tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
-            transaction
-                .prepare_cached(
-                    "UPDATE project SET baseline_prompt = ?2, baseline_render = ?3, last_seen = ?4 WHERE id = ?1",
-                )?
-                .execute((job.project.0, job.inputs.prompt, job.inputs.render, job.at))?;
+            if job.moves_baseline {
+                transaction
+                    .prepare_cached(
+                        "UPDATE project SET baseline_prompt = ?2, baseline_render = ?3, last_seen = ?4 WHERE id = ?1",
+                    )?
+                    .execute((job.project.0, job.inputs.prompt, job.inputs.render, job.at))?;
+            }
             if announce == Announce::Submitting {
                 begin_attempt(transaction, job.id, job.at)?;
             }

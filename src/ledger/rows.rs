@@ -78,6 +78,8 @@ pub struct NewJob {
     pub retry_of: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub out: Option<String>,
+    /// Whether its inputs are the project's own, so that they are taken care of from now on.
+    pub moves_baseline: bool,
     /// The estimate, to be reserved; zero on one's own machine.
     pub reserve: MicroUsd,
     /// When it was released.

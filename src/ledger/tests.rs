@@ -115,6 +115,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         deployment: Some("deployment-a".into()),
         retry_of: None,
         out: None,
+        moves_baseline: true,
         reserve: cents(10),
         at: released,
     }

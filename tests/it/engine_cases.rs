@@ -185,6 +185,10 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             reason: "no".into(),
         },
         "ask" => Event::Asked { project, ticket: Ticket(words[1].parse().expect("a number")) },
+        "took" => Event::Took {
+            project,
+            inputs: Inputs { prompt: content(words[1]), render: content(words[2]) },
+        },
         "stirred" => Event::Stirred { project },
         "stop" => Event::Stopping,
         "end" => return None,

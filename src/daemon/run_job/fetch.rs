@@ -76,20 +76,33 @@ impl Road {
         self.moved(State::Running, Stage::Placing).await;
         let folder = self.folder().await?;
         let mut rows = Vec::new();
+        let mut bad_image = None;
         for kind in Kind::ALL {
             match self.fetch_kind(kind, &folder, &mut files, request).await? {
-                Some(row) => rows.push(row),
-                None if kind == Kind::Image => {
+                Ok(Some(row)) => rows.push(row),
+                Ok(None) if kind == Kind::Image => {
                     tracing::warn!(job = %self.id, "the run lists no image; the mesh is placed alone");
                 }
-                None => {
+                Ok(None) => {
                     let text = "the run succeeded and lists no mesh (.glb); it was charged. Check the workflow's output \
                                 nodes with `conjured workflow inspect`";
                     self.keep_rows(rows).await;
                     let reason = Reason::new("no_mesh", text);
                     return Err(self.end_failed(reason, Booking::Reserved).await);
                 }
+                // The mesh was paid for too: it is kept in history before the job ends without being shown.
+                Err(reason) if kind == Kind::Image => bad_image = Some(reason),
+                Err(reason) => {
+                    self.keep_rows(rows).await;
+                    return Err(self
+                        .end_failed(bad_image.unwrap_or(reason), Booking::Reserved)
+                        .await);
+                }
             }
+        }
+        if let Some(reason) = bad_image {
+            self.keep_rows(rows).await;
+            return Err(self.end_failed(reason, Booking::Reserved).await);
         }
         self.shown.received = None;
         self.record_fetched(rows).await?;
@@ -156,29 +169,38 @@ impl Road {
         folder: &JobFolder,
         files: &mut Vec<RemoteFile>,
         request: &RequestId,
-    ) -> Step<Option<Artifact>> {
-        if folder.artifact(kind).is_some() {
-            return Ok(Some(self.describe(kind, folder).await?));
-        }
+    ) -> Step<Result<Option<Artifact>, Reason>> {
         let (mut fresh, mut failures) = (0, 0);
         let mut last_progress = self.tools.clock.now().moment;
+        let mut farthest = 0;
         loop {
+            if folder.artifact(kind).is_some() {
+                return Ok(Ok(Some(self.describe(kind, folder).await?)));
+            }
+            if self.unwanted() {
+                return Err(self.keep_unwanted().await);
+            }
             let live = self.live();
             let role = match kind {
                 Kind::Image => Role::Flux,
                 Kind::Mesh => Role::Mesh,
             };
             let node = live.bindings.output(role).unwrap_or_default().to_owned();
-            let Some(file) = product::choose(files, kind, &node).cloned() else { return Ok(None) };
-            match self.download(kind, folder, &file, request, &mut last_progress).await? {
-                Ok(()) => return Ok(Some(self.describe(kind, folder).await?)),
+            let Some(file) = product::choose(files, kind, &node).cloned() else {
+                return Ok(Ok(None));
+            };
+            match self
+                .download(kind, folder, &file, request, (&mut last_progress, &mut farthest))
+                .await?
+            {
+                Ok(()) => {}
                 Err(Broken::Cut(reason)) => {
                     failures += 1;
                     let stuck = self.tools.clock.now().moment.since(last_progress);
                     if stuck > NO_PROGRESS {
                         let text =
                             format!("the {kind} could not be downloaded for a day: {reason}");
-                        return Err(self.failed_fetch("download", &text).await);
+                        return Ok(Err(not_fetched("download", &text)));
                     }
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
                     self.wait_for_storage(failures, &reason).await?;
@@ -187,7 +209,7 @@ impl Road {
                     fresh += 1;
                     if fresh >= FRESH_TRIES {
                         let text = format!("the {kind} is gone from the storage: {reason}");
-                        return Err(self.failed_fetch("download", &text).await);
+                        return Ok(Err(not_fetched("download", &text)));
                     }
                     self.wait_for_storage(fresh, &reason).await?;
                     self.refresh(files, request).await?;
@@ -200,7 +222,7 @@ impl Road {
                             "the {kind} that the service made cannot be used: {reason}. It lies in quarantine; the public \
                              files stay as they were"
                         );
-                        return Err(self.failed_fetch("bad_artifact", &text).await);
+                        return Ok(Err(not_fetched("bad_artifact", &text)));
                     }
                     self.wait_for_storage(fresh, &reason).await?;
                 }
@@ -208,18 +230,10 @@ impl Road {
                     let text = format!(
                         "the {kind} was not fetched: {reason}; the public files stay as they were"
                     );
-                    return Err(self.failed_fetch("refused_download", &text).await);
+                    return Ok(Err(not_fetched("refused_download", &text)));
                 }
             }
         }
-    }
-
-    async fn failed_fetch(&mut self, code: &str, text: &str) -> JobEnd {
-        self.end_failed(
-            Reason::new(code, format!("{text}. The run was charged")),
-            Booking::Reserved,
-        )
-        .await
     }
 
     /// Downloads one file into history, from where an earlier try stopped, and checks it.
@@ -229,7 +243,7 @@ impl Road {
         folder: &JobFolder,
         file: &RemoteFile,
         request: &RequestId,
-        last_progress: &mut Moment,
+        (last_progress, farthest): (&mut Moment, &mut u64),
     ) -> Step<Result<(), Broken>> {
         // Not the URL: a fresh one of the same file is the same file.
         let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
@@ -262,10 +276,11 @@ impl Road {
             let chunk = tokio::select! {
                 chunk = chunks.next() => chunk,
                 wish = super::wished(&mut self.wish) => {
-                    if wish == Wish::Stop {
-                        return Err(JobEnd::Parked);
+                    match wish {
+                        Wish::Stop => return Err(JobEnd::Parked),
+                        Wish::Cancel if !self.too_late => return Err(self.keep_unwanted().await),
+                        Wish::Go | Wish::Replace | Wish::Cancel => continue,
                     }
-                    continue;
                 }
             };
             let (over, error) = match chunk {
@@ -282,7 +297,11 @@ impl Road {
                     Ok(partial) => partial,
                     Err(broken) => return Ok(Err(broken)),
                 };
-                *last_progress = self.tools.clock.now().moment;
+                // A storage that always cuts at the same place makes no progress, however often it begins anew.
+                if partial.len() > *farthest {
+                    *farthest = partial.len();
+                    *last_progress = self.tools.clock.now().moment;
+                }
                 self.shown.received = Some(Received { bytes: partial.len(), total });
                 self.show().await;
             }
@@ -374,11 +393,10 @@ impl Road {
     async fn wait_out(&mut self, failures: u32) -> Step<()> {
         let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), None);
         let known = *self.wish.borrow();
-        match self.pause(wait, known).await {
-            Some(Wish::Stop) => Err(JobEnd::Parked),
-            _ if known == Wish::Stop => Err(JobEnd::Parked),
-            _ => Ok(()),
+        if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+            return Err(JobEnd::Parked);
         }
+        Ok(())
     }
 
     async fn keep_rows(&self, rows: Vec<Artifact>) {
@@ -402,7 +420,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let reason = Reason::new(
             "cancelled_too_late",
-            "the run was finished before the cancel took effect; it was charged, its artifacts are in history and were not placed",
+            "the run was finished before the cancel took effect; it was charged, what was fetched of it is in history and nothing was placed",
         );
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.cancelled(id, &reason, Booking::Reserved, now)
@@ -412,6 +430,11 @@ impl Road {
         }
         JobEnd::Ended { state: State::Cancelled, placed: false }
     }
+}
+
+/// Why an artifact could not be had.
+fn not_fetched(code: &str, text: &str) -> Reason {
+    Reason::new(code, format!("{text}. The run was charged"))
 }
 
 /// Why a check has no good verdict.

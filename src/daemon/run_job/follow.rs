@@ -24,8 +24,12 @@ use crate::{
 /// How long a cancelled request is followed to see it end.
 const AFTER_CANCEL: Duration = Duration::from_secs(120);
 
-/// How often a request that the service does not know is asked for again: a status may lag behind the submit.
-const NOT_KNOWN_TRIES: u32 = 6;
+/// How long a request that the service does not know is asked for again: a status may lag behind the submit, and a gateway in
+/// trouble answers 404 as well.
+const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
+
+/// A silence after which nobody knows when a run began or ended: the machine slept, or the network was gone.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// The first and the longest wait after a failed status call.
 const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -41,6 +45,16 @@ pub(super) struct Ended {
     pub(super) unwanted: bool,
 }
 
+/// What asking for the result brought.
+enum Answer {
+    /// The run succeeded.
+    Ended(Ended),
+    /// The service says that it has not ended.
+    Pending,
+    /// Nothing that says anything about the run.
+    Silence,
+}
+
 /// What is known of the request so far.
 struct Following {
     submitted: Moment,
@@ -49,12 +63,14 @@ struct Following {
     running_at: Option<WallTime>,
     instance: Option<String>,
     failures: u32,
-    not_known: u32,
     /// The wish that a cancel was sent for, and when.
     cancelled: Option<(Wish, Moment)>,
-    /// The service could not cancel it any more: it goes on as if nobody had asked.
-    too_late: bool,
-    timed_out: Option<&'static str>,
+    /// Since when the service does not know the request; the same of its result.
+    gone: Option<Moment>,
+    result_gone: Option<Moment>,
+    /// When the last answer came.
+    heard: Moment,
+    timed_out: Option<(&'static str, Moment)>,
     told_words: Vec<String>,
 }
 
@@ -77,9 +93,10 @@ impl Road {
             running_at,
             instance: row.and_then(|row| row.instance.clone()),
             failures: 0,
-            not_known: 0,
             cancelled: None,
-            too_late: false,
+            gone: None,
+            result_gone: None,
+            heard: now.moment,
             timed_out: None,
             told_words: Vec::new(),
         };
@@ -102,7 +119,10 @@ impl Road {
             match backend.observe(request).await {
                 Ok(observation) => {
                     following.failures = 0;
-                    following.not_known = 0;
+                    following.gone = None;
+                    let now = self.tools.clock.now().moment;
+                    self.blind |= now.since(following.heard) > SILENCE;
+                    following.heard = now;
                     if let Some(word) = observation.unknown_word
                         && !following.told_words.contains(&word)
                     {
@@ -112,8 +132,13 @@ impl Road {
                     self.note_phase(&observation.phase, observation.instance, &mut following)
                         .await?;
                     if observation.phase == Phase::Ended
-                        && let Some(ended) = self.ask_result(request, &mut following).await?
+                        && let Answer::Ended(ended) =
+                            self.ask_result(request, &mut following).await?
                     {
+                        return Ok(ended);
+                    }
+                    // Patience is a judgement on what the service says, never on its silence.
+                    if let Some(ended) = self.mind_patience(request, &mut following).await? {
                         return Ok(ended);
                     }
                 }
@@ -122,11 +147,13 @@ impl Road {
                     self.after_failure(&reason, retry_after, &following).await?;
                 }
                 Err(CallError::Fault(fault)) => {
-                    self.after_fault(request, fault, &mut following).await?;
+                    if fault.verdict == Verdict::Gone {
+                        let now = self.tools.clock.now().moment;
+                        let since = *following.gone.get_or_insert(now);
+                        self.mind_gone(request, &fault, since).await?;
+                    }
+                    self.after_fault(fault, &mut following).await?;
                 }
-            }
-            if let Some(ended) = self.mind_patience(request, &mut following).await? {
-                return Ok(ended);
             }
         }
     }
@@ -167,6 +194,8 @@ impl Road {
                     self.say(words).await;
                 }
             }
+            // What ends or stops after a cancel need not have had a machine.
+            Phase::Running | Phase::Ended if following.cancelled.is_some() && !self.too_late => {}
             Phase::Running | Phase::Ended => {
                 self.shown.queue_position = None;
                 let news = instance.is_some() && instance != following.instance;
@@ -192,37 +221,60 @@ impl Road {
         Ok(())
     }
 
-    /// Asks how it ended; `None` when it has not, or no answer came.
-    async fn ask_result(
-        &mut self,
-        request: &RequestId,
-        following: &mut Following,
-    ) -> Step<Option<Ended>> {
+    /// Asks how it ended.
+    async fn ask_result(&mut self, request: &RequestId, following: &mut Following) -> Step<Answer> {
         self.tools.calls.pass().await;
         let backend = self.backend().await?;
-        match backend.result(request).await {
-            Ok(RunResult::Pending(_)) => Ok(None),
+        let answer = backend.result(request).await;
+        if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
+            following.result_gone = None;
+        }
+        match answer {
+            Ok(RunResult::Pending(_)) => Ok(Answer::Pending),
             Ok(RunResult::Succeeded { files, times }) => {
                 let unwanted =
-                    matches!(following.cancelled, Some((Wish::Cancel, _))) && !following.too_late;
+                    matches!(following.cancelled, Some((Wish::Cancel, _))) && !self.too_late;
                 self.note_outputs(&files, times).await?;
-                Ok(Some(Ended { files, unwanted }))
+                Ok(Answer::Ended(Ended { files, unwanted }))
             }
             Ok(RunResult::Failed { fault, files: _, times }) => {
-                let cost = self.cost_so_far(following, times);
-                Err(self.end_failed(reason_of(&fault), Booking::Cost(cost)).await)
+                let booking = self.booking(following, times);
+                Err(self.end_failed(reason_of(&fault), booking).await)
             }
             Ok(RunResult::Cancelled) => Err(self.ended_by_cancel(following).await),
             Err(CallError::Passing { reason, retry_after }) => {
                 following.failures += 1;
                 self.after_failure(&reason, retry_after, following).await?;
-                Ok(None)
+                Ok(Answer::Silence)
             }
             Err(CallError::Fault(fault)) => {
-                self.after_fault(request, fault, following).await?;
-                Ok(None)
+                let now = self.tools.clock.now().moment;
+                if fault.verdict == Verdict::Gone {
+                    let since = *following.result_gone.get_or_insert(now);
+                    self.mind_gone(request, &fault, since).await?;
+                }
+                self.after_fault(fault, following).await?;
+                Ok(Answer::Silence)
             }
         }
+    }
+
+    /// Gives up on a request that the service has not known for too long.
+    async fn mind_gone(
+        &mut self,
+        request: &RequestId,
+        fault: &ServiceFault,
+        since: Moment,
+    ) -> Step<()> {
+        if self.tools.clock.now().moment.since(since) < NOT_KNOWN {
+            return Ok(());
+        }
+        let reason = reason_of(fault);
+        let text = format!(
+            "the service does not know the request {request} (any more): {}; whether it was charged only its dashboard says",
+            reason.text
+        );
+        Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
     }
 
     async fn note_outputs(&mut self, files: &[RemoteFile], times: RunTimes) -> Step<()> {
@@ -258,12 +310,7 @@ impl Road {
         }
     }
 
-    async fn after_fault(
-        &mut self,
-        request: &RequestId,
-        fault: ServiceFault,
-        following: &mut Following,
-    ) -> Step<()> {
+    async fn after_fault(&mut self, fault: ServiceFault, following: &mut Following) -> Step<()> {
         let reason = reason_of(&fault);
         match fault.verdict {
             Verdict::Token => {
@@ -281,17 +328,8 @@ impl Road {
                     () = tokio::time::sleep(PARKED) => Ok(()),
                 }
             }
-            Verdict::Gone if following.not_known + 1 >= NOT_KNOWN_TRIES => {
-                let text = format!(
-                    "the service does not know the request {request} (any more): {}; whether it was charged only its \
-                     dashboard says",
-                    reason.text
-                );
-                Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
-            }
             Verdict::Gone | Verdict::Workflow | Verdict::Account | Verdict::Service => {
                 following.failures += 1;
-                following.not_known += u32::from(fault.verdict == Verdict::Gone);
                 self.after_failure(&reason.text, None, following).await
             }
         }
@@ -304,15 +342,24 @@ impl Road {
         following: &mut Following,
     ) -> Step<Option<Ended>> {
         let now = self.tools.clock.now().moment;
-        if let Some((_, since)) = following.cancelled.filter(|_| !following.too_late) {
+        if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
             if now.since(since) < AFTER_CANCEL {
                 return Ok(None);
             }
-            // The service said it would stop, or cannot: nobody learns more by waiting.
+            // The service said it would stop: nobody learns more by waiting.
             return match self.ask_result(request, following).await? {
-                Some(ended) => Ok(Some(ended)),
-                None => Err(self.ended_by_cancel(following).await),
+                Answer::Ended(ended) => Ok(Some(ended)),
+                Answer::Pending => Err(self.ended_by_cancel(following).await),
+                Answer::Silence => Ok(None),
             };
+        }
+        if let Some((code, since)) = following.timed_out {
+            let patience = self.live().config.serverless.run_timeout;
+            if self.too_late && now.since(since) > patience {
+                let text = "the service neither ends nor cancels it; it may have been charged";
+                return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
+            }
+            return Ok(None);
         }
         let live = self.live();
         let serverless = &live.config.serverless;
@@ -320,15 +367,19 @@ impl Road {
             None => ("queue_timeout", serverless.queue_timeout, following.submitted),
             Some(running) => ("run_timeout", serverless.run_timeout, running),
         };
-        if now.since(key) < patience || following.timed_out.is_some() {
+        if now.since(key) < patience {
             return Ok(None);
         }
-        if let Some(ended) = self.ask_result(request, following).await? {
-            return Ok(Some(ended));
+        match self.ask_result(request, following).await? {
+            Answer::Ended(ended) => return Ok(Some(ended)),
+            Answer::Silence => return Ok(None),
+            Answer::Pending => {}
         }
         tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
-        following.timed_out = Some(code);
         self.cancel_remotely(request, Wish::Go, following).await?;
+        if following.cancelled.is_some() {
+            following.timed_out = Some((code, now));
+        }
         Ok(None)
     }
 
@@ -347,7 +398,7 @@ impl Road {
             match backend.cancel(request).await {
                 Ok(CancelReply::Requested) => break "requested",
                 Ok(CancelReply::TooLate) => {
-                    following.too_late = true;
+                    self.too_late = true;
                     break "too late";
                 }
                 Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
@@ -369,7 +420,7 @@ impl Road {
             }
         };
         tracing::info!(job = %id, outcome, "cancel sent");
-        if following.too_late {
+        if self.too_late {
             self.say("could not be cancelled any more; it goes on".to_owned()).await;
         }
         let now = self.tools.clock.now();
@@ -383,23 +434,26 @@ impl Road {
             })
         };
         drop(self.tools.store.record("a cancel", record).await);
-        following.cancelled = Some((wish, now.moment));
+        // Without an answer it is sent again at the next occasion.
+        if outcome != "no answer" {
+            following.cancelled = Some((wish, now.moment));
+        }
         Ok(())
     }
 
     /// Ends a job whose request was cancelled, by the words of who wanted it.
     async fn ended_by_cancel(&mut self, following: &Following) -> JobEnd {
-        let cost = self.cost_so_far(following, RunTimes::default());
+        let booking = self.booking(following, RunTimes::default());
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let wish = following.cancelled.map(|(wish, _)| wish);
-        if let Some(code) = following.timed_out {
+        if let Some((code, _)) = following.timed_out {
             let text = match code {
                 "queue_timeout" => {
                     "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
                 }
                 _ => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
             };
-            return self.end_failed(Reason::new(code, text), Booking::Cost(cost)).await;
+            return self.end_failed(Reason::new(code, text), booking).await;
         }
         let replaced = wish == Some(Wish::Replace);
         let state = if replaced { State::Replaced } else { State::Cancelled };
@@ -409,21 +463,25 @@ impl Road {
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             if replaced {
-                ledger.replaced(id, None, Booking::Cost(cost), now)
+                ledger.replaced(id, None, booking, now)
             } else {
-                ledger.cancelled(id, &Reason::new("cancelled", text), Booking::Cost(cost), now)
+                ledger.cancelled(id, &Reason::new("cancelled", text), booking, now)
             }
         };
         if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
             return JobEnd::Parked;
         }
-        tracing::info!(job = %id, %cost, "{state}");
+        tracing::info!(job = %id, ?booking, "{state}");
         JobEnd::Ended { state, placed: false }
     }
 
-    /// Returns what the job has cost as far as was seen; nothing when no machine took it.
-    fn cost_so_far(&self, following: &Following, times: RunTimes) -> MicroUsd {
-        let Some(running_at) = following.running_at else { return MicroUsd::ZERO };
+    /// Returns what is booked for a job that ends here: nothing when no machine took it, the measured times where all of it was
+    /// seen, else the reservation.
+    fn booking(&self, following: &Following, times: RunTimes) -> Booking {
+        let Some(running_at) = following.running_at else { return Booking::Nothing };
+        if self.blind {
+            return Booking::Reserved;
+        }
         let now = self.tools.clock.now().wall;
         let ended = times.finished_at.filter(|at| *at >= running_at && *at <= now).unwrap_or(now);
         let timing = Times {
@@ -431,7 +489,16 @@ impl Road {
             ran: ended.since(running_at),
             cold: self.estimate.cold.is_some(),
         };
-        estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total()
+        Booking::Cost(
+            estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total(),
+        )
+    }
+
+    /// Returns the files of a run whose result was known before a restart.
+    pub(super) async fn known_outputs(&self) -> Option<Ended> {
+        let id = self.id;
+        let files = self.tools.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
+        Some(Ended { files, unwanted: self.unwanted() })
     }
 }
 

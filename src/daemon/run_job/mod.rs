@@ -29,7 +29,7 @@ use crate::{
     domain::{
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
-        job::{Cause, JobId, RequestId, State},
+        job::{Cause, Inputs, JobId, RequestId, State},
         placement::Targets,
         status,
     },
@@ -62,6 +62,8 @@ pub(crate) enum Report {
         project: ProjectId,
         /// Which.
         job: JobId,
+        /// The project's own inputs, if it is made of them.
+        inputs: Option<Inputs>,
     },
     /// It moved, as far as decisions need it.
     Moved {
@@ -139,6 +141,8 @@ pub(crate) struct NewWork {
     pub(crate) retry_of: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub(crate) out: Option<PathBuf>,
+    /// Whether it is made of the project's own inputs, which are taken care of then.
+    pub(crate) moves_baseline: bool,
 }
 
 /// A job on its road.
@@ -152,6 +156,14 @@ pub(crate) struct Road {
     pub(crate) learned: Learned,
     /// What was estimated when it was released; for a resumed job it is made anew.
     pub(crate) estimate: Estimate,
+    /// The deployment it was sent to: a reload may name another one meanwhile.
+    pub(crate) deployment: Option<String>,
+    /// Whether some of it happened unseen (another session, a long silence): then measured times mean nothing.
+    pub(crate) blind: bool,
+    /// The service could not cancel it any more: it goes on as if nobody had asked.
+    pub(crate) too_late: bool,
+    /// Whether its artifacts go to the project's public names.
+    pub(crate) public: bool,
 }
 
 /// A step's result: the next step's input, or the end of the road.
@@ -189,6 +201,8 @@ impl Road {
         match row.state {
             State::Prepared => {
                 let body = self.rebuild(row).await?;
+                self.tools.submits.pass().await;
+                self.grant_unsent().await?;
                 self.announce().await?;
                 let request = self.send(body).await?;
                 self.follow_and_fetch(request, None).await
@@ -217,6 +231,11 @@ impl Road {
         row: Option<&JobRow>,
     ) -> Step<fetch::Fetched> {
         self.shown.request = Some(request.to_string());
+        if row.is_some()
+            && let Some(ended) = self.known_outputs().await
+        {
+            return self.fetch(&request, ended).await;
+        }
         let ended = self.follow(&request, row).await?;
         self.fetch(&request, ended).await
     }
@@ -231,7 +250,7 @@ impl Road {
         loop {
             let mut live = self.tools.live.clone();
             let unready = match &live.borrow_and_update().serverless {
-                Ok(serverless) => return Ok(Arc::clone(&serverless.backend)),
+                Ok(serverless) => return Ok(serverless.backend_of(self.deployment.as_deref())),
                 Err(unready) => unready.reason.clone(),
             };
             self.say(format!("waits for a usable configuration: {unready}")).await;
@@ -248,6 +267,11 @@ impl Road {
                 }
             }
         }
+    }
+
+    /// Tells whether a person wants the job to end, and it still can.
+    fn unwanted(&self) -> bool {
+        *self.wish.borrow() == Wish::Cancel && !self.too_late
     }
 
     /// Waits, and is woken by a wish that differs from `known`.

@@ -33,6 +33,9 @@ impl Road {
                 return Err(self.end_failed(reason, Booking::Reserved).await);
             }
         };
+        if self.unwanted() {
+            return Err(self.given_up().await);
+        }
         self.step("placing", crate::ledger::Ledger::placing).await?;
         self.moved(State::Placing, Stage::Placing).await;
         let mut failures = 0;
@@ -53,11 +56,11 @@ impl Road {
                     let backoff = Backoff::new(AGAIN.0, AGAIN.1);
                     let wait = backoff.wait(failures, rand::random(), None);
                     let known = *self.wish.borrow();
-                    match self.pause(wait, known).await {
-                        Some(Wish::Stop) => return Err(JobEnd::Parked),
-                        Some(Wish::Cancel) => return Err(self.given_up().await),
-                        _ if known == Wish::Stop => return Err(JobEnd::Parked),
-                        _ => {}
+                    if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+                        return Err(JobEnd::Parked);
+                    }
+                    if self.unwanted() {
+                        return Err(self.given_up().await);
                     }
                 }
             }
@@ -84,11 +87,14 @@ impl Road {
         tracing::info!(job = %id, %cost, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.moved(State::Done, Stage::Placing).await;
         self.keep_record().await;
-        Ok(JobEnd::Ended { state: State::Done, placed: true })
+        Ok(JobEnd::Ended { state: State::Done, placed: self.public })
     }
 
     /// Returns what a job cost by its measured times; without them, what was reserved.
     fn bill(&self, row: &JobRow) -> (MicroUsd, Timing) {
+        if self.blind {
+            return (row.reserved, Timing::default());
+        }
         let timing = follow::timing(row, self.estimate.cold.is_some());
         let cost = match (timing.queue, timing.run) {
             (Some(waited), Some(ran)) => {

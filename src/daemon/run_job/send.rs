@@ -35,11 +35,21 @@ const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<BodyBytes> {
+        // A wish that came during the preparation is granted before anything is written or sent.
+        match *self.wish.borrow() {
+            Wish::Go => {}
+            Wish::Stop => return Err(JobEnd::Parked),
+            Wish::Replace => return Err(JobEnd::Ended { state: State::Replaced, placed: false }),
+            Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
+        }
         let wait = self.tools.submits.take();
         let announce = if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
         let body = self.enter(work, announce).await?;
         if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+            if let Some(wish) = self.pause(wait, Wish::Go).await {
+                self.grant(wish).await?;
+            }
+            self.grant_unsent().await?;
             self.announce().await?;
         }
         Ok(body)
@@ -51,7 +61,7 @@ impl Road {
     }
 
     async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<BodyBytes> {
-        let NewWork { ready, cause, retry_of, out } = work;
+        let NewWork { ready, cause, retry_of, out, moves_baseline } = work;
         let live = self.live();
         let now = self.tools.clock.now().wall;
         let job = NewJob {
@@ -71,6 +81,7 @@ impl Road {
             backend: self.shown.backend.clone(),
             deployment: live.config.serverless.deployment_id.clone(),
             retry_of,
+            moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
             reserve: self.estimate.cost,
             at: now,
@@ -100,7 +111,8 @@ impl Road {
                 return Err(refused.into_end());
             }
         }
-        self.report(Report::Started { project: self.project, job: self.id }).await;
+        let inputs = moves_baseline.then_some(ready.inputs);
+        self.report(Report::Started { project: self.project, job: self.id, inputs }).await;
         tracing::info!(
             job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
@@ -193,6 +205,9 @@ impl Road {
                     }
                     self.wait_unsent(failures, retry_after).await?;
                     self.tools.submits.pass().await;
+                    // Whether there is a backend is found out before the ledger says that something may leave.
+                    self.backend().await?;
+                    self.grant_unsent().await?;
                     self.announce().await?;
                 }
                 Err(SubmitError::Refused(fault)) => return Err(self.refused(&fault).await),
@@ -225,7 +240,20 @@ impl Road {
     async fn wait_unsent(&mut self, failures: u32, retry_after: Option<Duration>) -> Step<()> {
         let backoff = Backoff::new(RESEND.0, RESEND.1);
         let wait = backoff.wait(failures, rand::random(), retry_after);
-        let Some(wish) = self.pause(wait, Wish::Go).await else { return Ok(()) };
+        match self.pause(wait, Wish::Go).await {
+            Some(wish) => self.grant(wish).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Grants a wish that may have come while nobody listened.
+    pub(super) async fn grant_unsent(&mut self) -> Step<()> {
+        let wish = *self.wish.borrow_and_update();
+        self.grant(wish).await
+    }
+
+    /// Grants a wish to a job that is in the ledger and has not been sent.
+    async fn grant(&mut self, wish: Wish) -> Step<()> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let state = match wish {
             Wish::Go => return Ok(()),

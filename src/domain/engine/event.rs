@@ -59,6 +59,13 @@ pub enum Event {
         /// The render.
         render: Sight,
     },
+    /// A job that a person asked for has taken the project's own inputs along.
+    Took {
+        /// Whose.
+        project: ProjectId,
+        /// Which.
+        inputs: Inputs,
+    },
     /// A person wants a job at once.
     Asked {
         /// For which project.

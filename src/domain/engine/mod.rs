@@ -85,6 +85,11 @@ impl Engine {
                     state.see(&self.settings, now, project, prompt, render, &mut effects);
                 }
             }
+            Event::Took { project, inputs } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.took(inputs);
+                }
+            }
             Event::Asked { project, ticket } => {
                 if let Some(state) = self.projects.get_mut(&project)
                     && state.asked.len() < MAX_ASKED
@@ -94,22 +99,17 @@ impl Engine {
             }
             Event::Resumed { project, stage } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    let at_work =
-                        AtWork { stage, replacing: false, before: None, render_only: false };
-                    state.job = Some(at_work);
+                    state.job = Some(AtWork::resumed(stage));
                 }
             }
             Event::Moved { project, stage } => {
                 if let Some(job) = self.projects.get_mut(&project).and_then(|p| p.job.as_mut()) {
                     job.stage = stage;
-                    if stage != Stage::Waiting {
-                        job.before = None;
-                    }
                 }
             }
             Event::Ended { project, placed } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.job = None;
+                    state.ended(now, project, placed, &mut effects);
                     if placed {
                         state.absorb_until = Some(now.plus(self.settings.after_result_hold));
                     }
@@ -156,7 +156,8 @@ impl Engine {
         let decision = project.decide(&settings, now);
 
         if let Some(job) = &mut project.job {
-            let wanted = matches!(decision, Decision::Release(_)) && below_hourly;
+            // What a person asked for makes room for nothing.
+            let wanted = matches!(decision, Decision::Release(_)) && below_hourly && !job.person;
             let may_cancel = match settings.when_busy {
                 WhenBusy::Wait => false,
                 WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
@@ -175,7 +176,7 @@ impl Engine {
         }
         // A person who asks does not wait for the trigger, and neither for the hourly limit, which guards against loops.
         if let Some(ticket) = project.asked.pop_front() {
-            project.start(None, false);
+            project.start(None, false, true);
             self.starts.push_back(now);
             effects.push(Effect::Start {
                 project: id,
@@ -194,7 +195,7 @@ impl Engine {
             let cause = if project.differed_at_start { Cause::Start } else { cause };
             let render_only = cause == Cause::Render;
             let before = (project.prompt.baseline(), project.render.baseline());
-            project.start(Some(before), render_only);
+            project.start(Some(before), render_only, false);
             project.prompt.rebase(Some(inputs.prompt));
             project.render.rebase(Some(inputs.render));
             project.prepared = None;

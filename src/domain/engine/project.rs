@@ -24,6 +24,15 @@ pub(super) struct AtWork {
     /// What to go back to when the job turns out not to have started.
     pub(super) before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
     pub(super) render_only: bool,
+    /// A person asked for it.
+    pub(super) person: bool,
+}
+
+impl AtWork {
+    /// A job that another session began: what was before it is not known any more.
+    pub(super) const fn resumed(stage: Stage) -> Self {
+        Self { stage, replacing: false, before: None, render_only: false, person: false }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -181,21 +190,50 @@ impl Project {
         &mut self,
         before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
         render_only: bool,
+        person: bool,
     ) {
         self.refusal = None;
-        self.job = Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only });
+        self.job =
+            Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only, person });
     }
 
     pub(super) fn not_started(&mut self, now: Moment, retry_at: Option<Moment>, reason: String) {
         let Some(job) = self.job.take() else { return };
         let Some((prompt, render)) = job.before else { return };
+        // The refusal speaks of what the job was made of; a newer snapshot is tried at once.
+        let inputs = (self.prompt.baseline(), self.render.baseline());
         self.prompt.give_back(now, prompt);
         self.render.give_back(now, render);
         if job.render_only {
             self.last_render_only = None;
         }
-        let inputs = (self.prompt.current(), self.render.current());
         self.refusal = Some(Refusal { retry_at, reason, inputs });
+    }
+
+    /// A job is over. One that made room gives its change back: should the inputs return to it, it is wanted after all.
+    pub(super) fn ended(
+        &mut self,
+        now: Moment,
+        id: ProjectId,
+        placed: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.job.take() else { return };
+        if let (true, false, Some((prompt, render))) = (job.replacing, placed, job.before) {
+            self.prompt.give_back(now, prompt);
+            self.render.give_back(now, render);
+            effects.push(Effect::Rebase { project: id, prompt, render });
+        }
+    }
+
+    /// A person's job has taken these inputs along: what of them is still there is no change any more.
+    pub(super) fn took(&mut self, inputs: Inputs) {
+        if self.prompt.current() == Some(inputs.prompt) {
+            self.prompt.rebase(Some(inputs.prompt));
+        }
+        if self.render.current() == Some(inputs.render) {
+            self.render.rebase(Some(inputs.render));
+        }
     }
 
     /// Tells whether the last refusal still stands: it falls with its time, and with other inputs.
