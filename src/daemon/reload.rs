@@ -175,6 +175,7 @@ impl Shell {
         let watched = start::watched(&self.served, loaded);
         let mode = start::watch_mode(loaded.config.trigger.watch);
         let (watcher, warnings) = start::watch(watched, mode, &self.wakes);
+        self.note_polled(&watcher.polled());
         *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher);
         self.warn(warnings);
     }
