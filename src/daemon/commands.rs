@@ -85,7 +85,6 @@ impl Shell {
             .served
             .values()
             .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
-        let found = at_work.is_some();
         if let Some(served) = at_work {
             served.wish(Wish::Cancel);
         }
@@ -105,9 +104,15 @@ impl Shell {
                             row.reserved
                         ));
                     }
-                    if found {
-                        ledger.want_cancel(job, now)?;
+                    if row.state.is_final() {
+                        return Err(LedgerError::Illegal {
+                            job,
+                            from: row.state,
+                            to: State::Cancelled,
+                        });
                     }
+                    // Also where no task is at work on it: whoever goes on with it sees the wish first.
+                    ledger.want_cancel(job, now)?;
                     Ok(format!(
                         "job {job} is being cancelled; a run that has begun may still be charged"
                     ))
