@@ -1,7 +1,7 @@
 //! What can be wrong with a configuration, said so that a person finds the line and knows what to write instead.
 //!
 //! Owns the words. Every complaint begins with its [`Place`]; all complaints about all files come together in
-//! [`ConfigErrors`]. A text that could be a secret is never repeated ([`super::secret_shape`]).
+//! [`ConfigErrors`]. A text that could be a secret is never repeated (`secret_shape`).
 
 use std::{fmt, io};
 

@@ -1,7 +1,7 @@
 //! Where a setting was written: a line of a file, a variable, a flag. Every complaint begins with it.
 //!
 //! The `config` crate carries one text with each value, its origin. Ours is the number of a [`Place`] in
-//! [`Places`], so that a merged value still knows the file and the line it came from.
+//! `Places`, so that a merged value still knows the file and the line it came from.
 
 use std::{fmt, path::Path, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! Every key, its type and its range: the one list of what can be set.
 //!
-//! Owns what is wrong with a value by itself. What values must be to one another is [`super::whole`]'s. The defaults
+//! Owns what is wrong with a value by itself. What values must be to one another is `whole`'s. The defaults
 //! are no business of this file: they stand in `config.example.toml`.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};

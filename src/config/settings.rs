@@ -1,6 +1,6 @@
 //! The checked configuration: one struct a section, every value of the type it is used as.
 //!
-//! Owns shapes only. A value of these types has passed every check of [`super::sections`] and [`super::whole`];
+//! Owns shapes only. A value of these types has passed every check of `sections` and `whole`;
 //! whoever holds one need not look again. Nothing in here is a secret, so all of it may be shown and logged.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};

@@ -1,9 +1,9 @@
 //! The shell around the pure rules: the only place where time passes and tasks run.
 //!
-//! Owns one loop ([`shell`]) that holds the engine, and a task for each job ([`run_job`]). In reading order:
-//! [`start`] puts it together, [`shell`] waits and dispatches, [`served`] keeps a project's rhythm, [`look`] reads its inputs,
-//! [`prepare`] does the early work, [`perform`] turns effects into tasks, [`commands`] answers people, [`show`] makes the status,
-//! [`reload`] takes a new configuration, [`live`] is the configuration with working parts.
+//! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading order:
+//! [`start`] puts it together, `shell` waits and dispatches, `served` keeps a project's rhythm, `look` reads its inputs,
+//! `prepare` does the early work, `perform` turns effects into tasks, `commands` answers people, `show` makes the status,
+//! `reload` takes a new configuration, [`live`] is the configuration with working parts.
 
 pub mod start;
 pub(crate) mod shell;

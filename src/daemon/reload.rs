@@ -199,6 +199,7 @@ impl Shell {
         let watched = start::watched(&self.served, loaded);
         let mode = start::watch_mode(loaded.config.trigger.watch);
         let (watcher, warnings) = start::watch(watched, mode, &self.wakes);
+        self.note_polled(&watcher.polled());
         // A new place for the new one: the old one may be held by a look at a drive that hangs.
         self.watcher = Arc::new(std::sync::Mutex::new(Some(watcher)));
         self.warn(warnings);

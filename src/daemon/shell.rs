@@ -102,7 +102,8 @@ pub(crate) enum Outcome {
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
-    Tended(Vec<String>, bool),
+    /// The warnings, and which of the watched are polled.
+    Tended(Vec<String>, Vec<bool>),
     Nothing,
     Stopped(String),
 }
@@ -333,13 +334,13 @@ impl Shell {
                     warnings = tend_watcher(&watcher, Watcher::rearm);
                 }
                 let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
-                let polling = guard.as_mut().is_some_and(|watcher| {
+                let polled = guard.as_mut().map(|watcher| {
                     if watcher.is_polling() {
                         watcher.poll(now);
                     }
-                    watcher.is_polling()
+                    watcher.polled()
                 });
-                Outcome::Tended(warnings, polling)
+                Outcome::Tended(warnings, polled.unwrap_or_default())
             })
             .await
         });
@@ -358,6 +359,19 @@ impl Shell {
                 }
             }
             self.warn(unlocked);
+        }
+    }
+
+    /// Remembers who is polled; `polled` begins with the projects in their order.
+    pub(crate) fn note_polled(&mut self, polled: &[bool]) {
+        self.polling = polled.contains(&true);
+        if self.polling && self.next_poll.is_none() {
+            let interval = self.live.borrow().config.trigger.poll_interval;
+            self.next_poll = Some(self.clock.now().moment.plus(interval));
+        }
+        for (served, polled) in self.served.values_mut().zip(polled) {
+            self.dirty |= served.polled != *polled;
+            served.polled = *polled;
         }
     }
 
@@ -381,14 +395,10 @@ impl Shell {
             Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
                 self.reloaded(*result, reply);
             }
-            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polling)) => {
+            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polled)) => {
                 self.tending = false;
                 self.warn(warnings);
-                if polling && !self.polling {
-                    let interval = self.live.borrow().config.trigger.poll_interval;
-                    self.next_poll = Some(self.clock.now().moment.plus(interval));
-                }
-                self.polling = polling;
+                self.note_polled(&polled);
             }
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));

@@ -266,7 +266,7 @@ impl Shell {
                 let watched = watched(&self.served, loaded);
                 let mode = watch_mode(loaded.config.trigger.watch);
                 let (watcher, warnings) = watch(watched, mode, &self.wakes);
-                self.polling = watcher.is_polling();
+                self.note_polled(&watcher.polled());
                 if self.polling {
                     self.next_poll = Some(self.clock.now().moment);
                 }

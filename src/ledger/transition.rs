@@ -1,6 +1,6 @@
 //! Which state may follow which: the road of a job as one pure table.
 //!
-//! Owns the table and nothing else. Who moves a job and what is written with it is [`super::jobs`]'s; a move that
+//! Owns the table and nothing else. Who moves a job and what is written with it is `road`'s and `ends`'s; a move that
 //! is not in here is refused there with both states named, so that a bug in the daemon cannot rewrite history.
 
 use crate::domain::job::State;
@@ -39,7 +39,7 @@ pub const fn may_become(from: State, to: State) -> bool {
         State::Placed | State::HandingOver => {
             matches!(to, State::HandingOver | State::Done | State::Failed)
         }
-        // A person may settle what nobody else can know; `jobs retry` makes a job of its own.
+        // A person may settle what nobody else can know; doing its work again is a job of its own.
         State::Unknown => matches!(to, State::Cancelled),
         State::Done | State::Failed | State::Cancelled | State::Replaced => false,
     }

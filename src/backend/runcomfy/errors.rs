@@ -52,7 +52,7 @@ const CODES: [Meaning; 23] = [
     over(400_002, "", Verdict::Account, "The balance does not allow runs. Top up."),
     over(400_004, "", Verdict::Account, "RunComfy does not accept this account or token for runs. Look at the account page."),
     open(NOT_READY, "", "The result is not ready yet."),
-    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Store a good one with `conjured login`."),
+    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Put a good one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
     over(403_001, "", Verdict::Account, "The account of this token may not do that. Check the token and the deployment."),
     over(403_003, "", Verdict::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
     over(404_001, "", Verdict::Gone, "RunComfy does not know the deployment or the request (any more). Check `serverless.deployment_id`."),
@@ -91,7 +91,7 @@ pub(super) const fn of_status(status: u16) -> Meaning {
             0,
             "",
             Verdict::Token,
-            "The token was refused. Store a good one with `conjured login`.",
+            "The token was refused. Put a good one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`.",
         ),
         402 => over(
             0,

@@ -107,7 +107,8 @@ pub enum SettingsError {
     DeploymentId,
     /// The token is missing or cannot stand in a header.
     #[error(
-        "the RunComfy token is missing or holds characters that no token has: store one with `conjured login`"
+        "the RunComfy token is missing or holds characters that no token has: set RUNCOMFY_API_TOKEN, or `serverless.token_file` to a file with \
+         it"
     )]
     Token,
     /// An entry of the list is no host.

@@ -235,7 +235,9 @@ fn settings_that_would_harm_are_refused_with_the_key_to_change() {
     }
     for bad in ["", "a\r\nx: y", "a b", "é"] {
         let said = check(&|settings| settings.token = SecretString::from(bad));
-        assert!(said.is_err_and(|said| said.contains("conjured login") && !said.contains("x: y")));
+        assert!(
+            said.is_err_and(|said| said.contains("RUNCOMFY_API_TOKEN") && !said.contains("x: y"))
+        );
     }
     let said = check(&|settings| settings.download_hosts = vec!["http://x".to_owned()]);
     assert!(said.is_err_and(|said| said.contains("serverless.download_hosts")));

@@ -287,7 +287,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let text = format!(
             "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
-             `conjured jobs retry {id}` sends it anew"
+             `conjured once` does the work anew, at its own price"
         );
         tracing::error!(job = %id, "{text}");
         let reason = Reason::new("lost_answer", text.clone());

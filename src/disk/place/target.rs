@@ -42,7 +42,7 @@ pub enum PlaceFault {
         remedy: &'static str,
     },
     /// The artifact in history cannot be read.
-    #[error("the artifact {} cannot be read any more: {reason}; `conjured jobs rerun` makes it anew", path.display())]
+    #[error("the artifact {} cannot be read any more: {reason}; `conjured once` does the work anew, at its own price", path.display())]
     SourceLost {
         /// The artifact.
         path: PathBuf,

@@ -170,6 +170,11 @@ impl Watcher {
         self.projects.iter().any(|project| project.polled.is_some())
     }
 
+    /// Tells for each project, in the order in which they were given, whether it is polled.
+    pub fn polled(&self) -> Vec<bool> {
+        self.projects.iter().map(|project| project.polled.is_some()).collect()
+    }
+
     /// Looks at the inputs of every polled project and wakes those that differ.
     pub fn poll(&mut self, now: Moment) {
         for (index, project) in self.projects.iter_mut().enumerate() {
