@@ -85,6 +85,7 @@ impl Shell {
             .served
             .values()
             .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
+        let found = at_work.is_some();
         if let Some(served) = at_work {
             served.wish(Wish::Cancel);
         }
