@@ -273,7 +273,9 @@ impl Stage {
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         files_below(&self.root())
             .into_iter()
-            .filter(|path| path.file_name().is_some_and(|name| is_temporary(&name.to_string_lossy())))
+            .filter(|path| {
+                path.file_name().is_some_and(|name| is_temporary(&name.to_string_lossy()))
+            })
             .collect()
     }
 
