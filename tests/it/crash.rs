@@ -8,6 +8,7 @@ use std::{fs, time::Duration};
 use conjured::{
     domain::job::State,
     simulator::{
+        Settings,
         faults::{Call, Fault, Order},
         produce::Product,
     },
@@ -69,8 +70,9 @@ fn follow_after_a_crash(stage: &Stage, skip: Duration) {
 
 #[test]
 fn a_download_that_was_killed_goes_on_and_a_finished_one_is_not_repeated() {
-    let stage = Stage::new();
-    let slow = Order::from(Fault::SlowStream { bytes_per_second: 3000 });
+    // Large enough for several of the pieces in which a download gets to the disk.
+    let stage = Stage::with(Settings { mesh_grid: 160, ..quick() });
+    let slow = Order::from(Fault::SlowStream { bytes_per_second: 500_000 });
     stage.service.order(slow.on(Call::Download).only(Product::Mesh));
     let daemon = stage.start();
     stage.say("a clay owl");

@@ -2,10 +2,17 @@
 //!
 //! Owns the saved file and SIGHUP as the two ways to ask for it.
 
+use std::time::Duration;
+
 use conjured::domain::job::State;
 use rustix::process::Signal;
 
-use crate::support::{patience::eventually, stage::Stage};
+use crate::support::{
+    daemon::TestDaemon,
+    patience::{eventually, stays},
+    service::TOKEN,
+    stage::Stage,
+};
 
 const REFUSED: &str = "the new configuration was refused";
 
@@ -14,7 +21,7 @@ fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
     let mut stage = Stage::new();
     stage.set("generation.steps_flux", "11");
     let daemon = stage.start();
-    let refusal = |daemon: &crate::support::daemon::TestDaemon| {
+    let refusal = |daemon: &TestDaemon| {
         let warnings = daemon.status()?.warnings;
         Some(warnings.into_iter().find(|warning| warning.contains(REFUSED)))
     };
@@ -39,18 +46,38 @@ fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
 }
 
 #[test]
-fn a_hang_up_signal_reads_the_configuration_again() {
+fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
     let stage = Stage::new();
     let daemon = stage.start();
-    let again = "the configuration was read again";
-    let unchanged = || daemon.stderr_text().contains(again);
-    assert!(!unchanged());
-    std::fs::write(stage.config(), "mode = 7").expect("writes");
+    let whole = std::fs::read(stage.config()).expect("reads");
+    // Empty, then whole, as an editor does it, with a moment between.
+    std::fs::write(stage.config(), b"").expect("writes");
+    stays(Duration::from_millis(20), "the project is still served", || serves(&daemon));
+    std::fs::write(stage.config(), whole).expect("writes");
+    stays(Duration::from_millis(700), "the project is still served", || serves(&daemon));
+    stage.say("a clay owl");
+    stage.done(1);
+}
+
+fn serves(daemon: &TestDaemon) -> bool {
+    daemon.status().is_some_and(|status| status.projects.iter().any(|it| it.name == "test"))
+}
+
+#[test]
+fn a_hang_up_signal_reads_the_token_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stage = Stage::new();
+    let mut command = stage.command(&["run"]);
+    command.env_remove("RUNCOMFY_API_TOKEN");
+    let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();
+    let state = || daemon.status().map(|status| status.backends[0].state.clone());
+    assert_eq!(state().as_deref(), Some("unconfigured"));
+
+    let file = stage.state_dir().join("runcomfy_token");
+    std::fs::write(&file, TOKEN).expect("writes");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("is ours");
     daemon.signal(Signal::HUP);
-    eventually("status tells of the refusal", || {
-        let warnings = daemon.status()?.warnings;
-        warnings.into_iter().find(|warning| warning.contains(REFUSED))
-    });
+    eventually("the backend is ready", || (state()? == "ready").then_some(()));
     stage.say("a clay owl");
     stage.done(1);
 }
