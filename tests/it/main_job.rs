@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use conjured::domain::{fingerprint::Fingerprint, job::State};
 
-use crate::support::{patience::stays, stage::Stage};
+use crate::support::{
+    patience::stays,
+    stage::{Stage, holds_number},
+};
 
 #[test]
 fn the_first_start_is_a_baseline_and_spends_nothing() {
@@ -40,8 +43,8 @@ fn a_prompt_and_a_render_saved_together_are_one_post_with_the_right_inputs() {
     assert_eq!(picture.fingerprint, Fingerprint::of(&frame), "the bytes of the render itself");
     assert_eq!(Some(request.seed), jobs[0].seed);
     assert_eq!(Some(request.mesh_seed), jobs[0].mesh_seed);
-    let overrides = request.overrides.to_string();
-    assert!(overrides.contains("11") && overrides.contains("23"), "{overrides}");
+    let overrides = &request.overrides;
+    assert!(holds_number(overrides, 11) && holds_number(overrides, 23), "{overrides}");
     assert_eq!(jobs[0].request.as_ref().map(ToString::to_string), Some(request.id.clone()));
     assert_eq!(stats.authorization_leaks, 0);
 

@@ -298,6 +298,17 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Tells whether a number stands anywhere in a JSON, as a value of its own.
+pub(crate) fn holds_number(value: &serde_json::Value, number: u64) -> bool {
+    match value {
+        serde_json::Value::Array(items) => items.iter().any(|item| holds_number(item, number)),
+        serde_json::Value::Object(members) => {
+            members.values().any(|member| holds_number(member, number))
+        }
+        value => value.as_u64() == Some(number),
+    }
+}
+
 /// Writes a text as TOML does; JSON's spelling is a subset for what stands in paths and addresses.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
