@@ -165,16 +165,18 @@ fn a_reader_sees_whole_files_while_the_daemon_places_new_ones() {
     assert_eq!(faults, Vec::<String>::new());
 }
 
+/// Ends the reader also when the work fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Reads the files in a tight loop while `work` goes on; returns what was wrong with them.
 fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
     let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
-    /// Ends the reader also when the work fails.
-    struct Over<'a>(&'a AtomicBool);
-    impl Drop for Over<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut faults = Vec::new();

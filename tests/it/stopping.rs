@@ -63,19 +63,15 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
     let stage = Stage::new();
     let first = stage.start();
     let pid = first.pid().to_string();
-    let elsewhere = stage.path("another-state").display().to_string();
-    for arguments in [&["run"][..], &["--state-dir", &elsewhere, "run"]] {
-        let mut command = stage.command(&[]);
-        if arguments.len() > 1 {
-            // The flag may be given once only.
-            command = std::process::Command::new(env!("CARGO_BIN_EXE_conjured"));
-            command.env_clear().env("HOME", stage.path("home")).env("RUNCOMFY_API_TOKEN", TOKEN);
-            command.arg("--config").arg(stage.config());
-        }
-        let output = command.args(arguments).output().expect("the binary starts");
-        assert_eq!(output.status.code(), Some(75), "{arguments:?}: {output:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(&format!("process {pid}")), "{arguments:?}: {said}");
+    for state_dir in [stage.state_dir(), stage.path("another-state")] {
+        let stderr = stage.path("stderr-of-the-second");
+        let command = stage.command_with(&state_dir, &["run"]);
+        // Never waited for without a deadline: two daemons that both serve are what must not be.
+        let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
+        assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
+        let said = std::fs::read_to_string(&stderr).expect("reads");
+        assert!(said.contains(&format!("process {pid}")), "{}: {said}", state_dir.display());
+        std::fs::remove_file(&stderr).expect("removes");
     }
     stage.say("a clay owl");
     stage.done(1);

@@ -182,10 +182,15 @@ impl Stage {
 
     /// Returns a command line of `conjured` for this project.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with(&self.state_dir(), arguments)
+    }
+
+    /// Returns a command line of `conjured` for this project and another state folder.
+    pub(crate) fn command_with(&self, state_dir: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_conjured"));
         command.env_clear().env("HOME", self.path("home")).env("RUNCOMFY_API_TOKEN", TOKEN);
         command.env("TMPDIR", self.folder.path()).current_dir(self.folder.path());
-        command.arg("--config").arg(self.config()).arg("--state-dir").arg(self.state_dir());
+        command.arg("--config").arg(self.config()).arg("--state-dir").arg(state_dir);
         command.args(arguments);
         command
     }
