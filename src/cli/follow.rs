@@ -58,6 +58,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
     let mut display = Display::new(out);
     let mut revision = 0;
     let mut placing_since = None;
+    let mut seen = false;
     loop {
         let status = source.newer(revision).await?;
         if status.revision == revision && status.daemon.stopping {
@@ -71,9 +72,14 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
             .filter_map(|project| project.job.as_ref())
             .find(|at| at.id == job);
         let Some(at_work) = at_work else {
+            // A daemon names a job's id before its status shows the job: absent and unheard of is not over.
+            if !seen && !has_ended(&status, job) {
+                continue;
+            }
             display.finish();
             return Ok(Over::Ended);
         };
+        seen = true;
         display.show(at_work);
         if at_work.state == State::Placing && at_work.doing.starts_with("cannot place") {
             let since = *placing_since.get_or_insert(at_work.elapsed_ms);
@@ -83,6 +89,15 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
             }
         }
     }
+}
+
+/// Tells whether a status knows of a job's end, or of a later job's: ids sort by time.
+fn has_ended(status: &Status, job: JobId) -> bool {
+    status.projects.iter().any(|project| {
+        project.last_job.as_ref().is_some_and(|last| last.id >= job)
+            || project.job.as_ref().is_some_and(|at_work| at_work.id > job)
+            || project.unknown.contains(&job)
+    })
 }
 
 /// What is on the screen.

@@ -3,7 +3,7 @@
 //! Owns what of a new configuration takes effect at once and what needs a restart. A bad one is refused as a whole: the old one
 //! stays, and `status` says why.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -14,11 +14,15 @@ use super::{
     store::blocking,
 };
 use crate::{
-    config::{self, Loaded, sources::Sources},
-    domain::engine::event::ProjectId,
+    config::{self, Loaded, settings::ProjectConfig, sources::Sources},
+    domain::{engine::event::ProjectId, moment::Moment},
     logging::Logging,
     web::{Refused, RefusedKind},
 };
+
+/// How long a saved configuration must rest before it is read. Most editors empty the file before they write it, and an
+/// empty file is a good configuration: one without the user's projects.
+const SAVED: Duration = Duration::from_millis(300);
 
 /// Where the configuration comes from, and what its log level changes.
 pub(crate) struct Source {
@@ -26,6 +30,8 @@ pub(crate) struct Source {
     pub(crate) log: Option<Logging>,
     /// What the shell started with: these keys change only with a restart.
     pub(crate) fixed: Fixed,
+    /// When a saved file will have rested long enough.
+    pub(crate) due: Option<Moment>,
 }
 
 /// What cannot change while the daemon runs.
@@ -48,6 +54,18 @@ pub(crate) struct Reloaded {
 }
 
 impl Shell {
+    /// A file of the configuration stirred: it is read when it has come to rest.
+    pub(crate) fn reload_soon(&mut self) {
+        self.reload.due = Some(self.clock.now().moment.plus(SAVED));
+    }
+
+    /// Begins to read what has rested long enough.
+    pub(crate) fn reload_if_due(&mut self) {
+        if self.reload.due.take_if(|due| *due <= self.clock.now().moment).is_some() {
+            self.reload(None);
+        }
+    }
+
     /// Begins to read the configuration again.
     pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
         // One at a time: an older reading must not win over a newer one. A person's request is always carried out.
@@ -60,6 +78,15 @@ impl Shell {
         self.tasks.spawn(TaskName::Reload, async move {
             let result = blocking(move || {
                 let loaded = config::load(&sources).map_err(|errors| errors.to_string())?;
+                // What `run` refuses at its start must not come in by the back door.
+                let lost =
+                    |project: &&ProjectConfig| loaded.default_project && !project.root.is_dir();
+                if let Some(project) = loaded.config.projects.first().filter(lost) {
+                    let root = project.root.display();
+                    return Err(format!(
+                        "no project is configured any more, and there is no {root}"
+                    ));
+                }
                 let live = Live::new(loaded.config.clone(), &sources)
                     .map_err(|error| error.to_string())?;
                 Ok(Reloaded { loaded, live })

@@ -275,11 +275,12 @@ impl Shell {
         }
         self.look_where_due();
         if config {
-            self.reload(None);
+            self.reload_soon();
         }
     }
 
     fn tick(&mut self) {
+        self.reload_if_due();
         let now = self.clock.now().moment;
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
@@ -488,7 +489,8 @@ impl Shell {
                 (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
             }
         };
-        [engine, looks, show, housekeeping, poll, self.stopping].into_iter().flatten().min()
+        let reload = self.reload.due;
+        [engine, looks, show, housekeeping, poll, reload, self.stopping].into_iter().flatten().min()
     }
 
     /// Hands the status round when it changed and the last one is old enough.

@@ -224,7 +224,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         revision: 0,
         dirty: true,
         shown_at: Moment::default(),
-        reload: Source { sources, log, fixed: Fixed::of(&live.config) },
+        reload: Source { sources, log, fixed: Fixed::of(&live.config), due: None },
         lock,
         one_job: None,
         one_job_id: None,

@@ -1,0 +1,101 @@
+//! Submits whose answer is lost, late or a refusal: when one may be sent again, and when never.
+//!
+//! Owns the rule that costs most when it breaks: nothing that may have been taken in is sent a second time by itself.
+
+use std::time::Duration;
+
+use conjured::{
+    domain::job::State,
+    simulator::faults::{Fault, Order},
+};
+
+use crate::support::{patience::stays, stage::Stage};
+
+/// Long enough for a client that repeats a request to repeat it.
+const LONG_ENOUGH: Duration = Duration::from_millis(1500);
+
+fn http(status: u16, retry_after: Option<&str>) -> Order {
+    let retry_after = retry_after.map(str::to_owned);
+    Fault::Http { status, retry_after, body: None, accepted: false }.into()
+}
+
+#[test]
+fn a_submit_whose_answer_is_cut_is_unknown_counted_and_never_sent_again() {
+    let stage = Stage::new();
+    stage.service.order(Fault::AcceptThenDrop);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    let jobs = stage.ended(1);
+    assert_eq!(jobs[0].state, State::Unknown);
+    stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
+    assert_eq!(stage.accepted(), 1);
+    let id = jobs[0].id.to_string();
+
+    let listed = stage.json(&["jobs", "list", "--json"]);
+    assert_eq!(listed[0]["state"], "unknown", "{listed}");
+    let reserved = listed[0]["reserved_microusd"].as_i64().expect("a number");
+    assert!(reserved > 0, "the money is reserved: {listed}");
+    let status = stage.json(&["status", "--json"]);
+    assert_eq!(status["projects"][0]["unknown"][0], *id, "{status}");
+    let spent = status["budget"]["session"].as_i64().expect("a number");
+    assert!(spent >= reserved, "the reservation counts as spent: {status}");
+
+    daemon.kill();
+    let daemon = stage.start();
+    stays(LONG_ENOUGH, "still one post after a restart", || stage.submits() == 1);
+    assert_eq!(stage.jobs()[0].state, State::Unknown);
+    let status = daemon.status().expect("it answers");
+    assert_eq!(status.projects[0].unknown, [jobs[0].id]);
+    assert!(status.budget.day.0 >= reserved, "and its money still counts");
+
+    stage.say("a clay fox");
+    let jobs = stage.ended(2);
+    assert_eq!((jobs[0].state, jobs[1].state), (State::Unknown, State::Done));
+    assert_eq!(stage.submits(), 2);
+    stage.assert_public_whole();
+}
+
+#[test]
+fn a_throttled_submit_is_sent_again_and_taken_in_once() {
+    let stage = Stage::new();
+    stage.service.order(http(429, Some("1")));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.accepted), (2, 1));
+}
+
+#[test]
+fn a_service_that_is_away_for_a_named_time_is_asked_again() {
+    let stage = Stage::new();
+    stage.service.order(http(503, Some("1")));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.accepted), (2, 1));
+}
+
+#[test]
+fn a_503_without_a_time_leaves_the_job_unknown() {
+    assert_unknown(http(503, None));
+}
+
+#[test]
+fn an_unreadable_answer_leaves_the_job_unknown() {
+    assert_unknown(Fault::InvalidJson.into());
+}
+
+#[track_caller]
+fn assert_unknown(order: Order) {
+    let stage = Stage::new();
+    stage.service.order(order);
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    let jobs = stage.ended(1);
+    assert_eq!(jobs[0].state, State::Unknown);
+    assert!(jobs[0].reason.is_some(), "a person is told why");
+    stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
+    assert_eq!(stage.jobs().len(), 1);
+}

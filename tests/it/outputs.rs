@@ -1,0 +1,198 @@
+//! What reaches the public names: only whole and checked files, at every moment a reader may look.
+//!
+//! Owns bad products, broken downloads and the reader that never stops reading.
+
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use conjured::{
+    clock::Clock,
+    disk::place::{Placed, place},
+    domain::{
+        job::{JobId, State},
+        placement::{self, Artifact, Targets},
+        product::Kind,
+    },
+    simulator::{
+        faults::{Call, Fault, Order},
+        gesture_camera::GestureCamera,
+        produce::{Product, Spoiled},
+    },
+};
+
+use crate::support::{
+    media,
+    patience::stays,
+    stage::{Stage, files_below},
+};
+
+fn spoiled(product: Product, content: Spoiled) -> Order {
+    Fault::File { product, content }.into()
+}
+
+fn download(fault: Fault) -> Order {
+    Order::from(fault).on(Call::Download).only(Product::Mesh).always()
+}
+
+#[test]
+fn a_mesh_that_blender_could_not_read_never_gets_to_a_public_name() {
+    refuses_all(&[
+        ("a mesh cut in the middle", spoiled(Product::Mesh, Spoiled::Cut), true),
+        ("a mesh of no bytes", spoiled(Product::Mesh, Spoiled::ZeroBytes), true),
+        ("a web page instead of a mesh", spoiled(Product::Mesh, Spoiled::Html), true),
+        ("a mesh whose coordinates are no numbers", spoiled(Product::Mesh, Spoiled::Nan), true),
+    ]);
+}
+
+#[test]
+fn a_picture_that_is_none_or_a_bomb_never_gets_to_a_public_name() {
+    refuses_all(&[
+        ("half a picture", spoiled(Product::Image, Spoiled::Cut), true),
+        ("a web page instead of a picture", spoiled(Product::Image, Spoiled::Html), true),
+        ("a picture of 400 million pixels", spoiled(Product::Image, Spoiled::Bomb), true),
+    ]);
+}
+
+#[test]
+fn files_from_elsewhere_and_files_without_end_are_not_fetched() {
+    let foreign = Fault::ProductUrl {
+        product: Product::Mesh,
+        url: "https://files.example.com/mesh.glb".to_owned(),
+    };
+    let elsewhere = Fault::Redirect { url: "https://files.example.com/mesh.glb".to_owned() };
+    refuses_all(&[
+        ("a mesh on a foreign host", foreign.into(), false),
+        ("a redirect to a foreign host", download(elsewhere), false),
+        (
+            "a mesh that claims ten gigabytes",
+            download(Fault::ContentLength { claimed: 10_000_000_000 }),
+            false,
+        ),
+    ]);
+}
+
+/// After one good job, lets each of the faults spoil a job of its own.
+#[track_caller]
+fn refuses_all(cases: &[(&str, Order, bool)]) {
+    let stage = Stage::new();
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let good = stage.public_bytes();
+    let quarantine = || files_below(&stage.state_dir().join("quarantine")).len();
+
+    for (number, (name, order, kept)) in cases.iter().enumerate() {
+        let before = quarantine();
+        stage.service.order(order.clone());
+        stage.say(&format!("make me {name}"));
+        let jobs = stage.ended(number + 2);
+        let job = jobs.last().expect("a job");
+        assert_eq!(job.state, State::Failed, "{name}");
+        let reason = job.reason.as_ref().map(|reason| reason.text.as_str()).unwrap_or_default();
+        assert!(reason.len() > 20, "{name}: a person is told why: {reason:?}");
+        assert!(stage.public_bytes() == good, "{name}: the public files are not what they were");
+        assert_eq!(stage.leftovers(), Vec::<std::path::PathBuf>::new(), "{name}");
+        assert_eq!(quarantine() > before, *kept, "{name}: quarantine, {reason}");
+        stage.service.clear_faults();
+    }
+    let stats = stage.service.stats();
+    assert_eq!(stats.submits, cases.len() as u64 + 1, "nothing was sent again");
+    assert_eq!(stats.authorization_leaks, 0);
+}
+
+#[test]
+fn a_download_that_is_cut_goes_on_where_it_stopped() {
+    let stage = Stage::new();
+    let cut = Order::from(Fault::CutAt { fraction: 0.5 });
+    stage.service.order(cut.on(Call::Download).only(Product::Mesh));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    let [picture, mesh, _] = stage.public_bytes();
+    assert_eq!(stats.downloads, 3, "the picture, half of the mesh, the other half");
+    let whole = (picture.len() + mesh.len()) as u64;
+    assert_eq!(stats.bytes_downloaded, whole, "no byte came twice");
+    assert_eq!(stats.authorization_leaks, 0);
+}
+
+#[test]
+fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let targets = Targets {
+        image: vec![path("flux/flux.png")],
+        mesh: vec![path("models/result.glb"), path("models/partpacker_result_0.glb")],
+    };
+    let artifacts = [(Kind::Image, "image.png"), (Kind::Mesh, "mesh.glb")]
+        .map(|(kind, name)| Artifact { kind, path: path(name) });
+    let mut camera = GestureCamera::with_side(96);
+    let mut placement = |number: u16| {
+        fs::write(path("image.png"), camera.frame(number.into())).expect("writes");
+        fs::write(path("mesh.glb"), media::mesh(1 + number % 7 * 40)).expect("writes");
+        let id = JobId::from_parts(Clock.now().wall, number.into());
+        let plan = placement::plan(id, &artifacts, &targets).expect("good names");
+        let placed = place(&plan, &mut |_| ControlFlow::Continue(()));
+        assert!(matches!(placed, Ok(Placed::All(_))), "{placed:?}");
+    };
+    placement(0);
+    let names: Vec<&Path> = targets.image.iter().chain(&targets.mesh).map(AsRef::as_ref).collect();
+    let faults = while_reading(&names, || (1..=60).for_each(&mut placement));
+    assert_eq!(faults, Vec::<String>::new());
+}
+
+#[test]
+fn a_reader_sees_whole_files_while_the_daemon_places_new_ones() {
+    let stage = Stage::new();
+    let _daemon = stage.start();
+    stage.say("a clay owl, number 0");
+    stage.done(1);
+    let public = stage.public();
+    let names: Vec<&Path> = public.iter().map(AsRef::as_ref).collect();
+    let faults = while_reading(&names, || {
+        for round in 1..=2 {
+            let before = stage.public_bytes();
+            stage.say(&format!("a clay owl, number {round}"));
+            stage.done(round + 1);
+            assert!(stage.public_bytes() != before, "new files were placed");
+        }
+    });
+    assert_eq!(faults, Vec::<String>::new());
+}
+
+/// Ends the reader also when the work fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reads the files in a tight loop while `work` goes on; returns what was wrong with them.
+fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
+    let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut faults = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                faults.extend(names.iter().filter_map(|path| media::fault(path)));
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+            faults
+        });
+        {
+            let _over = Over(&over);
+            stays(Duration::from_millis(1), "the reader may begin", || true);
+            work();
+        }
+        let faults = reader.join().expect("the reader does not panic");
+        assert!(looks.load(Ordering::Relaxed) > 10, "the reader has read");
+        faults
+    })
+}

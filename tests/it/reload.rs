@@ -1,0 +1,83 @@
+//! A new configuration while the daemon runs: a good one takes effect, a bad one changes nothing and is told.
+//!
+//! Owns the saved file and SIGHUP as the two ways to ask for it.
+
+use std::time::Duration;
+
+use conjured::domain::job::State;
+use rustix::process::Signal;
+
+use crate::support::{
+    daemon::TestDaemon,
+    patience::{eventually, stays},
+    service::TOKEN,
+    stage::{Stage, holds_number},
+};
+
+const REFUSED: &str = "the new configuration was refused";
+
+#[test]
+fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
+    let mut stage = Stage::new();
+    stage.set("generation.steps_flux", "11");
+    let daemon = stage.start();
+    let refusal = |daemon: &TestDaemon| {
+        let warnings = daemon.status()?.warnings;
+        Some(warnings.into_iter().find(|warning| warning.contains(REFUSED)))
+    };
+    assert_eq!(refusal(&daemon), Some(None));
+
+    stage.set("generation.steps_flx", "12");
+    let said = eventually("status tells of the refusal", || refusal(&daemon)?);
+    assert!(said.contains("steps_flx") && said.contains("steps_flux"), "with a suggestion: {said}");
+    stage.say("a clay owl");
+    stage.done(1);
+    let overrides = &stage.service.stats().requests[0].overrides;
+    assert!(holds_number(overrides, 11), "the old configuration serves: {overrides}");
+
+    stage.unset("generation", "steps_flx");
+    stage.set("generation.steps_flux", "13");
+    eventually("the refusal is taken back", || refusal(&daemon)?.is_none().then_some(()));
+    stage.say("a clay fox");
+    let jobs = stage.done(2);
+    assert_eq!(jobs[1].state, State::Done);
+    let overrides = &stage.service.stats().requests[1].overrides;
+    assert!(holds_number(overrides, 13) && !holds_number(overrides, 11), "{overrides}");
+}
+
+#[test]
+fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
+    let stage = Stage::new();
+    let daemon = stage.start();
+    let whole = std::fs::read(stage.config()).expect("reads");
+    // Empty, then whole, as an editor does it, with a moment between.
+    std::fs::write(stage.config(), b"").expect("writes");
+    stays(Duration::from_millis(20), "the project is still served", || serves(&daemon));
+    std::fs::write(stage.config(), whole).expect("writes");
+    stays(Duration::from_millis(700), "the project is still served", || serves(&daemon));
+    stage.say("a clay owl");
+    stage.done(1);
+}
+
+fn serves(daemon: &TestDaemon) -> bool {
+    daemon.status().is_some_and(|status| status.projects.iter().any(|it| it.name == "test"))
+}
+
+#[test]
+fn a_hang_up_signal_reads_the_token_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stage = Stage::new();
+    let mut command = stage.command(&["run"]);
+    command.env_remove("RUNCOMFY_API_TOKEN");
+    let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();
+    let state = || daemon.status().map(|status| status.backends[0].state.clone());
+    assert_eq!(state().as_deref(), Some("unconfigured"));
+
+    let file = stage.state_dir().join("runcomfy_token");
+    std::fs::write(&file, TOKEN).expect("writes");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("is ours");
+    daemon.signal(Signal::HUP);
+    eventually("the backend is ready", || (state()? == "ready").then_some(()));
+    stage.say("a clay owl");
+    stage.done(1);
+}

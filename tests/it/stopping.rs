@@ -1,0 +1,121 @@
+//! Signals and locks, and where the token must not be.
+//!
+//! Owns what a service manager and a second terminal see of the process.
+
+use std::time::Duration;
+
+use conjured::{
+    clock::Clock,
+    domain::job::State,
+    simulator::faults::{Call, Fault, Order},
+};
+
+use crate::support::{
+    daemon::TestDaemon,
+    patience::eventually,
+    service::{TOKEN, quick},
+    stage::{Stage, files_below},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    let before = Clock.now().moment;
+    assert_eq!(daemon.stop().code(), Some(0));
+    let took = Clock.now().moment.since(before);
+    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+    assert_eq!(stage.cli(&["status"]).status.code(), Some(69), "no daemon answers any more");
+
+    let _daemon = stage.start();
+    stage.service.advance(HOUR);
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.cancel_calls), (1, 0));
+}
+
+#[test]
+fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice() {
+    let stage = Stage::new();
+    stage.service.order(Fault::Hang { ms: None });
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
+    let before = Clock.now().moment;
+    assert_eq!(daemon.stop().code(), Some(0));
+    let took = Clock.now().moment.since(before);
+    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+
+    let _daemon = stage.start();
+    let jobs = stage.ended(1);
+    assert_eq!(jobs[0].state, State::Unknown);
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_first() {
+    let stage = Stage::new();
+    let first = stage.start();
+    let pid = first.pid().to_string();
+    for state_dir in [stage.state_dir(), stage.path("another-state")] {
+        let stderr = stage.path("stderr-of-the-second");
+        let command = stage.command_with(&state_dir, &["run"]);
+        // Never waited for without a deadline: two daemons that both serve are what must not be.
+        let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
+        assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
+        let said = std::fs::read_to_string(&stderr).expect("reads");
+        assert!(said.contains(&format!("process {pid}")), "{}: {said}", state_dir.display());
+        std::fs::remove_file(&stderr).expect("removes");
+    }
+    stage.say("a clay owl");
+    stage.done(1);
+    assert_eq!(stage.submits(), 1, "the first one is unharmed and alone");
+}
+
+#[test]
+fn the_token_appears_nowhere() {
+    let mut stage = Stage::new();
+    stage.set("log.level", r#""trace""#);
+    let command = stage.command(&["-vv", "run"]);
+    let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();
+    stage.say("a clay owl");
+    stage.done(1);
+    // A refusal is when a careless program shows what it sent.
+    let refusal = Fault::Http { status: 401, retry_after: None, body: None, accepted: false };
+    stage.service.order(Order::from(refusal).on(Call::Submit));
+    stage.say("a clay fox");
+    stage.ended(2);
+
+    let mut shown =
+        vec![("standard error".to_owned(), std::fs::read(&daemon.stderr).expect("reads"))];
+    for arguments in [&["status", "--json"][..], &["status"], &["jobs", "list", "--json"]] {
+        let output = stage.cli(arguments);
+        assert!(!output.stdout.is_empty(), "{arguments:?} says something: {output:?}");
+        shown.push((format!("{arguments:?}"), [output.stdout, output.stderr].concat()));
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let path = format!("/proc/{}/cmdline", daemon.pid());
+        let line = std::fs::read(&path).expect("reads");
+        assert!(!line.is_empty());
+        shown.push((path, line));
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+    for folder in ["state", "log", "CONJURE"] {
+        let files = files_below(&stage.path(folder));
+        assert!(!files.is_empty(), "{folder} holds files");
+        for file in files {
+            shown.push((file.display().to_string(), std::fs::read(&file).unwrap_or_default()));
+        }
+    }
+    for (place, bytes) in shown {
+        let found = bytes.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes());
+        assert!(!found, "the token is in {place}");
+    }
+}

@@ -1,0 +1,111 @@
+//! `conjured` as a child process: the daemon of a test, and the commands a person would type beside it.
+//!
+//! Owns the child: it is ended by its own handle when the test is over, however that ends. What the daemon did is asked of
+//! the [`super::stage::Stage`].
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use conjured::{daemon::start::socket_path, domain::status::Status};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::patience::eventually;
+
+/// The daemon.
+pub(crate) struct TestDaemon {
+    child: Child,
+    state_dir: PathBuf,
+    /// Where its standard error goes.
+    pub(crate) stderr: PathBuf,
+}
+
+impl TestDaemon {
+    /// Starts `command`, whose state is in `state_dir`. It may still be starting when this returns.
+    pub(crate) fn spawn(mut command: Command, state_dir: PathBuf, stderr: PathBuf) -> Self {
+        let to = File::options().create(true).append(true).open(&stderr).expect("opens");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(to).spawn();
+        Self { child: child.expect("the binary starts"), state_dir, stderr }
+    }
+
+    /// Waits until it has looked at its project's inputs.
+    #[track_caller]
+    pub(crate) fn ready(mut self) -> Self {
+        eventually("the daemon looks at its inputs", || {
+            let ended = self.child.try_wait().expect("waits");
+            assert!(ended.is_none(), "the daemon ended by itself: {}", self.stderr_text());
+            let status = self.status()?;
+            let project = status.projects.first()?;
+            (project.prompt.state != "unseen" && project.render.state != "unseen").then_some(())
+        });
+        self
+    }
+
+    /// Returns its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it how it is, over its socket; `None` while it does not answer.
+    pub(crate) fn status(&self) -> Option<Status> {
+        let mut stream = UnixStream::connect(socket_path(&self.state_dir)).ok()?;
+        let request = b"GET /v1/status HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// Returns what it has said on standard error.
+    pub(crate) fn stderr_text(&self) -> String {
+        let bytes = std::fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is our child and not reaped");
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        eventually("the daemon ends", || self.child.try_wait().expect("waits"))
+    }
+
+    /// Stops it as a service manager does.
+    #[track_caller]
+    pub(crate) fn stop(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it is our child and not reaped");
+        self.child.wait().expect("waits");
+    }
+}
+
+impl Drop for TestDaemon {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let said = self.stderr_text();
+        if std::thread::panicking() {
+            show(&said);
+        } else {
+            assert!(!said.contains("panicked at"), "the daemon panicked: {said}");
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the log of a test that failed is what its reader wants")]
+fn show(said: &str) {
+    eprintln!("--- the daemon said:\n{said}---");
+}

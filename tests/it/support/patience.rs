@@ -1,0 +1,40 @@
+//! Waiting for a condition, with a deadline.
+//!
+//! Owns the one knob: `CONJURED_TEST_PATIENCE_S`, for how many seconds a condition may stay away before its test
+//! fails. A test that passes never waits that long, so the default is generous.
+
+use std::time::Duration;
+
+use conjured::clock::Clock;
+
+/// How often a condition is looked at.
+const PACE: Duration = Duration::from_millis(4);
+
+/// Returns how long a condition may stay away.
+pub(crate) fn patience() -> Duration {
+    let seconds = std::env::var("CONJURED_TEST_PATIENCE_S").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(40))
+}
+
+/// Waits until `look` finds something, and fails the test when patience runs out.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Clock.now().moment.plus(patience());
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Clock.now().moment < end, "waited {:?} in vain: {what}", patience());
+        std::thread::park_timeout(PACE);
+    }
+}
+
+/// Fails the test if `holds` is ever false during `span`: for what must *not* happen.
+#[track_caller]
+pub(crate) fn stays(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Clock.now().moment.plus(span);
+    while Clock.now().moment < end {
+        assert!(holds(), "it did not stay so: {what}");
+        std::thread::park_timeout(PACE.min(span));
+    }
+}

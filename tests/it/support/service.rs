@@ -1,0 +1,77 @@
+//! The simulator for a test: on a thread and a current-thread runtime of its own, like the far side of a network.
+//!
+//! Owns the thread. What is counted and what goes wrong is the simulator's; tests reach it by `Deref`.
+
+use std::{
+    ops::Deref,
+    sync::{Arc, mpsc},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use conjured::{
+    domain::money::MicroUsd,
+    simulator::{Settings, Simulator},
+};
+use tokio::sync::oneshot;
+
+/// The token that the service takes. It says what it is, so that a search for it finds nothing else.
+pub(crate) const TOKEN: &str = "the-token-that-must-not-be-seen";
+
+/// A running simulator.
+pub(crate) struct Service {
+    simulator: Arc<Simulator>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Returns a service that is always warm, quick and rich.
+pub(crate) fn quick() -> Settings {
+    Settings {
+        token: TOKEN.to_owned(),
+        cold_start: Duration::ZERO,
+        warm_delay: Duration::from_millis(40),
+        run: Duration::from_millis(120),
+        balance: MicroUsd::from_cents(100_000),
+        mesh_grid: 24,
+        ..Settings::default()
+    }
+}
+
+impl Service {
+    /// Starts one.
+    pub(crate) fn start(settings: Settings) -> Self {
+        let (started, ready) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let simulator = Simulator::start(settings).await.expect("two free ports");
+                started.send(Arc::new(simulator)).expect("the test waits for it");
+                // An error means that the test is over as well.
+                let _ = stopped.await;
+            });
+        };
+        let thread = Builder::new().name("service".to_owned()).spawn(serve).expect("a thread");
+        let simulator = ready.recv().expect("the simulator starts");
+        Self { simulator, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Deref for Service {
+    type Target = Simulator;
+
+    fn deref(&self) -> &Simulator {
+        &self.simulator
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
