@@ -114,10 +114,8 @@ impl Display {
         } else {
             let words = format!("{}: {}", job.state, plain(&job.doing));
             if words != self.last {
-                self.out.say(format!(
-                    "{:>8}  {words}",
-                    span(Duration::from_millis(job.elapsed_ms))
-                ));
+                self.out
+                    .say(format!("{:>8}  {words}", span(Duration::from_millis(job.elapsed_ms))));
                 self.last = words;
             }
         }

@@ -104,7 +104,9 @@ fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
         vec![format!("{}  {}", out.bold(&plain(&project.name)), out.dim(&plain(&project.root)))];
     lines.push(format!("  prompt   {}", input(&project.prompt)));
     lines.push(format!("  render   {}", input(&project.render)));
-    if let Some(job) = &project.job { lines.extend(job_lines(out, job)) } else {
+    if let Some(job) = &project.job {
+        lines.extend(job_lines(out, job))
+    } else {
         let until = project
             .waiting_until
             .map(|until| format!(" ({} to go)", span(until.since(now))))

@@ -380,12 +380,14 @@ fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
     shown.cold = Some(estimate.cold.is_some());
     shown.estimate = estimate.cost;
     let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
-    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) { Eta {
-        p10_ms: millis(wait.p10 + run.p10),
-        median_ms: millis(wait.median + run.median),
-        p90_ms: millis(wait.p90 + run.p90),
-        samples: wait.samples.min(run.samples),
-    } } else {
+    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) {
+        Eta {
+            p10_ms: millis(wait.p10 + run.p10),
+            median_ms: millis(wait.median + run.median),
+            p90_ms: millis(wait.p90 + run.p90),
+            samples: wait.samples.min(run.samples),
+        }
+    } else {
         let cold = estimate.cold.map_or(std::time::Duration::ZERO, |(span, _)| span);
         let all = millis(cold + estimate.run);
         Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }
