@@ -93,7 +93,7 @@ fn a_folder_that_cannot_be_written_ends_with_73_before_anything_is_sent() {
     let once = "once --root {}/proj --prompt owl --out {}/file/results";
     desk.refused(once, 73, "nothing was sent");
     desk.refused("man --dir {}/file/man", 73, "make the folder");
-    desk.refused("run --root {}/proj --state-dir {}/file/state", 73, "file/state");
+    desk.refused("run --root {}/proj --state-dir {}/file/state", 73, "make the folder");
 }
 
 #[test]
