@@ -21,7 +21,7 @@ const CEILING: usize = 450;
 
 /// Fails with every complaint.
 #[track_caller]
-fn nothing_in(complaints: Vec<String>) {
+fn nothing_in(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
@@ -107,7 +107,7 @@ fn every_layer_names_only_what_the_table_lets_it_name() {
             one.file, one.name, one.reason
         ));
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn every_file_opens_by_saying_what_it_is_for() {
             }
         }
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn no_file_holds_more_than_a_reader_can() {
             }
         }
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }
 
 /// Cargo is silent about a file that no `mod` leads to: its tests would never run.
@@ -162,7 +162,7 @@ fn every_file_is_declared_by_the_file_above_it() {
         complaints
             .extend(forgotten.map(|source| format!("{}:1: no `mod` leads here", source.path)));
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }
 
 #[test]
@@ -171,7 +171,9 @@ fn the_list_in_main_says_what_belongs_in_each_file() {
     let code = source::code_only(&main);
     let listed = |name: &String| main.contains(&format!("//! - `{name}`: "));
     let missing = source::modules(&code).into_iter().filter(|name| !listed(name));
-    nothing_in(missing.map(|name| format!("tests/it/main.rs: no line for `{name}`")).collect());
+    let complaints: Vec<String> =
+        missing.map(|name| format!("tests/it/main.rs: no line for `{name}`")).collect();
+    nothing_in(&complaints);
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn nothing_is_left_for_later_and_no_test_is_skipped() {
             }
         }
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }
 
 #[test]
@@ -223,5 +225,5 @@ fn nothing_that_ships_holds_a_secret_an_id_or_a_path_of_somebodys_machine() {
             }
         }
     }
-    nothing_in(complaints);
+    nothing_in(&complaints);
 }

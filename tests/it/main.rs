@@ -5,6 +5,8 @@
 //! - `shipped`: what is handed out beside the program: licences, lock file, documents' commands, workflows, units.
 //! - `command_line`: the real program without a daemon: exit codes, output, help.
 
+#![expect(clippy::panic, reason = "a test complains by panicking, in what it calls, too")]
+
 mod engine_cases;
 mod architecture;
 mod shipped;

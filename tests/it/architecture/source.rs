@@ -48,7 +48,8 @@ pub(super) fn text_of(path: &str) -> String {
 
 /// Reads every Rust file below a folder. What a `#[cfg(test)] mod name;` leads to is test code whatever its name.
 pub(super) fn sources_below(folder: &str) -> Vec<Source> {
-    let paths = files_below(folder).into_iter().filter(|path| path.ends_with(".rs"));
+    let rust = |path: &String| Path::new(path).extension().is_some_and(|found| found == "rs");
+    let paths = files_below(folder).into_iter().filter(rust);
     let mut sources: Vec<Source> = Vec::new();
     let mut test_places = BTreeSet::new();
     for path in paths {
