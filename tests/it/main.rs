@@ -9,6 +9,11 @@
 //! - `stopping`: signals, locks, and where the token must not be.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
+//! - `architecture`: the layers of `src/`, and the rules that hold for every file.
+//! - `shipped`: what is handed out beside the program: licences, lock file, documents' commands, workflows, units.
+//! - `command_line`: the real program without a daemon: exit codes, output, help.
+
+#![expect(clippy::panic, reason = "a test complains by panicking, in what it calls, too")]
 
 mod engine_cases;
 #[cfg(unix)]
@@ -27,3 +32,6 @@ mod reload;
 mod stopping;
 #[cfg(unix)]
 mod support;
+mod architecture;
+mod shipped;
+mod command_line;

@@ -1,0 +1,296 @@
+//! The table of the house: which layer may name what, and the few files that may do more, each with its reason.
+//!
+//! Owns data. A new folder below `src/` needs a row here, a new dependency of a layer a word in its row.
+
+/// A row: a folder or a file directly below `src/`.
+pub(super) struct Layer {
+    /// Its name.
+    pub name: &'static str,
+    /// Which layers it may look at, besides itself.
+    pub ours: &'static [&'static str],
+    /// Which other packages it may name.
+    pub packages: &'static [&'static str],
+    /// Which of [`WATCHED`] it may name.
+    pub watched: &'static [&'static str],
+}
+
+/// `main → cli → daemon → web, config, backend, disk, ledger → domain → nothing`.
+pub(super) const LAYERS: &[Layer] = &[
+    Layer {
+        name: "domain",
+        ours: &[],
+        packages: &[
+            "base64",
+            "blake3",
+            "bytes",
+            "crc32fast",
+            "encoding_rs",
+            "fast_image_resize",
+            "image",
+            "png",
+            "regex_lite",
+            "serde",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "ulid",
+        ],
+        watched: &[],
+    },
+    Layer {
+        name: "backend",
+        ours: &["domain"],
+        packages: &[
+            "base64",
+            "bytes",
+            "futures_util",
+            "jiff",
+            "reqwest",
+            "rustls",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "url",
+        ],
+        watched: &["std::net", "tokio::time::Instant"],
+    },
+    Layer {
+        name: "disk",
+        ours: &["domain"],
+        packages: &["jiff", "notify", "rustix", "serde", "serde_json", "tempfile", "thiserror"],
+        // Times of files are its matter, the time of day is not.
+        watched: &["std::fs", "std::time::SystemTime"],
+    },
+    Layer {
+        name: "ledger",
+        ours: &["domain"],
+        packages: &["rusqlite", "serde", "serde_json", "thiserror"],
+        watched: &[],
+    },
+    Layer {
+        name: "config",
+        ours: &["domain"],
+        packages: &[
+            "config",
+            "directories",
+            "regex_lite",
+            "secrecy",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "toml",
+            "tracing",
+            "url",
+        ],
+        watched: &["std::net"],
+    },
+    Layer {
+        name: "web",
+        ours: &["domain"],
+        packages: &["axum", "serde", "serde_json", "thiserror", "tokio"],
+        watched: &["std::net"],
+    },
+    Layer {
+        name: "simulator",
+        // Nothing of the client's: both could be wrong together.
+        ours: &["domain"],
+        packages: &[
+            "axum",
+            "base64",
+            "bytes",
+            "crc32fast",
+            "flate2",
+            "futures_util",
+            "image",
+            "jiff",
+            "png",
+            "rand",
+            "serde",
+            "serde_json",
+            "tokio",
+            "ulid",
+            "url",
+        ],
+        watched: &["std::net", "tokio::time::Instant"],
+    },
+    Layer {
+        name: "daemon",
+        ours: &["backend", "clock", "config", "disk", "domain", "ledger", "logging", "web"],
+        packages: &[
+            "axum",
+            "blake3",
+            "bytes",
+            "futures_util",
+            "jiff",
+            "rand",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "signal_hook",
+            "signal_hook_tokio",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+        watched: &["std::process::id", "tokio::time::Instant"],
+    },
+    Layer {
+        name: "cli",
+        ours: &[
+            "clock",
+            "config",
+            "daemon",
+            "disk",
+            "domain",
+            "ledger",
+            "logging",
+            "simulator",
+            "web",
+        ],
+        packages: &[
+            "clap",
+            "clap_complete",
+            "clap_mangen",
+            "comfy_table",
+            "indicatif",
+            "jiff",
+            "reqwest",
+            "serde",
+            "serde_json",
+            "tokio",
+            "tracing",
+        ],
+        watched: &["std::net", "std::process::ExitCode", "std::process::id"],
+    },
+    Layer { name: "clock", ours: &["domain"], packages: &["rustix"], watched: TIME },
+    Layer {
+        name: "logging",
+        ours: &[],
+        packages: &["thiserror", "tracing", "tracing_appender", "tracing_subscriber"],
+        watched: &[],
+    },
+    Layer {
+        name: "main",
+        ours: &["cli"],
+        packages: &[],
+        watched: &["std::process::ExitCode", "std::env::args_os"],
+    },
+    Layer { name: "lib", ours: &[], packages: &[], watched: &[] },
+];
+
+const TIME: &[&str] =
+    &["std::time::Instant", "std::time::SystemTime", "std::time::SystemTime::now"];
+
+/// Names that have one owner each, and why. Where a layer's row does not list one, nothing in it may name it or what is below
+/// it.
+pub(super) const WATCHED: &[(&str, &str)] = &[
+    ("std::fs", "files belong to `disk`"),
+    ("tokio::fs", "files belong to `disk`"),
+    ("std::net", "only what talks to the network knows addresses"),
+    ("std::env", "the process is asked once, in `config::sources`"),
+    ("std::thread", "standing work belongs to `daemon::tasks`, blocking work to the pool"),
+    ("std::process", "the program ends by returning from `main`"),
+    ("std::time::Instant", "it stops while the machine sleeps: ask `clock`"),
+    ("std::time::SystemTime::now", "only `clock` reads the wall clock"),
+    ("std::time::SystemTime", "only `clock` reads the wall clock"),
+    ("tokio::time::Instant", "it stops while the machine sleeps: ask `clock`"),
+    ("tokio::spawn", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::task::spawn", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::task::spawn_local", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::task::spawn_blocking", "blocking work is started by `daemon`"),
+    ("tokio::task::JoinSet", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::runtime", "there is one runtime, and `cli` builds it"),
+    ("std::io::stdout", "printing belongs to `cli::out`"),
+    ("std::io::stderr", "printing belongs to `cli::out`"),
+    ("std::io::stdin", "nothing asks a person"),
+    ("print!", "printing belongs to `cli::out`"),
+    ("println!", "printing belongs to `cli::out`"),
+    ("eprint!", "printing belongs to `cli::out`"),
+    ("eprintln!", "printing belongs to `cli::out`"),
+    ("dbg!", "it is for the person at the keyboard"),
+];
+
+/// A file that may name what its layer may not, and why.
+pub(super) struct Exception {
+    /// The file.
+    pub file: &'static str,
+    /// What it may name, with what is below it; `crate::…`, a watched name, or a package.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}
+
+const fn except(file: &'static str, name: &'static str, reason: &'static str) -> Exception {
+    Exception { file, name, reason }
+}
+
+/// The exceptions. One that is no longer needed fails the check, too.
+pub(super) const EXCEPTIONS: &[Exception] = &[
+    except(
+        "src/cli/daemon_client.rs",
+        "crate::backend::http",
+        "there is one place that decides how HTTP clients are built",
+    ),
+    except(
+        "src/cli/exit.rs",
+        "crate::backend::runcomfy",
+        "settings that the backend refuses are a fault of the configuration, with its exit code",
+    ),
+    except("src/cli/mod.rs", "tokio::runtime", "the one runtime is built here"),
+    except("src/cli/out.rs", "std::io::stdout", "the owner of printing"),
+    except("src/cli/out.rs", "std::io::stderr", "the owner of printing"),
+    except(
+        "src/cli/out.rs",
+        "std::env::var_os",
+        "`TERM` is a matter of the terminal, not a setting",
+    ),
+    except("src/config/sources.rs", "std::env", "the one look at the process"),
+    except(
+        "src/config/files.rs",
+        "std::fs",
+        "bounded reading of a configuration and a token, before there is a daemon whose files `disk` could own",
+    ),
+    except("src/daemon/tasks.rs", "tokio::task::JoinSet", "the owner of spawning"),
+    except("src/daemon/store.rs", "tokio::task::spawn_blocking", "the owner of the ledger's work"),
+    except(
+        "src/daemon/start.rs",
+        "std::env::temp_dir",
+        "a state folder whose path is too long for a socket has its socket among the temporary files",
+    ),
+    except(
+        "src/disk/history/partial.rs",
+        "std::process::id",
+        "two processes must not write under the same temporary name",
+    ),
+    except(
+        "src/ledger/open.rs",
+        "std::fs",
+        "the ledger's own file is made private before SQLite opens it",
+    ),
+    except("src/logging.rs", "std::io::stderr", "a log without a folder goes to standard error"),
+    except(
+        "src/simulator/gesture_camera.rs",
+        "std::fs",
+        "it is Blender's stand-in: it must write in its way, not in `disk`'s",
+    ),
+    except(
+        "src/simulator/mod.rs",
+        "tokio::task::JoinSet",
+        "the simulator is a service of its own and owns its tasks",
+    ),
+    except(
+        "src/simulator/state.rs",
+        "std::time::SystemTime",
+        "a service has a clock of its own, which need not be ours",
+    ),
+    except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
+];
+
+/// Files above the ceiling, and why they may stay there for now.
+pub(super) const LONG: &[(&str, &str)] = &[
+    ("src/daemon/run_job/fetch.rs", "collecting, download and checks are to be parted"),
+    ("src/daemon/shell.rs", "the looks at the disk are to become a file of their own"),
+    ("src/daemon/start.rs", "the socket is to become a file of its own"),
+];

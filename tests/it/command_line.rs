@@ -1,0 +1,146 @@
+//! The real program, run as a person runs it: what is typed, what comes out where, and the exit code.
+//!
+//! Owns what needs neither a daemon nor a service. Every run has its own home and nothing else of this machine's environment, and
+//! what must hold for every run is checked in one place, [`Desk::run`].
+
+mod configuration;
+mod endings;
+mod words;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// A token that is none; no output may ever hold it.
+const TOKEN: &str = "not-a-real-token-of-the-command-line-tests";
+
+/// A program that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A home, a CONJURE checkout and an environment of one's own.
+struct Desk {
+    home: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a run said, and how it ended.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Desk {
+    /// A home with nothing in it but an empty checkout, and a token in the environment.
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let desk = Self { home, env: Vec::new() }.with("RUNCOMFY_API_TOKEN", TOKEN);
+        for folder in
+            ["tmp", "proj/data/generated_text", "proj/data/generated_images/gestureCamera"]
+        {
+            fs::create_dir_all(desk.path(folder)).expect("makes a folder");
+        }
+        desk
+    }
+
+    fn with(mut self, name: &str, value: impl AsRef<Path>) -> Self {
+        let value = value.as_ref().to_str().expect("UTF-8").to_owned();
+        self.env.push((name.to_owned(), value));
+        self
+    }
+
+    fn without_token(mut self) -> Self {
+        self.env.retain(|(name, _)| name != "RUNCOMFY_API_TOKEN");
+        self
+    }
+
+    /// Names a deployment at an address where nobody listens: nothing here may get as far as asking it.
+    fn with_deployment(self) -> Self {
+        self.with("RUNCOMFY_DEPLOYMENT_ID", "nobodys")
+            .with("CONJURED__SERVERLESS__API_URL", "http://127.0.0.1:9")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).expect("writes a file");
+        path
+    }
+
+    fn environment(&self) -> Vec<(String, PathBuf)> {
+        let folders = [("HOME", ""), ("TMPDIR", "tmp")];
+        let folders = folders.map(|(name, folder)| (name.to_owned(), self.path(folder)));
+        let own = self.env.iter().map(|(name, value)| (name.clone(), PathBuf::from(value)));
+        folders.into_iter().chain(own).collect()
+    }
+
+    /// Runs `conjured` with the words of `line`; `{}` stands for the home folder.
+    #[track_caller]
+    fn run(&self, line: &str) -> Said {
+        let home = self.home.path().to_str().expect("UTF-8");
+        let words = line.split_whitespace().map(|word| word.replace("{}", home));
+        self.run_words(words)
+    }
+
+    /// Runs `conjured` with these words.
+    #[track_caller]
+    fn run_words(&self, words: impl IntoIterator<Item = impl Into<String>>) -> Said {
+        let words: Vec<String> = words.into_iter().map(Into::into).collect();
+        let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_conjured"))
+            .args(&words)
+            .current_dir(self.home.path())
+            .env_clear()
+            .envs(self.environment())
+            .timeout(PATIENCE)
+            .output()
+            .expect("it runs");
+        let Output { status, stdout, stderr } = output;
+        let text = |bytes| String::from_utf8(bytes).expect("it says UTF-8");
+        let said = Said {
+            code: status.code().unwrap_or_else(|| panic!("{words:?} was ended: {status}")),
+            stdout: text(stdout),
+            stderr: text(stderr),
+        };
+        for stream in [&said.stdout, &said.stderr] {
+            assert!(!stream.contains(TOKEN), "{words:?} showed the token: {said:?}");
+            assert!(!stream.contains("panicked at"), "{words:?}: {said:?}");
+            let painted = stream.contains('\x1b');
+            let asked = words.iter().any(|word| word == "--color=always");
+            assert!(!painted || asked, "{words:?} painted without a terminal: {said:?}");
+        }
+        said
+    }
+
+    /// Runs a line that must end with `code`, saying `words` on standard error and nothing on standard output.
+    #[track_caller]
+    fn refused(&self, line: &str, code: i32, words: &str) {
+        let said = self.run(line);
+        assert_eq!(said.code, code, "{line}: {said:?}");
+        assert!(said.stderr.contains(words), "{line}: no {words:?} in {said:?}");
+        assert_eq!(said.stdout, "", "{line}");
+    }
+
+    /// Runs a line that must end well, and returns its standard output.
+    #[track_caller]
+    fn done(&self, line: &str) -> String {
+        let said = self.run(line);
+        assert_eq!(said.code, 0, "{line}: {said:?}");
+        said.stdout
+    }
+
+    /// Runs a line that must end well with JSON and nothing else on standard output.
+    #[track_caller]
+    fn json(&self, line: &str) -> serde_json::Value {
+        let text = self.done(line);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{line}: {error}: {text}"))
+    }
+}
