@@ -32,6 +32,9 @@ use crate::{
     web::{Refused, RefusedKind},
 };
 
+/// How long a job waits whose render is not in memory.
+const RELOOK: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// Where a new job's request comes from.
 enum Source {
     /// The early work of the quiet window, done or nearly.
@@ -118,8 +121,12 @@ impl Shell {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
         let Some(source) = source else {
-            let end =
-                not_started(RefusedKind::BadInput, "the snapshot is no longer in memory", None);
+            // The render is being written at this moment, or changed without an event: both files are read anew.
+            if let Some(served) = self.served.get_mut(&project) {
+                served.look_anew(now.moment);
+            }
+            let reason = "the render is being written; it is tried again when it is whole";
+            let end = not_started(RefusedKind::TryAgain, reason, Some(RELOOK));
             self.tasks.spawn(name, async move { Outcome::Job(end) });
             return;
         };
@@ -380,12 +387,14 @@ fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
     shown.cold = Some(estimate.cold.is_some());
     shown.estimate = estimate.cost;
     let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
-    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) { Eta {
-        p10_ms: millis(wait.p10 + run.p10),
-        median_ms: millis(wait.median + run.median),
-        p90_ms: millis(wait.p90 + run.p90),
-        samples: wait.samples.min(run.samples),
-    } } else {
+    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) {
+        Eta {
+            p10_ms: millis(wait.p10 + run.p10),
+            median_ms: millis(wait.median + run.median),
+            p90_ms: millis(wait.p90 + run.p90),
+            samples: wait.samples.min(run.samples),
+        }
+    } else {
         let cold = estimate.cold.map_or(std::time::Duration::ZERO, |(span, _)| span);
         let all = millis(cold + estimate.run);
         Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    look::{Eyes, Look},
+    look::{Eyes, Glance, Look},
     reload::{self, Reloaded},
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
@@ -28,12 +28,13 @@ use crate::{
         budget::Spent,
         engine::{
             Engine,
-            event::{Effect, Event, ProjectId, Ticket},
+            event::{Effect, Event, Held, ProjectId, Ticket},
         },
         job::JobId,
         moment::Moment,
         money::MicroUsd,
         status,
+        trigger::Wait,
     },
     web::{Command, OnceRequest, Refused},
 };
@@ -102,7 +103,8 @@ pub(crate) enum Outcome {
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
-    Tended(Vec<String>, bool),
+    /// Warnings, whether anything is polled, and which projects changed without an event.
+    Tended(Vec<String>, bool, Vec<ProjectId>),
     Nothing,
     Stopped(String),
 }
@@ -298,6 +300,14 @@ impl Shell {
         let now = self.clock.now().moment;
         self.next_poll = self.polling.then(|| now.plus(interval));
         let watcher = Arc::clone(&self.watcher);
+        // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
+        // each would wake an idle machine a thousand times.
+        let glances: Vec<_> = self
+            .served
+            .iter()
+            .filter(|_| all)
+            .filter_map(|(id, served)| Some((*id, served.glance()?)))
+            .collect();
         self.tasks.spawn(TaskName::Housekeeping, async move {
             super::store::blocking(move || {
                 let mut warnings = Vec::new();
@@ -311,16 +321,13 @@ impl Shell {
                     }
                     watcher.is_polling()
                 });
-                Outcome::Tended(warnings, polling)
+                drop(guard);
+                let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
+                let changed = glances.iter().filter_map(differ).collect();
+                Outcome::Tended(warnings, polling, changed)
             })
             .await
         });
-        if all {
-            // An event can be lost; the truth is on the disk. An unchanged file costs one stat.
-            for served in self.served.values_mut() {
-                served.look_at(now);
-            }
-        }
     }
 
     fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
@@ -343,8 +350,18 @@ impl Shell {
             Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
                 self.reloaded(*result, reply);
             }
-            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polling)) => {
+            Finished::Returned(
+                TaskName::Housekeeping,
+                Outcome::Tended(warnings, polling, changed),
+            ) => {
                 self.warn(warnings);
+                let now = self.clock.now().moment;
+                for project in changed {
+                    if let Some(served) = self.served.get_mut(&project) {
+                        served.look_at(now);
+                    }
+                }
+                self.look_where_due();
                 if polling && !self.polling {
                     let interval = self.live.borrow().config.trigger.poll_interval;
                     self.next_poll = Some(self.clock.now().moment.plus(interval));
@@ -378,6 +395,12 @@ impl Shell {
             tracing::warn!(project = served.config.name, "{remark}");
         }
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        let unchanged = Some(Held::Trigger(Wait::Unchanged));
+        if self.engine.held(project, now) == unchanged
+            && let Some(served) = self.served.get_mut(&project)
+        {
+            served.rest();
+        }
         self.look_where_due();
     }
 
