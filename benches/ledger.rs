@@ -14,6 +14,7 @@ use std::{
 use conjured::{
     domain::{
         budget::{Limits, Windows},
+        engine::event::ProjectId,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, RequestId},
         moment::WallTime,
@@ -22,7 +23,7 @@ use conjured::{
     },
     ledger::{
         Ledger,
-        rows::{Announce, Artifact, Filter, NewJob, ProjectId, SessionId, Timing},
+        rows::{Announce, Artifact, Filter, NewJob, SessionId, Timing},
     },
 };
 use criterion::{BatchSize, Criterion};

@@ -23,7 +23,7 @@ const PROMPT: &str = "A chair with carved oak armrests and a worn leather seat. 
                       studio light, plain background, every detail sharp, nothing else in the picture.";
 
 /// Adds the request's measurements.
-pub fn benches(criterion: &mut Criterion) {
+pub(crate) fn benches(criterion: &mut Criterion) {
     let workflow = Workflow::built_in("conjure_flux_mesh").expect("built in");
     let bindings = bind(&workflow, &BTreeMap::new()).expect("bound");
     let plan =

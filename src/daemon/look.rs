@@ -1,7 +1,8 @@
 //! One look at a project's two inputs: read, check, fingerprint. Blocking, for the pool.
 //!
 //! Owns the memory that makes a second look at unchanged files cheap (their stamps). It decides nothing: what is seen goes to
-//! the engine as two [`Sight`]s, and the content stays with the caller until a job needs it.
+//! the engine as two [`Sight`]s, and the content stays with the caller until a job needs it. A render that no job waits for
+//! is let go (a thousand projects would hold 600 MB of them) and read again when the prompt changes.
 
 use std::path::PathBuf;
 
@@ -38,6 +39,18 @@ impl<T> Seen<T> {
     fn without(sight: Sight) -> Self {
         Self { sight, content: None, remark: None, memory: None }
     }
+
+    fn was_let_go(&self) -> bool {
+        self.content.is_none() && matches!(self.sight, Sight::Whole(_))
+    }
+
+    fn known(&self) -> Known {
+        match (&self.sight, self.memory) {
+            (_, Some(memory)) => Known::Read(memory),
+            (Sight::Missing, None) => Known::Absent,
+            (_, None) => Known::Nothing,
+        }
+    }
 }
 
 /// Looks at one project's inputs.
@@ -72,13 +85,58 @@ impl Eyes {
             Some((prompt, render)) => (Some(prompt), Some(render)),
             None => (None, None),
         };
+        let last_prompt_sight = last_prompt.as_ref().map(|prompt| prompt.sight.clone());
         let prompt =
             see(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
                 see_prompt(&bytes, ignore)
             });
+        let same_prompt = last_prompt_sight.as_ref() == Some(&prompt.sight);
+        // Without a memory of it the file is read whatever its stamp says.
+        let last_render = last_render.filter(|render| same_prompt || !render.was_let_go());
         let render = see(&self.render_path, MAX_RENDER, last_render, began, see_render);
         self.last = Some((prompt.clone(), render.clone()));
         Look { prompt, render }
+    }
+
+    /// Lets the render's content go, but not what is known of it.
+    pub(crate) fn let_go(&mut self) {
+        if let Some((_, render)) = &mut self.last {
+            render.content = None;
+        }
+    }
+
+    /// Returns what it takes to tell later, and cheaply, whether a look could bring anything new.
+    pub(crate) fn glance(&self) -> Glance {
+        let files = self.last.as_ref().map(|(prompt, render)| {
+            [(self.prompt_path.clone(), prompt.known()), (self.render_path.clone(), render.known())]
+        });
+        Glance { files }
+    }
+}
+
+/// What is known of two files, to compare them with.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    files: Option<[(PathBuf, Known); 2]>,
+}
+
+#[derive(Debug)]
+enum Known {
+    Absent,
+    Read(Memory),
+    Nothing,
+}
+
+impl Glance {
+    /// Tells whether a look is worth its while. Blocking, for the pool; it costs one stat a file.
+    pub(crate) fn differs(&self) -> bool {
+        self.files.as_ref().is_none_or(|files| {
+            files.iter().any(|(path, known)| match (known, read::stamp(path)) {
+                (Known::Absent, Ok(None)) => false,
+                (Known::Read(memory), Ok(Some(stamp))) => !memory.still_holds(&stamp),
+                _ => true,
+            })
+        })
     }
 }
 
@@ -142,5 +200,39 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
         Err(fault) => {
             Seen::without(Sight::Refused(format!("the render cannot be decoded: {fault}")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_render_that_was_let_go_comes_back_with_another_prompt() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (prompt, render) = (folder.path().join("p.txt"), folder.path().join("r.png"));
+        std::fs::write(&prompt, "a chair").expect("written");
+        let picture =
+            image::RgbImage::from_fn(9, 9, |x, _| image::Rgb([u8::try_from(x).expect("small"); 3]));
+        picture.save(&render).expect("written");
+        let ignore = IgnorePatterns::new(&[]).expect("none");
+        let mut eyes = Eyes::new(prompt.clone(), render.clone(), 0);
+        // Three looks, so far apart that the stamps alone tell that nothing changed.
+        let looks = [0, 1, 2].map(|hour| eyes.look(&ignore, Moment::from_millis(hour * 3_600_000)));
+        assert!(looks.iter().all(|look| look.render.content.is_some()));
+        assert!(!eyes.glance().differs(), "nothing changed");
+
+        eyes.let_go();
+        let idle = eyes.look(&ignore, Moment::from_millis(3 * 3_600_000));
+        assert!(idle.render.content.is_none(), "nobody needs it");
+        assert_eq!(idle.render.sight, looks[0].render.sight);
+
+        std::fs::write(&prompt, "a throne").expect("written");
+        assert!(eyes.glance().differs(), "the prompt is another one");
+        let wanted = eyes.look(&ignore, Moment::from_millis(4 * 3_600_000));
+        assert_eq!(wanted.render.content, looks[0].render.content);
+
+        std::fs::remove_file(&render).expect("removed");
+        assert!(eyes.glance().differs(), "the render is gone");
     }
 }

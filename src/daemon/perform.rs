@@ -38,6 +38,9 @@ const STALE: Duration = Duration::from_secs(10);
 /// How long a full disk is left alone before a job is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// How long a job waits whose render is not in memory.
+const RELOOK: Duration = Duration::from_millis(500);
+
 /// Where a new job's request comes from.
 enum Source {
     /// The early work of the quiet window, done or nearly.
@@ -86,6 +89,7 @@ impl Shell {
         let mut targets = served.targets();
         let config = served.config.clone();
         let mut out = None;
+        let asked = matches!(work, Work::Asked(_));
         let source = match work {
             Work::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
@@ -129,8 +133,18 @@ impl Shell {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
         let Some(source) = source else {
-            let reason = "its snapshot is no longer in memory, or nobody waits for it any more";
-            let end = not_started(RefusedKind::BadInput, reason, None);
+            if asked {
+                let reason = "nobody waits for it any more; nothing was sent";
+                let end = not_started(RefusedKind::TryAgain, reason, None);
+                self.tasks.spawn(name, async move { Outcome::Job(end) });
+                return;
+            }
+            // The render is being written at this moment, or changed without an event: both files are read anew.
+            if let Some(served) = self.served.get_mut(&project) {
+                served.look_anew(now.moment);
+            }
+            let reason = "the render is being written; it is tried again when it is whole";
+            let end = not_started(RefusedKind::TryAgain, reason, Some(RELOOK));
             self.tasks.spawn(name, async move { Outcome::Job(end) });
             return;
         };

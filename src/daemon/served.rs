@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    look::{Eyes, Look},
+    look::{Eyes, Glance, Look},
     prepare::{PrepareFault, Ready},
     run_job::Wish,
 };
@@ -136,6 +136,19 @@ impl Served {
         self.due = None;
         self.began = now;
         Some(eyes)
+    }
+
+    /// Lets the render go when no job waits for it; the next one that does has it read again.
+    pub(crate) fn rest(&mut self) {
+        if let Some(eyes) = &mut self.eyes {
+            eyes.let_go();
+            self.render = None;
+        }
+    }
+
+    /// Returns what tells whether a look is worth its while; `None` while one is under way.
+    pub(crate) fn glance(&self) -> Option<Glance> {
+        Some(self.eyes.as_ref()?.glance())
     }
 
     /// Looks no more: a daemon that was started for one job starts no others.

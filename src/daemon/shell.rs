@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    look::{Eyes, Look},
+    look::{Eyes, Glance, Look},
     reload::{self, Reloaded},
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
@@ -28,12 +28,13 @@ use crate::{
         budget::Spent,
         engine::{
             Engine,
-            event::{Effect, Event, ProjectId, Ticket},
+            event::{Effect, Event, Held, ProjectId, Ticket},
         },
         job::JobId,
         moment::Moment,
         money::MicroUsd,
         status,
+        trigger::Wait,
     },
     web::{Command, OnceRequest, Refused},
 };
@@ -102,8 +103,8 @@ pub(crate) enum Outcome {
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
-    /// The warnings, and which of the watched are polled.
-    Tended(Vec<String>, Vec<bool>),
+    /// Warnings, which of the watched are polled, and which projects changed without an event.
+    Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
     Nothing,
     Stopped(String),
 }
@@ -328,6 +329,14 @@ impl Shell {
         let now = self.clock.now().moment;
         self.next_poll = self.polling.then(|| now.plus(interval));
         let watcher = Arc::clone(&self.watcher);
+        // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
+        // each would wake an idle machine a thousand times.
+        let glances: Vec<_> = self
+            .served
+            .iter()
+            .filter(|_| all)
+            .filter_map(|(id, served)| Some((*id, served.glance()?)))
+            .collect();
         self.tasks.spawn(TaskName::Housekeeping, async move {
             super::store::blocking(move || {
                 let mut warnings = Vec::new();
@@ -341,26 +350,31 @@ impl Shell {
                     }
                     watcher.polled()
                 });
-                Outcome::Tended(warnings, polled.unwrap_or_default())
+                drop(guard);
+                let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
+                let changed = glances.iter().filter_map(differ).collect();
+                Outcome::Tended(warnings, polled.unwrap_or_default(), changed)
             })
             .await
         });
         if all {
-            // An event can be lost; the truth is on the disk. An unchanged file costs one stat.
-            let mut unlocked = Vec::new();
-            for served in self.served.values_mut() {
-                served.look_at(now);
-                if served.lock.as_ref().is_some_and(|lock| !lock.is_intact()) {
-                    unlocked.push(format!(
-                        "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could \
-                         serve it too and pay twice",
-                        served.config.name,
-                        served.config.root.display()
-                    ));
-                }
-            }
-            self.warn(unlocked);
+            self.mind_locks();
         }
+    }
+
+    /// Tells when somebody removed a project's lock: then a second daemon could pay for the same changes.
+    fn mind_locks(&mut self) {
+        let gone = |served: &&Served| served.lock.as_ref().is_some_and(|lock| !lock.is_intact());
+        let words = |served: &Served| {
+            format!(
+                "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could serve it \
+                 too and pay twice",
+                served.config.name,
+                served.config.root.display()
+            )
+        };
+        let unlocked: Vec<String> = self.served.values().filter(gone).map(words).collect();
+        self.warn(unlocked);
     }
 
     /// Remembers who is polled; `polled` begins with the projects in their order.
@@ -396,10 +410,20 @@ impl Shell {
             Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
                 self.reloaded(*result, reply);
             }
-            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(warnings, polled)) => {
+            Finished::Returned(
+                TaskName::Housekeeping,
+                Outcome::Tended(warnings, polled, changed),
+            ) => {
                 self.tending = false;
                 self.warn(warnings);
                 self.note_polled(&polled);
+                let now = self.clock.now().moment;
+                for project in changed {
+                    if let Some(served) = self.served.get_mut(&project) {
+                        served.look_at(now);
+                    }
+                }
+                self.look_where_due();
             }
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));
@@ -436,6 +460,12 @@ impl Shell {
             self.settle_unsent(project, &look);
         }
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        let unchanged = Some(Held::Trigger(Wait::Unchanged));
+        if self.engine.held(project, now) == unchanged
+            && let Some(served) = self.served.get_mut(&project)
+        {
+            served.rest();
+        }
         self.look_where_due();
     }
 

@@ -234,15 +234,16 @@ impl Engine {
         self.starts.get(index).map(|start| start.plus(HOUR))
     }
 
-    /// Returns when to handle a [`Event::Tick`], if nothing else happens before.
+    /// Returns when to handle a [`Event::Tick`], if nothing else happens before; `now` when it is time already.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.stopping {
             return None;
         }
         let hourly = self.hourly_limit_until();
+        let free = self.in_flight() < self.max_in_flight;
         self.projects
             .values()
-            .filter_map(|project| project.deadline(&self.settings, hourly, now))
+            .filter_map(|project| project.deadline(&self.settings, hourly, free, now))
             .min()
     }
 
@@ -281,5 +282,28 @@ impl Engine {
                 .iter()
                 .any(|channel| matches!(channel.sight(), Some(Sight::Unfinished { .. })))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fingerprint::Fingerprint;
+
+    #[test]
+    fn a_window_that_closes_between_an_event_and_the_next_question_is_not_lost() {
+        let project = ProjectId(1);
+        let [old, new] = [b"old", b"new"].map(|text| Fingerprint::of(text));
+        let mut engine = Engine::new(Settings::default(), 1, Vec::new());
+        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        let begun = Moment::from_millis(1000);
+        let [prompt, render] = [new, old].map(Sight::Whole);
+        engine.handle(begun, Event::Seen { project, prompt, render });
+
+        let late = begun.plus(Duration::from_secs(1));
+        assert_eq!(engine.deadline(late), Some(late), "it is time already");
+        let effects = engine.handle(late, Event::Tick);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Start { .. })));
+        assert_eq!(engine.deadline(late), None, "nothing is left to do, or the daemon would spin");
     }
 }

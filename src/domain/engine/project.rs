@@ -238,20 +238,27 @@ impl Project {
 
     /// Tells whether the last refusal still stands: it falls with its time, and with other inputs.
     pub(super) fn refused(&mut self, now: Moment) -> bool {
-        let stands = self.refusal.as_ref().is_some_and(|refusal| {
-            let same = refusal.inputs == (self.prompt.current(), self.render.current());
-            same && refusal.retry_at.is_none_or(|at| now < at)
-        });
+        let stands = self.is_refused(now);
         if !stands {
             self.refusal = None;
         }
         stands
     }
 
+    fn is_refused(&self, now: Moment) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| {
+            let same = refusal.inputs == (self.prompt.current(), self.render.current());
+            same && refusal.retry_at.is_none_or(|at| now < at)
+        })
+    }
+
+    /// Returns when something is to be done without any other event; `now` when it is due already. A moment can pass
+    /// between the last event and this question, and must not be lost with it. `free` tells whether a paid slot is.
     pub(super) fn deadline(
         &self,
         settings: &Settings,
         hourly: Option<Moment>,
+        free: bool,
         now: Moment,
     ) -> Option<Moment> {
         let release = match self.decide(settings, now) {
@@ -260,13 +267,13 @@ impl Project {
             Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
             Decision::Wait(_) => None,
             // Ready, but a job is at work or a slot is taken: its end is an event of its own.
-            Decision::Release(_) if self.job.is_some() => None,
-            Decision::Release(_) => {
-                let refused = self.refusal.as_ref().and_then(|refusal| refusal.retry_at);
-                refused.or(hourly)
-            }
+            Decision::Release(_) if self.job.is_some() || !free => None,
+            Decision::Release(_) => match self.refusal.as_ref().filter(|_| self.is_refused(now)) {
+                Some(refusal) => refusal.retry_at,
+                None => hourly.or(Some(now)),
+            },
         };
-        let prepare = self.prepare_at(settings, now);
-        [release, prepare].into_iter().flatten().filter(|at| *at > now).min()
+        let prepare = self.snapshot().and_then(|_| self.prepare_at(settings, now));
+        [release, prepare].into_iter().flatten().min()
     }
 }
