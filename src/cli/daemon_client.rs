@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::exit::{Failure, UNAVAILABLE};
 use crate::{
-    daemon::start::socket_path,
+    daemon::socket::socket_path,
     domain::{job::JobId, status::Status},
     web::{OnceReply, OnceRequest, Refused, RefusedKind, Said},
 };
@@ -90,10 +90,8 @@ fn url(path: &str) -> String {
 
 #[cfg(unix)]
 fn build(socket: &Path) -> Option<reqwest::Client> {
-    use std::os::unix::fs::MetadataExt as _;
     // A socket of another user's is no daemon of ours: it is told nothing and believed nothing.
-    let metadata = socket.symlink_metadata().ok()?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
+    if !crate::disk::dirs::is_ours(socket) {
         return None;
     }
     crate::backend::http::plain_client().unix_socket(socket).build().ok()

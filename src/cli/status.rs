@@ -105,7 +105,7 @@ fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
     lines.push(format!("  prompt   {}", input(&project.prompt)));
     lines.push(format!("  render   {}", input(&project.render)));
     if let Some(job) = &project.job {
-        lines.extend(job_lines(out, job))
+        lines.extend(job_lines(out, job));
     } else {
         let until = project
             .waiting_until

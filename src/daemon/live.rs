@@ -182,7 +182,7 @@ impl Live {
     }
 
     /// Returns since when the day and the month are counted: civil midnights of the machine's time zone.
-    pub(crate) fn windows(&self, now: WallTime) -> Windows {
+    pub(crate) fn windows(now: WallTime) -> Windows {
         let unix = WallTime::from_unix_millis(0);
         let civil = jiff::Timestamp::from_millisecond(now.unix_millis()).ok().map(|timestamp| {
             let zoned = timestamp.to_zoned(jiff::tz::TimeZone::system());

@@ -7,8 +7,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    early::{describe, early, expectation, warm_up},
     live::Live,
-    prepare::{self, Material, PrepareFault},
+    prepare::{Material, PrepareFault},
     run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish},
     served::{AtWork, Early, Prepared},
     shell::{Asked, Outcome, Shell, TaskName},
@@ -18,7 +19,6 @@ use crate::{
     disk::read::{self, Reading},
     domain::{
         engine::event::{ProjectId, Stage, Work},
-        estimate::{self, Estimate, Learned, Situation},
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State},
         money::MicroUsd,
@@ -26,7 +26,7 @@ use crate::{
         picture,
         placement::Targets,
         png, prompt,
-        status::{self, Eta},
+        status::{self},
     },
     ledger::rows::JobRow,
     web::{Refused, RefusedKind},
@@ -389,84 +389,6 @@ fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
             Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
         }
     }
-}
-
-/// Prepares a request and says what it is expected to cost.
-async fn early(
-    tools: &Arc<Tools>,
-    live: &Arc<Live>,
-    material: Material,
-    seed: Option<SeedChoice>,
-) -> Result<Early, PrepareFault> {
-    let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
-    let seed = seed.unwrap_or(live.seed);
-    let random = rand::random();
-    let ready = blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
-    let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live).await;
-    Ok(Early { ready, learned, estimate, made_at })
-}
-
-/// Returns what past jobs teach, and what a job sent now is expected to cost.
-async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimate) {
-    let version = live.bindings.version();
-    let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
-    let known = tools
-        .store
-        .with(move |ledger| {
-            Ok::<_, crate::ledger::error::LedgerError>((
-                ledger.learned("serverless", &version)?,
-                ledger.last_activity(&deployment)?,
-            ))
-        })
-        .await;
-    // A ledger that cannot be read fails the release right after; until then the defaults do.
-    let (learned, activity) = known.unwrap_or_default();
-    let situation = Situation {
-        learned,
-        activity,
-        keep_warm: estimate::DEFAULT_KEEP_WARM,
-        hourly: live.hourly,
-        now: tools.clock.now().wall,
-    };
-    (learned, estimate::estimate(&situation))
-}
-
-/// Opens the connection before it is needed.
-async fn warm_up(tools: &Tools, live: &Live) {
-    let Ok(serverless) = &live.serverless else { return };
-    if !serverless.wants_warm_up(tools.clock.now().moment) {
-        return;
-    }
-    tools.calls.pass().await;
-    match serverless.backend.warm_up().await {
-        Ok(Some(balance)) => {
-            drop(tools.reports.send(super::run_job::Report::Balance(balance)).await);
-        }
-        Ok(None) => {}
-        // The submit itself says what is wrong, if it still is then.
-        Err(error) => tracing::debug!(%error, "no early connection"),
-    }
-}
-
-/// Fills in what is expected of a job.
-fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
-    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    shown.cold = Some(estimate.cold.is_some());
-    shown.estimate = estimate.cost;
-    let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
-    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) {
-        Eta {
-            p10_ms: millis(wait.p10 + run.p10),
-            median_ms: millis(wait.median + run.median),
-            p90_ms: millis(wait.p90 + run.p90),
-            samples: wait.samples.min(run.samples),
-        }
-    } else {
-        let cold = estimate.cold.map_or(Duration::ZERO, |(span, _)| span);
-        let all = millis(cold + estimate.run);
-        Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }
-    });
 }
 
 /// The project's file names in another folder, each kind once.

@@ -12,6 +12,7 @@ use super::{
     shell::{Outcome, Shell, TaskName},
     start,
     store::blocking,
+    watching,
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
@@ -223,9 +224,9 @@ impl Shell {
             // Patterns may have changed: what was refused may be good now.
             served.look_anew(now.moment);
         }
-        let watched = start::watched(&self.served, loaded);
-        let mode = start::watch_mode(loaded.config.trigger.watch);
-        let (watcher, warnings) = start::watch(watched, mode, &self.wakes);
+        let watched = watching::watched(&self.served, loaded);
+        let mode = watching::watch_mode(loaded.config.trigger.watch);
+        let (watcher, warnings) = watching::watch(watched, mode, &self.wakes);
         self.note_polled(&watcher.polled());
         // A new place for the new one: the old one may be held by a look at a drive that hangs.
         self.watcher = Arc::new(std::sync::Mutex::new(Some(watcher)));

@@ -5,20 +5,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    look::{Eyes, Glance, Look},
+    look::{Eyes, Look},
     reload::{self, Reloaded},
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
     show,
     signals::{Signal, SignalStream},
     tasks::{Finished, Tasks},
+    wakes::Wakes,
 };
 use crate::{
     clock::Clock,
@@ -28,13 +29,12 @@ use crate::{
         budget::Spent,
         engine::{
             Engine,
-            event::{Effect, Event, Held, ProjectId, Ticket},
+            event::{Effect, Event, ProjectId, Ticket},
         },
         job::JobId,
         moment::Moment,
         money::MicroUsd,
         status,
-        trigger::Wait,
     },
     web::{Command, OnceRequest, Refused},
 };
@@ -47,43 +47,10 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// How long the status may lag behind: in a storm it is not built for every event.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
-
 /// The most warnings that are kept for `status`.
 const MOST_WARNINGS: usize = 20;
 
-/// Which projects may have changed; filled by the watcher's thread, emptied by the loop.
-#[derive(Debug, Default)]
-pub(crate) struct Wakes {
-    projects: Mutex<BTreeSet<ProjectId>>,
-    config: Mutex<bool>,
-    notify: Notify,
-}
-
-impl Wakes {
-    /// A project's inputs may have changed.
-    pub(crate) fn project(&self, project: ProjectId) {
-        // Called up to 10 000 times a second: only the first of a burst wakes the loop.
-        if self.projects.lock().unwrap_or_else(PoisonError::into_inner).insert(project) {
-            self.notify.notify_one();
-        }
-    }
-
-    /// A configuration file may have changed.
-    pub(crate) fn config(&self) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.notify.notify_one();
-    }
-
-    fn take(&self) -> (BTreeSet<ProjectId>, bool) {
-        let projects =
-            std::mem::take(&mut *self.projects.lock().unwrap_or_else(PoisonError::into_inner));
-        let config =
-            std::mem::take(&mut *self.config.lock().unwrap_or_else(PoisonError::into_inner));
-        (projects, config)
-    }
-}
-
-/// The names of the loop's tasks.
+/// The loop's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskName {
     Look(ProjectId),
@@ -99,7 +66,7 @@ pub(crate) enum TaskName {
 
 /// What they return.
 pub(crate) enum Outcome {
-    Looked(Eyes, Box<Look>, Vec<String>),
+    Looked(Box<(Eyes, Look)>, Vec<String>),
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
@@ -215,7 +182,6 @@ impl Shell {
                 }
             };
             tokio::select! {
-                // What wakes a job's task is handled first, so that a storm of events cannot starve it.
                 finished = self.tasks.next() => {
                     if let Some(ended) = self.finished(finished) {
                         self.end(ended);
@@ -225,7 +191,7 @@ impl Shell {
                 Some(command) = self.commands.recv() => self.command(command),
                 signal = signal => self.signal(signal),
                 () = told_to_stop(&mut stop) => self.stop(),
-                () = self.wakes.notify.notified() => self.woken(),
+                () = self.wakes.stirred() => self.woken(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
                         Ok(job) => {
@@ -293,108 +259,12 @@ impl Shell {
         self.handle(Event::Tick);
     }
 
-    /// Begins every look that is due.
-    pub(crate) fn look_where_due(&mut self) {
-        if self.stopping.is_some() {
-            return;
-        }
-        let now = self.clock.now().moment;
-        let ignore = self.live.borrow().ignore.clone();
-        for (id, served) in &mut self.served {
-            if let Some(mut eyes) = served.begin_look(now) {
-                let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watcher));
-                self.tasks.spawn(TaskName::Look(*id), async move {
-                    super::store::blocking(move || {
-                        // Repair the watches first: what happens after this look is then seen by an event.
-                        let warnings = tend_watcher(&watcher, Watcher::mend);
-                        let look = eyes.look(&ignore, Clock.now().moment);
-                        Outcome::Looked(eyes, Box::new(look), warnings)
-                    })
-                    .await
-                });
-            }
-        }
-    }
-
-    /// Checks watches unasked, and polls where polling is needed.
-    fn tend(&mut self, all: bool) {
-        if self.tending {
-            // The last check has not come back: a drive hangs. One more would hang beside it.
-            let interval = self.live.borrow().config.trigger.poll_interval;
-            self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
-            return;
-        }
-        self.tending = true;
-        let interval = self.live.borrow().config.trigger.poll_interval;
-        let now = self.clock.now().moment;
-        self.next_poll = self.polling.then(|| now.plus(interval));
-        let watcher = Arc::clone(&self.watcher);
-        // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
-        // each would wake an idle machine a thousand times.
-        let glances: Vec<_> = self
-            .served
-            .iter()
-            .filter(|_| all)
-            .filter_map(|(id, served)| Some((*id, served.glance()?)))
-            .collect();
-        self.tasks.spawn(TaskName::Housekeeping, async move {
-            super::store::blocking(move || {
-                let mut warnings = Vec::new();
-                if all {
-                    warnings = tend_watcher(&watcher, Watcher::rearm);
-                }
-                let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
-                let polled = guard.as_mut().map(|watcher| {
-                    if watcher.is_polling() {
-                        watcher.poll(now);
-                    }
-                    watcher.polled()
-                });
-                drop(guard);
-                let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
-                let changed = glances.iter().filter_map(differ).collect();
-                Outcome::Tended(warnings, polled.unwrap_or_default(), changed)
-            })
-            .await
-        });
-        if all {
-            self.mind_locks();
-        }
-    }
-
-    /// Tells when somebody removed a project's lock: then a second daemon could pay for the same changes.
-    fn mind_locks(&mut self) {
-        let gone = |served: &&Served| served.lock.as_ref().is_some_and(|lock| !lock.is_intact());
-        let words = |served: &Served| {
-            format!(
-                "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could serve it \
-                 too and pay twice",
-                served.config.name,
-                served.config.root.display()
-            )
-        };
-        let unlocked: Vec<String> = self.served.values().filter(gone).map(words).collect();
-        self.warn(unlocked);
-    }
-
-    /// Remembers who is polled; `polled` begins with the projects in their order.
-    pub(crate) fn note_polled(&mut self, polled: &[bool]) {
-        self.polling = polled.contains(&true);
-        if self.polling && self.next_poll.is_none() {
-            let interval = self.live.borrow().config.trigger.poll_interval;
-            self.next_poll = Some(self.clock.now().moment.plus(interval));
-        }
-        for (served, polled) in self.served.values_mut().zip(polled) {
-            self.dirty |= served.polled != *polled;
-            served.polled = *polled;
-        }
-    }
-
     fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
         match finished {
-            Finished::Returned(TaskName::Look(project), Outcome::Looked(eyes, look, warnings)) => {
+            Finished::Returned(TaskName::Look(project), Outcome::Looked(seen, warnings)) => {
                 self.warn(warnings);
-                self.looked(project, eyes, *look);
+                let (eyes, look) = *seen;
+                self.looked(project, eyes, look);
             }
             Finished::Returned(TaskName::Job(project, job), Outcome::Job(end)) => {
                 return self.job_ended(project, job, end);
@@ -443,30 +313,6 @@ impl Shell {
             }
         }
         None
-    }
-
-    fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
-        let now = self.clock.now().moment;
-        let Some(served) = self.served.get_mut(&project) else { return };
-        if !served.end_look(now, eyes, &look) {
-            return;
-        }
-        let first = !served.looked_before();
-        let remark = look.prompt.remark;
-        if let Some(remark) = remark {
-            tracing::warn!(project = served.config.name, "{remark}");
-        }
-        if first {
-            self.settle_unsent(project, &look);
-        }
-        self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
-        let unchanged = Some(Held::Trigger(Wait::Unchanged));
-        if self.engine.held(project, now) == unchanged
-            && let Some(served) = self.served.get_mut(&project)
-        {
-            served.rest();
-        }
-        self.look_where_due();
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -577,16 +423,6 @@ impl Shell {
         }
         drop(self.lock);
     }
-}
-
-/// Does something with the watcher, if there is one, and returns its warnings as sentences.
-fn tend_watcher(
-    watcher: &Mutex<Option<Watcher>>,
-    what: impl FnOnce(&mut Watcher) -> Vec<crate::disk::watch::WatchWarning>,
-) -> Vec<String> {
-    let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
-    let warnings = guard.as_mut().map(what).unwrap_or_default();
-    warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
 }
 
 /// Waits for the word to stop; a sender that is gone has not said it.

@@ -18,20 +18,22 @@ use super::{
     reload::{Fixed, Source},
     run_job::Tools,
     served::Served,
-    shell::{Ended, Outcome, Shell, TaskName, Wakes},
+    shell::{Ended, Outcome, Shell, TaskName},
     signals::SignalStream,
+    socket::{listen, socket_path},
     store::Store,
     tasks::Tasks,
+    wakes::Wakes,
+    watching::{watch, watch_mode, watched},
 };
 use crate::{
     clock::Clock,
-    config::{Loaded, settings::ProjectConfig, sources::Sources, words::Watch},
+    config::{Loaded, settings::ProjectConfig, sources::Sources},
     disk::{
         DiskError, dirs,
         history::History,
         lock::{Holder, Lock, LockError},
         sweep,
-        watch::{ProjectIndex, WatchMode, WatchedInputs, Watcher},
     },
     domain::{
         engine::{
@@ -57,12 +59,6 @@ const CALLS_EVERY: Duration = Duration::from_millis(200);
 
 /// How many submits a second, over all projects.
 const SUBMITS_EVERY: Duration = Duration::from_secs(1);
-
-/// The socket's name in the state folder.
-const SOCKET: &str = "conjured.sock";
-
-/// The longest path of a Unix socket that every platform takes (macOS: 104 with its end).
-const MAX_SOCKET_PATH: usize = 100;
 
 /// What a daemon is started for.
 #[derive(Debug)]
@@ -131,6 +127,7 @@ pub async fn run(options: Options) -> Result<Ended, StartError> {
     Ok(shell.run(signals, stop).await)
 }
 
+#[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
 async fn assemble(options: Options) -> Result<Shell, StartError> {
     let Options { loaded, sources, live, log, purpose, status, .. } = options;
     let clock = Clock;
@@ -385,7 +382,7 @@ async fn engine(
     session: SessionId,
     now: Now,
 ) -> Result<(Engine, crate::domain::budget::Spent), StartError> {
-    let windows = live.windows(now.wall);
+    let windows = Live::windows(now.wall);
     let limit = live.trigger.max_jobs_per_hour;
     let (recent, spent) = tools
         .store
@@ -403,120 +400,4 @@ async fn engine(
     starts.sort_unstable();
     let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
     Ok((Engine::new(live.trigger, max_in_flight, starts), spent))
-}
-
-/// What is watched: the projects in order, then the configuration's files.
-pub(crate) struct Watched {
-    inputs: Vec<WatchedInputs>,
-    ids: Vec<ProjectId>,
-}
-
-pub(crate) fn watched(served: &BTreeMap<ProjectId, Served>, loaded: &Loaded) -> Watched {
-    let (mut inputs, mut ids) = (Vec::new(), Vec::new());
-    for (id, project) in served {
-        ids.push(*id);
-        inputs.push(WatchedInputs {
-            root: project.config.root.clone(),
-            prompt: project.config.prompt.clone(),
-            render: project.config.render.clone(),
-        });
-    }
-    for file in loaded.files.iter().chain(&loaded.absent) {
-        // A folder that does not exist is not worth watching for a configuration that may never come.
-        let Some(root) = file.parent().filter(|root| root.is_dir()) else { continue };
-        inputs.push(WatchedInputs {
-            root: root.to_path_buf(),
-            prompt: file.clone(),
-            render: file.clone(),
-        });
-    }
-    Watched { inputs, ids }
-}
-
-/// Begins to watch; returns the warnings as sentences.
-pub(crate) fn watch(
-    watched: Watched,
-    mode: WatchMode,
-    wakes: &Arc<Wakes>,
-) -> (Watcher, Vec<String>) {
-    let Watched { inputs, ids } = watched;
-    let wakes = Arc::clone(wakes);
-    let (watcher, warnings) =
-        Watcher::new(inputs, mode, move |ProjectIndex(index)| match ids.get(index) {
-            Some(id) => wakes.project(*id),
-            None => wakes.config(),
-        });
-    (watcher, warnings.into_iter().map(|warning| warning.reason.to_string()).collect())
-}
-
-pub(crate) const fn watch_mode(watch: Watch) -> WatchMode {
-    match watch {
-        Watch::Auto => WatchMode::Auto,
-        Watch::Native => WatchMode::Native,
-        Watch::Poll => WatchMode::Poll,
-    }
-}
-
-/// Where the socket is: in the state folder, or, where that path is too long for a socket, in the folder for temporary files.
-pub fn socket_path(state_dir: &Path) -> PathBuf {
-    let path = state_dir.join(SOCKET);
-    if path.as_os_str().len() <= MAX_SOCKET_PATH {
-        return path;
-    }
-    let digest =
-        crate::domain::fingerprint::Fingerprint::of(state_dir.as_os_str().as_encoded_bytes());
-    private_runtime_dir().join(format!("conjured-{}.sock", digest.short()))
-}
-
-/// A folder that only our user can enter: the runtime folder of the session, else one of our own among the temporary files.
-fn private_runtime_dir() -> PathBuf {
-    let runtime = directories::BaseDirs::new()
-        .and_then(|dirs| dirs.runtime_dir().map(Path::to_path_buf))
-        .filter(|folder| folder.as_os_str().len() <= MAX_SOCKET_PATH / 2);
-    runtime.unwrap_or_else(|| {
-        #[cfg(unix)]
-        let user = rustix::process::geteuid().as_raw();
-        #[cfg(not(unix))]
-        let user = 0;
-        std::env::temp_dir().join(format!("conjured-{user}"))
-    })
-}
-
-#[cfg(unix)]
-fn listen(
-    tasks: &mut Tasks<TaskName, Outcome>,
-    path: &Path,
-    routes: axum::Router,
-) -> Result<(), StartError> {
-    let failed = |source| StartError::Socket { path: path.display().to_string(), source };
-    if let Some(folder) = path.parent() {
-        dirs::make_private(folder)?;
-        // The state folder may be anybody's choice; any other place must be ours alone.
-        if path.file_name() != Some(std::ffi::OsStr::new(SOCKET)) {
-            dirs::check_private(folder)?;
-        }
-    }
-    // The state folder is locked, so a socket that is there belongs to a dead process.
-    dirs::remove_if_there(path)?;
-    // Private from its first moment on, not only after a chmod. No other thread makes files yet.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let bound = tokio::net::UnixListener::bind(path);
-    rustix::process::umask(before);
-    let listener = bound.map_err(failed)?;
-    tasks.spawn(TaskName::Api, async move {
-        let ended = axum::serve(listener, routes).await;
-        Outcome::Stopped(format!("the socket's server ended: {ended:?}"))
-    });
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn listen(
-    _tasks: &mut Tasks<TaskName, Outcome>,
-    _path: &Path,
-    _routes: axum::Router,
-) -> Result<(), StartError> {
-    // Without Unix sockets the command line has no way to a running daemon yet; it reads the ledger itself.
-    tracing::warn!("this platform has no socket for the command line yet");
-    Ok(())
 }

@@ -176,6 +176,39 @@ pub fn owner_only_below(folder: &Path) {
 #[cfg(not(unix))]
 pub fn owner_only_below(_folder: &Path) {}
 
+/// Tells whether something is there and belongs to our user.
+#[cfg(unix)]
+pub fn is_ours(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let user = rustix::process::geteuid().as_raw();
+    path.symlink_metadata().is_ok_and(|metadata| metadata.uid() == user)
+}
+
+/// Does something under a mask that keeps what is made to our user alone. The mask is the whole process's, so only while no
+/// other thread makes files.
+#[cfg(unix)]
+pub fn privately<T>(make: impl FnOnce() -> T) -> T {
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let made = make();
+    rustix::process::umask(before);
+    made
+}
+
+/// Returns a folder that only our user can enter: the session's runtime folder, else one of our own among the temporary files. A path
+/// of more than 50 bytes leaves no room for a socket's name.
+pub fn private_runtime_dir() -> PathBuf {
+    let runtime = directories::BaseDirs::new()
+        .and_then(|dirs| dirs.runtime_dir().map(Path::to_path_buf))
+        .filter(|folder| folder.as_os_str().len() <= 50);
+    runtime.unwrap_or_else(|| {
+        #[cfg(unix)]
+        let user = rustix::process::geteuid().as_raw();
+        #[cfg(not(unix))]
+        let user = 0;
+        std::env::temp_dir().join(format!("conjured-{user}"))
+    })
+}
+
 /// Refuses a folder that others could have made or can write: what lies in it may be a trap.
 #[cfg(unix)]
 pub fn check_private(folder: &Path) -> Result<(), DiskError> {
@@ -184,7 +217,7 @@ pub fn check_private(folder: &Path) -> Result<(), DiskError> {
         fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
     let ours = metadata.is_dir()
         && metadata.uid() == rustix::process::geteuid().as_raw()
-        && metadata.mode() & 0o077 == 0;
+        && metadata.mode() & 0o777 == 0o700;
     if ours {
         return Ok(());
     }

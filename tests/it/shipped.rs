@@ -17,6 +17,10 @@ use conjured::domain::workflow::{
 
 /// Files without which a clone is not whole.
 const REQUIRED: &[&str] = &[
+    ".ci/run",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
@@ -24,23 +28,19 @@ const REQUIRED: &[&str] = &[
     "LICENSE-MIT",
     "clippy.toml",
     "config.example.toml",
+    "README.md",
     "deny.toml",
+    "launchd/org.conjured.daemon.plist",
+    "systemd/conjured.service",
 ];
-
-/// Files that are checked where they are, and do not have to be there yet. They move to [`REQUIRED`] when they are.
-const AWAITED: &[&str] = &["README.md", ".ci/run"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Reads a file of the repository; `None` for one that is awaited.
-fn text(path: &str) -> Option<String> {
-    let read = fs::read_to_string(root().join(path));
-    if read.is_err() && AWAITED.contains(&path) {
-        return None;
-    }
-    Some(read.unwrap_or_else(|error| panic!("{path}: {error}")))
+/// Reads a file of the repository.
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn nothing_that_belongs_to_a_clone_is_missing() {
 
 #[test]
 fn everything_in_the_lock_file_comes_from_the_public_registry() {
-    let lock: toml::Table = text("Cargo.lock").expect("it is required").parse().expect("TOML");
+    let lock: toml::Table = text("Cargo.lock").parse().expect("TOML");
     let packages = lock["package"].as_array().expect("packages");
     for package in packages {
         let name = package["name"].as_str().expect("a name");
@@ -73,9 +73,9 @@ fn the_example_names_every_variable_of_conjure_that_the_code_reads() {
             .filter(|word| word.starts_with("RUNCOMFY_"))
             .collect()
     }
-    let example = text("config.example.toml").expect("it is required");
+    let example = text("config.example.toml");
     let told = variables(&example);
-    let environment = text("src/config/environment.rs").expect("it is there");
+    let environment = text("src/config/environment.rs");
     let quoted = |name: &str| environment.contains(&format!("\"{name}\""));
     let tokens = conjured::config::secrets::TOKEN_VARIABLES;
     for name in variables(&environment) {

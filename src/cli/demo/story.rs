@@ -47,7 +47,7 @@ pub(super) async fn tell(
     let out = context.out;
     out.data(format!(
         "{}\nA simulated RunComfy, a stand-in for Blender's camera, and the real daemon, on a project in\n  {}\n",
-        out.bold("conjured demo: no account, no network, no cost"),
+        out.bold("The demo of conjured: no account, no network, no cost"),
         stage.root.display()
     ));
     out.data("1. Blender renders the scene every three seconds, with new bytes each time.");

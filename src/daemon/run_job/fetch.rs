@@ -3,40 +3,22 @@
 //! Owns the tries: a cut is continued, a URL that ran out is asked for anew, a file that fails its checks is quarantined
 //! and fetched again a few times. What a good image or mesh is, [`crate::domain`] says; no byte is shown to anybody here.
 
-use std::{
-    io::{BufReader, Read},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-
-use super::{JobEnd, Road, Step, Wish, follow::Ended};
+use super::{JobEnd, Road, Step, Wish, check::MAX_IMAGE, download::Broken, follow::Ended};
 use crate::{
-    backend::{FetchError, RunResult},
+    backend::RunResult,
     daemon::store::blocking,
-    disk::{
-        DiskError,
-        history::{JobFolder, Partial, PartialError},
-    },
+    disk::history::JobFolder,
     domain::{
         backoff::Backoff,
         engine::event::Stage,
-        fingerprint::Fingerprint,
-        glb,
         job::{RequestId, State},
-        moment::Moment,
-        picture,
         product::{self, Kind, RemoteFile},
-        status::Received,
         workflow::role::Role,
     },
     ledger::rows::{Artifact, Booking, JobRow, Reason},
 };
-
-/// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows makes has 3 MB.
-const MAX_IMAGE: u64 = 64 * 1024 * 1024;
 
 /// How often a file that fails its checks, or a URL that ran out, is fetched anew.
 const FRESH_TRIES: u32 = 3;
@@ -48,25 +30,10 @@ const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
 /// The first and the longest wait after a download broke.
 const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
 
-/// Received bytes go to the disk in pieces of this size.
-const PIECE: usize = 256 * 1024;
-
 /// Artifacts in history, checked.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) artifacts: Vec<crate::domain::placement::Artifact>,
-}
-
-/// Why one download is over without an artifact.
-enum Broken {
-    /// Worth continuing.
-    Cut(String),
-    /// The URL ran out.
-    Gone(String),
-    /// What came fails its checks, and lies in quarantine.
-    Bad(String),
-    /// Nothing helps.
-    Never(String),
 }
 
 impl Road {
@@ -109,14 +76,14 @@ impl Road {
         if unwanted {
             return Err(self.keep_unwanted().await);
         }
-        Ok(self.in_history(&folder))
+        Ok(Self::in_history(&folder))
     }
 
     /// Goes on with artifacts that another session fetched.
     pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
         self.moved(row.state, Stage::Placing).await;
         let folder = self.folder().await?;
-        let fetched = self.in_history(&folder);
+        let fetched = Self::in_history(&folder);
         if fetched.artifacts.iter().any(|artifact| artifact.kind == Kind::Mesh) {
             return Ok(fetched);
         }
@@ -133,10 +100,10 @@ impl Road {
             }
         }
         self.record_fetched(rows).await?;
-        Ok(self.in_history(folder))
+        Ok(Self::in_history(folder))
     }
 
-    fn in_history(&self, folder: &JobFolder) -> Fetched {
+    fn in_history(folder: &JobFolder) -> Fetched {
         let artifacts = Kind::ALL
             .into_iter()
             .filter_map(|kind| {
@@ -236,113 +203,6 @@ impl Road {
         }
     }
 
-    /// Downloads one file into history, from where an earlier try stopped, and checks it.
-    async fn download(
-        &mut self,
-        kind: Kind,
-        folder: &JobFolder,
-        file: &RemoteFile,
-        request: &RequestId,
-        (last_progress, farthest): (&mut Moment, &mut u64),
-    ) -> Step<Result<(), Broken>> {
-        // Not the URL: a fresh one of the same file is the same file.
-        let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
-        let origin = Fingerprint::of(origin.as_bytes());
-        let limit = self.limit(kind);
-        let own = folder.clone();
-        let partial = match blocking(move || own.download(kind, &origin, limit)).await {
-            Ok(partial) => partial,
-            Err(error) => {
-                self.wait_for_disk(1, &error.to_string()).await?;
-                return Ok(Err(Broken::Cut(error.to_string())));
-            }
-        };
-        let backend = self.backend().await?;
-        let from = partial.len();
-        let download = match backend.open(file, from).await {
-            Ok(download) => download,
-            Err(error) => return Ok(Err(broken(error))),
-        };
-        self.say(format!("downloads the {kind}")).await;
-        let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
-        if download.start != from {
-            partial = match blocking(move || partial.restart().map(|()| partial)).await {
-                Ok(partial) => partial,
-                Err(error) => return Ok(Err(Broken::Cut(error.to_string()))),
-            };
-        }
-        let mut piece = BytesMut::with_capacity(PIECE);
-        loop {
-            let chunk = tokio::select! {
-                chunk = chunks.next() => chunk,
-                wish = super::wished(&mut self.wish) => {
-                    match wish {
-                        Wish::Stop => return Err(JobEnd::Parked),
-                        Wish::Cancel if !self.too_late => return Err(self.keep_unwanted().await),
-                        Wish::Go | Wish::Replace | Wish::Cancel => continue,
-                    }
-                }
-            };
-            let (over, error) = match chunk {
-                Some(Ok(bytes)) => {
-                    piece.extend_from_slice(&bytes);
-                    (false, None)
-                }
-                Some(Err(error)) => (true, Some(error)),
-                None => (true, None),
-            };
-            if piece.len() >= PIECE || over && !piece.is_empty() {
-                let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE)).freeze();
-                partial = match append(partial, full).await {
-                    Ok(partial) => partial,
-                    Err(broken) => return Ok(Err(broken)),
-                };
-                // A storage that always cuts at the same place makes no progress, however often it begins anew.
-                if partial.len() > *farthest {
-                    *farthest = partial.len();
-                    *last_progress = self.tools.clock.now().moment;
-                }
-                self.shown.received = Some(Received { bytes: partial.len(), total });
-                self.show().await;
-            }
-            match error {
-                Some(error) => return Ok(Err(broken(error))),
-                None if over => break,
-                None => {}
-            }
-        }
-        if let Some(total) = total.filter(|total| *total != partial.len()) {
-            let got = partial.len();
-            if got < total {
-                return Ok(Err(Broken::Cut(format!("{got} of {total} bytes came"))));
-            }
-        }
-        Ok(self.check(kind, partial).await)
-    }
-
-    /// Checks what came; only a good file gets an artifact's name.
-    async fn check(&self, kind: Kind, partial: Partial) -> Result<(), Broken> {
-        let (history, id) = (Arc::clone(&self.tools.history), self.id);
-        blocking(move || {
-            let verdict = match kind {
-                Kind::Image => checked_image(&partial),
-                Kind::Mesh => checked_mesh(&partial).map(|()| None),
-            };
-            match verdict {
-                Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(disk),
-                Ok(None) => partial.finish().map(drop).map_err(disk),
-                Err(Check::Bad(reason)) => match history.quarantine(id, partial, &reason) {
-                    Ok(_) => Err(Broken::Bad(reason)),
-                    Err(error) => {
-                        Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})")))
-                    }
-                },
-                Err(Check::Unreadable(reason)) => Err(Broken::Cut(reason)),
-            }
-        })
-        .await
-    }
-
     /// Describes a finished artifact for the ledger.
     async fn describe(&mut self, kind: Kind, folder: &JobFolder) -> Step<Artifact> {
         let mut failures = 0;
@@ -370,7 +230,7 @@ impl Road {
         Ok(())
     }
 
-    fn limit(&self, kind: Kind) -> u64 {
+    pub(super) fn limit(&self, kind: Kind) -> u64 {
         let limit = self.live().config.placement.max_artifact_mb.saturating_mul(1024 * 1024);
         match kind {
             Kind::Image => limit.min(MAX_IMAGE),
@@ -416,7 +276,7 @@ impl Road {
     }
 
     /// A person cancelled, and the run was finished first: it was paid for, so it is kept, and not shown.
-    async fn keep_unwanted(&mut self) -> JobEnd {
+    pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let reason = Reason::new(
             "cancelled_too_late",
@@ -435,59 +295,4 @@ impl Road {
 /// Why an artifact could not be had.
 fn not_fetched(code: &str, text: &str) -> Reason {
     Reason::new(code, format!("{text}. The run was charged"))
-}
-
-/// Why a check has no good verdict.
-enum Check {
-    Bad(String),
-    Unreadable(String),
-}
-
-/// Checks an image; `Some` is the PNG to keep instead of what came.
-fn checked_image(partial: &Partial) -> Result<Option<Bytes>, Check> {
-    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
-    let mut bytes = Vec::new();
-    reader
-        .take(MAX_IMAGE)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Check::Unreadable(error.to_string()))?;
-    let bytes = Bytes::from(bytes);
-    let png = picture::into_png(bytes.clone()).map_err(|fault| Check::Bad(fault.to_string()))?;
-    Ok((png != bytes).then_some(png))
-}
-
-fn checked_mesh(partial: &Partial) -> Result<(), Check> {
-    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
-    glb::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
-        .map(drop)
-        .map_err(|fault| Check::Bad(fault.to_string()))
-}
-
-async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
-    blocking(move || {
-        let mut partial = partial;
-        match partial.append(&bytes) {
-            Ok(()) => Ok(partial),
-            Err(error @ PartialError::TooLarge { .. }) => {
-                // Nothing of it can be used, so it does not stay to be continued.
-                drop(partial.discard());
-                Err(Broken::Never(error.to_string()))
-            }
-            Err(PartialError::Disk(error)) => Err(Broken::Cut(error.to_string())),
-        }
-    })
-    .await
-}
-
-fn broken(error: FetchError) -> Broken {
-    let reason = error.to_string();
-    match error {
-        FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
-        FetchError::Gone { .. } => Broken::Gone(reason),
-        FetchError::Passing { .. } => Broken::Cut(reason),
-    }
-}
-
-fn disk(error: DiskError) -> Broken {
-    Broken::Cut(error.to_string())
 }

@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use super::{JobEnd, Report, Road, Step, Wish, reason_of};
 use crate::{
-    backend::{CallError, CancelReply, Phase, RunResult, RunTimes, ServiceFault, Verdict},
+    backend::{CallError, Phase, RunResult, RunTimes, ServiceFault, Verdict},
     domain::{
         backoff::Backoff,
         engine::event::Stage,
-        estimate::{self, Times},
         job::{RequestId, State},
         moment::{Moment, WallTime},
-        money::MicroUsd,
         pace::{self, Pace},
         product::RemoteFile,
     },
-    ledger::rows::{AuditRow, Booking, JobRow, Reason, Timing},
+    ledger::rows::{Booking, JobRow, Reason, Timing},
 };
-
-/// How long a cancelled request is followed to see it end.
-const AFTER_CANCEL: Duration = Duration::from_secs(120);
 
 /// How long a request that the service does not know is asked for again: a status may lag behind the submit, and a gateway in
 /// trouble answers 404 as well.
@@ -32,7 +27,8 @@ const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// The first and the longest wait after a failed status call.
-const AFTER_FAILURE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+pub(super) const AFTER_FAILURE: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(30));
 
 /// How long a job parked on a refused token waits before it asks again unasked.
 const PARKED: Duration = Duration::from_secs(60);
@@ -46,7 +42,7 @@ pub(super) struct Ended {
 }
 
 /// What asking for the result brought.
-enum Answer {
+pub(super) enum Answer {
     /// The run succeeded.
     Ended(Ended),
     /// The service says that it has not ended.
@@ -56,22 +52,22 @@ enum Answer {
 }
 
 /// What is known of the request so far.
-struct Following {
-    submitted: Moment,
-    submitted_at: WallTime,
-    running: Option<Moment>,
-    running_at: Option<WallTime>,
-    instance: Option<String>,
-    failures: u32,
+pub(super) struct Following {
+    pub(super) submitted: Moment,
+    pub(super) submitted_at: WallTime,
+    pub(super) running: Option<Moment>,
+    pub(super) running_at: Option<WallTime>,
+    pub(super) instance: Option<String>,
+    pub(super) failures: u32,
     /// The wish that a cancel was sent for, and when.
-    cancelled: Option<(Wish, Moment)>,
+    pub(super) cancelled: Option<(Wish, Moment)>,
     /// Since when the service does not know the request; the same of its result.
-    gone: Option<Moment>,
-    result_gone: Option<Moment>,
+    pub(super) gone: Option<Moment>,
+    pub(super) result_gone: Option<Moment>,
     /// When the last answer came.
-    heard: Moment,
-    timed_out: Option<(&'static str, Moment)>,
-    told_words: Vec<String>,
+    pub(super) heard: Moment,
+    pub(super) timed_out: Option<(&'static str, Moment)>,
+    pub(super) told_words: Vec<String>,
 }
 
 impl Road {
@@ -222,7 +218,11 @@ impl Road {
     }
 
     /// Asks how it ended.
-    async fn ask_result(&mut self, request: &RequestId, following: &mut Following) -> Step<Answer> {
+    pub(super) async fn ask_result(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Answer> {
         self.tools.calls.pass().await;
         let backend = self.backend().await?;
         let answer = backend.result(request).await;
@@ -333,165 +333,6 @@ impl Road {
                 self.after_failure(&reason.text, None, following).await
             }
         }
-    }
-
-    /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
-    async fn mind_patience(
-        &mut self,
-        request: &RequestId,
-        following: &mut Following,
-    ) -> Step<Option<Ended>> {
-        let now = self.tools.clock.now().moment;
-        if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
-            if now.since(since) < AFTER_CANCEL {
-                return Ok(None);
-            }
-            // The service said it would stop: nobody learns more by waiting.
-            return match self.ask_result(request, following).await? {
-                Answer::Ended(ended) => Ok(Some(ended)),
-                Answer::Pending => Err(self.ended_by_cancel(following).await),
-                Answer::Silence => Ok(None),
-            };
-        }
-        if let Some((code, since)) = following.timed_out {
-            let patience = self.live().config.serverless.run_timeout;
-            if self.too_late && now.since(since) > patience {
-                let text = "the service neither ends nor cancels it; it may have been charged";
-                return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
-            }
-            return Ok(None);
-        }
-        let live = self.live();
-        let serverless = &live.config.serverless;
-        let (code, patience, key) = match following.running {
-            None => ("queue_timeout", serverless.queue_timeout, following.submitted),
-            Some(running) => ("run_timeout", serverless.run_timeout, running),
-        };
-        if now.since(key) < patience {
-            return Ok(None);
-        }
-        match self.ask_result(request, following).await? {
-            Answer::Ended(ended) => return Ok(Some(ended)),
-            Answer::Silence => return Ok(None),
-            Answer::Pending => {}
-        }
-        tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
-        self.cancel_remotely(request, Wish::Go, following).await?;
-        if following.cancelled.is_some() {
-            following.timed_out = Some((code, now));
-        }
-        Ok(None)
-    }
-
-    /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
-    async fn cancel_remotely(
-        &mut self,
-        request: &RequestId,
-        wish: Wish,
-        following: &mut Following,
-    ) -> Step<()> {
-        let (id, mut failures) = (self.id, 0);
-        self.say("being cancelled at the service".to_owned()).await;
-        let outcome = loop {
-            self.tools.calls.pass().await;
-            let backend = self.backend().await?;
-            match backend.cancel(request).await {
-                Ok(CancelReply::Requested) => break "requested",
-                Ok(CancelReply::TooLate) => {
-                    self.too_late = true;
-                    break "too late";
-                }
-                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
-                    break "refused";
-                }
-                Err(error) => {
-                    failures += 1;
-                    if failures >= 5 {
-                        tracing::warn!(job = %id, %error, "the service does not answer the cancel");
-                        break "no answer";
-                    }
-                    let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
-                    if self.pause(backoff.wait(failures, rand::random(), None), wish).await
-                        == Some(Wish::Stop)
-                    {
-                        return Err(JobEnd::Parked);
-                    }
-                }
-            }
-        };
-        tracing::info!(job = %id, outcome, "cancel sent");
-        if self.too_late {
-            self.say("could not be cancelled any more; it goes on".to_owned()).await;
-        }
-        let now = self.tools.clock.now();
-        let record = move |ledger: &mut crate::ledger::Ledger| {
-            ledger.audit(&AuditRow {
-                at: now.wall,
-                what: "cancel".to_owned(),
-                job: Some(id),
-                outcome: outcome.to_owned(),
-                cost: MicroUsd::ZERO,
-            })
-        };
-        drop(self.tools.store.record("a cancel", record).await);
-        // Without an answer it is sent again at the next occasion.
-        if outcome != "no answer" {
-            following.cancelled = Some((wish, now.moment));
-        }
-        Ok(())
-    }
-
-    /// Ends a job whose request was cancelled, by the words of who wanted it.
-    async fn ended_by_cancel(&mut self, following: &Following) -> JobEnd {
-        let booking = self.booking(following, RunTimes::default());
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let wish = following.cancelled.map(|(wish, _)| wish);
-        if let Some((code, _)) = following.timed_out {
-            let text = match code {
-                "queue_timeout" => {
-                    "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
-                }
-                _ => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
-            };
-            return self.end_failed(Reason::new(code, text), booking).await;
-        }
-        let replaced = wish == Some(Wish::Replace);
-        let state = if replaced { State::Replaced } else { State::Cancelled };
-        let text = match wish {
-            Some(_) => "cancelled at a person's request",
-            None => "cancelled at the service, not by conjured",
-        };
-        let record = move |ledger: &mut crate::ledger::Ledger| {
-            if replaced {
-                ledger.replaced(id, None, booking, now)
-            } else {
-                ledger.cancelled(id, &Reason::new("cancelled", text), booking, now)
-            }
-        };
-        if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
-            return JobEnd::Parked;
-        }
-        tracing::info!(job = %id, ?booking, "{state}");
-        JobEnd::Ended { state, placed: false }
-    }
-
-    /// Returns what is booked for a job that ends here: nothing when no machine took it, the measured times where all of it was
-    /// seen, else the reservation.
-    fn booking(&self, following: &Following, times: RunTimes) -> Booking {
-        let Some(running_at) = following.running_at else { return Booking::Nothing };
-        if self.blind {
-            return Booking::Reserved;
-        }
-        let now = self.tools.clock.now().wall;
-        let ended = times.finished_at.filter(|at| *at >= running_at && *at <= now).unwrap_or(now);
-        let timing = Times {
-            waited: running_at.since(following.submitted_at),
-            ran: ended.since(running_at),
-            cold: self.estimate.cold.is_some(),
-        };
-        Booking::Cost(
-            estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total(),
-        )
     }
 
     /// Returns the files of a run whose result was known before a restart.

@@ -6,14 +6,17 @@
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
 //! - [`send`]: release in the ledger, submit, the three outcomes;
-//! - [`follow`]: status until the end, patience, cancel;
-//! - [`fetch`]: download into history, check;
+//! - [`follow`]: status until the end; [`cancel`]: patience, and the end that somebody wants;
+//! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written.
 
 mod cached;
 mod send;
 mod follow;
+mod cancel;
 mod fetch;
+mod download;
+mod check;
 mod publish;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -86,7 +86,7 @@ impl Road {
             reserve: self.estimate.cost,
             at: now,
         };
-        let (limits, windows) = (live.limits, live.windows(now));
+        let (limits, windows) = (live.limits, crate::daemon::live::Live::windows(now));
         // The inputs are on the disk before the row that speaks of them.
         let (id, staged) = (self.id, ready.staged);
         let released = self

@@ -255,11 +255,6 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     except("src/daemon/tasks.rs", "tokio::task::JoinSet", "the owner of spawning"),
     except("src/daemon/store.rs", "tokio::task::spawn_blocking", "the owner of the ledger's work"),
     except(
-        "src/daemon/start.rs",
-        "std::env::temp_dir",
-        "a state folder whose path is too long for a socket has its socket among the temporary files",
-    ),
-    except(
         "src/disk/history/partial.rs",
         "std::process::id",
         "two processes must not write under the same temporary name",
@@ -289,8 +284,4 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
 ];
 
 /// Files above the ceiling, and why they may stay there for now.
-pub(super) const LONG: &[(&str, &str)] = &[
-    ("src/daemon/run_job/fetch.rs", "collecting, download and checks are to be parted"),
-    ("src/daemon/shell.rs", "the looks at the disk are to become a file of their own"),
-    ("src/daemon/start.rs", "the socket is to become a file of its own"),
-];
+pub(super) const LONG: &[(&str, &str)] = &[];

@@ -11,7 +11,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use conjured::{daemon::start::socket_path, domain::status::Status};
+use conjured::{daemon::socket::socket_path, domain::status::Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::patience::eventually;

@@ -1,0 +1,185 @@
+//! The end of patience, and the end that somebody wants: cancel at the service, and what is booked then.
+//!
+//! Owns what a cancel means for the job. What it achieves is seen by following on, which is [`super::follow`]'s: a run may end by
+//! itself all the same, and then its result was paid for.
+
+use std::time::Duration;
+
+use super::{
+    JobEnd, Road, Step, Wish,
+    follow::{AFTER_FAILURE, Answer, Ended, Following},
+};
+use crate::{
+    backend::{CallError, CancelReply, RunTimes, Verdict},
+    domain::{
+        backoff::Backoff,
+        estimate::{self, Times},
+        job::{RequestId, State},
+        money::MicroUsd,
+    },
+    ledger::rows::{AuditRow, Booking, Reason},
+};
+
+/// How long a cancelled request is followed to see it end.
+const AFTER_CANCEL: Duration = Duration::from_secs(120);
+
+impl Road {
+    /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
+    pub(super) async fn cancel_remotely(
+        &mut self,
+        request: &RequestId,
+        wish: Wish,
+        following: &mut Following,
+    ) -> Step<()> {
+        let (id, mut failures) = (self.id, 0);
+        self.say("being cancelled at the service".to_owned()).await;
+        let outcome = loop {
+            self.tools.calls.pass().await;
+            let backend = self.backend().await?;
+            match backend.cancel(request).await {
+                Ok(CancelReply::Requested) => break "requested",
+                Ok(CancelReply::TooLate) => {
+                    self.too_late = true;
+                    break "too late";
+                }
+                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
+                    break "refused";
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures >= 5 {
+                        tracing::warn!(job = %id, %error, "the service does not answer the cancel");
+                        break "no answer";
+                    }
+                    let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+                    if self.pause(backoff.wait(failures, rand::random(), None), wish).await
+                        == Some(Wish::Stop)
+                    {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+            }
+        };
+        tracing::info!(job = %id, outcome, "cancel sent");
+        if self.too_late {
+            self.say("could not be cancelled any more; it goes on".to_owned()).await;
+        }
+        let now = self.tools.clock.now();
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.audit(&AuditRow {
+                at: now.wall,
+                what: "cancel".to_owned(),
+                job: Some(id),
+                outcome: outcome.to_owned(),
+                cost: MicroUsd::ZERO,
+            })
+        };
+        drop(self.tools.store.record("a cancel", record).await);
+        // Without an answer it is sent again at the next occasion.
+        if outcome != "no answer" {
+            following.cancelled = Some((wish, now.moment));
+        }
+        Ok(())
+    }
+
+    /// Ends a job whose request was cancelled, by the words of who wanted it.
+    pub(super) async fn ended_by_cancel(&mut self, following: &Following) -> JobEnd {
+        let booking = self.booking(following, RunTimes::default());
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let wish = following.cancelled.map(|(wish, _)| wish);
+        if let Some((code, _)) = following.timed_out {
+            let text = match code {
+                "queue_timeout" => {
+                    "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
+                }
+                _ => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
+            };
+            return self.end_failed(Reason::new(code, text), booking).await;
+        }
+        let replaced = wish == Some(Wish::Replace);
+        let state = if replaced { State::Replaced } else { State::Cancelled };
+        let text = match wish {
+            Some(_) => "cancelled at a person's request",
+            None => "cancelled at the service, not by conjured",
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            if replaced {
+                ledger.replaced(id, None, booking, now)
+            } else {
+                ledger.cancelled(id, &Reason::new("cancelled", text), booking, now)
+            }
+        };
+        if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        tracing::info!(job = %id, ?booking, "{state}");
+        JobEnd::Ended { state, placed: false }
+    }
+
+    /// Returns what is booked for a job that ends here: nothing when no machine took it, the measured times where all of it was
+    /// seen, else the reservation.
+    pub(super) fn booking(&self, following: &Following, times: RunTimes) -> Booking {
+        let Some(running_at) = following.running_at else { return Booking::Nothing };
+        if self.blind {
+            return Booking::Reserved;
+        }
+        let now = self.tools.clock.now().wall;
+        let ended = times.finished_at.filter(|at| *at >= running_at && *at <= now).unwrap_or(now);
+        let timing = Times {
+            waited: running_at.since(following.submitted_at),
+            ran: ended.since(running_at),
+            cold: self.estimate.cold.is_some(),
+        };
+        Booking::Cost(
+            estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total(),
+        )
+    }
+
+    /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
+    pub(super) async fn mind_patience(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Option<Ended>> {
+        let now = self.tools.clock.now().moment;
+        if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
+            if now.since(since) < AFTER_CANCEL {
+                return Ok(None);
+            }
+            // The service said it would stop: nobody learns more by waiting.
+            return match self.ask_result(request, following).await? {
+                Answer::Ended(ended) => Ok(Some(ended)),
+                Answer::Pending => Err(self.ended_by_cancel(following).await),
+                Answer::Silence => Ok(None),
+            };
+        }
+        if let Some((code, since)) = following.timed_out {
+            let patience = self.live().config.serverless.run_timeout;
+            if self.too_late && now.since(since) > patience {
+                let text = "the service neither ends nor cancels it; it may have been charged";
+                return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
+            }
+            return Ok(None);
+        }
+        let live = self.live();
+        let serverless = &live.config.serverless;
+        let (code, patience, key) = match following.running {
+            None => ("queue_timeout", serverless.queue_timeout, following.submitted),
+            Some(running) => ("run_timeout", serverless.run_timeout, running),
+        };
+        if now.since(key) < patience {
+            return Ok(None);
+        }
+        match self.ask_result(request, following).await? {
+            Answer::Ended(ended) => return Ok(Some(ended)),
+            Answer::Silence => return Ok(None),
+            Answer::Pending => {}
+        }
+        tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
+        self.cancel_remotely(request, Wish::Go, following).await?;
+        if following.cancelled.is_some() {
+            following.timed_out = Some((code, now));
+        }
+        Ok(None)
+    }
+}
