@@ -59,7 +59,16 @@ pub(super) const LAYERS: &[Layer] = &[
     Layer {
         name: "disk",
         ours: &["domain"],
-        packages: &["jiff", "notify", "rustix", "serde", "serde_json", "tempfile", "thiserror"],
+        packages: &[
+            "directories",
+            "jiff",
+            "notify",
+            "rustix",
+            "serde",
+            "serde_json",
+            "tempfile",
+            "thiserror",
+        ],
         // Times of files are its matter, the time of day is not.
         watched: &["std::fs", "std::time::SystemTime"],
     },
