@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// The most looks at once. Each holds a whole render: a thousand projects that are all looked at at start would hold 1 GB.
+const MOST_LOOKS: usize = 4;
+
 impl Shell {
     /// Begins every look that is due.
     pub(crate) fn look_where_due(&mut self) {
@@ -27,8 +30,14 @@ impl Shell {
         }
         let now = self.clock.now().moment;
         let ignore = self.live.borrow().ignore.clone();
+        let mut room = self.room_for_looks();
         for (id, served) in &mut self.served {
+            if room == 0 {
+                break;
+            }
             if let Some(mut eyes) = served.begin_look(now) {
+                room -= 1;
+                self.wakes.looking(*id);
                 let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watcher));
                 self.tasks.spawn(TaskName::Look(*id), async move {
                     super::store::blocking(move || {
@@ -43,10 +52,18 @@ impl Shell {
         }
     }
 
+    /// Returns how many more looks may begin; the end of one is an event of its own.
+    pub(crate) fn room_for_looks(&self) -> usize {
+        let under_way = self.served.values().filter(|served| served.is_looking()).count();
+        MOST_LOOKS.saturating_sub(under_way)
+    }
+
+    /// Takes in what a look brought.
     pub(crate) fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
         let now = self.clock.now().moment;
         let Some(served) = self.served.get_mut(&project) else { return };
         if !served.end_look(now, eyes, &look) {
+            self.look_where_due();
             return;
         }
         let first = !served.looked_before();

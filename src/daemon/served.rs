@@ -83,6 +83,8 @@ pub(crate) struct Served {
     pub(crate) lock: Option<Lock>,
     /// Counts the changes of paths and rules: what older eyes saw is void.
     epoch: u64,
+    /// It is not looked at at all.
+    closed: bool,
     due: Option<Moment>,
     began: Moment,
     not_before: Moment,
@@ -105,6 +107,7 @@ impl Served {
             looked: false,
             lock,
             epoch: 0,
+            closed: false,
             due: Some(now),
             began: now,
             not_before: now,
@@ -153,6 +156,7 @@ impl Served {
 
     /// Looks no more: a daemon that was started for one job starts no others.
     pub(crate) fn close_eyes(&mut self) {
+        self.closed = true;
         self.eyes = None;
         self.due = None;
     }
@@ -198,6 +202,11 @@ impl Served {
         self.eyes = Some(Eyes::new(prompt, render, self.epoch));
         self.prepared = None;
         self.wake(now);
+    }
+
+    /// Tells whether a look is under way.
+    pub(crate) fn is_looking(&self) -> bool {
+        self.eyes.is_none() && !self.closed
     }
 
     /// Tells whether there was a look before the last one, and remembers that there is one now.

@@ -17,7 +17,7 @@ use super::{
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
     show,
-    signals::{Signal, SignalStream},
+    signals::{Signal, SignalStream, told_to_stop},
     tasks::{Finished, Tasks},
     wakes::Wakes,
 };
@@ -238,6 +238,8 @@ impl Shell {
             if let Some(served) = self.served.get_mut(&project) {
                 served.wake(now);
                 self.handle(Event::Stirred { project });
+            } else {
+                self.wakes.looking(project);
             }
         }
         self.look_where_due();
@@ -358,6 +360,7 @@ impl Shell {
     fn deadline(&self) -> Option<Moment> {
         let now = self.clock.now().moment;
         let looks = self.served.values().filter_map(Served::due).min();
+        let looks = looks.filter(|_| self.room_for_looks() > 0);
         let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
         let (engine, looks, housekeeping, poll) = match self.stopping {
             Some(_) => (None, None, None, None),
@@ -422,18 +425,6 @@ impl Shell {
             Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
         }
         drop(self.lock);
-    }
-}
-
-/// Waits for the word to stop; a sender that is gone has not said it.
-async fn told_to_stop(stop: &mut Option<oneshot::Receiver<()>>) {
-    let told = match stop.as_mut() {
-        Some(receiver) => receiver.await.is_ok(),
-        None => false,
-    };
-    *stop = None;
-    if !told {
-        std::future::pending::<()>().await;
     }
 }
 

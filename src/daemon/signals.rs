@@ -113,3 +113,15 @@ impl SignalStream {
         while self.next().await != Signal::Stop {}
     }
 }
+
+/// Waits for the word to stop; a sender that is gone has not said it.
+pub(crate) async fn told_to_stop(stop: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
+    let told = match stop.as_mut() {
+        Some(receiver) => receiver.await.is_ok(),
+        None => false,
+    };
+    *stop = None;
+    if !told {
+        std::future::pending::<()>().await;
+    }
+}

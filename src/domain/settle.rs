@@ -17,7 +17,7 @@ pub enum Sight {
     Whole(Fingerprint),
     /// It is being written, or was cut off: its size tells one unfinished state from the next.
     Unfinished {
-        /// Bytes there now.
+        /// Bytes there now; `u64::MAX` when it changed while it was read.
         size: u64,
     },
     /// It is not there.
@@ -87,8 +87,9 @@ impl Channel {
                     self.open(now, quiet);
                 }
             }
-            Sight::Unfinished { .. } => {
-                if self.sight.as_ref() != Some(&sight) {
+            Sight::Unfinished { size } => {
+                // One that changed while it was read stirs although nobody knows its size.
+                if self.sight.as_ref() != Some(&sight) || *size == u64::MAX {
                     self.growing = Some(now);
                 }
             }
@@ -172,5 +173,27 @@ impl Channel {
         if self.current.is_some() && self.current != baseline && self.window.is_none() {
             self.window = Some(Window { first: now, last: now });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_whenever_it_is_read_stays_in_flux() {
+        let quiet = Quiet { quiet: Duration::from_secs(4), max_wait: None };
+        let mut channel = Channel::new(None);
+        channel.see(Moment::default(), Sight::Whole(Fingerprint::of(b"whole")), quiet);
+        for look in 1..100 {
+            let now = Moment::from_millis(look * 10);
+            channel.see(now, Sight::Unfinished { size: u64::MAX }, quiet);
+            assert_eq!(channel.flux_until(now), Some(now.plus(FLUX)));
+        }
+        // One that stands still half-written is nobody's work in progress.
+        let late = Moment::from_millis(5000);
+        channel.see(Moment::from_millis(4000), Sight::Unfinished { size: 7 }, quiet);
+        channel.see(late, Sight::Unfinished { size: 7 }, quiet);
+        assert_eq!(channel.flux_until(late), None);
     }
 }
