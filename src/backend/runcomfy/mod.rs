@@ -14,6 +14,8 @@ mod reply;
 mod result;
 mod timestamp;
 mod wire;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 
