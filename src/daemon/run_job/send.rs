@@ -16,6 +16,7 @@ use crate::{
         engine::event::Stage,
         job::{Cause, RequestId, State},
     },
+    failpoint::{self, Point, Side},
     ledger::{
         error::{LedgerError, ReleaseError},
         rows::{Announce, Booking, JobRow, NewJob, Reason},
@@ -167,6 +168,7 @@ impl Road {
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
                 return Err(JobEnd::Parked);
             };
+            failpoint::hit(Point::SubmitAnswer, Side::After);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {

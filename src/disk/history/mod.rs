@@ -31,7 +31,10 @@ use super::{
     DiskError,
     dirs::{make_private, private_builder, sync_folder, tighten, write_private},
 };
-use crate::domain::{fingerprint::Fingerprint, job::JobId, product::Kind};
+use crate::{
+    domain::{fingerprint::Fingerprint, job::JobId, product::Kind},
+    failpoint::{self, Point},
+};
 
 const PROMPT: &str = "prompt.txt";
 const RENDER: &str = "render.png";
@@ -80,7 +83,8 @@ impl History {
             let name = name.to_string_lossy();
             if name.starts_with(STAGING) || name.starts_with(DROPPED) {
                 let path = entry.path();
-                fs::remove_dir_all(&path).map_err(DiskError::at("remove", &path))?;
+                failpoint::around(Point::HistorySweep, || fs::remove_dir_all(&path))
+                    .map_err(DiskError::at("remove", &path))?;
                 removed += 1;
             }
         }
@@ -101,13 +105,13 @@ impl History {
             let path = folder.path().join(name);
             write_new(&path, bytes).map_err(DiskError::at("write", &path))?;
         }
-        sync_folder(folder.path())?;
+        failpoint::around(Point::HistoryStage, || sync_folder(folder.path()))?;
         Ok(Staged { folder, root: self.root.clone() })
     }
 
     /// Makes the folder names of new jobs durable: what [`Staged::commit`] leaves for a calmer moment.
     pub fn sync(&self) -> Result<(), DiskError> {
-        sync_folder(&self.root)
+        failpoint::around(Point::HistorySync, || sync_folder(&self.root))
     }
 
     /// Returns a job's folder, made if it is missing: a rerun or a restored ledger may have none.
@@ -171,7 +175,8 @@ impl Staged {
     /// [`History::sync`], which can wait until the submit is on its way, since only copies are at stake.
     pub fn commit(self, job: JobId) -> Result<JobFolder, DiskError> {
         let path = self.root.join(job.to_string());
-        fs::rename(self.folder.path(), &path).map_err(DiskError::at("make the folder", &path))?;
+        failpoint::around(Point::HistoryCommit, || fs::rename(self.folder.path(), &path))
+            .map_err(DiskError::at("make the folder", &path))?;
         // It has another name now, so nothing is left to remove.
         let _ = self.folder.keep();
         Ok(JobFolder { path })
@@ -218,7 +223,7 @@ impl JobFolder {
         for kind in Kind::ALL {
             let Some(source) = other.artifact(kind) else { continue };
             let target = self.path.join(artifact_name(kind));
-            match fs::hard_link(&source, &target) {
+            match failpoint::around(Point::TakeOver, || fs::hard_link(&source, &target)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(_) => {
@@ -232,7 +237,7 @@ impl JobFolder {
 
     /// Writes `job.json`: the old one or the new one, whole.
     pub fn write_record(&self, json: &[u8]) -> Result<(), DiskError> {
-        write_private(&self.path.join(RECORD), json)
+        failpoint::around(Point::Record, || write_private(&self.path.join(RECORD), json))
     }
 
     /// Opens the download of an artifact, continuing where an earlier one of the same `origin` stopped. `origin`
