@@ -29,10 +29,10 @@ pub use retention::{Kept, Limits, overdue};
 
 use super::{
     DiskError,
-    dirs::{make_private, private_builder, sync_folder, tighten, write_private},
+    dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
 };
 use crate::{
-    domain::{fingerprint::Fingerprint, job::JobId, product::Kind},
+    domain::{fingerprint::Fingerprint, job::JobId, placement::is_temporary, product::Kind},
     failpoint::{self, Point},
 };
 
@@ -123,6 +123,12 @@ impl History {
             Err(error) => return Err(DiskError::at("make the folder", &path)(error)),
         }
         Ok(JobFolder { path })
+    }
+
+    /// Returns a job's folder, if it has one.
+    pub fn job_if_there(&self, job: JobId) -> Option<JobFolder> {
+        let path = self.root.join(job.to_string());
+        path.is_dir().then_some(JobFolder { path })
     }
 
     /// Lists the jobs that have a folder, oldest first, with what each takes on the disk.
@@ -233,6 +239,25 @@ impl JobFolder {
             }
         }
         sync_folder(&self.path)
+    }
+
+    /// Removes what was on its way into this folder and is not needed any more: small files that a crash left unfinished, and
+    /// downloads whose artifact is there.
+    pub fn tidy(&self) -> Result<(), DiskError> {
+        for entry in fs::read_dir(&self.path).map_err(DiskError::at("list", &self.path))? {
+            let path = entry.map_err(DiskError::at("list", &self.path))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let wanted = |kind| partial::is_download(&name, kind) && self.artifact(kind).is_none();
+            if is_temporary(&name) && !Kind::ALL.into_iter().any(wanted) {
+                remove_if_there(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether `job.json` is there.
+    pub fn has_record(&self) -> bool {
+        self.path.join(RECORD).exists()
     }
 
     /// Writes `job.json`: the old one or the new one, whole.

@@ -193,6 +193,13 @@ impl Partial {
     }
 }
 
+/// Tells whether a name is that of a download of this kind.
+pub(super) fn is_download(name: &str, kind: Kind) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX)
+        .and_then(|rest| rest.strip_prefix(&kind.to_string()))
+        .is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// Removes the remains of other origins and returns what an earlier boot left of this one.
 fn clear_others(
     folder: &Path,
