@@ -14,4 +14,5 @@ pub mod daemon;
 pub mod simulator;
 pub mod cli;
 pub mod clock;
+pub mod failpoint;
 pub mod logging;

@@ -283,6 +283,11 @@ impl Shell {
             }
         }
         self.resume_all(unfinished, true);
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(TaskName::Errand, async move {
+            super::story::keep_missing(&tools.store, &tools.history).await;
+            Outcome::Nothing
+        });
         self.look_where_due();
         for served in self.served.values() {
             tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");

@@ -2,9 +2,49 @@
 //!
 //! Owns the field names. Times are Unix milliseconds, money is micro-dollars, durations are milliseconds.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::ledger::rows::{JobRow, JobStory};
+use super::store::{Store, blocking};
+use crate::{
+    disk::history::History,
+    domain::job::{JobId, State},
+    ledger::rows::{Filter, JobRow, JobStory},
+};
+
+/// How many of the newest jobs a start looks after: more than a daemon has in its hands when it dies.
+const NEWEST: u32 = 8;
+
+/// Leaves a job's story beside its artifacts, and nothing that was on its way there. It is a copy for people: where it cannot be
+/// written, that is said in the log.
+pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
+    let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
+    let history = Arc::clone(history);
+    let kept = blocking(move || {
+        let json = serde_json::to_vec_pretty(&json(&story)).map_err(|error| error.to_string())?;
+        let folder = history.job(id).map_err(|error| error.to_string())?;
+        folder.tidy().map_err(|error| error.to_string())?;
+        folder.write_record(&json).map_err(|error| error.to_string())
+    })
+    .await;
+    if let Err(error) = kept {
+        tracing::warn!(job = %id, error, "job.json could not be written");
+    }
+}
+
+/// Writes the stories that a crash at the very end of a job left unwritten.
+pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
+    let newest = Filter { states: vec![State::Done], limit: Some(NEWEST), ..Filter::default() };
+    let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
+    for row in rows {
+        let (own, id) = (Arc::clone(history), row.id);
+        let missing = move || own.job_if_there(id).is_some_and(|folder| !folder.has_record());
+        if blocking(missing).await {
+            keep(store, history, row.id).await;
+        }
+    }
+}
 
 /// Returns one job as `jobs list --json` shows it.
 pub fn row(job: &JobRow) -> Value {

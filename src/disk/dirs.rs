@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::DiskError;
-use crate::domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX};
+use crate::{
+    domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+    failpoint::{self, Point},
+};
 
 /// Makes a folder and the missing ones above it, for our user alone (0700). One that exists keeps its permissions:
 /// it may be anybody's.
@@ -61,12 +64,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
             .suffix(TEMPORARY_SUFFIX)
             .tempfile_in(folder)?;
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
+        failpoint::around(Point::PrivateSync, || file.as_file().sync_all())?;
+        failpoint::around(Point::PrivateRename, || file.persist(path))?;
         Ok(())
     };
     written().map_err(DiskError::at("write", path))?;
-    sync_folder(folder)
+    failpoint::around(Point::PrivateFolder, || sync_folder(folder))
 }
 
 /// Makes the names in a folder durable. Does nothing where a folder cannot be synced (Windows, some network drives).

@@ -20,7 +20,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{DiskError, dirs::make_private, stamp::Stamp};
-use crate::domain::{fingerprint::Fingerprint, moment::WallTime};
+use crate::{
+    domain::{fingerprint::Fingerprint, moment::WallTime},
+    failpoint::{self, Point},
+};
 
 /// The lock's name in the state folder.
 pub const STATE_LOCK: &str = "conjured.lock";
@@ -158,7 +161,7 @@ impl Lock {
         }
         // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a
         // courtesy.
-        let _ = write_holder(&mut file, holder);
+        let _ = failpoint::around(Point::Lock, || write_holder(&mut file, holder));
         Ok(Some(Self { file, path: path.to_path_buf() }))
     }
 }

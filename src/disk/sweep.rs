@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::DiskError;
-use crate::domain::placement::is_temporary;
+use crate::{
+    domain::placement::is_temporary,
+    failpoint::{self, Point},
+};
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -53,7 +56,7 @@ fn sweep_one(
             continue;
         }
         let path = entry.path();
-        match fs::remove_file(&path) {
+        match failpoint::around(Point::Sweep, || fs::remove_file(&path)) {
             Ok(()) => swept.removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => swept.faults.push(DiskError::at("remove the left-over", &path)(error)),

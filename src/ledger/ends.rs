@@ -12,10 +12,13 @@ use super::{
     sql::{cut, millis},
     story::{Current, MOST_WORDS, audit_submit, end_attempt, move_to},
 };
-use crate::domain::{
-    job::{JobId, State},
-    moment::WallTime,
-    money::MicroUsd,
+use crate::{
+    domain::{
+        job::{JobId, State},
+        moment::WallTime,
+        money::MicroUsd,
+    },
+    failpoint::Point,
 };
 
 impl Ledger {
@@ -27,7 +30,7 @@ impl Ledger {
         timing: Timing,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Done, |transaction| {
             end(transaction, job, State::Done, None, Booking::Cost(cost), now)?;
             transaction
                 .prepare_cached(
@@ -46,7 +49,7 @@ impl Ledger {
         booking: Booking,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Failed, |transaction| {
             let before = end(transaction, job, State::Failed, Some(reason), booking, now)?;
             if before.state == State::Submitting {
                 audit_submit(transaction, job, now, "refused", MicroUsd::ZERO)?;
@@ -63,7 +66,7 @@ impl Ledger {
         booking: Booking,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Cancelled, |transaction| {
             end(transaction, job, State::Cancelled, Some(reason), booking, now).map(drop)
         })
     }
@@ -76,7 +79,7 @@ impl Ledger {
         booking: Booking,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Replaced, |transaction| {
             let reason = Reason::new("replaced", "a newer prompt or render took its place");
             end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
             transaction
@@ -93,12 +96,12 @@ impl Ledger {
         reason: &Reason,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| lose(transaction, job, reason, now))
+        self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
     }
 
     /// Makes `unknown` what was being sent when the process died, and returns it. Called once, before anything is sent.
     pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::MarkLost, |transaction| {
             let lost = transaction
                 .prepare_cached("SELECT id FROM job WHERE state = ?1 ORDER BY id")?
                 .query_map([State::Submitting], |row| row.get(0))?

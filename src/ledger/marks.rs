@@ -9,15 +9,18 @@ use super::{
     sql::cut,
     story::{Current, MOST_WORDS, current, tell},
 };
-use crate::domain::{
-    job::{JobId, State},
-    moment::WallTime,
+use crate::{
+    domain::{
+        job::{JobId, State},
+        moment::WallTime,
+    },
+    failpoint::Point,
 };
 
 impl Ledger {
     /// Remembers that a person wants the job cancelled, so that a restart asks the backend again. An ended job is refused.
     pub fn want_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::WantCancel, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
             if state.is_final() {
                 let to = State::Cancelled;
@@ -38,7 +41,7 @@ impl Ledger {
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Note, |transaction| {
             current(transaction, job)?;
             tell(transaction, job, now, kind, note)
         })
@@ -55,7 +58,7 @@ impl Ledger {
         if !(1..=5).contains(&stars) {
             return Err(LedgerError::NotARating(stars));
         }
-        self.write(|transaction| {
+        self.write(Point::Rate, |transaction| {
             current(transaction, job)?;
             transaction
                 .prepare_cached("UPDATE job SET rating = ?2, rating_note = ?3 WHERE id = ?1")?
@@ -67,7 +70,7 @@ impl Ledger {
     /// Records a call that spent or changed something outside. Submits are recorded by the steps of a job themselves.
     pub fn audit(&mut self, row: &AuditRow) -> Result<(), LedgerError> {
         let AuditRow { at, what, job, outcome, cost } = row;
-        self.write(|transaction| {
+        self.write(Point::Audit, |transaction| {
             transaction
                 .prepare_cached(
                     "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",

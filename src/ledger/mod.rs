@@ -40,6 +40,7 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use self::error::{Fault, LedgerError};
+use crate::failpoint::{self, Point};
 
 /// The ledger's file in the state folder.
 pub const FILE: &str = "ledger.sqlite";
@@ -86,6 +87,7 @@ impl Ledger {
     /// Does one thing, whole or not at all. `Immediate`: what it reads cannot change before it writes.
     fn write<T>(
         &mut self,
+        point: Point,
         act: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, LedgerError> {
         let Reader { connection, path } = &mut self.reader;
@@ -93,7 +95,7 @@ impl Ledger {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = act(&transaction)?;
-            transaction.commit()?;
+            failpoint::around(point, || transaction.commit())?;
             Ok(result)
         };
         whole().map_err(|fault: Fault| fault.at(path))
@@ -103,8 +105,9 @@ impl Ledger {
     /// syncs, so it is called while a machine works and nobody waits; a ceiling in the file's settings holds without it.
     pub fn checkpoint(&mut self) -> Result<(), LedgerError> {
         let Reader { connection, path } = &mut self.reader;
-        connection
-            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            .map_err(|error| Fault::from(error).at(path))
+        failpoint::around(Point::Checkpoint, || {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        })
+        .map_err(|error| Fault::from(error).at(path))
     }
 }

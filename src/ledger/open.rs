@@ -17,6 +17,7 @@ use super::{
     error::{Fault, LedgerError, OpenError, StoreError, store_error},
     money::disagreement,
 };
+use crate::failpoint::{self, Point};
 
 /// The file's steps from an empty one to today's. Never edited once released: a change is a new step.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
@@ -134,7 +135,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
     transaction.pragma_update(None, "user_version", VERSION).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
+    failpoint::around(Point::Migrate, || transaction.commit()).map_err(failed)?;
     Ok(())
 }
 

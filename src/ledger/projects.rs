@@ -10,7 +10,10 @@ use super::{
     error::LedgerError,
     rows::{ProjectRow, SessionId},
 };
-use crate::domain::{engine::event::ProjectId, fingerprint::Fingerprint, moment::WallTime};
+use crate::{
+    domain::{engine::event::ProjectId, fingerprint::Fingerprint, moment::WallTime},
+    failpoint::Point,
+};
 
 impl Ledger {
     /// Begins a session. One that never ended was ended by a crash.
@@ -19,7 +22,7 @@ impl Ledger {
         version: &str,
         now: WallTime,
     ) -> Result<SessionId, LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::BeginSession, |transaction| {
             transaction
                 .prepare_cached("INSERT INTO session (version, started_at) VALUES (?1, ?2)")?
                 .execute((version, now))?;
@@ -29,7 +32,7 @@ impl Ledger {
 
     /// Ends a session in good order.
     pub fn end_session(&mut self, session: SessionId, now: WallTime) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::EndSession, |transaction| {
             transaction
                 .prepare_cached("UPDATE session SET ended_at = ?2 WHERE id = ?1")?
                 .execute((session.0, now))?;
@@ -44,7 +47,7 @@ impl Ledger {
         name: &str,
         now: WallTime,
     ) -> Result<ProjectRow, LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::TouchProject, |transaction| {
             let added = transaction
                 .prepare_cached(
                     "INSERT INTO project (root, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)
@@ -69,7 +72,7 @@ impl Ledger {
         render: Option<Fingerprint>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::SetBaseline, |transaction| {
             transaction
                 .prepare_cached(
                     "UPDATE project SET baseline_prompt = coalesce(?2, baseline_prompt),

@@ -13,10 +13,13 @@ use super::{
     sql::cut,
     story::{move_to, tell},
 };
-use crate::domain::{
-    budget::{self, Limits, Windows},
-    job::{JobId, State},
-    moment::WallTime,
+use crate::{
+    domain::{
+        budget::{self, Limits, Windows},
+        job::{JobId, State},
+        moment::WallTime,
+    },
+    failpoint::Point,
 };
 
 /// How much of a prompt lists show, in characters.
@@ -33,7 +36,7 @@ impl Ledger {
         windows: &Windows,
         announce: Announce,
     ) -> Result<Released, ReleaseError> {
-        let verdict = self.write(|transaction| {
+        let verdict = self.write(Point::Release, |transaction| {
             let before = spent(transaction, job.session, windows)?;
             if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
                 return Ok(Err(refusal));
@@ -59,7 +62,7 @@ impl Ledger {
 
     /// Marks that the request may leave from now on, and begins an attempt. Before this is on the disk nothing may be sent.
     pub fn submitting(&mut self, job: JobId, now: WallTime) -> Result<(), super::LedgerError> {
-        self.write(|transaction| begin_attempt(transaction, job, now))
+        self.write(Point::Submitting, |transaction| begin_attempt(transaction, job, now))
     }
 }
 

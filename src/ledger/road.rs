@@ -11,11 +11,14 @@ use super::{
     rows::Artifact,
     story::{attempt_sets, audit_submit, current, end_attempt, move_to, tell},
 };
-use crate::domain::{
-    job::{JobId, RequestId, State},
-    moment::WallTime,
-    money::MicroUsd,
-    product::RemoteFile,
+use crate::{
+    domain::{
+        job::{JobId, RequestId, State},
+        moment::WallTime,
+        money::MicroUsd,
+        product::RemoteFile,
+    },
+    failpoint::Point,
 };
 
 impl Ledger {
@@ -26,7 +29,7 @@ impl Ledger {
         request: &RequestId,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Submitted, |transaction| {
             let before = move_to(transaction, job, State::Submitted, now, request.as_str())?;
             transaction
                 .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
@@ -37,7 +40,7 @@ impl Ledger {
 
     /// Records that the request surely did not arrive. The job is prepared again, its money stays reserved.
     pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::NotSent, |transaction| {
             move_to(transaction, job, State::Prepared, now, note)?;
             end_attempt(transaction, job, "not sent", now)?;
             audit_submit(transaction, job, now, "not sent", MicroUsd::ZERO)
@@ -54,7 +57,7 @@ impl Ledger {
         instance: Option<&str>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        let is_news = self.write(|transaction| {
+        let is_news = self.write(Point::Running, |transaction| {
             let note = instance.unwrap_or_default();
             let before = move_to(transaction, job, State::Running, now, note)?;
             transaction
@@ -80,7 +83,7 @@ impl Ledger {
         machine_ended: WallTime,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::OutputsKnown, |transaction| {
             let from = current(transaction, job)?.state;
             if !matches!(from, State::Submitted | State::Running) {
                 return Err(LedgerError::Illegal { job, from, to: State::Fetched }.into());
@@ -107,7 +110,7 @@ impl Ledger {
         artifacts: &[Artifact],
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::Fetched, |transaction| {
             move_to(transaction, job, State::Fetched, now, "")?;
             end_attempt(transaction, job, "succeeded", now)?;
             for artifact in artifacts {
@@ -124,19 +127,19 @@ impl Ledger {
         job: JobId,
         artifacts: &[Artifact],
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| {
+        self.write(Point::KeepArtifacts, |transaction| {
             artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
         })
     }
 
     /// Records that public names are about to change.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.step(job, State::Placing, "", now)
+        self.step(Point::Placing, job, State::Placing, "", now)
     }
 
     /// Records that every public name shows this job.
     pub fn placed(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.step(job, State::Placed, "", now)
+        self.step(Point::Placed, job, State::Placed, "", now)
     }
 
     /// Records that CONJURE is about to be told; `note` may keep what tells our command from another's.
@@ -146,17 +149,18 @@ impl Ledger {
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.step(job, State::HandingOver, note, now)
+        self.step(Point::HandingOver, job, State::HandingOver, note, now)
     }
 
     fn step(
         &mut self,
+        point: Point,
         job: JobId,
         to: State,
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(|transaction| move_to(transaction, job, to, now, note).map(drop))
+        self.write(point, |transaction| move_to(transaction, job, to, now, note).map(drop))
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `main_job`: one prompt and one render become one request and whole files; `once`; the cache.
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at bad times.
 //! - `crash`: `kill -9` at every place of the road.
+//! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -18,6 +19,8 @@
 mod engine_cases;
 #[cfg(unix)]
 mod crash;
+#[cfg(all(unix, feature = "failpoints"))]
+mod failpoints;
 #[cfg(unix)]
 mod inputs;
 #[cfg(unix)]

@@ -20,6 +20,8 @@ use std::{
 use bytes::Bytes;
 use reqwest::{Body, RequestBuilder, Response, header::CONTENT_LENGTH};
 
+use crate::failpoint::{self, Point, Side};
+
 /// Why a POST brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFault {
@@ -43,6 +45,7 @@ pub async fn post_once(
             if gate.pass() { Ok(body) } else { Err(io::Error::other("the sender has given up")) }
         })
     };
+    failpoint::hit(Point::SubmitPost, Side::Before);
     let answer = request
         // A stream has no length of its own; with this header it goes as it is, not in chunks.
         .header(CONTENT_LENGTH, body.len())
@@ -50,6 +53,7 @@ pub async fn post_once(
         .timeout(timeout)
         .send()
         .await;
+    failpoint::hit(Point::SubmitPost, Side::After);
     answer.map_err(|error| {
         let reason = describe(&error);
         if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) }

@@ -41,7 +41,10 @@ use super::{
         words::Cleaner,
     },
 };
-use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+use crate::{
+    domain::{job::RequestId, money::MicroUsd, product::RemoteFile},
+    failpoint::{self, Point, Side},
+};
 
 /// The most bytes of a result: it lists files and may quote texts.
 const RESULT_LIMIT: usize = 4 * 1024 * 1024;
@@ -220,7 +223,9 @@ impl Serverless {
             SendFault::NotSent(reason) => not_sent(reason),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
-        wire::submitted(&Reply::open(Answer::read(response, ANSWER_LIMIT).await, &self.cleaner))
+        let answer = Answer::read(response, ANSWER_LIMIT).await;
+        failpoint::hit(Point::SubmitAnswer, Side::Before);
+        wire::submitted(&Reply::open(answer, &self.cleaner))
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use super::{JobEnd, NewWork, Road, Step, fetch::Fetched};
 use crate::{
     daemon::store::blocking,
-    domain::{engine::event::Stage, job::JobId, money::MicroUsd, product::Kind},
-    ledger::rows::{Booking, Reason},
+    domain::{
+        engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd, product::Kind,
+    },
+    ledger::rows::{Booking, JobRow, Reason},
 };
 
 impl Road {
@@ -19,7 +21,10 @@ impl Road {
         if !live.config.generation.cache {
             return None;
         }
-        let (version, digest) = (live.bindings.version(), work.ready.body.digest);
+        self.same_as(live.bindings.version(), work.ready.body.digest).await
+    }
+
+    async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<JobId> {
         let earlier =
             self.tools.store.with(move |ledger| ledger.same_work(&version, &digest)).await;
         let earlier = earlier.ok().flatten()?;
@@ -37,12 +42,32 @@ impl Road {
         self.shown.cold = Some(false);
         self.shown.eta = None;
         self.release_free(work).await?;
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        tracing::info!(job = %id, %earlier, "the same work as an earlier job: placed again, free of charge");
+        tracing::info!(job = %self.id, %earlier, "the same work as an earlier job: placed again, free of charge");
         let words = format!(
             "the same work as job {earlier}: its artifacts are placed again, free of charge"
         );
         self.say(words.clone()).await;
+        self.copy_from(earlier, words).await
+    }
+
+    /// Goes on with a job that was released for nothing and stopped before it had its artifacts. Nothing is reserved for it, so
+    /// it is never sent: without the earlier artifacts it ends.
+    pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
+        self.estimate.cost = MicroUsd::ZERO;
+        self.shown.estimate = MicroUsd::ZERO;
+        let Some(earlier) = self.same_as(row.workflow_version, row.body_digest).await else {
+            let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
+                        `conjured once` does the work anew, at its own price";
+            return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
+        };
+        let words = format!(
+            "job {earlier} did the same work: its artifacts are placed again, free of charge"
+        );
+        self.copy_from(earlier, words).await
+    }
+
+    async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
         let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
         if self.tools.store.record("that an earlier result serves", note).await.is_err() {
             return Err(JobEnd::Parked);

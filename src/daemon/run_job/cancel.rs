@@ -100,6 +100,7 @@ impl Road {
         let state = if replaced { State::Replaced } else { State::Cancelled };
         let text = match wish {
             Some(_) => "cancelled at a person's request",
+            None if self.blind => "cancelled at the service while conjured did not look",
             None => "cancelled at the service, not by conjured",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {

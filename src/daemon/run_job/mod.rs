@@ -33,6 +33,7 @@ use crate::{
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
         job::{Cause, Inputs, JobId, RequestId, State},
+        money::MicroUsd,
         placement::Targets,
         status,
     },
@@ -85,7 +86,7 @@ pub(crate) enum Report {
     /// Something a person should know beyond this job.
     Warning(String),
     /// The account's balance.
-    Balance(crate::domain::money::MicroUsd),
+    Balance(MicroUsd),
 }
 
 /// What the loop wants of a job's task.
@@ -202,6 +203,12 @@ impl Road {
     /// Goes on where another session stopped.
     async fn resume(&mut self, row: &JobRow) -> Step<fetch::Fetched> {
         match row.state {
+            // Where machines cost something, only a job whose result was there already is released without a reservation.
+            State::Prepared
+                if row.reserved == MicroUsd::ZERO && self.estimate.cost > MicroUsd::ZERO =>
+            {
+                self.take_over_again(row).await
+            }
             State::Prepared => {
                 let body = self.rebuild(row).await?;
                 self.tools.submits.pass().await;

@@ -7,7 +7,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use super::{JobEnd, Road, Step, Wish, fetch::Fetched, follow};
 use crate::{
-    daemon::store::blocking,
+    daemon::{store::blocking, story},
     disk::place::{self, PlaceFault, Placed},
     domain::{
         backoff::Backoff,
@@ -108,19 +108,7 @@ impl Road {
 
     /// Leaves the job's story beside its artifacts. It is a copy for people; the ledger is what counts.
     async fn keep_record(&self) {
-        let (id, store) = (self.id, self.tools.store.clone());
-        let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
-        let history = std::sync::Arc::clone(&self.tools.history);
-        let kept = blocking(move || {
-            let json = serde_json::to_vec_pretty(&crate::daemon::story::json(&story))
-                .map_err(|error| error.to_string())?;
-            let folder = history.job(id).map_err(|error| error.to_string())?;
-            folder.write_record(&json).map_err(|error| error.to_string())
-        })
-        .await;
-        if let Err(error) = kept {
-            tracing::warn!(job = %id, error, "job.json could not be written");
-        }
+        story::keep(&self.tools.store, &self.tools.history, self.id).await;
     }
 
     /// A person does not want a parked placement any more.

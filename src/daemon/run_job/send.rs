@@ -16,6 +16,7 @@ use crate::{
         engine::event::Stage,
         job::{Cause, RequestId, State},
     },
+    failpoint::{self, Point, Side},
     ledger::{
         error::{LedgerError, ReleaseError},
         rows::{Announce, Booking, JobRow, NewJob, Reason},
@@ -88,12 +89,19 @@ impl Road {
         };
         let (limits, windows) = (live.limits, crate::daemon::live::Live::windows(now));
         // The inputs are on the disk before the row that speaks of them.
-        let (id, staged) = (self.id, ready.staged);
+        let (id, staged, history) =
+            (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
         let released = self
             .tools
             .store
             .with(move |ledger| {
-                if let Err(error) = staged.commit(id) {
+                let committed = staged.commit(id).and_then(|_| match announce {
+                    // It leaves in this moment: its folder's name becomes durable when it is gone.
+                    Announce::Submitting => Ok(()),
+                    // It may have to be built from these inputs after a loss of power.
+                    Announce::PreparedOnly => history.sync(),
+                });
+                if let Err(error) = committed {
                     return Err(NotReleased::Disk(error.to_string()));
                 }
                 ledger.release(&job, &limits, &windows, announce).map_err(NotReleased::Ledger)
@@ -167,6 +175,7 @@ impl Road {
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
                 return Err(JobEnd::Parked);
             };
+            failpoint::hit(Point::SubmitAnswer, Side::After);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {
@@ -180,6 +189,7 @@ impl Road {
                         tracing::error!(job = %id, %error, "the ledger refuses the request's id");
                         return Err(JobEnd::Parked);
                     }
+                    self.settle_inputs().await;
                     self.moved(State::Submitted, Stage::Queued).await;
                     self.say("in the service's queue".to_owned()).await;
                     return Ok(request);
@@ -193,6 +203,7 @@ impl Road {
                     if self.tools.store.record("that nothing was sent", record).await.is_err() {
                         return Err(JobEnd::Parked);
                     }
+                    self.settle_inputs().await;
                     self.moved(State::Prepared, Stage::Waiting).await;
                     self.say(format!("not sent yet, nothing was charged: {reason}")).await;
                     // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
@@ -309,6 +320,18 @@ impl Road {
             return JobEnd::Parked;
         }
         JobEnd::Ended { state: State::Failed, placed: false }
+    }
+
+    /// Makes the name of the job's folder durable, now that nothing waits for it: without it a loss of power could take the
+    /// folder away with everything that is fetched into it.
+    async fn settle_inputs(&self) {
+        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+        crate::daemon::store::blocking(move || {
+            if let Err(error) = history.sync() {
+                tracing::warn!(job = %id, %error, "the job's folder may not survive a loss of power");
+            }
+        })
+        .await;
     }
 
     /// Removes the inputs of a job that never came to be.

@@ -29,9 +29,12 @@ pub use retention::{Kept, Limits, overdue};
 
 use super::{
     DiskError,
-    dirs::{make_private, private_builder, sync_folder, tighten, write_private},
+    dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
 };
-use crate::domain::{fingerprint::Fingerprint, job::JobId, product::Kind};
+use crate::{
+    domain::{fingerprint::Fingerprint, job::JobId, placement::is_temporary, product::Kind},
+    failpoint::{self, Point},
+};
 
 const PROMPT: &str = "prompt.txt";
 const RENDER: &str = "render.png";
@@ -80,7 +83,8 @@ impl History {
             let name = name.to_string_lossy();
             if name.starts_with(STAGING) || name.starts_with(DROPPED) {
                 let path = entry.path();
-                fs::remove_dir_all(&path).map_err(DiskError::at("remove", &path))?;
+                failpoint::around(Point::HistorySweep, || fs::remove_dir_all(&path))
+                    .map_err(DiskError::at("remove", &path))?;
                 removed += 1;
             }
         }
@@ -101,13 +105,13 @@ impl History {
             let path = folder.path().join(name);
             write_new(&path, bytes).map_err(DiskError::at("write", &path))?;
         }
-        sync_folder(folder.path())?;
+        failpoint::around(Point::HistoryStage, || sync_folder(folder.path()))?;
         Ok(Staged { folder, root: self.root.clone() })
     }
 
     /// Makes the folder names of new jobs durable: what [`Staged::commit`] leaves for a calmer moment.
     pub fn sync(&self) -> Result<(), DiskError> {
-        sync_folder(&self.root)
+        failpoint::around(Point::HistorySync, || sync_folder(&self.root))
     }
 
     /// Returns a job's folder, made if it is missing: a rerun or a restored ledger may have none.
@@ -119,6 +123,12 @@ impl History {
             Err(error) => return Err(DiskError::at("make the folder", &path)(error)),
         }
         Ok(JobFolder { path })
+    }
+
+    /// Returns a job's folder, if it has one.
+    pub fn job_if_there(&self, job: JobId) -> Option<JobFolder> {
+        let path = self.root.join(job.to_string());
+        path.is_dir().then_some(JobFolder { path })
     }
 
     /// Lists the jobs that have a folder, oldest first, with what each takes on the disk.
@@ -171,7 +181,8 @@ impl Staged {
     /// [`History::sync`], which can wait until the submit is on its way, since only copies are at stake.
     pub fn commit(self, job: JobId) -> Result<JobFolder, DiskError> {
         let path = self.root.join(job.to_string());
-        fs::rename(self.folder.path(), &path).map_err(DiskError::at("make the folder", &path))?;
+        failpoint::around(Point::HistoryCommit, || fs::rename(self.folder.path(), &path))
+            .map_err(DiskError::at("make the folder", &path))?;
         // It has another name now, so nothing is left to remove.
         let _ = self.folder.keep();
         Ok(JobFolder { path })
@@ -218,7 +229,7 @@ impl JobFolder {
         for kind in Kind::ALL {
             let Some(source) = other.artifact(kind) else { continue };
             let target = self.path.join(artifact_name(kind));
-            match fs::hard_link(&source, &target) {
+            match failpoint::around(Point::TakeOver, || fs::hard_link(&source, &target)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(_) => {
@@ -230,9 +241,28 @@ impl JobFolder {
         sync_folder(&self.path)
     }
 
+    /// Removes what was on its way into this folder and is not needed any more: small files that a crash left unfinished, and
+    /// downloads whose artifact is there.
+    pub fn tidy(&self) -> Result<(), DiskError> {
+        for entry in fs::read_dir(&self.path).map_err(DiskError::at("list", &self.path))? {
+            let path = entry.map_err(DiskError::at("list", &self.path))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let wanted = |kind| partial::is_download(&name, kind) && self.artifact(kind).is_none();
+            if is_temporary(&name) && !Kind::ALL.into_iter().any(wanted) {
+                remove_if_there(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether `job.json` is there.
+    pub fn has_record(&self) -> bool {
+        self.path.join(RECORD).exists()
+    }
+
     /// Writes `job.json`: the old one or the new one, whole.
     pub fn write_record(&self, json: &[u8]) -> Result<(), DiskError> {
-        write_private(&self.path.join(RECORD), json)
+        failpoint::around(Point::Record, || write_private(&self.path.join(RECORD), json))
     }
 
     /// Opens the download of an artifact, continuing where an earlier one of the same `origin` stopped. `origin`

@@ -14,10 +14,13 @@ use std::{
 };
 
 use super::{DiskError, artifact_name, sync_folder, write_private};
-use crate::domain::{
-    fingerprint::Fingerprint,
-    placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
-    product::Kind,
+use crate::{
+    domain::{
+        fingerprint::Fingerprint,
+        placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+        product::Kind,
+    },
+    failpoint::{self, Point},
 };
 
 /// How much may have to be fetched twice after a loss of power. Rare enough to cost no time on a disk, and a small
@@ -75,7 +78,8 @@ impl Partial {
         options.write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&path).map_err(DiskError::at("open", &path))?;
+        let mut file = failpoint::around(Point::PartialCreate, || options.open(&path))
+            .map_err(DiskError::at("open", &path))?;
         let len = file.seek(SeekFrom::End(0)).map_err(DiskError::at("look into", &path))?;
         let mut partial = Self { file, path, folder: folder.to_path_buf(), kind, len, limit };
         if len > limit {
@@ -124,7 +128,8 @@ impl Partial {
     /// Writes within one stretch between two syncs.
     fn write(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         let len = self.len + u64::try_from(bytes.len()).unwrap_or(0);
-        let written = self.file.write_all(bytes).and_then(|()| {
+        let wrote = failpoint::around(Point::PartialAppend, || self.file.write_all(bytes));
+        let written = wrote.and_then(|()| {
             if len.is_multiple_of(SYNC_EVERY) { self.file.sync_data() } else { Ok(()) }
         });
         if let Err(cause) = written {
@@ -156,23 +161,26 @@ impl Partial {
     /// [`io::ErrorKind::AlreadyExists`].
     pub fn finish(self) -> Result<PathBuf, DiskError> {
         let path = self.free_name()?;
-        self.file.sync_all().map_err(DiskError::at("sync", &self.path))?;
-        fs::rename(&self.path, &path).map_err(DiskError::at("rename", &self.path))?;
-        sync_folder(&self.folder)?;
+        failpoint::around(Point::FinishSync, || self.file.sync_all())
+            .map_err(DiskError::at("sync", &self.path))?;
+        failpoint::around(Point::FinishRename, || fs::rename(&self.path, &path))
+            .map_err(DiskError::at("rename", &self.path))?;
+        failpoint::around(Point::FinishFolder, || sync_folder(&self.folder))?;
         Ok(path)
     }
 
     /// Makes `bytes` the artifact instead of what was downloaded: the same picture as a PNG.
     pub fn finish_as(self, bytes: &[u8]) -> Result<PathBuf, DiskError> {
         let path = self.free_name()?;
-        write_private(&path, bytes)?;
+        failpoint::around(Point::FinishAs, || write_private(&path, bytes))?;
         self.discard()?;
         Ok(path)
     }
 
     /// Removes it.
     pub fn discard(self) -> Result<(), DiskError> {
-        fs::remove_file(&self.path).map_err(DiskError::at("remove", &self.path))
+        failpoint::around(Point::PartialDiscard, || fs::remove_file(&self.path))
+            .map_err(DiskError::at("remove", &self.path))
     }
 
     fn free_name(&self) -> Result<PathBuf, DiskError> {
@@ -183,6 +191,13 @@ impl Partial {
         }
         Ok(path)
     }
+}
+
+/// Tells whether a name is that of a download of this kind.
+pub(super) fn is_download(name: &str, kind: Kind) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX)
+        .and_then(|rest| rest.strip_prefix(&kind.to_string()))
+        .is_some_and(|rest| rest.starts_with('-'))
 }
 
 /// Removes the remains of other origins and returns what an earlier boot left of this one.

@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::{DiskError, Partial, sync_folder, write_private};
-use crate::domain::job::JobId;
+use crate::{
+    domain::job::JobId,
+    failpoint::{self, Point},
+};
 
 /// The most files that are kept.
 pub(super) const MAX_FILES: usize = 20;
@@ -36,7 +39,8 @@ pub(super) fn put(
     write_private(&free.with_extension("txt"), reason.as_bytes())?;
     let source = partial.path().to_path_buf();
     drop(partial);
-    fs::rename(&source, &free).map_err(DiskError::at("move into quarantine", &source))?;
+    failpoint::around(Point::Quarantine, || fs::rename(&source, &free))
+        .map_err(DiskError::at("move into quarantine", &source))?;
     sync_folder(folder)?;
     prune(folder, &free, MAX_FILES, MAX_BYTES)?;
     Ok(free)

@@ -21,9 +21,13 @@ pub use target::PlaceFault;
 use target::{Resolved, resolve};
 
 use super::dirs::sync_folder;
-use crate::domain::{
-    moment::WallTime,
-    placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+use crate::{
+    domain::{
+        moment::WallTime,
+        placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+        product::Kind,
+    },
+    failpoint::{self, Point},
 };
 
 /// How a placement went.
@@ -79,13 +83,19 @@ impl Work {
         match step {
             Step::Write(number) => {
                 if let Some(name) = plan.names.get(number) {
-                    self.written.push(write(name)?);
+                    let written = failpoint::around(Point::PlaceWrite, || write(name))?;
+                    self.written.push(written);
                 }
             }
             // `plan` writes the names in order, so the numbers are the same.
             Step::Show(number) => {
+                let kind = plan.names.get(number).map(|name| name.kind);
+                let point = match kind {
+                    Some(Kind::Image) => Point::PlaceImage,
+                    Some(Kind::Mesh) | None => Point::PlaceMesh,
+                };
                 if let Some(written) = self.written.get_mut(number) {
-                    written.show()?;
+                    failpoint::around(point, || written.show())?;
                 }
             }
             Step::SyncFolders => {
@@ -93,7 +103,9 @@ impl Work {
                     self.written.iter().map(|written| &written.resolved.folder).collect();
                 folders.sort_unstable();
                 folders.dedup();
-                folders.into_iter().try_for_each(|folder| sync(folder))?;
+                folders.into_iter().try_for_each(|folder| {
+                    failpoint::around(Point::PlaceFolder, || sync(folder))
+                })?;
             }
         }
         Ok(())
@@ -149,7 +161,7 @@ impl Written {
         if let Some(time) = modified.and_then(system_time) {
             file.set_times(FileTimes::new().set_modified(time)).map_err(&fault)?;
         }
-        file.sync_all().map_err(&fault)
+        failpoint::around(Point::PlaceSync, || file.sync_all()).map_err(&fault)
     }
 
     fn show(&mut self) -> Result<(), PlaceFault> {

@@ -10,9 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::disk::{
-    dirs::sync_folder,
-    walk::{Found, Walk},
+use crate::{
+    disk::{
+        dirs::sync_folder,
+        walk::{Found, Walk},
+    },
+    failpoint::{self, Point},
 };
 
 /// Why artifacts could not be made visible. They are safe in history, and no money is at stake.
@@ -124,7 +127,8 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
                 return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
             }
             Found::Missing if !sight.last => {
-                make_folder(&path).map_err(|error| PlaceFault::of_target(&path, error))?;
+                failpoint::around(Point::PlaceFolderMade, || make_folder(&path))
+                    .map_err(|error| PlaceFault::of_target(&path, error))?;
                 sync_folder(walk.folder()).map_err(|e| PlaceFault::of_target(&e.path, e.cause))?;
                 walk.again(sight);
                 continue;

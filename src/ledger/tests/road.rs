@@ -184,7 +184,7 @@ fn an_end_time_stands_exactly_in_the_final_states() {
         let job = desk.release(1, Announce::PreparedOnly);
         let road = road_to(target);
         desk.ledger
-            .write(|transaction| {
+            .write(crate::failpoint::Point::Note, |transaction| {
                 for &state in &road {
                     super::super::story::move_to(transaction, job, state, at(2), "")?;
                 }

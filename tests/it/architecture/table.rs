@@ -39,7 +39,7 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "backend",
-        ours: &["domain"],
+        ours: &["domain", "failpoint"],
         packages: &[
             "base64",
             "bytes",
@@ -58,7 +58,7 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "disk",
-        ours: &["domain"],
+        ours: &["domain", "failpoint"],
         packages: &[
             "directories",
             "jiff",
@@ -74,7 +74,7 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "ledger",
-        ours: &["domain"],
+        ours: &["domain", "failpoint"],
         packages: &["rusqlite", "serde", "serde_json", "thiserror"],
         watched: &[],
     },
@@ -126,7 +126,17 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "daemon",
-        ours: &["backend", "clock", "config", "disk", "domain", "ledger", "logging", "web"],
+        ours: &[
+            "backend",
+            "clock",
+            "config",
+            "disk",
+            "domain",
+            "failpoint",
+            "ledger",
+            "logging",
+            "web",
+        ],
         packages: &[
             "axum",
             "blake3",
@@ -174,6 +184,13 @@ pub(super) const LAYERS: &[Layer] = &[
         watched: &["std::net", "std::process::ExitCode", "std::process::id"],
     },
     Layer { name: "clock", ours: &["domain"], packages: &["rustix"], watched: TIME },
+    // Nothing of it is left without its feature. Only then it asks the environment, and ends the process.
+    Layer {
+        name: "failpoint",
+        ours: &[],
+        packages: &["rustix"],
+        watched: &["std::env::var", "std::process::abort"],
+    },
     Layer {
         name: "logging",
         ours: &[],

@@ -71,6 +71,12 @@ impl TestDaemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it is our child and not reaped");
     }
 
+    /// Tells how it ended, if it has.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("waits")
+    }
+
     /// Waits until it ends by itself.
     #[track_caller]
     pub(crate) fn ended(mut self) -> ExitStatus {

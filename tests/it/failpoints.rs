@@ -1,0 +1,340 @@
+//! The process dies at every durable step, on both sides of it, in three kinds of weather, and is started again: nothing
+//! is paid twice, nothing paid for is lost, no public file is ever half there, and the books are right.
+//!
+//! Owns the plays (what must happen so that a step is reached) and the list of cases, which is complete by construction:
+//! it is made from [`Point::ALL`]. A point that its play never reaches fails, and so does a new point without a play.
+//! Going through a play is [`drive`]'s, what must hold afterwards [`judge`]'s.
+//!
+//! Only with the feature: `cargo test --features failpoints --test it failpoints`.
+
+mod drive;
+mod judge;
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use conjured::{
+    domain::job::State,
+    failpoint::{Point, Side},
+    simulator::{
+        faults::{Call, Fault, Order},
+        produce::{Product, Spoiled},
+    },
+};
+
+/// So many worlds at once: most of their time is waiting.
+const AT_ONCE: usize = 6;
+
+/// How the service behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weather {
+    /// It answers.
+    Fair,
+    /// The answer to the first submit is lost on its way back.
+    AnswerLost,
+    /// Both downloads are cut in the middle.
+    DownloadCut,
+}
+
+/// What happens, so that a point is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Play {
+    /// The very first start, and a job.
+    FirstStart,
+    /// One job.
+    OneJob,
+    /// A job whose submit is refused for now.
+    SentAgain,
+    /// A job whose answer is lost, whatever the weather.
+    AnswerLost,
+    /// A job whose picture comes as WebP.
+    OtherPicture,
+    /// A job whose mesh is broken, and a good one.
+    BrokenMesh,
+    /// A job that a person cancels in the queue.
+    Cancel,
+    /// A job in the queue that a newer one replaces.
+    Replace,
+    /// The same work as an earlier job.
+    Cached,
+    /// A stop in good order.
+    Stop,
+    /// What an earlier crash left lies around.
+    LeftOvers,
+}
+
+/// What is done in a play, one after another.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Wait for the first baseline.
+    Baseline,
+    /// Order trouble.
+    Order(Order),
+    /// Forget what was ordered and has not happened.
+    Clear,
+    /// Say something and wait until its job ends like this (or as `unknown`, where the process may have died in the hole).
+    Say(&'static str, State),
+    /// Say something and wait until its job is at the service.
+    Begin(&'static str),
+    /// Cancel the job of these words, as often as the daemon died over it, and wait for its end.
+    Cancel(&'static str),
+    /// Wait until the job of these words has ended like this.
+    Ends(&'static str, State),
+    /// Stop in good order, and start again.
+    Stop,
+}
+
+/// One death.
+#[derive(Clone, Copy)]
+struct Case {
+    point: Point,
+    side: Side,
+    nth: u32,
+    weather: Weather,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.side == Side::Before { "before" } else { "after" };
+        write!(
+            f,
+            "{}:{side}:{} ({:?}, {:?})",
+            self.point.name(),
+            self.nth,
+            self.play(),
+            self.weather
+        )
+    }
+}
+
+/// Points that nothing in the program reaches yet, and why. One that is reached after all fails in its own case.
+const UNREACHED: [(Point, &str); 2] = [
+    (Point::HandingOver, "nobody hands over yet"),
+    (Point::Rate, "it is a word beside the road: no file and no money depends on it"),
+];
+
+/// Later visits of a point that is another place then: the project's lock, the mesh's download, the mesh's second name.
+const LATER: [(Point, u32); 9] = [
+    (Point::Lock, 2),
+    (Point::PartialCreate, 2),
+    (Point::PartialAppend, 2),
+    (Point::FinishSync, 2),
+    (Point::FinishRename, 2),
+    (Point::FinishFolder, 2),
+    (Point::PlaceWrite, 3),
+    (Point::PlaceMesh, 2),
+    (Point::PlaceFolder, 2),
+];
+
+impl Case {
+    const fn play(self) -> Play {
+        match self.point {
+            Point::Migrate
+            | Point::BeginSession
+            | Point::TouchProject
+            | Point::SetBaseline
+            | Point::Lock => Play::FirstStart,
+            Point::Submitting | Point::NotSent => Play::SentAgain,
+            Point::Unknown => Play::AnswerLost,
+            Point::FinishAs | Point::PartialDiscard => Play::OtherPicture,
+            Point::Failed | Point::KeepArtifacts | Point::Quarantine => Play::BrokenMesh,
+            Point::Cancelled | Point::WantCancel | Point::Audit => Play::Cancel,
+            Point::Replaced => Play::Replace,
+            Point::Note | Point::TakeOver => Play::Cached,
+            Point::EndSession => Play::Stop,
+            Point::HistorySweep | Point::Sweep | Point::MarkLost => Play::LeftOvers,
+            Point::Release
+            | Point::Submitted
+            | Point::Running
+            | Point::Checkpoint
+            | Point::OutputsKnown
+            | Point::Fetched
+            | Point::Placing
+            | Point::Placed
+            | Point::HandingOver
+            | Point::Done
+            | Point::Rate
+            | Point::SubmitPost
+            | Point::SubmitAnswer
+            | Point::HistoryStage
+            | Point::HistoryCommit
+            | Point::HistorySync
+            | Point::PartialCreate
+            | Point::PartialAppend
+            | Point::FinishSync
+            | Point::FinishRename
+            | Point::FinishFolder
+            | Point::Record
+            | Point::PrivateSync
+            | Point::PrivateRename
+            | Point::PrivateFolder
+            | Point::PlaceFolderMade
+            | Point::PlaceWrite
+            | Point::PlaceSync
+            | Point::PlaceImage
+            | Point::PlaceMesh
+            | Point::PlaceFolder => Play::OneJob,
+        }
+    }
+
+    /// Tells whether a death here falls between the mark that a request may leave and the record of its answer: the one hole
+    /// in which a job may end `unknown` though its answer was not lost on the way.
+    const fn in_the_hole(self) -> bool {
+        match (self.point, self.side) {
+            (Point::Release | Point::Submitting, Side::After)
+            | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
+            | (Point::SubmitPost | Point::SubmitAnswer, _) => true,
+            _ => false,
+        }
+    }
+
+    fn steps(self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.play() == Play::FirstStart {
+            steps.push(Step::Baseline);
+        }
+        match self.weather {
+            Weather::Fair => {}
+            Weather::AnswerLost => steps.extend([
+                Step::Order(Fault::AcceptThenDrop.into()),
+                Step::Say("a lost heron", State::Unknown),
+                Step::Clear,
+            ]),
+            Weather::DownloadCut => {
+                steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))])
+            }
+        }
+        let owl = Step::Say("a clay owl", State::Done);
+        let fox = Step::Say("a clay fox", State::Done);
+        match self.play() {
+            Play::FirstStart | Play::OneJob | Play::LeftOvers => steps.push(owl),
+            Play::SentAgain => {
+                let busy = Fault::Http {
+                    status: 429,
+                    retry_after: Some("1".to_owned()),
+                    body: None,
+                    accepted: false,
+                };
+                steps.extend([Step::Order(busy.into()), owl]);
+            }
+            Play::AnswerLost => steps.extend([
+                Step::Order(Fault::AcceptThenDrop.into()),
+                Step::Say("a second heron", State::Unknown),
+                Step::Clear,
+                owl,
+            ]),
+            Play::OtherPicture => {
+                let webp = Fault::File { product: Product::Image, content: Spoiled::Webp };
+                steps.extend([Step::Order(webp.into()), owl]);
+            }
+            Play::BrokenMesh => {
+                let half = Fault::File { product: Product::Mesh, content: Spoiled::Cut };
+                steps.extend([
+                    Step::Order(half.into()),
+                    Step::Say("a broken vase", State::Failed),
+                    Step::Clear,
+                    owl,
+                ]);
+            }
+            Play::Cancel => steps.extend([
+                Step::Order(Fault::StuckInQueue.into()),
+                Step::Begin("a slow snail"),
+                Step::Cancel("a slow snail"),
+                Step::Clear,
+                owl,
+            ]),
+            Play::Replace => steps.extend([
+                Step::Order(Fault::StuckInQueue.into()),
+                Step::Begin("a slow snail"),
+                Step::Clear,
+                owl,
+                Step::Ends("a slow snail", State::Replaced),
+            ]),
+            Play::Cached => steps.extend([owl, fox, Step::Say("a clay owl", State::Done)]),
+            Play::Stop => steps.extend([owl, Step::Stop]),
+        }
+        steps
+    }
+}
+
+/// Cuts the next download of a product in its middle.
+fn cut(product: Product) -> Order {
+    Order::from(Fault::CutAt { fraction: 0.5 }).on(Call::Download).only(product)
+}
+
+#[test]
+fn every_death_at_a_durable_step_costs_nothing_when_the_service_answers() {
+    die_everywhere(Weather::Fair);
+}
+
+#[test]
+fn every_death_at_a_durable_step_costs_nothing_when_an_answer_is_lost() {
+    die_everywhere(Weather::AnswerLost);
+}
+
+#[test]
+fn every_death_at_a_durable_step_costs_nothing_when_downloads_are_cut() {
+    die_everywhere(Weather::DownloadCut);
+}
+
+/// Plays every case of a weather and fails with all that went wrong.
+#[track_caller]
+fn die_everywhere(weather: Weather) {
+    let excused = |point: &Point| UNREACHED.iter().any(|(unreached, _)| unreached == point);
+    let first = Point::ALL.iter().copied().filter(|point| !excused(point)).map(|point| (point, 1));
+    let wanted = std::env::var("CONJURED_TEST_FAILPOINT").unwrap_or_default();
+    let cases: Vec<Case> = first
+        .chain(LATER)
+        .flat_map(|(point, nth)| {
+            [Side::Before, Side::After].map(|side| Case { point, side, nth, weather })
+        })
+        .filter(|case| case.to_string().contains(&wanted))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let faults = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let played = catch_unwind(AssertUnwindSafe(|| drive::play(*case)));
+                    if let Err(panic) = played {
+                        let words = panic
+                            .downcast_ref::<String>()
+                            .map(String::as_str)
+                            .or_else(|| panic.downcast_ref::<&str>().copied())
+                            .unwrap_or("it panicked without words");
+                        let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
+                        faults.push(format!("{case}: {words}"));
+                    }
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+    assert!(
+        faults.is_empty(),
+        "{} of {} deaths did harm:\n{}",
+        faults.len(),
+        cases.len(),
+        faults.join("\n")
+    );
+}
+
+/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks at the release's.
+#[test]
+fn an_order_that_names_no_point_is_refused_aloud() {
+    let stage = crate::support::stage::Stage::new();
+    let output = stage
+        .command(&["run"])
+        .env(conjured::failpoint::VARIABLE, "ledger.submited:before")
+        .output()
+        .expect("the binary starts");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("name:before|after"));
+}

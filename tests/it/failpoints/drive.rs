@@ -1,0 +1,170 @@
+//! One case: a world, a daemon that is ordered to die, and everything that goes on until the play is over.
+//!
+//! Owns the order of things: the order to die is given to the first daemon only; wherever it dies, the next one is started
+//! at once and the play goes on where it was. What must hold at the end is [`super::judge`]'s.
+
+use std::{cell::RefCell, fs, os::unix::process::ExitStatusExt as _};
+
+use conjured::{
+    clock::Clock,
+    domain::{
+        job::State,
+        png,
+        prompt::{self, IgnorePatterns},
+    },
+    failpoint::{Side, VARIABLE},
+    ledger::{FILE, Ledger, rows::JobRow},
+};
+use rustix::process::Signal;
+
+use super::{Case, Play, Step, judge};
+use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
+
+/// The number of `SIGKILL`.
+const KILLED: i32 = 9;
+
+/// A world in which a daemon is to die.
+struct World {
+    stage: Stage,
+    daemon: RefCell<Option<TestDaemon>>,
+    died: RefCell<bool>,
+}
+
+/// Plays a case to its end and judges it.
+pub(super) fn play(case: Case) {
+    let stage = Stage::new();
+    prepare(&stage, case);
+    let side = if case.side == Side::Before { "before" } else { "after" };
+    let order = format!("{}:{side}:{}", case.point.name(), case.nth);
+    let mut command = stage.command(&["run"]);
+    command.env(VARIABLE, order);
+    let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr"));
+    let world = World { stage, daemon: RefCell::new(Some(daemon)), died: RefCell::new(false) };
+    for step in case.steps() {
+        world.go(&step);
+    }
+    eventually("the daemon dies at the point, which it must reach", || {
+        world.look();
+        world.died.borrow().then_some(())
+    });
+    // The play is over, so the last start has nothing left to do but what the death left.
+    let submits = world.stage.submits();
+    let daemon = world.daemon.take().expect("a daemon runs").ready();
+    assert!(daemon.stop().success(), "it stops in good order");
+    assert_eq!(world.stage.submits(), submits, "nothing is sent at the end");
+    judge::judge(&world.stage, case);
+}
+
+/// Makes what was there before the daemon that dies.
+fn prepare(stage: &Stage, case: Case) {
+    if case.play() == Play::FirstStart {
+        return;
+    }
+    // A project that is known, with what lies there as its baseline: the next thing that is said is news.
+    let state = stage.state_dir();
+    conjured::disk::dirs::make_private(&state).expect("makes");
+    let mut ledger = Ledger::open(&state.join(FILE)).expect("opens");
+    let root = conjured::disk::dirs::canonical(&stage.root()).display().to_string();
+    let now = Clock.now().wall;
+    let project = ledger.touch_project(&root, "test", now).expect("writes");
+    let prompt = fs::read(stage.prompt()).expect("reads");
+    let prompt = prompt::read(&prompt, &IgnorePatterns::new(&[]).expect("none")).expect("text");
+    let render = png::check(&fs::read(stage.render()).expect("reads")).expect("a picture");
+    ledger
+        .set_baseline(project.id, Some(prompt.fingerprint), Some(render.fingerprint), now)
+        .expect("writes");
+    drop(ledger);
+    if case.play() == Play::LeftOvers {
+        let left = state.join("history/.staging-left");
+        fs::create_dir_all(&left).expect("makes");
+        fs::write(left.join("prompt.txt"), b"half").expect("writes");
+        let folder = stage.public()[1].parent().expect("a folder").to_path_buf();
+        fs::create_dir_all(&folder).expect("makes");
+        fs::write(folder.join(".conjured-left-0.part"), b"half").expect("writes");
+    }
+}
+
+impl World {
+    /// Sees whether the daemon has died, and starts the next one if it has.
+    fn look(&self) {
+        let mut daemon = self.daemon.borrow_mut();
+        let Some(ended) = daemon.as_mut().expect("a daemon runs").has_ended() else { return };
+        assert_eq!(ended.signal(), Some(KILLED), "it ended, and not at the point: {ended}");
+        assert!(!self.died.replace(true), "it died a second time");
+        *daemon = Some(self.stage.start());
+    }
+
+    /// Waits for something while the daemon may die.
+    #[track_caller]
+    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        eventually(what, || {
+            self.look();
+            look()
+        })
+    }
+
+    fn job(&self, words: &str) -> Option<JobRow> {
+        self.stage.jobs().into_iter().rfind(|job| job.prompt_excerpt == words)
+    }
+
+    #[track_caller]
+    fn ends(&self, words: &str, state: State, known: usize) {
+        let job = self.until(&format!("the job of `{words}` ends"), || {
+            let same = self.stage.jobs().iter().filter(|job| job.prompt_excerpt == words).count();
+            self.job(words).filter(|job| job.state.is_final() && same > known)
+        });
+        let ends_so = [state, State::Unknown].contains(&job.state)
+            || (state, job.state) == (State::Replaced, State::Cancelled);
+        assert!(ends_so, "`{words}` ended as `{}`: {:?}", job.state, job.reason);
+    }
+
+    fn go(&self, step: &Step) {
+        match step {
+            Step::Baseline => self.until("the first baseline", || {
+                let reader = Ledger::open_read_only(&self.stage.state_dir().join(FILE)).ok()?;
+                let project = reader.projects().ok()?.pop()?;
+                (project.baseline_prompt.is_some() && project.baseline_render.is_some())
+                    .then_some(())
+            }),
+            Step::Order(order) => self.stage.service.order(order.clone()),
+            Step::Clear => self.stage.service.clear_faults(),
+            Step::Say(words, state) => {
+                let before = self.stage.jobs();
+                let known = before.iter().filter(|job| job.prompt_excerpt == *words).count();
+                self.stage.say(words);
+                self.ends(words, *state, known);
+            }
+            Step::Begin(words) => {
+                self.stage.say(words);
+                self.until(&format!("the job of `{words}` is at the service"), || {
+                    self.job(words).filter(|job| job.request.is_some() || job.state.is_final())
+                });
+            }
+            Step::Cancel(words) => {
+                let mut asked = None;
+                self.until(&format!("the job of `{words}` is cancelled"), || {
+                    let job = self.job(words)?;
+                    let generation = *self.died.borrow();
+                    if !job.state.is_final() && asked != Some(generation) {
+                        asked = Some(generation);
+                        drop(self.stage.cli(&["jobs", "cancel", &job.id.to_string()]));
+                    }
+                    job.state.is_final().then_some(())
+                });
+                self.ends(words, State::Cancelled, 0);
+            }
+            Step::Ends(words, state) => self.ends(words, *state, 0),
+            Step::Stop => {
+                let daemon = self.daemon.take().expect("a daemon runs");
+                daemon.signal(Signal::TERM);
+                let ended = daemon.ended();
+                if ended.signal() == Some(KILLED) {
+                    assert!(!self.died.replace(true), "it died a second time");
+                } else {
+                    assert!(ended.success(), "{ended}");
+                }
+                *self.daemon.borrow_mut() = Some(self.stage.start());
+            }
+        }
+    }
+}

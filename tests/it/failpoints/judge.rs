@@ -1,0 +1,102 @@
+//! What must hold after a death and what followed, whatever the point: requests, money, files, the ledger itself.
+//!
+//! Owns the verdict. It knows the promises of the README, not how they are kept.
+
+use std::collections::BTreeSet;
+
+use conjured::{
+    domain::{job::State, money::MicroUsd, placement::is_temporary},
+    ledger::{FILE, Ledger},
+};
+
+use super::{Case, Play, Step, Weather};
+use crate::support::stage::{Stage, files_below};
+
+/// Fails the test with the first promise that is broken.
+#[track_caller]
+pub(super) fn judge(stage: &Stage, case: Case) {
+    let stats = stage.service.stats();
+    let jobs = stage.jobs();
+
+    // Nothing is paid twice: no words reached the service in two requests.
+    let mut said = BTreeSet::new();
+    for request in &stats.requests {
+        assert!(said.insert(&request.prompt), "`{}` was taken in twice", request.prompt);
+    }
+    assert_eq!(stats.authorization_leaks, 0);
+
+    // Nothing paid for is lost: whatever has an id has ended as it should, with its artifacts.
+    let expected = |words: &str| {
+        case.steps().into_iter().find_map(|step| match step {
+            Step::Say(said, state) | Step::Ends(said, state) if said == words => Some(state),
+            Step::Cancel(said) if said == words => Some(State::Cancelled),
+            _ => None,
+        })
+    };
+    let mut unknown = 0;
+    for job in &jobs {
+        let words = job.prompt_excerpt.as_str();
+        let same: Vec<_> = stats.requests.iter().filter(|r| r.prompt == words).collect();
+        if job.state == State::Unknown {
+            unknown += 1;
+            assert_eq!(job.request, None, "`{words}` is unknown although its id was stored");
+            assert!(job.reserved > MicroUsd::ZERO, "the money of `{words}` was not reserved");
+            assert_eq!(job.booked, None, "the money of `{words}` does not count as spent");
+            continue;
+        }
+        // Who wanted the cancel of a job is told by the session that sent it; the next one only sees it cancelled.
+        let replaced = job.state == State::Cancelled && expected(words) == Some(State::Replaced);
+        assert!(
+            replaced || Some(job.state) == expected(words),
+            "`{words}` is `{}`: {:?}",
+            job.state,
+            job.reason
+        );
+        let id = job.request.as_ref().map(ToString::to_string);
+        if let Some(id) = &id {
+            assert!(same.iter().any(|request| request.id == *id), "`{words}` has another's id");
+        }
+        let spent = job.booked.unwrap_or(job.reserved);
+        match job.state {
+            State::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
+            State::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
+            State::Failed => assert_eq!(job.booked, None, "`{words}` ran and counts as spent"),
+            // No machine ever took them. Where the end was not seen, nobody knows that, and the reservation stays.
+            State::Cancelled | State::Replaced => {
+                let unseen = job.booked.is_none() && job.reserved > MicroUsd::ZERO;
+                assert!(
+                    unseen || job.booked == Some(MicroUsd::ZERO),
+                    "`{words}`: {:?}, {:?}",
+                    job.booked,
+                    job.reason
+                );
+            }
+            other => assert!(!other.is_final(), "`{words}` is `{other}`"),
+        }
+        if job.state == State::Done {
+            for name in ["prompt.txt", "render.png", "image.png", "mesh.glb", "job.json"] {
+                let path = stage.state_dir().join("history").join(job.id.to_string()).join(name);
+                assert!(path.is_file(), "{name} of `{words}` is not in history");
+            }
+        }
+    }
+    let lost = usize::from(case.weather == Weather::AnswerLost)
+        + usize::from(case.play() == Play::AnswerLost);
+    let most = lost + usize::from(case.in_the_hole());
+    assert!(unknown <= most, "{unknown} jobs are unknown, at most {most} may be");
+
+    // Every sum of money in the ledger is the sum of its jobs, and SQLite finds no damage.
+    let reader = Ledger::open_read_only(&stage.state_dir().join(FILE)).expect("opens");
+    reader.check().expect("the ledger is sound");
+
+    // Files: whole, and alone.
+    if jobs.iter().any(|job| job.state == State::Done) {
+        stage.assert_public_whole();
+    }
+    assert_eq!(stage.leftovers(), Vec::<std::path::PathBuf>::new());
+    let left: Vec<_> = files_below(&stage.state_dir())
+        .into_iter()
+        .filter(|path| path.file_name().is_some_and(|name| is_temporary(&name.to_string_lossy())))
+        .collect();
+    assert!(left.is_empty(), "left in the state folder: {left:?}");
+}
