@@ -35,8 +35,8 @@ use crate::{
 /// After this time an expectation is made anew: a machine that was warm then may be cold now.
 const STALE: Duration = Duration::from_secs(10);
 
-/// How long a full disk is left alone before a job is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
+pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a job waits whose render is not in memory.
 const RELOOK: Duration = Duration::from_millis(500);
