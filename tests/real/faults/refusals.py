@@ -8,43 +8,47 @@ from world import need
 LOG = "ledger.sqlite-wal"
 
 
-def ledger_refused_at_release(world):
+def ledger_refused_at_release(calls, error):
     """Whatever the system answers to a write or a sync of the ledger: nothing is sent until it is written."""
-    world.prepare().start()
-    for count, (calls, error) in enumerate(
-        [("pwrite64", "EIO"), ("pwrite64", "EDQUOT"), ("pwrite64", "EROFS"), ("fdatasync,fsync", "EIO")], 1
-    ):
+    def case(world):
+        world.prepare().start()
         with world.broken(calls, f"error={error}", world.state / LOG):
-            world.say(f"a clay owl, number {count}")
+            world.say("a clay owl")
             world.says("nothing was sent", str(world.ledger))
-            world.stays(0.5, "nothing is sent", lambda: world.submits() == count - 1)
+            world.stays(0.5, "nothing is sent", lambda: world.submits() == 0)
             world.alive()
-        world.done(count)
+        world.done()
+    case.__name__ = f"ledger_refused_at_release_{error}_{calls[:5]}"
+    return case
 
 
-def ledger_refused_when_paid(world):
+def ledger_refused_when_paid(calls, error):
     """The same when the id of a paid request is to be written: it is written later, and the job is done once."""
-    world.prepare().start()
-    for count, (calls, error) in enumerate([("pwrite64", "EIO"), ("fdatasync,fsync", "EIO"), ("pwrite64", "EDQUOT")], 1):
+    def case(world):
+        world.prepare().start()
         world.order({"fault": {"hang": {"ms": 1200}}})
-        world.say(f"a clay owl, number {count}")
-        world.wait("the submit arrives", lambda: world.submits() == count)
+        world.say("a clay owl")
+        world.wait("the submit arrives", lambda: world.submits() == 1)
         with world.broken(calls, f"error={error}", world.state / LOG):
             world.says("the request's id", str(world.ledger))
             world.alive()
-        world.done(count)
+        world.done()
+    case.__name__ = f"ledger_refused_when_paid_{error}_{calls[:5]}"
+    return case
 
 
-def history_refused_at_inputs(world):
-    """The staging folder cannot be made or written: nothing is sent, and the reason is told."""
-    world.prepare().start()
-    for count, (calls, error) in enumerate([("mkdir", "EACCES"), ("mkdir", "EDQUOT"), ("mkdir", "EROFS")], 1):
-        with world.broken(calls, f"error={error}"):
-            world.say(f"a clay owl, number {count}")
+def history_refused_at_inputs(error):
+    """The staging folder cannot be made: nothing is sent, and the reason is told."""
+    def case(world):
+        world.prepare().start()
+        with world.broken("mkdir", f"error={error}"):
+            world.say("a clay owl")
             world.says("nothing was sent", str(world.history))
-            assert world.submits() == count - 1
             world.alive()
-        world.done(count)
+            assert world.submits() == 0
+        world.done()
+    case.__name__ = f"history_refused_at_inputs_{error}"
+    return case
 
 
 def out_of_file_handles(world):
@@ -119,6 +123,10 @@ def history_is_read_only(world):
 
 
 CASES = [
-    out_of_threads, ledger_refused_at_release, ledger_refused_when_paid, history_refused_at_inputs, out_of_file_handles,
-    out_of_file_handles_during_a_job, log_folder_refused, history_is_read_only,
+    out_of_threads,
+    *(ledger_refused_at_release(calls, error) for calls, error in
+      [("pwrite64", "EIO"), ("pwrite64", "EDQUOT"), ("pwrite64", "EROFS"), ("fdatasync,fsync", "EIO")]),
+    *(ledger_refused_when_paid(calls, error) for calls, error in [("pwrite64", "EIO"), ("fdatasync,fsync", "EIO"), ("pwrite64", "EDQUOT")]),
+    *map(history_refused_at_inputs, ["EACCES", "EDQUOT", "EROFS"]),
+    out_of_file_handles, out_of_file_handles_during_a_job, log_folder_refused, history_is_read_only,
 ]
