@@ -82,6 +82,10 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// How long an idle thread of the blocking pool stays. Longer than the minute between two unasked looks, so that one is always there:
+/// where the system makes no more threads (a limit of a container), work then waits its turn; without any thread, tokio panics.
+const KEEP_THREADS: std::time::Duration = std::time::Duration::from_secs(150);
+
 /// Runs a future on a runtime of one thread and a small blocking pool: measured, it takes 9 MB where a runtime of many threads
 /// takes 15.
 fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), Failure> {
@@ -89,6 +93,7 @@ fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), 
         .enable_io()
         .enable_time()
         .max_blocking_threads(64)
+        .thread_keep_alive(KEEP_THREADS)
         .thread_name("conjured-blocking")
         .build()
         .map_err(|error| Failure::new(BUG, format!("cannot start the runtime: {error}")))?;

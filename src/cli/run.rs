@@ -21,27 +21,36 @@ use crate::{
 
 /// Runs until a signal comes.
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
-    let loaded = context.load_to_serve()?;
+    let mut loaded = context.load_to_serve()?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     let log = &loaded.config.log;
     let level = match context.out.verbosity {
         0 => log.level.filter(),
         verbosity => louder(log.level.filter(), verbosity),
     };
-    if let Some(dir) = &log.dir {
-        dirs::make_private(dir).and_then(|()| dirs::tighten(dir)).map_err(|error| {
-            Failure::new(
-                super::exit::CANNOT_WRITE,
-                format!("{error}; set `log.dir` to another folder, or to \"-\""),
-            )
-        })?;
-    }
-    let log = logging::start(&logging::Settings {
+    let settings = |dir| logging::Settings {
         level,
-        dir: log.dir.as_deref(),
+        dir,
         keep_days: usize::try_from(log.keep_days).unwrap_or(usize::MAX),
         colour: context.out.colour,
-    })?;
+    };
+    let usable = match &log.dir {
+        Some(dir) => dirs::make_private(dir)
+            .and_then(|()| dirs::tighten(dir))
+            .map_err(|error| format!("{error}; set `log.dir` to another folder, or to \"-\"")),
+        None => Ok(()),
+    };
+    let started = usable.and_then(|()| {
+        logging::start(&settings(log.dir.as_deref())).map_err(|error| error.to_string())
+    });
+    // The work counts for more than its story: without a folder for it the log goes to standard error, and `status` says so.
+    let (log, trouble) = match started {
+        Ok(log) => (log, None),
+        Err(trouble) => (logging::start(&settings(None))?, Some(trouble)),
+    };
+    loaded
+        .warnings
+        .extend(trouble.map(|trouble| format!("the log goes to standard error only: {trouble}")));
     if let Some(dir) = &loaded.config.log.dir {
         // The folder is private; the appender makes its files as the system's mask says.
         dirs::owner_only_below(dir);

@@ -151,6 +151,13 @@ impl Shell {
                 }
             }
             Report::Warning(warning) => self.warn([warning]),
+            Report::Unwritten { what, trouble } => {
+                match trouble {
+                    Some(trouble) => self.unwritten.insert(what, trouble),
+                    None => self.unwritten.remove(what),
+                };
+                self.dirty = true;
+            }
             Report::Balance(balance) => {
                 self.balance = Some(balance);
                 self.dirty = true;

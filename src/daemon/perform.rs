@@ -35,16 +35,16 @@ use crate::{
 /// After this time an expectation is made anew: a machine that was warm then may be cold now.
 const STALE: Duration = Duration::from_secs(10);
 
-/// How long a full disk is left alone before a job is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
+pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a job waits whose render is not in memory.
 const RELOOK: Duration = Duration::from_millis(500);
 
 /// Where a new job's request comes from.
 enum Source {
-    /// The early work of the quiet window, done or nearly.
-    Early(oneshot::Receiver<Result<Early, PrepareFault>>),
+    /// The early work of the quiet window, done or nearly; and what to do it with again, should the disk have refused it then.
+    Early(oneshot::Receiver<Result<Early, PrepareFault>>, Option<Material>),
     /// A snapshot for which none was done.
     Material(Material),
     /// What a person asked for; read when its turn comes.
@@ -93,7 +93,9 @@ impl Shell {
         let source = match work {
             Work::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
-                    Some(prepared) => Some(Source::Early(prepared.ready)),
+                    Some(prepared) => {
+                        Some(Source::Early(prepared.ready, self.material(project, inputs)))
+                    }
                     None => self.material(project, inputs).map(Source::Material),
                 }
             }
@@ -108,7 +110,7 @@ impl Shell {
         // Whoever asked and went away while waiting in line wants nothing to be paid for.
         let source = source.filter(|source| match source {
             Source::Asked(asked, _) => !asked.reply.is_closed(),
-            Source::Early(_) | Source::Material(_) => true,
+            Source::Early(..) | Source::Material(_) => true,
         });
         let now = self.clock.now();
         let id = JobId::from_parts(now.wall, rand::random());
@@ -281,9 +283,13 @@ impl NewRoad {
             return not_started(unready.kind, &unready.reason, None);
         }
         let early = match source {
-            Source::Early(ready) => match ready.await {
-                Ok(early) => early,
-                Err(_) => {
+            Source::Early(ready, material) => match (ready.await, material) {
+                // It may have been done long before its job's turn came: by now there may be room.
+                (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
+                    early(&self.tools, &self.live, material, None).await
+                }
+                (Ok(early), _) => early,
+                (Err(_), _) => {
                     return not_started(RefusedKind::TryAgain, "the early work was lost", None);
                 }
             },

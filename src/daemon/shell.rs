@@ -123,6 +123,8 @@ pub(crate) struct Shell {
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) warnings: Vec<String>,
+    /// What waits to be written into the ledger, and why.
+    pub(crate) unwritten: BTreeMap<&'static str, String>,
     pub(crate) status: watch::Sender<Shown>,
     pub(crate) revision: u64,
     pub(crate) dirty: bool,
@@ -390,6 +392,7 @@ impl Shell {
             spent: self.spent,
             balance: self.balance,
             warnings: &self.warnings,
+            unwritten: &self.unwritten,
             revision: self.revision,
         };
         let status = show::status(&view, now);

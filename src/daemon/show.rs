@@ -24,6 +24,7 @@ pub(crate) struct View<'a> {
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) warnings: &'a [String],
+    pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
     pub(crate) revision: u64,
 }
 
@@ -50,7 +51,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             balance: view.balance,
         },
         backends: vec![backend(view.live)],
-        warnings: view.warnings.to_vec(),
+        warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
     }
 }
 

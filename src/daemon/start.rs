@@ -169,7 +169,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let (live_in, live_out) = watch::channel(Arc::new(live));
     let tools = Arc::new(Tools {
         clock,
-        store: Store::new(ledger),
+        store: Store::new(ledger, reports_in.clone()),
         history: Arc::new(history),
         session,
         submits: Gate::new(SUBMITS_EVERY, clock),
@@ -217,6 +217,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         spent,
         balance: None,
         warnings: Vec::new(),
+        unwritten: BTreeMap::new(),
         status,
         revision: 0,
         dirty: true,

@@ -8,6 +8,9 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::mpsc;
+
+use super::run_job::Report;
 use crate::ledger::{
     Ledger,
     error::{LedgerError, StoreError},
@@ -21,11 +24,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 pub(crate) struct Store {
     /// Held only on blocking threads, for the length of one transaction.
     ledger: Arc<Mutex<Ledger>>,
+    /// Where the loop hears that something waits to be written down: a person looks at the status, not into the log.
+    reports: mpsc::Sender<Report>,
 }
 
 impl Store {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        Self { ledger: Arc::new(Mutex::new(ledger)) }
+    pub(crate) fn new(ledger: Ledger, reports: mpsc::Sender<Report>) -> Self {
+        Self { ledger: Arc::new(Mutex::new(ledger)), reports }
     }
 
     /// Does one operation. A panic inside is the caller's panic.
@@ -60,18 +65,37 @@ impl Store {
         what: &'static str,
         operation: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
     ) -> Result<(), LedgerError> {
-        let mut wait = Duration::from_millis(100);
+        let (mut wait, mut waits) = (Duration::from_millis(100), false);
         loop {
             match self.with(operation.clone()).await {
-                // A damaged file does not mend itself.
-                Err(LedgerError::Store(error)) if !matches!(error, StoreError::Corrupt { .. }) => {
+                // A damaged file does not mend itself, and what it could not take stays told.
+                Err(LedgerError::Store(error @ StoreError::Corrupt { .. })) => {
+                    self.tell(what, Some(format!("{what} could not be written down: {error}")))
+                        .await;
+                    return Err(error.into());
+                }
+                Err(LedgerError::Store(error)) => {
                     tracing::error!(%error, what, "the ledger cannot be written; trying again");
+                    self.tell(what, Some(format!("{what} waits to be written down: {error}")))
+                        .await;
+                    waits = true;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                other => return other,
+                other => {
+                    if waits {
+                        self.tell(what, None).await;
+                    }
+                    return other;
+                }
             }
         }
+    }
+
+    /// Tells the loop what waits, or that it waits no more.
+    async fn tell(&self, what: &'static str, trouble: Option<String>) {
+        // At the very end nobody listens, and the log has it.
+        drop(self.reports.send(Report::Unwritten { what, trouble }).await);
     }
 }
 

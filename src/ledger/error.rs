@@ -91,6 +91,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Its name stands for no file, or for another one than the open one: what is written now would be gone at the end.
+    #[error(
+        "the ledger {} was moved or deleted while conjured runs, and without one nothing is sent: put it back with its `-wal` \
+         file, or restart conjured to go on with what is there (money spent since is then unknown to the budget)",
+        path.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// No space left; the operation was undone as a whole.
     #[error("the disk is full: the ledger {} could not be written and the step was undone; free some space", path.display())]
     Full {

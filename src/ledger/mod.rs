@@ -56,6 +56,7 @@ pub struct Reader {
 #[derive(Debug)]
 pub struct Ledger {
     reader: Reader,
+    files: open::Files,
 }
 
 /// Who writes can also read.

@@ -58,7 +58,18 @@ impl Ledger {
         let mut connection =
             Connection::open_with_flags(path, flags).map_err(|error| store_error(path, error))?;
         prepare(&mut connection, path)?;
-        Ok(Self { reader: Reader { connection, path: path.to_owned() } })
+        let files = Files::at(path).map_err(unreachable)?;
+        Ok(Self { reader: Reader { connection, path: path.to_owned() }, files })
+    }
+
+    /// Tells whether what is written now will be found again. A file that was deleted or moved away takes every write all the same, and
+    /// forgets it with the process: what was sent would be paid for once more. Asked before anything may be sent; what was
+    /// sent already is written to wherever it can be.
+    pub(super) fn still_there(&self) -> Result<(), LedgerError> {
+        match Files::at(&self.path) {
+            Ok(files) if files == self.files => Ok(()),
+            _ => Err(StoreError::Gone { path: self.path.clone() }.into()),
+        }
     }
 
     /// Opens the ledger for questions beside a daemon that may run. Creates no file: not the ledger, and not its log.
@@ -165,6 +176,26 @@ fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
             let detail = format!("its version is {found}");
             Err(StoreError::Corrupt { path: path.to_owned(), detail }.into())
         }
+    }
+}
+
+/// Which files the ledger and its log are, whatever their names stand for later. The log is there from the first read until the last
+/// connection closes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Files([(u64, u64); 2]);
+
+impl Files {
+    #[cfg(unix)]
+    fn at(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let which = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino()));
+        Ok(Self([which(path)?, which(&beside(path, "-wal"))?]))
+    }
+
+    /// Elsewhere an open file cannot be moved or deleted.
+    #[cfg(not(unix))]
+    fn at(_path: &Path) -> io::Result<Self> {
+        Ok(Self([(0, 0); 2]))
     }
 }
 

@@ -36,6 +36,7 @@ impl Ledger {
         windows: &Windows,
         announce: Announce,
     ) -> Result<Released, ReleaseError> {
+        self.still_there()?;
         let verdict = self.write(Point::Release, |transaction| {
             let before = spent(transaction, job.session, windows)?;
             if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
@@ -62,6 +63,7 @@ impl Ledger {
 
     /// Marks that the request may leave from now on, and begins an attempt. Before this is on the disk nothing may be sent.
     pub fn submitting(&mut self, job: JobId, now: WallTime) -> Result<(), super::LedgerError> {
+        self.still_there()?;
         self.write(Point::Submitting, |transaction| begin_attempt(transaction, job, now))
     }
 }

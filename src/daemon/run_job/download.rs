@@ -35,6 +35,8 @@ const PIECE: usize = 256 * 1024;
 pub(super) enum Broken {
     /// Worth continuing.
     Cut(String),
+    /// The disk takes no more. What came is kept; it goes on when there is room.
+    Disk(String),
     /// The URL ran out.
     Gone(String),
     /// What came fails its checks, and lies in quarantine.
@@ -60,10 +62,7 @@ impl Road {
         let own = folder.clone();
         let partial = match blocking(move || own.download(kind, &origin, limit)).await {
             Ok(partial) => partial,
-            Err(error) => {
-                self.wait_for_disk(1, &error.to_string()).await?;
-                return Ok(Err(Broken::Cut(error.to_string())));
-            }
+            Err(error) => return Ok(Err(disk(&error))),
         };
         let backend = self.backend().await?;
         let from = partial.len();
@@ -76,7 +75,7 @@ impl Road {
         if download.start != from {
             partial = match blocking(move || partial.restart().map(|()| partial)).await {
                 Ok(partial) => partial,
-                Err(error) => return Ok(Err(Broken::Cut(error.to_string()))),
+                Err(error) => return Ok(Err(disk(&error))),
             };
         }
         let mut piece = BytesMut::with_capacity(PIECE);
@@ -145,7 +144,7 @@ impl Road {
                         Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})")))
                     }
                 },
-                Err(Check::Unreadable(reason)) => Err(Broken::Cut(reason)),
+                Err(Check::Unreadable(reason)) => Err(Broken::Disk(reason)),
             }
         })
         .await
@@ -162,7 +161,7 @@ async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
                 drop(partial.discard());
                 Err(Broken::Never(error.to_string()))
             }
-            Err(PartialError::Disk(error)) => Err(Broken::Cut(error.to_string())),
+            Err(PartialError::Disk(error)) => Err(disk(&error)),
         }
     })
     .await
@@ -178,5 +177,5 @@ fn broken(error: &FetchError) -> Broken {
 }
 
 fn disk(error: &DiskError) -> Broken {
-    Broken::Cut(error.to_string())
+    Broken::Disk(error.to_string())
 }

@@ -172,6 +172,12 @@ impl Road {
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
                     self.wait_for_storage(failures, &reason).await?;
                 }
+                Err(Broken::Disk(reason)) => {
+                    // For as long as it takes: the result is paid for, and our own disk is no fault of the storage.
+                    failures += 1;
+                    last_progress = self.tools.clock.now().moment;
+                    self.wait_for_disk(failures, &reason).await?;
+                }
                 Err(Broken::Gone(reason)) => {
                     fresh += 1;
                     if fresh >= FRESH_TRIES {

@@ -85,6 +85,13 @@ pub(crate) enum Report {
     },
     /// Something a person should know beyond this job.
     Warning(String),
+    /// Something that happened waits to be written down, or has been.
+    Unwritten {
+        /// What; the same words come when it is over.
+        what: &'static str,
+        /// Why, for people; `None` when it is written.
+        trouble: Option<String>,
+    },
     /// The account's balance.
     Balance(MicroUsd),
 }

@@ -358,7 +358,7 @@ impl NotReleased {
             Self::Disk(reason) => (
                 RefusedKind::TryAgain,
                 format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
-                Some(Duration::from_secs(30)),
+                Some(crate::daemon::perform::AGAIN),
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {
                 // A session's budget changes only by a reload; a day's comes back by itself.
@@ -367,7 +367,7 @@ impl NotReleased {
             Self::Ledger(ReleaseError::Ledger(error)) => (
                 RefusedKind::TryAgain,
                 format!("nothing was sent: {error}"),
-                Some(Duration::from_secs(30)),
+                Some(crate::daemon::perform::AGAIN),
             ),
         };
         JobEnd::NotStarted { kind, reason, retry_after }
