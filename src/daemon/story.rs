@@ -4,7 +4,10 @@
 
 use serde_json::{Value, json};
 
-use crate::ledger::rows::{JobRow, JobStory};
+use crate::{
+    domain::money::cost_of,
+    ledger::rows::{JobRow, JobStory},
+};
 
 /// Returns one job as `jobs list --json` shows it.
 pub fn row(job: &JobRow) -> Value {
@@ -35,6 +38,9 @@ pub fn row(job: &JobRow) -> Value {
         "retry_of": job.retry_of,
         "reserved_microusd": job.reserved,
         "booked_microusd": job.booked,
+        "basis": job.basis,
+        "keep_warm_microusd": job.terms.map(|terms| cost_of(terms.keep_warm, terms.hourly)),
+        "hourly_microusd": job.terms.map(|terms| terms.hourly),
         "queue_ms": millis(job.timing.queue),
         "run_ms": millis(job.timing.run),
         "cold": job.timing.cold,
