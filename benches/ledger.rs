@@ -13,6 +13,7 @@ use std::{
 
 use conjured::{
     domain::{
+        bill::Terms,
         budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
@@ -166,6 +167,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         out: None,
         moves_baseline: true,
         reserve: MicroUsd::from_cents(35),
+        terms: Terms::default(),
         at: NOW,
     }
 }

@@ -28,6 +28,7 @@ use conjured::{
     clock::Clock,
     disk::history::{History, Staged},
     domain::{
+        bill::Terms,
         budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
@@ -202,6 +203,7 @@ impl Road {
             out: None,
             moves_baseline: true,
             reserve: MicroUsd(1),
+            terms: Terms::default(),
             at,
         }
     }

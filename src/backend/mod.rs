@@ -69,7 +69,10 @@ pub enum RunResult {
         times: RunTimes,
     },
     /// The run was cancelled.
-    Cancelled,
+    Cancelled {
+        /// The backend's own times, where it gives them.
+        times: RunTimes,
+    },
 }
 
 /// The backend's own times of a run.

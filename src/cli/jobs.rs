@@ -132,7 +132,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
     match row.state {
         State::Prepared | State::Unknown | State::Fetched | State::Placing => {
             let booking =
-                if row.state == State::Prepared { Booking::Nothing } else { Booking::Reserved };
+                if row.state == State::Prepared { Booking::Nothing } else { row.bill().0 };
             ledger.cancelled(
                 job,
                 &Reason::new("cancelled", "cancelled by a person"),
@@ -229,7 +229,10 @@ fn seed(seed: Option<u64>) -> String {
 
 fn money(job: &JobRow) -> String {
     match job.booked {
-        Some(booked) => format!("{booked} booked, {} had been reserved", job.reserved),
+        Some(booked) => {
+            let how = job.basis.map_or_else(String::new, |basis| format!(" ({})", basis.word()));
+            format!("{booked} booked{how}, {} had been reserved", job.reserved)
+        }
         None => format!("{} reserved, counted as spent until more is known", job.reserved),
     }
 }

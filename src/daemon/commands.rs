@@ -243,10 +243,13 @@ impl Shell {
         );
         let reason = Reason::new("panic", text);
         self.tasks.spawn(TaskName::Errand, async move {
-            let record = move |ledger: &mut crate::ledger::Ledger| match ledger.job(job)?.state {
-                // Nobody knows whether the request left.
-                State::Submitting => ledger.unknown(job, &reason, now),
-                _ => ledger.failed(job, &reason, Booking::Reserved, now),
+            let record = move |ledger: &mut crate::ledger::Ledger| {
+                let row = ledger.job(job)?;
+                match row.state {
+                    // Nobody knows whether the request left.
+                    State::Submitting => ledger.unknown(job, &reason, now),
+                    _ => ledger.failed(job, &reason, row.bill().0, now),
+                }
             };
             if let Err(error) = store.record("that a job's task panicked", record).await {
                 tracing::error!(job = %job, %error, "the failed job is not in the ledger");

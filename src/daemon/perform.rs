@@ -18,7 +18,9 @@ use super::{
 use crate::{
     disk::read::{self, Reading},
     domain::{
+        bill::Terms,
         engine::event::{ProjectId, Stage, Work},
+        estimate::Basis,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State},
         money::MicroUsd,
@@ -216,8 +218,12 @@ impl Shell {
         let name = TaskName::Job(project, row.id);
         self.tasks.spawn(name, async move {
             let (learned, mut estimate) = expectation(&tools, &live).await;
-            // What was reserved stays reserved; what happened unseen is not measured.
+            // What was reserved stays reserved, and what was cold then was cold.
             estimate.cost = row.reserved;
+            if let Some(terms) = row.terms {
+                estimate.cold = terms.cold_start.map(|span| (span, Basis::Learned));
+                estimate.keep_warm = terms.keep_warm;
+            }
             let mut shown = shown;
             describe(&mut shown, &learned, &estimate);
             shown.estimate = row.reserved;
@@ -233,7 +239,7 @@ impl Shell {
                 learned,
                 estimate,
                 deployment,
-                blind: true,
+                terms: row.terms,
                 too_late: false,
                 public,
             };
@@ -336,7 +342,7 @@ impl NewRoad {
             learned,
             estimate,
             deployment,
-            blind: false,
+            terms: Some(Terms::of(&estimate, self.live.hourly)),
             too_late: false,
             public,
         };

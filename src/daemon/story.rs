@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use super::store::{Store, blocking};
 use crate::{
     disk::history::History,
-    domain::job::{JobId, State},
+    domain::{
+        job::{JobId, State},
+        money::cost_of,
+    },
     ledger::rows::{Filter, JobRow, JobStory},
 };
 
@@ -75,6 +78,9 @@ pub fn row(job: &JobRow) -> Value {
         "retry_of": job.retry_of,
         "reserved_microusd": job.reserved,
         "booked_microusd": job.booked,
+        "basis": job.basis,
+        "keep_warm_microusd": job.terms.map(|terms| cost_of(terms.keep_warm, terms.hourly)),
+        "hourly_microusd": job.terms.map(|terms| terms.hourly),
         "queue_ms": millis(job.timing.queue),
         "run_ms": millis(job.timing.run),
         "cold": job.timing.cold,

@@ -1,8 +1,7 @@
-//! What a job will cost and how long it will take, before and after: pure arithmetic on durations.
+//! What a job will cost and how long it will take, before: pure arithmetic on durations.
 //!
-//! Owns the defaults for a workflow that has never run, the rule for cold and warm machines, and the split of a
-//! bill into what was measured and what can only be estimated. It reads no ledger (it is given [`Learned`]) and
-//! knows no limit ([`super::budget`]).
+//! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines. It reads no ledger (it
+//! is given [`Learned`]), bills nothing ([`super::bill`]) and knows no limit ([`super::budget`]).
 //!
 //! RunComfy bills by the second from the wake signal to the full shutdown: cold start, run and keep-warm idling
 //! count, waiting in the queue does not (docs.runcomfy.com, "About billing"). It tells no cost per request and
@@ -157,42 +156,6 @@ pub fn estimate(situation: &Situation) -> Estimate {
     Estimate { cold, run, run_basis, keep_warm, cost: cost_of(billed, hourly) }
 }
 
-/// What was measured of a job that ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
-    /// From the submit to the start of the run.
-    pub waited: Duration,
-    /// From the start of the run to its end.
-    pub ran: Duration,
-    /// Whether the machine had to wake first: then the wait was its cold start, which is billed.
-    pub cold: bool,
-}
-
-/// The cost of a job that ran, in two parts: one measured, one that nobody can know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bill {
-    /// Cold start and run, from measured times.
-    pub measured: MicroUsd,
-    /// The idling afterwards: an estimate, the service does not tell when the machine went to sleep.
-    pub keep_warm: MicroUsd,
-}
-
-impl Bill {
-    /// Returns what the ledger books.
-    pub fn total(&self) -> MicroUsd {
-        self.measured + self.keep_warm
-    }
-}
-
-/// Returns what a job has cost. `keep_warm` is the share of the [`Estimate`] it was sent with.
-///
-/// On a cold machine all of the wait is taken for the cold start. That is an upper bound (some of it may have been
-/// free queueing), as the service names no moment at which the machine began to wake.
-pub fn measured(times: &Times, keep_warm: Duration, hourly: MicroUsd) -> Bill {
-    let awake = times.ran + if times.cold { times.waited } else { Duration::ZERO };
-    Bill { measured: cost_of(awake, hourly), keep_warm: cost_of(keep_warm, hourly) }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -267,16 +230,6 @@ mod tests {
     }
 
     #[test]
-    fn waiting_in_the_queue_is_free_and_a_cold_start_is_not() {
-        let warm = Times { waited: secs(30), ran: secs(70), cold: false };
-        let bill = measured(&warm, secs(10), CENT_A_SECOND);
-        assert_eq!(bill.measured, MicroUsd::from_cents(70));
-        assert_eq!(bill.total(), MicroUsd::from_cents(80));
-        let cold = Times { cold: true, ..warm };
-        assert_eq!(measured(&cold, secs(10), CENT_A_SECOND).measured, MicroUsd::from_cents(100));
-    }
-
-    #[test]
     fn few_samples_give_their_worst_as_the_ninetieth_percentile() {
         let three = Spread::of(vec![secs(9), secs(1), secs(5)]).expect("there are samples");
         assert_eq!((three.p10, three.median, three.p90), (secs(1), secs(5), secs(9)));
@@ -301,7 +254,7 @@ mod tests {
                 prop_assert_eq!(cold, number == 0);
                 let share = keep_warm_share(activity, keep_warm, at);
                 let waited = secs(if cold { cold_start } else { 0 });
-                booked = booked + measured(&Times { waited, ran: secs(run), cold }, share, CENT_A_SECOND).total();
+                booked = booked + cost_of(waited + secs(run) + share, CENT_A_SECOND);
                 at = at.plus(waited + secs(run));
                 activity = Activity::Until(at);
             }

@@ -17,6 +17,7 @@ pub mod overrides;
 pub mod job;
 pub mod money;
 pub mod estimate;
+pub mod bill;
 pub mod budget;
 pub mod backoff;
 pub mod pace;

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
+        bill::Basis,
         job::{JobId, State},
         moment::WallTime,
         money::MicroUsd,
@@ -26,12 +27,13 @@ impl Ledger {
     pub fn done(
         &mut self,
         job: JobId,
-        cost: MicroUsd,
+        cost: impl Into<Booking>,
         timing: Timing,
         now: WallTime,
     ) -> Result<(), LedgerError> {
+        let booking = cost.into();
         self.write(Point::Done, |transaction| {
-            end(transaction, job, State::Done, None, Booking::Cost(cost), now)?;
+            end(transaction, job, State::Done, None, booking, now)?;
             transaction
                 .prepare_cached(
                     "UPDATE job SET queue_ms = ?2, run_ms = ?3, cold = ?4 WHERE id = ?1",
@@ -128,18 +130,22 @@ fn end(
     now: WallTime,
 ) -> Result<Current, Fault> {
     let before = move_to(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
-    let booked = match (before.state, booking) {
-        (State::Prepared, _) | (_, Booking::Nothing) => Some(MicroUsd::ZERO),
-        (_, Booking::Cost(cost)) => Some(cost),
-        (_, Booking::Reserved) => None,
+    let (booked, basis) = match (before.state, booking) {
+        (State::Prepared, _) | (_, Booking::Nothing) => (Some(MicroUsd::ZERO), Basis::Nothing),
+        (_, Booking::Cost(cost)) => (Some(cost), Basis::Measured),
+        (_, Booking::AtMost(cost)) => (Some(cost), Basis::Bounded),
+        (_, Booking::Reserved) => (None, Basis::Reserved),
     };
     transaction
-        .prepare_cached("UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4 WHERE id = ?1")?
+        .prepare_cached(
+            "UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4, basis = ?5 WHERE id = ?1",
+        )?
         .execute((
             job,
             booked,
             reason.map(|reason| cut(&reason.code, MOST_WORDS)),
             reason.map(|reason| cut(&reason.text, MOST_WORDS)),
+            basis.word(),
         ))?;
     end_attempt(transaction, job, to.word(), now)?;
     Ok(before)

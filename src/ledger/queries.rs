@@ -18,10 +18,12 @@ use super::{
     },
 };
 use crate::domain::{
+    bill::{Basis, Between, Seen, Terms},
     engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Inputs, JobId, State},
     moment::WallTime,
+    money::MicroUsd,
     product::RemoteFile,
 };
 
@@ -33,7 +35,9 @@ const JOBS: &str = "\
         job.state_at, job.ended_at, job.reason_code, job.reason, job.replaced_by, job.retry_of,
         job.out, job.reserved, job.booked, job.queue_ms, job.run_ms, job.cold, job.cancel_wanted,
         attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
-        attempt.busy_at, job.rating, job.rating_note
+        attempt.busy_at, job.rating, job.rating_note, job.basis, job.cold_start_ms, job.keep_warm_ms,
+        job.hourly, attempt.waited_least_ms, attempt.waited_most_ms, attempt.lasted_least_ms,
+        attempt.lasted_most_ms, attempt.told_ms
     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
 
 /// How many candidates an ambiguous beginning of an id names.
@@ -267,6 +271,25 @@ impl Columns<'_> {
         Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
     }
 
+    fn between(&mut self) -> rusqlite::Result<Option<Between>> {
+        let (least, most) = (self.span()?, self.span()?);
+        Ok(least.zip(most).map(|(least, most)| Between { least, most }))
+    }
+
+    fn basis(&mut self) -> rusqlite::Result<Option<Basis>> {
+        let word: Option<String> = self.take()?;
+        Ok(word.and_then(|word| Basis::ALL.into_iter().find(|basis| basis.word() == word)))
+    }
+
+    fn terms(&mut self) -> rusqlite::Result<Option<Terms>> {
+        let (cold, keep_warm) = (self.span()?, self.span()?);
+        let hourly: Option<MicroUsd> = self.take()?;
+        let (Some(cold), Some(keep_warm), Some(hourly)) = (cold, keep_warm, hourly) else {
+            return Ok(None);
+        };
+        Ok(Some(Terms { cold_start: (!cold.is_zero()).then_some(cold), keep_warm, hourly }))
+    }
+
     fn reason(&mut self) -> rusqlite::Result<Option<Reason>> {
         let (code, text): (Option<String>, Option<String>) = (self.take()?, self.take()?);
         Ok(code.zip(text).map(|(code, text)| Reason { code, text }))
@@ -316,6 +339,13 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         running_at: columns.take()?,
         busy_at: columns.take()?,
         rating: columns.rating()?,
+        basis: columns.basis()?,
+        terms: columns.terms()?,
+        seen: Seen {
+            waited: columns.between()?,
+            lasted: columns.between()?,
+            told: columns.span()?,
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use super::{
     error::{Fault, ReleaseError},
     money::spent,
     rows::{Announce, NewJob, Released},
-    sql::cut,
+    sql::{cut, millis},
     story::{move_to, tell},
 };
 use crate::{
@@ -73,10 +73,10 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
                  workflow_version, body_digest, seed, mesh_seed, summary, mode, backend, deployment, created_at,
-                 state_at, retry_of, out, reserved)
+                 state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
                  :workflow_version, :body_digest, :seed, :mesh_seed, :summary, :mode, :backend, :deployment, :at,
-                 :at, :retry_of, :out, :reserved)",
+                 :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -100,6 +100,9 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":retry_of": job.retry_of,
             ":out": job.out,
             ":reserved": job.reserve,
+            ":cold_start": job.terms.cold_start.map_or(0, millis),
+            ":keep_warm": millis(job.terms.keep_warm),
+            ":hourly": job.terms.hourly,
         })?;
     Ok(())
 }

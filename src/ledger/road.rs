@@ -8,11 +8,13 @@ use rusqlite::Transaction;
 use super::{
     Ledger,
     error::{Fault, LedgerError},
-    rows::Artifact,
+    rows::{Artifact, RunEnd},
+    sql::millis,
     story::{attempt_sets, audit_submit, current, end_attempt, move_to, tell},
 };
 use crate::{
     domain::{
+        bill::Between,
         job::{JobId, RequestId, State},
         moment::WallTime,
         money::MicroUsd,
@@ -57,14 +59,33 @@ impl Ledger {
         instance: Option<&str>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
+        self.running_after(job, instance, None, now)
+    }
+
+    /// Records that a machine is at work, as [`Self::running`], and how long the request waited for it. What was recorded
+    /// first stays.
+    pub fn running_after(
+        &mut self,
+        job: JobId,
+        instance: Option<&str>,
+        waited: Option<Between>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
         let is_news = self.write(Point::Running, |transaction| {
             let note = instance.unwrap_or_default();
             let before = move_to(transaction, job, State::Running, now, note)?;
             transaction
                 .prepare_cached(&attempt_sets(
-                    "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3",
+                    "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
+                     waited_least_ms = coalesce(waited_least_ms, ?4), waited_most_ms = coalesce(waited_most_ms, ?5)",
                 ))?
-                .execute((job, instance, now))?;
+                .execute((
+                    job,
+                    instance,
+                    now,
+                    waited.map(|waited| millis(waited.least)),
+                    waited.map(|waited| millis(waited.most)),
+                ))?;
             Ok(before.state != State::Running)
         })?;
         if is_news {
@@ -75,14 +96,15 @@ impl Ledger {
     }
 
     /// Records the files that the result lists, so that a restart during the download need not ask again. The job's
-    /// state stays. `machine_ended` is when the run was over, as the backend says, else when that was seen.
+    /// state stays. What is known of the run is written in the same commit: no crash can forget it any more.
     pub fn outputs_known(
         &mut self,
         job: JobId,
         files: &[RemoteFile],
-        machine_ended: WallTime,
+        end: impl Into<RunEnd>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
+        let RunEnd { at, seen } = end.into();
         self.write(Point::OutputsKnown, |transaction| {
             let from = current(transaction, job)?.state;
             if !matches!(from, State::Submitted | State::Running) {
@@ -97,8 +119,20 @@ impl Ledger {
                 )?
                 .execute((job, listed))?;
             transaction
-                .prepare_cached(&attempt_sets("busy_at = ?2, ended_at = ?2, outcome = 'ended'"))?
-                .execute((job, machine_ended))?;
+                .prepare_cached(&attempt_sets(
+                    "busy_at = ?2, ended_at = ?2, outcome = 'ended',
+                     waited_least_ms = coalesce(waited_least_ms, ?3), waited_most_ms = coalesce(waited_most_ms, ?4),
+                     lasted_least_ms = ?5, lasted_most_ms = ?6, told_ms = ?7",
+                ))?
+                .execute((
+                    job,
+                    at,
+                    seen.waited.map(|waited| millis(waited.least)),
+                    seen.waited.map(|waited| millis(waited.most)),
+                    seen.lasted.map(|lasted| millis(lasted.least)),
+                    seen.lasted.map(|lasted| millis(lasted.most)),
+                    seen.told.map(millis),
+                ))?;
             tell(transaction, job, now, "outputs known", &format!("{} files", files.len()))
         })
     }

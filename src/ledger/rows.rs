@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::{
+    bill::{self, Basis, Seen, Terms},
     budget::{Spent, Warning},
     engine::event::ProjectId,
     fingerprint::Fingerprint,
@@ -82,6 +83,8 @@ pub struct NewJob {
     pub moves_baseline: bool,
     /// The estimate, to be reserved; zero on one's own machine.
     pub reserve: MicroUsd,
+    /// The terms on which it is sent: what its bill is made of.
+    pub terms: Terms,
     /// When it was released.
     pub at: WallTime,
 }
@@ -157,6 +160,12 @@ pub struct JobRow {
     pub reserved: MicroUsd,
     /// What it cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
+    /// How what it cost came about; `None` before its end, and for ends of an older version.
+    pub basis: Option<Basis>,
+    /// The terms on which it was sent; `None` for jobs of an older version.
+    pub terms: Option<Terms>,
+    /// What is known of the newest attempt's run.
+    pub seen: Seen,
     /// How long it took.
     pub timing: Timing,
     /// Whether a person wants it cancelled.
@@ -179,6 +188,19 @@ impl JobRow {
     /// Returns what it counts for in the budget.
     pub fn spent(&self) -> MicroUsd {
         self.booked.unwrap_or(self.reserved)
+    }
+
+    /// Returns what is booked for a job that ran, and the times to learn from.
+    pub fn bill(&self) -> (Booking, Timing) {
+        if self.reserved == MicroUsd::ZERO {
+            return (Booking::Nothing, Timing::default());
+        }
+        let Some(terms) = self.terms else { return (Booking::Reserved, Timing::default()) };
+        let Some(bill) = bill::bill(&terms, &self.seen) else {
+            return (Booking::Reserved, Timing::default());
+        };
+        let cold = bill.run.map(|_| terms.cold_start.is_some());
+        (bill.into(), Timing { queue: bill.queue, run: bill.run, cold })
     }
 }
 
@@ -216,8 +238,40 @@ pub enum Booking {
     Nothing,
     /// This was spent.
     Cost(MicroUsd),
+    /// This or less was spent: some of it happened unseen.
+    AtMost(MicroUsd),
     /// Nobody knows: the reservation stays.
     Reserved,
+}
+
+impl From<MicroUsd> for Booking {
+    fn from(cost: MicroUsd) -> Self {
+        Self::Cost(cost)
+    }
+}
+
+impl From<bill::Bill> for Booking {
+    fn from(bill: bill::Bill) -> Self {
+        match bill.basis {
+            Basis::Nothing | Basis::Measured => Self::Cost(bill.total()),
+            Basis::Bounded | Basis::Reserved => Self::AtMost(bill.total()),
+        }
+    }
+}
+
+/// The end of a run, as it is written down with its outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// When it was over, as the backend says, else when that was seen.
+    pub at: WallTime,
+    /// What is known of the run.
+    pub seen: Seen,
+}
+
+impl From<WallTime> for RunEnd {
+    fn from(at: WallTime) -> Self {
+        Self { at, seen: Seen::default() }
+    }
 }
 
 /// How the artist liked a result.

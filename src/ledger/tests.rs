@@ -21,6 +21,7 @@ use super::{
     rows::{Announce, Artifact, NewJob, SessionId, Timing},
 };
 use crate::domain::{
+    bill::Terms,
     budget::{Limits, Windows},
     engine::event::ProjectId,
     fingerprint::Fingerprint,
@@ -117,6 +118,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         out: None,
         moves_baseline: true,
         reserve: cents(10),
+        terms: Terms::default(),
         at: released,
     }
 }

@@ -29,7 +29,10 @@ pub(super) struct Plan {
 /// A request in the line, by its number.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    submitted: Moment,
     run: Duration,
+    /// How much of a machine's cold start is this request's.
+    cold: Duration,
     stuck: Option<Stuck>,
     instance: Option<u64>,
     starts: Moment,
@@ -93,6 +96,8 @@ pub(super) enum Cancelled {
 struct Instance {
     id: u64,
     woken: Moment,
+    /// The request that it was woken for.
+    waker: usize,
     doing: Doing,
 }
 
@@ -140,7 +145,9 @@ impl Queue {
         self.settle(now);
         let number = self.places.len();
         self.places.push(Place {
+            submitted: now,
             run,
+            cold: Duration::ZERO,
             stuck,
             instance: None,
             starts: NEVER,
@@ -150,7 +157,7 @@ impl Queue {
         if stuck != Some(Stuck::InQueue) {
             self.waiting.push_back(number);
             self.assign(now, self.plan.warm_delay);
-            self.scale(now);
+            self.scale(now, number);
         }
         number
     }
@@ -221,6 +228,9 @@ impl Queue {
         }
         self.waiting.clear();
         for instance in self.instances.drain(..) {
+            if matches!(instance.doing, Doing::Starting { .. }) {
+                self.places[instance.waker].cold = now.since(instance.woken);
+            }
             self.spans.push(Span { from: instance.woken, to: now });
         }
     }
@@ -242,6 +252,7 @@ impl Queue {
                 Doing::Starting { .. } => {
                     self.instances[which].doing = Doing::Idle { since: at };
                     self.assign(at, Duration::ZERO);
+                    self.charge_cold_start(which, at);
                 }
                 Doing::Busy { .. } => {
                     self.instances[which].doing = Doing::Idle { since: at };
@@ -253,6 +264,36 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Splits the cold start that ended at `ready`: who waited for it first and then got the machine bears it from its own
+    /// submit on, the request that woke the machine (and was cancelled meanwhile) what was before. Nobody there: all of it.
+    fn charge_cold_start(&mut self, which: usize, ready: Moment) {
+        let Instance { woken, waker, doing, .. } = self.instances[which];
+        let first = match doing {
+            Doing::Busy { with, .. } => with,
+            Doing::Starting { .. } | Doing::Idle { .. } => waker,
+        };
+        let from = if first == waker { woken } else { self.places[first].submitted.max(woken) };
+        self.places[first].cold += ready.since(from);
+        if first != waker {
+            self.places[waker].cold += from.since(woken);
+        }
+    }
+
+    /// Returns the machine time that is request `number`'s own until `now`: the cold start, and the run. What a machine idles
+    /// before, between and after is nobody's.
+    pub(super) fn own_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
+        self.settle(now);
+        let Some(place) = self.places.get(number) else { return Default::default() };
+        let starting = self
+            .instances
+            .iter()
+            .find(|one| one.waker == number && matches!(one.doing, Doing::Starting { .. }));
+        let cold = place.cold + starting.map_or(Duration::ZERO, |one| now.since(one.woken));
+        let until = place.ends.min(now);
+        let run = if place.starts < until { until.since(place.starts) } else { Duration::ZERO };
+        (cold, run)
     }
 
     fn next_change(&self) -> Option<(Moment, usize)> {
@@ -287,7 +328,7 @@ impl Queue {
 
     /// Wakes a machine when there is none, or when more wait than the others should bear. A machine that is starting
     /// already has its first request.
-    fn scale(&mut self, now: Moment) {
+    fn scale(&mut self, now: Moment, waker: usize) {
         let awake = self.instances.len();
         let starting = |one: &&Instance| matches!(one.doing, Doing::Starting { .. });
         let promised = self.instances.iter().filter(starting).count();
@@ -298,7 +339,7 @@ impl Queue {
             self.woken += 1;
             let ready = now.plus(self.plan.cold_start);
             let doing = Doing::Starting { ready };
-            self.instances.push(Instance { id: self.woken, woken: now, doing });
+            self.instances.push(Instance { id: self.woken, woken: now, waker, doing });
             // A cold start of no length must not leave the request waiting until someone asks.
             self.settle(now);
         }

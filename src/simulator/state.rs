@@ -13,7 +13,10 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use crate::domain::{moment::Moment, money::MicroUsd};
+use crate::domain::{
+    moment::Moment,
+    money::{MicroUsd, cost_of},
+};
 
 use super::{
     Settings,
@@ -132,7 +135,10 @@ impl Shared {
     fn record(&self, state: &mut State, at: usize, now: Moment) -> RequestRecord {
         let phase = state.phase(at, now);
         let outcome = state.outcome(at, now);
+        let (cold, run) = state.queue.own_time(at, now);
+        let hourly = state.settings.hourly;
         let request = &state.requests[at];
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let finished = match phase {
             Phase::Ended { at, .. } => Some(self.civil(at).to_string()),
             Phase::Waiting { .. } | Phase::Running { .. } => None,
@@ -148,6 +154,9 @@ impl Shared {
             failure: request.failure.as_ref().map(|(code, _)| *code),
             created_at: self.civil(request.created).to_string(),
             finished_at: finished,
+            billed_cold_ms: millis(cold),
+            billed_run_ms: millis(run),
+            billed: cost_of(cold + run, hourly),
             status_calls: request.status_calls,
             result_calls: request.result_calls,
             cancel_calls: request.cancel_calls,

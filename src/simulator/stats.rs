@@ -67,6 +67,15 @@ pub struct RequestRecord {
     pub created_at: String,
     /// When it ended.
     pub finished_at: Option<String>,
+    /// The machine time of its cold start, in milliseconds; 0 on a warm machine.
+    #[serde(default)]
+    pub billed_cold_ms: u64,
+    /// The machine time of its run, in milliseconds.
+    #[serde(default)]
+    pub billed_run_ms: u64,
+    /// Both of them at the machine's rate, in micro-dollars. What machines idle is in [`Stats::bill`] alone.
+    #[serde(default)]
+    pub billed: MicroUsd,
     /// Status calls for it.
     pub status_calls: u64,
     /// Result calls for it.

@@ -2,7 +2,11 @@
 //!
 //! Compiled for `cargo fuzz` alone. It lives here because the wire's types are private to this folder and stay so.
 
-#![expect(clippy::missing_panics_doc, clippy::panic, reason = "a fuzz target complains by panicking")]
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::panic,
+    reason = "a fuzz target complains by panicking"
+)]
 
 use std::time::Duration;
 
@@ -12,7 +16,10 @@ use serde_json::Value;
 use super::{reply::Reply, result, timestamp, wire};
 use crate::backend::{
     CallError, RunResult, ServiceFault, SubmitError,
-    http::{answer::Answer, words::{Cleaner, MAX_CHARS}},
+    http::{
+        answer::Answer,
+        words::{Cleaner, MAX_CHARS},
+    },
 };
 
 /// The token of a fuzzed client: no word for people may hold it.
@@ -29,12 +36,18 @@ pub fn answers(data: &[u8]) {
 
     match wire::submitted(&reply) {
         Ok(request) => {
-            assert!((200..300).contains(&status) && reply.code().is_none(), "an id beside an error");
+            assert!(
+                (200..300).contains(&status) && reply.code().is_none(),
+                "an id beside an error"
+            );
             assert!(!request.as_str().contains(['/', '?', '#', '%']), "it stands in a URL");
         }
         // The one verdict that lets a request be sent again: only what the service turned away unread.
         Err(SubmitError::NotSent { reason, .. }) => {
-            assert!(status == 429 || status == 503 && retry_after.is_some(), "sent again after {status}");
+            assert!(
+                status == 429 || status == 503 && retry_after.is_some(),
+                "sent again after {status}"
+            );
             clean(&reason);
         }
         Err(SubmitError::Refused(fault)) => check(&fault),

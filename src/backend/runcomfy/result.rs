@@ -47,7 +47,7 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
             Ok(RunResult::Pending(Phase::Queued { position: None }))
         }
         Some(Word::Running) => Ok(RunResult::Pending(Phase::Running)),
-        Some(Word::Cancelled) => Ok(RunResult::Cancelled),
+        Some(Word::Cancelled) => Ok(RunResult::Cancelled { times }),
         Some(Word::Failed) => Ok(failed()),
         // Either word beside a code is an error that came with HTTP 200; `completed` leaves the outcome open.
         Some(Word::Succeeded) if code.is_none() => {

@@ -13,7 +13,7 @@ use crate::{
     backend::{CallError, CancelReply, RunTimes, Verdict},
     domain::{
         backoff::Backoff,
-        estimate::{self, Times},
+        bill,
         job::{RequestId, State},
         money::MicroUsd,
     },
@@ -83,8 +83,12 @@ impl Road {
     }
 
     /// Ends a job whose request was cancelled, by the words of who wanted it.
-    pub(super) async fn ended_by_cancel(&mut self, following: &Following) -> JobEnd {
-        let booking = self.booking(following, RunTimes::default());
+    pub(super) async fn ended_by_cancel(
+        &mut self,
+        following: &Following,
+        times: RunTimes,
+    ) -> JobEnd {
+        let booking = self.booking(following, times);
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let wish = following.cancelled.map(|(wish, _)| wish);
         if let Some((code, _)) = following.timed_out {
@@ -100,8 +104,8 @@ impl Road {
         let state = if replaced { State::Replaced } else { State::Cancelled };
         let text = match wish {
             Some(_) => "cancelled at a person's request",
-            None if self.blind => "cancelled at the service while conjured did not look",
-            None => "cancelled at the service, not by conjured",
+            // After a crash it may have been us: the cancel is sent before it is written down.
+            None => "cancelled at the service; conjured has no record of having asked for it",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             if replaced {
@@ -117,23 +121,27 @@ impl Road {
         JobEnd::Ended { state, placed: false }
     }
 
-    /// Returns what is booked for a job that ends here: nothing when no machine took it, the measured times where all of it was
-    /// seen, else the reservation.
+    /// Returns what is booked for a job that ends here, without or with a run.
     pub(super) fn booking(&self, following: &Following, times: RunTimes) -> Booking {
-        let Some(running_at) = following.running_at else { return Booking::Nothing };
-        if self.blind {
-            return Booking::Reserved;
+        let now = self.tools.clock.now();
+        let Some(terms) = self.terms else { return Booking::Reserved };
+        if following.running.is_some() {
+            let seen = following.seen(times, now);
+            return bill::bill(&terms, &seen).map_or(Booking::Reserved, Booking::from);
         }
-        let now = self.tools.clock.now().wall;
-        let ended = times.finished_at.filter(|at| *at >= running_at && *at <= now).unwrap_or(now);
-        let timing = Times {
-            waited: running_at.since(following.submitted_at),
-            ran: ended.since(running_at),
-            cold: self.estimate.cold.is_some(),
-        };
-        Booking::Cost(
-            estimate::measured(&timing, self.estimate.keep_warm, self.live().hourly).total(),
-        )
+        let waited = now.moment.since(following.submitted);
+        let followed = matches!(following.cancelled, Some((Wish::Replace, _)));
+        match bill::unrun(&terms, waited, followed, self.shown.estimate) {
+            MicroUsd::ZERO => Booking::Nothing,
+            most => Booking::AtMost(most),
+        }
+    }
+
+    /// Returns what is booked for a job whose run has ended and whose result could not be used, from what the ledger holds.
+    pub(super) async fn booking_of_run(&self) -> Booking {
+        let id = self.id;
+        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        row.map_or(Booking::Reserved, |row| row.bill().0)
     }
 
     /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
@@ -150,7 +158,7 @@ impl Road {
             // The service said it would stop: nobody learns more by waiting.
             return match self.ask_result(request, following).await? {
                 Answer::Ended(ended) => Ok(Some(ended)),
-                Answer::Pending => Err(self.ended_by_cancel(following).await),
+                Answer::Pending => Err(self.ended_by_cancel(following, RunTimes::default()).await),
                 Answer::Silence => Ok(None),
             };
         }

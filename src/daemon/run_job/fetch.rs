@@ -17,7 +17,7 @@ use crate::{
         product::{self, Kind, RemoteFile},
         workflow::role::Role,
     },
-    ledger::rows::{Artifact, Booking, JobRow, Reason},
+    ledger::rows::{Artifact, JobRow, Reason},
 };
 
 /// How often a file that fails its checks, or a URL that ran out, is fetched anew.
@@ -55,21 +55,21 @@ impl Road {
                                 nodes with `conjured workflow inspect`";
                     self.keep_rows(rows).await;
                     let reason = Reason::new("no_mesh", text);
-                    return Err(self.end_failed(reason, Booking::Reserved).await);
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
                 // The mesh was paid for too: it is kept in history before the job ends without being shown.
                 Err(reason) if kind == Kind::Image => bad_image = Some(reason),
                 Err(reason) => {
                     self.keep_rows(rows).await;
                     return Err(self
-                        .end_failed(bad_image.unwrap_or(reason), Booking::Reserved)
+                        .end_failed(bad_image.unwrap_or(reason), self.booking_of_run().await)
                         .await);
                 }
             }
         }
         if let Some(reason) = bad_image {
             self.keep_rows(rows).await;
-            return Err(self.end_failed(reason, Booking::Reserved).await);
+            return Err(self.end_failed(reason, self.booking_of_run().await).await);
         }
         self.shown.received = None;
         self.record_fetched(rows).await?;
@@ -88,7 +88,8 @@ impl Road {
             return Ok(fetched);
         }
         let text = "its mesh is no longer in the history folder; it was charged";
-        Err(self.end_failed(Reason::new("history_lost", text), Booking::Reserved).await)
+        let booking = self.booking_of_run().await;
+        Err(self.end_failed(Reason::new("history_lost", text), booking).await)
     }
 
     /// Takes artifacts that lie in the job's folder already as its own.
@@ -288,9 +289,9 @@ impl Road {
             "cancelled_too_late",
             "the run was finished before the cancel took effect; it was charged, what was fetched of it is in history and nothing was placed",
         );
-        let record = move |ledger: &mut crate::ledger::Ledger| {
-            ledger.cancelled(id, &reason, Booking::Reserved, now)
-        };
+        let booking = self.booking_of_run().await;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
         if self.tools.store.record("a cancel that came too late", record).await.is_err() {
             return JobEnd::Parked;
         }

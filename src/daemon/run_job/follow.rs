@@ -10,21 +10,19 @@ use crate::{
     backend::{CallError, Phase, RunResult, RunTimes, ServiceFault, Verdict},
     domain::{
         backoff::Backoff,
+        bill::{self, Between, Seen},
         engine::event::Stage,
         job::{RequestId, State},
-        moment::{Moment, WallTime},
+        moment::{Moment, Now, WallTime},
         pace::{self, Pace},
         product::RemoteFile,
     },
-    ledger::rows::{Booking, JobRow, Reason, Timing},
+    ledger::rows::{Booking, JobRow, Reason, RunEnd},
 };
 
 /// How long a request that the service does not know is asked for again: a status may lag behind the submit, and a gateway in
 /// trouble answers 404 as well.
 const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
-
-/// A silence after which nobody knows when a run began or ended: the machine slept, or the network was gone.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// The first and the longest wait after a failed status call.
 pub(super) const AFTER_FAILURE: (Duration, Duration) =
@@ -54,7 +52,13 @@ pub(super) enum Answer {
 /// What is known of the request so far.
 pub(super) struct Following {
     pub(super) submitted: Moment,
-    pub(super) submitted_at: WallTime,
+    /// When it was last seen in the queue, and unfinished; a session that took it over has not seen the submit.
+    pub(super) waiting: Option<Moment>,
+    pub(super) unfinished: Option<Moment>,
+    /// Between which times it waited, as far as that is known.
+    pub(super) waited: Option<Between>,
+    /// Whether this session sent it: only then our clock has counted all of it.
+    pub(super) own: bool,
     pub(super) running: Option<Moment>,
     pub(super) running_at: Option<WallTime>,
     pub(super) instance: Option<String>,
@@ -64,10 +68,34 @@ pub(super) struct Following {
     /// Since when the service does not know the request; the same of its result.
     pub(super) gone: Option<Moment>,
     pub(super) result_gone: Option<Moment>,
-    /// When the last answer came.
-    pub(super) heard: Moment,
     pub(super) timed_out: Option<(&'static str, Moment)>,
     pub(super) told_words: Vec<String>,
+}
+
+impl Following {
+    /// Returns how long the request waited, if it is first seen at work at `now`.
+    fn waited_until(&self, now: Moment) -> Option<Between> {
+        let since_submit = |at: Moment| at.since(self.submitted);
+        let waiting = self.waiting?;
+        Some(Between { least: since_submit(waiting), most: since_submit(now) })
+    }
+
+    /// Returns all that is known of a run that is found ended at `now`.
+    pub(super) fn seen(&self, times: RunTimes, now: Now) -> Seen {
+        let lasted = Between {
+            least: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
+            most: now.moment.since(self.submitted),
+        };
+        let told = times
+            .created_at
+            .zip(times.finished_at)
+            .filter(|(created, finished)| created <= finished)
+            .map(|(created, finished)| finished.since(created));
+        // Across sessions our own span follows the wall clock, which may have been set; it says nothing against the service.
+        let told = told
+            .and_then(|told| if self.own { bill::believable(told, lasted) } else { Some(told) });
+        Seen { waited: self.waited, lasted: Some(lasted), told }
+    }
 }
 
 impl Road {
@@ -84,7 +112,10 @@ impl Road {
         let running_at = row.and_then(|row| row.running_at);
         let mut following = Following {
             submitted: then(submitted_at),
-            submitted_at,
+            waiting: row.is_none().then_some(now.moment),
+            unfinished: row.is_none().then_some(now.moment),
+            waited: row.and_then(|row| row.seen.waited),
+            own: row.is_none(),
             running: running_at.map(then),
             running_at,
             instance: row.and_then(|row| row.instance.clone()),
@@ -92,7 +123,6 @@ impl Road {
             cancelled: None,
             gone: None,
             result_gone: None,
-            heard: now.moment,
             timed_out: None,
             told_words: Vec::new(),
         };
@@ -116,9 +146,6 @@ impl Road {
                 Ok(observation) => {
                     following.failures = 0;
                     following.gone = None;
-                    let now = self.tools.clock.now().moment;
-                    self.blind |= now.since(following.heard) > SILENCE;
-                    following.heard = now;
                     if let Some(word) = observation.unknown_word
                         && !following.told_words.contains(&word)
                     {
@@ -175,8 +202,12 @@ impl Road {
     ) -> Step<()> {
         let now = self.tools.clock.now();
         let cold = following.running.is_none() && self.estimate.cold.is_some();
+        if *phase != Phase::Ended {
+            following.unfinished = Some(now.moment);
+        }
         match phase {
             Phase::Queued { position } => {
+                following.waiting = Some(now.moment);
                 self.shown.queue_position = *position;
                 let words = match (position, cold) {
                     (Some(0) | None, true) => {
@@ -197,11 +228,15 @@ impl Road {
                 let news = instance.is_some() && instance != following.instance;
                 if following.running.is_none() || news {
                     following.instance = instance.or(following.instance.take());
+                    if following.running.is_none() {
+                        following.waited = following.waited_until(now.moment);
+                    }
                     following.running.get_or_insert(now.moment);
                     following.running_at.get_or_insert(now.wall);
                     let (id, instance) = (self.id, following.instance.clone());
+                    let waited = following.waited;
                     let record = move |ledger: &mut crate::ledger::Ledger| {
-                        ledger.running(id, instance.as_deref(), now.wall)
+                        ledger.running_after(id, instance.as_deref(), waited, now.wall)
                     };
                     if self.tools.store.record("that the job runs", record).await.is_err() {
                         return Err(JobEnd::Parked);
@@ -234,14 +269,14 @@ impl Road {
             Ok(RunResult::Succeeded { files, times }) => {
                 let unwanted =
                     matches!(following.cancelled, Some((Wish::Cancel, _))) && !self.too_late;
-                self.note_outputs(&files, times).await?;
+                self.note_outputs(&files, times, following).await?;
                 Ok(Answer::Ended(Ended { files, unwanted }))
             }
             Ok(RunResult::Failed { fault, files: _, times }) => {
                 let booking = self.booking(following, times);
                 Err(self.end_failed(reason_of(&fault), booking).await)
             }
-            Ok(RunResult::Cancelled) => Err(self.ended_by_cancel(following).await),
+            Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
             Err(CallError::Passing { reason, retry_after }) => {
                 following.failures += 1;
                 self.after_failure(&reason, retry_after, following).await?;
@@ -277,14 +312,21 @@ impl Road {
         Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
     }
 
-    async fn note_outputs(&mut self, files: &[RemoteFile], times: RunTimes) -> Step<()> {
+    async fn note_outputs(
+        &mut self,
+        files: &[RemoteFile],
+        times: RunTimes,
+        following: &Following,
+    ) -> Step<()> {
+        let seen = following.seen(times, self.tools.clock.now());
         let now = self.tools.clock.now().wall;
         // The service's clock may be anywhere: its time of the end counts only when it is a possible one.
         let over =
             times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
         let (id, files) = (self.id, files.to_vec());
         let record = move |ledger: &mut crate::ledger::Ledger| {
-            ledger.outputs_known(id, &files, over.unwrap_or(now), now)
+            let end = RunEnd { at: over.unwrap_or(now), seen };
+            ledger.outputs_known(id, &files, end, now)
         };
         match self.tools.store.record("what the run produced", record).await {
             Ok(()) => Ok(()),
@@ -341,17 +383,4 @@ impl Road {
         let files = self.tools.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
         Some(Ended { files, unwanted: self.unwanted() })
     }
-}
-
-/// Returns the measured times of a job that succeeded, from what the ledger kept of them.
-pub(super) fn timing(row: &JobRow, cold: bool) -> Timing {
-    let queue = match (row.submitted_at, row.running_at) {
-        (Some(submitted), Some(running)) => Some(running.since(submitted)),
-        _ => None,
-    };
-    let run = match (row.running_at, row.busy_at) {
-        (Some(running), Some(over)) => Some(over.since(running)),
-        _ => None,
-    };
-    Timing { queue, run, cold: Some(cold) }
 }

@@ -30,6 +30,7 @@ use crate::{
     clock::Clock,
     disk::history::History,
     domain::{
+        bill::Terms,
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
         job::{Cause, Inputs, JobId, RequestId, State},
@@ -169,8 +170,8 @@ pub(crate) struct Road {
     pub(crate) estimate: Estimate,
     /// The deployment it was sent to: a reload may name another one meanwhile.
     pub(crate) deployment: Option<String>,
-    /// Whether some of it happened unseen (another session, a long silence): then measured times mean nothing.
-    pub(crate) blind: bool,
+    /// The terms on which it was released; `None` for a job of an older version.
+    pub(crate) terms: Option<Terms>,
     /// The service could not cancel it any more: it goes on as if nobody had asked.
     pub(crate) too_late: bool,
     /// Whether its artifacts go to the project's public names.

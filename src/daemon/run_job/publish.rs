@@ -5,19 +5,12 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{JobEnd, Road, Step, Wish, fetch::Fetched, follow};
+use super::{JobEnd, Road, Step, Wish, fetch::Fetched};
 use crate::{
     daemon::{store::blocking, story},
     disk::place::{self, PlaceFault, Placed},
-    domain::{
-        backoff::Backoff,
-        engine::event::Stage,
-        estimate::{self, Times},
-        job::State,
-        money::MicroUsd,
-        placement,
-    },
-    ledger::rows::{Booking, JobRow, Reason, Timing},
+    domain::{backoff::Backoff, engine::event::Stage, job::State, placement},
+    ledger::rows::{Booking, Reason, Timing},
 };
 
 /// The first and the longest wait before a placement is tried again.
@@ -30,7 +23,7 @@ impl Road {
             Ok(plan) => plan,
             Err(error) => {
                 let reason = Reason::new("targets", error.to_string());
-                return Err(self.end_failed(reason, Booking::Reserved).await);
+                return Err(self.end_failed(reason, self.booking_of_run().await).await);
             }
         };
         if self.unwanted() {
@@ -47,7 +40,7 @@ impl Road {
                 Ok(Placed::All(_) | Placed::Stopped) => break,
                 Err(fault @ PlaceFault::SourceLost { .. }) => {
                     let reason = Reason::new("history_lost", fault.to_string());
-                    return Err(self.end_failed(reason, Booking::Reserved).await);
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
                 Err(fault) => {
                     failures += 1;
@@ -74,36 +67,21 @@ impl Road {
     pub(super) async fn finish(&mut self) -> Step<JobEnd> {
         let id = self.id;
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
-        let (cost, timing) = match &row {
-            Ok(row) => self.bill(row),
-            Err(_) => (self.estimate.cost, Timing::default()),
+        let (booking, timing) = match &row {
+            Ok(row) => row.bill(),
+            Err(_) => (Booking::Reserved, Timing::default()),
         };
         let now = self.tools.clock.now().wall;
-        let record = move |ledger: &mut crate::ledger::Ledger| ledger.done(id, cost, timing, now);
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
         if self.tools.store.record("that the job is done", record).await.is_err() {
             return Err(JobEnd::Parked);
         }
         let took = now.since(self.shown.since);
-        tracing::info!(job = %id, %cost, seconds = took.as_secs_f32(), "done: image and mesh are placed");
+        tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.moved(State::Done, Stage::Placing).await;
         self.keep_record().await;
         Ok(JobEnd::Ended { state: State::Done, placed: self.public })
-    }
-
-    /// Returns what a job cost by its measured times; without them, what was reserved.
-    fn bill(&self, row: &JobRow) -> (MicroUsd, Timing) {
-        if self.blind {
-            return (row.reserved, Timing::default());
-        }
-        let timing = follow::timing(row, self.estimate.cold.is_some());
-        let cost = match (timing.queue, timing.run) {
-            (Some(waited), Some(ran)) => {
-                let times = Times { waited, ran, cold: self.estimate.cold.is_some() };
-                estimate::measured(&times, self.estimate.keep_warm, self.live().hourly).total()
-            }
-            _ => row.reserved,
-        };
-        (cost, timing)
     }
 
     /// Leaves the job's story beside its artifacts. It is a copy for people; the ledger is what counts.
@@ -118,9 +96,9 @@ impl Road {
             "cancelled",
             "not placed at a person's request; its artifacts are in history",
         );
-        let record = move |ledger: &mut crate::ledger::Ledger| {
-            ledger.cancelled(id, &reason, Booking::Reserved, now)
-        };
+        let booking = self.booking_of_run().await;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
         if self.tools.store.record("that a placement was given up", record).await.is_err() {
             return JobEnd::Parked;
         }

@@ -85,6 +85,7 @@ impl Road {
             moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
             reserve: self.estimate.cost,
+            terms: self.terms.unwrap_or_default(),
             at: now,
         };
         let (limits, windows) = (live.limits, crate::daemon::live::Live::windows(now));

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::{
+        bill::{Between, Seen, Terms},
         budget::{Limit, Spent},
         estimate::Activity,
     },
     ledger::{
         error::ReleaseError,
-        rows::{Booking, Filter, JobRow, Reason},
+        rows::{Booking, Filter, JobRow, Reason, RunEnd},
     },
 };
 
@@ -223,4 +224,65 @@ proptest! {
         prop_assert_eq!(desk.ledger.spent(other, &windows).expect("sums"), expected);
         desk.ledger.check().expect("sound");
     }
+}
+
+#[test]
+fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
+    let seconds = Duration::from_secs;
+    let terms = Terms { cold_start: None, keep_warm: seconds(60), hourly: cents(3600) };
+    let waited = Some(Between { least: seconds(3), most: seconds(5) });
+    let mut desk = Desk::new();
+    let job = NewJob { terms, ..desk.new_job(1) };
+    let announce = Announce::Submitting;
+    desk.ledger.release(&job, &Limits::default(), &windows(), announce).expect("released");
+    desk.ledger.submitted(job.id, &request(1), at(1)).expect("submitted");
+    desk.ledger.running_after(job.id, None, waited, at(6)).expect("running");
+    let later = Some(Between { least: seconds(0), most: seconds(9000) });
+    desk.ledger.running_after(job.id, Some("another"), later, at(9000)).expect("again");
+    assert_eq!(desk.ledger.job(job.id).expect("a row").bill().0, Booking::Reserved, "not over yet");
+
+    let seen = Seen { told: Some(seconds(40)), ..Seen::default() };
+    let end = RunEnd { at: at(42), seen };
+    desk.ledger.outputs_known(job.id, &[remote_file()], end, at(42)).expect("known");
+    let copy = desk.folder.path().join("after-a-kill.sqlite");
+    copy_as_after_a_kill(&desk.path(), &copy, None);
+    let ledger = Ledger::open(&copy).expect("opens");
+    let row = ledger.job(job.id).expect("a row");
+    assert_eq!((row.terms, row.seen), (Some(terms), Seen { waited, ..seen }));
+    let (booking, timing) = row.bill();
+    assert_eq!(
+        booking,
+        Booking::Cost(cents(37 + 60)),
+        "from the last look at the queue, and idling"
+    );
+    assert_eq!(
+        timing,
+        Timing { queue: waited.map(|w| w.most), run: Some(seconds(35)), cold: Some(false) }
+    );
+}
+
+#[test]
+fn a_job_of_the_first_version_keeps_its_reservation_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("ledger.sqlite");
+    let old = rusqlite::Connection::open(&path).expect("a file");
+    old.execute_batch(include_str!("../migrations/0001_begin.sql")).expect("the first version");
+    old.execute_batch(
+        "INSERT INTO session (id, version, started_at) VALUES (1, 'old', 0);
+         INSERT INTO project (id, root, name, first_seen, last_seen) VALUES (1, '/art', 'art', 0, 0);
+         INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
+             workflow_version, body_digest, summary, mode, backend, created_at, state_at, reserved, attempts)
+         VALUES ('01J00000000000000000000000', 1, 1, 'prompt', 'running', zeroblob(32), zeroblob(32), '', 'w',
+             zeroblob(32), zeroblob(32), '{}', 'auto', 'serverless', 0, 0, 77, 1);
+         INSERT INTO attempt (job, number, backend, prepared_at, submitting_at, submitted_at, request)
+         VALUES ('01J00000000000000000000000', 1, 'serverless', 0, 0, 0, 'r');
+         PRAGMA application_id = 1128944196; PRAGMA user_version = 1;",
+    )
+    .expect("a job of then");
+    drop(old);
+    let ledger = Ledger::open(&path).expect("brought up to date");
+    let rows = ledger.unfinished().expect("rows");
+    assert_eq!((rows.len(), rows[0].terms, rows[0].basis), (1, None, None));
+    assert_eq!(rows[0].bill().0, Booking::Reserved);
+    assert_eq!(rows[0].spent(), MicroUsd(77));
 }

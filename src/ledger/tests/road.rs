@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    domain::job::State,
+    domain::{
+        bill::{Basis, Seen},
+        job::State,
+    },
     ledger::{
         error::LedgerError,
         rows::{Booking, Filter, JobRow, Rating, Reason},
@@ -62,6 +65,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
     desk.ledger.want_cancel(job, at(5)).expect("wanted");
     desk.ledger.replaced(job, Some(older), Booking::Cost(cents(2)), at(6)).expect("replaced");
     desk.ledger.rate(job, 2, "odd", at(7)).expect("rated");
+    let terms = Terms::default();
     let expected = JobRow {
         id: job,
         project: desk.project,
@@ -88,6 +92,9 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         out: None,
         reserved: cents(10),
         booked: Some(cents(2)),
+        basis: Some(Basis::Measured),
+        terms: Some(terms),
+        seen: Seen::default(),
         timing: Timing::default(),
         cancel_wanted: true,
         request: Some(request(2)),

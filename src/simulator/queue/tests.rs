@@ -55,6 +55,29 @@ fn keep_warm_is_booked_once_per_burst() {
 }
 
 #[test]
+fn each_request_has_its_own_cold_start_and_run_and_idling_is_nobodys() {
+    let time = |cold, run| (Duration::from_secs(cold), Duration::from_secs(run));
+    let mut queue = Queue::new(plan());
+    let first = queue.submit(at(0), RUN, None);
+    let second = queue.submit(at(10), RUN, None);
+    assert_eq!(queue.own_time(first, at(50)), time(50, 0), "so far");
+    assert_eq!(queue.own_time(first, at(999)), time(200, 30));
+    assert_eq!(queue.own_time(second, at(999)), time(0, 30));
+
+    // One that is cancelled while the machine wakes, and one that takes its place.
+    let third = queue.submit(at(1000), RUN, None);
+    queue.cancel(third, at(1050), None);
+    let fourth = queue.submit(at(1060), RUN, None);
+    assert_eq!(queue.own_time(third, at(2000)), time(60, 0));
+    assert_eq!(queue.own_time(fourth, at(2000)), time(140, 30));
+
+    // One that is cancelled and that nobody follows: the machine wakes all the same.
+    let fifth = queue.submit(at(3000), RUN, None);
+    queue.cancel(fifth, at(3050), None);
+    assert_eq!(queue.own_time(fifth, at(4000)), time(200, 0));
+}
+
+#[test]
 fn positions_count_down_to_zero() {
     let mut queue = Queue::new(plan());
     for _ in 0..4 {
