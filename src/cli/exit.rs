@@ -131,9 +131,10 @@ impl From<OpenError> for Failure {
         let code = match &error {
             OpenError::Missing { .. } => UNAVAILABLE,
             OpenError::Unreachable { .. } | OpenError::NoWriteAheadLog { .. } => CANNOT_WRITE,
-            OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::Older { .. } => {
-                CONFIGURATION
-            }
+            OpenError::Foreign { .. }
+            | OpenError::Newer { .. }
+            | OpenError::Older { .. }
+            | OpenError::TooLong { .. } => CONFIGURATION,
             OpenError::Store(_) => TRY_AGAIN,
         };
         Self::new(code, error.to_string())
@@ -148,7 +149,13 @@ impl From<StartError> for Failure {
             StartError::Locked(crate::disk::lock::LockError::Held { .. }) => {
                 Self::new(TRY_AGAIN, error.to_string())
             }
-            StartError::Locked(_) | StartError::Disk(_) | StartError::Socket { .. } => {
+            StartError::Disk(error) => Self::new(
+                CANNOT_WRITE,
+                format!(
+                    "{error}; nothing was sent. Make that folder writable, or name another one with --state-dir or `state_dir`"
+                ),
+            ),
+            StartError::Locked(_) | StartError::Socket { .. } => {
                 Self::new(CANNOT_WRITE, error.to_string())
             }
             StartError::Signals(_) => Self::new(BUG, error.to_string()),

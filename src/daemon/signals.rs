@@ -23,7 +23,7 @@ mod imp {
     };
 
     use futures_util::StreamExt as _;
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook_tokio::Signals;
 
     use super::Signal;
@@ -43,6 +43,8 @@ mod imp {
                 signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))?;
                 signal_hook::flag::register(signal, Arc::clone(&stopping))?;
             }
+            // A limit on file sizes is an error of the write that meets it, like a full disk. Unhandled, this signal is death.
+            signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
             debug_assert!(!stopping.load(Ordering::Relaxed), "no signal has come yet");
             Ok(Self { signals: Signals::new([SIGINT, SIGTERM, SIGHUP])? })
         }

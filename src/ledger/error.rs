@@ -10,6 +10,9 @@ use crate::domain::{
     job::{JobId, State},
 };
 
+/// The longest path of a ledger in bytes: SQLite's 512 (`MAX_PATHNAME` of its Unix file system) with room for the names beside it.
+pub(super) const MAX_PATH: usize = 500;
+
 /// Why the ledger could not be opened. The file is never changed, moved or deleted because of it.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -26,6 +29,15 @@ pub enum OpenError {
         path: PathBuf,
         /// Its reason.
         source: io::Error,
+    },
+    /// SQLite takes no path of this length.
+    #[error(
+        "the path of the ledger has {} bytes, and SQLite takes {MAX_PATH}: set `state_dir` to a folder with a shorter path",
+        path.as_os_str().len()
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
     },
     /// A SQLite file that some other program made.
     #[error("{} is a database of another program and was left alone: set `state_dir` to a folder of its own", path.display())]
@@ -106,6 +118,14 @@ pub enum StoreError {
     Full {
         /// The file.
         path: PathBuf,
+    },
+    /// The disk refuses it: an I/O error, a file system that became read-only, a right that is gone.
+    #[error("the ledger {} cannot be used ({source}): see that its disk is there, sound and writable", path.display())]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        source: rusqlite::Error,
     },
     /// Anything else SQLite can say.
     #[error("the ledger {} cannot be used: {source}", path.display())]
@@ -217,6 +237,12 @@ pub(super) fn store_error(path: &std::path::Path, source: rusqlite::Error) -> St
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
         Some(ErrorCode::DiskFull) => StoreError::Full { path },
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied,
+        ) => StoreError::Disk { path, source },
         _ => StoreError::Failed { path, source },
     }
 }

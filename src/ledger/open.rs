@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
     Ledger, Reader,
-    error::{Fault, LedgerError, OpenError, StoreError, store_error},
+    error::{Fault, LedgerError, MAX_PATH, OpenError, StoreError, store_error},
     money::disagreement,
 };
 use crate::failpoint::{self, Point};
@@ -54,6 +54,9 @@ impl Ledger {
     /// date. Does not look through the whole file: [`Reader::check`] does.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let unreachable = |source| OpenError::Unreachable { path: path.to_owned(), source };
+        if cfg!(unix) && path.as_os_str().len() > MAX_PATH {
+            return Err(OpenError::TooLong { path: path.to_owned() });
+        }
         create_private(path).map_err(unreachable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection =

@@ -110,6 +110,37 @@ fn a_prompt_changed_three_times_during_a_run_is_one_more_job_with_the_last_words
 }
 
 #[test]
+fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_last_of_both() {
+    let mut settings = quick();
+    settings.run = Duration::from_secs(600);
+    let run = settings.run;
+    let mut stage = Stage::with(settings);
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+
+    // CONJURE renders about every three seconds and people do not speak faster; here all of it is sixty times as fast.
+    let mut last = stage.film(1);
+    for number in 0..50 {
+        stage.say(&format!("a clay owl with {number} feathers"));
+        if number % 5 == 4 {
+            last = stage.film(2 + number / 5);
+        }
+        stays(Duration::from_millis(50), "the running job is let run", || stage.submits() == 1);
+    }
+    stage.service.advance(run);
+    eventually("the second job is sent", || (stage.accepted() == 2).then_some(()));
+    stage.newest_is(State::Running);
+    stage.service.advance(run);
+    stage.done(2);
+    stays(LONG_ENOUGH, "two jobs in all", || stage.submits() == 2);
+    let stats = stage.service.stats();
+    assert_eq!(stats.requests[1].prompt, "a clay owl with 49 feathers");
+    let picture = stats.requests[1].picture.as_ref().expect("a picture");
+    assert_eq!((picture.fingerprint, stats.cancel_calls), (Fingerprint::of(&last), 0));
+}
+
+#[test]
 fn a_change_while_the_daemon_is_down_is_noticed_at_the_next_start() {
     let mut stage = Stage::new();
     let daemon = stage.start();

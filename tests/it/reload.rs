@@ -10,9 +10,11 @@ use rustix::process::Signal;
 use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
-    service::TOKEN,
+    service::{TOKEN, quick},
     stage::{Stage, holds_number},
 };
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 const REFUSED: &str = "the new configuration was refused";
 
@@ -57,6 +59,63 @@ fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
     stays(Duration::from_millis(700), "the project is still served", || serves(&daemon));
     stage.say("a clay owl");
     stage.done(1);
+}
+
+#[test]
+fn a_lower_budget_lets_the_running_job_finish_and_refuses_the_next_one() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let mut stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    let limit = |daemon: &TestDaemon| Some(daemon.status()?.budget.session_limit);
+    let before = limit(&daemon);
+    stage.set("budget.per_session_usd", "0.01");
+    eventually("the new limit is in effect", || (limit(&daemon) != before).then_some(()));
+    stage.service.advance(HOUR);
+    stage.done(1);
+    assert_eq!(stage.service.stats().cancel_calls, 0, "a running job is never killed for it");
+
+    stage.say("a clay fox");
+    eventually("status says why nothing starts", || {
+        daemon.status()?.projects[0].waiting.contains("over budget").then_some(())
+    });
+    assert_eq!(stage.submits(), 1, "nothing was sent");
+
+    stage.set("budget.per_session_usd", "0");
+    eventually("a higher limit is enough, nobody has to change the scene again", || {
+        (stage.accepted() == 2).then_some(())
+    });
+}
+
+#[test]
+fn paths_that_change_during_a_job_take_effect_when_it_has_ended() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    let spoken = stage.root().join("spoken.txt");
+    std::fs::write(&spoken, "words from before").expect("writes");
+    let text = std::fs::read_to_string(stage.config()).expect("reads");
+    let text = text.replacen("name = \"test\"", "name = \"test\"\nprompt = \"spoken.txt\"", 1);
+    std::fs::write(stage.config(), text).expect("writes");
+    stays(Duration::from_millis(700), "the job at work is let alone", || {
+        let stats = stage.service.stats();
+        (stats.submits, stats.cancel_calls) == (1, 0)
+    });
+    stage.service.advance(HOUR);
+    stage.done(1);
+    eventually("the new prompt is watched", || {
+        let path = daemon.status()?.projects.first()?.prompt.path.clone();
+        path.ends_with("spoken.txt").then_some(())
+    });
+    std::fs::write(&spoken, "a clay fox").expect("writes");
+    eventually("what is written there is sent", || (stage.accepted() >= 2).then_some(()));
+    let sent = stage.service.stats().requests;
+    assert_eq!(sent.last().map(|request| request.prompt.as_str()), Some("a clay fox"));
 }
 
 fn serves(daemon: &TestDaemon) -> bool {

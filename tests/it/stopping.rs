@@ -10,6 +10,8 @@ use conjured::{
     simulator::faults::{Call, Fault, Order},
 };
 
+use rustix::process::Signal;
+
 use crate::support::{
     daemon::TestDaemon,
     patience::eventually,
@@ -55,6 +57,27 @@ fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice(
     let _daemon = stage.start();
     let jobs = stage.ended(1);
     assert_eq!(jobs[0].state, State::Unknown);
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_that_waits_at_once() {
+    let stage = Stage::new();
+    stage.service.order(Fault::Hang { ms: None });
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
+    daemon.signal(Signal::TERM);
+    eventually("it is stopping", || daemon.status()?.daemon.stopping.then_some(()));
+    let before = Clock.now().moment;
+    daemon.signal(Signal::INT);
+    assert_eq!(daemon.ended().code(), Some(1));
+    let took = Clock.now().moment.since(before);
+    // Alone, the first one would have waited three seconds for the answer.
+    assert!(took < Duration::from_secs(2), "it took {took:?} to end");
+
+    let _daemon = stage.start();
+    assert_eq!(stage.ended(1)[0].state, State::Unknown);
     assert_eq!(stage.submits(), 1);
 }
 

@@ -104,6 +104,41 @@ fn a_held_ledger_is_called_locked() {
     assert!(error.to_string().contains("locked by another process"), "{error}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
+    for suffix in ["sqlite", "sqlite-wal"] {
+        let mut desk = Desk::new();
+        let sent = desk.release(1, Announce::Submitting);
+        let path = desk.path().with_extension(suffix);
+        let away = path.with_extension("away");
+        fs::rename(&path, &away).expect("moved");
+        let windows = windows();
+        let refused = desk
+            .ledger
+            .release(&desk.new_job(2), &Limits::default(), &windows, Announce::Submitting)
+            .expect_err("it would be forgotten");
+        assert!(refused.to_string().contains("put it back"), "{suffix}: {refused}");
+        // What was sent is written to wherever it can be: the job is finished in this session.
+        desk.ledger.submitted(sent, &request(1), at(2)).expect("the open file takes it");
+
+        fs::rename(&away, &path).expect("moved back");
+        desk.release(2, Announce::PreparedOnly);
+        drop(desk.ledger);
+        let reader = Ledger::open(&desk.folder.path().join("ledger.sqlite")).expect("opens");
+        assert_eq!(reader.unfinished().expect("rows").len(), 2, "{suffix}: both are in the file");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_longer_than_sqlite_takes_is_called_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("x".repeat(200)).join("y".repeat(200)).join("z".repeat(100));
+    let error = Ledger::open(&path).expect_err("too long");
+    assert!(matches!(error, OpenError::TooLong { .. }), "{error:?}");
+}
+
 #[test]
 fn opening_again_changes_nothing() {
     let (bytes, ..) = &*SOUND;

@@ -201,7 +201,8 @@ class World:
             def looked():
                 assert self.daemon.poll() is None, f"it ended by itself with {self.daemon.returncode}"
                 status = self.status()
-                return status and status["projects"][0]["prompt"]["state"] != "unseen" and \
+                # The first status of all knows no project yet.
+                return status and status["projects"] and status["projects"][0]["prompt"]["state"] != "unseen" and \
                     status["projects"][0]["render"]["state"] != "unseen"
             self.wait("the daemon looks at its inputs", looked)
         return self.daemon
