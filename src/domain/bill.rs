@@ -34,11 +34,11 @@ pub struct Terms {
 
 impl Terms {
     /// Returns the terms that an estimate was made on.
-    pub fn of(estimate: &Estimate, hourly: MicroUsd) -> Self {
+    pub fn of(estimate: &Estimate) -> Self {
         Self {
             cold_start: estimate.cold.map(|(span, _)| span),
             keep_warm: estimate.keep_warm,
-            hourly,
+            hourly: estimate.hourly,
         }
     }
 }
