@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn each_setting_costs_and_waits_what_it_must() {
         // asked at, keep-warm, never sleeps → cents, seconds waited, cold starts
-        let cases: &[(&[i64], u64, bool, i64, u64, u32)] = &[
+        type Case<'a> = (&'a [i64], u64, bool, i64, u64, u32);
+        let cases: &[Case<'_>] = &[
             (&[], 60, false, 0, 0, 0),
             (&[0], 60, false, 200 + 30 + 60, 230, 1),
             (&[0], 0, false, 230, 230, 1),

@@ -175,6 +175,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a step may be unseen")]
     const fn between(least: u64, most: u64) -> Option<Between> {
         Some(Between { least: secs(least), most: secs(most) })
     }
