@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::domain::{job::RequestId, moment::WallTime, product::RemoteFile};
+use crate::domain::{deployment::Facts, job::RequestId, moment::WallTime, product::RemoteFile};
 
 /// What an attempt sends: the finished body. It was built in the quiet window, so that only bytes leave.
 #[derive(Clone, Debug)]
@@ -210,6 +210,11 @@ pub trait Backend: std::fmt::Debug + Send + Sync {
 
     /// Opens a connection while there is time and asks something that costs nothing; tells the balance where there is one.
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<crate::domain::money::MicroUsd>, CallError>>;
+
+    /// Asks what kind of deployment it is; `None` where the backend has no such thing. Costs nothing.
+    fn facts(&self) -> BoxFuture<'_, Result<Option<Facts>, CallError>> {
+        Box::pin(async { Ok(None) })
+    }
 
     /// Sends one request, exactly once.
     fn submit<'a>(

@@ -3,6 +3,7 @@
 //! Owns words and their types. What a command does is its own file's; what is typed wrongly ends with exit code 64
 //! here, before anything was looked at. There is no option for a token of yours: arguments are seen by every process.
 
+mod cost;
 mod jobs;
 mod parse;
 mod simulator;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::{
+    cost::{By, CostArgs, Since},
     jobs::{JobsArgs, JobsCommand},
     parse::{Exit, parse},
     simulator::SimulatorArgs,
@@ -147,6 +149,17 @@ Examples:
     Status(StatusArgs),
     /// List, show and cancel jobs.
     Jobs(JobsArgs),
+    /// Show what was spent on what, and what other settings would have cost.
+    ///
+    /// Reads the ledger, whether a daemon runs or not. Booked money is measured, or (marked) an upper bound where a run
+    /// happened unseen; reserved money counts as spent until more is known.
+    #[command(after_help = "\
+Examples:
+  conjured cost
+  conjured cost --by project --since 7d
+  conjured cost --by month --csv > cost.csv
+  conjured cost --json | jq .total")]
+    Cost(CostArgs),
     /// List, inspect and check workflows.
     Workflow(WorkflowArgs),
     /// Print a completion script for a shell.

@@ -13,6 +13,7 @@ mod run;
 mod once;
 mod status;
 mod jobs;
+mod cost;
 mod workflow;
 mod simulator;
 mod demo;
@@ -73,6 +74,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
             JobsCommand::Show { id, json } => jobs::show(context, id, *json),
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
+        Command::Cost(args) => cost::cost(context, args),
         Command::Workflow(args) => workflow::workflow(context, &args.command),
         Command::Completions { shell } => {
             shells::completions(context, *shell);

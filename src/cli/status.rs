@@ -184,5 +184,18 @@ fn budget(budget: &Budget) -> String {
     if let Some(balance) = budget.balance {
         parts.push(format!("balance {balance}"));
     }
+    let hardware =
+        budget.hardware.as_ref().map(|name| format!("{} ", plain(name))).unwrap_or_default();
+    parts.push(format!(
+        "{hardware}{} an hour (from {})",
+        budget.hourly,
+        plain(&budget.hourly_from)
+    ));
+    parts.push(if budget.never_sleeps {
+        "a machine never sleeps, at a standing cost that is not counted here".to_owned()
+    } else {
+        let keep_warm = span(Duration::from_millis(budget.keep_warm_ms));
+        format!("keep-warm {keep_warm} (from {})", plain(&budget.keep_warm_from))
+    });
     parts.join(", ")
 }

@@ -222,11 +222,14 @@ fn budget<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BudgetConfig {
         per_day: section.take("per_day_usd", None, Found::dollars),
         per_month: section.take("per_month_usd", None, Found::dollars),
         plan: section.word("plan"),
+        hourly: section.take("hourly_usd", None, Found::dollars),
         hardware: section.take("hardware", &TIERS[0], |found| {
             let text = found.text()?;
             let names = TIERS.iter().map(|tier| tier.name);
             Tier::find(text).ok_or_else(|| found.no_such_word(text, names))
         }),
+        // Only the layers together tell: see `whole`.
+        hardware_is_set: false,
     };
     section.finish();
     settings

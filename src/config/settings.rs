@@ -204,8 +204,12 @@ pub struct BudgetConfig {
     pub per_month: Option<MicroUsd>,
     /// The payment plan.
     pub plan: Plan,
+    /// What an hour of the machine costs; `None` = as the price table says.
+    pub hourly: Option<MicroUsd>,
     /// The deployment's machine.
     pub hardware: &'static Tier,
+    /// Whether a person wrote one that is not the default.
+    pub hardware_is_set: bool,
 }
 
 /// How results become visible.

@@ -15,6 +15,9 @@ use super::{
     words::Mode,
 };
 
+/// `budget.hardware` where nobody says otherwise; a test compares it with the example.
+const DEFAULT_HARDWARE: &str = "x-large";
+
 /// Completes `config`, which was read from `table`. Returns what is allowed and probably not meant.
 pub(super) fn complete(
     config: &mut Config,
@@ -41,6 +44,10 @@ pub(super) fn complete(
         let usual = given.or_else(|| sources.default_log_dir.clone());
         config.log.dir = Some(usual.unwrap_or_else(|| config.state_dir.join("logs")));
     }
+    // The default written out once more (a copy of the example has it) is no opinion: the deployment knows better.
+    let budget = &mut config.budget;
+    budget.hardware_is_set = !matches!(place_of("budget", "hardware"), Place::BuiltIn(_))
+        && budget.hardware.name != DEFAULT_HARDWARE;
     let serverless = &config.serverless;
     if serverless.poll_min > serverless.poll_max {
         let (least, most) =

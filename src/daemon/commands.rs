@@ -129,6 +129,18 @@ impl Shell {
         });
     }
 
+    /// Asks a deployment about itself that was never asked: at the start and after a reload. Later, work asks again.
+    pub(crate) fn ask_facts(&mut self) {
+        let live = Arc::clone(&self.live.borrow());
+        if live.serverless.as_ref().is_ok_and(super::live::Ready::never_asked) {
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(TaskName::Errand, async move {
+                super::early::ask_facts(&tools, &live).await;
+                Outcome::Nothing
+            });
+        }
+    }
+
     pub(crate) fn reported(&mut self, report: Report) {
         match report {
             Report::Started { project, job, inputs } => {
@@ -156,6 +168,10 @@ impl Shell {
                     Some(trouble) => self.unwritten.insert(what, trouble),
                     None => self.unwritten.remove(what),
                 };
+                self.dirty = true;
+            }
+            Report::Facts(warnings) => {
+                self.warn(warnings);
                 self.dirty = true;
             }
             Report::Balance(balance) => {

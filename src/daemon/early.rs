@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        estimate::{self, Estimate, Learned, Situation},
+        deployment,
+        estimate::{self, Activity, Estimate, Learned, Situation},
         overrides::SeedChoice,
         status::{self, Eta},
     },
@@ -51,11 +52,13 @@ pub(super) async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimat
         .await;
     // A ledger that cannot be read fails the release right after; until then the defaults do.
     let (learned, activity) = known.unwrap_or_default();
+    let rate = live.rate();
     let situation = Situation {
         learned,
-        activity,
-        keep_warm: estimate::DEFAULT_KEEP_WARM,
-        hourly: live.hourly,
+        // A machine that never sleeps is at work, as far as money goes: nothing waits for it and it idles at nobody's cost.
+        activity: if rate.never_sleeps { Activity::Now } else { activity },
+        keep_warm: rate.keep_warm,
+        hourly: rate.hourly,
         now: tools.clock.now().wall,
     };
     (learned, estimate::estimate(&situation))
@@ -63,6 +66,7 @@ pub(super) async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimat
 
 /// Opens the connection before it is needed.
 pub(super) async fn warm_up(tools: &Tools, live: &Live) {
+    ask_facts(tools, live).await;
     let Ok(serverless) = &live.serverless else { return };
     if !serverless.wants_warm_up(tools.clock.now().moment) {
         return;
@@ -75,6 +79,24 @@ pub(super) async fn warm_up(tools: &Tools, live: &Live) {
         Ok(None) => {}
         // The submit itself says what is wrong, if it still is then.
         Err(error) => tracing::debug!(%error, "no early connection"),
+    }
+}
+
+/// Asks the deployment about itself, where that is due. A failure changes nothing: the defaults do until it answers.
+pub(super) async fn ask_facts(tools: &Tools, live: &Live) {
+    let Ok(serverless) = &live.serverless else { return };
+    if !serverless.wants_facts(tools.clock.now().moment) {
+        return;
+    }
+    tools.calls.pass().await;
+    match serverless.backend.facts().await {
+        Ok(Some(facts)) => {
+            let warnings = deployment::warnings(&live.wanted(), &facts);
+            serverless.keep_facts(facts);
+            drop(tools.reports.send(Report::Facts(warnings)).await);
+        }
+        Ok(None) => {}
+        Err(error) => tracing::info!(%error, "the deployment was not asked about its hardware"),
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     disk::read::{self, Reading},
     domain::{
         budget::{Limits, Windows},
+        deployment::{self, Facts, Rate, Wanted},
         moment::{Moment, WallTime},
-        money::MicroUsd,
         overrides::SeedChoice,
         prompt::{BadPattern, IgnorePatterns},
         settle::Quiet,
@@ -42,6 +42,9 @@ pub(crate) const MAX_WORKFLOW: u64 = 16 * 1024 * 1024;
 
 /// How long a connection that was used is taken for warm. The pool keeps it for longer.
 const STAYS_WARM: Duration = Duration::from_secs(45);
+
+/// How long a deployment's facts are believed. People change them by hand, now and then.
+const FACTS_LAST: Duration = Duration::from_secs(3600);
 
 /// Everything that a reload replaces.
 #[derive(Debug)]
@@ -62,8 +65,6 @@ pub struct Live {
     pub(crate) serverless: Result<Ready, Unready>,
     /// What may be spent.
     pub(crate) limits: Limits,
-    /// What an hour of the machine costs.
-    pub(crate) hourly: MicroUsd,
     /// What a person should put right although it works.
     pub(crate) warnings: Vec<String>,
 }
@@ -74,6 +75,7 @@ pub(crate) struct Ready {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) token_from: String,
     warm_until: Mutex<Moment>,
+    facts: Mutex<(Option<Moment>, Option<Facts>)>,
     settings: Settings,
 }
 
@@ -98,6 +100,33 @@ impl Ready {
             *until = now.plus(STAYS_WARM);
         }
         cold
+    }
+}
+
+impl Ready {
+    /// Tells whether the deployment should be asked about itself; asking counts, whatever comes of it.
+    pub(crate) fn wants_facts(&self, now: Moment) -> bool {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let wants = facts.0.is_none_or(|asked| now.since(asked) >= FACTS_LAST);
+        if wants {
+            facts.0 = Some(now);
+        }
+        wants
+    }
+
+    /// Tells whether it was never asked.
+    pub(crate) fn never_asked(&self) -> bool {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.is_none()
+    }
+
+    /// Keeps what the deployment said of itself.
+    pub(crate) fn keep_facts(&self, facts: Facts) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
+    }
+
+    /// Returns what the deployment said of itself.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 }
 
@@ -155,25 +184,30 @@ impl Live {
             per_day: budget.per_day,
             per_month: budget.per_month,
         };
-        let hourly = budget.hardware.hourly(budget.plan);
         let seed = match config.generation.seed {
             Seed::Derived => SeedChoice::Derived,
             Seed::Random => SeedChoice::Random,
             Seed::Fixed(seed) => SeedChoice::Fixed(seed),
         };
         let trigger = rules(&config);
-        Ok(Self {
-            config,
-            trigger,
-            ignore,
-            workflow,
-            bindings,
-            seed,
-            serverless,
-            limits,
-            hourly,
-            warnings,
-        })
+        Ok(Self { config, trigger, ignore, workflow, bindings, seed, serverless, limits, warnings })
+    }
+
+    /// Returns what is configured of the price.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let budget = &self.config.budget;
+        Wanted {
+            hourly: budget.hourly,
+            hardware: budget.hardware,
+            hardware_is_set: budget.hardware_is_set,
+            plan: budget.plan,
+        }
+    }
+
+    /// Returns the terms that jobs are sent on now.
+    pub(crate) fn rate(&self) -> Rate {
+        let facts = self.serverless.as_ref().ok().and_then(Ready::facts);
+        deployment::rate(&self.wanted(), facts.as_ref())
     }
 
     /// Returns whether jobs can be sent, or why not.
@@ -284,6 +318,7 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
         backend: Arc::new(backend),
         token_from: token.source.to_string(),
         warm_until: Mutex::new(Moment::default()),
+        facts: Mutex::default(),
         settings: parts,
     };
     Ok((Ok(ready), search.warnings))

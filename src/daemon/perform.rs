@@ -342,7 +342,7 @@ impl NewRoad {
             learned,
             estimate,
             deployment,
-            terms: Some(Terms::of(&estimate, self.live.hourly)),
+            terms: Some(Terms::of(&estimate)),
             too_late: false,
             public,
         };

@@ -108,7 +108,11 @@ impl Shell {
             self.reload(None);
         }
         let answer = match result {
-            Ok(reloaded) => Ok(self.take(reloaded)),
+            Ok(reloaded) => {
+                let said = self.take(reloaded);
+                self.ask_facts();
+                Ok(said)
+            }
             Err(errors) => {
                 self.warn([format!(
                     "the new configuration was refused, the old one stays:\n{errors}"

@@ -164,6 +164,7 @@ impl Shell {
         mut signals: Option<SignalStream>,
         mut stop: Option<oneshot::Receiver<()>>,
     ) -> Ended {
+        self.ask_facts();
         let ended = loop {
             self.show_if_due();
             if let Some(ended) = self.over() {
@@ -256,6 +257,7 @@ impl Shell {
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
             self.tend(true);
+            self.ask_facts();
         } else if self.next_poll.is_some_and(|at| now >= at) {
             self.tend(false);
         }

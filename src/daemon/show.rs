@@ -31,6 +31,7 @@ pub(crate) struct View<'a> {
 /// Builds the status.
 pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
     let limits = view.live.limits;
+    let rate = view.live.rate();
     Status {
         schema: SCHEMA,
         revision: view.revision,
@@ -49,6 +50,12 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             day_limit: limits.per_day,
             month_limit: limits.per_month,
             balance: view.balance,
+            hourly: rate.hourly,
+            hourly_from: rate.hourly_from.words().to_owned(),
+            hardware: rate.hardware.map(|tier| tier.name.to_owned()),
+            keep_warm_ms: u64::try_from(rate.keep_warm.as_millis()).unwrap_or(u64::MAX),
+            keep_warm_from: rate.keep_warm_from.words().to_owned(),
+            never_sleeps: rate.never_sleeps,
         },
         backends: vec![backend(view.live)],
         warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),

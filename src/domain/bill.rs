@@ -34,11 +34,11 @@ pub struct Terms {
 
 impl Terms {
     /// Returns the terms that an estimate was made on.
-    pub fn of(estimate: &Estimate, hourly: MicroUsd) -> Self {
+    pub fn of(estimate: &Estimate) -> Self {
         Self {
             cold_start: estimate.cold.map(|(span, _)| span),
             keep_warm: estimate.keep_warm,
-            hourly,
+            hourly: estimate.hourly,
         }
     }
 }
@@ -175,6 +175,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it stands where a step may be unseen")]
     const fn between(least: u64, most: u64) -> Option<Between> {
         Some(Between { least: secs(least), most: secs(most) })
     }

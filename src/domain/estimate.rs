@@ -135,7 +135,9 @@ pub struct Estimate {
     pub run_basis: Basis,
     /// The idling afterwards, as far as no earlier job has paid for it.
     pub keep_warm: Duration,
-    /// All of it at the machine's rate: what is reserved.
+    /// The machine's rate.
+    pub hourly: MicroUsd,
+    /// All of it at that rate: what is reserved.
     pub cost: MicroUsd,
 }
 
@@ -153,7 +155,7 @@ pub fn estimate(situation: &Situation) -> Estimate {
     let (run, run_basis) = believe(learned.run, DEFAULT_RUN);
     let keep_warm = keep_warm_share(activity, keep_warm, now);
     let billed = cold.map_or(Duration::ZERO, |(span, _)| span) + run + keep_warm;
-    Estimate { cold, run, run_basis, keep_warm, cost: cost_of(billed, hourly) }
+    Estimate { cold, run, run_basis, keep_warm, hourly, cost: cost_of(billed, hourly) }
 }
 
 #[cfg(test)]

@@ -189,6 +189,24 @@ pub struct Budget {
     pub month_limit: Option<MicroUsd>,
     /// The account's balance, as the service last told.
     pub balance: Option<MicroUsd>,
+    /// What an hour of the machine costs.
+    #[serde(default)]
+    pub hourly: MicroUsd,
+    /// Where that comes from, in words.
+    #[serde(default)]
+    pub hourly_from: String,
+    /// The machine's tier; absent where the rate itself is configured.
+    #[serde(default)]
+    pub hardware: Option<String>,
+    /// How long a machine idles before it sleeps, in milliseconds; it is paid for.
+    #[serde(default)]
+    pub keep_warm_ms: u64,
+    /// Where that comes from, in words.
+    #[serde(default)]
+    pub keep_warm_from: String,
+    /// Whether a machine never sleeps; its standing cost is no job's.
+    #[serde(default)]
+    pub never_sleeps: bool,
 }
 
 /// How a backend does.

@@ -11,7 +11,7 @@
 //! - `open`: the file, its versions (`migrations/`), durability, reading beside a running daemon.
 //! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation a step; `story` is what
 //!   they share. `marks`: what is written beside the road.
-//! - `queries`, `money`: the questions, to a [`Reader`] or a [`Ledger`].
+//! - `queries`, `money`, `costs`: the questions, to a [`Reader`] or a [`Ledger`].
 //!
 //! Weighed and dropped: a background thread that groups commits (the hot path has one commit, and the caller must
 //! know it is on the disk before it goes on); summing all jobs at each release (see `tally` in the first migration).
@@ -29,6 +29,7 @@ mod ends;
 mod marks;
 mod queries;
 mod money;
+mod costs;
 #[cfg(test)]
 mod tests;
 

@@ -42,7 +42,7 @@ use super::{
     },
 };
 use crate::{
-    domain::{job::RequestId, money::MicroUsd, product::RemoteFile},
+    domain::{deployment::Facts, job::RequestId, money::MicroUsd, product::RemoteFile},
     failpoint::{self, Point, Side},
 };
 
@@ -129,6 +129,7 @@ pub struct Serverless {
     cleaner: Cleaner,
     queue: Url,
     balance: Url,
+    record: Url,
     submit_timeout: Duration,
     call_timeout: Duration,
 }
@@ -179,6 +180,7 @@ impl Serverless {
             authorization,
             queue: under(api, &format!("{version}/deployments/{deployment}")),
             balance: under(api, "v2/balance"),
+            record: under(api, &format!("v2/deployments/{deployment}")),
             submit_timeout: settings.submit_timeout,
             call_timeout: settings.call_timeout,
         })
@@ -254,6 +256,14 @@ impl Backend for Serverless {
         Box::pin(async {
             let reply = self.call(Method::GET, self.balance.clone(), ANSWER_LIMIT).await?;
             wire::balance(&reply)
+        })
+    }
+
+    fn facts(&self) -> BoxFuture<'_, Result<Option<Facts>, CallError>> {
+        Box::pin(async {
+            // The record quotes no workflow unless asked to, but may have a long description.
+            let reply = self.call(Method::GET, self.record.clone(), RESULT_LIMIT).await?;
+            wire::facts(&reply).map(Some)
         })
     }
 

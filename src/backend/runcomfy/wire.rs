@@ -5,6 +5,8 @@
 //!
 //! Results have a file of their own, [`super::result`].
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, CancelReply, Observation, Phase, SubmitError, Verdict},
-    domain::{job::RequestId, money::MicroUsd},
+    domain::{deployment::Facts, job::RequestId, money::MicroUsd},
 };
 
 /// A status word, understood.
@@ -179,6 +181,35 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
             CancelReply::TooLate
         }
         _ => CancelReply::Requested,
+    })
+}
+
+/// Reads a deployment's record. The service shows it bare; a wrapper and a list of one are understood. What is missing or of
+/// another type is not known.
+pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
+    if reply.code().is_some() || !reply.is_success() {
+        return Err(reply.trouble());
+    }
+    let body = reply.json();
+    let body = body.get("deployment").filter(|inner| inner.is_object()).unwrap_or(body);
+    let body = body.as_array().and_then(|list| list.first()).unwrap_or(body);
+    if !body.is_object() {
+        return Err(unreadable(reply));
+    }
+    let number = |key: &str| {
+        let value = body.get(key)?;
+        let whole = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+        u32::try_from(whole?).ok()
+    };
+    let hardware = body.get("hardware");
+    let hardware = hardware.and_then(|list| list.get(0)).or(hardware).and_then(Value::as_str);
+    Ok(Facts {
+        hardware: hardware.map(|sku| sku.chars().take(40).collect()),
+        keep_warm: number("keep_warm_duration_in_seconds")
+            .map(|seconds| Duration::from_secs(seconds.into())),
+        min_instances: number("min_instances"),
+        max_instances: number("max_instances"),
+        is_enabled: body.get("is_enabled").and_then(Value::as_bool),
     })
 }
 

@@ -92,7 +92,9 @@ fn expected() -> Config {
             per_day: None,
             per_month: None,
             plan: Plan::Hobby,
+            hourly: None,
             hardware: Tier::find("x-large").expect("a tier"),
+            hardware_is_set: false,
         },
         placement: PlacementConfig {
             max_artifact_mb: 512,

@@ -93,6 +93,8 @@ pub(crate) enum Report {
         /// Why, for people; `None` when it is written.
         trouble: Option<String>,
     },
+    /// The deployment told about itself; these are the warnings that follow.
+    Facts(Vec<String>),
     /// The account's balance.
     Balance(MicroUsd),
 }

@@ -1,0 +1,66 @@
+//! Past jobs as `conjured cost` needs them: one light row each, all of them in one question.
+//!
+//! Owns the query. Sums are [`crate::domain::spending`]'s.
+
+use std::time::Duration;
+
+use super::{
+    Reader,
+    error::{Fault, LedgerError},
+};
+use crate::domain::{
+    bill::{Basis, Terms},
+    fingerprint::Fingerprint,
+    moment::WallTime,
+    spending::Past,
+};
+
+impl Reader {
+    /// Returns the jobs that were released at or after `since`, oldest first.
+    pub fn past(&self, since: WallTime) -> Result<Vec<Past>, LedgerError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT job.session, project.name, job.deployment, job.mode, job.workflow, job.workflow_version,
+                     job.created_at, attempt.submitted_at, job.ended_at, job.state, job.reserved, job.booked, job.basis,
+                     job.cold_start_ms, job.keep_warm_ms, job.hourly, job.cold, job.queue_ms, job.run_ms, job.rating
+                 FROM job JOIN project ON project.id = job.project
+                     LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts
+                 WHERE job.created_at >= ?1 ORDER BY job.created_at, job.id",
+            )?;
+            let span = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            let rows = statement.query_map([since], |row| {
+                let version: Fingerprint = row.get(5)?;
+                let workflow: String = row.get(4)?;
+                let basis: Option<String> = row.get(12)?;
+                let terms = match (row.get(13)?, row.get(14)?, row.get(15)?) {
+                    (Some(cold), Some(keep_warm), Some(hourly)) => Some(Terms {
+                        cold_start: Some(span(cold)).filter(|cold| !cold.is_zero()),
+                        keep_warm: span(keep_warm),
+                        hourly,
+                    }),
+                    _ => None,
+                };
+                Ok(Past {
+                    session: row.get(0)?,
+                    project: row.get(1)?,
+                    deployment: row.get(2)?,
+                    mode: row.get(3)?,
+                    workflow: format!("{workflow} {}", version.short()),
+                    released: row.get(6)?,
+                    submitted: row.get(7)?,
+                    ended: row.get(8)?,
+                    state: row.get(9)?,
+                    reserved: row.get(10)?,
+                    booked: row.get(11)?,
+                    basis: basis.and_then(|word| Basis::ALL.into_iter().find(|b| b.word() == word)),
+                    terms,
+                    cold: row.get(16)?,
+                    queue: row.get::<_, Option<i64>>(17)?.map(span),
+                    run: row.get::<_, Option<i64>>(18)?.map(span),
+                    rating: row.get(19)?,
+                })
+            })?;
+            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
