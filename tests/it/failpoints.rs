@@ -309,6 +309,7 @@ fn die_everywhere(weather: Weather) {
                             .map(String::as_str)
                             .or_else(|| panic.downcast_ref::<&str>().copied())
                             .unwrap_or("it panicked without words");
+                        eprintln!("{case}: {words}");
                         let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
                         faults.push(format!("{case}: {words}"));
                     }
