@@ -309,7 +309,6 @@ fn die_everywhere(weather: Weather) {
                             .map(String::as_str)
                             .or_else(|| panic.downcast_ref::<&str>().copied())
                             .unwrap_or("it panicked without words");
-                        eprintln!("{case}: {words}");
                         let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
                         faults.push(format!("{case}: {words}"));
                     }
@@ -327,7 +326,7 @@ fn die_everywhere(weather: Weather) {
     );
 }
 
-/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks at the release's.
+/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks into it.
 #[test]
 fn an_order_that_names_no_point_is_refused_aloud() {
     let stage = crate::support::stage::Stage::new();
