@@ -4,6 +4,8 @@ Owns processes and files below one temporary folder, and nothing outside. It end
 library alone. The checks of public files are written anew on purpose: the crate's own could be wrong together with it.
 """
 
+import sys
+sys.dont_write_bytecode = True
 import atexit, json, os, pathlib, random, shutil, signal, sqlite3, struct, subprocess, tempfile, threading, time
 import urllib.request, zlib
 
