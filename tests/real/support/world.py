@@ -199,8 +199,9 @@ class Daemon:
         return self.wait()
 
 
-def until(what, look, seconds=60):
-    """Waits for a condition, with a deadline."""
+def until(what, look, seconds=None):
+    """Waits for a condition, with a deadline: CONJURED_TEST_PATIENCE_S, as in the tests; generous, since whoever passes never waits it."""
+    seconds = seconds or float(os.environ.get("CONJURED_TEST_PATIENCE_S", 150))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = look()
