@@ -186,12 +186,12 @@ impl Case {
     /// Tells whether a death here falls between the mark that a request may leave and the record of its answer: the one hole
     /// in which a job may end `unknown` though its answer was not lost on the way.
     const fn in_the_hole(self) -> bool {
-        match (self.point, self.side) {
+        matches!(
+            (self.point, self.side),
             (Point::Release | Point::Submitting, Side::After)
-            | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
-            | (Point::SubmitPost | Point::SubmitAnswer, _) => true,
-            _ => false,
-        }
+                | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
+                | (Point::SubmitPost | Point::SubmitAnswer, _)
+        )
     }
 
     fn steps(self) -> Vec<Step> {
@@ -207,7 +207,7 @@ impl Case {
                 Step::Clear,
             ]),
             Weather::DownloadCut => {
-                steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))])
+                steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))]);
             }
         }
         let owl = Step::Say("a clay owl", State::Done);
