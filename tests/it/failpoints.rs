@@ -186,12 +186,12 @@ impl Case {
     /// Tells whether a death here falls between the mark that a request may leave and the record of its answer: the one hole
     /// in which a job may end `unknown` though its answer was not lost on the way.
     const fn in_the_hole(self) -> bool {
-        match (self.point, self.side) {
+        matches!(
+            (self.point, self.side),
             (Point::Release | Point::Submitting, Side::After)
-            | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
-            | (Point::SubmitPost | Point::SubmitAnswer, _) => true,
-            _ => false,
-        }
+                | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
+                | (Point::SubmitPost | Point::SubmitAnswer, _)
+        )
     }
 
     fn steps(self) -> Vec<Step> {
@@ -207,7 +207,7 @@ impl Case {
                 Step::Clear,
             ]),
             Weather::DownloadCut => {
-                steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))])
+                steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))]);
             }
         }
         let owl = Step::Say("a clay owl", State::Done);
@@ -326,7 +326,7 @@ fn die_everywhere(weather: Weather) {
     );
 }
 
-/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks at the release's.
+/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks into it.
 #[test]
 fn an_order_that_names_no_point_is_refused_aloud() {
     let stage = crate::support::stage::Stage::new();

@@ -215,7 +215,7 @@ impl Road {
         match row.state {
             // Where machines cost something, only a job whose result was there already is released without a reservation.
             State::Prepared
-                if row.reserved == MicroUsd::ZERO && self.estimate.cost > MicroUsd::ZERO =>
+                if row.reserved == MicroUsd::ZERO && self.live().hourly > MicroUsd::ZERO =>
             {
                 self.take_over_again(row).await
             }

@@ -30,6 +30,7 @@ pub use retention::{Kept, Limits, overdue};
 use super::{
     DiskError,
     dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
+    sweep,
 };
 use crate::{
     domain::{fingerprint::Fingerprint, job::JobId, placement::is_temporary, product::Kind},
@@ -88,7 +89,11 @@ impl History {
                 removed += 1;
             }
         }
-        Ok(removed)
+        let swept = sweep::sweep(std::slice::from_ref(&self.quarantine), |_| false);
+        match swept.faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(removed + swept.removed.len()),
+        }
     }
 
     /// Writes a snapshot's inputs, durably, before anybody knows whether it becomes a job. Meant for the quiet

@@ -50,6 +50,13 @@ pub(super) fn play(case: Case) {
     // The play is over, so the last start has nothing left to do but what the death left.
     let submits = world.stage.submits();
     let daemon = world.daemon.take().expect("a daemon runs").ready();
+    eventually("each job that is done has its record", || {
+        let done = world.stage.jobs().into_iter().filter(|job| job.state == State::Done);
+        let history = world.stage.state_dir().join("history");
+        done.map(|job| history.join(job.id.to_string()).join("job.json"))
+            .all(|record| record.is_file())
+            .then_some(())
+    });
     assert!(daemon.stop().success(), "it stops in good order");
     assert_eq!(world.stage.submits(), submits, "nothing is sent at the end");
     judge::judge(&world.stage, case);
