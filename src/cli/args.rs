@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::{
-    jobs::{JobsArgs, JobsCommand},
+    jobs::{AgainArgs, JobsArgs, JobsCommand},
     parse::{Exit, parse},
     simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},
