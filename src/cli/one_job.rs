@@ -110,9 +110,9 @@ pub(super) async fn run(
         }
     };
     match (ended, detached) {
-        (Ended::OneJob(Ok(job)), _) => tell(context, &state_dir, job, Over::Ended, how),
+        (Ended::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
         (Ended::OneJob(Err(refused)), _) => Err(refused.into()),
-        (Ended::Stopped, Some(job)) => {
+        (Ended::OneJob(Ok(_)) | Ended::Stopped, Some(job)) => {
             out.say("no daemon runs: the job goes on at the service, and the next `conjured run` or `once` places it");
             on_its_road(context, job, how)
         }
