@@ -72,7 +72,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     let workshop = Workshop {
         clock: Clock,
-        store: Store::new(ledger),
+        store: Store::alone(ledger),
         history: Arc::new(history),
         claims: Claims::default(),
     };

@@ -68,7 +68,8 @@ impl Road {
     pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.shown.estimate = MicroUsd::ZERO;
-        let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await else {
+        let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
+        else {
             let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
                         `conjured once` does the work anew, at its own price";
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);

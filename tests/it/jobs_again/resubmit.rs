@@ -31,7 +31,7 @@ fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
     stage.say("a clay fox");
     let jobs = stage.ended(4);
     assert_eq!((jobs[2].state, jobs[3].state), (State::Cancelled, State::Unknown));
-    stays(Duration::from_millis(1000), "not a third time", || stage.submits() == 4);
+    stays(Duration::from_secs(1), "not a third time", || stage.submits() == 4);
     stage.say("a clay owl, again");
     eventually("another snapshot has its own chance", || {
         stage
