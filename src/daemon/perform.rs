@@ -2,7 +2,11 @@
 //!
 //! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{oneshot, watch};
 
@@ -106,7 +110,7 @@ impl Shell {
             }
             Work::Asked(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
                 if let Some(folder) = &asked.request.out {
-                    targets = targets_in(folder, &targets);
+                    targets = targets.within(folder);
                     out = Some(folder.clone());
                 }
                 Source::Asked(Box::new(asked), Box::new(config))
@@ -192,7 +196,7 @@ impl Shell {
     pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
         let Some(served) = self.served.get_mut(&project) else { return };
         let targets = match &row.out {
-            Some(folder) => targets_in(&PathBuf::from(folder), &served.targets()),
+            Some(folder) => served.targets().within(Path::new(folder)),
             None => served.targets(),
         };
         let (wish, wished) =
@@ -382,7 +386,7 @@ impl NewRoad {
         self.cause = cause(row, again);
         self.shown.cause = self.cause;
         if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
-            self.targets = targets_in(&folder, &self.targets);
+            self.targets = self.targets.within(&folder);
             self.out = Some(folder);
         }
     }
@@ -422,7 +426,7 @@ impl NewRoad {
 }
 
 /// Reads a file that a person named, whole.
-fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
+fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     match read::read_whole(path, limit) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
         Ok(Reading::Changing) => Err(Refused::new(
@@ -437,14 +441,6 @@ fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
             Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
         }
     }
-}
-
-/// The project's file names in another folder, each kind once.
-fn targets_in(folder: &std::path::Path, targets: &Targets) -> Targets {
-    let within = |names: &[PathBuf]| {
-        names.iter().filter_map(|name| Some(folder.join(name.file_name()?))).take(1).collect()
-    };
-    Targets { image: within(&targets.image), mesh: within(&targets.mesh) }
 }
 
 fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {
