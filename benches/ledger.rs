@@ -154,6 +154,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         workflow: "conjure_flux_mesh".into(),
         workflow_version: Fingerprint::of(b"graph"),
         body_digest: Fingerprint::of(&number.to_le_bytes()),
+        body_bytes: 1,
         seed: Some(number),
         mesh_seed: Some(number),
         summary: serde_json::json!({

@@ -193,6 +193,7 @@ impl Road {
             workflow: "conjure_flux_mesh".into(),
             workflow_version: Fingerprint::of(b"graph"),
             body_digest: digest,
+            body_bytes: 1,
             seed: Some(number),
             mesh_seed: Some(number),
             summary: serde_json::json!({"25": {"inputs": {"noise_seed": number}}}),

@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::{
     cost::{By, CostArgs, Since},
-    jobs::{JobsArgs, JobsCommand},
+    jobs::{AgainArgs, JobsArgs, JobsCommand},
     parse::{Exit, parse},
     simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},

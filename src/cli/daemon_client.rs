@@ -10,7 +10,7 @@ use super::exit::{Failure, UNAVAILABLE};
 use crate::{
     daemon::socket::socket_path,
     domain::{job::JobId, status::Status},
-    web::{OnceReply, OnceRequest, Refused, RefusedKind, Said},
+    web::{OnceReply, OnceRequest, Rate, Refused, RefusedKind, Restored, Said},
 };
 
 /// How long a daemon may take to answer a question.
@@ -56,6 +56,18 @@ impl DaemonClient {
         let path = format!("/v1/jobs/{job}/cancel");
         let said: Said = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
         Ok(said.said)
+    }
+
+    /// Asks for an earlier job's artifacts under the public names. The answer comes when they are there.
+    pub async fn restore(&self, job: JobId) -> Result<Restored, Failure> {
+        self.answer(self.http.post(url(&format!("/v1/jobs/{job}/restore")))).await
+    }
+
+    /// Tells how a person likes what a job made.
+    pub async fn rate(&self, job: JobId, rate: &Rate) -> Result<String, Failure> {
+        let path = format!("/v1/jobs/{job}/rate");
+        let request = json(self.http.post(url(&path)).timeout(PATIENCE), rate);
+        Ok(self.answer::<Said>(request).await?.said)
     }
 
     async fn answer<T: DeserializeOwned>(

@@ -64,6 +64,7 @@ pub const fn code_of(kind: RefusedKind) -> u8 {
         RefusedKind::Unavailable => UNAVAILABLE,
         RefusedKind::Token => TOKEN,
         RefusedKind::Configuration => CONFIGURATION,
+        RefusedKind::CannotWrite => CANNOT_WRITE,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `conjured jobs`: history, and the end of a job that nobody wants any more.
 //!
-//! Owns the tables. It reads the ledger itself, so it works whether or not a daemon runs; only `cancel` needs one when the job
+//! Owns the tables of jobs and of the audit. It reads the ledger itself, so it works whether or not a daemon runs; only `cancel` needs one when the job
 //! is at work.
 
 use std::path::Path;
@@ -12,6 +12,7 @@ use super::{
     context::Context,
     daemon_client::DaemonClient,
     exit::{Failure, USAGE},
+    job_story,
     out::{plain, span, time},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     ledger::{
         FILE, Ledger, Reader,
         error::OpenError,
-        rows::{Booking, Filter, JobRow, JobStory, Reason},
+        rows::{Booking, Filter, Reason},
     },
 };
 
@@ -93,10 +94,42 @@ pub(super) fn show(context: &Context, id: &str, as_json: bool) -> Result<(), Fai
     let reader = opened(&state_dir)?;
     let story = reader.story(reader.find(id)?)?;
     if as_json {
-        context.out.json(&story::json(&story));
+        context.out.json(&job_story::json(&story, &state_dir));
     } else {
-        context.out.data(text(context, &story, &state_dir));
+        context.out.data(job_story::text(&context.out, &story, &state_dir, Clock.now().wall));
     }
+    Ok(())
+}
+
+/// Lists what spent or changed something outside, newest first.
+pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), Failure> {
+    let rows = match open(&context.state_dir()?)? {
+        Some(reader) => reader.audits(limit)?,
+        None => Vec::new(),
+    };
+    if as_json {
+        context.out.json(&Value::Array(rows.iter().map(story::audit).collect()));
+        return Ok(());
+    }
+    if rows.is_empty() {
+        context.out.say("nothing has been spent or changed yet");
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(["when", "what", "job", "outcome", "cost"]);
+    for row in &rows {
+        table.add_row([
+            time(row.at),
+            plain(&row.what),
+            row.job.map(|job| job.to_string()).unwrap_or_default(),
+            plain(&row.outcome),
+            row.cost.to_string(),
+        ]);
+    }
+    context.out.data(table.trim_fmt());
     Ok(())
 }
 
@@ -162,7 +195,7 @@ fn open(state_dir: &Path) -> Result<Option<Reader>, Failure> {
     }
 }
 
-fn opened(state_dir: &Path) -> Result<Reader, Failure> {
+pub(super) fn opened(state_dir: &Path) -> Result<Reader, Failure> {
     open(state_dir)?
         .ok_or_else(|| Failure::new(USAGE, "no job has been run yet, so there is none of that id"))
 }
@@ -175,64 +208,4 @@ fn short(prompt: &str) -> String {
     let mut short: String = prompt.chars().take(47).collect();
     short.push('…');
     short
-}
-
-fn text(context: &Context, story: &JobStory, state_dir: &Path) -> String {
-    let JobStory { job, attempts, events, artifacts } = story;
-    let out = &context.out;
-    let mut lines = vec![format!("{} {}", out.bold(&job.id.to_string()), out.state(job.state))];
-    if let Some(reason) = &job.reason {
-        lines.push(format!("  why       {} [{}]", plain(&reason.text), plain(&reason.code)));
-    }
-    lines.push(format!("  prompt    {}", plain(&job.prompt_excerpt)));
-    lines.push(format!("  cause     {}", job.cause.word()));
-    lines.push(format!(
-        "  workflow  {} (version {})",
-        plain(&job.workflow),
-        job.workflow_version.short()
-    ));
-    lines.push(format!("  seeds     image {}, mesh {}", seed(job.seed), seed(job.mesh_seed)));
-    lines.push(format!("  money     {}", money(job)));
-    lines.push(format!(
-        "  history   {}",
-        state_dir.join("history").join(job.id.to_string()).display()
-    ));
-    for attempt in attempts {
-        let request =
-            attempt.request.as_ref().map_or_else(|| "no id".to_owned(), ToString::to_string);
-        lines.push(format!(
-            "  attempt   {} on {}, request {request}: {}",
-            attempt.number,
-            plain(&attempt.backend),
-            attempt.outcome.as_deref().unwrap_or("under way")
-        ));
-    }
-    for artifact in artifacts {
-        let vertices =
-            artifact.vertices.map(|count| format!(", {count} vertices")).unwrap_or_default();
-        lines.push(format!(
-            "  artifact  {} {} ({} bytes{vertices})",
-            artifact.kind, artifact.path, artifact.bytes
-        ));
-    }
-    for event in events {
-        let note =
-            if event.note.is_empty() { String::new() } else { format!("  {}", plain(&event.note)) };
-        lines.push(format!("  {}  {}{note}", out.dim(&time(event.at)), event.kind));
-    }
-    lines.join("\n")
-}
-
-fn seed(seed: Option<u64>) -> String {
-    seed.map_or_else(|| "the workflow's own".to_owned(), |seed| seed.to_string())
-}
-
-fn money(job: &JobRow) -> String {
-    match job.booked {
-        Some(booked) => {
-            let how = job.basis.map_or_else(String::new, |basis| format!(" ({})", basis.word()));
-            format!("{booked} booked{how}, {} had been reserved", job.reserved)
-        }
-        None => format!("{} reserved, counted as spent until more is known", job.reserved),
-    }
 }

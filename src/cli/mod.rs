@@ -10,10 +10,14 @@ pub mod context;
 pub mod daemon_client;
 pub mod follow;
 mod run;
+mod one_job;
 mod once;
 mod status;
 mod jobs;
 mod cost;
+mod job_story;
+mod again;
+mod past;
 mod workflow;
 mod simulator;
 mod demo;
@@ -26,6 +30,7 @@ use self::{
     context::Context,
     exit::{BUG, Failure},
 };
+use crate::web::Rate;
 
 /// Runs the program: parses, dispatches, and returns how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -72,6 +77,14 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
                 jobs::list(context, *limit, states, project.as_deref(), *json)
             }
             JobsCommand::Show { id, json } => jobs::show(context, id, *json),
+            JobsCommand::Retry { again, yes } => on_runtime(again::retry(context, again, *yes)),
+            JobsCommand::Rerun { again } => on_runtime(again::rerun(context, again)),
+            JobsCommand::Restore { id, json } => on_runtime(past::restore(context, id, *json)),
+            JobsCommand::Rate { id, stars, note, json } => {
+                let rate = Rate { stars: *stars, note: note.join(" ") };
+                on_runtime(past::rate(context, id, rate, *json))
+            }
+            JobsCommand::Audit { limit, json } => jobs::audit(context, *limit, *json),
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
         Command::Cost(args) => cost::cost(context, args),

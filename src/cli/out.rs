@@ -54,6 +54,18 @@ impl Out {
         drop(writeln!(std::io::stderr().lock(), "{}", text.as_ref()));
     }
 
+    /// Asks a person at a terminal for `word`; `None` where nobody sits, so that a script is never taken for a person.
+    pub fn asked_for(&self, question: &str, word: &str) -> Option<bool> {
+        let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return None;
+        }
+        drop(write!(stderr, "{question} Type `{word}` to go on: ").and_then(|()| stderr.flush()));
+        let mut line = String::new();
+        let read = stdin.read_line(&mut line);
+        Some(read.is_ok() && line.trim() == word)
+    }
+
     /// Returns `text` in bold where colour is wanted.
     pub fn bold(&self, text: &str) -> String {
         self.paint("1", text)

@@ -2,9 +2,12 @@
 //!
 //! Owns the answers: every command is answered exactly once, however its job ends.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::oneshot;
 
 use super::{
+    restore::{self, Workshop, not_served, refused},
     run_job::{JobEnd, Report, Wish},
     shell::{Asked, Ended, Outcome, Refreshed, Shell, TaskName},
 };
@@ -12,13 +15,14 @@ use crate::{
     domain::{
         engine::event::{Event, ProjectId, Ticket},
         job::{JobId, State},
+        placement::Targets,
         status,
     },
     ledger::{
         error::LedgerError,
         rows::{Booking, Filter, JobRow, Reason},
     },
-    web::{Command, OnceRequest, Refused, RefusedKind},
+    web::{Command, OnceRequest, Refused, RefusedKind, Restored},
 };
 
 /// The most lost answers that `status` lists for a project.
@@ -29,6 +33,15 @@ impl Shell {
         match command {
             Command::Once { request, reply } => self.ask(Asked { request, reply }),
             Command::Cancel { job, reply } => self.cancel(job, reply),
+            Command::Restore { job, reply } => self.restore(job, reply),
+            Command::Rate { job, rate, reply } => {
+                let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+                self.tasks.spawn(TaskName::Errand, async move {
+                    let rated = store.with(move |ledger| restore::rate(ledger, job, &rate, now));
+                    drop(reply.send(rated.await));
+                    Outcome::Nothing
+                });
+            }
             Command::Reload { reply } => self.reload(Some(reply)),
         }
     }
@@ -80,7 +93,7 @@ impl Shell {
     }
 
     /// Ends a job because a person wants it.
-    fn cancel(&mut self, job: JobId, reply: tokio::sync::oneshot::Sender<Result<String, Refused>>) {
+    fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, Refused>>) {
         let at_work = self
             .served
             .values()
@@ -139,6 +152,32 @@ impl Shell {
                 Outcome::Nothing
             });
         }
+    }
+
+    /// Places an earlier job's artifacts again.
+    fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, Refused>>) {
+        let targets: BTreeMap<ProjectId, Targets> =
+            self.served.iter().map(|(id, served)| (*id, served.targets())).collect();
+        let tools = &self.tools;
+        let workshop = Workshop {
+            clock: self.clock,
+            store: tools.store.clone(),
+            history: Arc::clone(&tools.history),
+            claims: tools.claims.clone(),
+        };
+        self.tasks.spawn(TaskName::Errand, async move {
+            let row = workshop.store.with(move |ledger| ledger.job(job)).await;
+            let restored = match row.map_err(|error| refused(&error)) {
+                Ok(row) => match targets.get(&row.project) {
+                    Some(targets) => workshop.restore(&row, targets).await.map(|r| (row, r)),
+                    None => Err(not_served(job)),
+                },
+                Err(refused) => Err(refused),
+            };
+            let project = restored.as_ref().ok().map(|(row, _)| row.project);
+            drop(reply.send(restored.map(|(_, restored)| restored)));
+            project.map_or(Outcome::Nothing, Outcome::Restored)
+        });
     }
 
     pub(crate) fn reported(&mut self, report: Report) {
@@ -210,7 +249,10 @@ impl Shell {
                 let retry_at = retry_after.map(|wait| self.clock.now().moment.plus(wait));
                 self.handle(Event::NotStarted { project, retry_at, reason });
             }
-            JobEnd::Ended { placed, .. } => {
+            JobEnd::Ended { state, placed } => {
+                if state == State::Unknown && self.one_job.is_none() && self.one_job_id.is_none() {
+                    self.resubmit(job);
+                }
                 if let Some(reply) = reply {
                     drop(reply.send(Ok(job)));
                 }
@@ -219,6 +261,7 @@ impl Shell {
             }
             JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
         }
+        self.tidy();
         if let Some(loaded) = self.projects_later.take() {
             self.change_projects(&loaded);
         }
@@ -316,4 +359,14 @@ fn last_job(row: JobRow) -> status::LastJob {
         ended_at: row.ended_at,
         reason: row.reason.map(|reason| reason.text),
     }
+}
+
+/// Waits for the one job's answer; pends for ever where there is none to wait for.
+pub(crate) async fn first_answer(
+    receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
+) -> Result<JobId, Refused> {
+    let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
+    let answer = answer.await;
+    *receiver = None;
+    answer.unwrap_or_else(|_| Err(Refused::new(RefusedKind::TryAgain, "the request was dropped")))
 }

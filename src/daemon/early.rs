@@ -15,10 +15,13 @@ use crate::{
     domain::{
         deployment,
         estimate::{self, Activity, Estimate, Learned, Situation},
+        fingerprint::Fingerprint,
+        moment::WallTime,
+        money::MicroUsd,
         overrides::SeedChoice,
         status::{self, Eta},
     },
-    ledger::error::LedgerError,
+    ledger::{Reader, error::LedgerError},
 };
 
 /// Prepares a request and says what it is expected to cost.
@@ -39,19 +42,33 @@ pub(super) async fn early(
 
 /// Returns what past jobs teach, and what a job sent now is expected to cost.
 pub(super) async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimate) {
-    let version = live.bindings.version();
+    let (version, now) = (live.bindings.version(), tools.clock.now().wall);
     let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
-    let known = tools
-        .store
-        .with(move |ledger| {
-            Ok::<_, LedgerError>((
-                ledger.learned("serverless", &version)?,
-                ledger.last_activity(&deployment)?,
-            ))
-        })
-        .await;
+    let known = tools.store.with(move |ledger| known(ledger, &version, &deployment)).await;
     // A ledger that cannot be read fails the release right after; until then the defaults do.
-    let (learned, activity) = known.unwrap_or_default();
+    expected(known.unwrap_or_default(), live, now)
+}
+
+/// Returns what a job sent now is expected to cost, for whoever has no daemon's tools: what a person is told before.
+pub fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
+    let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
+    let known = known(ledger, &live.bindings.version(), &deployment);
+    expected(known.unwrap_or_default(), live, now).1.cost
+}
+
+fn known(
+    ledger: &Reader,
+    version: &Fingerprint,
+    deployment: &str,
+) -> Result<(Learned, Activity), LedgerError> {
+    Ok((ledger.learned("serverless", version)?, ledger.last_activity(deployment)?))
+}
+
+fn expected(
+    (learned, activity): (Learned, Activity),
+    live: &Live,
+    now: WallTime,
+) -> (Learned, Estimate) {
     let rate = live.rate();
     let situation = Situation {
         learned,
@@ -59,7 +76,7 @@ pub(super) async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimat
         activity: if rate.never_sleeps { Activity::Now } else { activity },
         keep_warm: rate.keep_warm,
         hourly: rate.hourly,
-        now: tools.clock.now().wall,
+        now,
     };
     (learned, estimate::estimate(&situation))
 }

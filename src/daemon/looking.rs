@@ -74,7 +74,12 @@ impl Shell {
         if first {
             self.settle_unsent(project, &look);
         }
+        let lost = std::mem::take(&mut self.lost);
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        // Only now is it known whether something newer takes their place.
+        for job in lost {
+            self.resubmit(job);
+        }
         let unchanged = Some(Held::Trigger(Wait::Unchanged));
         if self.engine.held(project, now) == unchanged
             && let Some(served) = self.served.get_mut(&project)

@@ -2,8 +2,8 @@
 //!
 //! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading order: [`start`] puts it
 //! together and [`socket`] lets people in, `shell` waits and dispatches, `watching`, `wakes` and `looking` mind the files, `served` keeps a project's
-//! rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks, `commands`
-//! answers people, `show` makes the status, `reload` takes a new configuration, [`live`] is the configuration with working parts.
+//! rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks, `again` does an earlier job's work once more, `commands`
+//! answers people, `restore` places what an earlier job made, `retention` keeps history within its bounds, `claims` keeps these apart, `show` makes the status, `reload` takes a new configuration, [`live`] is the configuration with working parts.
 
 pub mod start;
 pub mod socket;
@@ -14,9 +14,13 @@ pub(crate) mod looking;
 pub(crate) mod served;
 pub(crate) mod look;
 pub(crate) mod prepare;
-pub(crate) mod early;
+pub mod early;
 pub(crate) mod perform;
+pub mod again;
+pub(crate) mod claims;
 pub(crate) mod run_job;
+pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod commands;
 pub(crate) mod show;
 pub(crate) mod reload;

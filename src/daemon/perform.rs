@@ -2,11 +2,16 @@
 //!
 //! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    again::{cause, ready_again},
     early::{describe, early, expectation, warm_up},
     live::Live,
     prepare::{Material, PrepareFault},
@@ -31,7 +36,7 @@ use crate::{
         status::{self},
     },
     ledger::rows::JobRow,
-    web::{Refused, RefusedKind},
+    web::{Again, AgainKind, Refused, RefusedKind},
 };
 
 /// After this time an expectation is made anew: a machine that was warm then may be cold now.
@@ -51,6 +56,8 @@ enum Source {
     Material(Material),
     /// What a person asked for; read when its turn comes.
     Asked(Box<Asked>, Box<crate::config::settings::ProjectConfig>),
+    /// The work of an earlier job.
+    Again(Again),
 }
 
 impl Shell {
@@ -103,7 +110,7 @@ impl Shell {
             }
             Work::Asked(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
                 if let Some(folder) = &asked.request.out {
-                    targets = targets_in(folder, &targets);
+                    targets = targets.within(folder);
                     out = Some(folder.clone());
                 }
                 Source::Asked(Box::new(asked), Box::new(config))
@@ -112,7 +119,7 @@ impl Shell {
         // Whoever asked and went away while waiting in line wants nothing to be paid for.
         let source = source.filter(|source| match source {
             Source::Asked(asked, _) => !asked.reply.is_closed(),
-            Source::Early(..) | Source::Material(_) => true,
+            Source::Early(..) | Source::Material(_) | Source::Again(_) => true,
         });
         let now = self.clock.now();
         let id = JobId::from_parts(now.wall, rand::random());
@@ -157,7 +164,13 @@ impl Shell {
                 // Kept apart from the rest of the request, so that whatever happens it is answered.
                 let Asked { request, reply } = *asked;
                 self.starting.insert(id, reply);
-                Source::Asked(Box::new(Asked { request, reply: oneshot::channel().0 }), config)
+                match request.again {
+                    Some(again) => Source::Again(again),
+                    None => Source::Asked(
+                        Box::new(Asked { request, reply: oneshot::channel().0 }),
+                        config,
+                    ),
+                }
             }
             other => other,
         };
@@ -183,7 +196,7 @@ impl Shell {
     pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
         let Some(served) = self.served.get_mut(&project) else { return };
         let targets = match &row.out {
-            Some(folder) => targets_in(&PathBuf::from(folder), &served.targets()),
+            Some(folder) => served.targets().within(Path::new(folder)),
             None => served.targets(),
         };
         let (wish, wished) =
@@ -242,6 +255,7 @@ impl Shell {
                 terms: row.terms,
                 too_late: false,
                 public,
+                received: 0,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
         });
@@ -284,6 +298,7 @@ struct NewRoad {
 
 impl NewRoad {
     async fn go(mut self, source: Source) -> JobEnd {
+        let (mut retry_of, mut may_be_cached) = (None, true);
         // Without a backend nothing is written down: the change stays pending.
         if let Err(unready) = &self.live.serverless {
             return not_started(unready.kind, &unready.reason, None);
@@ -300,6 +315,18 @@ impl NewRoad {
                 }
             },
             Source::Material(material) => early(&self.tools, &self.live, material, None).await,
+            Source::Again(again) => {
+                (retry_of, may_be_cached) = (Some(again.job), again.kind != AgainKind::Rerun);
+                // Its own inputs were taken care of when it was released; they may not be the project's any more.
+                self.own_inputs = false;
+                match ready_again(&self.tools, &self.live, self.project, again).await {
+                    Ok((row, early)) => {
+                        self.follow_example(&row, again);
+                        Ok(early)
+                    }
+                    Err(refused) => return not_started(refused.kind, &refused.message, None),
+                }
+            }
             Source::Asked(asked, config) => {
                 let request = &asked.request;
                 self.own_inputs = request.prompt.is_none() && request.render.is_none();
@@ -318,7 +345,9 @@ impl NewRoad {
                 let kind = match fault {
                     PrepareFault::Disk(_) => RefusedKind::TryAgain,
                     PrepareFault::Bindings(_) => RefusedKind::Configuration,
-                    PrepareFault::Picture(_) | PrepareFault::InputsLost => RefusedKind::BadInput,
+                    PrepareFault::Picture(_)
+                    | PrepareFault::InputsLost
+                    | PrepareFault::NotTheSame(_) => RefusedKind::BadInput,
                 };
                 let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
                 return not_started(kind, &fault.to_string(), retry);
@@ -345,10 +374,21 @@ impl NewRoad {
             terms: Some(Terms::of(&estimate)),
             too_late: false,
             public,
+            received: 0,
         };
         let moves_baseline = self.own_inputs;
-        let work = NewWork { ready, cause, retry_of: None, out, moves_baseline };
+        let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
         road.go(Begin::New(Box::new(work))).await
+    }
+
+    /// Takes from the earlier job what its work alone does not tell: where the artifacts go, and who wants it.
+    fn follow_example(&mut self, row: &JobRow, again: Again) {
+        self.cause = cause(row, again);
+        self.shown.cause = self.cause;
+        if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
+            self.targets = self.targets.within(&folder);
+            self.out = Some(folder);
+        }
     }
 
     /// Reads what a person asked for: their words and picture, or the project's.
@@ -386,7 +426,7 @@ impl NewRoad {
 }
 
 /// Reads a file that a person named, whole.
-fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
+fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     match read::read_whole(path, limit) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
         Ok(Reading::Changing) => Err(Refused::new(
@@ -401,14 +441,6 @@ fn whole(path: &std::path::Path, limit: u64) -> Result<Vec<u8>, Refused> {
             Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
         }
     }
-}
-
-/// The project's file names in another folder, each kind once.
-fn targets_in(folder: &std::path::Path, targets: &Targets) -> Targets {
-    let within = |names: &[PathBuf]| {
-        names.iter().filter_map(|name| Some(folder.join(name.file_name()?))).take(1).collect()
-    };
-    Targets { image: within(&targets.image), mesh: within(&targets.mesh) }
 }
 
 fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {

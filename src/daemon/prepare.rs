@@ -19,7 +19,9 @@ use crate::{
         job::{Inputs, JobId},
         overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
         picture::{self, Form, PictureFault},
+        png,
         product::Kind,
+        workflow::role::Role,
     },
     ledger::rows::{Artifact, JobRow},
 };
@@ -57,7 +59,22 @@ pub(crate) enum PrepareFault {
     /// The inputs of an older job are gone.
     #[error("its inputs are no longer in the history folder; nothing was sent")]
     InputsLost,
+    /// The same bytes do not come out any more.
+    #[error("{0}; nothing was sent")]
+    NotTheSame(String),
 }
+
+/// Whose sampling steps a request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Those that are configured now.
+    Configured,
+    /// Those that the earlier job was sent with; the rest must be as it was too.
+    AsSent,
+}
+
+/// Limits for the picture's size that a request may have been made with: today's, the default, and none.
+const PICTURE_LIMITS: [Option<u32>; 2] = [Some(256), None];
 
 /// Prepares a snapshot. `random` is used for seeds that are to be random.
 pub(crate) fn prepare(
@@ -76,14 +93,70 @@ pub(crate) fn prepare(
 
 /// Builds the body of an older job again, with its own seeds, from its inputs in history.
 pub(crate) fn rebuild(live: &Live, history: &History, row: &JobRow) -> Result<Body, PrepareFault> {
-    let folder = history.job(row.id)?;
-    let (prompt, render) = inputs_of(&folder)?;
-    let derived = overrides::seeds(SeedChoice::Derived, &row.inputs, 0);
-    let seeds = Seeds {
-        image: row.seed.unwrap_or(derived.image),
-        mesh: row.mesh_seed.unwrap_or(derived.mesh),
+    let (prompt, render) = inputs_of(&history.past(row.id))?;
+    body(live, &prompt, &render, row.inputs.render, seeds_of(row))
+}
+
+/// Prepares an earlier job's work as a new job's: its inputs from history, its seeds.
+pub(crate) fn prepare_again(
+    live: &Live,
+    history: &History,
+    row: &JobRow,
+    steps: Steps,
+) -> Result<Ready, PrepareFault> {
+    let (prompt, render) = inputs_of(&history.past(row.id))?;
+    let same = Fingerprint::of(prompt.as_bytes()) == row.inputs.prompt
+        && png::check(&render).is_ok_and(|facts| facts.fingerprint == row.inputs.render);
+    if !same {
+        let text = "its inputs in the history folder are not what was sent then";
+        return Err(PrepareFault::NotTheSame(text.to_owned()));
+    }
+    let seeds = seeds_of(row);
+    let body = match steps {
+        Steps::Configured => body(live, &prompt, &render, row.inputs.render, seeds)?,
+        Steps::AsSent => same_body(live, &prompt, &render, seeds, row)?,
     };
-    body(live, &prompt, &render, row.inputs.render, seeds)
+    let staged = history.stage(prompt.as_bytes(), &render)?;
+    Ok(Ready { inputs: row.inputs, prompt, seeds, body, staged })
+}
+
+fn seeds_of(row: &JobRow) -> Seeds {
+    let derived = overrides::seeds(SeedChoice::Derived, &row.inputs, 0);
+    Seeds { image: row.seed.unwrap_or(derived.image), mesh: row.mesh_seed.unwrap_or(derived.mesh) }
+}
+
+/// Builds the very bytes that an earlier job sent, or says why they cannot be had.
+fn same_body(
+    live: &Live,
+    prompt: &str,
+    render: &Bytes,
+    seeds: Seeds,
+    row: &JobRow,
+) -> Result<Body, PrepareFault> {
+    let gone = |what: &str| {
+        Err(PrepareFault::NotTheSame(format!(
+            "{what} since, so the same request cannot be made again; `conjured once` takes a prompt, a render and a seed"
+        )))
+    };
+    if live.bindings.version() != row.workflow_version {
+        return gone("the workflow has changed");
+    }
+    let sent: serde_json::Value = serde_json::from_str(&row.summary).unwrap_or_default();
+    let steps = |role| match live.bindings.input(role) {
+        Some((node, input)) => {
+            sent[node]["inputs"][input].as_u64().and_then(|steps| u32::try_from(steps).ok())
+        }
+        None => None,
+    };
+    let steps = (steps(Role::StepsFlux), steps(Role::StepsPartpacker));
+    let today = live.config.generation.image_max_base64_kb;
+    for limit in std::iter::once(today).chain(PICTURE_LIMITS) {
+        let body = body_with(live, prompt, render, row.inputs.render, seeds, steps, limit)?;
+        if body.digest == row.body_digest {
+            return Ok(body);
+        }
+    }
+    gone("the settings or conjured itself have changed")
 }
 
 /// Reads the inputs that a job was made of.
@@ -105,19 +178,27 @@ fn body(
     seeds: Seeds,
 ) -> Result<Body, PrepareFault> {
     let generation = &live.config.generation;
-    let encoded = picture::best_form(render.clone(), generation.image_max_base64_kb.unwrap_or(0))?;
+    let steps = (Some(generation.steps_flux), Some(generation.steps_partpacker));
+    body_with(live, prompt, render, fingerprint, seeds, steps, generation.image_max_base64_kb)
+}
+
+fn body_with(
+    live: &Live,
+    prompt: &str,
+    render: &Bytes,
+    fingerprint: Fingerprint,
+    seeds: Seeds,
+    (steps_flux, steps_partpacker): (Option<u32>, Option<u32>),
+    limit: Option<u32>,
+) -> Result<Body, PrepareFault> {
+    let encoded = picture::best_form(render.clone(), limit.unwrap_or(0))?;
     if encoded.form == Form::Original {
         // Other forms were decoded to be made; this one must not carry pixels that nobody can decode.
         picture::check_image(&encoded.bytes)?;
     }
     let plan = BodyPlan::new(&live.workflow, &live.bindings, Carrier::Overrides)
         .map_err(|fault| PrepareFault::Bindings(fault.to_string()))?;
-    let values = Values {
-        prompt,
-        seeds,
-        steps_flux: Some(generation.steps_flux),
-        steps_partpacker: Some(generation.steps_partpacker),
-    };
+    let values = Values { prompt, seeds, steps_flux, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
     Ok(plan.build(&values, &picture))
 }

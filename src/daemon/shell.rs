@@ -12,8 +12,10 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    commands::first_answer,
     look::{Eyes, Look},
     reload::{self, Reloaded},
+    retention::Tidying,
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
     show,
@@ -73,6 +75,12 @@ pub(crate) enum Outcome {
     /// Warnings, which of the watched are polled, and which projects changed without an event.
     Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
     Nothing,
+    /// History is within its bounds, or why not.
+    Tidied(Option<String>),
+    /// An earlier job's artifacts are in front of the artist of this project again.
+    Restored(ProjectId),
+    /// A lost answer may be sent again.
+    Resubmit(Box<crate::ledger::rows::JobRow>),
     Stopped(String),
 }
 
@@ -151,6 +159,9 @@ pub(crate) struct Shell {
     pub(crate) reload_again: bool,
     /// A check of the watches is under way.
     pub(crate) tending: bool,
+    pub(crate) tidying: Tidying,
+    /// Answers that an earlier session lost, until the first look.
+    pub(crate) lost: Vec<JobId>,
     /// How the daemon ends, once the jobs at work have let go.
     pub(crate) ending: Option<Ended>,
     /// Where the command line finds this daemon.
@@ -304,6 +315,11 @@ impl Shell {
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));
             }
+            Finished::Returned(_, Outcome::Restored(project)) => {
+                self.handle(Event::Restored { project });
+            }
+            Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
+            Finished::Returned(_, Outcome::Resubmit(row)) => self.resubmit_now(&row),
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {
                 return self.job_panicked(project, job, &message);
@@ -431,16 +447,4 @@ impl Shell {
         }
         drop(self.lock);
     }
-}
-
-/// Waits for the one job's answer; pends for ever where there is none to wait for.
-async fn first_answer(
-    receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
-) -> Result<JobId, Refused> {
-    let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
-    let answer = answer.await;
-    *receiver = None;
-    answer.unwrap_or_else(|_| {
-        Err(Refused::new(crate::web::RefusedKind::TryAgain, "the request was dropped"))
-    })
 }

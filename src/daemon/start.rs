@@ -13,9 +13,11 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    claims::Claims,
     gate::Gate,
     live::Live,
     reload::{Fixed, Source},
+    retention::Tidying,
     run_job::Tools,
     served::Served,
     shell::{Ended, Outcome, Shell, TaskName},
@@ -40,7 +42,7 @@ use crate::{
             Engine,
             event::{ProjectId, Remembered},
         },
-        job::{Cause, State},
+        job::{Cause, JobId, State},
         moment::{Moment, Now, WallTime},
         settle::Sight,
         status,
@@ -51,7 +53,7 @@ use crate::{
         rows::{Booking, Filter, SessionId},
     },
     logging::Logging,
-    web::{self, OnceRequest},
+    web::{self, AgainKind, OnceRequest},
 };
 
 /// How many status calls a second, over all projects: product.md section 11.
@@ -138,6 +140,10 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let socket = socket_path(&state_dir);
     let what = match purpose {
         Purpose::Serve => "conjured run",
+        Purpose::OneJob(OnceRequest { again: Some(again), .. }) => match again.kind {
+            AgainKind::Rerun => "conjured jobs rerun",
+            AgainKind::Retry | AgainKind::Resubmit => "conjured jobs retry",
+        },
         Purpose::OneJob(_) => "conjured once",
     };
     let holder = Holder {
@@ -154,14 +160,15 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let lost = ledger.mark_lost_answers(now.wall)?;
     let session = ledger.begin_session(env!("CARGO_PKG_VERSION"), now.wall)?;
     let history = History::open(&state_dir)?;
-    history.sweep()?;
+    let swept = history.sweep();
 
     let mut warnings = loaded.warnings.clone();
+    warnings.extend(swept.err().map(|error| format!("history cannot be tidied: {error}")));
     warnings.extend(live.warnings.iter().cloned());
     warnings.extend(lost.iter().map(|job| {
         format!(
-            "job {job}: the answer to its submit is lost; it may have been charged and is not sent again by itself \
-             (`conjured jobs show {job}`)"
+            "job {job}: the answer to its submit is lost; it may have been charged and \
+             `conjured jobs retry {job}` sends it again"
         )
     }));
 
@@ -176,6 +183,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         calls: Gate::new(CALLS_EVERY, clock),
         reports: reports_in,
         live: live_out,
+        claims: Claims::default(),
     });
 
     let live = Arc::clone(&live_in.borrow());
@@ -236,6 +244,8 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         reloading: false,
         reload_again: false,
         tending: false,
+        tidying: Tidying::default(),
+        lost: Vec::new(),
         ending: None,
         socket,
         live: live_in,
@@ -247,13 +257,19 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
             loaded.not_in_effect.join(", ")
         )]);
     }
-    shell.begin(purpose, &loaded).await?;
+    shell.begin(purpose, &loaded, lost).await?;
+    shell.tidy();
     Ok(shell)
 }
 
 impl Shell {
     /// Looks for the first time, lets unfinished jobs go on, and begins to watch.
-    async fn begin(&mut self, purpose: Purpose, loaded: &Loaded) -> Result<(), StartError> {
+    async fn begin(
+        &mut self,
+        purpose: Purpose,
+        loaded: &Loaded,
+        lost: Vec<JobId>,
+    ) -> Result<(), StartError> {
         for id in self.served.keys().copied().collect::<Vec<_>>() {
             self.refresh(id);
         }
@@ -289,6 +305,7 @@ impl Shell {
             super::story::keep_missing(&tools.store, &tools.history).await;
             Outcome::Nothing
         });
+        self.lost = lost;
         self.look_where_due();
         for served in self.served.values() {
             tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");

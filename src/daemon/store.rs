@@ -33,6 +33,11 @@ impl Store {
         Self { ledger: Arc::new(Mutex::new(ledger)), reports }
     }
 
+    /// A ledger without a loop: a command that works alone.
+    pub(crate) fn alone(ledger: Ledger) -> Self {
+        Self::new(ledger, mpsc::channel(1).0)
+    }
+
     /// Does one operation. A panic inside is the caller's panic.
     pub(crate) async fn with<T, E>(
         &self,

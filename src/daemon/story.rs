@@ -13,7 +13,7 @@ use crate::{
         job::{JobId, State},
         money::cost_of,
     },
-    ledger::rows::{Filter, JobRow, JobStory},
+    ledger::rows::{AuditRow, EventRow, Filter, JobRow, JobStory},
 };
 
 /// How many of the newest jobs a start looks after: more than a daemon has in its hands when it dies.
@@ -85,6 +85,10 @@ pub fn row(job: &JobRow) -> Value {
         "run_ms": millis(job.timing.run),
         "cold": job.timing.cold,
         "cancel_wanted": job.cancel_wanted,
+        "out": job.out,
+        "sent_bytes": job.body_bytes,
+        "received_bytes": job.received_bytes,
+        "rating": job.rating,
     })
 }
 
@@ -112,7 +116,47 @@ pub fn json(story: &JobStory) -> Value {
     let mut value = row(&story.job);
     value["overrides"] = serde_json::from_str(&story.job.summary).unwrap_or(Value::Null);
     value["attempts"] = Value::Array(attempts);
-    value["events"] = json!(story.events);
+    value["events"] = events(story);
     value["artifacts"] = json!(story.artifacts);
+    value["cache_of"] = json!(cache_of(story));
+    value["audit"] = Value::Array(story.audits.iter().map(audit).collect());
     value
+}
+
+/// Returns an audit row as `jobs audit --json` shows it.
+pub fn audit(row: &AuditRow) -> Value {
+    json!({
+        "at": row.at,
+        "what": row.what,
+        "job": row.job,
+        "outcome": row.outcome,
+        "cost_microusd": row.cost,
+    })
+}
+
+/// Returns each line of the story with how long its state lasted, where it is one that the job left again.
+fn events(story: &JobStory) -> Value {
+    let lines = story.events.iter().zip(lasted(story)).map(|(event, lasted)| {
+        let mut line = json!(event);
+        line["lasted_ms"] = json!(lasted);
+        line
+    });
+    Value::Array(lines.collect())
+}
+
+/// Returns for each event how many milliseconds the state that it began lasted; `None` for what is no state, and for the last one.
+pub fn lasted(story: &JobStory) -> Vec<Option<u64>> {
+    let is_state = |event: &EventRow| State::from_word(&event.kind).is_some();
+    let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
+    let one = |(index, event): (usize, &EventRow)| {
+        let span = next(index).filter(|_| is_state(event))?.at.since(event.at);
+        Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    };
+    story.events.iter().enumerate().map(one).collect()
+}
+
+/// Returns the job whose artifacts served this one, if it was not made anew.
+pub fn cache_of(story: &JobStory) -> Option<JobId> {
+    let note = &story.events.iter().find(|event| event.kind == "cache")?.note;
+    note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
 }

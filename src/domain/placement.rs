@@ -49,6 +49,15 @@ impl Targets {
             Kind::Mesh => &self.mesh,
         }
     }
+
+    /// Returns the same file names in another folder, each kind once.
+    #[must_use]
+    pub fn within(&self, folder: &Path) -> Self {
+        let within = |names: &[PathBuf]| {
+            names.iter().filter_map(|name| Some(folder.join(name.file_name()?))).take(1).collect()
+        };
+        Self { image: within(&self.image), mesh: within(&self.mesh) }
+    }
 }
 
 /// One public name and what it will show.

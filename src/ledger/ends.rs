@@ -8,9 +8,9 @@ use rusqlite::Transaction;
 use super::{
     Ledger,
     error::{Fault, LedgerError},
-    rows::{Booking, Reason, Timing},
+    rows::{AuditRow, Booking, Reason, Timing},
     sql::{cut, millis},
-    story::{Current, MOST_WORDS, audit_submit, end_attempt, move_to},
+    story::{Current, MOST_WORDS, audit, audit_submit, current, end_attempt, move_to},
 };
 use crate::{
     domain::{
@@ -21,6 +21,9 @@ use crate::{
     },
     failpoint::Point,
 };
+
+/// The code of a settled job's reason when its work was sent again; `replaced_by` names the newer job then.
+pub const RETRIED: &str = "retried";
 
 impl Ledger {
     /// Ends a job well: books its measured cost in place of the reservation and keeps its times to learn from.
@@ -60,7 +63,7 @@ impl Ledger {
         })
     }
 
-    /// Ends a job because a person wanted it. Also settles an `unknown` one.
+    /// Ends a job because a person wanted it. Also settles an `unknown` one, which is a decision about money and audited as such.
     pub fn cancelled(
         &mut self,
         job: JobId,
@@ -69,7 +72,11 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Cancelled, |transaction| {
-            end(transaction, job, State::Cancelled, Some(reason), booking, now).map(drop)
+            let before = end(transaction, job, State::Cancelled, Some(reason), booking, now)?;
+            if before.state == State::Unknown {
+                audit_settled(transaction, job, "cancelled", before.reserved, now)?;
+            }
+            Ok(())
         })
     }
 
@@ -162,4 +169,43 @@ fn lose(
         audit_submit(transaction, job, now, "unknown", before.reserved)?;
     }
     Ok(())
+}
+
+/// Settles an `unknown` job because `by` does its work again. It is not asked about any more; its money stays counted. A job that
+/// ended in another way is left as it is.
+pub(super) fn settle_retried(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    by: JobId,
+    now: WallTime,
+) -> Result<(), Fault> {
+    if current(transaction, job)?.state != State::Unknown {
+        return Ok(());
+    }
+    let text = format!("its work was sent again as job {by}; its own money stays counted as spent");
+    let reason = Reason::new(RETRIED, text);
+    let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
+    transaction
+        .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
+        .execute((job, by))?;
+    audit_settled(transaction, job, "retried", before.reserved, now)
+}
+
+fn audit_settled(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    outcome: &str,
+    cost: MicroUsd,
+    now: WallTime,
+) -> Result<(), Fault> {
+    audit(
+        transaction,
+        &AuditRow {
+            at: now,
+            what: "settle".to_owned(),
+            job: Some(job),
+            outcome: outcome.to_owned(),
+            cost,
+        },
+    )
 }

@@ -7,12 +7,13 @@ use super::{
     error::LedgerError,
     rows::AuditRow,
     sql::cut,
-    story::{Current, MOST_WORDS, current, tell},
+    story::{Current, MOST_WORDS, audit, current, tell},
 };
 use crate::{
     domain::{
         job::{JobId, State},
         moment::WallTime,
+        money::MicroUsd,
     },
     failpoint::Point,
 };
@@ -69,14 +70,34 @@ impl Ledger {
 
     /// Records a call that spent or changed something outside. Submits are recorded by the steps of a job themselves.
     pub fn audit(&mut self, row: &AuditRow) -> Result<(), LedgerError> {
-        let AuditRow { at, what, job, outcome, cost } = row;
-        self.write(Point::Audit, |transaction| {
+        self.write(Point::Audit, |transaction| audit(transaction, row))
+    }
+
+    /// Adds to what was downloaded for a job.
+    pub fn received(&mut self, job: JobId, bytes: u64) -> Result<(), LedgerError> {
+        self.write(Point::Note, |transaction| {
             transaction
                 .prepare_cached(
-                    "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "UPDATE job SET received_bytes = received_bytes + ?2 WHERE id = ?1",
                 )?
-                .execute((at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost))?;
+                .execute((job, bytes.cast_signed()))?;
             Ok(())
+        })
+    }
+
+    /// Records that a job's artifacts stand, or were to stand, under the public names again: a line of its story and an audit row.
+    pub fn restored(
+        &mut self,
+        job: JobId,
+        outcome: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Audit, |transaction| {
+            current(transaction, job)?;
+            tell(transaction, job, now, "restored", outcome)?;
+            let (what, cost) = ("restore".to_owned(), MicroUsd::ZERO);
+            let outcome = outcome.to_owned();
+            audit(transaction, &AuditRow { at: now, what, job: Some(job), outcome, cost })
         })
     }
 }

@@ -25,7 +25,7 @@ mod projects;
 mod story;
 mod release;
 mod road;
-mod ends;
+pub mod ends;
 mod marks;
 mod queries;
 mod money;

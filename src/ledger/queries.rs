@@ -37,8 +37,11 @@ const JOBS: &str = "\
         attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
         attempt.busy_at, job.rating, job.rating_note, job.basis, job.cold_start_ms, job.keep_warm_ms,
         job.hourly, attempt.waited_least_ms, attempt.waited_most_ms, attempt.lasted_least_ms,
-        attempt.lasted_most_ms, attempt.told_ms
+        attempt.lasted_most_ms, attempt.told_ms, job.body_bytes, job.received_bytes
     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
+
+/// An audit row, in the order in which [`audit_row`] takes it.
+const AUDITS: &str = "SELECT at, what, job, outcome, cost FROM audit";
 
 /// How many candidates an ambiguous beginning of an id names.
 const FEW: usize = 4;
@@ -119,6 +122,12 @@ impl Reader {
                     |row| Ok(EventRow { at: row.get(0)?, kind: row.get(1)?, note: row.get(2)? }),
                 )?,
                 artifacts: artifacts(connection, job)?,
+                audits: all(
+                    connection,
+                    &format!("{AUDITS} WHERE job = ?1 ORDER BY id"),
+                    job,
+                    audit_row,
+                )?,
             })
         })
     }
@@ -181,20 +190,38 @@ impl Reader {
     /// Returns the newest audit rows, newest first.
     pub fn audits(&self, limit: u32) -> Result<Vec<AuditRow>, LedgerError> {
         self.read(|connection| {
-            all(
-                connection,
-                "SELECT at, what, job, outcome, cost FROM audit ORDER BY id DESC LIMIT ?1",
-                limit,
-                |row| {
-                    Ok(AuditRow {
-                        at: row.get(0)?,
-                        what: row.get(1)?,
-                        job: row.get(2)?,
-                        outcome: row.get(3)?,
-                        cost: row.get(4)?,
-                    })
-                },
-            )
+            all(connection, &format!("{AUDITS} ORDER BY id DESC LIMIT ?1"), limit, audit_row)
+        })
+    }
+
+    /// Returns the jobs whose history must stay: the newest success of each project, every job that is under way, and what a
+    /// person has not settled.
+    pub fn must_stay(&self) -> Result<Vec<JobId>, LedgerError> {
+        self.read(|connection| {
+            let stays = |state: &State| !state.is_final() || *state == State::Unknown;
+            let open: Vec<_> = State::ALL.into_iter().filter(stays).collect();
+            let sql = format!(
+                "SELECT max(id) FROM job WHERE state = 'done' GROUP BY project
+                 UNION SELECT id FROM job WHERE {}",
+                among(&open)
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let found = statement.query_map(params_from_iter(words(&open)), |row| row.get(0))?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Tells whether a job of this project and these inputs was sent again by itself before.
+    pub fn resubmitted(&self, project: ProjectId, inputs: &Inputs) -> Result<bool, LedgerError> {
+        self.read(|connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT 1 FROM job JOIN event ON event.job = job.id
+                     WHERE job.project = ?1 AND job.prompt_fp = ?2 AND job.render_fp = ?3
+                         AND event.kind = 'resubmitted' LIMIT 1",
+                )?
+                .exists((project.0, inputs.prompt, inputs.render))?;
+            Ok(found)
         })
     }
 }
@@ -346,6 +373,18 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
             lasted: columns.between()?,
             told: columns.span()?,
         },
+        body_bytes: columns.seed()?,
+        received_bytes: columns.seed()?.unwrap_or(0),
+    })
+}
+
+fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
+    Ok(AuditRow {
+        at: row.get(0)?,
+        what: row.get(1)?,
+        job: row.get(2)?,
+        outcome: row.get(3)?,
+        cost: row.get(4)?,
     })
 }
 

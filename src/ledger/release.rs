@@ -1,12 +1,13 @@
 //! The birth of a job: budget, row, story and baseline in one commit.
 //!
-//! Owns the release and the mark before a submit. The rule for the budget is [`crate::domain::budget`]'s; here it gets
+//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::budget`]'s; here it gets
 //! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
 
 use rusqlite::{Transaction, named_params};
 
 use super::{
     Ledger,
+    ends::settle_retried,
     error::{Fault, ReleaseError},
     money::spent,
     rows::{Announce, NewJob, Released},
@@ -43,6 +44,9 @@ impl Ledger {
                 return Ok(Err(refusal));
             }
             insert(transaction, job)?;
+            if let Some(earlier) = job.retry_of {
+                settle_retried(transaction, earlier, job.id, job.at)?;
+            }
             tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
             if job.moves_baseline {
                 transaction
@@ -72,11 +76,11 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
     transaction
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
-                 workflow_version, body_digest, seed, mesh_seed, summary, mode, backend, deployment, created_at,
-                 state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
+                 workflow_version, body_digest, body_bytes, seed, mesh_seed, summary, mode, backend, deployment,
+                 created_at, state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
-                 :workflow_version, :body_digest, :seed, :mesh_seed, :summary, :mode, :backend, :deployment, :at,
-                 :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
+                 :workflow_version, :body_digest, :body_bytes, :seed, :mesh_seed, :summary, :mode, :backend,
+                 :deployment, :at, :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -90,6 +94,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":workflow": job.workflow,
             ":workflow_version": job.workflow_version,
             ":body_digest": job.body_digest,
+            ":body_bytes": job.body_bytes.cast_signed(),
             ":seed": job.seed.map(u64::cast_signed),
             ":mesh_seed": job.mesh_seed.map(u64::cast_signed),
             ":summary": job.summary.to_string(),

@@ -63,6 +63,8 @@ pub struct NewJob {
     pub workflow_version: Fingerprint,
     /// The fingerprint of the request's body: equal bodies are equal work.
     pub body_digest: Fingerprint,
+    /// The size of the request's body.
+    pub body_bytes: u64,
     /// The picture's seed, where the workflow has one.
     pub seed: Option<u64>,
     /// The mesh's seed, where the workflow has one.
@@ -182,6 +184,10 @@ pub struct JobRow {
     pub busy_at: Option<WallTime>,
     /// How the artist liked it.
     pub rating: Option<Rating>,
+    /// The size of the request's body; `None` for jobs that an older version released.
+    pub body_bytes: Option<u64>,
+    /// What was downloaded for it, also in vain.
+    pub received_bytes: u64,
 }
 
 impl JobRow {
@@ -347,6 +353,8 @@ pub struct JobStory {
     pub events: Vec<EventRow>,
     /// Its artifacts, image before mesh.
     pub artifacts: Vec<Artifact>,
+    /// The calls that spent or changed something outside for it, oldest first.
+    pub audits: Vec<AuditRow>,
 }
 
 /// Which jobs to list. The default is all of them.

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Transaction};
 
 use super::{
     error::{Fault, LedgerError},
+    rows::AuditRow,
     sql::cut,
     transition::may_become,
 };
@@ -102,6 +103,17 @@ pub(super) fn end_attempt(
     Ok(())
 }
 
+/// Adds an audit row.
+pub(super) fn audit(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(), Fault> {
+    let AuditRow { at, what, job, outcome, cost } = row;
+    transaction
+        .prepare_cached(
+            "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost))?;
+    Ok(())
+}
+
 /// Adds an audit row for a submit.
 pub(super) fn audit_submit(
     transaction: &Transaction<'_>,
@@ -110,10 +122,6 @@ pub(super) fn audit_submit(
     outcome: &str,
     cost: MicroUsd,
 ) -> Result<(), Fault> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, 'submit', ?2, ?3, ?4)",
-        )?
-        .execute((at, job, outcome, cost))?;
-    Ok(())
+    let (what, outcome) = ("submit".to_owned(), outcome.to_owned());
+    audit(transaction, &AuditRow { at, what, job: Some(job), outcome, cost })
 }

@@ -108,6 +108,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         workflow: "conjure_flux_mesh".into(),
         workflow_version: Fingerprint::of(b"graph"),
         body_digest: Fingerprint::of(&number.to_le_bytes()),
+        body_bytes: 1234,
         seed: Some(u64::MAX),
         mesh_seed: None,
         summary: serde_json::json!({"steps": 20}),

@@ -8,6 +8,8 @@
 //! | `GET /v1/status` | the [`Status`]; `?after=REVISION` waits up to `wait_ms` (default 25 000) for a newer one |
 //! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` as soon as the job is on its road, else [`Refused`] |
 //! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved, else [`Refused`] |
+//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once its artifacts are under the public names again, else [`Refused`] |
+//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}`, else [`Refused`] |
 //! | `POST /v1/reload` | `{"said": …}`, else [`Refused`] |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -44,6 +46,55 @@ pub struct OnceRequest {
     pub seed: Option<u64>,
     /// An absolute path of a folder for the artifacts instead of the project's public names.
     pub out: Option<PathBuf>,
+    /// The work of an earlier job instead of all the above but `project`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
+}
+
+/// An earlier job whose work is wanted again, as a new job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    /// Which.
+    pub job: JobId,
+    /// In which way.
+    pub kind: AgainKind,
+    /// The person knows that the work of an `unknown` job may be charged twice.
+    #[serde(default)]
+    pub may_charge_twice: bool,
+}
+
+/// In which way a job's work is wanted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgainKind {
+    /// It did not succeed: its inputs and seeds under today's settings.
+    Retry,
+    /// Exactly the same request, whether or not its result is still in history.
+    Rerun,
+    /// As [`Self::Retry`], by itself after a lost answer; nobody outside can ask for it.
+    #[serde(skip)]
+    Resubmit,
+}
+
+/// How an artist liked a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// 1 to 5.
+    pub stars: u8,
+    /// Words; may be empty.
+    #[serde(default)]
+    pub note: String,
+}
+
+/// An earlier job's artifacts are under the public names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// What happened, in a sentence.
+    pub said: String,
+    /// The public files, image before mesh.
+    pub files: Vec<PathBuf>,
 }
 
 /// What a person wants from the loop; each is answered exactly once.
@@ -61,6 +112,22 @@ pub enum Command {
         /// Which.
         job: JobId,
         /// What was achieved, in a sentence.
+        reply: oneshot::Sender<Result<String, Refused>>,
+    },
+    /// An earlier job's artifacts under the public names again.
+    Restore {
+        /// Which.
+        job: JobId,
+        /// What was placed.
+        reply: oneshot::Sender<Result<Restored, Refused>>,
+    },
+    /// How the artist liked a result.
+    Rate {
+        /// Of which job.
+        job: JobId,
+        /// How much.
+        rate: Rate,
+        /// A sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
     /// A fresh look at the configuration.
@@ -107,6 +174,8 @@ pub enum RefusedKind {
     Configuration,
     /// There is no such job or project.
     NotFound,
+    /// A public file cannot be written.
+    CannotWrite,
 }
 
 impl RefusedKind {
@@ -118,6 +187,7 @@ impl RefusedKind {
             Self::Unavailable | Self::Configuration => StatusCode::SERVICE_UNAVAILABLE,
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
+            Self::CannotWrite => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
 }
@@ -154,6 +224,8 @@ pub fn routes(status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Comma
         .route("/v1/status", get(show_status))
         .route("/v1/once", post(once))
         .route("/v1/jobs/{id}/cancel", post(cancel))
+        .route("/v1/jobs/{id}/restore", post(restore))
+        .route("/v1/jobs/{id}/rate", post(rate))
         .route("/v1/reload", post(reload))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Api { status, commands })
@@ -185,9 +257,31 @@ async fn once(
 }
 
 async fn cancel(State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Said>, Refused> {
-    let job = job.parse().map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))?;
+    let job = named(&job)?;
     let said = ask(&api, |reply| Command::Cancel { job, reply }).await?;
     Ok(Json(Said { said }))
+}
+
+async fn restore(
+    State(api): State<Api>,
+    Path(job): Path<String>,
+) -> Result<Json<Restored>, Refused> {
+    let job = named(&job)?;
+    Ok(Json(ask(&api, |reply| Command::Restore { job, reply }).await?))
+}
+
+async fn rate(
+    State(api): State<Api>,
+    Path(job): Path<String>,
+    Json(rate): Json<Rate>,
+) -> Result<Json<Said>, Refused> {
+    let job = named(&job)?;
+    let said = ask(&api, |reply| Command::Rate { job, rate, reply }).await?;
+    Ok(Json(Said { said }))
+}
+
+fn named(job: &str) -> Result<JobId, Refused> {
+    job.parse().map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))
 }
 
 async fn reload(State(api): State<Api>) -> Result<Json<Said>, Refused> {

@@ -184,6 +184,7 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             retry_at: words[1].parse().ok().map(|wait: u64| at(now + wait)),
             reason: "no".into(),
         },
+        "restored" => Event::Restored { project },
         "ask" => Event::Asked { project, ticket: Ticket(words[1].parse().expect("a number")) },
         "took" => Event::Took {
             project,

@@ -5,6 +5,7 @@
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at bad times.
 //! - `crash`: `kill -9` at every place of the road.
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
+//! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -23,6 +24,8 @@ mod crash;
 mod failpoints;
 #[cfg(unix)]
 mod inputs;
+#[cfg(unix)]
+mod jobs_again;
 #[cfg(unix)]
 mod lost_answer;
 #[cfg(unix)]

@@ -1,38 +1,51 @@
 //! The same work as an earlier success: its artifacts are placed again, for nothing.
 //!
 //! Owns the short road `prepared → fetched`. Same work is the same bytes of the request (prompt, picture, seeds, steps) to the same
-//! version of the workflow; whether the artifacts are still in history, the disk says.
+//! version of the workflow; whether the artifacts are still in history, the disk says, and whether they are what they were, the ledger's
+//! digests do.
 
 use std::sync::Arc;
 
 use super::{JobEnd, NewWork, Road, Step, fetch::Fetched};
 use crate::{
-    daemon::store::blocking,
-    domain::{
-        engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd, product::Kind,
+    daemon::{claims::Claim, restore, store::blocking},
+    domain::{engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, JobRow, Reason},
     },
-    ledger::rows::{Booking, JobRow, Reason},
 };
 
 impl Road {
-    /// Finds an earlier success of the same work whose mesh is still in history.
-    pub(super) async fn same_work(&self, work: &NewWork) -> Option<JobId> {
+    /// Finds an earlier success of the same work whose artifacts are still in history, as they were.
+    pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, Claim)> {
         let live = self.live();
-        if !live.config.generation.cache {
+        if !live.config.generation.cache || !work.may_be_cached {
             return None;
         }
         self.same_as(live.bindings.version(), work.ready.body.digest).await
     }
 
-    async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<JobId> {
-        let earlier =
-            self.tools.store.with(move |ledger| ledger.same_work(&version, &digest)).await;
-        let earlier = earlier.ok().flatten()?;
-        let history = Arc::clone(&self.tools.history);
-        let there = blocking(move || {
-            history.job(earlier).is_ok_and(|folder| folder.artifact(Kind::Mesh).is_some())
-        });
-        there.await.then_some(earlier)
+    async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<(JobId, Claim)> {
+        let earlier = self
+            .tools
+            .store
+            .with(move |ledger| {
+                let Some(earlier) = ledger.same_work(&version, &digest)? else { return Ok(None) };
+                Ok::<_, LedgerError>(Some((earlier, ledger.artifacts(earlier)?)))
+            })
+            .await;
+        let (earlier, rows) = earlier.ok().flatten()?;
+        // Until they are taken over, or found wanting.
+        let claim = self.tools.claims.read(earlier);
+        let folder = self.tools.history.past(earlier);
+        match blocking(move || restore::sound(earlier, &folder, &rows)).await {
+            Ok(_) => Some((earlier, claim)),
+            Err(reason) => {
+                tracing::info!(job = %self.id, %earlier, "the same work was done before and cannot serve: {reason}");
+                None
+            }
+        }
     }
 
     /// Releases the job without a cent and takes over the artifacts of `earlier`.
@@ -55,7 +68,8 @@ impl Road {
     pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.shown.estimate = MicroUsd::ZERO;
-        let Some(earlier) = self.same_as(row.workflow_version, row.body_digest).await else {
+        let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
+        else {
             let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
                         `conjured once` does the work anew, at its own price";
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
@@ -74,7 +88,7 @@ impl Road {
         }
         self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
         let history = Arc::clone(&self.tools.history);
-        let copied = blocking(move || history.job(id)?.take_over(&history.job(earlier)?)).await;
+        let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;
         if let Err(error) = copied {
             let text = format!(
                 "the artifacts of job {earlier} could not be taken over: {error}; nothing was sent"

@@ -65,12 +65,17 @@ impl Road {
             self.say("could not be cancelled any more; it goes on".to_owned()).await;
         }
         let now = self.tools.clock.now();
+        let why = match wish {
+            Wish::Cancel => "a person wanted it",
+            Wish::Replace => "a newer change takes its place",
+            Wish::Go | Wish::Stop => "it took too long",
+        };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.audit(&AuditRow {
                 at: now.wall,
                 what: "cancel".to_owned(),
                 job: Some(id),
-                outcome: outcome.to_owned(),
+                outcome: format!("{outcome}: {why}"),
                 cost: MicroUsd::ZERO,
             })
         };

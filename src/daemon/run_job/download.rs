@@ -92,6 +92,7 @@ impl Road {
             };
             let (over, error) = match chunk {
                 Some(Ok(bytes)) => {
+                    self.received += u64::try_from(bytes.len()).unwrap_or(0);
                     piece.extend_from_slice(&bytes);
                     (false, None)
                 }

@@ -39,6 +39,19 @@ pub(super) struct Fetched {
 impl Road {
     /// Fetches and checks the image and the mesh of a run that succeeded.
     pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
+        let fetched = self.fetch_all(request, ended).await;
+        let (id, bytes) = (self.id, std::mem::take(&mut self.received));
+        // A figure for people: a ledger that cannot take it now need not hold up a result.
+        if bytes > 0
+            && let Err(error) =
+                self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
+        {
+            tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
+        }
+        fetched
+    }
+
+    async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
         let Ended { mut files, unwanted } = ended;
         self.moved(State::Running, Stage::Placing).await;
         let folder = self.folder().await?;

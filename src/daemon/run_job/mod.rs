@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::{gate::Gate, live::Live, prepare::Ready, store::Store};
+use super::{claims::Claims, gate::Gate, live::Live, prepare::Ready, store::Store};
 use crate::{
     backend::{Backend, ServiceFault},
     clock::Clock,
@@ -56,6 +56,8 @@ pub(crate) struct Tools {
     pub(crate) reports: mpsc::Sender<Report>,
     /// What the configuration says now; a reload puts a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,
+    /// Whose history is being read, and who is placing.
+    pub(crate) claims: Claims,
 }
 
 /// What a job's task tells the loop while it works.
@@ -157,6 +159,8 @@ pub(crate) struct NewWork {
     pub(crate) out: Option<PathBuf>,
     /// Whether it is made of the project's own inputs, which are taken care of then.
     pub(crate) moves_baseline: bool,
+    /// Whether an earlier success of the same work will do.
+    pub(crate) may_be_cached: bool,
 }
 
 /// A job on its road.
@@ -178,6 +182,8 @@ pub(crate) struct Road {
     pub(crate) too_late: bool,
     /// Whether its artifacts go to the project's public names.
     pub(crate) public: bool,
+    /// What was downloaded and is not in the ledger yet.
+    pub(crate) received: u64,
 }
 
 /// A step's result: the next step's input, or the end of the road.
@@ -194,7 +200,7 @@ impl Road {
     async fn steps(&mut self, begin: Begin) -> Step<JobEnd> {
         let placing = match begin {
             Begin::New(work) => {
-                if let Some(earlier) = self.same_work(&work).await {
+                if let Some((earlier, _claim)) = self.same_work(&work).await {
                     let fetched = self.take_over(*work, earlier).await?;
                     return self.publish(fetched).await;
                 }
@@ -215,7 +221,7 @@ impl Road {
         match row.state {
             // Where machines cost something, only a job whose result was there already is released without a reservation.
             State::Prepared
-                if row.reserved == MicroUsd::ZERO && self.live().hourly > MicroUsd::ZERO =>
+                if row.reserved == MicroUsd::ZERO && self.live().rate().hourly > MicroUsd::ZERO =>
             {
                 self.take_over_again(row).await
             }

@@ -34,8 +34,10 @@ impl Road {
         let mut failures = 0;
         loop {
             let own = plan.clone();
+            let alone = self.tools.claims.placing(self.project).await;
             let placed =
                 blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
+            drop(alone);
             match placed {
                 Ok(Placed::All(_) | Placed::Stopped) => break,
                 Err(fault @ PlaceFault::SourceLost { .. }) => {

@@ -62,7 +62,7 @@ impl Road {
     }
 
     async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<BodyBytes> {
-        let NewWork { ready, cause, retry_of, out, moves_baseline } = work;
+        let NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached: _ } = work;
         let live = self.live();
         let now = self.tools.clock.now().wall;
         let job = NewJob {
@@ -75,6 +75,7 @@ impl Road {
             workflow: live.workflow.name().to_owned(),
             workflow_version: live.bindings.version(),
             body_digest: ready.body.digest,
+            body_bytes: u64::try_from(ready.body.bytes.len()).unwrap_or(u64::MAX),
             seed: Some(ready.seeds.image),
             mesh_seed: Some(ready.seeds.mesh),
             summary: ready.body.summary.clone(),
@@ -299,7 +300,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let text = format!(
             "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
-             `conjured once` does the work anew, at its own price"
+             `conjured jobs retry {id}` sends it again, at its own price"
         );
         tracing::error!(job = %id, "{text}");
         let reason = Reason::new("lost_answer", text.clone());

@@ -136,6 +136,11 @@ impl History {
         path.is_dir().then_some(JobFolder { path })
     }
 
+    /// Returns where a job's folder is or was, and makes nothing: for reading what may be gone.
+    pub fn past(&self, job: JobId) -> JobFolder {
+        JobFolder { path: self.root.join(job.to_string()) }
+    }
+
     /// Lists the jobs that have a folder, oldest first, with what each takes on the disk.
     pub fn jobs(&self) -> Result<Vec<Kept>, DiskError> {
         let mut kept = Vec::new();
@@ -144,6 +149,10 @@ impl History {
             let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
+            // A link could lead anywhere: what lies there is not ours to weigh or to remove.
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
             kept.push(Kept { job, bytes: size_of_files(&entry.path()) });
         }
         kept.sort_unstable_by_key(|kept: &Kept| kept.job);
@@ -153,13 +162,20 @@ impl History {
     /// Removes a job's folder; one that is gone already is no fault. A crash in the middle leaves only what
     /// [`Self::sweep`] takes.
     pub fn remove(&self, job: JobId) -> Result<(), DiskError> {
+        self.set_aside(job)?.map_or(Ok(()), Aside::remove)
+    }
+
+    /// Takes a job's folder out of history in one step, to be removed at leisure; `None` when there is none.
+    pub fn set_aside(&self, job: JobId) -> Result<Option<Aside>, DiskError> {
         let path = self.root.join(job.to_string());
         let dropped = self.root.join(format!("{DROPPED}{job}"));
         match fs::rename(&path, &dropped) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed.map_err(DiskError::at("remove", &path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            renamed => {
+                renamed.map_err(DiskError::at("remove", &path))?;
+                Ok(Some(Aside(dropped)))
+            }
         }
-        fs::remove_dir_all(&dropped).map_err(DiskError::at("remove", &dropped))
     }
 
     /// Moves a download that failed its checks into quarantine, with the reason, and returns where it is now.
@@ -171,6 +187,18 @@ impl History {
         reason: &str,
     ) -> Result<PathBuf, DiskError> {
         quarantine::put(&self.quarantine, job, partial, reason)
+    }
+}
+
+/// A folder that is no longer in history. What is not removed is swept at the next start.
+#[derive(Debug)]
+#[must_use = "it stays on the disk until it is removed"]
+pub struct Aside(PathBuf);
+
+impl Aside {
+    /// Removes it with all that is in it.
+    pub fn remove(self) -> Result<(), DiskError> {
+        fs::remove_dir_all(&self.0).map_err(DiskError::at("remove", &self.0))
     }
 }
 

@@ -94,6 +94,11 @@ pub enum Event {
         /// Whether its artifacts are in front of the artist now.
         placed: bool,
     },
+    /// A person has put an earlier job's artifacts in front of the artist again.
+    Restored {
+        /// Whose.
+        project: ProjectId,
+    },
     /// A job could not be started (no budget, bad binding): its change stays pending.
     NotStarted {
         /// Whose.

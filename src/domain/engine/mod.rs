@@ -115,6 +115,11 @@ impl Engine {
                     }
                 }
             }
+            Event::Restored { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.absorb_until = Some(now.plus(self.settings.after_result_hold));
+                }
+            }
             Event::NotStarted { project, retry_at, reason } => {
                 if let Some(state) = self.projects.get_mut(&project) {
                     state.not_started(now, retry_at, reason);

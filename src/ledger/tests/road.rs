@@ -102,6 +102,8 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         submitted_at: Some(at(3)),
         running_at: Some(at(4)),
         busy_at: Some(at(6)),
+        body_bytes: Some(1234),
+        received_bytes: 0,
         rating: Some(Rating { stars: 2, note: "odd".into() }),
     };
     assert_eq!(desk.ledger.job(job).expect("a row"), expected);

@@ -230,7 +230,7 @@ pub(super) const WATCHED: &[(&str, &str)] = &[
     ("tokio::runtime", "there is one runtime, and `cli` builds it"),
     ("std::io::stdout", "printing belongs to `cli::out`"),
     ("std::io::stderr", "printing belongs to `cli::out`"),
-    ("std::io::stdin", "nothing asks a person"),
+    ("std::io::stdin", "asking a person belongs to `cli::out`"),
     ("print!", "printing belongs to `cli::out`"),
     ("println!", "printing belongs to `cli::out`"),
     ("eprint!", "printing belongs to `cli::out`"),
@@ -267,6 +267,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     except("src/cli/mod.rs", "tokio::runtime", "the one runtime is built here"),
     except("src/cli/out.rs", "std::io::stdout", "the owner of printing"),
     except("src/cli/out.rs", "std::io::stderr", "the owner of printing"),
+    except(
+        "src/cli/out.rs",
+        "std::io::stdin",
+        "the owner of the one question: may this be charged twice?",
+    ),
     except(
         "src/cli/out.rs",
         "std::env::var_os",
