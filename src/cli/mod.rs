@@ -14,6 +14,10 @@ mod once;
 mod status;
 mod jobs;
 mod workflow;
+mod ask;
+mod login;
+mod init;
+mod doctor;
 mod simulator;
 mod demo;
 mod shells;
@@ -74,6 +78,10 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
         Command::Workflow(args) => workflow::workflow(context, &args.command),
+        Command::Login(args) => login::login(context, args),
+        Command::Logout(args) => on_runtime(login::logout(context, *args)),
+        Command::Init(args) => init::init(context, args),
+        Command::Doctor(args) => on_runtime(doctor::doctor(context, *args)),
         Command::Completions { shell } => {
             shells::completions(context, *shell);
             Ok(())

@@ -24,3 +24,4 @@ pub mod pace;
 pub mod product;
 pub mod placement;
 pub mod status;
+pub mod rival;
