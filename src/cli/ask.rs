@@ -3,7 +3,12 @@
 //! Owns the terminal as an input. A question goes to standard error, so that data on standard output stays data; without a
 //! terminal nobody is asked, and the caller says by which flag it is answered.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use signal_hook::consts::SIGINT;
 
 /// More than any answer; the rest of a line is not read into memory.
 const LONGEST_ANSWER: u64 = 1024;
@@ -48,9 +53,16 @@ pub(super) fn which(question: &str, count: usize) -> Option<usize> {
     answer.parse::<usize>().ok().filter(|number| (1..=count).contains(number)).map(|n| n - 1)
 }
 
-/// Asks for something that is not shown while it is typed.
+/// Asks for something that is not shown while it is typed. Ctrl-C is an error of kind `Interrupted`.
 pub(super) fn unseen(question: &str) -> io::Result<Vec<u8>> {
-    rpassword::prompt_password(format!("{question} ")).map(String::into_bytes)
+    // The library makes a signal of Ctrl-C; one that ended the process would leave the terminal mute.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let caught = signal_hook::flag::register(SIGINT, interrupted)?;
+    let typed = rpassword::prompt_password(format!("{question} "));
+    signal_hook::low_level::unregister(caught);
+    // From here on Ctrl-C ends the process again.
+    signal_hook::flag::register_conditional_default(SIGINT, Arc::new(AtomicBool::new(true)))?;
+    typed.map(String::into_bytes)
 }
 
 /// Reads standard input to its end, at most `limit` bytes; `None` when there is more.

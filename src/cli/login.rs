@@ -21,7 +21,7 @@ use crate::{
         settings::Config,
     },
     daemon::checkup::{Service, Trouble},
-    disk::dirs,
+    disk::{dirs, sweep},
     domain::money::MicroUsd,
 };
 
@@ -59,6 +59,9 @@ fn read(args: &LoginArgs) -> Result<SecretString, Failure> {
         };
         Failure::new(TOKEN, format!("that is no token: {why}{how}. Nothing was stored"))
     };
+    if bytes.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted) {
+        return Err(Failure::new(TOKEN, "interrupted; nothing was stored"));
+    }
     let bytes = bytes
         .map_err(|error| no_token(&format!("it could not be read ({error})")))?
         .ok_or_else(|| no_token("it is larger than 64 KB"))?;
@@ -132,6 +135,8 @@ fn store(context: &Context, config: &Config, secret: &SecretString) -> Result<Pa
     let path = secrets::stores(&context.sources, config).swap_remove(0);
     if let Some(folder) = path.parent() {
         dirs::make_private(folder).map_err(failed)?;
+        // A login that was killed may have left half a token under a name of ours.
+        sweep::sweep(&[folder.to_path_buf()], |_| false);
     }
     let line = zeroizing_line(secret);
     dirs::write_private(&path, line.expose_secret().as_bytes()).map_err(failed)?;
@@ -174,6 +179,9 @@ pub(super) async fn logout(context: &Context, args: LogoutArgs) -> Result<(), Fa
     let config = context.load()?.config;
     let mut removed = Vec::new();
     for path in secrets::stores(&context.sources, &config) {
+        if let Some(folder) = path.parent() {
+            sweep::sweep(&[folder.to_path_buf()], |_| false);
+        }
         let there = path.symlink_metadata().is_ok();
         dirs::remove_if_there(&path)
             .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;

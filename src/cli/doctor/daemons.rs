@@ -132,8 +132,8 @@ pub(super) fn project(
     checks
 }
 
-/// Passes on what a running daemon warns of.
-pub(super) fn warnings(status: &Status) -> Vec<Check> {
+/// Passes on what a running daemon warns of; `said` are warnings that this run of the doctor has found itself.
+pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
     const NAME: &str = "daemon";
     let backends =
         status.backends.iter().filter(|backend| backend.state != "ready").map(|backend| {
@@ -148,7 +148,10 @@ pub(super) fn warnings(status: &Status) -> Vec<Check> {
                 "put right what it names; the daemon takes it over by itself",
             )
         });
-    let warnings = status.warnings.iter().map(|warning| {
+    let news = |warning: &&String| {
+        !said.contains(warning) && !warning.starts_with("set, and not yet in effect")
+    };
+    let warnings = status.warnings.iter().filter(news).map(|warning| {
         Check::warn(
             NAME,
             format!("it warns: {warning}"),

@@ -70,7 +70,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         unit.as_deref(),
     )];
     if let Some(status) = &status {
-        checks.extend(daemons::warnings(status));
+        checks.extend(daemons::warnings(status, &loaded.warnings));
         checks.push(daemons::budget(&status.budget));
     }
     checks.append(&mut remote);

@@ -272,6 +272,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "a question is no data, and stands where the answer is typed",
     ),
     except("src/cli/ask.rs", "rpassword", "the one place where something is typed unseen"),
+    except(
+        "src/cli/ask.rs",
+        "signal_hook",
+        "Ctrl-C while a token is typed must give the terminal back before the process ends",
+    ),
     except("src/cli/mod.rs", "tokio::runtime", "the one runtime is built here"),
     except("src/cli/out.rs", "std::io::stdout", "the owner of printing"),
     except("src/cli/out.rs", "std::io::stderr", "the owner of printing"),
