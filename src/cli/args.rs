@@ -154,7 +154,7 @@ Examples:
     /// Write a configuration for a CONJURE checkout.
     ///
     /// The checkout is --root, else the working folder or one above it, else one in the usual places. What CONJURE's
-    /// environment already says (RUNCOMFY_DEPLOYMENT_ID and others, a `.env` in the checkout) is taken over; a token is
+    /// environment already says (`RUNCOMFY_DEPLOYMENT_ID` and others, a `.env` in the checkout) is taken over; a token is
     /// not, see `conjured login`. The file is the user's configuration, or the one that --config names, and one that is
     /// there is replaced only when you say so.
     #[command(after_help = "\

@@ -53,10 +53,10 @@ pub fn taken_over(env: &BTreeMap<String, String>) -> Result<Vec<Change>, ConfigE
         let place = |value| places.of(value).to_string();
         match table_of(value) {
             Some(keys) => changes.extend(keys.iter().filter_map(|(key, value)| {
-                change(name, key, value, usual.get(name)?.get(key)?, place(value))
+                change(name, key, value, usual.get(name)?.get(key)?, &place(value))
             })),
             None => changes.extend(
-                usual.get(name).and_then(|usual| change("", name, value, usual, place(value))),
+                usual.get(name).and_then(|usual| change("", name, value, usual, &place(value))),
             ),
         }
     }
@@ -69,7 +69,7 @@ fn change(
     key: &str,
     value: &::config::Value,
     usual: &Toml,
-    place: String,
+    place: &str,
 ) -> Option<Change> {
     let text = match &value.kind {
         ValueKind::String(text) => text.trim().to_owned(),
@@ -94,7 +94,7 @@ fn change(
         (Some(value), Some(usual)) => value.to_bits() == usual.to_bits(),
         _ => value == *usual,
     };
-    let from = place.strip_prefix("environment variable ").unwrap_or(&place).to_owned();
+    let from = place.strip_prefix("environment variable ").unwrap_or(place).to_owned();
     (!same).then(|| Change {
         section: section.to_owned(),
         key: key.to_owned(),
@@ -143,7 +143,7 @@ pub fn starter(root: &Path, changes: &[Change]) -> Option<String> {
             open += brackets(line);
             text.push_str(&format!("#{line}\n"));
         } else if line.starts_with('[') {
-            section = line.trim_matches(['[', ']']).to_owned();
+            line.trim_matches(['[', ']']).clone_into(&mut section);
             text.push_str(&format!("{line}\n"));
         } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
         {

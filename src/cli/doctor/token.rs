@@ -37,7 +37,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                     "store one with `conjured login`; RunComfy's profile page shows it",
                 )),
                 None => {
-                    checks.push(Check::skipped(NAME, "there is none, and this mode needs none"))
+                    checks.push(Check::skipped(NAME, "there is none, and this mode needs none"));
                 }
             }
             checks

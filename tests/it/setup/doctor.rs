@@ -6,7 +6,9 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use conjured::domain::money::MicroUsd;
@@ -108,6 +110,13 @@ fn everything(stage: &Stage) -> BTreeMap<String, (Vec<u8>, u32)> {
             (path.display().to_string(), (fs::read(&path).unwrap_or_default(), mode))
         })
         .collect()
+}
+
+/// Makes a file that was just written older.
+fn age(path: &Path, by: Duration) {
+    let file = fs::File::options().append(true).open(path).expect("opens");
+    let now = file.metadata().and_then(|metadata| metadata.modified()).expect("told");
+    file.set_modified(now - by).expect("ours");
 }
 
 #[test]
@@ -293,9 +302,7 @@ fn conjures_launcher_in_a_paid_mode_is_found_with_the_way_to_switch_it_off() {
     assert_eq!(doctor(&stage).code, Some(0));
     // One that ended without a word has left its file behind.
     write("serverless", "running", json!("new"));
-    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    let file = fs::File::options().append(true).open(&state).expect("opens");
-    file.set_modified(hour_ago).expect("ours");
+    age(&state, Duration::from_secs(3600));
     assert_eq!(doctor(&stage).code, Some(0));
     fs::write(&state, "{\"app_status\": \"runn").expect("writes");
     doctor(&stage).has("warn", "CONJURE", "not whole", "run this again");
@@ -378,9 +385,7 @@ fn inputs_that_no_job_can_be_made_of_and_a_machine_with_another_price_are_remark
     report.has("warn", "inputs", "the prompt", "when you speak");
     report.has("warn", "hardware", "AMPERE_48", "budget.hardware = \"x-large\"");
     assert_eq!(report.code, Some(0));
-    let hours = std::time::Duration::from_secs(30 * 3600);
-    let file = fs::File::options().append(true).open(stage.render()).expect("opens");
-    file.set_modified(std::time::SystemTime::now() - hours).expect("ours");
+    age(&stage.render(), Duration::from_secs(30 * 3600));
     doctor(&stage).has("warn", "inputs", "last written 30 h", "Blender");
 }
 
