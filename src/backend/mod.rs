@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod download;
+pub mod presence;
 pub mod runcomfy;
 
 use std::time::Duration;

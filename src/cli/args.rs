@@ -6,6 +6,7 @@
 mod cost;
 mod jobs;
 mod parse;
+mod setup;
 mod simulator;
 mod workflow;
 
@@ -16,7 +17,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 pub use self::{
     cost::{By, CostArgs, Since},
     jobs::{AgainArgs, JobsArgs, JobsCommand},
-    parse::{Exit, parse},
+    parse::{Exit, deployment, parse},
+    setup::{DoctorArgs, InitArgs, LoginArgs, LogoutArgs, ModeArg},
     simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},
 };
@@ -39,8 +41,8 @@ Examples:
   conjured once --prompt \"a clay owl\"    one job, now
   conjured status --watch                what the daemon is doing
 
-Settings: `config.example.toml` shows every one. A token is read from RUNCOMFY_API_TOKEN
-or from the file that `serverless.token_file` names, never from an argument.";
+First time: `conjured init`, `conjured login`, `conjured doctor`, `conjured run`.
+Settings: `config.example.toml` shows every one. A token is never an argument.";
 
 /// The background daemon of CONJURE.
 ///
@@ -162,6 +164,40 @@ Examples:
     Cost(CostArgs),
     /// List, inspect and check workflows.
     Workflow(WorkflowArgs),
+    /// Write a configuration for a CONJURE checkout.
+    ///
+    /// The checkout is --root, else the working folder or one above it, else one in the usual places. What CONJURE's
+    /// environment already says (`RUNCOMFY_DEPLOYMENT_ID` and others, a `.env` in the checkout) is taken over; a token is
+    /// not, see `conjured login`. The file is the user's configuration, or the one that --config names, and one that is
+    /// there is replaced only when you say so.
+    #[command(after_help = "\
+Examples:
+  conjured init
+  conjured init --root ~/CONJURE --deployment YOUR-DEPLOYMENT --yes
+  conjured init --print")]
+    Init(InitArgs),
+    /// Check a RunComfy token and store it.
+    ///
+    /// It is typed without being shown, or read from standard input, tried with a call that costs nothing, and stored in
+    /// a file that only you can read. It is never an argument: every program on the machine sees those.
+    #[command(after_help = "\
+Examples:
+  conjured login
+  conjured login --token-stdin < token.txt
+  conjured login --no-check --token-stdin < token.txt   without a network")]
+    Login(LoginArgs),
+    /// Remove the token that `login` stored.
+    Logout(LogoutArgs),
+    /// Check everything that could explain why nothing happens.
+    ///
+    /// It changes nothing and spends nothing. Ends with 0 when no check failed; else with the exit code of the first
+    /// failed check.
+    #[command(after_help = "\
+Examples:
+  conjured doctor
+  conjured doctor --offline
+  conjured doctor --json | jq '.checks[] | select(.verdict == \"fail\")'")]
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "\
 Examples:

@@ -70,6 +70,12 @@ impl DaemonClient {
         Ok(self.answer::<Said>(request).await?.said)
     }
 
+    /// Asks it to read its configuration and its token again.
+    pub async fn reload(&self) -> Result<String, Failure> {
+        let said: Said = self.answer(self.http.post(url("/v1/reload")).timeout(PATIENCE)).await?;
+        Ok(said.said)
+    }
+
     async fn answer<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,

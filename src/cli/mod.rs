@@ -19,6 +19,10 @@ mod job_story;
 mod again;
 mod past;
 mod workflow;
+mod ask;
+mod login;
+mod init;
+mod doctor;
 mod simulator;
 mod demo;
 mod shells;
@@ -89,6 +93,10 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
         },
         Command::Cost(args) => cost::cost(context, args),
         Command::Workflow(args) => workflow::workflow(context, &args.command),
+        Command::Login(args) => login::login(context, args),
+        Command::Logout(args) => on_runtime(login::logout(context, *args)),
+        Command::Init(args) => init::init(context, args),
+        Command::Doctor(args) => on_runtime(doctor::doctor(context, *args)),
         Command::Completions { shell } => {
             shells::completions(context, *shell);
             Ok(())

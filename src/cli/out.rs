@@ -89,7 +89,8 @@ impl Out {
         self.paint(code, state.word())
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
+    /// Returns `text` in an ANSI style where colour is wanted.
+    pub fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

@@ -14,6 +14,7 @@
 
 mod addresses;
 mod environment;
+pub mod dotenv;
 pub mod errors;
 mod files;
 pub mod folders;
@@ -28,6 +29,7 @@ pub mod secrets;
 pub mod sections;
 pub mod settings;
 pub mod sources;
+pub mod starter;
 mod text;
 mod whole;
 pub mod words;

@@ -9,7 +9,9 @@
 //!    the user's configuration folder; its member `access_token`). Whether that one has expired is not looked at: the
 //!    service says so.
 //!
-//! The operating system's key ring is not looked at yet. Nothing is written here, and no message repeats a token.
+//! Place 4 is where `conjured login` stores one ([`stores`]). The operating system's key ring is not used: a daemon that starts
+//! at boot or over SSH finds it locked or absent, and what a person stored there would be missing exactly then; see
+//! `docs/login.md`. Nothing is written here, and no message repeats a token.
 
 use std::{
     fmt, io,
@@ -148,15 +150,24 @@ fn search(
             return token_in(text.as_bytes(), TokenSource::Variable(name)).map(Some);
         }
     }
-    let beside = sources.user_file.as_deref().and_then(Path::parent);
-    for folder in beside.into_iter().chain([config.state_dir.as_path()]) {
-        let path = folder.join(TOKEN_NAME);
+    for path in stores(sources, config) {
         if let Some(bytes) = read_if_there(&path, "the token file")? {
             warn_if_loose(&path, warnings);
             return token_in(&bytes, TokenSource::File(path)).map(Some);
         }
     }
     Ok(official_files(sources).into_iter().find_map(|path| official_token(&path, warnings)))
+}
+
+/// Lists the files that `login` may have written, the preferred one first.
+pub fn stores(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    let beside = sources.user_file.as_deref().and_then(Path::parent);
+    beside.into_iter().chain([config.state_dir.as_path()]).map(|dir| dir.join(TOKEN_NAME)).collect()
+}
+
+/// Accepts a token that a person typed or piped in; the error says what is wrong with it, never what it is.
+pub fn typed_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    sound(bytes)
 }
 
 fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, SecretError> {
@@ -187,19 +198,26 @@ fn warn_if_loose(path: &Path, warnings: &mut Vec<String>) {
 
 /// Accepts a token that can stand in a header.
 fn token_in(bytes: &[u8], source: TokenSource) -> Result<Token, SecretError> {
+    match sound(bytes) {
+        Ok(secret) => Ok(Token { secret, source }),
+        Err(why) => Err(SecretError::NotAToken { place: source, why }),
+    }
+}
+
+fn sound(bytes: &[u8]) -> Result<SecretString, &'static str> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
-    let why = if text.is_empty() {
-        "it is empty"
+    if text.is_empty() {
+        Err("it is empty")
     } else if text.len() > LONGEST_TOKEN {
-        "it is longer than any token"
+        Err("it is longer than any token")
     } else if !text.iter().all(u8::is_ascii_graphic) {
-        "there is white space, a control character or a letter beyond ASCII in it; it must hold the token and nothing else"
+        Err(
+            "there is white space, a control character or a letter beyond ASCII in it; it must hold the token and nothing else",
+        )
     } else {
         // Every byte is ASCII, so nothing is lost.
-        let secret = SecretString::from(String::from_utf8_lossy(text).into_owned());
-        return Ok(Token { secret, source });
-    };
-    Err(SecretError::NotAToken { place: source, why })
+        Ok(SecretString::from(String::from_utf8_lossy(text).into_owned()))
+    }
 }
 
 /// Lists where RunComfy's own command line may keep its token.

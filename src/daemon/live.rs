@@ -299,7 +299,7 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
     let Some(token) = search.token else {
         return unready(
             RefusedKind::Token,
-            "no RunComfy token was found: set RUNCOMFY_API_TOKEN, or `serverless.token_file` to a file that holds it",
+            "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
         );
     };
     let parts = Settings {

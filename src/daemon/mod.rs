@@ -25,6 +25,7 @@ pub(crate) mod commands;
 pub(crate) mod show;
 pub(crate) mod reload;
 pub mod live;
+pub mod checkup;
 pub mod story;
 pub(crate) mod store;
 pub(crate) mod gate;

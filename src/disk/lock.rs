@@ -177,6 +177,34 @@ impl Drop for Lock {
     }
 }
 
+/// Who has a lock, without taking it away from anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nobody.
+    Free,
+    /// Somebody; `None` when the file does not say who.
+    By(Option<Holder>),
+}
+
+/// Asks who holds the state lock and the project lock of these folders. Nothing is made or changed; a lock that is free is shared
+/// with others for the moment of the question, in which a daemon that starts just then would be refused.
+pub fn held_state(state_dir: &Path) -> Held {
+    held(&state_dir.join(STATE_LOCK))
+}
+
+/// As [`held_state`], for a project's root.
+pub fn held_project(root: &Path) -> Held {
+    held(&root.join(PROJECT_LOCK))
+}
+
+fn held(path: &Path) -> Held {
+    let Ok(file) = super::stamp::open_to_read(path) else { return Held::Free };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Held::By(read_holder(path)),
+        Ok(()) | Err(TryLockError::Error(_)) => Held::Free,
+    }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -240,6 +268,19 @@ mod tests {
         drop(first);
         assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 0, "nothing is left");
         Lock::take_state(temp.path(), &holder(22)).expect("free again");
+    }
+
+    #[test]
+    fn a_question_about_a_lock_names_its_holder_and_leaves_it_free_or_taken() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(held_state(temp.path()), Held::Free);
+        let lock = Lock::take_state(temp.path(), &holder(11)).expect("free");
+        assert_eq!(held_state(temp.path()), Held::By(Some(holder(11))));
+        assert!(lock.is_intact());
+        drop(lock);
+        fs::write(temp.path().join(STATE_LOCK), "left by a crash").expect("writes");
+        assert_eq!(held_state(temp.path()), Held::Free);
+        Lock::take_state(temp.path(), &holder(22)).expect("still free");
     }
 
     #[test]

@@ -10,11 +10,15 @@
 //! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
 //! - [`sweep`]: what a crash left behind;
 //! - [`lock`]: one daemon for each state folder and for each project;
+//! - [`checkout`]: is this folder CONJURE's;
+//! - [`probe`]: questions about a folder that change nothing;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
 mod walk;
 pub mod dirs;
+pub mod checkout;
+pub mod probe;
 pub mod stamp;
 pub mod read;
 pub mod watch;

@@ -27,3 +27,4 @@ pub mod placement;
 pub mod spending;
 pub mod advice;
 pub mod status;
+pub mod rival;

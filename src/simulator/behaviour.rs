@@ -37,6 +37,12 @@ pub struct Behaviour {
     pub gate_status: u16,
     /// The HTTP status of files past their retention: 403, 404 or 410.
     pub expired_status: u16,
+    /// How far the service's `Date` is ahead of this machine's clock, in seconds; negative: behind.
+    pub clock_ahead_s: i64,
+    /// Nodes that the deployment's saved graph lacks where `includes=payload` shows it: another workflow was saved.
+    pub payload_lacks: Vec<String>,
+    /// Whether `includes=payload` is honoured; otherwise the record comes without it.
+    pub tell_payload: bool,
     /// Whether the storage serves ranges.
     pub ranges: bool,
     /// Whether the storage refuses requests without a User-Agent or with Python urllib's own.
@@ -60,6 +66,9 @@ impl Default for Behaviour {
             error_shape: ErrorShape::List,
             gate_status: 403,
             expired_status: 403,
+            clock_ahead_s: 0,
+            payload_lacks: Vec::new(),
+            tell_payload: true,
             ranges: true,
             refuse_library_agents: true,
         }

@@ -72,9 +72,13 @@ fn shown(shared: &Shared, query: Option<&str>) -> Value {
     deployment["created_at"] = json!(started);
     deployment["updated_at"] = json!(started);
     let includes = values(query, "includes");
-    if includes.iter().any(|part| part == "payload") {
+    if includes.iter().any(|part| part == "payload") && state.behaviour.tell_payload {
+        let mut graph = Graph::saved().to_json();
+        if let Some(nodes) = graph.as_object_mut() {
+            nodes.retain(|id, _| !state.behaviour.payload_lacks.contains(id));
+        }
         deployment["payload"] = json!({
-            "workflow_api_json": Graph::saved().to_json(),
+            "workflow_api_json": graph,
             "overrides": {},
             "object_info_url": format!("{}/object_info.json", shared.storage_url),
         });

@@ -26,6 +26,8 @@
 //! curl -X DELETE $API/_control/faults
 //! curl -X PATCH $API/_control/behaviour -d '{"cancel_shape":"b","timestamps":"offset"}'
 //! curl $API/_control/advance -d '{"ms":300000}'
+//! curl -X PATCH $API/_control/behaviour -d '{"clock_ahead_s":86400,"payload_lacks":["41"]}'
+//! curl -X PATCH -H "Authorization: Bearer $TOKEN" $API/prod/v2/deployments/$ID -d '{"name":"x","is_enabled":false}'
 //! curl $API/_control/balance -d '{"micro_usd":0}'
 //! curl $API/_control/token -d '{"token":"another"}'
 //! curl -X POST $API/_control/reset
@@ -183,6 +185,16 @@ impl Simulator {
     /// Lets the simulator's clock jump ahead.
     pub fn advance(&self, span: Duration) {
         self.shared.lock().0.advance(span);
+    }
+
+    /// Disables the deployment, which also ends what is in flight, or enables it again.
+    pub fn set_enabled(&self, enabled: bool) {
+        let (mut state, now) = self.shared.lock();
+        if enabled {
+            state.enabled = true;
+        } else {
+            state.disable(now);
+        }
     }
 
     /// Sets what is left in the wallet. Topping up does not enable a disabled deployment.

@@ -73,7 +73,26 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .merge(deployments::router())
         .nest("/_control", control::router())
         .fallback(nothing_here)
+        .layer(axum::middleware::map_response_with_state(Arc::clone(&shared), dated))
         .with_state(shared)
+}
+
+/// Writes the service's own time into an answer, where it is not this machine's.
+async fn dated(State(shared): State<Arc<Shared>>, mut response: Response<Body>) -> Response<Body> {
+    let (state, now) = shared.lock();
+    let ahead = jiff::SignedDuration::from_secs(state.behaviour.clock_ahead_s);
+    drop(state);
+    let theirs = shared.civil(now).checked_add(ahead);
+    // Without this the HTTP library writes the machine's time.
+    if !ahead.is_zero()
+        && let Ok(date) = theirs
+        && let Ok(text) =
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date)
+        && let Ok(text) = text.parse()
+    {
+        response.headers_mut().insert(header::DATE, text);
+    }
+    response
 }
 
 async fn nothing_here() -> Response<Body> {

@@ -10,6 +10,7 @@
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `stopping`: signals, locks, and where the token must not be.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
+//! - `setup`: `init`, `login`, `logout` and `doctor`, with every fault that a doctor must find.
 //! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
 //! - `architecture`: the layers of `src/`, and the rules that hold for every file.
 //! - `shipped`: what is handed out beside the program: licences, lock file, documents' commands, workflows, units.
@@ -34,6 +35,8 @@ mod main_job;
 mod outputs;
 #[cfg(unix)]
 mod reload;
+#[cfg(unix)]
+mod setup;
 #[cfg(unix)]
 mod stopping;
 #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! An answer, read whole and bounded, and the wait it asks for.
 //!
-//! Owns the size limits of API answers and the `Retry-After` header. It does not parse the body.
+//! Owns the size limits of API answers and the `Retry-After` and `Date` headers. It does not parse the body.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Answer {
     pub status: u16,
     /// The wait that the service asks for, at most an hour.
     pub retry_after: Option<Duration>,
+    /// What time it is there: its `Date`, in Unix seconds.
+    pub date: Option<i64>,
     /// The body, or why it could not be read.
     pub body: Result<Bytes, String>,
 }
@@ -32,7 +34,8 @@ impl Answer {
     pub async fn read(mut response: Response, limit: usize) -> Self {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        Self { status, retry_after, body: read_body(&mut response, limit).await }
+        let date = date(response.headers());
+        Self { status, retry_after, date, body: read_body(&mut response, limit).await }
     }
 }
 
@@ -61,11 +64,14 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP));
     }
     let until = http_date(text)?;
-    let Some(now) = headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)) else {
-        return Some(UNMEASURED_WAIT);
-    };
+    let Some(now) = date(headers) else { return Some(UNMEASURED_WAIT) };
     let seconds = u64::try_from(until.saturating_sub(now)).unwrap_or(0);
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP))
+}
+
+/// Returns the answer's own time in Unix seconds; rubbish counts as absent.
+fn date(headers: &HeaderMap) -> Option<i64> {
+    http_date(headers.get(DATE)?.to_str().ok()?)
 }
 
 /// Reads an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) as Unix seconds.

@@ -9,6 +9,7 @@
 //! - The token goes into the `Authorization` header of calls to the configured origin, marked as sensitive, and nowhere
 //!   else: downloads have a connector of their own that never had it.
 
+pub mod account;
 mod errors;
 mod reply;
 mod result;

@@ -64,6 +64,14 @@ pub(super) fn seed(text: &str) -> Result<u64, String> {
     seed.ok_or_else(|| "a seed is a whole number from 0 to 9007199254740991".to_owned())
 }
 
+/// Reads a deployment's id: what can stand in an address as it is.
+pub fn deployment(text: &str) -> Result<String, String> {
+    let id = Some(text.trim()).filter(|text| text.len() <= 128);
+    let id = id.and_then(crate::domain::job::RequestId::new);
+    id.map(|id| id.as_str().to_owned())
+        .ok_or_else(|| "a deployment's id holds only letters, digits, `-`, `_` and `.`".to_owned())
+}
+
 /// Reads a prompt that is not empty.
 pub(super) fn prompt(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {

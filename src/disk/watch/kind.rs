@@ -17,6 +17,46 @@ pub(super) enum FsKind {
     Unknown,
 }
 
+/// What kind of drive a folder is on, for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// One whose every change the kernel tells of.
+    Local,
+    /// Changes can come from elsewhere without an event; what people call it.
+    Network(&'static str),
+    /// Layers over other folders, as containers have them: changes made beneath raise no event.
+    Layered,
+    /// One that is not in the list.
+    Unknown,
+}
+
+/// Asks what kind of drive a folder is on.
+pub fn drive_of(folder: &Path) -> Drive {
+    match kind_of(folder) {
+        FsKind::Local => Drive::Local,
+        FsKind::Remote(name) => Drive::Network(name),
+        FsKind::Unknown if is_layered(folder) => Drive::Layered,
+        FsKind::Unknown => Drive::Unknown,
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_layered(folder: &Path) -> bool {
+    // OVERLAYFS_SUPER_MAGIC and AUFS_SUPER_MAGIC.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the numbers have 32 bits; some platforms extend their sign"
+    )]
+    let number = rustix::fs::statfs(folder).map(|stat| stat.f_type as u32);
+    matches!(number, Ok(0x794c_7630 | 0x6175_6673))
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_layered(_: &Path) -> bool {
+    false
+}
+
 /// Asks the system.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn kind_of(folder: &Path) -> FsKind {

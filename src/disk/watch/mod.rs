@@ -17,7 +17,7 @@
 
 mod hub;
 mod identity;
-mod kind;
+pub(super) mod kind;
 pub mod poll;
 mod spots;
 mod watcher;

@@ -18,7 +18,7 @@ use crate::{
 fn read(status: u16, body: &Value) -> Result<RunResult, CallError> {
     let cleaner = Cleaner::new(SecretString::from("t0ken"));
     let body = Ok(Bytes::from(body.to_string()));
-    result(&Reply::open(Answer { status, retry_after: None, body }, &cleaner))
+    result(&Reply::open(Answer { status, retry_after: None, date: None, body }, &cleaner))
 }
 
 fn succeeded(body: &Value) -> Vec<RemoteFile> {

@@ -23,7 +23,7 @@ fn with_wait<T>(
 ) -> T {
     let cleaner = Cleaner::new(SecretString::from(TOKEN));
     let body = Ok(Bytes::copy_from_slice(body));
-    read(&Reply::open(Answer { status, retry_after, body }, &cleaner))
+    read(&Reply::open(Answer { status, retry_after, date: None, body }, &cleaner))
 }
 
 /// Names what a submit came to, so that a table can say it.
@@ -135,7 +135,8 @@ fn a_503_that_says_when_to_come_back_was_not_taken() {
 fn an_answer_whose_body_was_cut_is_unknown_when_it_was_a_success() {
     let cleaner = Cleaner::new(SecretString::from(TOKEN));
     for (status, expected) in [(200, "unknown"), (422, "refused Workflow"), (429, "not sent")] {
-        let answer = Answer { status, retry_after: None, body: Err("it was cut".to_owned()) };
+        let answer =
+            Answer { status, retry_after: None, date: None, body: Err("it was cut".to_owned()) };
         let reply = Reply::open(answer, &cleaner);
         assert_eq!(fate(&submitted(&reply)), expected);
     }

@@ -1,0 +1,166 @@
+//! What an account tells for nothing: its balance and one deployment's record, with the service's own time.
+//!
+//! Owns two calls for `login` and `doctor`, which need no deployment, or ask whether there is one. It changes nothing at the
+//! service: both are GETs under `/prod/v2`, where alone they exist, and neither is ever repeated here.
+
+use std::{fmt, time::Duration};
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use url::Url;
+
+use super::{ANSWER_LIMIT, RESULT_LIMIT, SettingsError, append, reply::Reply, under, wire};
+use crate::{
+    backend::{
+        CallError,
+        http::{self, Connector, Timeouts, answer::Answer, send, words::Cleaner},
+    },
+    domain::{job::RequestId, money::MicroUsd},
+};
+
+/// The account that a token opens.
+pub struct Account {
+    connector: Connector,
+    authorization: HeaderValue,
+    cleaner: Cleaner,
+    balance: Url,
+    deployments: Url,
+    patience: Duration,
+}
+
+/// An answer, and what time it was at the service.
+#[derive(Debug)]
+pub struct Asked<T> {
+    /// Unix seconds of the answer's `Date`; `None` without an answer.
+    pub date: Option<i64>,
+    /// What was answered.
+    pub answer: Result<T, CallError>,
+}
+
+/// A deployment's record, as far as anybody here needs it. Every member may be missing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deployment {
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether it takes work.
+    pub enabled: Option<bool>,
+    /// The pinned version of its workflow (`v1`).
+    pub version: Option<String>,
+    /// The machine's SKU; the service takes exactly one.
+    pub hardware: Option<String>,
+    /// Machines that are kept awake, and billed, round the clock.
+    pub min_instances: Option<u64>,
+    /// The saved graph in API format, where the service included it.
+    pub graph: Option<Value>,
+}
+
+impl Account {
+    /// Checks the address and the token; opens no connection. `patience` is for a whole call.
+    pub fn new(
+        api: &Url,
+        token: &SecretString,
+        connect: Duration,
+        patience: Duration,
+    ) -> Result<Self, SettingsError> {
+        let is_safe = api.scheme() == "https" || (api.scheme() == "http" && http::is_loopback(api));
+        if !is_safe || !api.has_host() {
+            return Err(SettingsError::ApiUrl);
+        }
+        let text = token.expose_secret().trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SettingsError::Token);
+        }
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {text}")).map_err(|_| SettingsError::Token)?;
+        authorization.set_sensitive(true);
+        Ok(Self {
+            connector: Connector::new(Timeouts {
+                connect: connect.min(patience),
+                read_idle: patience,
+            }),
+            authorization,
+            cleaner: Cleaner::new(SecretString::from(text)),
+            balance: under(api, "v2/balance"),
+            deployments: under(api, "v2/deployments"),
+            patience,
+        })
+    }
+
+    /// Asks for the balance: official tools check a token so. An answer that holds none proves nothing about the token
+    /// (a hotel's log-in page answers 200 to everything) and is no success.
+    pub async fn balance(&self) -> Asked<MicroUsd> {
+        let mut asked = self.get(self.balance.clone(), ANSWER_LIMIT).await;
+        let date = asked.as_mut().map_or(None, |(date, _)| date.take());
+        let answer = asked.and_then(|(_, reply)| match wire::balance(&reply) {
+            Ok(Some(balance)) => Ok(balance),
+            Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.trouble()),
+            Ok(None) => Err(CallError::Passing {
+                reason: "the answer holds no balance, so it is hardly RunComfy's".to_owned(),
+                retry_after: None,
+            }),
+            Err(error) => Err(error),
+        });
+        Asked { date, answer }
+    }
+
+    /// Asks for a deployment's record with its saved graph.
+    pub async fn deployment(&self, id: &RequestId) -> Asked<Deployment> {
+        let mut url = append(&self.deployments, id.as_str());
+        url.set_query(Some("includes=payload"));
+        let mut asked = self.get(url, RESULT_LIMIT).await;
+        let date = asked.as_mut().map_or(None, |(date, _)| date.take());
+        let answer = asked.and_then(|(_, reply)| {
+            if !reply.is_success() || reply.code().is_some() {
+                return Err(reply.trouble());
+            }
+            if !reply.json().is_object() {
+                return Err(wire::unreadable(&reply));
+            }
+            Ok(read(&reply))
+        });
+        Asked { date, answer }
+    }
+
+    async fn get(&self, url: Url, limit: usize) -> Result<(Option<i64>, Reply<'_>), CallError> {
+        let passing = |reason: String| CallError::Passing { reason, retry_after: None };
+        let client = self.connector.client(&url).map_err(|error| passing(error.to_string()))?;
+        let request = client
+            .get(url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json")
+            .timeout(self.patience);
+        let response = send::send(request).await.map_err(passing)?;
+        let answer = Answer::read(response, limit).await;
+        Ok((answer.date, Reply::open(answer, &self.cleaner)))
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("balance", &self.balance.as_str()).finish_non_exhaustive()
+    }
+}
+
+fn read(reply: &Reply<'_>) -> Deployment {
+    let record = reply.json();
+    let text = |value: Option<&Value>| {
+        value.and_then(Value::as_str).map(|text| reply.line(text)).filter(|text| !text.is_empty())
+    };
+    // Documented as a list of exactly one; a plain text would say the same.
+    let hardware = record.get("hardware").map(|value| value.get(0).unwrap_or(value));
+    let graph = record.pointer("/payload/workflow_api_json").cloned();
+    // Some services send a document inside a document as text.
+    let graph = match graph {
+        Some(Value::String(text)) => serde_json::from_str(&text).ok(),
+        other => other,
+    };
+    Deployment {
+        name: text(record.get("name")),
+        enabled: record.get("is_enabled").and_then(Value::as_bool),
+        version: text(record.get("workflow_version")),
+        hardware: text(hardware),
+        min_instances: record.get("min_instances").and_then(Value::as_u64),
+        graph: graph.filter(|graph| graph.as_object().is_some_and(|nodes| !nodes.is_empty())),
+    }
+}

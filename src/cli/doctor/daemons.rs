@@ -1,0 +1,197 @@
+//! Is a daemon running, is it the only one, and what does it say?
+//!
+//! Owns the judgement of locks and of a running daemon's status: it knows best why the next job does not start.
+
+use super::check::Check;
+use crate::{
+    cli::{
+        exit::TRY_AGAIN,
+        out::{plain, time},
+    },
+    config::settings::{ProjectConfig, TriggerConfig},
+    config::words::Watch,
+    disk::lock::Held,
+    domain::status::{Budget, Status},
+};
+
+/// Judges the lock of the state folder against what answers there.
+pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -> Check {
+    const NAME: &str = "daemon";
+    match (status, held) {
+        (Some(status), _) if status.daemon.stopping => Check::warn(
+            NAME,
+            format!("process {} is stopping", status.daemon.pid),
+            "wait some seconds, then start it again with `conjured run`",
+        ),
+        (Some(status), _) => {
+            let daemon = &status.daemon;
+            let found = format!("process {}, since {}", daemon.pid, time(daemon.since));
+            if daemon.version == env!("CARGO_PKG_VERSION") {
+                Check::ok(NAME, found)
+            } else {
+                Check::warn(
+                    NAME,
+                    format!(
+                        "{found}, is version {}, and this program is {}",
+                        plain(&daemon.version),
+                        env!("CARGO_PKG_VERSION")
+                    ),
+                    "restart the daemon, so that it is the installed one",
+                )
+            }
+        }
+        (None, Held::By(holder)) => {
+            let who = holder.as_ref().map_or_else(
+                || "a process that does not say its name".to_owned(),
+                ToString::to_string,
+            );
+            Check::fail(
+                NAME,
+                TRY_AGAIN,
+                format!("the state folder is held by {who}, and nothing answers there"),
+                "wait for a `conjured once` to end; a daemon that hangs is ended by its process id, and loses nothing",
+            )
+        }
+        (None, Held::Free) => match unit {
+            Some(unit) => Check::warn(
+                NAME,
+                format!("none runs, although the service {unit} is installed"),
+                "look why: `systemctl --user status conjured` (or without --user), and `journalctl --user -u conjured`",
+            ),
+            None => Check::warn(
+                NAME,
+                "none runs, so nothing starts by itself",
+                "start one with `conjured run`",
+            ),
+        },
+    }
+}
+
+/// Judges a project's lock: another daemon that serves the same checkout pays for the same changes.
+pub(super) fn second(
+    project: &ProjectConfig,
+    held: &Held,
+    status: Option<&Status>,
+) -> Option<Check> {
+    const NAME: &str = "second daemon";
+    let Held::By(holder) = held else { return None };
+    let ours = status.map(|status| status.daemon.pid);
+    if ours.is_some() && holder.as_ref().is_none_or(|holder| Some(holder.pid) == ours) {
+        return None;
+    }
+    let who = holder
+        .as_ref()
+        .map_or_else(|| "a process that does not say its name".to_owned(), ToString::to_string);
+    Some(Check::fail(
+        NAME,
+        TRY_AGAIN,
+        format!(
+            "{} is served by another daemon, with a state folder of its own: {who}",
+            project.root.display()
+        ),
+        "stop one of the two; `conjured run` refuses to start beside it",
+    ))
+}
+
+/// Passes on what a running daemon says about a project.
+pub(super) fn project(
+    project: &ProjectConfig,
+    trigger: &TriggerConfig,
+    status: &Status,
+) -> Vec<Check> {
+    const NAME: &str = "next job";
+    let Some(served) = status.projects.iter().find(|served| served.name == project.name) else {
+        return vec![Check::warn(
+            NAME,
+            "the running daemon does not serve this project",
+            "it was started with another configuration: restart it, or use the same --config and --root here",
+        )];
+    };
+    let mut checks = Vec::new();
+    for job in &served.unknown {
+        checks.push(Check::warn(
+            NAME,
+            format!("job {job} is `unknown`: its answer was lost, and it may have been charged"),
+            format!("`conjured jobs show {job}` says what is known; look at RunComfy's page whether it ran"),
+        ));
+    }
+    if served.watching == "poll" && trigger.watch != Watch::Poll {
+        checks.push(Check::warn(
+            NAME,
+            "the daemon polls this project instead of watching it",
+            "`conjured status` says why in its warnings",
+        ));
+    }
+    if checks.is_empty() {
+        let says = match &served.job {
+            Some(job) => format!("job {} is `{}`: {}", job.id, job.state, plain(&job.doing)),
+            None => plain(&served.waiting),
+        };
+        checks.push(Check::ok(NAME, says));
+    }
+    checks
+}
+
+/// Passes on what a running daemon warns of; `said` are warnings that this run of the doctor has found itself.
+pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
+    const NAME: &str = "daemon";
+    let backends =
+        status.backends.iter().filter(|backend| backend.state != "ready").map(|backend| {
+            Check::warn(
+                NAME,
+                format!(
+                    "its backend {} is {}: {}",
+                    backend.name,
+                    backend.state,
+                    backend.reason.as_deref().unwrap_or("it does not say why")
+                ),
+                "put right what it names; the daemon takes it over by itself",
+            )
+        });
+    let news = |warning: &&String| {
+        !said.contains(warning) && !warning.starts_with("set, and not yet in effect")
+    };
+    let warnings = status.warnings.iter().filter(news).map(|warning| {
+        Check::warn(
+            NAME,
+            format!("it warns: {warning}"),
+            "`conjured status` shows whether that still holds",
+        )
+    });
+    backends.chain(warnings).collect()
+}
+
+/// Judges what is left of the limits.
+pub(super) fn budget(budget: &Budget) -> Check {
+    const NAME: &str = "budget";
+    let limits = [
+        ("session", budget.session, budget.session_limit),
+        ("day", budget.day, budget.day_limit),
+        ("month", budget.month, budget.month_limit),
+    ];
+    let limited = || {
+        limits.iter().filter_map(|(what, spent, limit)| limit.map(|limit| (*what, *spent, limit)))
+    };
+    if let Some((what, spent, limit)) = limited().find(|(_, spent, limit)| spent >= limit) {
+        return Check::fail(
+            NAME,
+            TRY_AGAIN,
+            format!("the limit of this {what} is used up: {spent} of {limit}"),
+            format!(
+                "raise budget.per_{what}_usd, or wait{}",
+                if what == "session" { " no longer: a restart begins a new session" } else { "" }
+            ),
+        );
+    }
+    // 80 %, the last warning before the limit.
+    let near =
+        limited().find(|(_, spent, limit)| spent.0.saturating_mul(10) >= limit.0.saturating_mul(8));
+    match near {
+        Some((what, spent, limit)) => Check::warn(
+            NAME,
+            format!("{spent} of this {what}'s {limit} are spent"),
+            format!("raise budget.per_{what}_usd in time, if more jobs are wanted"),
+        ),
+        None => Check::ok(NAME, format!("{} spent in this session", budget.session)),
+    }
+}

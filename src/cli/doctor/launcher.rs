@@ -1,0 +1,117 @@
+//! Does CONJURE's own launcher generate as well? Then each change is paid twice, and both write the same files.
+//!
+//! Owns the judgement of `data/input/state.json`, read once and never written.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+
+use super::check::Check;
+use crate::{
+    cli::{exit::JOB_FAILED, out::span},
+    disk::{
+        probe,
+        read::{self, Reading},
+    },
+    domain::{
+        moment::WallTime,
+        rival::{Launcher, launcher},
+    },
+};
+
+const NAME: &str = "CONJURE";
+
+/// A state has some hundred bytes; ten thousand times that is none.
+const LIMIT: u64 = 4 << 20;
+
+/// A launcher that runs writes its state at least every 30 seconds; after so long without a write it is gone, whatever the
+/// file says.
+const GONE: Duration = Duration::from_secs(15 * 60);
+
+/// How to switch it off, in the one way that needs no change to CONJURE and costs nothing.
+const SWITCH_OFF: &str = "start CONJURE's launcher in mode 5 (LOCAL) while no ComfyUI listens on port 8188: its attempts then fail at once, \
+     cost nothing, and voice, hand tracking and Blender go on";
+
+/// Looks at the launcher's state.
+pub(super) fn look(root: &Path, now: WallTime) -> Check {
+    let path = root.join("data/input/state.json");
+    let state = match read::read_whole(&path, LIMIT) {
+        Ok(Reading::Whole { bytes, .. }) => serde_json::from_slice::<Value>(&bytes).ok(),
+        Ok(Reading::Missing) => {
+            return Check::ok(NAME, "its launcher has never run here");
+        }
+        Ok(Reading::Changing) => None,
+        Err(error) => {
+            return Check::warn(
+                NAME,
+                error.to_string(),
+                "let conjured's user read CONJURE's state",
+            );
+        }
+    };
+    let age = probe::changed_at(&path).map_or(Duration::ZERO, |at| now.since(at));
+    state.map_or_else(
+        || {
+            Check::warn(
+                NAME,
+                format!("{} is not whole at this moment", path.display()),
+                "run this again; if it stays so, restart CONJURE's launcher, which hangs on such a file",
+            )
+        },
+        |state| judge(&launcher(&state), age),
+    )
+}
+
+fn judge(launcher: &Launcher, age: Duration) -> Check {
+    match launcher {
+        Launcher::Off => Check::ok(NAME, "its launcher is not running"),
+        Launcher::Harmless => {
+            Check::ok(NAME, "its launcher runs in mode 5 (local ComfyUI), and pays for nothing")
+        }
+        Launcher::Generates { mode, .. } | Launcher::Unclear { mode } if age > GONE => Check::ok(
+            NAME,
+            format!("its launcher left the mode `{mode}` behind {} ago, and is gone", span(age)),
+        ),
+        Launcher::Generates { mode, is_paid, now } => {
+            let pays = if *is_paid {
+                "and every 30 seconds it pays for a run"
+            } else {
+                "and every 30 seconds it sends a run to public services"
+            };
+            let at_work = if *now { "; it is generating right now" } else { "" };
+            Check::fail(
+                NAME,
+                JOB_FAILED,
+                format!(
+                    "its own launcher generates, too (mode `{mode}`), {pays} and overwrites conjured's files{at_work}"
+                ),
+                SWITCH_OFF,
+            )
+        }
+        Launcher::Unclear { mode } => {
+            let mode =
+                if mode.is_empty() { "no mode".to_owned() } else { format!("the mode `{mode}`") };
+            Check::warn(
+                NAME,
+                format!("its launcher runs with {mode}, and may generate by itself"),
+                SWITCH_OFF,
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Verdict, *};
+
+    #[test]
+    fn a_launcher_that_generates_is_a_failure_unless_it_is_long_gone() {
+        let paid = Launcher::Generates { mode: "serverless".into(), is_paid: true, now: true };
+        let check = judge(&paid, Duration::ZERO);
+        assert_eq!(check.verdict, Verdict::Fail);
+        assert!(check.found.contains("right now") && check.fix.expect("a fix").contains("mode 5"));
+        assert_eq!(judge(&paid, GONE * 2).verdict, Verdict::Ok);
+        assert_eq!(judge(&Launcher::Harmless, Duration::ZERO).verdict, Verdict::Ok);
+        assert_eq!(judge(&Launcher::Unclear { mode: String::new() }, GONE).verdict, Verdict::Warn);
+    }
+}

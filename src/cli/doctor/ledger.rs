@@ -1,0 +1,52 @@
+//! Is the ledger sound?
+//!
+//! Owns the judgement of [`crate::ledger::Reader::check`], which looks through the whole file and changes nothing.
+
+use std::path::Path;
+
+use super::check::Check;
+use crate::{
+    cli::exit::{CONFIGURATION, TRY_AGAIN},
+    ledger::{FILE, Ledger, error::OpenError},
+};
+
+const NAME: &str = "ledger";
+
+/// Looks through it.
+pub(super) fn look(state_dir: &Path) -> Check {
+    let path = state_dir.join(FILE);
+    match Ledger::open_read_only(&path) {
+        Err(OpenError::Missing { .. }) => {
+            Check::ok(NAME, "there is none yet; the first start makes it")
+        }
+        Err(error @ OpenError::Older { .. }) => Check::warn(
+            NAME,
+            error.to_string(),
+            "start `conjured run` once: it brings the ledger to this version and keeps what is in it",
+        ),
+        Err(error @ (OpenError::Newer { .. } | OpenError::Foreign { .. })) => Check::fail(
+            NAME,
+            CONFIGURATION,
+            error.to_string(),
+            "use the newer program, or another state folder with --state-dir",
+        ),
+        Err(error) => Check::fail(
+            NAME,
+            TRY_AGAIN,
+            error.to_string(),
+            "look at the permissions and the drive of the state folder",
+        ),
+        Ok(reader) => match reader.check() {
+            Ok(()) => Check::ok(NAME, "sound"),
+            Err(error) => Check::fail(
+                NAME,
+                TRY_AGAIN,
+                error.to_string(),
+                format!(
+                    "stop the daemon and move {} aside: the next start makes a new one, and results stay in the history",
+                    path.display()
+                ),
+            ),
+        },
+    }
+}

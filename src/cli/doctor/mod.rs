@@ -1,0 +1,274 @@
+//! `conjured doctor`: everything that could explain why nothing happens, each with its fix.
+//!
+//! Owns the order of the checks, that they run at the same time, and how they end. It changes nothing and spends nothing: it
+//! takes no lock for longer than a look, makes no file, and asks RunComfy only what is free. Each file below judges one
+//! matter; facts come from `config`, `disk`, `ledger` and [`crate::daemon::checkup`].
+
+mod check;
+mod settings;
+mod token;
+mod service;
+mod workflow;
+mod folders;
+mod watching;
+mod space;
+mod daemons;
+mod launcher;
+mod ledger;
+mod unit;
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::json;
+
+use self::check::{Check, Verdict};
+use super::{
+    args::DoctorArgs,
+    context::Context,
+    daemon_client::DaemonClient,
+    exit::{CONFIGURATION, Failure, UNAVAILABLE},
+};
+use crate::{
+    clock::Clock,
+    config::{
+        self, Loaded,
+        secrets::{self, Token},
+        settings::{Config, ProjectConfig},
+        words::{Mode, Provider},
+    },
+    daemon::checkup::{self, Deployment, Service},
+    disk::lock,
+    domain::{prompt::IgnorePatterns, status::Status},
+};
+
+/// How long a look at the disk may take: longer than a slow network drive, shorter than a person's patience.
+const DISK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Looks at everything and tells it.
+pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<(), Failure> {
+    let loaded = config::load(&context.sources);
+    let mut checks = settings::judge(loaded.as_ref());
+    match loaded {
+        Ok(loaded) => checks.extend(all(context, Arc::new(loaded), args.offline).await),
+        Err(_) => checks.push(Check::skipped("everything else", "it needs a configuration")),
+    }
+    tell(context, args, &checks)
+}
+
+async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check> {
+    let config = &loaded.config;
+    let (status, (mut remote, deployment), on_disk, local) = tokio::join!(
+        status(config),
+        remote(context, config, offline),
+        on_disk(&loaded),
+        local(config, offline),
+    );
+    let unit = unit::installed(&context.sources);
+    let mut checks = vec![daemons::daemon(
+        &lock::held_state(&config.state_dir),
+        status.as_ref(),
+        unit.as_deref(),
+    )];
+    if let Some(status) = &status {
+        checks.extend(daemons::warnings(status, &loaded.warnings));
+        checks.push(daemons::budget(&status.budget));
+    }
+    checks.append(&mut remote);
+    checks.extend(workflow::judge(&config.generation, deployment.as_ref()));
+    checks.extend(local);
+    checks.extend(on_disk);
+    for project in &config.projects {
+        let held = lock::held_project(&project.root);
+        let more = daemons::second(project, &held, status.as_ref()).into_iter();
+        let says =
+            status.iter().flat_map(|status| daemons::project(project, &config.trigger, status));
+        checks.extend(more.chain(says).map(|check| check.of(&project.name)));
+    }
+    checks
+}
+
+async fn status(config: &Config) -> Option<Status> {
+    DaemonClient::find(&config.state_dir).await.map(|(_, status)| status)
+}
+
+/// Asks RunComfy, where jobs go there.
+async fn remote(
+    context: &Context,
+    config: &Config,
+    offline: bool,
+) -> (Vec<Check>, Option<Deployment>) {
+    let needed = matches!(config.mode, Mode::Serverless | Mode::Auto) && config.serverless.enabled
+        || config.mode == Mode::Cloud;
+    let search = secrets::find_token(&context.sources, config);
+    let mut checks = token::judge(search.as_ref(), needed);
+    if !needed {
+        checks.push(Check::skipped("api", "this configuration sends nothing to RunComfy"));
+        return (checks, None);
+    }
+    if config.serverless.deployment_id.is_none() && config.mode != Mode::Cloud {
+        checks.push(Check::fail(
+            "deployment",
+            CONFIGURATION,
+            "none is configured, so nothing can be sent",
+            "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID",
+        ));
+    }
+    if offline {
+        checks.push(Check::skipped("api", "not asked (--offline)"));
+        return (checks, None);
+    }
+    match search.ok().and_then(|search| search.token) {
+        Some(token) => ask(config, &token, checks).await,
+        None => {
+            checks.push(Check::skipped("api", "without a token RunComfy says nothing"));
+            (checks, None)
+        }
+    }
+}
+
+async fn ask(
+    config: &Config,
+    token: &Token,
+    mut checks: Vec<Check>,
+) -> (Vec<Check>, Option<Deployment>) {
+    let settings = &config.serverless;
+    let service = match Service::new(settings, &token.secret) {
+        Ok(service) => service,
+        Err(error) => {
+            checks.push(Check::fail(
+                "api",
+                CONFIGURATION,
+                error,
+                "correct the section [serverless]",
+            ));
+            return (checks, None);
+        }
+    };
+    let id = settings.deployment_id.as_deref();
+    let ((date, balance), deployment) = tokio::join!(service.balance(), async {
+        match id {
+            Some(id) => Some(service.deployment(id).await),
+            None => None,
+        }
+    });
+    let ours = Clock.now().wall.unix_millis().div_euclid(1000);
+    let said = service::balance(
+        &balance,
+        settings.api_url.as_str().trim_end_matches('/'),
+        config.budget.per_job,
+    );
+    // A token that is refused is one fault, not a good one and a bad one.
+    if said.iter().any(|check| check.name == token::NAME) {
+        checks.retain(|check| check.name != token::NAME || check.verdict != Verdict::Ok);
+    }
+    checks.extend(said);
+    checks.extend(service::clock(date, ours));
+    let (Some(id), Some(answer)) = (id, deployment) else { return (checks, None) };
+    checks.extend(service::deployment(id, &answer, &config.budget));
+    (checks, answer.ok())
+}
+
+/// Looks at files and folders; a drive that hangs is a finding and hangs nobody.
+async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
+    let (own, shared) = (Arc::clone(loaded), Arc::clone(loaded));
+    let common = checkup::within(DISK_PATIENCE, move || {
+        let config = &own.config;
+        let mut checks = vec![folders::state(&config.state_dir), ledger::look(&config.state_dir)];
+        checks.extend(space::look(config));
+        checks
+    });
+    let mut checks =
+        common.await.unwrap_or_else(|| vec![hangs(&loaded.config.state_dir.display().to_string())]);
+    for at in 0..loaded.config.projects.len() {
+        let shared = Arc::clone(&shared);
+        let look = move || one_project(&shared.config, &shared.config.projects[at]);
+        let project = &loaded.config.projects[at];
+        let found = checkup::within(DISK_PATIENCE, look).await;
+        let found = found.unwrap_or_else(|| vec![hangs(&project.root.display().to_string())]);
+        checks.extend(found.into_iter().map(|check| check.of(&project.name)));
+    }
+    checks
+}
+
+fn one_project(config: &Config, project: &ProjectConfig) -> Vec<Check> {
+    let now = Clock.now();
+    let ignore =
+        IgnorePatterns::new(&config.trigger.ignore_prompts).or_else(|_| IgnorePatterns::new(&[]));
+    let mut checks = match ignore {
+        Ok(ignore) => folders::inputs(project, &ignore, now),
+        Err(_) => Vec::new(),
+    };
+    checks.extend(folders::outputs(project));
+    if project.root.is_dir() {
+        checks.extend(watching::look(project, &config.trigger));
+        checks.push(launcher::look(&project.root, now.wall));
+    }
+    checks
+}
+
+fn hangs(place: &str) -> Check {
+    Check::fail(
+        "drive",
+        super::exit::CANNOT_WRITE,
+        format!("{place} does not answer within {} s", DISK_PATIENCE.as_secs()),
+        "look at the drive that it is on: a network drive whose server is gone hangs everything that touches it",
+    )
+}
+
+/// Asks the local ComfyUI, where jobs go there.
+async fn local(config: &Config, offline: bool) -> Option<Check> {
+    const NAME: &str = "ComfyUI";
+    if config.mode != Mode::Local || !config.local.providers.contains(&Provider::Comfyui) {
+        return None;
+    }
+    if offline {
+        return Some(Check::skipped(NAME, "not asked (--offline)"));
+    }
+    let url = config.local.comfyui_url.as_str().trim_end_matches('/');
+    Some(match checkup::comfyui(&config.local).await {
+        Ok(version) => {
+            Check::ok(NAME, format!("{url}, version {}", version.as_deref().unwrap_or("unknown")))
+        }
+        Err(why) => Check::fail(
+            NAME,
+            UNAVAILABLE,
+            format!("none answers at {url}: {why}"),
+            "start ComfyUI, or set `local.comfyui_url` to where it listens",
+        ),
+    })
+}
+
+fn tell(context: &Context, args: DoctorArgs, checks: &[Check]) -> Result<(), Failure> {
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+    let out = &context.out;
+    if args.json {
+        out.json(&json!({
+            "schema": 1,
+            "ok": failed == 0,
+            "checks": checks.iter().map(Check::json).collect::<Vec<_>>(),
+        }));
+    } else {
+        let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        let first = checks.iter().find_map(|check| check.project.as_ref());
+        let several =
+            checks.iter().any(|check| check.project.is_some() && check.project.as_ref() != first);
+        for check in checks {
+            check.print(out, width, several);
+        }
+        let warned = match warned {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            count => format!(", {count} warnings"),
+        };
+        out.data(match failed {
+            0 => format!("\nNothing failed{warned}."),
+            1 => format!("\n1 check failed{warned}."),
+            count => format!("\n{count} checks failed{warned}."),
+        });
+    }
+    match checks.iter().find(|check| check.verdict == Verdict::Fail) {
+        None => Ok(()),
+        Some(check) => Err(Failure::silent(check.code)),
+    }
+}

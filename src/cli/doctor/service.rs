@@ -1,0 +1,184 @@
+//! RunComfy: does it take the token, is there money, is the deployment there and enabled, is our clock right?
+//!
+//! Owns the judgement of four answers that cost nothing.
+
+use super::{check::Check, token};
+use crate::{
+    cli::exit::{BAD_INPUT, CONFIGURATION, JOB_FAILED, TOKEN, TRY_AGAIN, UNAVAILABLE},
+    config::settings::BudgetConfig,
+    daemon::checkup::{Deployment, Trouble},
+    domain::money::{MicroUsd, Tier},
+};
+
+/// A minute off: nothing breaks, logs and the budget's midnight mislead.
+const CLOCK_WARN_S: i64 = 60;
+
+/// A quarter of an hour: signed addresses of downloads live about that long, and certificates are judged by our clock.
+const CLOCK_FAIL_S: i64 = 15 * 60;
+
+/// Judges the balance, which is also the trial of the token. `least` is what one job may cost by the limits.
+pub(super) fn balance(
+    answer: &Result<MicroUsd, Trouble>,
+    origin: &str,
+    least: Option<MicroUsd>,
+) -> Vec<Check> {
+    const NAME: &str = "balance";
+    match answer {
+        Ok(balance) if balance.0 <= 0 => vec![
+            Check::ok("api", format!("{origin} answers and takes the token")),
+            Check::fail(
+                NAME,
+                JOB_FAILED,
+                format!("{balance}: RunComfy runs nothing without money"),
+                "top up on RunComfy's billing page, and enable the deployment again if RunComfy disabled it meanwhile",
+            ),
+        ],
+        Ok(balance) => {
+            let api = Check::ok("api", format!("{origin} answers and takes the token"));
+            let thin = least.is_some_and(|least| *balance < least);
+            vec![
+                api,
+                if thin {
+                    Check::warn(
+                        NAME,
+                        format!("{balance}, less than one job may cost (budget.per_job_usd)"),
+                        "top up on RunComfy's billing page: an empty balance disables the deployment",
+                    )
+                } else {
+                    Check::ok(NAME, balance.to_string())
+                },
+            ]
+        }
+        Err(Trouble::Token(words)) => vec![Check::fail(
+            token::NAME,
+            TOKEN,
+            format!("RunComfy refuses it: {words}"),
+            "copy it again from RunComfy's profile page and store it with `conjured login`",
+        )],
+        Err(Trouble::Account(words) | Trouble::Unknown(words)) => vec![Check::fail(
+            "api",
+            UNAVAILABLE,
+            format!("{origin}: {words}"),
+            "check `serverless.api_url` and the account on RunComfy's pages",
+        )],
+        Err(Trouble::Unreachable(words)) => vec![Check::fail(
+            "api",
+            UNAVAILABLE,
+            format!("{origin} could not be asked: {words}"),
+            "check the network, a proxy (HTTPS_PROXY), the firewall, and `serverless.api_url`; `conjured doctor --offline` checks the rest",
+        )],
+    }
+}
+
+/// Judges our clock against the service's, both in Unix seconds.
+pub(super) fn clock(theirs: Option<i64>, ours: i64) -> Option<Check> {
+    const NAME: &str = "clock";
+    let off = ours.saturating_sub(theirs?);
+    let way = if off > 0 { "ahead of" } else { "behind" };
+    let span = crate::cli::out::span(std::time::Duration::from_secs(off.unsigned_abs()));
+    let found = format!("this machine's clock is {span} {way} RunComfy's");
+    let fix =
+        "set the clock: `timedatectl set-ntp true`, or the system's settings for date and time";
+    Some(match off.abs() {
+        CLOCK_FAIL_S.. => Check::fail(NAME, TRY_AGAIN, found, fix),
+        CLOCK_WARN_S.. => Check::warn(NAME, found, fix),
+        _ => Check::ok(NAME, "agrees with RunComfy's"),
+    })
+}
+
+/// Judges the deployment.
+pub(super) fn deployment(
+    id: &str,
+    answer: &Result<Deployment, Trouble>,
+    budget: &BudgetConfig,
+) -> Vec<Check> {
+    const NAME: &str = "deployment";
+    let record = match answer {
+        Ok(record) => record,
+        Err(Trouble::Unknown(words)) => {
+            return vec![Check::fail(
+                NAME,
+                CONFIGURATION,
+                format!("RunComfy knows no deployment {id} ({words})"),
+                "set `serverless.deployment_id` to the id that RunComfy's dashboard shows",
+            )];
+        }
+        Err(Trouble::Account(words)) => {
+            return vec![Check::fail(
+                NAME,
+                TOKEN,
+                format!("{id} may not be used: {words}"),
+                "use the token of the account that owns the deployment, or another `serverless.deployment_id`",
+            )];
+        }
+        Err(trouble @ (Trouble::Token(_) | Trouble::Unreachable(_))) => {
+            return vec![Check::skipped(NAME, format!("{id}: {}", trouble.words()))];
+        }
+    };
+    let name = record.name.as_deref().unwrap_or(id);
+    let version = record.version.as_deref().unwrap_or("unknown");
+    let mut checks = vec![match record.enabled {
+        Some(false) => Check::fail(
+            NAME,
+            JOB_FAILED,
+            format!("{name} is disabled: every job is refused"),
+            "enable it on RunComfy's deployment page; an empty balance disables it, and topping up does not enable it",
+        ),
+        _ => Check::ok(NAME, format!("{name}, workflow version {version}")),
+    }];
+    if let Some(sku) = &record.hardware {
+        checks.push(hardware(sku, budget));
+    }
+    if let Some(kept) = record.min_instances.filter(|kept| *kept > 0) {
+        checks.push(Check::warn(
+            NAME,
+            format!("{kept} of its machines never sleep, and are billed round the clock"),
+            "set its minimum of instances to 0 on RunComfy's deployment page, unless you want that",
+        ));
+    }
+    checks
+}
+
+fn hardware(sku: &str, budget: &BudgetConfig) -> Check {
+    const NAME: &str = "hardware";
+    let counted = budget.hardware;
+    let rate = |tier: &Tier| tier.hourly(budget.plan);
+    match Tier::find(sku) {
+        Some(tier) if tier == counted => Check::ok(NAME, format!("{sku}, {} an hour", rate(tier))),
+        Some(tier) => Check::warn(
+            NAME,
+            format!(
+                "the deployment has {sku} ({} an hour), and the limits count with {} ({} an hour)",
+                rate(tier),
+                counted.sku,
+                rate(counted)
+            ),
+            format!("set budget.hardware = \"{}\"", tier.name),
+        ),
+        None => Check::warn(
+            NAME,
+            format!("the deployment has {sku}, whose price this version does not know"),
+            "set `budget.hardware` to the machine whose price comes nearest",
+        ),
+    }
+}
+
+/// What a graph that cannot be used ends with.
+pub(super) const MISFIT: u8 = BAD_INPUT;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Verdict, *};
+
+    #[test]
+    fn a_clock_is_judged_by_how_far_it_is_off_whichever_way() {
+        let of = |off: i64| clock(Some(1_000_000), 1_000_000 + off).map(|check| check.verdict);
+        assert_eq!(of(0), Some(Verdict::Ok));
+        assert_eq!(of(-59), Some(Verdict::Ok));
+        assert_eq!(of(61), Some(Verdict::Warn));
+        assert_eq!(of(-86_400), Some(Verdict::Fail));
+        assert_eq!(of(86_400), Some(Verdict::Fail));
+        assert_eq!(clock(None, 5), None, "an answer without a date says nothing");
+        assert_eq!(clock(Some(i64::MIN), i64::MAX).map(|check| check.verdict), Some(Verdict::Fail));
+    }
+}

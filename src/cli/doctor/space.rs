@@ -1,0 +1,87 @@
+//! Is there room for results?
+//!
+//! Owns two thresholds. One result at CONJURE's largest (a mesh of 29 MB) lies in history, under two public names and in a
+//! temporary file beside them: 120 MB. Below that the next result may not fit. History grows by one such result a job, so a
+//! gigabyte is an evening's work.
+
+use std::path::{Path, PathBuf};
+
+use super::check::Check;
+use crate::{
+    cli::exit::CANNOT_WRITE,
+    config::settings::Config,
+    disk::{dirs, probe},
+};
+
+const NAME: &str = "disk space";
+
+/// Below this the next result may not fit.
+const FAIL_BYTES: u64 = 120 << 20;
+
+/// Below this an evening's results may not fit.
+const WARN_BYTES: u64 = 1 << 30;
+
+/// Looks at every folder that is written.
+pub(super) fn look(config: &Config) -> Vec<Check> {
+    let public =
+        config.projects.iter().flat_map(|project| project.image.iter().chain(&project.mesh));
+    let folders = public.filter_map(|name| name.parent()).chain([config.state_dir.as_path()]);
+    let mut places: Vec<(PathBuf, u64)> = Vec::new();
+    for folder in folders.map(probe::nearest) {
+        match dirs::free_space(&folder) {
+            // The same drive says the same, give or take what is written meanwhile.
+            Ok(Some(free)) if !places.iter().any(|(_, other)| other.abs_diff(free) < 1 << 16) => {
+                places.push((folder, free));
+            }
+            _ => {}
+        }
+    }
+    if places.is_empty() {
+        return vec![Check::skipped(NAME, "this system does not tell how much is free")];
+    }
+    let mut checks: Vec<Check> =
+        places.iter().filter_map(|(folder, free)| judge(folder, *free)).collect();
+    if checks.is_empty() {
+        let least = places.iter().map(|(_, free)| *free).min().unwrap_or(0);
+        checks.push(Check::ok(NAME, format!("{} free", amount(least))));
+    }
+    checks
+}
+
+fn judge(folder: &Path, free: u64) -> Option<Check> {
+    let found = format!("{} free where {} is", amount(free), folder.display());
+    match free {
+        0..FAIL_BYTES => Some(Check::fail(
+            NAME,
+            CANNOT_WRITE,
+            format!("{found}, and one result takes up to 120 MB"),
+            "free some space: a result that cannot be written waits in the history, and nothing new starts on a full disk",
+        )),
+        FAIL_BYTES..WARN_BYTES => Some(Check::warn(
+            NAME,
+            found,
+            "free some space, or lower history.keep_mb and history.keep_jobs",
+        )),
+        WARN_BYTES.. => None,
+    }
+}
+
+fn amount(bytes: u64) -> String {
+    match bytes >> 20 {
+        mb @ 0..1024 => format!("{mb} MB"),
+        mb => format!("{} GB", mb / 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Verdict, *};
+
+    #[test]
+    fn room_is_judged_by_what_a_result_takes() {
+        let of = |free| judge(Path::new("/x"), free).map(|check| check.verdict);
+        assert_eq!(of(0), Some(Verdict::Fail));
+        assert_eq!(of(FAIL_BYTES), Some(Verdict::Warn));
+        assert_eq!(of(WARN_BYTES), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Is there a token, can it be read, and can nobody else read it?
+//!
+//! Owns what is seen on this machine. Whether RunComfy takes it is [`super::service`]'s.
+
+use std::path::Path;
+
+use super::check::Check;
+use crate::{
+    cli::exit::TOKEN,
+    config::secrets::{SecretError, TokenSearch},
+    disk::probe,
+};
+
+pub(super) const NAME: &str = "token";
+
+/// Judges what the search brought.
+pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) -> Vec<Check> {
+    match search {
+        Err(error) => vec![unusable(error)],
+        Ok(search) => {
+            let mut checks: Vec<Check> = search
+                .warnings
+                .iter()
+                .map(|warning| {
+                    // The search's own warnings end with what to do.
+                    let (found, fix) =
+                        warning.split_once("; ").unwrap_or((warning, "look at that file"));
+                    Check::warn(NAME, found, fix)
+                })
+                .collect();
+            match &search.token {
+                Some(token) => checks.insert(0, Check::ok(NAME, format!("from {}", token.source))),
+                None if needed => checks.push(Check::fail(
+                    NAME,
+                    TOKEN,
+                    "there is none",
+                    "store one with `conjured login`; RunComfy's profile page shows it",
+                )),
+                None => {
+                    checks.push(Check::skipped(NAME, "there is none, and this mode needs none"));
+                }
+            }
+            checks
+        }
+    }
+}
+
+fn unusable(error: &SecretError) -> Check {
+    match error {
+        SecretError::Unreadable { what, path, cause, .. } => {
+            let (shown, permissions) = (path.display(), loose(path));
+            Check::fail(
+                NAME,
+                TOKEN,
+                format!("{what} {shown} cannot be read: {cause}{permissions}"),
+                format!(
+                    "give it to the user that conjured runs as: chown that user {shown} && chmod 600 {shown}, or `conjured login`"
+                ),
+            )
+        }
+        SecretError::NotAToken { .. } => Check::fail(
+            NAME,
+            TOKEN,
+            error.to_string(),
+            "put the token and nothing else there, or remove it and use `conjured login`",
+        ),
+    }
+}
+
+/// Says when a file that we may not read can be read by others.
+fn loose(path: &Path) -> String {
+    match probe::mode(path) {
+        Some(mode) if mode & 0o077 != 0 => format!(
+            "; its permissions are {mode:04o}, so others have access to the token while conjured has none"
+        ),
+        Some(mode) => format!("; its permissions are {mode:04o}"),
+        None => String::new(),
+    }
+}

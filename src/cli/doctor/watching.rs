@@ -1,0 +1,140 @@
+//! Does the system tell of changes: is there a watch left, and is the drive one that tells?
+//!
+//! Owns the judgement by `trigger.watch`: what is polled works, only later and with more wake-ups.
+
+use std::path::Path;
+
+use super::check::Check;
+use crate::{
+    cli::exit::CONFIGURATION,
+    config::{
+        settings::{ProjectConfig, TriggerConfig},
+        words::Watch,
+    },
+    disk::probe::{self, Drive, NoWatch},
+};
+
+const NAME: &str = "watching";
+
+/// Tries one watch for real and asks for the drive.
+pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for input in [&project.prompt, &project.render] {
+        let folder = input.parent().unwrap_or(input);
+        if !folder.is_dir() {
+            continue;
+        }
+        let drive = judge_drive(probe::drive_of(folder), folder, trigger);
+        let watch = (trigger.watch != Watch::Poll)
+            .then(|| judge_watch(&probe::try_watch(folder), trigger))
+            .flatten();
+        checks.extend([drive, watch].into_iter().flatten());
+    }
+    // Both inputs usually lie on one drive, under one limit.
+    checks.dedup();
+    if checks.is_empty() {
+        let how = match trigger.watch {
+            Watch::Poll => {
+                format!("polled every {} ms, as configured", trigger.poll_interval.as_millis())
+            }
+            Watch::Auto | Watch::Native => "the system tells of changes".to_owned(),
+        };
+        checks.push(Check::ok(NAME, how));
+    }
+    checks
+}
+
+fn judge_watch(tried: &Result<(), NoWatch>, trigger: &TriggerConfig) -> Option<Check> {
+    let (found, fix) = match tried {
+        Ok(()) => return None,
+        Err(NoWatch::Watches) => (
+            "the limit on watched folders is reached (fs.inotify.max_user_watches)".to_owned(),
+            "raise it: sudo sysctl fs.inotify.max_user_watches=524288, and a line in /etc/sysctl.d to keep it; or close what \
+             watches so much, often an editor or a sync program",
+        ),
+        Err(NoWatch::Instances) => (
+            "the limit on watchers, or on open files, is reached (fs.inotify.max_user_instances, ulimit -n)".to_owned(),
+            "raise it: sudo sysctl fs.inotify.max_user_instances=1024, and a line in /etc/sysctl.d to keep it",
+        ),
+        Err(NoWatch::Other(words)) => (
+            format!("an input's folder cannot be watched: {words}"),
+            "look at the permissions of the folder; trigger.watch = \"poll\" does without watching",
+        ),
+    };
+    Some(limited(found, fix, trigger))
+}
+
+/// By itself the daemon polls then: a warning. With `native` somebody said that polling will not do.
+fn limited(found: String, fix: &str, trigger: &TriggerConfig) -> Check {
+    match trigger.watch {
+        Watch::Native => Check::fail(NAME, CONFIGURATION, found, fix),
+        Watch::Auto | Watch::Poll => {
+            let every = trigger.poll_interval.as_millis();
+            Check::warn(NAME, format!("{found}; files are polled every {every} ms instead"), fix)
+        }
+    }
+}
+
+fn judge_drive(drive: Drive, folder: &Path, trigger: &TriggerConfig) -> Option<Check> {
+    let shown = folder.display();
+    let Drive::Network(kind) = drive else { return None };
+    let found =
+        format!("{shown} is on a {kind} drive, which does not tell of changes made elsewhere");
+    match trigger.watch {
+        Watch::Poll => None,
+        Watch::Auto => Some(limited(
+            found,
+            "set trigger.watch = \"poll\" if that is meant, or keep the checkout on a drive of this machine",
+            trigger,
+        )),
+        Watch::Native => Some(Check::fail(
+            NAME,
+            CONFIGURATION,
+            found,
+            "set trigger.watch = \"auto\" or \"poll\": with \"native\" such changes are not noticed",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::check::Verdict, *};
+    use crate::config::{load, sources::Sources};
+
+    fn trigger(watch: Watch) -> TriggerConfig {
+        let sources = Sources {
+            default_state_dir: Some("/state".into()),
+            root: Some("/srv/CONJURE".into()),
+            ..Sources::default()
+        };
+        let mut trigger = load(&sources).expect("the defaults").config.trigger;
+        trigger.watch = watch;
+        trigger
+    }
+
+    #[test]
+    fn a_network_drive_is_a_warning_where_it_is_polled_and_a_failure_where_it_is_not() {
+        let of = |drive, watch| {
+            judge_drive(drive, Path::new("/mnt/x"), &trigger(watch)).map(|check| check.verdict)
+        };
+        for kind in ["NFS", "SMB", "CIFS", "FUSE", "9p"] {
+            assert_eq!(of(Drive::Network(kind), Watch::Auto), Some(Verdict::Warn), "{kind}");
+            assert_eq!(of(Drive::Network(kind), Watch::Native), Some(Verdict::Fail), "{kind}");
+            assert_eq!(of(Drive::Network(kind), Watch::Poll), None, "{kind}");
+        }
+        for drive in [Drive::Local, Drive::Layered, Drive::Unknown] {
+            assert_eq!(of(drive, Watch::Native), None);
+        }
+    }
+
+    #[test]
+    fn a_limit_names_the_setting_that_raises_it() {
+        let of = |tried| judge_watch(&Err(tried), &trigger(Watch::Auto)).expect("a limit");
+        assert!(of(NoWatch::Watches).found.contains("max_user_watches"));
+        assert!(of(NoWatch::Instances).found.contains("max_user_instances"));
+        assert!(of(NoWatch::Other("gone".into())).found.contains("gone"));
+        let native = judge_watch(&Err(NoWatch::Watches), &trigger(Watch::Native)).expect("a limit");
+        assert_eq!(native.verdict, Verdict::Fail);
+        assert_eq!(judge_watch(&Ok(()), &trigger(Watch::Native)), None);
+    }
+}

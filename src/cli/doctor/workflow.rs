@@ -1,0 +1,69 @@
+//! Does what would be sent fit the graph that would run?
+//!
+//! Owns the comparison of the bindings with the deployment's own saved graph, and with the configured workflow where that
+//! graph is not told.
+
+use serde_json::Value;
+
+use super::{check::Check, service::MISFIT};
+use crate::{
+    config::settings::GenerationConfig,
+    daemon::{checkup::Deployment, live},
+    domain::workflow::bind::{Binding, Bindings, bind_or_find},
+};
+
+const NAME: &str = "workflow";
+
+/// Judges the configured workflow, and the deployment's where it was told.
+pub(super) fn judge(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec<Check> {
+    let fix = "correct `generation.workflow` or [generation.bind]; `conjured workflow validate` shows what fits";
+    let workflow = match live::workflow(&generation.workflow) {
+        Ok(workflow) => workflow,
+        Err(error) => return vec![Check::fail(NAME, MISFIT, error.to_string(), fix)],
+    };
+    let bindings = match bind_or_find(&workflow, &generation.bind) {
+        Ok((bindings, _)) => bindings,
+        Err(fault) => return vec![Check::fail(NAME, MISFIT, fault.to_string(), fix)],
+    };
+    let name = workflow.name();
+    let Some(deployment) = deployment else {
+        return vec![Check::ok(NAME, format!("{name}; its bindings fit"))];
+    };
+    let Some(graph) = &deployment.graph else {
+        return vec![Check::ok(
+            NAME,
+            format!("{name}; its bindings fit (the deployment does not tell its own graph)"),
+        )];
+    };
+    let missing = missing(&bindings, graph);
+    if missing.is_empty() {
+        return vec![Check::ok(NAME, format!("{name}; its bindings fit the deployment's graph"))];
+    }
+    vec![Check::fail(
+        NAME,
+        MISFIT,
+        format!("the deployment runs another graph than {name}: it has no {}", missing.join(", ")),
+        "export the deployment's workflow in API format, run `conjured workflow inspect FILE`, and set what it prints; or save \
+         CONJURE's workflow in the deployment",
+    )]
+}
+
+/// Lists the places that are bound and not in `graph`.
+fn missing(bindings: &Bindings, graph: &Value) -> Vec<String> {
+    bindings
+        .iter()
+        .filter_map(|(role, place)| {
+            let Some(node) = graph.get(place.node()) else {
+                return Some(format!("node {} ({role})", place.node()));
+            };
+            match place {
+                Binding::Input { input, .. } => {
+                    let there =
+                        node.get("inputs").is_some_and(|inputs| inputs.get(input).is_some());
+                    (!there).then(|| format!("input {place} ({role})"))
+                }
+                Binding::Output { .. } => None,
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,255 @@
+//! The first configuration of a person: `config.example.toml` with everything commented out but what differs.
+//!
+//! Owns the text that `conjured init` writes, and which settings CONJURE's own variables stand for. A token never gets in:
+//! the variables that may hold one are no settings. Nothing is written or asked here.
+
+use std::{collections::BTreeMap, path::Path};
+
+use ::config::ValueKind;
+use toml::Value as Toml;
+
+use super::{
+    EXAMPLE, environment,
+    errors::ConfigErrors,
+    layer::{Layer, table_of},
+    place::Places,
+    text::{Whose, read_document},
+};
+
+/// A setting that differs from the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The section; empty for the keys above all sections.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// The value as TOML writes it.
+    pub value: String,
+    /// Where it comes from (`RUNCOMFY_DEPLOYMENT_ID`, `--mode`).
+    pub from: String,
+}
+
+impl Change {
+    /// Makes the change of a setting that is a text.
+    pub fn text(section: &str, key: &str, value: &str, from: &str) -> Self {
+        let value = written(&Toml::String(value.to_owned()));
+        Self { section: section.to_owned(), key: key.to_owned(), value, from: from.to_owned() }
+    }
+}
+
+/// Translates CONJURE's variables into what they change; one that says the default changes nothing. The values are as
+/// written: whoever uses them has loaded a configuration with the same variables before, which refuses wrong ones.
+pub fn taken_over(env: &BTreeMap<String, String>) -> Result<Vec<Change>, ConfigErrors> {
+    let mut places = Places::default();
+    let defaults = read_document(EXAMPLE, &Whose::BuiltIn, &mut places).map_err(ConfigErrors)?;
+    let below = [Layer { table: defaults, by_person: false }];
+    let (layer, problems) = environment::runcomfy_variables(env, &below, &mut places);
+    if !problems.is_empty() {
+        return Err(ConfigErrors(problems));
+    }
+    let usual: toml::Table = EXAMPLE.parse().unwrap_or_default();
+    let mut changes = Vec::new();
+    for (name, value) in &layer.table {
+        let place = |value| places.of(value).to_string();
+        match table_of(value) {
+            Some(keys) => changes.extend(keys.iter().filter_map(|(key, value)| {
+                change(name, key, value, usual.get(name)?.get(key)?, &place(value))
+            })),
+            None => changes.extend(
+                usual.get(name).and_then(|usual| change("", name, value, usual, &place(value))),
+            ),
+        }
+    }
+    changes.sort_by(|a, b| (&a.section, &a.key).cmp(&(&b.section, &b.key)));
+    Ok(changes)
+}
+
+fn change(
+    section: &str,
+    key: &str,
+    value: &::config::Value,
+    usual: &Toml,
+    place: &str,
+) -> Option<Change> {
+    let text = match &value.kind {
+        ValueKind::String(text) => text.trim().to_owned(),
+        ValueKind::I64(number) => number.to_string(),
+        _ => return None,
+    };
+    let value = match usual {
+        Toml::Boolean(_) => Toml::Boolean(environment::yes_or_no(&text)?),
+        Toml::Integer(_) | Toml::Float(_) => match text.parse::<i64>() {
+            Ok(number) => Toml::Integer(number),
+            Err(_) => Toml::Float(text.parse().ok()?),
+        },
+        _ => Toml::String(text),
+    };
+    let number = |value: &Toml| match value {
+        #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^53")]
+        Toml::Integer(number) => Some(*number as f64),
+        Toml::Float(number) => Some(*number),
+        _ => None,
+    };
+    let same = match (number(&value), number(usual)) {
+        (Some(value), Some(usual)) => value.to_bits() == usual.to_bits(),
+        _ => value == *usual,
+    };
+    let from = place.strip_prefix("environment variable ").unwrap_or(place).to_owned();
+    (!same).then(|| Change {
+        section: section.to_owned(),
+        key: key.to_owned(),
+        value: written(&value),
+        from,
+    })
+}
+
+/// Writes a value. JSON's way to write a text is one of TOML's, and the writer of our TOML library would cost 100 KB.
+fn written(value: &Toml) -> String {
+    match value {
+        Toml::String(text) => serde_json::Value::from(text.as_str()).to_string(),
+        Toml::Integer(number) => number.to_string(),
+        Toml::Float(number) => format!("{number:?}"),
+        Toml::Boolean(flag) => flag.to_string(),
+        Toml::Datetime(_) | Toml::Array(_) | Toml::Table(_) => String::new(),
+    }
+}
+
+/// What stands above the settings of a file that `init` wrote.
+const HEAD: &str = "\
+# The configuration of conjured, written by `conjured init`.
+#
+# A line that begins with `#` and a key shows the default; take the `#` away to change it. A saved change takes effect at
+# once. The environment wins over this file: CONJURED__SECTION__KEY, and CONJURE's own RUNCOMFY_… variables.
+# A token never stands in here: `conjured login` stores it.
+";
+
+/// Writes the configuration of the checkout `root` with these changes. `None` when the path cannot be written in TOML,
+/// which is always UTF-8.
+pub fn starter(root: &Path, changes: &[Change]) -> Option<String> {
+    let root = Change::text("project", "root", root.to_str()?, "");
+    let find = |section: &str, key: &str| {
+        changes.iter().chain([&root]).find(|change| change.section == section && change.key == key)
+    };
+    let mut text = HEAD.to_owned();
+    let mut section = String::new();
+    let mut open = 0_i32;
+    // The example's own head explains the example.
+    for line in EXAMPLE.lines().skip_while(|line| !line.is_empty()) {
+        let brackets = |line: &str| {
+            line.chars().fold(0, |open, c| open + i32::from(c == '[') - i32::from(c == ']'))
+        };
+        if open > 0 {
+            // The rest of a list over several lines.
+            open += brackets(line);
+            text.push_str(&format!("#{line}\n"));
+        } else if line.starts_with('[') {
+            line.trim_matches(['[', ']']).clone_into(&mut section);
+            text.push_str(&format!("{line}\n"));
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
+        {
+            open = brackets(value);
+            match find(&section, key) {
+                Some(change) if change.from.is_empty() => {
+                    text.push_str(&format!("{key} = {}\n", change.value));
+                }
+                Some(change) => {
+                    let (value, from) = (&change.value, &change.from);
+                    text.push_str(&format!("{key} = {value}  # from {from}\n"));
+                }
+                None => text.push_str(&format!("#{line}\n")),
+            }
+        } else {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::Desk;
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_starter_says_the_defaults_and_nothing_is_remarked() {
+        let desk = Desk::with(&starter(Path::new("/srv/CONJURE"), &[]).expect("UTF-8"));
+        let loaded = desk.loaded();
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+        assert_eq!(loaded.not_in_effect, Vec::<String>::new());
+        assert_eq!(loaded.config.projects[0].root, Path::new("/srv/CONJURE"));
+        let mut usual = Desk::new().loaded().config;
+        usual.projects.clone_from(&loaded.config.projects);
+        assert_eq!(loaded.config, usual);
+    }
+
+    #[test]
+    fn every_line_of_a_starter_that_is_a_setting_becomes_one_when_the_mark_is_taken_away() {
+        let text = starter(Path::new("/srv/CONJURE"), &[]).expect("UTF-8");
+        let is_setting = |line: &str| {
+            line.strip_prefix('#')
+                .is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
+        };
+        // The second line of a list has its indentation behind the mark.
+        let all: Vec<&str> = text
+            .lines()
+            .map(|line| {
+                if is_setting(line) || line.starts_with("#     ") && line.ends_with(']') {
+                    &line[1..]
+                } else {
+                    line
+                }
+            })
+            .collect();
+        let mut desk = Desk::with(&all.join("\n").replace("root = \"~/CONJURE\"", ""));
+        let mut usual = Desk::new();
+        desk.sources.folders.home = Some("/home/ada".into());
+        usual.sources.folders.home = Some("/home/ada".into());
+        let (active, mut usual) = (desk.loaded().config, usual.loaded().config);
+        usual.projects.clone_from(&active.projects);
+        assert_eq!(active, usual);
+    }
+
+    #[test]
+    fn conjures_variables_become_settings_and_defaults_do_not() {
+        let env = env(&[
+            ("RUNCOMFY_DEPLOYMENT_ID", "dep-1"),
+            ("RUNCOMFY_COST_LIMIT_PER_SESSION", "2.5"),
+            ("RUNCOMFY_DEFAULT_STEPS_FLUX", "20"),
+            ("RUNCOMFY_SERVERLESS_ENABLED", "yes"),
+            ("RUNCOMFY_FALLBACK_TO_LOCAL", "false"),
+            ("RUNCOMFY_POLL_INTERVAL", "2"),
+            ("RUNCOMFY_API_TOKEN", "never-in-there"),
+        ]);
+        let changes = taken_over(&env).expect("understood");
+        let told: Vec<String> = changes
+            .iter()
+            .map(|change| {
+                format!("{}.{} = {} ({})", change.section, change.key, change.value, change.from)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ".mode = \"serverless\" (RUNCOMFY_FALLBACK_TO_LOCAL)",
+                "budget.per_session_usd = 2.5 (RUNCOMFY_COST_LIMIT_PER_SESSION)",
+                "serverless.deployment_id = \"dep-1\" (RUNCOMFY_DEPLOYMENT_ID)",
+                "serverless.poll_max_ms = 2000 (RUNCOMFY_POLL_INTERVAL)",
+            ]
+        );
+        let text = starter(Path::new("/srv/a \"b\"\\c"), &changes).expect("UTF-8");
+        assert!(!text.contains("never-in-there"), "{text}");
+        let config = Desk::with(&text).loaded().config;
+        assert_eq!(config.serverless.deployment_id.as_deref(), Some("dep-1"));
+        assert_eq!(config.projects[0].root, Path::new("/srv/a \"b\"\\c"));
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_understood_is_complained_of() {
+        let error = taken_over(&env(&[("RUNCOMFY_POLL_INTERVAL", "soon")])).expect_err("no number");
+        assert!(error.to_string().contains("RUNCOMFY_POLL_INTERVAL"), "{error}");
+    }
+}

@@ -1,0 +1,28 @@
+//! Questions that cost nothing and change nothing, for `login` and `doctor`: is the token good, does the deployment take
+//! work, does a ComfyUI answer, what time is it there.
+//!
+//! Owns the calls and the words about their ends, so that the command line need not know a backend. It judges nothing, tries
+//! nothing twice, and never asks for longer than [`PATIENCE`].
+
+mod service;
+
+use std::time::Duration;
+
+pub use self::service::{Deployment, Service, Trouble};
+use crate::{backend::presence, config::settings::LocalConfig};
+
+/// The longest that one question may take, from looking up the name to the answer's end.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Does blocking work, and gives up waiting for it when it hangs, as a network drive can.
+pub async fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    tokio::time::timeout(patience, tokio::task::spawn_blocking(work)).await.ok()?.ok()
+}
+
+/// Asks the configured ComfyUI whether it is there; returns its version where it tells, or why it is none.
+pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
+    presence::comfyui(&local.comfyui_url, PATIENCE).await
+}

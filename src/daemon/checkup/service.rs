@@ -1,0 +1,84 @@
+//! RunComfy, asked about an account: balance, deployment, time.
+//!
+//! Owns the sorting of troubles into the four that a person acts on differently. The calls are
+//! [`crate::backend::runcomfy::account`]'s.
+
+use secrecy::SecretString;
+
+use super::PATIENCE;
+use crate::{
+    backend::{
+        CallError, Verdict,
+        runcomfy::account::{Account, Asked},
+    },
+    config::settings::ServerlessConfig,
+    domain::{job::RequestId, money::MicroUsd},
+};
+
+pub use crate::backend::runcomfy::account::Deployment;
+
+/// Why a question brought nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The token was refused.
+    Token(String),
+    /// The account may not do that, or must pay first.
+    Account(String),
+    /// There is no such thing.
+    Unknown(String),
+    /// No answer, or none that can be believed: network, proxy, TLS, the service's own trouble.
+    Unreachable(String),
+}
+
+impl Trouble {
+    /// Returns the words.
+    pub fn words(&self) -> &str {
+        let (Self::Token(words)
+        | Self::Account(words)
+        | Self::Unknown(words)
+        | Self::Unreachable(words)) = self;
+        words
+    }
+}
+
+impl From<CallError> for Trouble {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Passing { reason, .. } => Self::Unreachable(reason),
+            CallError::Fault(fault) => match fault.verdict {
+                Verdict::Token => Self::Token(fault.words),
+                Verdict::Account => Self::Account(format!("{} {}", fault.words, fault.advice)),
+                Verdict::Gone => Self::Unknown(fault.words),
+                Verdict::Workflow | Verdict::Service => Self::Unreachable(fault.words),
+            },
+        }
+    }
+}
+
+/// The service, with a token.
+#[derive(Debug)]
+pub struct Service(Account);
+
+impl Service {
+    /// Prepares to ask; the error says what is wrong with address or token.
+    pub fn new(settings: &ServerlessConfig, token: &SecretString) -> Result<Self, String> {
+        let connect = settings.connect_timeout;
+        Account::new(&settings.api_url, token, connect, PATIENCE)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Asks for the balance; also tells the service's time in Unix seconds.
+    pub async fn balance(&self) -> (Option<i64>, Result<MicroUsd, Trouble>) {
+        let Asked { date, answer } = self.0.balance().await;
+        (date, answer.map_err(Trouble::from))
+    }
+
+    /// Asks for a deployment.
+    pub async fn deployment(&self, id: &str) -> Result<Deployment, Trouble> {
+        let Some(id) = RequestId::new(id) else {
+            return Err(Trouble::Unknown("no id of RunComfy's looks like that".to_owned()));
+        };
+        self.0.deployment(&id).await.answer.map_err(Trouble::from)
+    }
+}

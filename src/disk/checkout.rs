@@ -1,0 +1,84 @@
+//! Is this folder a CONJURE checkout? Told by what lies in it.
+//!
+//! Owns the signs and where people keep checkouts. It opens no file and follows no list of folders deeper than one step.
+
+use std::path::{Path, PathBuf};
+
+/// What every branch of CONJURE has, or makes when it runs; the strongest first.
+const SIGNS: [&str; 5] = [
+    "launcher/main.py",
+    "scripts/addons/conjure",
+    "data/generated_text",
+    "data/generated_images/gestureCamera",
+    "data/input/state.json",
+];
+
+/// Folders below the home folder in which people keep checkouts; each is looked at itself, and for `CONJURE` in it.
+const USUAL: [&str; 14] = [
+    "",
+    "Documents",
+    "Documents/GitHub",
+    "Desktop",
+    "Projects",
+    "projects",
+    "src",
+    "code",
+    "dev",
+    "git",
+    "repos",
+    "GitHub",
+    "workspace",
+    "Downloads",
+];
+
+/// The names that a checkout goes by; GitHub's archives add the branch.
+const NAMES: [&str; 4] = ["CONJURE", "conjure", "Conjure", "CONJURE-main"];
+
+/// Lists the signs that a folder shows. Two make a checkout: one alone may be anybody's.
+pub fn signs(folder: &Path) -> Vec<&'static str> {
+    SIGNS.into_iter().filter(|sign| folder.join(sign).exists()).collect()
+}
+
+/// Tells whether a folder is a checkout.
+pub fn is_checkout(folder: &Path) -> bool {
+    signs(folder).len() >= 2
+}
+
+/// Finds the checkout that `folder` is or is in.
+pub fn around(folder: &Path) -> Option<PathBuf> {
+    folder.ancestors().find(|folder| is_checkout(folder)).map(Path::to_path_buf)
+}
+
+/// Finds the checkouts in the usual places, each once, whatever names lead to it.
+pub fn usual(home: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for place in USUAL {
+        for name in NAMES {
+            let folder =
+                if place.is_empty() { home.join(name) } else { home.join(place).join(name) };
+            // Some systems do not tell capitals apart, and links lead anywhere.
+            let real = super::dirs::canonical(&folder);
+            if is_checkout(&folder) && found.iter().all(|(_, other)| *other != real) {
+                found.push((folder, real));
+            }
+        }
+    }
+    found.into_iter().map(|(folder, _)| folder).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_signs_make_a_checkout_and_it_is_found_from_within_and_from_home() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let root = home.path().join("src/CONJURE");
+        std::fs::create_dir_all(root.join("launcher")).expect("makes");
+        std::fs::write(root.join("launcher/main.py"), "").expect("writes");
+        assert_eq!((is_checkout(&root), around(&root), usual(home.path())), (false, None, vec![]));
+        std::fs::create_dir_all(root.join("data/generated_text")).expect("makes");
+        assert_eq!(around(&root.join("launcher/deep/er")), Some(root.clone()));
+        assert_eq!(usual(home.path()), [root]);
+    }
+}

@@ -1,0 +1,109 @@
+//! Questions about a folder that change nothing in it: for `doctor`, which must leave everything as it found it.
+//!
+//! Owns asking the system; what an answer means is the asker's. Making a file to see whether one can be made is
+//! [`super::dirs::try_to_write`]'s, and not done here.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::domain::moment::WallTime;
+
+pub use super::watch::kind::{Drive, drive_of};
+
+/// Returns the folder itself, or the nearest one above it that exists: where it would be made.
+pub fn nearest(folder: &Path) -> PathBuf {
+    folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
+}
+
+/// Tells whether our user may make files in a folder, by asking for the permission and not by trying. Read-only mounts are
+/// seen, quotas and full disks are not.
+pub fn may_write(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        accessat(CWD, folder, wanted, AtFlags::EACCESS).map_err(io::Error::from)
+    }
+    #[cfg(not(unix))]
+    {
+        let readonly = fs::metadata(folder)?.permissions().readonly();
+        if readonly { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+    }
+}
+
+/// Returns the permissions of a file or folder (`0o644`); `None` where there is nothing, or no such thing as permissions.
+pub fn mode(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        Some(fs::metadata(path).ok()?.permissions().mode() & 0o7777)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// Returns when a file was changed last.
+pub fn changed_at(path: &Path) -> Option<WallTime> {
+    let modified = fs::metadata(path).ok()?.modified().ok()?;
+    let since = modified.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
+    Some(WallTime::from_unix_millis(i64::try_from(since.as_millis()).ok()?))
+}
+
+/// Why a folder cannot be watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoWatch {
+    /// Our user has no watchers left (`fs.inotify.max_user_instances`, or open files).
+    Instances,
+    /// Our user has no watched folders left (`fs.inotify.max_user_watches`).
+    Watches,
+    /// Something else, in the system's words.
+    Other(String),
+}
+
+/// Watches a folder for a moment, for real: limits are known only by running into them.
+pub fn try_watch(folder: &Path) -> Result<(), NoWatch> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::{
+            fs::inotify::{CreateFlags, WatchFlags, add_watch, init},
+            io::Errno,
+        };
+        let other = |error: Errno| NoWatch::Other(io::Error::from(error).to_string());
+        let watcher = init(CreateFlags::CLOEXEC).map_err(|error| match error {
+            Errno::MFILE | Errno::NFILE => NoWatch::Instances,
+            error => other(error),
+        })?;
+        let added = add_watch(&watcher, folder, WatchFlags::DELETE_SELF);
+        added.map(drop).map_err(|error| match error {
+            Errno::NOSPC => NoWatch::Watches,
+            error => other(error),
+        })
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = folder;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_be_written_and_watched_says_so_and_stays_as_it_is() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        may_write(temp.path()).expect("ours");
+        try_watch(temp.path()).expect("watched");
+        assert_eq!(nearest(&temp.path().join("not/there")), temp.path());
+        assert!(may_write(&temp.path().join("not")).is_err());
+        assert!(matches!(try_watch(&temp.path().join("not")), Ok(()) | Err(NoWatch::Other(_))));
+        assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 0);
+        assert!(changed_at(temp.path()).is_some());
+    }
+}

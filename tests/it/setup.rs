@@ -1,0 +1,87 @@
+//! `init`, `login`, `logout` and `doctor`: the real program, from the first minute on, and when nothing happens.
+//!
+//! Owns what the three share: a `conjured` that knows no token, and one that runs as a user who is not root, because root
+//! may write and read everything.
+
+mod doctor;
+mod init;
+mod login;
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::stage::Stage;
+
+/// `nobody`, on every system that has users.
+const NOBODY: u32 = 65_534;
+
+/// Returns `conjured` for a stage, without the token that the stage usually puts into the environment.
+fn without_token(stage: &Stage, arguments: &[&str]) -> Command {
+    let mut command = stage.command(arguments);
+    command.env_remove("RUNCOMFY_API_TOKEN").stdin(Stdio::null());
+    command
+}
+
+/// Makes `command` one of a user who is not root; the stage's files become that user's. Who is not root stays who he is.
+fn as_nobody(stage: &Stage, arguments: &[&str]) -> Command {
+    let mut command = without_token(stage, arguments);
+    if !rustix::process::geteuid().is_root() {
+        return command;
+    }
+    // The build's folder may be root's alone.
+    let own = stage.path("conjured");
+    let made = std::fs::hard_link(env!("CARGO_BIN_EXE_conjured"), &own);
+    made.or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_conjured"), &own).map(drop))
+        .expect("copies");
+    let mut mine = Command::new(&own);
+    mine.args(command.get_args()).env_clear();
+    mine.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    mine.current_dir(stage.path("")).stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
+    command = mine;
+    give_away(&stage.path(""), NOBODY);
+    command
+}
+
+fn give_away(path: &Path, user: u32) {
+    // The program itself is a second name of the build's file, which must stay its owner's.
+    if path.file_name().is_some_and(|name| name == "conjured") && path.is_file() {
+        return;
+    }
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).expect("root may");
+    if path.is_symlink() {
+        return;
+    }
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        give_away(&entry.path(), user);
+    }
+}
+
+/// Runs a script of `sh` in a namespace of its own, where it may mount and lower limits without touching anybody else's. `None`,
+/// said aloud, where the system does not allow that.
+fn apart(script: &str, command: &Command) -> Option<Output> {
+    let allowed = Command::new("unshare").args(["-rm", "true"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        skipped("this system makes no namespaces for its users");
+        return None;
+    }
+    let mut apart = Command::new("unshare");
+    apart.args(["-rm", "sh", "-ec", &format!("{script}\nexec \"$0\" \"$@\"")]);
+    apart.arg(command.get_program()).args(command.get_args()).env_clear();
+    apart.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    apart.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    Some(apart.output().expect("unshare starts"))
+}
+
+#[expect(clippy::print_stderr, reason = "what could not be tried is said aloud")]
+fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}
+
+/// Returns everything that a command said.
+fn said(output: &Output) -> String {
+    let (data, rest) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(data), String::from_utf8_lossy(rest))
+}

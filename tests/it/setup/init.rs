@@ -1,0 +1,223 @@
+//! The first configuration: which checkout, what is taken over, and that nothing is replaced unasked.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::said;
+
+/// A home folder, in which checkouts can be.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("conjured-it-").tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        // The system may keep temporary files behind a link.
+        self.0.path().canonicalize().expect("there").join(name)
+    }
+
+    /// Makes a CONJURE checkout.
+    fn checkout(&self, name: &str) -> PathBuf {
+        let root = self.path(name);
+        for folder in ["launcher", "scripts/addons/conjure", "data/generated_text"] {
+            fs::create_dir_all(root.join(folder)).expect("makes");
+        }
+        fs::write(root.join("launcher/main.py"), "").expect("writes");
+        root
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path(".config/conjured/config.toml")
+    }
+
+    fn command(&self, folder: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_conjured"));
+        command.env_clear().env("HOME", self.path("")).current_dir(folder).args(arguments);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(&self.path(""), arguments).output().expect("the binary starts")
+    }
+
+    fn written(&self) -> String {
+        fs::read_to_string(self.config()).expect("a configuration")
+    }
+}
+
+#[test]
+fn a_checkout_in_a_usual_place_becomes_a_commented_configuration_that_loads_without_a_word() {
+    let desk = Desk::new();
+    let root = desk.checkout("Documents/CONJURE");
+    let output = desk.run(&["init", "--deployment", "dep-7", "--mode", "serverless"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let told = said(&output);
+    for part in [
+        root.to_str().expect("UTF-8"),
+        "launcher/main.py",
+        "conjured login",
+        "conjured doctor",
+        "conjured run",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let text = desk.written();
+    assert!(text.contains(&format!("root = \"{}\"", root.display())), "{text}");
+    assert!(text.contains("\nmode = \"serverless\"  # from --mode\n"), "{text}");
+    assert!(text.contains("\ndeployment_id = \"dep-7\"  # from --deployment\n"), "{text}");
+    assert!(text.contains("\n#prompt_quiet_ms = 300\n"), "{text}");
+    let active =
+        text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '['])).count();
+    assert_eq!(active, 3, "{text}");
+    assert_eq!(fs::metadata(desk.config()).expect("there").permissions().mode() & 0o7777, 0o600);
+
+    let output = desk.run(&["doctor", "--offline", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = json["checks"].as_array().expect("a list");
+    let configuration: Vec<_> =
+        checks.iter().filter(|check| check["name"] == "configuration").collect();
+    assert_eq!(configuration.len(), 1, "{configuration:?}");
+    assert_eq!(configuration[0]["verdict"], "ok", "{configuration:?}");
+}
+
+#[test]
+fn what_the_environment_says_is_taken_over_and_a_token_is_only_named() {
+    let desk = Desk::new();
+    let root = desk.checkout("CONJURE");
+    let dotenv = "# mine\nexport RUNCOMFY_DEPLOYMENT_ID='from-the-file'\nRUNCOMFY_DEFAULT_STEPS_FLUX=12\n\
+                  RUNCOMFY_API_TOKEN=secret-in-the-file\nOPENAI_API_KEY=also-secret\n";
+    fs::write(root.join(".env"), dotenv).expect("writes");
+    let output = desk
+        .command(&desk.path(""), &["init"])
+        .env("RUNCOMFY_DEPLOYMENT_ID", "from-the-shell")
+        .env("RUNCOMFY_COST_LIMIT_PER_SESSION", "2.50")
+        .env("RUNCOMFY_FALLBACK_TO_LOCAL", "false")
+        .output()
+        .expect("starts");
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let text = desk.written();
+    for line in [
+        "mode = \"serverless\"  # from RUNCOMFY_FALLBACK_TO_LOCAL",
+        "deployment_id = \"from-the-shell\"  # from RUNCOMFY_DEPLOYMENT_ID",
+        "steps_flux = 12  # from RUNCOMFY_DEFAULT_STEPS_FLUX",
+        "per_session_usd = 2.5  # from RUNCOMFY_COST_LIMIT_PER_SESSION",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+    }
+    assert!(told.contains("RUNCOMFY_API_TOKEN of ") && told.contains("not copied"), "{told}");
+    assert!(!text.contains("secret") && !told.contains("secret"), "{told}{text}");
+}
+
+#[test]
+fn a_wrong_variable_is_refused_before_anything_is_written() {
+    let desk = Desk::new();
+    desk.checkout("CONJURE");
+    let mut command = desk.command(&desk.path(""), &["init"]);
+    let output = command.env("RUNCOMFY_DEFAULT_STEPS_FLUX", "many").output().expect("starts");
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("RUNCOMFY_DEFAULT_STEPS_FLUX"), "{}", said(&output));
+    assert!(!desk.config().exists());
+}
+
+#[test]
+fn a_configuration_that_is_there_is_replaced_only_by_force_and_kept_beside_the_new_one() {
+    let desk = Desk::new();
+    desk.checkout("CONJURE");
+    let old = "mode = \"serverless\" # precious\n";
+    fs::create_dir_all(desk.config().parent().expect("a folder")).expect("makes");
+    fs::write(desk.config(), old).expect("writes");
+    for arguments in [&["init"][..], &["init", "--yes"]] {
+        let output = desk.run(arguments);
+        assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+        assert!(said(&output).contains("--force"), "{}", said(&output));
+        assert_eq!(desk.written(), old);
+    }
+    let output = desk.run(&["init", "--print"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("[[project]]"));
+    assert_eq!(desk.written(), old, "printing writes nothing");
+    assert_eq!(desk.run(&["init", "--force"]).status.code(), Some(0));
+    assert_ne!(desk.written(), old);
+    let kept = desk.config().with_extension("toml.before");
+    assert_eq!(fs::read_to_string(&kept).expect("kept"), old);
+    assert_eq!(fs::metadata(&kept).expect("kept").permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn the_working_folder_or_one_above_it_wins_over_the_usual_places() {
+    let desk = Desk::new();
+    let other = desk.checkout("CONJURE");
+    let here = desk.checkout("elsewhere/mine");
+    let mut command = desk.command(&here.join("launcher"), &["init"]);
+    let output = command.output().expect("starts");
+    let told = said(&output);
+    assert!(told.contains("the working folder is in it"), "{told}");
+    assert!(told.contains(&format!("also found: {}", other.display())), "{told}");
+    assert!(desk.written().contains(&format!("root = \"{}\"", here.display())));
+}
+
+#[test]
+fn of_several_checkouts_none_is_taken_unasked_and_all_are_listed() {
+    let desk = Desk::new();
+    let (one, two) = (desk.checkout("CONJURE"), desk.checkout("src/CONJURE"));
+    let output = desk.run(&["init"]);
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    for root in [&one, &two] {
+        assert!(said(&output).contains(root.to_str().expect("UTF-8")), "{}", said(&output));
+    }
+    assert!(!desk.config().exists());
+    let root = two.to_str().expect("UTF-8");
+    assert_eq!(desk.run(&["init", "--root", root]).status.code(), Some(0));
+    assert!(desk.written().contains(&format!("root = \"{root}\"")));
+}
+
+#[test]
+fn where_there_is_no_checkout_it_says_so_and_writes_nothing() {
+    let desk = Desk::new();
+    let output = desk.run(&["init"]);
+    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    assert!(said(&output).contains("--root DIR"), "{}", said(&output));
+    let output = desk.run(&["init", "--root", "no/such/folder"]);
+    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    assert!(!desk.config().exists());
+}
+
+#[test]
+fn without_a_home_the_file_is_named_by_hand() {
+    let desk = Desk::new();
+    let root = desk.checkout("CONJURE");
+    let file = desk.path("somewhere/else.toml");
+    let target = file.to_str().expect("UTF-8");
+    let mut command = desk.command(&root, &["--config", target, "init"]);
+    let output = command.output().expect("starts");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(
+        said(&output).contains(&format!("conjured --config {target} run")),
+        "{}",
+        said(&output)
+    );
+    assert!(file.is_file());
+}
+
+#[test]
+fn a_link_to_a_configuration_stays_a_link() {
+    let desk = Desk::new();
+    desk.checkout("CONJURE");
+    let real = desk.path("dotfiles.toml");
+    fs::write(&real, "mode = \"auto\"\n").expect("writes");
+    fs::create_dir_all(desk.config().parent().expect("a folder")).expect("makes");
+    std::os::unix::fs::symlink(&real, desk.config()).expect("links");
+    assert_eq!(desk.run(&["init", "--force"]).status.code(), Some(0));
+    assert!(desk.config().is_symlink());
+    assert!(fs::read_to_string(&real).expect("reads").contains("[[project]]"));
+}
