@@ -10,13 +10,10 @@ use super::{
 };
 
 /// A key, or with an empty key a whole section, and what is not done about it yet.
-const LATER: [(&str, &str, &str); 8] = [
-    ("trigger", "hold_while_sculpting", "a render does not wait for hands to leave the picture"),
+const LATER: [(&str, &str, &str); 5] = [
     ("serverless", "resubmit_unknown", "a job whose answer was lost is never sent again by itself"),
     ("local", "", "no job runs locally"),
     ("cloud", "", "no job runs on a RunComfy machine"),
-    ("placement", "handoff", "CONJURE is not told of a new mesh"),
-    ("placement", "min_volume_threshold", "CONJURE is not told of a new mesh"),
     ("history", "", "nothing is deleted from the history"),
     ("page", "", "there is no page"),
 ];

@@ -16,6 +16,7 @@ pub(crate) mod look;
 pub(crate) mod prepare;
 pub(crate) mod early;
 pub(crate) mod perform;
+mod handing;
 pub(crate) mod run_job;
 pub(crate) mod commands;
 pub(crate) mod show;

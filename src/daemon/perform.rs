@@ -90,6 +90,7 @@ impl Shell {
         let generation = self.generation;
         let mut targets = served.targets();
         let config = served.config.clone();
+        let root = config.root.clone();
         let mut out = None;
         let asked = matches!(work, Work::Asked(_));
         let source = match work {
@@ -170,6 +171,7 @@ impl Shell {
                 project,
                 id,
                 targets,
+                root,
                 shown: *shown,
                 cause,
                 out,
@@ -186,6 +188,7 @@ impl Shell {
             Some(folder) => targets_in(&PathBuf::from(folder), &served.targets()),
             None => served.targets(),
         };
+        let root = served.config.root.clone();
         let (wish, wished) =
             watch::channel(if row.cancel_wanted { Wish::Cancel } else { Wish::Go });
         let shown = status::Job {
@@ -209,6 +212,7 @@ impl Shell {
             State::Submitting => Stage::Submitting,
             State::Submitted => Stage::Queued,
             State::Running => Stage::Running,
+            State::HandingOver => Stage::HandingOver,
             _ => Stage::Placing,
         };
         tracing::info!(job = %row.id, state = row.state.word(), "goes on");
@@ -242,6 +246,7 @@ impl Shell {
                 terms: row.terms,
                 too_late: false,
                 public,
+                root,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
         });
@@ -275,6 +280,7 @@ struct NewRoad {
     project: ProjectId,
     id: JobId,
     targets: Targets,
+    root: PathBuf,
     shown: status::Job,
     cause: Cause,
     out: Option<PathBuf>,
@@ -345,6 +351,7 @@ impl NewRoad {
             terms: Some(Terms::of(&estimate, self.live.hourly)),
             too_late: false,
             public,
+            root: self.root,
         };
         let moves_baseline = self.own_inputs;
         let work = NewWork { ready, cause, retry_of: None, out, moves_baseline };

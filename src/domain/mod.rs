@@ -23,4 +23,6 @@ pub mod backoff;
 pub mod pace;
 pub mod product;
 pub mod placement;
+pub mod handoff;
+pub mod hands;
 pub mod status;

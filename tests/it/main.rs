@@ -7,6 +7,7 @@
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
+//! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
@@ -21,6 +22,8 @@ mod engine_cases;
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]
 mod failpoints;
+#[cfg(unix)]
+mod handoff;
 #[cfg(unix)]
 mod inputs;
 #[cfg(unix)]
