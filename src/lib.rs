@@ -2,11 +2,12 @@
 //! for it to a serverless GPU, follows it, and places the picture and the mesh where CONJURE and Blender look.
 //!
 //! The house, in reading order. Arrows of knowledge go one way only, see `ARCHITECTURE.md`:
-//! `main → cli → daemon → web, config, backend, disk, ledger → domain → nothing`.
+//! `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
 
 pub mod domain;
 pub mod backend;
 pub mod disk;
+pub mod handoff;
 pub mod ledger;
 pub mod config;
 pub mod web;

@@ -10,12 +10,9 @@ use super::{
 };
 
 /// A key, or with an empty key a whole section, and what is not done about it yet.
-const LATER: [(&str, &str, &str); 6] = [
-    ("trigger", "hold_while_sculpting", "a render does not wait for hands to leave the picture"),
+const LATER: [(&str, &str, &str); 3] = [
     ("local", "", "no job runs locally"),
     ("cloud", "", "no job runs on a RunComfy machine"),
-    ("placement", "handoff", "CONJURE is not told of a new mesh"),
-    ("placement", "min_volume_threshold", "CONJURE is not told of a new mesh"),
     ("page", "", "there is no page"),
 ];
 

@@ -240,6 +240,7 @@ fn placement<'a>(reader: &mut Reader<'a>, table: &'a Table) -> PlacementConfig {
     let settings = PlacementConfig {
         max_artifact_mb: section.take("max_artifact_mb", 1, |found| found.whole(1..=65_536, "MB")),
         handoff: section.word("handoff"),
+        conjure_url: section.take("conjure_url", filler_url(), http_url),
         min_volume_threshold: section
             .take("min_volume_threshold", 0.0, |found| found.number(0.0..=1000.0, "")),
     };

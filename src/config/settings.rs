@@ -219,6 +219,8 @@ pub struct PlacementConfig {
     pub max_artifact_mb: u64,
     /// How CONJURE is told.
     pub handoff: Handoff,
+    /// CONJURE's own API: http or https.
+    pub conjure_url: Url,
     /// The volume below which CONJURE drops a part, in Blender's cubic units.
     pub min_volume_threshold: f64,
 }

@@ -192,6 +192,7 @@ impl Shell {
                 self.refresh(project);
             }
             Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
+            Report::Imported { project } => self.handle(Event::Imported { project }),
             Report::Shown { project, job } => {
                 if let Some(at_work) =
                     self.served.get_mut(&project).and_then(|served| served.job.as_mut())

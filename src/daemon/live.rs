@@ -242,6 +242,7 @@ fn rules(config: &Config) -> trigger::Settings {
         render: Quiet { quiet: rules.render_quiet, max_wait: None },
         min_interval: rules.min_interval,
         max_jobs_per_hour: rules.max_jobs_per_hour,
+        hold_while_sculpting: rules.hold_while_sculpting,
         after_result_hold: rules.after_result_hold,
         when_busy: rules.when_busy,
         at_start: rules.at_start,

@@ -1,6 +1,6 @@
 //! Looking at inputs: when an event or a deadline says so, unasked once a minute, and by polling where no event comes.
 //!
-//! Owns the looks' tasks and the care for the watches. What is seen goes to the engine; when a look is due, [`super::served`]
+//! Owns the looks' tasks, the hands' among them, and the care for the watches. What is seen goes to the engine; when a look is due, [`super::served`]
 //! says.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,15 +12,24 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    disk::watch::Watcher,
+    disk::{
+        read::{self, Reading},
+        watch::Watcher,
+    },
     domain::{
         engine::event::{Event, Held, ProjectId},
+        handoff::HANDS_FILE,
+        hands,
+        moment::WallTime,
         trigger::Wait,
     },
 };
 
 /// The most looks at once. Each holds a whole render: a thousand projects that are all looked at at start would hold 1 GB.
 const MOST_LOOKS: usize = 4;
+
+/// A `fingertips.json` larger than this is none: CONJURE's has 2 KB.
+const MAX_HANDS: u64 = 1024 * 1024;
 
 impl Shell {
     /// Begins every look that is due.
@@ -56,6 +65,27 @@ impl Shell {
     pub(crate) fn room_for_looks(&self) -> usize {
         let under_way = self.served.values().filter(|served| served.is_looking()).count();
         MOST_LOOKS.saturating_sub(under_way)
+    }
+
+    /// Looks for hands in the picture: once for each job that only a render would start, never by itself.
+    pub(crate) fn look_at_hands(&mut self, project: ProjectId) {
+        let Some(served) = self.served.get(&project) else { return };
+        let path = served.config.root.join(HANDS_FILE);
+        self.tasks.spawn(TaskName::Hands(project), async move {
+            super::store::blocking(move || {
+                let seen = match read::read_whole(&path, MAX_HANDS) {
+                    Ok(Reading::Whole { bytes, stamp }) => {
+                        let millis = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
+                        let modified = WallTime::from_unix_millis(millis);
+                        hands::in_picture(&bytes, modified, Clock.now().wall)
+                    }
+                    Ok(Reading::Changing) => true,
+                    Ok(Reading::Missing) | Err(_) => false,
+                };
+                Outcome::Hands(seen)
+            })
+            .await
+        });
     }
 
     /// Takes in what a look brought.

@@ -18,6 +18,7 @@ pub mod early;
 pub(crate) mod perform;
 pub mod again;
 pub(crate) mod claims;
+mod handing;
 pub(crate) mod run_job;
 pub(crate) mod restore;
 pub(crate) mod retention;

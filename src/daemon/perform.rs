@@ -97,6 +97,7 @@ impl Shell {
         let generation = self.generation;
         let mut targets = served.targets();
         let config = served.config.clone();
+        let root = config.root.clone();
         let mut out = None;
         let asked = matches!(work, Work::Asked(_));
         let source = match work {
@@ -183,6 +184,7 @@ impl Shell {
                 project,
                 id,
                 targets,
+                root,
                 shown: *shown,
                 cause,
                 out,
@@ -199,6 +201,7 @@ impl Shell {
             Some(folder) => served.targets().within(Path::new(folder)),
             None => served.targets(),
         };
+        let root = served.config.root.clone();
         let (wish, wished) =
             watch::channel(if row.cancel_wanted { Wish::Cancel } else { Wish::Go });
         let shown = status::Job {
@@ -222,6 +225,7 @@ impl Shell {
             State::Submitting => Stage::Submitting,
             State::Submitted => Stage::Queued,
             State::Running => Stage::Running,
+            State::HandingOver => Stage::HandingOver,
             _ => Stage::Placing,
         };
         tracing::info!(job = %row.id, state = row.state.word(), "goes on");
@@ -256,6 +260,7 @@ impl Shell {
                 too_late: false,
                 public,
                 received: 0,
+                root,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
         });
@@ -289,6 +294,7 @@ struct NewRoad {
     project: ProjectId,
     id: JobId,
     targets: Targets,
+    root: PathBuf,
     shown: status::Job,
     cause: Cause,
     out: Option<PathBuf>,
@@ -375,6 +381,7 @@ impl NewRoad {
             too_late: false,
             public,
             received: 0,
+            root: self.root,
         };
         let moves_baseline = self.own_inputs;
         let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };

@@ -57,11 +57,12 @@ const MOST_WARNINGS: usize = 20;
 pub(crate) enum TaskName {
     Look(ProjectId),
     Job(ProjectId, JobId),
-    /// Early work, ledger notes, answers to commands: what they bring is sent elsewhere.
+    /// Early work, notes, answers to commands: what they bring is sent elsewhere.
     Errand,
     Refresh(ProjectId),
     Reload,
     Housekeeping,
+    Hands(ProjectId),
     /// The socket's server; it never ends.
     Api,
 }
@@ -74,6 +75,7 @@ pub(crate) enum Outcome {
     Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
     /// Warnings, which of the watched are polled, and which projects changed without an event.
     Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
+    Hands(bool),
     Nothing,
     /// History is within its bounds, or why not.
     Tidied(Option<String>),
@@ -239,6 +241,7 @@ impl Shell {
                         served.wish(Wish::Replace);
                     }
                 }
+                Effect::LookAtHands { project } => self.look_at_hands(project),
                 Effect::Rebase { project, prompt, render } => self.rebase(project, prompt, render),
             }
         }
@@ -311,6 +314,9 @@ impl Shell {
                     }
                 }
                 self.look_where_due();
+            }
+            Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
+                self.handle(Event::Hands { project, tracked });
             }
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));

@@ -118,6 +118,11 @@ fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
         Held::Trigger(Wait::OtherInput) => {
             ("one input changed; waits for the other (`trigger.on = \"both\"`)".to_owned(), None)
         }
+        Held::Hands => (
+            "the render changed; a job for a render alone waits while hands are in the picture (`trigger.hold_while_sculpting`)"
+                .to_owned(),
+            None,
+        ),
         Held::JobAtWork => ("a job is at work; the newest change goes next".to_owned(), None),
         Held::Replacing => ("a queued job is being cancelled for a newer change".to_owned(), None),
         Held::SlotsTaken => {

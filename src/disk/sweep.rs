@@ -1,6 +1,6 @@
 //! What a crash left in the folders of others: our temporary files, and nothing else.
 //!
-//! Owns the removal of `.conjured-*.part` files directly in given folders. Our own folders (history, quarantine) look
+//! Owns the removal of `.conjured-*.part` files directly in given folders, and of files whose names their owner knows. Our own folders (history, quarantine) look
 //! after themselves. Called at start, by the holder of the project's lock, before anything is placed.
 
 use std::{
@@ -33,6 +33,18 @@ pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
         }
     }
     swept
+}
+
+/// Removes the regular files directly in `folder` whose names `ours` claims. What cannot be removed stays, and a folder that is
+/// not there holds none.
+pub fn remove(folder: &Path, ours: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let claimed = entry.file_name().to_str().is_some_and(&ours);
+        if claimed && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            // The caller has said that it may stay.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn sweep_one(

@@ -26,5 +26,7 @@ pub mod product;
 pub mod placement;
 pub mod spending;
 pub mod advice;
+pub mod handoff;
+pub mod hands;
 pub mod status;
 pub mod rival;

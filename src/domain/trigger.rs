@@ -67,6 +67,8 @@ pub struct Settings {
     pub min_interval: Duration,
     /// The most jobs that start within an hour, over all projects.
     pub max_jobs_per_hour: u32,
+    /// Whether a job that only a render started waits while hands are in the picture.
+    pub hold_while_sculpting: bool,
     /// For how long after a placement changed renders are taken as the effect of our own mesh.
     pub after_result_hold: Duration,
     /// What becomes of a job at work.
@@ -87,6 +89,7 @@ impl Default for Settings {
             render: Quiet { quiet: Duration::from_secs(4), max_wait: None },
             min_interval: Duration::from_secs(30),
             max_jobs_per_hour: 60,
+            hold_while_sculpting: true,
             after_result_hold: Duration::from_secs(10),
             when_busy: WhenBusy::ReplaceQueued,
             at_start: AtStart::Changed,

@@ -40,17 +40,25 @@ struct Overrides {
     at_start: Option<AtStart>,
     on: Option<On>,
     when_busy: Option<WhenBusy>,
+    hold_while_sculpting: Option<bool>,
+    render_quiet_ms: Option<u64>,
     max_jobs_per_hour: Option<u32>,
 }
 
 impl Overrides {
     fn settings(&self) -> Settings {
         let default = Settings::default();
+        let mut render = default.render;
+        if let Some(quiet) = self.render_quiet_ms {
+            render.quiet = Duration::from_millis(quiet);
+        }
         Settings {
             at_start: self.at_start.unwrap_or(default.at_start),
             on: self.on.unwrap_or(default.on),
             when_busy: self.when_busy.unwrap_or(default.when_busy),
             max_jobs_per_hour: self.max_jobs_per_hour.unwrap_or(default.max_jobs_per_hour),
+            hold_while_sculpting: self.hold_while_sculpting.unwrap_or(default.hold_while_sculpting),
+            render,
             ..default
         }
     }
@@ -63,6 +71,7 @@ struct Run {
     engine: Engine,
     show: Vec<String>,
     seen: Vec<String>,
+    hands: bool,
 }
 
 impl Run {
@@ -82,7 +91,7 @@ impl Run {
             };
             engine.add(ProjectId(id), remembered);
         }
-        Self { engine, show: case.show.clone(), seen: Vec::new() }
+        Self { engine, show: case.show.clone(), seen: Vec::new(), hands: false }
     }
 
     /// Lets virtual time pass until `until`, ticking at every deadline, then handles the event.
@@ -102,6 +111,10 @@ impl Run {
         for effect in self.engine.handle(at(now), event) {
             if let Some(words) = self.words(&effect) {
                 self.seen.push(format!("{now} {words}"));
+            }
+            // The daemon looks at once and tells.
+            if let Effect::LookAtHands { project } = effect {
+                self.handle(now, Event::Hands { project, tracked: self.hands });
             }
         }
     }
@@ -124,6 +137,9 @@ impl Run {
                 Some(format!("start{} {} {work}", mark(project), cause.word()))
             }
             Effect::Replace { project } => Some(format!("replace{}", mark(project))),
+            Effect::LookAtHands { project } => {
+                shown("hands").then(|| format!("hands{}", mark(project)))
+            }
             Effect::Rebase { project, prompt, render } => shown("rebase").then(|| {
                 let letter = |f: &Option<Fingerprint>| f.map_or("-".into(), letter_of);
                 format!("rebase{} {} {}", mark(project), letter(prompt), letter(render))
@@ -175,6 +191,7 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
                 "queued" => Stage::Queued,
                 "running" => Stage::Running,
                 "placing" => Stage::Placing,
+                "handing" => Stage::HandingOver,
                 other => panic!("no stage `{other}`"),
             },
         },
@@ -190,6 +207,7 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             project,
             inputs: Inputs { prompt: content(words[1]), render: content(words[2]) },
         },
+        "imported" => Event::Imported { project },
         "stirred" => Event::Stirred { project },
         "stop" => Event::Stopping,
         "end" => return None,
@@ -207,6 +225,11 @@ fn every_case_of_the_table_holds() {
         for line in &case.events {
             let words: Vec<&str> = line.split_whitespace().collect();
             let now: u64 = words[0].parse().expect("a time");
+            if let ["hands", whether] = words[1..] {
+                run.go(last, now, None);
+                (run.hands, last) = (whether == "in", now);
+                continue;
+            }
             run.go(last, now, event(&words[1..], now));
             last = now;
         }

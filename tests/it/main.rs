@@ -8,6 +8,7 @@
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
+//! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `setup`: `init`, `login`, `logout` and `doctor`, with every fault that a doctor must find.
@@ -23,6 +24,8 @@ mod engine_cases;
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]
 mod failpoints;
+#[cfg(unix)]
+mod handoff;
 #[cfg(unix)]
 mod inputs;
 #[cfg(unix)]

@@ -99,6 +99,7 @@ fn expected() -> Config {
         placement: PlacementConfig {
             max_artifact_mb: 512,
             handoff: Handoff::Auto,
+            conjure_url: "http://127.0.0.1:8000".parse().expect("a URL"),
             min_volume_threshold: 0.001,
         },
         history: HistoryConfig { keep_jobs: 200, keep_mb: 4096 },

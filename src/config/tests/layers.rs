@@ -215,10 +215,7 @@ fn what_has_no_effect_yet_is_told_with_its_place() {
         list,
         [
             "`mode = \"local\"` (config.toml:1): no job runs there yet",
-            "`trigger.hold_while_sculpting` (config.toml:3): a render does not wait for hands to leave the picture yet",
             "[cloud] (environment variable RUNCOMFY_USER_ID): no job runs on a RunComfy machine yet",
-            "`placement.handoff` (environment variable CONJURED__PLACEMENT__HANDOFF): CONJURE is not told of a new mesh \
-             yet",
             "[page] (config.toml:5): there is no page yet",
         ]
     );

@@ -79,6 +79,11 @@ pub(crate) enum Report {
         /// Where to.
         stage: Stage,
     },
+    /// Our mesh is in CONJURE's scene, or may be at any moment.
+    Imported {
+        /// Whose.
+        project: ProjectId,
+    },
     /// What `status` shows of it.
     Shown {
         /// Whose.
@@ -184,6 +189,8 @@ pub(crate) struct Road {
     pub(crate) public: bool,
     /// What was downloaded and is not in the ledger yet.
     pub(crate) received: u64,
+    /// The project's checkout.
+    pub(crate) root: PathBuf,
 }
 
 /// A step's result: the next step's input, or the end of the road.
@@ -209,7 +216,7 @@ impl Road {
                 self.follow_and_fetch(request, None).await?
             }
             Begin::Resume(row) if matches!(row.state, State::Placed | State::HandingOver) => {
-                return self.finish().await;
+                return self.finish_placed(row.state).await;
             }
             Begin::Resume(row) => self.resume(&row).await?,
         };

@@ -1,25 +1,36 @@
 //! From checked artifacts to the public names, and to the end of the job.
 //!
-//! Owns the parking: while a folder cannot be written the job waits as `placing`, for as long as it takes, because its
+//! Owns the parking, and that CONJURE is told before a job ends: while a folder cannot be written the job waits as `placing`, for as long as it takes, because its
 //! result is paid for and safe in history. The renames themselves are [`crate::disk::place`]'s.
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{JobEnd, Road, Step, Wish, fetch::Fetched};
+use super::{JobEnd, Report, Road, Step, Wish, fetch::Fetched};
 use crate::{
-    daemon::{store::blocking, story},
+    daemon::{
+        handing::{self, Handed, Handing},
+        store::blocking,
+        story,
+    },
     disk::place::{self, PlaceFault, Placed},
-    domain::{backoff::Backoff, engine::event::Stage, job::State, placement},
+    domain::{backoff::Backoff, engine::event::Stage, job::State, placement, product::Kind},
     ledger::rows::{Booking, Reason, Timing},
 };
 
 /// The first and the longest wait before a placement is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// How old a mesh that is handed over looks: older than the launcher's last trigger, which comes every half minute, or after a
+/// pipeline of at most ten minutes.
+const AGED: Duration = Duration::from_secs(15 * 60);
+
 impl Road {
     /// Makes the artifacts visible and ends the job.
     pub(super) async fn publish(&mut self, fetched: Fetched) -> Step<JobEnd> {
+        let tells = self.public && handing::is_wanted(&self.live(), &self.root).await;
         let plan = match placement::plan(self.id, &fetched.artifacts, &self.targets) {
+            // CONJURE's launcher imports by itself what is younger than its last trigger; twice would wipe the first.
+            Ok(plan) if tells => plan.dated(Kind::Mesh, self.tools.clock.now().wall.minus(AGED)),
             Ok(plan) => plan,
             Err(error) => {
                 let reason = Reason::new("targets", error.to_string());
@@ -62,7 +73,53 @@ impl Road {
         }
         self.step("placed", crate::ledger::Ledger::placed).await?;
         self.moved(State::Placed, Stage::Placing).await;
+        if tells {
+            self.hand_over().await?;
+        }
         self.finish().await
+    }
+
+    /// What an earlier session placed and did not finish: CONJURE's own file tells whether it has been told.
+    pub(super) async fn finish_placed(&mut self, state: State) -> Step<JobEnd> {
+        let begun = state == State::HandingOver;
+        if self.public && (begun || handing::is_wanted(&self.live(), &self.root).await) {
+            self.hand_over().await?;
+        }
+        self.finish().await
+    }
+
+    /// Gives the mesh to CONJURE. Only a stop of the daemon keeps the job from its end.
+    async fn hand_over(&mut self) -> Step<()> {
+        let (id, history) = (self.id, std::sync::Arc::clone(&self.tools.history));
+        let mesh = blocking(move || history.job(id).ok()?.artifact(Kind::Mesh)).await;
+        let Some(mesh) = mesh else {
+            tracing::warn!(job = %id, "its mesh is not in history any more: CONJURE is not told");
+            return Ok(());
+        };
+        self.step("handing over", |ledger, job, now| ledger.handing_over(job, "", now)).await?;
+        self.moved(State::HandingOver, Stage::HandingOver).await;
+        let handing = Handing {
+            project: self.project,
+            job: id,
+            turn: 0,
+            root: self.root.clone(),
+            mesh,
+            targets: self.targets.clone(),
+        };
+        let tools = std::sync::Arc::clone(&self.tools);
+        let (reports, project, mut shown) =
+            (tools.reports.clone(), self.project, self.shown.clone());
+        let mut doing = move |words: String| {
+            if shown.doing != words {
+                shown.doing = words;
+                // A full channel means that the next words come soon enough.
+                drop(reports.try_send(Report::Shown { project, job: Box::new(shown.clone()) }));
+            }
+        };
+        match handing::hand_over(&tools, handing, &mut self.wish, &mut doing).await {
+            Handed::Taken | Handed::Left(_) => Ok(()),
+            Handed::Stopped => Err(JobEnd::Parked),
+        }
     }
 
     /// Books what the job cost and ends it.

@@ -59,18 +59,32 @@ pub fn place(
 /// Replaces one public file by `bytes` under the same promises: whole, durable, permissions kept, symlinks followed.
 /// `path` is absolute; `unique` tells writers of the same file apart and becomes part of the temporary name.
 pub fn replace(path: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
+    replace_if(path, bytes, unique, || true).map(drop)
+}
+
+/// Replaces one public file as [`replace`] does, if `still` agrees when everything but the rename is done: the last look of a
+/// writer who shares the file with others. Returns whether it was replaced.
+pub fn replace_if(
+    path: &Path,
+    bytes: &[u8],
+    unique: &str,
+    still: impl FnOnce() -> bool,
+) -> Result<bool, PlaceFault> {
     let resolved = resolve(path)?;
     let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
     let mut written = Written::begin(resolved, &temporary)?;
     let finished = io::Write::write_all(&mut written.file, bytes)
         .map_err(written.fault())
         .and_then(|()| written.settle(None))
-        .and_then(|()| written.show());
-    if finished.is_err() {
+        .and_then(|()| if still() { written.show().map(|()| true) } else { Ok(false) });
+    if !matches!(finished, Ok(true)) {
         written.discard();
     }
-    finished?;
-    sync(&written.resolved.folder)
+    if finished? {
+        sync(&written.resolved.folder)?;
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// The temporary files so far, in the plan's order. Those that were not shown are removed when it is dropped.

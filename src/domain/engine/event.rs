@@ -40,6 +40,8 @@ pub enum Stage {
     Running,
     /// The paid work is over; artifacts are being fetched, checked and placed.
     Placing,
+    /// Everything is placed, and CONJURE is being told. A newer snapshot does not wait for that: what was asked stays asked.
+    HandingOver,
 }
 
 /// What happened.
@@ -99,6 +101,18 @@ pub enum Event {
         /// Whose.
         project: ProjectId,
     },
+    /// Our own mesh is in CONJURE's scene, or will be at any moment: what the next renders show is our own doing.
+    Imported {
+        /// Whose.
+        project: ProjectId,
+    },
+    /// The answer to [`Effect::LookAtHands`].
+    Hands {
+        /// Whose.
+        project: ProjectId,
+        /// Whether a hand is in the picture.
+        tracked: bool,
+    },
     /// A job could not be started (no budget, bad binding): its change stays pending.
     NotStarted {
         /// Whose.
@@ -142,8 +156,13 @@ pub enum Effect {
         /// Why.
         cause: Cause,
     },
-    /// Cancel the job at work: a newer snapshot takes its place.
+    /// The job at work makes room for a newer snapshot: it is cancelled, or, when only the handover is left, lets go of that.
     Replace {
+        /// Whose.
+        project: ProjectId,
+    },
+    /// A job that only a render started is due: tell whether hands are in the picture ([`Event::Hands`]).
+    LookAtHands {
         /// Whose.
         project: ProjectId,
     },
@@ -163,6 +182,8 @@ pub enum Effect {
 pub enum Held {
     /// A rule of the trigger.
     Trigger(Wait),
+    /// Hands are in the picture, and only the render changed.
+    Hands,
     /// A job of this project is at work; the newest snapshot goes next.
     JobAtWork,
     /// A job of this project is being cancelled to make room.

@@ -14,7 +14,7 @@ use std::{
 
 use self::{
     event::{Effect, Event, Held, ProjectId, Remembered, Stage, Work},
-    project::{AtWork, Project},
+    project::{Absorb, AtWork, Hands, Project},
 };
 use super::{
     job::{Cause, Inputs},
@@ -111,13 +111,27 @@ impl Engine {
                 if let Some(state) = self.projects.get_mut(&project) {
                     state.ended(now, project, placed, &mut effects);
                     if placed {
-                        state.absorb_until = Some(now.plus(self.settings.after_result_hold));
+                        state.expect_effect(&self.settings, now);
                     }
                 }
             }
             Event::Restored { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.absorb_until = Some(now.plus(self.settings.after_result_hold));
+                    state.expect_effect(&self.settings, now);
+                }
+            }
+            Event::Imported { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    let changed = match state.absorb {
+                        Some(Absorb::Import { changed, .. }) => changed,
+                        _ => None,
+                    };
+                    state.absorb = Some(Absorb::Import { since: now, changed });
+                }
+            }
+            Event::Hands { project, tracked } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.hands = if tracked { Hands::InPicture(now) } else { Hands::Away(now) };
                 }
             }
             Event::NotStarted { project, retry_at, reason } => {
@@ -164,6 +178,8 @@ impl Engine {
             // What a person asked for makes room for nothing.
             let wanted = matches!(decision, Decision::Release(_)) && below_hourly && !job.person;
             let may_cancel = match settings.when_busy {
+                // Nothing is cancelled: what was asked of CONJURE stays asked.
+                _ if job.stage == Stage::HandingOver => true,
                 WhenBusy::Wait => false,
                 WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
                 WhenBusy::Cancel => {
@@ -171,7 +187,12 @@ impl Engine {
                 }
             };
             if wanted && may_cancel && !job.replacing && project.refusal.is_none() {
-                job.replacing = true;
+                if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+                    return;
+                }
+                if let Some(job) = &mut project.job {
+                    job.replacing = true;
+                }
                 effects.push(Effect::Replace { project: id });
             }
             return;
@@ -194,9 +215,13 @@ impl Engine {
         if project.stirred || !below_hourly || project.refused(now) {
             return;
         }
+        if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+            return;
+        }
         if let Decision::Release(cause) = decision
             && let Some(inputs) = project.snapshot()
         {
+            project.hands = Hands::Unknown;
             let cause = if project.differed_at_start { Cause::Start } else { cause };
             let render_only = cause == Cause::Render;
             let before = (project.prompt.baseline(), project.render.baseline());
@@ -227,7 +252,8 @@ impl Engine {
     /// Returns how many jobs may have a paid machine at work.
     fn in_flight(&self) -> usize {
         let paid = |project: &&Project| {
-            project.job.is_some_and(|job| !matches!(job.stage, Stage::Placing))
+            let over = |stage| matches!(stage, Stage::Placing | Stage::HandingOver);
+            project.job.is_some_and(|job| !over(job.stage))
         };
         self.projects.values().filter(paid).count()
     }
@@ -264,6 +290,9 @@ impl Engine {
             Decision::Release(_) => match (&state.refusal, self.hourly_limit_until()) {
                 (Some(refusal), _) => Held::NotStarted(refusal.reason.clone()),
                 (None, Some(until)) => Held::HourlyLimit(until),
+                (None, None) if matches!(state.hands, Hands::InPicture(_) | Hands::Asked) => {
+                    Held::Hands
+                }
                 (None, None) => Held::SlotsTaken,
             },
         })
@@ -288,6 +317,11 @@ impl Engine {
                 .any(|channel| matches!(channel.sight(), Some(Sight::Unfinished { .. })))
         })
     }
+}
+
+/// Tells whether a decision is one that hands in the picture put off.
+fn held_by_hands(settings: &Settings, decision: &Decision) -> bool {
+    settings.hold_while_sculpting && *decision == Decision::Release(Cause::Render)
 }
 
 #[cfg(test)]

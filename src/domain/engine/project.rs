@@ -7,7 +7,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::event::{Effect, ProjectId, Remembered, Stage, Ticket};
 use crate::domain::{
     fingerprint::Fingerprint,
-    job::Inputs,
+    job::{Cause, Inputs},
     moment::Moment,
     settle::{Channel, Sight},
     trigger::{self, AtStart, Decision, Settings, Wait},
@@ -16,6 +16,44 @@ use crate::domain::{
 /// How long before a window closes the early work begins: long enough to encode a picture and to open a TLS connection,
 /// short enough not to do so at every tick of a scene that is still being sculpted.
 pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
+
+/// How long an import may take to show: two ticks of CONJURE's auto-refresh (3.1 s each). When a user's quiet time is
+/// shorter than a tick, the quiet before the first picture proves nothing.
+pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
+
+/// How long hands are believed to be out of the picture: the release follows at once.
+const HANDS_FRESH: Duration = Duration::from_secs(1);
+
+/// How often hands that hold a release back are looked at again.
+const HANDS_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is known of hands in the picture. Nobody looks unless it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hands {
+    Unknown,
+    Asked,
+    InPicture(Moment),
+    Away(Moment),
+}
+
+/// How long changed renders are taken as the effect of our own mesh.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Absorb {
+    /// Nobody tells when the mesh is imported: until this moment.
+    Until(Moment),
+    /// CONJURE has it: until the picture has changed and is quiet again, or has not changed for two ticks.
+    Import { since: Moment, changed: Option<Moment> },
+}
+
+impl Absorb {
+    pub(super) fn lasts(self, quiet: Duration, now: Moment) -> bool {
+        match self {
+            Self::Until(until) => now <= until,
+            Self::Import { changed: Some(changed), .. } => now.since(changed) < quiet,
+            Self::Import { since, changed: None } => now.since(since) < quiet.max(TWO_TICKS),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AtWork {
@@ -58,8 +96,9 @@ pub(super) struct Project {
     pub(super) looked: bool,
     /// Inputs that were caught in mid-write by the first look of a baseline start.
     pub(super) adopt: Option<Adopt>,
-    /// Changed renders are taken as the effect of our own mesh until then.
-    pub(super) absorb_until: Option<Moment>,
+    /// Changed renders are taken as the effect of our own mesh.
+    pub(super) absorb: Option<Absorb>,
+    pub(super) hands: Hands,
     /// The inputs differed already when the daemon looked for the first time.
     pub(super) differed_at_start: bool,
     pub(super) prepared: Option<Inputs>,
@@ -79,7 +118,8 @@ impl Project {
             remembered,
             looked: false,
             adopt: None,
-            absorb_until: None,
+            absorb: None,
+            hands: Hands::Unknown,
             differed_at_start: false,
             prepared: None,
             job: None,
@@ -87,6 +127,17 @@ impl Project {
             last_render_only: None,
             refusal: None,
             stirred: false,
+        }
+    }
+
+    /// A result of ours was put in front of the artist: what changes in the picture for a while is its effect, unless
+    /// it is known already how long that will be.
+    pub(super) fn expect_effect(&mut self, settings: &Settings, now: Moment) {
+        let known = |absorb: &Absorb| {
+            matches!(absorb, Absorb::Import { .. }) && absorb.lasts(settings.render.quiet, now)
+        };
+        if !self.absorb.as_ref().is_some_and(known) {
+            self.absorb = Some(Absorb::Until(now.plus(settings.after_result_hold)));
         }
     }
 
@@ -110,7 +161,7 @@ impl Project {
             self.prompt.rebase(None);
             self.render.rebase(None);
         }
-        let absorb = self.absorb_until.is_some_and(|until| now <= until);
+        self.absorb = self.absorb.filter(|absorb| absorb.lasts(settings.render.quiet, now));
 
         if first && baseline_start {
             // A file caught in the middle of being written belongs to the baseline once it is whole; one that
@@ -129,12 +180,14 @@ impl Project {
         }
         let render_was_pending = self.render.pending_since().is_some();
         let render_changed = self.render.see(now, render, settings.render);
-        if render_changed
-            && (adopt.render || (absorb && !render_was_pending))
-            && self.render.current().is_some()
-        {
-            self.render.rebase(self.render.current());
-            rebased = true;
+        if render_changed && self.render.current().is_some() {
+            if let Some(Absorb::Import { changed, .. }) = &mut self.absorb {
+                *changed = Some(now);
+            }
+            if adopt.render || (self.absorb.is_some() && !render_was_pending) {
+                self.render.rebase(self.render.current());
+                rebased = true;
+            }
         }
         if let Some(adopt) = &mut self.adopt {
             let unfinished = |channel: &Channel| {
@@ -226,6 +279,25 @@ impl Project {
         }
     }
 
+    /// Tells whether hands keep a job that only a render started from being released; asks once when nobody knows.
+    pub(super) fn hands_hold(
+        &mut self,
+        now: Moment,
+        id: ProjectId,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        match self.hands {
+            Hands::Away(at) if now.since(at) < HANDS_FRESH => return false,
+            Hands::Asked => {}
+            Hands::InPicture(at) if now.since(at) < HANDS_AGAIN => {}
+            Hands::Unknown | Hands::InPicture(_) | Hands::Away(_) => {
+                self.hands = Hands::Asked;
+                effects.push(Effect::LookAtHands { project: id });
+            }
+        }
+        true
+    }
+
     /// A person's job has taken these inputs along: what of them is still there is no change any more.
     pub(super) fn took(&mut self, inputs: Inputs) {
         if self.prompt.current() == Some(inputs.prompt) {
@@ -266,12 +338,34 @@ impl Project {
             _ if self.stirred && self.asked.is_empty() => return None,
             Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
             Decision::Wait(_) => None,
+            // A job that could make room is spared for the hands' sake: they are looked at again.
+            Decision::Release(Cause::Render)
+                if self.job.is_some() && settings.hold_while_sculpting =>
+            {
+                match self.hands {
+                    Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN)).filter(|at| *at > now),
+                    Hands::Unknown | Hands::Asked | Hands::Away(_) => None,
+                }
+            }
             // Ready, but a job is at work or a slot is taken: its end is an event of its own.
             Decision::Release(_) if self.job.is_some() || !free => None,
-            Decision::Release(_) => match self.refusal.as_ref().filter(|_| self.is_refused(now)) {
-                Some(refusal) => refusal.retry_at,
-                None => hourly.or(Some(now)),
-            },
+            Decision::Release(cause) => {
+                match self.refusal.as_ref().filter(|_| self.is_refused(now)) {
+                    Some(refusal) => refusal.retry_at,
+                    None if hourly.is_none()
+                        && settings.hold_while_sculpting
+                        && cause == Cause::Render =>
+                    {
+                        match self.hands {
+                            // The answer is an event of its own.
+                            Hands::Asked => None,
+                            Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN).max(now)),
+                            Hands::Unknown | Hands::Away(_) => Some(now),
+                        }
+                    }
+                    None => hourly.or(Some(now)),
+                }
+            }
         };
         let prepare = self.snapshot().and_then(|_| self.prepare_at(settings, now));
         [release, prepare].into_iter().flatten().min()

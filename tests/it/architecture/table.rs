@@ -14,7 +14,7 @@ pub(super) struct Layer {
     pub watched: &'static [&'static str],
 }
 
-/// `main → cli → daemon → web, config, backend, disk, ledger → domain → nothing`.
+/// `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
 pub(super) const LAYERS: &[Layer] = &[
     Layer {
         name: "domain",
@@ -71,6 +71,13 @@ pub(super) const LAYERS: &[Layer] = &[
         ],
         // Times of files are its matter, the time of day is not.
         watched: &["std::fs", "std::time::SystemTime"],
+    },
+    Layer {
+        name: "handoff",
+        // Of the disk it needs the careful reading and the atomic writing.
+        ours: &["disk", "domain"],
+        packages: &["reqwest", "serde_json", "thiserror", "url"],
+        watched: &[],
     },
     Layer {
         name: "ledger",
@@ -133,6 +140,7 @@ pub(super) const LAYERS: &[Layer] = &[
             "disk",
             "domain",
             "failpoint",
+            "handoff",
             "ledger",
             "logging",
             "web",

@@ -7,6 +7,7 @@
 //! - [`service`]: the simulator, on a thread and a runtime of its own;
 //! - [`stage`]: a temporary project, its configuration, and questions about what became of it;
 //! - [`daemon`]: `conjured run` as a child;
+//! - [`fake_conjure`]: Blender, launcher and API around `state.json`, with every trap of theirs;
 //! - [`media`]: small pictures and meshes, and whether a public file is whole.
 
 pub(crate) mod patience;
@@ -14,3 +15,4 @@ pub(crate) mod service;
 pub(crate) mod stage;
 pub(crate) mod daemon;
 pub(crate) mod media;
+pub(crate) mod fake_conjure;

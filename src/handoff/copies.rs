@@ -1,0 +1,48 @@
+//! The job's own copy of its mesh: the file that `mesh_path` names.
+//!
+//! Owns making and removing copies. Blender opens the file an unbounded time after the command, and the public name may show
+//! the next job by then; and what lies in history is private to our user, who need not be the artist. So each handover has
+//! a copy beside the public meshes, whole before it has a name and never written again. It stays until the next
+//! handover begins: a person may look at it, and a Blender that is late finds it.
+
+use std::path::Path;
+
+use crate::{
+    disk::{
+        place::{self, PlaceFault},
+        read, sweep,
+    },
+    domain::{
+        handoff::{Ticket, copy_of},
+        placement::{self, Artifact, Targets},
+        product::Kind,
+    },
+};
+
+/// Why there is no copy.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyFault {
+    /// The name.
+    #[error(transparent)]
+    Plan(#[from] placement::PlanError),
+    /// The disk.
+    #[error(transparent)]
+    Place(#[from] PlaceFault),
+}
+
+/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in CONJURE's file leads to them any more,
+/// but a late or stale request could.
+pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
+    let own = ticket.path();
+    let own_name = Path::new(&own).file_name().unwrap_or_default();
+    // What cannot be removed now (Blender on Windows may hold it) goes the next time.
+    sweep::remove(folder, |name| copy_of(name).is_some() && name != own_name);
+    if matches!(read::stamp(Path::new(&own)), Ok(Some(_))) {
+        return Ok(());
+    }
+    let artifact = Artifact { kind: Kind::Mesh, path: mesh.to_path_buf() };
+    let targets = Targets { image: Vec::new(), mesh: vec![own.into()] };
+    let plan = placement::plan(ticket.job(), &[artifact], &targets)?;
+    place::place(&plan, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    Ok(())
+}

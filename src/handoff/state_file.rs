@@ -1,0 +1,109 @@
+//! CONJURE's `state.json` on the disk: looked at whole, replaced whole, or left alone.
+//!
+//! Owns the reading and the one write. There is no lock and no version in this file, so a writer can only be quick and
+//! careful: the new text is complete and synced under a name of its own before the file is looked at once more, and takes its place
+//! only if nothing changed meanwhile. The rename follows that look within microseconds.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{
+    disk::{
+        place::{self, PlaceFault},
+        read::{self, Reading},
+    },
+    domain::handoff::{decide::Look, document::Document},
+};
+
+/// A state larger than this is none: CONJURE's has 1 KB.
+const MAX_STATE: u64 = 1024 * 1024;
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// The file is ours now.
+    Written,
+    /// Somebody else changed it meanwhile; nothing was written.
+    Changed,
+}
+
+/// Why the state could not be written. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StateFault {
+    /// It is no state; nothing is ever written over that.
+    #[error("state.json holds no state")]
+    NoState,
+    /// The disk.
+    #[error(transparent)]
+    Place(#[from] PlaceFault),
+}
+
+/// Looks at the file; returns its bytes as well, the basis of a write.
+pub fn look(path: &Path) -> (Look, Vec<u8>) {
+    let unreadable = |why: String| (Look::Unreadable(why), Vec::new());
+    match read::read_whole(path, MAX_STATE) {
+        Ok(Reading::Whole { bytes, .. }) => match Document::parse(&bytes) {
+            Ok(document) => (Look::State(document.seen()), bytes),
+            Err(why) => unreadable(why.to_string()),
+        },
+        Ok(Reading::Changing) => unreadable("it is being written".to_owned()),
+        Ok(Reading::Missing) => (Look::Missing, Vec::new()),
+        Err(error) => unreadable(error.to_string()),
+    }
+}
+
+/// Puts `changes` into the file, if it still holds `base`. Every other member stays as it stands. `unique` becomes part of
+/// the temporary name, which must not be CONJURE's own (`state.tmp`, used by two of its processes).
+pub fn replace(
+    path: &Path,
+    base: &[u8],
+    changes: &[(&str, Value)],
+    unique: &str,
+) -> Result<Replaced, StateFault> {
+    let document = Document::parse(base).map_err(|_| StateFault::NoState)?;
+    let still = || matches!(read::read_whole(path, MAX_STATE), Ok(Reading::Whole { bytes, .. }) if bytes == base);
+    let unique = format!("state-{unique}");
+    let written = place::replace_if(path, &document.with(changes), &unique, still)?;
+    Ok(if written { Replaced::Written } else { Replaced::Changed })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_state_that_changed_meanwhile_is_not_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        fs::write(&path, r#"{"command": "fuse_mesh"}"#).expect("writes");
+        let old = br#"{"command": null}"#;
+        let written = replace(&path, old, &[("a", json!(1))], "x").expect("no fault");
+        assert_eq!(written, Replaced::Changed);
+        assert_eq!(fs::read(&path).expect("reads"), br#"{"command": "fuse_mesh"}"#);
+        assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn nothing_is_written_over_what_is_no_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.json");
+        for torn in ["", "{", "[]"] {
+            fs::write(&path, torn).expect("writes");
+            assert!(replace(&path, torn.as_bytes(), &[("a", json!(1))], "x").is_err());
+            assert_eq!(fs::read_to_string(&path).expect("reads"), torn);
+            assert!(matches!(look(&path).0, Look::Unreadable(_)));
+        }
+        fs::remove_file(&path).expect("removes");
+        assert_eq!(look(&path).0, Look::Missing);
+        assert_eq!(
+            replace(&path, b"{}", &[("a", json!(1))], "x").expect("no fault"),
+            Replaced::Changed
+        );
+        assert!(!path.exists(), "a state that is gone is not made");
+    }
+}
