@@ -6,6 +6,7 @@
 mod cost;
 mod jobs;
 mod parse;
+mod service;
 mod simulator;
 mod workflow;
 
@@ -17,6 +18,7 @@ pub use self::{
     cost::{By, CostArgs, Since},
     jobs::{JobsArgs, JobsCommand},
     parse::{Exit, parse},
+    service::{InstallArgs, ScopeArgs, ServiceArgs, ServiceCommand},
     simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},
 };
@@ -162,6 +164,8 @@ Examples:
     Cost(CostArgs),
     /// List, inspect and check workflows.
     Workflow(WorkflowArgs),
+    /// Let the system start conjured by itself: systemd, launchd or the Task Scheduler.
+    Service(ServiceArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "\
 Examples:

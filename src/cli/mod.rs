@@ -18,6 +18,7 @@ mod workflow;
 mod simulator;
 mod demo;
 mod shells;
+mod service;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -76,6 +77,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
         },
         Command::Cost(args) => cost::cost(context, args),
         Command::Workflow(args) => workflow::workflow(context, &args.command),
+        Command::Service(args) => service::service(context, &args.command),
         Command::Completions { shell } => {
             shells::completions(context, *shell);
             Ok(())

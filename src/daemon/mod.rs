@@ -3,7 +3,7 @@
 //! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading order: [`start`] puts it
 //! together and [`socket`] lets people in, `shell` waits and dispatches, `watching`, `wakes` and `looking` mind the files, `served` keeps a project's
 //! rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks, `commands`
-//! answers people, `show` makes the status, `reload` takes a new configuration, [`live`] is the configuration with working parts.
+//! answers people, `show` makes the status, `manager` tells systemd, `reload` takes a new configuration, [`live`] is the configuration with working parts.
 
 pub mod start;
 pub mod socket;
@@ -24,6 +24,7 @@ pub mod live;
 pub mod story;
 pub(crate) mod store;
 pub(crate) mod gate;
+pub(crate) mod manager;
 pub(crate) mod signals;
 pub(crate) mod tasks;
 

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     look::{Eyes, Look},
+    manager::Manager,
     reload::{self, Reloaded},
     run_job::{JobEnd, Report, Tools, Wish},
     served::{Served, Shown},
@@ -129,6 +130,7 @@ pub(crate) struct Shell {
     pub(crate) revision: u64,
     pub(crate) dirty: bool,
     pub(crate) shown_at: Moment,
+    pub(crate) manager: Manager,
     pub(crate) reload: reload::Source,
     /// The state folder's, held for the life of the process.
     pub(crate) lock: Lock,
@@ -167,6 +169,7 @@ impl Shell {
         self.ask_facts();
         let ended = loop {
             self.show_if_due();
+            self.beat();
             if let Some(ended) = self.over() {
                 break ended;
             }
@@ -338,6 +341,7 @@ impl Shell {
         }
         self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
         self.daemon.stopping = true;
+        self.manager.stopping();
         self.handle(Event::Stopping);
         for served in self.served.values() {
             served.wish(Wish::Stop);
@@ -372,8 +376,11 @@ impl Shell {
                 (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
             }
         };
-        let reload = self.reload.due;
-        [engine, looks, show, housekeeping, poll, reload, self.stopping].into_iter().flatten().min()
+        let (reload, manager) = (self.reload.due, self.manager.deadline());
+        [engine, looks, show, housekeeping, poll, reload, manager, self.stopping]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Hands the status round when it changed and the last one is old enough.
@@ -398,6 +405,7 @@ impl Shell {
             revision: self.revision,
         };
         let status = show::status(&view, now);
+        self.manager.show(|| show::one_line(&status));
         self.status.send_replace(Arc::new(status));
     }
 

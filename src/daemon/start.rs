@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     gate::Gate,
     live::Live,
+    manager::Manager,
     reload::{Fixed, Source},
     run_job::Tools,
     served::Served,
@@ -129,7 +130,7 @@ pub async fn run(options: Options) -> Result<Ended, StartError> {
 
 #[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
 async fn assemble(options: Options) -> Result<Shell, StartError> {
-    let Options { loaded, sources, live, log, purpose, status, .. } = options;
+    let Options { loaded, sources, live, log, purpose, signals, status, .. } = options;
     let clock = Clock;
     let now = clock.now();
     let state_dir = live.config.state_dir.clone();
@@ -215,6 +216,11 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         starting: BTreeMap::new(),
         daemon,
         spent,
+        manager: match purpose {
+            // Who owns the process's signals is what the service manager started.
+            Purpose::Serve if signals => Manager::of(&sources.env, std::process::id(), now.moment),
+            _ => Manager::nobody(now.moment),
+        },
         balance: None,
         warnings: Vec::new(),
         unwritten: BTreeMap::new(),

@@ -1,0 +1,1 @@
+//! The texts of services, compared with what each platform wants.
