@@ -5,6 +5,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument as _;
 
 use super::{
     early::{describe, early, expectation, warm_up},
@@ -162,7 +163,7 @@ impl Shell {
             other => other,
         };
         let tools = Arc::clone(&self.tools);
-        self.tasks.spawn(name, async move {
+        let work = async move {
             let road = NewRoad {
                 tools,
                 live,
@@ -176,7 +177,8 @@ impl Shell {
                 own_inputs: true,
             };
             Outcome::Job(road.go(source).await)
-        });
+        };
+        self.tasks.spawn(name, work.instrument(lines_of(id)));
     }
 
     /// Lets a job of an earlier session go on.
@@ -211,12 +213,13 @@ impl Shell {
             State::Running => Stage::Running,
             _ => Stage::Placing,
         };
-        tracing::info!(job = %row.id, state = row.state.word(), "goes on");
+        tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
         self.handle(crate::domain::engine::event::Event::Resumed { project, stage });
         let tools = Arc::clone(&self.tools);
         let live = Arc::clone(&self.live.borrow());
         let name = TaskName::Job(project, row.id);
-        self.tasks.spawn(name, async move {
+        let lines = lines_of(row.id);
+        let work = async move {
             let (learned, mut estimate) = expectation(&tools, &live).await;
             // What was reserved stays reserved, and what was cold then was cold.
             estimate.cost = row.reserved;
@@ -244,7 +247,8 @@ impl Shell {
                 public,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
-        });
+        };
+        self.tasks.spawn(name, work.instrument(lines));
     }
 
     /// Remembers a baseline for the next start.
@@ -413,4 +417,9 @@ fn targets_in(folder: &std::path::Path, targets: &Targets) -> Targets {
 
 fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {
     JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
+}
+
+/// What puts the job's id into each line that is logged on its road. At the level of errors, so that it is there at every level.
+fn lines_of(job: JobId) -> tracing::Span {
+    tracing::error_span!("job", job = %job)
 }

@@ -157,7 +157,7 @@ impl Shell {
             || live.config.trigger.watch != old.config.trigger.watch
             || live.config.trigger.ignore_prompts != old.config.trigger.ignore_prompts;
         self.live.send_replace(Arc::new(live));
-        tracing::info!("the configuration was read again");
+        tracing::info!("the configuration was read again and is in effect");
         if projects_changed {
             self.change_projects(&loaded);
         }

@@ -297,7 +297,11 @@ impl Shell {
         });
         self.look_where_due();
         for served in self.served.values() {
-            tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");
+            tracing::info!(
+                "serves project \"{}\" in {}",
+                served.config.name,
+                served.config.root.display()
+            );
         }
         Ok(())
     }
@@ -341,7 +345,7 @@ impl Shell {
                 let record =
                     move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
                 if let Err(error) = store.record("an unsent job that made room", record).await {
-                    tracing::error!(job = %job, %error, "it stays `prepared`");
+                    tracing::error!(job = %job, %error, "the ledger does not take it that this job makes room; nothing was sent for it, and it stays `prepared`");
                 }
                 Outcome::Nothing
             });

@@ -228,21 +228,6 @@ pub fn owner_only(path: &Path) -> Result<(), DiskError> {
         .map_err(DiskError::at("make private", path))
 }
 
-/// Takes group and others out of every file in a folder of ours, as far as that is possible.
-#[cfg(unix)]
-pub fn owner_only_below(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in
-        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-    {
-        let _ = owner_only(&entry.path());
-    }
-}
-
-/// Does nothing where files have no such permissions.
-#[cfg(not(unix))]
-pub fn owner_only_below(_folder: &Path) {}
-
 /// Tells whether something is there and belongs to our user.
 #[cfg(unix)]
 pub fn is_ours(path: &Path) -> bool {

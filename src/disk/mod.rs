@@ -10,9 +10,11 @@
 //! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
 //! - [`sweep`]: what a crash left behind;
 //! - [`lock`]: one daemon for each state folder and for each project;
+//! - [`daily`]: the files of the log;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
+pub mod daily;
 mod walk;
 pub mod dirs;
 pub mod stamp;

@@ -8,6 +8,7 @@
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `stopping`: signals, locks, and where the token must not be.
+//! - `service_manager`: what systemd hears of the process, and lines for its journal.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
 //! - `architecture`: the layers of `src/`, and the rules that hold for every file.
@@ -31,6 +32,8 @@ mod main_job;
 mod outputs;
 #[cfg(unix)]
 mod reload;
+#[cfg(target_os = "linux")]
+mod service_manager;
 #[cfg(unix)]
 mod stopping;
 #[cfg(unix)]

@@ -38,7 +38,8 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
     } else {
         add("# systemd 253 and newer: Type=notify-reload, and no ExecReload.");
         add("Type=notify");
-        add("ExecReload=/bin/kill -HUP $MAINPID");
+        add("# The shell's own kill: not every machine has the program.");
+        add(r#"ExecReload=/bin/sh -c "kill -HUP $$MAINPID""#);
     }
     add("NotifyAccess=main");
     add(&format!("ExecStart={}", command_line(wanted)));
@@ -115,6 +116,8 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+# What is placed keeps the group of what it replaces.
+SystemCallFilter=@chown
 SystemCallErrorNumber=EPERM";
 
 /// For the machine's manager, which may build namespaces.
@@ -135,7 +138,11 @@ fn system_walls(wanted: &Wanted) -> Vec<String> {
         lines.push("# The checkout, the configuration or the program is in a home folder, so these are not hidden.".to_owned());
         lines.push("ProtectHome=read-only".to_owned());
     } else {
-        lines.push("ProtectHome=yes".to_owned());
+        lines.push(
+            "# Empty, not forbidden: a personal configuration that is not there is no error."
+                .to_owned(),
+        );
+        lines.push("ProtectHome=tmpfs".to_owned());
     }
     if !wanted.writable.is_empty() {
         lines.push("# The whole checkout, because the daemon's lock file lies in its root. `-`: one that is missing (a drive that comes".to_owned());

@@ -193,8 +193,8 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "logging",
-        ours: &[],
-        packages: &["thiserror", "tracing", "tracing_appender", "tracing_subscriber"],
+        ours: &["clock", "disk"],
+        packages: &["jiff", "rustix", "tracing", "tracing_appender", "tracing_subscriber"],
         watched: &[],
     },
     Layer {
@@ -263,6 +263,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "src/cli/exit.rs",
         "crate::backend::runcomfy",
         "settings that the backend refuses are a fault of the configuration, with its exit code",
+    ),
+    except(
+        "src/cli/service/host.rs",
+        "std::process",
+        "services are started by other programs: systemctl, launchctl, schtasks",
     ),
     except("src/cli/mod.rs", "tokio::runtime", "the one runtime is built here"),
     except("src/cli/out.rs", "std::io::stdout", "the owner of printing"),
