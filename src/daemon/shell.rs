@@ -376,11 +376,8 @@ impl Shell {
                 (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
             }
         };
-        let (reload, manager) = (self.reload.due, self.manager.deadline());
-        [engine, looks, show, housekeeping, poll, reload, manager, self.stopping]
-            .into_iter()
-            .flatten()
-            .min()
+        let asked = [self.reload.due, self.manager.deadline()].into_iter().flatten().min();
+        [engine, looks, show, housekeeping, poll, asked, self.stopping].into_iter().flatten().min()
     }
 
     /// Hands the status round when it changed and the last one is old enough.

@@ -135,6 +135,13 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let now = clock.now();
     let state_dir = live.config.state_dir.clone();
     dirs::make_private(&state_dir)?;
+    if matches!(purpose, Purpose::Serve) {
+        tracing::info!(
+            "conjured {} starts; ledger and history are in {}",
+            env!("CARGO_PKG_VERSION"),
+            state_dir.display()
+        );
+    }
 
     let socket = socket_path(&state_dir);
     let what = match purpose {

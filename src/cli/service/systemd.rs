@@ -151,10 +151,15 @@ fn system_walls(wanted: &Wanted) -> Vec<String> {
     for folder in &wanted.writable {
         lines.push(format!("ReadWritePaths={}", quoted(&format!("-{folder}"))));
     }
+    let in_tmp = |path: &String| path.starts_with("/tmp/") || path.starts_with("/var/tmp/");
+    if wanted.writable.iter().chain([&wanted.program]).any(in_tmp) {
+        lines.push("# No PrivateTmp: something of it is among the temporary files.".to_owned());
+    } else {
+        lines.push("PrivateTmp=yes".to_owned());
+    }
     let rest = "\
 # No UMask: what is private is made so by the program, and Blender and its user's group shall read what is placed.
 CapabilityBoundingSet=
-PrivateTmp=yes
 PrivateDevices=yes
 ProcSubset=pid
 ProtectClock=yes

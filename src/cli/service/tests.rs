@@ -78,6 +78,9 @@ fn homes_are_hidden_unless_something_of_ours_is_there() {
     assert!(systemd::unit(&wanted, None).contains("\nProtectHome=tmpfs\n"));
     wanted.in_homes = true;
     assert!(systemd::unit(&wanted, None).contains("\nProtectHome=read-only\n"));
+    assert!(systemd::unit(&wanted, None).contains("\nPrivateTmp=yes\n"));
+    wanted.writable = vec!["/tmp/CONJURE".to_owned()];
+    assert!(!systemd::unit(&wanted, None).contains("\nPrivateTmp=yes\n"));
 }
 
 #[test]
@@ -88,6 +91,22 @@ fn a_property_list_says_what_is_to_run_in_xml() {
     assert!(plist.contains("<string>/Users/a/&lt;b&gt; &amp; &quot;c&quot;</string>"), "{plist}");
     assert!(plist.contains("<key>HOME</key>\n    <string>/home/artist</string>"), "{plist}");
     assert!(!plist.contains("UserName"), "{plist}");
+    let keys =
+        plist.lines().filter_map(|line| line.strip_prefix("  <key>")?.strip_suffix("</key>"));
+    // The keys that tests/real/launchd checks with their types in the file for installing by hand, and three that depend on the user.
+    let known = [
+        "Label",
+        "ProgramArguments",
+        "EnvironmentVariables",
+        "RunAtLoad",
+        "KeepAlive",
+        "ThrottleInterval",
+        "ExitTimeOut",
+        "ProcessType",
+        "Umask",
+        "StandardErrorPath",
+    ];
+    assert_eq!(keys.collect::<Vec<_>>(), known);
     let plist = launchd::plist(&wanted(Scope::System));
     assert!(plist.contains("<key>UserName</key>\n  <string>artist</string>"), "{plist}");
 }
