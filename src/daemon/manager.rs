@@ -34,8 +34,13 @@ pub(crate) struct Manager {
 impl Shell {
     /// One turn of the loop, for the service manager.
     pub(crate) fn beat(&mut self) {
-        let looked = self.manager.ready || self.served.values().all(|served| served.looked);
+        let looked = self.manager.ready || self.seen_and_shown();
         self.manager.beat(looked, self.clock.now().moment);
+    }
+
+    /// Every input was looked at, and `status` says so: whoever asks after "ready" must not hear of a time before it.
+    fn seen_and_shown(&self) -> bool {
+        !self.dirty && self.served.values().all(|served| served.looked)
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn user(name_or_id: &str) -> Option<User> {
         .filter(|_| cfg!(target_os = "macos"))
 }
 
-/// Reads a line of the user data base: `name:x:1000:1000:,,,:/home/name:/bin/bash` (`passwd(5)`).
+/// Reads a line of the user data base: `name:x:1000:1000:,,,:/people/name:/bin/bash` (`passwd(5)`).
 fn passwd(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.lines().next()?.split(':').collect();
     let home = fields.get(5).filter(|home| home.starts_with('/')).map(PathBuf::from);
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn a_users_name_and_home_are_read_from_the_user_data_base() {
-        let line = "artist:x:1000:1000:An Artist,,,:/home/artist:/bin/bash\n";
-        let home = Some(PathBuf::from("/home/artist"));
+        let line = "artist:x:1000:1000:An Artist,,,:/people/artist:/bin/bash\n";
+        let home = Some(PathBuf::from("/people/artist"));
         assert_eq!(passwd(line), Some(User { name: "artist".to_owned(), home }));
         assert_eq!(passwd("daemon:x:1").map(|user| user.home), Some(None));
         assert_eq!(passwd(""), None);

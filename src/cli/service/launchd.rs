@@ -46,8 +46,7 @@ pub(super) fn plist(wanted: &Wanted) -> String {
     if let (Scope::System, Some(user)) = (wanted.scope, &wanted.user) {
         text += &format!("  <key>UserName</key>\n  <string>{}</string>\n", escaped(user));
     }
-    text += "\
-  <key>RunAtLoad</key>
+    text += "  <key>RunAtLoad</key>
   <true/>
   <!-- Again after a failure, not after a stop. launchd cannot tell exit codes apart, so a bad configuration is tried again too. -->
   <key>KeepAlive</key>

@@ -17,11 +17,11 @@ fn wanted(scope: Scope) -> Wanted {
         arguments: vec!["run".to_owned()],
         environment: Vec::new(),
         user: system.then(|| "artist".to_owned()),
-        home: Some("/home/artist".to_owned()),
+        home: Some("/people/artist".to_owned()),
         writable: vec!["/srv/CONJURE".to_owned()],
         in_homes: false,
         token_file: system.then(|| "/etc/conjured/runcomfy_token".to_owned()),
-        log_dir: Some("/home/artist/logs".to_owned()),
+        log_dir: Some("/people/artist/logs".to_owned()),
     }
 }
 
@@ -86,10 +86,10 @@ fn homes_are_hidden_unless_something_of_ours_is_there() {
 #[test]
 fn a_property_list_says_what_is_to_run_in_xml() {
     let mut odd = wanted(Scope::User);
-    odd.arguments = vec!["--root".to_owned(), "/Users/a/<b> & \"c\"".to_owned(), "run".to_owned()];
+    odd.arguments = vec!["--root".to_owned(), "/people/a/<b> & \"c\"".to_owned(), "run".to_owned()];
     let plist = launchd::plist(&odd);
-    assert!(plist.contains("<string>/Users/a/&lt;b&gt; &amp; &quot;c&quot;</string>"), "{plist}");
-    assert!(plist.contains("<key>HOME</key>\n    <string>/home/artist</string>"), "{plist}");
+    assert!(plist.contains("<string>/people/a/&lt;b&gt; &amp; &quot;c&quot;</string>"), "{plist}");
+    assert!(plist.contains("<key>HOME</key>\n    <string>/people/artist</string>"), "{plist}");
     assert!(!plist.contains("UserName"), "{plist}");
     let keys =
         plist.lines().filter_map(|line| line.strip_prefix("  <key>")?.strip_suffix("</key>"));

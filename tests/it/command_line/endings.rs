@@ -14,7 +14,6 @@ fn wrong_usage_ends_with_64_and_names_the_slip() {
         ("service", "Usage: conjured service"),
         ("service install --system --user", "cannot be used with"),
         ("service install --as artist", "--system"),
-        ("service install --system --as --help-me --dry-run", "--as"),
         ("service install --system --as no-such-user --root {}/proj --dry-run", "no user"),
         ("run more", "unexpected argument 'more'"),
         ("run --root", "value is required"),
