@@ -22,6 +22,11 @@ impl Clock {
             wall: wall(),
         }
     }
+
+    /// Reads the clock that systemd stamps its messages with (`CLOCK_MONOTONIC`, in microseconds); `None` where there is no systemd.
+    pub fn monotonic_micros(self) -> Option<u64> {
+        imp::monotonic_micros()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the file that owns the wall clock")]
@@ -34,8 +39,19 @@ fn wall() -> WallTime {
 mod imp {
     //! `CLOCK_BOOTTIME` goes on while the machine sleeps.
 
+    use rustix::time::{ClockId, clock_gettime};
+
     pub(super) fn micros() -> u64 {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        read(ClockId::Boottime)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as where there is none")]
+    pub(super) fn monotonic_micros() -> Option<u64> {
+        Some(read(ClockId::Monotonic))
+    }
+
+    fn read(clock: ClockId) -> u64 {
+        let time = clock_gettime(clock);
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         seconds
             .saturating_mul(1_000_000)
@@ -60,6 +76,10 @@ mod imp {
     };
 
     static START: OnceLock<(Instant, SystemTime)> = OnceLock::new();
+
+    pub(super) fn monotonic_micros() -> Option<u64> {
+        None
+    }
 
     pub(super) fn micros() -> u64 {
         use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,6 +6,7 @@
 mod cost;
 mod jobs;
 mod parse;
+mod service;
 mod setup;
 mod simulator;
 mod workflow;
@@ -18,6 +19,7 @@ pub use self::{
     cost::{By, CostArgs, Since},
     jobs::{AgainArgs, JobsArgs, JobsCommand},
     parse::{Exit, deployment, parse},
+    service::{InstallArgs, ScopeArgs, ServiceArgs, ServiceCommand},
     setup::{DoctorArgs, InitArgs, LoginArgs, LogoutArgs, ModeArg},
     simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},
@@ -198,6 +200,8 @@ Examples:
   conjured doctor --offline
   conjured doctor --json | jq '.checks[] | select(.verdict == \"fail\")'")]
     Doctor(DoctorArgs),
+    /// Let the system start conjured by itself: systemd, launchd or the Task Scheduler.
+    Service(ServiceArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "\
 Examples:

@@ -82,8 +82,14 @@ impl Context {
             2 => LevelFilter::DEBUG,
             3..=i8::MAX => LevelFilter::TRACE,
         };
-        let settings =
-            logging::Settings { level, dir: None, keep_days: 1, colour: self.out.colour };
-        logging::start(&settings).ok()
+        Some(logging::start(&logging::Settings {
+            level,
+            louder: 0,
+            dir: None,
+            keep_days: 1,
+            keep_bytes: 0,
+            colour: self.out.colour,
+            journal_stream: None,
+        }))
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     config::{errors::ConfigErrors, secrets::SecretError},
     daemon::{live::LiveError, start::StartError},
     ledger::error::{LedgerError, OpenError},
-    logging::LogError,
     web::{Refused, RefusedKind},
 };
 
@@ -107,12 +106,6 @@ impl From<LiveError> for Failure {
 impl From<SecretError> for Failure {
     fn from(error: SecretError) -> Self {
         Self::new(TOKEN, error.to_string())
-    }
-}
-
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
-        Self::new(CANNOT_WRITE, error.to_string())
     }
 }
 

@@ -26,6 +26,7 @@ mod doctor;
 mod simulator;
 mod demo;
 mod shells;
+mod service;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -97,6 +98,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
         Command::Logout(args) => on_runtime(login::logout(context, *args)),
         Command::Init(args) => init::init(context, args),
         Command::Doctor(args) => on_runtime(doctor::doctor(context, *args)),
+        Command::Service(args) => service::service(context, &args.command),
         Command::Completions { shell } => {
             shells::completions(context, *shell);
             Ok(())

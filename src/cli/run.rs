@@ -1,6 +1,6 @@
 //! `conjured run`: the daemon in the foreground; what the services start.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -9,6 +9,7 @@ use super::{
     exit::{BUG, Failure},
 };
 use crate::{
+    config::Loaded,
     daemon::{
         Ended,
         live::Live,
@@ -16,45 +17,14 @@ use crate::{
     },
     disk::dirs,
     domain::status::Status,
-    logging,
+    logging::{self, Logging},
 };
 
 /// Runs until a signal comes.
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut loaded = context.load_to_serve()?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
-    let log = &loaded.config.log;
-    let level = match context.out.verbosity {
-        0 => log.level.filter(),
-        verbosity => louder(log.level.filter(), verbosity),
-    };
-    let settings = |dir| logging::Settings {
-        level,
-        dir,
-        keep_days: usize::try_from(log.keep_days).unwrap_or(usize::MAX),
-        colour: context.out.colour,
-    };
-    let usable = match &log.dir {
-        Some(dir) => dirs::make_private(dir)
-            .and_then(|()| dirs::tighten(dir))
-            .map_err(|error| format!("{error}; set `log.dir` to another folder, or to \"-\"")),
-        None => Ok(()),
-    };
-    let started = usable.and_then(|()| {
-        logging::start(&settings(log.dir.as_deref())).map_err(|error| error.to_string())
-    });
-    // The work counts for more than its story: without a folder for it the log goes to standard error, and `status` says so.
-    let (log, trouble) = match started {
-        Ok(log) => (log, None),
-        Err(trouble) => (logging::start(&settings(None))?, Some(trouble)),
-    };
-    loaded
-        .warnings
-        .extend(trouble.map(|trouble| format!("the log goes to standard error only: {trouble}")));
-    if let Some(dir) = &loaded.config.log.dir {
-        // The folder is private; the appender makes its files as the system's mask says.
-        dirs::owner_only_below(dir);
-    }
+    let log = start_log(context, &mut loaded);
     let (status, _) = watch::channel(Arc::new(Status::starting()));
     let options = Options {
         loaded,
@@ -72,15 +42,28 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Returns the level `steps` louder, or quieter when negative.
-fn louder(
-    level: tracing::level_filters::LevelFilter,
-    steps: i8,
-) -> tracing::level_filters::LevelFilter {
-    use tracing::level_filters::LevelFilter as Level;
-    const LADDER: [Level; 6] =
-        [Level::OFF, Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
-    let now = LADDER.iter().position(|step| *step == level).unwrap_or(3);
-    let wanted = now.saturating_add_signed(isize::from(steps)).min(LADDER.len() - 1);
-    LADDER[wanted]
+/// Starts the log. A folder that cannot be written is a warning: the artist's work does not wait for a log.
+fn start_log(context: &Context, loaded: &mut Loaded) -> Logging {
+    let settings = &loaded.config.log;
+    let usable = |dir: &&PathBuf| {
+        dirs::make_private(dir)
+            .and_then(|()| dirs::tighten(dir))
+            .and_then(|()| dirs::try_to_write(dir))
+    };
+    let fault = settings.dir.as_ref().and_then(|dir| usable(&dir).err());
+    let log = logging::start(&logging::Settings {
+        level: settings.level.filter(),
+        louder: context.out.verbosity,
+        dir: settings.dir.as_deref().filter(|_| fault.is_none()),
+        keep_days: usize::try_from(settings.keep_days).unwrap_or(usize::MAX),
+        keep_bytes: u64::from(settings.keep_mb) << 20,
+        colour: context.out.colour,
+        journal_stream: context.sources.env.get("JOURNAL_STREAM").map(String::as_str),
+    });
+    if let Some(fault) = fault {
+        loaded.warnings.push(format!(
+            "the log goes to standard error only: {fault}. Set `log.dir` to a folder that can be written, or to \"-\", and restart"
+        ));
+    }
+    log
 }

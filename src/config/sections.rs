@@ -276,6 +276,7 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
             _ => found.path(),
         }),
         keep_days: section.take("keep_days", 1, |found| found.whole_u32(1..=3650)),
+        keep_mb: section.take("keep_mb", 1, |found| found.whole_u32(1..=100_000)),
     };
     section.finish();
     settings

@@ -250,4 +250,6 @@ pub struct LogConfig {
     pub dir: Option<PathBuf>,
     /// Days after which a log file is deleted.
     pub keep_days: u32,
+    /// What all log files may take together, in MB of 2^20 bytes.
+    pub keep_mb: u32,
 }

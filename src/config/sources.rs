@@ -36,6 +36,8 @@ pub struct Sources {
     pub default_state_dir: Option<PathBuf>,
     /// The platform's log folder for conjured, where it is not beneath the state folder.
     pub default_log_dir: Option<PathBuf>,
+    /// This program's own file, for a service to start.
+    pub program: Option<PathBuf>,
 }
 
 impl fmt::Debug for Sources {
@@ -88,6 +90,7 @@ impl Sources {
             user_config_dir: base.map(|base| base.config_dir().to_path_buf()),
             default_state_dir: state,
             default_log_dir: logs.map(|home| home.join("Library/Logs/conjured")),
+            program: std::env::current_exe().ok(),
         }
     }
 

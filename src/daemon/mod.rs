@@ -3,7 +3,8 @@
 //! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading order: [`start`] puts it
 //! together and [`socket`] lets people in, `shell` waits and dispatches, `watching`, `wakes` and `looking` mind the files, `served` keeps a project's
 //! rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks, `again` does an earlier job's work once more, `commands`
-//! answers people, `restore` places what an earlier job made, `retention` keeps history within its bounds, `claims` keeps these apart, `show` makes the status, `reload` takes a new configuration, [`live`] is the configuration with working parts.
+//! answers people, `restore` places what an earlier job made, `retention` keeps history within its bounds, `claims` keeps these apart, `show` makes the status, `manager`
+//! tells systemd, `reload` takes a new configuration, [`live`] is the configuration with working parts.
 
 pub mod start;
 pub mod socket;
@@ -30,6 +31,7 @@ pub mod checkup;
 pub mod story;
 pub(crate) mod store;
 pub(crate) mod gate;
+pub(crate) mod manager;
 pub(crate) mod signals;
 pub(crate) mod tasks;
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument as _;
 
 use super::{
     again::{cause, ready_again},
@@ -176,7 +177,7 @@ impl Shell {
             other => other,
         };
         let tools = Arc::clone(&self.tools);
-        self.tasks.spawn(name, async move {
+        let work = async move {
             let road = NewRoad {
                 tools,
                 live,
@@ -191,7 +192,8 @@ impl Shell {
                 own_inputs: true,
             };
             Outcome::Job(road.go(source).await)
-        });
+        };
+        self.tasks.spawn(name, work.instrument(lines_of(id)));
     }
 
     /// Lets a job of an earlier session go on.
@@ -228,12 +230,13 @@ impl Shell {
             State::HandingOver => Stage::HandingOver,
             _ => Stage::Placing,
         };
-        tracing::info!(job = %row.id, state = row.state.word(), "goes on");
+        tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
         self.handle(crate::domain::engine::event::Event::Resumed { project, stage });
         let tools = Arc::clone(&self.tools);
         let live = Arc::clone(&self.live.borrow());
         let name = TaskName::Job(project, row.id);
-        self.tasks.spawn(name, async move {
+        let lines = lines_of(row.id);
+        let work = async move {
             let (learned, mut estimate) = expectation(&tools, &live).await;
             // What was reserved stays reserved, and what was cold then was cold.
             estimate.cost = row.reserved;
@@ -263,7 +266,8 @@ impl Shell {
                 root,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
-        });
+        };
+        self.tasks.spawn(name, work.instrument(lines));
     }
 
     /// Remembers a baseline for the next start.
@@ -452,4 +456,9 @@ fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
 
 fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {
     JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
+}
+
+/// What puts the job's id into each line that is logged on its road. At the level of errors, so that it is there at every level.
+fn lines_of(job: JobId) -> tracing::Span {
+    tracing::error_span!("job", job = %job)
 }

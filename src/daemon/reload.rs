@@ -75,6 +75,7 @@ impl Shell {
             return;
         }
         self.reloading = true;
+        self.manager.reloading();
         let sources = self.reload.sources.clone();
         self.tasks.spawn(TaskName::Reload, async move {
             let result = blocking(move || {
@@ -120,6 +121,9 @@ impl Shell {
                 Err(Refused::new(RefusedKind::Configuration, errors))
             }
         };
+        if !self.reloading {
+            self.manager.reloaded();
+        }
         if let Some(reply) = reply {
             drop(reply.send(answer));
         }
@@ -153,7 +157,7 @@ impl Shell {
             || live.config.trigger.watch != old.config.trigger.watch
             || live.config.trigger.ignore_prompts != old.config.trigger.ignore_prompts;
         self.live.send_replace(Arc::new(live));
-        tracing::info!("the configuration was read again");
+        tracing::info!("the configuration was read again and is in effect");
         if projects_changed {
             self.change_projects(&loaded);
         }

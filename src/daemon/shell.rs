@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     commands::first_answer,
     look::{Eyes, Look},
+    manager::Manager,
     reload::{self, Reloaded},
     retention::Tidying,
     run_job::{JobEnd, Report, Tools, Wish},
@@ -139,6 +140,7 @@ pub(crate) struct Shell {
     pub(crate) revision: u64,
     pub(crate) dirty: bool,
     pub(crate) shown_at: Moment,
+    pub(crate) manager: Manager,
     pub(crate) reload: reload::Source,
     /// The state folder's, held for the life of the process.
     pub(crate) lock: Lock,
@@ -180,6 +182,7 @@ impl Shell {
         self.ask_facts();
         let ended = loop {
             self.show_if_due();
+            self.beat();
             if let Some(ended) = self.over() {
                 break ended;
             }
@@ -360,6 +363,7 @@ impl Shell {
         }
         self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
         self.daemon.stopping = true;
+        self.manager.stopping();
         self.handle(Event::Stopping);
         for served in self.served.values() {
             served.wish(Wish::Stop);
@@ -394,8 +398,8 @@ impl Shell {
                 (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
             }
         };
-        let reload = self.reload.due;
-        [engine, looks, show, housekeeping, poll, reload, self.stopping].into_iter().flatten().min()
+        let asked = [self.reload.due, self.manager.deadline()].into_iter().flatten().min();
+        [engine, looks, show, housekeeping, poll, asked, self.stopping].into_iter().flatten().min()
     }
 
     /// Hands the status round when it changed and the last one is old enough.
@@ -420,6 +424,7 @@ impl Shell {
             revision: self.revision,
         };
         let status = show::status(&view, now);
+        self.manager.show(|| show::one_line(&status));
         self.status.send_replace(Arc::new(status));
     }
 

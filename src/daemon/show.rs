@@ -1,6 +1,6 @@
 //! The loop's state as a person reads it: builds [`Status`] from the engine and the projects served.
 //!
-//! Owns the sentences of `status`. It changes nothing.
+//! Owns the sentences of `status`, and the one line that a service manager shows. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -150,5 +150,95 @@ fn backend(live: &Live) -> BackendHealth {
             reason: Some(unready.reason.clone()),
             token_from: None,
         },
+    }
+}
+
+/// Says it in one line, for `systemctl status`: how many projects, what the job does or why there is none, what is wrong. No
+/// figure in it counts up by itself, so that an idle daemon stays silent.
+pub(crate) fn one_line(status: &Status) -> String {
+    if status.daemon.stopping {
+        return "stopping; jobs at the service go on and are picked up at the next start"
+            .to_owned();
+    }
+    let several = status.projects.len() > 1;
+    let mut parts = vec![match status.projects.len() {
+        1 => "1 project".to_owned(),
+        number => format!("{number} projects"),
+    }];
+    for project in &status.projects {
+        let Some(job) = &project.job else { continue };
+        let of = if several { format!(" of {}", project.name) } else { String::new() };
+        parts.push(format!("job {}{of}: {}", job.id, job.doing));
+    }
+    if parts.len() == 1 {
+        parts.push(match status.projects.first() {
+            Some(project) if !several => project.waiting.clone(),
+            _ => "no job at work".to_owned(),
+        });
+    }
+    for backend in status.backends.iter().filter(|backend| backend.state != "ready") {
+        let reason = backend.reason.as_deref().unwrap_or("see `conjured status`");
+        parts.push(format!("{} is {}: {reason}", backend.name, backend.state));
+    }
+    match status.projects.iter().map(|project| project.unknown.len()).sum() {
+        0 => {}
+        1 => parts.push("1 job with a lost answer waits for your decision".to_owned()),
+        number => {
+            parts.push(format!("{number} jobs with a lost answer wait for your decision"));
+        }
+    }
+    match status.warnings.as_slice() {
+        [] => {}
+        [.., newest] => {
+            let newest = newest.lines().next().unwrap_or_default();
+            let more = status.warnings.len() - 1;
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            parts.push(format!("warning: {newest}{more}"));
+        }
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Status {
+        let project = Project {
+            name: "owl".to_owned(),
+            root: "/CONJURE".to_owned(),
+            watching: "native".to_owned(),
+            prompt: input("/p", None),
+            render: input("/r", None),
+            waiting: "waits for a change".to_owned(),
+            waiting_until: None,
+            job: None,
+            last_job: None,
+            unknown: Vec::new(),
+        };
+        Status { projects: vec![project], ..Status::starting() }
+    }
+
+    #[test]
+    fn the_line_says_what_is_done_and_what_is_wrong() {
+        let mut status = idle();
+        assert_eq!(one_line(&status), "1 project; waits for a change");
+
+        status.warnings = vec!["old".to_owned(), "refused:\nline 3".to_owned()];
+        status.backends = vec![BackendHealth {
+            name: "serverless".to_owned(),
+            state: "unconfigured".to_owned(),
+            reason: Some("there is no token".to_owned()),
+            token_from: None,
+        }];
+        assert_eq!(
+            one_line(&status),
+            "1 project; waits for a change; serverless is unconfigured: there is no token; \
+             warning: refused: (and 1 more)"
+        );
+        status.projects.push(status.projects[0].clone());
+        assert!(one_line(&status).starts_with("2 projects; no job at work"));
+        status.daemon.stopping = true;
+        assert!(one_line(&status).starts_with("stopping"));
     }
 }

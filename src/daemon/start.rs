@@ -16,6 +16,7 @@ use super::{
     claims::Claims,
     gate::Gate,
     live::Live,
+    manager::Manager,
     reload::{Fixed, Source},
     retention::Tidying,
     run_job::Tools,
@@ -131,11 +132,18 @@ pub async fn run(options: Options) -> Result<Ended, StartError> {
 
 #[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
 async fn assemble(options: Options) -> Result<Shell, StartError> {
-    let Options { loaded, sources, live, log, purpose, status, .. } = options;
+    let Options { loaded, sources, live, log, purpose, signals, status, .. } = options;
     let clock = Clock;
     let now = clock.now();
     let state_dir = live.config.state_dir.clone();
     dirs::make_private(&state_dir)?;
+    if matches!(purpose, Purpose::Serve) {
+        tracing::info!(
+            "conjured {} starts; ledger and history are in {}",
+            env!("CARGO_PKG_VERSION"),
+            state_dir.display()
+        );
+    }
 
     let socket = socket_path(&state_dir);
     let what = match purpose {
@@ -223,6 +231,11 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         starting: BTreeMap::new(),
         daemon,
         spent,
+        manager: match purpose {
+            // Who owns the process's signals is what the service manager started.
+            Purpose::Serve if signals => Manager::of(&sources.env, std::process::id(), now.moment),
+            _ => Manager::nobody(now.moment),
+        },
         balance: None,
         warnings: Vec::new(),
         unwritten: BTreeMap::new(),
@@ -308,7 +321,11 @@ impl Shell {
         self.lost = lost;
         self.look_where_due();
         for served in self.served.values() {
-            tracing::info!(project = served.config.name, root = %served.config.root.display(), "serving");
+            tracing::info!(
+                "serves project \"{}\" in {}",
+                served.config.name,
+                served.config.root.display()
+            );
         }
         Ok(())
     }
@@ -352,7 +369,7 @@ impl Shell {
                 let record =
                     move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
                 if let Err(error) = store.record("an unsent job that made room", record).await {
-                    tracing::error!(job = %job, %error, "it stays `prepared`");
+                    tracing::error!(job = %job, %error, "the ledger does not take it that this job makes room; nothing was sent for it, and it stays `prepared`");
                 }
                 Outcome::Nothing
             });

@@ -80,7 +80,7 @@ impl Store {
                     return Err(error.into());
                 }
                 Err(LedgerError::Store(error)) => {
-                    tracing::error!(%error, what, "the ledger cannot be written; trying again");
+                    tracing::error!(%error, "cannot write down {what}; it is tried again until it works");
                     self.tell(what, Some(format!("{what} waits to be written down: {error}")))
                         .await;
                     waits = true;
@@ -106,7 +106,9 @@ impl Store {
 
 /// Runs `work` on the blocking pool; a panic in it goes on in the caller, a cancelled runtime never returns.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    // What is logged there belongs to the same job.
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),

@@ -128,6 +128,70 @@ pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     fs::write(path, bytes).map_err(DiskError::at("write", path))
 }
 
+/// Writes a file that others may read (0644): readers see the old one or the new one, whole, and it is on the disk when this
+/// returns. Its folder is made if it is missing.
+pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
+    let written = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
+            .tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        }
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    written().map_err(DiskError::at("write", path))?;
+    sync_folder(folder)
+}
+
+/// Reads a small file; `None` where there is none.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(DiskError::at("read", path)),
+    }
+}
+
+/// Returns the file in `folder` whose name ends in `suffix` and comes last in the alphabet: the newest of dated ones.
+pub fn newest(folder: &Path, suffix: &str) -> Option<PathBuf> {
+    let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    names.filter(|path| path.to_string_lossy().ends_with(suffix)).max()
+}
+
+/// Returns the number of the user who owns something; `None` where it is not there, or nothing has such an owner.
+pub fn owner(path: &Path) -> Option<u32> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|metadata| metadata.uid())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// Returns our own user's number; `None` where users have none.
+pub fn user_id() -> Option<u32> {
+    #[cfg(unix)]
+    {
+        Some(rustix::process::geteuid().as_raw())
+    }
+    #[cfg(not(unix))]
+    {
+        None
+    }
+}
+
 /// Finds out whether files can be made in `folder`, which is made if it is missing.
 pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
@@ -163,21 +227,6 @@ pub fn owner_only(path: &Path) -> Result<(), DiskError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .map_err(DiskError::at("make private", path))
 }
-
-/// Takes group and others out of every file in a folder of ours, as far as that is possible.
-#[cfg(unix)]
-pub fn owner_only_below(folder: &Path) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in
-        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
-    {
-        let _ = owner_only(&entry.path());
-    }
-}
-
-/// Does nothing where files have no such permissions.
-#[cfg(not(unix))]
-pub fn owner_only_below(_folder: &Path) {}
 
 /// Tells whether something is there and belongs to our user.
 #[cfg(unix)]

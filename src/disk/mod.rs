@@ -12,9 +12,11 @@
 //! - [`lock`]: one daemon for each state folder and for each project;
 //! - [`checkout`]: is this folder CONJURE's;
 //! - [`probe`]: questions about a folder that change nothing;
+//! - [`daily`]: the files of the log;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
+pub mod daily;
 mod walk;
 pub mod dirs;
 pub mod checkout;

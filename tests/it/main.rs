@@ -10,6 +10,7 @@
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
+//! - `service_manager`: what systemd hears of the process, and lines for its journal.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `setup`: `init`, `login`, `logout` and `doctor`, with every fault that a doctor must find.
 //! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
@@ -38,6 +39,8 @@ mod main_job;
 mod outputs;
 #[cfg(unix)]
 mod reload;
+#[cfg(target_os = "linux")]
+mod service_manager;
 #[cfg(unix)]
 mod setup;
 #[cfg(unix)]

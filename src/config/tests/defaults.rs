@@ -104,7 +104,12 @@ fn expected() -> Config {
         },
         history: HistoryConfig { keep_jobs: 200, keep_mb: 4096 },
         page: PageConfig { listen: Some("127.0.0.1:7717".parse().expect("an address")) },
-        log: LogConfig { level: Level::Info, dir: Some(state_dir.join("logs")), keep_days: 14 },
+        log: LogConfig {
+            level: Level::Info,
+            dir: Some(state_dir.join("logs")),
+            keep_days: 14,
+            keep_mb: 64,
+        },
         state_dir,
     }
 }

@@ -241,7 +241,7 @@ impl Road {
                     if self.tools.store.record("that the job runs", record).await.is_err() {
                         return Err(JobEnd::Parked);
                     }
-                    tracing::info!(job = %id, "running");
+                    tracing::info!(job = %id, "a machine is at work on it");
                     self.moved(State::Running, Stage::Running).await;
                 }
                 if following.cancelled.is_none() {

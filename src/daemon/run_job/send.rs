@@ -183,7 +183,7 @@ impl Road {
             match answer {
                 Ok(request) => {
                     // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
-                    tracing::info!(job = %id, %request, "submitted");
+                    tracing::info!(job = %id, %request, "RunComfy took the job");
                     let own = request.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);

@@ -202,8 +202,8 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "logging",
-        ours: &[],
-        packages: &["thiserror", "tracing", "tracing_appender", "tracing_subscriber"],
+        ours: &["clock", "disk"],
+        packages: &["jiff", "rustix", "tracing", "tracing_appender", "tracing_subscriber"],
         watched: &[],
     },
     Layer {
@@ -284,6 +284,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "src/cli/ask.rs",
         "signal_hook",
         "Ctrl-C while a token is typed must give the terminal back before the process ends",
+    ),
+    except(
+        "src/cli/service/host.rs",
+        "std::process",
+        "services are started by other programs: systemctl, launchctl, schtasks",
     ),
     except("src/cli/mod.rs", "tokio::runtime", "the one runtime is built here"),
     except("src/cli/out.rs", "std::io::stdout", "the owner of printing"),

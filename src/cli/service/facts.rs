@@ -1,0 +1,294 @@
+//! From this process and the configuration to the service that is wanted.
+//!
+//! Owns the trap that a service knows nothing of the shell it is installed from: its configuration is read once more as the service
+//! will read it, without this shell's variables and with its own user's home, and what would be lost is said.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{
+    host,
+    wanted::{Scope, Wanted},
+};
+use crate::{
+    cli::{
+        context::Context,
+        exit::{CONFIGURATION, Failure, USAGE},
+    },
+    config::{self, Loaded, secrets, sources::Sources},
+    disk::dirs,
+};
+
+/// Variables that decide where files are: the service gets them with their values of now.
+const CARRIED: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFIG_DIR"];
+
+/// Where the machine's token lies: root's alone, and systemd hands it over.
+const SYSTEM_TOKEN: &str = "/etc/conjured/runcomfy_token";
+
+/// A service and what a person should know about it.
+pub(super) struct Facts {
+    /// The service.
+    pub wanted: Wanted,
+    /// One sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// Whose service and with what.
+pub(super) struct Asked<'a> {
+    /// Whose.
+    pub scope: Scope,
+    /// `--as USER`.
+    pub user: Option<&'a str>,
+    /// `--token-file FILE`.
+    pub token_file: Option<&'a Path>,
+}
+
+/// Finds out what the service is to be. Fails where the daemon would fail at its start, so that a broken service is not
+/// installed.
+pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failure> {
+    let mut remarks = Vec::new();
+    let sources = &context.sources;
+    let user = user(context, asked)?;
+    let there = as_the_service(sources, asked.scope, user.as_ref());
+    let loaded = load(&there, &mut remarks)?;
+    let program = sources.program.as_ref().ok_or_else(|| {
+        Failure::new(CONFIGURATION, "cannot find out where this program is; nothing was installed")
+    })?;
+
+    let mut arguments = Vec::new();
+    for (flag, path) in [
+        ("--config", &sources.explicit),
+        ("--root", &sources.root),
+        ("--state-dir", &sources.state_dir),
+    ] {
+        if let Some(path) = path {
+            let path = absolute(sources, path);
+            arguments.extend([flag.to_owned(), text(flag, &path)?]);
+        }
+    }
+    arguments.push("run".to_owned());
+
+    let environment = match asked.scope {
+        // The machine's service is another user's: our variables are not its.
+        Scope::System => Vec::new(),
+        Scope::User => carried(sources)?,
+    };
+    let token_file = token_file(context, asked, &mut remarks)?;
+    lost_variables(sources, &mut remarks);
+    if secrets::find_token(&there, &loaded.config).is_ok_and(|found| found.token.is_none())
+        && token_file.is_none()
+    {
+        remarks.push(match asked.scope {
+            Scope::System => format!(
+                "there is no token yet: write it into {SYSTEM_TOKEN} (root's, mode 0600) and install again; until then no job is sent"
+            ),
+            Scope::User => {
+                let beside = there.user_file.as_deref().and_then(Path::parent);
+                let file = beside.unwrap_or(Path::new(".")).join(secrets::TOKEN_NAME);
+                format!("there is no token yet: write it into {} (mode 0600)", file.display())
+            }
+        });
+    }
+
+    let mut writable = writable(&loaded, asked.scope, &there);
+    writable.sort();
+    writable.dedup();
+    let covered: Vec<PathBuf> = writable.clone();
+    writable
+        .retain(|folder| !covered.iter().any(|other| other != folder && folder.starts_with(other)));
+    let program = text("the program's path", program)?;
+    let mut places = vec![PathBuf::from(&program)];
+    places.extend(writable.iter().cloned());
+    places.extend(
+        loaded
+            .config
+            .projects
+            .iter()
+            .flat_map(|project| [project.prompt.clone(), project.render.clone()]),
+    );
+    places.extend(loaded.files.iter().cloned());
+    let in_homes = places
+        .iter()
+        .any(|place| ["/home", "/root", "/run/user"].iter().any(|home| place.starts_with(home)));
+    let wanted = Wanted {
+        scope: asked.scope,
+        program,
+        arguments,
+        environment,
+        home: there
+            .folders
+            .home
+            .as_deref()
+            .map(|home| text("the home folder", home))
+            .transpose()?,
+        user: user.map(|user| user.name),
+        writable: writable
+            .iter()
+            .map(|folder| text("a folder of the configuration", folder))
+            .collect::<Result<_, _>>()?,
+        in_homes,
+        token_file,
+        log_dir: loaded.config.log.dir.as_deref().map(|dir| text("`log.dir`", dir)).transpose()?,
+    };
+    Ok(Facts { wanted, remarks })
+}
+
+/// The user of a machine's service: named, else the owner of the checkout.
+fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Failure> {
+    if asked.scope == Scope::User {
+        return Ok(None);
+    }
+    if let Some(name) = asked.user {
+        return host::user(name).map(Some).ok_or_else(|| {
+            Failure::new(USAGE, format!("this machine has no user `{name}`; nothing was installed"))
+        });
+    }
+    // Without a user's home the machine's file and the flags are what there is to go by.
+    let there = as_the_service(&context.sources, Scope::System, None);
+    let owner = match config::load(&there) {
+        Ok(loaded) => loaded.config.projects.first().and_then(|project| dirs::owner(&project.root)),
+        Err(_) => None,
+    };
+    owner.and_then(|id| host::user(&id.to_string())).map(Some).ok_or_else(|| {
+        Failure::new(
+            USAGE,
+            "which user shall the service run as? Name the one who owns the CONJURE checkout: --as USER",
+        )
+    })
+}
+
+/// Returns the sources as the service will find them.
+fn as_the_service(sources: &Sources, scope: Scope, user: Option<&host::User>) -> Sources {
+    let mut there = sources.clone();
+    there.env.retain(|name, _| scope == Scope::User && CARRIED.contains(&name.as_str()));
+    for path in [&mut there.explicit, &mut there.root, &mut there.state_dir] {
+        *path = path.take().map(|path| absolute(sources, &path));
+    }
+    if scope == Scope::System {
+        let home = user.and_then(|user| user.home.clone());
+        there.user_config_dir = home.as_ref().map(|home| home.join(".config"));
+        there.user_file = home.as_ref().map(|home| home.join(".config/conjured/config.toml"));
+        // Not taken for granted: what `StateDirectory=` makes.
+        there.default_state_dir = Some(PathBuf::from("/var/lib/conjured"));
+        if cfg!(target_os = "linux") {
+            there.default_log_dir = Some(PathBuf::from("/var/log/conjured"));
+        }
+        if home.is_some() {
+            there.folders.home = home;
+        }
+    }
+    there
+}
+
+fn load(there: &Sources, remarks: &mut Vec<String>) -> Result<Loaded, Failure> {
+    let loaded = config::load(there).map_err(|errors| {
+        let whole = format!(
+            "the service would not start with its configuration, so nothing was installed:\n{errors}"
+        );
+        Failure::new(CONFIGURATION, whole)
+    })?;
+    for project in &loaded.config.projects {
+        if !project.root.is_dir() {
+            if loaded.default_project {
+                return Err(Failure::new(
+                    CONFIGURATION,
+                    format!(
+                        "the service would find no project, and there is no {}: name a CONJURE checkout with --root DIR, or with a \
+                         [[project]] section in a configuration file; nothing was installed",
+                        project.root.display()
+                    ),
+                ));
+            }
+            remarks.push(format!(
+                "the checkout {} is not there; its project waits for it",
+                project.root.display()
+            ));
+        }
+    }
+    Ok(loaded)
+}
+
+/// Lists what must be writable besides the service's own folders.
+fn writable(loaded: &Loaded, scope: Scope, there: &Sources) -> Vec<PathBuf> {
+    let config = &loaded.config;
+    let mut folders = Vec::new();
+    for project in &config.projects {
+        folders.push(project.root.clone());
+        let names = project.image.iter().chain(&project.mesh);
+        folders.extend(names.filter_map(|name| name.parent().map(Path::to_path_buf)));
+        // A name that is a link is followed.
+        let targets = project.image.iter().chain(&project.mesh).map(|name| dirs::canonical(name));
+        folders.extend(targets.filter_map(|name| name.parent().map(Path::to_path_buf)));
+    }
+    if scope == Scope::User || Some(&config.state_dir) != there.default_state_dir.as_ref() {
+        folders.push(config.state_dir.clone());
+    }
+    if let Some(dir) = &config.log.dir
+        && (scope == Scope::User || Some(dir) != there.default_log_dir.as_ref())
+    {
+        folders.push(dir.clone());
+    }
+    folders
+}
+
+fn token_file(
+    context: &Context,
+    asked: &Asked<'_>,
+    remarks: &mut Vec<String>,
+) -> Result<Option<String>, Failure> {
+    if let Some(file) = asked.token_file {
+        let file = absolute(&context.sources, file);
+        if !file.is_file() {
+            remarks.push(format!(
+                "{} is not there; the service does not start without it",
+                file.display()
+            ));
+        }
+        return text("--token-file", &file).map(Some);
+    }
+    let usual = Path::new(SYSTEM_TOKEN);
+    Ok((asked.scope == Scope::System && usual.is_file()).then(|| SYSTEM_TOKEN.to_owned()))
+}
+
+/// Says which settings of this shell the service will not have. Names alone: values may be secret.
+fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
+    let ours = |name: &str| {
+        name.starts_with("CONJURED__")
+            || (name.starts_with("RUNCOMFY_") && !CARRIED.contains(&name))
+    };
+    let lost: Vec<&str> =
+        sources.env.keys().map(String::as_str).filter(|name| ours(name)).collect();
+    if !lost.is_empty() {
+        remarks.push(format!(
+            "the service does not know this shell's {}: settings belong into the configuration file, a token into its own file",
+            lost.join(", ")
+        ));
+    }
+}
+
+fn carried(sources: &Sources) -> Result<Vec<(String, String)>, Failure> {
+    let mut carried = Vec::new();
+    for name in CARRIED {
+        if let Some(value) = sources.env.get(name).filter(|value| !value.is_empty()) {
+            carried.push((name.to_owned(), text(name, Path::new(value))?));
+        }
+    }
+    Ok(carried)
+}
+
+fn absolute(sources: &Sources, path: &Path) -> PathBuf {
+    let path = sources.folders.current.join(path);
+    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+}
+
+/// Accepts a path that can stand in every kind of service file.
+fn text(what: &str, path: &Path) -> Result<String, Failure> {
+    let refuse = |why: &str| {
+        let shown = path.to_string_lossy().escape_debug().to_string();
+        Failure::new(CONFIGURATION, format!("{what} ({shown}) {why}; nothing was installed"))
+    };
+    let text = path.to_str().ok_or_else(|| refuse("is not UTF-8, which a service file must be"))?;
+    if text.contains(char::is_control) {
+        return Err(refuse("holds a control character, which a service file cannot"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,76 @@
+//! The other programs of this machine: running them, asking them, and what they say about users.
+//!
+//! Owns processes. What is run is decided in [`super::plan`]; words are passed one by one, no shell reads them.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    /// The name.
+    pub name: String,
+    /// The home folder, where it is known.
+    pub home: Option<PathBuf>,
+}
+
+/// Runs a program on our own terminal and returns its exit code; `Err` says why it could not be run.
+pub(super) fn run(words: &[String]) -> Result<i32, String> {
+    let (program, arguments) = words.split_first().ok_or("there is no command")?;
+    let ended = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+    match ended {
+        Ok(status) => Ok(status.code().unwrap_or(128)),
+        Err(error) => Err(format!("{program} cannot be run: {error}")),
+    }
+}
+
+/// Runs a program and returns what it says, where it succeeds.
+pub(super) fn ask(words: &[&str]) -> Option<String> {
+    let (program, arguments) = words.split_first()?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Looks a user up, by name or by number.
+pub(super) fn user(name_or_id: &str) -> Option<User> {
+    // A leading dash would be an option.
+    if name_or_id.is_empty() || name_or_id.starts_with('-') {
+        return None;
+    }
+    if let Some(line) = ask(&["getent", "passwd", name_or_id]) {
+        return passwd(&line);
+    }
+    // macOS has no getent.
+    let name = ask(&["id", "-un", name_or_id])?.trim().to_owned();
+    Some(User { home: Some(Path::new("/Users").join(&name)), name })
+        .filter(|_| cfg!(target_os = "macos"))
+}
+
+/// Reads a line of the user data base: `name:x:1000:1000:,,,:/people/name:/bin/bash` (`passwd(5)`).
+fn passwd(line: &str) -> Option<User> {
+    let fields: Vec<&str> = line.lines().next()?.split(':').collect();
+    let home = fields.get(5).filter(|home| home.starts_with('/')).map(PathBuf::from);
+    Some(User { name: (*fields.first()?).to_owned(), home }).filter(|user| !user.name.is_empty())
+}
+
+/// Tells whether systemd runs this machine (`sd_booted(3)`).
+pub(super) fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_name_and_home_are_read_from_the_user_data_base() {
+        let line = "artist:x:1000:1000:An Artist,,,:/people/artist:/bin/bash\n";
+        let home = Some(PathBuf::from("/people/artist"));
+        assert_eq!(passwd(line), Some(User { name: "artist".to_owned(), home }));
+        assert_eq!(passwd("daemon:x:1").map(|user| user.home), Some(None));
+        assert_eq!(passwd(""), None);
+        assert_eq!(user("--help"), None);
+    }
+}

@@ -1,0 +1,345 @@
+//! `conjured service`: the system starts conjured by itself, and a person sees how that goes.
+//!
+//! Owns the order of checks: nothing is written before it is clear that the service would start and that no file of somebody else
+//! is in the way. [`facts`] finds out what is wanted, [`systemd`], [`launchd`] and [`task_scheduler`] put it into words, [`plan`]
+//! says what to do, [`host`] does it.
+
+mod facts;
+mod host;
+mod launchd;
+mod plan;
+mod systemd;
+mod task_scheduler;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::path::Path;
+
+use self::{
+    facts::Asked,
+    plan::{Place, Platform, Step, shown},
+    wanted::Scope,
+};
+use super::{
+    args::{InstallArgs, ScopeArgs, ServiceCommand},
+    context::Context,
+    exit::{CANNOT_WRITE, CONFIGURATION, Failure, UNAVAILABLE, USAGE},
+};
+use crate::disk::{DiskError, dirs};
+
+/// Does what was asked about the service.
+pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::Install(args) => install(context, args),
+        ServiceCommand::Uninstall { scope, dry_run, force } => {
+            uninstall(context, *scope, *dry_run, *force)
+        }
+        ServiceCommand::Start { scope, dry_run } => act(context, *scope, *dry_run, Place::start),
+        ServiceCommand::Stop { scope, dry_run } => act(context, *scope, *dry_run, Place::stop),
+        ServiceCommand::Restart { scope, dry_run } => {
+            act(context, *scope, *dry_run, Place::restart)
+        }
+        ServiceCommand::Status { scope } => status(context, *scope),
+        ServiceCommand::Logs { scope, follow, lines } => logs(context, *scope, *follow, *lines),
+    }
+}
+
+fn install(context: &Context, args: &InstallArgs) -> Result<(), Failure> {
+    let place = place(context, args.scope)?;
+    let asked = Asked {
+        scope: place.scope,
+        user: args.as_user.as_deref(),
+        token_file: args.token_file.as_deref(),
+    };
+    let facts = facts::find(context, &asked)?;
+    let version = host::ask(&["systemctl", "--version"]);
+    let text = place.text(&facts.wanted, version.as_deref().and_then(systemd::version));
+    let before = readable(dirs::read_if_there(&place.file))?;
+    let steps = place.install(text, before.is_some());
+    if args.dry_run {
+        show(context, &place, &steps);
+        remark(context, &facts.remarks);
+        return Ok(());
+    }
+    may(&place)?;
+    if let Some(before) = &before
+        && !args.force
+    {
+        ours(&place, before, "replace")?;
+    }
+    carry_out(context, &place, &steps)?;
+    remark(context, &facts.remarks);
+    context.out.say("conjured is installed and starts by itself. How it is: conjured service status; what it does: conjured status");
+    if place.platform == Platform::Systemd && place.scope == Scope::User {
+        context.out.say("It runs while you are logged in. For longer: loginctl enable-linger");
+    }
+    Ok(())
+}
+
+fn uninstall(
+    context: &Context,
+    scope: ScopeArgs,
+    dry_run: bool,
+    force: bool,
+) -> Result<(), Failure> {
+    let place = place(context, scope)?;
+    let before = readable(dirs::read_if_there(&place.file))?;
+    if dry_run {
+        show(context, &place, &place.uninstall());
+        return Ok(());
+    }
+    let Some(before) = before else {
+        context.out.say(format!("There is no {}: nothing to do.", place.file.display()));
+        return Ok(());
+    };
+    may(&place)?;
+    if !force {
+        ours(&place, &before, "remove")?;
+    }
+    carry_out(context, &place, &place.uninstall())?;
+    context.out.say("The service is gone. Ledger, history, logs, configuration and token are still there, and jobs at RunComfy go on.");
+    let own = place.file.with_extension("service.d");
+    if place.platform == Platform::Systemd && own.is_dir() {
+        context.out.say(format!("Your own changes are still in {}.", own.display()));
+    }
+    Ok(())
+}
+
+fn act(
+    context: &Context,
+    scope: ScopeArgs,
+    dry_run: bool,
+    steps: impl Fn(&Place) -> Vec<Step>,
+) -> Result<(), Failure> {
+    let place = place(context, scope)?;
+    if dry_run {
+        show(context, &place, &steps(&place));
+        return Ok(());
+    }
+    may(&place)?;
+    installed(&place)?;
+    carry_out(context, &place, &steps(&place))
+}
+
+fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
+    let place = place(context, scope)?;
+    reachable(&place)?;
+    installed(&place)?;
+    match host::run(&place.status()) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Failure::new(
+            UNAVAILABLE,
+            "the service does not run; `conjured service start` starts it",
+        )),
+        Err(error) => Err(Failure::new(UNAVAILABLE, error)),
+    }
+}
+
+fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result<(), Failure> {
+    let place = place(context, scope)?;
+    let own = context.load().ok().and_then(|loaded| loaded.config.log.dir);
+    let own = own.filter(|_| place.scope == Scope::User);
+    let hint = match &own {
+        Some(dir) => format!("The daemon's own log files: {}", dir.display()),
+        None => "The daemon's own log files are in the folder that `log.dir` names".to_owned(),
+    };
+    let Some(command) = place.logs(follow, lines) else {
+        return files(context, own.as_deref(), follow, lines);
+    };
+    reachable(&place)
+        .map_err(|failure| Failure::new(failure.code, format!("{}. {hint}", failure.message)))?;
+    match host::run(&command) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(Failure::new(UNAVAILABLE, format!("the journal cannot be read. {hint}"))),
+        Err(error) => Err(Failure::new(UNAVAILABLE, format!("{error}. {hint}"))),
+    }
+}
+
+/// Shows the daemon's own files, where no journal collects what services say.
+fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Result<(), Failure> {
+    let newest = dir.and_then(|dir| dirs::newest(dir, ".log"));
+    let Some(newest) = newest else {
+        return Err(Failure::new(UNAVAILABLE, "there are no log files yet, or `log.dir` is \"-\""));
+    };
+    context.out.say(format!("{}:", newest.display()));
+    if follow && cfg!(unix) {
+        let newest = newest.to_string_lossy().into_owned();
+        let command = ["tail", "-n", &lines.to_string(), "-F", &newest].map(ToOwned::to_owned);
+        return host::run(&command).map(drop).map_err(|error| Failure::new(UNAVAILABLE, error));
+    }
+    let bytes = readable(dirs::read_if_there(&newest))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    let from = all.len().saturating_sub(usize::try_from(lines).unwrap_or(usize::MAX));
+    for line in &all[from..] {
+        context.out.data(super::out::plain(line));
+    }
+    Ok(())
+}
+
+/// Finds out where the service's file is.
+fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
+    let scope = if scope.system { Scope::System } else { Scope::User };
+    let sources = &context.sources;
+    Place::new(
+        Platform::here(),
+        scope,
+        sources.user_config_dir.as_deref(),
+        sources.folders.home.as_deref(),
+        sources.default_state_dir.as_deref(),
+        dirs::user_id().unwrap_or_default(),
+    )
+    .ok_or_else(|| {
+        Failure::new(
+            CONFIGURATION,
+            "there is no home folder (HOME is not set), so there is no place for a user's service",
+        )
+    })
+}
+
+/// Refuses what this user cannot do here, before anything is written.
+fn may(place: &Place) -> Result<(), Failure> {
+    if place.scope == Scope::System && dirs::user_id().is_some_and(|id| id != 0) {
+        return Err(Failure::new(
+            USAGE,
+            "the machine's service is root's matter: sudo conjured service … --system",
+        ));
+    }
+    reachable(place)
+}
+
+/// Refuses where there is nobody to talk to.
+fn reachable(place: &Place) -> Result<(), Failure> {
+    if place.platform != Platform::Systemd || host::has_systemd() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        UNAVAILABLE,
+        "this machine is not run by systemd (there is no /run/systemd/system), so it has no services; `conjured run` is what \
+         another service manager has to start",
+    ))
+}
+
+/// Refuses to talk about a service that was never installed.
+fn installed(place: &Place) -> Result<(), Failure> {
+    if readable(dirs::read_if_there(&place.file))?.is_some() {
+        return Ok(());
+    }
+    let other = match place.scope {
+        Scope::User => "; for the machine's service add --system",
+        Scope::System => "",
+    };
+    Err(Failure::new(
+        UNAVAILABLE,
+        format!(
+            "the service is not installed (there is no {}): conjured service install{other}",
+            place.file.display()
+        ),
+    ))
+}
+
+/// Refuses to touch a file that we did not write.
+fn ours(place: &Place, bytes: &[u8], verb: &str) -> Result<(), Failure> {
+    let text = match place.platform {
+        // Its file is UTF-16.
+        Platform::TaskScheduler => {
+            bytes.iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
+        }
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    if text.contains(place.platform.mark()) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        CANNOT_WRITE,
+        format!(
+            "{} was not written by `conjured service install`; add --force to {verb} it all the same",
+            place.file.display()
+        ),
+    ))
+}
+
+fn readable<T>(result: Result<T, DiskError>) -> Result<T, Failure> {
+    result.map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
+}
+
+/// Prints what would be done. The file comes first and everything else is a comment in its own language, so that all of it is a
+/// good service file.
+fn show(context: &Context, place: &Place, steps: &[Step]) {
+    let mut notes = Vec::new();
+    for step in steps {
+        match step {
+            Step::Write(path, text) => {
+                context.out.data(text.trim_end());
+                notes.push(format!("the above is written to {}", path.display()));
+            }
+            Step::Remove(path) => notes.push(format!("remove {}", path.display())),
+            Step::Run(command) | Step::Try(command) => {
+                notes.push(format!("run {}", shown(command)))
+            }
+        }
+    }
+    let (open, close) = match place.platform {
+        Platform::Systemd => ("# ", ""),
+        Platform::Launchd | Platform::TaskScheduler => ("<!-- ", " -->"),
+    };
+    context.out.data(format!("{open}Nothing was done. What would be:{close}"));
+    for note in notes {
+        context.out.data(format!("{open}{}{close}", super::out::plain(&note)));
+    }
+}
+
+fn remark(context: &Context, remarks: &[String]) {
+    for remark in remarks {
+        context.out.say(format!("Note: {remark}."));
+    }
+}
+
+fn carry_out(context: &Context, place: &Place, steps: &[Step]) -> Result<(), Failure> {
+    for step in steps {
+        match step {
+            Step::Write(path, text) => {
+                let bytes = match place.platform {
+                    Platform::TaskScheduler => task_scheduler::bytes(text),
+                    _ => text.clone().into_bytes(),
+                };
+                readable(dirs::write_public(path, &bytes))?;
+                context.out.say(format!("wrote {}", path.display()));
+            }
+            Step::Remove(path) => {
+                if path.symlink_metadata().is_ok() {
+                    readable(dirs::remove_if_there(path))?;
+                    context.out.say(format!("removed {}", path.display()));
+                }
+            }
+            Step::Run(command) => {
+                context.out.say(shown(command));
+                match host::run(command) {
+                    Ok(0) => {}
+                    Ok(code) => return Err(stuck(place, command, &format!("ended with {code}"))),
+                    Err(error) => return Err(stuck(place, command, &error)),
+                }
+            }
+            Step::Try(command) => {
+                context.out.say(shown(command));
+                let words: Vec<&str> = command.iter().map(String::as_str).collect();
+                // It fails where there is nothing to do.
+                drop(host::ask(&words));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stuck(place: &Place, command: &[String], why: &str) -> Failure {
+    let hint = match (place.platform, place.scope) {
+        (Platform::Systemd, Scope::User) => {
+            ". `conjured service logs` may say more. Where there is no bus: a user's service is a matter of that user's own \
+             login, not of su or sudo"
+        }
+        (Platform::Systemd, Scope::System) => ". `conjured service logs --system` may say more",
+        _ => "",
+    };
+    Failure::new(UNAVAILABLE, format!("{}: {why}{hint}", shown(command)))
+}

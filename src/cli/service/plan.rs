@@ -1,0 +1,272 @@
+//! What is to be done, step by step: shown by `--dry-run`, else carried out.
+//!
+//! Owns the order of steps on each platform and the commands in them. A plan is a value: making it changes nothing, and what
+//! `--dry-run` shows is what is done.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    launchd, systemd, task_scheduler,
+    wanted::{Scope, Wanted},
+};
+
+/// Who starts services here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Platform {
+    /// Linux.
+    Systemd,
+    /// macOS.
+    Launchd,
+    /// Windows.
+    TaskScheduler,
+}
+
+impl Platform {
+    /// Returns this machine's.
+    pub(super) const fn here() -> Self {
+        if cfg!(target_os = "macos") {
+            Self::Launchd
+        } else if cfg!(windows) {
+            Self::TaskScheduler
+        } else {
+            Self::Systemd
+        }
+    }
+
+    /// Returns what every file that we wrote holds.
+    pub(super) const fn mark(self) -> &'static str {
+        match self {
+            Self::Systemd => systemd::MARK,
+            Self::Launchd => launchd::MARK,
+            Self::TaskScheduler => task_scheduler::MARK,
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Write this file.
+    Write(PathBuf, String),
+    /// Remove this file, if it is there.
+    Remove(PathBuf),
+    /// Run this command; its failure ends the plan.
+    Run(Vec<String>),
+    /// Run this command; it fails where there is nothing to do.
+    Try(Vec<String>),
+}
+
+/// Where and whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Who starts services.
+    pub platform: Platform,
+    /// Whose it is.
+    pub scope: Scope,
+    /// The service's file.
+    pub file: PathBuf,
+    /// Our user's number, for launchd.
+    pub user_id: u32,
+}
+
+impl Place {
+    /// Finds the service's file. `config` is the user's folder for configuration, `home` their home, `data` where the
+    /// Task Scheduler's file is kept.
+    pub(super) fn new(
+        platform: Platform,
+        scope: Scope,
+        config: Option<&Path>,
+        home: Option<&Path>,
+        data: Option<&Path>,
+        user_id: u32,
+    ) -> Option<Self> {
+        let file = match (platform, scope) {
+            (Platform::Systemd, Scope::System) => {
+                Path::new("/etc/systemd/system").join(systemd::UNIT)
+            }
+            (Platform::Systemd, Scope::User) => config?.join("systemd/user").join(systemd::UNIT),
+            (Platform::Launchd, Scope::System) => {
+                Path::new("/Library/LaunchDaemons").join(format!("{}.plist", launchd::LABEL))
+            }
+            (Platform::Launchd, Scope::User) => {
+                home?.join("Library/LaunchAgents").join(format!("{}.plist", launchd::LABEL))
+            }
+            (Platform::TaskScheduler, _) => data?.join("service.xml"),
+        };
+        Some(Self { platform, scope, file, user_id })
+    }
+
+    /// Returns the text of the service's file. `version` is systemd's.
+    pub(super) fn text(&self, wanted: &Wanted, version: Option<u32>) -> String {
+        match self.platform {
+            Platform::Systemd => systemd::unit(wanted, version),
+            Platform::Launchd => launchd::plist(wanted),
+            Platform::TaskScheduler => task_scheduler::task(wanted),
+        }
+    }
+
+    /// Plans to install; `again` = the file was there before.
+    pub(super) fn install(&self, text: String, again: bool) -> Vec<Step> {
+        let mut steps = vec![Step::Write(self.file.clone(), text)];
+        match self.platform {
+            Platform::Systemd => {
+                steps.push(Step::Run(self.systemctl(&["daemon-reload"])));
+                steps.push(Step::Run(self.systemctl(&["enable", "--now", systemd::UNIT])));
+                if again {
+                    // What runs already runs by the old file.
+                    steps.push(Step::Run(self.systemctl(&["restart", systemd::UNIT])));
+                }
+            }
+            Platform::Launchd => {
+                if again {
+                    steps.push(Step::Try(words(&["launchctl", "bootout", &self.target()])));
+                }
+                steps.push(Step::Run(words(&["launchctl", "enable", &self.target()])));
+                steps.push(Step::Run(words(&[
+                    "launchctl",
+                    "bootstrap",
+                    &self.domain(),
+                    &self.file.to_string_lossy(),
+                ])));
+            }
+            Platform::TaskScheduler => {
+                let file = self.file.to_string_lossy();
+                if again {
+                    steps.push(Step::Try(self.schtasks(&["/end"])));
+                }
+                steps.push(Step::Run(self.schtasks(&["/create", "/xml", &file, "/f"])));
+                steps.push(Step::Run(self.schtasks(&["/run"])));
+            }
+        }
+        steps
+    }
+
+    /// Plans to take away what `install` made.
+    pub(super) fn uninstall(&self) -> Vec<Step> {
+        match self.platform {
+            Platform::Systemd => vec![
+                Step::Try(self.systemctl(&["disable", "--now", systemd::UNIT])),
+                Step::Remove(self.file.clone()),
+                // systemctl makes it, and removes it where there is a manager to talk to.
+                Step::Remove(self.wants_link()),
+                Step::Run(self.systemctl(&["daemon-reload"])),
+                Step::Try(self.systemctl(&["reset-failed", systemd::UNIT])),
+            ],
+            Platform::Launchd => vec![
+                Step::Try(words(&["launchctl", "bootout", &self.target()])),
+                Step::Remove(self.file.clone()),
+            ],
+            Platform::TaskScheduler => vec![
+                Step::Try(self.schtasks(&["/end"])),
+                Step::Try(self.schtasks(&["/delete", "/f"])),
+                Step::Remove(self.file.clone()),
+            ],
+        }
+    }
+
+    /// Plans to start.
+    pub(super) fn start(&self) -> Vec<Step> {
+        vec![Step::Run(match self.platform {
+            Platform::Systemd => self.systemctl(&["start", systemd::UNIT]),
+            Platform::Launchd => words(&["launchctl", "kickstart", &self.target()]),
+            Platform::TaskScheduler => self.schtasks(&["/run"]),
+        })]
+    }
+
+    /// Plans to stop. launchd keeps what it has loaded and starts it again at the next login.
+    pub(super) fn stop(&self) -> Vec<Step> {
+        vec![Step::Run(match self.platform {
+            Platform::Systemd => self.systemctl(&["stop", systemd::UNIT]),
+            Platform::Launchd => words(&["launchctl", "kill", "SIGTERM", &self.target()]),
+            Platform::TaskScheduler => self.schtasks(&["/end"]),
+        })]
+    }
+
+    /// Plans to stop and start.
+    pub(super) fn restart(&self) -> Vec<Step> {
+        match self.platform {
+            Platform::Systemd => vec![Step::Run(self.systemctl(&["restart", systemd::UNIT]))],
+            Platform::Launchd => {
+                vec![Step::Run(words(&["launchctl", "kickstart", "-k", &self.target()]))]
+            }
+            Platform::TaskScheduler => {
+                vec![Step::Try(self.schtasks(&["/end"])), Step::Run(self.schtasks(&["/run"]))]
+            }
+        }
+    }
+
+    /// Returns the command that shows how it is.
+    pub(super) fn status(&self) -> Vec<String> {
+        match self.platform {
+            Platform::Systemd => {
+                self.systemctl(&["status", "--no-pager", "--lines=10", systemd::UNIT])
+            }
+            Platform::Launchd => words(&["launchctl", "print", &self.target()]),
+            Platform::TaskScheduler => self.schtasks(&["/query", "/v", "/fo", "list"]),
+        }
+    }
+
+    /// Returns the command that shows what it has said; `None` where there are only the daemon's own files.
+    pub(super) fn logs(&self, follow: bool, lines: u32) -> Option<Vec<String>> {
+        if self.platform != Platform::Systemd {
+            return None;
+        }
+        let unit = match self.scope {
+            // Not `--user --unit`: where the journal is in memory users have no file of their own.
+            Scope::User => format!("--user-unit={}", systemd::UNIT),
+            Scope::System => format!("--unit={}", systemd::UNIT),
+        };
+        let lines = format!("--lines={lines}");
+        let mut command = words(&["journalctl", &unit, "--no-pager", &lines]);
+        if follow {
+            command.push("--follow".to_owned());
+        }
+        Some(command)
+    }
+
+    fn systemctl(&self, rest: &[&str]) -> Vec<String> {
+        let scope: &[&str] = if self.scope == Scope::User { &["--user"] } else { &[] };
+        words(&[&["systemctl"], scope, rest].concat())
+    }
+
+    fn schtasks(&self, rest: &[&str]) -> Vec<String> {
+        let (verb, options) = rest.split_at(1);
+        words(&[&["schtasks"], verb, &["/tn", task_scheduler::TASK], options].concat())
+    }
+
+    fn wants_link(&self) -> PathBuf {
+        let target = match self.scope {
+            Scope::User => "default.target.wants",
+            Scope::System => "multi-user.target.wants",
+        };
+        self.file.with_file_name(target).join(systemd::UNIT)
+    }
+
+    fn domain(&self) -> String {
+        match self.scope {
+            Scope::User => format!("gui/{}", self.user_id),
+            Scope::System => "system".to_owned(),
+        }
+    }
+
+    fn target(&self) -> String {
+        format!("{}/{}", self.domain(), launchd::LABEL)
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Shows a command as a person would type it.
+pub(super) fn shown(command: &[String]) -> String {
+    let plain = |word: &&String| {
+        !word.is_empty()
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c))
+    };
+    let quote = |word: &String| match Some(word).filter(plain) {
+        Some(word) => word.clone(),
+        None => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    command.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

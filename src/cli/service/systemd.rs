@@ -1,0 +1,202 @@
+//! The unit that systemd reads: text in, text out, on every platform.
+//!
+//! Owns the words of the unit, their escaping, and which of them an older systemd does not know. Nothing here touches a file or
+//! runs a command. `systemd/*.service` are the same units for people who install by hand; a test compares them.
+
+use super::wanted::{Scope, Wanted};
+
+/// The unit's name.
+pub(super) const UNIT: &str = "conjured.service";
+
+/// The first line of what we wrote ourselves: a unit without it is somebody else's.
+pub(super) const MARK: &str = "# Written by `conjured service install`. Changes are lost at the next one; `systemctl edit` keeps them.";
+
+/// Exit codes that a restart does not change, a person does: usage, workflow, input, token, configuration; and systemd's own for a
+/// credential that is not there. 73 (the disk is full) and 75 (locked) mend themselves.
+const GIVE_UP: &str = "64 65 66 77 78 CREDENTIALS";
+
+/// How long the loop may be silent. It feeds the watchdog at half of that, so it wakes up once a minute for it.
+const WATCHDOG_S: u32 = 120;
+
+/// Writes the unit. `version` is systemd's, where it is known.
+pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
+    let knows = |since: u32| version.is_some_and(|version| version >= since);
+    let mut lines = vec![
+        MARK.to_owned(),
+        String::new(),
+        "[Unit]".to_owned(),
+        "Description=conjured, the background daemon of CONJURE".to_owned(),
+        "# No wait for a network: the daemon waits for it itself, and what changes meanwhile is not lost.".to_owned(),
+        "# Waiting longer and longer (below) is the limit; giving up for good would be silence.".to_owned(),
+        "StartLimitIntervalSec=0".to_owned(),
+        String::new(),
+        "[Service]".to_owned(),
+    ];
+    let mut add = |line: &str| lines.push(line.to_owned());
+    if knows(253) {
+        add("Type=notify-reload");
+    } else {
+        add("# systemd 253 and newer: Type=notify-reload, and no ExecReload.");
+        add("Type=notify");
+        add("# The shell's own kill: not every machine has the program.");
+        add(r#"ExecReload=/bin/sh -c "kill -HUP $$MAINPID""#);
+    }
+    add("NotifyAccess=main");
+    add(&format!("ExecStart={}", command_line(wanted)));
+    for (name, value) in &wanted.environment {
+        add(&format!("Environment={}", quoted(&format!("{name}={value}"))));
+    }
+    if let (Scope::System, Some(user)) = (wanted.scope, &wanted.user) {
+        add("# Who owns the checkout, because Blender must be able to replace what is placed.");
+        add(&format!("User={}", user.replace('%', "%%")));
+    }
+    if let Some(file) = &wanted.token_file {
+        add(
+            "# The start fails when this file is missing. It is looked for before any other token; a new one needs a restart.",
+        );
+        add(&format!("LoadCredential=runcomfy_token:{}", file.replace('%', "%%")));
+    }
+    add("# The loop itself says that it is alive; one that hangs is ended and started again.");
+    add(&format!("WatchdogSec={WATCHDOG_S}"));
+    add(
+        "# The disks may be slow and the inputs many: the start is over when all were looked at once.",
+    );
+    add("TimeoutStartSec=90");
+    add(
+        "# A SIGTERM ends it within 5 seconds; jobs go on at the service and are picked up at the next start.",
+    );
+    add("TimeoutStopSec=10");
+    add("Restart=on-failure");
+    add(
+        "# Usage, workflow, input, token, configuration: a restart changes none of these, a person does.",
+    );
+    add(&format!("RestartPreventExitStatus={GIVE_UP}"));
+    if knows(254) {
+        add("RestartSec=5");
+        add("# From 5 seconds to 5 minutes.");
+        add("RestartSteps=8");
+        add("RestartMaxDelaySec=5min");
+    } else {
+        add(
+            "# systemd 254 and newer: RestartSec=5 with RestartSteps=8 and RestartMaxDelaySec=5min.",
+        );
+        add("RestartSec=15");
+    }
+    add("# The memory holds the token.");
+    add("LimitCORE=0");
+    add("");
+    match wanted.scope {
+        Scope::User => USER_WALLS.lines().for_each(&mut add),
+        Scope::System => system_walls(wanted).iter().for_each(|line| add(line)),
+    }
+    WALLS.lines().for_each(&mut add);
+    add("");
+    add("[Install]");
+    add(match wanted.scope {
+        Scope::User => "WantedBy=default.target",
+        Scope::System => "WantedBy=multi-user.target",
+    });
+    lines.join("\n") + "\n"
+}
+
+const USER_WALLS: &str = "\
+# What a user's own manager can enforce without namespaces of its own, which some kernels and distributions forbid. No UMask: what is
+# private is made so by the program, and what is placed for CONJURE shall look as if CONJURE had written it.";
+
+/// For both scopes.
+const WALLS: &str = "\
+NoNewPrivileges=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictRealtime=yes
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+# Netlink is how the C library asks which addresses this machine has.
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+# What is placed keeps the group of what it replaces.
+SystemCallFilter=@chown
+SystemCallErrorNumber=EPERM";
+
+/// For the machine's manager, which may build namespaces.
+fn system_walls(wanted: &Wanted) -> Vec<String> {
+    let mut lines: Vec<String> = [
+        "# $STATE_DIRECTORY and $LOGS_DIRECTORY: ledger and history, daily logs.",
+        "StateDirectory=conjured",
+        "StateDirectoryMode=0700",
+        "LogsDirectory=conjured",
+        "LogsDirectoryMode=0700",
+        "",
+        "# The whole disk is read-only, except the two folders above and what the configuration lets it write.",
+        "ProtectSystem=strict",
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec();
+    if wanted.in_homes {
+        lines.push("# The checkout, the configuration or the program is in a home folder, so these are not hidden.".to_owned());
+        lines.push("ProtectHome=read-only".to_owned());
+    } else {
+        lines.push(
+            "# Empty, not forbidden: a personal configuration that is not there is no error."
+                .to_owned(),
+        );
+        lines.push("ProtectHome=tmpfs".to_owned());
+    }
+    if !wanted.writable.is_empty() {
+        lines.push("# The whole checkout, because the daemon's lock file lies in its root. `-`: one that is missing (a drive that comes".to_owned());
+        lines.push("# later) does not stop the others.".to_owned());
+    }
+    for folder in &wanted.writable {
+        lines.push(format!("ReadWritePaths={}", quoted(&format!("-{folder}"))));
+    }
+    let in_tmp = |path: &String| path.starts_with("/tmp/") || path.starts_with("/var/tmp/");
+    if wanted.writable.iter().chain([&wanted.program]).any(in_tmp) {
+        lines.push("# No PrivateTmp: something of it is among the temporary files.".to_owned());
+    } else {
+        lines.push("PrivateTmp=yes".to_owned());
+    }
+    let rest = "\
+# No UMask: what is private is made so by the program, and Blender and its user's group shall read what is placed.
+CapabilityBoundingSet=
+PrivateDevices=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RemoveIPC=yes";
+    lines.extend(rest.lines().map(ToOwned::to_owned));
+    lines
+}
+
+/// The program and its arguments. `$` means a variable to systemd in all but the first word, and `:` in front of that one
+/// switches it off (`systemd.service(5)`, "Command lines").
+fn command_line(wanted: &Wanted) -> String {
+    let words: Vec<&String> = [&wanted.program].into_iter().chain(&wanted.arguments).collect();
+    let literal = if words.iter().any(|word| word.contains('$')) { ":" } else { "" };
+    let words: Vec<String> = words.into_iter().map(|word| quoted(word)).collect();
+    format!("{literal}{}", words.join(" "))
+}
+
+/// Writes a word so that systemd reads it as it is: `%` begins a specifier, white space ends a word, `\` and quotes are
+/// themselves after a `\` (`systemd.syntax(7)`, "Quoting").
+fn quoted(word: &str) -> String {
+    let word = word.replace('%', "%%");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word;
+    }
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Finds systemd's version in what `systemctl --version` says: `systemd 252 (252.39-1~deb12u1)`.
+pub(super) fn version(said: &str) -> Option<u32> {
+    let number = said.strip_prefix("systemd ")?;
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..end].parse().ok()
+}

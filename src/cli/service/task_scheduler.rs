@@ -1,0 +1,110 @@
+//! The task that Windows' Task Scheduler reads: text in, text out, on every platform.
+//!
+//! Owns the elements of the task (schema 1.2 of `http://schemas.microsoft.com/windows/2004/02/mit/task`, whose order counts) and the
+//! quoting of a Windows command line. Nothing here touches a file or runs a command. Not tried on Windows.
+
+use super::{
+    launchd::escaped,
+    wanted::{Scope, Wanted},
+};
+
+/// The task's name.
+pub(super) const TASK: &str = "conjured";
+
+/// What only our own files hold.
+pub(super) const MARK: &str = "Written by `conjured service install`.";
+
+/// Writes the task. The Task Scheduler wants the declared encoding to be the file's: see [`bytes`].
+pub(super) fn task(wanted: &Wanted) -> String {
+    let arguments: Vec<String> = wanted.arguments.iter().map(|word| argument(word)).collect();
+    let (trigger, logon) = match wanted.scope {
+        Scope::User => ("LogonTrigger", "InteractiveToken"),
+        // Without a password a service of the machine can run for its user, with no network drives of theirs.
+        Scope::System => ("BootTrigger", "S4U"),
+    };
+    let user = wanted.user.as_deref().map(escaped);
+    let of_user = user.as_ref().map(|user| format!("      <UserId>{user}</UserId>\n"));
+    let trigger_user = of_user.clone().filter(|_| wanted.scope == Scope::User).unwrap_or_default();
+    format!(
+        "\
+<?xml version=\"1.0\" encoding=\"UTF-16\"?>
+<Task version=\"1.2\" xmlns=\"http://schemas.microsoft.com/windows/2004/02/mit/task\">
+  <RegistrationInfo>
+    <Description>The background daemon of CONJURE. {MARK}</Description>
+  </RegistrationInfo>
+  <Triggers>
+    <{trigger}>
+      <Enabled>true</Enabled>
+{trigger_user}    </{trigger}>
+  </Triggers>
+  <Principals>
+    <Principal id=\"Author\">
+{of_user}      <LogonType>{logon}</LogonType>
+      <RunLevel>LeastPrivilege</RunLevel>
+    </Principal>
+  </Principals>
+  <Settings>
+    <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
+    <StartWhenAvailable>true</StartWhenAvailable>
+    <IdleSettings>
+      <StopOnIdleEnd>false</StopOnIdleEnd>
+      <RestartOnIdle>false</RestartOnIdle>
+    </IdleSettings>
+    <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
+    <RestartOnFailure>
+      <Interval>PT1M</Interval>
+      <Count>999</Count>
+    </RestartOnFailure>
+  </Settings>
+  <Actions Context=\"Author\">
+    <Exec>
+      <Command>{command}</Command>
+      <Arguments>{arguments}</Arguments>
+    </Exec>
+  </Actions>
+</Task>
+",
+        of_user = of_user.unwrap_or_default(),
+        command = escaped(&wanted.program),
+        arguments = escaped(&arguments.join(" ")),
+    )
+}
+
+/// Returns the file's bytes: UTF-16 with a byte order mark, as `schtasks` exports it and reads it in every language.
+pub(super) fn bytes(text: &str) -> Vec<u8> {
+    let text = text.replace('\n', "\r\n");
+    let units = [0xfeff].into_iter().chain(text.encode_utf16());
+    units.flat_map(u16::to_le_bytes).collect()
+}
+
+/// Quotes one argument as the C library of Windows takes command lines apart: backslashes count only before a quote.
+fn argument(word: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && c != '"';
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut quoted = String::from("\"");
+    let mut backslashes = 0;
+    for c in word.chars() {
+        match c {
+            '\\' => backslashes += 1,
+            '"' => {
+                quoted.push_str(&"\\".repeat(backslashes * 2 + 1));
+                quoted.push('"');
+                backslashes = 0;
+                continue;
+            }
+            _ => {
+                quoted.push_str(&"\\".repeat(backslashes));
+                backslashes = 0;
+                quoted.push(c);
+                continue;
+            }
+        }
+    }
+    quoted.push_str(&"\\".repeat(backslashes * 2));
+    quoted.push('"');
+    quoted
+}
