@@ -11,11 +11,12 @@ use tokio::sync::oneshot;
 use super::{
     early::expectation,
     live::Live,
+    outcome::{Asked, Outcome, TaskName},
     prepare::{self, PrepareFault, Steps},
     restore::refused,
     run_job::Tools,
     served::Early,
-    shell::{Asked, Outcome, Shell, TaskName},
+    shell::Shell,
     store::blocking,
 };
 use crate::{

@@ -2,14 +2,16 @@
 //!
 //! Owns the answers: every command is answered exactly once, however its job ends.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use super::{
+    handing::hand_over_again,
+    outcome::{Asked, Ended, Outcome, Refreshed, TaskName},
     restore::{self, Workshop, not_served, refused},
     run_job::{JobEnd, Report, Wish},
-    shell::{Asked, Ended, Outcome, Refreshed, Shell, TaskName},
+    shell::Shell,
 };
 use crate::{
     domain::{
@@ -156,9 +158,12 @@ impl Shell {
 
     /// Places an earlier job's artifacts again.
     fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, Refused>>) {
-        let targets: BTreeMap<ProjectId, Targets> =
-            self.served.iter().map(|(id, served)| (*id, served.targets())).collect();
-        let tools = &self.tools;
+        let places: BTreeMap<ProjectId, (PathBuf, Targets)> = self
+            .served
+            .iter()
+            .map(|(id, served)| (*id, (served.config.root.clone(), served.targets())))
+            .collect();
+        let tools = Arc::clone(&self.tools);
         let workshop = Workshop {
             clock: self.clock,
             store: tools.store.clone(),
@@ -168,15 +173,21 @@ impl Shell {
         self.tasks.spawn(TaskName::Errand, async move {
             let row = workshop.store.with(move |ledger| ledger.job(job)).await;
             let restored = match row.map_err(|error| refused(&error)) {
-                Ok(row) => match targets.get(&row.project) {
-                    Some(targets) => workshop.restore(&row, targets).await.map(|r| (row, r)),
+                Ok(row) => match places.get(&row.project) {
+                    Some((_, targets)) => {
+                        workshop.restore(&row, targets).await.map(|restored| (row, restored))
+                    }
                     None => Err(not_served(job)),
                 },
                 Err(refused) => Err(refused),
             };
             let project = restored.as_ref().ok().map(|(row, _)| row.project);
             drop(reply.send(restored.map(|(_, restored)| restored)));
-            project.map_or(Outcome::Nothing, Outcome::Restored)
+            let Some(project) = project else { return Outcome::Nothing };
+            if let Some((root, targets)) = places.get(&project).cloned() {
+                hand_over_again(&tools, project, job, root, targets).await;
+            }
+            Outcome::Restored(project)
         });
     }
 

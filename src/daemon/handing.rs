@@ -4,7 +4,10 @@
 //! ends in bounded time, whatever CONJURE does: a job must not stand in the way of the next one. The mesh is placed by then,
 //! so no end of a handover is a failure of its job; it is told as a warning and written into the story.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -25,6 +28,7 @@ use crate::{
         },
         job::JobId,
         placement::Targets,
+        product::Kind,
     },
     handoff::{Delivery, Errand, Step, import_call, state_file},
 };
@@ -183,6 +187,28 @@ pub(crate) async fn hand_over(
             }
         }
     }
+}
+
+/// Hands over what a person has placed again. Nobody waits for it: it ends with the daemon, and is not taken up by the next.
+pub(crate) async fn hand_over_again(
+    tools: &Tools,
+    project: ProjectId,
+    job: JobId,
+    root: PathBuf,
+    targets: Targets,
+) {
+    let live = tools.live.borrow().clone();
+    if !is_wanted(&live, &root).await {
+        return;
+    }
+    let history = Arc::clone(&tools.history);
+    let mesh = blocking(move || history.past(job).artifact(Kind::Mesh)).await;
+    let Some(mesh) = mesh else { return };
+    // The job's own handover was turn 0; each later one has a mark of its own.
+    let turn = tools.clock.now().wall.unix_millis().unsigned_abs().max(1);
+    let handing = Handing { project, job, turn, root, mesh, targets };
+    let (_go, mut wish) = watch::channel(Wish::Go);
+    hand_over(tools, handing, &mut wish, &mut |_| {}).await;
 }
 
 /// Waits for the daemon to stop; any other wish is heard later.

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     look::{Eyes, Glance, Look},
+    outcome::{Outcome, TaskName},
     served::Served,
-    shell::{Outcome, Shell, TaskName},
+    shell::Shell,
 };
 use crate::{
     clock::Clock,

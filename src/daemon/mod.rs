@@ -9,6 +9,7 @@
 pub mod start;
 pub mod socket;
 pub(crate) mod shell;
+mod outcome;
 pub(crate) mod wakes;
 pub(crate) mod watching;
 pub(crate) mod looking;
@@ -17,6 +18,7 @@ pub(crate) mod look;
 pub(crate) mod prepare;
 pub mod early;
 pub(crate) mod perform;
+mod new_road;
 pub mod again;
 pub(crate) mod claims;
 mod handing;
@@ -35,4 +37,4 @@ pub(crate) mod manager;
 pub(crate) mod signals;
 pub(crate) mod tasks;
 
-pub use shell::Ended;
+pub use outcome::Ended;

@@ -2,64 +2,35 @@
 //!
 //! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::{oneshot, watch};
 use tracing::Instrument as _;
 
 use super::{
-    again::{cause, ready_again},
     early::{describe, early, expectation, warm_up},
-    live::Live,
-    prepare::{Material, PrepareFault},
-    run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish},
-    served::{AtWork, Early, Prepared},
-    shell::{Asked, Outcome, Shell, TaskName},
-    store::blocking,
+    new_road::{NewRoad, Source, not_started},
+    outcome::{Asked, Outcome, TaskName},
+    prepare::Material,
+    run_job::{Begin, Road, Wish},
+    served::{AtWork, Prepared},
+    shell::Shell,
 };
 use crate::{
-    disk::read::{self, Reading},
     domain::{
-        bill::Terms,
         engine::event::{ProjectId, Stage, Work},
         estimate::Basis,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State},
         money::MicroUsd,
-        overrides::SeedChoice,
-        picture,
-        placement::Targets,
-        png, prompt,
-        status::{self},
+        status,
     },
     ledger::rows::JobRow,
-    web::{Again, AgainKind, Refused, RefusedKind},
+    web::RefusedKind,
 };
-
-/// After this time an expectation is made anew: a machine that was warm then may be cold now.
-const STALE: Duration = Duration::from_secs(10);
-
-/// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
-pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a job waits whose render is not in memory.
 const RELOOK: Duration = Duration::from_millis(500);
-
-/// Where a new job's request comes from.
-enum Source {
-    /// The early work of the quiet window, done or nearly; and what to do it with again, should the disk have refused it then.
-    Early(oneshot::Receiver<Result<Early, PrepareFault>>, Option<Material>),
-    /// A snapshot for which none was done.
-    Material(Material),
-    /// What a person asked for; read when its turn comes.
-    Asked(Box<Asked>, Box<crate::config::settings::ProjectConfig>),
-    /// The work of an earlier job.
-    Again(Again),
-}
 
 impl Shell {
     /// Does early what can be done early.
@@ -288,174 +259,6 @@ impl Shell {
             Outcome::Nothing
         });
     }
-}
-
-/// A new job before it has a road.
-struct NewRoad {
-    tools: Arc<Tools>,
-    live: Arc<Live>,
-    wished: watch::Receiver<Wish>,
-    project: ProjectId,
-    id: JobId,
-    targets: Targets,
-    root: PathBuf,
-    shown: status::Job,
-    cause: Cause,
-    out: Option<PathBuf>,
-    /// Whether it is made of the project's own prompt and render.
-    own_inputs: bool,
-}
-
-impl NewRoad {
-    async fn go(mut self, source: Source) -> JobEnd {
-        let (mut retry_of, mut may_be_cached) = (None, true);
-        // Without a backend nothing is written down: the change stays pending.
-        if let Err(unready) = &self.live.serverless {
-            return not_started(unready.kind, &unready.reason, None);
-        }
-        let early = match source {
-            Source::Early(ready, material) => match (ready.await, material) {
-                // It may have been done long before its job's turn came: by now there may be room.
-                (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    early(&self.tools, &self.live, material, None).await
-                }
-                (Ok(early), _) => early,
-                (Err(_), _) => {
-                    return not_started(RefusedKind::TryAgain, "the early work was lost", None);
-                }
-            },
-            Source::Material(material) => early(&self.tools, &self.live, material, None).await,
-            Source::Again(again) => {
-                (retry_of, may_be_cached) = (Some(again.job), again.kind != AgainKind::Rerun);
-                // Its own inputs were taken care of when it was released; they may not be the project's any more.
-                self.own_inputs = false;
-                match ready_again(&self.tools, &self.live, self.project, again).await {
-                    Ok((row, early)) => {
-                        self.follow_example(&row, again);
-                        Ok(early)
-                    }
-                    Err(refused) => return not_started(refused.kind, &refused.message, None),
-                }
-            }
-            Source::Asked(asked, config) => {
-                let request = &asked.request;
-                self.own_inputs = request.prompt.is_none() && request.render.is_none();
-                match self.read_asked(&asked, *config).await {
-                    Ok(material) => {
-                        let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        early(&self.tools, &self.live, material, seed).await
-                    }
-                    Err(refused) => return not_started(refused.kind, &refused.message, None),
-                }
-            }
-        };
-        let Early { ready, mut learned, mut estimate, made_at } = match early {
-            Ok(early) => early,
-            Err(fault) => {
-                let kind = match fault {
-                    PrepareFault::Disk(_) => RefusedKind::TryAgain,
-                    PrepareFault::Bindings(_) => RefusedKind::Configuration,
-                    PrepareFault::Picture(_)
-                    | PrepareFault::InputsLost
-                    | PrepareFault::NotTheSame(_) => RefusedKind::BadInput,
-                };
-                let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
-                return not_started(kind, &fault.to_string(), retry);
-            }
-        };
-        if self.tools.clock.now().moment.since(made_at) > STALE {
-            (learned, estimate) = expectation(&self.tools, &self.live).await;
-        }
-        describe(&mut self.shown, &learned, &estimate);
-        let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
-        let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
-        let (deployment, public) =
-            (self.live.config.serverless.deployment_id.clone(), out.is_none());
-        let road = Road {
-            tools,
-            wish: wished,
-            project,
-            id,
-            targets,
-            shown,
-            learned,
-            estimate,
-            deployment,
-            terms: Some(Terms::of(&estimate)),
-            too_late: false,
-            public,
-            received: 0,
-            root: self.root,
-        };
-        let moves_baseline = self.own_inputs;
-        let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
-        road.go(Begin::New(Box::new(work))).await
-    }
-
-    /// Takes from the earlier job what its work alone does not tell: where the artifacts go, and who wants it.
-    fn follow_example(&mut self, row: &JobRow, again: Again) {
-        self.cause = cause(row, again);
-        self.shown.cause = self.cause;
-        if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
-            self.targets = self.targets.within(&folder);
-            self.out = Some(folder);
-        }
-    }
-
-    /// Reads what a person asked for: their words and picture, or the project's.
-    async fn read_asked(
-        &self,
-        asked: &Asked,
-        config: crate::config::settings::ProjectConfig,
-    ) -> Result<Material, Refused> {
-        let request = asked.request.clone();
-        let ignore = self.live.ignore.clone();
-        blocking(move || {
-            let bad =
-                |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
-            let prompt_bytes = match request.prompt {
-                Some(words) => words.into_bytes(),
-                None => whole(&config.prompt, prompt::READ_LIMIT as u64)?,
-            };
-            let prompt = prompt::read(&prompt_bytes, &ignore)
-                .map_err(|refusal| bad(RefusedKind::BadInput, refusal.to_string()))?;
-            let path = request.render.unwrap_or(config.render);
-            let render = whole(&path, super::look::MAX_RENDER)?;
-            let facts = png::check(&render).map_err(|fault| {
-                bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
-            })?;
-            if let Ok(Some(_)) = picture::single_colour(&render) {
-                let message =
-                    format!("{} has a single colour: it is a placeholder", path.display());
-                return Err(bad(RefusedKind::BadInput, message));
-            }
-            let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
-            Ok(Material { inputs, prompt: prompt.text, render: render.into() })
-        })
-        .await
-    }
-}
-
-/// Reads a file that a person named, whole.
-fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
-    match read::read_whole(path, limit) {
-        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
-        Ok(Reading::Changing) => Err(Refused::new(
-            RefusedKind::TryAgain,
-            format!("{} is being written at this moment; nothing was sent", path.display()),
-        )),
-        Ok(Reading::Missing) => Err(Refused::new(
-            RefusedKind::MissingInput,
-            format!("there is no {}; nothing was sent", path.display()),
-        )),
-        Err(error) => {
-            Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
-        }
-    }
-}
-
-fn not_started(kind: RefusedKind, reason: &str, retry_after: Option<Duration>) -> JobEnd {
-    JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
 }
 
 /// What puts the job's id into each line that is logged on its road. At the level of errors, so that it is there at every level.

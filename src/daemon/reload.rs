@@ -9,7 +9,8 @@ use tokio::sync::oneshot;
 
 use super::{
     live::Live,
-    shell::{Outcome, Shell, TaskName},
+    outcome::{Outcome, TaskName},
+    shell::Shell,
     start,
     store::blocking,
     watching,

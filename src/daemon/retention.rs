@@ -7,8 +7,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
+    outcome::{Outcome, TaskName},
     run_job::Tools,
-    shell::{Outcome, Shell, TaskName},
+    shell::Shell,
     store::blocking,
 };
 use crate::{

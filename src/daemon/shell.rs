@@ -13,15 +13,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     commands::first_answer,
-    look::{Eyes, Look},
     manager::Manager,
-    reload::{self, Reloaded},
+    outcome::{Asked, Ended, Outcome, TaskName},
+    reload,
     retention::Tidying,
-    run_job::{JobEnd, Report, Tools, Wish},
+    run_job::{Report, Tools, Wish},
     served::{Served, Shown},
     show,
     signals::{Signal, SignalStream, told_to_stop},
-    tasks::{Finished, Tasks},
+    tasks::Tasks,
     wakes::Wakes,
 };
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
         money::MicroUsd,
         status,
     },
-    web::{Command, OnceRequest, Refused},
+    web::{Command, Refused},
 };
 
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
@@ -52,64 +52,6 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// The most warnings that are kept for `status`.
 const MOST_WARNINGS: usize = 20;
-
-/// The loop's tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskName {
-    Look(ProjectId),
-    Job(ProjectId, JobId),
-    /// Early work, notes, answers to commands: what they bring is sent elsewhere.
-    Errand,
-    Refresh(ProjectId),
-    Reload,
-    Housekeeping,
-    Hands(ProjectId),
-    /// The socket's server; it never ends.
-    Api,
-}
-
-/// What they return.
-pub(crate) enum Outcome {
-    Looked(Box<(Eyes, Look)>, Vec<String>),
-    Job(JobEnd),
-    Refreshed(Box<Refreshed>),
-    Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
-    /// Warnings, which of the watched are polled, and which projects changed without an event.
-    Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
-    Hands(bool),
-    Nothing,
-    /// History is within its bounds, or why not.
-    Tidied(Option<String>),
-    /// An earlier job's artifacts are in front of the artist of this project again.
-    Restored(ProjectId),
-    /// A lost answer may be sent again.
-    Resubmit(Box<crate::ledger::rows::JobRow>),
-    Stopped(String),
-}
-
-/// What the ledger says after a job ended.
-pub(crate) struct Refreshed {
-    pub(crate) last_job: Option<status::LastJob>,
-    pub(crate) unknown: Vec<JobId>,
-    pub(crate) spent: Spent,
-}
-
-/// A person's request on its way.
-pub(crate) struct Asked {
-    pub(crate) request: OnceRequest,
-    pub(crate) reply: oneshot::Sender<Result<JobId, Refused>>,
-}
-
-/// How the daemon ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// It was asked to.
-    Stopped,
-    /// The one job it was started for ended.
-    OneJob(Result<JobId, Refused>),
-    /// A standing task died.
-    Broken(String),
-}
 
 /// The state of the loop.
 pub(crate) struct Shell {
@@ -280,70 +222,6 @@ impl Shell {
         }
         self.look_where_due();
         self.handle(Event::Tick);
-    }
-
-    fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
-        match finished {
-            Finished::Returned(TaskName::Look(project), Outcome::Looked(seen, warnings)) => {
-                self.warn(warnings);
-                let (eyes, look) = *seen;
-                self.looked(project, eyes, look);
-            }
-            Finished::Returned(TaskName::Job(project, job), Outcome::Job(end)) => {
-                return self.job_ended(project, job, end);
-            }
-            Finished::Returned(TaskName::Refresh(project), Outcome::Refreshed(fresh)) => {
-                self.spent = fresh.spent;
-                if let Some(served) = self.served.get_mut(&project) {
-                    served.last_job = fresh.last_job;
-                    served.unknown = fresh.unknown;
-                }
-                self.dirty = true;
-            }
-            Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
-                self.reloaded(*result, reply);
-            }
-            Finished::Returned(
-                TaskName::Housekeeping,
-                Outcome::Tended(warnings, polled, changed),
-            ) => {
-                self.tending = false;
-                self.warn(warnings);
-                self.note_polled(&polled);
-                let now = self.clock.now().moment;
-                for project in changed {
-                    if let Some(served) = self.served.get_mut(&project) {
-                        served.look_at(now);
-                    }
-                }
-                self.look_where_due();
-            }
-            Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
-                self.handle(Event::Hands { project, tracked });
-            }
-            Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
-                return Some(Ended::Broken(reason));
-            }
-            Finished::Returned(_, Outcome::Restored(project)) => {
-                self.handle(Event::Restored { project });
-            }
-            Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
-            Finished::Returned(_, Outcome::Resubmit(row)) => self.resubmit_now(&row),
-            Finished::Returned(_, _) => {}
-            Finished::Panicked(TaskName::Job(project, job), message) => {
-                return self.job_panicked(project, job, &message);
-            }
-            Finished::Panicked(TaskName::Errand, message) => {
-                // Whoever waited for it sees that nothing comes; one picture must not stop every project.
-                self.warn([format!("a bug in conjured ended some early work: {message}")]);
-            }
-            Finished::Panicked(name, message) => {
-                let reason = format!("the task {name:?} panicked: {message}");
-                tracing::error!("{reason}");
-                return Some(Ended::Broken(reason));
-            }
-        }
-        None
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    shell::{Outcome, TaskName},
+    outcome::{Outcome, TaskName},
     start::StartError,
     tasks::Tasks,
 };

@@ -17,11 +17,12 @@ use super::{
     gate::Gate,
     live::Live,
     manager::Manager,
+    outcome::{Ended, Outcome, TaskName},
     reload::{Fixed, Source},
     retention::Tidying,
     run_job::Tools,
     served::Served,
-    shell::{Ended, Outcome, Shell, TaskName},
+    shell::Shell,
     signals::SignalStream,
     socket::{listen, socket_path},
     store::Store,
@@ -308,7 +309,7 @@ impl Shell {
                     served.close_eyes();
                 }
                 self.resume_all(unfinished, false);
-                self.ask(super::shell::Asked { request, reply });
+                self.ask(super::outcome::Asked { request, reply });
                 return Ok(());
             }
         }

@@ -360,7 +360,7 @@ impl NotReleased {
             Self::Disk(reason) => (
                 RefusedKind::TryAgain,
                 format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
-                Some(crate::daemon::perform::AGAIN),
+                Some(crate::daemon::new_road::AGAIN),
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {
                 // A session's budget changes only by a reload; a day's comes back by itself.
@@ -369,7 +369,7 @@ impl NotReleased {
             Self::Ledger(ReleaseError::Ledger(error)) => (
                 RefusedKind::TryAgain,
                 format!("nothing was sent: {error}"),
-                Some(crate::daemon::perform::AGAIN),
+                Some(crate::daemon::new_road::AGAIN),
             ),
         };
         JobEnd::NotStarted { kind, reason, retry_after }
