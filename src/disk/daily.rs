@@ -64,7 +64,7 @@ impl DailyFiles {
     fn next(&self, today: &str, more: u64) -> io::Result<Open> {
         let mut names = self.names();
         let of_today = |name: &&String| name[NAME.0.len()..].starts_with(today);
-        let last = names.iter().filter(of_today).next_back().cloned();
+        let last = names.iter().rfind(of_today).cloned();
         let size = |name: &String| fs::metadata(self.folder.join(name)).map_or(0, |it| it.len());
         let name = match last {
             None => format!("{}{today}{}", NAME.0, NAME.1),

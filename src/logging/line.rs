@@ -112,11 +112,11 @@ where
         let mut words = Words::default();
         event.record(&mut words);
         let scope = context.event_scope().into_iter().flatten();
-        let around = scope.filter_map(|span| {
+        let mut around = scope.filter_map(|span| {
             let extensions = span.extensions();
             extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.clone())
         });
-        let around = around.filter(|job| !job.is_empty()).next();
+        let around = around.find(|job| !job.is_empty());
         let sentence = words.sentence(around.as_deref());
         let level = *event.metadata().level();
         if self.journal {

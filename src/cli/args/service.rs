@@ -108,7 +108,7 @@ pub struct InstallArgs {
     #[arg(long = "as", value_name = "USER", requires = "system")]
     pub as_user: Option<String>,
     /// A file with the token, which systemd hands to the daemon alone. For --system, without it,
-    /// /etc/conjured/runcomfy_token where that is there.
+    /// /`etc/conjured/runcomfy_token` where that is there.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
     /// Print exactly the file and the commands, and do nothing.

@@ -276,7 +276,7 @@ fn show(context: &Context, place: &Place, steps: &[Step]) {
             }
             Step::Remove(path) => notes.push(format!("remove {}", path.display())),
             Step::Run(command) | Step::Try(command) => {
-                notes.push(format!("run {}", shown(command)))
+                notes.push(format!("run {}", shown(command)));
             }
         }
     }

@@ -132,10 +132,10 @@ impl Place {
             Platform::TaskScheduler => {
                 let file = self.file.to_string_lossy();
                 if again {
-                    steps.push(Step::Try(self.schtasks(&["/end"])));
+                    steps.push(Step::Try(schtasks(&["/end"])));
                 }
-                steps.push(Step::Run(self.schtasks(&["/create", "/xml", &file, "/f"])));
-                steps.push(Step::Run(self.schtasks(&["/run"])));
+                steps.push(Step::Run(schtasks(&["/create", "/xml", &file, "/f"])));
+                steps.push(Step::Run(schtasks(&["/run"])));
             }
         }
         steps
@@ -157,8 +157,8 @@ impl Place {
                 Step::Remove(self.file.clone()),
             ],
             Platform::TaskScheduler => vec![
-                Step::Try(self.schtasks(&["/end"])),
-                Step::Try(self.schtasks(&["/delete", "/f"])),
+                Step::Try(schtasks(&["/end"])),
+                Step::Try(schtasks(&["/delete", "/f"])),
                 Step::Remove(self.file.clone()),
             ],
         }
@@ -169,7 +169,7 @@ impl Place {
         vec![Step::Run(match self.platform {
             Platform::Systemd => self.systemctl(&["start", systemd::UNIT]),
             Platform::Launchd => words(&["launchctl", "kickstart", &self.target()]),
-            Platform::TaskScheduler => self.schtasks(&["/run"]),
+            Platform::TaskScheduler => schtasks(&["/run"]),
         })]
     }
 
@@ -178,7 +178,7 @@ impl Place {
         vec![Step::Run(match self.platform {
             Platform::Systemd => self.systemctl(&["stop", systemd::UNIT]),
             Platform::Launchd => words(&["launchctl", "kill", "SIGTERM", &self.target()]),
-            Platform::TaskScheduler => self.schtasks(&["/end"]),
+            Platform::TaskScheduler => schtasks(&["/end"]),
         })]
     }
 
@@ -190,7 +190,7 @@ impl Place {
                 vec![Step::Run(words(&["launchctl", "kickstart", "-k", &self.target()]))]
             }
             Platform::TaskScheduler => {
-                vec![Step::Try(self.schtasks(&["/end"])), Step::Run(self.schtasks(&["/run"]))]
+                vec![Step::Try(schtasks(&["/end"])), Step::Run(schtasks(&["/run"]))]
             }
         }
     }
@@ -202,7 +202,7 @@ impl Place {
                 self.systemctl(&["status", "--no-pager", "--lines=10", systemd::UNIT])
             }
             Platform::Launchd => words(&["launchctl", "print", &self.target()]),
-            Platform::TaskScheduler => self.schtasks(&["/query", "/v", "/fo", "list"]),
+            Platform::TaskScheduler => schtasks(&["/query", "/v", "/fo", "list"]),
         }
     }
 
@@ -229,11 +229,6 @@ impl Place {
         words(&[&["systemctl"], scope, rest].concat())
     }
 
-    fn schtasks(&self, rest: &[&str]) -> Vec<String> {
-        let (verb, options) = rest.split_at(1);
-        words(&[&["schtasks"], verb, &["/tn", task_scheduler::TASK], options].concat())
-    }
-
     fn wants_link(&self) -> PathBuf {
         let target = match self.scope {
             Scope::User => "default.target.wants",
@@ -252,6 +247,11 @@ impl Place {
     fn target(&self) -> String {
         format!("{}/{}", self.domain(), launchd::LABEL)
     }
+}
+
+fn schtasks(rest: &[&str]) -> Vec<String> {
+    let (verb, options) = rest.split_at(1);
+    words(&[&["schtasks"], verb, &["/tn", task_scheduler::TASK], options].concat())
 }
 
 fn words(words: &[&str]) -> Vec<String> {

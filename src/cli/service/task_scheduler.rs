@@ -94,13 +94,11 @@ fn argument(word: &str) -> String {
                 quoted.push_str(&"\\".repeat(backslashes * 2 + 1));
                 quoted.push('"');
                 backslashes = 0;
-                continue;
             }
             _ => {
                 quoted.push_str(&"\\".repeat(backslashes));
                 backslashes = 0;
                 quoted.push(c);
-                continue;
             }
         }
     }

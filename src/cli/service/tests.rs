@@ -119,7 +119,7 @@ fn a_task_runs_without_a_limit_and_quotes_as_windows_does() {
         [r"C:\my files\", r"C:\plain\", r#"a"b"#, "", "run"].map(ToOwned::to_owned).to_vec();
     let task = task_scheduler::task(&windows);
     assert!(task.contains(r"<Command>C:\Program Files\conjured.exe</Command>"), "{task}");
-    let arguments = r#"<Arguments>&quot;C:\my files\\&quot; C:\plain\ &quot;a\&quot;b&quot; &quot;&quot; run</Arguments>"#;
+    let arguments = r"<Arguments>&quot;C:\my files\\&quot; C:\plain\ &quot;a\&quot;b&quot; &quot;&quot; run</Arguments>";
     assert!(task.contains(arguments), "{task}");
     assert!(task.contains("<ExecutionTimeLimit>PT0S</ExecutionTimeLimit>"), "{task}");
     assert!(task.contains("<LogonTrigger>") && task.contains("<RestartOnFailure>"), "{task}");

@@ -81,7 +81,6 @@ impl Default for Manners {
 /// An import that Blender did.
 #[derive(Clone, Debug)]
 pub(crate) struct Import {
-    pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -349,7 +348,7 @@ impl Shared {
         if imports.iter().any(|earlier| earlier.bytes == bytes) {
             self.spring(format!("{} was imported twice", path.display()));
         }
-        imports.push(Import { path, bytes });
+        imports.push(Import { bytes });
     }
 
     /// Truncate, then write in pieces: what everybody else sees meanwhile is torn.

@@ -79,17 +79,17 @@ fn request(stream: &mut TcpStream) -> Option<(String, Value)> {
 /// Writes JSON as Python does: ASCII.
 pub(super) fn python(state: &Map<String, Value>) -> String {
     let text = serde_json::to_string_pretty(state).expect("JSON");
-    let mut units = [0; 2];
-    text.chars()
-        .map(|letter| {
-            if letter.is_ascii() {
-                letter.to_string()
-            } else {
-                let units = letter.encode_utf16(&mut units).iter();
-                units.map(|unit| format!("\\u{unit:04x}")).collect()
+    let mut written = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_ascii() {
+            written.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                written.push_str(&format!("\\u{unit:04x}"));
             }
-        })
-        .collect()
+        }
+    }
+    written
 }
 
 /// The keys of a launcher's start, and some that are nobody's, with values that a careless rewrite would change.
