@@ -225,6 +225,7 @@ impl Shell {
                 self.warn(warnings);
                 self.dirty = true;
             }
+            Report::TokenRefused => self.token_refused(),
             Report::Balance(balance) => {
                 self.balance = Some(balance);
                 self.dirty = true;

@@ -37,6 +37,8 @@ pub(super) enum Broken {
     Cut(String),
     /// The disk takes no more. What came is kept; it goes on when there is room.
     Disk(String),
+    /// Worth continuing, and the storage says when.
+    Later(String, std::time::Duration),
     /// The URL ran out.
     Gone(String),
     /// What came fails its checks, and lies in quarantine.
@@ -173,6 +175,7 @@ fn broken(error: &FetchError) -> Broken {
     match error {
         FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
         FetchError::Gone { .. } => Broken::Gone(reason),
+        FetchError::Busy { retry_after, .. } => Broken::Later(reason, *retry_after),
         FetchError::Passing { .. } => Broken::Cut(reason),
     }
 }

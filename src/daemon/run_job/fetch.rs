@@ -175,7 +175,14 @@ impl Road {
                 .await?
             {
                 Ok(()) => {}
-                Err(Broken::Cut(reason)) => {
+                Err(broken @ (Broken::Cut(_) | Broken::Later(..))) => {
+                    let (reason, asked) = match broken {
+                        Broken::Later(reason, wait) => (reason, Some(wait)),
+                        Broken::Cut(reason)
+                        | Broken::Gone(reason)
+                        | Broken::Bad(reason)
+                        | Broken::Never(reason) => (reason, None),
+                    };
                     failures += 1;
                     let stuck = self.tools.clock.now().moment.since(last_progress);
                     if stuck > NO_PROGRESS {
@@ -184,7 +191,7 @@ impl Road {
                         return Ok(Err(not_fetched("download", &text)));
                     }
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
-                    self.wait_for_storage(failures, &reason).await?;
+                    self.wait_for_storage(failures, &reason, asked).await?;
                 }
                 Err(Broken::Disk(reason)) => {
                     // For as long as it takes: the result is paid for, and our own disk is no fault of the storage.
@@ -198,7 +205,7 @@ impl Road {
                         let text = format!("the {kind} is gone from the storage: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
                     }
-                    self.wait_for_storage(fresh, &reason).await?;
+                    self.wait_for_storage(fresh, &reason, None).await?;
                     self.refresh(files, request).await?;
                 }
                 Err(Broken::Bad(reason)) => {
@@ -211,7 +218,7 @@ impl Road {
                         );
                         return Ok(Err(not_fetched("bad_artifact", &text)));
                     }
-                    self.wait_for_storage(fresh, &reason).await?;
+                    self.wait_for_storage(fresh, &reason, None).await?;
                 }
                 Err(Broken::Never(reason)) => {
                     let text = format!(
@@ -258,20 +265,27 @@ impl Road {
         }
     }
 
-    async fn wait_for_storage(&mut self, failures: u32, reason: &str) -> Step<()> {
-        self.say(format!("the download is tried again: {reason}")).await;
-        self.wait_out(failures).await
+    async fn wait_for_storage(
+        &mut self,
+        failures: u32,
+        reason: &str,
+        asked: Option<Duration>,
+    ) -> Step<()> {
+        let when = asked.map(|wait| format!(" in {} s, as the storage wishes", wait.as_secs()));
+        let when = when.unwrap_or_default();
+        self.say(format!("the download is tried again{when}: {reason}")).await;
+        self.wait_out(failures, asked).await
     }
 
     /// Waits until the disk may have room again; the job is not lost meanwhile.
     pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
         tracing::error!(job = %self.id, "{reason}");
         self.say(format!("waits for the disk: {reason}")).await;
-        self.wait_out(failures).await
+        self.wait_out(failures, None).await
     }
 
-    async fn wait_out(&mut self, failures: u32) -> Step<()> {
-        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), None);
+    async fn wait_out(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
+        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
         let known = *self.wish.borrow();
         if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
             return Err(JobEnd::Parked);

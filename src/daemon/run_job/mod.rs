@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::{claims::Claims, gate::Gate, live::Live, prepare::Ready, store::Store};
+use super::{claims::Claims, gate::Gate, health::Health, live::Live, prepare::Ready, store::Store};
 use crate::{
     backend::{Backend, ServiceFault},
     clock::Clock,
@@ -53,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) submits: Gate,
     /// Five other calls a second.
     pub(crate) calls: Gate,
+    /// Whether the paid backend is left alone, and why.
+    pub(crate) health: Health,
     pub(crate) reports: mpsc::Sender<Report>,
     /// What the configuration says now; a reload puts a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,
@@ -102,6 +104,8 @@ pub(crate) enum Report {
     },
     /// The deployment told about itself; these are the warnings that follow.
     Facts(Vec<String>),
+    /// The service refuses the token: there may be another one in its place by now.
+    TokenRefused,
     /// The account's balance.
     Balance(MicroUsd),
 }
@@ -193,6 +197,10 @@ pub(crate) struct Road {
     pub(crate) root: PathBuf,
 }
 
+/// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
+/// while the lid was closed ends this soon after it opens.
+const NAP: Duration = Duration::from_secs(20);
+
 /// A step's result: the next step's input, or the end of the road.
 type Step<T> = Result<T, JobEnd>;
 
@@ -234,6 +242,7 @@ impl Road {
             }
             State::Prepared => {
                 let body = self.rebuild(row).await?;
+                self.await_service().await?;
                 self.tools.submits.pass().await;
                 self.grant_unsent().await?;
                 self.announce().await?;
@@ -313,9 +322,16 @@ impl Road {
         if current != known {
             return Some(current);
         }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => None,
-            wish = wished(&mut self.wish) => Some(wish),
+        let until = self.tools.clock.now().moment.plus(wait);
+        loop {
+            let left = until.since(self.tools.clock.now().moment);
+            if left.is_zero() {
+                return None;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(NAP)) => {}
+                wish = wished(&mut self.wish) => return Some(wish),
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
-    backend::{ServiceFault, Submission, SubmitError, Verdict},
-    daemon::prepare,
+    backend::{CallError, ServiceFault, Submission, SubmitError, Verdict},
+    daemon::{health::May, live::Live, prepare},
     domain::{
         backoff::Backoff,
         engine::event::Stage,
@@ -44,12 +44,16 @@ impl Road {
             Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
         }
         let wait = self.tools.submits.take();
-        let announce = if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
+        let now = self.tools.clock.now().moment;
+        // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
+        let at_once = wait.is_zero() && self.tools.health.is_well(now, &self.live());
+        let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
         let body = self.enter(work, announce).await?;
-        if !wait.is_zero() {
+        if !at_once {
             if let Some(wish) = self.pause(wait, Wish::Go).await {
                 self.grant(wish).await?;
             }
+            self.await_service().await?;
             self.grant_unsent().await?;
             self.announce().await?;
         }
@@ -89,7 +93,7 @@ impl Road {
             terms: self.terms.unwrap_or_default(),
             at: now,
         };
-        let (limits, windows) = (live.limits, crate::daemon::live::Live::windows(now));
+        let (limits, windows) = (live.limits, Live::windows(now));
         // The inputs are on the disk before the row that speaks of them.
         let (id, staged, history) =
             (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
@@ -172,12 +176,14 @@ impl Road {
         let mut failures = 0;
         loop {
             self.moved(State::Submitting, Stage::Submitting).await;
+            let live = self.live();
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and nobody reads the answer: the next start calls it unknown.
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
                 return Err(JobEnd::Parked);
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
+            self.tools.health.submitted(self.tools.clock.now().moment, &live, &answer);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {
@@ -217,6 +223,7 @@ impl Road {
                             .await);
                     }
                     self.wait_unsent(failures, retry_after).await?;
+                    self.await_service().await?;
                     self.tools.submits.pass().await;
                     // Whether there is a backend is found out before the ledger says that something may leave.
                     self.backend().await?;
@@ -253,10 +260,75 @@ impl Road {
     async fn wait_unsent(&mut self, failures: u32, retry_after: Option<Duration>) -> Step<()> {
         let backoff = Backoff::new(RESEND.0, RESEND.1);
         let wait = backoff.wait(failures, rand::random(), retry_after);
+        if retry_after.is_some() {
+            let doing = format!("{}; tried again in {} s", self.shown.doing, wait.as_secs().max(1));
+            self.say(doing).await;
+        }
         match self.pause(wait, Wish::Go).await {
             Some(wish) => self.grant(wish).await,
             None => Ok(()),
         }
+    }
+
+    /// Waits while the service is left alone, or its token is refused. Whoever's turn it is asks first whether it is back, with
+    /// a call that costs nothing. The job stays `prepared`; here a wish is granted at once.
+    pub(super) async fn await_service(&mut self) -> Step<()> {
+        let mut person = self.shown.cause == Cause::Person;
+        loop {
+            let (live, now) = (self.live(), self.tools.clock.now().moment);
+            match self.tools.health.ask(now, &live, person) {
+                May::Go => return Ok(()),
+                May::Wait(until, reason) => {
+                    self.moved(State::Prepared, Stage::Waiting).await;
+                    let wait = until.since(now);
+                    let seconds = wait.as_secs().max(1);
+                    self.say(format!(
+                        "not sent, nothing was charged; asked again in {seconds} s: {reason}"
+                    ))
+                    .await;
+                    let mut changes = self.tools.live.clone();
+                    changes.borrow_and_update();
+                    let wish = tokio::select! {
+                        wish = self.pause(wait, Wish::Go) => wish,
+                        // Perhaps another token, or another address.
+                        _ = changes.changed() => None,
+                    };
+                    if let Some(wish) = wish {
+                        self.grant(wish).await?;
+                    }
+                }
+                May::Probe => self.probe(&live, std::mem::take(&mut person)).await?,
+            }
+        }
+    }
+
+    /// Asks whether the service is back. A person who waits hears it when it is not.
+    async fn probe(&mut self, live: &Live, person: bool) -> Step<()> {
+        self.say("asks whether the service is back, before anything is sent".to_owned()).await;
+        let backend = self.backend().await?;
+        self.tools.calls.pass().await;
+        let mut wish = self.wish.clone();
+        let answer = tokio::select! {
+            answer = backend.warm_up() => answer,
+            wish = wished(&mut wish) => return self.grant(wish).await,
+        };
+        self.tools.health.called(self.tools.clock.now().moment, live, &answer);
+        match answer {
+            Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
+            Ok(None) => {}
+            Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+                self.report(Report::TokenRefused).await;
+                if person {
+                    return Err(self.refused(&fault).await);
+                }
+            }
+            Err(error) if person => {
+                let text = format!("the service cannot be reached, nothing was charged: {error}");
+                return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Grants a wish that may have come while nobody listened.
@@ -289,6 +361,9 @@ impl Road {
 
     async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
         let reason = reason_of(fault);
+        if fault.verdict == Verdict::Token {
+            self.report(Report::TokenRefused).await;
+        }
         if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
             self.report(Report::Warning(reason.text.clone())).await;
         }
