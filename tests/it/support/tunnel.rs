@@ -56,7 +56,10 @@ impl Tunnel {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the connections of a test's peer end with its runtime")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the connections of a test's peer end with its runtime"
+)]
 async fn accept(listener: &TcpListener, to: SocketAddr, speaks: &Speaks) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(forward(stream, to, speaks.clone()));
