@@ -30,6 +30,8 @@ pub(crate) struct Health(Mutex<Inner>);
 struct Inner {
     breaker: Breaker,
     refused: Option<RefusedToken>,
+    /// Whether the log has been told that it is left alone, and not yet that it is back.
+    told: bool,
 }
 
 /// A token that the service does not take.
@@ -66,7 +68,7 @@ impl Health {
     pub(crate) fn ask(&self, now: Moment, live: &Live, person: bool) -> May {
         self.with(|inner| {
             if let Some(refused) = inner.refused_by(live) {
-                if now < refused.probe_at {
+                if now < refused.probe_at && !person {
                     return May::Wait(refused.probe_at, refused.words.clone());
                 }
                 refused.probe_at = now.plus(TOKEN_PROBE);
@@ -185,17 +187,21 @@ impl Health {
     fn failed(&self, now: Moment, failure: Failure, reason: &str, retry_after: Option<Duration>) {
         let opened = self
             .with(|inner| inner.breaker.failed(now, failure, reason, rand::random(), retry_after));
-        if let Some(wait) = opened {
-            let seconds = wait.as_secs();
+        let Some(wait) = opened else { return };
+        let seconds = wait.as_secs();
+        if self.with(|inner| std::mem::replace(&mut inner.told, true)) {
+            tracing::debug!(seconds, "the service still fails and is left alone: {reason}");
+        } else {
             tracing::warn!(
                 seconds,
-                "the service failed repeatedly and is left alone for a while: {reason}"
+                "the service failed repeatedly and is left alone, for longer each time: {reason}"
             );
         }
     }
 
     fn note(&self, change: impl FnOnce(&mut Breaker) -> bool) {
         if self.with(|inner| change(&mut inner.breaker)) {
+            self.with(|inner| inner.told = false);
             tracing::info!("the service answers again");
         }
     }

@@ -233,6 +233,7 @@ mod tests {
             name: "serverless".to_owned(),
             state: "unconfigured".to_owned(),
             reason: Some("there is no token".to_owned()),
+            until: None,
             token_from: None,
         }];
         assert_eq!(

@@ -8,7 +8,7 @@
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `network`: a service that fails, throttles, refuses the token, or is not there yet.
-//! - `tls`: servers that must not be trusted, and the one that a bundle makes trusted.
+//! - `tls`: servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.

@@ -2,18 +2,23 @@
 //!
 //! Owns what becomes of jobs then: what was sent is followed to its end, what was not sent waits, and nobody is hammered.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration,
+};
 
 use conjured::{
     domain::job::State,
-    simulator::faults::{Call, Fault, Order},
+    simulator::{
+        Settings,
+        faults::{Call, Fault, Order},
+    },
 };
 use rustix::process::Signal;
 
 use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
-    service::TOKEN,
+    service::{TOKEN, quick},
     stage::Stage,
     tunnel::{Speaks, Tunnel},
 };
@@ -67,6 +72,9 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     assert!(command.output().expect("runs").status.success());
     stage.ended(5);
     assert_eq!(stage.submits(), 3);
+
+    let told = daemon.stderr_text().matches("is left alone, for longer each time").count();
+    assert_eq!(told, 1, "the log is told once, however often it is probed in vain");
 
     stage.service.clear_faults();
     stage.say("a clay hen");
@@ -125,9 +133,10 @@ fn a_wait_that_the_service_asks_for_is_kept_at_every_call_and_shown() {
 
 #[test]
 fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
-    let (stage, daemon, file) = with_token_file();
-    stage.service.order(Order::from(Fault::TokenRevoked).on(Call::Status).after(1));
+    let (stage, daemon, file) = with_token_file(long());
     stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    stage.service.order(Fault::TokenRevoked);
     let said = eventually("the job is parked", || {
         doing(&daemon).filter(|doing| doing.starts_with("parked"))
     });
@@ -137,6 +146,10 @@ fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
     stage.service.set_token("a-fresh-token-of-the-test");
     fs::write(&file, "a-fresh-token-of-the-test").expect("writes");
     daemon.signal(Signal::HUP);
+    eventually("it is followed again", || {
+        doing(&daemon).filter(|doing| !doing.starts_with("parked"))
+    });
+    stage.service.advance(RUN);
     stage.done(1);
     let stats = stage.service.stats();
     assert_eq!((stats.submits, stats.accepted, stats.cancel_calls), (1, 1, 0));
@@ -144,7 +157,7 @@ fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
 
 #[test]
 fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_another() {
-    let (stage, daemon, file) = with_token_file();
+    let (stage, daemon, file) = with_token_file(quick());
     stage.service.set_token("a-fresh-token-of-the-test");
     stage.say("a clay owl");
     let jobs = stage.ended(1);
@@ -166,8 +179,16 @@ fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_
     assert_eq!(stage.submits(), 2);
 }
 
-fn with_token_file() -> (Stage, TestDaemon, std::path::PathBuf) {
-    let stage = Stage::new();
+/// How long a run of [`long`] takes, unless it is advanced.
+const RUN: Duration = Duration::from_secs(600);
+
+/// A service whose runs end when the test says so.
+fn long() -> Settings {
+    Settings { run: RUN, ..quick() }
+}
+
+fn with_token_file(settings: Settings) -> (Stage, TestDaemon, std::path::PathBuf) {
+    let stage = Stage::with(settings);
     let file = stage.state_dir().join("runcomfy_token");
     fs::create_dir_all(stage.state_dir()).expect("makes");
     fs::write(&file, TOKEN).expect("writes");
@@ -195,4 +216,91 @@ fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
     let _tunnel = Tunnel::open(address, service, Speaks::Plain);
     stage.done(1);
     assert_eq!((stage.submits(), stage.accepted()), (1, 1));
+}
+
+#[test]
+fn four_500s_in_a_row_to_status_calls_are_few_calls_no_cancel_and_no_second_submit() {
+    let stage = Stage::new();
+    stage.service.order(http(500, None).on(Call::Status).times(4));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.accepted, stats.cancel_calls), (1, 1, 0));
+    assert!(stats.status_calls <= 12, "{} status calls", stats.status_calls);
+}
+
+#[test]
+fn a_result_that_is_denied_missing_or_not_ready_is_asked_for_again() {
+    let stage = Stage::new();
+    let not_ready = Fault::Http {
+        status: 400,
+        retry_after: None,
+        body: Some(r#"{"error_code":400005,"message":"not ready"}"#.to_owned()),
+        accepted: false,
+    };
+    for order in [http(403, None), http(404, None), not_ready.into()] {
+        stage.service.order(order.on(Call::Result));
+    }
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.result_calls, stats.cancel_calls), (1, 4, 0));
+}
+
+#[test]
+fn once_with_a_refused_token_ends_at_once_with_77_also_when_it_is_known_to_be_refused() {
+    let stage = Stage::new();
+    stage.service.set_token("a-fresh-token-of-the-test");
+    let once = || {
+        let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
+        let stderr = stage.path("once-stderr");
+        command.stdout(Stdio::null()).stderr(fs::File::create(&stderr).expect("a file"));
+        let mut child = command.spawn().expect("starts");
+        let code = eventually("it does not wait", || child.try_wait().expect("our child"));
+        let said = fs::read_to_string(stderr).expect("reads");
+        assert_eq!(code.code(), Some(77), "{said}");
+        assert!(said.contains("token") && !said.contains(TOKEN), "{said}");
+    };
+    once();
+    let daemon = stage.start();
+    once();
+    once();
+    assert!(daemon.status().is_some());
+    assert_eq!(stage.accepted(), 0);
+    assert_eq!(stage.jobs().iter().filter_map(|job| job.booked).map(|cost| cost.0).sum::<i64>(), 0);
+}
+
+#[test]
+fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
+    let mut stage = Stage::with(long());
+    stage.service.order(http(429, Some("2")));
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Prepared);
+    let unusable = |doing: &String| doing.contains("`serverless.enabled` is false");
+    let cancel = |stage: &Stage| {
+        let id = stage.jobs().pop().expect("a job").id.to_string();
+        let output = stage.cli(&["jobs", "cancel", &id]);
+        assert!(output.status.success(), "{output:?}");
+    };
+    stage.set("serverless.enabled", "false");
+    eventually("the unsent job waits", || doing(&daemon).filter(unusable));
+    cancel(&stage);
+    stage.newest_is(State::Cancelled);
+    assert_eq!(stage.accepted(), 0);
+
+    stage.set("serverless.enabled", "true");
+    stage.say("a clay fox");
+    stage.newest_is(State::Running);
+    stage.set("serverless.enabled", "false");
+    eventually("the job that runs waits", || doing(&daemon).filter(unusable));
+    cancel(&stage);
+    eventually("it says what becomes of the wish", || {
+        doing(&daemon).filter(|doing| doing.starts_with("cancelled at the service once"))
+    });
+    stage.set("serverless.enabled", "true");
+    stage.newest_is(State::Cancelled);
+    assert_eq!(stage.service.stats().cancel_calls, 1);
 }

@@ -1,12 +1,22 @@
-//! Servers that must not be trusted, and the one that a bundle makes trusted.
+//! Servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
 //!
 //! Owns the certificates: made here, each wrong in one way. In every case nothing may arrive, nothing may be charged, and
 //! the person hears why in words.
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use conjured::domain::job::State;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tokio_rustls::rustls::{
     ServerConfig,
     crypto::ring,
@@ -14,6 +24,7 @@ use tokio_rustls::rustls::{
 };
 
 use crate::support::{
+    service::TOKEN,
     stage::Stage,
     tunnel::{Speaks, Tunnel},
 };
@@ -24,12 +35,20 @@ impl Authority {
     fn new() -> Self {
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Each has a name of its own, as authorities have.
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Makes a server's side that shows a certificate for `name`, changed as the test likes.
+    /// Makes a server that shows a certificate for `name`, changed as the test likes.
     fn server(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Speaks {
+        Speaks::Tls(self.side(name, change))
+    }
+
+    fn side(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2090, 1, 1);
@@ -44,7 +63,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("they belong together");
-        Speaks::Tls(Arc::new(config))
+        Arc::new(config)
     }
 
     fn bundle(&self, stage: &Stage) -> PathBuf {
@@ -54,11 +73,14 @@ impl Authority {
     }
 }
 
+fn tunnel(stage: &Stage, speaks: Speaks) -> Tunnel {
+    let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
+    Tunnel::open(SocketAddr::from(([127, 0, 0, 1], 0)), service, speaks)
+}
+
 /// Sends one job through the tunnel; returns what the person heard.
 fn once(stage: &mut Stage, speaks: Speaks, bundle: &PathBuf) -> String {
-    let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let tunnel = Tunnel::open(any, service, speaks);
+    let tunnel = tunnel(stage, speaks);
     stage.set("serverless.api_url", &format!("\"https://localhost:{}\"", tunnel.address.port()));
     let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
     command.env("SSL_CERT_FILE", bundle);
@@ -130,6 +152,69 @@ fn an_empty_or_missing_bundle_trusts_nobody() {
         let said = once(&mut stage, authority.server("localhost", |_| {}), &bundle);
         assert!(said.contains("nothing was charged"), "{said}");
         assert!(said.contains("SSL_CERT_FILE"), "{said}");
+    }
+    assert_eq!(stage.submits(), 0);
+}
+
+#[test]
+fn a_folder_of_authorities_is_trusted_too() {
+    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let folder = stage.path("authorities");
+    fs::create_dir(&folder).expect("makes");
+    // The form of name that `openssl rehash` gives; others are not read.
+    fs::copy(authority.bundle(&stage), folder.join("0a1b2c3d.0")).expect("copies");
+    let tunnel = tunnel(&stage, authority.server("localhost", |_| {}));
+    stage.set("serverless.api_url", &format!("\"https://localhost:{}\"", tunnel.address.port()));
+    let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
+    let output = command.env("SSL_CERT_DIR", &folder).output().expect("runs");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((stage.submits(), stage.accepted()), (1, 1));
+}
+
+/// A host beyond this machine that no name server knows: only a proxy can lead there.
+const FAR: &str = "api.conjured.invalid";
+
+/// Sends one job to [`FAR`] through a proxy; returns how it went, and what the proxy was asked.
+fn once_by_proxy(
+    stage: &mut Stage,
+    authority: &Authority,
+    behind: Option<Arc<ServerConfig>>,
+) -> (std::process::Output, Vec<String>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let proxy = tunnel(stage, Speaks::Proxy { asked: Arc::clone(&asked), behind });
+    stage.set("serverless.api_url", &format!("\"https://{FAR}\""));
+    let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
+    command.env("SSL_CERT_FILE", authority.bundle(stage));
+    command.env("HTTPS_PROXY", format!("http://{}", proxy.address));
+    let output = command.output().expect("runs");
+    let asked = asked.lock().expect("no panic").clone();
+    (output, asked)
+}
+
+#[test]
+fn a_proxy_leads_to_a_far_host_as_a_tunnel_and_sees_neither_token_nor_picture() {
+    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let behind = authority.side(FAR, |_| {});
+    let (output, asked) = once_by_proxy(&mut stage, &authority, Some(behind));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((stage.submits(), stage.accepted()), (1, 1));
+    assert!(!asked.is_empty());
+    for head in asked {
+        // The downloads of this test come from this machine, and never reach the proxy.
+        assert!(head.starts_with(&format!("CONNECT {FAR}:443 HTTP/1.1\r\n")), "{head}");
+        assert!(!head.contains(TOKEN) && !head.to_lowercase().contains("bearer"), "{head}");
+    }
+}
+
+#[test]
+fn a_proxy_that_refuses_or_shows_its_own_certificate_is_given_nothing() {
+    let (authority, stranger, mut stage) = (Authority::new(), Authority::new(), Stage::new());
+    for behind in [None, Some(stranger.side(FAR, |_| {}))] {
+        let (output, asked) = once_by_proxy(&mut stage, &authority, behind);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{said}");
+        assert!(said.contains("nothing was charged"), "{said}");
+        assert!(asked.iter().all(|head| head.starts_with("CONNECT ")), "{asked:?}");
     }
     assert_eq!(stage.submits(), 0);
 }

@@ -77,7 +77,9 @@ fn date(headers: &HeaderMap) -> Option<i64> {
 /// Reads an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) as Unix seconds.
 fn http_date(text: &str) -> Option<i64> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    parser.parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_second)
+    let parse = |text: &str| parser.parse_timestamp(text).ok().map(jiff::Timestamp::as_second);
+    // The last day of 9999, a usual way to write "never", is beyond the library's time; a year earlier is as absurd.
+    parse(text.trim()).or_else(|| parse(&text.trim().replace(" 9999 ", " 9998 ")))
 }
 
 #[cfg(test)]

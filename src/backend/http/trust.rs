@@ -47,7 +47,8 @@ pub(super) fn words(fault: &Tls, host: &str) -> String {
         Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. }) => {
             format!("the certificate that {host} shows is for another name")
         }
-        Tls::InvalidCertificate(Cert::UnknownIssuer) => format!(
+        // A bad signature is what an authority of the same name and another key leaves behind.
+        Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => format!(
             "the certificate of {host} is from an authority that this machine does not trust (behind a company's proxy, point \
              SSL_CERT_FILE at a bundle that holds its authority too)"
         ),

@@ -270,7 +270,7 @@ impl Road {
         match &answer {
             Ok(RunResult::Succeeded { .. }) => self.tools.health.ran(heard, None),
             Ok(RunResult::Failed { fault, .. }) => self.tools.health.ran(heard, Some(fault)),
-            Ok(RunResult::Pending(_) | RunResult::Cancelled) | Err(_) => {}
+            Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
         if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
             following.result_gone = None;

@@ -33,11 +33,13 @@ enum Step {
     Asks,
 }
 
-#[test]
-fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_slate() {
+/// What happens at which second, and the answer to who asks then.
+type Course = &'static [(u64, Step, Permit)];
+
+const CASES: [(&str, Course); 9] = {
     use Permit::{Go, Probe, Wait};
     use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
-    let cases: [(&str, &[(u64, Step, Permit)]); 9] = [
+    [
         (
             "two failures are an accident",
             &[(0, Fails, Go), (1, Fails, Go), (2, Takes, Go), (3, Fails, Go), (4, Fails, Go)],
@@ -129,8 +131,13 @@ fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_sla
             "one good run is enough",
             &[(0, Loses, Go), (0, Loses, Go), (0, Runs, Go), (0, Loses, Go), (0, Loses, Go)],
         ),
-    ];
-    for (name, steps) in cases {
+    ]
+};
+
+#[test]
+fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_slate() {
+    use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
+    for (name, steps) in CASES {
         let mut breaker = Breaker::default();
         for (second, step, expected) in steps {
             match step {

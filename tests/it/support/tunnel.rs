@@ -4,12 +4,12 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::{Builder, JoinHandle},
 };
 
 use tokio::{
-    io::{AsyncWriteExt as _, copy_bidirectional},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
     sync::oneshot,
 };
@@ -24,6 +24,13 @@ pub(crate) enum Speaks {
     Tls(Arc<ServerConfig>),
     /// These bytes, whatever comes, and then the end.
     Bytes(&'static [u8]),
+    /// An HTTP proxy that notes what it is asked. `CONNECT` leads to the service behind TLS, or is forbidden.
+    Proxy {
+        /// The heads of its requests.
+        asked: Arc<Mutex<Vec<String>>>,
+        /// How the far side shows itself.
+        behind: Option<Arc<ServerConfig>>,
+    },
 }
 
 /// A port that forwards.
@@ -75,13 +82,33 @@ async fn forward(mut stream: TcpStream, to: SocketAddr, speaks: Speaks) {
                 drop(copy_bidirectional(&mut stream, &mut far).await);
             }
         }
-        Speaks::Tls(config) => {
-            if let Ok(mut near) = TlsAcceptor::from(config).accept(stream).await
-                && let Ok(mut far) = TcpStream::connect(to).await
-            {
-                drop(copy_bidirectional(&mut near, &mut far).await);
+        Speaks::Tls(config) => tls(stream, to, config).await,
+        Speaks::Proxy { asked, behind } => {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { return };
+                head.push(byte);
+            }
+            asked.lock().expect("no panic").push(String::from_utf8_lossy(&head).into_owned());
+            match behind {
+                Some(config) => {
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await);
+                    tls(stream, to, config).await;
+                }
+                None => {
+                    let refusal = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n";
+                    drop(stream.write_all(refusal).await);
+                }
             }
         }
+    }
+}
+
+async fn tls(stream: TcpStream, to: SocketAddr, config: Arc<ServerConfig>) {
+    if let Ok(mut near) = TlsAcceptor::from(config).accept(stream).await
+        && let Ok(mut far) = TcpStream::connect(to).await
+    {
+        drop(copy_bidirectional(&mut near, &mut far).await);
     }
 }
 
