@@ -41,6 +41,13 @@ pub(crate) struct Source {
     pub(crate) token_read: Option<Moment>,
 }
 
+impl Source {
+    /// Makes a source of which nothing is due.
+    pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
+        Self { sources, log, fixed, due: None, token_read: None }
+    }
+}
+
 /// What cannot change while the daemon runs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Fixed {
