@@ -37,6 +37,7 @@ use super::{
     Download, FetchError,
     http::{
         Connector, Timeouts,
+        answer::retry_after,
         send::{self, describe},
     },
 };
@@ -239,9 +240,13 @@ fn host_of(url: &Url) -> &str {
 /// What becomes of a status that brings no file: the storage's own trouble passes, the rest will not get better.
 fn refused(status: u16, response: &Response) -> FetchError {
     match status {
-        408 | 425 | 429 | 500..600 => FetchError::Passing {
-            reason: format!("{} answered HTTP {status}", host_of(response.url())),
-        },
+        408 | 425 | 429 | 500..600 => {
+            let reason = format!("{} answered HTTP {status}", host_of(response.url()));
+            match retry_after(response.headers()) {
+                Some(retry_after) => FetchError::Busy { reason, retry_after },
+                None => FetchError::Passing { reason },
+            }
+        }
         400..500 => FetchError::Gone { status },
         _ => FetchError::Passing {
             reason: format!(

@@ -18,6 +18,7 @@
 
 pub mod answer;
 pub mod send;
+mod trust;
 pub mod words;
 #[cfg(test)]
 pub(crate) mod fake;

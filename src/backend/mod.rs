@@ -186,6 +186,14 @@ pub enum FetchError {
         /// The HTTP status.
         status: u16,
     },
+    /// The storage says when to come back.
+    #[error("{reason}")]
+    Busy {
+        /// What happened.
+        reason: String,
+        /// The wait that it asks for.
+        retry_after: Duration,
+    },
     /// Cut, stalled or refused: worth trying again.
     #[error("{reason}")]
     Passing {

@@ -87,6 +87,9 @@ fn text(out: &Out, status: &Status) -> String {
         if let Some(reason) = &backend.reason {
             line.push_str(&format!(": {}", plain(reason)));
         }
+        if let Some(until) = backend.until {
+            line.push_str(&format!(" (tried again in {})", span(until.since(status.at))));
+        }
         if let Some(from) = &backend.token_from {
             line.push_str(&out.dim(&format!(" (token from {})", plain(from))));
         }

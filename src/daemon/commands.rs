@@ -130,6 +130,10 @@ impl Shell {
                 .await;
             let answer = match said {
                 Ok(said) => Ok(said),
+                // Unsent work grants the wish at once, which may be written before this errand comes to the ledger.
+                Err(LedgerError::Illegal { from: State::Cancelled, .. }) if found => {
+                    Ok(format!("job {job} is cancelled"))
+                }
                 Err(LedgerError::Illegal { from, .. }) => Err(Refused::new(
                     RefusedKind::Usage,
                     format!("job {job} is `{from}` already; nothing was cancelled"),
@@ -225,6 +229,7 @@ impl Shell {
                 self.warn(warnings);
                 self.dirty = true;
             }
+            Report::TokenRefused => self.token_refused(),
             Report::Balance(balance) => {
                 self.balance = Some(balance);
                 self.dirty = true;

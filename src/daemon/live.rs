@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use crate::{
     backend::{
         Backend,
@@ -90,6 +92,16 @@ impl Ready {
             Serverless::new(&settings).ok()
         });
         made.map_or_else(|| Arc::clone(&self.backend), |made| Arc::new(made) as Arc<dyn Backend>)
+    }
+
+    /// Returns the token, to be compared and never to be shown.
+    pub(crate) const fn token(&self) -> &SecretString {
+        &self.settings.token
+    }
+
+    /// Tells whether this is the token that it holds.
+    pub(crate) fn has_token(&self, token: &SecretString) -> bool {
+        self.settings.token.expose_secret() == token.expose_secret()
     }
 
     /// Tells whether the connection may have gone cold; asking counts as warming it.
@@ -311,7 +323,7 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
         submit_timeout: settings.submit_timeout,
         download_hosts: settings.download_hosts.clone(),
         max_artifact: config.placement.max_artifact_mb.saturating_mul(1024 * 1024),
-        ..Settings::new(deployment.clone(), secrecy::SecretString::default())
+        ..Settings::new(deployment.clone(), SecretString::default())
     };
     let backend =
         Serverless::new(&parts).map_err(|error| LiveError::Serverless(error.to_string()))?;

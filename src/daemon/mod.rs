@@ -34,6 +34,7 @@ pub mod story;
 pub(crate) mod store;
 pub(crate) mod gate;
 pub(crate) mod manager;
+pub(crate) mod health;
 pub(crate) mod signals;
 pub(crate) mod tasks;
 

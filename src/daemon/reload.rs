@@ -26,6 +26,9 @@ use crate::{
 /// empty file is a good configuration: one without the user's projects.
 const SAVED: Duration = Duration::from_millis(300);
 
+/// How often a refused token is looked for anew.
+const TOKEN_AGAIN: Duration = Duration::from_secs(15);
+
 /// Where the configuration comes from, and what its log level changes.
 pub(crate) struct Source {
     pub(crate) sources: Sources,
@@ -34,6 +37,15 @@ pub(crate) struct Source {
     pub(crate) fixed: Fixed,
     /// When a saved file will have rested long enough.
     pub(crate) due: Option<Moment>,
+    /// When the token was last read again because the service refused it.
+    pub(crate) token_read: Option<Moment>,
+}
+
+impl Source {
+    /// Makes a source of which nothing is due.
+    pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
+        Self { sources, log, fixed, due: None, token_read: None }
+    }
 }
 
 /// What cannot change while the daemon runs.
@@ -59,6 +71,17 @@ impl Shell {
     /// A file of the configuration stirred: it is read when it has come to rest.
     pub(crate) fn reload_soon(&mut self) {
         self.reload.due = Some(self.clock.now().moment.plus(SAVED));
+    }
+
+    /// The token is refused: reads it again where it stands, for somebody may have put a new one there. Not more often than
+    /// a person would notice, since a job that is parked asks again after each reading.
+    pub(crate) fn token_refused(&mut self) {
+        let now = self.clock.now().moment;
+        self.dirty = true;
+        if self.reload.token_read.is_none_or(|at| now.since(at) >= TOKEN_AGAIN) {
+            self.reload.token_read = Some(now);
+            self.reload_soon();
+        }
     }
 
     /// Begins to read what has rested long enough.

@@ -297,6 +297,7 @@ impl Shell {
             daemon: &self.daemon,
             spent: self.spent,
             balance: self.balance,
+            trouble: self.tools.health.trouble(&live),
             warnings: &self.warnings,
             unwritten: &self.unwritten,
             revision: self.revision,

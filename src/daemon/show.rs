@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{live::Live, served::Served};
+use super::{health::Trouble, live::Live, served::Served};
 use crate::domain::{
     budget::Spent,
     engine::{Engine, event::Held, event::ProjectId},
@@ -23,6 +23,7 @@ pub(crate) struct View<'a> {
     pub(crate) daemon: &'a Daemon,
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
+    pub(crate) trouble: Option<Trouble>,
     pub(crate) warnings: &'a [String],
     pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
     pub(crate) revision: u64,
@@ -57,7 +58,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             keep_warm_from: rate.keep_warm_from.words().to_owned(),
             never_sleeps: rate.never_sleeps,
         },
-        backends: vec![backend(view.live)],
+        backends: vec![backend(view.live, view.trouble.as_ref(), now)],
         warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
     }
 }
@@ -136,18 +137,21 @@ fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
     }
 }
 
-fn backend(live: &Live) -> BackendHealth {
+fn backend(live: &Live, trouble: Option<&Trouble>, now: Now) -> BackendHealth {
+    let until = |at: Moment| now.wall.plus(at.since(now.moment));
     match &live.serverless {
         Ok(serverless) => BackendHealth {
             name: "serverless".to_owned(),
-            state: "ready".to_owned(),
-            reason: None,
+            state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
+            reason: trouble.map(|trouble| trouble.reason.clone()),
+            until: trouble.and_then(|trouble| trouble.until).map(until),
             token_from: Some(serverless.token_from.clone()),
         },
         Err(unready) => BackendHealth {
             name: "serverless".to_owned(),
             state: "unconfigured".to_owned(),
             reason: Some(unready.reason.clone()),
+            until: None,
             token_from: None,
         },
     }
@@ -229,6 +233,7 @@ mod tests {
             name: "serverless".to_owned(),
             state: "unconfigured".to_owned(),
             reason: Some("there is no token".to_owned()),
+            until: None,
             token_from: None,
         }];
         assert_eq!(

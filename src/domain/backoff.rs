@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-/// The longest wait that a service may ask for. Anything beyond is a mistake or an attempt to stop us for good.
-pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
+/// The longest wait that a service may ask for. Anything beyond is a mistake or an attempt to stop us for good, and an
+/// artist waits at the other end, whose job must not freeze for a day: to ask four times an hour harms no service.
+pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(900);
 
 /// An exponential back-off with a ceiling. It cannot be built so that it never waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

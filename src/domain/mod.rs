@@ -21,6 +21,7 @@ pub mod estimate;
 pub mod bill;
 pub mod budget;
 pub mod backoff;
+pub mod breaker;
 pub mod pace;
 pub mod product;
 pub mod placement;

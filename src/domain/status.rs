@@ -218,6 +218,9 @@ pub struct BackendHealth {
     pub state: String,
     /// Why it is not ready.
     pub reason: Option<String>,
+    /// When it is tried again by itself, where it is left alone.
+    #[serde(default)]
+    pub until: Option<WallTime>,
     /// Where the token came from; never what it is.
     pub token_from: Option<String>,
 }

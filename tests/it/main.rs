@@ -7,6 +7,8 @@
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
+//! - `network`: a service that fails, throttles, refuses the token, or is not there yet.
+//! - `tls`: servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -37,6 +39,10 @@ mod lost_answer;
 mod main_job;
 #[cfg(unix)]
 mod outputs;
+#[cfg(unix)]
+mod network;
+#[cfg(unix)]
+mod tls;
 #[cfg(unix)]
 mod reload;
 #[cfg(target_os = "linux")]

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     ops::ControlFlow,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -29,6 +30,7 @@ use crate::support::{
     media,
     patience::stays,
     stage::{Stage, files_below},
+    tunnel::{Speaks, Tunnel},
 };
 
 fn spoiled(product: Product, content: Spoiled) -> Order {
@@ -53,6 +55,7 @@ fn a_mesh_that_blender_could_not_read_never_gets_to_a_public_name() {
 fn a_picture_that_is_none_or_a_bomb_never_gets_to_a_public_name() {
     refuses_all(&[
         ("half a picture", spoiled(Product::Image, Spoiled::Cut), true),
+        ("a picture of no bytes", spoiled(Product::Image, Spoiled::ZeroBytes), true),
         ("a web page instead of a picture", spoiled(Product::Image, Spoiled::Html), true),
         ("a picture of 400 million pixels", spoiled(Product::Image, Spoiled::Bomb), true),
     ]);
@@ -60,14 +63,19 @@ fn a_picture_that_is_none_or_a_bomb_never_gets_to_a_public_name() {
 
 #[test]
 fn files_from_elsewhere_and_files_without_end_are_not_fetched() {
-    let foreign = Fault::ProductUrl {
-        product: Product::Mesh,
-        url: "https://files.example.com/mesh.glb".to_owned(),
+    let at = |url: &str| -> Order {
+        Fault::ProductUrl { product: Product::Mesh, url: url.to_owned() }.into()
     };
-    let elsewhere = Fault::Redirect { url: "https://files.example.com/mesh.glb".to_owned() };
+    let redirect = |url: &str| download(Fault::Redirect { url: url.to_owned() });
     refuses_all(&[
-        ("a mesh on a foreign host", foreign.into(), false),
-        ("a redirect to a foreign host", download(elsewhere), false),
+        ("a mesh on a foreign host", at("https://files.example.com/mesh.glb"), false),
+        ("a mesh behind a name", at("https://127.0.0.1@files.example.com/mesh.glb"), false),
+        ("a mesh behind a backslash", at("https://files.example.com\\@127.0.0.1/m.glb"), false),
+        ("a mesh on this machine's disk", at("file:///etc/passwd"), false),
+        ("a mesh in its own address", at("data:model/gltf-binary;base64,Z2xURg=="), false),
+        ("a redirect to a foreign host", redirect("https://files.example.com/mesh.glb"), false),
+        ("a redirect to a cloud's metadata", redirect("http://169.254.169.254/latest"), false),
+        ("a redirect to this machine", redirect("http://localhost:9/mesh.glb"), false),
         (
             "a mesh that claims ten gigabytes",
             download(Fault::ContentLength { claimed: 10_000_000_000 }),
@@ -119,6 +127,47 @@ fn a_download_that_is_cut_goes_on_where_it_stopped() {
     let whole = (picture.len() + mesh.len()) as u64;
     assert_eq!(stats.bytes_downloaded, whole, "no byte came twice");
     assert_eq!(stats.authorization_leaks, 0);
+}
+
+#[test]
+fn a_url_that_ran_out_is_replaced_by_asking_for_the_result_again() {
+    let stage = Stage::new();
+    for status in [403, 404] {
+        let gone = Fault::Http { status, retry_after: None, body: None, accepted: false };
+        stage.service.order(Order::from(gone).on(Call::Download).only(Product::Mesh));
+    }
+    // While the service is silent about it, nothing is known about the file.
+    let silence = Fault::Http { status: 502, retry_after: None, body: None, accepted: false };
+    stage.service.order(Order::from(silence).on(Call::Result).after(1));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.downloads, stats.result_calls), (1, 4, 3));
+}
+
+#[test]
+fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_was() {
+    let mut stage = Stage::new();
+    stage.set("placement.max_artifact_mb", "1");
+    let mut flood = b"HTTP/1.1 200 OK\r\ncontent-type: model/gltf-binary\r\n\r\n".to_vec();
+    flood.resize(32 << 20, b'g');
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let tunnel = Tunnel::open(any, any, Speaks::Bytes(flood.leak()));
+    let url = format!("http://{}/mesh.glb", tunnel.address);
+    stage.service.order(Fault::ProductUrl { product: Product::Mesh, url });
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    let jobs = stage.ended(1);
+    let reason = jobs[0].reason.as_ref().map(|reason| reason.text.as_str()).unwrap_or_default();
+    assert_eq!(jobs[0].state, State::Failed, "{reason}");
+    assert!(reason.contains("1 MB"), "{reason}");
+    let kept: u64 = files_below(&stage.state_dir().join("history"))
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|data| data.len())
+        .sum();
+    assert!(kept < 200_000, "{kept} bytes are left in history");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const UNMEASURED_WAIT: Duration = Duration::from_secs(5);
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The wait that the service asks for, at most an hour.
+    /// The wait that the service asks for, at most [`RETRY_AFTER_CAP`].
     pub retry_after: Option<Duration>,
     /// What time it is there: its `Date`, in Unix seconds.
     pub date: Option<i64>,
@@ -55,7 +55,7 @@ async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, Strin
 }
 
 /// Returns the wait in `Retry-After`, given in seconds or as a date (measured against the answer's own `Date`, so
-/// that no clock of ours matters). Rubbish counts as absent; a date in the past is no wait; an hour is the most.
+/// that no clock of ours matters). Rubbish counts as absent; a date in the past is no wait; [`RETRY_AFTER_CAP`] is the most.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -77,7 +77,9 @@ fn date(headers: &HeaderMap) -> Option<i64> {
 /// Reads an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) as Unix seconds.
 fn http_date(text: &str) -> Option<i64> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
-    parser.parse_timestamp(text.trim()).ok().map(jiff::Timestamp::as_second)
+    let parse = |text: &str| parser.parse_timestamp(text).ok().map(jiff::Timestamp::as_second);
+    // The last day of 9999, a usual way to write "never", is beyond the library's time; a year earlier is as absurd.
+    parse(text.trim()).or_else(|| parse(&text.trim().replace(" 9999 ", " 9998 ")))
 }
 
 #[cfg(test)]
@@ -103,15 +105,19 @@ mod tests {
             ("7", None, Some(7)),
             (" 7 ", None, Some(7)),
             ("0", None, Some(0)),
-            ("86400", None, Some(3600)),
-            ("99999999999999999999999999", None, Some(3600)),
+            ("86400", None, Some(900)),
+            ("99999999999999999999999999", None, Some(900)),
+            ("1000000000000", None, Some(900)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", date, Some(900)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", None, Some(5)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", date, Some(0)),
             ("-5", None, None),
             ("1.5", None, None),
             ("soon", None, None),
             ("", None, None),
             ("Sun, 06 Nov 1994 08:49:57 GMT", date, Some(20)),
             ("Sun, 06 Nov 1994 08:49:00 GMT", date, Some(0)),
-            ("Mon, 07 Nov 1994 08:49:37 GMT", date, Some(3600)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", date, Some(900)),
             ("Sun, 06 Nov 1994 08:49:57 GMT", None, Some(5)),
             ("Sun, 06 Nov 1994 08:49:57 GMT", Some("rubbish"), Some(5)),
         ];
@@ -123,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_header_value_panics_or_exceeds_an_hour(value: Vec<u8>, date: Vec<u8>) {
+        fn no_header_value_panics_or_exceeds_the_cap(value: Vec<u8>, date: Vec<u8>) {
             let mut headers = HeaderMap::new();
             for (name, bytes) in [(RETRY_AFTER, value), (DATE, date)] {
                 if let Ok(value) = HeaderValue::from_bytes(&bytes) {

@@ -2,7 +2,10 @@
 //!
 //! It runs on the test's own runtime and dies with it. It knows nothing of any API.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,6 +30,8 @@ pub(crate) enum Step {
     Hang,
     /// Writes the bytes, then keeps the connection open and silent.
     AnswerAndHang(Vec<u8>),
+    /// Writes the bytes one by one, so slowly that nobody should wait for the last.
+    Drip(Vec<u8>),
 }
 
 /// One request as it arrived.
@@ -141,6 +146,16 @@ async fn serve(mut stream: TcpStream, connection: usize, shared: &Mutex<Shared>)
             Step::AnswerAndClose(bytes) => (bytes, None),
             Step::AnswerAndHang(bytes) => (bytes, Some(false)),
             Step::Hang => (Vec::new(), Some(false)),
+            Step::Drip(bytes) => {
+                let mut tick = tokio::time::interval(Duration::from_millis(30));
+                for byte in bytes {
+                    tick.tick().await;
+                    if stream.write_all(&[byte]).await.is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
             Step::CloseUnread | Step::ReadAndClose => return,
         };
         if stream.write_all(&bytes).await.is_err() {

@@ -101,6 +101,10 @@ impl Gate {
 
 /// Says in a fragment what went wrong, without the URL.
 pub fn describe(error: &reqwest::Error) -> String {
+    if let Some(tls) = super::trust::tls_fault(error) {
+        let host = error.url().and_then(url::Url::host_str).unwrap_or("the service");
+        return super::trust::words(tls, host);
+    }
     match (error.is_connect(), error.is_timeout()) {
         _ if error.is_dns() => format!("its name could not be looked up ({})", cause(error)),
         (true, true) => "no connection within the time-out".to_owned(),

@@ -1,5 +1,7 @@
 //! The adapter on the wire: which addresses it asks, with which headers, how often, and where the token goes.
 
+mod faults;
+
 use bytes::Bytes;
 
 use super::*;

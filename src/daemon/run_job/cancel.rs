@@ -46,13 +46,17 @@ impl Road {
                     break "refused";
                 }
                 Err(error) => {
+                    let retry_after = match &error {
+                        CallError::Passing { retry_after, .. } => *retry_after,
+                        CallError::Fault(_) => None,
+                    };
                     failures += 1;
                     if failures >= 5 {
                         tracing::warn!(job = %id, %error, "the service does not answer the cancel");
                         break "no answer";
                     }
                     let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
-                    if self.pause(backoff.wait(failures, rand::random(), None), wish).await
+                    if self.pause(backoff.wait(failures, rand::random(), retry_after), wish).await
                         == Some(Wish::Stop)
                     {
                         return Err(JobEnd::Parked);

@@ -2,7 +2,7 @@
 //!
 //! Owns a single try. What a broken one means for the job is [`super::fetch`]'s.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -34,7 +34,12 @@ const PIECE: usize = 256 * 1024;
 /// Why one download is over without an artifact.
 pub(super) enum Broken {
     /// Worth continuing.
-    Cut(String),
+    Cut {
+        /// What happened.
+        reason: String,
+        /// The wait that the storage asks for.
+        retry_after: Option<Duration>,
+    },
     /// The disk takes no more. What came is kept; it goes on when there is room.
     Disk(String),
     /// The URL ran out.
@@ -64,7 +69,7 @@ impl Road {
             Ok(partial) => partial,
             Err(error) => return Ok(Err(disk(&error))),
         };
-        let backend = self.backend().await?;
+        let backend = self.backend_for_files().await?;
         let from = partial.len();
         let download = match backend.open(file, from).await {
             Ok(download) => download,
@@ -114,6 +119,11 @@ impl Road {
                 self.show().await;
             }
             match error {
+                Some(error @ FetchError::TooLarge { .. }) => {
+                    // As below: what can never be used must not fill the disk either.
+                    blocking(move || drop(partial.discard())).await;
+                    return Ok(Err(broken(&error)));
+                }
                 Some(error) => return Ok(Err(broken(&error))),
                 None if over => break,
                 None => {}
@@ -122,7 +132,8 @@ impl Road {
         if let Some(total) = total.filter(|total| *total != partial.len()) {
             let got = partial.len();
             if got < total {
-                return Ok(Err(Broken::Cut(format!("{got} of {total} bytes came"))));
+                let reason = format!("{got} of {total} bytes came");
+                return Ok(Err(Broken::Cut { reason, retry_after: None }));
             }
         }
         Ok(self.check(kind, partial).await)
@@ -173,7 +184,10 @@ fn broken(error: &FetchError) -> Broken {
     match error {
         FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
         FetchError::Gone { .. } => Broken::Gone(reason),
-        FetchError::Passing { .. } => Broken::Cut(reason),
+        FetchError::Busy { retry_after, .. } => {
+            Broken::Cut { reason, retry_after: Some(*retry_after) }
+        }
+        FetchError::Passing { .. } => Broken::Cut { reason, retry_after: None },
     }
 }
 

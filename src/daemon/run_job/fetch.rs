@@ -5,9 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{JobEnd, Road, Step, Wish, check::MAX_IMAGE, download::Broken, follow::Ended};
+use super::{JobEnd, Report, Road, Step, Wish, check::MAX_IMAGE, download::Broken, follow::Ended};
 use crate::{
-    backend::RunResult,
+    backend::{CallError, RunResult, Verdict},
     daemon::store::blocking,
     disk::history::JobFolder,
     domain::{
@@ -20,8 +20,11 @@ use crate::{
     ledger::rows::{Artifact, JobRow, Reason},
 };
 
-/// How often a file that fails its checks, or a URL that ran out, is fetched anew.
+/// How often a file that fails its checks is fetched anew.
 const FRESH_TRIES: u32 = 3;
+
+/// How often the service may answer with a result whose URL is gone, over some ten seconds: a storage may lag behind the run.
+const GONE_TRIES: u32 = 6;
 
 /// How long a download without any progress is tried again. Results are kept for seven days at the service, so a night
 /// without a network loses nothing.
@@ -151,7 +154,7 @@ impl Road {
         files: &mut Vec<RemoteFile>,
         request: &RequestId,
     ) -> Step<Result<Option<Artifact>, Reason>> {
-        let (mut fresh, mut failures) = (0, 0);
+        let (mut fresh, mut gone, mut failures) = (0, 0, 0);
         let mut last_progress = self.tools.clock.now().moment;
         let mut farthest = 0;
         loop {
@@ -175,7 +178,7 @@ impl Road {
                 .await?
             {
                 Ok(()) => {}
-                Err(Broken::Cut(reason)) => {
+                Err(Broken::Cut { reason, retry_after }) => {
                     failures += 1;
                     let stuck = self.tools.clock.now().moment.since(last_progress);
                     if stuck > NO_PROGRESS {
@@ -184,7 +187,7 @@ impl Road {
                         return Ok(Err(not_fetched("download", &text)));
                     }
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
-                    self.wait_for_storage(failures, &reason).await?;
+                    self.wait_for_storage(failures, &reason, retry_after).await?;
                 }
                 Err(Broken::Disk(reason)) => {
                     // For as long as it takes: the result is paid for, and our own disk is no fault of the storage.
@@ -193,13 +196,15 @@ impl Road {
                     self.wait_for_disk(failures, &reason).await?;
                 }
                 Err(Broken::Gone(reason)) => {
-                    fresh += 1;
-                    if fresh >= FRESH_TRIES {
+                    let stuck = self.tools.clock.now().moment.since(last_progress);
+                    if gone >= GONE_TRIES || stuck > NO_PROGRESS {
                         let text = format!("the {kind} is gone from the storage: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
                     }
-                    self.wait_for_storage(fresh, &reason).await?;
-                    self.refresh(files, request).await?;
+                    failures += 1;
+                    self.wait_for_storage(failures, &reason, None).await?;
+                    // A service that does not answer has said nothing about the file, which was paid for.
+                    gone += u32::from(self.refresh(files, request).await?);
                 }
                 Err(Broken::Bad(reason)) => {
                     fresh += 1;
@@ -211,7 +216,7 @@ impl Road {
                         );
                         return Ok(Err(not_fetched("bad_artifact", &text)));
                     }
-                    self.wait_for_storage(fresh, &reason).await?;
+                    self.wait_for_storage(fresh, &reason, None).await?;
                 }
                 Err(Broken::Never(reason)) => {
                     let text = format!(
@@ -238,16 +243,23 @@ impl Road {
         }
     }
 
-    /// Asks for the result again: its URLs may be fresh ones.
-    async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<()> {
+    /// Asks for the result again: its URLs may be fresh ones. Tells whether the service answered.
+    async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
         self.tools.calls.pass().await;
-        let backend = self.backend().await?;
+        let backend = self.backend_for_files().await?;
         match backend.result(request).await {
             Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
             Ok(_) => {}
-            Err(error) => tracing::warn!(job = %self.id, %error, "no fresh result"),
+            Err(error) => {
+                tracing::warn!(job = %self.id, %error, "no fresh result");
+                let CallError::Fault(fault) = &error else { return Ok(false) };
+                if fault.verdict == Verdict::Token {
+                    self.report(Report::TokenRefused).await;
+                }
+                return Ok(fault.verdict == Verdict::Gone);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn limit(&self, kind: Kind) -> u64 {
@@ -258,20 +270,27 @@ impl Road {
         }
     }
 
-    async fn wait_for_storage(&mut self, failures: u32, reason: &str) -> Step<()> {
-        self.say(format!("the download is tried again: {reason}")).await;
-        self.wait_out(failures).await
+    async fn wait_for_storage(
+        &mut self,
+        failures: u32,
+        reason: &str,
+        asked: Option<Duration>,
+    ) -> Step<()> {
+        let when = asked.map(|wait| format!(" in {} s, as the storage wishes", wait.as_secs()));
+        let when = when.unwrap_or_default();
+        self.say(format!("the download is tried again{when}: {reason}")).await;
+        self.wait_out(failures, asked).await
     }
 
     /// Waits until the disk may have room again; the job is not lost meanwhile.
     pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
         tracing::error!(job = %self.id, "{reason}");
         self.say(format!("waits for the disk: {reason}")).await;
-        self.wait_out(failures).await
+        self.wait_out(failures, None).await
     }
 
-    async fn wait_out(&mut self, failures: u32) -> Step<()> {
-        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), None);
+    async fn wait_out(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
+        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
         let known = *self.wish.borrow();
         if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
             return Err(JobEnd::Parked);

@@ -142,7 +142,10 @@ impl Road {
             }
             self.tools.calls.pass().await;
             let backend = self.backend().await?;
-            match backend.observe(request).await {
+            let live = self.live();
+            let answer = backend.observe(request).await;
+            self.tools.health.called(self.tools.clock.now().moment, &live, &answer);
+            match answer {
                 Ok(observation) => {
                     following.failures = 0;
                     following.gone = None;
@@ -260,7 +263,15 @@ impl Road {
     ) -> Step<Answer> {
         self.tools.calls.pass().await;
         let backend = self.backend().await?;
+        let live = self.live();
         let answer = backend.result(request).await;
+        let heard = self.tools.clock.now().moment;
+        self.tools.health.called(heard, &live, &answer);
+        match &answer {
+            Ok(RunResult::Succeeded { .. }) => self.tools.health.ran(heard, None),
+            Ok(RunResult::Failed { fault, .. }) => self.tools.health.ran(heard, Some(fault)),
+            Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
+        }
         if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
             following.result_gone = None;
         }
@@ -341,9 +352,14 @@ impl Road {
         following: &Following,
     ) -> Step<()> {
         tracing::warn!(job = %self.id, failures = following.failures, "no answer about the job: {reason}");
-        self.say(format!("goes on remotely; the service does not answer: {reason}")).await;
         let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
         let wait = backoff.wait(following.failures, rand::random(), retry_after);
+        let seconds = wait.as_secs().max(1);
+        let asked = if retry_after.is_some() { ", as it wishes" } else { "" };
+        self.say(format!(
+            "goes on remotely; the service does not answer, it is asked again in {seconds} s{asked}: {reason}"
+        ))
+        .await;
         let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
         match self.pause(wait, known).await {
             Some(Wish::Stop) => Err(JobEnd::Parked),
@@ -356,7 +372,12 @@ impl Road {
         let reason = reason_of(&fault);
         match fault.verdict {
             Verdict::Token => {
-                let text = format!("parked: {}; the job goes on remotely", reason.text);
+                let from = match &self.live().serverless {
+                    Ok(ready) => format!(" (token from {})", ready.token_from),
+                    Err(_) => String::new(),
+                };
+                let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
+                self.report(Report::TokenRefused).await;
                 self.report(Report::Warning(format!("job {}: {text}", self.id))).await;
                 self.say(text).await;
                 let mut live = self.tools.live.clone();

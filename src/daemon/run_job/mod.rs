@@ -5,13 +5,14 @@
 //! off (reading the answer to a submit) is bounded instead.
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
-//! - [`send`]: release in the ledger, submit, the three outcomes;
+//! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then;
 //! - [`follow`]: status until the end; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written.
 
 mod cached;
 mod send;
+mod unsent;
 mod follow;
 mod cancel;
 mod fetch;
@@ -24,7 +25,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::{claims::Claims, gate::Gate, live::Live, prepare::Ready, store::Store};
+use super::{claims::Claims, gate::Gate, health::Health, live::Live, prepare::Ready, store::Store};
 use crate::{
     backend::{Backend, ServiceFault},
     clock::Clock,
@@ -34,6 +35,7 @@ use crate::{
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
         job::{Cause, Inputs, JobId, RequestId, State},
+        moment::Moment,
         money::MicroUsd,
         placement::Targets,
         status,
@@ -53,6 +55,8 @@ pub(crate) struct Tools {
     pub(crate) submits: Gate,
     /// Five other calls a second.
     pub(crate) calls: Gate,
+    /// Whether the paid backend is left alone, and why.
+    pub(crate) health: Health,
     pub(crate) reports: mpsc::Sender<Report>,
     /// What the configuration says now; a reload puts a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,
@@ -102,6 +106,8 @@ pub(crate) enum Report {
     },
     /// The deployment told about itself; these are the warnings that follow.
     Facts(Vec<String>),
+    /// The service refuses the token: there may be another one in its place by now.
+    TokenRefused,
     /// The account's balance.
     Balance(MicroUsd),
 }
@@ -193,6 +199,16 @@ pub(crate) struct Road {
     pub(crate) root: PathBuf,
 }
 
+/// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
+/// while the lid was closed ends this soon after it opens.
+const NAP: Duration = Duration::from_secs(20);
+
+/// Returns the next piece of a wait until then; `None` when it is over.
+fn nap(until: Moment, now: Moment) -> Option<Duration> {
+    let left = until.since(now);
+    (!left.is_zero()).then(|| left.min(NAP))
+}
+
 /// A step's result: the next step's input, or the end of the road.
 type Step<T> = Result<T, JobEnd>;
 
@@ -234,6 +250,7 @@ impl Road {
             }
             State::Prepared => {
                 let body = self.rebuild(row).await?;
+                self.await_service().await?;
                 self.tools.submits.pass().await;
                 self.grant_unsent().await?;
                 self.announce().await?;
@@ -278,15 +295,30 @@ impl Road {
         Arc::clone(&self.tools.live.borrow())
     }
 
-    /// Returns the backend, as soon as there is one: a token may have been taken away in mid-flight.
+    /// Returns the backend, as soon as there is one: a token may have been taken away in mid-flight. For what runs remotely:
+    /// a cancel that comes meanwhile is sent as soon as it can be, and the person is told.
     async fn backend(&mut self) -> Step<Arc<dyn Backend>> {
         loop {
-            let mut live = self.tools.live.clone();
+            if let Some(backend) = self.backend_or_wish().await? {
+                return Ok(backend);
+            }
+        }
+    }
+
+    /// Returns the backend, as soon as there is one; `None` when somebody wants something else first.
+    async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
+        let mut live = self.tools.live.clone();
+        loop {
             let unready = match &live.borrow_and_update().serverless {
-                Ok(serverless) => return Ok(serverless.backend_of(self.deployment.as_deref())),
+                Ok(ready) => return Ok(Some(ready.backend_of(self.deployment.as_deref()))),
                 Err(unready) => unready.reason.clone(),
             };
-            self.say(format!("waits for a usable configuration: {unready}")).await;
+            let doing = if self.unwanted() && self.shown.request.is_some() {
+                format!("cancelled at the service once the configuration is usable: {unready}")
+            } else {
+                format!("waits for a usable configuration: {unready}")
+            };
+            self.say(doing).await;
             tokio::select! {
                 changed = live.changed() => {
                     if changed.is_err() {
@@ -294,10 +326,19 @@ impl Road {
                     }
                 }
                 wish = wished(&mut self.wish) => {
-                    if wish == Wish::Stop {
-                        return Err(JobEnd::Parked);
-                    }
+                    return if wish == Wish::Stop { Err(JobEnd::Parked) } else { Ok(None) };
                 }
+            }
+        }
+    }
+
+    /// Returns the backend for files of a run that has ended; who wants no more of it need not wait for a configuration.
+    async fn backend_for_files(&mut self) -> Step<Arc<dyn Backend>> {
+        loop {
+            match self.backend_or_wish().await? {
+                Some(backend) => return Ok(backend),
+                None if self.unwanted() => return Err(self.keep_unwanted().await),
+                None => {}
             }
         }
     }
@@ -313,9 +354,13 @@ impl Road {
         if current != known {
             return Some(current);
         }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => None,
-            wish = wished(&mut self.wish) => Some(wish),
+        let until = self.tools.clock.now().moment.plus(wait);
+        loop {
+            let nap = nap(until, self.tools.clock.now().moment)?;
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                wish = wished(&mut self.wish) => return Some(wish),
+            }
         }
     }
 
@@ -370,3 +415,22 @@ fn reason_of(fault: &ServiceFault) -> Reason {
 
 /// A body to send.
 pub(crate) type BodyBytes = Bytes;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_ran_out_while_the_machine_slept_is_over_within_one_nap() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        let start = Moment::default();
+        let until = start.plus(minutes(15));
+        assert_eq!(nap(until, start), Some(NAP), "no timer runs longer than a nap");
+        assert!(NAP <= Duration::from_secs(20));
+        // The lid closes in the first nap, for eight hours: the moments count them, the timers do not.
+        assert_eq!(nap(until, start.plus(minutes(8 * 60))), None);
+        let last = Duration::from_secs(3);
+        assert_eq!(nap(until, until.minus(last)), Some(last));
+        assert_eq!(nap(until, until), None);
+    }
+}

@@ -10,9 +10,8 @@ use bytes::Bytes;
 use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
     backend::{ServiceFault, Submission, SubmitError, Verdict},
-    daemon::prepare,
+    daemon::{live::Live, prepare},
     domain::{
-        backoff::Backoff,
         engine::event::Stage,
         job::{Cause, RequestId, State},
     },
@@ -30,9 +29,6 @@ const STOP_GRACE: Duration = Duration::from_millis(3500);
 /// How often a job that a person asked for is tried before it is given up.
 const PERSON_TRIES: u32 = 4;
 
-/// The first and the longest wait before a request that did not arrive is sent again.
-const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
 impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<BodyBytes> {
@@ -44,12 +40,16 @@ impl Road {
             Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
         }
         let wait = self.tools.submits.take();
-        let announce = if wait.is_zero() { Announce::Submitting } else { Announce::PreparedOnly };
+        let now = self.tools.clock.now().moment;
+        // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
+        let at_once = wait.is_zero() && self.tools.health.is_well(now, &self.live());
+        let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
         let body = self.enter(work, announce).await?;
-        if !wait.is_zero() {
+        if !at_once {
             if let Some(wish) = self.pause(wait, Wish::Go).await {
                 self.grant(wish).await?;
             }
+            self.await_service().await?;
             self.grant_unsent().await?;
             self.announce().await?;
         }
@@ -89,7 +89,7 @@ impl Road {
             terms: self.terms.unwrap_or_default(),
             at: now,
         };
-        let (limits, windows) = (live.limits, crate::daemon::live::Live::windows(now));
+        let (limits, windows) = (live.limits, Live::windows(now));
         // The inputs are on the disk before the row that speaks of them.
         let (id, staged, history) =
             (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
@@ -172,12 +172,14 @@ impl Road {
         let mut failures = 0;
         loop {
             self.moved(State::Submitting, Stage::Submitting).await;
+            let live = self.live();
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and nobody reads the answer: the next start calls it unknown.
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
                 return Err(JobEnd::Parked);
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
+            self.tools.health.submitted(self.tools.clock.now().moment, &live, &answer);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {
@@ -217,9 +219,8 @@ impl Road {
                             .await);
                     }
                     self.wait_unsent(failures, retry_after).await?;
+                    self.await_service().await?;
                     self.tools.submits.pass().await;
-                    // Whether there is a backend is found out before the ledger says that something may leave.
-                    self.backend().await?;
                     self.grant_unsent().await?;
                     self.announce().await?;
                 }
@@ -234,7 +235,17 @@ impl Road {
         &mut self,
         submission: &Submission,
     ) -> Step<Option<Result<RequestId, SubmitError>>> {
-        let backend = self.backend().await?;
+        let ready = match &self.live().serverless {
+            Ok(ready) => Ok(ready.backend_of(self.deployment.as_deref())),
+            Err(unready) => Err(unready.reason.clone()),
+        };
+        let backend = match ready {
+            Ok(backend) => backend,
+            // It was there when the ledger was told that something may leave: a reload came in between.
+            Err(reason) => {
+                return Ok(Some(Err(SubmitError::NotSent { reason, retry_after: None })));
+            }
+        };
         let answer = backend.submit(submission);
         let mut wish = self.wish.clone();
         let stopping = async {
@@ -249,46 +260,11 @@ impl Road {
         }
     }
 
-    /// Waits before the next try of something that has not left the machine. Here a wish is granted at once.
-    async fn wait_unsent(&mut self, failures: u32, retry_after: Option<Duration>) -> Step<()> {
-        let backoff = Backoff::new(RESEND.0, RESEND.1);
-        let wait = backoff.wait(failures, rand::random(), retry_after);
-        match self.pause(wait, Wish::Go).await {
-            Some(wish) => self.grant(wish).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Grants a wish that may have come while nobody listened.
-    pub(super) async fn grant_unsent(&mut self) -> Step<()> {
-        let wish = *self.wish.borrow_and_update();
-        self.grant(wish).await
-    }
-
-    /// Grants a wish to a job that is in the ledger and has not been sent.
-    async fn grant(&mut self, wish: Wish) -> Step<()> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let state = match wish {
-            Wish::Go => return Ok(()),
-            Wish::Stop => return Err(JobEnd::Parked),
-            Wish::Replace => State::Replaced,
-            Wish::Cancel => State::Cancelled,
-        };
-        let record = move |ledger: &mut crate::ledger::Ledger| {
-            if state == State::Replaced {
-                ledger.replaced(id, None, Booking::Nothing, now)
-            } else {
-                let reason = Reason::new("cancelled", "cancelled before it was sent");
-                ledger.cancelled(id, &reason, Booking::Nothing, now)
-            }
-        };
-        // A step that the ledger refuses is logged there; the job is over either way.
-        drop(self.tools.store.record("the end of an unsent job", record).await);
-        Err(JobEnd::Ended { state, placed: false })
-    }
-
-    async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
+    pub(super) async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
         let reason = reason_of(fault);
+        if fault.verdict == Verdict::Token {
+            self.report(Report::TokenRefused).await;
+        }
         if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
             self.report(Report::Warning(reason.text.clone())).await;
         }

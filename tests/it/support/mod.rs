@@ -8,6 +8,7 @@
 //! - [`stage`]: a temporary project, its configuration, and questions about what became of it;
 //! - [`daemon`]: `conjured run` as a child;
 //! - [`fake_conjure`]: Blender, launcher and API around `state.json`, with every trap of theirs;
+//! - [`tunnel`]: a port before the service, with TLS or without, that a test may spoil;
 //! - [`media`]: small pictures and meshes, and whether a public file is whole.
 
 pub(crate) mod patience;
@@ -16,3 +17,4 @@ pub(crate) mod stage;
 pub(crate) mod daemon;
 pub(crate) mod media;
 pub(crate) mod fake_conjure;
+pub(crate) mod tunnel;

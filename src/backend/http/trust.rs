@@ -1,0 +1,91 @@
+//! Why a server was not trusted, in words for people.
+//!
+//! Owns the sentences about TLS. It decides nothing: whatever fails here failed before a byte of ours left, and nothing
+//! ever falls back to plain HTTP.
+//!
+//! Certificate authorities are the platform's. On Linux that is the bundle of the distribution, or what `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR` name instead of it: behind a company's proxy, name a bundle that holds the company's authority as well.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError as Cert, Error as Tls};
+
+/// Finds the TLS library's own error beneath `error`.
+pub(super) fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        // An I/O error's `source` skips the error that it wraps.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(tls) = wrapped.and_then(|wrapped| tls_fault(wrapped)) {
+            return Some(tls);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Says in a fragment why `host` was not trusted.
+pub(super) fn words(fault: &Tls, host: &str) -> String {
+    let clock = "if that is wrong, this machine's clock is";
+    match fault {
+        Tls::InvalidCertificate(Cert::Expired) => {
+            format!("the certificate of {host} has expired ({clock})")
+        }
+        Tls::InvalidCertificate(Cert::ExpiredContext { not_after, .. }) => {
+            format!("the certificate of {host} expired on {} ({clock})", day(not_after.as_secs()))
+        }
+        Tls::InvalidCertificate(Cert::NotValidYet) => {
+            format!("the certificate of {host} is not valid yet ({clock})")
+        }
+        Tls::InvalidCertificate(Cert::NotValidYetContext { not_before, .. }) => format!(
+            "the certificate of {host} is valid only from {} on ({clock})",
+            day(not_before.as_secs())
+        ),
+        Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. }) => {
+            format!("the certificate that {host} shows is for another name")
+        }
+        // A bad signature is what an authority of the same name and another key leaves behind.
+        Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => format!(
+            "the certificate of {host} is from an authority that this machine does not trust (behind a company's proxy, point \
+             SSL_CERT_FILE at a bundle that holds its authority too)"
+        ),
+        Tls::InvalidCertificate(Cert::Revoked) => {
+            format!("the certificate of {host} was revoked")
+        }
+        Tls::InvalidCertificate(reason) => {
+            format!("the certificate of {host} is not acceptable ({reason})")
+        }
+        Tls::PeerIncompatible(_)
+        | Tls::AlertReceived(
+            AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
+        ) => format!("{host} does not speak a TLS that is safe today (1.2 or 1.3): {fault}"),
+        Tls::InvalidMessage(_) => {
+            format!("{host} does not speak TLS on this port, so nothing was said to it ({fault})")
+        }
+        fault => format!("no trusted connection to {host} ({fault})"),
+    }
+}
+
+/// Returns the day of a time in Unix seconds.
+fn day(seconds: u64) -> String {
+    let at = i64::try_from(seconds).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    at.map_or_else(|| format!("second {seconds}"), |at| at.strftime("%Y-%m-%d").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_librarys_error_is_found_beneath_wrappers_and_named_in_words() {
+        let expired = Tls::InvalidCertificate(Cert::Expired);
+        let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, expired));
+        let found = tls_fault(&wrapped).expect("it is in there");
+        assert!(words(found, "api.example").contains("api.example has expired"));
+        assert!(tls_fault(&io::Error::other("something else")).is_none());
+        assert_eq!(day(86_400), "1970-01-02");
+    }
+}
