@@ -190,6 +190,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         session,
         submits: Gate::new(SUBMITS_EVERY, clock),
         calls: Gate::new(CALLS_EVERY, clock),
+        told: Mutex::default(),
         reports: reports_in,
         live: live_out,
         claims: Claims::default(),
@@ -423,7 +424,7 @@ async fn engine(
     session: SessionId,
     now: Now,
 ) -> Result<(Engine, crate::domain::budget::Spent), StartError> {
-    let windows = Live::windows(now.wall);
+    let windows = super::calendar::windows(now.wall);
     let limit = live.trigger.max_jobs_per_hour;
     let (recent, spent) = tools
         .store

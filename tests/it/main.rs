@@ -7,6 +7,7 @@
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
+//! - `money`: limits that several want to reach at once, prices that change, the deployment's own, and `cost`.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -35,6 +36,8 @@ mod jobs_again;
 mod lost_answer;
 #[cfg(unix)]
 mod main_job;
+#[cfg(unix)]
+mod money;
 #[cfg(unix)]
 mod outputs;
 #[cfg(unix)]
