@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use super::{
@@ -191,8 +191,7 @@ fn csv(key: &str, tally: &Tally) -> String {
 }
 
 fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = new_table();
     table.set_header([
         word(by),
         "jobs",
@@ -200,7 +199,7 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
         "failed",
         "unknown",
         "success",
-        "booked",
+        "USD booked",
         "reserved",
         "a result",
         "cold",
@@ -208,7 +207,7 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
         "rating",
     ]);
     for (key, tally) in
-        rows.iter().map(|(key, tally)| (plain(key), tally)).chain([(out.bold("total"), total)])
+        rows.iter().map(|(key, tally)| (cut(key), tally)).chain([("total".to_owned(), total)])
     {
         let time = |millis: Option<u64>| {
             millis.map_or_else(|| "-".to_owned(), |millis| span(Duration::from_millis(millis)))
@@ -223,26 +222,57 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
             tally
                 .success_rate
                 .map_or_else(|| "-".to_owned(), |rate| format!("{:.0} %", rate * 100.0)),
-            format!("{bound}{}", tally.booked_microusd),
-            tally.reserved_microusd.to_string(),
-            tally.cost_per_result_microusd.map_or_else(|| "-".to_owned(), |cost| cost.to_string()),
+            format!("{bound}{}", dollars(tally.booked_microusd)),
+            dollars(tally.reserved_microusd),
+            tally.cost_per_result_microusd.map_or_else(|| "-".to_owned(), dollars),
             time(tally.median_cold_ms),
             time(tally.median_warm_ms),
             tally.mean_rating.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}")),
         ]);
     }
-    let mut text = table.trim_fmt();
+    let lines = numbers_to_the_right(&mut table);
+    // The last line is the sum of the others.
+    let (above, sum) = lines.rsplit_once('\n').unwrap_or(("", lines.as_str()));
+    let mut text = format!("{above}\n{}", out.bold(sum));
     if total.bounded_microusd > MicroUsd::ZERO {
         text.push_str("\n≤: some runs happened unseen; they cost this or less");
     }
     text
 }
 
+/// Returns a table without lines. It never breaks a line: half a number helps nobody, a terminal does that better.
+fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table
+}
+
+/// Returns the table's text, with every column but the first one to the right.
+fn numbers_to_the_right(table: &mut Table) -> String {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// Returns an amount without its unit, which stands in the header.
+fn dollars(amount: MicroUsd) -> String {
+    amount.to_string().trim_end_matches(" USD").to_owned()
+}
+
+/// Returns a name in one line of bearable length.
+fn cut(name: &str) -> String {
+    let name = plain(name);
+    match name.char_indices().nth(32) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
 fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) -> String {
     let title = format!("what {} jobs on {} would have cost", record.jobs.len(), plain(deployment));
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["setting", "cost", "waited in all", "cold starts"]);
+    let mut table = new_table();
+    table.set_header(["setting", "USD", "waited in all", "cold starts"]);
     for one in &advice.settings {
         let name = match one.min_instances {
             0 => format!("keep-warm {} s", one.keep_warm_s),
@@ -251,16 +281,15 @@ fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) ->
         let name = if one.current { format!("{name}  <- now") } else { name };
         table.add_row([
             name,
-            one.cost_microusd.to_string(),
+            dollars(one.cost_microusd),
             span(Duration::from_secs(one.waited_s)),
             one.cold_starts.to_string(),
         ]);
     }
-    let mut machines = Table::new();
-    machines.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    machines.set_header(["at the same speed on", "hobby", "pro"]);
+    let mut machines = new_table();
+    machines.set_header(["at the same speed on", "USD hobby", "USD pro"]);
     for pair in advice.machines.chunks(2) {
-        let costs = pair.iter().map(|one| one.cost_microusd.to_string());
+        let costs = pair.iter().map(|one| dollars(one.cost_microusd));
         machines.add_row(pair.first().map(|one| one.tier.to_owned()).into_iter().chain(costs));
     }
     let assumed: Vec<String> =
@@ -268,8 +297,8 @@ fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) ->
     format!(
         "\n{}\n{}\n\n{}\n\n{}\n{}",
         out.bold(&title),
-        table.trim_fmt(),
-        machines.trim_fmt(),
+        numbers_to_the_right(&mut table),
+        numbers_to_the_right(&mut machines),
         out.dim(&assumed.join("\n")),
         advice.sentence
     )

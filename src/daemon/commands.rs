@@ -338,7 +338,7 @@ impl Shell {
     /// Asks the ledger what `status` shows of past jobs and of money.
     pub(crate) fn refresh(&mut self, project: ProjectId) {
         let tools = Arc::clone(&self.tools);
-        let windows = crate::daemon::live::Live::windows(self.clock.now().wall);
+        let windows = crate::daemon::calendar::windows(self.clock.now().wall);
         self.tasks.spawn(TaskName::Refresh(project), async move {
             let session = tools.session;
             let fresh = tools

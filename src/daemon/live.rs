@@ -24,9 +24,9 @@ use crate::{
     },
     disk::read::{self, Reading},
     domain::{
-        budget::{Limits, Windows},
+        budget::Limits,
         deployment::{self, Facts, Rate, Wanted},
-        moment::{Moment, WallTime},
+        moment::Moment,
         overrides::SeedChoice,
         prompt::{BadPattern, IgnorePatterns},
         settle::Quiet,
@@ -225,24 +225,6 @@ impl Live {
     /// Returns whether jobs can be sent, or why not.
     pub fn ready(&self) -> Result<(), &Unready> {
         self.serverless.as_ref().map(drop)
-    }
-
-    /// Returns since when the day and the month are counted: civil midnights of the machine's time zone.
-    pub(crate) fn windows(now: WallTime) -> Windows {
-        let unix = WallTime::from_unix_millis(0);
-        let civil = jiff::Timestamp::from_millisecond(now.unix_millis()).ok().map(|timestamp| {
-            let zoned = timestamp.to_zoned(jiff::tz::TimeZone::system());
-            let month = zoned.first_of_month().and_then(|first| first.start_of_day());
-            (zoned.start_of_day(), month)
-        });
-        let wall = |at: jiff::Zoned| WallTime::from_unix_millis(at.timestamp().as_millisecond());
-        match civil {
-            Some((Ok(day), Ok(month))) => {
-                Windows { day_start: wall(day), month_start: wall(month) }
-            }
-            // A clock outside of all calendars: everything ever spent counts.
-            _ => Windows { day_start: unix, month_start: unix },
-        }
     }
 }
 

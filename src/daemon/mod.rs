@@ -4,7 +4,8 @@
 //! together and [`socket`] lets people in, `shell` waits and dispatches, `watching`, `wakes` and `looking` mind the files, `served` keeps a project's
 //! rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks, `again` does an earlier job's work once more, `commands`
 //! answers people, `restore` places what an earlier job made, `retention` keeps history within its bounds, `claims` keeps these apart, `show` makes the status, `manager`
-//! tells systemd, `reload` takes a new configuration, [`live`] is the configuration with working parts.
+//! tells systemd, `reload` takes a new configuration, [`live`] is the configuration with working parts, `calendar` says when
+//! a day of the budget began.
 
 pub mod start;
 pub mod socket;
@@ -29,6 +30,7 @@ pub(crate) mod commands;
 pub(crate) mod show;
 pub(crate) mod reload;
 pub mod live;
+pub(crate) mod calendar;
 pub mod checkup;
 pub mod story;
 pub(crate) mod store;

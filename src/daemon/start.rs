@@ -191,6 +191,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         submits: Gate::new(SUBMITS_EVERY, clock),
         calls: Gate::new(CALLS_EVERY, clock),
         health: super::health::Health::default(),
+        told: Mutex::default(),
         reports: reports_in,
         live: live_out,
         claims: Claims::default(),
@@ -424,7 +425,7 @@ async fn engine(
     session: SessionId,
     now: Now,
 ) -> Result<(Engine, crate::domain::budget::Spent), StartError> {
-    let windows = Live::windows(now.wall);
+    let windows = super::calendar::windows(now.wall);
     let limit = live.trigger.max_jobs_per_hour;
     let (recent, spent) = tools
         .store

@@ -4,7 +4,7 @@
 //! ledger does, in the transaction that also reserves) and it never stops a job that runs: crossing a limit
 //! only refuses *new* ones.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,16 @@ impl Spent {
     #[must_use]
     pub fn with(self, cost: MicroUsd) -> Self {
         Self { session: self.session + cost, day: self.day + cost, month: self.month + cost }
+    }
+
+    /// Returns the sums without `cost`, not below zero.
+    #[must_use]
+    pub fn without(self, cost: MicroUsd) -> Self {
+        Self {
+            session: self.session.saturating_sub(cost),
+            day: self.day.saturating_sub(cost),
+            month: self.month.saturating_sub(cost),
+        }
     }
 
     /// Returns the sum that counts for `limit`; nothing is ever spent for a single job before it begins.
@@ -192,21 +202,52 @@ impl fmt::Display for Warning {
 /// The steps at which a person is told, highest first.
 const STEPS: [u8; 3] = [100, 80, 50];
 
-/// Returns one warning for each limit that reached a step between `before` and `after`: the highest it reached.
-pub fn warnings(limits: &Limits, before: &Spent, after: &Spent) -> Vec<Warning> {
-    let reached = |limit: Limit, spent: &Spent, allowed: MicroUsd| {
-        let used = i128::from(spent.of(limit).0) * 100;
-        STEPS.into_iter().find(|&percent| used >= i128::from(allowed.0) * i128::from(percent))
-    };
-    [Limit::Session, Limit::Day, Limit::Month]
-        .into_iter()
-        .filter_map(|limit| {
-            let allowed = limits.allowed(limit)?;
-            let percent = reached(limit, after, allowed)?;
-            let known = reached(limit, before, allowed).is_some_and(|old| old >= percent);
-            (!known).then_some(Warning { limit, percent, used: after.of(limit), allowed })
-        })
-        .collect()
+/// What a person has been told of each limit, so that they are told of each step once: a booked cost is mostly lower than its
+/// reservation, so sums sink and cross the same step again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Told(BTreeMap<Limit, Heard>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    /// Which day or month; the session is the process itself.
+    window: Option<WallTime>,
+    allowed: MicroUsd,
+    percent: u8,
+}
+
+impl Told {
+    /// Returns what is news now that the sums went from `before` to `after`: one warning for each limit that has reached a higher
+    /// step than ever in this window. Where nothing was told yet, what was reached `before` was another process's to tell.
+    pub fn news(
+        &mut self,
+        limits: &Limits,
+        windows: &Windows,
+        before: &Spent,
+        after: &Spent,
+    ) -> Vec<Warning> {
+        let mut news = Vec::new();
+        for limit in [Limit::Session, Limit::Day, Limit::Month] {
+            let Some(allowed) = limits.allowed(limit) else { continue };
+            let reached = |spent: &Spent| {
+                let used = i128::from(spent.of(limit).0) * 100;
+                let mut steps = STEPS.into_iter();
+                steps.find(|&step| used >= i128::from(allowed.0) * i128::from(step)).unwrap_or(0)
+            };
+            let window = match limit {
+                Limit::Day => Some(windows.day_start),
+                Limit::Month => Some(windows.month_start),
+                Limit::Job | Limit::Session => None,
+            };
+            let heard = self.0.get(&limit).filter(|h| h.window == window && h.allowed == allowed);
+            let known = heard.map_or_else(|| reached(before), |heard| heard.percent);
+            let percent = reached(after);
+            if percent > known {
+                news.push(Warning { limit, percent, used: after.of(limit), allowed });
+            }
+            self.0.insert(limit, Heard { window, allowed, percent: percent.max(known) });
+        }
+        news
+    }
 }
 
 #[cfg(test)]
@@ -267,20 +308,55 @@ mod tests {
         );
     }
 
+    /// The windows of a day that began then, in the month of zero.
+    fn since(day: i64) -> Windows {
+        let [day_start, month_start] = [day, 0].map(WallTime::from_unix_millis);
+        Windows { day_start, month_start }
+    }
+
+    fn percents(warnings: &[Warning]) -> Vec<u8> {
+        warnings.iter().map(|warning| warning.percent).collect()
+    }
+
     #[test]
-    fn a_step_is_told_once_and_only_the_highest() {
+    fn a_step_is_told_when_it_is_reached_and_only_the_highest() {
         let steps = |before, after| {
-            warnings(&five_a_session(), &spent(before), &spent(after))
-                .into_iter()
-                .map(|warning| warning.percent)
-                .collect::<Vec<_>>()
+            let (before, after) = (spent(before), spent(after));
+            percents(&Told::default().news(&five_a_session(), &since(0), &before, &after))
         };
         assert_eq!(steps(0, 249), [0_u8; 0]);
         assert_eq!(steps(249, 250), [50]);
-        assert_eq!(steps(250, 399), [0_u8; 0], "already told");
+        assert_eq!(steps(250, 399), [0_u8; 0], "told by an earlier process");
         assert_eq!(steps(100, 450), [80], "both at once is one message");
         assert_eq!(steps(450, 500), [100]);
         assert_eq!(steps(500, 900), [0_u8; 0]);
+    }
+
+    #[test]
+    fn a_step_is_told_once_also_when_bookings_sink_below_it_or_rise_over_it() {
+        let mut told = Told::default();
+        let mut steps = |before, after| {
+            percents(&told.news(&five_a_session(), &since(0), &spent(before), &spent(after)))
+        };
+        assert_eq!(steps(0, 260), [50]);
+        assert_eq!(steps(180, 255), [0_u8; 0], "booked below the step, reserved over it again");
+        assert_eq!(steps(410, 420), [80], "a job cost more than was reserved for it");
+        assert_eq!(steps(100, 499), [0_u8; 0]);
+        assert_eq!(steps(499, 500), [100]);
+        assert_eq!(steps(400, 500), [0_u8; 0]);
+    }
+
+    #[test]
+    fn a_new_day_and_a_new_limit_are_told_of_again() {
+        let mut told = Told::default();
+        let limits = |day| Limits { per_day: Some(cents(day)), ..Limits::default() };
+        let mut steps = |limit, day, before, after| {
+            percents(&told.news(&limits(limit), &since(day), &spent(before), &spent(after)))
+        };
+        assert_eq!(steps(100, 1, 0, 60), [50]);
+        assert_eq!(steps(100, 1, 20, 60), [0_u8; 0]);
+        assert_eq!(steps(100, 2, 0, 55), [50], "the next day");
+        assert_eq!(steps(200, 2, 60, 110), [50], "a higher limit");
     }
 
     proptest! {
@@ -294,7 +370,8 @@ mod tests {
             // The sum saturates at the end of the number range, where a limit is no limit any more.
             prop_assume!(allowed < i64::MAX);
             prop_assert_eq!(decide(&limits, &spent, MicroUsd(cost)).is_ok(), fits);
-            let _ = warnings(&limits, &spent, &spent.with(MicroUsd(cost)));
+            let after = spent.with(MicroUsd(cost));
+            let _ = Told::default().news(&limits, &since(0), &spent, &after);
         }
     }
 }

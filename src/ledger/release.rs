@@ -10,15 +10,17 @@ use super::{
     ends::settle_retried,
     error::{Fault, ReleaseError},
     money::spent,
-    rows::{Announce, NewJob, Released},
+    rows::{Announce, Leaving, NewJob, Released},
     sql::{cut, millis},
-    story::{move_to, tell},
+    story::{current, move_to, tell},
 };
 use crate::{
     domain::{
+        bill::Terms,
         budget::{self, Limits, Windows},
         job::{JobId, State},
         moment::WallTime,
+        money::MicroUsd,
     },
     failpoint::Point,
 };
@@ -59,17 +61,60 @@ impl Ledger {
                 begin_attempt(transaction, job.id, job.at)?;
             }
             let after = before.with(job.reserve);
-            let warnings = budget::warnings(limits, &before, &after);
-            Ok(Ok(Released { spent: after, warnings }))
+            Ok(Ok(Released { before, spent: after }))
         })?;
         Ok(verdict?)
     }
 
-    /// Marks that the request may leave from now on, and begins an attempt. Before this is on the disk nothing may be sent.
-    pub fn submitting(&mut self, job: JobId, now: WallTime) -> Result<(), super::LedgerError> {
+    /// Marks that the request of a job leaves that was released a while ago, and begins an attempt. What it is expected to cost
+    /// now takes the place of what was reserved; what that is more must fit into `limits`. Before this is on the disk nothing
+    /// may be sent; when it returns an error, nothing has changed.
+    pub fn submitting(
+        &mut self,
+        leaving: &Leaving,
+        limits: &Limits,
+        windows: &Windows,
+    ) -> Result<Released, ReleaseError> {
         self.still_there()?;
-        self.write(Point::Submitting, |transaction| begin_attempt(transaction, job, now))
+        let Leaving { job, session, reserve, terms, at } = *leaving;
+        let verdict = self.write(Point::Submitting, |transaction| {
+            let before = spent(transaction, session, windows)?;
+            let old = current(transaction, job)?.reserved;
+            // What is reserved already was allowed once: a limit that was lowered since refuses new jobs only.
+            if reserve > old
+                && let Err(refusal) = budget::decide(limits, &before.without(old), reserve)
+            {
+                return Ok(Err(refusal));
+            }
+            begin_attempt(transaction, job, at)?;
+            if let Some(terms) = terms {
+                renew(transaction, job, reserve, &terms)?;
+            }
+            Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
+        })?;
+        Ok(verdict?)
     }
+}
+
+/// Puts other terms and their price in the place of what a job was released on.
+fn renew(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    reserve: MicroUsd,
+    terms: &Terms,
+) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "UPDATE job SET reserved = ?2, cold_start_ms = ?3, keep_warm_ms = ?4, hourly = ?5 WHERE id = ?1",
+        )?
+        .execute((
+            job,
+            reserve,
+            terms.cold_start.map_or(0, millis),
+            millis(terms.keep_warm),
+            terms.hourly,
+        ))?;
+    Ok(())
 }
 
 fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::{
     bill::{self, Basis, Seen, Terms},
-    budget::{Spent, Warning},
+    budget::Spent,
     engine::event::ProjectId,
     fingerprint::Fingerprint,
     job::{Cause, Inputs, JobId, RequestId, State},
@@ -103,10 +103,25 @@ pub enum Announce {
 /// What a release did to the budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Released {
-    /// What is spent or reserved, this job included.
+    /// What was spent or reserved before.
+    pub before: Spent,
+    /// What is spent or reserved now, this job included.
     pub spent: Spent,
-    /// The steps of a limit that were reached.
-    pub warnings: Vec<Warning>,
+}
+
+/// A job whose request leaves some time after its release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaving {
+    /// Which.
+    pub job: JobId,
+    /// The session whose limit holds now.
+    pub session: SessionId,
+    /// What it is expected to cost now.
+    pub reserve: MicroUsd,
+    /// The terms of that expectation; `None` keeps the old ones.
+    pub terms: Option<Terms>,
+    /// The time.
+    pub at: WallTime,
 }
 
 /// A job as the ledger knows it.

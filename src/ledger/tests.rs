@@ -3,6 +3,7 @@
 //! A real SQLite file in a temporary folder each time. `crash` tests copy the file and its log while it is open: that is
 //! what the disk holds when the process is killed.
 
+mod budget;
 mod crash;
 mod damage;
 mod money;
@@ -18,7 +19,8 @@ use tempfile::TempDir;
 
 use super::{
     Ledger,
-    rows::{Announce, Artifact, NewJob, SessionId, Timing},
+    error::{LedgerError, ReleaseError},
+    rows::{Announce, Artifact, Leaving, NewJob, SessionId, Timing},
 };
 use crate::domain::{
     bill::Terms,
@@ -90,6 +92,20 @@ impl Desk {
         ledger.placed(job, at(7)).expect("placed");
         ledger.done(job, cents(7), timing, at(8)).expect("done");
         job
+    }
+}
+
+impl Ledger {
+    /// Marks that a job's request leaves, on the terms of its release and without limits.
+    fn leaves(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        let row = self.job(job)?;
+        let leaving =
+            Leaving { job, session: row.session, reserve: row.reserved, terms: row.terms, at: now };
+        match self.submitting(&leaving, &Limits::default(), &windows()) {
+            Ok(_) => Ok(()),
+            Err(ReleaseError::Ledger(error)) => Err(error),
+            Err(ReleaseError::Budget(refusal)) => panic!("{refusal}"),
+        }
     }
 }
 

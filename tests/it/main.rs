@@ -9,6 +9,7 @@
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `network`: a service that fails, throttles, refuses the token, or is not there yet.
 //! - `tls`: servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
+//! - `money`: limits that several want to reach at once, prices that change, the deployment's own, and `cost`.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -37,6 +38,8 @@ mod jobs_again;
 mod lost_answer;
 #[cfg(unix)]
 mod main_job;
+#[cfg(unix)]
+mod money;
 #[cfg(unix)]
 mod outputs;
 #[cfg(unix)]

@@ -1,12 +1,13 @@
 //! The adapter on the wire: which addresses it asks, with which headers, how often, and where the token goes.
 
+mod facts;
 mod faults;
 
 use bytes::Bytes;
 
 use super::*;
 use crate::backend::{
-    Phase,
+    Phase, Verdict,
     http::fake::{Fake, Seen, Step, answer, json},
 };
 

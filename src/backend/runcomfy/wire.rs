@@ -184,6 +184,10 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
     })
 }
 
+/// The longest keep-warm time that is believed, in seconds: a day. The API names no ceiling; a slip of a person or of the service must
+/// not make every job look too dear to be sent.
+const LONGEST_KEEP_WARM: u32 = 24 * 3600;
+
 /// Reads a deployment's record. The service shows it bare; a wrapper and a list of one are understood. What is missing or of
 /// another type is not known.
 pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
@@ -192,7 +196,11 @@ pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
     }
     let body = reply.json();
     let body = body.get("deployment").filter(|inner| inner.is_object()).unwrap_or(body);
-    let body = body.as_array().and_then(|list| list.first()).unwrap_or(body);
+    let body = match body.as_array().map(Vec::as_slice) {
+        Some([only]) => only,
+        // Of several nobody can say which is ours.
+        _ => body,
+    };
     if !body.is_object() {
         return Err(unreadable(reply));
     }
@@ -201,11 +209,16 @@ pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
         let whole = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
         u32::try_from(whole?).ok()
     };
-    let hardware = body.get("hardware");
-    let hardware = hardware.and_then(|list| list.get(0)).or(hardware).and_then(Value::as_str);
+    // A list of exactly one. Of several machines nobody can say which one is billed: then it is not known.
+    let hardware = body.get("hardware").and_then(|value| match value.as_array() {
+        Some(list) => list.first().filter(|_| list.len() == 1)?.as_str(),
+        None => value.as_str(),
+    });
+    let hardware = hardware.map(str::trim).filter(|sku| !sku.is_empty());
     Ok(Facts {
         hardware: hardware.map(|sku| sku.chars().take(40).collect()),
         keep_warm: number("keep_warm_duration_in_seconds")
+            .filter(|seconds| *seconds <= LONGEST_KEEP_WARM)
             .map(|seconds| Duration::from_secs(seconds.into())),
         min_instances: number("min_instances"),
         max_instances: number("max_instances"),

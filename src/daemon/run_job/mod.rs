@@ -5,7 +5,8 @@
 //! off (reading the answer to a submit) is bounded instead.
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
-//! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then;
+//! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then; [`announce`]: the
+//!   mark, where the request leaves later;
 //! - [`follow`]: status until the end; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written.
@@ -13,6 +14,7 @@
 mod cached;
 mod send;
 mod unsent;
+mod announce;
 mod follow;
 mod cancel;
 mod fetch;
@@ -20,7 +22,11 @@ mod download;
 mod check;
 mod publish;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +38,7 @@ use crate::{
     disk::history::History,
     domain::{
         bill::Terms,
+        budget::Told,
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
         job::{Cause, Inputs, JobId, RequestId, State},
@@ -57,6 +64,8 @@ pub(crate) struct Tools {
     pub(crate) calls: Gate,
     /// Whether the paid backend is left alone, and why.
     pub(crate) health: Health,
+    /// What a person has been told of the limits. A plain mutex: it is never held across an await.
+    pub(crate) told: Mutex<Told>,
     pub(crate) reports: mpsc::Sender<Report>,
     /// What the configuration says now; a reload puts a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
     backend::{ServiceFault, Submission, SubmitError, Verdict},
-    daemon::{live::Live, prepare},
+    daemon::prepare,
     domain::{
         engine::event::Stage,
         job::{Cause, RequestId, State},
     },
     failpoint::{self, Point, Side},
     ledger::{
-        error::{LedgerError, ReleaseError},
+        error::ReleaseError,
         rows::{Announce, Booking, JobRow, NewJob, Reason},
     },
     web::RefusedKind,
@@ -89,7 +89,7 @@ impl Road {
             terms: self.terms.unwrap_or_default(),
             at: now,
         };
-        let (limits, windows) = (live.limits, Live::windows(now));
+        let (limits, windows) = (live.limits, crate::daemon::calendar::windows(now));
         // The inputs are on the disk before the row that speaks of them.
         let (id, staged, history) =
             (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
@@ -110,12 +110,7 @@ impl Road {
             })
             .await;
         match released {
-            Ok(released) => {
-                for warning in released.warnings {
-                    tracing::warn!(job = %self.id, "{warning}");
-                    self.report(Report::Warning(warning.to_string())).await;
-                }
-            }
+            Ok(released) => self.tell_of_limits(&limits, &windows, &released).await,
             Err(refused) => {
                 self.discard_inputs().await;
                 return Err(refused.into_end());
@@ -142,26 +137,6 @@ impl Road {
             Err(fault) => {
                 let reason = Reason::new("inputs", fault.to_string());
                 Err(self.end_failed(reason, Booking::Nothing).await)
-            }
-        }
-    }
-
-    /// Writes down that the request may leave now. If that cannot be written, nothing leaves.
-    pub(super) async fn announce(&mut self) -> Step<()> {
-        let mut failures = 0;
-        loop {
-            let (id, now) = (self.id, self.tools.clock.now().wall);
-            match self.tools.store.with(move |ledger| ledger.submitting(id, now)).await {
-                Ok(()) => return Ok(()),
-                Err(LedgerError::Store(error)) => {
-                    failures += 1;
-                    self.say(format!("nothing was sent: {error}")).await;
-                    self.wait_unsent(failures, None).await?;
-                }
-                Err(error) => {
-                    tracing::error!(job = %self.id, %error, "the ledger refuses the step");
-                    return Err(JobEnd::Parked);
-                }
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::{
 /// Every step of a road, each with the state that must be found after a kill right behind it.
 fn steps() -> Vec<(State, Step)> {
     vec![
-        (State::Submitting, |l, job| l.submitting(job, at(2)).expect("submitting")),
+        (State::Submitting, |l, job| l.leaves(job, at(2)).expect("submitting")),
         (State::Submitted, |l, job| l.submitted(job, &request(1), at(3)).expect("submitted")),
         (State::Running, |l, job| l.running(job, Some("machine-a"), at(4)).expect("running")),
         (State::Running, |l, job| {
@@ -67,7 +67,7 @@ fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
     assert_eq!((row.state, row.booked, row.ended_at), (State::Unknown, None, Some(at(9))));
     assert_eq!(row.reason.expect("a reason").code, "lost_answer");
     assert_eq!(again.spent(session, &windows()).expect("sums").session, cents(30));
-    assert!(again.submitting(lost, at(11)).is_err(), "never sent again by itself");
+    assert!(again.leaves(lost, at(11)).is_err(), "never sent again by itself");
 }
 
 #[test]

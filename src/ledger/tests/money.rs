@@ -1,4 +1,4 @@
-//! What is reserved, booked and learned; and that two processes cannot spend the same cents.
+//! What is reserved, booked and learned. What may be spent is `budget`'s.
 
 use proptest::prelude::*;
 
@@ -35,18 +35,6 @@ fn a_refused_job_leaves_no_trace() {
     assert_eq!(spent(&desk), cents(10));
     let row = desk.ledger.project("/art").expect("no error").expect("known");
     assert_eq!(row.baseline_prompt, Some(first.inputs.prompt));
-}
-
-#[test]
-fn a_release_tells_which_step_of_a_limit_it_reached() {
-    let mut desk = Desk::new();
-    let limits = Limits { per_day: Some(cents(20)), ..Limits::default() };
-    let job = desk.new_job(1);
-    let released =
-        desk.ledger.release(&job, &limits, &windows(), Announce::Submitting).expect("fits");
-    assert_eq!(released.spent.day, cents(10));
-    let steps: Vec<_> = released.warnings.iter().map(|w| (w.limit, w.percent)).collect();
-    assert_eq!(steps, [(Limit::Day, 50)]);
 }
 
 #[test]
@@ -104,32 +92,6 @@ fn a_person_can_settle_an_unknown_job() {
     let word = Reason::new("person", "it never ran");
     desk.ledger.cancelled(job, &word, Booking::Nothing, at(3)).expect("settled");
     assert_eq!(spent(&desk), cents(0));
-}
-
-#[test]
-fn two_processes_racing_for_the_last_cents_never_cross_the_limit() {
-    let desk = Desk::new();
-    let limits = Limits { per_session: Some(cents(100)), ..Limits::default() };
-    let (path, session, project) = (desk.path(), desk.session, desk.project);
-    let race = |offset: u64| {
-        let mut ledger = Ledger::open(&path).expect("a second connection");
-        (0..20)
-            .filter(|number| {
-                let job = new_job(session, project, offset + number);
-                match ledger.release(&job, &limits, &windows(), Announce::Submitting) {
-                    Ok(_) => true,
-                    Err(ReleaseError::Budget(_)) => false,
-                    Err(ReleaseError::Ledger(error)) => panic!("{error}"),
-                }
-            })
-            .count()
-    };
-    let released: usize = std::thread::scope(|scope| {
-        let runners = [100, 200].map(|offset| scope.spawn(move || race(offset)));
-        runners.map(|runner| runner.join().expect("no panic")).iter().sum()
-    });
-    assert_eq!(released, 10, "a hundred cents are ten jobs of ten");
-    assert_eq!(spent(&desk), cents(100));
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn the_hot_release_and_the_two_steps_leave_the_same_job() {
     let cold = desk.release(2, Announce::PreparedOnly);
     assert_eq!(desk.ledger.job(cold).expect("a row").state, State::Prepared);
     assert_eq!(desk.ledger.story(cold).expect("a story").attempts, []);
-    desk.ledger.submitting(cold, at(3)).expect("submitting");
+    desk.ledger.leaves(cold, at(3)).expect("submitting");
     for job in [hot, cold] {
         let story = desk.ledger.story(job).expect("a story");
         assert_eq!(story.job.state, State::Submitting);
@@ -131,7 +131,7 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
     desk.ledger.not_sent(job, "connection refused", at(2)).expect("not sent");
     assert_eq!(desk.ledger.job(job).expect("a row").state, State::Prepared);
     assert_eq!(desk.ledger.spent(desk.session, &windows()).expect("sums").session, cents(10));
-    desk.ledger.submitting(job, at(3)).expect("again");
+    desk.ledger.leaves(job, at(3)).expect("again");
     desk.ledger.submitted(job, &request(9), at(4)).expect("submitted");
     let story = desk.ledger.story(job).expect("a story");
     let outcomes: Vec<_> = story.attempts.iter().map(|a| a.outcome.as_deref()).collect();
@@ -173,7 +173,7 @@ fn no_operation_moves_a_job_that_has_ended() {
     let job = desk.finish(1, took(1, 2, false));
     let gone = Reason::new("person", "cancelled by a person");
     let results = [
-        desk.ledger.submitting(job, at(9)),
+        desk.ledger.leaves(job, at(9)),
         desk.ledger.cancelled(job, &gone, Booking::Nothing, at(9)),
         desk.ledger.failed(job, &gone, Booking::Nothing, at(9)),
         desk.ledger.replaced(job, None, Booking::Nothing, at(9)),

@@ -95,13 +95,18 @@ fn definitions(content: &str) -> Vec<String> {
             found.push(name.to_owned());
         }
         // `"broken_pipe": …`, and cases that are made by the row of a table.
-        found.extend(line.split('"').skip(1).step_by(2).filter(|text| is_name(text)).map(str::to_owned));
+        found.extend(
+            line.split('"').skip(1).step_by(2).filter(|text| is_name(text)).map(str::to_owned),
+        );
     }
     found
 }
 
 fn is_name(text: &str) -> bool {
-    text.len() > 3 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    text.len() > 3
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -1,0 +1,94 @@
+//! The mark before a request that leaves some time after its release: behind the rate limit, after a try that did not arrive,
+//! after a restart.
+//!
+//! Owns what is promised of such a job's money: by now the machine may sleep and its rate be another, so the expectation is
+//! made anew, and what it is more must fit the budget in the commit that lets the request leave. A job that does not fit waits
+//! for room; one that a person waits for ends, and they hear why. What a request costs that leaves at once is [`super::send`]'s.
+
+use std::sync::PoisonError;
+
+use super::{JobEnd, Report, Road, Step};
+use crate::{
+    daemon::{calendar, early},
+    domain::{
+        bill::Terms,
+        budget::{Limits, Windows},
+        job::Cause,
+    },
+    ledger::{
+        error::{LedgerError, ReleaseError},
+        rows::{Booking, Leaving, Reason, Released},
+    },
+};
+
+impl Road {
+    /// Writes down that the request may leave now, on the terms of now. If that cannot be written, nothing leaves.
+    pub(super) async fn announce(&mut self) -> Step<()> {
+        let mut failures = 0;
+        loop {
+            let leaving = self.leaving().await;
+            let (limits, windows) = (self.live().limits, calendar::windows(leaving.at));
+            let marked = self
+                .tools
+                .store
+                .with(move |ledger| ledger.submitting(&leaving, &limits, &windows))
+                .await;
+            let trouble = match marked {
+                Ok(released) => {
+                    self.tell_of_limits(&limits, &windows, &released).await;
+                    return Ok(());
+                }
+                Err(ReleaseError::Budget(refusal)) if self.shown.cause == Cause::Person => {
+                    let reason = Reason::new("budget", refusal.to_string());
+                    return Err(self.end_failed(reason, Booking::Nothing).await);
+                }
+                Err(ReleaseError::Budget(refusal)) => refusal.to_string(),
+                Err(ReleaseError::Ledger(LedgerError::Store(error))) => {
+                    format!("nothing was sent: {error}")
+                }
+                Err(ReleaseError::Ledger(error)) => {
+                    tracing::error!(job = %self.id, %error, "the ledger refuses the step");
+                    return Err(JobEnd::Parked);
+                }
+            };
+            failures += 1;
+            self.say(trouble).await;
+            self.wait_unsent(failures, None).await?;
+        }
+    }
+
+    /// Returns what the job is expected to cost now. One that goes to a deployment that is no longer configured keeps what was
+    /// reserved for it: nothing is known of that machine any more.
+    async fn leaving(&mut self) -> Leaving {
+        let live = self.live();
+        if self.deployment == live.config.serverless.deployment_id {
+            (self.learned, self.estimate) = early::expectation(&self.tools, &live).await;
+            self.terms = Some(Terms::of(&self.estimate));
+            early::describe(&mut self.shown, &self.learned, &self.estimate);
+        }
+        Leaving {
+            job: self.id,
+            session: self.tools.session,
+            reserve: self.estimate.cost,
+            terms: self.terms,
+            at: self.tools.clock.now().wall,
+        }
+    }
+
+    /// Tells a person of each limit that comes nearer, once.
+    pub(super) async fn tell_of_limits(
+        &self,
+        limits: &Limits,
+        windows: &Windows,
+        released: &Released,
+    ) {
+        let news = {
+            let mut told = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.news(limits, windows, &released.before, &released.spent)
+        };
+        for warning in news {
+            tracing::warn!(job = %self.id, "{warning}");
+            self.report(Report::Warning(warning.to_string())).await;
+        }
+    }
+}
