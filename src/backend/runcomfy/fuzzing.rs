@@ -31,7 +31,8 @@ pub fn answers(data: &[u8]) {
     let status = 200 + u16::from_le_bytes([*low, *high]) % 400;
     let retry_after = (*wait > 127).then(|| Duration::from_secs(u64::from(*wait)));
     let cleaner = Cleaner::new(TOKEN.to_owned().into());
-    let answer = || Answer { status, retry_after, body: Ok(Bytes::copy_from_slice(body)) };
+    let answer =
+        || Answer { status, retry_after, date: None, body: Ok(Bytes::copy_from_slice(body)) };
     let reply = Reply::open(answer(), &cleaner);
 
     match wire::submitted(&reply) {
@@ -63,7 +64,7 @@ pub fn answers(data: &[u8]) {
             assert!(files.len() <= 1000);
         }
         Ok(RunResult::Failed { fault, .. }) => check(&fault),
-        Ok(RunResult::Pending(_) | RunResult::Cancelled) => {}
+        Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) => {}
         Err(error) => call(error),
     }
     if let Err(error) = wire::cancelled(&reply) {
