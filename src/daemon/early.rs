@@ -1,6 +1,6 @@
 //! The early work of a job as a task: the request, what it is expected to take and to cost, a warm connection.
 //!
-//! Owns what is done before a window closes. The request itself is [`super::prepare`]'s; nothing in here costs money.
+//! Owns what is done before a window closes. The request itself is `prepare`'s; nothing in here costs money.
 
 use std::{sync::Arc, time::Duration};
 
