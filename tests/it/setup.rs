@@ -8,7 +8,7 @@ mod init;
 mod login;
 
 use std::{
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -25,11 +25,21 @@ fn without_token(stage: &Stage, arguments: &[&str]) -> Command {
     command
 }
 
-/// Makes `command` one of a user who is not root; the stage's files become that user's. Who is not root stays who he is.
-fn as_nobody(stage: &Stage, arguments: &[&str]) -> Command {
-    let mut command = without_token(stage, arguments);
+/// Returns `conjured` as a user who is not root; the stage's files become that user's. Who is not root stays who he is. `None`, said
+/// aloud, where the folder for temporary files is root's alone.
+fn as_nobody(stage: &Stage, arguments: &[&str]) -> Option<Command> {
+    let command = without_token(stage, arguments);
     if !rustix::process::geteuid().is_root() {
-        return command;
+        return Some(command);
+    }
+    let world = stage.path("");
+    let open = |folder: &Path| {
+        std::fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o001 != 0)
+    };
+    // The last one is the stage's own, which is given away below.
+    if !world.ancestors().skip(1).filter(|folder| folder.is_absolute()).all(open) {
+        skipped("another user cannot reach the folder for temporary files");
+        return None;
     }
     // The build's folder may be root's alone.
     let own = stage.path("conjured");
@@ -40,9 +50,8 @@ fn as_nobody(stage: &Stage, arguments: &[&str]) -> Command {
     mine.args(command.get_args()).env_clear();
     mine.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     mine.current_dir(stage.path("")).stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
-    command = mine;
-    give_away(&stage.path(""), NOBODY);
-    command
+    give_away(&world, NOBODY);
+    Some(mine)
 }
 
 fn give_away(path: &Path, user: u32) {
