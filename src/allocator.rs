@@ -5,7 +5,8 @@
 //! as they are.
 //!
 //! # Why
-//! A daemon that holds 1.7 MB held ten times that after some hundred jobs, and it read like a leak:
+//! It read like a leak, and counting every allocation showed none. Measured with renders of 1024²: with glibc's own settings 39 to 43 MB
+//! of the process's own after eight jobs, 11 to 17 with one arena, 10 with both settings; and it no longer rises by the job.
 //! - glibc gives threads arenas of their own (up to 8 for each core), and each keeps the holes of the largest work it ever saw. Ours
 //!   take turns: the blocking pool's threads wait for files and for the ledger. One arena serves them all.
 //! - Once a large buffer was freed (a picture, a body, a mesh's document), glibc takes the next ones from the heap instead of from the
