@@ -14,6 +14,7 @@ pub mod web;
 pub mod daemon;
 pub mod simulator;
 pub mod cli;
+pub mod allocator;
 pub mod clock;
 pub mod failpoint;
 pub mod logging;

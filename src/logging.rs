@@ -9,11 +9,15 @@ mod line;
 use std::{io::IsTerminal, path::Path};
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{Layer, Registry, fmt, layer::SubscriberExt, reload};
 
 use self::line::{JobOnly, Line};
 use crate::{clock::Clock, disk::daily::DailyFiles};
+
+/// How many lines may wait for the file. The library's 128 000 are 4 MB that are written to at start and so stay resident, a quarter of
+/// an idle daemon; these are 128 KB. Where a disk hangs, later lines are on standard error only, and the memory has a bound.
+const QUEUE: usize = 4096;
 
 /// Keeps the log alive: dropping it writes out what is still in memory.
 pub struct Logging {
@@ -62,7 +66,8 @@ pub fn start(settings: &Settings<'_>) -> Logging {
         None => (None, None),
         Some(dir) => {
             let files = DailyFiles::new(dir, settings.keep_days, settings.keep_bytes, today);
-            let (writer, worker) = tracing_appender::non_blocking(files);
+            let (writer, worker) =
+                NonBlockingBuilder::default().buffered_lines_limit(QUEUE).finish(files);
             let layer = fmt::layer()
                 .with_writer(writer)
                 .with_ansi(false)

@@ -35,10 +35,12 @@ use self::{
     context::Context,
     exit::{BUG, Failure},
 };
-use crate::web::Rate;
+use crate::{allocator, web::Rate};
 
 /// Runs the program: parses, dispatches, and returns how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // First of all: what threads took before keeps its own way.
+    allocator::keep_little();
     let cli = match args::parse(args) {
         Ok(cli) => cli,
         Err(exit) => {

@@ -42,6 +42,8 @@ const STATEMENTS: usize = 64;
 /// mark that a request may have left. `fullfsync` asks the same of macOS, whose plain fsync stops at the drive's cache.
 /// The log is moved into the file by [`Ledger::checkpoint`] in quiet moments; 1000 pages (4 MB) is the ceiling
 /// where none came, and a longer log (a reader held it) is cut back to that size afterwards.
+/// `cache_size` in KiB: SQLite's own 2000 fill up with pages of past jobs in the first few hundred and stay, in a daemon whose every
+/// step touches a handful of pages. The rest is in the system's cache.
 const SETTINGS: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA fullfsync = ON;
@@ -49,6 +51,7 @@ const SETTINGS: &str = "
     PRAGMA foreign_keys = ON;
     PRAGMA wal_autocheckpoint = 1000;
     PRAGMA journal_size_limit = 4096000;
+    PRAGMA cache_size = -512;
     PRAGMA trusted_schema = OFF;
 ";
 

@@ -13,6 +13,7 @@
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
+//! - `memory`: what a daemon keeps for itself, at rest and after work.
 //! - `service_manager`: what systemd hears of the process, and lines for its journal.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `setup`: `init`, `login`, `logout` and `doctor`, with every fault that a doctor must find.
@@ -48,6 +49,8 @@ mod network;
 mod tls;
 #[cfg(unix)]
 mod reload;
+#[cfg(target_os = "linux")]
+mod memory;
 #[cfg(target_os = "linux")]
 mod service_manager;
 #[cfg(unix)]

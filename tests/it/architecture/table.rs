@@ -166,6 +166,7 @@ pub(super) const LAYERS: &[Layer] = &[
     Layer {
         name: "cli",
         ours: &[
+            "allocator",
             "clock",
             "config",
             "daemon",
@@ -192,6 +193,7 @@ pub(super) const LAYERS: &[Layer] = &[
         ],
         watched: &["std::net", "std::process::ExitCode", "std::process::id"],
     },
+    Layer { name: "allocator", ours: &[], packages: &["libc"], watched: &[] },
     Layer { name: "clock", ours: &["domain"], packages: &["rustix"], watched: TIME },
     // Nothing of it is left without its feature. Only then it asks the environment, and ends the process.
     Layer {

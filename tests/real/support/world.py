@@ -149,6 +149,14 @@ dir = "{folder / 'log'}"
         except sqlite3.OperationalError:
             return []
 
+    def count(self):
+        """Returns how many jobs the ledger has."""
+        connection = sqlite3.connect(f"file:{self.state / 'ledger.sqlite'}?mode=ro", uri=True, timeout=5)
+        try:
+            return connection.execute("SELECT count(*) FROM job").fetchone()[0]
+        finally:
+            connection.close()
+
     def baseline(self):
         path = self.state / "ledger.sqlite"
         try:
