@@ -5,7 +5,7 @@ import shutil
 import stat
 import subprocess
 
-from world import need, png
+from world import fault_of, need, png
 
 
 def plain_root(*line):
@@ -144,7 +144,10 @@ def unmounted_while_placing(world):
 
 
 def every_error_while_placing(world):
-    """What a drive can answer a write or a sync with: the job waits, and is placed when it passes (for a rename: `immutable_file`)."""
+    """What a drive can answer a write or a sync with: nothing half shows, the job waits, and is placed when it passes.
+
+    (For a rename: `immutable_file`.)
+    """
     world.prepare().start()
     for count, (calls, error, touching) in enumerate([
         # From file to file the kernel copies, and nothing else in the daemon asks it to.
@@ -155,6 +158,8 @@ def every_error_while_placing(world):
         with world.broken(calls, f"error={error}", touching):
             world.say(f"a clay owl, number {count}")
             world.says("safe in history")
+            half = [fault for fault in (fault_of(path) for path in world.public if path.exists()) if fault]
+            assert not half, f"a public name shows an old file or a new one, whole, or none: {half}"
             world.alive()
         world.done(count)
 

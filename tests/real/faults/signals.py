@@ -89,12 +89,14 @@ def overflow_of_the_watch_queue(world):
 
 
 def second_daemon(world):
-    """On the same state folder, on the same project, by another name of it: 75, and who holds it."""
+    """On the same state folder, on the same project, by another name of it: 75, and who holds it. Either lock refuses alone."""
     world.prepare().start()
-    alias = world.folder / "alias"
+    alias, another = world.folder / "alias", world.folder / "another"
     alias.symlink_to(world.root)
+    another.mkdir()
     lines = [
         ["--config", world.folder / "config.toml", "--state-dir", world.state],
+        ["--config", world.folder / "only-service.toml", "--root", another, "--state-dir", world.state],
         ["--config", world.folder / "config.toml", "--state-dir", world.folder / "other"],
         ["--config", world.folder / "only-service.toml", "--root", alias, "--state-dir", world.folder / "third"],
     ]
