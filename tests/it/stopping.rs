@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use conjured::{
     clock::Clock,
+    disk::lock::{PROJECT_LOCK, STATE_LOCK},
     domain::job::State,
     simulator::faults::{Call, Fault, Order},
 };
@@ -86,14 +87,18 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
     let stage = Stage::new();
     let first = stage.start();
     let pid = first.pid().to_string();
-    for state_dir in [stage.state_dir(), stage.path("another-state")] {
+    // Which lock it met is part of the answer: behind the one, the other would go unnoticed when it holds nobody off.
+    for (state_dir, lock) in
+        [(stage.state_dir(), STATE_LOCK), (stage.path("another-state"), PROJECT_LOCK)]
+    {
         let stderr = stage.path("stderr-of-the-second");
         let command = stage.command_with(&state_dir, &["run"]);
         // Never waited for without a deadline: two daemons that both serve are what must not be.
         let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
         assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
         let said = std::fs::read_to_string(&stderr).expect("reads");
-        assert!(said.contains(&format!("process {pid}")), "{}: {said}", state_dir.display());
+        let held = format!("/{lock} is held by process {pid}");
+        assert!(said.contains(&held), "{}: {said}", state_dir.display());
         std::fs::remove_file(&stderr).expect("removes");
     }
     stage.say("a clay owl");
