@@ -178,7 +178,6 @@ pub fn around<T>(point: Point, step: impl FnOnce() -> T) -> T {
 /// Does nothing: the program that ships cannot be ordered to die.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "nothing may be left of it")]
 pub const fn hit(_: Point, _: Side) {}
 
 #[cfg(feature = "failpoints")]

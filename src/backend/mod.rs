@@ -2,26 +2,23 @@
 //!
 //! Owns the trait [`Backend`] (submit, observe, fetch, cancel) and the errors that every adapter sorts its
 //! own troubles into. An adapter sends exactly what it is told, once; it never decides to try again, never
-//! touches a file and never knows a budget.
+//! touches a file and never knows a budget. What is sent is [`work`]'s.
 
 pub mod http;
 pub mod download;
 pub mod presence;
 pub mod runcomfy;
+pub mod work;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::domain::{deployment::Facts, job::RequestId, moment::WallTime, product::RemoteFile};
-
-/// What an attempt sends: the finished body. It was built in the quiet window, so that only bytes leave.
-#[derive(Clone, Debug)]
-pub struct Submission {
-    /// The request's JSON.
-    pub body: Bytes,
-}
+pub use self::work::{Submission, Work};
+use crate::domain::{
+    deployment::Facts, job::RequestId, moment::WallTime, product::RemoteFile, progress::Progress,
+};
 
 /// Where a request stands, as the backend says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +43,8 @@ pub struct Observation {
     pub instance: Option<String>,
     /// A word that no reference knows, kept to be logged once. It counts as queued.
     pub unknown_word: Option<String>,
+    /// How far the run is, where the backend tells.
+    pub progress: Option<Progress>,
 }
 
 /// An answer to [`Backend::result`].
@@ -216,6 +215,13 @@ pub struct Download {
 pub trait Backend: std::fmt::Debug + Send + Sync {
     /// Returns the name that status and ledger show (`serverless`, `comfyui`, …).
     fn name(&self) -> &'static str;
+
+    /// Tells whether the same [`Submission`] may be sent again after a lost answer, because that neither costs anything nor
+    /// makes a second run that would stay unnoticed: where the client names the request ([`Submission::key`]) it can be looked
+    /// up, and where runs are free one of them may be lost. RunComfy's queue has no such thing.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
 
     /// Opens a connection while there is time and asks something that costs nothing; tells the balance where there is one.
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<crate::domain::money::MicroUsd>, CallError>>;

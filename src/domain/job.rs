@@ -78,6 +78,24 @@ impl RequestId {
             .then(|| Self(text.to_owned()))
     }
 
+    /// Returns the id of our own that a job's attempt has, for backends that let their clients choose: always the same for the
+    /// same attempt, so that it need not be remembered. In the form of a version 4 UUID, the only one that ComfyUI takes.
+    pub fn for_attempt(job: JobId, attempt: u32) -> Self {
+        let digest = blake3::hash(format!("conjured attempt {job} {attempt}").as_bytes());
+        let mut bytes = [0_u8; 16];
+        bytes.copy_from_slice(&digest.as_bytes()[..16]);
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let mut text = String::with_capacity(36);
+        for (index, byte) in bytes.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                text.push('-');
+            }
+            text.push_str(&format!("{byte:02x}"));
+        }
+        Self(text)
+    }
+
     /// Returns the id's text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -246,5 +264,18 @@ mod tests {
             assert_eq!(RequestId::new(bad), None, "{bad:?}");
         }
         assert!(RequestId::new("R-1_2.x").is_some());
+    }
+
+    #[test]
+    fn an_attempt_has_one_id_of_ours_and_no_other_attempt_has_it() {
+        let job = JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 7);
+        let first = RequestId::for_attempt(job, 1);
+        assert_eq!(first, RequestId::for_attempt(job, 1), "it need not be remembered");
+        assert_ne!(first, RequestId::for_attempt(job, 2));
+        let groups: Vec<usize> = first.as_str().split('-').map(str::len).collect();
+        assert_eq!(groups, [8, 4, 4, 4, 12], "{first}");
+        assert_eq!(first.as_str().as_bytes()[14], b'4', "{first} is no version 4");
+        assert!(matches!(first.as_str().as_bytes()[19], b'8' | b'9' | b'a' | b'b'), "{first}");
+        assert_eq!(RequestId::new(first.as_str()), Some(first));
     }
 }

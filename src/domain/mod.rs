@@ -23,6 +23,7 @@ pub mod budget;
 pub mod backoff;
 pub mod breaker;
 pub mod pace;
+pub mod progress;
 pub mod product;
 pub mod placement;
 pub mod spending;

@@ -33,7 +33,7 @@ use url::Url;
 use self::reply::Reply;
 use super::{
     Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
-    SubmitError,
+    SubmitError, Work,
     download::{self, Downloader},
     http::{
         self, Connector, Timeouts,
@@ -217,11 +217,12 @@ impl Serverless {
 
     async fn submit_once(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
         let not_sent = |reason| SubmitError::NotSent { reason, retry_after: None };
+        let Work::Body(body) = &submission.work else { return Err(submission.work.foreign()) };
         let request = self
             .request(Method::POST, append(&self.queue, "inference"))
             .map_err(not_sent)?
             .header(CONTENT_TYPE, "application/json");
-        let sent = send::post_once(request, submission.body.clone(), self.submit_timeout).await;
+        let sent = send::post_once(request, body.clone(), self.submit_timeout).await;
         let response = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => not_sent(reason),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },

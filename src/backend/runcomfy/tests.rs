@@ -32,7 +32,10 @@ fn request_id() -> RequestId {
 }
 
 fn submission() -> Submission {
-    Submission { body: Bytes::from_static(b"{\"overrides\":{}}") }
+    Submission {
+        key: RequestId::new("unseen").expect("plain"),
+        work: Work::Body(Bytes::from_static(b"{\"overrides\":{}}")),
+    }
 }
 
 fn lines(fake: &Fake) -> Vec<String> {
@@ -69,7 +72,8 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
     }
     let [_, submit, .., cancel] = &fake.seen()[..] else { panic!("five requests") };
     assert_eq!(submit.header("content-type"), Some("application/json"));
-    assert_eq!(submit.body, submission().body);
+    let Work::Body(body) = submission().work else { unreachable!("made above") };
+    assert_eq!(submit.body, body);
     assert_eq!(cancel.header("content-length"), Some("0"));
 }
 

@@ -118,6 +118,7 @@ pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
             phase: Phase::Ended,
             instance: instance(reply),
             unknown_word: None,
+            progress: None,
         });
     }
     if !reply.is_success() || reply.code().is_some() {
@@ -132,7 +133,7 @@ pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
         Word::Completed | Word::Succeeded | Word::Failed | Word::Cancelled => Phase::Ended,
     };
     let unknown_word = if let Word::Unknown(text) = word { Some(text) } else { None };
-    Ok(Observation { phase, instance: instance(reply), unknown_word })
+    Ok(Observation { phase, instance: instance(reply), unknown_word, progress: None })
 }
 
 fn instance(reply: &Reply<'_>) -> Option<String> {

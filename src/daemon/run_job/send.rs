@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
-    backend::{ServiceFault, Submission, SubmitError, Verdict},
+    backend::{ServiceFault, Submission, SubmitError, Verdict, Work},
     daemon::prepare,
     domain::{
         engine::event::Stage,
@@ -143,7 +143,8 @@ impl Road {
 
     /// Sends the request. The ledger says `submitting` already.
     pub(super) async fn send(&mut self, body: Bytes) -> Step<RequestId> {
-        let submission = Submission { body };
+        let submission =
+            Submission { key: RequestId::for_attempt(self.id, 1), work: Work::Body(body) };
         let mut failures = 0;
         loop {
             self.moved(State::Submitting, Stage::Submitting).await;

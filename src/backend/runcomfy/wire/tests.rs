@@ -206,6 +206,7 @@ fn an_unknown_word_is_pending_and_reported() {
         phase: Phase::Queued { position: Some(4) },
         instance: None,
         unknown_word: Some("dreaming".to_owned()),
+        progress: None,
     };
     assert_eq!(observation.expect("pending"), expected);
 }
