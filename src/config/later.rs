@@ -29,7 +29,9 @@ pub(super) fn not_in_effect(config: &Config, layers: &[Layer], places: &Places) 
     for (section, key, yet) in LATER {
         let set = layers.iter().rev().filter(|layer| layer.by_person).find_map(|layer| {
             let table = layer.table.get(section).and_then(table_of)?;
-            if key.is_empty() { table.values().next() } else { table.get(key) }
+            // A table has no order: the first in the file is what a person looks for.
+            let first = || table.values().min_by_key(|value| places.of(value).line());
+            if key.is_empty() { first() } else { table.get(key) }
         });
         let Some(value) = set else { continue };
         let name =

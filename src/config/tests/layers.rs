@@ -222,6 +222,19 @@ fn what_has_no_effect_yet_is_told_with_its_place() {
 }
 
 #[test]
+fn a_section_without_effect_is_named_with_its_first_line_every_time() {
+    // Found by fuzzing: the table that holds it has no order, and each loading named another line.
+    let keys =
+        "[cloud]\nuser_id = \"u\"\nserver_type = \"large\"\nidle_stop_s = 60\nmax_minutes = 5\n";
+    let desk = Desk::with(keys);
+    for _ in 0..20 {
+        let list = desk.loaded().not_in_effect;
+        let line = desk.without_folder(&list[0]);
+        assert_eq!(line, "[cloud] (config.toml:2): no job runs on a RunComfy machine yet");
+    }
+}
+
+#[test]
 fn what_is_allowed_and_probably_not_meant_is_a_warning() {
     let desk = Desk::with(
         "mode = \"serverless\"\n[trigger]\nprompt_quiet_ms = 5000\n[serverless]\nenabled = false\ndownload_hosts = []\n",

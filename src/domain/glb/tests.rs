@@ -106,6 +106,13 @@ fn every_cut_is_refused_with_its_true_length_and_with_the_promised_one() {
         assert!(check(&mut Cursor::new(cut), whole.len() as u64).is_err(), "read to {end}");
     }
     assert_fault!(check_bytes(&[whole, vec![0; 4]].concat()), GlbFault::Length { .. });
+    // Found by fuzzing: bytes at the end that no accessor covers, so that nobody would read them.
+    let spare = container(&json.to_string(), &[bin, vec![7; 8]].concat());
+    check_bytes(&spare).expect("a buffer may be longer than what is used of it");
+    for missing in 1..=8 {
+        let cut = &spare[..spare.len() - missing];
+        assert_fault!(check(&mut Cursor::new(cut), spare.len() as u64), GlbFault::Chunks(_));
+    }
 }
 
 #[test]
