@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 use conjured::{
     backend::{
-        Backend, Submission,
+        Backend, Submission, Work,
         runcomfy::{Serverless, Settings},
     },
     clock::Clock,
@@ -32,7 +32,7 @@ use conjured::{
         budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId},
+        job::{Cause, Inputs, JobId, RequestId},
         moment::Moment,
         money::MicroUsd,
     },
@@ -146,8 +146,9 @@ impl Road {
         let (began, request) = self.runtime.block_on(async {
             let began = Clock.now().moment;
             self.ask(&job).await;
+            let key = RequestId::for_job(job.id);
             self.release(job, staged).await;
-            let submission = Submission { body: body.clone() };
+            let submission = Submission { key, work: Work::Body(body.clone()) };
             (began, self.backend.submit(&submission).await)
         });
         request.expect("an id");

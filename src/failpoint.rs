@@ -64,6 +64,8 @@ points! {
     Submitted = "ledger.submitted",
     /// The request surely did not arrive.
     NotSent = "ledger.not_sent",
+    /// The job goes to another backend.
+    Elsewhere = "ledger.elsewhere",
     /// A machine is at work.
     Running = "ledger.running",
     /// The write-ahead log goes into the file.

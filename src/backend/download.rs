@@ -146,7 +146,8 @@ impl Downloader {
         }
     }
 
-    fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
+    /// Takes the answer to a question for the whole file.
+    pub(super) fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
         match response.status().as_u16() {
             200 => self.stream(response, address, 0, None),
             // Some storages answer so although the whole file was asked for.

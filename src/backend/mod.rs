@@ -5,8 +5,10 @@
 //! touches a file and never knows a budget. What is sent is [`work`]'s.
 
 pub mod http;
+pub mod comfyui;
 pub mod download;
 pub mod presence;
+pub mod huggingface;
 pub mod runcomfy;
 pub mod work;
 

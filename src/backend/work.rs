@@ -12,7 +12,7 @@ use crate::domain::job::RequestId;
 /// One attempt's request.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// An id of our own for the request ([`RequestId::for_attempt`]): a backend that lets its clients choose takes it as the
+    /// An id of our own for the request ([`RequestId::for_job`]): a backend that lets its clients choose takes it as the
     /// request's, so that a lost answer can be looked up. The others do not get to see it.
     pub key: RequestId,
     /// What is to be done.

@@ -92,11 +92,14 @@ impl From<ConfigErrors> for Failure {
 impl From<LiveError> for Failure {
     fn from(error: LiveError) -> Self {
         let code = match &error {
+            LiveError::Local(error) if matches!(**error, LiveError::Workflow(_)) => BAD_INPUT,
             LiveError::Workflow(_) => BAD_INPUT,
             LiveError::WorkflowFile(_)
             | LiveError::Bind(_)
             | LiveError::Pattern(_)
-            | LiveError::Serverless(_) => CONFIGURATION,
+            | LiveError::Local(_)
+            | LiveError::Serverless(_)
+            | LiveError::LocalSettings(_) => CONFIGURATION,
             LiveError::Token(_) => TOKEN,
         };
         Self::new(code, error.to_string())

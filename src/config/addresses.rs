@@ -1,4 +1,4 @@
-//! Settings that are addresses: the API's origin, hosts to download from, the page's socket.
+//! Settings that are addresses: the API's origin, hosts to download from, a Space, the page's socket.
 //!
 //! Owns what such an address may be. Whether anything answers there is found out by whoever talks to it.
 
@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use url::{Host, Url};
 
-use super::{errors::Problem, reader::Found, secret_shape::quoted};
+use super::{errors::Problem, reader::Found, secret_shape::quoted, settings::Space};
 
 /// CONJURE's own port. Its clean-up ends whatever process listens there.
 const CONJURES_PORT: u16 = 8000;
@@ -48,6 +48,59 @@ pub(super) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
         return Err(found.rule("must not hold a `?` or a `#`"));
     }
     Ok(url)
+}
+
+/// The hub, where a Space's own page has the path `/spaces/owner/name`; it is no address of the Space itself.
+const HUB: &str = "huggingface.co";
+
+/// Reads a Hugging Face Space: `owner/name`, the address of its page on the hub (which means the same), or the base URL
+/// of another one: https, or http on loopback.
+pub(super) fn space(found: &Found<'_>) -> Result<Space, Problem> {
+    let text = found.text()?.trim();
+    if !text.contains("://") {
+        return named_space(text).ok_or_else(|| {
+            // A bare host is the likeliest slip.
+            let hint = if text.contains('/') { "" } else { "; an address begins with https://" };
+            found.rule(format!(
+                "must name a Space as \"owner/name\", or by its base URL, not {}{hint}",
+                quoted(text)
+            ))
+        });
+    }
+    let mut url = http_url(found)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(found.rule(
+            "must begin with https://, for your picture and perhaps a token travel there; http:// is for this machine \
+             only (127.0.0.1, localhost)",
+        ));
+    }
+    if url.host_str() == Some(HUB) {
+        let path = url.path().trim_matches('/');
+        return path
+            .strip_prefix("spaces/")
+            .and_then(named_space)
+            .ok_or_else(|| found.rule("must name one Space of the hub, as \"owner/name\""));
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(Space::At(url))
+}
+
+/// Accepts `owner/name` as the hub names things: letters, digits, `-`, `_` and `.`, not first or last a `-` or a `.`, at most
+/// 96 of them (<https://huggingface.co/docs/huggingface_hub>, `validate_repo_id`).
+fn named_space(text: &str) -> Option<Space> {
+    let (owner, name) = text.split_once('/')?;
+    let sound = |part: &str| {
+        (1..=96).contains(&part.len())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !part.starts_with(['-', '.'])
+            && !part.ends_with(['-', '.'])
+            && !part.contains("--")
+            && !part.contains("..")
+    };
+    (sound(owner) && sound(name)).then(|| Space::Named(text.to_owned()))
 }
 
 /// Stands for a URL that could not be read; the complaint about that one keeps it from being used.

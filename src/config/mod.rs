@@ -139,7 +139,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
             config.projects.first().map(|project| project.root.display().to_string()).unwrap_or_default()
         ));
     }
-    let not_in_effect = later::not_in_effect(&config, &layers, &places);
+    let not_in_effect = later::not_in_effect(&layers, &places);
     Ok(Loaded { config, files: read, absent, warnings, not_in_effect, default_project })
 }
 

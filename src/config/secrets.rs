@@ -1,4 +1,5 @@
-//! RunComfy's token: where it is looked for, and a wrapper that never shows it.
+//! RunComfy's token: where it is looked for, and a wrapper that never shows it. The Hugging Face token's places are
+//! `huggingface`'s.
 //!
 //! Order, the first one that is there wins:
 //! 1. the systemd credential `runcomfy_token` (`$CREDENTIALS_DIRECTORY`);
@@ -13,6 +14,8 @@
 //! at boot or over SSH finds it locked or absent, and what a person stored there would be missing exactly then; see
 //! `docs/login.md`. Nothing is written here, and no message repeats a token.
 
+mod huggingface;
+
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -20,6 +23,9 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::huggingface::{
+    HUGGINGFACE_TOKEN_NAME, HUGGINGFACE_TOKEN_VARIABLES, find_huggingface_token,
+};
 use super::{
     files::{ReadError, others_may_read, read_small},
     settings::Config,
@@ -63,6 +69,8 @@ pub enum TokenSource {
     File(PathBuf),
     /// A variable.
     Variable(&'static str),
+    /// A variable that stands in a checkout's `.env`.
+    Dotenv(PathBuf, &'static str),
     /// The token file of RunComfy's own command line.
     OfficialCli(PathBuf),
 }
@@ -73,6 +81,7 @@ impl fmt::Display for TokenSource {
             Self::Credential(path) => write!(f, "systemd credential {}", path.display()),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Variable(name) => write!(f, "environment {name}"),
+            Self::Dotenv(path, name) => write!(f, "{name} in {}", path.display()),
             Self::OfficialCli(path) => {
                 write!(f, "file {} of RunComfy's command line", path.display())
             }
@@ -128,12 +137,11 @@ fn search(
     config: &Config,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Token>, SecretError> {
-    if let Some(folder) = sources.variable("CREDENTIALS_DIRECTORY") {
-        let path = Path::new(folder).join(TOKEN_NAME);
-        // systemd sets the folder for any credential; this one need not be among them.
-        if let Some(bytes) = read_if_there(&path, "the systemd credential")? {
-            return token_in(&bytes, TokenSource::Credential(path)).map(Some);
-        }
+    // systemd sets the folder for any credential; this one need not be among them.
+    if let Some(path) = sources.credential(TOKEN_NAME)
+        && let Some(bytes) = read_if_there(&path, "the systemd credential")?
+    {
+        return token_in(&bytes, TokenSource::Credential(path)).map(Some);
     }
     if let Some(path) = &config.serverless.token_file {
         let what = "the file that `serverless.token_file` names,";
@@ -161,8 +169,12 @@ fn search(
 
 /// Lists the files that `login` may have written, the preferred one first.
 pub fn stores(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    stored(sources, config, TOKEN_NAME)
+}
+
+fn stored(sources: &Sources, config: &Config, name: &str) -> Vec<PathBuf> {
     let beside = sources.user_file.as_deref().and_then(Path::parent);
-    beside.into_iter().chain([config.state_dir.as_path()]).map(|dir| dir.join(TOKEN_NAME)).collect()
+    beside.into_iter().chain([config.state_dir.as_path()]).map(|dir| dir.join(name)).collect()
 }
 
 /// Accepts a token that a person typed or piped in; the error says what is wrong with it, never what it is.

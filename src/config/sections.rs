@@ -6,21 +6,21 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    addresses::{api_url, download_host, filler_url, http_url, listen_address},
+    addresses::{api_url, download_host, filler_url, http_url, listen_address, space},
     errors::Problem,
     projects::read_projects,
     reader::{Found, Reader},
     secret_shape::is_token_instead_of_path,
     settings::{
         BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig, LogConfig,
-        PageConfig, PlacementConfig, Seed, ServerlessConfig, TriggerConfig, Workflow,
+        PageConfig, PlacementConfig, Seed, ServerlessConfig, Space, TriggerConfig, Workflow,
     },
     text::Table,
     words::Provider,
 };
 use crate::domain::money::{TIERS, Tier};
 
-/// The roles that `[generation.bind]` may bind.
+/// The roles that `[generation.bind]` and `[local.bind]` may bind.
 pub const ROLES: [&str; 9] = [
     "image",
     "prompt",
@@ -135,14 +135,18 @@ fn generation<'a>(reader: &mut Reader<'a>, table: &'a Table) -> GenerationConfig
         steps_partpacker,
         image_max_base64_kb,
         cache,
-        bind: bind(reader, table),
+        bind: bind(reader, table, "generation.bind"),
     }
 }
 
-fn bind<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BTreeMap<String, String> {
+fn bind<'a>(
+    reader: &mut Reader<'a>,
+    table: &'a Table,
+    name: &'static str,
+) -> BTreeMap<String, String> {
     // A role that is not bound is bound by the workflow: nothing is missing.
     let demand = std::mem::replace(&mut reader.demand, super::reader::Demand::Some);
-    let mut section = reader.section(table, "generation.bind");
+    let mut section = reader.section(table, name);
     let mut bind = BTreeMap::new();
     for role in ROLES {
         let bound = section.take(role, None, |found| {
@@ -186,6 +190,8 @@ fn serverless<'a>(reader: &mut Reader<'a>, table: &'a Table) -> ServerlessConfig
 
 fn local<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LocalConfig {
     let mut section = reader.section(table, "local");
+    section.known("bind");
+    let filler = || Space::Named(String::new());
     let settings = LocalConfig {
         providers: section.list("providers", "names", provider),
         comfyui_url: section.take("comfyui_url", filler_url(), http_url),
@@ -194,9 +200,15 @@ fn local<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LocalConfig {
             Workflow::BuiltIn(WORKFLOWS[1]),
             workflow,
         ),
+        flux_space: section.take("flux_space", filler(), space),
+        mesh_space: section.take("mesh_space", filler(), space),
+        process_image: section.flag("process_image"),
+        timeout: section.take("timeout_s", Duration::ZERO, |found| found.seconds(60.0..=DAY)),
+        after_unknown: section.flag("after_unknown"),
+        bind: BTreeMap::new(),
     };
     section.finish();
-    settings
+    LocalConfig { bind: bind(reader, table, "local.bind"), ..settings }
 }
 
 fn cloud<'a>(reader: &mut Reader<'a>, table: &'a Table) -> CloudConfig {
@@ -209,6 +221,8 @@ fn cloud<'a>(reader: &mut Reader<'a>, table: &'a Table) -> CloudConfig {
         max_run: section.take("max_minutes", Duration::ZERO, |found| {
             Ok(Duration::from_secs(60 * found.whole(1..=1440, "minutes")?))
         }),
+        start_timeout: section
+            .take("start_timeout_s", Duration::ZERO, |found| found.seconds(60.0..=3600.0)),
     };
     section.finish();
     settings

@@ -3,7 +3,7 @@
 //! Owns shapes only. A value of these types has passed every check of `sections` and `whole`;
 //! whoever holds one need not look again. Nothing in here is a secret, so all of it may be shown and logged.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -174,6 +174,37 @@ pub struct LocalConfig {
     pub comfyui_url: Url,
     /// Its graph.
     pub comfyui_workflow: Workflow,
+    /// Roles bound in that graph, as [`GenerationConfig::bind`] binds them in the other.
+    pub bind: BTreeMap<String, String>,
+    /// The Space that makes the picture.
+    pub flux_space: Space,
+    /// The Space that makes the mesh of it.
+    pub mesh_space: Space,
+    /// Whether the mesh's Space first takes away the picture's background.
+    pub process_image: bool,
+    /// How long a local job may wait or run; 60 s to a day.
+    pub timeout: Duration,
+    /// Whether a save whose paid answer was lost may be made here as well.
+    pub after_unknown: bool,
+}
+
+/// A Hugging Face Space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// One of the hub's, as `owner/name`.
+    Named(String),
+    /// One at an address of its own: https, or http on loopback; without query and user, and its path ends in `/`, so that
+    /// a relative path can be joined to it.
+    At(Url),
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::At(url) => f.write_str(url.as_str()),
+        }
+    }
 }
 
 /// RunComfy's Server API.
@@ -189,6 +220,8 @@ pub struct CloudConfig {
     pub idle_stop: Duration,
     /// How long a machine may run.
     pub max_run: Duration,
+    /// How long a machine may take to become ready; a minute to an hour.
+    pub start_timeout: Duration,
 }
 
 /// What may be spent.

@@ -99,6 +99,11 @@ impl Sources {
         self.env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
+    /// Returns where systemd puts a credential of this name, where it gives any.
+    pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
+        self.variable("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(name))
+    }
+
     /// Returns the first folder of a variable in which systemd may list several.
     pub(super) fn systemd_folder(&self, name: &str) -> Option<&Path> {
         self.variable(name)?.split(':').find(|folder| !folder.is_empty()).map(Path::new)

@@ -23,6 +23,7 @@ use crate::{
     domain::{
         engine::event::ProjectId,
         job::{Cause, JobId, State},
+        route::Place,
     },
     ledger::{ends::RETRIED, error::LedgerError, rows::JobRow},
     web::{Again, AgainKind, OnceRequest, Refused, RefusedKind},
@@ -68,6 +69,7 @@ pub fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
 pub(super) async fn ready_again(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
+    place: Place,
     project: ProjectId,
     again: Again,
 ) -> Result<(JobRow, Early), Refused> {
@@ -86,7 +88,8 @@ pub(super) async fn ready_again(
         AgainKind::Retry | AgainKind::Resubmit => Steps::Configured,
     };
     let (own, history, earlier) = (Arc::clone(live), Arc::clone(&tools.history), row.clone());
-    let ready = blocking(move || prepare::prepare_again(&own, &history, &earlier, steps)).await;
+    let ready =
+        blocking(move || prepare::prepare_again(&own, place, &history, &earlier, steps)).await;
     let ready = ready.map_err(|fault| {
         let kind = match fault {
             PrepareFault::Disk(_) => RefusedKind::TryAgain,
@@ -98,7 +101,7 @@ pub(super) async fn ready_again(
         Refused::new(kind, format!("job {}: {fault}", again.job))
     })?;
     let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live).await;
+    let (learned, estimate) = expectation(tools, live, place).await;
     Ok((row, Early { ready, learned, estimate, made_at }))
 }
 

@@ -151,7 +151,11 @@ impl Shell {
     /// Asks a deployment about itself that was never asked: at the start and after a reload. Later, work asks again.
     pub(crate) fn ask_facts(&mut self) {
         let live = Arc::clone(&self.live.borrow());
-        if live.serverless.as_ref().is_ok_and(super::live::Ready::never_asked) {
+        if live
+            .at(crate::domain::route::Place::Serverless)
+            .as_ref()
+            .is_ok_and(super::places::Ready::never_asked)
+        {
             let tools = Arc::clone(&self.tools);
             self.tasks.spawn(TaskName::Errand, async move {
                 super::early::ask_facts(&tools, &live).await;

@@ -19,77 +19,93 @@ use crate::{
         moment::WallTime,
         money::MicroUsd,
         overrides::SeedChoice,
+        route::Place,
         status::{self, Eta},
     },
     ledger::{Reader, error::LedgerError},
 };
 
-/// Prepares a request and says what it is expected to cost.
+/// Prepares a request for a place and says what it is expected to cost.
 pub(super) async fn early(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
+    place: Place,
     material: Material,
     seed: Option<SeedChoice>,
 ) -> Result<Early, PrepareFault> {
     let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
     let seed = seed.unwrap_or(live.seed);
     let random = rand::random();
-    let ready = blocking(move || prepare::prepare(&own, &history, material, seed, random)).await?;
+    let ready =
+        blocking(move || prepare::prepare(&own, place, &history, material, seed, random)).await?;
     let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live).await;
+    let (learned, estimate) = expectation(tools, live, place).await;
     Ok(Early { ready, learned, estimate, made_at })
 }
 
-/// Returns what past jobs teach, and what a job sent now is expected to cost.
-pub(super) async fn expectation(tools: &Tools, live: &Live) -> (Learned, Estimate) {
-    let (version, now) = (live.bindings.version(), tools.clock.now().wall);
-    let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
-    let known = tools.store.with(move |ledger| known(ledger, &version, &deployment)).await;
+/// Returns what past jobs teach, and what a job sent to a place now is expected to cost.
+pub(super) async fn expectation(tools: &Tools, live: &Live, place: Place) -> (Learned, Estimate) {
+    let (version, now) = (live.recipes.at(place).version(), tools.clock.now().wall);
+    let deployment = deployment_of(live, place).unwrap_or_default();
+    let known = tools.store.with(move |ledger| known(ledger, place, &version, &deployment)).await;
     // A ledger that cannot be read fails the release right after; until then the defaults do.
-    expected(known.unwrap_or_default(), live, now)
+    expected(known.unwrap_or_default(), live, place, now)
 }
 
 /// Returns what a job sent now is expected to cost, for whoever has no daemon's tools: what a person is told before.
 pub fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
-    let deployment = live.config.serverless.deployment_id.clone().unwrap_or_default();
-    let known = known(ledger, &live.bindings.version(), &deployment);
-    expected(known.unwrap_or_default(), live, now).1.cost
+    let place = live.first();
+    let deployment = deployment_of(live, place).unwrap_or_default();
+    let known = known(ledger, place, &live.recipes.at(place).version(), &deployment);
+    expected(known.unwrap_or_default(), live, place, now).1.cost
+}
+
+/// Returns the deployment that a job goes to, where the place has such.
+pub(super) fn deployment_of(live: &Live, place: Place) -> Option<String> {
+    (place == Place::Serverless).then(|| live.config.serverless.deployment_id.clone()).flatten()
 }
 
 fn known(
     ledger: &Reader,
+    place: Place,
     version: &Fingerprint,
     deployment: &str,
 ) -> Result<(Learned, Activity), LedgerError> {
-    Ok((ledger.learned("serverless", version)?, ledger.last_activity(deployment)?))
+    Ok((ledger.learned(place.word(), version)?, ledger.last_activity(deployment)?))
 }
 
 fn expected(
     (learned, activity): (Learned, Activity),
     live: &Live,
+    place: Place,
     now: WallTime,
 ) -> (Learned, Estimate) {
     let rate = live.rate();
+    // What no queue of RunComfy's serves is not billed by the job: one's own server costs nothing, a rented machine is paid
+    // for as a machine.
+    let billed = place == Place::Serverless;
     let situation = Situation {
         learned,
         // A machine that never sleeps is at work, as far as money goes: nothing waits for it and it idles at nobody's cost.
-        activity: if rate.never_sleeps { Activity::Now } else { activity },
-        keep_warm: rate.keep_warm,
-        hourly: rate.hourly,
+        activity: if rate.never_sleeps || !billed { Activity::Now } else { activity },
+        keep_warm: if billed { rate.keep_warm } else { Duration::ZERO },
+        hourly: if billed { rate.hourly } else { MicroUsd::ZERO },
         now,
     };
     (learned, estimate::estimate(&situation))
 }
 
 /// Opens the connection before it is needed.
-pub(super) async fn warm_up(tools: &Tools, live: &Live) {
-    ask_facts(tools, live).await;
-    let Ok(serverless) = &live.serverless else { return };
-    if !serverless.wants_warm_up(tools.clock.now().moment) {
+pub(super) async fn warm_up(tools: &Tools, live: &Live, place: Place) {
+    if place == Place::Serverless {
+        ask_facts(tools, live).await;
+    }
+    let Ok(ready) = live.at(place) else { return };
+    if !ready.wants_warm_up(tools.clock.now().moment) {
         return;
     }
-    tools.calls.pass().await;
-    match serverless.backend.warm_up().await {
+    tools.pass_call(place).await;
+    match ready.backend().warm_up().await {
         Ok(Some(balance)) => {
             drop(tools.reports.send(Report::Balance(balance)).await);
         }
@@ -101,12 +117,12 @@ pub(super) async fn warm_up(tools: &Tools, live: &Live) {
 
 /// Asks the deployment about itself, where that is due. A failure changes nothing: the defaults do until it answers.
 pub(super) async fn ask_facts(tools: &Tools, live: &Live) {
-    let Ok(serverless) = &live.serverless else { return };
+    let Ok(serverless) = live.at(Place::Serverless) else { return };
     if !serverless.wants_facts(tools.clock.now().moment) {
         return;
     }
     tools.calls.pass().await;
-    match serverless.backend.facts().await {
+    match serverless.backend().facts().await {
         Ok(Some(facts)) => {
             let warnings = deployment::warnings(&live.wanted(), &facts);
             serverless.keep_facts(facts);

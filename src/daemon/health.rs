@@ -1,6 +1,6 @@
-//! How the paid backend does, for every job and for `status`: the breaker, and a token that was refused.
+//! How each backend does, for every job and for `status`: the breaker, and a token that was refused.
 //!
-//! Owns one [`Breaker`] behind a lock, what counts as the backend's own fault, and the one line in the log when that
+//! Owns one [`Breaker`] a place behind a lock, what counts as the backend's own fault, and the one line in the log when that
 //! changes. It sends nothing and waits for nothing: that is the road of a job ([`super::run_job`]). Memory only, see [`Breaker`].
 
 use std::{
@@ -16,15 +16,42 @@ use crate::{
     domain::{
         breaker::{self, Breaker, Failure, Permit},
         moment::Moment,
+        route::Place,
     },
 };
 
 /// How long after a refusal of the token it is tried again unasked, with a call that costs nothing.
 const TOKEN_PROBE: Duration = Duration::from_secs(60);
 
-/// The health of the paid backend.
-#[derive(Debug, Default)]
-pub(crate) struct Health(Mutex<Inner>);
+/// The health of every place.
+#[derive(Debug)]
+pub(crate) struct HealthBook([Health; Place::ALL.len()]);
+
+impl Default for HealthBook {
+    fn default() -> Self {
+        Self(Place::ALL.map(|place| Health { place, inner: Mutex::default() }))
+    }
+}
+
+impl HealthBook {
+    /// Returns the health of a place.
+    pub(crate) fn at(&self, place: Place) -> &Health {
+        let [serverless, comfyui, huggingface, cloud] = &self.0;
+        match place {
+            Place::Serverless => serverless,
+            Place::Comfyui => comfyui,
+            Place::Huggingface => huggingface,
+            Place::Cloud => cloud,
+        }
+    }
+}
+
+/// The health of a backend.
+#[derive(Debug)]
+pub(crate) struct Health {
+    place: Place,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -38,7 +65,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct RefusedToken {
     /// Which: another one is not refused.
-    token: SecretString,
+    token: Option<SecretString>,
     probe_at: Moment,
     words: String,
 }
@@ -67,7 +94,7 @@ impl Health {
     /// Tells whether a job may be sent.
     pub(crate) fn ask(&self, now: Moment, live: &Live, person: bool) -> May {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(live) {
+            if let Some(refused) = inner.refused_by(live, self.place) {
                 if now < refused.probe_at && !person {
                     return May::Wait(refused.probe_at, refused.words.clone());
                 }
@@ -92,7 +119,8 @@ impl Health {
     /// Tells whether a job may be sent without any ado. Asking changes nothing.
     pub(crate) fn is_well(&self, now: Moment, live: &Live) -> bool {
         self.with(|inner| {
-            inner.refused_by(live).is_none() && inner.breaker.clone().ask(now, false) == Permit::Go
+            inner.refused_by(live, self.place).is_none()
+                && inner.breaker.clone().ask(now, false) == Permit::Go
         })
     }
 
@@ -135,7 +163,7 @@ impl Health {
     /// Returns what `status` says of it; `None` while all is well.
     pub(crate) fn trouble(&self, live: &Live) -> Option<Trouble> {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(live) {
+            if let Some(refused) = inner.refused_by(live, self.place) {
                 let (reason, until) = (refused.words.clone(), Some(refused.probe_at));
                 return Some(Trouble { reason, until });
             }
@@ -158,17 +186,24 @@ impl Health {
         match fault.verdict {
             Verdict::Service => self.failed(now, Failure::Call, &fault.words, None),
             Verdict::Token => {
-                let from = live.serverless.as_ref().map_or("?", |ready| &ready.token_from);
-                let words = format!(
-                    "the token (from {from}) was refused: {}. {}",
-                    fault.words, fault.advice
-                );
+                let ready = live.at(self.place).as_ref().ok();
+                let from = ready.and_then(|ready| ready.token_from.as_deref());
+                let words = match from {
+                    Some(from) => {
+                        format!(
+                            "the token (from {from}) was refused: {}. {}",
+                            fault.words, fault.advice
+                        )
+                    }
+                    None => {
+                        format!("{} wants a token: {}. {}", self.place, fault.words, fault.advice)
+                    }
+                };
                 let probe_at = now.plus(TOKEN_PROBE);
-                let token = live.serverless.as_ref().ok().map(|ready| ready.token().clone());
+                let token = ready.and_then(|ready| ready.token().cloned());
                 let news = self.with(|inner| {
-                    let news = inner.refused_by(live).is_none();
-                    inner.refused =
-                        token.map(|token| RefusedToken { token, probe_at, words: words.clone() });
+                    let news = inner.refused_by(live, self.place).is_none();
+                    inner.refused = Some(RefusedToken { token, probe_at, words: words.clone() });
                     news
                 });
                 if news {
@@ -190,9 +225,10 @@ impl Health {
         let Some(wait) = opened else { return };
         let seconds = wait.as_secs();
         if self.with(|inner| std::mem::replace(&mut inner.told, true)) {
-            tracing::debug!(seconds, "the service still fails and is left alone: {reason}");
+            tracing::debug!(place = %self.place, seconds, "the service still fails and is left alone: {reason}");
         } else {
             tracing::warn!(
+                place = %self.place,
                 seconds,
                 "the service failed repeatedly and is left alone, for longer each time: {reason}"
             );
@@ -202,20 +238,20 @@ impl Health {
     fn note(&self, change: impl FnOnce(&mut Breaker) -> bool) {
         if self.with(|inner| change(&mut inner.breaker)) {
             self.with(|inner| inner.told = false);
-            tracing::info!("the service answers again");
+            tracing::info!(place = %self.place, "the service answers again");
         }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         // A poisoned lock holds counts like any other.
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Inner {
     /// Returns the refusal of the token that `live` holds.
-    fn refused_by(&mut self, live: &Live) -> Option<&mut RefusedToken> {
-        let ready = live.serverless.as_ref().ok()?;
-        self.refused.as_mut().filter(|refused| ready.has_token(&refused.token))
+    fn refused_by(&mut self, live: &Live, place: Place) -> Option<&mut RefusedToken> {
+        let ready = live.at(place).as_ref().ok()?;
+        self.refused.as_mut().filter(|refused| ready.has_token(refused.token.as_ref()))
     }
 }

@@ -13,10 +13,12 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     again::{cause, ready_again},
-    early::{describe, early, expectation},
+    calendar,
+    early::{deployment_of, describe, early, expectation},
     live::Live,
     outcome::Asked,
-    prepare::{Material, PrepareFault},
+    prepare::{self, Material, PrepareFault},
+    routing,
     run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish},
     served::Early,
     store::blocking,
@@ -26,12 +28,16 @@ use crate::{
     disk::read::{self, Reading},
     domain::{
         bill::Terms,
+        budget,
         engine::event::ProjectId,
+        estimate::Estimate,
         job::{Cause, Inputs, JobId},
         overrides::SeedChoice,
         picture,
         placement::Targets,
-        png, prompt, status,
+        png, prompt,
+        route::{Outcome, Place, Route, Tried},
+        status,
     },
     ledger::rows::JobRow,
     web::{Again, AgainKind, Refused, RefusedKind},
@@ -42,6 +48,9 @@ const STALE: Duration = Duration::from_secs(10);
 
 /// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
 pub(crate) const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a full budget is left alone: a session's changes only by a reload, a day's comes back by itself.
+pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
 
 /// Where a new job's request comes from.
 pub(super) enum Source {
@@ -73,69 +82,62 @@ pub(super) struct NewRoad {
 
 impl NewRoad {
     pub(super) async fn go(mut self, source: Source) -> JobEnd {
-        let (mut retry_of, mut may_be_cached) = (None, true);
         // Without a backend nothing is written down: the change stays pending.
-        if let Err(unready) = &self.live.serverless {
-            return not_started(unready.kind, &unready.reason, None);
-        }
-        let early = match source {
-            Source::Early(ready, material) => match (ready.await, material) {
-                // It may have been done long before its job's turn came: by now there may be room.
-                (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    early(&self.tools, &self.live, material, None).await
-                }
-                (Ok(early), _) => early,
-                (Err(_), _) => {
-                    return not_started(RefusedKind::TryAgain, "the early work was lost", None);
-                }
-            },
-            Source::Material(material) => early(&self.tools, &self.live, material, None).await,
-            Source::Again(again) => {
-                (retry_of, may_be_cached) = (Some(again.job), again.kind != AgainKind::Rerun);
-                // Its own inputs were taken care of when it was released; they may not be the project's any more.
-                self.own_inputs = false;
-                match ready_again(&self.tools, &self.live, self.project, again).await {
-                    Ok((row, early)) => {
-                        self.follow_example(&row, again);
-                        Ok(early)
-                    }
-                    Err(refused) => return not_started(refused.kind, &refused.message, None),
-                }
-            }
-            Source::Asked(asked, config) => {
-                let request = &asked.request;
-                self.own_inputs = request.prompt.is_none() && request.render.is_none();
-                match self.read_asked(&asked, *config).await {
-                    Ok(material) => {
-                        let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        early(&self.tools, &self.live, material, seed).await
-                    }
-                    Err(refused) => return not_started(refused.kind, &refused.message, None),
-                }
+        let person = self.cause == Cause::Person;
+        let (mut place, mut why) = match routing::choose(&self.tools, &self.live, &[], person).await
+        {
+            Route::Go { place, why } => (place, why),
+            // On its road it waits until then, and is heard there.
+            Route::Wait { place, reason, .. } => (place, reason),
+            Route::Nowhere { reason } => {
+                return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
             }
         };
-        let Early { ready, mut learned, mut estimate, made_at } = match early {
+        let again = if let Source::Again(again) = &source { Some(*again) } else { None };
+        let retry_of = again.map(|again| again.job);
+        let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
+        let made = Box::pin(self.early_work(source, place)).await;
+        let Early { mut ready, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
-            Err(fault) => {
-                let kind = match fault {
-                    PrepareFault::Disk(_) => RefusedKind::TryAgain,
-                    PrepareFault::Bindings(_) => RefusedKind::Configuration,
-                    PrepareFault::Picture(_)
-                    | PrepareFault::InputsLost
-                    | PrepareFault::NotTheSame(_) => RefusedKind::BadInput,
-                };
-                let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
-                return not_started(kind, &fault.to_string(), retry);
-            }
+            Err(end) => return end,
         };
-        if self.tools.clock.now().moment.since(made_at) > STALE {
-            (learned, estimate) = expectation(&self.tools, &self.live).await;
+        let mut tried = Vec::new();
+        loop {
+            if ready.made.place != place {
+                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+                let live = Arc::clone(&self.live);
+                let (again, made) = blocking(move || {
+                    let made = prepare::remake(&live, place, &ready);
+                    (ready, made)
+                })
+                .await;
+                ready = again;
+                match made {
+                    Ok(made) => ready.made = made,
+                    Err(fault) => return unprepared(&fault),
+                }
+            } else if self.tools.clock.now().moment.since(made_at) > STALE {
+                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+            }
+            // Where there is another place, it is asked before the inputs are written down whether there is room for this one.
+            let Some(refusal) = self.no_room(place, &estimate).await else { break };
+            let version = ready.made.version;
+            let (outcome, reason) = (Outcome::Refused, refusal.clone());
+            tried.push(Tried { place, workflow: version, outcome, reason });
+            match routing::choose(&self.tools, &self.live, &tried, person).await {
+                Route::Go { place: other, why: reasons } => (place, why) = (other, reasons),
+                Route::Wait { place: other, reason, .. } => (place, why) = (other, reason),
+                Route::Nowhere { .. } => {
+                    return not_started(RefusedKind::TryAgain, &refusal, Some(NO_ROOM));
+                }
+            }
         }
+        place.word().clone_into(&mut self.shown.backend);
+        self.shown.why = (!why.is_empty()).then_some(why);
         describe(&mut self.shown, &learned, &estimate);
         let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
         let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
-        let (deployment, public) =
-            (self.live.config.serverless.deployment_id.clone(), out.is_none());
+        let (deployment, public) = (deployment_of(&self.live, place), out.is_none());
         let road = Road {
             tools,
             wish: wished,
@@ -145,6 +147,8 @@ impl NewRoad {
             shown,
             learned,
             estimate,
+            place,
+            tried,
             deployment,
             terms: Some(Terms::of(&estimate)),
             too_late: false,
@@ -155,6 +159,64 @@ impl NewRoad {
         let moves_baseline = self.own_inputs;
         let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
         road.go(Begin::New(Box::new(work))).await
+    }
+
+    /// Does the early work, or takes what was done of it.
+    async fn early_work(&mut self, source: Source, place: Place) -> Result<Early, JobEnd> {
+        let early = match source {
+            Source::Early(ready, material) => match (ready.await, material) {
+                // It may have been done long before its job's turn came: by now there may be room.
+                (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
+                    early(&self.tools, &self.live, place, material, None).await
+                }
+                (Ok(early), _) => early,
+                (Err(_), _) => {
+                    return Err(not_started(
+                        RefusedKind::TryAgain,
+                        "the early work was lost",
+                        None,
+                    ));
+                }
+            },
+            Source::Material(material) => {
+                early(&self.tools, &self.live, place, material, None).await
+            }
+            Source::Again(again) => {
+                // Its own inputs were taken care of when it was released; they may not be the project's any more.
+                self.own_inputs = false;
+                match ready_again(&self.tools, &self.live, place, self.project, again).await {
+                    Ok((row, early)) => {
+                        self.follow_example(&row, again);
+                        Ok(early)
+                    }
+                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                }
+            }
+            Source::Asked(asked, config) => {
+                let request = &asked.request;
+                self.own_inputs = request.prompt.is_none() && request.render.is_none();
+                match self.read_asked(&asked, *config).await {
+                    Ok(material) => {
+                        let seed = asked.request.seed.map(SeedChoice::Fixed);
+                        early(&self.tools, &self.live, place, material, seed).await
+                    }
+                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                }
+            }
+        };
+        early.map_err(|fault| unprepared(&fault))
+    }
+
+    /// Says why the budget has no room for a job at a place, where another place could serve instead.
+    async fn no_room(&self, place: Place, estimate: &Estimate) -> Option<String> {
+        if !place.is_paid() || self.live.order.len() < 2 {
+            return None;
+        }
+        let (limits, windows) = (self.live.limits, calendar::windows(self.tools.clock.now().wall));
+        let (session, cost) = (self.tools.session, estimate.cost);
+        let spent = self.tools.store.with(move |ledger| ledger.spent(session, &windows)).await;
+        // A ledger that cannot be read refuses the release itself.
+        budget::decide(&limits, &spent.ok()?, cost).err().map(|refusal| refusal.to_string())
     }
 
     /// Takes from the earlier job what its work alone does not tell: where the artifacts go, and who wants it.
@@ -213,6 +275,19 @@ fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
             Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
         }
     }
+}
+
+/// Says why nothing could be prepared.
+fn unprepared(fault: &PrepareFault) -> JobEnd {
+    let kind = match fault {
+        PrepareFault::Disk(_) => RefusedKind::TryAgain,
+        PrepareFault::Bindings(_) => RefusedKind::Configuration,
+        PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotTheSame(_) => {
+            RefusedKind::BadInput
+        }
+    };
+    let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
+    not_started(kind, &fault.to_string(), retry)
 }
 
 pub(super) fn not_started(

@@ -12,6 +12,7 @@ use super::{
     new_road::{NewRoad, Source, not_started},
     outcome::{Asked, Outcome, TaskName},
     prepare::Material,
+    routing,
     run_job::{Begin, Road, Wish},
     served::{AtWork, Prepared},
     shell::Shell,
@@ -22,7 +23,9 @@ use crate::{
         estimate::Basis,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State},
+        moment::WallTime,
         money::MicroUsd,
+        route::Place,
         status,
     },
     ledger::rows::JobRow,
@@ -44,8 +47,9 @@ impl Shell {
         }
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
-            let warm = warm_up(&tools, &live);
-            let early = early(&tools, &live, material, None);
+            let place = routing::likely(&tools, &live);
+            let warm = warm_up(&tools, &live, place);
+            let early = early(&tools, &live, place, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
             // Nobody takes it when the window was closed by something else.
             drop(send.send(early));
@@ -98,21 +102,7 @@ impl Shell {
         let id = JobId::from_parts(now.wall, rand::random());
         let name = TaskName::Job(project, id);
         let (wish, wished) = watch::channel(Wish::Go);
-        let shown = Box::new(status::Job {
-            id,
-            state: State::Prepared,
-            cause,
-            doing: "is being prepared".to_owned(),
-            since: now.wall,
-            backend: "serverless".to_owned(),
-            request: None,
-            queue_position: None,
-            cold: None,
-            elapsed_ms: 0,
-            eta: None,
-            received: None,
-            estimate: MicroUsd::ZERO,
-        });
+        let shown = Box::new(unborn(id, cause, live.first(), now.wall));
         if let Some(served) = self.served.get_mut(&project) {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
@@ -184,6 +174,8 @@ impl Shell {
             doing: "goes on where an earlier session stopped".to_owned(),
             since: row.created_at,
             backend: row.backend.clone(),
+            why: None,
+            progress: None,
             request: row.request.as_ref().map(ToString::to_string),
             queue_position: None,
             cold: None,
@@ -208,7 +200,8 @@ impl Shell {
         let name = TaskName::Job(project, row.id);
         let lines = lines_of(row.id);
         let work = async move {
-            let (learned, mut estimate) = expectation(&tools, &live).await;
+            let place = Place::from_word(&row.backend).unwrap_or(Place::Serverless);
+            let (learned, mut estimate) = expectation(&tools, &live, place).await;
             // What was reserved stays reserved, and what was cold then was cold.
             estimate.cost = row.reserved;
             if let Some(terms) = row.terms {
@@ -229,6 +222,8 @@ impl Shell {
                 shown,
                 learned,
                 estimate,
+                place,
+                tried: Vec::new(),
                 deployment,
                 terms: row.terms,
                 too_late: false,
@@ -258,6 +253,27 @@ impl Shell {
             }
             Outcome::Nothing
         });
+    }
+}
+
+/// Returns what `status` shows of a job that is being prepared.
+fn unborn(id: JobId, cause: Cause, place: Place, since: WallTime) -> status::Job {
+    status::Job {
+        id,
+        state: State::Prepared,
+        cause,
+        doing: "is being prepared".to_owned(),
+        since,
+        backend: place.word().to_owned(),
+        why: None,
+        progress: None,
+        request: None,
+        queue_position: None,
+        cold: None,
+        elapsed_ms: 0,
+        eta: None,
+        received: None,
+        estimate: MicroUsd::ZERO,
     }
 }
 

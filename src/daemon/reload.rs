@@ -101,6 +101,7 @@ impl Shell {
         self.reloading = true;
         self.manager.reloading();
         let sources = self.reload.sources.clone();
+        let old = Arc::clone(&self.live.borrow());
         self.tasks.spawn(TaskName::Reload, async move {
             let result = blocking(move || {
                 let loaded = config::load(&sources).map_err(|errors| errors.to_string())?;
@@ -114,7 +115,8 @@ impl Shell {
                     ));
                 }
                 let live = Live::new(loaded.config.clone(), &sources)
-                    .map_err(|error| error.to_string())?;
+                    .map_err(|error| error.to_string())?
+                    .adopt(&old);
                 Ok(Reloaded { loaded, live })
             })
             .await;
@@ -158,7 +160,7 @@ impl Shell {
         let old = Arc::clone(&self.live.borrow());
         self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
         self.dirty = true;
-        if live.config == old.config && live.serverless.is_ok() == old.serverless.is_ok() {
+        if live.config == old.config && live.ready().is_ok() == old.ready().is_ok() {
             // The token may be another one all the same.
             self.live.send_replace(Arc::new(live));
             self.generation += 1;

@@ -297,7 +297,7 @@ impl Shell {
             daemon: &self.daemon,
             spent: self.spent,
             balance: self.balance,
-            trouble: self.tools.health.trouble(&live),
+            health: &self.tools.health,
             warnings: &self.warnings,
             unwritten: &self.unwritten,
             revision: self.revision,

@@ -4,12 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{health::Trouble, live::Live, served::Served};
+use super::{
+    health::{HealthBook, Trouble},
+    live::Live,
+    served::Served,
+};
 use crate::domain::{
     budget::Spent,
     engine::{Engine, event::Held, event::ProjectId},
     moment::{Moment, Now, WallTime},
     money::MicroUsd,
+    route::Place,
     settle::Sight,
     status::{BackendHealth, Budget, Daemon, Input, Project, SCHEMA, Status},
     trigger::Wait,
@@ -23,7 +28,7 @@ pub(crate) struct View<'a> {
     pub(crate) daemon: &'a Daemon,
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) health: &'a HealthBook,
     pub(crate) warnings: &'a [String],
     pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
     pub(crate) revision: u64,
@@ -58,7 +63,15 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             keep_warm_from: rate.keep_warm_from.words().to_owned(),
             never_sleeps: rate.never_sleeps,
         },
-        backends: vec![backend(view.live, view.trouble.as_ref(), now)],
+        backends: view
+            .live
+            .order
+            .iter()
+            .map(|place| {
+                let trouble = view.health.at(*place).trouble(view.live);
+                backend(view.live, *place, trouble.as_ref(), now)
+            })
+            .collect(),
         warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
     }
 }
@@ -137,18 +150,18 @@ fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
     }
 }
 
-fn backend(live: &Live, trouble: Option<&Trouble>, now: Now) -> BackendHealth {
+fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> BackendHealth {
     let until = |at: Moment| now.wall.plus(at.since(now.moment));
-    match &live.serverless {
-        Ok(serverless) => BackendHealth {
-            name: "serverless".to_owned(),
+    match live.at(place) {
+        Ok(ready) => BackendHealth {
+            name: place.word().to_owned(),
             state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
             reason: trouble.map(|trouble| trouble.reason.clone()),
             until: trouble.and_then(|trouble| trouble.until).map(until),
-            token_from: Some(serverless.token_from.clone()),
+            token_from: ready.token_from.clone(),
         },
         Err(unready) => BackendHealth {
-            name: "serverless".to_owned(),
+            name: place.word().to_owned(),
             state: "unconfigured".to_owned(),
             reason: Some(unready.reason.clone()),
             until: None,

@@ -127,7 +127,7 @@ pub async fn run(options: Options) -> Result<Ended, StartError> {
         options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
     let mut options = options;
     let stop = options.stop.take();
-    let shell = assemble(options).await?;
+    let shell = Box::pin(assemble(options)).await?;
     Ok(shell.run(signals, stop).await)
 }
 
@@ -190,7 +190,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         session,
         submits: Gate::new(SUBMITS_EVERY, clock),
         calls: Gate::new(CALLS_EVERY, clock),
-        health: super::health::Health::default(),
+        health: super::health::HealthBook::default(),
         told: Mutex::default(),
         reports: reports_in,
         live: live_out,

@@ -78,10 +78,11 @@ impl RequestId {
             .then(|| Self(text.to_owned()))
     }
 
-    /// Returns the id of our own that a job's attempt has, for backends that let their clients choose: always the same for the
-    /// same attempt, so that it need not be remembered. In the form of a version 4 UUID, the only one that ComfyUI takes.
-    pub fn for_attempt(job: JobId, attempt: u32) -> Self {
-        let digest = blake3::hash(format!("conjured attempt {job} {attempt}").as_bytes());
+    /// Returns the id of our own for a job's request, for backends that let their clients choose: always the same, so that it
+    /// need not be remembered and a request whose answer was lost is found under it. In the form of a version 4 UUID, the only
+    /// one that ComfyUI takes.
+    pub fn for_job(job: JobId) -> Self {
+        let digest = blake3::hash(format!("conjured request {job}").as_bytes());
         let mut bytes = [0_u8; 16];
         bytes.copy_from_slice(&digest.as_bytes()[..16]);
         bytes[6] = bytes[6] & 0x0f | 0x40;
@@ -267,11 +268,11 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_one_id_of_ours_and_no_other_attempt_has_it() {
-        let job = JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 7);
-        let first = RequestId::for_attempt(job, 1);
-        assert_eq!(first, RequestId::for_attempt(job, 1), "it need not be remembered");
-        assert_ne!(first, RequestId::for_attempt(job, 2));
+    fn a_job_has_one_id_of_ours_and_no_other_job_has_it() {
+        let job = |random| JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), random);
+        let first = RequestId::for_job(job(7));
+        assert_eq!(first, RequestId::for_job(job(7)), "it need not be remembered");
+        assert_ne!(first, RequestId::for_job(job(8)));
         let groups: Vec<usize> = first.as_str().split('-').map(str::len).collect();
         assert_eq!(groups, [8, 4, 4, 4, 12], "{first}");
         assert_eq!(first.as_str().as_bytes()[14], b'4', "{first} is no version 4");

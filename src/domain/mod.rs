@@ -22,6 +22,7 @@ pub mod bill;
 pub mod budget;
 pub mod backoff;
 pub mod breaker;
+pub mod route;
 pub mod pace;
 pub mod progress;
 pub mod product;

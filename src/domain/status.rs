@@ -9,6 +9,7 @@ use super::{
     job::{Cause, JobId, State},
     moment::WallTime,
     money::MicroUsd,
+    progress::Progress,
 };
 
 /// The version of this shape.
@@ -119,6 +120,12 @@ pub struct Job {
     pub since: WallTime,
     /// Where the work happens.
     pub backend: String,
+    /// Why not at a place that the mode names before it.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// How far the run is, where the backend tells.
+    #[serde(default)]
+    pub progress: Option<Progress>,
     /// The backend's own id.
     pub request: Option<String>,
     /// Requests before this one; 0 = next.

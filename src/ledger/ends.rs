@@ -18,6 +18,7 @@ use crate::{
         job::{JobId, State},
         moment::WallTime,
         money::MicroUsd,
+        route::Place,
     },
     failpoint::Point,
 };
@@ -108,13 +109,21 @@ impl Ledger {
         self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
     }
 
-    /// Makes `unknown` what was being sent when the process died, and returns it. Called once, before anything is sent.
+    /// Makes `unknown` what was being sent when the process died, and returns it. What can be asked for at its
+    /// backend, or costs nothing there, is `prepared` again instead. Called once, before anything is sent.
     pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
         self.write(Point::MarkLost, |transaction| {
-            let lost = transaction
-                .prepare_cached("SELECT id FROM job WHERE state = ?1 ORDER BY id")?
-                .query_map([State::Submitting], |row| row.get(0))?
-                .collect::<Result<Vec<JobId>, _>>()?;
+            let mut lost = transaction
+                .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
+                .query_map([State::Submitting], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<Vec<(JobId, String)>, _>>()?;
+            let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
+            for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
+                let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
+                move_to(transaction, job, State::Prepared, now, why)?;
+                end_attempt(transaction, job, "answer lost", now)?;
+            }
+            let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
             let reason = Reason::new(
                 "lost_answer",
                 "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
@@ -143,6 +152,12 @@ fn end(
         (_, Booking::AtMost(cost)) => (Some(cost), Basis::Bounded),
         (_, Booking::Reserved) => (None, Basis::Reserved),
     };
+    // A basis before the end: a paid attempt was settled when the job went to a free backend.
+    let settled = if before.state.is_final() { None } else { settled(transaction, job)? };
+    let (booked, basis) = match settled {
+        Some(basis) => (Some(before.reserved), basis),
+        None => (booked, basis.word().to_owned()),
+    };
     transaction
         .prepare_cached(
             "UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4, basis = ?5 WHERE id = ?1",
@@ -152,10 +167,17 @@ fn end(
             booked,
             reason.map(|reason| cut(&reason.code, MOST_WORDS)),
             reason.map(|reason| cut(&reason.text, MOST_WORDS)),
-            basis.word(),
+            basis,
         ))?;
     end_attempt(transaction, job, to.word(), now)?;
     Ok(before)
+}
+
+/// Returns how the cost of an open job came about whose paid attempt is over.
+pub(super) fn settled(transaction: &Transaction<'_>, job: JobId) -> Result<Option<String>, Fault> {
+    Ok(transaction
+        .prepare_cached("SELECT basis FROM job WHERE id = ?1")?
+        .query_row([job], |row| row.get(0))?)
 }
 
 fn lose(

@@ -26,6 +26,7 @@ mod story;
 mod release;
 mod road;
 pub mod ends;
+mod elsewhere;
 mod marks;
 mod queries;
 mod money;

@@ -124,6 +124,35 @@ pub struct Leaving {
     pub at: WallTime,
 }
 
+/// A job that goes to another backend.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Which.
+    pub job: JobId,
+    /// Where it goes.
+    pub backend: String,
+    /// The deployment, where that backend has such.
+    pub deployment: Option<String>,
+    /// The workflow that runs there.
+    pub workflow: String,
+    /// The fingerprint of that workflow.
+    pub workflow_version: Fingerprint,
+    /// The fingerprint of the new request.
+    pub body_digest: Fingerprint,
+    /// The size of the new request.
+    pub body_bytes: u64,
+    /// The new request without the picture, for people.
+    pub summary: serde_json::Value,
+    /// What the attempt so far cost.
+    pub booking: Booking,
+    /// How the attempt so far ended: a word.
+    pub outcome: String,
+    /// Why it goes there, for people.
+    pub why: String,
+    /// When.
+    pub at: WallTime,
+}
+
 /// A job as the ledger knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRow {
@@ -213,15 +242,19 @@ impl JobRow {
 
     /// Returns what is booked for a job that ran, and the times to learn from.
     pub fn bill(&self) -> (Booking, Timing) {
-        if self.reserved == MicroUsd::ZERO {
-            return (Booking::Nothing, Timing::default());
-        }
-        let Some(terms) = self.terms else { return (Booking::Reserved, Timing::default()) };
-        let Some(bill) = bill::bill(&terms, &self.seen) else {
-            return (Booking::Reserved, Timing::default());
+        let bill = self.terms.and_then(|terms| Some((terms, bill::bill(&terms, &self.seen)?)));
+        let timing = bill.as_ref().map_or_else(Timing::default, |(terms, bill)| Timing {
+            queue: bill.queue,
+            run: bill.run,
+            cold: bill.run.map(|_| terms.cold_start.is_some()),
+        });
+        let booking = match bill {
+            // Free, or the same work as before: there is nothing to be billed, and yet something to learn.
+            _ if self.reserved == MicroUsd::ZERO => Booking::Nothing,
+            Some((_, bill)) => bill.into(),
+            None => Booking::Reserved,
         };
-        let cold = bill.run.map(|_| terms.cold_start.is_some());
-        (bill.into(), Timing { queue: bill.queue, run: bill.run, cold })
+        (booking, timing)
     }
 }
 

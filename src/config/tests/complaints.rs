@@ -87,6 +87,14 @@ fn a_number_out_of_range_says_the_range() {
         "[generation]\nseed = 99999999999999999999",
         "config.toml:2: `generation.seed` is a huge number, but must be between 0 and 9007199254740991",
     );
+    check(
+        "[local]\ntimeout_s = 59",
+        "config.toml:2: `local.timeout_s` is 59, but must be between 60 and 86400 seconds",
+    );
+    check(
+        "[cloud]\nstart_timeout_s = 3601",
+        "config.toml:2: `cloud.start_timeout_s` is 3601, but must be between 60 and 3600 seconds",
+    );
 }
 
 #[test]
@@ -221,6 +229,48 @@ fn addresses_are_checked_for_what_they_would_risk() {
         "[serverless]\ndeployment_id = \"a/../b\"",
         "config.toml:2: `serverless.deployment_id` must be an id: up to 128 letters, digits, `-`, `_` and `.`",
     );
+}
+
+#[test]
+fn a_space_is_a_name_or_an_address_that_nobody_else_reads_along() {
+    use crate::config::settings::Space;
+    let set = |value: &str| Desk::with(&format!("[local]\nmesh_space = \"{value}\"\n"));
+    let named = |value: &str| Space::Named(value.to_owned());
+    let at = |value: &str| Space::At(value.parse().expect("a URL"));
+    for (value, expected) in [
+        (" ada/My_Pack.er-2 ", named("ada/My_Pack.er-2")),
+        ("https://huggingface.co/spaces/nvidia/PartPacker", named("nvidia/PartPacker")),
+        ("https://huggingface.co/spaces/nvidia/PartPacker/", named("nvidia/PartPacker")),
+        ("https://ada-partpacker.hf.space", at("https://ada-partpacker.hf.space/")),
+        ("https://gpu.example.org/pack", at("https://gpu.example.org/pack/")),
+        ("http://127.0.0.1:7860", at("http://127.0.0.1:7860/")),
+        ("http://[::1]:7860/a/", at("http://[::1]:7860/a/")),
+    ] {
+        assert_eq!(set(value).loaded().config.local.mesh_space, expected, "{value}");
+    }
+    for (value, why) in [
+        ("", "must name a Space as \"owner/name\""),
+        ("PartPacker", "an address begins with https://"),
+        ("a/b/c", "not \"a/b/c\""),
+        ("../b", "not \"../b\""),
+        ("a--b/c", "must name a Space"),
+        ("a/-b", "must name a Space"),
+        ("ä/b", "must name a Space"),
+        ("ftp://a/b", "must be a URL such as"),
+        (
+            "http://gpu.example.org",
+            "must begin with https://, for your picture and perhaps a token",
+        ),
+        ("https://me:word@gpu.example.org", "must not hold a user name or a password"),
+        ("https://gpu.example.org?a=b", "must not hold a `?`"),
+        ("https://huggingface.co/nvidia/PartPacker", "must name one Space of the hub"),
+        ("https://huggingface.co/spaces/nvidia", "must name one Space of the hub"),
+    ] {
+        let complaints = set(value).complaints();
+        assert!(complaints.starts_with("config.toml:2: `local.mesh_space` "), "{complaints}");
+        assert!(complaints.contains(why), "{value}: {complaints}");
+        assert!(!complaints.contains("word@"), "{complaints}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
         EXAMPLE,
         settings::{
             BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig,
-            LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig,
+            LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig, Space,
             TriggerConfig, Workflow,
         },
         words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
@@ -78,6 +78,12 @@ fn expected() -> Config {
             providers: vec![Provider::Comfyui, Provider::Huggingface],
             comfyui_url: "http://127.0.0.1:8188".parse().expect("a URL"),
             comfyui_workflow: Workflow::BuiltIn("conjure_flux_mesh_local"),
+            bind: BTreeMap::new(),
+            flux_space: Space::Named("black-forest-labs/FLUX.1-Depth-dev".into()),
+            mesh_space: Space::Named("nvidia/PartPacker".into()),
+            process_image: false,
+            timeout: Duration::from_secs(3600),
+            after_unknown: false,
         },
         cloud: CloudConfig {
             user_id: None,
@@ -85,6 +91,7 @@ fn expected() -> Config {
             server_type: ServerType::ExtraLarge,
             idle_stop: Duration::from_secs(300),
             max_run: Duration::from_secs(3600),
+            start_timeout: Duration::from_secs(900),
         },
         budget: BudgetConfig {
             per_job: Some(MicroUsd(1_000_000)),
@@ -181,7 +188,7 @@ fn every_key_of_the_example_has_a_comment_above_it_or_above_its_group() {
             // The keys of a group stand directly below one another.
             None | Some('[') => commented = false,
             Some(_) => {
-                let plain = ["enabled", "comfyui_url", "comfyui_workflow", "hardware"];
+                let plain = ["enabled", "hardware"];
                 let continues = line.starts_with(' ');
                 let spoken_for = plain.iter().any(|key| line.starts_with(key));
                 assert!(commented || continues || spoken_for, "{line}");

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::Desk;
 use crate::{
     config::{
-        settings::{Seed, Workflow},
+        settings::{Seed, Space, Workflow},
         sources::Sources,
         words::{Level, Mode, Provider},
     },
@@ -71,6 +71,13 @@ fn every_kind_of_setting_can_come_from_the_environment() {
         .set("CONJURED__GENERATION__SEED", "42")
         .set("CONJURED__GENERATION__BIND__PROMPT", "41.value")
         .set("CONJURED__GENERATION__WORKFLOW", "graphs/mine.json")
+        .set("CONJURED__LOCAL__COMFYUI_WORKFLOW", "graphs/local.json")
+        .set("CONJURED__LOCAL__BIND__MESH", "title:EXPORTGLB")
+        .set("CONJURED__LOCAL__FLUX_SPACE", "http://localhost:7860")
+        .set("CONJURED__LOCAL__PROCESS_IMAGE", "yes")
+        .set("CONJURED__LOCAL__AFTER_UNKNOWN", "1")
+        .set("CONJURED__LOCAL__TIMEOUT_S", "600")
+        .set("CONJURED__CLOUD__START_TIMEOUT_S", "60")
         .set("CONJURED__PAGE__LISTEN", "")
         .set("CONJURED__LOG__DIR", "-")
         .set("CONJURED__PROJECT", r#"[{ root = "/a" }, { root = "/b", name = "second" }]"#);
@@ -84,6 +91,13 @@ fn every_kind_of_setting_can_come_from_the_environment() {
     assert_eq!(config.generation.seed, Seed::Fixed(42));
     assert_eq!(config.generation.bind["prompt"], "41.value");
     assert_eq!(config.generation.workflow, Workflow::File(dir.join("graphs/mine.json")));
+    let local = &config.local;
+    assert_eq!(local.comfyui_workflow, Workflow::File(dir.join("graphs/local.json")));
+    assert_eq!(local.bind["mesh"], "title:EXPORTGLB");
+    assert_eq!(local.flux_space, Space::At("http://localhost:7860/".parse().expect("a URL")));
+    assert!(local.process_image && local.after_unknown);
+    assert_eq!(local.timeout, Duration::from_secs(600));
+    assert_eq!(config.cloud.start_timeout, Duration::from_secs(60));
     assert_eq!((config.page.listen, config.log.dir), (None, None));
     let names: Vec<_> = config.projects.iter().map(|project| project.name.as_str()).collect();
     assert_eq!(names, ["a", "second"]);
@@ -206,32 +220,16 @@ fn a_missing_home_is_told_only_where_it_is_needed() {
 #[test]
 fn what_has_no_effect_yet_is_told_with_its_place() {
     let mut desk = Desk::with(
-        "mode = \"local\"\n[trigger]\nhold_while_sculpting = false\n[page]\nlisten = \"\"\n",
+        "mode = \"local\"\n[local]\nproviders = []\n[cloud]\nuser_id = \"u\"\n[page]\nlisten = \"\"\n",
     );
-    desk = desk.set("CONJURED__PLACEMENT__HANDOFF", "api").set("RUNCOMFY_USER_ID", "u");
-    let list = desk.loaded().not_in_effect;
-    let list: Vec<_> = list.iter().map(|line| desk.without_folder(line)).collect();
-    assert_eq!(
-        list,
-        [
-            "`mode = \"local\"` (config.toml:1): no job runs there yet",
-            "[cloud] (environment variable RUNCOMFY_USER_ID): no job runs on a RunComfy machine yet",
-            "[page] (config.toml:5): there is no page yet",
-        ]
-    );
-}
-
-#[test]
-fn a_section_without_effect_is_named_with_its_first_line_every_time() {
-    // Found by fuzzing: the table that holds it has no order, and each loading named another line.
-    let keys =
-        "[cloud]\nuser_id = \"u\"\nserver_type = \"large\"\nidle_stop_s = 60\nmax_minutes = 5\n";
-    let desk = Desk::with(keys);
-    for _ in 0..20 {
+    let told = |desk: &Desk| -> Vec<String> {
         let list = desk.loaded().not_in_effect;
-        let line = desk.without_folder(&list[0]);
-        assert_eq!(line, "[cloud] (config.toml:2): no job runs on a RunComfy machine yet");
-    }
+        list.iter().map(|line| desk.without_folder(line)).collect()
+    };
+    assert_eq!(told(&desk), ["[page] (config.toml:7): there is no page yet"]);
+    desk = desk.set("CONJURED__PAGE__LISTEN", "127.0.0.1:7000");
+    let variable = "environment variable CONJURED__PAGE__LISTEN";
+    assert_eq!(told(&desk), [format!("[page] ({variable}): there is no page yet")]);
 }
 
 #[test]

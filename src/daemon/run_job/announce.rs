@@ -9,11 +9,13 @@ use std::sync::PoisonError;
 
 use super::{JobEnd, Report, Road, Step};
 use crate::{
+    backend::Work,
     daemon::{calendar, early},
     domain::{
         bill::Terms,
         budget::{Limits, Windows},
         job::Cause,
+        route::{Outcome, Route},
     },
     ledger::{
         error::{LedgerError, ReleaseError},
@@ -22,8 +24,9 @@ use crate::{
 };
 
 impl Road {
-    /// Writes down that the request may leave now, on the terms of now. If that cannot be written, nothing leaves.
-    pub(super) async fn announce(&mut self) -> Step<()> {
+    /// Writes down that the request may leave now, on the terms of now. If that cannot be written, nothing leaves. A job that has no
+    /// room in the budget goes to a place that costs nothing, where there is one: what that is sent is returned.
+    pub(super) async fn announce(&mut self) -> Step<Option<Work>> {
         let mut failures = 0;
         loop {
             let leaving = self.leaving().await;
@@ -36,7 +39,27 @@ impl Road {
             let trouble = match marked {
                 Ok(released) => {
                     self.tell_of_limits(&limits, &windows, &released).await;
-                    return Ok(());
+                    return Ok(None);
+                }
+                Err(ReleaseError::Budget(refusal)) if self.live().order.len() > 1 => {
+                    self.remember(Outcome::Refused, refusal.to_string());
+                    match self.choose().await {
+                        route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                            return self
+                                .redirect(route, "over budget", Booking::Nothing)
+                                .await
+                                .map(Some);
+                        }
+                        Route::Nowhere { .. } if self.shown.cause == Cause::Person => {
+                            let reason = Reason::new("budget", refusal.to_string());
+                            return Err(self.end_failed(reason, Booking::Nothing).await);
+                        }
+                        Route::Nowhere { .. } => {
+                            // There may be room again, or another place.
+                            self.tried.pop();
+                            refusal.to_string()
+                        }
+                    }
                 }
                 Err(ReleaseError::Budget(refusal)) if self.shown.cause == Cause::Person => {
                     let reason = Reason::new("budget", refusal.to_string());
@@ -61,8 +84,9 @@ impl Road {
     /// reserved for it: nothing is known of that machine any more.
     async fn leaving(&mut self) -> Leaving {
         let live = self.live();
-        if self.deployment == live.config.serverless.deployment_id {
-            (self.learned, self.estimate) = early::expectation(&self.tools, &live).await;
+        if self.deployment == early::deployment_of(&live, self.place) {
+            (self.learned, self.estimate) =
+                early::expectation(&self.tools, &live, self.place).await;
             self.terms = Some(Terms::of(&self.estimate));
             early::describe(&mut self.shown, &self.learned, &self.estimate);
         }

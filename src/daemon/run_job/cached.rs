@@ -23,7 +23,7 @@ impl Road {
         if !live.config.generation.cache || !work.may_be_cached {
             return None;
         }
-        self.same_as(live.bindings.version(), work.ready.body.digest).await
+        self.same_as(work.ready.made.version, work.ready.made.digest).await
     }
 
     async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<(JobId, Claim)> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     JobEnd, Road, Step, Wish,
-    follow::{AFTER_FAILURE, Answer, Ended, Following},
+    follow::{AFTER_FAILURE, Answer, Followed, Following},
 };
 use crate::{
     backend::{CallError, CancelReply, RunTimes, Verdict},
@@ -34,7 +34,7 @@ impl Road {
         let (id, mut failures) = (self.id, 0);
         self.say("being cancelled at the service".to_owned()).await;
         let outcome = loop {
-            self.tools.calls.pass().await;
+            self.tools.pass_call(self.place).await;
             let backend = self.backend().await?;
             match backend.cancel(request).await {
                 Ok(CancelReply::Requested) => break "requested",
@@ -101,11 +101,15 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let wish = following.cancelled.map(|(wish, _)| wish);
         if let Some((code, _)) = following.timed_out {
-            let text = match code {
-                "queue_timeout" => {
+            let text = match (code, self.place.is_paid()) {
+                ("queue_timeout", true) => {
                     "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
                 }
-                _ => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
+                (_, true) => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
+                ("queue_timeout", false) => {
+                    "its turn did not come in time (`local.timeout_s`); it was cancelled"
+                }
+                (_, false) => "the run took too long (`local.timeout_s`); it was cancelled",
             };
             return self.end_failed(Reason::new(code, text), booking).await;
         }
@@ -153,12 +157,23 @@ impl Road {
         row.map_or(Booking::Reserved, |row| row.bill().0)
     }
 
+    /// Returns how long the job may wait for its turn, and how long it may run.
+    fn patience(&self) -> (Duration, Duration) {
+        let live = self.live();
+        let (serverless, local) = (&live.config.serverless, &live.config.local);
+        if self.place.is_paid() {
+            (serverless.queue_timeout, serverless.run_timeout)
+        } else {
+            (local.timeout, local.timeout)
+        }
+    }
+
     /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
     pub(super) async fn mind_patience(
         &mut self,
         request: &RequestId,
         following: &mut Following,
-    ) -> Step<Option<Ended>> {
+    ) -> Step<Option<Followed>> {
         let now = self.tools.clock.now().moment;
         if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
             if now.since(since) < AFTER_CANCEL {
@@ -166,30 +181,31 @@ impl Road {
             }
             // The service said it would stop: nobody learns more by waiting.
             return match self.ask_result(request, following).await? {
-                Answer::Ended(ended) => Ok(Some(ended)),
+                Answer::Ended(ended) => Ok(Some(Followed::Ended(ended))),
+                Answer::Elsewhere(work) => Ok(Some(Followed::Elsewhere(work))),
                 Answer::Pending => Err(self.ended_by_cancel(following, RunTimes::default()).await),
                 Answer::Silence => Ok(None),
             };
         }
         if let Some((code, since)) = following.timed_out {
-            let patience = self.live().config.serverless.run_timeout;
+            let (_, patience) = self.patience();
             if self.too_late && now.since(since) > patience {
                 let text = "the service neither ends nor cancels it; it may have been charged";
                 return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
             }
             return Ok(None);
         }
-        let live = self.live();
-        let serverless = &live.config.serverless;
+        let (queue, run) = self.patience();
         let (code, patience, key) = match following.running {
-            None => ("queue_timeout", serverless.queue_timeout, following.submitted),
-            Some(running) => ("run_timeout", serverless.run_timeout, running),
+            None => ("queue_timeout", queue, following.submitted),
+            Some(running) => ("run_timeout", run, running),
         };
         if now.since(key) < patience {
             return Ok(None);
         }
         match self.ask_result(request, following).await? {
-            Answer::Ended(ended) => return Ok(Some(ended)),
+            Answer::Ended(ended) => return Ok(Some(Followed::Ended(ended))),
+            Answer::Elsewhere(work) => return Ok(Some(Followed::Elsewhere(work))),
             Answer::Silence => return Ok(None),
             Answer::Pending => {}
         }

@@ -15,7 +15,6 @@ use crate::{
         engine::event::Stage,
         job::{RequestId, State},
         product::{self, Kind, RemoteFile},
-        workflow::role::Role,
     },
     ledger::rows::{Artifact, JobRow, Reason},
 };
@@ -165,11 +164,7 @@ impl Road {
                 return Err(self.keep_unwanted().await);
             }
             let live = self.live();
-            let role = match kind {
-                Kind::Image => Role::Flux,
-                Kind::Mesh => Role::Mesh,
-            };
-            let node = live.bindings.output(role).unwrap_or_default().to_owned();
+            let node = live.recipes.at(self.place).output(kind).to_owned();
             let Some(file) = product::choose(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
@@ -245,7 +240,7 @@ impl Road {
 
     /// Asks for the result again: its URLs may be fresh ones. Tells whether the service answered.
     async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
-        self.tools.calls.pass().await;
+        self.tools.pass_call(self.place).await;
         let backend = self.backend_for_files().await?;
         match backend.result(request).await {
             Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,

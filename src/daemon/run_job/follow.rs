@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{JobEnd, Report, Road, Step, Wish, reason_of};
 use crate::{
-    backend::{CallError, Phase, RunResult, RunTimes, ServiceFault, Verdict},
+    backend::{CallError, Phase, RunResult, RunTimes, ServiceFault, Verdict, Work},
     domain::{
         backoff::Backoff,
         bill::{self, Between, Seen},
@@ -16,6 +16,7 @@ use crate::{
         moment::{Moment, Now, WallTime},
         pace::{self, Pace},
         product::RemoteFile,
+        route::Outcome,
     },
     ledger::rows::{Booking, JobRow, Reason, RunEnd},
 };
@@ -28,6 +29,9 @@ const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
 pub(super) const AFTER_FAILURE: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
+/// The longest time between two looks at a run of one's own, which tells its steps.
+const LOCAL_POLL: Duration = Duration::from_secs(1);
+
 /// How long a job parked on a refused token waits before it asks again unasked.
 const PARKED: Duration = Duration::from_secs(60);
 
@@ -39,10 +43,20 @@ pub(super) struct Ended {
     pub(super) unwanted: bool,
 }
 
+/// What following a request came to.
+pub(super) enum Followed {
+    /// The run succeeded.
+    Ended(Ended),
+    /// The job is to be made elsewhere; this is what that place is sent.
+    Elsewhere(Work),
+}
+
 /// What asking for the result brought.
 pub(super) enum Answer {
     /// The run succeeded.
     Ended(Ended),
+    /// The run came to nothing, and another place is to make the job; this is what it is sent.
+    Elsewhere(Work),
     /// The service says that it has not ended.
     Pending,
     /// Nothing that says anything about the run.
@@ -104,7 +118,7 @@ impl Road {
         &mut self,
         request: &RequestId,
         row: Option<&JobRow>,
-    ) -> Step<Ended> {
+    ) -> Step<Followed> {
         let now = self.tools.clock.now();
         // A patience that began in another session goes on by the wall clock.
         let then = |at: WallTime| now.moment.minus(now.wall.since(at));
@@ -140,11 +154,12 @@ impl Road {
                     continue;
                 }
             }
-            self.tools.calls.pass().await;
+            self.tools.pass_call(self.place).await;
             let backend = self.backend().await?;
             let live = self.live();
             let answer = backend.observe(request).await;
-            self.tools.health.called(self.tools.clock.now().moment, &live, &answer);
+            let heard = self.tools.clock.now().moment;
+            self.tools.health.at(self.place).called(heard, &live, &answer);
             match answer {
                 Ok(observation) => {
                     following.failures = 0;
@@ -155,17 +170,19 @@ impl Road {
                         tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
                         following.told_words.push(word);
                     }
+                    self.shown.progress = observation.progress;
                     self.note_phase(&observation.phase, observation.instance, &mut following)
                         .await?;
-                    if observation.phase == Phase::Ended
-                        && let Answer::Ended(ended) =
-                            self.ask_result(request, &mut following).await?
-                    {
-                        return Ok(ended);
+                    if observation.phase == Phase::Ended {
+                        match self.ask_result(request, &mut following).await? {
+                            Answer::Ended(ended) => return Ok(Followed::Ended(ended)),
+                            Answer::Elsewhere(work) => return Ok(Followed::Elsewhere(work)),
+                            Answer::Pending | Answer::Silence => {}
+                        }
                     }
                     // Patience is a judgement on what the service says, never on its silence.
-                    if let Some(ended) = self.mind_patience(request, &mut following).await? {
-                        return Ok(ended);
+                    if let Some(followed) = self.mind_patience(request, &mut following).await? {
+                        return Ok(followed);
                     }
                 }
                 Err(CallError::Passing { reason, retry_after }) => {
@@ -174,6 +191,9 @@ impl Road {
                 }
                 Err(CallError::Fault(fault)) => {
                     if fault.verdict == Verdict::Gone {
+                        if let Some(work) = self.forgotten(&fault, &following).await? {
+                            return Ok(Followed::Elsewhere(work));
+                        }
                         let now = self.tools.clock.now().moment;
                         let since = *following.gone.get_or_insert(now);
                         self.mind_gone(request, &fault, since).await?;
@@ -184,10 +204,39 @@ impl Road {
         }
     }
 
+    /// Takes the word of a place that answers for its own memory: a request that it does not know is lost there. `None` where
+    /// such an answer may be an error, and the request paid for.
+    async fn forgotten(
+        &mut self,
+        fault: &ServiceFault,
+        following: &Following,
+    ) -> Step<Option<Work>> {
+        if !self.place.is_repeatable() {
+            return Ok(None);
+        }
+        let reason = reason_of(fault);
+        // Whoever deleted it, it was to end.
+        if following.cancelled.is_some() && !self.too_late {
+            return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+        }
+        let booking = self.booking(following, RunTimes::default());
+        match self.came_to_nothing(Outcome::Lost, &reason, booking).await? {
+            Some(work) => Ok(Some(work)),
+            None => {
+                let text =
+                    format!("{} does not know the job any more: {}", self.place, reason.text);
+                Err(self.end_failed(Reason::new(reason.code, text), booking).await)
+            }
+        }
+    }
+
     fn next_wait(&self, following: &Following) -> Duration {
         let now = self.tools.clock.now().moment;
-        let serverless = &self.live().config.serverless;
-        let pace = Pace::new(serverless.poll_min, serverless.poll_max);
+        let live = self.live();
+        let serverless = &live.config.serverless;
+        // Whoever's own server it is may be asked as often as progress is worth showing.
+        let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
+        let pace = Pace::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
         let stage = match following.running {
             None => pace::Stage::Queued { age: now.since(following.submitted) },
             Some(running) => {
@@ -248,7 +297,12 @@ impl Road {
                     self.moved(State::Running, Stage::Running).await;
                 }
                 if following.cancelled.is_none() {
-                    self.say("the machine is at work".to_owned()).await;
+                    let progress = self.shown.progress.as_ref().map(ToString::to_string);
+                    let doing = match progress.filter(|text| !text.is_empty()) {
+                        Some(progress) => format!("at work: {progress}"),
+                        None => "the machine is at work".to_owned(),
+                    };
+                    self.say(doing).await;
                 }
             }
         }
@@ -261,15 +315,16 @@ impl Road {
         request: &RequestId,
         following: &mut Following,
     ) -> Step<Answer> {
-        self.tools.calls.pass().await;
+        self.tools.pass_call(self.place).await;
         let backend = self.backend().await?;
         let live = self.live();
         let answer = backend.result(request).await;
         let heard = self.tools.clock.now().moment;
-        self.tools.health.called(heard, &live, &answer);
+        let health = self.tools.health.at(self.place);
+        health.called(heard, &live, &answer);
         match &answer {
-            Ok(RunResult::Succeeded { .. }) => self.tools.health.ran(heard, None),
-            Ok(RunResult::Failed { fault, .. }) => self.tools.health.ran(heard, Some(fault)),
+            Ok(RunResult::Succeeded { .. }) => health.ran(heard, None),
+            Ok(RunResult::Failed { fault, .. }) => health.ran(heard, Some(fault)),
             Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
         if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
@@ -285,7 +340,21 @@ impl Road {
             }
             Ok(RunResult::Failed { fault, files: _, times }) => {
                 let booking = self.booking(following, times);
-                Err(self.end_failed(reason_of(&fault), booking).await)
+                let reason = reason_of(&fault);
+                // Somebody who wanted it to end does not want it made elsewhere.
+                if following.cancelled.is_some() {
+                    return Err(self.end_failed(reason, booking).await);
+                }
+                let outcome = match fault.verdict {
+                    Verdict::Workflow => Outcome::Workflow,
+                    Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
+                        Outcome::Failed
+                    }
+                };
+                match self.came_to_nothing(outcome, &reason, booking).await? {
+                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    None => Err(self.end_failed(reason, booking).await),
+                }
             }
             Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
             Err(CallError::Passing { reason, retry_after }) => {
@@ -372,10 +441,10 @@ impl Road {
         let reason = reason_of(&fault);
         match fault.verdict {
             Verdict::Token => {
-                let from = match &self.live().serverless {
-                    Ok(ready) => format!(" (token from {})", ready.token_from),
-                    Err(_) => String::new(),
-                };
+                let live = self.live();
+                let from = live.at(self.place).as_ref().ok();
+                let from = from.and_then(|ready| ready.token_from.as_deref());
+                let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
                 let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
                 self.report(Report::TokenRefused).await;
                 self.report(Report::Warning(format!("job {}: {text}", self.id))).await;

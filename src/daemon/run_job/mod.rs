@@ -6,7 +6,7 @@
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
 //! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then; [`announce`]: the
-//!   mark, where the request leaves later;
+//!   mark, where the request leaves later; [`elsewhere`]: another place;
 //! - [`follow`]: status until the end; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written.
@@ -15,6 +15,7 @@ mod cached;
 mod send;
 mod unsent;
 mod announce;
+mod elsewhere;
 mod follow;
 mod cancel;
 mod fetch;
@@ -28,12 +29,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::{claims::Claims, gate::Gate, health::Health, live::Live, prepare::Ready, store::Store};
+use self::follow::Followed;
+use super::{
+    claims::Claims, gate::Gate, health::HealthBook, live::Live, prepare::Ready, store::Store,
+};
 use crate::{
-    backend::{Backend, ServiceFault},
+    backend::{Backend, ServiceFault, Work},
     clock::Clock,
     disk::history::History,
     domain::{
@@ -45,6 +48,7 @@ use crate::{
         moment::Moment,
         money::MicroUsd,
         placement::Targets,
+        route::{Place, Tried},
         status,
     },
     ledger::rows::{JobRow, Reason, SessionId},
@@ -62,8 +66,8 @@ pub(crate) struct Tools {
     pub(crate) submits: Gate,
     /// Five other calls a second.
     pub(crate) calls: Gate,
-    /// Whether the paid backend is left alone, and why.
-    pub(crate) health: Health,
+    /// Which places are left alone, and why.
+    pub(crate) health: HealthBook,
     /// What a person has been told of the limits. A plain mutex: it is never held across an await.
     pub(crate) told: Mutex<Told>,
     pub(crate) reports: mpsc::Sender<Report>,
@@ -71,6 +75,15 @@ pub(crate) struct Tools {
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Whose history is being read, and who is placing.
     pub(crate) claims: Claims,
+}
+
+impl Tools {
+    /// Waits for a place among the calls of a second. RunComfy's patience is not to be tried; one's own server has no such limit.
+    pub(crate) async fn pass_call(&self, place: Place) {
+        if place.is_paid() {
+            self.calls.pass().await;
+        }
+    }
 }
 
 /// What a job's task tells the loop while it works.
@@ -183,6 +196,14 @@ pub(crate) struct NewWork {
     pub(crate) may_be_cached: bool,
 }
 
+/// What following a request came to.
+enum After {
+    /// Everything is in history, checked.
+    Fetched(fetch::Fetched),
+    /// It is to be made elsewhere; this is what that place is sent.
+    Elsewhere(Work),
+}
+
 /// A job on its road.
 pub(crate) struct Road {
     pub(crate) tools: Arc<Tools>,
@@ -194,6 +215,10 @@ pub(crate) struct Road {
     pub(crate) learned: Learned,
     /// What was estimated when it was released; for a resumed job it is made anew.
     pub(crate) estimate: Estimate,
+    /// Where it is made.
+    pub(crate) place: Place,
+    /// What became of it elsewhere.
+    pub(crate) tried: Vec<Tried>,
     /// The deployment it was sent to: a reload may name another one meanwhile.
     pub(crate) deployment: Option<String>,
     /// The terms on which it was released; `None` for a job of an older version.
@@ -236,9 +261,8 @@ impl Road {
                     let fetched = self.take_over(*work, earlier).await?;
                     return self.publish(fetched).await;
                 }
-                let body = self.release(*work).await?;
-                let request = self.send(body).await?;
-                self.follow_and_fetch(request, None).await?
+                let work = self.release(*work).await?;
+                self.send_and_fetch(work).await?
             }
             Begin::Resume(row) if matches!(row.state, State::Placed | State::HandingOver) => {
                 return self.finish_placed(row.state).await;
@@ -253,21 +277,25 @@ impl Road {
         match row.state {
             // Where machines cost something, only a job whose result was there already is released without a reservation.
             State::Prepared
-                if row.reserved == MicroUsd::ZERO && self.live().rate().hourly > MicroUsd::ZERO =>
+                if row.reserved == MicroUsd::ZERO
+                    && self.place == Place::Serverless
+                    && self.live().rate().hourly > MicroUsd::ZERO =>
             {
                 self.take_over_again(row).await
             }
             State::Prepared => {
-                let body = self.rebuild(row).await?;
-                self.await_service().await?;
-                self.tools.submits.pass().await;
-                self.grant_unsent().await?;
-                self.announce().await?;
-                let request = self.send(body).await?;
-                self.follow_and_fetch(request, None).await
+                let work = self.rebuild(row).await?;
+                let work = self.leave_later(work).await?;
+                self.send_and_fetch(work).await
             }
             State::Submitted | State::Running => match row.request.clone() {
-                Some(request) => self.follow_and_fetch(request, Some(row)).await,
+                Some(request) => match self.follow_and_fetch(request, Some(row)).await? {
+                    After::Fetched(fetched) => Ok(fetched),
+                    After::Elsewhere(work) => {
+                        let work = self.leave_later(work).await?;
+                        self.send_and_fetch(work).await
+                    }
+                },
                 // The ledger writes the state and the id in one transaction.
                 None => Err(self.fail("no_request", "the ledger holds no request id").await),
             },
@@ -284,19 +312,28 @@ impl Road {
         }
     }
 
-    async fn follow_and_fetch(
-        &mut self,
-        request: RequestId,
-        row: Option<&JobRow>,
-    ) -> Step<fetch::Fetched> {
+    /// Sends a request that is marked as leaving, and goes on until its artifacts are here: there, or at another place.
+    async fn send_and_fetch(&mut self, mut work: Work) -> Step<fetch::Fetched> {
+        loop {
+            let request = self.send(work).await?;
+            match self.follow_and_fetch(request, None).await? {
+                After::Fetched(fetched) => return Ok(fetched),
+                After::Elsewhere(other) => work = self.leave_later(other).await?,
+            }
+        }
+    }
+
+    async fn follow_and_fetch(&mut self, request: RequestId, row: Option<&JobRow>) -> Step<After> {
         self.shown.request = Some(request.to_string());
         if row.is_some()
             && let Some(ended) = self.known_outputs().await
         {
-            return self.fetch(&request, ended).await;
+            return self.fetch(&request, ended).await.map(After::Fetched);
         }
-        let ended = self.follow(&request, row).await?;
-        self.fetch(&request, ended).await
+        match self.follow(&request, row).await? {
+            Followed::Ended(ended) => self.fetch(&request, ended).await.map(After::Fetched),
+            Followed::Elsewhere(work) => Ok(After::Elsewhere(work)),
+        }
     }
 
     /// Returns the configuration's newest state.
@@ -318,7 +355,7 @@ impl Road {
     async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
         let mut live = self.tools.live.clone();
         loop {
-            let unready = match &live.borrow_and_update().serverless {
+            let unready = match live.borrow_and_update().at(self.place) {
                 Ok(ready) => return Ok(Some(ready.backend_of(self.deployment.as_deref()))),
                 Err(unready) => unready.reason.clone(),
             };
@@ -421,9 +458,6 @@ fn reason_of(fault: &ServiceFault) -> Reason {
     };
     Reason::new(code, text)
 }
-
-/// A body to send.
-pub(crate) type BodyBytes = Bytes;
 
 #[cfg(test)]
 mod tests {

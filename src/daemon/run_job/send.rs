@@ -5,15 +5,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::{BodyBytes, JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
+use super::{JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
 use crate::{
-    backend::{ServiceFault, Submission, SubmitError, Verdict, Work},
+    backend::{ServiceFault, Submission, SubmitError, Work},
     daemon::prepare,
     domain::{
         engine::event::Stage,
-        job::{Cause, RequestId, State},
+        job::{RequestId, State},
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -26,12 +24,9 @@ use crate::{
 /// How long a stopping daemon waits for the answer to a submit: the process must be gone within five seconds.
 const STOP_GRACE: Duration = Duration::from_millis(3500);
 
-/// How often a job that a person asked for is tried before it is given up.
-const PERSON_TRIES: u32 = 4;
-
 impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
-    pub(super) async fn release(&mut self, work: NewWork) -> Step<BodyBytes> {
+    pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
         // A wish that came during the preparation is granted before anything is written or sent.
         match *self.wish.borrow() {
             Wish::Go => {}
@@ -39,21 +34,41 @@ impl Road {
             Wish::Replace => return Err(JobEnd::Ended { state: State::Replaced, placed: false }),
             Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
         }
-        let wait = self.tools.submits.take();
+        let paid = self.place.is_paid();
+        let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
         let now = self.tools.clock.now().moment;
         // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
-        let at_once = wait.is_zero() && self.tools.health.is_well(now, &self.live());
+        let at_once = wait.is_zero() && self.tools.health.at(self.place).is_well(now, &self.live());
         let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
-        let body = self.enter(work, announce).await?;
-        if !at_once {
-            if let Some(wish) = self.pause(wait, Wish::Go).await {
-                self.grant(wish).await?;
-            }
-            self.await_service().await?;
-            self.grant_unsent().await?;
-            self.announce().await?;
+        let work = self.enter(work, announce).await?;
+        if at_once {
+            return Ok(work);
         }
-        Ok(body)
+        if let Some(wish) = self.pause(wait, Wish::Go).await {
+            self.grant(wish).await?;
+        }
+        self.leave(work).await
+    }
+
+    /// Waits until a prepared request may leave, and marks that it does. It may be another place's by then.
+    pub(super) async fn leave_later(&mut self, work: Work) -> Step<Work> {
+        if self.place.is_paid() {
+            self.tools.submits.pass().await;
+        }
+        self.leave(work).await
+    }
+
+    async fn leave(&mut self, mut work: Work) -> Step<Work> {
+        loop {
+            if let Some(other) = self.await_service().await? {
+                work = other;
+            }
+            self.grant_unsent().await?;
+            match self.announce().await? {
+                None => return Ok(work),
+                Some(other) => work = other,
+            }
+        }
     }
 
     /// Writes the job into the ledger; nothing will be sent for it.
@@ -61,7 +76,7 @@ impl Road {
         self.enter(work, Announce::PreparedOnly).await.map(drop)
     }
 
-    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<BodyBytes> {
+    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Work> {
         let NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached: _ } = work;
         let live = self.live();
         let now = self.tools.clock.now().wall;
@@ -72,16 +87,16 @@ impl Road {
             cause,
             inputs: ready.inputs,
             prompt: ready.prompt.clone(),
-            workflow: live.workflow.name().to_owned(),
-            workflow_version: live.bindings.version(),
-            body_digest: ready.body.digest,
-            body_bytes: u64::try_from(ready.body.bytes.len()).unwrap_or(u64::MAX),
+            workflow: ready.made.workflow,
+            workflow_version: ready.made.version,
+            body_digest: ready.made.digest,
+            body_bytes: ready.made.bytes,
             seed: Some(ready.seeds.image),
             mesh_seed: Some(ready.seeds.mesh),
-            summary: ready.body.summary.clone(),
+            summary: ready.made.summary,
             mode: live.config.mode.to_string(),
-            backend: self.shown.backend.clone(),
-            deployment: live.config.serverless.deployment_id.clone(),
+            backend: self.place.word().to_owned(),
+            deployment: self.deployment.clone(),
             retry_of,
             moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
@@ -122,18 +137,26 @@ impl Road {
             job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
         );
-        Ok(ready.body.bytes)
+        if let Some(why) = self.shown.why.clone() {
+            tracing::info!(job = %self.id, place = %self.place, "made there: {why}");
+            let (id, why) = (self.id, format!("{}: {why}", self.place));
+            let note =
+                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "goes to", &why, now);
+            drop(self.tools.store.record("why it is made there", note).await);
+        }
+        Ok(ready.made.work)
     }
 
     /// Builds the body of a job that was prepared by another session from the inputs in history.
-    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<BodyBytes> {
+    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Work> {
         let live = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
-        let row = row.clone();
+        let (row, place) = (row.clone(), self.place);
         let built =
-            crate::daemon::store::blocking(move || prepare::rebuild(&live, &history, &row)).await;
+            crate::daemon::store::blocking(move || prepare::rebuild(&live, place, &history, &row))
+                .await;
         match built {
-            Ok(body) => Ok(body.bytes),
+            Ok(made) => Ok(made.work),
             Err(fault) => {
                 let reason = Reason::new("inputs", fault.to_string());
                 Err(self.end_failed(reason, Booking::Nothing).await)
@@ -142,9 +165,8 @@ impl Road {
     }
 
     /// Sends the request. The ledger says `submitting` already.
-    pub(super) async fn send(&mut self, body: Bytes) -> Step<RequestId> {
-        let submission =
-            Submission { key: RequestId::for_attempt(self.id, 1), work: Work::Body(body) };
+    pub(super) async fn send(&mut self, work: Work) -> Step<RequestId> {
+        let mut submission = Submission { key: RequestId::for_job(self.id), work };
         let mut failures = 0;
         loop {
             self.moved(State::Submitting, Stage::Submitting).await;
@@ -155,13 +177,14 @@ impl Road {
                 return Err(JobEnd::Parked);
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
-            self.tools.health.submitted(self.tools.clock.now().moment, &live, &answer);
+            let heard = self.tools.clock.now().moment;
+            self.tools.health.at(self.place).submitted(heard, &live, &answer);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {
                 Ok(request) => {
                     // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
-                    tracing::info!(job = %id, %request, "RunComfy took the job");
+                    tracing::info!(job = %id, %request, place = %self.place, "the job was taken");
                     let own = request.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
@@ -176,7 +199,7 @@ impl Road {
                 }
                 Err(SubmitError::NotSent { reason, retry_after }) => {
                     failures += 1;
-                    tracing::warn!(job = %id, reason, "the request did not arrive; it is sent again");
+                    tracing::warn!(job = %id, place = %self.place, reason, "the request did not arrive");
                     let note = reason.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
@@ -184,23 +207,16 @@ impl Road {
                         return Err(JobEnd::Parked);
                     }
                     self.settle_inputs().await;
-                    self.moved(State::Prepared, Stage::Waiting).await;
-                    self.say(format!("not sent yet, nothing was charged: {reason}")).await;
-                    // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
-                    if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
-                        let text =
-                            format!("the service cannot be reached, nothing was charged: {reason}");
-                        return Err(self
-                            .end_failed(Reason::new("not_sent", text), Booking::Nothing)
-                            .await);
-                    }
-                    self.wait_unsent(failures, retry_after).await?;
-                    self.await_service().await?;
-                    self.tools.submits.pass().await;
-                    self.grant_unsent().await?;
-                    self.announce().await?;
+                    submission.work =
+                        self.not_sent(submission.work, failures, reason, retry_after).await?;
                 }
-                Err(SubmitError::Refused(fault)) => return Err(self.refused(&fault).await),
+                Err(SubmitError::Refused(fault)) => {
+                    submission.work = self.refused_there(&fault).await?;
+                }
+                Err(SubmitError::Unknown { reason }) if self.place.is_repeatable() => {
+                    failures += 1;
+                    submission.work = self.lost_there(submission.work, failures, reason).await?;
+                }
                 Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
             }
         }
@@ -211,7 +227,7 @@ impl Road {
         &mut self,
         submission: &Submission,
     ) -> Step<Option<Result<RequestId, SubmitError>>> {
-        let ready = match &self.live().serverless {
+        let ready = match self.live().at(self.place) {
             Ok(ready) => Ok(ready.backend_of(self.deployment.as_deref())),
             Err(unready) => Err(unready.reason.clone()),
         };
@@ -238,12 +254,7 @@ impl Road {
 
     pub(super) async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
         let reason = reason_of(fault);
-        if fault.verdict == Verdict::Token {
-            self.report(Report::TokenRefused).await;
-        }
-        if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
-            self.report(Report::Warning(reason.text.clone())).await;
-        }
+        self.tell_of_refusal(fault, &reason).await;
         self.end_failed(reason, Booking::Nothing).await
     }
 
@@ -316,7 +327,7 @@ impl NotReleased {
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {
                 // A session's budget changes only by a reload; a day's comes back by itself.
-                (RefusedKind::TryAgain, refusal.to_string(), Some(Duration::from_secs(600)))
+                (RefusedKind::TryAgain, refusal.to_string(), Some(crate::daemon::new_road::NO_ROOM))
             }
             Self::Ledger(ReleaseError::Ledger(error)) => (
                 RefusedKind::TryAgain,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::{JobEnd, Report, Road, Step, Wish, wished};
 use crate::{
-    backend::{CallError, Verdict},
+    backend::{CallError, Verdict, Work},
     daemon::{health::May, live::Live},
     domain::{
         backoff::Backoff,
         engine::event::Stage,
         job::{Cause, State},
+        route::Route,
     },
     ledger::rows::{Booking, Reason},
 };
@@ -40,20 +41,42 @@ impl Road {
     }
 
     /// Waits while the service is left alone, or its token is refused. Whoever's turn it is asks first whether it is back, with
-    /// a call that costs nothing. The job stays `prepared`; here a wish is granted at once.
-    pub(super) async fn await_service(&mut self) -> Step<()> {
+    /// a call that costs nothing. The job stays `prepared`; here a wish is granted at once. Another place that can serve
+    /// meanwhile gets it: what that is sent is returned.
+    pub(super) async fn await_service(&mut self) -> Step<Option<Work>> {
+        let mut moved = None;
         let mut person = self.shown.cause == Cause::Person;
         loop {
             self.grant_unsent().await?;
             let (live, now) = (self.live(), self.tools.clock.now().moment);
-            match self.tools.health.ask(now, &live, person) {
+            match self.tools.health.at(self.place).ask(now, &live, person) {
                 // Whether there is a backend is found out before the ledger says that something may leave.
+                May::Go if live.at(self.place).is_err() && live.order.len() > 1 => {
+                    // A reload took its place away.
+                    match self.choose().await {
+                        route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                            moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                        }
+                        Route::Nowhere { .. } => {
+                            if self.backend_or_wish().await?.is_none() {
+                                self.grant_unsent().await?;
+                            }
+                        }
+                    }
+                }
                 May::Go => match self.backend_or_wish().await? {
-                    Some(_) => return Ok(()),
+                    Some(_) => return Ok(moved),
                     None => self.grant_unsent().await?,
                 },
                 May::Wait(until, reason) => {
                     self.moved(State::Prepared, Stage::Waiting).await;
+                    if live.order.len() > 1
+                        && let route @ Route::Go { place, .. } = self.choose().await
+                        && place != self.place
+                    {
+                        moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                        continue;
+                    }
                     let wait = until.since(now);
                     let seconds = wait.as_secs().max(1);
                     self.say(format!(
@@ -82,13 +105,14 @@ impl Road {
         let Some(backend) = self.backend_or_wish().await? else {
             return self.grant_unsent().await;
         };
-        self.tools.calls.pass().await;
+        self.tools.pass_call(self.place).await;
         let mut wish = self.wish.clone();
         let answer = tokio::select! {
             answer = backend.warm_up() => answer,
             wish = wished(&mut wish) => return self.grant(wish).await,
         };
-        self.tools.health.called(self.tools.clock.now().moment, live, &answer);
+        let heard = self.tools.clock.now().moment;
+        self.tools.health.at(self.place).called(heard, live, &answer);
         match answer {
             Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
             Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {

@@ -190,6 +190,11 @@ fn content(role: Role, values: &Values<'_>) -> Option<Content> {
     Some(Content::Value(value))
 }
 
+/// Returns the values for people, as [`Body::summary`] shows them.
+pub fn summary_of(bindings: &Bindings, values: &Values<'_>, picture: &Picture<'_>) -> Value {
+    summary(&changes(bindings, values), picture)
+}
+
 fn summary(changes: &[Change<'_>], picture: &Picture<'_>) -> Value {
     let nodes = changes.iter().map(|Change { node, inputs }| {
         let inputs: Map<String, Value> = inputs

@@ -2,7 +2,8 @@
 //!
 //! Owns the table of built-in workflows. The graphs are files under `workflows/`, so that a person can open them
 //! in ComfyUI; node ids, classes and links are those of CONJURE's own deployment (its `generate_flux_mesh2`),
-//! because a request names nodes of the graph that is saved there.
+//! because a request names nodes of the graph that is saved there, and those of its graph for a local server
+//! (`generate_flux_mesh_LOCAL`), which is sent whole: ids and titles are what people know from CONJURE's notes.
 
 use super::{Workflow, role::Role};
 
@@ -15,21 +16,40 @@ struct BuiltIn {
     table: Table,
 }
 
-const BUILT_IN: [BuiltIn; 1] = [BuiltIn {
-    name: "conjure_flux_mesh",
-    file: include_str!("../../../workflows/conjure_flux_mesh.json"),
-    table: &[
-        (Role::Image, "16", "image"),
-        (Role::Prompt, "41", "value"),
-        (Role::PromptClip, "40", "value"),
-        (Role::Seed, "42", "value"),
-        (Role::MeshSeed, "32", "seed"),
-        (Role::StepsFlux, "44", "value"),
-        (Role::StepsPartpacker, "43", "value"),
-        (Role::Flux, "24", ""),
-        (Role::Mesh, "33", ""),
-    ],
-}];
+const BUILT_IN: [BuiltIn; 2] = [
+    BuiltIn {
+        name: "conjure_flux_mesh",
+        file: include_str!("../../../workflows/conjure_flux_mesh.json"),
+        table: &[
+            (Role::Image, "16", "image"),
+            (Role::Prompt, "41", "value"),
+            (Role::PromptClip, "40", "value"),
+            (Role::Seed, "42", "value"),
+            (Role::MeshSeed, "32", "seed"),
+            (Role::StepsFlux, "44", "value"),
+            (Role::StepsPartpacker, "43", "value"),
+            (Role::Flux, "24", ""),
+            (Role::Mesh, "33", ""),
+        ],
+    },
+    // CONJURE's own local service writes the image's seed to node 4, a loader, so that it never changes: 3 is the sampler. Its four
+    // steps are those of a model distilled for four (LCM), so whoever fills this graph leaves them alone where
+    // `generation.steps_flux` only says what FLUX wants.
+    BuiltIn {
+        name: "conjure_flux_mesh_local",
+        file: include_str!("../../../workflows/conjure_flux_mesh_local.json"),
+        table: &[
+            (Role::Image, "15", "image"),
+            (Role::Prompt, "26", "value"),
+            (Role::Seed, "3", "seed"),
+            (Role::MeshSeed, "21", "seed"),
+            (Role::StepsFlux, "3", "steps"),
+            (Role::StepsPartpacker, "21", "steps"),
+            (Role::Flux, "9", ""),
+            (Role::Mesh, "22", ""),
+        ],
+    },
+];
 
 /// The names of the built-in workflows.
 pub const NAMES: [&str; BUILT_IN.len()] = {

@@ -52,6 +52,7 @@ pub(super) const LAYERS: &[Layer] = &[
             "serde_json",
             "thiserror",
             "tokio",
+            "tokio_tungstenite",
             "url",
         ],
         watched: &["std::net", "tokio::time::Instant"],

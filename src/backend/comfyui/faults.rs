@@ -1,0 +1,153 @@
+//! What a server complains of, as a person can use it: which node, and what is wrong with it.
+//!
+//! Owns the words of refusals (`node_errors`, `missing_node_type`, …) and of runs that failed, and who is to blame: the workflow, or the
+//! machine that had no memory left for it.
+
+use serde_json::Value;
+
+use super::wire::Wire;
+use crate::backend::{ServiceFault, Verdict};
+
+/// The most complaints that are shown.
+const MAX_SHOWN: usize = 4;
+
+/// The most characters of all of them.
+const MAX_CHARS: usize = 900;
+
+pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothing ran. Open it in ComfyUI to see the nodes it complains of, or check it with `conjured workflow validate`.";
+
+/// Parts of an exception's type or message that speak of the machine and not of the graph, in lower case, with the advice.
+const MACHINE: [(&str, &str); 11] = [
+    ("outofmemory", OUT_OF_MEMORY),
+    ("out of memory", OUT_OF_MEMORY),
+    // ComfyUI's own words: "Allocation on device 0 would exceed allowed memory".
+    ("allocation on device", OUT_OF_MEMORY),
+    ("would exceed allowed memory", OUT_OF_MEMORY),
+    ("defaultcpuallocator", OUT_OF_MEMORY),
+    ("memoryerror", OUT_OF_MEMORY),
+    ("cuda error", DRIVER),
+    ("no cuda gpus", DRIVER),
+    ("no space left on device", DISK),
+    ("localentrynotfound", ABSENT_MODEL),
+    ("connectionerror", ABSENT_MODEL),
+];
+
+const OUT_OF_MEMORY: &str = "The machine ran out of memory. Close other programs that use the graphics card, or let ComfyUI free its models, and try again.";
+const DRIVER: &str = "The graphics card or its driver gave up. Restart ComfyUI and try again.";
+const DISK: &str = "The disk that ComfyUI writes to is full. Free some space and try again.";
+const ABSENT_MODEL: &str = "A node wanted to load a model from the network and could not. Try again, or put the model where the node looks for it.";
+const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not tried again by itself; the log of ComfyUI says more.";
+
+/// Makes a fault of the workflow.
+pub(super) fn workflow(status: u16, words: String, advice: &'static str) -> ServiceFault {
+    ServiceFault { code: None, status, words, advice, verdict: Verdict::Workflow }
+}
+
+/// Returns a node as a person knows it: `node 24 SaveImage "EXPORT IMAGE"`.
+pub(super) fn node(id: &str, graph: &Value, wire: &Wire) -> String {
+    let known = graph.get(id);
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+    named(
+        id,
+        &text(known.and_then(|node| node.get("class_type"))),
+        &text(known.and_then(|node| node.pointer("/_meta/title"))),
+        wire,
+    )
+}
+
+fn named(id: &str, class: &str, title: &str, wire: &Wire) -> String {
+    let mut words = format!("node {}", wire.line(id));
+    if !class.is_empty() {
+        words.push_str(&format!(" {}", wire.line(class)));
+    }
+    if !title.is_empty() && title != class {
+        words.push_str(&format!(" \"{}\"", wire.line(title)));
+    }
+    words
+}
+
+/// Returns the words of `node_errors`, those of `outputs` first; empty when there are none.
+pub(super) fn of_nodes(errors: &Value, graph: &Value, wire: &Wire) -> String {
+    let errors = errors.as_object().into_iter().flatten();
+    let all: Vec<String> = errors
+        .map(|(id, report)| {
+            let said: Vec<String> = report
+                .get("errors")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(|error| complaint(error, wire))
+                .collect();
+            format!("{}: {}", node(id, graph, wire), said.join(", "))
+        })
+        .collect();
+    listed(&all)
+}
+
+fn complaint(error: &Value, wire: &Wire) -> String {
+    let text = |value: Option<&Value>| wire.line(value.and_then(Value::as_str).unwrap_or_default());
+    let said = [
+        text(error.get("message")),
+        text(error.get("details")),
+        text(error.pointer("/extra_info/exception_message")),
+    ];
+    let mut parts: Vec<String> = Vec::new();
+    for part in said {
+        if !part.is_empty() && !parts.iter().any(|known| known.contains(&part)) {
+            parts.push(part);
+        }
+    }
+    parts.join(" - ")
+}
+
+/// Puts several complaints into one text that can still be read.
+pub(super) fn listed(all: &[String]) -> String {
+    let mut words = all.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    if all.len() > MAX_SHOWN {
+        words.push_str(&format!("; and {} more", all.len() - MAX_SHOWN));
+    }
+    match words.char_indices().nth(MAX_CHARS) {
+        None => words,
+        Some((at, _)) => format!("{}…", &words[..at]),
+    }
+}
+
+/// Returns the fault of a 400.
+pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) -> ServiceFault {
+    let error = body.get("error").unwrap_or(&Value::Null);
+    let mut words = of_nodes(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);
+    if words.is_empty() {
+        words = complaint(error, wire);
+        let extra = error.get("extra_info").unwrap_or(&Value::Null);
+        let text = |key: &str| extra.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !text("node_id").is_empty() {
+            let place = named(text("node_id"), text("class_type"), text("node_title"), wire);
+            words = format!("{place}: {words}");
+        }
+    }
+    if words.is_empty() {
+        words = format!("HTTP {status}, without a reason");
+    }
+    workflow(status, words, CHECK_WORKFLOW)
+}
+
+/// Returns the fault of a run that failed, from its `execution_error`.
+pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> ServiceFault {
+    let Some(error) = error else {
+        return workflow(200, "the run failed without saying why".to_owned(), NODE_FAILED);
+    };
+    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, said) = (text("exception_type"), text("exception_message"));
+    let place = match graph.get(text("node_id")) {
+        Some(_) => node(text("node_id"), graph, wire),
+        None => named(text("node_id"), text("node_type"), "", wire),
+    };
+    let words = format!("{place}: {}: {}", wire.line(kind), wire.line(said));
+    let lower = format!("{kind} {said}").to_lowercase();
+    match MACHINE.iter().find(|(sign, _)| lower.contains(sign)) {
+        Some((_, advice)) => {
+            ServiceFault { code: None, status: 200, words, advice, verdict: Verdict::Service }
+        }
+        None => workflow(200, words, NODE_FAILED),
+    }
+}

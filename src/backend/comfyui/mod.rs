@@ -1,0 +1,419 @@
+//! A ComfyUI server as a [`Backend`]: the one on this machine, and the one on a rented machine.
+//!
+//! Owns the five calls and their order. One noun a file below it: `wire` (a call), `submit` (its road), `queue`, `history` and `objects` (what the
+//! server knows), `faults` (what it complains of), `view` (addresses of files), `socket`, `watch` and `progress` (what it tells on the way). It never
+//! tries a submit twice, touches no file and starts no task.
+//!
+//! Facts about the wire were seen on ComfyUI 0.3.64 and 0.33.0:
+//! - The id of a request is our own. An id does not guard against a double submit, but a client that lost the answer finds its request by it, so
+//!   [`Backend::is_repeatable`] holds: `submit` looks in the queue and in history first.
+//! - A request is in exactly one of pending, running and history; asked in this order, in none of them means that it is lost.
+//! - History alone says how a run ended. The WebSocket is for progress: it may be silent, broken, or talk of others.
+//! - Other people's jobs run on the same server. Only ours are ever deleted or interrupted, by id.
+//!
+//! The address may be a secret (whoever has it can use a rented machine): then it stands in no message, no log and no file's URL.
+
+mod faults;
+mod history;
+mod objects;
+mod progress;
+mod queue;
+mod socket;
+mod submit;
+mod view;
+mod watch;
+mod wire;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
+
+use futures_util::{StreamExt, future::BoxFuture};
+use serde_json::{Value, json};
+use url::Url;
+
+use self::{
+    objects::Objects,
+    queue::Standing,
+    watch::{Watch, Watches},
+    wire::{LARGE, SMALL, Wire, passing, stranger},
+};
+use super::{
+    Backend, CallError, CancelReply, Download, FetchError, Observation, Phase, RunResult, RunTimes,
+    ServiceFault, Submission, SubmitError, Verdict, Work,
+    download::{self, Downloader},
+    http::{self, Connector, Timeouts},
+};
+use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+
+/// What is written beside the graph, so that a request can be found whatever id it got.
+const MARK: &str = "conjured_attempt";
+
+/// How often a request that is neither in the queue nor in history is looked for once more, and how long it is waited between.
+const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+
+/// What the adapter needs to know.
+#[derive(Clone, PartialEq)]
+pub struct Settings {
+    /// The name that status and ledger show: `comfyui` or `cloud`.
+    pub name: &'static str,
+    /// Where the server answers. A path is kept: some proxies put the server below one.
+    pub origin: Url,
+    /// Whether knowing the address is all that it takes to use the machine.
+    pub secret_origin: bool,
+    /// For name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For the upload, and for the submit, from connecting to the end of the answer.
+    pub submit_timeout: Duration,
+    /// For every other call, from connecting to the end of its answer.
+    pub call_timeout: Duration,
+    /// How long a download may stay silent.
+    pub read_idle_timeout: Duration,
+    /// The most bytes of a file.
+    pub max_artifact: u64,
+}
+
+impl Settings {
+    /// Returns the settings of a server on this machine.
+    pub fn local(origin: Url) -> Self {
+        Self {
+            name: "comfyui",
+            origin,
+            secret_origin: false,
+            connect_timeout: Duration::from_secs(10),
+            submit_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(30),
+            read_idle_timeout: Duration::from_secs(60),
+            max_artifact: 512 * 1024 * 1024,
+        }
+    }
+
+    /// Returns the settings of a rented machine.
+    pub fn rented(origin: Url) -> Self {
+        Self { name: "cloud", secret_origin: true, ..Self::local(origin) }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Settings");
+        shown.field("name", &self.name);
+        if !self.secret_origin {
+            shown.field("origin", &self.origin.as_str());
+        }
+        shown.field("max_artifact", &self.max_artifact).finish_non_exhaustive()
+    }
+}
+
+/// Why the adapter cannot be made of its settings. The address itself is never quoted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SettingsError {
+    /// No address of a server.
+    #[error(
+        "the address of ComfyUI must be an `http://` or `https://` address without user, query or fragment"
+    )]
+    Origin,
+    /// The render and the sentence would travel unencrypted.
+    #[error(
+        "a ComfyUI on another machine must be spoken to over `https://`; where it has none, forward its port \
+         (`ssh -L 8188:127.0.0.1:8188 that-machine`) and keep `local.comfyui_url` at `http://127.0.0.1:8188`"
+    )]
+    Unencrypted,
+}
+
+/// A ComfyUI server.
+pub struct Comfyui {
+    name: &'static str,
+    shown: Option<Url>,
+    wire: Wire,
+    downloader: Downloader,
+    view: Url,
+    objects: Objects,
+    watches: Watches,
+    submit_timeout: Duration,
+}
+
+impl Comfyui {
+    /// Checks `settings`; opens no connection.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let origin = &settings.origin;
+        let is_bare = origin.username().is_empty()
+            && origin.password().is_none()
+            && origin.query().is_none()
+            && origin.fragment().is_none();
+        if !is_bare || !matches!(origin.scheme(), "http" | "https") || !origin.has_host() {
+            return Err(SettingsError::Origin);
+        }
+        if origin.scheme() == "http" && !http::is_loopback(origin) {
+            return Err(SettingsError::Unencrypted);
+        }
+        let connector = Connector::new(Timeouts {
+            connect: settings.connect_timeout.min(settings.submit_timeout),
+            read_idle: settings.submit_timeout.max(settings.call_timeout),
+        });
+        let wire = Wire::new(connector, origin, settings.secret_origin, settings.call_timeout);
+        // Files come from the server itself and from nowhere else.
+        let port = origin.port_or_known_default().unwrap_or_default();
+        let host = format!("{}:{port}", origin.host_str().unwrap_or_default());
+        let hosts = download::Hosts::parse(&[host]).map_err(|_| SettingsError::Origin)?;
+        let patient =
+            Timeouts { connect: settings.connect_timeout, read_idle: settings.read_idle_timeout };
+        Ok(Self {
+            name: settings.name,
+            shown: (!settings.secret_origin).then(|| origin.clone()),
+            view: wire.url(&["view"]),
+            wire,
+            downloader: Downloader::new(patient, hosts, settings.max_artifact),
+            objects: Objects::default(),
+            watches: Watches::default(),
+            submit_timeout: settings.submit_timeout,
+        })
+    }
+
+    /// Asks where a request stands in the queue.
+    async fn standing(&self, request: &str) -> Result<Standing, CallError> {
+        let answer = self.wire.get(self.wire.url(&["queue"]), LARGE).await?;
+        if answer.status != 200 {
+            return Err(self.wire.trouble(&answer));
+        }
+        let body = answer.body.map_err(|reason| passing(&self.wire.line(&reason)))?;
+        queue::find(&body, request).ok_or_else(|| CallError::Fault(stranger()))
+    }
+
+    /// Asks for a request's entry in history.
+    async fn entry(&self, request: &str) -> Result<Option<Value>, CallError> {
+        let answer = self.wire.get(self.wire.url(&["history", request]), LARGE).await?;
+        let mut told = self.wire.json(&answer)?;
+        Ok(told.get_mut(request).map(Value::take).filter(Value::is_object))
+    }
+
+    /// Finds a request: queue first, history second. Between the two a server moves a job under one lock, and still it is looked for again
+    /// before it is called lost.
+    async fn find(&self, request: &str) -> Result<Place, CallError> {
+        let mut looks = SECOND_LOOKS.into_iter();
+        loop {
+            match self.standing(request).await? {
+                Standing::Absent => {}
+                standing => return Ok(Place::Queue(standing)),
+            }
+            if let Some(entry) = self.entry(request).await? {
+                return Ok(Place::History(entry));
+            }
+            if self.watches.was_deleted(request) {
+                return Ok(Place::Deleted);
+            }
+            match looks.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(CallError::Fault(lost())),
+            }
+        }
+    }
+
+    async fn look(&self, request: &RequestId) -> Result<Observation, CallError> {
+        let mut watch = self.watches.take(request.as_str());
+        watch.listen(&self.wire).await;
+        let found = self.find(request.as_str()).await;
+        let phase = match found {
+            Ok(Place::Queue(standing)) => phase(&standing, Some(&mut watch)),
+            Ok(Place::History(_) | Place::Deleted) => Phase::Ended,
+            Err(error) => {
+                self.watches.put(watch);
+                return Err(error);
+            }
+        };
+        watch.was_running = phase == Phase::Running;
+        let progress = watch.track.progress().filter(|_| phase == Phase::Running);
+        // A run that ended has nothing more to say.
+        if phase != Phase::Ended {
+            self.watches.put(watch);
+        }
+        Ok(Observation { phase, instance: None, unknown_word: None, progress })
+    }
+
+    async fn outcome(&self, request: &RequestId) -> Result<RunResult, CallError> {
+        match self.find(request.as_str()).await? {
+            Place::Queue(standing) => Ok(RunResult::Pending(phase(&standing, None))),
+            Place::Deleted => Ok(RunResult::Cancelled { times: RunTimes::default() }),
+            Place::History(entry) => {
+                self.watches.end(request.as_str());
+                history::result(&entry, &self.wire).ok_or_else(|| CallError::Passing {
+                    reason: "ComfyUI's history does not say how the run ended".to_owned(),
+                    retry_after: None,
+                })
+            }
+        }
+    }
+
+    /// Deletes a request from the queue, then interrupts it if it is the one that runs.
+    async fn cancel_run(&self, request: &RequestId) -> Result<CancelReply, CallError> {
+        let id = request.as_str();
+        let answer = self.wire.post(&["queue"], &json!({ "delete": [id] })).await?;
+        if answer.status != 200 {
+            return Err(self.wire.trouble(&answer));
+        }
+        match self.standing(id).await? {
+            Standing::Running(_) => {
+                // Servers that do not know `prompt_id` here stop whatever runs: it is ours.
+                let answer = self.wire.post(&["interrupt"], &json!({ "prompt_id": id })).await?;
+                if answer.status != 200 {
+                    return Err(self.wire.trouble(&answer));
+                }
+                Ok(CancelReply::Requested)
+            }
+            Standing::Pending { .. } => Ok(CancelReply::Requested),
+            Standing::Absent if self.entry(id).await?.is_some() => Ok(CancelReply::TooLate),
+            Standing::Absent => {
+                // It leaves no trace: no message, no entry.
+                self.watches.note_deleted(id);
+                Ok(CancelReply::Requested)
+            }
+        }
+    }
+
+    async fn open_file(&self, file: &RemoteFile, from: u64) -> Result<Download, FetchError> {
+        let Some(url) = view::join(&self.view, &file.url) else {
+            return Err(FetchError::Forbidden {
+                host: "a file of ComfyUI".to_owned(),
+                reason: "its address is not one of `/view`",
+            });
+        };
+        let opened = self.downloader.open(url.as_str(), from).await;
+        let mut download = opened.map_err(|error| hushed(error, &self.wire))?;
+        if self.shown.is_none() {
+            // What is said in mid-stream may name the host as well. The words are made beforehand, for the stream outlives this call.
+            download.chunks = download
+                .chunks
+                .map(|chunk| {
+                    chunk.map_err(|error| match error {
+                        FetchError::Passing { .. } => FetchError::Passing {
+                            reason: "the download from the machine was cut".to_owned(),
+                        },
+                        other => other,
+                    })
+                })
+                .boxed();
+        }
+        Ok(download)
+    }
+}
+
+/// Where a request was found.
+enum Place {
+    Queue(Standing),
+    History(Value),
+    /// We deleted it.
+    Deleted,
+}
+
+fn phase(standing: &Standing, watch: Option<&mut Watch>) -> Phase {
+    match standing {
+        Standing::Running(run) => {
+            if let Some(watch) = watch {
+                watch.track.learn(run);
+            }
+            Phase::Running
+        }
+        Standing::Pending { ahead, run } => {
+            if let Some(watch) = watch {
+                watch.track.learn(run);
+            }
+            Phase::Queued { position: Some(*ahead) }
+        }
+        Standing::Absent => Phase::Ended,
+    }
+}
+
+/// The request is nowhere: the memory of a server goes with it.
+fn lost() -> ServiceFault {
+    ServiceFault {
+        code: None,
+        status: 200,
+        words: "ComfyUI does not know the request any more: it was restarted, or somebody deleted it from the queue"
+            .to_owned(),
+        advice: "Its queue and history are in memory only, so the run is lost. `conjured jobs retry` sends it again.",
+        verdict: Verdict::Gone,
+    }
+}
+
+/// Takes the address out of an error of a download.
+fn hushed(error: FetchError, wire: &Wire) -> FetchError {
+    match error {
+        FetchError::Forbidden { host, .. } => FetchError::Forbidden {
+            host: wire.line(&host),
+            reason: "files of ComfyUI come from the server itself only",
+        },
+        FetchError::Busy { reason, retry_after } => {
+            FetchError::Busy { reason: wire.line(&reason), retry_after }
+        }
+        FetchError::Passing { reason } => FetchError::Passing { reason: wire.line(&reason) },
+        other => other,
+    }
+}
+
+impl Backend for Comfyui {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
+        Box::pin(async {
+            let answer = self.wire.get(self.wire.url(&["system_stats"]), SMALL).await?;
+            match self.wire.json(&answer)?.get("system") {
+                Some(_) => Ok(None),
+                None => Err(CallError::Fault(stranger())),
+            }
+        })
+    }
+
+    fn submit<'a>(
+        &'a self,
+        submission: &'a Submission,
+    ) -> BoxFuture<'a, Result<RequestId, SubmitError>> {
+        Box::pin(async move {
+            match &submission.work {
+                Work::Graph(work) => self.submit_graph(submission, work).await,
+                other => Err(other.foreign()),
+            }
+        })
+    }
+
+    fn observe<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Observation, CallError>> {
+        Box::pin(self.look(request))
+    }
+
+    fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {
+        Box::pin(self.outcome(request))
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
+        Box::pin(self.cancel_run(request))
+    }
+
+    fn open<'a>(
+        &'a self,
+        file: &'a RemoteFile,
+        from: u64,
+    ) -> BoxFuture<'a, Result<Download, FetchError>> {
+        Box::pin(self.open_file(file, from))
+    }
+}
+
+impl fmt::Debug for Comfyui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = self.shown.as_ref().map(Url::as_str);
+        f.debug_struct("Comfyui")
+            .field("name", &self.name)
+            .field("origin", &origin)
+            .finish_non_exhaustive()
+    }
+}

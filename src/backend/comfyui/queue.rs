@@ -1,0 +1,141 @@
+//! The server's queue, read for one request: does it run, does it wait and behind how many, or is it not there.
+//!
+//! Owns the shape of `GET /queue`: `[number, prompt id, graph, extra data, output nodes]` for each entry, of everybody's
+//! jobs. The waiting ones are a heap and not sorted, so the place in line is counted by number. Only our own entry is read
+//! whole: others' graphs may be large, and are nobody's business.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
+
+use super::MARK;
+
+/// Where a request stands in the queue.
+#[derive(Debug, PartialEq)]
+pub(super) enum Standing {
+    /// It is the one that runs, or one of those.
+    Running(Run),
+    /// It waits.
+    Pending {
+        /// Jobs before it, the running one included.
+        ahead: u64,
+        /// The entry.
+        run: Run,
+    },
+    /// It is not there.
+    Absent,
+}
+
+/// An entry of ours.
+#[derive(Debug, PartialEq)]
+pub(super) struct Run {
+    /// The server's id for it.
+    pub(super) id: String,
+    /// The graph as the server has it.
+    pub(super) graph: Map<String, Value>,
+    /// The output nodes that passed the server's checks; `None` where it does not say.
+    pub(super) outputs: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Queues<'a> {
+    #[serde(borrow)]
+    queue_running: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    queue_pending: Vec<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Extra {
+    conjured_attempt: Option<String>,
+}
+
+/// Finds `request` in the body of an answer; `None` when that is no queue.
+pub(super) fn find(body: &[u8], request: &str) -> Option<Standing> {
+    let queues: Queues<'_> = serde_json::from_slice(body).ok()?;
+    if let Some((_, run)) = queues.queue_running.iter().find_map(|entry| ours(entry, request)) {
+        return Some(Standing::Running(run));
+    }
+    let Some((number, run)) = queues.queue_pending.iter().find_map(|entry| ours(entry, request))
+    else {
+        return Some(Standing::Absent);
+    };
+    let before = queues.queue_pending.iter().filter(|entry| {
+        let parts: Vec<&RawValue> = serde_json::from_str(entry.get()).unwrap_or_default();
+        number_of(&parts) < number
+    });
+    let ahead = before.count() + queues.queue_running.len();
+    Some(Standing::Pending { ahead: ahead as u64, run })
+}
+
+fn ours(entry: &RawValue, request: &str) -> Option<(f64, Run)> {
+    let parts: Vec<&RawValue> = serde_json::from_str(entry.get()).ok()?;
+    let id: String = serde_json::from_str(parts.get(1)?.get()).ok()?;
+    if id != request {
+        // A server that gave an id of its own still repeats what we wrote beside the graph.
+        let extra: Extra = serde_json::from_str(parts.get(3)?.get()).ok()?;
+        extra.conjured_attempt.filter(|mark| mark == request)?;
+    }
+    let read = |index: usize| parts.get(index).map(|part| part.get());
+    let graph = read(2).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let outputs = read(4).and_then(|text| serde_json::from_str(text).ok());
+    Some((number_of(&parts), Run { id, graph, outputs }))
+}
+
+fn number_of(parts: &[&RawValue]) -> f64 {
+    parts.first().and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or(f64::MAX)
+}
+
+/// Returns what is written beside the graph, so that a request can be found whatever id the server gives it.
+pub(super) fn mark(key: &str) -> Value {
+    serde_json::json!({ MARK: key })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stands(json: &Value, request: &str) -> Option<Standing> {
+        find(json.to_string().as_bytes(), request)
+    }
+
+    #[test]
+    fn the_place_in_line_is_counted_by_number_because_the_heap_is_not_sorted() {
+        let entry = |number: i64, id: &str| serde_json::json!([number, id, {"1": {}}, {}, ["1"]]);
+        let queue = serde_json::json!({
+            "queue_running": [entry(3, "running")],
+            "queue_pending": [entry(-9, "front"), entry(8, "late"), entry(5, "ours"), entry(4, "early"), "rubbish", [null]],
+        });
+        let Some(Standing::Pending { ahead, run }) = stands(&queue, "ours") else {
+            panic!("it waits");
+        };
+        assert_eq!((ahead, &*run.id), (3, "ours"), "the running one, the front one, the early one");
+        assert!(matches!(stands(&queue, "running"), Some(Standing::Running(_))));
+        assert_eq!(stands(&queue, "unknown"), Some(Standing::Absent));
+        assert_eq!(stands(&serde_json::json!({"queue": []}), "ours"), None);
+    }
+
+    #[test]
+    fn a_job_is_found_by_what_was_written_beside_it_where_the_server_chose_the_id() {
+        let queue = serde_json::json!({
+            "queue_running": [[1, "theirs", {}, {"client_id": "c", "conjured_attempt": "key"}, []]],
+            "queue_pending": [],
+        });
+        let Some(Standing::Running(run)) = stands(&queue, "key") else { panic!("it runs") };
+        assert_eq!(run.id, "theirs");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let _ = find(&bytes, "x");
+        }
+
+        #[test]
+        fn no_entry_makes_it_panic(entry in "[\\[\\]{}\",0-9a-z:]{0,40}") {
+            let _ = find(format!("{{\"queue_running\":[{entry}],\"queue_pending\":[{entry}]}}").as_bytes(), "x");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The WebSocket of one request: opened, read as far as there is something to read, and left.
+//!
+//! Owns the handshake and the frames' kinds. It is made of an upgraded HTTP connection, so that TLS, trust, proxies and the rule about
+//! plain HTTP are those of every other call. Nothing reads it in the background: what the server has said is taken out at each look.
+//! A frame that cannot be read, a binary one or an end is never an error of the job.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use reqwest::{
+    Method, Upgraded,
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::{Role, WebSocketConfig},
+    },
+};
+
+use super::wire::Wire;
+
+/// How long the handshake may take: progress is worth no more waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most frames that are taken at one look. A run has some hundred.
+const MOST_FRAMES: usize = 4096;
+
+/// The largest frame: a preview is a picture of some hundred kilobytes.
+const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// An open socket.
+pub(super) struct Socket(WebSocketStream<Upgraded>);
+
+/// What a socket had to say at one look.
+pub(super) enum Heard {
+    /// All that was there, perhaps nothing.
+    All,
+    /// It is closed or broken.
+    End,
+}
+
+impl Socket {
+    /// Opens the socket of a client id; the reason, when it cannot be had.
+    pub(super) async fn open(wire: &Wire, client_id: &str) -> Result<Self, String> {
+        let opened = tokio::time::timeout(PATIENCE, Self::handshake(wire, client_id)).await;
+        opened.unwrap_or_else(|_| Err("no answer within the time-out".to_owned()))
+    }
+
+    async fn handshake(wire: &Wire, client_id: &str) -> Result<Self, String> {
+        let mut url = wire.url(&["ws"]);
+        url.query_pairs_mut().append_pair("clientId", client_id);
+        let key = generate_key();
+        let request = wire
+            .request(Method::GET, url)?
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, &key);
+        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+        let is_agreed = response.status().as_u16() == 101
+            && accept.is_some_and(|value| value == derive_accept_key(key.as_bytes()).as_str());
+        if !is_agreed {
+            return Err(format!("HTTP {} where a WebSocket was asked for", response.status()));
+        }
+        let stream = response.upgrade().await.map_err(|error| error.without_url().to_string())?;
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_FRAME))
+            .max_frame_size(Some(MAX_FRAME));
+        Ok(Self(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await))
+    }
+
+    /// Hands every text that has arrived to `hear`. Where none has, it waits up to `linger` for the first.
+    pub(super) async fn drain(&mut self, linger: Duration, mut hear: impl FnMut(&str)) -> Heard {
+        // The runtime learns only between two polls that something has arrived.
+        tokio::task::yield_now().await;
+        let mut count = 0;
+        while count < MOST_FRAMES {
+            let next = match self.0.next().now_or_never() {
+                Some(next) => next,
+                None if count == 0 && !linger.is_zero() => {
+                    match tokio::time::timeout(linger, self.0.next()).await {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                }
+                None => break,
+            };
+            match next {
+                Some(Ok(Message::Text(text))) => hear(&text),
+                // A preview or something new. Pings are answered by the library.
+                Some(Ok(
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+                )) => {}
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Heard::End,
+            }
+            count += 1;
+        }
+        Heard::All
+    }
+}

@@ -1,0 +1,283 @@
+//! The road of a submit: look for the request, ask for what is missing, upload, send once, and read what the server makes of it.
+//!
+//! Owns the order of the steps and the sorting of each answer into *not sent*, *refused* and *unknown*. Everything before the POST of
+//! the graph can be repeated without harm, so whatever fails there was not sent; a lost answer to the POST itself is unknown, and the
+//! next submit of the same key finds the request in the queue or in history instead of sending it again.
+
+use bytes::Bytes;
+use reqwest::{Method, header::CONTENT_TYPE};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Comfyui, faults,
+    queue::{self, Run, Standing},
+    wire::{SMALL, Wire, shut, stranger},
+};
+use crate::{
+    backend::{
+        CallError, ServiceFault, Submission, SubmitError, Verdict,
+        http::{
+            answer::Answer,
+            send::{self, SendFault},
+        },
+        work::{GraphWork, Upload},
+    },
+    domain::job::RequestId,
+    failpoint::{self, Point, Side},
+};
+
+const BAD_PICTURE: &str = "ComfyUI did not take the picture, so nothing ran. Check the render and the free space of the machine.";
+
+impl Comfyui {
+    /// Sends `work`, unless the server has it already.
+    pub(super) async fn submit_graph(
+        &self,
+        submission: &Submission,
+        work: &GraphWork,
+    ) -> Result<RequestId, SubmitError> {
+        let key = &submission.key;
+        if let Some(found) = self.look_for(key, work).await? {
+            return Ok(found);
+        }
+        let missing = self.objects.check(&work.graph, &work.image, &self.wire).await;
+        if let Some(fault) = missing.map_err(not_sent)? {
+            return Err(SubmitError::Refused(fault));
+        }
+        // The socket first: what is said before the answer to the POST is then heard as well.
+        let mut watch = self.watches.take(key.as_str());
+        let (uploaded, ()) =
+            tokio::join!(self.upload(key, &work.picture), watch.connect(&self.wire));
+        self.watches.put(watch);
+        let graph = with_picture(work, &uploaded?);
+        self.watches.note_sent(key.as_str());
+        let sent = self.send(key, &graph, work, true).await;
+        if sent.is_err() {
+            self.watches.end(key.as_str());
+        }
+        sent
+    }
+
+    /// Looks for a request of ours in the queue, then in history: it is in exactly one of them, if it arrived.
+    async fn look_for(
+        &self,
+        key: &RequestId,
+        work: &GraphWork,
+    ) -> Result<Option<RequestId>, SubmitError> {
+        match self.standing(key.as_str()).await.map_err(not_sent)? {
+            Standing::Running(run) | Standing::Pending { run, .. } => {
+                let id = RequestId::new(&run.id).unwrap_or_else(|| key.clone());
+                if let Some(fault) = dropped(&run, work) {
+                    self.undo(&id).await;
+                    return Err(SubmitError::Refused(fault));
+                }
+                return Ok(Some(id));
+            }
+            Standing::Absent => {}
+        }
+        let entry = self.entry(key.as_str()).await.map_err(not_sent)?;
+        Ok(entry.map(|_| key.clone()))
+    }
+
+    /// Uploads the picture; returns what its loader takes: the name that the server gave it.
+    async fn upload(&self, key: &RequestId, picture: &Upload) -> Result<String, SubmitError> {
+        let boundary = format!("conjured-{key}");
+        let request = self
+            .wire
+            .request(Method::POST, self.wire.url(&["upload", "image"]))
+            .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
+            .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .timeout(self.submit_timeout)
+            .body(form(&boundary, picture));
+        let answer = self.wire.ask(request, SMALL).await.map_err(not_sent)?;
+        if matches!(answer.status, 400 | 413 | 415) {
+            let words = format!("the picture was not taken (HTTP {})", answer.status);
+            return Err(SubmitError::Refused(faults::workflow(answer.status, words, BAD_PICTURE)));
+        }
+        let told = self.wire.json(&answer).map_err(not_sent)?;
+        let text = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
+        match (text("name"), text("subfolder")) {
+            ("", _) => Err(not_sent(CallError::Fault(stranger()))),
+            (name, "") => Ok(name.to_owned()),
+            (name, folder) => Ok(format!("{folder}/{name}")),
+        }
+    }
+
+    /// Sends the graph, exactly once. `is_named` gives it our own id.
+    async fn send(
+        &self,
+        key: &RequestId,
+        graph: &Map<String, Value>,
+        work: &GraphWork,
+        is_named: bool,
+    ) -> Result<RequestId, SubmitError> {
+        let mut body = json!({ "prompt": graph, "client_id": key.as_str(), "extra_data": queue::mark(key.as_str()) });
+        if is_named {
+            body["prompt_id"] = key.as_str().into();
+        }
+        let request = self
+            .wire
+            .request(Method::POST, self.wire.url(&["prompt"]))
+            .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
+            .header(CONTENT_TYPE, "application/json");
+        let sent =
+            send::post_once(request, Bytes::from(body.to_string()), self.submit_timeout).await;
+        let response = sent.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => {
+                SubmitError::NotSent { reason: self.wire.line(&reason), retry_after: None }
+            }
+            SendFault::Unknown(reason) => SubmitError::Unknown { reason: self.wire.line(&reason) },
+        })?;
+        let answer = Answer::read(response, SMALL).await;
+        failpoint::hit(Point::SubmitAnswer, Side::Before);
+        let told: Value = answer
+            .body
+            .as_ref()
+            .ok()
+            .and_then(|body| serde_json::from_slice(body).ok())
+            .unwrap_or_default();
+        if is_named
+            && answer.status == 400
+            && told.pointer("/error/type") == Some(&"invalid_prompt_id".into())
+        {
+            // A server with another rule for ids refused it whole, so nothing runs: it may choose one itself, and the mark beside the graph
+            // is found in its queue.
+            return Box::pin(self.send(key, graph, work, false)).await;
+        }
+        self.sort(key, &answer, &told, graph, work).await
+    }
+
+    /// Sorts the answer to the graph.
+    async fn sort(
+        &self,
+        key: &RequestId,
+        answer: &Answer,
+        told: &Value,
+        graph: &Map<String, Value>,
+        work: &GraphWork,
+    ) -> Result<RequestId, SubmitError> {
+        let status = answer.status;
+        match status {
+            200..300 => {
+                let id = told.get("prompt_id").and_then(Value::as_str).and_then(RequestId::new);
+                let Some(id) = id else {
+                    let reason = match &answer.body {
+                        Ok(_) => "its answer holds no id".to_owned(),
+                        Err(reason) => self.wire.line(reason),
+                    };
+                    return Err(SubmitError::Unknown { reason });
+                };
+                let graph = Value::Object(graph.clone());
+                match half_refusal(told, &graph, work, &self.wire) {
+                    None => Ok(id),
+                    Some(fault) => {
+                        self.undo(&id).await;
+                        Err(SubmitError::Refused(fault))
+                    }
+                }
+            }
+            401 | 403 => Err(SubmitError::Refused(shut(status))),
+            404 | 405 => Err(SubmitError::Refused(stranger())),
+            429 => Err(SubmitError::NotSent {
+                reason: self.said(answer),
+                retry_after: answer.retry_after,
+            }),
+            400..500 if status != 408 => {
+                let graph = Value::Object(graph.clone());
+                Err(SubmitError::Refused(faults::of_refusal(told, status, &graph, &self.wire)))
+            }
+            // The server's own code stumbled over the graph. Whether it was queued before, the queue knows.
+            500 => match self.look_for(key, work).await {
+                Ok(Some(id)) => Ok(id),
+                Ok(None) => Err(SubmitError::Refused(ServiceFault {
+                    code: None,
+                    status,
+                    words: self.said(answer),
+                    advice: "ComfyUI failed on the request and did not take it; its log says why. Restart it if this goes on.",
+                    verdict: Verdict::Service,
+                })),
+                Err(_) => Err(SubmitError::Unknown { reason: self.said(answer) }),
+            },
+            _ => Err(SubmitError::Unknown { reason: self.said(answer) }),
+        }
+    }
+
+    fn said(&self, answer: &Answer) -> String {
+        format!("ComfyUI answered HTTP {}: {}", answer.status, self.wire.body_line(answer))
+    }
+
+    /// Takes back what would only run for nothing. It costs nothing but time if that fails.
+    async fn undo(&self, id: &RequestId) {
+        let _ = self.cancel_run(id).await;
+        self.watches.end(id.as_str());
+    }
+}
+
+/// Nothing of the graph has left: the way there is closed, or it leads to somebody else.
+fn not_sent(error: CallError) -> SubmitError {
+    match error {
+        CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
+        CallError::Fault(fault) => SubmitError::Refused(fault),
+    }
+}
+
+/// Returns the graph with the name of the uploaded picture in its place.
+fn with_picture(work: &GraphWork, name: &str) -> Map<String, Value> {
+    let mut graph = work.graph.clone();
+    let (node, input) = &work.image;
+    let inputs = graph.get_mut(node).and_then(|node| node.get_mut("inputs"));
+    if let Some(inputs) = inputs.and_then(Value::as_object_mut) {
+        inputs.insert(input.clone(), name.into());
+    }
+    graph
+}
+
+/// Writes the form. The name is made plain ASCII: the server does not decode it, so an encoded space would be stored as `%20`.
+fn form(boundary: &str, picture: &Upload) -> Bytes {
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
+    let name: String = picture.name.chars().map(plain).collect();
+    let mime: String = picture.mime.chars().filter(char::is_ascii_graphic).collect();
+    let mut body = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{name}\"\r\n\
+         Content-Type: {mime}\r\n\r\n"
+    )
+    .into_bytes();
+    body.extend_from_slice(&picture.bytes);
+    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    body.into()
+}
+
+/// Finds a refusal in a 200: an output node whose inputs are not sound is dropped, and the rest runs and ends well.
+fn half_refusal(
+    told: &Value,
+    graph: &Value,
+    work: &GraphWork,
+    wire: &Wire,
+) -> Option<ServiceFault> {
+    let errors = told.get("node_errors")?.as_object()?;
+    let is_bound =
+        |id: &str| work.outputs.is_empty() || work.outputs.iter().any(|output| output == id);
+    let concerns = |(id, report): &(&String, &Value)| {
+        let dependent = report.get("dependent_outputs").and_then(Value::as_array);
+        is_bound(id) || dependent.into_iter().flatten().filter_map(Value::as_str).any(is_bound)
+    };
+    let ours: Map<String, Value> =
+        errors.iter().filter(concerns).map(|(id, report)| (id.clone(), report.clone())).collect();
+    if ours.is_empty() {
+        return None;
+    }
+    let words = faults::of_nodes(&Value::Object(ours), graph, wire);
+    Some(faults::workflow(200, words, faults::CHECK_WORKFLOW))
+}
+
+/// Finds the same of a request whose answer was lost: the queue lists the output nodes that were left.
+fn dropped(run: &Run, work: &GraphWork) -> Option<ServiceFault> {
+    let kept = run.outputs.as_ref().filter(|kept| !kept.is_empty())?;
+    let lost: Vec<&str> =
+        work.outputs.iter().filter(|output| !kept.contains(output)).map(String::as_str).collect();
+    (!lost.is_empty()).then(|| {
+        let words =
+            format!("ComfyUI dropped the output node {} of the request", lost.join(" and "));
+        faults::workflow(200, words, faults::CHECK_WORKFLOW)
+    })
+}

@@ -1,0 +1,211 @@
+//! One call: its address below the origin, the sending, and its answer opened.
+//!
+//! Owns the client, the time-outs, the size caps and what may be shown of a server whose address is a secret. What the
+//! answers mean is said in the files beside it. Nothing is ever sent twice here.
+//!
+//! No `Origin` and no `Sec-Fetch-Site` goes out: a server refuses both when they name another site than itself.
+
+use std::time::Duration;
+
+use reqwest::{
+    RequestBuilder,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use secrecy::SecretString;
+use serde_json::Value;
+use url::Url;
+
+use crate::backend::{
+    CallError, ServiceFault, Verdict,
+    http::{Connector, answer::Answer, send, words::Cleaner},
+};
+
+/// The most bytes of a queue, a history entry or a class: each quotes whole graphs or long lists of files.
+pub(super) const LARGE: usize = 16 * 1024 * 1024;
+
+/// The most bytes of any other answer. A refusal quotes the choices of an input.
+pub(super) const SMALL: usize = 1024 * 1024;
+
+/// What stands in words where the address of a rented machine stood.
+const HIDDEN: &str = "[address]";
+
+/// The way to one server.
+pub(super) struct Wire {
+    pub(super) connector: Connector,
+    origin: Url,
+    hush: Hush,
+    call_timeout: Duration,
+}
+
+impl Wire {
+    pub(super) fn new(
+        connector: Connector,
+        origin: &Url,
+        secret_origin: bool,
+        call_timeout: Duration,
+    ) -> Self {
+        let hush = if secret_origin { Hush::of(origin) } else { Hush(Vec::new()) };
+        Self { connector, origin: origin.clone(), hush, call_timeout }
+    }
+
+    /// Returns the address of `path` below the origin; every part is encoded on its own.
+    pub(super) fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.origin.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// Returns `text` as a person may see it: one line, without the secret part of an address.
+    pub(super) fn line(&self, text: &str) -> String {
+        self.hush.line(text)
+    }
+
+    /// Begins a request.
+    pub(super) fn request(
+        &self,
+        method: reqwest::Method,
+        url: Url,
+    ) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).map_err(|error| self.line(&error.to_string()))?;
+        Ok(client.request(method, url).header(ACCEPT, "application/json"))
+    }
+
+    /// Asks for something.
+    pub(super) async fn get(&self, url: Url, limit: usize) -> Result<Answer, CallError> {
+        let request = self.request(reqwest::Method::GET, url).map_err(|reason| passing(&reason))?;
+        self.ask(request.timeout(self.call_timeout), limit).await
+    }
+
+    /// Tells the server something whose repetition harms nobody.
+    pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer, CallError> {
+        let request = self
+            .request(reqwest::Method::POST, self.url(path))
+            .map_err(|reason| passing(&reason))?
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string());
+        self.ask(request.timeout(self.call_timeout), SMALL).await
+    }
+
+    /// Sends a request whose repetition harms nobody, and reads the answer.
+    pub(super) async fn ask(
+        &self,
+        request: RequestBuilder,
+        limit: usize,
+    ) -> Result<Answer, CallError> {
+        let response = send::send(request).await.map_err(|reason| passing(&self.line(&reason)))?;
+        Ok(Answer::read(response, limit).await)
+    }
+
+    /// Returns the JSON of a success; anything else is trouble.
+    pub(super) fn json(&self, answer: &Answer) -> Result<Value, CallError> {
+        if !matches!(answer.status, 200..300) {
+            return Err(self.trouble(answer));
+        }
+        match &answer.body {
+            Ok(bytes) => serde_json::from_slice(bytes).map_err(|_| CallError::Fault(stranger())),
+            Err(reason) => Err(passing(&self.line(reason))),
+        }
+    }
+
+    /// Returns what an answer means that is no success: what is the server's own trouble passes, the rest needs a person.
+    pub(super) fn trouble(&self, answer: &Answer) -> CallError {
+        match answer.status {
+            401 | 403 => CallError::Fault(shut(answer.status)),
+            404 | 405 => CallError::Fault(stranger()),
+            status => CallError::Passing {
+                reason: format!("ComfyUI answered HTTP {status}: {}", self.body_line(answer)),
+                retry_after: answer.retry_after,
+            },
+        }
+    }
+
+    /// Returns the beginning of a body that is prose.
+    pub(super) fn body_line(&self, answer: &Answer) -> String {
+        match &answer.body {
+            Ok(bytes) if bytes.trim_ascii_start().starts_with(b"<") => "a web page".to_owned(),
+            Ok(bytes) if bytes.is_empty() => "without a word".to_owned(),
+            Ok(bytes) => self.line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])),
+            Err(reason) => self.line(reason),
+        }
+    }
+}
+
+/// No answer, or one that may be another the next time.
+pub(super) fn passing(reason: &str) -> CallError {
+    CallError::Passing {
+        reason: format!("ComfyUI could not be asked: {reason}"),
+        retry_after: None,
+    }
+}
+
+/// Something answers there that is no ComfyUI.
+pub(super) fn stranger() -> ServiceFault {
+    ServiceFault {
+        code: None,
+        status: 404,
+        words: "what answers at the address is no ComfyUI".to_owned(),
+        advice: "Set `local.comfyui_url` to where ComfyUI listens. Nothing was run.",
+        verdict: Verdict::Account,
+    }
+}
+
+/// The server does not let us in. ComfyUI itself asks for no credentials: something before it does.
+pub(super) fn shut(status: u16) -> ServiceFault {
+    ServiceFault {
+        code: None,
+        status,
+        words: format!("the way to ComfyUI is shut (HTTP {status})"),
+        advice: "ComfyUI itself asks for no password, so something in front of it does. Let `local.comfyui_url` name the server itself.",
+        verdict: Verdict::Account,
+    }
+}
+
+/// What must not be shown of an address.
+struct Hush(Vec<String>);
+
+impl Hush {
+    /// Hides the host, its first label (the machine's id) and every long part of the path.
+    fn of(origin: &Url) -> Self {
+        let host = origin.host_str().unwrap_or_default().to_owned();
+        let label = host.split('.').next().filter(|label| label.len() >= 8).map(str::to_owned);
+        let path = origin.path_segments().into_iter().flatten();
+        let path = path.filter(|part| part.len() >= 8).map(str::to_owned).collect::<Vec<_>>();
+        let mut hidden: Vec<String> = [host].into_iter().chain(label).chain(path).collect();
+        hidden.retain(|part| !part.is_empty());
+        Self(hidden)
+    }
+
+    fn line(&self, text: &str) -> String {
+        let separates = |c: char| matches!(c, '\t' | '\n' | '\r');
+        // A control character inside the address must not hide it, and half of it must not survive the cut.
+        let mut clean: String = text.chars().filter(|c| !c.is_control() || separates(*c)).collect();
+        for part in &self.0 {
+            let wanted = part.to_ascii_lowercase();
+            let mut from = 0;
+            // The same length in bytes in either case, so that places are the same.
+            while let Some(at) = clean[from..].to_ascii_lowercase().find(&wanted) {
+                clean.replace_range(from + at..from + at + wanted.len(), HIDDEN);
+                from += at + HIDDEN.len();
+            }
+        }
+        Cleaner::new(SecretString::from("")).line(&clean)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_secret_address_is_left_in_words() {
+        let url =
+            Url::parse("https://a1b2c3d4-comfyui.machines.example/hidden-folder").expect("a URL");
+        let hush = Hush::of(&url);
+        let said = hush.line(
+            "no https://A1B2C3D4-comfyui.machines.example:8188/x, a1b2c3d4\u{0}-comfyui, hidden-folder",
+        );
+        assert_eq!(said, "no https://[address]:8188/x, [address], [address]");
+    }
+}

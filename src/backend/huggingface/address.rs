@@ -1,0 +1,240 @@
+//! Where a Space is: `owner/name` as people write it, or the address of a copy of one's own.
+//!
+//! Owns the spelling of both, the host that a name stands for by rule, and what the Hub's record of a Space may add. The rule is
+//! what the Hub's own clients did for years, and nobody promises it (`host` in the record is the better word, where it is had).
+
+use std::{fmt, str::FromStr};
+
+use serde_json::Value;
+use url::Url;
+
+use crate::backend::http::is_loopback;
+
+/// The domain below which every Space of the public service lives.
+const DOMAIN: &str = "hf.space";
+
+/// A Space, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpaceAddress {
+    /// A Space of the public service.
+    Named {
+        /// A person or an organisation.
+        owner: String,
+        /// The Space.
+        name: String,
+    },
+    /// A base URL: a copy on another server, or a test's.
+    Base(Url),
+}
+
+/// A text that is no Space.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "`{0}` is no Space: write `owner/name`, or an `https://` address without user, query or fragment (plain `http://` only on this \
+     machine)"
+)]
+pub struct NotASpace(pub String);
+
+impl FromStr for SpaceAddress {
+    type Err = NotASpace;
+
+    fn from_str(text: &str) -> Result<Self, NotASpace> {
+        let trimmed = text.trim().trim_end_matches('/');
+        let error = || NotASpace(text.chars().filter(|c| !c.is_control()).take(100).collect());
+        // The page of a Space is what a person has in the browser, and means its name.
+        let page = ["https://huggingface.co/spaces/", "huggingface.co/spaces/"];
+        let named = page.iter().find_map(|start| trimmed.strip_prefix(start)).unwrap_or(trimmed);
+        if named.contains("://") {
+            let mut url = Url::parse(named).map_err(|_| error())?;
+            let is_bare = url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none();
+            let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+            if !is_bare || !is_safe || !url.has_host() {
+                return Err(error());
+            }
+            let path = url.path().trim_end_matches('/').to_owned();
+            url.set_path(&path);
+            return Ok(Self::Base(url));
+        }
+        match named.split_once('/') {
+            Some((owner, name)) if is_plain(owner) && is_plain(name) => {
+                Ok(Self::Named { owner: owner.to_owned(), name: name.to_owned() })
+            }
+            _ => Err(error()),
+        }
+    }
+}
+
+/// Tells whether `part` can stand in an address as it is.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=96).contains(&part.len()) && part.chars().all(plain) && part.chars().any(|c| c != '.')
+}
+
+impl fmt::Display for SpaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named { owner, name } => write!(f, "{owner}/{name}"),
+            Self::Base(url) => f.write_str(url.as_str().trim_end_matches('/')),
+        }
+    }
+}
+
+impl SpaceAddress {
+    /// Returns the base URL: what is configured, else owner and name in lower case with dashes for dots and underscores.
+    pub fn base(&self) -> Url {
+        match self {
+            Self::Base(url) => url.clone(),
+            Self::Named { owner, name } => {
+                let label: String = format!("{owner}-{name}")
+                    .chars()
+                    .map(|c| if matches!(c, '.' | '_') { '-' } else { c.to_ascii_lowercase() })
+                    .collect();
+                Url::parse(&format!("https://{}.{DOMAIN}", label.trim_matches('-')))
+                    .expect("letters, digits and dashes are a host")
+            }
+        }
+    }
+
+    /// Returns where the Hub tells about it; `None` for a base URL, which is believed as it is.
+    pub(super) fn record(&self, hub: &Url) -> Option<Url> {
+        let Self::Named { owner, name } = self else { return None };
+        let mut url = hub.clone();
+        let path = format!("{}/api/spaces/{owner}/{name}", hub.path().trim_end_matches('/'));
+        url.set_path(&path);
+        Some(url)
+    }
+}
+
+/// What the Hub says of a Space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Its base URL, where that is one to which a token may go.
+    pub(super) base: Option<Url>,
+    /// Its stage, in the Hub's capitals.
+    pub(super) stage: Option<String>,
+}
+
+/// What a stage means for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Nothing speaks against a call. A stage that no reference knows counts so: the Space itself will say.
+    Ready,
+    /// It is being built or wakes up: later.
+    Soon(&'static str),
+    /// Its owner must do something first.
+    Never(&'static str),
+}
+
+impl Record {
+    /// Reads the Hub's answer. A host beyond the public service's domain is not believed, unless the Hub is a stand-in of this
+    /// machine and so is the host.
+    pub(super) fn read(body: &Value, hub: &Url) -> Self {
+        let host = body.get("host").and_then(Value::as_str).and_then(|text| Url::parse(text).ok());
+        let base = host.filter(|url| {
+            let name = url.host_str().unwrap_or_default();
+            let is_service = url.scheme() == "https"
+                && name.strip_suffix(DOMAIN).is_some_and(|rest| rest.ends_with('.'));
+            let bare =
+                url.username().is_empty() && url.password().is_none() && url.query().is_none();
+            bare && (is_service || (is_loopback(hub) && is_loopback(url)))
+        });
+        let stage = body.pointer("/runtime/stage").and_then(Value::as_str);
+        Self { base, stage: stage.map(|text| text.trim().to_ascii_uppercase()) }
+    }
+
+    /// Returns what its stage means.
+    pub(super) fn readiness(&self) -> Readiness {
+        match self.stage.as_deref() {
+            Some("BUILDING" | "APP_STARTING") => Readiness::Soon("is being built or started"),
+            Some("PAUSED") => Readiness::Never("is paused; its owner must restart it"),
+            Some("STOPPED") => Readiness::Never("is stopped; its owner must restart it"),
+            Some("DELETING") => Readiness::Never("is being deleted"),
+            Some("BUILD_ERROR" | "CONFIG_ERROR" | "NO_APP_FILE" | "RUNTIME_ERROR") => {
+                Readiness::Never("is broken; its owner must repair it")
+            }
+            // A sleeping Space wakes by being called.
+            _ => Readiness::Ready,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn base(text: &str) -> String {
+        text.parse::<SpaceAddress>().expect("a Space").base().to_string()
+    }
+
+    #[test]
+    fn a_name_becomes_the_documented_host_and_a_base_url_wins() {
+        let flux = "https://black-forest-labs-flux-1-depth-dev.hf.space/";
+        assert_eq!(base("black-forest-labs/FLUX.1-Depth-dev"), flux);
+        assert_eq!(base("https://huggingface.co/spaces/black-forest-labs/FLUX.1-Depth-dev/"), flux);
+        assert_eq!(base("nvidia/PartPacker"), "https://nvidia-partpacker.hf.space/");
+        assert_eq!(base("Ada_L/My_Space"), "https://ada-l-my-space.hf.space/");
+        assert_eq!(base(" https://gpu.example/copy/ "), "https://gpu.example/copy");
+        assert_eq!(base("http://127.0.0.1:7860"), "http://127.0.0.1:7860/");
+    }
+
+    #[test]
+    fn what_could_send_a_token_astray_is_no_address() {
+        let table = [
+            "",
+            "flux",
+            "a/b/c",
+            "a/..",
+            "a b/c",
+            "/x",
+            "http://gpu.example",
+            "ftp://gpu.example/",
+            "https://u:p@gpu.example",
+            "https://gpu.example/?x=1",
+            "https://gpu.example/#x",
+            "a/b?c",
+        ];
+        for bad in table {
+            assert!(bad.parse::<SpaceAddress>().is_err(), "{bad}");
+        }
+        assert!(
+            "x\u{1b}[31m".parse::<SpaceAddress>().is_err_and(|error| !error.0.contains('\u{1b}'))
+        );
+    }
+
+    #[test]
+    fn the_hub_is_believed_only_within_the_services_domain() {
+        let hub = Url::parse("https://huggingface.co").expect("a URL");
+        let host = |text: &str| Record::read(&json!({"host": text}), &hub).base;
+        assert!(host("https://nvidia-partpacker.hf.space").is_some());
+        for bad in [
+            "https://evil.example",
+            "https://evilhf.space",
+            "http://a.hf.space",
+            "http://127.0.0.1:1",
+            "x",
+        ] {
+            assert_eq!(host(bad), None, "{bad}");
+        }
+        let near = Url::parse("http://127.0.0.1:9").expect("a URL");
+        assert!(Record::read(&json!({"host": "http://127.0.0.1:1"}), &near).base.is_some());
+        assert_eq!(Record::read(&json!([1]), &hub), Record::default());
+    }
+
+    #[test]
+    fn stages_are_ready_later_or_a_matter_for_the_owner() {
+        let of = |stage: &str| Record { stage: Some(stage.to_owned()), base: None }.readiness();
+        for ready in ["RUNNING", "RUNNING_BUILDING", "SLEEPING", "A_NEW_WORD"] {
+            assert_eq!(of(ready), Readiness::Ready, "{ready}");
+        }
+        assert!(matches!(of("BUILDING"), Readiness::Soon(_)));
+        for never in ["PAUSED", "RUNTIME_ERROR", "BUILD_ERROR", "STOPPED"] {
+            assert!(matches!(of(never), Readiness::Never(_)), "{never}");
+        }
+        assert_eq!(Record::default().readiness(), Readiness::Ready);
+    }
+}

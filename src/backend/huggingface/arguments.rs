@@ -1,0 +1,259 @@
+//! The values of a call, in the order that the Space wants.
+//!
+//! Owns which names the two roads need, what goes under the others, and that every number stays inside its slider: old versions
+//! of Gradio take a value beyond it in silence. Too few values are an error of the Space, too many are cut off there in silence,
+//! so the list is made of its own parameters, one for each.
+
+use serde_json::{Value, json};
+
+use super::{describe::Function, errors};
+use crate::backend::{CallError, work::SpacesWork};
+
+/// A value for a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Argument {
+    name: &'static str,
+    value: Value,
+    use_: Use,
+}
+
+/// How an argument is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A function without that parameter is none that we can call.
+    Needed,
+    /// It goes where the parameter is there.
+    Where,
+    /// It goes where the Space has no default of its own.
+    Instead,
+}
+
+const fn argument(name: &'static str, value: Value, use_: Use) -> Argument {
+    Argument { name, value, use_ }
+}
+
+/// Returns the form in which an uploaded file is handed to a function. Never null: a function that allows it would run without
+/// the picture and succeed.
+pub(super) fn file(path: &str) -> Value {
+    json!({"path": path, "meta": {"_type": "gradio.FileData"}})
+}
+
+/// The picture of the sentence and the render. Unless `randomize_seed` is false, the seed is ignored.
+pub(super) fn flux(work: &SpacesWork, image: &str) -> Vec<Argument> {
+    vec![
+        argument("control_image", file(image), Use::Needed),
+        argument("prompt", Value::from(work.prompt.as_str()), Use::Needed),
+        argument("seed", Value::from(work.seed), Use::Needed),
+        argument("randomize_seed", Value::from(false), Use::Where),
+        argument("num_inference_steps", Value::from(work.steps_flux), Use::Needed),
+        // The published defaults of the Space.
+        argument("width", Value::from(1024), Use::Instead),
+        argument("height", Value::from(1024), Use::Instead),
+        argument("guidance_scale", Value::from(10), Use::Instead),
+    ]
+}
+
+/// The picture without its background.
+pub(super) fn segment(image: &str) -> Vec<Argument> {
+    vec![argument("image_path", file(image), Use::Needed)]
+}
+
+/// The mesh of the picture.
+pub(super) fn mesh(work: &SpacesWork, image: &str) -> Vec<Argument> {
+    vec![
+        argument("input_image", file(image), Use::Needed),
+        argument("num_steps", Value::from(work.steps_partpacker), Use::Needed),
+        argument("seed", Value::from(work.mesh_seed), Use::Needed),
+        argument("cfg_scale", Value::from(7), Use::Instead),
+        argument("grid_res", Value::from(384), Use::Instead),
+        argument("simplify_mesh", Value::from(false), Use::Instead),
+        argument("target_num_faces", Value::from(100_000), Use::Instead),
+    ]
+}
+
+/// Returns `data` for the simple protocol, or says plainly what does not fit.
+pub(super) fn arrange(
+    function: &Function,
+    arguments: &[Argument],
+    space: &str,
+) -> Result<Vec<Value>, CallError> {
+    let api_name = function.api_name;
+    let has = |name: &str| function.parameters.iter().any(|parameter| parameter.name == name);
+    if let Some(missing) = arguments.iter().find(|one| one.use_ == Use::Needed && !has(one.name)) {
+        let names = function.parameters.iter().take(20).map(|parameter| parameter.name.as_str());
+        let names: String = names
+            .collect::<Vec<_>>()
+            .join(", ")
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(200)
+            .collect();
+        let missing = missing.name;
+        return Err(errors::changed(format!(
+            "{space} has no parameter `{missing}` in `/{api_name}` (it has: {names})"
+        )));
+    }
+    let mut data = Vec::with_capacity(function.parameters.len());
+    for parameter in &function.parameters {
+        let ours = arguments.iter().find(|one| one.name == parameter.name);
+        let value = match (ours, &parameter.default) {
+            (Some(one), None) => one.value.clone(),
+            (Some(one), Some(_)) if one.use_ != Use::Instead => one.value.clone(),
+            (_, Some(default)) => default.clone(),
+            (None, None) => {
+                let name: String =
+                    parameter.name.chars().filter(|c| !c.is_control()).take(60).collect();
+                return Err(errors::changed(format!(
+                    "{space} wants `{name}` in `/{api_name}`, which is not known here"
+                )));
+            }
+        };
+        let bounds = (parameter.minimum, parameter.maximum);
+        let value = match (ours.map(|one| one.name), value.as_u64()) {
+            (Some("seed"), Some(seed)) => Value::from(folded(seed, bounds)),
+            _ => value,
+        };
+        if let (Some(name), Some(number)) = (ours.map(|one| one.name), value.as_f64()) {
+            let (least, most) = (bounds.0.unwrap_or(f64::MIN), bounds.1.unwrap_or(f64::MAX));
+            if number < least || number > most {
+                return Err(errors::unfit(format!(
+                    "{space} takes `{name}` in `/{api_name}` from {least} to {most}, and it is {number}"
+                )));
+            }
+        }
+        data.push(value);
+    }
+    Ok(data)
+}
+
+/// Returns `data` for the queue's protocol, which has a place for hidden state.
+pub(super) fn with_state(function: &Function, data: Vec<Value>) -> Vec<Value> {
+    let mut data = data.into_iter();
+    let place = |is_parameter: &bool| {
+        if *is_parameter { data.next().unwrap_or_default() } else { Value::Null }
+    };
+    function.places.iter().map(place).collect()
+}
+
+/// Returns the seed inside the slider: any seed is as good as another, as long as the same one gives the same one.
+fn folded(seed: u64, bounds: (Option<f64>, Option<f64>)) -> u64 {
+    // Bounds of sliders are small; what is not a whole number here, or beyond 2^53, is no bound that we could keep.
+    let whole = |bound: f64| -> Option<u64> {
+        let fits = (0.0..=9_007_199_254_740_992.0).contains(&bound);
+        if fits { format!("{bound:.0}").parse().ok() } else { None }
+    };
+    let least = bounds.0.and_then(whole).unwrap_or(0);
+    let Some(most) = bounds.1.and_then(whole).filter(|most| *most >= least) else { return seed };
+    if (least..=most).contains(&seed) { seed } else { least + seed % (most - least + 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::backend::{Verdict, huggingface::describe::Parameter, work::Upload};
+
+    fn work() -> SpacesWork {
+        let picture = Upload {
+            name: "r.png".to_owned(),
+            mime: "image/png".to_owned(),
+            bytes: Bytes::from_static(b"x"),
+        };
+        SpacesWork {
+            prompt: "a fox".to_owned(),
+            picture,
+            seed: 77,
+            mesh_seed: 5,
+            steps_flux: 20,
+            steps_partpacker: 50,
+        }
+    }
+
+    fn function(names: &[(&str, Option<Value>, Option<f64>)]) -> Function {
+        let parameters: Vec<Parameter> = names
+            .iter()
+            .map(|(name, default, maximum)| Parameter {
+                name: (*name).to_owned(),
+                default: default.clone(),
+                minimum: Some(0.0).filter(|_| maximum.is_some()),
+                maximum: *maximum,
+            })
+            .collect();
+        let places = vec![true; parameters.len()];
+        Function { api_name: "infer", index: 0, parameters, places }
+    }
+
+    fn usual() -> Function {
+        function(&[
+            ("prompt", None, None),
+            ("num_inference_steps", Some(json!(28)), Some(50.0)),
+            ("control_image", None, None),
+            ("guidance_scale", Some(json!(12.5)), None),
+            ("width", None, None),
+            ("randomize_seed", Some(json!(true)), None),
+            ("seed", Some(json!(0)), Some(100.0)),
+            ("new_switch", Some(json!("auto")), None),
+        ])
+    }
+
+    #[test]
+    fn values_go_under_their_names_in_the_spaces_order_and_its_defaults_fill_the_rest() {
+        let data = arrange(&usual(), &flux(&work(), "/t/r.png"), "FLUX").expect("it fits");
+        let picture = json!({"path": "/t/r.png", "meta": {"_type": "gradio.FileData"}});
+        assert_eq!(
+            data,
+            [
+                json!("a fox"),
+                json!(20),
+                picture,
+                json!(12.5),
+                json!(1024),
+                json!(false),
+                json!(77),
+                json!("auto")
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_needed_and_not_there_is_refused_plainly_and_so_is_one_that_nobody_knows() {
+        let mut without = usual();
+        without.parameters.retain(|parameter| parameter.name != "seed");
+        let said = arrange(&without, &flux(&work(), "x"), "FLUX").expect_err("no seed").to_string();
+        assert!(said.contains("`seed`") && said.contains("control_image"), "{said}");
+        let mut more = usual();
+        more.parameters.push(Parameter { name: "licence".to_owned(), ..Parameter::default() });
+        let said = arrange(&more, &flux(&work(), "x"), "FLUX").expect_err("unknown").to_string();
+        assert!(said.contains("`licence`"), "{said}");
+    }
+
+    #[test]
+    fn a_seed_is_folded_into_the_slider_and_steps_beyond_it_are_refused_with_its_bounds() {
+        let seed = |seed| {
+            let data = arrange(&usual(), &flux(&SpacesWork { seed, ..work() }, "x"), "FLUX");
+            data.expect("it fits")[6].as_u64()
+        };
+        assert_eq!((seed(100), seed(101), seed(1_000)), (Some(100), Some(0), Some(91)));
+        let many = flux(&SpacesWork { steps_flux: 64, ..work() }, "x");
+        let Err(CallError::Fault(fault)) = arrange(&usual(), &many, "FLUX") else {
+            panic!("beyond it")
+        };
+        assert_eq!(fault.verdict, Verdict::Workflow);
+        assert!(
+            fault.words.contains("from 0 to 50") && fault.words.contains("64"),
+            "{}",
+            fault.words
+        );
+    }
+
+    #[test]
+    fn hidden_state_has_a_place_of_its_own() {
+        let mut function = usual();
+        function.places = vec![true, false, true];
+        assert_eq!(
+            with_state(&function, vec![json!(1), json!(2)]),
+            [json!(1), Value::Null, json!(2)]
+        );
+    }
+}

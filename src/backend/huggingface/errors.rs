@@ -1,0 +1,199 @@
+//! What a refusal of a Space means: by HTTP class, by the app's own words, and by the way a call was lost.
+//!
+//! Owns the sentences for people and the search for a quota in an app's text. The proxy of the service was never seen refusing
+//! anything, and the app's exact words are nobody's promise: classes are judged, words are shown.
+
+use std::time::Duration;
+
+use super::reply::{Content, Reply};
+use crate::{
+    backend::{CallError, ServiceFault, Verdict},
+    domain::backoff::RETRY_AFTER_CAP,
+};
+
+/// How long a Space whose quota is used up is left alone, where its text names no time. The quota of the service is counted by
+/// the day; half an hour costs nobody much.
+const QUOTA_REST: Duration = Duration::from_secs(1800);
+
+/// The longest rest that a text is believed.
+const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
+
+const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Look at HUGGINGFACE_HUB_ACCESS_TOKEN and at what it may do, \
+     or take it away to use public Spaces anonymously.";
+const PRIVATE_ADVICE: &str = "The Space is private or asks for a password. Set HUGGINGFACE_HUB_ACCESS_TOKEN to a token that may use it; \
+     a Space with a password of its own cannot be used.";
+const ABSENT_ADVICE: &str = "There is no such Space, or the address is not a Gradio app's. Look at `local.flux_space` and \
+     `local.mesh_space`; a copy of one's own is named by its base URL.";
+const REDIRECT_ADVICE: &str = "The address answers with a redirect, which is not followed so that the token cannot travel. Write the \
+     final address into `local.flux_space` or `local.mesh_space`.";
+const CHANGED_ADVICE: &str = "The Space does not offer what CONJURE's road needs. It may have changed: point `local.flux_space` or \
+     `local.mesh_space` at a copy that still has it.";
+const OWNER_ADVICE: &str = "Its owner must act. Duplicate the Space and name the copy in `local.flux_space` or `local.mesh_space`.";
+const QUOTA_ADVICE: &str = "The free GPU time is used up and comes back by itself; until then the Space is left alone. A token in \
+     HUGGINGFACE_HUB_ACCESS_TOKEN, or a copy of the Space on hardware of one's own, has more.";
+const INPUT_ADVICE: &str = "The Space refused what it was given; the same input fails again.";
+const RUN_ADVICE: &str =
+    "The Space's app failed. Nothing was charged; it may work when it is tried again.";
+const LOST_ADVICE: &str = "What the Space made is lost, for Gradio hands out a result only once. Nothing was charged, and the job may be \
+     tried again.";
+const REFUSED_ADVICE: &str = "The Space refused the call.";
+
+/// Makes a fault of ours about a Space.
+fn fault(status: u16, words: String, advice: &'static str, verdict: Verdict) -> ServiceFault {
+    ServiceFault { code: None, status, words, advice, verdict }
+}
+
+/// Returns the fault of a Space that lacks what we need.
+pub(super) fn changed(words: String) -> CallError {
+    CallError::Fault(fault(200, words, CHANGED_ADVICE, Verdict::Account))
+}
+
+/// Returns the fault of a value that the Space does not take.
+pub(super) fn unfit(words: String) -> CallError {
+    CallError::Fault(fault(200, words, INPUT_ADVICE, Verdict::Workflow))
+}
+
+/// Returns the fault of a Space that its owner must see to.
+pub(super) fn owners(words: String) -> CallError {
+    CallError::Fault(fault(200, words, OWNER_ADVICE, Verdict::Account))
+}
+
+/// Returns the fault of a request that this process does not know, because an earlier one made it.
+pub(super) fn forgotten() -> CallError {
+    let words = "the call of the Space belonged to an earlier run of the daemon, and Gradio lets nobody take it up again".to_owned();
+    CallError::Fault(fault(404, words, LOST_ADVICE, Verdict::Gone))
+}
+
+/// Returns the fault of a call whose result cannot be had any more.
+pub(super) fn lost(words: String) -> ServiceFault {
+    fault(200, words, LOST_ADVICE, Verdict::Service)
+}
+
+/// Returns the fault of an app that succeeded without giving what it is there for.
+pub(super) fn empty(words: String) -> ServiceFault {
+    fault(200, words, RUN_ADVICE, Verdict::Service)
+}
+
+/// Returns the fault of an app that said no. `text` is empty where it told nothing.
+pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
+    if text.is_empty() {
+        let words = format!("{space} failed without saying why");
+        return fault(200, words, RUN_ADVICE, Verdict::Service);
+    }
+    let words = format!("{space}: {text}");
+    if is_quota(text) {
+        fault(200, words, QUOTA_ADVICE, Verdict::Service)
+    } else if is_about_input(text) {
+        fault(200, words, INPUT_ADVICE, Verdict::Workflow)
+    } else {
+        fault(200, words, RUN_ADVICE, Verdict::Service)
+    }
+}
+
+/// Tells whether an app's text is about a quota.
+pub(super) fn is_quota(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("quota")
+}
+
+/// Tells whether a text is one of Gradio's own about a value out of bounds.
+fn is_about_input(text: &str) -> bool {
+    ["is less than minimum value", "is greater than maximum value"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+/// Returns how long a Space is left alone for a quota's sake: `Try again in 1:02:03` where the text has it.
+pub(super) fn quota_rest(text: &str) -> Duration {
+    let told = text.to_ascii_lowercase().split_once(" in ").map(|(_, rest)| rest.to_owned());
+    let clock = told.and_then(|rest| {
+        let clock: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
+        let mut seconds = 0_u64;
+        for part in clock.split(':') {
+            seconds = seconds.checked_mul(60)?.checked_add(part.parse().ok()?)?;
+        }
+        clock.contains(':').then(|| Duration::from_secs(seconds))
+    });
+    clock.unwrap_or(QUOTA_REST).clamp(Duration::from_secs(60), LONGEST_REST)
+}
+
+/// Returns what is said of a Space whose quota is used up, until `left` from now.
+pub(super) fn resting(words: &str, left: Duration) -> CallError {
+    CallError::Passing {
+        reason: format!(
+            "{words}; it is left alone for {} more minutes",
+            left.as_secs().div_ceil(60)
+        ),
+        retry_after: Some(left.min(RETRY_AFTER_CAP)),
+    }
+}
+
+/// Returns what is made of an answer that is not the one that was asked for.
+pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallError {
+    let said = match &reply.content {
+        Content::Page => "its proxy answered with a web page instead of the app".to_owned(),
+        _ => reply.words(),
+    };
+    let words = match said.as_str() {
+        "" => format!("{space} answered HTTP {}", reply.status),
+        _ => format!("{space} answered HTTP {}: {said}", reply.status),
+    };
+    let passing = |reason: String| CallError::Passing { reason, retry_after: reply.retry_after };
+    let (advice, verdict) = match reply.status {
+        300..=399 => (REDIRECT_ADVICE, Verdict::Account),
+        401 if has_token => (TOKEN_ADVICE, Verdict::Token),
+        403 if has_token => (TOKEN_ADVICE, Verdict::Account),
+        401 | 403 => (PRIVATE_ADVICE, Verdict::Account),
+        404 | 410 => (ABSENT_ADVICE, Verdict::Gone),
+        413 => ("The render is too large for the Space. Save a smaller one.", Verdict::Workflow),
+        405 | 422 => (CHANGED_ADVICE, Verdict::Account),
+        503 if matches!(reply.content, Content::Page | Content::Text(_)) => {
+            return passing(format!(
+                "{words}; it sleeps, is being built or is overloaded, and being asked wakes it"
+            ));
+        }
+        408 | 425 | 429 | 500..600 => return passing(words),
+        // A success that could not be read: a proxy that says "in a moment" does it so.
+        200..300 => return passing(words),
+        _ => (REFUSED_ADVICE, Verdict::Service),
+    };
+    if verdict == Verdict::Service {
+        return passing(words);
+    }
+    CallError::Fault(fault(reply.status, words, advice, verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_found_loosely_and_rests_as_long_as_it_says() {
+        for text in [
+            "You have exceeded your GPU quota (60s requested vs. 0s left).",
+            "GPU QUOTA exceeded",
+            "'Your daily quota is used up.'",
+        ] {
+            let fault = of_app("FLUX", text);
+            assert_eq!((fault.verdict, fault.advice), (Verdict::Service, QUOTA_ADVICE), "{text}");
+            assert_eq!(quota_rest(text), QUOTA_REST);
+        }
+        assert_eq!(quota_rest("quota. Try again in 1:02:03"), Duration::from_secs(3723));
+        assert_eq!(quota_rest("quota. Try again in 0:05"), Duration::from_secs(60));
+        assert_eq!(quota_rest("quota. Try again in 99999999999999999999:00"), QUOTA_REST);
+        assert_eq!(quota_rest("quota in 1000:00:00"), LONGEST_REST);
+        assert_eq!(quota_rest("quota in the sky"), QUOTA_REST);
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_the_inputs_fault_and_other_words_are_the_apps() {
+        let table = [
+            ("Value 64 is less than minimum value 256.", Verdict::Workflow),
+            ("Value 64 is greater than maximum value 50.", Verdict::Workflow),
+            ("CUDA out of memory", Verdict::Service),
+            ("", Verdict::Service),
+        ];
+        for (text, verdict) in table {
+            assert_eq!(of_app("FLUX", text).verdict, verdict, "{text}");
+        }
+    }
+}

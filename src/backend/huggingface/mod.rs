@@ -1,0 +1,387 @@
+//! Two Hugging Face Spaces as a [`Backend`]: FLUX.1-Depth-dev makes the picture, PartPacker makes a mesh of it.
+//!
+//! Owns settings, the memory of the runs and the port's calls; each noun has a file. Runs are free, and nothing here spends
+//! anything.
+//!
+//! - [`address`], [`describe`], [`arguments`]: where a Space is, what it offers, and what it is called with;
+//! - [`wire`], [`reply`], [`errors`]: a request, an answer, and what a refusal means;
+//! - [`upload`], [`sse`], [`events`], [`files`]: a picture going in, news coming out, files being fetched;
+//! - [`run`], [`road`]: where a job is, and its way over both Spaces.
+//!
+//! # A run lives in this process
+//! Gradio hands out a result once, to whoever listens, and lets nobody come back to a stream. So a run is a value here, with its
+//! open stream, that [`Backend::observe`] takes a step further each time; there is no task. A request of an earlier process is
+//! gone, and says so. As a run costs nothing, it may be made again ([`Backend::is_repeatable`]).
+
+mod address;
+mod arguments;
+mod describe;
+mod errors;
+mod events;
+mod files;
+mod reply;
+mod road;
+mod run;
+mod sse;
+mod upload;
+mod wire;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::Mutex, time::Instant};
+use url::Url;
+
+pub use self::address::{NotASpace, SpaceAddress};
+use self::{
+    address::{Readiness, Record},
+    describe::Description,
+    run::{Run, Side},
+    wire::Wire,
+};
+use super::{
+    Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
+    SubmitError, Work,
+    download::{Downloader, Hosts},
+    http::{Connector, Timeouts},
+};
+use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+
+/// How many runs are remembered. One is under way at a time, and the ledger knows what came of older ones.
+const MAX_RUNS: usize = 16;
+
+/// What the adapter needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// The Space that makes the picture.
+    pub flux: SpaceAddress,
+    /// The Space that makes the mesh.
+    pub mesh: SpaceAddress,
+    /// Where records of Spaces are asked for.
+    pub hub: Url,
+    /// A token of the service; public Spaces need none.
+    pub token: Option<SecretString>,
+    /// For name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For every call but a stream, from connecting to the end of its answer; an upload is one.
+    pub call_timeout: Duration,
+    /// How long a stream or a download may stay silent. Gradio sends a heartbeat every 15 seconds.
+    pub read_idle_timeout: Duration,
+    /// How long each function may take in all, its queue included: heartbeats keep a stream alive for ever.
+    pub deadline: Duration,
+    /// The most bytes of a file.
+    pub max_artifact: u64,
+    /// Whether `/process_image` is called in between, which CONJURE does not do.
+    pub process_image: bool,
+}
+
+impl Default for Settings {
+    /// The Spaces that CONJURE uses, without a token.
+    fn default() -> Self {
+        let named = |owner: &str, name: &str| SpaceAddress::Named {
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+        };
+        Self {
+            flux: named("black-forest-labs", "FLUX.1-Depth-dev"),
+            mesh: named("nvidia", "PartPacker"),
+            hub: Url::parse("https://huggingface.co").expect("a constant that is a URL"),
+            token: None,
+            connect_timeout: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(60),
+            read_idle_timeout: Duration::from_secs(45),
+            // CONJURE gave up after 5 and 10 minutes; a queue may take as long again.
+            deadline: Duration::from_secs(1200),
+            max_artifact: 512 * 1024 * 1024,
+            process_image: false,
+        }
+    }
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        let token =
+            |settings: &Self| settings.token.as_ref().map(|token| token.expose_secret().to_owned());
+        let rest = |settings: &Self| {
+            let timeouts =
+                (settings.connect_timeout, settings.call_timeout, settings.read_idle_timeout);
+            (timeouts, settings.deadline, settings.max_artifact, settings.process_image)
+        };
+        (&self.flux, &self.mesh, &self.hub) == (&other.flux, &other.mesh, &other.hub)
+            && rest(self) == rest(other)
+            && token(self) == token(other)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("flux", &self.flux.to_string())
+            .field("mesh", &self.mesh.to_string())
+            .field("has_token", &self.token.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the adapter cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The token cannot stand in a header.
+    #[error(
+        "HUGGINGFACE_HUB_ACCESS_TOKEN holds characters that no token has; public Spaces need none at all"
+    )]
+    Token,
+}
+
+/// A Space that is left alone until then, and why.
+type Rest = Option<(Instant, String)>;
+
+/// Both Spaces.
+pub struct Spaces {
+    settings: Settings,
+    wire: Wire,
+    /// The same for downloads, with their own patience.
+    files: Wire,
+    downloader: Downloader,
+    /// The newest last.
+    runs: StdMutex<VecDeque<(RequestId, Arc<Mutex<Run>>)>>,
+    /// The bases that the Hub told of, beside the configured ones.
+    told: StdMutex<Vec<Url>>,
+    /// Which Space is left alone because its quota is used up.
+    rests: StdMutex<[Rest; 2]>,
+}
+
+impl Spaces {
+    /// Checks `settings`; opens no connection.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let connect = settings.connect_timeout.min(settings.call_timeout);
+        // A stream is silent between two looks at it, and looks are as far apart as the daemon likes: the time-out of the
+        // library would count that. Silence is counted where the stream is read.
+        let calm = Timeouts { connect, read_idle: settings.deadline.max(settings.call_timeout) };
+        let files = Timeouts { connect, read_idle: settings.read_idle_timeout };
+        let token = settings.token.as_ref();
+        let nowhere: [&str; 0] = [];
+        Ok(Self {
+            wire: Wire::new(Connector::new(calm), token, settings.call_timeout)?,
+            files: Wire::new(Connector::new(files), token, settings.call_timeout)?,
+            downloader: Downloader::new(
+                files,
+                Hosts::parse(&nowhere).expect("an empty list has no bad entry"),
+                settings.max_artifact,
+            ),
+            settings: settings.clone(),
+            runs: StdMutex::default(),
+            told: StdMutex::default(),
+            rests: StdMutex::default(),
+        })
+    }
+
+    const fn address(&self, side: Side) -> &SpaceAddress {
+        match side {
+            Side::Flux => &self.settings.flux,
+            Side::Mesh => &self.settings.mesh,
+        }
+    }
+
+    /// Returns how a Space is called before people.
+    fn title(&self, side: Side) -> String {
+        format!("{} on {}", side.word(), self.address(side))
+    }
+
+    /// Asks a Space for its `/config`, where it is and whether it is awake.
+    async fn config(&self, side: Side) -> Result<(Url, serde_json::Value), CallError> {
+        let title = self.title(side);
+        if let Some(words) = self.resting(side) {
+            return Err(words);
+        }
+        let address = self.address(side);
+        let mut base = address.base();
+        if let Some(url) = address.record(&self.settings.hub)
+            && let Some(body) = self.wire.ask_hub(url).await
+        {
+            let record = Record::read(&body, &self.settings.hub);
+            match record.readiness() {
+                Readiness::Ready => {}
+                Readiness::Soon(words) => {
+                    let reason = format!("{title} {words}");
+                    return Err(CallError::Passing { reason, retry_after: None });
+                }
+                Readiness::Never(words) => return Err(errors::owners(format!("{title} {words}"))),
+            }
+            if let Some(told) = record.base {
+                base = told;
+                let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if !known.contains(&base) {
+                    known.push(base.clone());
+                }
+            }
+        }
+        // The one path that has no prefix in any version.
+        let mut url = base.clone();
+        url.set_path(&format!("{}/config", base.path().trim_end_matches('/')));
+        let config = self.wire.get(url, &title).await?;
+        describe::prefix(&config, &title)?;
+        Ok((base, config))
+    }
+
+    /// Asks a Space what it offers.
+    async fn describe(&self, side: Side) -> Result<Description, CallError> {
+        let (base, config) = self.config(side).await?;
+        let title = self.title(side);
+        let bare = Description::read(&base, &config, &serde_json::Value::Null, &[], &title)?;
+        let info = self.wire.get(bare.at("/info"), &title).await?;
+        let names = side.functions(self.settings.process_image);
+        Description::read(&base, &config, &info, names, &title)
+    }
+
+    /// Returns what is said of a Space that is left alone.
+    fn resting(&self, side: Side) -> Option<CallError> {
+        let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, words) = rests[side.index()].as_ref()?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| errors::resting(words, left))
+    }
+
+    fn rest(&self, side: Side, words: &str) {
+        let until = Instant::now() + errors::quota_rest(words);
+        let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        rests[side.index()] = Some((until, format!("{}: {words}", self.title(side))));
+    }
+
+    /// Tells whether a URL belongs to one of the Spaces, so that the token may go there.
+    fn is_ours(&self, url: &Url) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = [self.settings.flux.base(), self.settings.mesh.base()];
+        let is_bare = url.username().is_empty() && url.password().is_none();
+        is_bare && configured.iter().chain(told.iter()).any(|base| base.origin() == url.origin())
+    }
+
+    fn run_of(&self, request: &RequestId) -> Result<Arc<Mutex<Run>>, CallError> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = runs.iter().find(|(known, _)| known == request);
+        found.map(|(_, run)| Arc::clone(run)).ok_or_else(errors::forgotten)
+    }
+
+    fn remember(&self, request: RequestId, run: Run) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.retain(|(known, _)| *known != request);
+        runs.push_back((request, Arc::new(Mutex::new(run))));
+        if runs.len() > MAX_RUNS {
+            runs.pop_front();
+        }
+    }
+
+    /// Returns the picture behind a URL, if it is one that went on to the second Space.
+    async fn kept_picture(&self, url: &str) -> Option<Bytes> {
+        let runs: Vec<_> = {
+            let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            runs.iter().map(|(_, run)| Arc::clone(run)).collect()
+        };
+        for run in runs {
+            if let Some(bytes) = run.lock().await.picture_at(url) {
+                return Some(bytes);
+            }
+        }
+        None
+    }
+
+    async fn submit_run(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
+        let Work::Spaces(work) = &submission.work else { return Err(submission.work.foreign()) };
+        // Both are asked before the first works: a mesh that cannot be made must not cost a picture's minutes.
+        let (flux, mesh) =
+            futures_util::future::join(self.describe(Side::Flux), self.describe(Side::Mesh)).await;
+        let run = self.begin(work, flux.map_err(unsent)?, mesh.map_err(unsent)?).await?;
+        self.remember(submission.key.clone(), run);
+        Ok(submission.key.clone())
+    }
+}
+
+/// Nothing was called yet: what passes was not sent, and what does not was refused.
+fn unsent(error: CallError) -> SubmitError {
+    match error {
+        CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
+        CallError::Fault(fault) => SubmitError::Refused(fault),
+    }
+}
+
+impl Backend for Spaces {
+    fn name(&self) -> &'static str {
+        "huggingface"
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
+        Box::pin(async {
+            let asked =
+                futures_util::future::join(self.config(Side::Flux), self.config(Side::Mesh));
+            let (flux, mesh) = asked.await;
+            flux.and(mesh).map(|_| None)
+        })
+    }
+
+    fn submit<'a>(
+        &'a self,
+        submission: &'a Submission,
+    ) -> BoxFuture<'a, Result<RequestId, SubmitError>> {
+        Box::pin(self.submit_run(submission))
+    }
+
+    fn observe<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Observation, CallError>> {
+        Box::pin(async {
+            let run = self.run_of(request)?;
+            let mut run = run.lock().await;
+            self.advance(&mut run).await?;
+            Ok(self.observation(&run))
+        })
+    }
+
+    fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {
+        Box::pin(async {
+            let run = self.run_of(request)?;
+            let mut run = run.lock().await;
+            // Whoever asks at the end of their patience wants to know how it is now.
+            self.advance(&mut run).await?;
+            Ok(run.result(self.observation(&run).phase))
+        })
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
+        Box::pin(async {
+            let run = self.run_of(request)?;
+            let mut run = run.lock().await;
+            self.stop(&mut run).await
+        })
+    }
+
+    fn open<'a>(
+        &'a self,
+        file: &'a RemoteFile,
+        _from: u64,
+    ) -> BoxFuture<'a, Result<Download, FetchError>> {
+        Box::pin(self.open_file(file))
+    }
+}
+
+impl fmt::Debug for Spaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spaces").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,139 @@
+//! The Hugging Face token, which nobody needs: it raises a person's share of a Space and opens private ones.
+//!
+//! Order, the first one that is there wins:
+//! 1. the systemd credential `huggingface_token`;
+//! 2. `HUGGINGFACE_HUB_ACCESS_TOKEN` (CONJURE's name for it), then `HF_TOKEN` (the hub's own) in the environment;
+//! 3. the file `huggingface_token` beside the user's configuration, then in the state folder;
+//! 4. the same two variables in the `.env` of a checkout that is served, the first that has one.
+//!
+//! The file that the hub's own command line writes is not read: a token goes to whatever Space is configured, and who
+//! logged in there did not mean that. The same goes for any other program's store.
+
+use super::{
+    SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in, warn_if_loose,
+};
+use crate::config::{dotenv, files::read_small, settings::Config};
+
+/// The name of the systemd credential, and of our own token file.
+pub const HUGGINGFACE_TOKEN_NAME: &str = "huggingface_token";
+
+/// The variables that may hold the token, in this order.
+pub const HUGGINGFACE_TOKEN_VARIABLES: [&str; 2] = ["HUGGINGFACE_HUB_ACCESS_TOKEN", "HF_TOKEN"];
+
+/// The largest `.env` that is read.
+const DOTENV_LIMIT: u64 = 64 * 1024;
+
+/// Looks for the token. Reads files; never asks the process or the network. That there is none is no error.
+pub fn find_huggingface_token(
+    sources: &Sources,
+    config: &Config,
+) -> Result<TokenSearch, SecretError> {
+    let mut warnings = Vec::new();
+    let found = |token, warnings| Ok(TokenSearch { token: Some(token), warnings });
+    if let Some(path) = sources.credential(HUGGINGFACE_TOKEN_NAME)
+        && let Some(bytes) = read_if_there(&path, "the systemd credential")?
+    {
+        return found(token_in(&bytes, TokenSource::Credential(path))?, warnings);
+    }
+    for name in HUGGINGFACE_TOKEN_VARIABLES {
+        if let Some(text) = sources.variable(name) {
+            return found(token_in(text.as_bytes(), TokenSource::Variable(name))?, warnings);
+        }
+    }
+    for path in stored(sources, config, HUGGINGFACE_TOKEN_NAME) {
+        if let Some(bytes) = read_if_there(&path, "the token file")? {
+            warn_if_loose(&path, &mut warnings);
+            return found(token_in(&bytes, TokenSource::File(path))?, warnings);
+        }
+    }
+    for project in &config.projects {
+        let path = project.root.join(".env");
+        // It is CONJURE's file, not ours: whether it can be read at all is no concern of a token nobody needs.
+        let Ok(bytes) = read_small(&path, DOTENV_LIMIT) else { continue };
+        let text = String::from_utf8_lossy(&bytes);
+        let set = dotenv::read(&text, |name| HUGGINGFACE_TOKEN_VARIABLES.contains(&name));
+        for name in HUGGINGFACE_TOKEN_VARIABLES {
+            let Some(text) = set.get(name).filter(|text| !text.trim().is_empty()) else { continue };
+            match token_in(text.as_bytes(), TokenSource::Dotenv(path.clone(), name)) {
+                Ok(token) => return found(token, warnings),
+                Err(error) => warnings.push(format!("{error}; it is not used")),
+            }
+        }
+    }
+    Ok(TokenSearch { token: None, warnings })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::config::tests::Desk;
+
+    fn search(desk: &Desk) -> TokenSearch {
+        let config = desk.loaded().config;
+        find_huggingface_token(&desk.sources, &config).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn the_first_place_that_holds_a_huggingface_token_wins() {
+        let mut desk = Desk::with(
+            "state_dir = \"state\"\n[[project]]\nroot = \"one\"\n[[project]]\nroot = \"two\"\n",
+        );
+        for folder in ["credentials", "state", "user", "one", "two"] {
+            std::fs::create_dir_all(desk.dir.path().join(folder)).expect("a folder");
+        }
+        desk.sources.user_file = Some(desk.dir.path().join("user/config.toml"));
+        desk.write("one/.env", b"HF_TOKEN=\n");
+        desk.write(
+            "two/.env",
+            b"OTHER=1\nexport HUGGINGFACE_HUB_ACCESS_TOKEN='tok-dotenv' # mine\n",
+        );
+        desk.write("credentials/huggingface_token", b"tok-credential\n");
+        desk.write("user/huggingface_token", b"tok-user");
+        desk.write("state/huggingface_token", b"tok-state\n");
+        let dir = desk.dir.path().display().to_string();
+        let mut desk = desk
+            .set("CREDENTIALS_DIRECTORY", &format!("{dir}/credentials"))
+            .set("HUGGINGFACE_HUB_ACCESS_TOKEN", "tok-conjure")
+            .set("HF_TOKEN", "tok-hub");
+        let check = |desk: &Desk, expected: &str, place: &str| {
+            let token = search(desk).token.expect("a token");
+            assert_eq!(token.secret.expose_secret(), expected);
+            assert_eq!(desk.without_folder(&token.source.to_string()), place);
+        };
+        let gone = |desk: &Desk, name: &str| {
+            std::fs::remove_file(desk.dir.path().join(name)).expect("it is there");
+        };
+        check(&desk, "tok-credential", "systemd credential credentials/huggingface_token");
+        gone(&desk, "credentials/huggingface_token");
+        check(&desk, "tok-conjure", "environment HUGGINGFACE_HUB_ACCESS_TOKEN");
+        desk = desk.set("HUGGINGFACE_HUB_ACCESS_TOKEN", " ");
+        check(&desk, "tok-hub", "environment HF_TOKEN");
+        desk.sources.env.remove("HF_TOKEN");
+        check(&desk, "tok-user", "file user/huggingface_token");
+        gone(&desk, "user/huggingface_token");
+        check(&desk, "tok-state", "file state/huggingface_token");
+        gone(&desk, "state/huggingface_token");
+        check(&desk, "tok-dotenv", "HUGGINGFACE_HUB_ACCESS_TOKEN in two/.env");
+        gone(&desk, "two/.env");
+        assert_eq!(search(&desk), TokenSearch { token: None, warnings: Vec::new() });
+    }
+
+    #[test]
+    fn one_that_is_no_token_is_told_and_never_shown() {
+        let desk = Desk::new().set("HF_TOKEN", "two unseen");
+        let config = desk.loaded().config;
+        let error = find_huggingface_token(&desk.sources, &config).expect_err("no token");
+        assert!(error.to_string().starts_with("environment HF_TOKEN does not hold a token: "));
+        assert!(!error.to_string().contains("unseen"), "{error}");
+
+        let desk = Desk::with("[[project]]\nroot = \".\"\n");
+        desk.write(".env", b"HF_TOKEN='two unseen'\n");
+        let search = search(&desk);
+        assert!(search.token.is_none());
+        let told = desk.without_folder(&search.warnings.join("\n"));
+        assert!(told.starts_with("HF_TOKEN in .env does not hold a token: "), "{told}");
+        assert!(!format!("{search:?}").contains("unseen"));
+    }
+}

@@ -1,0 +1,159 @@
+//! The modes as a table: candidates and what happened → where a job goes.
+
+use std::time::Duration;
+
+use super::*;
+use Outcome::{Failed, Lost, NotSent, Refused, Unknown, Workflow};
+use Place::{Cloud, Comfyui, Huggingface, Serverless};
+
+fn version(name: &str) -> Fingerprint {
+    Fingerprint::of(name.as_bytes())
+}
+
+/// The paid queue and the rented machine run one graph, the local server and the Spaces each their own.
+fn workflow(place: Place) -> Fingerprint {
+    match place {
+        Serverless | Cloud => version("flux"),
+        Comfyui => version("local"),
+        Huggingface => version("spaces"),
+    }
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::default().plus(Duration::from_secs(seconds))
+}
+
+fn ready(place: Place) -> Candidate {
+    Candidate { place, standing: Standing::Ready, workflow: workflow(place) }
+}
+
+fn missing(place: Place) -> Candidate {
+    let standing = Standing::Missing { reason: "not configured".to_owned() };
+    Candidate { standing, ..ready(place) }
+}
+
+fn away(place: Place, until: u64) -> Candidate {
+    let standing = Standing::Away { until: at(until), reason: "keeps failing".to_owned() };
+    Candidate { standing, ..ready(place) }
+}
+
+fn tried(list: &[(Place, Outcome)]) -> Vec<Tried> {
+    list.iter()
+        .map(|&(place, outcome)| {
+            let reason = format!("{outcome:?}").to_lowercase();
+            Tried { place, workflow: workflow(place), outcome, reason }
+        })
+        .collect()
+}
+
+/// Returns where a job goes, as one word: `comfyui`, `wait serverless`, `nowhere`.
+fn goes(candidates: &[Candidate], so_far: &[(Place, Outcome)], after_unknown: bool) -> String {
+    match route(candidates, &tried(so_far), after_unknown) {
+        Route::Go { place, .. } => place.to_string(),
+        Route::Wait { place, .. } => format!("wait {place}"),
+        Route::Nowhere { .. } => "nowhere".to_owned(),
+    }
+}
+
+#[test]
+fn the_first_that_can_serve_serves() {
+    let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
+    let table: [(&[Candidate], &str); 9] = [
+        (&auto, "serverless"),
+        (&auto[1..], "comfyui"),
+        (&[missing(Serverless), ready(Comfyui)], "comfyui"),
+        (&[away(Serverless, 9), ready(Comfyui)], "comfyui"),
+        (&[missing(Serverless), away(Comfyui, 9), ready(Huggingface)], "huggingface"),
+        (&[away(Serverless, 9), away(Comfyui, 5)], "wait comfyui"),
+        (&[away(Serverless, 5), away(Comfyui, 5)], "wait serverless"),
+        (&[missing(Serverless), missing(Comfyui)], "nowhere"),
+        (&[], "nowhere"),
+    ];
+    for (candidates, expected) in table {
+        assert_eq!(goes(candidates, &[], false), expected, "{candidates:?}");
+    }
+}
+
+#[test]
+fn what_happened_to_the_job_decides_who_is_next() {
+    let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
+    let table: [(&[(Place, Outcome)], &str); 14] = [
+        (&[(Serverless, NotSent)], "comfyui"),
+        (&[(Serverless, Refused)], "comfyui"),
+        (&[(Serverless, Failed)], "comfyui"),
+        // Another workflow may do what this one could not.
+        (&[(Serverless, Workflow)], "comfyui"),
+        (&[(Serverless, Unknown)], "nowhere"),
+        (&[(Serverless, NotSent), (Comfyui, NotSent)], "huggingface"),
+        (&[(Serverless, NotSent), (Comfyui, Refused)], "huggingface"),
+        (&[(Serverless, Refused), (Comfyui, Workflow)], "huggingface"),
+        (&[(Comfyui, Lost)], "serverless"),
+        // All were out of reach: the one that was asked least, then the first.
+        (&[(Serverless, NotSent), (Comfyui, NotSent), (Huggingface, NotSent)], "serverless"),
+        (
+            &[
+                (Serverless, NotSent),
+                (Serverless, NotSent),
+                (Comfyui, NotSent),
+                (Huggingface, Refused),
+            ],
+            "comfyui",
+        ),
+        (&[(Serverless, Failed), (Comfyui, Failed), (Huggingface, Failed)], "nowhere"),
+        (&[(Serverless, Failed), (Comfyui, NotSent), (Huggingface, Failed)], "comfyui"),
+        (&[(Serverless, Failed), (Comfyui, Unknown), (Huggingface, Failed)], "nowhere"),
+    ];
+    for (so_far, expected) in table {
+        assert_eq!(goes(&auto, so_far, false), expected, "{so_far:?}");
+    }
+}
+
+#[test]
+fn a_free_server_that_forgets_a_job_gets_it_again_but_not_for_ever() {
+    let local = [ready(Comfyui), ready(Huggingface)];
+    assert_eq!(goes(&local, &[(Comfyui, Lost)], false), "comfyui");
+    assert_eq!(goes(&local, &[(Comfyui, Lost); MOST_LOST], false), "huggingface");
+    assert_eq!(goes(&local[..1], &[(Comfyui, Lost); MOST_LOST], false), "nowhere");
+}
+
+#[test]
+fn after_a_request_that_may_have_been_charged_nothing_is_sent_that_could_be_charged() {
+    let all = [ready(Serverless), ready(Cloud), ready(Comfyui), ready(Huggingface)];
+    for paid in [Serverless, Cloud] {
+        for outcome in [Unknown, Failed, Workflow, Lost] {
+            for after_unknown in [false, true] {
+                let next = goes(&all, &[(paid, outcome)], after_unknown);
+                assert!(!["serverless", "cloud"].contains(&next.as_str()), "{paid} {outcome:?}");
+            }
+        }
+    }
+    assert_eq!(goes(&all, &[(Serverless, Unknown)], true), "comfyui", "free, and asked for");
+    assert_eq!(goes(&all, &[(Serverless, Unknown)], false), "nowhere");
+    assert_eq!(goes(&all, &[(Serverless, Refused)], false), "cloud", "nothing was charged");
+}
+
+#[test]
+fn a_workflow_that_was_found_guilty_does_not_run_elsewhere() {
+    let mut local = ready(Comfyui);
+    local.workflow = workflow(Serverless);
+    assert_eq!(goes(&[ready(Serverless), local], &[(Serverless, Workflow)], false), "nowhere");
+}
+
+#[test]
+fn who_serves_says_why_the_others_do_not() {
+    let candidates = [missing(Serverless), away(Comfyui, 3), ready(Huggingface)];
+    let Route::Go { why, .. } = route(&candidates, &[], false) else {
+        unreachable!("one is ready")
+    };
+    assert_eq!(why, "serverless: not configured; comfyui: keeps failing");
+    let Route::Go { why, .. } = route(&[ready(Serverless)], &[], false) else {
+        unreachable!("it is ready")
+    };
+    assert_eq!(why, "");
+    let so_far = tried(&[(Serverless, NotSent), (Comfyui, Failed)]);
+    let Route::Go { place, why } = route(&[ready(Serverless), ready(Comfyui)], &so_far, false)
+    else {
+        unreachable!("one may be asked again")
+    };
+    assert_eq!((place, why.as_str()), (Serverless, "comfyui: failed"));
+}
