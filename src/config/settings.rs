@@ -9,6 +9,7 @@ use url::Url;
 
 use super::words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch};
 use crate::domain::{
+    deployment::Wanted,
     money::{MicroUsd, Plan, Tier},
     trigger::{AtStart, On, WhenBusy},
 };
@@ -243,6 +244,18 @@ pub struct BudgetConfig {
     pub hardware: &'static Tier,
     /// Whether a person wrote one that is not the default.
     pub hardware_is_set: bool,
+}
+
+impl BudgetConfig {
+    /// Returns what is configured of the price.
+    pub const fn wanted(&self) -> Wanted {
+        Wanted {
+            hourly: self.hourly,
+            hardware: self.hardware,
+            hardware_is_set: self.hardware_is_set,
+            plan: self.plan,
+        }
+    }
 }
 
 /// How results become visible.

@@ -32,6 +32,10 @@ use crate::{
 /// How `status` and the log tell that a lost answer is sent again by itself.
 const TWICE: &str = "its answer was lost, and it is sent again because `serverless.resubmit_unknown` says so: it may be billed TWICE";
 
+/// How they tell that it is made where it costs nothing.
+const FREE: &str = "its answer was lost, and it is made where it costs nothing because `local.after_unknown` says so; what was sent \
+                    may have been charged all the same";
+
 /// Says why a job's work cannot be done again in this way. Nothing was sent.
 pub fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
     let (job, state) = (row.id, row.state);
@@ -51,9 +55,9 @@ pub fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
             "job {job} is `unknown`: its request may have reached the service, and then sending it again is charged twice. \
              Nothing was sent; say that this is wanted with --yes"
         )),
-        (AgainKind::Retry | AgainKind::Resubmit, State::Unknown)
+        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, State::Unknown)
         | (AgainKind::Retry, State::Failed | State::Cancelled) => None,
-        (AgainKind::Retry | AgainKind::Resubmit, state) => usage(format!(
+        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, state) => usage(format!(
             "job {job} is `{state}`, so there is nothing to retry; nothing was sent. `conjured jobs rerun {job}` makes it anew, \
              at its price"
         )),
@@ -85,7 +89,7 @@ pub(super) async fn ready_again(
     let _read = tools.claims.read(row.id);
     let steps = match again.kind {
         AgainKind::Rerun => Steps::AsSent,
-        AgainKind::Retry | AgainKind::Resubmit => Steps::Configured,
+        AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => Steps::Configured,
     };
     let (own, history, earlier) = (Arc::clone(live), Arc::clone(&tools.history), row.clone());
     let ready =
@@ -108,7 +112,7 @@ pub(super) async fn ready_again(
 /// Returns what a new job's cause is: a person's, unless it was nobody.
 pub(super) const fn cause(row: &JobRow, again: Again) -> Cause {
     match again.kind {
-        AgainKind::Resubmit => row.cause,
+        AgainKind::Resubmit | AgainKind::Free => row.cause,
         AgainKind::Retry | AgainKind::Rerun => Cause::Person,
     }
 }
@@ -116,9 +120,15 @@ pub(super) const fn cause(row: &JobRow, again: Again) -> Cause {
 impl Shell {
     /// Sends a job again whose answer was lost, where the configuration wants that and it was not done for this snapshot before.
     pub(crate) fn resubmit(&mut self, job: JobId) {
-        if !self.live.borrow().config.serverless.resubmit_unknown {
+        let live = Arc::clone(&self.live.borrow());
+        let free = live.order.iter().any(|place| !place.is_paid());
+        let (kind, words) = if live.config.serverless.resubmit_unknown {
+            (AgainKind::Resubmit, TWICE)
+        } else if live.config.local.after_unknown && free {
+            (AgainKind::Free, FREE)
+        } else {
             return;
-        }
+        };
         let (tools, now) = (Arc::clone(&self.tools), self.clock.now().wall);
         self.tasks.spawn(TaskName::Errand, async move {
             // Written down before it is asked for, so that a crash in between leaves one time too few and never one too many.
@@ -130,13 +140,13 @@ impl Shell {
                         && row.state == State::Unknown
                         && !ledger.resubmitted(row.project, &row.inputs)?;
                     if once {
-                        ledger.note(job, "resubmitted", TWICE, now)?;
+                        ledger.note(job, "resubmitted", words, now)?;
                     }
                     Ok::<_, LedgerError>(once.then_some(row))
                 })
                 .await;
             match row {
-                Ok(Some(row)) => Outcome::Resubmit(Box::new(row)),
+                Ok(Some(row)) => Outcome::Resubmit(Box::new(row), kind),
                 Ok(None) => Outcome::Nothing,
                 Err(error) => {
                     tracing::error!(%job, %error, "it is not sent again by itself");
@@ -147,7 +157,7 @@ impl Shell {
     }
 
     /// Asks for the second and last try of a lost job, unless a newer change has taken its place.
-    pub(crate) fn resubmit_now(&mut self, row: &JobRow) {
+    pub(crate) fn resubmit_now(&mut self, row: &JobRow, kind: AgainKind) {
         let (job, project) = (row.id, row.project);
         let own = row.cause != Cause::Person && row.out.is_none();
         if own && self.engine.snapshot(project).is_some_and(|inputs| inputs != row.inputs) {
@@ -156,8 +166,9 @@ impl Shell {
         }
         let Some(served) = self.served.get(&project) else { return };
         let name = served.config.name.clone();
-        self.warn([format!("job {job}: {TWICE}")]);
-        let again = Again { job, kind: AgainKind::Resubmit, may_charge_twice: true };
+        let words = if kind == AgainKind::Free { FREE } else { TWICE };
+        self.warn([format!("job {job}: {words}")]);
+        let again = Again { job, kind, may_charge_twice: kind == AgainKind::Resubmit };
         let request =
             OnceRequest { project: Some(name), again: Some(again), ..OnceRequest::default() };
         let (reply, answer) = oneshot::channel();

@@ -124,7 +124,7 @@ pub(super) async fn ask_facts(tools: &Tools, live: &Live) {
     tools.calls.pass().await;
     match serverless.backend().facts().await {
         Ok(Some(facts)) => {
-            let warnings = deployment::warnings(&live.wanted(), &facts);
+            let warnings = deployment::warnings(&live.config.budget.wanted(), &facts);
             serverless.keep_facts(facts);
             drop(tools.reports.send(Report::Facts(warnings)).await);
         }

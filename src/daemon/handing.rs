@@ -24,7 +24,6 @@ use crate::{
         handoff::{
             SPLITS, STATE_FILE,
             decide::{Look, Rules, Waiting},
-            rival_words,
         },
         job::JobId,
         placement::Targets,
@@ -136,8 +135,8 @@ pub(crate) async fn hand_over(
         })
         .await;
         errand = back;
-        if let Some(mode) = errand.take_rival() {
-            warn(tools, rival_words(&name, &mode)).await;
+        if let Some(rival) = errand.take_rival() {
+            warn(tools, rival.words(&name)).await;
         }
         if let Step::Call(call) = step {
             let outcome = match &client {

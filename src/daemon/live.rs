@@ -22,7 +22,7 @@ use crate::{
     },
     domain::{
         budget::Limits,
-        deployment::{self, Rate, Wanted},
+        deployment::{self, Rate},
         overrides::SeedChoice,
         prompt::{BadPattern, IgnorePatterns},
         route::Place,
@@ -118,21 +118,10 @@ impl Live {
         self.places.at(place)
     }
 
-    /// Returns what is configured of the price.
-    pub(crate) fn wanted(&self) -> Wanted {
-        let budget = &self.config.budget;
-        Wanted {
-            hourly: budget.hourly,
-            hardware: budget.hardware,
-            hardware_is_set: budget.hardware_is_set,
-            plan: budget.plan,
-        }
-    }
-
     /// Returns the terms that jobs are sent to RunComfy's queue on now.
     pub(crate) fn rate(&self) -> Rate {
         let facts = self.at(Place::Serverless).as_ref().ok().and_then(Ready::facts);
-        deployment::rate(&self.wanted(), facts.as_ref())
+        deployment::rate(&self.config.budget.wanted(), facts.as_ref())
     }
 
     /// Returns the place that jobs are sent to first, as far as the configuration goes.

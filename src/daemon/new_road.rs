@@ -84,24 +84,25 @@ impl NewRoad {
     pub(super) async fn go(mut self, source: Source) -> JobEnd {
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
-        let (mut place, mut why) = match routing::choose(&self.tools, &self.live, &[], person).await
-        {
-            Route::Go { place, why } => (place, why),
-            // On its road it waits until then, and is heard there.
-            Route::Wait { place, reason, .. } => (place, reason),
-            Route::Nowhere { reason } => {
-                return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
-            }
-        };
         let again = if let Source::Again(again) = &source { Some(*again) } else { None };
-        let retry_of = again.map(|again| again.job);
+        let mut tried = again.map_or_else(Vec::new, |again| self.tried_before(again));
+        let (mut place, mut why) =
+            match routing::choose(&self.tools, &self.live, &tried, person).await {
+                Route::Go { place, why } => (place, why),
+                // On its road it waits until then, and is heard there.
+                Route::Wait { place, reason, .. } => (place, reason),
+                Route::Nowhere { reason } => {
+                    return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
+                }
+            };
+        // What is made for free leaves the question open what became of the other.
+        let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
         let made = Box::pin(self.early_work(source, place)).await;
         let Early { mut ready, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
             Err(end) => return end,
         };
-        let mut tried = Vec::new();
         loop {
             if ready.made.place != place {
                 (learned, estimate) = expectation(&self.tools, &self.live, place).await;
@@ -159,6 +160,17 @@ impl NewRoad {
         let moves_baseline = self.own_inputs;
         let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
         road.go(Begin::New(Box::new(work))).await
+    }
+
+    /// Tells what became of an earlier job whose work is to be made where it costs nothing.
+    fn tried_before(&self, again: Again) -> Vec<Tried> {
+        if again.kind != AgainKind::Free {
+            return Vec::new();
+        }
+        let place = Place::Serverless;
+        let workflow = self.live.recipes.at(place).version();
+        let reason = format!("the answer about job {} is lost", again.job);
+        vec![Tried { place, workflow, outcome: Outcome::Unknown, reason }]
     }
 
     /// Does the early work, or takes what was done of it.

@@ -19,7 +19,7 @@ use crate::{
         status,
     },
     ledger::rows::JobRow,
-    web::{OnceRequest, Refused},
+    web::{AgainKind, OnceRequest, Refused},
 };
 
 /// The loop's tasks.
@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     /// An earlier job's artifacts are in front of the artist of this project again.
     Restored(ProjectId),
     /// A lost answer may be sent again.
-    Resubmit(Box<JobRow>),
+    Resubmit(Box<JobRow>, AgainKind),
     Stopped(String),
 }
 
@@ -128,7 +128,7 @@ impl Shell {
                 self.handle(Event::Restored { project });
             }
             Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
-            Finished::Returned(_, Outcome::Resubmit(row)) => self.resubmit_now(&row),
+            Finished::Returned(_, Outcome::Resubmit(row, kind)) => self.resubmit_now(&row, kind),
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {
                 return self.job_panicked(project, job, &message);

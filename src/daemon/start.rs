@@ -151,7 +151,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         Purpose::Serve => "conjured run",
         Purpose::OneJob(OnceRequest { again: Some(again), .. }) => match again.kind {
             AgainKind::Rerun => "conjured jobs rerun",
-            AgainKind::Retry | AgainKind::Resubmit => "conjured jobs retry",
+            AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => "conjured jobs retry",
         },
         Purpose::OneJob(_) => "conjured once",
     };

@@ -56,20 +56,7 @@ pub fn tighten(folder: &Path) -> Result<(), DiskError> {
 /// Writes a small file for our user alone (0600): readers see the old one or the new one, whole, and it is on
 /// the disk when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let written = || -> io::Result<()> {
-        // Without further words tempfile makes 0600 files, and refuses to open one that exists.
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .suffix(TEMPORARY_SUFFIX)
-            .tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        failpoint::around(Point::PrivateSync, || file.as_file().sync_all())?;
-        failpoint::around(Point::PrivateRename, || file.persist(path))?;
-        Ok(())
-    };
-    written().map_err(DiskError::at("write", path))?;
-    failpoint::around(Point::PrivateFolder, || sync_folder(folder))
+    write_whole(path, bytes, false)
 }
 
 /// Makes the names in a folder durable. Does nothing where a folder cannot be synced (Windows, some network drives).
@@ -133,23 +120,40 @@ pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
+    write_whole(path, bytes, true)
+}
+
+/// Writes a small file by a temporary one beside it; `public` = readable for others.
+fn write_whole(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {
+        // Without further words tempfile makes 0600 files, and refuses to open one that exists.
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .suffix(TEMPORARY_SUFFIX)
             .tempfile_in(folder)?;
         file.write_all(bytes)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        if public {
+            readable_for_all(file.as_file())?;
         }
-        file.as_file().sync_all()?;
-        file.persist(path)?;
+        failpoint::around(Point::PrivateSync, || file.as_file().sync_all())?;
+        failpoint::around(Point::PrivateRename, || file.persist(path))?;
         Ok(())
     };
     written().map_err(DiskError::at("write", path))?;
-    sync_folder(folder)
+    failpoint::around(Point::PrivateFolder, || sync_folder(folder))
+}
+
+#[cfg(unix)]
+fn readable_for_all(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "it has the same shape everywhere")]
+const fn readable_for_all(_: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Reads a small file; `None` where there is none.

@@ -1,10 +1,14 @@
-//! Does CONJURE's own launcher generate as well? Read from its `data/input/state.json`.
+//! Does CONJURE's own launcher generate as well? Then a change is worked on twice, and both write the same files.
 //!
-//! Owns the reading of that one answer. Menu and modes are those of CONJURE's `launcher/main.py` (branch of September 2025):
-//! every 30 seconds the launcher sets `flux_pipeline_request` to `"new"`, changed or not, and `generation_mode` says where
-//! that goes. Nobody writes here.
+//! Owns the answer, its words and the way out; `doctor` asks before a job, a handover after one. Menu and modes are those of
+//! CONJURE's `launcher/main.py` (branch of September 2025): every 30 seconds the launcher sets `flux_pipeline_request` to `"new"`,
+//! changed or not, and `generation_mode` says where that goes. It only judges what `state.json` was seen to say.
 
-use serde_json::Value;
+use super::handoff::Seen;
+
+/// How to switch it off, in the one way that needs no change to CONJURE and costs nothing.
+pub const SWITCH_OFF: &str = "start CONJURE's launcher in mode 5 (LOCAL) while no ComfyUI listens on port 8188: its attempts then fail at once, \
+     cost nothing, and voice, hand tracking and Blender go on";
 
 /// What the launcher's state says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,14 +18,7 @@ pub enum Launcher {
     /// It runs in a mode that sends nothing anywhere but to a local ComfyUI.
     Harmless,
     /// It runs and generates by itself.
-    Generates {
-        /// The mode's word.
-        mode: String,
-        /// Whether the service that it uses is paid for.
-        is_paid: bool,
-        /// Whether it is generating at this moment.
-        now: bool,
-    },
+    Generates(Rival),
     /// It runs in a mode that no reference knows.
     Unclear {
         /// The mode's word; empty when there is none.
@@ -29,49 +26,83 @@ pub enum Launcher {
     },
 }
 
-/// Reads a parsed `state.json`.
-pub fn launcher(state: &Value) -> Launcher {
-    let word = |key: &str| state.get(key).and_then(Value::as_str).unwrap_or_default().trim();
-    if word("app_status") != "running" {
+/// A launcher that generates beside us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// The mode's word.
+    pub mode: String,
+    /// Whether the service that it uses is paid for.
+    pub is_paid: bool,
+    /// Whether it is generating at this moment, or has been told to.
+    pub now: bool,
+}
+
+impl Rival {
+    /// Says what it means and how to end it.
+    pub fn words(&self, project: &str) -> String {
+        let both = if self.is_paid { "both are paid" } else { "it sends each change elsewhere" };
+        let mode = &self.mode;
+        format!(
+            "CONJURE's launcher generates by itself, too (project `{project}`, mode `{mode}`): {both}, and both write the same \
+             files; {SWITCH_OFF}"
+        )
+    }
+}
+
+/// Judges what `state.json` says.
+pub fn launcher(seen: &Seen) -> Launcher {
+    if !seen.is_running() {
         return Launcher::Off;
     }
-    let mode = word("generation_mode");
-    let now = word("flux_pipeline_request") == "new";
+    let word = |said: &Option<String>| said.as_deref().unwrap_or_default().trim().to_owned();
+    let now = word(&seen.flux_pipeline_request) == "new";
     // A foreign text ends in a message.
-    let name: String = mode.chars().filter(|c| !c.is_control()).take(40).collect();
-    match mode {
+    let mode: String =
+        word(&seen.generation_mode).chars().filter(|c| !c.is_control()).take(40).collect();
+    match mode.as_str() {
         "local_comfyui" => Launcher::Harmless,
         // Menu 1: public Hugging Face Spaces. `debug` runs the paid pipeline twice.
-        "local" => Launcher::Generates { mode: name, is_paid: false, now },
+        "local" => Launcher::Generates(Rival { mode, is_paid: false, now }),
         "serverless" | "cloud_legacy" | "debug" => {
-            Launcher::Generates { mode: name, is_paid: true, now }
+            Launcher::Generates(Rival { mode, is_paid: true, now })
         }
-        _ => Launcher::Unclear { mode: name },
+        _ => Launcher::Unclear { mode },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
     fn every_mode_of_the_launcher_is_told_apart() {
-        let of = |status: &str, mode: &str, request: Value| {
-            launcher(
-                &json!({"app_status": status, "generation_mode": mode, "flux_pipeline_request": request}),
-            )
+        let of = |status: &str, mode: &str, request: &str| {
+            launcher(&Seen {
+                app_status: Some(status.to_owned()),
+                generation_mode: Some(mode.to_owned()),
+                flux_pipeline_request: Some(request.to_owned()),
+                ..Seen::default()
+            })
         };
-        let paid =
-            |mode: &str, is_paid, now| Launcher::Generates { mode: mode.into(), is_paid, now };
-        assert_eq!(of("running", "serverless", json!("new")), paid("serverless", true, true));
-        assert_eq!(of("running", "cloud_legacy", Value::Null), paid("cloud_legacy", true, false));
-        assert_eq!(of("running", "debug", Value::Null), paid("debug", true, false));
-        assert_eq!(of("running", "local", json!("new")), paid("local", false, true));
-        assert_eq!(of("running", "local_comfyui", json!("new")), Launcher::Harmless);
-        assert_eq!(of("shutting_down", "serverless", json!("new")), Launcher::Off);
-        assert_eq!(of("running", "turbo", Value::Null), Launcher::Unclear { mode: "turbo".into() });
-        assert_eq!(launcher(&json!([1, "running"])), Launcher::Off);
+        let generates = |mode: &str, is_paid, now| {
+            Launcher::Generates(Rival { mode: mode.into(), is_paid, now })
+        };
+        assert_eq!(of("running", "serverless", "new"), generates("serverless", true, true));
+        assert_eq!(of("running", "cloud_legacy", ""), generates("cloud_legacy", true, false));
+        assert_eq!(of("running", "debug", "done"), generates("debug", true, false));
+        assert_eq!(of("running", "local", "new"), generates("local", false, true));
+        assert_eq!(of("running", "local_comfyui", "new"), Launcher::Harmless);
+        assert_eq!(of("shutting_down", "serverless", "new"), Launcher::Off);
+        assert_eq!(of("running", "turbo\n", ""), Launcher::Unclear { mode: "turbo".into() });
+        assert_eq!(launcher(&Seen::default()), Launcher::Off);
+    }
+
+    #[test]
+    fn who_does_not_pay_is_not_said_to() {
+        let rival = |mode: &str, is_paid| Rival { mode: mode.to_owned(), is_paid, now: true };
+        let told = rival("serverless", true).words("owl");
+        assert!(told.contains("`owl`") && told.contains("both are paid"), "{told}");
+        assert!(told.contains("mode 5"), "{told}");
+        assert!(!rival("local", false).words("owl").contains("paid"));
     }
 }

@@ -53,6 +53,8 @@ pub struct Channel {
     changed: Option<Moment>,
     /// When an unfinished file grew last; nothing once it is whole.
     growing: Option<Moment>,
+    /// When a file that was seen unfinished became whole last, be it with the same content.
+    rewritten: Option<Moment>,
 }
 
 /// An open window: the content differs from the baseline.
@@ -80,7 +82,9 @@ impl Channel {
                     self.changed = Some(now);
                 }
                 // A re-render that ends with the same content was no stir, only a rewrite.
-                self.growing = None;
+                if self.growing.take().is_some() {
+                    self.rewritten = Some(now);
+                }
                 if self.baseline == Some(*fingerprint) {
                     self.window = None;
                 } else if changed || self.window.is_none() || back {
@@ -149,6 +153,11 @@ impl Channel {
             Some(ceiling) => settled.min(window.first.plus(ceiling)),
             None => settled,
         })
+    }
+
+    /// Tells whether the file was seen to be written anew after `since`, with whatever content.
+    pub fn is_rewritten(&self, since: Moment) -> bool {
+        self.rewritten.is_some_and(|at| at > since)
     }
 
     /// Returns until when the input counts as being written, if it does at `now`.

@@ -22,6 +22,7 @@ use crate::domain::{
     },
     job::JobId,
     moment::Moment,
+    rival::{self, Launcher, Rival},
 };
 
 /// What is to be handed over, and to whom.
@@ -68,7 +69,7 @@ pub struct Errand {
     state: PathBuf,
     handover: Handover,
     notes: Vec<String>,
-    rival: Option<String>,
+    rival: Option<Rival>,
 }
 
 impl Errand {
@@ -85,8 +86,8 @@ impl Errand {
         std::mem::take(&mut self.notes)
     }
 
-    /// Returns the mode in which CONJURE was seen to generate by itself, once.
-    pub fn take_rival(&mut self) -> Option<String> {
+    /// Returns the launcher that was seen to generate by itself, once.
+    pub fn take_rival(&mut self) -> Option<Rival> {
         self.rival.take()
     }
 
@@ -94,9 +95,10 @@ impl Errand {
     pub fn step(&mut self, now: Moment) -> Step {
         let (look, base) = state_file::look(&self.state);
         if let Look::State(seen) = &look
-            && let Some(mode) = seen.rival()
+            && let Launcher::Generates(rival) = rival::launcher(seen)
+            && rival.now
         {
-            self.rival = Some(mode.to_owned());
+            self.rival = Some(rival);
         }
         let next = self.handover.next(now, &look);
         if let Some(why) = self.handover.closed() {

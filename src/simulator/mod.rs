@@ -9,7 +9,7 @@
 //! The parts: [`behaviour`] switches, [`faults`] to order, `queue` and `billing` (pure), `graph` and `intake` (what a
 //! submit means), `request` and `state` (what is remembered), `replies` (what is said), `server`, `storage`,
 //! `deployments` and `control` (the origins), `wire` (what happens on the way), [`produce`] (the files), [`stats`].
-//! [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE.
+//! [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE. [`comfyui`] is another service: a ComfyUI server.
 //!
 //! Time is tokio's, and nothing runs in the background: a request's phase is worked out when someone asks. Under a
 //! paused clock on the same runtime an hour passes in no time.
@@ -48,6 +48,8 @@ mod server;
 mod storage;
 mod deployments;
 mod control;
+pub mod comfyui;
+pub mod spaces;
 pub mod produce;
 pub mod gesture_camera;
 

@@ -75,6 +75,10 @@ pub enum AgainKind {
     /// As [`Self::Retry`], by itself after a lost answer; nobody outside can ask for it.
     #[serde(skip)]
     Resubmit,
+    /// As [`Self::Retry`], by itself after a lost answer that may have been charged, where it costs nothing; nobody outside can
+    /// ask for it.
+    #[serde(skip)]
+    Free,
 }
 
 /// How an artist liked a result.

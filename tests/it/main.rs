@@ -3,6 +3,7 @@
 //! - `engine_cases`: settle, trigger and engine as data (`cases/*.toml`).
 //! - `main_job`: one prompt and one render become one request and whole files; `once`; the cache.
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at bad times.
+//! - `comfyui`: the adapter for a ComfyUI server against its look-alike, a test for each trap of the wire.
 //! - `crash`: `kill -9` at every place of the road.
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
@@ -10,6 +11,7 @@
 //! - `network`: a service that fails, throttles, refuses the token, or is not there yet.
 //! - `tls`: servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
 //! - `money`: limits that several want to reach at once, prices that change, the deployment's own, and `cost`.
+//! - `routes`: every mode with the same road, and who serves when somebody cannot.
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
@@ -25,6 +27,7 @@
 #![expect(clippy::panic, reason = "a test complains by panicking, in what it calls, too")]
 
 mod engine_cases;
+mod comfyui;
 #[cfg(unix)]
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]
@@ -41,6 +44,8 @@ mod lost_answer;
 mod main_job;
 #[cfg(unix)]
 mod money;
+#[cfg(unix)]
+mod routes;
 #[cfg(unix)]
 mod outputs;
 #[cfg(unix)]

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{faults, view, wire::Wire};
+use super::{faults, progress::whole, view, wire::Wire};
 use crate::{
     backend::{RunResult, RunTimes},
     domain::{moment::WallTime, product::RemoteFile},
@@ -63,7 +63,7 @@ impl<'a> Messages<'a> {
 /// Milliseconds of the server's clock: `create_time` where it tells (0.33), else the run's own messages.
 fn times(entry: &Value, messages: &Messages<'_>) -> RunTimes {
     let at = |value: Option<&Value>| {
-        let millis = value?.as_i64().or_else(|| value?.as_f64().map(|float| float as i64))?;
+        let millis = i64::try_from(whole(value?)?).ok()?;
         (millis > 0).then(|| WallTime::from_unix_millis(millis))
     };
     let stamp = |(_, data): &(&str, &Value)| at(data.get("timestamp"));
@@ -97,11 +97,17 @@ fn walk(
     }
     match value {
         Value::Array(list) => {
-            list.iter().for_each(|entry| walk(found, wire, place, entry, depth + 1));
+            for entry in list {
+                walk(found, wire, place, entry, depth + 1);
+            }
         }
         Value::Object(members) => match file(wire, place, members) {
             Some(file) => found.push(file),
-            None => members.values().for_each(|inner| walk(found, wire, place, inner, depth + 1)),
+            None => {
+                for inner in members.values() {
+                    walk(found, wire, place, inner, depth + 1);
+                }
+            }
         },
         // A string is never a file: text nodes put any string into their list, and Preview3D a path that is no product.
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

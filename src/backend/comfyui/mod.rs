@@ -211,6 +211,12 @@ impl Comfyui {
 
     async fn look(&self, request: &RequestId) -> Result<Observation, CallError> {
         let mut watch = self.watches.take(request.as_str());
+        if watch.track.is_new() {
+            // Frames speak of nodes by their ids: without the graph nobody could say whose they are.
+            if let Ok(standing) = self.standing(request.as_str()).await {
+                phase(&standing, Some(&mut watch));
+            }
+        }
         watch.listen(&self.wire).await;
         let found = self.find(request.as_str()).await;
         let phase = match found {

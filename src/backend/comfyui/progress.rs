@@ -31,6 +31,11 @@ impl Track {
         Self { id: id.to_owned(), ..Self::default() }
     }
 
+    /// Tells whether the nodes are not known yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.titles.is_empty()
+    }
+
     /// Learns the nodes from the entry in the queue: the only place where they are after a restart of ours.
     pub(super) fn learn(&mut self, run: &Run) {
         if self.titles.is_empty() {
@@ -61,8 +66,9 @@ impl Track {
             }
             "execution_cached" => {
                 let nodes = data.get("nodes").and_then(Value::as_array);
-                let ids = nodes.into_iter().flatten().filter_map(Value::as_str);
-                ids.for_each(|id| self.finish(id));
+                for id in nodes.into_iter().flatten().filter_map(Value::as_str) {
+                    self.finish(id);
+                }
             }
             "executing" => match node {
                 Some(node) => self.work_on(node),
@@ -107,6 +113,7 @@ impl Track {
         if let Some(before) = self.current.replace(node.to_owned()) {
             self.finish(&before);
         }
+        self.finished.remove(node);
         self.step = None;
     }
 
@@ -150,10 +157,13 @@ impl Track {
 
 /// Reads `value` of `max`; floats are seen as well, and a single step is none.
 fn step(data: &Value) -> Option<(u64, u64)> {
-    let number =
-        |key: &str| data.get(key).and_then(Value::as_f64).filter(|n| (0.0..1e9).contains(n));
-    let (value, max) = (number("value")?.floor() as u64, number("max")?.floor() as u64);
+    let (value, max) = (whole(data.get("value")?)?, whole(data.get("max")?)?);
     (max > 1 && value > 0).then_some((value.min(max), max))
+}
+
+/// Reads a number that may be written as a float. By way of its digits: what does not fit is none, and nothing is cut.
+pub(super) fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok())
 }
 
 /// Returns the titles of the nodes that feed one of `outputs`: the others never run.

@@ -151,9 +151,8 @@ pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallEr
                 "{words}; it sleeps, is being built or is overloaded, and being asked wakes it"
             ));
         }
-        408 | 425 | 429 | 500..600 => return passing(words),
-        // A success that could not be read: a proxy that says "in a moment" does it so.
-        200..300 => return passing(words),
+        // A success that could not be read is here, too: a proxy that says "in a moment" does it so.
+        200..300 | 408 | 425 | 429 | 500..600 => return passing(words),
         _ => (REFUSED_ADVICE, Verdict::Service),
     };
     if verdict == Verdict::Service {

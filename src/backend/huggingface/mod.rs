@@ -1,9 +1,9 @@
 //! Two Hugging Face Spaces as a [`Backend`]: FLUX.1-Depth-dev makes the picture, PartPacker makes a mesh of it.
 //!
-//! Owns settings, the memory of the runs and the port's calls; each noun has a file. Runs are free, and nothing here spends
+//! Owns the memory of the runs and the port's calls; each noun has a file. Runs are free, and nothing here spends
 //! anything.
 //!
-//! - [`address`], [`describe`], [`arguments`]: where a Space is, what it offers, and what it is called with;
+//! - [`settings`], [`address`], [`describe`], [`arguments`], [`calls`]: where a Space is, what it offers, and how it is called;
 //! - [`wire`], [`reply`], [`errors`]: a request, an answer, and what a refusal means;
 //! - [`upload`], [`sse`], [`events`], [`files`]: a picture going in, news coming out, files being fetched;
 //! - [`run`], [`road`]: where a job is, and its way over both Spaces.
@@ -15,6 +15,7 @@
 
 mod address;
 mod arguments;
+mod calls;
 mod describe;
 mod errors;
 mod events;
@@ -22,6 +23,7 @@ mod files;
 mod reply;
 mod road;
 mod run;
+mod settings;
 mod sse;
 mod upload;
 mod wire;
@@ -32,16 +34,17 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex as StdMutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
-pub use self::address::{NotASpace, SpaceAddress};
+pub use self::{
+    address::{NotASpace, SpaceAddress},
+    settings::{Settings, SettingsError},
+};
 use self::{
     address::{Readiness, Record},
     describe::Description,
@@ -58,89 +61,6 @@ use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
 
 /// How many runs are remembered. One is under way at a time, and the ledger knows what came of older ones.
 const MAX_RUNS: usize = 16;
-
-/// What the adapter needs to know.
-#[derive(Clone)]
-pub struct Settings {
-    /// The Space that makes the picture.
-    pub flux: SpaceAddress,
-    /// The Space that makes the mesh.
-    pub mesh: SpaceAddress,
-    /// Where records of Spaces are asked for.
-    pub hub: Url,
-    /// A token of the service; public Spaces need none.
-    pub token: Option<SecretString>,
-    /// For name, TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// For every call but a stream, from connecting to the end of its answer; an upload is one.
-    pub call_timeout: Duration,
-    /// How long a stream or a download may stay silent. Gradio sends a heartbeat every 15 seconds.
-    pub read_idle_timeout: Duration,
-    /// How long each function may take in all, its queue included: heartbeats keep a stream alive for ever.
-    pub deadline: Duration,
-    /// The most bytes of a file.
-    pub max_artifact: u64,
-    /// Whether `/process_image` is called in between, which CONJURE does not do.
-    pub process_image: bool,
-}
-
-impl Default for Settings {
-    /// The Spaces that CONJURE uses, without a token.
-    fn default() -> Self {
-        let named = |owner: &str, name: &str| SpaceAddress::Named {
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-        };
-        Self {
-            flux: named("black-forest-labs", "FLUX.1-Depth-dev"),
-            mesh: named("nvidia", "PartPacker"),
-            hub: Url::parse("https://huggingface.co").expect("a constant that is a URL"),
-            token: None,
-            connect_timeout: Duration::from_secs(10),
-            call_timeout: Duration::from_secs(60),
-            read_idle_timeout: Duration::from_secs(45),
-            // CONJURE gave up after 5 and 10 minutes; a queue may take as long again.
-            deadline: Duration::from_secs(1200),
-            max_artifact: 512 * 1024 * 1024,
-            process_image: false,
-        }
-    }
-}
-
-impl PartialEq for Settings {
-    fn eq(&self, other: &Self) -> bool {
-        let token =
-            |settings: &Self| settings.token.as_ref().map(|token| token.expose_secret().to_owned());
-        let rest = |settings: &Self| {
-            let timeouts =
-                (settings.connect_timeout, settings.call_timeout, settings.read_idle_timeout);
-            (timeouts, settings.deadline, settings.max_artifact, settings.process_image)
-        };
-        (&self.flux, &self.mesh, &self.hub) == (&other.flux, &other.mesh, &other.hub)
-            && rest(self) == rest(other)
-            && token(self) == token(other)
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("flux", &self.flux.to_string())
-            .field("mesh", &self.mesh.to_string())
-            .field("has_token", &self.token.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why the adapter cannot be made of its settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The token cannot stand in a header.
-    #[error(
-        "HUGGINGFACE_HUB_ACCESS_TOKEN holds characters that no token has; public Spaces need none at all"
-    )]
-    Token,
-}
 
 /// A Space that is left alone until then, and why.
 type Rest = Option<(Instant, String)>;

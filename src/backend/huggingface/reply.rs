@@ -79,7 +79,7 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Returns what a FastAPI body says: `detail` as a text, as a list of complaints, or with an `error` in it.
+/// Returns what an error's body says: `detail` as a text, as a list of complaints, or with an `error` in it.
 fn words_of(body: &Value) -> Option<String> {
     let said = ["detail", "error", "message"].iter().find_map(|key| body.get(key)).unwrap_or(body);
     match said {

@@ -82,7 +82,7 @@ impl Cutter {
 }
 
 /// What a stream gave.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// An event.
     Frame(Frame),
@@ -97,7 +97,7 @@ pub(super) struct Stream {
     cutter: Cutter,
     ready: VecDeque<Frame>,
     heard: Instant,
-    over: Option<Option<String>>,
+    over: Option<Next>,
 }
 
 impl Stream {
@@ -119,13 +119,14 @@ impl Stream {
                 return Next::Frame(frame);
             }
             if let Some(over) = &self.over {
-                return Next::Over(over.clone());
+                return over.clone();
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => {
                     self.heard = Instant::now();
                     if !self.cutter.push(&bytes, &mut self.ready) {
-                        self.over = Some(Some("an event was too large to be one".to_owned()));
+                        let reason = "an event was too large to be one".to_owned();
+                        self.over = Some(Next::Over(Some(reason)));
                     }
                 }
                 Ok(None) => self.end(None),
@@ -136,7 +137,7 @@ impl Stream {
 
     fn end(&mut self, reason: Option<String>) {
         self.cutter.finish(&mut self.ready);
-        self.over = Some(reason);
+        self.over = Some(Next::Over(reason));
     }
 
     /// Returns how long nothing was heard. True only of a stream that has just been listened to.

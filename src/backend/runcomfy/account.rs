@@ -16,7 +16,7 @@ use crate::{
         CallError,
         http::{self, Connector, Timeouts, answer::Answer, send, words::Cleaner},
     },
-    domain::{job::RequestId, money::MicroUsd},
+    domain::{deployment::Facts, job::RequestId, money::MicroUsd},
 };
 
 /// The account that a token opens.
@@ -38,19 +38,15 @@ pub struct Asked<T> {
     pub answer: Result<T, CallError>,
 }
 
-/// A deployment's record, as far as anybody here needs it. Every member may be missing.
+/// A deployment's record for people who ask what is wrong: its [`Facts`], and what no job depends on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deployment {
     /// Its name.
     pub name: Option<String>,
-    /// Whether it takes work.
-    pub enabled: Option<bool>,
     /// The pinned version of its workflow (`v1`).
     pub version: Option<String>,
-    /// The machine's SKU; the service takes exactly one.
-    pub hardware: Option<String>,
-    /// Machines that are kept awake, and billed, round the clock.
-    pub min_instances: Option<u64>,
+    /// What jobs and their price depend on.
+    pub facts: Facts,
     /// The saved graph in API format, where the service included it.
     pub graph: Option<Value>,
 }
@@ -110,15 +106,7 @@ impl Account {
         url.set_query(Some("includes=payload"));
         let mut asked = self.get(url, RESULT_LIMIT).await;
         let date = asked.as_mut().map_or(None, |(date, _)| date.take());
-        let answer = asked.and_then(|(_, reply)| {
-            if !reply.is_success() || reply.code().is_some() {
-                return Err(reply.trouble());
-            }
-            if !reply.json().is_object() {
-                return Err(wire::unreadable(&reply));
-            }
-            Ok(read(&reply))
-        });
+        let answer = asked.and_then(|(_, reply)| read(&reply));
         Asked { date, answer }
     }
 
@@ -142,25 +130,21 @@ impl fmt::Debug for Account {
     }
 }
 
-fn read(reply: &Reply<'_>) -> Deployment {
-    let record = reply.json();
+fn read(reply: &Reply<'_>) -> Result<Deployment, CallError> {
+    let record = wire::record(reply)?;
     let text = |value: Option<&Value>| {
         value.and_then(Value::as_str).map(|text| reply.line(text)).filter(|text| !text.is_empty())
     };
-    // Documented as a list of exactly one; a plain text would say the same.
-    let hardware = record.get("hardware").map(|value| value.get(0).unwrap_or(value));
     let graph = record.pointer("/payload/workflow_api_json").cloned();
     // Some services send a document inside a document as text.
     let graph = match graph {
         Some(Value::String(text)) => serde_json::from_str(&text).ok(),
         other => other,
     };
-    Deployment {
+    Ok(Deployment {
         name: text(record.get("name")),
-        enabled: record.get("is_enabled").and_then(Value::as_bool),
         version: text(record.get("workflow_version")),
-        hardware: text(hardware),
-        min_instances: record.get("min_instances").and_then(Value::as_u64),
+        facts: wire::facts(record),
         graph: graph.filter(|graph| graph.as_object().is_some_and(|nodes| !nodes.is_empty())),
-    }
+    })
 }

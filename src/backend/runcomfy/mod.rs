@@ -265,7 +265,7 @@ impl Backend for Serverless {
         Box::pin(async {
             // The record quotes no workflow unless asked to, but may have a long description.
             let reply = self.call(Method::GET, self.record.clone(), RESULT_LIMIT).await?;
-            wire::facts(&reply).map(Some)
+            wire::record(&reply).map(|record| Some(wire::facts(record)))
         })
     }
 

@@ -189,9 +189,8 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
 /// not make every job look too dear to be sent.
 const LONGEST_KEEP_WARM: u32 = 24 * 3600;
 
-/// Reads a deployment's record. The service shows it bare; a wrapper and a list of one are understood. What is missing or of
-/// another type is not known.
-pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
+/// Returns a deployment's record. The service shows it bare; a wrapper and a list of one are understood.
+pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     if reply.code().is_some() || !reply.is_success() {
         return Err(reply.trouble());
     }
@@ -205,26 +204,31 @@ pub(super) fn facts(reply: &Reply<'_>) -> Result<Facts, CallError> {
     if !body.is_object() {
         return Err(unreadable(reply));
     }
+    Ok(body)
+}
+
+/// Reads what jobs and their price depend on. What is missing or of another type is not known.
+pub(super) fn facts(record: &Value) -> Facts {
     let number = |key: &str| {
-        let value = body.get(key)?;
+        let value = record.get(key)?;
         let whole = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
         u32::try_from(whole?).ok()
     };
     // A list of exactly one. Of several machines nobody can say which one is billed: then it is not known.
-    let hardware = body.get("hardware").and_then(|value| match value.as_array() {
+    let hardware = record.get("hardware").and_then(|value| match value.as_array() {
         Some(list) => list.first().filter(|_| list.len() == 1)?.as_str(),
         None => value.as_str(),
     });
     let hardware = hardware.map(str::trim).filter(|sku| !sku.is_empty());
-    Ok(Facts {
+    Facts {
         hardware: hardware.map(|sku| sku.chars().take(40).collect()),
         keep_warm: number("keep_warm_duration_in_seconds")
             .filter(|seconds| *seconds <= LONGEST_KEEP_WARM)
             .map(|seconds| Duration::from_secs(seconds.into())),
         min_instances: number("min_instances"),
         max_instances: number("max_instances"),
-        is_enabled: body.get("is_enabled").and_then(Value::as_bool),
-    })
+        is_enabled: record.get("is_enabled").and_then(Value::as_bool),
+    }
 }
 
 /// Reads the balance: exact micro-dollars, else dollars. Nothing and less than nothing are balances; an answer without

@@ -4,8 +4,6 @@
 
 use std::{path::Path, time::Duration};
 
-use serde_json::Value;
-
 use super::check::Check;
 use crate::{
     cli::{exit::JOB_FAILED, out::span},
@@ -14,8 +12,9 @@ use crate::{
         read::{self, Reading},
     },
     domain::{
+        handoff::{STATE_FILE, document::Document},
         moment::WallTime,
-        rival::{Launcher, launcher},
+        rival::{Launcher, Rival, SWITCH_OFF, launcher},
     },
 };
 
@@ -28,15 +27,11 @@ const LIMIT: u64 = 4 << 20;
 /// file says.
 const GONE: Duration = Duration::from_secs(15 * 60);
 
-/// How to switch it off, in the one way that needs no change to CONJURE and costs nothing.
-const SWITCH_OFF: &str = "start CONJURE's launcher in mode 5 (LOCAL) while no ComfyUI listens on port 8188: its attempts then fail at once, \
-     cost nothing, and voice, hand tracking and Blender go on";
-
 /// Looks at the launcher's state.
 pub(super) fn look(root: &Path, now: WallTime) -> Check {
-    let path = root.join("data/input/state.json");
+    let path = root.join(STATE_FILE);
     let state = match read::read_whole(&path, LIMIT) {
-        Ok(Reading::Whole { bytes, .. }) => serde_json::from_slice::<Value>(&bytes).ok(),
+        Ok(Reading::Whole { bytes, .. }) => Document::parse(&bytes).ok(),
         Ok(Reading::Missing) => {
             return Check::ok(NAME, "its launcher has never run here");
         }
@@ -58,7 +53,7 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
                 "run this again; if it stays so, restart CONJURE's launcher, which hangs on such a file",
             )
         },
-        |state| judge(&launcher(&state), age),
+        |state| judge(&launcher(&state.seen()), age),
     )
 }
 
@@ -68,11 +63,16 @@ fn judge(launcher: &Launcher, age: Duration) -> Check {
         Launcher::Harmless => {
             Check::ok(NAME, "its launcher runs in mode 5 (local ComfyUI), and pays for nothing")
         }
-        Launcher::Generates { mode, .. } | Launcher::Unclear { mode } if age > GONE => Check::ok(
-            NAME,
-            format!("its launcher left the mode `{mode}` behind {} ago, and is gone", span(age)),
-        ),
-        Launcher::Generates { mode, is_paid, now } => {
+        Launcher::Generates(Rival { mode, .. }) | Launcher::Unclear { mode } if age > GONE => {
+            Check::ok(
+                NAME,
+                format!(
+                    "its launcher left the mode `{mode}` behind {} ago, and is gone",
+                    span(age)
+                ),
+            )
+        }
+        Launcher::Generates(Rival { mode, is_paid, now }) => {
             let pays = if *is_paid {
                 "and every 30 seconds it pays for a run"
             } else {
@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_launcher_that_generates_is_a_failure_unless_it_is_long_gone() {
-        let paid = Launcher::Generates { mode: "serverless".into(), is_paid: true, now: true };
+        let paid =
+            Launcher::Generates(Rival { mode: "serverless".into(), is_paid: true, now: true });
         let check = judge(&paid, Duration::ZERO);
         assert_eq!(check.verdict, Verdict::Fail);
         assert!(check.found.contains("right now") && check.fix.expect("a fix").contains("mode 5"));

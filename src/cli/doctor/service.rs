@@ -7,7 +7,10 @@ use crate::{
     cli::exit::{BAD_INPUT, CONFIGURATION, JOB_FAILED, TOKEN, TRY_AGAIN, UNAVAILABLE},
     config::settings::BudgetConfig,
     daemon::checkup::{Deployment, Trouble},
-    domain::money::{MicroUsd, Tier},
+    domain::{
+        deployment::{Facts, Source, Wanted, rate},
+        money::{MicroUsd, Tier},
+    },
 };
 
 /// A minute off: nothing breaks, logs and the budget's midnight mislead.
@@ -117,7 +120,7 @@ pub(super) fn deployment(
     };
     let name = record.name.as_deref().unwrap_or(id);
     let version = record.version.as_deref().unwrap_or("unknown");
-    let mut checks = vec![match record.enabled {
+    let mut checks = vec![match record.facts.is_enabled {
         Some(false) => Check::fail(
             NAME,
             JOB_FAILED,
@@ -126,10 +129,8 @@ pub(super) fn deployment(
         ),
         _ => Check::ok(NAME, format!("{name}, workflow version {version}")),
     }];
-    if let Some(sku) = &record.hardware {
-        checks.push(hardware(sku, budget));
-    }
-    if let Some(kept) = record.min_instances.filter(|kept| *kept > 0) {
+    checks.extend(hardware(&record.facts, &budget.wanted()));
+    if let Some(kept) = record.facts.min_instances.filter(|kept| *kept > 0) {
         checks.push(Check::warn(
             NAME,
             format!("{kept} of its machines never sleep, and are billed round the clock"),
@@ -139,28 +140,32 @@ pub(super) fn deployment(
     checks
 }
 
-fn hardware(sku: &str, budget: &BudgetConfig) -> Check {
+/// Judges the machine by the rate that jobs are booked at.
+fn hardware(facts: &Facts, wanted: &Wanted) -> Option<Check> {
     const NAME: &str = "hardware";
-    let counted = budget.hardware;
-    let rate = |tier: &Tier| tier.hourly(budget.plan);
-    match Tier::find(sku) {
-        Some(tier) if tier == counted => Check::ok(NAME, format!("{sku}, {} an hour", rate(tier))),
+    let sku = facts.hardware.as_deref()?;
+    let rate = rate(wanted, Some(facts));
+    let booked = format!("{} an hour from {}", rate.hourly, rate.hourly_from.words());
+    Some(match Tier::find(sku) {
+        _ if rate.hourly_from == Source::Hourly => Check::ok(NAME, format!("{sku}, {booked}")),
+        Some(tier) if rate.hardware == Some(tier) => Check::ok(NAME, format!("{sku}, {booked}")),
         Some(tier) => Check::warn(
             NAME,
             format!(
-                "the deployment has {sku} ({} an hour), and the limits count with {} ({} an hour)",
-                rate(tier),
-                counted.sku,
-                rate(counted)
+                "the deployment has {sku} ({} an hour), and jobs are booked at {booked} ({})",
+                tier.hourly(wanted.plan),
+                wanted.hardware.sku
             ),
             format!("set budget.hardware = \"{}\"", tier.name),
         ),
         None => Check::warn(
             NAME,
-            format!("the deployment has {sku}, whose price this version does not know"),
-            "set `budget.hardware` to the machine whose price comes nearest",
+            format!(
+                "the deployment has {sku}, whose price this version does not know; jobs are booked at {booked}"
+            ),
+            "set `budget.hourly_usd` to what an hour of it costs",
         ),
-    }
+    })
 }
 
 /// What a graph that cannot be used ends with.
@@ -169,6 +174,27 @@ pub(super) const MISFIT: u8 = BAD_INPUT;
 #[cfg(test)]
 mod tests {
     use super::{super::check::Verdict, *};
+    use crate::domain::money::Plan;
+
+    #[test]
+    fn a_machine_is_judged_by_the_rate_that_jobs_are_booked_at() {
+        let hardware_of = |sku: &str, hourly: Option<i64>, is_set: bool| {
+            let facts = Facts { hardware: Some(sku.to_owned()), ..Facts::default() };
+            let wanted = Wanted {
+                hourly: hourly.map(MicroUsd::from_cents),
+                hardware: Tier::find("x-large").expect("a tier"),
+                hardware_is_set: is_set,
+                plan: Plan::Pro,
+            };
+            hardware(&facts, &wanted).map(|check| check.verdict)
+        };
+        assert_eq!(hardware_of("AMPERE_48", None, true), Some(Verdict::Ok));
+        let other = "ADA_48_PLUS";
+        assert_eq!(hardware_of(other, None, false), Some(Verdict::Ok), "booked at its own price");
+        assert_eq!(hardware_of(other, None, true), Some(Verdict::Warn));
+        assert_eq!(hardware_of(other, Some(210), true), Some(Verdict::Ok), "a rate is a rate");
+        assert_eq!(hardware_of("QUANTUM_1", None, false), Some(Verdict::Warn));
+    }
 
     #[test]
     fn a_clock_is_judged_by_how_far_it_is_off_whichever_way() {

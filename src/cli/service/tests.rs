@@ -107,7 +107,11 @@ fn a_property_list_says_what_is_to_run_in_xml() {
         "StandardErrorPath",
     ];
     assert_eq!(keys.collect::<Vec<_>>(), known);
-    let plist = launchd::plist(&wanted(Scope::System));
+    // What `tests/real/launchd` has a real parser read, letter for letter.
+    assert_eq!(plist, include_str!("../../../tests/real/launchd/user.plist"));
+    let system = Wanted { arguments: odd.arguments, ..wanted(Scope::System) };
+    let plist = launchd::plist(&system);
+    assert_eq!(plist, include_str!("../../../tests/real/launchd/system.plist"));
     assert!(plist.contains("<key>UserName</key>\n  <string>artist</string>"), "{plist}");
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use self::{
     event::{Effect, Event, Held, ProjectId, Remembered, Stage, Work},
-    project::{Absorb, AtWork, Hands, Project},
+    project::{AtWork, Hands, Project},
 };
 use super::{
     job::{Cause, Inputs},
@@ -122,11 +122,7 @@ impl Engine {
             }
             Event::Imported { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    let changed = match state.absorb {
-                        Some(Absorb::Import { changed, .. }) => changed,
-                        _ => None,
-                    };
-                    state.absorb = Some(Absorb::Import { since: now, changed });
+                    state.imported(&self.settings, now);
                 }
             }
             Event::Hands { project, tracked } => {

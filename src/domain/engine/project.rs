@@ -21,6 +21,10 @@ pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
 /// shorter than a tick, the quiet before the first picture proves nothing.
 pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
 
+/// How long the first picture after an import is waited for when none was written since: a big scene on a small machine takes
+/// many seconds to render, and that picture shows our own mesh. Where none comes for so long, nobody renders.
+const SLOWEST_RENDER: Duration = Duration::from_secs(60);
+
 /// How long hands are believed to be out of the picture: the release follows at once.
 const HANDS_FRESH: Duration = Duration::from_secs(1);
 
@@ -41,16 +45,21 @@ pub(super) enum Hands {
 pub(super) enum Absorb {
     /// Nobody tells when the mesh is imported: until this moment.
     Until(Moment),
-    /// CONJURE has it: until the picture has changed and is quiet again, or has not changed for two ticks.
+    /// CONJURE has it: until the picture has changed and is quiet again, or was rendered anew and has not changed for two ticks.
     Import { since: Moment, changed: Option<Moment> },
 }
 
 impl Absorb {
-    pub(super) fn lasts(self, quiet: Duration, now: Moment) -> bool {
+    fn lasts(self, render: &Channel, quiet: Duration, now: Moment) -> bool {
         match self {
             Self::Until(until) => now <= until,
             Self::Import { changed: Some(changed), .. } => now.since(changed) < quiet,
-            Self::Import { since, changed: None } => now.since(since) < quiet.max(TWO_TICKS),
+            Self::Import { since, changed: None } => {
+                let least = quiet.max(TWO_TICKS);
+                let longest =
+                    if render.is_rewritten(since) { least } else { least.max(SLOWEST_RENDER) };
+                now.since(since) < longest
+            }
         }
     }
 }
@@ -133,12 +142,26 @@ impl Project {
     /// A result of ours was put in front of the artist: what changes in the picture for a while is its effect, unless
     /// it is known already how long that will be.
     pub(super) fn expect_effect(&mut self, settings: &Settings, now: Moment) {
-        let known = |absorb: &Absorb| {
-            matches!(absorb, Absorb::Import { .. }) && absorb.lasts(settings.render.quiet, now)
-        };
-        if !self.absorb.as_ref().is_some_and(known) {
+        self.let_go(settings, now);
+        if !matches!(self.absorb, Some(Absorb::Import { .. })) {
             self.absorb = Some(Absorb::Until(now.plus(settings.after_result_hold)));
         }
+    }
+
+    /// CONJURE has our mesh, or may have it at any moment; told again, what changed since the first time stays its effect.
+    pub(super) fn imported(&mut self, settings: &Settings, now: Moment) {
+        self.let_go(settings, now);
+        let changed = match self.absorb {
+            Some(Absorb::Import { changed, .. }) => changed,
+            Some(Absorb::Until(_)) | None => None,
+        };
+        self.absorb = Some(Absorb::Import { since: now, changed });
+    }
+
+    /// Ends what is over of the time in which changes are our own effect.
+    fn let_go(&mut self, settings: &Settings, now: Moment) {
+        let lasts = |absorb: &Absorb| absorb.lasts(&self.render, settings.render.quiet, now);
+        self.absorb = self.absorb.filter(lasts);
     }
 
     pub(super) fn see(
@@ -161,7 +184,7 @@ impl Project {
             self.prompt.rebase(None);
             self.render.rebase(None);
         }
-        self.absorb = self.absorb.filter(|absorb| absorb.lasts(settings.render.quiet, now));
+        self.let_go(settings, now);
 
         if first && baseline_start {
             // A file caught in the middle of being written belongs to the baseline once it is whole; one that

@@ -48,17 +48,7 @@ pub struct Seen {
     pub elsewhere: bool,
 }
 
-/// The modes in which CONJURE's own pipeline pays, or calls public services, for what conjured does as well.
-const RIVAL_MODES: [&str; 4] = ["serverless", "cloud_legacy", "local", "debug"];
-
 impl Seen {
-    /// Returns the mode in which CONJURE itself generates beside us: double cost, and both write the same names.
-    pub fn rival(&self) -> Option<&str> {
-        let mode = self.generation_mode.as_deref()?;
-        let asked = self.flux_pipeline_request.as_deref() == Some("new");
-        (asked && RIVAL_MODES.contains(&mode)).then_some(mode)
-    }
-
     /// Tells whether a launcher says that it lives.
     pub fn is_running(&self) -> bool {
         self.app_status.as_deref() == Some("running")
@@ -68,14 +58,6 @@ impl Seen {
     pub fn is_starting(&self) -> bool {
         self.app_status.as_deref() == Some("initializing")
     }
-}
-
-/// Says what a rival means and how to end it.
-pub fn rival_words(project: &str, mode: &str) -> String {
-    format!(
-        "CONJURE's launcher generates by itself, too (project `{project}`, mode `{mode}`): both are paid and both write the same \
-         files; restart the launcher and choose mode 5 while no ComfyUI listens on port 8188"
-    )
 }
 
 /// A job's right to ask: its mark, and the copy of its mesh that Blender is to read.

@@ -386,21 +386,3 @@ fn only_copies_of_ours_are_taken_for_such() {
     }
     assert_eq!(copy_of(&name.to_lowercase()), None, "nobody but us spells it so");
 }
-
-#[test]
-fn a_rival_is_a_pipeline_that_is_wanted_in_a_mode_that_pays() {
-    let rival = |request: &str, mode: &str| {
-        let seen = Seen {
-            flux_pipeline_request: Some(request.to_owned()),
-            generation_mode: Some(mode.to_owned()),
-            ..Seen::default()
-        };
-        seen.rival().map(str::to_owned)
-    };
-    for mode in ["serverless", "cloud_legacy", "local", "debug"] {
-        assert_eq!(rival("new", mode).as_deref(), Some(mode));
-    }
-    assert_eq!(rival("new", "local_comfyui"), None, "the recommended switch-off");
-    assert_eq!(rival("done", "serverless"), None);
-    assert_eq!(Seen::default().rival(), None);
-}

@@ -18,7 +18,12 @@ use conjured::{
 use rustix::process::Signal;
 
 use super::{Case, Play, Step, judge};
-use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
+use crate::support::{
+    daemon::TestDaemon,
+    fake_conjure::{FakeConjure, Manners},
+    patience::eventually,
+    stage::Stage,
+};
 
 /// The number of `SIGKILL`.
 const KILLED: i32 = 9;
@@ -32,8 +37,12 @@ struct World {
 
 /// Plays a case to its end and judges it.
 pub(super) fn play(case: Case) {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     prepare(&stage, case);
+    let conjure = (case.play() == Play::HandedOver).then(|| {
+        stage.set("placement.handoff", "\"state\"");
+        FakeConjure::start(&stage.root(), Manners { launcher: None, ..Manners::default() })
+    });
     let side = if case.side == Side::Before { "before" } else { "after" };
     let order = format!("{}:{side}:{}", case.point.name(), case.nth);
     let mut command = stage.command(&["run"]);
@@ -60,6 +69,10 @@ pub(super) fn play(case: Case) {
     assert!(daemon.stop().success(), "it stops in good order");
     assert_eq!(world.stage.submits(), submits, "nothing is sent at the end");
     judge::judge(&world.stage, case);
+    if let Some(conjure) = conjure {
+        let done = world.stage.jobs().iter().filter(|job| job.state == State::Done).count();
+        assert_eq!(conjure.finish().len(), done, "each mesh is imported, once");
+    }
 }
 
 /// Makes what was there before the daemon that dies.
@@ -161,6 +174,14 @@ impl World {
                 self.ends(words, State::Cancelled, 0);
             }
             Step::Ends(words, state) => self.ends(words, *state, 0),
+            Step::Rate(words) => {
+                let job = self.job(words).expect("it has ended");
+                self.until("the rating is kept", || {
+                    // A daemon that is just starting hears nothing yet.
+                    drop(self.stage.cli(&["jobs", "rate", &job.id.to_string(), "4"]));
+                    self.job(words)?.rating.map(drop)
+                });
+            }
             Step::Stop => {
                 let daemon = self.daemon.take().expect("a daemon runs");
                 daemon.signal(Signal::TERM);

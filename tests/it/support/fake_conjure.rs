@@ -11,7 +11,7 @@
 mod api;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Cursor, Write as _},
     net::{TcpListener, TcpStream},
@@ -100,6 +100,8 @@ struct Shared {
     keys: BTreeMap<String, Value>,
     sprung: Mutex<Vec<String>>,
     imports: Mutex<Vec<Import>>,
+    /// Meshes that lay ready when the state named them.
+    ready: Mutex<BTreeSet<PathBuf>>,
     blender: AtomicBool,
     over: AtomicBool,
     /// Commands of CONJURE's own: given, the last one carried out, and those that vanished before.
@@ -132,6 +134,7 @@ impl FakeConjure {
             keys: keys.collect(),
             sprung: Mutex::default(),
             imports: Mutex::default(),
+            ready: Mutex::default(),
             blender: AtomicBool::new(manners.blender),
             over: AtomicBool::new(false),
             given: AtomicU64::new(0),
@@ -269,6 +272,11 @@ impl Shared {
     }
 
     fn inspect(&self, state: &Map<String, Value>) {
+        if let Some(path) = state.get("mesh_path").and_then(Value::as_str).map(PathBuf::from)
+            && path.exists()
+        {
+            lock(&self.ready).insert(path);
+        }
         for (key, value) in &self.keys {
             match state.get(key) {
                 None => self.spring(format!("the key `{key}` is lost")),
@@ -331,8 +339,16 @@ impl Shared {
         if path.to_string_lossy().contains("genMesh") {
             self.spring("a path with `genMesh`: the mesh would be split");
         }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if ["partpacker_result_0.glb", "result.glb"].contains(&&*name) {
+            self.spring(format!("{name} is imported, which the next job may replace meanwhile"));
+        }
         if !path.exists() {
-            // The real one returns here, and the artist's work stays.
+            // The real one returns here, and the artist's work stays. A copy that is gone again is named by somebody's stale
+            // state; one that never was is asked for too early.
+            if !lock(&self.ready).contains(&path) {
+                self.spring(format!("{} is asked for and was never there", path.display()));
+            }
             return;
         }
         // The artist's mesh is gone from here on.

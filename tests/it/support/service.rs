@@ -11,7 +11,11 @@ use std::{
 
 use conjured::{
     domain::money::MicroUsd,
-    simulator::{Settings, Simulator},
+    simulator::{
+        Settings, Simulator,
+        comfyui::{self, Comfy},
+        spaces::{self, Spaces},
+    },
 };
 use tokio::sync::oneshot;
 
@@ -19,8 +23,11 @@ use tokio::sync::oneshot;
 pub(crate) const TOKEN: &str = "the-token-that-must-not-be-seen";
 
 /// A running simulator.
-pub(crate) struct Service {
-    simulator: Arc<Simulator>,
+pub(crate) type Service = Far<Simulator>;
+
+/// Something that serves on a runtime of its own.
+pub(crate) struct Far<T> {
+    server: Arc<T>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,32 +48,49 @@ pub(crate) fn quick() -> Settings {
 impl Service {
     /// Starts one.
     pub(crate) fn start(settings: Settings) -> Self {
+        Self::begin(async || Simulator::start(settings).await.expect("two free ports"))
+    }
+}
+
+/// Starts a ComfyUI whose runs take this long.
+pub(crate) fn comfyui(run: Duration) -> Far<Comfy> {
+    let settings = comfyui::Settings { run, ..comfyui::Settings::default() };
+    Far::begin(async || Comfy::begin(settings).await.expect("a free port"))
+}
+
+/// Starts a server with both Spaces' functions, each of which takes this long.
+pub(crate) fn spaces(run: Duration) -> Far<Spaces> {
+    let settings = spaces::Settings { run, ..spaces::Settings::default() };
+    Far::begin(async move || Spaces::begin(settings).await.expect("a free port"))
+}
+
+impl<T: Send + Sync + 'static> Far<T> {
+    fn begin<F: AsyncFnOnce() -> T + Send + 'static>(make: F) -> Self {
         let (started, ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                let simulator = Simulator::start(settings).await.expect("two free ports");
-                started.send(Arc::new(simulator)).expect("the test waits for it");
+                started.send(Arc::new(make().await)).expect("the test waits for it");
                 // An error means that the test is over as well.
                 let _ = stopped.await;
             });
         };
         let thread = Builder::new().name("service".to_owned()).spawn(serve).expect("a thread");
-        let simulator = ready.recv().expect("the simulator starts");
-        Self { simulator, stop: Some(stop), thread: Some(thread) }
+        let server = ready.recv().expect("it starts");
+        Self { server, stop: Some(stop), thread: Some(thread) }
     }
 }
 
-impl Deref for Service {
-    type Target = Simulator;
+impl<T> Deref for Far<T> {
+    type Target = T;
 
-    fn deref(&self) -> &Simulator {
-        &self.simulator
+    fn deref(&self) -> &T {
+        &self.server
     }
 }
 
-impl Drop for Service {
+impl<T> Drop for Far<T> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {

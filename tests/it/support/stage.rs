@@ -38,6 +38,7 @@ const SIDE: u32 = 64;
 pub(crate) struct Stage {
     /// The service.
     pub(crate) service: Service,
+    mode: &'static str,
     settings: BTreeMap<String, BTreeMap<String, String>>,
     camera: GestureCamera,
     folder: TempDir,
@@ -56,7 +57,8 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix("conjured-it-").tempdir().expect("a folder");
         let api_url = service.api_url();
         let camera = GestureCamera::with_side(SIDE);
-        let mut stage = Self { service, settings: BTreeMap::new(), camera, folder };
+        let mut stage =
+            Self { service, mode: "serverless", settings: BTreeMap::new(), camera, folder };
         for (key, value) in [
             ("trigger.prompt_quiet_ms", "150"),
             ("trigger.render_quiet_ms", "350"),
@@ -98,6 +100,12 @@ impl Stage {
         section.insert(key.to_owned(), value.to_owned());
     }
 
+    /// Changes the mode and saves the configuration.
+    pub(crate) fn set_mode(&mut self, mode: &'static str) {
+        self.mode = mode;
+        self.save_config();
+    }
+
     /// Takes a setting back and saves the configuration.
     pub(crate) fn unset(&mut self, section: &str, key: &str) {
         self.settings.get_mut(section).and_then(|keys| keys.remove(key)).expect("it was set");
@@ -105,9 +113,9 @@ impl Stage {
     }
 
     fn save_config(&self) {
-        let root = toml_text(&self.root().display().to_string());
+        let (mode, root) = (self.mode, toml_text(&self.root().display().to_string()));
         let mut text =
-            format!("mode = \"serverless\"\n\n[[project]]\nname = \"test\"\nroot = {root}\n");
+            format!("mode = \"{mode}\"\n\n[[project]]\nname = \"test\"\nroot = {root}\n");
         for (section, keys) in &self.settings {
             text.push_str(&format!("\n[{section}]\n"));
             for (key, value) in keys {

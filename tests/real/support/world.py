@@ -282,9 +282,9 @@ def fault_of(path):
 class Reader(threading.Thread):
     """Polls public names as Blender does, in a loop, and keeps every look that was not at a whole file."""
 
-    def __init__(self, projects):
+    def __init__(self, projects, pace=0.002):
         super().__init__(daemon=True)
-        self.projects, self.looks, self.bad, self.over = projects, 0, [], False
+        self.projects, self.pace, self.looks, self.bad, self.over = projects, pace, 0, [], False
 
     def run(self):
         while not self.over:
@@ -294,7 +294,7 @@ class Reader(threading.Thread):
                     self.looks += path.exists()
                     if fault:
                         self.bad.append(f"{path}: {fault}")
-            time.sleep(0.002)
+            time.sleep(self.pace)
 
     def finish(self):
         self.over = True

@@ -1,0 +1,370 @@
+//! What Spaces and their proxy refuse, and what is made of it.
+
+use super::*;
+use crate::backend::http::fake::answer;
+
+async fn refusal(world: &World) -> SubmitError {
+    world.spaces.submit(&submission("job-1")).await.expect_err("it is refused")
+}
+
+fn refused(error: SubmitError) -> super::super::super::ServiceFault {
+    match error {
+        SubmitError::Refused(fault) => fault,
+        other => panic!("it is refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn every_class_of_refusal_before_the_call_is_sorted_and_told() {
+    let json = |status: &str| json_answer(status, &json!({"detail": "no"}));
+    let verdicts = [
+        ("401 Unauthorized", Verdict::Account, "private"),
+        ("403 Forbidden", Verdict::Account, "private"),
+        ("404 Not Found", Verdict::Gone, "no such Space"),
+        ("422 Unprocessable Entity", Verdict::Account, "does not offer"),
+        ("307 Temporary Redirect", Verdict::Account, "redirect"),
+    ];
+    for (status, verdict, advice) in verdicts {
+        let world = World::new(Version::V5_49).await;
+        world.flux.force("GET /config", json(status), 1);
+        let fault = refused(refusal(&world).await);
+        assert_eq!(fault.verdict, verdict, "{status}");
+        assert!(
+            fault.advice.contains(advice) && fault.words.contains("FLUX"),
+            "{status}: {fault:?}"
+        );
+        assert!(world.flux.state().calls.is_empty());
+    }
+    for bytes in [
+        json("500 Internal Server Error"),
+        json("503 Service Unavailable"),
+        page("503 Service Unavailable"),
+        page("200 OK"),
+        page("502 Bad Gateway"),
+    ] {
+        let world = World::new(Version::V5_49).await;
+        world.mesh.force("GET /config", bytes, 1);
+        let error = refusal(&world).await;
+        assert!(
+            matches!(&error, SubmitError::NotSent { reason, .. } if reason.contains("PartPacker")),
+            "{error:?}"
+        );
+    }
+    let world = World::new(Version::V5_49).await;
+    world.flux.force(
+        "GET /config",
+        answer("429 Too Many Requests", "retry-after: 33\r\n", "slow down"),
+        1,
+    );
+    let error = refusal(&world).await;
+    assert!(
+        matches!(error, SubmitError::NotSent { retry_after: Some(wait), .. } if wait == Duration::from_secs(33))
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_told_from_one_that_is_missing() {
+    for (token, status, verdict) in [
+        (Some(TOKEN), "401 Unauthorized", Verdict::Token),
+        (Some(TOKEN), "403 Forbidden", Verdict::Account),
+        (None, "401 Unauthorized", Verdict::Account),
+    ] {
+        let world =
+            World::with(Version::V5_49, |settings| settings.token = token.map(SecretString::from))
+                .await;
+        world.flux.force(
+            "GET /config",
+            json_answer(status, &json!({"detail": format!("bad {TOKEN}")})),
+            1,
+        );
+        let fault = refused(refusal(&world).await);
+        assert_eq!(fault.verdict, verdict, "{status}");
+        assert!(fault.advice.contains("HUGGINGFACE_HUB_ACCESS_TOKEN"), "{}", fault.advice);
+        assert!(token.is_none() || !fault.words.contains(TOKEN), "{}", fault.words);
+    }
+}
+
+#[tokio::test]
+async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_nowhere_else() {
+    let hub = Gradio::start(Version::V4_44).await;
+    let world = World::with(Version::V5_49, |settings| {
+        settings.token = Some(SecretString::from(TOKEN));
+        settings.hub = hub.url.clone();
+    })
+    .await;
+    // The Space is known by its name, and its host by the Hub's word.
+    let flux = world.flux.url.as_str().trim_end_matches('/').to_owned();
+    hub.force(
+        "GET /api/spaces/ada/FLUX.1",
+        json_answer("200 OK", &json!({"host": flux, "runtime": {"stage": "RUNNING"}})),
+        9,
+    );
+    let settings =
+        Settings { flux: "ada/FLUX.1".parse().expect("a Space"), ..world.spaces.settings.clone() };
+    world.flux.state().token = Some(TOKEN);
+    world.mesh.state().token = Some(TOKEN);
+    let world = World { spaces: Spaces::new(&settings).expect("good"), ..world };
+    let result = world.run().await;
+    download(&world.spaces, &succeeded(&result)[1], 0).await;
+    let bearer = format!("Bearer {TOKEN}");
+    for seen in world.flux.seen().iter().chain(&world.mesh.seen()) {
+        for name in ["authorization", "x-hf-authorization"] {
+            assert_eq!(seen.header(name), Some(bearer.as_str()), "{}", seen.head);
+        }
+    }
+    let join = world
+        .flux
+        .seen()
+        .into_iter()
+        .find(|seen| seen.head.contains("/queue/join"))
+        .expect("called");
+    assert_eq!(join.header("x-gradio-user"), Some("api"));
+    let asked = hub.seen();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|seen| !seen.head.contains(TOKEN)),
+        "not even to the Hub"
+    );
+
+    // A redirect is an answer, and nothing is sent after it.
+    let elsewhere = Gradio::start(Version::V5_49).await;
+    let location = format!("location: {}\r\n", elsewhere.url);
+    for start in ["GET /config", "GET /info", "POST /upload", "POST /queue/join"] {
+        world.mesh.state().forced.clear();
+        world.flux.state().forced.clear();
+        world.flux.force(start, answer("307 Temporary Redirect", &location, ""), 1);
+        let fault = refused(refusal(&world).await);
+        assert!(fault.advice.contains("redirect"), "{start}: {fault:?}");
+    }
+    assert!(elsewhere.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_space_that_is_paused_or_being_built_is_told_plainly_and_not_called() {
+    let hub = Gradio::start(Version::V4_44).await;
+    let settings = Settings { hub: hub.url.clone(), ..Settings::default() };
+    let spaces = Spaces::new(&settings).expect("good");
+    for (stage, words) in
+        [("PAUSED", "is paused"), ("RUNTIME_ERROR", "is broken"), ("BUILDING", "being built")]
+    {
+        let record = json!({"host": "https://x.hf.space", "runtime": {"stage": stage}});
+        hub.state().forced.clear();
+        hub.force("GET /api/spaces", json_answer("200 OK", &record), 9);
+        let error = spaces.warm_up().await.expect_err("it cannot serve");
+        assert!(error.to_string().contains(words), "{stage}: {error}");
+        assert_eq!(matches!(error, CallError::Passing { .. }), stage == "BUILDING");
+        let error = spaces.submit(&submission("job-1")).await.expect_err("it cannot serve");
+        assert_eq!(matches!(error, SubmitError::NotSent { .. }), stage == "BUILDING", "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn warming_up_asks_both_spaces_for_their_description_and_no_more() {
+    let world = World::new(Version::V4_44).await;
+    assert_eq!(world.spaces.warm_up().await.expect("both are there"), None);
+    assert_eq!(
+        (world.flux.lines(), world.mesh.lines()),
+        (vec!["GET /config".to_owned()], vec!["GET /config".to_owned()])
+    );
+    world.mesh.force("GET /config", page("503 Service Unavailable"), 1);
+    let error = world.spaces.warm_up().await.expect_err("a page");
+    assert!(error.to_string().contains("sleeps"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_queue_has_queued_nothing_and_in_mid_way_it_is_waited_for() {
+    let full = |retry: &str| {
+        answer(
+            "503 Service Unavailable",
+            &format!("content-type: application/json\r\n{retry}"),
+            "{\"detail\": \"Queue is full. Max size is 2 and size is 2.\"}",
+        )
+    };
+    let world = World::new(Version::V5_49).await;
+    world.flux.force("POST /queue/join", full(""), 1);
+    let error = refusal(&world).await;
+    assert!(
+        matches!(&error, SubmitError::NotSent { reason, .. } if reason.contains("Queue is full")),
+        "{error:?}"
+    );
+
+    world.mesh.force("POST /queue/join", full("retry-after: 0\r\n"), 2);
+    let request = world.submit().await;
+    let doing = |seen: &Observation| {
+        seen.progress.as_ref().and_then(|progress| progress.doing.clone()).unwrap_or_default()
+    };
+    let seen = world.until(&request, |seen| doing(seen).contains("Queue is full")).await;
+    assert!(matches!(seen.phase, Phase::Queued { .. }));
+    succeeded(&world.end(&request).await);
+    assert_eq!(world.mesh.count("POST /gradio_api/queue/join"), 3);
+}
+
+#[tokio::test]
+async fn an_app_that_fails_is_quoted_in_every_version_and_the_picture_is_kept() {
+    for version in Version::ALL {
+        let world = World::new(version).await;
+        world.mesh.play([Say::Fail(Some("too many parts"))]);
+        let (fault, files) = world.failure().await;
+        let title = format!("PartPacker on {}", world.mesh.url.as_str().trim_end_matches('/'));
+        assert_eq!(fault.words, format!("{title}: too many parts"), "{version:?}");
+        assert_eq!(files.len(), 1);
+        let world = World::new(version).await;
+        world.flux.play([Say::Fail(None)]);
+        let (fault, files) = world.failure().await;
+        assert!(
+            fault.words.contains("without saying why") && files.is_empty(),
+            "{version:?}: {fault:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_good_while() {
+    let world = World::new(Version::V5_49).await;
+    world.mesh.play([Say::Fail(Some("You have exceeded your <b>GPU quota</b> (120s requested vs. 7s left). Try again in 0:40:00"))]);
+    let (fault, files) = world.failure().await;
+    assert_eq!((fault.verdict, files.len()), (Verdict::Service, 1));
+    assert!(
+        fault.advice.contains("comes back by itself") && fault.words.contains("your GPU quota"),
+        "{fault:?}"
+    );
+    let before = world.mesh.seen().len();
+    let error = refusal(&world).await;
+    let SubmitError::NotSent { reason, retry_after: Some(wait) } = error else {
+        panic!("left alone: {error:?}")
+    };
+    assert!(reason.contains("quota") && reason.contains("more minutes"), "{reason}");
+    assert!(wait >= Duration::from_secs(600), "{wait:?}");
+    assert!(matches!(world.spaces.warm_up().await, Err(CallError::Passing { .. })));
+    assert_eq!(world.mesh.seen().len(), before, "nothing is asked of it");
+    assert_eq!(world.flux.state().calls.len(), 1, "and FLUX does not work for nothing");
+}
+
+#[tokio::test]
+async fn an_output_that_is_null_is_no_product() {
+    let null = || {
+        Say::Msg(
+            json!({"msg": "process_completed", "success": true, "output": {"data": [null, 77]}}),
+        )
+    };
+    let world = World::new(Version::V5_49).await;
+    world.flux.play([null()]);
+    let (fault, files) = world.failure().await;
+    assert!(fault.words.contains("no picture") && files.is_empty(), "{fault:?}");
+    let world = World::new(Version::V5_49).await;
+    world.mesh.play([null()]);
+    let (fault, files) = world.failure().await;
+    assert!(fault.words.contains("no mesh") && files.len() == 1, "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_answered_with_nothing_is_an_error() {
+    for body in [json!([]), json!([""]), json!({}), json!([null])] {
+        let world = World::new(Version::V5_49).await;
+        world.flux.force("POST /upload", json_answer("200 OK", &body), 1);
+        let fault = refused(refusal(&world).await);
+        assert!(fault.words.contains("without saying where"), "{body}: {fault:?}");
+        assert!(world.flux.state().calls.is_empty(), "never without the picture");
+    }
+    let world = World::new(Version::V5_49).await;
+    world.flux.state().max_file_size = json!(10);
+    let fault = refused(refusal(&world).await);
+    assert_eq!(fault.verdict, Verdict::Workflow);
+    assert!(fault.words.contains("at most 10 bytes"), "{}", fault.words);
+}
+
+#[tokio::test]
+async fn a_value_beyond_a_slider_is_refused_before_anything_is_given_to_a_space() {
+    for version in [Version::V4_44, Version::V6_31] {
+        let world = World::new(version).await;
+        let many = SpacesWork { steps_partpacker: 101, ..work() };
+        let submission = Submission { work: Work::Spaces(many), ..submission("job-1") };
+        let fault = refused(world.spaces.submit(&submission).await.expect_err("beyond it"));
+        assert!(
+            fault.words.contains("`num_steps`") && fault.words.contains("to 100"),
+            "{}",
+            fault.words
+        );
+        assert_eq!(world.flux.count("POST"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_space_without_our_functions_or_of_another_kind_is_named() {
+    let world = World::new(Version::V5_49).await;
+    world.mesh.force("GET /info", json_answer("200 OK", &json!({"named_endpoints": {}})), 1);
+    let fault = refused(refusal(&world).await);
+    assert!(
+        fault.words.contains("PartPacker") && fault.words.contains("`/process_3d`"),
+        "{}",
+        fault.words
+    );
+    world.flux.force("GET /config", json_answer("200 OK", &json!({"hello": "world"})), 1);
+    let fault = refused(refusal(&world).await);
+    assert!(fault.words.contains("Gradio app"), "{}", fault.words);
+}
+
+#[tokio::test]
+async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of() {
+    let mut world = World::new(Version::V5_49).await;
+    // An empty answer hangs up.
+    world.flux.force("POST /queue/join", Vec::new(), 1);
+    assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }));
+    for (status, is_unknown) in [
+        ("500 Internal Server Error", true),
+        ("502 Bad Gateway", true),
+        ("503 Service Unavailable", false),
+    ] {
+        world.flux.force("POST /queue/join", page(status), 1);
+        assert_eq!(
+            matches!(refusal(&world).await, SubmitError::Unknown { .. }),
+            is_unknown,
+            "{status}"
+        );
+    }
+    world.flux.force("POST /upload", Vec::new(), 1);
+    assert!(
+        matches!(refusal(&world).await, SubmitError::NotSent { .. }),
+        "an upload calls nothing"
+    );
+    for bad in [json!({"event_id": "../x"}), json!({"event_id": null}), json!({})] {
+        world.flux.force("POST /queue/join", json_answer("200 OK", &bad), 1);
+        assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }), "{bad}");
+    }
+    world.flux.stop();
+    let error = tokio::time::timeout(PATIENCE, async {
+        loop {
+            if let Err(error @ SubmitError::NotSent { .. }) =
+                world.spaces.submit(&submission("job-1")).await
+            {
+                return error;
+            }
+        }
+    });
+    assert!(error.await.expect("refused").to_string().contains("could not be asked"));
+    let foreign = Submission { work: Work::Body(Bytes::new()), ..submission("job-1") };
+    assert!(matches!(world.spaces.submit(&foreign).await, Err(SubmitError::NotSent { .. })));
+}
+
+#[tokio::test]
+async fn a_second_call_that_is_lost_is_made_again_with_a_session_of_its_own_and_not_for_ever() {
+    let world = World::new(Version::V5_49).await;
+    world.mesh.force("POST /queue/join", Vec::new(), 1);
+    let request = world.submit().await;
+    let error = world.spaces.observe(&request).await.expect_err("the answer is lost");
+    assert!(matches!(error, CallError::Passing { .. }));
+    succeeded(&world.end(&request).await);
+
+    world.mesh.force("POST /queue/join", Vec::new(), 1000);
+    let request = world.spaces.submit(&submission("job-2")).await.expect("taken");
+    let ended = async {
+        while !matches!(world.spaces.observe(&request).await, Ok(seen) if seen.phase == Phase::Ended)
+        {
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it is given up");
+    let result = world.spaces.result(&request).await.expect("known");
+    assert!(
+        matches!(result, RunResult::Failed { ref files, .. } if files.len() == 1),
+        "{result:?}"
+    );
+}

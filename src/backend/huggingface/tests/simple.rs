@@ -1,0 +1,61 @@
+//! The protocol without progress, for a Space whose queue speaks a protocol that nobody here knows.
+
+use super::*;
+
+async fn world(version: Version) -> World {
+    let world = World::new(version).await;
+    world.flux.state().protocol = "sse_v9";
+    world.mesh.state().protocol = "sse_v9";
+    world
+}
+
+#[tokio::test]
+async fn it_makes_the_whole_way_in_every_version() {
+    for version in Version::ALL {
+        let world = world(version).await;
+        let beat = Say::Event("heartbeat", "null".to_owned());
+        world.flux.play([
+            beat.clone(),
+            Say::Event("generating", "[null]".to_owned()),
+            Say::Success,
+        ]);
+        world.mesh.play([beat, Say::Success]);
+        let result = world.run().await;
+        assert_eq!(succeeded(&result).len(), 2, "{version:?}");
+        assert_eq!(world.mesh.state().calls[0].1.len(), 7, "hidden state is not sent here");
+        assert_eq!(world.flux.count(&format!("POST {}/call/infer", version.prefix())), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_error_has_its_words_in_six_and_none_before() {
+    for (version, words) in [
+        (Version::V4_44, "without saying why"),
+        (Version::V5_49, "without saying why"),
+        (Version::V6_31, "no GPU left"),
+    ] {
+        let world = world(version).await;
+        world.flux.play([Say::Fail(Some("no GPU left"))]);
+        let (fault, _) = world.failure().await;
+        assert!(fault.words.contains(words), "{version:?}: {}", fault.words);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_gone_says_so_in_a_string() {
+    let world = world(Version::V5_49).await;
+    world.flux.play([Say::Event("error", "\"404: Session not found.\"".to_owned())]);
+    let (fault, _) = world.failure().await;
+    assert!(fault.words.contains("lost") && fault.words.contains("404"), "{}", fault.words);
+}
+
+#[tokio::test]
+async fn it_cannot_be_cancelled_there_so_it_is_not_waited_for() {
+    let world = world(Version::V5_49).await;
+    world.flux.play([Say::Hold]);
+    let request = world.submit().await;
+    world.spaces.observe(&request).await.expect("known");
+    assert_eq!(world.spaces.cancel(&request).await.expect("known"), CancelReply::Requested);
+    assert!(matches!(world.end(&request).await, RunResult::Cancelled { .. }));
+    assert_eq!(world.flux.count("POST /gradio_api/cancel"), 0);
+}

@@ -1,0 +1,110 @@
+//! Streams that break, stay silent, or never end: a result can be read once, and nobody can come back.
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(300);
+
+async fn impatient(silence: Duration, deadline: Duration) -> World {
+    World::with(Version::V5_49, |settings| {
+        (settings.read_idle_timeout, settings.deadline) = (silence, deadline);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stream_that_stays_empty_and_open_is_given_up_after_its_silence_and_the_space_is_told() {
+    let world = impatient(SHORT, PATIENCE).await;
+    world.flux.play([Say::Silence]);
+    let (fault, files) = world.failure().await;
+    assert_eq!((fault.verdict, files.len()), (Verdict::Service, 0));
+    assert!(fault.words.contains("sign of life"), "{}", fault.words);
+    assert_eq!(
+        world.flux.count("POST /gradio_api/cancel"),
+        1,
+        "an abandoned call would stand before the next one"
+    );
+}
+
+#[tokio::test]
+async fn heartbeats_keep_a_stream_alive_but_not_beyond_the_deadline() {
+    let world = impatient(SHORT, SHORT * 3).await;
+    world.flux.play([Say::Beats]);
+    let (fault, _) = world.failure().await;
+    assert!(fault.words.contains("did not finish within"), "{}", fault.words);
+    assert_eq!(world.flux.count("POST /gradio_api/cancel"), 1);
+}
+
+#[tokio::test]
+async fn heartbeats_are_life_enough_while_the_deadline_is_far() {
+    let world = impatient(SHORT, PATIENCE).await;
+    world.flux.play([Say::Hold, Say::Beats]);
+    let request = world.submit().await;
+    world.flux.release();
+    let alive = async {
+        let begun = Instant::now();
+        while begun.elapsed() < SHORT * 3 {
+            let seen = world.spaces.observe(&request).await.expect("known");
+            assert_ne!(seen.phase, Phase::Ended);
+        }
+    };
+    alive.await;
+}
+
+#[tokio::test]
+async fn a_look_that_comes_late_does_not_take_what_waits_in_the_socket_for_silence() {
+    let world = impatient(SHORT, PATIENCE).await;
+    world.flux.play([Say::Hold, Say::Success]);
+    let request = world.submit().await;
+    world.spaces.observe(&request).await.expect("it opens the stream");
+    world.flux.release();
+    // Time is what this is about: nobody looks for longer than a stream may be silent.
+    let pause = tokio::time::timeout(SHORT * 2, std::future::pending::<()>());
+    assert!(pause.await.is_err());
+    succeeded(&world.end(&request).await);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_breaks_the_run_off_with_the_picture_kept() {
+    let world = World::new(Version::V6_31).await;
+    world.mesh.play([Say::Msg(json!({"msg": "process_starts", "eta": 1})), Say::Cut]);
+    let (fault, files) = world.failure().await;
+    assert_eq!(fault.verdict, Verdict::Service);
+    assert!(fault.words.contains("PartPacker") && fault.words.contains("broke"), "{}", fault.words);
+    assert_eq!(files.iter().map(|file| &*file.node).collect::<Vec<_>>(), ["flux"]);
+}
+
+#[tokio::test]
+async fn events_that_are_gone_are_told_and_not_waited_for() {
+    let world = World::new(Version::V5_49).await;
+    world.flux.play([Say::Msg(json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}))]);
+    let (fault, _) = world.failure().await;
+    assert!(
+        fault.words.contains("404: Session not found.") && fault.advice.contains("only once"),
+        "{fault:?}"
+    );
+    assert_eq!(world.flux.state().calls.len(), 1, "it is not called again by itself");
+}
+
+#[tokio::test]
+async fn a_stream_that_closes_before_the_call_is_done_is_a_lost_call() {
+    let world = World::new(Version::V5_49).await;
+    world.flux.play([Say::Msg(json!({"msg": "process_starts", "eta": 1}))]);
+    let (fault, _) = world.failure().await;
+    assert!(fault.words.contains("closed before"), "{}", fault.words);
+}
+
+#[tokio::test]
+async fn a_web_page_in_place_of_a_stream_passes_and_the_stream_is_asked_for_again() {
+    let world = World::new(Version::V5_49).await;
+    world.flux.force("GET /queue/data", page("503 Service Unavailable"), 1);
+    world.flux.force("GET /queue/data", page("200 OK"), 1);
+    let request = world.submit().await;
+    for _ in 0..2 {
+        let error = world.spaces.observe(&request).await.expect_err("a page");
+        assert!(
+            matches!(&error, CallError::Passing { reason, .. } if reason.contains("web page")),
+            "{error:?}"
+        );
+    }
+    succeeded(&world.end(&request).await);
+}

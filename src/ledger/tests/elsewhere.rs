@@ -1,0 +1,117 @@
+//! Jobs that go to another backend: what is booked, what stays forbidden, what a lost answer becomes.
+
+use super::*;
+use crate::{
+    domain::{bill::Basis, job::State, route::Place},
+    ledger::rows::{Booking, Elsewhere, Reason},
+};
+
+fn to(job: JobId, place: Place, booking: Booking) -> Elsewhere {
+    Elsewhere {
+        job,
+        backend: place.word().to_owned(),
+        deployment: None,
+        workflow: "other".to_owned(),
+        workflow_version: Fingerprint::of(b"other"),
+        body_digest: Fingerprint::of(b"other body"),
+        body_bytes: 7,
+        summary: serde_json::json!({}),
+        booking,
+        outcome: "failed".to_owned(),
+        why: "serverless: down".to_owned(),
+        at: at(20),
+    }
+}
+
+/// A job whose request the paid backend took.
+fn taken(desk: &mut Desk, number: u64) -> JobId {
+    let job = desk.release(number, Announce::Submitting);
+    desk.ledger.submitted(job, &request(number), at(10)).expect("submitted");
+    job
+}
+
+#[test]
+fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
+    let row = desk.ledger.job(job).expect("a row");
+    assert_eq!((row.state, row.backend.as_str()), (State::Prepared, "comfyui"));
+    assert_eq!((row.reserved, row.basis, row.workflow.as_str()), (MicroUsd::ZERO, None, "other"));
+    desk.ledger.leaves(job, at(21)).expect("leaves");
+    desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
+    let story = desk.ledger.story(job).expect("a story");
+    let attempts: Vec<_> =
+        story.attempts.iter().map(|a| (a.backend.as_str(), a.outcome.as_deref())).collect();
+    assert_eq!(attempts, [("serverless", Some("failed")), ("comfyui", None)]);
+    assert_eq!(desk.ledger.spent(desk.session, &windows()).expect("a sum").session, MicroUsd::ZERO);
+}
+
+#[test]
+fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
+    let endings: [fn(&mut Ledger, JobId); 3] = [
+        |ledger, job| ledger.done(job, cents(0), Timing::default(), at(40)).expect("done"),
+        |ledger, job| {
+            let reason = Reason::new("x", "y");
+            ledger.failed(job, &reason, Booking::Nothing, at(40)).expect("failed");
+        },
+        |ledger, job| {
+            let reason = Reason::new("x", "y");
+            ledger.cancelled(job, &reason, Booking::Cost(cents(0)), at(40)).expect("cancelled");
+        },
+    ];
+    for (number, end) in (1..).zip(endings) {
+        let mut desk = Desk::new();
+        let job = taken(&mut desk, number);
+        desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
+        assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
+        desk.ledger.leaves(job, at(21)).expect("leaves");
+        desk.ledger.submitted(job, &request(number), at(22)).expect("submitted");
+        if number == 1 {
+            let ledger = &mut desk.ledger;
+            ledger.outputs_known(job, &[remote_file()], at(3), at(23)).expect("outputs known");
+            ledger.fetched(job, &artifacts(job), at(24)).expect("fetched");
+            ledger.placing(job, at(25)).expect("placing");
+            ledger.placed(job, at(26)).expect("placed");
+        }
+        end(&mut desk.ledger, job);
+        let row = desk.ledger.job(job).expect("a row");
+        assert_eq!((row.booked, row.basis), (Some(cents(9)), Some(Basis::Measured)), "{number}");
+        let spent = desk.ledger.spent(desk.session, &windows()).expect("a sum");
+        assert_eq!(spent.session, cents(9), "{number}");
+    }
+}
+
+#[test]
+fn after_a_request_that_was_taken_no_paid_backend_follows() {
+    for place in [Place::Serverless, Place::Cloud] {
+        let mut desk = Desk::new();
+        let job = taken(&mut desk, 1);
+        let refused = desk.ledger.elsewhere(&to(job, place, Booking::Nothing));
+        assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{place}: {refused:?}");
+        assert_eq!(desk.ledger.job(job).expect("a row").state, State::Submitted, "as it was");
+    }
+    let mut desk = Desk::new();
+    let job = taken(&mut desk, 1);
+    desk.ledger.unknown(job, &Reason::new("x", "y"), at(11)).expect("unknown");
+    for place in Place::ALL {
+        let refused = desk.ledger.elsewhere(&to(job, place, Booking::Nothing));
+        assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{place}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_answer_lost_at_a_free_backend_is_asked_for_and_one_at_the_paid_queue_is_unknown() {
+    let mut desk = Desk::new();
+    let paid = desk.release(1, Announce::Submitting);
+    let free = desk.release(2, Announce::Submitting);
+    desk.ledger.elsewhere(&to(free, Place::Huggingface, Booking::Nothing)).expect("it may");
+    desk.ledger.leaves(free, at(21)).expect("leaves");
+    assert_eq!(desk.ledger.mark_lost_answers(at(30)).expect("marked"), [paid]);
+    let state = |job| desk.ledger.job(job).expect("a row").state;
+    assert_eq!((state(paid), state(free)), (State::Unknown, State::Prepared));
+
+    desk.ledger.leaves(free, at(31)).expect("leaves once more");
+    desk.ledger.asked_again(free, "silence", at(32)).expect("asked again");
+    assert_eq!(desk.ledger.job(free).expect("a row").state, State::Prepared);
+}

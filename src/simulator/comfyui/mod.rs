@@ -1,0 +1,159 @@
+//! A ComfyUI look-alike on the loopback, over HTTP and WebSocket: for tests, and for what stands behind a rented machine.
+//!
+//! It speaks the wire as it was seen on ComfyUI 0.3.64 and 0.33.0 ([`Version`] chooses), and shares no type with our own client. The parts:
+//! [`world`] (queue, runs, history, files, sockets: all that a server remembers), `check` (what a graph may be), `server` (the routes), `socket`.
+//!
+//! Runs go by themselves, or, with [`Settings::by_hand`], node by node as a test says ([`Comfy::start`], [`Comfy::node`], [`Comfy::finish`]),
+//! so that no test needs a clock. Not built: `/api/jobs`, the model folders, users, permessage-deflate.
+
+mod check;
+mod quirks;
+mod server;
+mod socket;
+pub mod world;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
+
+pub use self::world::{Ids, Quirks, Version, World};
+use super::{
+    url_of,
+    wire::{Cords, Door},
+};
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: std::net::SocketAddr,
+    /// Whether runs wait for the caller's word.
+    pub by_hand: bool,
+    /// How long a run takes, where it goes by itself.
+    pub run: Duration,
+    /// The switches at the start.
+    pub quirks: Quirks,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            by_hand: false,
+            run: Duration::from_secs(2),
+            quirks: Quirks::default(),
+        }
+    }
+}
+
+/// What the server's tasks share.
+pub(super) struct Shared {
+    world: Mutex<World>,
+    /// Something was put into the queue.
+    wake: Notify,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running server. Dropping it closes the port and breaks every connection, as a kill does.
+pub struct Comfy {
+    shared: Arc<Shared>,
+    cords: Cords,
+    url: String,
+    _tasks: JoinSet<io::Result<()>>,
+}
+
+impl Comfy {
+    /// Binds and serves on the current runtime. Fails when the address cannot be bound.
+    pub async fn begin(settings: Settings) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        let url = url_of(&listener)?;
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(settings.quirks)),
+            wake: Notify::new(),
+        });
+        let cords = Cords::default();
+        let mut tasks = JoinSet::new();
+        let door = Door { listener, cords: cords.clone() };
+        tasks.spawn(super::serve(door, server::router(Arc::clone(&shared))));
+        if !settings.by_hand {
+            tasks.spawn(drive(Arc::clone(&shared), settings.run));
+        }
+        Ok(Self { shared, cords, url, _tasks: tasks })
+    }
+
+    /// Returns its origin, `http://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Looks at everything that the server remembers, or changes it.
+    pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.shared.lock())
+    }
+
+    /// Changes switches.
+    pub fn behave(&self, change: impl FnOnce(&mut Quirks)) {
+        self.with(|world| change(&mut world.quirks));
+    }
+
+    /// Returns every call so far, as `POST /prompt`, without its query.
+    pub fn calls(&self) -> Vec<String> {
+        self.with(|world| world.calls.clone())
+    }
+
+    /// Takes the next waiting job to work; its id.
+    pub fn start(&self) -> Option<String> {
+        self.with(World::start)
+    }
+
+    /// Works on the next node of the running job; its id.
+    pub fn node(&self) -> Option<String> {
+        self.with(World::node)
+    }
+
+    /// Works on every node that is left and ends the run well.
+    pub fn finish(&self) {
+        self.with(|world| {
+            while world.node().is_some() {}
+            world.succeed();
+            world.settle();
+        });
+    }
+
+    /// The server was killed and started again at the same address: files are there, everything else is forgotten.
+    pub fn restart(&self) {
+        self.with(World::forget);
+        self.cords.cut_all();
+    }
+
+    /// Breaks every connection without a close frame; the server goes on.
+    pub fn cut_connections(&self) {
+        self.cords.cut_all();
+    }
+}
+
+impl Drop for Comfy {
+    fn drop(&mut self) {
+        self.cords.cut_all();
+    }
+}
+
+/// Lets runs go by themselves.
+async fn drive(shared: Arc<Shared>, run: Duration) -> io::Result<()> {
+    loop {
+        let pause = shared.lock().tick(run);
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => shared.wake.notified().await,
+        }
+    }
+}

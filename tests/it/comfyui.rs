@@ -1,0 +1,123 @@
+//! The adapter for a ComfyUI server against the look-alike, over a real socket: a test for each trap of its wire.
+//!
+//! Nothing here waits for time to pass: the look-alike moves node by node, as the test says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use conjured::{
+    backend::{
+        Backend, CallError, CancelReply, FetchError, Observation, Phase, RunResult, ServiceFault,
+        Submission, SubmitError, Verdict, Work,
+        comfyui::{Comfyui, Settings},
+        work::{GraphWork, Upload},
+    },
+    domain::{
+        job::{JobId, RequestId},
+        moment::WallTime,
+        product::{Kind, RemoteFile, choose},
+        workflow::Workflow,
+    },
+    simulator::comfyui::{self as look_alike, Comfy, Quirks, Version},
+};
+use futures_util::StreamExt;
+use serde_json::{Map, Value, json};
+
+mod ends;
+mod running;
+mod submits;
+
+const VERSIONS: [Version; 2] = [Version::V03, Version::V33];
+
+/// A server that moves by hand, and an adapter for it.
+async fn both(quirks: Quirks) -> (Comfy, Comfyui) {
+    let settings =
+        look_alike::Settings { by_hand: true, quirks, ..look_alike::Settings::default() };
+    let server = Comfy::begin(settings).await.expect("a free port");
+    let adapter = adapter(&server);
+    (server, adapter)
+}
+
+fn settings(server: &Comfy) -> Settings {
+    let settings = Settings::local(server.url().parse().expect("a URL"));
+    // No test waits for these: they only end what hangs.
+    Settings { call_timeout: Duration::from_secs(20), ..settings }
+}
+
+fn adapter(server: &Comfy) -> Comfyui {
+    Comfyui::new(&settings(server)).expect("good settings")
+}
+
+fn local_graph() -> Map<String, Value> {
+    Workflow::built_in("conjure_flux_mesh_local").expect("built in").graph().clone()
+}
+
+fn key(number: u32) -> RequestId {
+    RequestId::for_job(JobId::from_parts(WallTime::from_unix_millis(1), u128::from(number)))
+}
+
+fn work(graph: Map<String, Value>) -> GraphWork {
+    GraphWork {
+        graph,
+        image: ("15".to_owned(), "image".to_owned()),
+        picture: Upload {
+            name: "conjured-render.png".to_owned(),
+            mime: "image/png".to_owned(),
+            bytes: Bytes::from_static(b"\x89PNG one"),
+        },
+        outputs: vec!["9".to_owned(), "22".to_owned()],
+    }
+}
+
+fn submission(number: u32, work: GraphWork) -> Submission {
+    Submission { key: key(number), work: Work::Graph(work) }
+}
+
+async fn sent(adapter: &Comfyui, number: u32) -> RequestId {
+    let mut graph = local_graph();
+    graph["3"]["inputs"]["seed"] = number.into();
+    adapter.submit(&submission(number, work(graph))).await.expect("it is taken")
+}
+
+fn refusal(answer: Result<RequestId, SubmitError>) -> ServiceFault {
+    match answer {
+        Err(SubmitError::Refused(fault)) => fault,
+        other => panic!("it is refused, and not {other:?}"),
+    }
+}
+
+async fn seen(adapter: &Comfyui, request: &RequestId) -> Observation {
+    adapter.observe(request).await.expect("an answer")
+}
+
+async fn ended(adapter: &Comfyui, request: &RequestId) -> RunResult {
+    assert_eq!(seen(adapter, request).await.phase, Phase::Ended);
+    adapter.result(request).await.expect("an answer")
+}
+
+/// What is said of progress, once it fits: frames take their way while the look goes on.
+async fn told(adapter: &Comfyui, request: &RequestId, wanted: &str) {
+    let mut last = String::new();
+    for _ in 0..100 {
+        let progress = seen(adapter, request).await.progress;
+        last = progress.map(|progress| progress.to_string()).unwrap_or_default();
+        if last == wanted {
+            return;
+        }
+    }
+    panic!("`{wanted}` was never told, but `{last}`");
+}
+
+fn posts(server: &Comfy, path: &str) -> usize {
+    let wanted = format!("POST {path}");
+    server.calls().iter().filter(|call| **call == wanted).count()
+}
+
+async fn bytes(adapter: &Comfyui, file: &RemoteFile, from: u64) -> (u64, Vec<u8>) {
+    let mut download = adapter.open(file, from).await.expect("it opens");
+    let mut all = Vec::new();
+    while let Some(chunk) = download.chunks.next().await {
+        all.extend_from_slice(&chunk.expect("a piece"));
+    }
+    (download.start, all)
+}

@@ -1,0 +1,201 @@
+//! Every mode goes the same road, and where one backend cannot serve another does: which, how soon, and what it costs.
+//!
+//! Owns what is seen from outside. The rule itself is tested as a table in `domain::route`, the wires of the backends beside their
+//! adapters.
+
+use std::time::Duration;
+
+use conjured::{
+    domain::{job::State, route::Place},
+    simulator::{
+        comfyui::Comfy,
+        faults::{Fault, Order},
+        spaces::Spaces,
+    },
+};
+
+use crate::support::{
+    patience::{eventually, stays},
+    service::{Far, comfyui, quick, spaces},
+    stage::Stage,
+};
+
+/// How long a run takes at the servers of one's own.
+const RUN: Duration = Duration::from_millis(300);
+
+/// A stage with all that can serve: RunComfy's queue, a ComfyUI, two Spaces.
+struct Town {
+    stage: Stage,
+    comfyui: Far<Comfy>,
+    spaces: Far<Spaces>,
+}
+
+impl Town {
+    fn new(mode: &'static str, providers: &str) -> Self {
+        let mut stage = Stage::with(quick());
+        let (comfyui, spaces) = (comfyui(RUN), spaces(RUN));
+        stage.set("local.providers", providers);
+        stage.set("local.comfyui_url", &format!("{:?}", comfyui.url()));
+        stage.set("local.flux_space", &format!("{:?}", spaces.url()));
+        stage.set("local.mesh_space", &format!("{:?}", spaces.url()));
+        stage.set_mode(mode);
+        Self { stage, comfyui, spaces }
+    }
+
+    /// How many runs each place was asked for: serverless, ComfyUI, Spaces.
+    fn asked(&self) -> (u64, usize, u64) {
+        let prompts = self.comfyui.calls().iter().filter(|call| *call == "POST /prompt").count();
+        let joins = self.spaces.with(|world| world.joins.get("infer").copied().unwrap_or(0));
+        (self.stage.submits(), prompts, joins)
+    }
+
+    /// Says words and waits for the job to be done; returns where it was made.
+    fn made_at(&self, words: &str, count: usize) -> Place {
+        self.stage.say(words);
+        let jobs = self.stage.done(count);
+        self.stage.assert_public_whole();
+        Place::from_word(&jobs[count - 1].backend).expect("a place")
+    }
+}
+
+/// A place, the mode that names it, and its providers.
+const PLACES: [(Place, &str, &str); 3] = [
+    (Place::Serverless, "serverless", "[]"),
+    (Place::Comfyui, "local", r#"["comfyui"]"#),
+    (Place::Huggingface, "local", r#"["huggingface"]"#),
+];
+
+#[test]
+fn every_place_takes_one_save_to_placed_files_and_a_complete_ledger() {
+    for (place, mode, providers) in PLACES {
+        let town = Town::new(mode, providers);
+        let _daemon = town.stage.start();
+        assert_eq!(town.made_at("a clay owl", 1), place);
+        let job = town.stage.jobs().remove(0);
+        assert_eq!(
+            (job.state, job.basis.is_some(), job.booked.is_some()),
+            (State::Done, true, true)
+        );
+        assert_eq!(job.spent().0 > 0, place.is_paid(), "{place}: {}", job.spent());
+        assert!(job.timing.run.is_some(), "{place}: there is something to learn");
+        let asked = town.asked();
+        assert_eq!(asked.0 + asked.1 as u64 + asked.2, 1, "{place}: {asked:?}");
+        // The same inputs are the same work: nothing is asked for.
+        town.stage.say("a clay fox");
+        town.stage.done(2);
+        town.stage.say("a clay owl");
+        town.stage.done(3);
+        let asked = town.asked();
+        assert_eq!(asked.0 + asked.1 as u64 + asked.2, 2, "{place}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_job_at_every_place_survives_kill_9_in_mid_run_and_is_made_once_where_that_can_be_known() {
+    for (place, mode, providers) in PLACES {
+        let town = Town::new(mode, providers);
+        let daemon = town.stage.start();
+        town.stage.say("a clay owl");
+        town.stage.newest_is(State::Running);
+        daemon.kill();
+        let _daemon = town.stage.start();
+        let job = town.stage.done(1).remove(0);
+        town.stage.assert_public_whole();
+        assert_eq!(job.backend, place.word());
+        let (serverless, comfyui, spaces) = town.asked();
+        match place {
+            Place::Serverless => assert_eq!(serverless, 1, "followed by its id"),
+            Place::Comfyui => assert_eq!(comfyui, 1, "found under the id that is ours"),
+            // Nobody is told a Space's result twice, so it is made again; it costs nothing.
+            Place::Huggingface | Place::Cloud => assert_eq!(spaces, 2),
+        }
+        assert_eq!(town.stage.leftovers(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+/// "Come back in a second", which says that nothing was taken.
+fn unavailable() -> Order {
+    let retry_after = Some("1".to_owned());
+    Fault::Http { status: 503, retry_after, body: None, accepted: false }.into()
+}
+
+/// What can be wrong with RunComfy's queue so that another place must serve.
+fn trouble(town: &mut Town, what: &str) {
+    match what {
+        "refused" => {
+            let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let port = dead.local_addr().expect("bound").port();
+            drop(dead);
+            town.stage.set("serverless.api_url", &format!("\"http://127.0.0.1:{port}\""));
+        }
+        "503" => town.stage.service.order(unavailable().times(50)),
+        "401" => town.stage.service.set_token("another one"),
+        "over budget" => town.stage.set("budget.per_session_usd", "0.000001"),
+        "no deployment" => town.stage.set("serverless.deployment_id", "\"\""),
+        other => unreachable!("{other}"),
+    }
+}
+
+#[test]
+fn when_serverless_cannot_serve_the_next_place_does_within_two_seconds_and_says_why() {
+    for what in ["refused", "503", "401", "over budget", "no deployment"] {
+        let mut town = Town::new("auto", r#"["comfyui", "huggingface"]"#);
+        trouble(&mut town, what);
+        let _daemon = town.stage.start();
+        assert_eq!(town.made_at("a clay owl", 1), Place::Comfyui, "{what}");
+        let job = town.stage.jobs().remove(0);
+        assert_eq!(job.spent().0, 0, "{what}");
+        // From the mark of the first attempt, or the release, to that of the one that served.
+        let story = town.stage.json(&["jobs", "show", &job.id.to_string(), "--json"]);
+        let text = story.to_string();
+        assert!(text.contains("goes to") && text.contains("serverless: "), "{what}: {text}");
+        assert_eq!(town.stage.accepted(), 0, "{what}");
+    }
+}
+
+#[test]
+fn where_the_first_local_provider_is_not_there_the_second_serves() {
+    let mut town = Town::new("local", r#"["comfyui", "huggingface"]"#);
+    town.stage.set("local.comfyui_url", "\"http://127.0.0.1:9\"");
+    let _daemon = town.stage.start();
+    assert_eq!(town.made_at("a clay owl", 1), Place::Huggingface);
+    assert_eq!(town.asked(), (0, 0, 1));
+}
+
+#[test]
+fn serverless_is_used_again_after_one_good_probe() {
+    let town = Town::new("auto", r#"["comfyui"]"#);
+    town.stage.service.order(unavailable().times(50));
+    let _daemon = town.stage.start();
+    for (number, words) in ["an owl", "a fox", "a hare", "a bear"].into_iter().enumerate() {
+        assert_eq!(town.made_at(words, number + 1), Place::Comfyui);
+    }
+    town.stage.service.clear_faults();
+    let (mut number, mut place) = (4, Place::Comfyui);
+    eventually("serverless serves again", || {
+        number += 1;
+        place = town.made_at(&format!("figure {number}"), number);
+        (place == Place::Serverless).then_some(())
+    });
+}
+
+#[test]
+fn a_paid_answer_that_is_lost_is_not_made_for_free_unless_that_is_asked_for() {
+    for (asked, expected) in [(false, (1, 0)), (true, (1, 1))] {
+        let mut town = Town::new("auto", r#"["comfyui"]"#);
+        town.stage.set("local.after_unknown", if asked { "true" } else { "false" });
+        town.stage.service.order(Fault::AcceptThenDrop);
+        let _daemon = town.stage.start();
+        town.stage.say("a clay owl");
+        let count = if asked { 2 } else { 1 };
+        let jobs = town.stage.ended(count);
+        assert_eq!(jobs[0].state, State::Unknown);
+        if let Some(second) = jobs.get(1) {
+            assert_eq!((second.state, second.backend.as_str()), (State::Done, "comfyui"));
+        }
+        stays(Duration::from_millis(800), "no second paid submit", || {
+            let (serverless, comfyui, _) = town.asked();
+            (serverless, comfyui) == expected
+        });
+    }
+}
