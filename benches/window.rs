@@ -145,7 +145,6 @@ impl Road {
         let job = self.job();
         let (began, request) = self.runtime.block_on(async {
             let began = Clock.now().moment;
-            let key = RequestId::for_attempt(job.id, 1);
             self.ask(&job).await;
             let key = RequestId::for_job(job.id);
             self.release(job, staged).await;

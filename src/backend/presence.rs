@@ -1,17 +1,25 @@
-//! A ComfyUI, asked whether it is there.
+//! A ComfyUI or a Hugging Face Space, asked whether it is there.
 //!
-//! Owns one GET of `/system_stats`, which every ComfyUI since 2023 answers with a JSON that has `system`.
+//! Owns three GETs that start nothing: `/system_stats`, which every ComfyUI since 2023 answers with a JSON that has `system`;
+//! `/config`, which every Gradio app answers with one that has `dependencies`; and the hub's record of a Space.
 
 use std::time::Duration;
 
-use reqwest::header::ACCEPT;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
 use super::http::{Connector, Timeouts, answer::Answer, send};
 
-/// The answer has one or two KB.
+/// Where the hub tells about its Spaces.
+const HUB: &str = "https://huggingface.co";
+
+/// A ComfyUI's answer has one or two KB, the hub's some more.
 const LIMIT: usize = 256 * 1024;
+
+/// A Gradio app describes its whole page.
+const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Asks; returns its version where it tells, or why it is none.
 pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>, String> {
@@ -32,4 +40,94 @@ pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>,
         .get("comfyui_version")
         .and_then(Value::as_str)
         .map(|text| text.chars().filter(|c| !c.is_control()).take(40).collect()))
+}
+
+/// Asks a Gradio app at `base` for its version; or why it is none.
+pub async fn gradio(
+    base: &Url,
+    token: Option<&SecretString>,
+    patience: Duration,
+) -> Result<Option<String>, String> {
+    let json = ask(base, "config", token, patience, DESCRIPTION_LIMIT).await?;
+    if json.get("dependencies").is_none() {
+        return Err("something answers there, and it is no Gradio app".to_owned());
+    }
+    Ok(short(json.get("version")))
+}
+
+/// Asks the hub for the stage of the Space `name` (`owner/name`), in the hub's capitals where it tells; or why nobody can use
+/// it.
+pub async fn space(
+    name: &str,
+    token: Option<&SecretString>,
+    patience: Duration,
+) -> Result<Option<String>, String> {
+    let hub = Url::parse(HUB).map_err(|error| error.to_string())?;
+    let path = format!("api/spaces/{name}");
+    usable(short(ask(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage")))
+}
+
+/// Tells the stages in which a Space never answers by itself from those in which it does or will.
+fn usable(stage: Option<String>) -> Result<Option<String>, String> {
+    let word = stage.as_deref().unwrap_or_default();
+    if word.ends_with("ERROR") || ["PAUSED", "STOPPED", "DELETING", "NO_APP_FILE"].contains(&word) {
+        return Err(format!("it is {word}, and only its owner can change that"));
+    }
+    Ok(stage)
+}
+
+async fn ask(
+    origin: &Url,
+    path: &str,
+    token: Option<&SecretString>,
+    patience: Duration,
+    limit: usize,
+) -> Result<Value, String> {
+    let mut url = origin.clone();
+    url.set_path(&format!("{}/{path}", origin.path().trim_end_matches('/')));
+    let connector = Connector::new(Timeouts { connect: patience, read_idle: patience });
+    let client = connector.client(&url).map_err(|error| error.to_string())?;
+    let mut request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
+    if let Some(token) = token {
+        let text = format!("Bearer {}", token.expose_secret());
+        let mut value = HeaderValue::from_str(&text).map_err(|_| "the token fits no header")?;
+        value.set_sensitive(true);
+        request = request.header(AUTHORIZATION, value);
+    }
+    let answer = Answer::read(send::send(request).await?, limit).await;
+    match (answer.status, token) {
+        (200, _) => Ok(serde_json::from_slice(&answer.body?).unwrap_or_default()),
+        // The hub says 401 of what is not there, too, to whoever has not shown a token.
+        (401 | 403 | 404, None) => Err(format!(
+            "HTTP {}: there is none of that name, or it is private and needs a token",
+            answer.status
+        )),
+        (401 | 403 | 404, Some(_)) => Err(format!(
+            "HTTP {}: there is none of that name, or your token does not open it",
+            answer.status
+        )),
+        (status, _) => Err(format!("something answers HTTP {status}")),
+    }
+}
+
+fn short(value: Option<&Value>) -> Option<String> {
+    let text = value.and_then(Value::as_str)?;
+    Some(text.chars().filter(|c| !c.is_control()).take(40).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_that_sleeps_will_wake_and_one_that_is_paused_will_not() {
+        for stage in ["RUNNING", "SLEEPING", "BUILDING", "APP_STARTING", "SOMETHING_NEW"] {
+            assert_eq!(usable(Some(stage.to_owned())), Ok(Some(stage.to_owned())));
+        }
+        assert_eq!(usable(None), Ok(None));
+        for stage in ["PAUSED", "RUNTIME_ERROR", "BUILD_ERROR", "CONFIG_ERROR", "STOPPED"] {
+            let why = usable(Some(stage.to_owned())).expect_err(stage);
+            assert!(why.contains(stage) && why.contains("only its owner"), "{why}");
+        }
+    }
 }

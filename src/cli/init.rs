@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    args::InitArgs,
+    args::{InitArgs, ModeArg},
     ask,
     context::Context,
     exit::{CANNOT_WRITE, CONFIGURATION, Failure, MISSING_INPUT, USAGE},
@@ -18,8 +18,10 @@ use crate::{
     config::{
         self, dotenv,
         secrets::{self, TOKEN_VARIABLES},
+        settings::Config,
         sources::Sources,
-        starter::{Change, starter, taken_over},
+        starter::{Change, is_conjures, starter, taken_over},
+        words::{Mode, Word as _},
     },
     disk::{
         checkout, dirs,
@@ -30,7 +32,7 @@ use crate::{
 /// The largest `.env` that is read.
 const DOTENV_LIMIT: u64 = 64 * 1024;
 
-/// What the settings that are taken over begin with.
+/// What most of the settings that are taken over begin with.
 const PREFIX: &str = "RUNCOMFY_";
 
 /// The checkout, and why it is that one.
@@ -68,7 +70,7 @@ pub(super) fn init(context: &Context, args: &InitArgs) -> Result<(), Failure> {
         dirs::make_private(folder).map_err(failed)?;
     }
     dirs::write_private(&target, text.as_bytes()).map_err(failed)?;
-    tell(context, &found, &around, &changes, &target, kept.as_deref());
+    tell(context, args, &found, &around, &changes, &target, kept.as_deref());
     Ok(())
 }
 
@@ -139,6 +141,7 @@ fn choose(context: &Context, usual: &[PathBuf], count: usize) -> Result<usize, F
 
 fn surroundings(context: &Context, root: &Path) -> Surroundings {
     let is_token = |name: &str| TOKEN_VARIABLES.contains(&name);
+    let is_ours = |name: &str| name.starts_with(PREFIX) || is_conjures(name);
     let file = root.join(".env");
     let text = match read::read_whole(&file, DOTENV_LIMIT) {
         Ok(Reading::Whole { bytes, .. }) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -149,11 +152,10 @@ fn surroundings(context: &Context, root: &Path) -> Surroundings {
         }
     };
     let set = |map: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-        let mine =
-            map.iter().filter(|(name, text)| name.starts_with(PREFIX) && !text.trim().is_empty());
+        let mine = map.iter().filter(|(name, text)| is_ours(name) && !text.trim().is_empty());
         mine.map(|(name, text)| (name.clone(), text.clone())).collect()
     };
-    let of_file = set(&dotenv::read(&text, |name| name.starts_with(PREFIX)));
+    let of_file = set(&dotenv::read(&text, is_ours));
     let of_process = set(&context.sources.env);
     let token = of_process.keys().find(|name| is_token(name)).cloned().or_else(|| {
         let name = of_file.keys().find(|name| is_token(name))?;
@@ -210,6 +212,10 @@ fn changes(
 
 fn deployment(args: &InitArgs, changes: &[Change]) -> Option<String> {
     let known = changes.iter().any(|change| change.key == "deployment_id");
+    // Neither a ComfyUI nor a machine has one.
+    if matches!(args.mode, Some(ModeArg::Local | ModeArg::Cloud)) {
+        return args.deployment.clone();
+    }
     if args.deployment.is_some() || known || args.yes || args.print || !ask::is_person_there() {
         return args.deployment.clone();
     }
@@ -261,8 +267,53 @@ fn make_room(
     Ok(Some(kept))
 }
 
+/// Lists what a person still has to set in the new file, and what works against it.
+fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
+    let mut lines = Vec::new();
+    match config.mode {
+        Mode::Serverless | Mode::Auto if config.serverless.deployment_id.is_none() => {
+            let meanwhile = match config.mode {
+                Mode::Auto => "; until then every job runs locally, or not at all",
+                _ => "",
+            };
+            lines.push(format!(
+                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}"
+            ));
+        }
+        Mode::Cloud => {
+            for (key, value, what) in [
+                ("user_id", &config.cloud.user_id, "RunComfy's profile page shows it"),
+                (
+                    "workflow_version_id",
+                    &config.cloud.workflow_version_id,
+                    "the page of your saved workflow shows it",
+                ),
+            ] {
+                if value.is_none() {
+                    lines.push(format!("set cloud.{key} in it: {what}"));
+                }
+            }
+        }
+        Mode::Local => lines.push(format!(
+            "start ComfyUI so that it answers at {}, or change [local] in it",
+            config.local.comfyui_url.as_str().trim_end_matches('/')
+        )),
+        Mode::Serverless | Mode::Auto => {}
+    }
+    if let Some(wanted) = args.mode.filter(|mode| mode.word() != config.mode.word()) {
+        lines.push(format!(
+            "this shell makes \"{}\" of the mode \"{}\": unset RUNCOMFY_FALLBACK_TO_LOCAL, RUNCOMFY_FALLBACK_ENABLED or \
+             CONJURED__MODE, whichever is set",
+            config.mode,
+            wanted.word()
+        ));
+    }
+    lines
+}
+
 fn tell(
     context: &Context,
+    args: &InitArgs,
     found: &Found,
     around: &Surroundings,
     changes: &[Change],
@@ -291,12 +342,15 @@ fn tell(
     let own = context.sources.user_file.as_deref() == Some(target);
     let with = if own { String::new() } else { format!(" --config {}", target.display()) };
     out.data(out.bold("Next:"));
-    if !changes.iter().any(|change| change.key == "deployment_id") {
-        out.data("  set serverless.deployment_id in it: RunComfy's dashboard shows the id");
-    }
     let sources = Sources { explicit: Some(target.to_path_buf()), ..context.sources.clone() };
-    let stored = config::load(&sources).ok().and_then(|loaded| {
-        let search = secrets::find_token(&sources, &loaded.config).ok()?;
+    let loaded = config::load(&sources).ok();
+    let loaded = loaded.as_ref().map(|loaded| &loaded.config);
+    let mode = loaded.map_or(Mode::Auto, |config| config.mode);
+    for line in loaded.map(|config| to_set(config, args)).unwrap_or_default() {
+        out.data(format!("  {line}"));
+    }
+    let stored = loaded.and_then(|config| {
+        let search = secrets::find_token(&sources, config).ok()?;
         search.token.map(|token| token.source.to_string())
     });
     let login = match (stored, &around.token) {
@@ -304,7 +358,18 @@ fn tell(
         (_, Some(name)) => format!("stores your token; one was found in {name} and not copied"),
         (None, None) => "stores your RunComfy token".to_owned(),
     };
-    out.data(format!("  conjured{with} login     {login}"));
+    if mode == Mode::Local {
+        let token =
+            loaded.and_then(|config| secrets::find_huggingface_token(&sources, config).ok()?.token);
+        if let Some(token) = token {
+            out.data(format!(
+                "  nothing to log in to; a Hugging Face token is there: {}",
+                token.source
+            ));
+        }
+    } else {
+        out.data(format!("  conjured{with} login     {login}"));
+    }
     out.data(format!("  conjured{with} doctor    checks that everything fits"));
     out.data(format!("  conjured{with} run       starts; the first start spends nothing"));
 }

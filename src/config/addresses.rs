@@ -108,7 +108,8 @@ pub(super) fn filler_url() -> Url {
     Url::parse("http://localhost").expect("the literal is a URL")
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Tells whether a URL leads to this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

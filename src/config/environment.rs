@@ -9,18 +9,20 @@ use ::config::{Value, ValueKind};
 
 use super::{
     errors::{ConfigError, Problem},
-    layer::Layer,
+    layer::{Layer, table_of},
     place::{Place, Places},
     secret_shape::quoted,
     text::{Table, read_value},
-    words::{Mode, Word},
+    words::{Mode, Word as _},
 };
 
 /// What every variable of our own begins with.
 pub(super) const PREFIX: &str = "CONJURED__";
 
-/// CONJURE's variables that are a key's value as it is. A time-out there covers queue and run in one, ours are two.
-const PLAIN: [(&str, &[(&str, &str)]); 8] = [
+/// CONJURE's variables that are a key's value as it is. A time-out there covers queue and run in one, ours are two. Those of
+/// its machines and of its local ComfyUI are counted in seconds there as here (`runcomfy/runcomfy_client.py`,
+/// `runcomfy/runcomfy_orchestrator.py`, `runcomfy/comfyui_workflow_client.py`).
+const PLAIN: [(&str, &[(&str, &str)]); 11] = [
     ("RUNCOMFY_DEPLOYMENT_ID", &[("serverless", "deployment_id")]),
     ("RUNCOMFY_USER_ID", &[("cloud", "user_id")]),
     ("RUNCOMFY_SERVERLESS_ENABLED", &[("serverless", "enabled")]),
@@ -32,10 +34,19 @@ const PLAIN: [(&str, &[(&str, &str)]); 8] = [
         "RUNCOMFY_REQUEST_TIMEOUT",
         &[("serverless", "queue_timeout_s"), ("serverless", "run_timeout_s")],
     ),
+    ("RUNCOMFY_MACHINE_TIMEOUT", &[("cloud", "start_timeout_s")]),
+    ("CONJURE_IDLE_TIMEOUT", &[("cloud", "idle_stop_s")]),
+    ("COMFYUI_EXECUTION_TIMEOUT", &[("local", "timeout_s")]),
 ];
 
 /// CONJURE's pace in seconds; ours is in milliseconds, and the slowest one.
 const POLL_INTERVAL: &str = "RUNCOMFY_POLL_INTERVAL";
+
+/// For how many seconds CONJURE asks for a machine, which then ends by itself; ours is in minutes.
+const DURATION: &str = "RUNCOMFY_DEFAULT_DURATION";
+
+/// CONJURE's machine. Its plan writes `x-large` for what the Server API calls `extra-large`.
+const SERVER_TYPE: &str = "RUNCOMFY_DEFAULT_SERVER_TYPE";
 
 /// Two names for one thing: whether a job may run locally where serverless cannot serve.
 const FALLBACK: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"];
@@ -96,18 +107,32 @@ pub(super) fn runcomfy_variables(
             insert(&mut layer.table, &[(*section).to_owned(), (*key).to_owned()], &place, value);
         }
     }
-    if let Some(text) = set(POLL_INTERVAL) {
-        let place = places.remember(Place::Variable(POLL_INTERVAL.to_owned()));
+    // A machine that is asked for until the minute's end is asked for as long as before, not shorter.
+    let scaled =
+        [(POLL_INTERVAL, ["serverless", "poll_max_ms"]), (DURATION, ["cloud", "max_minutes"])];
+    for (name, parts) in scaled {
+        let Some(text) = set(name) else { continue };
         match text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds)) {
             #[expect(clippy::cast_possible_truncation, reason = "at most a day of milliseconds")]
             Some(seconds) => {
-                let value =
-                    Value::new(Some(&place), ValueKind::I64((seconds * 1e3).round() as i64));
-                let parts = ["serverless".to_owned(), "poll_max_ms".to_owned()];
-                insert(&mut layer.table, &parts, &place, value);
+                let place = places.remember(Place::Variable(name.to_owned()));
+                // A quotient of whole minutes is exact, as a product with a sixtieth would not be.
+                let number = if name == DURATION {
+                    (seconds / 60.0).ceil()
+                } else {
+                    (seconds * 1e3).round()
+                };
+                let value = Value::new(Some(&place), ValueKind::I64(number as i64));
+                insert(&mut layer.table, &parts.map(str::to_owned), &place, value);
             }
-            None => problems.push(not_understood(POLL_INTERVAL, "a number of seconds", text)),
+            None => problems.push(not_understood(name, "a number of seconds", text)),
         }
+    }
+    if let Some(text) = set(SERVER_TYPE) {
+        let place = places.remember(Place::Variable(SERVER_TYPE.to_owned()));
+        let word = if text.eq_ignore_ascii_case("x-large") { "extra-large" } else { text };
+        let value = Value::new(Some(&place), ValueKind::String(word.to_owned()));
+        insert(&mut layer.table, &["cloud".to_owned(), "server_type".to_owned()], &place, value);
     }
     match fallback(&set) {
         Ok(Some((allowed, name))) => {
@@ -144,6 +169,47 @@ fn fallback<'a>(
     if problems.is_empty() { Ok(agreed) } else { Err(problems) }
 }
 
+/// Tells whether a variable of CONJURE's is a setting here.
+pub(super) fn is_conjures(name: &str) -> bool {
+    PLAIN.iter().any(|(known, _)| *known == name)
+        || FALLBACK.contains(&name)
+        || [POLL_INTERVAL, DURATION, SERVER_TYPE].contains(&name)
+}
+
+/// Lists what a variable of our own and one of CONJURE's set to different values, each with both names: nobody means that,
+/// and the later layer's would win without a word. Values are not shown.
+pub(super) fn set_twice(ours: &Layer, theirs: &Layer, places: &Places) -> Vec<String> {
+    let mut told = Vec::new();
+    for (section, table) in &theirs.table {
+        let (Some(table), Some(own)) =
+            (table_of(table), ours.table.get(section).and_then(table_of))
+        else {
+            continue;
+        };
+        for (key, value) in table {
+            if let Some(other) = own.get(key).filter(|other| !same(&other.kind, &value.kind)) {
+                told.push(format!(
+                    "{} and {} set `{section}.{key}` to different values; the second one is used",
+                    places.of(other),
+                    places.of(value)
+                ));
+            }
+        }
+    }
+    // A table has no order.
+    told.sort();
+    told
+}
+
+/// Tells whether two values of variables mean the same, however a number or a flag is written.
+fn same(a: &ValueKind, b: &ValueKind) -> bool {
+    let (a, b) = (a.to_string(), b.to_string());
+    let (a, b) = (a.trim(), b.trim());
+    let numbers = || Some(a.parse::<f64>().ok()?.to_bits() == b.parse::<f64>().ok()?.to_bits());
+    let flags = || Some(yes_or_no(a)? == yes_or_no(b)?);
+    a.eq_ignore_ascii_case(b) || numbers().or_else(flags).unwrap_or(false)
+}
+
 fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
     let problem = Problem::WrongType {
         key: name.to_owned(),
@@ -166,7 +232,7 @@ pub(super) fn yes_or_no(text: &str) -> Option<bool> {
 fn mode_of(layers: &[Layer]) -> Option<Mode> {
     let value = layers.iter().rev().find_map(|layer| layer.table.get("mode"))?;
     let ValueKind::String(text) = &value.kind else { return None };
-    Mode::ALL.iter().copied().find(|mode| mode.word() == text)
+    Mode::named(text)
 }
 
 /// Returns the mode that allowing or forbidding a fallback makes of `mode`; `None` where it changes nothing.

@@ -96,9 +96,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
             Err(mut found) => problems.append(&mut found),
         }
     }
-    layers.push(environment::own_variables(&sources.env, &mut places));
+    let own = environment::own_variables(&sources.env, &mut places);
+    layers.push(own.clone());
     let (layer, mut untranslated) =
         environment::runcomfy_variables(&sources.env, &layers, &mut places);
+    let set_twice = environment::set_twice(&own, &layer, &places);
     layers.push(layer);
 
     let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
@@ -132,6 +134,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
     let mut warnings =
         whole::complete(&mut config, &merged, &places, sources).map_err(ConfigErrors)?;
+    warnings.extend(set_twice);
     let default_project = root.is_none() && is_default_project(&merged, &places);
     if default_project && read.is_empty() {
         warnings.push(format!(

@@ -16,7 +16,7 @@ use super::{
         PageConfig, PlacementConfig, Seed, ServerlessConfig, Space, TriggerConfig, Workflow,
     },
     text::Table,
-    words::Provider,
+    words::{Mode, Provider, Word},
 };
 use crate::domain::money::{TIERS, Tier};
 
@@ -50,7 +50,7 @@ pub(super) fn read<'a>(
     only_root: Option<&PathBuf>,
 ) -> Config {
     let mut top = reader.section(table, "");
-    let mode = top.word("mode");
+    let mode = top.take("mode", Mode::Auto, mode);
     let max_in_flight = top.take("max_in_flight", 1, |found| found.whole_u32(1..=16));
     let state_dir = top.take("state_dir", None, Found::path).unwrap_or_default();
     for section in [
@@ -294,6 +294,18 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
     };
     section.finish();
     settings
+}
+
+/// Reads the mode, in CONJURE's own words too. What one of them says about the providers is [`super::whole`]'s to apply.
+fn mode(found: &Found<'_>) -> Result<Mode, Problem> {
+    let text = found.text()?.trim();
+    if text.eq_ignore_ascii_case("debug") {
+        return Err(found.rule(
+            "cannot be \"debug\": CONJURE's mode of that name pays for each picture twice; \"serverless\" pays once",
+        ));
+    }
+    let words = Mode::ALL.iter().map(|mode| mode.word());
+    Mode::named(text).ok_or_else(|| found.no_such_word(text, words))
 }
 
 fn provider(found: &Found<'_>) -> Result<Provider, Problem> {

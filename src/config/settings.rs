@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 
 use url::Url;
 
-use super::words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch};
+use super::{
+    addresses::is_loopback,
+    words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
+};
 use crate::domain::{
     deployment::Wanted,
     money::{MicroUsd, Plan, Tier},
@@ -189,6 +192,14 @@ pub struct LocalConfig {
     pub after_unknown: bool,
 }
 
+impl LocalConfig {
+    /// Tells whether the ComfyUI is the one that CONJURE's launcher uses in its mode 5: 127.0.0.1:8188
+    /// (`launcher/local_comfyui_service.py`).
+    pub fn is_conjures_comfyui(&self) -> bool {
+        is_loopback(&self.comfyui_url) && self.comfyui_url.port_or_known_default() == Some(8188)
+    }
+}
+
 /// A Hugging Face Space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Space {
@@ -203,7 +214,7 @@ impl fmt::Display for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => f.write_str(name),
-            Self::At(url) => f.write_str(url.as_str()),
+            Self::At(url) => f.write_str(url.as_str().trim_end_matches('/')),
         }
     }
 }

@@ -37,6 +37,11 @@ impl Change {
     }
 }
 
+/// Tells whether [`taken_over`] understands a variable of this name.
+pub fn is_conjures(name: &str) -> bool {
+    environment::is_conjures(name)
+}
+
 /// Translates CONJURE's variables into what they change; one that says the default changes nothing. The values are as
 /// written: whoever uses them has loaded a configuration with the same variables before, which refuses wrong ones.
 pub fn taken_over(env: &BTreeMap<String, String>) -> Result<Vec<Change>, ConfigErrors> {

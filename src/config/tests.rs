@@ -4,6 +4,7 @@ mod complaints;
 mod defaults;
 mod hostile;
 mod layers;
+mod legacy;
 mod projects;
 
 use std::path::PathBuf;

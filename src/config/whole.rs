@@ -63,7 +63,50 @@ pub(super) fn complete(
         let key = "serverless.poll_min_ms".to_owned();
         problems.push(ConfigError { place, problem: Problem::Rule { key, rule } });
     }
-    if problems.is_empty() { Ok(warnings(config)) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut found = conjures_word(config, table, places, &place_of);
+    found.extend(warnings(config, table, places));
+    Ok(found)
+}
+
+/// Applies what CONJURE's own word for a mode says beyond the mode, and says how it was understood.
+fn conjures_word(
+    config: &mut Config,
+    table: &Table,
+    places: &Places,
+    place_of: &impl Fn(&str, &str) -> Place,
+) -> Vec<String> {
+    let Some(value) = table.get("mode") else { return Vec::new() };
+    let text = value.clone().into_string().unwrap_or_default();
+    let Some((word, mode, provider)) = Mode::conjures(&text) else { return Vec::new() };
+    let taken = match provider {
+        // Whoever names providers as well means those.
+        Some(provider) if matches!(place_of("local", "providers"), Place::BuiltIn(_)) => {
+            config.local.providers = vec![provider];
+            format!("\"{mode}\" with `local.providers = [\"{provider}\"]`")
+        }
+        Some(_) => format!("\"{mode}\" with your `local.providers`"),
+        None => format!(
+            "\"{mode}\", a RunComfy machine that is paid by the hour; CONJURE's launcher itself sends this mode's work to \
+             the serverless deployment, which is \"serverless\" here"
+        ),
+    };
+    vec![format!(
+        "`mode` is CONJURE's word \"{word}\" ({}); it is taken for {taken}",
+        places.of(value)
+    )]
+}
+
+/// Says where a key of two parts, or `mode`, was written last.
+fn written(table: &Table, places: &Places, section: &str, key: &str) -> String {
+    let within =
+        if section.is_empty() { Some(table) } else { table.get(section).and_then(table_of) };
+    match within.and_then(|within| within.get(key)).map(|value| places.of(value)) {
+        None | Some(Place::BuiltIn(_)) => "the default".to_owned(),
+        Some(place) => place.to_string(),
+    }
 }
 
 /// Flag, then setting, then systemd, then platform.
@@ -78,8 +121,9 @@ fn state_dir(config: &Config, sources: &Sources) -> Option<PathBuf> {
     given.or_else(|| sources.default_state_dir.clone())
 }
 
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(config: &Config, table: &Table, places: &Places) -> Vec<String> {
     let mut warnings = Vec::new();
+    let at = |section: &str, key: &str| written(table, places, section, key);
     let trigger = &config.trigger;
     if trigger.prompt_max_wait < trigger.prompt_quiet {
         warnings.push(format!(
@@ -90,10 +134,24 @@ fn warnings(config: &Config) -> Vec<String> {
         ));
     }
     if config.mode == Mode::Serverless && !config.serverless.enabled {
-        warnings.push(
-            "`mode` is \"serverless\" and `serverless.enabled` is false: no job can start"
-                .to_owned(),
-        );
+        warnings.push(format!(
+            "`mode` is \"serverless\" ({}) and `serverless.enabled` is false ({}): no job can start",
+            at("", "mode"),
+            at("serverless", "enabled")
+        ));
+    }
+    if config.local.providers.is_empty() {
+        let (mode, providers) = (at("", "mode"), at("local", "providers"));
+        if config.mode == Mode::Local {
+            warnings.push(format!(
+                "`mode` is \"local\" ({mode}) and `local.providers` is empty ({providers}): no job can start"
+            ));
+        } else if config.mode == Mode::Auto && !config.serverless.enabled {
+            warnings.push(format!(
+                "`serverless.enabled` is false ({}) and `local.providers` is empty ({providers}): no job can start",
+                at("serverless", "enabled")
+            ));
+        }
     }
     if config.serverless.download_hosts.is_empty() {
         warnings

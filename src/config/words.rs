@@ -55,6 +55,30 @@ words! {
     }
 }
 
+/// CONJURE's own words for a mode, and what each means here. Its plan's LOCAL, CLOUD, SERVERLESS and AUTO are our own
+/// words, in any case.
+pub(super) const CONJURES_MODES: [(&str, Mode, Option<Provider>); 4] = [
+    ("cloud_legacy", Mode::Cloud, None),
+    ("local_comfyui", Mode::Local, Some(Provider::Comfyui)),
+    ("comfyui", Mode::Local, Some(Provider::Comfyui)),
+    ("huggingface", Mode::Local, Some(Provider::Huggingface)),
+];
+
+impl Mode {
+    /// Finds the mode that a text means: one of our words or one of CONJURE's, in any case.
+    pub(super) fn named(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let ours = Self::ALL.iter().copied().find(|mode| mode.word().eq_ignore_ascii_case(text));
+        ours.or_else(|| Self::conjures(text).map(|(_, mode, _)| mode))
+    }
+
+    /// Finds CONJURE's own word: how it is written, what it means here, and which provider alone it stands for.
+    pub(super) fn conjures(text: &str) -> Option<(&'static str, Self, Option<Provider>)> {
+        let text = text.trim();
+        CONJURES_MODES.into_iter().find(|(word, ..)| word.eq_ignore_ascii_case(text))
+    }
+}
+
 /// Words of types that live where their meaning does.
 macro_rules! words_of {
     ($name:ty { $($variant:ident = $word:literal,)+ }) => {

@@ -71,6 +71,8 @@ enum Play {
     HandedOver,
     /// The artist says how the result is liked.
     Rated,
+    /// A job that the service refuses and a ComfyUI makes.
+    Elsewhere,
 }
 
 /// What is done in a play, one after another.
@@ -150,6 +152,7 @@ impl Case {
             Point::EndSession => Play::Stop,
             Point::HandingOver => Play::HandedOver,
             Point::Rate => Play::Rated,
+            Point::Elsewhere => Play::Elsewhere,
             Point::HistorySweep | Point::Sweep | Point::MarkLost => Play::LeftOvers,
             Point::Release
             | Point::Submitted
@@ -189,7 +192,10 @@ impl Case {
         matches!(
             (self.point, self.side),
             (Point::Release | Point::Submitting, Side::After)
-                | (Point::Submitted | Point::NotSent | Point::Unknown, Side::Before)
+                | (
+                    Point::Submitted | Point::NotSent | Point::Unknown | Point::Elsewhere,
+                    Side::Before
+                )
                 | (Point::SubmitPost | Point::SubmitAnswer, _)
         )
     }
@@ -223,6 +229,11 @@ impl Case {
                     accepted: false,
                 };
                 steps.extend([Step::Order(busy.into()), owl]);
+            }
+            Play::Elsewhere => {
+                let poor =
+                    Fault::Http { status: 402, retry_after: None, body: None, accepted: false };
+                steps.extend([Step::Order(poor.into()), owl]);
             }
             Play::AnswerLost => steps.extend([
                 Step::Order(Fault::AcceptThenDrop.into()),

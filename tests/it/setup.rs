@@ -6,6 +6,7 @@
 mod doctor;
 mod init;
 mod login;
+mod modes;
 
 use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},

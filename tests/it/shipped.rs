@@ -5,6 +5,7 @@
 
 mod commands;
 mod licences;
+mod migrating;
 mod promises;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    fn queue(body: Value) -> Event {
+    fn queue(body: &Value) -> Event {
         of_queue(&Frame { event: String::new(), data: body.to_string() }, "e1")
     }
 
@@ -235,9 +235,9 @@ mod tests {
             ),
         ];
         for (body, event) in table {
-            assert_eq!(queue(body.clone()), event, "{body}");
+            assert_eq!(queue(&body), event, "{body}");
         }
-        assert!(matches!(queue(json!({"msg": "close_stream", "event_id": null})), Event::Lost(_)));
+        assert!(matches!(queue(&json!({"msg": "close_stream", "event_id": null})), Event::Lost(_)));
     }
 
     #[test]

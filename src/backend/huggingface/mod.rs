@@ -3,10 +3,10 @@
 //! Owns the memory of the runs and the port's calls; each noun has a file. Runs are free, and nothing here spends
 //! anything.
 //!
-//! - [`settings`], [`address`], [`describe`], [`arguments`], [`calls`]: where a Space is, what it offers, and how it is called;
-//! - [`wire`], [`reply`], [`errors`]: a request, an answer, and what a refusal means;
-//! - [`upload`], [`sse`], [`events`], [`files`]: a picture going in, news coming out, files being fetched;
-//! - [`run`], [`road`]: where a job is, and its way over both Spaces.
+//! - `settings`, `address`, `describe`, `arguments`, `calls`: where a Space is, what it offers, and how it is called;
+//! - `wire`, `reply`, `errors`: a request, an answer, and what a refusal means;
+//! - `upload`, `sse`, `events`, `files`: a picture going in, news coming out, files being fetched;
+//! - `run`, `road`: where a job is, and its way over both Spaces.
 //!
 //! # A run lives in this process
 //! Gradio hands out a result once, to whoever listens, and lets nobody come back to a stream. So a run is a value here, with its

@@ -77,24 +77,25 @@ impl Spaces {
             if matches!(run.stage, Stage::Over(_)) {
                 return Ok(());
             }
-            if Instant::now() >= run.deadline {
+            let pace = match self.step(run).await {
+                Ok(pace) => Ok(pace),
+                Err(CallError::Fault(fault)) => {
+                    Self::fail(run, fault);
+                    Ok(Pace::Again)
+                }
+                passing => passing,
+            };
+            // Looked at last: what came at the end of its time is taken all the same.
+            if !matches!(run.stage, Stage::Over(_)) && Instant::now() >= run.deadline {
                 self.let_go(run).await;
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
                 let words =
                     format!("{title} did not finish within {limit} s and is no longer waited for");
-                run.end(Outcome::Failed(errors::lost(words)));
+                Self::settle(run, Outcome::Failed(errors::lost(words)));
                 return Ok(());
             }
-            let pace = match self.step(run).await {
-                Ok(pace) => pace,
-                Err(CallError::Fault(fault)) => {
-                    Self::fail(run, fault);
-                    Pace::Again
-                }
-                Err(passing) => return Err(passing),
-            };
-            if pace == Pace::Rest || begun.elapsed() > LOOK {
+            if pace? == Pace::Rest || begun.elapsed() > LOOK {
                 return Ok(());
             }
         }

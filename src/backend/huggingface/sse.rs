@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_frame_without_an_end_is_given_up() {
         let (mut cutter, mut out) = (Cutter::default(), VecDeque::new());
-        let piece = [b'x'; 1 << 20];
+        let piece = vec![b'x'; 1 << 20];
         assert!((0..5).any(|_| !cutter.push(&piece, &mut out)));
     }
 

@@ -11,7 +11,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "ID", value_parser = parse::deployment)]
     pub deployment: Option<String>,
     /// Where jobs run.
-    #[arg(long, value_name = "MODE", value_enum)]
+    #[arg(long, value_name = "MODE", value_enum, ignore_case = true)]
     pub mode: Option<ModeArg>,
     /// Replace a configuration that is there already; the old one is kept beside it.
     #[arg(long)]

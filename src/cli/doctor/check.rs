@@ -46,11 +46,13 @@ pub(super) struct Check {
     pub(super) fix: Option<String>,
     /// The exit code when this is the first that failed.
     pub(super) code: u8,
+    /// Whether what fails is only not there: wrong is worse, as somebody meant it.
+    is_missing: bool,
 }
 
 impl Check {
     fn new(name: &'static str, verdict: Verdict, found: String, fix: Option<String>) -> Self {
-        Self { name, project: None, verdict, found, fix, code: 0 }
+        Self { name, project: None, verdict, found, fix, code: 0, is_missing: false }
     }
 
     /// Says that something is as it should be.
@@ -75,6 +77,24 @@ impl Check {
         fix: impl Into<String>,
     ) -> Self {
         Self { code, ..Self::new(name, Verdict::Fail, found.into(), Some(fix.into())) }
+    }
+
+    /// Says that something is not there without which RunComfy does nothing.
+    pub(super) fn missing(
+        name: &'static str,
+        code: u8,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { is_missing: true, ..Self::fail(name, code, found, fix) }
+    }
+
+    /// Makes a warning of something that is not there, for somebody else does the work.
+    pub(super) fn soften_what_is_missing(&mut self) {
+        if self.is_missing {
+            self.verdict = Verdict::Warn;
+            self.found.push_str("; every job runs locally");
+        }
     }
 
     /// Says that something was not looked at, and why.

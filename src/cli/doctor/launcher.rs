@@ -57,6 +57,15 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
     )
 }
 
+/// Tells whether the launcher runs in mode 5, in which it sends its work to the ComfyUI on port 8188, if one is there.
+pub(super) fn uses_comfyui(root: &Path, now: WallTime) -> bool {
+    let path = root.join(STATE_FILE);
+    let Ok(Reading::Whole { bytes, .. }) = read::read_whole(&path, LIMIT) else { return false };
+    let age = probe::changed_at(&path).map_or(Duration::ZERO, |at| now.since(at));
+    Document::parse(&bytes).is_ok_and(|state| launcher(&state.seen()) == Launcher::Harmless)
+        && age <= GONE
+}
+
 fn judge(launcher: &Launcher, age: Duration) -> Check {
     match launcher {
         Launcher::Off => Check::ok(NAME, "its launcher is not running"),

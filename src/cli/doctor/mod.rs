@@ -9,6 +9,8 @@ mod settings;
 mod token;
 mod service;
 mod workflow;
+mod local;
+mod machine;
 mod folders;
 mod watching;
 mod space;
@@ -26,7 +28,7 @@ use super::{
     args::DoctorArgs,
     context::Context,
     daemon_client::DaemonClient,
-    exit::{CONFIGURATION, Failure, UNAVAILABLE},
+    exit::{CONFIGURATION, Failure},
 };
 use crate::{
     clock::Clock,
@@ -34,7 +36,7 @@ use crate::{
         self, Loaded,
         secrets::{self, Token},
         settings::{Config, ProjectConfig},
-        words::{Mode, Provider},
+        words::Mode,
     },
     daemon::checkup::{self, Deployment, Service},
     disk::lock,
@@ -61,8 +63,14 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         status(config),
         remote(context, config, offline),
         on_disk(&loaded),
-        local(config, offline),
+        local::ask(&context.sources, config, offline),
     );
+    if config.mode == Mode::Auto && local.serves() {
+        // Whoever has no account works locally, and that is a way to work.
+        for check in &mut remote {
+            check.soften_what_is_missing();
+        }
+    }
     let unit = unit::installed(&context.sources);
     let mut checks = vec![daemons::daemon(
         &lock::held_state(&config.state_dir),
@@ -74,8 +82,10 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         checks.push(daemons::budget(&status.budget));
     }
     checks.append(&mut remote);
-    checks.extend(workflow::judge(&config.generation, deployment.as_ref()));
-    checks.extend(local);
+    checks.extend(workflow::judge(config, deployment.as_ref()));
+    checks.extend(machine::look(config));
+    checks.extend(local.shared(&config.projects).await);
+    checks.extend(local.checks);
     checks.extend(on_disk);
     for project in &config.projects {
         let held = lock::held_project(&project.root);
@@ -106,7 +116,7 @@ async fn remote(
         return (checks, None);
     }
     if config.serverless.deployment_id.is_none() && config.mode != Mode::Cloud {
-        checks.push(Check::fail(
+        checks.push(Check::missing(
             "deployment",
             CONFIGURATION,
             "none is configured, so nothing can be sent",
@@ -144,7 +154,8 @@ async fn ask(
             return (checks, None);
         }
     };
-    let id = settings.deployment_id.as_deref();
+    // A machine has no deployment.
+    let id = settings.deployment_id.as_deref().filter(|_| config.mode != Mode::Cloud);
     let ((date, balance), deployment) = tokio::join!(service.balance(), async {
         match id {
             Some(id) => Some(service.deployment(id).await),
@@ -213,29 +224,6 @@ fn hangs(place: &str) -> Check {
         format!("{place} does not answer within {} s", DISK_PATIENCE.as_secs()),
         "look at the drive that it is on: a network drive whose server is gone hangs everything that touches it",
     )
-}
-
-/// Asks the local ComfyUI, where jobs go there.
-async fn local(config: &Config, offline: bool) -> Option<Check> {
-    const NAME: &str = "ComfyUI";
-    if config.mode != Mode::Local || !config.local.providers.contains(&Provider::Comfyui) {
-        return None;
-    }
-    if offline {
-        return Some(Check::skipped(NAME, "not asked (--offline)"));
-    }
-    let url = config.local.comfyui_url.as_str().trim_end_matches('/');
-    Some(match checkup::comfyui(&config.local).await {
-        Ok(version) => {
-            Check::ok(NAME, format!("{url}, version {}", version.as_deref().unwrap_or("unknown")))
-        }
-        Err(why) => Check::fail(
-            NAME,
-            UNAVAILABLE,
-            format!("none answers at {url}: {why}"),
-            "start ComfyUI, or set `local.comfyui_url` to where it listens",
-        ),
-    })
 }
 
 fn tell(context: &Context, args: DoctorArgs, checks: &[Check]) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                 .collect();
             match &search.token {
                 Some(token) => checks.insert(0, Check::ok(NAME, format!("from {}", token.source))),
-                None if needed => checks.push(Check::fail(
+                None if needed => checks.push(Check::missing(
                     NAME,
                     TOKEN,
                     "there is none",

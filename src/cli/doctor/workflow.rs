@@ -7,15 +7,53 @@ use serde_json::Value;
 
 use super::{check::Check, service::MISFIT};
 use crate::{
-    config::settings::GenerationConfig,
+    config::{
+        settings::{Config, GenerationConfig, LocalConfig, Workflow},
+        words::{Mode, Provider},
+    },
     daemon::{checkup::Deployment, live},
     domain::workflow::bind::{Binding, Bindings, bind_or_find},
 };
 
 const NAME: &str = "workflow";
 
+/// Judges the workflows that this mode may run.
+pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Check> {
+    let local = matches!(config.mode, Mode::Local | Mode::Auto)
+        && config.local.providers.contains(&Provider::Comfyui);
+    let mut checks = match config.mode {
+        Mode::Local => Vec::new(),
+        Mode::Auto | Mode::Serverless | Mode::Cloud => remote(&config.generation, deployment),
+    };
+    if local {
+        checks.push(for_comfyui(&config.local));
+    }
+    checks
+}
+
+/// Judges the local ComfyUI's workflow by itself. Which of its nodes and models the server lacks is told when a job is to run.
+fn for_comfyui(local: &LocalConfig) -> Check {
+    let fix = "correct `local.comfyui_workflow` or [local.bind]; `conjured workflow validate` shows what fits";
+    let workflow = live::workflow(&local.comfyui_workflow);
+    if let (Workflow::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
+        // Nobody can correct that in a configuration.
+        return Check::skipped(NAME, format!("{name} is not built into this version"));
+    }
+    let fits =
+        workflow.map_err(|error| error.to_string()).and_then(|workflow| {
+            match bind_or_find(&workflow, &local.bind) {
+                Ok(_) => Ok(workflow.name().to_owned()),
+                Err(fault) => Err(fault.to_string()),
+            }
+        });
+    match fits {
+        Ok(name) => Check::ok(NAME, format!("{name}, for ComfyUI; its bindings fit")),
+        Err(why) => Check::fail(NAME, MISFIT, why, fix),
+    }
+}
+
 /// Judges the configured workflow, and the deployment's where it was told.
-pub(super) fn judge(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec<Check> {
+fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec<Check> {
     let fix = "correct `generation.workflow` or [generation.bind]; `conjured workflow validate` shows what fits";
     let workflow = match live::workflow(&generation.workflow) {
         Ok(workflow) => workflow,

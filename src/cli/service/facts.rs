@@ -14,7 +14,7 @@ use crate::{
         context::Context,
         exit::{CONFIGURATION, Failure, USAGE},
     },
-    config::{self, Loaded, secrets, sources::Sources},
+    config::{self, Loaded, secrets, sources::Sources, starter::is_conjures, words::Mode},
     disk::dirs,
 };
 
@@ -74,7 +74,8 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     };
     let token_file = token_file(context, asked, &mut remarks)?;
     lost_variables(sources, &mut remarks);
-    if secrets::find_token(&there, &loaded.config).is_ok_and(|found| found.token.is_none())
+    if loaded.config.mode != Mode::Local
+        && secrets::find_token(&there, &loaded.config).is_ok_and(|found| found.token.is_none())
         && token_file.is_none()
     {
         remarks.push(match asked.scope {
@@ -254,6 +255,8 @@ fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
     let ours = |name: &str| {
         name.starts_with("CONJURED__")
             || (name.starts_with("RUNCOMFY_") && !CARRIED.contains(&name))
+            || is_conjures(name)
+            || name == secrets::HUGGINGFACE_TOKEN_VARIABLES[0]
     };
     let lost: Vec<&str> =
         sources.env.keys().map(String::as_str).filter(|name| ours(name)).collect();

@@ -108,7 +108,7 @@ async fn success_comes_before_history_and_until_then_the_run_is_not_over() {
         let id = sent(&adapter, 1).await;
         server.start();
         while server.node().is_some() {}
-        server.with(|world| world.succeed());
+        server.with(look_alike::World::succeed);
         for _ in 0..3 {
             assert_eq!(seen(&adapter, &id).await.phase, Phase::Running);
             assert_eq!(
@@ -116,7 +116,7 @@ async fn success_comes_before_history_and_until_then_the_run_is_not_over() {
                 RunResult::Pending(Phase::Running)
             );
         }
-        server.with(|world| world.settle());
+        server.with(look_alike::World::settle);
         assert!(matches!(ended(&adapter, &id).await, RunResult::Succeeded { .. }));
     }
 }

@@ -3,7 +3,7 @@
 //! Owns the order of things: the order to die is given to the first daemon only; wherever it dies, the next one is started
 //! at once and the play goes on where it was. What must hold at the end is [`super::judge`]'s.
 
-use std::{cell::RefCell, fs, os::unix::process::ExitStatusExt as _};
+use std::{cell::RefCell, fs, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use conjured::{
     clock::Clock,
@@ -22,6 +22,7 @@ use crate::support::{
     daemon::TestDaemon,
     fake_conjure::{FakeConjure, Manners},
     patience::eventually,
+    service::comfyui,
     stage::Stage,
 };
 
@@ -42,6 +43,13 @@ pub(super) fn play(case: Case) {
     let conjure = (case.play() == Play::HandedOver).then(|| {
         stage.set("placement.handoff", "\"state\"");
         FakeConjure::start(&stage.root(), Manners { launcher: None, ..Manners::default() })
+    });
+    let comfyui = (case.play() == Play::Elsewhere).then(|| {
+        let comfyui = comfyui(Duration::from_millis(100));
+        stage.set("local.providers", r#"["comfyui"]"#);
+        stage.set("local.comfyui_url", &format!("{:?}", comfyui.url()));
+        stage.set_mode("auto");
+        comfyui
     });
     let side = if case.side == Side::Before { "before" } else { "after" };
     let order = format!("{}:{side}:{}", case.point.name(), case.nth);
@@ -69,6 +77,10 @@ pub(super) fn play(case: Case) {
     assert!(daemon.stop().success(), "it stops in good order");
     assert_eq!(world.stage.submits(), submits, "nothing is sent at the end");
     judge::judge(&world.stage, case);
+    if let Some(comfyui) = comfyui {
+        let runs = comfyui.calls().iter().filter(|call| *call == "POST /prompt").count();
+        assert!(runs <= 1, "a free run is made once, too");
+    }
     if let Some(conjure) = conjure {
         let done = world.stage.jobs().iter().filter(|job| job.state == State::Done).count();
         assert_eq!(conjure.finish().len(), done, "each mesh is imported, once");

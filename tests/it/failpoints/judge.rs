@@ -57,11 +57,13 @@ pub(super) fn judge(stage: &Stage, case: Case) {
             job.reason
         );
         let id = job.request.as_ref().map(ToString::to_string);
-        if let Some(id) = &id {
+        let paid = job.backend == "serverless";
+        if let Some(id) = id.as_ref().filter(|_| paid) {
             assert!(same.iter().any(|request| request.id == *id), "`{words}` has another's id");
         }
         let spent = job.booked.unwrap_or(job.reserved);
         match job.state {
+            State::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{words}` was refused"),
             State::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
             State::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
             State::Failed => assert!(spent > MicroUsd::ZERO, "`{words}` ran and was free"),

@@ -22,9 +22,9 @@ use crate::support::{
 };
 
 /// What a run of the doctor said.
-struct Report {
-    code: Option<i32>,
-    checks: Vec<Value>,
+pub(super) struct Report {
+    pub(super) code: Option<i32>,
+    pub(super) checks: Vec<Value>,
 }
 
 impl Report {
@@ -40,12 +40,12 @@ impl Report {
         Self { code: output.status.code(), checks }
     }
 
-    fn by(command: &mut Command) -> Self {
+    pub(super) fn by(command: &mut Command) -> Self {
         Self::of(&command.output().expect("the binary starts"))
     }
 
     /// Returns the complaints: `name: found`.
-    fn complaints(&self) -> Vec<String> {
+    pub(super) fn complaints(&self) -> Vec<String> {
         let bad = |check: &&Value| check["verdict"] == "fail" || check["verdict"] == "warn";
         self.checks
             .iter()
@@ -56,7 +56,7 @@ impl Report {
 
     /// Fails the test unless exactly this check fails, saying `found`, and has a fix that says `fix`.
     #[track_caller]
-    fn fails_only(&self, name: &str, found: &str, fix: &str) {
+    pub(super) fn fails_only(&self, name: &str, found: &str, fix: &str) {
         self.has("fail", name, found, fix);
         let others: Vec<_> = self
             .checks
@@ -67,7 +67,7 @@ impl Report {
     }
 
     #[track_caller]
-    fn has(&self, verdict: &str, name: &str, found: &str, fix: &str) {
+    pub(super) fn has(&self, verdict: &str, name: &str, found: &str, fix: &str) {
         let says = |check: &&Value, key: &str, part: &str| {
             check[key].as_str().is_some_and(|text| text.contains(part))
         };
@@ -86,7 +86,7 @@ impl Report {
 }
 
 /// A project to which nothing is wanting.
-fn good() -> Stage {
+pub(super) fn good() -> Stage {
     let mut stage = Stage::new();
     // The stage switches off what most tests do not want; here nothing is out of the ordinary.
     stage.unset("placement", "handoff");
@@ -333,22 +333,6 @@ fn a_clock_that_is_off_by_a_day_is_found_either_way() {
         stage.service.behave(|behaviour| behaviour.clock_ahead_s = ahead);
         doctor(&stage).fails_only("clock", way, "set the clock");
     }
-}
-
-#[test]
-fn a_comfyui_that_is_absent_is_found_where_jobs_run_locally() {
-    let mut stage = good();
-    stage.set("local.comfyui_url", "\"http://127.0.0.1:1\"");
-    let mut command = stage.command(&["doctor", "--json"]);
-    let report = Report::by(command.env("CONJURED__MODE", "local"));
-    report.fails_only("ComfyUI", "http://127.0.0.1:1", "start ComfyUI");
-    assert_eq!(report.code, Some(69));
-    // Something that listens is not yet a ComfyUI.
-    let url = stage.service.api_url();
-    stage.set("local.comfyui_url", &format!("\"{url}\""));
-    let mut command = stage.command(&["doctor", "--json"]);
-    let report = Report::by(command.env("CONJURED__MODE", "local"));
-    report.fails_only("ComfyUI", "no ComfyUI", "start ComfyUI");
 }
 
 #[test]

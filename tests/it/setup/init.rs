@@ -119,6 +119,71 @@ fn what_the_environment_says_is_taken_over_and_a_token_is_only_named() {
 }
 
 #[test]
+fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set() {
+    for (mode, told, untold) in [
+        (
+            "LOCAL",
+            &["start ComfyUI so that it answers at http://127.0.0.1:8188"][..],
+            &["deployment_id", " login"][..],
+        ),
+        (
+            "cloud",
+            &["set cloud.user_id in it", "set cloud.workflow_version_id in it", " login"],
+            &["deployment_id"],
+        ),
+        (
+            "Serverless",
+            &["set serverless.deployment_id in it", " login"],
+            &["runs locally", "ComfyUI"],
+        ),
+        (
+            "auto",
+            &["set serverless.deployment_id in it", "until then every job runs locally", " login"],
+            &["cloud."],
+        ),
+    ] {
+        let desk = Desk::new();
+        desk.checkout("CONJURE");
+        let output = desk.run(&["init", "--mode", mode, "--yes"]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(0), "{mode}: {said}");
+        for part in told {
+            assert!(said.contains(part), "{mode}: {part}: {said}");
+        }
+        for part in untold {
+            assert!(!said.contains(part), "{mode}: {part}: {said}");
+        }
+        let line = format!("\nmode = \"{}\"  # from --mode\n", mode.to_lowercase());
+        assert_eq!(desk.written().contains(&line), mode != "auto", "{}", desk.written());
+    }
+}
+
+#[test]
+fn a_shell_that_makes_another_mode_of_it_is_told_at_once() {
+    let desk = Desk::new();
+    desk.checkout("CONJURE");
+    let mut command = desk.command(&desk.path(""), &["init", "--mode", "auto", "--yes"]);
+    let output = command.env("RUNCOMFY_FALLBACK_TO_LOCAL", "false").output().expect("starts");
+    let told = said(&output);
+    assert!(told.contains("this shell makes \"serverless\" of the mode \"auto\""), "{told}");
+    assert!(told.contains("unset RUNCOMFY_FALLBACK_TO_LOCAL"), "{told}");
+}
+
+#[test]
+fn machines_and_tokens_of_conjures_env_file_are_seen_and_no_token_is_copied() {
+    let desk = Desk::new();
+    let root = desk.checkout("CONJURE");
+    let dotenv = "CONJURE_IDLE_TIMEOUT=600\nRUNCOMFY_DEFAULT_DURATION=7200\nHF_TOKEN=hub-secret\n";
+    fs::write(root.join(".env"), dotenv).expect("writes");
+    let output = desk.run(&["init", "--mode", "local"]);
+    let (told, text) = (said(&output), desk.written());
+    assert!(text.contains("\nidle_stop_s = 600  # from CONJURE_IDLE_TIMEOUT\n"), "{text}");
+    assert!(text.contains("\nmax_minutes = 120  # from RUNCOMFY_DEFAULT_DURATION\n"), "{text}");
+    assert!(told.contains("a Hugging Face token is there: HF_TOKEN in "), "{told}");
+    assert!(!text.contains("hub-secret") && !told.contains("hub-secret"), "{told}{text}");
+}
+
+#[test]
 fn a_wrong_variable_is_refused_before_anything_is_written() {
     let desk = Desk::new();
     desk.checkout("CONJURE");

@@ -130,7 +130,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>, changed: Arc<wa
 
 async fn serve(mut socket: TcpStream, state: Arc<Mutex<State>>, changed: Arc<watch::Sender<()>>) {
     while let Some(seen) = read(&mut socket).await {
-        let reply = state.lock().expect("no panic").answer(seen);
+        let reply = state.lock().expect("no panic").answer(&seen);
         match reply {
             Reply::Whole(bytes) if bytes.is_empty() => return,
             Reply::Whole(bytes) => {
@@ -194,7 +194,7 @@ impl Streaming<'_> {
             match say {
                 Say::Msg(body) => self.message(event, body).await?,
                 Say::Event(name, data) => {
-                    self.chunk(&format!("event: {name}\ndata: {data}\n\n")).await?
+                    self.chunk(&format!("event: {name}\ndata: {data}\n\n")).await?;
                 }
                 Say::Success => {
                     let output = self.state.lock().expect("no panic").output(function);

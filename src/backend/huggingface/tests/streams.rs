@@ -35,6 +35,19 @@ async fn heartbeats_keep_a_stream_alive_but_not_beyond_the_deadline() {
 }
 
 #[tokio::test]
+async fn what_was_done_in_time_is_taken_by_a_look_after_the_deadline() {
+    let world = impatient(PATIENCE, SHORT).await;
+    world.flux.play([Say::Hold, Say::Fail(Some("too flat"))]);
+    let request = world.submit().await;
+    world.spaces.observe(&request).await.expect("it opens the stream");
+    world.flux.release();
+    let pause = tokio::time::timeout(SHORT * 2, std::future::pending::<()>());
+    assert!(pause.await.is_err());
+    let RunResult::Failed { fault, .. } = world.end(&request).await else { panic!("it failed") };
+    assert!(fault.words.contains("too flat"), "{}", fault.words);
+}
+
+#[tokio::test]
 async fn heartbeats_are_life_enough_while_the_deadline_is_far() {
     let world = impatient(SHORT, PATIENCE).await;
     world.flux.play([Say::Hold, Say::Beats]);

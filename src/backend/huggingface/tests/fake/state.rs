@@ -32,7 +32,10 @@ pub(in super::super) struct State {
     events: u32,
 }
 
-const PARAMETERS: [(&str, &[(&str, Option<i64>, Option<f64>)]); 3] = [
+/// A parameter: its name, its default, the most that its slider takes.
+type Parameter = (&'static str, Option<i64>, Option<f64>);
+
+const PARAMETERS: [(&str, &[Parameter]); 3] = [
     (
         "infer",
         &[
@@ -101,9 +104,9 @@ impl State {
         }
     }
 
-    pub(super) fn answer(&mut self, seen: Seen) -> Reply {
+    pub(super) fn answer(&mut self, seen: &Seen) -> Reply {
         let (line, query) = (
-            line(&seen),
+            line(seen),
             seen.head.lines().next().and_then(|first| {
                 Some(first.split_once("session_hash=")?.1.split([' ', '&']).next()?.to_owned())
             }),
@@ -138,7 +141,7 @@ impl State {
         let body = || serde_json::from_slice::<Value>(&seen.body).unwrap_or_default();
         match (method, path) {
             ("GET", "/info") => whole("200 OK", info()),
-            ("POST", "/upload") => self.upload(&seen),
+            ("POST", "/upload") => self.upload(seen),
             ("POST", "/queue/join") => {
                 let body = body();
                 let session = body.get("session_hash").and_then(Value::as_str);
@@ -186,7 +189,7 @@ impl State {
                 self.deliver(&event)
             }
             ("GET", _) if path.starts_with("/file=") => {
-                self.file(&seen, path.trim_start_matches("/file="))
+                self.file(seen, path.trim_start_matches("/file="))
             }
             _ => not_found(),
         }

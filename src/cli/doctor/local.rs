@@ -1,0 +1,202 @@
+//! Who could serve locally: the ComfyUI, the Hugging Face Spaces, each asked whether it is there where a job may go to it.
+//!
+//! Owns what an absent one means: alone in mode `local` it is a failure, beside another one it is not, and in mode `auto` it is only
+//! what would stand in for RunComfy. The calls are [`checkup`]'s.
+
+use secrecy::SecretString;
+
+use super::{DISK_PATIENCE, check::Check, launcher};
+use crate::{
+    cli::exit::UNAVAILABLE,
+    clock::Clock,
+    config::{
+        secrets::{self, TokenSource},
+        settings::{Config, LocalConfig, ProjectConfig},
+        sources::Sources,
+        words::{Mode, Provider},
+    },
+    daemon::checkup,
+};
+
+const COMFYUI: &str = "ComfyUI";
+const SPACE: &str = "Space";
+const TOKEN: &str = "Hugging Face token";
+
+/// What was found.
+pub(super) struct Local {
+    /// What is to be told.
+    pub(super) checks: Vec<Check>,
+    serves: bool,
+    is_conjures_comfyui: bool,
+}
+
+/// What one provider came to: the parts that answered or did not, each with its name and what to do.
+struct Found {
+    parts: Vec<(&'static str, Result<String, String>, &'static str)>,
+}
+
+impl Found {
+    fn serves(&self) -> bool {
+        self.parts.iter().all(|(_, answer, _)| answer.is_ok())
+    }
+}
+
+/// Asks everybody to whom a job may go.
+pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Local {
+    let local = &config.local;
+    let mut nothing = Local { checks: Vec::new(), serves: false, is_conjures_comfyui: false };
+    if !matches!(config.mode, Mode::Local | Mode::Auto) {
+        return nothing;
+    }
+    let has = |provider| local.providers.contains(&provider);
+    let (with_comfyui, with_spaces) = (has(Provider::Comfyui), has(Provider::Huggingface));
+    if offline {
+        let names = [(with_comfyui, COMFYUI), (with_spaces, SPACE)];
+        let asked = names.into_iter().filter(|(is_asked, _)| *is_asked);
+        nothing.checks =
+            asked.map(|(_, name)| Check::skipped(name, "not asked (--offline)")).collect();
+        return nothing;
+    }
+    let mut checks = Vec::new();
+    let token = if with_spaces { token(sources, config, &mut checks) } else { None };
+    let (comfyui, spaces) = tokio::join!(
+        async { if with_comfyui { Some(comfyui(local).await) } else { None } },
+        async { if with_spaces { Some(spaces(local, token.as_ref()).await) } else { None } }
+    );
+    let comfyui_serves = comfyui.as_ref().is_some_and(Found::serves);
+    let serves = comfyui_serves || spaces.as_ref().is_some_and(Found::serves);
+    let told = [comfyui, spaces].into_iter().flatten().flat_map(|found| found.parts);
+    let mut judged: Vec<Check> =
+        told.map(|(name, answer, fix)| judge(name, answer, fix, config.mode, serves)).collect();
+    judged.append(&mut checks);
+    let is_conjures_comfyui = comfyui_serves && local.is_conjures_comfyui();
+    Local { checks: judged, serves, is_conjures_comfyui }
+}
+
+async fn comfyui(local: &LocalConfig) -> Found {
+    let url = local.comfyui_url.as_str().trim_end_matches('/');
+    let answer = match checkup::comfyui(local).await {
+        Ok(version) => Ok(format!("{url}, version {}", version.as_deref().unwrap_or("unknown"))),
+        Err(why) => Err(format!("none answers at {url}: {why}")),
+    };
+    let fix = "start ComfyUI, or set `local.comfyui_url` to where it listens";
+    Found { parts: vec![(COMFYUI, answer, fix)] }
+}
+
+async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
+    let (flux, mesh) = tokio::join!(
+        checkup::space(&local.flux_space, token),
+        checkup::space(&local.mesh_space, token)
+    );
+    let part = |space: &dyn std::fmt::Display, answer: Result<String, String>, fix| {
+        let told = |text: String| format!("{space}: {text}");
+        (SPACE, answer.map(told).map_err(told), fix)
+    };
+    Found {
+        parts: vec![
+            part(
+                &local.flux_space,
+                flux,
+                "set `local.flux_space` to a Space that answers, such as your own duplicate",
+            ),
+            part(
+                &local.mesh_space,
+                mesh,
+                "set `local.mesh_space` to a Space that answers, such as your own duplicate",
+            ),
+        ],
+    }
+}
+
+/// Looks for the token that nobody needs.
+fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<SecretString> {
+    const FIX: &str = "put a token and nothing else there, or remove it: public Spaces need none";
+    let search = match secrets::find_huggingface_token(sources, config) {
+        Ok(search) => search,
+        Err(error) => {
+            checks.push(Check::warn(TOKEN, error.to_string(), FIX));
+            return None;
+        }
+    };
+    checks.extend(search.warnings.iter().map(|warning| Check::warn(TOKEN, warning, FIX)));
+    let Some(token) = search.token else {
+        let why = "there is none, and public Spaces need none; they give those who show one more";
+        checks.push(Check::skipped(TOKEN, why));
+        return None;
+    };
+    let from = match &token.source {
+        TokenSource::Dotenv(path, name) => format!("from {name} in {}", path.display()),
+        source => format!("from {source}"),
+    };
+    checks.push(Check::ok(TOKEN, from));
+    Some(token.secret)
+}
+
+/// Judges what one part came to. `serves` says whether anybody does.
+fn judge(
+    name: &'static str,
+    answer: Result<String, String>,
+    fix: &str,
+    mode: Mode,
+    serves: bool,
+) -> Check {
+    match (answer, mode, serves) {
+        (Ok(found), ..) => Check::ok(name, found),
+        (Err(why), Mode::Auto, true) => {
+            Check::skipped(name, format!("{why}; another one of `local.providers` answers"))
+        }
+        (Err(why), Mode::Auto, false) => {
+            Check::warn(name, format!("{why}; nobody stands in for RunComfy"), fix)
+        }
+        (Err(why), _, true) => {
+            Check::warn(name, format!("{why}; another one of `local.providers` serves"), fix)
+        }
+        (Err(why), _, false) => Check::fail(name, UNAVAILABLE, why, fix),
+    }
+}
+
+impl Local {
+    /// Tells whether a job could be done locally now.
+    pub(super) const fn serves(&self) -> bool {
+        self.serves
+    }
+
+    /// Finds the checkouts whose launcher sends its own work to the same ComfyUI. Mode 5 is off only where nothing answers on
+    /// port 8188.
+    pub(super) async fn shared(&self, projects: &[ProjectConfig]) -> Vec<Check> {
+        let mut checks = Vec::new();
+        if !self.is_conjures_comfyui {
+            return checks;
+        }
+        for project in projects {
+            let (root, now) = (project.root.clone(), Clock.now().wall);
+            let look = move || launcher::uses_comfyui(&root, now);
+            if checkup::within(DISK_PATIENCE, look).await == Some(true) {
+                let found = "its launcher runs in mode 5 (LOCAL) and sends its own work to the same ComfyUI every 30 seconds";
+                let fix = "let ComfyUI listen on another port (--port 8189) and set `local.comfyui_url` to it: nothing answers \
+                           the launcher on port 8188 then, and it does nothing";
+                checks.push(Check::warn("CONJURE", found, fix).of(&project.name));
+            }
+        }
+        checks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor::check::Verdict;
+
+    #[test]
+    fn an_absent_one_is_a_failure_only_where_nobody_else_can_do_the_work() {
+        for (mode, serves, expected) in [
+            (Mode::Local, false, Verdict::Fail),
+            (Mode::Local, true, Verdict::Warn),
+            (Mode::Auto, false, Verdict::Warn),
+            (Mode::Auto, true, Verdict::Skipped),
+        ] {
+            let check = judge(COMFYUI, Err("none".to_owned()), "start it", mode, serves);
+            assert_eq!(check.verdict, expected, "{mode} {serves}");
+        }
+    }
+}

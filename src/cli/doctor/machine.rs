@@ -1,0 +1,50 @@
+//! Does the configuration say which RunComfy machine to start, where jobs go to one?
+//!
+//! Owns what the file alone tells. The token and the balance are asked for as for every paid mode.
+
+use super::check::Check;
+use crate::{
+    cli::exit::CONFIGURATION,
+    config::{settings::Config, words::Mode},
+};
+
+const NAME: &str = "machine";
+
+/// Looks at `[cloud]`.
+pub(super) fn look(config: &Config) -> Vec<Check> {
+    if config.mode != Mode::Cloud {
+        return Vec::new();
+    }
+    let cloud = &config.cloud;
+    let ids = [
+        (
+            &cloud.user_id,
+            "`cloud.user_id` is not set",
+            "set it to your RunComfy user id, which the profile page shows, or set RUNCOMFY_USER_ID",
+        ),
+        (
+            &cloud.workflow_version_id,
+            "`cloud.workflow_version_id` is not set",
+            "set it to the version of your saved workflow that a machine shall start with",
+        ),
+    ];
+    let mut checks: Vec<Check> = ids
+        .into_iter()
+        .filter(|(id, ..)| id.is_none())
+        .map(|(_, found, fix)| {
+            Check::fail(NAME, CONFIGURATION, format!("{found}, so no machine can be started"), fix)
+        })
+        .collect();
+    if checks.is_empty() {
+        checks.push(Check::ok(
+            NAME,
+            format!(
+                "{}; stopped after {} s without work, and after {} minutes in any case",
+                cloud.server_type,
+                cloud.idle_stop.as_secs(),
+                cloud.max_run.as_secs() / 60
+            ),
+        ));
+    }
+    checks
+}
