@@ -103,6 +103,32 @@ points! {
     /// A call that spent or changed something.
     Audit = "ledger.audit",
 
+    // Rented machines: each is one transaction, or one side of a call.
+    /// The mark before a launch, with its money.
+    MachineLaunching = "machine.launching",
+    /// The service's id.
+    MachineLaunched = "machine.launched",
+    /// The answer to a launch is lost, or tells too little.
+    MachineUnclear = "machine.unclear",
+    /// It is billed from now on.
+    MachineReady = "machine.ready",
+    /// It lives, and until when.
+    MachineSeen = "machine.seen",
+    /// A job has it.
+    MachineTaken = "machine.taken",
+    /// No job has it.
+    MachineIdle = "machine.idle",
+    /// It is about to be kept longer.
+    MachineExtending = "machine.extending",
+    /// It is kept longer.
+    MachineExtended = "machine.extended",
+    /// The mark before a stop.
+    MachineStopping = "machine.stopping",
+    /// The call that stops it: before it, and when its answer is there and nobody has read it.
+    MachineDelete = "machine.delete",
+    /// It is stopped, and booked.
+    MachineGone = "machine.gone",
+
     // The submit.
     /// The POST: before it, and when the head of its answer is there and nothing of it is read.
     SubmitPost = "submit.post",

@@ -18,35 +18,48 @@ use crate::{
     clock::Clock,
     domain::{
         advice::{Advice, Record},
+        machine::MachineId,
         moment::WallTime,
         money::MicroUsd,
-        spending::{Past, Tally, tally},
+        spending::{Past, Rented, Tally, tally},
     },
     ledger::{FILE, Ledger, error::OpenError},
 };
 
 /// The header of `--csv`. Columns are only ever added at its end.
 const CSV: &str = "key,jobs,done,failed,cancelled,unknown,open,success_rate,booked_usd,bounded_usd,reserved_usd,\
-                   cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated";
+                   cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated,machines,machines_usd";
 
 /// Shows what was spent.
 pub(super) fn cost(context: &Context, args: &CostArgs) -> Result<(), Failure> {
     let path = context.state_dir()?.join(FILE);
-    let past = match Ledger::open_read_only(&path) {
-        Ok(reader) => reader.past(begin(args.since)?)?,
-        Err(OpenError::Missing { .. }) => Vec::new(),
+    let (past, machines) = match Ledger::open_read_only(&path) {
+        Ok(reader) => {
+            let since = begin(args.since)?;
+            (reader.past(since)?, reader.rented(since)?)
+        }
+        Err(OpenError::Missing { .. }) => (Vec::new(), Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut groups: BTreeMap<String, Vec<&Past>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, (Vec<&Past>, Vec<&Rented>)> = BTreeMap::new();
     for job in &past {
-        groups.entry(key(args.by, job)).or_default().push(job);
+        groups.entry(key(args.by, job)).or_default().0.push(job);
     }
+    for machine in &machines {
+        groups.entry(machine_key(args.by, machine)).or_default().1.push(machine);
+    }
+    let sum = |(jobs, machines): (Vec<&Past>, Vec<&Rented>)| {
+        let mut tally = tally(jobs);
+        tally.add(machines);
+        tally
+    };
     let mut rows: Vec<(String, Tally)> =
-        groups.into_iter().map(|(key, jobs)| (key, tally(jobs))).collect();
+        groups.into_iter().map(|(key, group)| (key, sum(group))).collect();
     if args.by == By::Session {
         rows.sort_by_key(|(key, _)| key.parse::<i64>().unwrap_or_default());
     }
-    let total = tally(&past);
+    let mut total = tally(&past);
+    total.add(&machines);
     let out = &context.out;
     if args.csv {
         let lines = rows.iter().map(|(key, tally)| csv(key, tally));
@@ -60,7 +73,7 @@ pub(super) fn cost(context: &Context, args: &CostArgs) -> Result<(), Failure> {
         out.json(&as_json(args.by, &rows, &total, &advice));
         return Ok(());
     }
-    if past.is_empty() {
+    if past.is_empty() && machines.is_empty() {
         out.say("no job has been run yet, or none since then: nothing was spent");
         return Ok(());
     }
@@ -84,19 +97,38 @@ fn begin(since: Option<Since>) -> Result<WallTime, Failure> {
     }
 }
 
+/// What machines are listed under where they belong to no single project or workflow.
+const MACHINES: &str = "(rented machines)";
+
+fn civil(at: WallTime, format: &str) -> String {
+    jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
+        |_| "outside of all calendars".to_owned(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
+    )
+}
+
+fn machine_key(by: By, machine: &Rented) -> String {
+    match by {
+        By::Session => machine.session.to_string(),
+        By::Day => civil(machine.launched, "%Y-%m-%d"),
+        By::Month => civil(machine.launched, "%Y-%m"),
+        By::Mode => "cloud".to_owned(),
+        By::Project | By::Deployment | By::Workflow => MACHINES.to_owned(),
+    }
+}
+
 fn key(by: By, job: &Past) -> String {
-    let civil = |format: &str| {
-        jiff::Timestamp::from_millisecond(job.released.unix_millis()).map_or_else(
-            |_| "outside of all calendars".to_owned(),
-            |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
-        )
-    };
+    let civil = |format: &str| civil(job.released, format);
     match by {
         By::Session => job.session.to_string(),
         By::Day => civil("%Y-%m-%d"),
         By::Month => civil("%Y-%m"),
         By::Project => job.project.clone(),
-        By::Deployment => job.deployment.clone().unwrap_or_else(|| "none".to_owned()),
+        By::Deployment => match &job.deployment {
+            Some(deployment) if deployment.parse::<MachineId>().is_ok() => MACHINES.to_owned(),
+            Some(deployment) => deployment.clone(),
+            None => "none".to_owned(),
+        },
         By::Mode => job.mode.clone(),
         By::Workflow => job.workflow.clone(),
     }
@@ -119,7 +151,10 @@ type Advised = (String, Record, Advice);
 fn advice(past: &[Past]) -> Vec<Advised> {
     let mut deployments: BTreeMap<&str, Vec<&Past>> = BTreeMap::new();
     for job in past {
-        if let Some(deployment) = &job.deployment {
+        // A rented machine is no deployment: nothing of it can be set.
+        if let Some(deployment) = &job.deployment
+            && deployment.parse::<MachineId>().is_err()
+        {
             deployments.entry(deployment).or_default().push(job);
         }
     }
@@ -186,6 +221,8 @@ fn csv(key: &str, tally: &Tally) -> String {
         seconds(tally.median_warm_ms),
         number(tally.mean_rating),
         tally.rated.to_string(),
+        tally.machines.to_string(),
+        usd(tally.machines_microusd),
     ]
     .join(",")
 }
@@ -234,6 +271,12 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
     // The last line is the sum of the others.
     let (above, sum) = lines.rsplit_once('\n').unwrap_or(("", lines.as_str()));
     let mut text = format!("{above}\n{}", out.bold(sum));
+    if total.machines > 0 {
+        let (count, cost) = (total.machines, total.machines_microusd);
+        text.push_str(&format!(
+            "\n{count} rented machines cost {cost} of it; jobs on them have no cost of their own"
+        ));
+    }
     if total.bounded_microusd > MicroUsd::ZERO {
         text.push_str("\n≤: some runs happened unseen; they cost this or less");
     }

@@ -71,6 +71,11 @@ impl Out {
         self.paint("1", text)
     }
 
+    /// Returns `text` in bold red where colour is wanted: what must not be overlooked.
+    pub fn alarm(&self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
     /// Returns `text` dimmed where colour is wanted.
     pub fn dim(&self, text: &str) -> String {
         self.paint("2", text)

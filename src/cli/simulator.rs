@@ -19,6 +19,8 @@ pub(super) async fn simulator(context: &Context, args: &SimulatorArgs) -> Result
         storage_listen: std::net::SocketAddr::new(args.listen.ip(), 0),
         deployment: args.deployment.clone(),
         token: args.token.clone(),
+        user: args.user.clone(),
+        machine_start: args.machine_start_s,
         cold_start: args.cold_start_s,
         run: args.run_s,
         keep_warm: args.keep_warm_s,
@@ -35,10 +37,12 @@ pub(super) async fn simulator(context: &Context, args: &SimulatorArgs) -> Result
          Point a daemon at it:\n  \
          CONJURED__SERVERLESS__API_URL={api} CONJURED__SERVERLESS__DOWNLOAD_HOSTS={host} \\\n  \
          RUNCOMFY_DEPLOYMENT_ID={deployment} RUNCOMFY_API_TOKEN={token} conjured run --root DIR\n\
+         Rented machines: CONJURED__MODE=cloud RUNCOMFY_USER_ID={user} CONJURED__CLOUD__WORKFLOW_VERSION_ID=simulated-version as well.\n\
          Faults are ordered below {api}/_control; Ctrl-C ends it.",
         api = simulator.api_url(),
         storage = simulator.storage_url(),
         host = args.listen.ip(),
+        user = args.user,
         deployment = args.deployment,
         token = args.token,
     ));

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::domain::{
     moment::WallTime,
-    status::{Budget, Input, Job, Project, Status},
+    status::{Budget, Input, Job, Machine, Project, Status},
 };
 
 /// Shows the status once, or for as long as it changes.
@@ -94,6 +94,9 @@ fn text(out: &Out, status: &Status) -> String {
             line.push_str(&out.dim(&format!(" (token from {})", plain(from))));
         }
         lines.push(line);
+    }
+    for machine in &status.machines {
+        lines.push(machine_line(out, machine));
     }
     for warning in &status.warnings {
         let warning = warning.lines().map(plain).collect::<Vec<_>>().join("\n         ");
@@ -201,4 +204,23 @@ fn budget(budget: &Budget) -> String {
         format!("keep-warm {keep_warm} (from {})", plain(&budget.keep_warm_from))
     });
     parts.join(", ")
+}
+
+fn machine_line(out: &Out, machine: &Machine) -> String {
+    let server = machine.server.as_ref().map(|id| format!(" {}", plain(id))).unwrap_or_default();
+    let mut line = format!(
+        "{}  {}{server}, {} an hour, {}, since {}",
+        out.bold("machine"),
+        plain(&machine.server_type),
+        machine.hourly,
+        machine.doing,
+        time(machine.since)
+    );
+    if let Some(at) = machine.stops_at {
+        line.push_str(&format!(", stopped at {} if nothing else comes", time(at)));
+    }
+    if let Some(alarm) = &machine.alarm {
+        line.push_str(&format!("\n         {}", out.alarm(&plain(alarm))));
+    }
+    line
 }

@@ -217,7 +217,7 @@ fn cloud<'a>(reader: &mut Reader<'a>, table: &'a Table) -> CloudConfig {
         user_id: section.take("user_id", None, Found::id),
         workflow_version_id: section.take("workflow_version_id", None, Found::id),
         server_type: section.word("server_type"),
-        idle_stop: section.take("idle_stop_s", Duration::ZERO, |found| found.seconds(30.0..=DAY)),
+        idle_stop: section.take("idle_stop_s", Duration::ZERO, |found| found.seconds(1.0..=DAY)),
         max_run: section.take("max_minutes", Duration::ZERO, |found| {
             Ok(Duration::from_secs(60 * found.whole(1..=1440, "minutes")?))
         }),

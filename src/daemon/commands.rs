@@ -234,6 +234,16 @@ impl Shell {
                 self.dirty = true;
             }
             Report::TokenRefused => self.token_refused(),
+            Report::Machines(machines) => {
+                self.machines = machines;
+                self.dirty = true;
+            }
+            Report::MachineMoney => {
+                // Any project's figures bring the sums along.
+                if let Some(project) = self.served.keys().next().copied() {
+                    self.refresh(project);
+                }
+            }
             Report::Balance(balance) => {
                 self.balance = Some(balance);
                 self.dirty = true;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::machines::cloud::{Cloud, cloud};
 pub use super::{
     places::Unready,
     recipe::{read_workflow, workflow},
@@ -49,6 +50,8 @@ pub struct Live {
     pub(crate) order: Vec<Place>,
     /// What can serve at each place, or why nothing can.
     pub(crate) places: Places,
+    /// Rented machines, or why there are none; in every mode, as an earlier one may have left some.
+    pub(crate) cloud: Result<Cloud, Unready>,
     /// What may be spent.
     pub(crate) limits: Limits,
     /// What a person should put right although it works.
@@ -90,7 +93,8 @@ impl Live {
         let order = order(&config);
         let recipes = Recipes::new(&config, &order)?;
         let ignore = Arc::new(IgnorePatterns::new(&config.trigger.ignore_prompts)?);
-        let (places, warnings) = Places::new(&config, sources, &order)?;
+        let cloud = cloud(&config, sources)?;
+        let (places, warnings) = Places::new(&config, sources, &order, &cloud)?;
         let budget = &config.budget;
         let limits = Limits {
             per_job: budget.per_job,
@@ -104,7 +108,7 @@ impl Live {
             Seed::Fixed(seed) => SeedChoice::Fixed(seed),
         };
         let trigger = rules(&config);
-        Ok(Self { config, trigger, ignore, recipes, seed, order, places, limits, warnings })
+        Ok(Self { config, trigger, ignore, recipes, seed, order, places, cloud, limits, warnings })
     }
 
     /// Takes over what an older configuration had made of the same settings.

@@ -8,6 +8,7 @@
 //! a day of the budget began.
 
 pub mod start;
+mod options;
 pub mod socket;
 pub(crate) mod shell;
 mod outcome;
@@ -30,6 +31,7 @@ pub(crate) mod commands;
 pub(crate) mod show;
 pub(crate) mod reload;
 pub mod live;
+pub(crate) mod machines;
 pub(crate) mod places;
 pub(crate) mod recipe;
 pub(crate) mod routing;

@@ -149,6 +149,7 @@ impl NewRoad {
             learned,
             estimate,
             place,
+            lease: None,
             tried,
             deployment,
             terms: Some(Terms::of(&estimate)),

@@ -35,6 +35,8 @@ pub(crate) enum TaskName {
     Hands(ProjectId),
     /// The socket's server; it never ends.
     Api,
+    /// The keeper of rented machines; it ends with the daemon.
+    Machines,
 }
 
 /// What they return.
@@ -124,6 +126,7 @@ impl Shell {
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));
             }
+            Finished::Returned(TaskName::Machines, _) => self.keeping = false,
             Finished::Returned(_, Outcome::Restored(project)) => {
                 self.handle(Event::Restored { project });
             }

@@ -224,6 +224,7 @@ impl Shell {
                 estimate,
                 place,
                 tried: Vec::new(),
+                lease: None,
                 deployment,
                 terms: row.terms,
                 too_late: false,

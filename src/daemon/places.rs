@@ -11,7 +11,10 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::live::LiveError;
+use super::{
+    live::LiveError,
+    machines::{NoMachineYet, cloud::Cloud},
+};
 use crate::{
     backend::{
         Backend,
@@ -54,6 +57,8 @@ enum MadeOf {
     Serverless(Box<Settings>),
     Comfyui(Box<comfyui::Settings>),
     Spaces(Box<huggingface::Settings>),
+    /// Each machine has an adapter of its own, which a job gets with its lease.
+    Machine,
 }
 
 impl Ready {
@@ -85,7 +90,7 @@ impl Ready {
         match &self.made_of {
             MadeOf::Serverless(settings) => Some(&settings.token),
             MadeOf::Spaces(settings) => settings.token.as_ref(),
-            MadeOf::Comfyui(_) => None,
+            MadeOf::Comfyui(_) | MadeOf::Machine => None,
         }
     }
 
@@ -174,6 +179,7 @@ impl Places {
         config: &Config,
         sources: &Sources,
         order: &[Place],
+        rented: &Result<Cloud, Unready>,
     ) -> Result<(Self, Vec<String>), LiveError> {
         let unused = || Err(Unready::configuration(format!("`mode = \"{}\"`", config.mode)));
         let mut places = Self {
@@ -197,8 +203,11 @@ impl Places {
                     warnings.extend(more);
                 }
                 Place::Cloud => {
-                    places.cloud =
-                        Err(Unready::configuration("this version runs no job on rented machines"));
+                    places.cloud = rented.as_ref().map_err(Clone::clone).and_then(|cloud| {
+                        cloud.fit.as_ref().map_err(Clone::clone)?;
+                        let backend = Arc::new(NoMachineYet);
+                        Ok(Ready::new(backend, Some(cloud.token_from.clone()), MadeOf::Machine))
+                    });
                 }
             }
         }

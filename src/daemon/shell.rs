@@ -76,6 +76,10 @@ pub(crate) struct Shell {
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) warnings: Vec<String>,
+    /// The rented machines, as `status` shows them.
+    pub(crate) machines: Vec<status::Machine>,
+    /// The keeper of rented machines has not ended.
+    pub(crate) keeping: bool,
     /// What waits to be written into the ledger, and why.
     pub(crate) unwritten: BTreeMap<&'static str, String>,
     pub(crate) status: watch::Sender<Shown>,
@@ -246,6 +250,7 @@ impl Shell {
         for served in self.served.values() {
             served.wish(Wish::Stop);
         }
+        self.tools.machines.close();
         // A look at a drive that hangs may hold it; the process ends all the same.
         if let Ok(mut watcher) = self.watcher.try_lock() {
             watcher.take();
@@ -260,7 +265,7 @@ impl Shell {
 
     fn over(&mut self) -> Option<Ended> {
         let until = self.stopping?;
-        let idle = self.served.values().all(|served| served.job.is_none());
+        let idle = !self.keeping && self.served.values().all(|served| served.job.is_none());
         (idle || self.clock.now().moment >= until)
             .then(|| self.ending.take().unwrap_or(Ended::Stopped))
     }
@@ -299,6 +304,7 @@ impl Shell {
             balance: self.balance,
             health: &self.tools.health,
             warnings: &self.warnings,
+            machines: &self.machines,
             unwritten: &self.unwritten,
             revision: self.revision,
         };

@@ -16,7 +16,7 @@ use crate::domain::{
     money::MicroUsd,
     route::Place,
     settle::Sight,
-    status::{BackendHealth, Budget, Daemon, Input, Project, SCHEMA, Status},
+    status::{BackendHealth, Budget, Daemon, Input, Machine, Project, SCHEMA, Status},
     trigger::Wait,
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct View<'a> {
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) health: &'a HealthBook,
     pub(crate) warnings: &'a [String],
+    pub(crate) machines: &'a [Machine],
     pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
     pub(crate) revision: u64,
 }
@@ -72,6 +73,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
                 backend(view.live, *place, trouble.as_ref(), now)
             })
             .collect(),
+        machines: view.machines.to_vec(),
         warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
     }
 }
@@ -196,6 +198,12 @@ pub(crate) fn one_line(status: &Status) -> String {
     for backend in status.backends.iter().filter(|backend| backend.state != "ready") {
         let reason = backend.reason.as_deref().unwrap_or("see `conjured status`");
         parts.push(format!("{} is {}: {reason}", backend.name, backend.state));
+    }
+    for machine in &status.machines {
+        parts.push(match &machine.alarm {
+            Some(alarm) => format!("RunComfy machine {}: {alarm}", machine.server_type),
+            None => format!("a RunComfy machine ({}) {}", machine.server_type, machine.doing),
+        });
     }
     match status.projects.iter().map(|project| project.unknown.len()).sum() {
         0 => {}

@@ -12,10 +12,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use super::options::{Options, Purpose, StartError};
 use super::{
     claims::Claims,
     gate::Gate,
     live::Live,
+    machines::{self, Keeper, keeper::Work},
     manager::Manager,
     outcome::{Ended, Outcome, TaskName},
     reload::{Fixed, Source},
@@ -32,11 +34,11 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{Loaded, settings::ProjectConfig, sources::Sources},
+    config::{Loaded, settings::ProjectConfig},
     disk::{
-        DiskError, dirs,
+        dirs,
         history::History,
-        lock::{Holder, Lock, LockError},
+        lock::{Holder, Lock},
         sweep,
     },
     domain::{
@@ -51,10 +53,9 @@ use crate::{
     },
     ledger::{
         Ledger,
-        error::{LedgerError, OpenError},
+        error::LedgerError,
         rows::{Booking, Filter, SessionId},
     },
-    logging::Logging,
     web::{self, AgainKind, OnceRequest},
 };
 
@@ -63,63 +64,6 @@ const CALLS_EVERY: Duration = Duration::from_millis(200);
 
 /// How many submits a second, over all projects.
 const SUBMITS_EVERY: Duration = Duration::from_secs(1);
-
-/// What a daemon is started for.
-#[derive(Debug)]
-pub enum Purpose {
-    /// Until a signal comes.
-    Serve,
-    /// One job now, without watching.
-    OneJob(OnceRequest),
-}
-
-/// Everything a daemon needs.
-pub struct Options {
-    /// The configuration.
-    pub loaded: Loaded,
-    /// Where it came from, for reloads.
-    pub sources: Sources,
-    /// The configuration, alive.
-    pub live: Live,
-    /// The log, whose level a reload may change.
-    pub log: Option<Logging>,
-    /// What it is started for.
-    pub purpose: Purpose,
-    /// Whether it takes over the signals of the process.
-    pub signals: bool,
-    /// Tells it to stop, as a signal would.
-    pub stop: Option<oneshot::Receiver<()>>,
-    /// Where the status appears; a reader may watch it.
-    pub status: watch::Sender<Arc<status::Status>>,
-}
-
-/// Why a daemon could not start. Nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another one serves the state folder or a project.
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    /// The ledger cannot be used.
-    #[error(transparent)]
-    Ledger(#[from] OpenError),
-    /// The ledger refuses an operation.
-    #[error(transparent)]
-    Operation(#[from] LedgerError),
-    /// The state folder cannot be used.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The socket for the command line cannot be opened.
-    #[error("cannot listen on {path}: {source}")]
-    Socket {
-        /// The socket.
-        path: String,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The signals cannot be taken over.
-    #[error("cannot take over the signals: {0}")]
-    Signals(std::io::Error),
-}
 
 /// Starts a daemon and runs it to its end.
 pub async fn run(options: Options) -> Result<Ended, StartError> {
@@ -182,6 +126,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     }));
 
     let (reports_in, reports) = mpsc::channel(64);
+    let (keeper, desk) = Keeper::new();
     let (live_in, live_out) = watch::channel(Arc::new(live));
     let tools = Arc::new(Tools {
         clock,
@@ -195,6 +140,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         reports: reports_in,
         live: live_out,
         claims: Claims::default(),
+        machines: keeper,
     });
 
     let live = Arc::clone(&live_in.borrow());
@@ -208,6 +154,8 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
 
     let (commands_in, commands) = mpsc::channel(web::COMMANDS);
     let mut tasks = Tasks::new();
+    let work = Work::new(Arc::clone(&tools), desk, machines::connect);
+    tasks.spawn(TaskName::Machines, work.run());
     listen(&mut tasks, &socket, web::routes(status.subscribe(), commands_in))?;
 
     let daemon = status::Daemon {
@@ -241,6 +189,8 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         },
         balance: None,
         warnings: Vec::new(),
+        machines: Vec::new(),
+        keeping: true,
         unwritten: BTreeMap::new(),
         status,
         revision: 0,

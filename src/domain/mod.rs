@@ -19,6 +19,8 @@ pub mod money;
 pub mod deployment;
 pub mod estimate;
 pub mod bill;
+pub mod machine;
+pub mod machine_bill;
 pub mod budget;
 pub mod backoff;
 pub mod breaker;

@@ -73,6 +73,10 @@ pub struct Tally {
     pub booked_microusd: MicroUsd,
     /// The part of it that is an upper bound: some of those runs happened unseen.
     pub bounded_microusd: MicroUsd,
+    /// Rented machines. What they cost is in the sums.
+    pub machines: u64,
+    /// What they cost, booked or reserved.
+    pub machines_microusd: MicroUsd,
     /// Reservations that still count, as nothing better is known.
     pub reserved_microusd: MicroUsd,
     /// Booked and reserved for each result.
@@ -126,13 +130,52 @@ pub fn tally<'a>(jobs: impl IntoIterator<Item = &'a Past>) -> Tally {
     let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
     tally.success_rate = ratio(tally.done, tally.done + tally.failed + tally.unknown);
     tally.mean_rating = ratio(stars, tally.rated);
-    tally.cost_per_result_microusd = i64::try_from(tally.done)
-        .ok()
-        .filter(|done| *done > 0)
-        .map(|done| MicroUsd((tally.booked_microusd + tally.reserved_microusd).0 / done));
+    tally.cost_per_result_microusd =
+        per_result(tally.booked_microusd + tally.reserved_microusd, tally.done);
     tally.median_cold_ms = median(cold).map(millis);
     tally.median_warm_ms = median(warm).map(millis);
     tally
+}
+
+/// A rented machine, as far as money depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rented {
+    /// The session that paid, by its number.
+    pub session: i64,
+    /// When it was launched.
+    pub launched: WallTime,
+    /// What was reserved.
+    pub reserved: MicroUsd,
+    /// What is booked; `None` while the reservation counts.
+    pub booked: Option<MicroUsd>,
+    /// How that came about.
+    pub basis: Option<Basis>,
+}
+
+impl Tally {
+    /// Adds rented machines: they cost as much as they cost, however many jobs were made on them.
+    pub fn add<'a>(&mut self, machines: impl IntoIterator<Item = &'a Rented>) {
+        for machine in machines {
+            self.machines += 1;
+            let spent = machine.booked.unwrap_or(machine.reserved);
+            self.machines_microusd = self.machines_microusd + spent;
+            match machine.booked {
+                Some(booked) => {
+                    self.booked_microusd = self.booked_microusd + booked;
+                    if machine.basis == Some(Basis::Bounded) {
+                        self.bounded_microusd = self.bounded_microusd + booked;
+                    }
+                }
+                None => self.reserved_microusd = self.reserved_microusd + machine.reserved,
+            }
+        }
+        let all = self.booked_microusd + self.reserved_microusd;
+        self.cost_per_result_microusd = per_result(all, self.done);
+    }
+}
+
+fn per_result(all: MicroUsd, done: u64) -> Option<MicroUsd> {
+    i64::try_from(done).ok().filter(|done| *done > 0).map(|done| MicroUsd(all.0 / done))
 }
 
 /// Returns the middle one; of two middle ones the later.
@@ -176,6 +219,25 @@ pub(super) mod tests {
     #[test]
     fn nothing_has_sums_and_no_rates() {
         assert_eq!(tally(&[]), Tally::default());
+    }
+
+    #[test]
+    fn a_machine_costs_once_however_many_jobs_were_made_on_it() {
+        let free = Past { booked: Some(MicroUsd::ZERO), ..done(0, 30, false) };
+        let mut tally = tally(&[free.clone(), Past { rating: None, ..free }]);
+        let machine = |booked: Option<i64>| Rented {
+            session: 1,
+            launched: WallTime::default(),
+            reserved: MicroUsd(900),
+            booked: booked.map(MicroUsd),
+            basis: booked.map(|_| Basis::Bounded),
+        };
+        tally.add(&[machine(Some(500)), machine(None)]);
+        assert_eq!((tally.machines, tally.machines_microusd), (2, MicroUsd(1400)));
+        assert_eq!(tally.booked_microusd, MicroUsd(500));
+        assert_eq!(tally.bounded_microusd, MicroUsd(500));
+        assert_eq!(tally.reserved_microusd, MicroUsd(900));
+        assert_eq!(tally.cost_per_result_microusd, Some(MicroUsd(700)));
     }
 
     #[test]

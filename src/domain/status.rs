@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     job::{Cause, JobId, State},
+    machine::Stage,
     moment::WallTime,
     money::MicroUsd,
     progress::Progress,
@@ -32,6 +33,9 @@ pub struct Status {
     pub budget: Budget,
     /// One entry for each backend.
     pub backends: Vec<BackendHealth>,
+    /// One entry for each rented machine that may cost money.
+    #[serde(default)]
+    pub machines: Vec<Machine>,
     /// What a person should know about, newest last: bad reloads, polling instead of watching, …
     pub warnings: Vec<String>,
 }
@@ -47,6 +51,7 @@ impl Status {
             projects: Vec::new(),
             budget: Budget::default(),
             backends: Vec::new(),
+            machines: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -230,4 +235,31 @@ pub struct BackendHealth {
     pub until: Option<WallTime>,
     /// Where the token came from; never what it is.
     pub token_from: Option<String>,
+}
+
+/// A rented machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Our name of its launch.
+    pub id: String,
+    /// The beginning of the service's id; all of it would open the machine.
+    pub server: Option<String>,
+    /// The service's word for the machine.
+    pub server_type: String,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// What it does, in a fragment.
+    pub doing: String,
+    /// When its launch was marked.
+    pub since: WallTime,
+    /// From when on it is billed.
+    pub ready_at: Option<WallTime>,
+    /// When it is stopped if nothing else happens.
+    pub stops_at: Option<WallTime>,
+    /// What an hour of it costs.
+    pub hourly: MicroUsd,
+    /// What is reserved for it.
+    pub reserved: MicroUsd,
+    /// Why a person must look at it.
+    pub alarm: Option<String>,
 }

@@ -12,7 +12,7 @@ use crate::domain::{
     bill::{Basis, Terms},
     fingerprint::Fingerprint,
     moment::WallTime,
-    spending::Past,
+    spending::{Past, Rented},
 };
 
 impl Reader {
@@ -62,5 +62,20 @@ impl Reader {
             })?;
             Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
         })
+    }
+
+    /// Returns the machines that were launched at or after `since`, oldest first.
+    pub fn rented(&self, since: WallTime) -> Result<Vec<Rented>, LedgerError> {
+        let rows = self.machines(since)?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Rented {
+                session: row.session.0,
+                launched: row.created_at,
+                reserved: row.reserved,
+                booked: row.booked,
+                basis: row.basis,
+            })
+            .collect())
     }
 }

@@ -36,8 +36,9 @@ impl Ledger {
             if from.state == State::Submitting {
                 audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;
             }
-            move_to(transaction, job, State::Prepared, to.at, &to.why)?;
+            // A request that surely did not arrive has ended its attempt already.
             if from.state != State::Prepared {
+                move_to(transaction, job, State::Prepared, to.at, &to.why)?;
                 end_attempt(transaction, job, &to.outcome, to.at)?;
             }
             tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;

@@ -10,7 +10,7 @@
 //! - [`rows`]: what goes in and what comes out.
 //! - `open`: the file, its versions (`migrations/`), durability, reading beside a running daemon.
 //! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation a step; `story` is what
-//!   they share. `marks`: what is written beside the road.
+//!   they share. `marks`: what is written beside the road. `machines`: rented machines and their money.
 //! - `queries`, `money`, `costs`: the questions, to a [`Reader`] or a [`Ledger`].
 //!
 //! Weighed and dropped: a background thread that groups commits (the hot path has one commit, and the caller must
@@ -28,6 +28,7 @@ mod road;
 pub mod ends;
 mod elsewhere;
 mod marks;
+mod machines;
 mod queries;
 mod money;
 mod costs;

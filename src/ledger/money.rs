@@ -82,7 +82,7 @@ impl Reader {
 }
 
 /// Sums what is spent, on whatever connection or transaction asks: whole hours from the tally, the hour in which a
-/// window begins from its jobs. So the effort does not grow with the ledger, and the sums are exact to the millisecond.
+/// window begins from its jobs and machines. So the effort does not grow with the ledger, and the sums are exact to the millisecond.
 pub(super) fn spent(
     connection: &Connection,
     session: SessionId,
@@ -91,6 +91,8 @@ pub(super) fn spent(
     let mut since = connection.prepare_cached(
         "SELECT (SELECT coalesce(sum(spent), 0) FROM tally WHERE hour > ?1 / 3600000)
              + (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job
+                WHERE created_at >= ?1 AND created_at < (?1 / 3600000 + 1) * 3600000)
+             + (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM machine
                 WHERE created_at >= ?1 AND created_at < (?1 / 3600000 + 1) * 3600000)",
     )?;
     let mut since = |start: WallTime| since.query_row([start], |row| row.get(0));
@@ -105,14 +107,19 @@ pub(super) fn spent(
     })
 }
 
-/// Compares the kept sums with the jobs that they are sums of; `None` when they agree.
+/// Compares the kept sums with the jobs and machines that they are sums of; `None` when they agree.
 pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fault> {
     let sum = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, MicroUsd>(0));
-    let jobs = sum("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job")?;
+    let of = |table: &str| {
+        sum(&format!("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM {table}"))
+    };
+    let jobs = of("job")? + of("machine")?;
     let hours = sum("SELECT coalesce(sum(spent), 0) FROM tally")?;
     let sessions = sum("SELECT coalesce(sum(spent), 0) FROM session")?;
     let differ = jobs != hours || jobs != sessions;
     Ok(differ.then(|| {
-        format!("the jobs cost {jobs}, by the hour {hours} are noted, by session {sessions}")
+        format!(
+            "jobs and machines cost {jobs}, by the hour {hours} are noted, by session {sessions}"
+        )
     }))
 }

@@ -20,14 +20,15 @@ use super::{
 use crate::failpoint::{self, Point};
 
 /// The file's steps from an empty one to today's. Never edited once released: a change is a new step.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_bill.sql"),
     include_str!("migrations/0003_bytes.sql"),
+    include_str!("migrations/0004_machine.sql"),
 ];
 
 /// The version after all steps; SQLite's `user_version`.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// SQLite's `application_id`: the letters CJRD, for `file` and for us.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");

@@ -2,6 +2,8 @@
 //!
 //! Owns the shapes. How they stand in columns is `sql`'s, what may change them `jobs`'.
 
+mod machine;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,6 +18,8 @@ use crate::domain::{
     money::MicroUsd,
     product::Kind,
 };
+
+pub use self::machine::{MachineRow, NewMachine};
 
 /// A run of the daemon, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

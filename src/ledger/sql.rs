@@ -13,6 +13,7 @@ use rusqlite::{
 use crate::domain::{
     fingerprint::Fingerprint,
     job::{Cause, JobId, RequestId, State},
+    machine::{MachineId, Stage},
     moment::WallTime,
     money::MicroUsd,
     product::Kind,
@@ -56,6 +57,10 @@ macro_rules! stored_as {
 
 stored_as!(JobId, id => id.to_string(), column => word(column, "job's id", |text| text.parse().ok()));
 stored_as!(RequestId, id => id.as_str(), column => word(column, "request's id", RequestId::new));
+stored_as!(MachineId, id => id.to_string(), column => word(column, "machine's id", |text| text.parse().ok()));
+stored_as!(Stage, stage => stage.word(), column => word(column, "stage of a machine", |text| {
+    Stage::ALL.into_iter().find(|stage| stage.word() == text)
+}));
 stored_as!(State, state => state.word(), column => word(column, "state", State::from_word));
 stored_as!(Cause, cause => cause.word(), column => word(column, "cause", Cause::from_word));
 stored_as!(Kind, kind => kind.word(), column => word(column, "kind of artifact", |text| {

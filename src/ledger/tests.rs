@@ -6,6 +6,7 @@
 mod budget;
 mod crash;
 mod damage;
+mod machines;
 mod elsewhere;
 mod money;
 mod road;

@@ -43,6 +43,8 @@ pub struct Behaviour {
     pub payload_lacks: Vec<String>,
     /// Whether `includes=payload` is honoured; otherwise the record comes without it.
     pub tell_payload: bool,
+    /// Whether the Server API answers 429 to more than about a call a second.
+    pub limit_server_calls: bool,
     /// Whether the storage serves ranges.
     pub ranges: bool,
     /// Whether the storage refuses requests without a User-Agent or with Python urllib's own.
@@ -69,6 +71,7 @@ impl Default for Behaviour {
             clock_ahead_s: 0,
             payload_lacks: Vec::new(),
             tell_payload: true,
+            limit_server_calls: true,
             ranges: true,
             refuse_library_agents: true,
         }

@@ -29,6 +29,16 @@ pub enum Call {
     Deployment,
     /// `GET` on the storage origin.
     Download,
+    /// `POST …/servers`.
+    Launch,
+    /// `GET …/servers`, and `…/workflows`.
+    Servers,
+    /// `GET …/servers/{id}`.
+    Server,
+    /// `POST …/update-estimated-duration`.
+    Extend,
+    /// `DELETE …/servers/{id}`.
+    Stop,
     /// Any of them; only for orders.
     Any,
 }
@@ -121,6 +131,12 @@ pub enum Fault {
         #[serde(default = "foreign")]
         url: String,
     },
+
+    // In a rented machine: bound to the next one that is launched.
+    /// It never becomes ready.
+    NeverReady,
+    /// It ends in `Error` instead of becoming ready.
+    MachineFails,
 
     // In a run: bound to the next accepted request, for all its life.
     /// It waits for ever.
@@ -317,6 +333,7 @@ impl Order {
             | Fault::ContentLength { .. }
             | Fault::NoRange
             | Fault::Redirect { .. } => Place::At(Call::Download),
+            Fault::NeverReady | Fault::MachineFails => Place::InAMachine,
             Fault::StuckInQueue
             | Fault::StuckInProgress
             | Fault::Forgotten
@@ -357,6 +374,7 @@ enum Place {
     /// At any call but a download, which has no token.
     AtTheApi,
     InARun,
+    InAMachine,
 }
 
 /// The most orders that may be open: a mistaken loop must not fill the memory.
@@ -395,7 +413,7 @@ impl Orders {
                 Place::At(Call::Any) => true,
                 Place::At(at) => at == call,
                 Place::AtTheApi => call != Call::Download,
-                Place::InARun => false,
+                Place::InARun | Place::InAMachine => false,
             })
             .filter(|order| order.only.is_none() || order.only == product)
             .find_map(Order::serve);
@@ -407,6 +425,14 @@ impl Orders {
     pub(super) fn in_a_run(&mut self) -> Vec<Fault> {
         let runs = self.0.iter_mut().filter(|order| order.place() == Place::InARun);
         let faults = runs.filter_map(Order::serve).collect();
+        self.sweep();
+        faults
+    }
+
+    /// Returns the faults of a new rented machine.
+    pub(super) fn in_a_machine(&mut self) -> Vec<Fault> {
+        let machines = self.0.iter_mut().filter(|order| order.place() == Place::InAMachine);
+        let faults = machines.filter_map(Order::serve).collect();
         self.sweep();
         faults
     }

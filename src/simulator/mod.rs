@@ -4,12 +4,14 @@
 //! It speaks the Serverless queue (`/prod/v1` and `/prod/v2`), balance, the deployment's record and a little of the
 //! instance proxy; keeps a line, machines that start cold and stay warm, a meter and a wallet; makes real pictures and
 //! meshes from what is submitted; and goes wrong to order. It deliberately shares no type with our own client, for
-//! both could be wrong together. Webhooks and the older Server API are not simulated: they answer 404.
+//! both could be wrong together. Rented machines (the Server API) have a meter of their own and a door each. Webhooks are not
+//! simulated: they answer 404.
 //!
 //! The parts: [`behaviour`] switches, [`faults`] to order, `queue` and `billing` (pure), `graph` and `intake` (what a
 //! submit means), `request` and `state` (what is remembered), `replies` (what is said), `server`, `storage`,
-//! `deployments` and `control` (the origins), `wire` (what happens on the way), [`produce`] (the files), [`stats`].
-//! [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE. [`comfyui`] is another service: a ComfyUI server.
+//! `deployments`, `servers` and `control` (the origins), `machines` (rented ones), `wire` (what happens on the way),
+//! [`produce`] (the files), [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE. [`comfyui`]
+//! is another service: a ComfyUI server, which also stands behind each rented machine.
 //!
 //! Time is tokio's, and nothing runs in the background: a request's phase is worked out when someone asks. Under a
 //! paused clock on the same runtime an hour passes in no time.
@@ -30,6 +32,7 @@
 //! curl -X PATCH -H "Authorization: Bearer $TOKEN" $API/prod/v2/deployments/$ID -d '{"name":"x","is_enabled":false}'
 //! curl $API/_control/balance -d '{"micro_usd":0}'
 //! curl $API/_control/token -d '{"token":"another"}'
+//! curl $API/_control/faults -d '[{"fault":"accept_then_drop","on":"launch"},{"fault":"never_ready"},{"fault":{"http":{"status":503}},"on":"stop","times":2}]'
 //! curl -X POST $API/_control/reset
 //! ```
 
@@ -47,6 +50,8 @@ mod wire;
 mod server;
 mod storage;
 mod deployments;
+mod machines;
+mod servers;
 mod control;
 pub mod comfyui;
 pub mod spaces;
@@ -79,6 +84,12 @@ pub struct Settings {
     pub foreign_deployment: String,
     /// The good token.
     pub token: String,
+    /// The account's user id.
+    pub user: String,
+    /// From the launch of a rented machine until it is ready (1 to 5 minutes in reality).
+    pub machine_start: Duration,
+    /// From its launch until asking for it is no 404 any more (some seconds in reality).
+    pub machine_unknown: Duration,
     /// From the wake signal until a machine works (3 to 5 minutes in reality).
     pub cold_start: Duration,
     /// From the line to the work on a warm machine (about 10 s in reality).
@@ -113,6 +124,9 @@ impl Default for Settings {
             deployment: "simulated-deployment".to_owned(),
             foreign_deployment: "someone-elses-deployment".to_owned(),
             token: "simulator-token".to_owned(),
+            user: "simulated-user".to_owned(),
+            machine_start: Duration::from_secs(3),
+            machine_unknown: Duration::from_secs(1),
             cold_start: Duration::from_secs(3),
             warm_delay: Duration::from_millis(500),
             run: Duration::from_secs(4),
@@ -142,8 +156,8 @@ impl Simulator {
         let api = TcpListener::bind(settings.listen).await?;
         let storage = TcpListener::bind(settings.storage_listen).await?;
         let (api_url, storage_url) = (url_of(&api)?, url_of(&storage)?);
-        let shared = Arc::new(Shared::new(settings, api_url, storage_url));
         let cords = Cords::default();
+        let shared = Arc::new(Shared::new(settings, api_url, storage_url));
         let mut servers = JoinSet::new();
         for (listener, router) in
             [(api, server::router(shared.clone())), (storage, storage::router(shared.clone()))]
@@ -224,6 +238,7 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
+        self.shared.close();
         // The set's own drop ends the servers; their connections live on tasks of their own.
         self.cords.cut_all();
     }

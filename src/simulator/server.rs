@@ -1,8 +1,8 @@
 //! The API's origin: the routes of the queue and of the account, and who may use them.
 //!
 //! Owns authentication, ownership, and the order in which a call's checks fail. The answers' content is
-//! [`super::replies`]'s, their fate on the way [`super::wire`]'s. What is not built (webhooks, the Server API, the
-//! Model API) is answered with 404 like any wrong address.
+//! [`super::replies`]'s, their fate on the way [`super::wire`]'s. What is not built (webhooks, the Model
+//! API) is answered with 404 like any wrong address.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use super::{
     intake, replies,
     replies::Address,
     request::Outcome,
+    servers,
     state::Shared,
     wire::{Cord, Mishap, answer},
 };
@@ -71,6 +72,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/prod/{version}/deployments/{deployment}/requests/{request}/cancel", post(cancel))
         .route("/prod/v2/balance", get(balance))
         .merge(deployments::router())
+        .merge(servers::router())
         .nest("/_control", control::router())
         .fallback(nothing_here)
         .layer(axum::middleware::map_response_with_state(Arc::clone(&shared), dated))

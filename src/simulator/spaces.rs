@@ -57,9 +57,17 @@ pub struct World {
     pub error: Option<String>,
     files: BTreeMap<String, Bytes>,
     /// The calls of each session, by its hash.
-    calls: BTreeMap<String, (String, Vec<Value>)>,
+    calls: BTreeMap<String, Call>,
     uploads: u64,
     last: Recipe,
+}
+
+/// A call that waits to be read.
+#[derive(Debug)]
+struct Call {
+    id: String,
+    function: String,
+    data: Vec<Value>,
 }
 
 struct Shared {
@@ -212,8 +220,10 @@ async fn join(State(shared): State<Arc<Shared>>, Json(call): Json<Value>) -> Res
     };
     *world.joins.entry((*name).to_owned()).or_default() += 1;
     let data = call["data"].as_array().cloned().unwrap_or_default();
-    world.calls.insert(session.to_owned(), ((*name).to_owned(), data));
-    Json(json!({"event_id": format!("{:032x}", world.joins.values().sum::<u64>())})).into_response()
+    let id = format!("{:032x}", world.joins.values().sum::<u64>());
+    let call = Call { id: id.clone(), function: (*name).to_owned(), data };
+    world.calls.insert(session.to_owned(), call);
+    Json(json!({"event_id": id})).into_response()
 }
 
 /// All events of a session, told once.
@@ -225,11 +235,10 @@ async fn data(
     let call = shared.lock().calls.remove(&session);
     let kind = [(header::CONTENT_TYPE, "text/event-stream")];
     let line = |value: &Value| format!("data: {value}\n\n");
-    let Some((name, data)) = call else {
+    let Some(Call { id, function: name, data }) = call else {
         let gone = json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false});
         return (kind, line(&gone)).into_response();
     };
-    let id = json!("0123456789abcdef0123456789abcdef");
     let began = [
         json!({"msg": "estimation", "event_id": id, "rank": 0, "queue_size": 1, "rank_eta": 1.0}),
         json!({"msg": "process_starts", "event_id": id, "eta": 1.0}),

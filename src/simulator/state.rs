@@ -5,6 +5,7 @@
 //! is never held across an `.await`.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,13 +22,16 @@ use crate::domain::{
 use super::{
     Settings,
     behaviour::Behaviour,
-    billing, deployments,
+    billing,
+    comfyui::Comfy,
+    deployments,
     faults::{Call, Fault, Orders},
     intake::Work,
+    machines::{self, Machine, Meter},
     produce::{self, Content, Product},
     queue::{End, Phase, Plan, Queue, Stuck},
     request::{Outcome, Request, words},
-    stats::{RequestRecord, Stats},
+    stats::{MachineRecord, RequestRecord, Stats},
 };
 
 /// The pictures that are kept to make products from, in bytes; older requests lose theirs and count as expired.
@@ -46,6 +50,8 @@ pub(super) struct Shared {
     pub(super) storage_url: String,
     /// The address that submit replies point to.
     pub(super) api_url: String,
+    /// The ComfyUI of each rented machine.
+    rooms: Mutex<BTreeMap<String, Comfy>>,
 }
 
 /// What is behind the lock.
@@ -60,6 +66,10 @@ pub(super) struct State {
     /// The deployment's changeable members, as `GET /deployments/{id}` shows them.
     pub(super) record: Map<String, Value>,
     pub(super) queue: Queue,
+    /// Rented machines, oldest first.
+    pub(super) machines: Vec<Machine>,
+    /// The limit on calls of the Server API.
+    pub(super) meter: Meter,
     requests: Vec<Request>,
     balance: MicroUsd,
     skipped: Duration,
@@ -81,7 +91,31 @@ impl Shared {
             epoch: Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH),
             storage_url,
             api_url,
+            rooms: Mutex::default(),
         }
+    }
+
+    /// Keeps the ComfyUI of a rented machine.
+    pub(super) fn keep(&self, machine: String, comfy: Comfy) {
+        self.rooms().insert(machine, comfy);
+    }
+
+    /// Closes the ComfyUI of each machine that is over: whoever talks to it sees its connection break.
+    pub(super) fn sweep(&self) {
+        let (state, now) = self.lock();
+        let over = |id: &String| {
+            state.machines.iter().all(|machine| machine.id != *id || machine.over(now).is_some())
+        };
+        self.rooms().retain(|id, _| !over(id));
+    }
+
+    /// Closes them all.
+    pub(super) fn close(&self) {
+        self.rooms().clear();
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, BTreeMap<String, Comfy>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the lock and reads the clock.
@@ -112,7 +146,13 @@ impl Shared {
             Call::Cancel => counts.cancel_calls += 1,
             Call::Balance => counts.balance_calls += 1,
             Call::Download => counts.downloads += 1,
-            Call::Deployment | Call::Any => {}
+            Call::Deployment
+            | Call::Launch
+            | Call::Servers
+            | Call::Server
+            | Call::Extend
+            | Call::Stop
+            | Call::Any => {}
         }
         // A download's product is known only after its address was read: `storage` asks by itself.
         if call == Call::Download { None } else { state.orders.at(call, None) }
@@ -125,11 +165,27 @@ impl Shared {
             (0..state.requests.len()).map(|at| self.record(&mut state, at, now)).collect();
         let mut report = state.counts.clone();
         report.instances_awake = state.queue.awake(now);
+        report.machines = state.machines.iter().map(|machine| self.machine(machine, now)).collect();
         report.bill = state.bill(now);
         report.balance = state.balance(now);
         report.enabled = state.enabled;
         report.requests = requests;
         report
+    }
+
+    fn machine(&self, machine: &Machine, now: Moment) -> MachineRecord {
+        let over = machine.over(now);
+        let civil = |moment| self.civil(moment).as_millisecond();
+        MachineRecord {
+            id: machine.id.clone(),
+            server_type: machine.server_type.clone(),
+            runs: machine.phase(now) == machines::Phase::Ready,
+            over: over.is_some(),
+            billed_ms: u64::try_from(machine.billed(now).as_millis()).unwrap_or(u64::MAX),
+            billed: machine.cost(now),
+            launched_at: civil(machine.launched),
+            ended_at: over.map(civil),
+        }
     }
 
     fn record(&self, state: &mut State, at: usize, now: Moment) -> RequestRecord {
@@ -183,6 +239,8 @@ impl State {
             revoked: false,
             record: deployments::record(&settings),
             queue: Queue::new(plan),
+            machines: Vec::new(),
+            meter: Meter::default(),
             requests: Vec::new(),
             balance: settings.balance,
             skipped,
@@ -273,7 +331,15 @@ impl State {
             Call::Result => request.result_calls += 1,
             Call::Cancel => request.cancel_calls += 1,
             Call::Download => request.downloads += 1,
-            Call::Submit | Call::Balance | Call::Deployment | Call::Any => {}
+            Call::Submit
+            | Call::Balance
+            | Call::Deployment
+            | Call::Launch
+            | Call::Servers
+            | Call::Server
+            | Call::Extend
+            | Call::Stop
+            | Call::Any => {}
         }
         let forgotten = request.faults.contains(&Fault::Forgotten)
             || ended.is_some_and(|ended| now.since(ended) >= self.settings.retention);
@@ -325,6 +391,12 @@ impl State {
         (0..self.requests.len()).rev().find(|&at| self.instance(at).as_deref() == Some(instance))
     }
 
+    /// Names a new rented machine; ids are long and drawn, as the real ones.
+    pub(super) fn next_machine(&mut self) -> String {
+        self.numbered += 1;
+        format!("sim-{:016x}-{}", rand::random::<u64>(), self.numbered)
+    }
+
     /// Passes a cancel on.
     pub(super) fn cancel(
         &mut self,
@@ -343,7 +415,8 @@ impl State {
 
     /// Returns the bill so far.
     pub(super) fn bill(&mut self, now: Moment) -> MicroUsd {
-        billing::bill(&mut self.queue, now, self.settings.hourly)
+        let rented: MicroUsd = self.machines.iter().map(|machine| machine.cost(now)).sum();
+        billing::bill(&mut self.queue, now, self.settings.hourly) + rented
     }
 
     /// Returns what is left.

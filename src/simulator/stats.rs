@@ -30,6 +30,15 @@ pub struct Stats {
     pub authorization_leaks: u64,
     /// Requests at the storage refused because of their User-Agent.
     pub agents_refused: u64,
+    /// Rented machines that were launched, whoever was told of it.
+    #[serde(default)]
+    pub launches: u64,
+    /// Calls of the Server API that were too many.
+    #[serde(default)]
+    pub server_calls_refused: u64,
+    /// Every rented machine, oldest first.
+    #[serde(default)]
+    pub machines: Vec<MachineRecord>,
     /// Bytes handed to the network by the storage.
     pub bytes_downloaded: u64,
     /// Machines awake now.
@@ -42,6 +51,27 @@ pub struct Stats {
     pub enabled: bool,
     /// Every accepted request, oldest first.
     pub requests: Vec<RequestRecord>,
+}
+
+/// One rented machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    pub server_type: String,
+    /// Whether it is ready, and billed, now.
+    pub runs: bool,
+    /// Whether it is over.
+    pub over: bool,
+    /// From ready until its end or now, in milliseconds.
+    pub billed_ms: u64,
+    /// What that cost, in micro-dollars.
+    pub billed: MicroUsd,
+    /// When it was launched, in milliseconds of Unix time by the simulator's clock.
+    pub launched_at: i64,
+    /// When it was over.
+    pub ended_at: Option<i64>,
 }
 
 /// One accepted request.

@@ -40,7 +40,10 @@ impl Desk {
     /// A home with nothing in it but an empty checkout, and a token in the environment.
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let desk = Self { home, env: Vec::new() }.with("RUNCOMFY_API_TOKEN", TOKEN);
+        let desk = Self { home, env: Vec::new() }
+            .with("RUNCOMFY_API_TOKEN", TOKEN)
+            // The default mode would ask public services on the internet where the paid one does not serve.
+            .with("CONJURED__MODE", "serverless");
         for folder in
             ["tmp", "proj/data/generated_text", "proj/data/generated_images/gestureCamera"]
         {

@@ -155,6 +155,18 @@ impl Case {
             Point::Elsewhere => Play::Elsewhere,
             Point::HistorySweep | Point::Sweep | Point::MarkLost => Play::LeftOvers,
             Point::Release
+            | Point::MachineLaunching
+            | Point::MachineLaunched
+            | Point::MachineUnclear
+            | Point::MachineReady
+            | Point::MachineSeen
+            | Point::MachineTaken
+            | Point::MachineIdle
+            | Point::MachineExtending
+            | Point::MachineExtended
+            | Point::MachineStopping
+            | Point::MachineDelete
+            | Point::MachineGone
             | Point::Submitted
             | Point::Running
             | Point::Checkpoint
@@ -298,7 +310,9 @@ fn every_death_at_a_durable_step_costs_nothing_when_downloads_are_cut() {
 /// Plays every case of a weather and fails with all that went wrong.
 #[track_caller]
 fn die_everywhere(weather: Weather) {
-    let first = Point::ALL.iter().copied().map(|point| (point, 1));
+    // Machines have plays of their own: `cloud`.
+    let here = |point: &Point| !point.name().starts_with("machine.");
+    let first = Point::ALL.iter().copied().filter(here).map(|point| (point, 1));
     let wanted = std::env::var("CONJURED_TEST_FAILPOINT").unwrap_or_default();
     let cases: Vec<Case> = first
         .chain(LATER)

@@ -7,6 +7,7 @@
 //! - `crash`: `kill -9` at every place of the road.
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
+//! - `cloud`: a job on a rented machine, and every way in which its life can be cut short: what the meter shows afterwards.
 //! - `lost_answer`: submits whose answer is lost, refused or late.
 //! - `network`: a service that fails, throttles, refuses the token, or is not there yet.
 //! - `tls`: servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
@@ -28,6 +29,8 @@
 
 mod engine_cases;
 mod comfyui;
+#[cfg(unix)]
+mod cloud;
 #[cfg(unix)]
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]

@@ -10,6 +10,7 @@
 //!   else: downloads have a connector of their own that never had it.
 
 pub mod account;
+pub mod machines;
 mod errors;
 mod reply;
 mod result;

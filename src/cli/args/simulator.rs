@@ -36,6 +36,12 @@ pub struct SimulatorArgs {
     /// How long an idle machine stays awake.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse::seconds)]
     pub keep_warm_s: Duration,
+    /// The account's user id, for rented machines.
+    #[arg(long, value_name = "ID", default_value = "simulated")]
+    pub user: String,
+    /// How long a rented machine takes to start.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds)]
+    pub machine_start_s: Duration,
     /// Run so many machines at most.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub max_instances: u32,

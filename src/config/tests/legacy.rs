@@ -224,7 +224,7 @@ fn what_conjure_says_about_machines_and_its_comfyui_is_understood() {
         ),
         ("RUNCOMFY_DEFAULT_DURATION=0", "`cloud.max_minutes` is 0, but must be between 1 and 1440"),
         ("RUNCOMFY_DEFAULT_SERVER_TYPE=huge", "`cloud.server_type` cannot be \"huge\""),
-        ("CONJURE_IDLE_TIMEOUT=5", "`cloud.idle_stop_s` is 5, but must be between 30 and 86400"),
+        ("CONJURE_IDLE_TIMEOUT=0", "`cloud.idle_stop_s` is 0, but must be between 1 and 86400"),
     ] {
         let complaints = desk("", &[variable]).complaints();
         let name = variable.split('=').next().expect("a name");

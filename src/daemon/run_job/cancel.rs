@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::{
     JobEnd, Road, Step, Wish,
-    follow::{AFTER_FAILURE, Answer, Followed, Following},
+    follow::{Answer, Followed, Following},
+    silence::AFTER_FAILURE,
 };
 use crate::{
     backend::{CallError, CancelReply, RunTimes, Verdict},

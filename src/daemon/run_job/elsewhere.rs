@@ -216,7 +216,8 @@ impl Road {
             at: self.tools.clock.now().wall,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.elsewhere(&to);
-        if self.tools.store.record("that it goes elsewhere", record).await.is_err() {
+        if let Err(error) = self.tools.store.record("that it goes elsewhere", record).await {
+            tracing::error!(job = %id, %error, "the ledger refuses that it goes elsewhere");
             return Err(JobEnd::Parked);
         }
         tracing::warn!(job = %id, from = %self.place, to = %place, "it goes elsewhere: {why}");

@@ -5,11 +5,10 @@
 
 use std::time::Duration;
 
-use super::{JobEnd, Report, Road, Step, Wish, reason_of};
+use super::{JobEnd, Road, Step, Wish, reason_of};
 use crate::{
-    backend::{CallError, Phase, RunResult, RunTimes, ServiceFault, Verdict, Work},
+    backend::{CallError, Phase, RunResult, RunTimes, Verdict, Work},
     domain::{
-        backoff::Backoff,
         bill::{self, Between, Seen},
         engine::event::Stage,
         job::{RequestId, State},
@@ -18,22 +17,11 @@ use crate::{
         product::RemoteFile,
         route::Outcome,
     },
-    ledger::rows::{Booking, JobRow, Reason, RunEnd},
+    ledger::rows::{JobRow, RunEnd},
 };
-
-/// How long a request that the service does not know is asked for again: a status may lag behind the submit, and a gateway in
-/// trouble answers 404 as well.
-const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
-
-/// The first and the longest wait after a failed status call.
-pub(super) const AFTER_FAILURE: (Duration, Duration) =
-    (Duration::from_millis(500), Duration::from_secs(30));
 
 /// The longest time between two looks at a run of one's own, which tells its steps.
 const LOCAL_POLL: Duration = Duration::from_secs(1);
-
-/// How long a job parked on a refused token waits before it asks again unasked.
-const PARKED: Duration = Duration::from_secs(60);
 
 /// A run that succeeded.
 #[derive(Debug)]
@@ -204,32 +192,6 @@ impl Road {
         }
     }
 
-    /// Takes the word of a place that answers for its own memory: a request that it does not know is lost there. `None` where
-    /// such an answer may be an error, and the request paid for.
-    async fn forgotten(
-        &mut self,
-        fault: &ServiceFault,
-        following: &Following,
-    ) -> Step<Option<Work>> {
-        if !self.place.is_repeatable() {
-            return Ok(None);
-        }
-        let reason = reason_of(fault);
-        // Whoever deleted it, it was to end.
-        if following.cancelled.is_some() && !self.too_late {
-            return Err(self.ended_by_cancel(following, RunTimes::default()).await);
-        }
-        let booking = self.booking(following, RunTimes::default());
-        match self.came_to_nothing(Outcome::Lost, &reason, booking).await? {
-            Some(work) => Ok(Some(work)),
-            None => {
-                let text =
-                    format!("{} does not know the job any more: {}", self.place, reason.text);
-                Err(self.end_failed(Reason::new(reason.code, text), booking).await)
-            }
-        }
-    }
-
     fn next_wait(&self, following: &Following) -> Duration {
         let now = self.tools.clock.now().moment;
         let live = self.live();
@@ -374,24 +336,6 @@ impl Road {
         }
     }
 
-    /// Gives up on a request that the service has not known for too long.
-    async fn mind_gone(
-        &mut self,
-        request: &RequestId,
-        fault: &ServiceFault,
-        since: Moment,
-    ) -> Step<()> {
-        if self.tools.clock.now().moment.since(since) < NOT_KNOWN {
-            return Ok(());
-        }
-        let reason = reason_of(fault);
-        let text = format!(
-            "the service does not know the request {request} (any more): {}; whether it was charged only its dashboard says",
-            reason.text
-        );
-        Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
-    }
-
     async fn note_outputs(
         &mut self,
         files: &[RemoteFile],
@@ -411,59 +355,6 @@ impl Road {
         match self.tools.store.record("what the run produced", record).await {
             Ok(()) => Ok(()),
             Err(_) => Err(JobEnd::Parked),
-        }
-    }
-
-    async fn after_failure(
-        &mut self,
-        reason: &str,
-        retry_after: Option<Duration>,
-        following: &Following,
-    ) -> Step<()> {
-        tracing::warn!(job = %self.id, failures = following.failures, "no answer about the job: {reason}");
-        let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
-        let wait = backoff.wait(following.failures, rand::random(), retry_after);
-        let seconds = wait.as_secs().max(1);
-        let asked = if retry_after.is_some() { ", as it wishes" } else { "" };
-        self.say(format!(
-            "goes on remotely; the service does not answer, it is asked again in {seconds} s{asked}: {reason}"
-        ))
-        .await;
-        let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
-        match self.pause(wait, known).await {
-            Some(Wish::Stop) => Err(JobEnd::Parked),
-            // Other wishes are seen again at the top of the loop.
-            _ => Ok(()),
-        }
-    }
-
-    async fn after_fault(&mut self, fault: ServiceFault, following: &mut Following) -> Step<()> {
-        let reason = reason_of(&fault);
-        match fault.verdict {
-            Verdict::Token => {
-                let live = self.live();
-                let from = live.at(self.place).as_ref().ok();
-                let from = from.and_then(|ready| ready.token_from.as_deref());
-                let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
-                let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
-                self.report(Report::TokenRefused).await;
-                self.report(Report::Warning(format!("job {}: {text}", self.id))).await;
-                self.say(text).await;
-                let mut live = self.tools.live.clone();
-                live.borrow_and_update();
-                tokio::select! {
-                    _ = live.changed() => Ok(()),
-                    wish = super::wished(&mut self.wish) => match wish {
-                        Wish::Stop => Err(JobEnd::Parked),
-                        Wish::Go | Wish::Replace | Wish::Cancel => Ok(()),
-                    },
-                    () = tokio::time::sleep(PARKED) => Ok(()),
-                }
-            }
-            Verdict::Gone | Verdict::Workflow | Verdict::Account | Verdict::Service => {
-                following.failures += 1;
-                self.after_failure(&reason.text, None, following).await
-            }
         }
     }
 

@@ -7,16 +7,19 @@
 //! - [`cached`]: the same work as an earlier job costs nothing;
 //! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then; [`announce`]: the
 //!   mark, where the request leaves later; [`elsewhere`]: another place;
-//! - [`follow`]: status until the end; [`cancel`]: patience, and the end that somebody wants;
+//! - [`follow`]: status until the end; [`silence`]: nothing heard; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written.
 
+mod messages;
 mod cached;
 mod send;
 mod unsent;
 mod announce;
+mod rent;
 mod elsewhere;
 mod follow;
+mod silence;
 mod cancel;
 mod fetch;
 mod download;
@@ -32,8 +35,14 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use self::follow::Followed;
+pub(crate) use self::messages::{Begin, JobEnd, NewWork, Report, Wish};
 use super::{
-    claims::Claims, gate::Gate, health::HealthBook, live::Live, prepare::Ready, store::Store,
+    claims::Claims,
+    gate::Gate,
+    health::HealthBook,
+    live::Live,
+    machines::{Keeper, Lease},
+    store::Store,
 };
 use crate::{
     backend::{Backend, ServiceFault, Work},
@@ -44,7 +53,7 @@ use crate::{
         budget::Told,
         engine::event::{ProjectId, Stage},
         estimate::{Estimate, Learned},
-        job::{Cause, Inputs, JobId, RequestId, State},
+        job::{JobId, RequestId, State},
         moment::Moment,
         money::MicroUsd,
         placement::Targets,
@@ -52,7 +61,6 @@ use crate::{
         status,
     },
     ledger::rows::{JobRow, Reason, SessionId},
-    web::RefusedKind,
 };
 
 /// What every job's task shares.
@@ -75,6 +83,8 @@ pub(crate) struct Tools {
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Whose history is being read, and who is placing.
     pub(crate) claims: Claims,
+    /// Where machines are asked for.
+    pub(crate) machines: Keeper,
 }
 
 impl Tools {
@@ -84,116 +94,6 @@ impl Tools {
             self.calls.pass().await;
         }
     }
-}
-
-/// What a job's task tells the loop while it works.
-#[derive(Debug)]
-pub(crate) enum Report {
-    /// The job is in the ledger and on its road.
-    Started {
-        /// Whose.
-        project: ProjectId,
-        /// Which.
-        job: JobId,
-        /// The project's own inputs, if it is made of them.
-        inputs: Option<Inputs>,
-    },
-    /// It moved, as far as decisions need it.
-    Moved {
-        /// Whose.
-        project: ProjectId,
-        /// Where to.
-        stage: Stage,
-    },
-    /// Our mesh is in CONJURE's scene, or may be at any moment.
-    Imported {
-        /// Whose.
-        project: ProjectId,
-    },
-    /// What `status` shows of it.
-    Shown {
-        /// Whose.
-        project: ProjectId,
-        /// All of it.
-        job: Box<status::Job>,
-    },
-    /// Something a person should know beyond this job.
-    Warning(String),
-    /// Something that happened waits to be written down, or has been.
-    Unwritten {
-        /// What; the same words come when it is over.
-        what: &'static str,
-        /// Why, for people; `None` when it is written.
-        trouble: Option<String>,
-    },
-    /// The deployment told about itself; these are the warnings that follow.
-    Facts(Vec<String>),
-    /// The service refuses the token: there may be another one in its place by now.
-    TokenRefused,
-    /// The account's balance.
-    Balance(MicroUsd),
-}
-
-/// What the loop wants of a job's task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Go on.
-    Go,
-    /// Make room for a newer snapshot.
-    Replace,
-    /// A person wants it to end.
-    Cancel,
-    /// The daemon stops: leave remote work alone, it goes on at the next start.
-    Stop,
-}
-
-/// How a job's task ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum JobEnd {
-    /// It never left and is not in the ledger: its change stays pending.
-    NotStarted {
-        /// What kind of reason it is.
-        kind: RefusedKind,
-        /// The reason, for people.
-        reason: String,
-        /// After which wait it may be tried again by itself.
-        retry_after: Option<Duration>,
-    },
-    /// It reached a final state.
-    Ended {
-        /// Which.
-        state: State,
-        /// Whether its artifacts are in front of the artist.
-        placed: bool,
-    },
-    /// The daemon stops; the ledger says where to go on.
-    Parked,
-}
-
-/// Where a task begins.
-#[derive(Debug)]
-pub(crate) enum Begin {
-    /// A new job.
-    New(Box<NewWork>),
-    /// A job that another session began.
-    Resume(Box<JobRow>),
-}
-
-/// What a new job is made of.
-#[derive(Debug)]
-pub(crate) struct NewWork {
-    /// The prepared request.
-    pub(crate) ready: Ready,
-    /// What started it.
-    pub(crate) cause: Cause,
-    /// The job it does again.
-    pub(crate) retry_of: Option<JobId>,
-    /// A folder for the artifacts instead of the project's public names.
-    pub(crate) out: Option<PathBuf>,
-    /// Whether it is made of the project's own inputs, which are taken care of then.
-    pub(crate) moves_baseline: bool,
-    /// Whether an earlier success of the same work will do.
-    pub(crate) may_be_cached: bool,
 }
 
 /// What following a request came to.
@@ -219,6 +119,8 @@ pub(crate) struct Road {
     pub(crate) place: Place,
     /// What became of it elsewhere.
     pub(crate) tried: Vec<Tried>,
+    /// The rented machine that it is made on, while it needs one.
+    pub(crate) lease: Option<Lease>,
     /// The deployment it was sent to: a reload may name another one meanwhile.
     pub(crate) deployment: Option<String>,
     /// The terms on which it was released; `None` for a job of an older version.
@@ -269,6 +171,8 @@ impl Road {
             }
             Begin::Resume(row) => self.resume(&row).await?,
         };
+        // What is in history needs no machine.
+        self.lease = None;
         self.publish(placing).await
     }
 
@@ -325,6 +229,9 @@ impl Road {
 
     async fn follow_and_fetch(&mut self, request: RequestId, row: Option<&JobRow>) -> Step<After> {
         self.shown.request = Some(request.to_string());
+        if let Some(row) = row {
+            self.rent_again(row).await?;
+        }
         if row.is_some()
             && let Some(ended) = self.known_outputs().await
         {
@@ -353,6 +260,9 @@ impl Road {
 
     /// Returns the backend, as soon as there is one; `None` when somebody wants something else first.
     async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
+        if let Some(rented) = self.rented().await {
+            return rented.map(Some);
+        }
         let mut live = self.tools.live.clone();
         loop {
             let unready = match live.borrow_and_update().at(self.place) {

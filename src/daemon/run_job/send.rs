@@ -12,6 +12,7 @@ use crate::{
     domain::{
         engine::event::Stage,
         job::{RequestId, State},
+        route::Place,
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -38,7 +39,9 @@ impl Road {
         let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
         let now = self.tools.clock.now().moment;
         // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
-        let at_once = wait.is_zero() && self.tools.health.at(self.place).is_well(now, &self.live());
+        let at_once = self.place != Place::Cloud
+            && wait.is_zero()
+            && self.tools.health.at(self.place).is_well(now, &self.live());
         let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
         let work = self.enter(work, announce).await?;
         if at_once {
@@ -64,6 +67,7 @@ impl Road {
                 work = other;
             }
             self.grant_unsent().await?;
+            self.rent().await?;
             match self.announce().await? {
                 None => return Ok(work),
                 Some(other) => work = other,
@@ -227,7 +231,12 @@ impl Road {
         &mut self,
         submission: &Submission,
     ) -> Step<Option<Result<RequestId, SubmitError>>> {
+        let rented = match self.rented().await {
+            Some(rented) => Some(rented?),
+            None => None,
+        };
         let ready = match self.live().at(self.place) {
+            _ if rented.is_some() => rented.ok_or_else(String::new),
             Ok(ready) => Ok(ready.backend_of(self.deployment.as_deref())),
             Err(unready) => Err(unready.reason.clone()),
         };

@@ -48,6 +48,17 @@ fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
 }
 
 #[test]
+fn what_never_arrived_may_go_elsewhere_too() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");
+    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
+    let story = desk.ledger.story(job).expect("a story");
+    assert_eq!(story.attempts[0].outcome.as_deref(), Some("not sent"));
+    assert_eq!((story.job.state, story.job.backend.as_str()), (State::Prepared, "comfyui"));
+}
+
+#[test]
 fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
     let endings: [fn(&mut Ledger, JobId); 3] = [
         |ledger, job| ledger.done(job, cents(0), Timing::default(), at(40)).expect("done"),

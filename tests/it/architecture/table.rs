@@ -346,6 +346,11 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "the look-alike is a service of its own and owns its tasks",
     ),
     except(
+        "src/simulator/spaces.rs",
+        "tokio::task::JoinSet",
+        "the look-alike is a service of its own and owns its tasks",
+    ),
+    except(
         "src/simulator/state.rs",
         "std::time::SystemTime",
         "a service has a clock of its own, which need not be ours",

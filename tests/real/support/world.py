@@ -48,10 +48,10 @@ def scratch(name):
 class Simulator:
     """`conjured simulator` as a process of its own."""
 
-    def __init__(self, program, folder, run_s=0.1, keep_warm_s=60):
+    def __init__(self, program, folder, run_s=0.1, keep_warm_s=60, more=()):
         self.log = open(folder / "simulator.log", "ab")
         command = [program, "simulator", "--listen", "127.0.0.1:0", "--token", TOKEN, "--deployment", DEPLOYMENT,
-                   "--cold-start-s", "0", "--run-s", str(run_s), "--keep-warm-s", str(keep_warm_s)]
+                   "--cold-start-s", "0", "--run-s", str(run_s), "--keep-warm-s", str(keep_warm_s), *more]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log,
                                         env=environment(folder))
         _started.append(self.process)

@@ -1,0 +1,320 @@
+//! RunComfy's Server API: machines that a person rents by the second.
+//!
+//! Owns five calls (launch, list, state, extend, stop) and the tolerant reading of their answers. It tries nothing twice,
+//! limits no rate and decides nothing: what a machine's state means is [`crate::domain::machine`]'s.
+//!
+//! - A launch is sent exactly once. Whoever loses its answer may have a machine that costs money: that is
+//!   [`SubmitError::Unknown`], never a reason to launch again.
+//! - A machine's address is all that guards it (its ComfyUI asks for no token), so it leaves this file only as a
+//!   [`MachineUrl`], which cannot be printed, and it is it is never part of a text that is shown.
+//! - Sources disagree on much: lists come bare or under `servers`, times with and without a zone, durations as numbers or
+//!   texts, addresses as null, absent or empty; a machine may be unknown (404) for some seconds after its launch.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, RequestBuilder,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under};
+use crate::{
+    backend::{
+        CallError, SubmitError, Verdict,
+        download::Hosts,
+        http::{
+            self, Connector, Timeouts,
+            answer::Answer,
+            send::{self, SendFault},
+            words::Cleaner,
+        },
+    },
+    domain::{
+        job::RequestId,
+        machine::{Seen, ServerId, Word},
+    },
+    failpoint::{self, Point, Side},
+};
+
+/// What the client needs to know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The API's origin, as for the queue.
+    pub api_url: Url,
+    /// The account's user id.
+    pub user_id: String,
+    /// The bearer token.
+    pub token: SecretString,
+    /// For name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For a launch, from connecting to the end of its answer.
+    pub launch_timeout: Duration,
+    /// For every other call.
+    pub call_timeout: Duration,
+    /// Where machines may live; see [`Hosts`].
+    pub hosts: Vec<String>,
+}
+
+/// Why the client cannot be made of its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The address would send the token unencrypted, or is no address of an API.
+    #[error(
+        "`serverless.api_url` must be an `https://` address without user, query or fragment (plain `http://` only on this machine)"
+    )]
+    ApiUrl,
+    /// The id is missing or cannot stand in an address.
+    #[error("`cloud.user_id` is missing, or holds characters that no RunComfy id has")]
+    UserId,
+    /// The token is missing or cannot stand in a header.
+    #[error("the RunComfy token is missing or holds characters that no token has")]
+    Token,
+    /// An entry of the list is no host.
+    #[error("`serverless.download_hosts`: {0}")]
+    Hosts(#[from] crate::backend::download::NotAHost),
+}
+
+/// A machine's address. It opens the machine to whoever knows it, so it has no text form of its own.
+#[derive(Clone)]
+pub struct MachineUrl(Url);
+
+impl MachineUrl {
+    /// Returns the address, for the client of the machine and for nobody else.
+    pub const fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl PartialEq for MachineUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl fmt::Debug for MachineUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MachineUrl([secret])")
+    }
+}
+
+/// What is wanted of a launch.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The service's id of the workflow version.
+    pub workflow_version: String,
+    /// The service's word for the machine.
+    pub server_type: String,
+    /// After how long the service may stop it by itself.
+    pub duration: Duration,
+}
+
+/// A machine, as the service tells. Every member but the id may be missing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The service's id.
+    pub id: ServerId,
+    /// Its type.
+    pub server_type: Option<String>,
+    /// The workflow version that it was launched with.
+    pub workflow_version: Option<String>,
+    /// How it is.
+    pub word: Word,
+    /// The service's word, where no reference knows it.
+    pub unknown_word: Option<String>,
+    /// Its ComfyUI, once it is ready.
+    pub url: Option<MachineUrl>,
+    /// An address that was told and that we may not talk to: its host.
+    pub refused_host: Option<String>,
+    /// For how long it is ready at most, by the service's clock.
+    pub ready_for: Option<Duration>,
+    /// In how long the service stops it by itself, by its own clock.
+    pub stops_in: Option<Duration>,
+    /// For how long it was launched or kept.
+    pub duration: Option<Duration>,
+}
+
+impl Server {
+    /// Returns what an unanswered launch is compared by.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            id: self.id.clone(),
+            server_type: self.server_type.clone(),
+            workflow_version: self.workflow_version.clone(),
+            is_ending: self.word == Word::Ending,
+        }
+    }
+}
+
+/// What became of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The service takes it down; it is billed no longer.
+    Now,
+    /// The service knows no such machine (any more).
+    Unknown,
+}
+
+/// The Server API of one account.
+pub struct Machines {
+    connector: Connector,
+    authorization: HeaderValue,
+    cleaner: Cleaner,
+    servers: Url,
+    hosts: Hosts,
+    is_here: bool,
+    launch_timeout: Duration,
+    call_timeout: Duration,
+}
+
+impl Machines {
+    /// Checks `settings`; opens no connection.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let api = &settings.api_url;
+        let is_bare = api.username().is_empty()
+            && api.password().is_none()
+            && api.query().is_none()
+            && api.fragment().is_none();
+        let is_safe = api.scheme() == "https" || (api.scheme() == "http" && http::is_loopback(api));
+        if !is_bare || !is_safe || !api.has_host() {
+            return Err(SettingsError::ApiUrl);
+        }
+        let user = RequestId::new(settings.user_id.trim()).ok_or(SettingsError::UserId)?;
+        let token = settings.token.expose_secret().trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(SettingsError::Token);
+        }
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| SettingsError::Token)?;
+        authorization.set_sensitive(true);
+        let timeouts = Timeouts {
+            connect: settings.connect_timeout.min(settings.launch_timeout),
+            read_idle: settings.launch_timeout.max(settings.call_timeout),
+        };
+        Ok(Self {
+            connector: Connector::new(timeouts),
+            authorization,
+            cleaner: Cleaner::new(SecretString::from(token)),
+            servers: under(api, &format!("api/users/{user}/servers")),
+            hosts: Hosts::parse(&settings.hosts)?,
+            is_here: http::is_loopback(api),
+            launch_timeout: settings.launch_timeout,
+            call_timeout: settings.call_timeout,
+        })
+    }
+
+    /// Launches a machine, exactly once.
+    pub async fn launch(&self, launch: &Launch) -> Result<Server, SubmitError> {
+        let not_sent = |reason| SubmitError::NotSent { reason, retry_after: None };
+        let body = json!({
+            "workflow_version_id": launch.workflow_version,
+            "server_type": launch.server_type,
+            "estimated_duration": launch.duration.as_secs(),
+        });
+        let request = self.request(Method::POST, self.servers.clone()).map_err(not_sent)?;
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let sent = send::post_once(request, Bytes::from(body.to_string()), self.launch_timeout);
+        let response = sent.await.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => not_sent(reason),
+            SendFault::Unknown(reason) => SubmitError::Unknown { reason },
+        })?;
+        let answer = Answer::read(response, ANSWER_LIMIT).await;
+        let date = answer.date;
+        read::launched(&Reply::open(answer, &self.cleaner), date, self)
+    }
+
+    /// Lists the account's machines.
+    pub async fn list(&self) -> Result<Vec<Server>, CallError> {
+        let (reply, date) = self.call(Method::GET, self.servers.clone(), None).await?;
+        read::list(&reply, date, self)
+    }
+
+    /// Asks how a machine is; `None` when the service does not know it.
+    pub async fn state(&self, id: &ServerId) -> Result<Option<Server>, CallError> {
+        let (reply, date) = self.call(Method::GET, self.of(id), None).await?;
+        known(read::one(&reply, date, self, Some(id)))
+    }
+
+    /// Keeps a machine: it may last `duration` in all. `None` when the service does not know it.
+    pub async fn extend(&self, id: &ServerId, duration: Duration) -> Result<Option<()>, CallError> {
+        let url = append(&self.of(id), "update-estimated-duration");
+        let body = json!({ "update_estimated_duration": duration.as_secs() });
+        let (reply, _) = self.call(Method::POST, url, Some(body)).await?;
+        known(read::done(&reply))
+    }
+
+    /// Stops a machine.
+    pub async fn stop(&self, id: &ServerId) -> Result<Stopped, CallError> {
+        failpoint::hit(Point::MachineDelete, Side::Before);
+        let called = self.call(Method::DELETE, self.of(id), None).await;
+        failpoint::hit(Point::MachineDelete, Side::After);
+        let (reply, _) = called?;
+        Ok(known(read::done(&reply))?.map_or(Stopped::Unknown, |()| Stopped::Now))
+    }
+
+    fn of(&self, id: &ServerId) -> Url {
+        append(&self.servers, id.as_str())
+    }
+
+    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+        Ok(client
+            .request(method, url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(ACCEPT, "application/json"))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<Value>,
+    ) -> Result<(Reply<'_>, Option<i64>), CallError> {
+        let passing = |reason: String| CallError::Passing {
+            reason: format!("RunComfy could not be asked: {reason}"),
+            retry_after: None,
+        };
+        let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let response = send::send(request).await.map_err(passing)?;
+        let answer = Answer::read(response, RESULT_LIMIT).await;
+        let date = answer.date;
+        Ok((Reply::open(answer, &self.cleaner), date))
+    }
+
+    /// Tells whether a machine may live there. Pictures are sent to it, so it must be RunComfy's, and encrypted; a service on
+    /// this machine has its machines on this machine.
+    fn may_be(&self, url: &Url) -> bool {
+        let is_safe = match (url.scheme(), http::is_loopback(url)) {
+            (_, true) => self.is_here,
+            ("https", false) => true,
+            _ => false,
+        };
+        let is_bare = url.username().is_empty() && url.password().is_none();
+        is_safe && is_bare && self.hosts.check(url).is_ok()
+    }
+}
+
+/// Makes of "there is no such thing" an answer like any other.
+fn known<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl fmt::Debug for Machines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machines").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,321 @@
+//! Rented machines: each step of one's life, written down before the outside can see it.
+//!
+//! Owns the rows of `machine` and their money: a launch reserves what it is expected to cost, against the same limits as a
+//! job and in the same commit as its mark; each job that takes the machine and each time that it is kept longer raise the
+//! reservation; the end books the seconds. What is done when is [`crate::domain::machine`]'s.
+
+use rusqlite::{OptionalExtension, Row, Transaction, named_params};
+
+use super::{
+    Ledger, Reader,
+    error::{Fault, LedgerError, ReleaseError},
+    money::spent,
+    rows::{AuditRow, MachineRow, NewMachine, Released, SessionId},
+    story::audit,
+};
+use crate::{
+    domain::{
+        bill::Basis,
+        budget::{self, Limits, Windows},
+        job::JobId,
+        machine::{MachineId, ServerId, Stage, Why},
+        moment::WallTime,
+        money::MicroUsd,
+    },
+    failpoint::Point,
+};
+
+const MACHINES: &str = "\
+    SELECT id, session, stage, server, server_type, workflow_version, known_before, created_at, launched_at, ready_at,
+        ready_seen, idle_since, stops_at, last_seen_at, stopping_at, ended_at, reason_code, hourly, reserved, booked, basis, account
+    FROM machine";
+
+impl Ledger {
+    /// Marks that a machine is about to be launched, and reserves its money. Before this is on the disk nothing may be sent.
+    pub fn launching(
+        &mut self,
+        new: &NewMachine,
+        limits: &Limits,
+        windows: &Windows,
+    ) -> Result<Released, ReleaseError> {
+        self.still_there()?;
+        let verdict = self.write(Point::MachineLaunching, |transaction| {
+            let before = spent(transaction, new.session, windows)?;
+            if let Err(refusal) = budget::decide(limits, &before, new.reserve) {
+                return Ok(Err(refusal));
+            }
+            let known: Vec<&str> = new.known_before.iter().map(ServerId::as_str).collect();
+            transaction
+                .prepare_cached(
+                    "INSERT INTO machine (id, session, stage, account, server_type, workflow_version, known_before, created_at,
+                         hourly, reserved)
+                     VALUES (:id, :session, :stage, :account, :type, :version, :known, :at, :hourly, :reserved)",
+                )?
+                .execute(named_params! {
+                    ":id": new.id,
+                    ":session": new.session.0,
+                    ":stage": Stage::Launching,
+                    ":account": new.account,
+                    ":type": new.server_type,
+                    ":version": new.workflow_version,
+                    ":known": serde_json::Value::from(known).to_string(),
+                    ":at": new.at,
+                    ":hourly": new.hourly,
+                    ":reserved": new.reserve,
+                })?;
+            Ok(Ok(Released { before, spent: before.with(new.reserve) }))
+        })?;
+        Ok(verdict?)
+    }
+
+    /// Keeps the service's id of a machine, from the answer to its launch or (`found`) from the account's list.
+    pub fn launched(
+        &mut self,
+        id: MachineId,
+        server: &ServerId,
+        found: bool,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineLaunched, |transaction| {
+            let row = current(transaction, id)?;
+            set(
+                transaction,
+                "stage = ?2, server = ?3, launched_at = ?4 WHERE id = ?1",
+                (id, Stage::Starting, server.as_str(), now),
+            )?;
+            let outcome = if found { "found" } else { "accepted" };
+            tell(transaction, "launch", &format!("{outcome} {server}"), row.reserved, now)
+        })
+    }
+
+    /// Records that the answer to a launch is lost, or that it is unclear which machine it made. Its reservation stays.
+    pub fn launch_unclear(
+        &mut self,
+        id: MachineId,
+        stage: Stage,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineUnclear, |transaction| {
+            let row = current(transaction, id)?;
+            set(transaction, "stage = ?2 WHERE id = ?1", (id, stage))?;
+            let outcome = if stage == Stage::Lost { "unclear" } else { "unknown" };
+            tell(transaction, "launch", outcome, row.reserved, now)
+        })
+    }
+
+    /// Keeps from when on a machine is billed.
+    pub fn machine_ready(
+        &mut self,
+        id: MachineId,
+        ready_at: WallTime,
+        seen: bool,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineReady, |transaction| {
+            set(
+                transaction,
+                "stage = ?2, ready_at = ?3, ready_seen = ?4 WHERE id = ?1",
+                (id, Stage::Ready, ready_at, seen),
+            )
+        })
+    }
+
+    /// Keeps what the service said of a machine: that it lives, and until when.
+    pub fn machine_seen(
+        &mut self,
+        id: MachineId,
+        stops_at: Option<WallTime>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineSeen, |transaction| {
+            set(
+                transaction,
+                "stops_at = coalesce(?2, stops_at), last_seen_at = ?3 WHERE id = ?1",
+                (id, stops_at, now),
+            )
+        })
+    }
+
+    /// Gives a machine to a job: the job's row says where it runs, and the reservation rises to `reserve`. What that is more
+    /// must fit into `limits`.
+    pub fn machine_taken(
+        &mut self,
+        id: MachineId,
+        session: SessionId,
+        job: JobId,
+        reserve: MicroUsd,
+        limits: &Limits,
+        windows: &Windows,
+    ) -> Result<Released, ReleaseError> {
+        self.still_there()?;
+        let verdict = self.write(Point::MachineTaken, |transaction| {
+            let before = spent(transaction, session, windows)?;
+            let old = current(transaction, id)?.reserved;
+            let more = reserve.saturating_sub(old);
+            if let Err(refusal) = budget::decide(limits, &before, more) {
+                return Ok(Err(refusal));
+            }
+            set(
+                transaction,
+                "idle_since = NULL, reserved = max(reserved, ?2) WHERE id = ?1",
+                (id, reserve),
+            )?;
+            transaction
+                .prepare_cached("UPDATE job SET deployment = ?2 WHERE id = ?1")?
+                .execute((job, id))?;
+            Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
+        })?;
+        Ok(verdict?)
+    }
+
+    /// Marks since when no job has a machine, or (`None`) that one has it again that had it before.
+    pub fn machine_idle(
+        &mut self,
+        id: MachineId,
+        since: Option<WallTime>,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineIdle, |transaction| {
+            set(transaction, "idle_since = ?2 WHERE id = ?1", (id, since))
+        })
+    }
+
+    /// Raises the reservation of a machine that is about to be kept longer. No limit is asked: a job that runs is not killed
+    /// for money, and a machine without one is not kept for long.
+    pub fn extending(&mut self, id: MachineId, reserve: MicroUsd) -> Result<(), LedgerError> {
+        self.write(Point::MachineExtending, |transaction| {
+            set(transaction, "reserved = max(reserved, ?2) WHERE id = ?1", (id, reserve))
+        })
+    }
+
+    /// Records that the service keeps a machine longer, or would not.
+    pub fn extended(
+        &mut self,
+        id: MachineId,
+        stops_at: Option<WallTime>,
+        outcome: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineExtended, |transaction| {
+            let row = current(transaction, id)?;
+            set(transaction, "stops_at = coalesce(?2, stops_at) WHERE id = ?1", (id, stops_at))?;
+            tell(transaction, "extend", outcome, row.reserved, now)
+        })
+    }
+
+    /// Marks that a machine is to be stopped. From here on it is stopped until the service says so, by whatever session.
+    pub fn machine_stopping(
+        &mut self,
+        id: MachineId,
+        why: Why,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineStopping, |transaction| {
+            set(
+                transaction,
+                "stage = ?2, stopping_at = coalesce(stopping_at, ?3), reason_code = coalesce(reason_code, ?4) WHERE id = ?1",
+                (id, Stage::Stopping, now, why.word()),
+            )
+        })
+    }
+
+    /// Books a machine that is stopped, or never was. `None` keeps the reservation: nothing better is known.
+    pub fn machine_gone(
+        &mut self,
+        id: MachineId,
+        booked: Option<MicroUsd>,
+        basis: Basis,
+        outcome: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::MachineGone, |transaction| {
+            let row = current(transaction, id)?;
+            set(
+                transaction,
+                "stage = ?2, ended_at = ?3, booked = ?4, basis = ?5, reason_code = coalesce(reason_code, ?6) WHERE id = ?1",
+                (id, Stage::Gone, now, booked, basis.word(), outcome),
+            )?;
+            let what = if row.server.is_some() { "stop" } else { "launch" };
+            tell(transaction, what, outcome, booked.unwrap_or(row.reserved), now)
+        })
+    }
+}
+
+impl Reader {
+    /// Returns every machine that may cost money, oldest first: what recovery begins with.
+    pub fn machines_open(&self) -> Result<Vec<MachineRow>, LedgerError> {
+        self.read(|connection| {
+            let sql = format!("{MACHINES} WHERE stage <> 'gone' ORDER BY id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([], machine)?;
+            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Returns the machines that were launched at or after `since`, oldest first.
+    pub fn machines(&self, since: WallTime) -> Result<Vec<MachineRow>, LedgerError> {
+        self.read(|connection| {
+            let sql = format!("{MACHINES} WHERE created_at >= ?1 ORDER BY id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map([since], machine)?;
+            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+        })
+    }
+}
+
+fn set(
+    transaction: &Transaction<'_>,
+    assignments: &str,
+    values: impl rusqlite::Params,
+) -> Result<(), Fault> {
+    transaction.prepare_cached(&format!("UPDATE machine SET {assignments}"))?.execute(values)?;
+    Ok(())
+}
+
+fn tell(
+    transaction: &Transaction<'_>,
+    what: &str,
+    outcome: &str,
+    cost: MicroUsd,
+    at: WallTime,
+) -> Result<(), Fault> {
+    let (what, outcome) = (what.to_owned(), outcome.to_owned());
+    audit(transaction, &AuditRow { at, what, job: None, outcome, cost })
+}
+
+fn current(transaction: &Transaction<'_>, id: MachineId) -> Result<MachineRow, Fault> {
+    transaction
+        .prepare_cached(&format!("{MACHINES} WHERE id = ?1"))?
+        .query_row([id], machine)
+        .optional()?
+        .ok_or_else(|| Fault::Garbled(format!("there is no machine {id}")))
+}
+
+fn machine(row: &Row<'_>) -> rusqlite::Result<MachineRow> {
+    let known: String = row.get(6)?;
+    let known: Vec<String> = serde_json::from_str(&known).unwrap_or_default();
+    let server: Option<String> = row.get(3)?;
+    let basis: Option<String> = row.get(20)?;
+    Ok(MachineRow {
+        id: row.get(0)?,
+        session: SessionId(row.get(1)?),
+        stage: row.get(2)?,
+        server: server.as_deref().and_then(ServerId::new),
+        server_type: row.get(4)?,
+        workflow_version: row.get(5)?,
+        known_before: known.iter().filter_map(|id| ServerId::new(id)).collect(),
+        created_at: row.get(7)?,
+        launched_at: row.get(8)?,
+        ready_at: row.get(9)?,
+        ready_seen: row.get(10)?,
+        idle_since: row.get(11)?,
+        stops_at: row.get(12)?,
+        last_seen_at: row.get(13)?,
+        stopping_at: row.get(14)?,
+        ended_at: row.get(15)?,
+        reason_code: row.get(16)?,
+        hourly: row.get(17)?,
+        reserved: row.get(18)?,
+        booked: row.get(19)?,
+        account: row.get(21)?,
+        basis: basis.and_then(|word| Basis::ALL.into_iter().find(|basis| basis.word() == word)),
+    })
+}

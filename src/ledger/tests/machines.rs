@@ -1,0 +1,114 @@
+//! Rented machines in the ledger: money before anything is sent, sums that include them, and what a restart finds.
+
+use super::*;
+use crate::{
+    domain::{
+        bill::Basis,
+        machine::{MachineId, ServerId, Stage, Why},
+    },
+    ledger::rows::NewMachine,
+};
+
+fn server(text: &str) -> ServerId {
+    ServerId::new(text).expect("plain")
+}
+
+fn new_machine(desk: &Desk, number: u64, reserve: MicroUsd) -> NewMachine {
+    let at = at(i64::try_from(number).expect("small"));
+    NewMachine {
+        id: MachineId::from_parts(at, u128::from(number)),
+        session: desk.session,
+        account: "user-1".into(),
+        server_type: "large".into(),
+        workflow_version: "version-1".into(),
+        known_before: vec![server("a-persons-own")],
+        hourly: cents(175),
+        reserve,
+        at,
+    }
+}
+
+fn launch(desk: &mut Desk, number: u64, reserve: MicroUsd) -> MachineId {
+    let new = new_machine(desk, number, reserve);
+    desk.ledger.launching(&new, &Limits::default(), &windows()).expect("marked");
+    new.id
+}
+
+#[test]
+fn a_machine_counts_from_its_mark_on_and_is_booked_at_its_end() {
+    let mut desk = Desk::new();
+    let spent = |desk: &Desk| {
+        desk.ledger.check().expect("the sums agree");
+        desk.ledger.spent(desk.session, &windows()).expect("sums").session
+    };
+    let id = launch(&mut desk, 1, cents(40));
+    assert_eq!(spent(&desk), cents(40), "before anything is sent");
+    let ledger = &mut desk.ledger;
+    ledger.launched(id, &server("srv-1"), false, at(2)).expect("launched");
+    ledger.machine_ready(id, at(60), true).expect("ready");
+    ledger.extending(id, cents(90)).expect("raised");
+    ledger.extending(id, cents(10)).expect("never lowered");
+    assert_eq!(spent(&desk), cents(90));
+    let ledger = &mut desk.ledger;
+    ledger.machine_stopping(id, Why::Idle, at(100)).expect("marked");
+    ledger.machine_gone(id, Some(cents(7)), Basis::Measured, "stopped", at(101)).expect("gone");
+    assert_eq!(spent(&desk), cents(7));
+    assert_eq!(desk.ledger.machines_open().expect("rows"), []);
+    let row = &desk.ledger.machines(at(0)).expect("rows")[0];
+    assert_eq!(
+        (row.stage, row.booked, row.basis),
+        (Stage::Gone, Some(cents(7)), Some(Basis::Measured))
+    );
+    assert_eq!(row.reason_code.as_deref(), Some("idle"), "the first reason stays");
+}
+
+#[test]
+fn a_machine_without_room_in_the_budget_is_not_marked_and_a_job_that_takes_one_pays_the_rest() {
+    let mut desk = Desk::new();
+    let limits = Limits { per_session: Some(cents(50)), ..Limits::default() };
+    let big = new_machine(&desk, 1, cents(51));
+    assert!(matches!(
+        desk.ledger.launching(&big, &limits, &windows()),
+        Err(ReleaseError::Budget(_))
+    ));
+    assert_eq!(desk.ledger.machines(at(0)).expect("rows"), []);
+    let id = launch(&mut desk, 2, cents(40));
+    let job = desk.release(3, Announce::PreparedOnly);
+    let (session, windows) = (desk.session, windows());
+    // The job of these tests reserves ten cents of its own: the limit is reached.
+    let taken = |ledger: &mut Ledger, reserve| {
+        ledger.machine_taken(id, session, job, reserve, &limits, &windows)
+    };
+    assert!(matches!(taken(&mut desk.ledger, cents(41)), Err(ReleaseError::Budget(_))));
+    taken(&mut desk.ledger, cents(40)).expect("it is paid for already");
+    let row = desk.ledger.job(job).expect("a row");
+    assert_eq!(row.deployment, Some(id.to_string()), "the job says where it runs");
+}
+
+#[test]
+fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
+    let mut desk = Desk::new();
+    let lost = launch(&mut desk, 1, cents(1));
+    let unclear = launch(&mut desk, 2, cents(1));
+    let never = launch(&mut desk, 3, cents(1));
+    let runs = launch(&mut desk, 4, cents(1));
+    let ledger = &mut desk.ledger;
+    ledger.launch_unclear(unclear, Stage::Lost, at(5)).expect("told");
+    ledger
+        .machine_gone(never, Some(MicroUsd::ZERO), Basis::Nothing, "not_sent", at(5))
+        .expect("gone");
+    ledger.launched(runs, &server("srv-4"), true, at(6)).expect("found");
+    ledger.machine_seen(runs, Some(at(900)), at(7)).expect("seen");
+    ledger.machine_idle(runs, Some(at(8))).expect("idle");
+    let path = desk.path();
+    let reader = Ledger::open_read_only(&path).expect("opens");
+    let open = reader.machines_open().expect("rows");
+    let found: Vec<_> = open.iter().map(|row| (row.id, row.stage)).collect();
+    assert_eq!(found, [(lost, Stage::Launching), (unclear, Stage::Lost), (runs, Stage::Starting)]);
+    let row = &open[2];
+    assert_eq!(
+        (row.server.clone(), row.stops_at, row.idle_since),
+        (Some(server("srv-4")), Some(at(900)), Some(at(8)))
+    );
+    assert_eq!(row.known_before, [server("a-persons-own")]);
+}
