@@ -176,7 +176,9 @@ impl Shared {
     fn machine(&self, machine: &Machine, now: Moment) -> MachineRecord {
         let over = machine.over(now);
         let civil = |moment| self.civil(moment).as_millisecond();
+        let prompts = self.rooms().get(&machine.id).map_or(0, Comfy::prompts);
         MachineRecord {
+            prompts,
             id: machine.id.clone(),
             server_type: machine.server_type.clone(),
             runs: machine.phase(now) == machines::Phase::Ready,

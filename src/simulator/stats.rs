@@ -68,6 +68,9 @@ pub struct MachineRecord {
     pub billed_ms: u64,
     /// What that cost, in micro-dollars.
     pub billed: MicroUsd,
+    /// Runs that its ComfyUI was asked for; 0 once it is over.
+    #[serde(default)]
+    pub prompts: u64,
     /// When it was launched, in milliseconds of Unix time by the simulator's clock.
     pub launched_at: i64,
     /// When it was over.

@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     daemon::TestDaemon,
-    patience::{eventually, stays},
+    patience::{eventually, in_the_end, stays},
     service::{TOKEN, quick},
     stage::Stage,
     tunnel::{Speaks, Tunnel},
@@ -78,6 +78,9 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
 
     stage.service.clear_faults();
     stage.say("a clay hen");
+    in_the_end("the service is asked again and gets the job", || {
+        (stage.submits() == 4).then_some(())
+    });
     let jobs = stage.ended(6);
     assert_eq!(jobs[5].state, State::Done, "{:?}", jobs[5].reason);
     let stats = stage.service.stats();

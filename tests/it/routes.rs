@@ -8,6 +8,7 @@ use std::time::Duration;
 use conjured::{
     domain::{job::State, route::Place},
     simulator::{
+        Settings,
         comfyui::Comfy,
         faults::{Fault, Order},
         spaces::Spaces,
@@ -15,7 +16,7 @@ use conjured::{
 };
 
 use crate::support::{
-    patience::{eventually, stays},
+    patience::{in_the_end, stays},
     service::{Far, comfyui, quick, spaces},
     stage::Stage,
 };
@@ -32,7 +33,16 @@ struct Town {
 
 impl Town {
     fn new(mode: &'static str, providers: &str) -> Self {
-        let mut stage = Stage::with(quick());
+        let settings = Settings {
+            machine_start: Duration::from_millis(300),
+            machine_unknown: Duration::from_millis(100),
+            ..quick()
+        };
+        let user = format!("{:?}", settings.user);
+        let mut stage = Stage::with(settings);
+        stage.set("cloud.user_id", &user);
+        stage.set("cloud.workflow_version_id", "\"simulated-version\"");
+        stage.set("cloud.idle_stop_s", "60");
         let (comfyui, spaces) = (comfyui(RUN), spaces(RUN));
         stage.set("local.providers", providers);
         stage.set("local.comfyui_url", &format!("{:?}", comfyui.url()));
@@ -43,10 +53,21 @@ impl Town {
     }
 
     /// How many runs each place was asked for: serverless, ComfyUI, Spaces.
-    fn asked(&self) -> (u64, usize, u64) {
-        let prompts = self.comfyui.calls().iter().filter(|call| *call == "POST /prompt").count();
+    fn asked(&self) -> (u64, u64, u64) {
+        let prompts = self.comfyui.prompts();
         let joins = self.spaces.with(|world| world.joins.get("infer").copied().unwrap_or(0));
         (self.stage.submits(), prompts, joins)
+    }
+
+    /// How many runs there were in all, and all of them there. Who rents a machine asks nobody else.
+    fn runs(&self, place: Place) -> u64 {
+        let (serverless, comfyui, spaces) = self.asked();
+        let rented =
+            self.stage.service.stats().machines.iter().map(|machine| machine.prompts).sum();
+        let all = [serverless, comfyui, spaces, rented];
+        let at = Place::ALL.iter().position(|other| *other == place).expect("a place");
+        assert_eq!(all.iter().sum::<u64>(), all[at], "{place}: {all:?}");
+        all[at]
     }
 
     /// Says words and waits for the job to be done; returns where it was made.
@@ -59,10 +80,11 @@ impl Town {
 }
 
 /// A place, the mode that names it, and its providers.
-const PLACES: [(Place, &str, &str); 3] = [
+const PLACES: [(Place, &str, &str); 4] = [
     (Place::Serverless, "serverless", "[]"),
     (Place::Comfyui, "local", r#"["comfyui"]"#),
     (Place::Huggingface, "local", r#"["huggingface"]"#),
+    (Place::Cloud, "cloud", "[]"),
 ];
 
 #[test]
@@ -76,17 +98,18 @@ fn every_place_takes_one_save_to_placed_files_and_a_complete_ledger() {
             (job.state, job.basis.is_some(), job.booked.is_some()),
             (State::Done, true, true)
         );
-        assert_eq!(job.spent().0 > 0, place.is_paid(), "{place}: {}", job.spent());
+        // A rented machine is paid for as a machine.
+        assert_eq!(job.spent().0 > 0, place == Place::Serverless, "{place}: {}", job.spent());
+        let launches = town.stage.service.stats().launches;
+        assert_eq!(launches, u64::from(place == Place::Cloud), "{place}");
         assert!(job.timing.run.is_some(), "{place}: there is something to learn");
-        let asked = town.asked();
-        assert_eq!(asked.0 + asked.1 as u64 + asked.2, 1, "{place}: {asked:?}");
+        assert_eq!(town.runs(place), 1, "{place}");
         // The same inputs are the same work: nothing is asked for.
         town.stage.say("a clay fox");
         town.stage.done(2);
         town.stage.say("a clay owl");
         town.stage.done(3);
-        let asked = town.asked();
-        assert_eq!(asked.0 + asked.1 as u64 + asked.2, 2, "{place}: {asked:?}");
+        assert_eq!(town.runs(place), 2, "{place}");
     }
 }
 
@@ -107,7 +130,8 @@ fn a_job_at_every_place_survives_kill_9_in_mid_run_and_is_made_once_where_that_c
             Place::Serverless => assert_eq!(serverless, 1, "followed by its id"),
             Place::Comfyui => assert_eq!(comfyui, 1, "found under the id that is ours"),
             // Nobody is told a Space's result twice, so it is made again; it costs nothing.
-            Place::Huggingface | Place::Cloud => assert_eq!(spaces, 2),
+            Place::Huggingface => assert_eq!(spaces, 2),
+            Place::Cloud => assert_eq!(town.runs(place), 1, "on the same machine"),
         }
         assert_eq!(town.stage.leftovers(), Vec::<std::path::PathBuf>::new());
     }
@@ -172,7 +196,7 @@ fn serverless_is_used_again_after_one_good_probe() {
     }
     town.stage.service.clear_faults();
     let (mut number, mut place) = (4, Place::Comfyui);
-    eventually("serverless serves again", || {
+    in_the_end("serverless serves again", || {
         number += 1;
         place = town.made_at(&format!("figure {number}"), number);
         (place == Place::Serverless).then_some(())

@@ -110,6 +110,11 @@ impl Comfy {
         self.with(|world| world.calls.clone())
     }
 
+    /// Returns how often it was asked for a run.
+    pub fn prompts(&self) -> u64 {
+        self.with(|world| world.calls.iter().filter(|call| *call == "POST /prompt").count() as u64)
+    }
+
     /// Takes the next waiting job to work; its id.
     pub fn start(&self) -> Option<String> {
         self.with(World::start)

@@ -244,7 +244,7 @@ fn the_csv_is_that_of_rfc_4180_whatever_a_project_is_called() {
     let csv = text(&stage, &["cost", "--by", "project", "--csv"]);
     let records = parse(&csv);
     let header = "key,jobs,done,failed,cancelled,unknown,open,success_rate,booked_usd,bounded_usd,reserved_usd,\
-                  cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated";
+                  cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated,machines,machines_usd";
     assert_eq!(records[0].join(","), header, "columns are only ever added at the end");
     let mut keys: Vec<&str> = records[1..].iter().map(|record| record[0].as_str()).collect();
     keys.sort_unstable();

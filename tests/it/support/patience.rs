@@ -18,13 +18,24 @@ pub(crate) fn patience() -> Duration {
 
 /// Waits until `look` finds something, and fails the test when patience runs out.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Clock.now().moment.plus(patience());
+pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(patience(), what, look)
+}
+
+/// Waits as [`eventually`] does, for something that the program itself puts off for up to that long.
+#[track_caller]
+pub(crate) fn in_the_end<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(patience() * 3, what, look)
+}
+
+#[track_caller]
+fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Clock.now().moment.plus(patience);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Clock.now().moment < end, "waited {:?} in vain: {what}", patience());
+        assert!(Clock.now().moment < end, "waited {patience:?} in vain: {what}");
         std::thread::park_timeout(PACE);
     }
 }
