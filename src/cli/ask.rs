@@ -3,12 +3,7 @@
 //! Owns the terminal as an input. A question goes to standard error, so that data on standard output stays data; without a
 //! terminal nobody is asked, and the caller says by which flag it is answered.
 
-use std::{
-    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
-    sync::{Arc, atomic::AtomicBool},
-};
-
-use signal_hook::consts::SIGINT;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 /// More than any answer; the rest of a line is not read into memory.
 const LONGEST_ANSWER: u64 = 1024;
@@ -54,7 +49,12 @@ pub(super) fn which(question: &str, count: usize) -> Option<usize> {
 }
 
 /// Asks for something that is not shown while it is typed. Ctrl-C is an error of kind `Interrupted`.
+#[cfg(unix)]
 pub(super) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+    use std::sync::{Arc, atomic::AtomicBool};
+
+    use signal_hook::consts::SIGINT;
+
     // The library makes a signal of Ctrl-C; one that ended the process would leave the terminal mute.
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = signal_hook::flag::register(SIGINT, interrupted)?;
@@ -63,6 +63,12 @@ pub(super) fn unseen(question: &str) -> io::Result<Vec<u8>> {
     // From here on Ctrl-C ends the process again.
     signal_hook::flag::register_conditional_default(SIGINT, Arc::new(AtomicBool::new(true)))?;
     typed.map(String::into_bytes)
+}
+
+/// Asks for something that is not shown while it is typed. Ctrl-C ends the process; the console's shell sees to its echo.
+#[cfg(windows)]
+pub(super) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+    rpassword::prompt_password(format!("{question} ")).map(String::into_bytes)
 }
 
 /// Reads standard input to its end, at most `limit` bytes; `None` when there is more.

@@ -1,4 +1,4 @@
-//! A running daemon, as the command line talks to it: JSON over the Unix socket in the state folder.
+//! A running daemon, as the command line talks to it: JSON over its Unix socket, or its named pipe on Windows.
 //!
 //! Owns the calls and what their failures mean to a person. It finds the socket by the state folder alone.
 
@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::exit::{Failure, UNAVAILABLE};
 use crate::{
-    daemon::socket::socket_path,
+    daemon::socket,
     domain::{job::JobId, status::Status},
     web::{OnceReply, OnceRequest, Rate, Refused, RefusedKind, Restored, Said},
 };
@@ -19,6 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest wait for a newer status.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
+/// How often a pipe that has no free instance is tried again, and how soon: a second in all.
+#[cfg(windows)]
+const BUSY_TRIES: u32 = 50;
+#[cfg(windows)]
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
 /// A daemon that answers.
 #[derive(Clone, Debug)]
 pub struct DaemonClient {
@@ -28,7 +34,7 @@ pub struct DaemonClient {
 impl DaemonClient {
     /// Finds the daemon of a state folder; `None` when none answers.
     pub async fn find(state_dir: &Path) -> Option<(Self, Status)> {
-        let client = Self { http: build(&socket_path(state_dir))? };
+        let client = Self { http: build(&socket::find(state_dir)?)? };
         let status = client.status().await.ok()?;
         Some((client, status))
     }
@@ -86,7 +92,7 @@ impl DaemonClient {
                 format!("the daemon does not answer ({})", error.without_url()),
             )
         };
-        let response = request.send().await.map_err(gone)?;
+        let response = send(request).await.map_err(gone)?;
         if response.status().is_success() {
             return response.json().await.map_err(gone);
         }
@@ -106,16 +112,25 @@ fn url(path: &str) -> String {
     format!("http://daemon{path}")
 }
 
-#[cfg(unix)]
 fn build(socket: &Path) -> Option<reqwest::Client> {
-    // A socket of another user's is no daemon of ours: it is told nothing and believed nothing.
-    if !crate::disk::dirs::is_ours(socket) {
-        return None;
-    }
-    crate::backend::http::plain_client().unix_socket(socket).build().ok()
+    let client = crate::backend::http::plain_client();
+    #[cfg(unix)]
+    let client = client.unix_socket(socket);
+    #[cfg(windows)]
+    let client = client.windows_named_pipe(socket);
+    client.build().ok()
 }
 
-#[cfg(not(unix))]
-fn build(_socket: &Path) -> Option<reqwest::Client> {
-    None
+/// Sends a request. On Windows a pipe has one instance for each client and one that waits; who comes while that one is being made
+/// is told "busy", and nothing has left yet.
+async fn send(request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
+    #[cfg(windows)]
+    for _ in 0..BUSY_TRIES {
+        let Some(first) = request.try_clone() else { break };
+        match first.send().await {
+            Err(error) if error.is_connect() => tokio::time::sleep(BUSY_WAIT).await,
+            ended => return ended,
+        }
+    }
+    request.send().await
 }

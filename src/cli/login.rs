@@ -98,12 +98,19 @@ async fn try_and_store(
         Some(balance) => out.data(format!("The token is good. Balance: {balance}")),
         None => out.data("The token was not checked, as you asked."),
     }
-    out.data(format!("Stored in {} (0600).", path.display()));
+    out.data(format!("Stored in {} ({PRIVATE}).", path.display()));
     for remark in remarks {
         out.say(format!("Note: {remark}."));
     }
     Ok(())
 }
+
+/// Who can read what was stored. On Windows a file has its folder's rights, which we neither set nor check.
+const PRIVATE: &str = if cfg!(windows) {
+    "readable by your account, administrators and the system, as your profile's folders are"
+} else {
+    "0600"
+};
 
 /// Tries the token; a call that costs nothing.
 async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failure> {

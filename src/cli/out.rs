@@ -17,13 +17,21 @@ pub struct Out {
     pub verbosity: i8,
 }
 
+/// Tells whether escape sequences are colours here. An older console of Windows takes them only when it is told to.
+fn takes_colour() -> bool {
+    #[cfg(windows)]
+    return anstyle_query::windows::enable_ansi_colors() != Some(false);
+    #[cfg(not(windows))]
+    true
+}
+
 impl Out {
     /// Decides by the flags, `NO_COLOR` (<https://no-color.org>) and the terminals.
     pub fn new(color: Color, verbosity: i8, no_color: bool) -> Self {
         let colour = match color {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto => !no_color && std::io::stdout().is_terminal(),
+            Color::Auto => !no_color && std::io::stdout().is_terminal() && takes_colour(),
         };
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let bars = std::io::stderr().is_terminal() && !dumb && verbosity >= 0;

@@ -24,6 +24,7 @@ mod layer;
 pub mod place;
 mod projects;
 mod reader;
+mod same_path;
 mod secret_shape;
 pub mod secrets;
 pub mod sections;

@@ -15,6 +15,7 @@ use super::{
     layer::{items_of, table_of},
     place::Place,
     reader::{Demand, Found, Reader, Section},
+    same_path::{fault, key},
     settings::ProjectConfig,
     text::{Table, type_name},
 };
@@ -173,7 +174,8 @@ fn beneath(found: &Found<'_>, root: &Path) -> Result<PathBuf, Problem> {
     if text.trim().is_empty() || text.trim_end().ends_with(std::path::is_separator) {
         return Err(found.rule("must name a file"));
     }
-    found.folders.resolve(text, Some(root)).map_err(|rule| found.rule(rule))
+    let path = found.folders.resolve(text, Some(root)).map_err(|rule| found.rule(rule))?;
+    fault(&path).map_or(Ok(path), |rule| Err(found.rule(rule)))
 }
 
 fn ending_in(path: PathBuf, ending: &str, found: &Found<'_>) -> Result<PathBuf, Problem> {
@@ -187,9 +189,9 @@ fn ending_in(path: PathBuf, ending: &str, found: &Found<'_>) -> Result<PathBuf, 
 /// another result: the daemon would then start jobs by itself, or lose one.
 fn complain_of_collisions(reader: &mut Reader<'_>, projects: &[(ProjectConfig, Place)]) {
     let mut names: HashMap<&str, &Place> = HashMap::new();
-    let mut roots: HashMap<&Path, &Place> = HashMap::new();
-    let mut inputs: HashMap<&Path, &Place> = HashMap::new();
-    let mut outputs: HashMap<&Path, &Place> = HashMap::new();
+    let mut roots: HashMap<PathBuf, &Place> = HashMap::new();
+    let mut inputs: HashMap<PathBuf, &Place> = HashMap::new();
+    let mut outputs: HashMap<PathBuf, (&Path, &Place)> = HashMap::new();
     let mut collide = |place: &Place, first: &Place, what: String| {
         reader.complain(place.clone(), Problem::Duplicate { what, first: first.clone() });
     };
@@ -197,24 +199,24 @@ fn complain_of_collisions(reader: &mut Reader<'_>, projects: &[(ProjectConfig, P
         if let Some(first) = names.insert(&project.name, place) {
             collide(place, first, format!("two projects have the name {:?}", project.name));
         }
-        if let Some(first) = roots.insert(&project.root, place) {
+        if let Some(first) = roots.insert(key(&project.root), place) {
             collide(place, first, format!("two projects have the root {}", project.root.display()));
             // Their files collide too, and one complaint says it all.
             continue;
         }
         for input in [&project.prompt, &project.render] {
-            if let Some(first) = inputs.insert(input, place) {
+            if let Some(first) = inputs.insert(key(input), place) {
                 collide(place, first, format!("{} is an input twice", input.display()));
             }
         }
         for output in project.image.iter().chain(&project.mesh) {
-            if let Some(first) = outputs.insert(output, place) {
+            if let Some((_, first)) = outputs.insert(key(output), (output, place)) {
                 collide(place, first, format!("{} is a result's name twice", output.display()));
             }
         }
     }
-    for (output, place) in &outputs {
-        if let Some(first) = inputs.get(output) {
+    for (name, (output, place)) in &outputs {
+        if let Some(first) = inputs.get(name) {
             collide(place, first, format!("{} is both a result and an input", output.display()));
         }
     }

@@ -64,7 +64,10 @@ impl Sources {
     ) -> Self {
         let env = std::env::vars_os()
             .map(|(name, value)| {
-                (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+                // Windows does not tell the case of these names apart, and keeps the one in which somebody wrote them.
+                let name = name.to_string_lossy();
+                let name = if cfg!(windows) { name.to_uppercase() } else { name.into_owned() };
+                (name, value.to_string_lossy().into_owned())
             })
             .collect();
         let ours = ProjectDirs::from("", "", "conjured");

@@ -179,6 +179,8 @@ mod tests {
         pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
+    // `/srv` is no whole path on Windows.
+    #[cfg(unix)]
     #[test]
     fn a_starter_says_the_defaults_and_nothing_is_remarked() {
         let desk = Desk::with(&starter(Path::new("/srv/CONJURE"), &[]).expect("UTF-8"));
@@ -218,6 +220,8 @@ mod tests {
         assert_eq!(active, usual);
     }
 
+    // Its paths hold what no name on Windows can.
+    #[cfg(unix)]
     #[test]
     fn conjures_variables_become_settings_and_defaults_do_not() {
         let env = env(&[

@@ -7,7 +7,7 @@ mod layers;
 mod legacy;
 mod projects;
 
-use std::path::PathBuf;
+use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use super::{Loaded, errors::ConfigErrors, folders::Folders, load, sources::Sources};
 
@@ -61,6 +61,6 @@ impl Desk {
     }
 
     pub(super) fn without_folder(&self, text: &str) -> String {
-        text.replace(&format!("{}/", self.dir.path().display()), "")
+        text.replace(&format!("{}{MAIN_SEPARATOR}", self.dir.path().display()), "")
     }
 }

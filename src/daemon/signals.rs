@@ -1,4 +1,4 @@
-//! Signals as messages: stop, stop at once, reload.
+//! Signals as messages: stop, stop at once, reload. On Windows the console's events stand for them.
 //!
 //! Owns which signal means what. The second request to stop ends the process at once, whatever the loop is doing: a person
 //! who presses Ctrl-C twice means it.
@@ -9,6 +9,7 @@ pub(crate) enum Signal {
     /// Finish what is quick, persist, end.
     Stop,
     /// Read the configuration again.
+    #[cfg_attr(windows, expect(dead_code, reason = "a console has no event for it"))]
     Reload,
 }
 
@@ -62,47 +63,113 @@ mod imp {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 mod imp {
+    //! What Windows tells a console program: Ctrl-C, Ctrl-Break, the closing of its window, the end of the session, the end of
+    //! the machine. After the last three it ends the process in about 5 s, which is why a stop takes less. There is no word for
+    //! "reload": a saved configuration is noticed by itself.
+
     use std::{
+        future::poll_fn,
         io,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
+        task::{Context, Poll},
+    };
+
+    use tokio::{
+        signal::windows::{
+            CtrlBreak, CtrlC, CtrlClose, CtrlLogoff, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close,
+            ctrl_logoff, ctrl_shutdown,
         },
-        time::Duration,
+        sync::mpsc,
     };
 
     use super::Signal;
 
-    /// Ctrl-C of this process, as a stream.
+    /// The requests to stop this process, as a stream.
     pub(crate) struct SignalStream {
-        stopping: Arc<AtomicBool>,
-        told: bool,
+        stops: mpsc::UnboundedReceiver<()>,
     }
 
     impl SignalStream {
-        /// Takes over Ctrl-C for the rest of the process.
+        /// Takes over the console's events for the rest of the process.
         pub(crate) fn new() -> io::Result<Self> {
-            let stopping = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register_conditional_shutdown(
-                signal_hook::consts::SIGINT,
-                1,
-                Arc::clone(&stopping),
-            )?;
-            signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&stopping))?;
-            Ok(Self { stopping, told: false })
+            let (told, stops) = mpsc::unbounded_channel();
+            let (ready, made) = std::sync::mpsc::channel();
+            // A thread of its own, so that the second request ends the process even when the loop hangs.
+            std::thread::Builder::new()
+                .name("signals".to_owned())
+                .spawn(move || listen(&ready, &told))?;
+            made.recv().map_err(io::Error::other)??;
+            Ok(Self { stops })
         }
 
-        /// Waits for it. There is no signal to wait on here, so the flag is looked at four times a second.
+        /// Waits for the next one.
         pub(crate) async fn next(&mut self) -> Signal {
-            loop {
-                if self.stopping.load(Ordering::Relaxed) && !self.told {
-                    self.told = true;
-                    return Signal::Stop;
-                }
-                tokio::time::sleep(Duration::from_millis(250)).await;
+            match self.stops.recv().await {
+                Some(()) => Signal::Stop,
+                None => std::future::pending().await,
             }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the second request ends the process, as the handler does on Unix"
+    )]
+    fn listen(ready: &std::sync::mpsc::Sender<io::Result<()>>, told: &mpsc::UnboundedSender<()>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().build() {
+            Ok(runtime) => runtime,
+            // Nobody to tell means that the daemon is gone already.
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async {
+            let mut events = match Events::new() {
+                Ok(events) => events,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            drop(ready.send(Ok(())));
+            events.next().await;
+            // A loop that is gone has stopped.
+            let _ = told.send(());
+            events.next().await;
+            // The exit code of a job that was broken off.
+            std::process::exit(1);
+        });
+    }
+
+    struct Events {
+        typed: CtrlC,
+        broken: CtrlBreak,
+        closed: CtrlClose,
+        logged_off: CtrlLogoff,
+        shut_down: CtrlShutdown,
+    }
+
+    impl Events {
+        fn new() -> io::Result<Self> {
+            Ok(Self {
+                typed: ctrl_c()?,
+                broken: ctrl_break()?,
+                closed: ctrl_close()?,
+                logged_off: ctrl_logoff()?,
+                shut_down: ctrl_shutdown()?,
+            })
+        }
+
+        async fn next(&mut self) {
+            poll_fn(|context| self.poll(context)).await;
+        }
+
+        fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+            // All are asked: each that is not ready remembers whom to wake.
+            let came = [
+                self.typed.poll_recv(context).is_ready(),
+                self.broken.poll_recv(context).is_ready(),
+                self.closed.poll_recv(context).is_ready(),
+                self.logged_off.poll_recv(context).is_ready(),
+                self.shut_down.poll_recv(context).is_ready(),
+            ];
+            if came.contains(&true) { Poll::Ready(()) } else { Poll::Pending }
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     served::Served,
     shell::Shell,
     signals::SignalStream,
-    socket::{listen, socket_path},
+    socket::{address, listen},
     store::Store,
     tasks::Tasks,
     wakes::Wakes,
@@ -90,7 +90,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         );
     }
 
-    let socket = socket_path(&state_dir);
+    let socket = address(&state_dir);
     let what = match purpose {
         Purpose::Serve => "conjured run",
         Purpose::OneJob(OnceRequest { again: Some(again), .. }) => match again.kind {

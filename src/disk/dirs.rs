@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::DiskError;
+use super::{DiskError, rename};
 use crate::{
     domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
     failpoint::{self, Point},
@@ -90,10 +90,11 @@ pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
             .map_err(DiskError::at("ask for the free space of", folder))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
-    #[cfg(not(unix))]
+    #[cfg(windows)]
     {
-        fs::metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
-        Ok(None)
+        fs4::available_space(folder)
+            .map(Some)
+            .map_err(DiskError::at("ask for the free space of", folder))
     }
 }
 
@@ -137,7 +138,7 @@ fn write_whole(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError>
             readable_for_all(file.as_file())?;
         }
         failpoint::around(Point::PrivateSync, || file.as_file().sync_all())?;
-        failpoint::around(Point::PrivateRename, || file.persist(path))?;
+        failpoint::around(Point::PrivateRename, || rename::persist(file, path))?;
         Ok(())
     };
     written().map_err(DiskError::at("write", path))?;
@@ -281,9 +282,14 @@ pub fn check_private(folder: &Path) -> Result<(), DiskError> {
     Err(DiskError::at("use the folder", folder)(cause))
 }
 
-/// Returns the one name of a folder that has several; one that is not there keeps the name it was given.
+/// Returns the one name of a folder that has several; one that is not there keeps the name it was given. On Windows it is a name
+/// that other programs understand, too (`C:\…`, not `\\?\C:\…`), where there is such a one.
 pub fn canonical(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
+    #[cfg(windows)]
+    let real = dunce::canonicalize(path);
+    #[cfg(not(windows))]
+    let real = fs::canonicalize(path);
+    real.unwrap_or_else(|_| path.to_path_buf())
 }
 
 pub(super) fn private_builder() -> DirBuilder {

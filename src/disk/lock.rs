@@ -1,8 +1,8 @@
 //! One daemon for each state folder and one for each project: a file that says who, under an advisory lock.
 //!
 //! The lock is the system's (`flock`), so it ends with its holder, however that ends; the text in the file is
-//! only for the message of whoever comes second, and is read without the lock. A file that lies around means
-//! nothing.
+//! only for the message of whoever comes second, and is read without the lock; on Windows, where nobody can read what is
+//! locked, it is in a file beside it (`….lock.who`). A file that lies around means nothing.
 //!
 //! Where the project's lock lies: `.conjured.lock` in the project's root (not in CONJURE's `data/`). A folder
 //! of the user's was weighed and lost: it would not stop a second user, a container or another machine on the
@@ -13,13 +13,18 @@
 use std::{
     fmt,
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskError, dirs::make_private, stamp::Stamp};
+use super::{
+    DiskError,
+    dirs::{canonical, make_private},
+    rename,
+    stamp::Stamp,
+};
 use crate::{
     domain::{fingerprint::Fingerprint, moment::WallTime},
     failpoint::{self, Point},
@@ -115,7 +120,7 @@ impl Lock {
             taken => return taken,
         };
         // A root that does not exist yet has a lock as well: it may come.
-        let canonical = fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
+        let canonical = canonical(root);
         let digest = Fingerprint::of(canonical.as_os_str().as_encoded_bytes());
         let taken = make_private(fallback)
             .map_err(LockError::from)
@@ -161,7 +166,9 @@ impl Lock {
         }
         // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a
         // courtesy.
-        let _ = failpoint::around(Point::Lock, || write_holder(&mut file, holder));
+        let _ = failpoint::around(Point::Lock, || {
+            imp::write(&mut file, path, &serde_json::to_vec(holder)?)
+        });
         Ok(Some(Self { file, path: path.to_path_buf() }))
     }
 }
@@ -172,6 +179,7 @@ impl Drop for Lock {
         // another's. On Windows an open file keeps its name until it is closed, so a taker in that moment is
         // refused and may try again.
         if self.is_intact() {
+            imp::remove(&self.path);
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -215,7 +223,8 @@ fn open(path: &Path) -> io::Result<File> {
         let no_links = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.mode(0o644).custom_flags(i32::try_from(no_links.bits()).unwrap_or(0));
     }
-    match options.open(path) {
+    // On Windows a name is refused for as long as its last holder takes to close the file it has removed.
+    match rename::insist(|| options.open(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             File::open(path).map_err(|_| error)
         }
@@ -223,30 +232,69 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-#[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(ours), Ok(named)) => Stamp::of(&ours).same_file(&Stamp::of(&named)),
+    let ours = file.metadata().and_then(|metadata| Stamp::of(file, &metadata));
+    match (ours, Stamp::named(path)) {
+        (Ok(ours), Ok(named)) => ours.same_file(&named),
         _ => false,
     }
 }
 
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
-}
-
-fn write_holder(file: &mut File, holder: &Holder) -> io::Result<()> {
-    let text = serde_json::to_vec(holder)?;
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(&text)
-}
-
 fn read_holder(path: &Path) -> Option<Holder> {
     let mut text = Vec::new();
-    super::stamp::open_to_read(path).ok()?.take(MAX_HOLDER_BYTES).read_to_end(&mut text).ok()?;
+    let file = super::stamp::open_to_read(&imp::text_of(path)).ok()?;
+    file.take(MAX_HOLDER_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
+}
+
+#[cfg(unix)]
+mod imp {
+    //! A lock here keeps nobody from reading: the text is in the locked file itself.
+
+    use std::{
+        fs::File,
+        io::{self, Seek, Write},
+        path::{Path, PathBuf},
+    };
+
+    pub(super) fn text_of(lock: &Path) -> PathBuf {
+        lock.to_path_buf()
+    }
+
+    pub(super) fn write(file: &mut File, _: &Path, text: &[u8]) -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text)
+    }
+
+    /// It goes with the lock.
+    pub(super) fn remove(_: &Path) {}
+}
+
+#[cfg(windows)]
+mod imp {
+    //! What is locked here cannot be read by others either, so the text is in a file beside the lock.
+
+    use std::{
+        fs::{self, File},
+        io,
+        path::{Path, PathBuf},
+    };
+
+    pub(super) fn text_of(lock: &Path) -> PathBuf {
+        let mut name = lock.as_os_str().to_owned();
+        name.push(".who");
+        name.into()
+    }
+
+    pub(super) fn write(_: &mut File, lock: &Path, text: &[u8]) -> io::Result<()> {
+        fs::write(text_of(lock), text)
+    }
+
+    pub(super) fn remove(lock: &Path) {
+        // Who comes next overwrites it.
+        let _ = fs::remove_file(text_of(lock));
+    }
 }
 
 #[cfg(test)]
@@ -312,6 +360,8 @@ mod tests {
         assert!(Lock::take_project(&root, &locks, &holder(22)).is_err());
     }
 
+    // Windows may keep a removed file's name until nobody has it open, and wine does.
+    #[cfg(unix)]
     #[test]
     fn a_lock_whose_file_was_removed_meanwhile_is_nobodys() {
         let temp = tempfile::tempdir().expect("a temporary folder");
@@ -321,7 +371,6 @@ mod tests {
         fs::remove_file(&path).expect("the holder ends");
         assert!(Lock::claim(first, &path, &holder(1)).expect("no error").is_none());
         let _next = Lock::take_state(temp.path(), &holder(2)).expect("free");
-        #[cfg(unix)]
         assert!(Lock::claim(second, &path, &holder(1)).expect("no error").is_none());
         assert_eq!(read_holder(&path), Some(holder(2)), "the next one is not overwritten");
     }

@@ -7,6 +7,7 @@
 //! - [`watch`]: an event, an overflow or a poll becomes "look at this project", nothing more;
 //! - [`stamp`], [`read`]: a whole input in memory, or the reason why not yet;
 //! - [`history`]: a folder for each job, downloads that survive a crash, quarantine;
+//! - `rename`, `holders`: a name that changes hands, with patience where another program is in the way, and who that is;
 //! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
 //! - [`sweep`]: what a crash left behind;
 //! - [`lock`]: one daemon for each state folder and for each project;
@@ -16,6 +17,8 @@
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
+mod holders;
+mod rename;
 pub mod daily;
 mod walk;
 pub mod dirs;

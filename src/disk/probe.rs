@@ -26,11 +26,9 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         accessat(CWD, folder, wanted, AtFlags::EACCESS).map_err(io::Error::from)
     }
-    #[cfg(not(unix))]
-    {
-        let readonly = fs::metadata(folder)?.permissions().readonly();
-        if readonly { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
-    }
+    // On Windows only trying tells; the read-only attribute of a folder means something else there.
+    #[cfg(windows)]
+    fs::metadata(folder).map(drop)
 }
 
 /// Returns the permissions of a file or folder (`0o644`); `None` where there is nothing, or no such thing as permissions.

@@ -34,9 +34,19 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Takes what the system said apart.
-    pub fn of(metadata: &Metadata) -> Self {
-        imp::stamp(metadata)
+    /// Takes apart what the system says of an open file; `metadata` is the file's own.
+    pub fn of(file: &File, metadata: &Metadata) -> io::Result<Self> {
+        imp::stamp(file, metadata)
+    }
+
+    /// Asks about what a path leads to: a file or a folder.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        imp::stamp_at(path, true)
+    }
+
+    /// Asks about what bears this very name, be it a symlink.
+    pub fn named(path: &Path) -> io::Result<Self> {
+        imp::stamp_at(path, false)
     }
 
     /// Tells whether both are the same file, whatever its content.
@@ -78,13 +88,26 @@ impl Seen {
 #[cfg(unix)]
 mod imp {
     use std::{
-        fs::{Metadata, OpenOptions},
+        fs::{self, File, Metadata, OpenOptions},
+        io,
         os::unix::fs::{MetadataExt, OpenOptionsExt},
+        path::Path,
     };
 
     use super::Stamp;
 
-    pub(super) fn stamp(metadata: &Metadata) -> Stamp {
+    /// The metadata says it all here.
+    #[expect(clippy::unnecessary_wraps, reason = "the same shape as where the file is asked again")]
+    pub(super) fn stamp(_: &File, metadata: &Metadata) -> io::Result<Stamp> {
+        Ok(of(metadata))
+    }
+
+    pub(super) fn stamp_at(path: &Path, follow: bool) -> io::Result<Stamp> {
+        let metadata = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) };
+        Ok(of(&metadata?))
+    }
+
+    fn of(metadata: &Metadata) -> Stamp {
         let nanos =
             |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
         Stamp {
@@ -102,27 +125,47 @@ mod imp {
     }
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 mod imp {
+    //! Only an open file tells its number here, so a name is opened to ask about it, with no right but that: it is in nobody's way.
+
     use std::{
-        fs::{Metadata, OpenOptions},
-        time::SystemTime,
+        fs::{File, Metadata, OpenOptions},
+        io,
+        os::windows::fs::OpenOptionsExt,
+        path::Path,
     };
 
     use super::Stamp;
 
-    pub(super) fn stamp(metadata: &Metadata) -> Stamp {
-        let modified = metadata.modified().ok();
-        let since = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        Stamp {
-            device: 0,
-            inode: 0,
-            size: metadata.len(),
-            modified_ns: since.map_or(0, |span| i128::try_from(span.as_nanos()).unwrap_or(0)),
+    /// `FILE_FLAG_BACKUP_SEMANTICS`: folders are opened, too.
+    const FOLDERS_TOO: u32 = 0x0200_0000;
+
+    /// `FILE_FLAG_OPEN_REPARSE_POINT`: the link and not what it leads to.
+    const THE_LINK: u32 = 0x0020_0000;
+
+    /// Between 1601, when Windows' times begin, and 1970, in their steps of 100 ns.
+    const EPOCH: i128 = 116_444_736_000_000_000;
+
+    pub(super) fn stamp(file: &File, _: &Metadata) -> io::Result<Stamp> {
+        let about = winapi_util::file::information(file)?;
+        Ok(Stamp {
+            device: about.volume_serial_number(),
+            inode: about.file_index(),
+            size: about.file_size(),
+            modified_ns: about.last_write_time().map_or(0, |time| (i128::from(time) - EPOCH) * 100),
             changed_ns: 0,
-        }
+        })
     }
 
+    pub(super) fn stamp_at(path: &Path, follow: bool) -> io::Result<Stamp> {
+        let flags = if follow { FOLDERS_TOO } else { FOLDERS_TOO | THE_LINK };
+        let file = File::options().access_mode(0).custom_flags(flags).open(path)?;
+        let metadata = file.metadata()?;
+        stamp(&file, &metadata)
+    }
+
+    /// Opening waits for nobody here, and std shares a file with everybody who wants to read, write or replace it.
     pub(super) fn never_wait(_: &mut OpenOptions) {}
 }
 

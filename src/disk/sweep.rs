@@ -54,7 +54,13 @@ fn sweep_one(
 ) -> Result<(), DiskError> {
     let entries = match fs::read_dir(folder) {
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            // The last one is how wine says that it is a file.
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::InvalidFilename
+            ) =>
         {
             return Ok(());
         }

@@ -185,6 +185,11 @@ mod tests {
         JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 7)
     }
 
+    /// An absolute path: on Windows `/p` counts from whatever drive one is on.
+    fn at(path: &str) -> PathBuf {
+        if cfg!(windows) { format!("C:{path}").into() } else { path.into() }
+    }
+
     fn both() -> Vec<Artifact> {
         vec![
             Artifact { kind: Kind::Mesh, path: "/history/mesh.glb".into() },
@@ -193,7 +198,8 @@ mod tests {
     }
 
     fn targets(image: &[&str], mesh: &[&str]) -> Targets {
-        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        let absolute = |name: &&str| if name.starts_with('/') { at(name) } else { name.into() };
+        let paths = |names: &[&str]| names.iter().map(absolute).collect();
         Targets { image: paths(image), mesh: paths(mesh) }
     }
 
@@ -214,7 +220,7 @@ mod tests {
             ]
         );
         assert_eq!(plan.names[0].kind, Kind::Image);
-        assert_eq!(plan.names[2].target, Path::new("/p/b.glb"));
+        assert_eq!(plan.names[2].target, at("/p/b.glb"));
     }
 
     #[test]
@@ -228,10 +234,10 @@ mod tests {
     fn names_that_cannot_work_are_refused() {
         let refused = |image: &str, mesh: &str| plan(job(), &both(), &targets(&[image], &[mesh]));
         assert_eq!(refused("a.png", "/b.glb"), Err(PlanError::NotAbsolute("a.png".into())));
-        assert_eq!(refused("/", "/b.glb"), Err(PlanError::NoFileName("/".into())));
-        assert_eq!(refused("/x", "/x"), Err(PlanError::Twice("/x".into())));
+        assert_eq!(refused("/", "/b.glb"), Err(PlanError::NoFileName(at("/"))));
+        assert_eq!(refused("/x", "/x"), Err(PlanError::Twice(at("/x"))));
         let swept = "/p/.conjured-x.part";
-        assert_eq!(refused(swept, "/b.glb"), Err(PlanError::Temporary(swept.into())));
+        assert_eq!(refused(swept, "/b.glb"), Err(PlanError::Temporary(at(swept))));
     }
 
     #[test]
@@ -264,19 +270,19 @@ mod tests {
                 Kind::Image => has_image,
                 Kind::Mesh => has_mesh,
             });
-            let wanted: BTreeSet<&String> = (if has_image { image.iter() } else { [].iter() })
+            let wanted: BTreeSet<PathBuf> = (if has_image { image.iter() } else { [].iter() })
                 .chain(if has_mesh { mesh.iter() } else { [].iter() })
+                .map(|name| at(name))
                 .collect();
             let targets = Targets {
-                image: image.iter().map(PathBuf::from).collect(),
-                mesh: mesh.iter().map(PathBuf::from).collect(),
+                image: image.iter().map(|name| at(name)).collect(),
+                mesh: mesh.iter().map(|name| at(name)).collect(),
             };
             let plan = plan(job(), &artifacts, &targets).expect("the names are good");
 
-            let served: BTreeSet<_> =
-                plan.names.iter().map(|name| name.target.to_string_lossy().into_owned()).collect();
+            let served: BTreeSet<_> = plan.names.iter().map(|name| name.target.clone()).collect();
             prop_assert_eq!(served.len(), plan.names.len());
-            prop_assert_eq!(served.iter().collect::<BTreeSet<_>>(), wanted);
+            prop_assert_eq!(served, wanted);
             let temporaries: BTreeSet<_> = plan.names.iter().map(|name| &name.temporary).collect();
             prop_assert_eq!(temporaries.len(), plan.names.len());
             prop_assert!(temporaries.iter().all(|name| is_temporary(name)));

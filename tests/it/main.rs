@@ -20,7 +20,8 @@
 //! - `service_manager`: what systemd hears of the process, and lines for its journal.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
 //! - `setup`: `init`, `login`, `logout` and `doctor`, with every fault that a doctor must find.
-//! - `support`: what these share. The promise tests drive a real process, so they are for Unix.
+//! - `support`: what these share. The promise tests drive a real process, on every platform; what needs a signal, a mode or a
+//!   symlink is for Unix alone: `failpoints` (it dies by a signal), `network` and `setup` (permissions), `tls` (bundles by variable).
 //! - `architecture`: the layers of `src/`, and the rules that hold for every file.
 //! - `shipped`: what is handed out beside the program: licences, lock file, documents' commands, workflows, units.
 //! - `command_line`: the real program without a daemon: exit codes, output, help.
@@ -29,33 +30,22 @@
 
 mod engine_cases;
 mod comfyui;
-#[cfg(unix)]
+mod routes;
 mod cloud;
-#[cfg(unix)]
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]
 mod failpoints;
-#[cfg(unix)]
 mod handoff;
-#[cfg(unix)]
 mod inputs;
-#[cfg(unix)]
 mod jobs_again;
-#[cfg(unix)]
 mod lost_answer;
-#[cfg(unix)]
 mod main_job;
-#[cfg(unix)]
 mod money;
-#[cfg(unix)]
-mod routes;
-#[cfg(unix)]
 mod outputs;
 #[cfg(unix)]
 mod network;
 #[cfg(unix)]
 mod tls;
-#[cfg(unix)]
 mod reload;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -63,9 +53,7 @@ mod memory;
 mod service_manager;
 #[cfg(unix)]
 mod setup;
-#[cfg(unix)]
 mod stopping;
-#[cfg(unix)]
 mod support;
 mod architecture;
 mod shipped;

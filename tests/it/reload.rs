@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use conjured::domain::job::State;
-use rustix::process::Signal;
 
 use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
-    service::{TOKEN, quick},
+    service::quick,
     stage::{Stage, holds_number},
 };
 
@@ -122,9 +121,15 @@ fn serves(daemon: &TestDaemon) -> bool {
     daemon.status().is_some_and(|status| status.projects.iter().any(|it| it.name == "test"))
 }
 
+#[cfg(unix)]
 #[test]
 fn a_hang_up_signal_reads_the_token_again() {
     use std::os::unix::fs::PermissionsExt as _;
+
+    use rustix::process::Signal;
+
+    use crate::support::service::TOKEN;
+
     let stage = Stage::new();
     let mut command = stage.command(&["run"]);
     command.env_remove("RUNCOMFY_API_TOKEN");

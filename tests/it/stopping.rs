@@ -2,7 +2,7 @@
 //!
 //! Owns what a service manager and a second terminal see of the process.
 
-use std::time::Duration;
+use std::{path::MAIN_SEPARATOR, time::Duration};
 
 use conjured::{
     clock::Clock,
@@ -10,8 +10,6 @@ use conjured::{
     domain::job::State,
     simulator::faults::{Call, Fault, Order},
 };
-
-use rustix::process::Signal;
 
 use crate::support::{
     daemon::TestDaemon,
@@ -61,8 +59,11 @@ fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice(
     assert_eq!(stage.submits(), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_second_signal_ends_a_stop_that_waits_at_once() {
+    use rustix::process::Signal;
+
     let stage = Stage::new();
     stage.service.order(Fault::Hang { ms: None });
     let daemon = stage.start();
@@ -97,7 +98,7 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
         let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
         assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
         let said = std::fs::read_to_string(&stderr).expect("reads");
-        let held = format!("/{lock} is held by process {pid}");
+        let held = format!("{MAIN_SEPARATOR}{lock} is held by process {pid}");
         assert!(said.contains(&held), "{}: {said}", state_dir.display());
         std::fs::remove_file(&stderr).expect("removes");
     }

@@ -93,7 +93,7 @@ pub struct ScopeArgs {
     /// Yours, from login to logout; this is the default.
     #[arg(long, conflicts_with = "system")]
     pub user: bool,
-    /// The machine's, from boot on; needs root.
+    /// The machine's, from boot on; needs root, on Windows an administrator.
     #[arg(long)]
     pub system: bool,
 }

@@ -126,10 +126,14 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
                 NAME,
                 CANNOT_WRITE,
                 format!("results cannot be written to {}: {error}", there.display()),
-                format!(
-                    "give the user that conjured runs as the right to write there (chmod u+w {}), or make a read-only drive writable",
-                    there.display()
-                ),
+                if cfg!(windows) {
+                    "give the account that conjured runs as the right to write there".to_owned()
+                } else {
+                    format!(
+                        "give the user that conjured runs as the right to write there (chmod u+w {}), or make a read-only drive writable",
+                        there.display()
+                    )
+                },
             ));
         } else if there != folder {
             coming.push(folder.display().to_string());

@@ -53,9 +53,15 @@ fn unusable(error: &SecretError) -> Check {
                 NAME,
                 TOKEN,
                 format!("{what} {shown} cannot be read: {cause}{permissions}"),
-                format!(
-                    "give it to the user that conjured runs as: chown that user {shown} && chmod 600 {shown}, or `conjured login`"
-                ),
+                if cfg!(windows) {
+                    format!(
+                        "let the account that conjured runs as read it: icacls \"{shown}\" /grant %USERNAME%:R, or `conjured login`"
+                    )
+                } else {
+                    format!(
+                        "give it to the user that conjured runs as: chown that user {shown} && chmod 600 {shown}, or `conjured login`"
+                    )
+                },
             )
         }
         SecretError::NotAToken { .. } => Check::fail(

@@ -72,6 +72,13 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
         Scope::System => Vec::new(),
         Scope::User => carried(sources)?,
     };
+    if cfg!(windows) && !environment.is_empty() {
+        let names: Vec<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
+        remarks.push(format!(
+            "a task carries no variables; make {} your account's: setx",
+            names.join(", ")
+        ));
+    }
     let token_file = token_file(context, asked, &mut remarks)?;
     lost_variables(sources, &mut remarks);
     if loaded.config.mode != Mode::Local
@@ -79,13 +86,13 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
         && token_file.is_none()
     {
         remarks.push(match asked.scope {
-            Scope::System => format!(
+            Scope::System if !cfg!(windows) => format!(
                 "there is no token yet: write it into {SYSTEM_TOKEN} (root's, mode 0600) and install again; until then no job is sent"
             ),
-            Scope::User => {
+            Scope::System | Scope::User => {
                 let beside = there.user_file.as_deref().and_then(Path::parent);
                 let file = beside.unwrap_or(Path::new(".")).join(secrets::TOKEN_NAME);
-                format!("there is no token yet: write it into {} (mode 0600)", file.display())
+                format!("there is no token yet: write it into {}, which only you should be able to read, or: conjured login", file.display())
             }
         });
     }
@@ -135,6 +142,9 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
 
 /// The user of a machine's service: named, else the owner of the checkout.
 fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Failure> {
+    if cfg!(windows) {
+        return account(&context.sources, asked.user).map(Some);
+    }
     if asked.scope == Scope::User {
         return Ok(None);
     }
@@ -157,14 +167,32 @@ fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Fail
     })
 }
 
+/// On Windows a task is always somebody's, and a service's folders are found in its own account: so it is ours.
+fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure> {
+    let variable = |name: &str| sources.env.get(name).map(String::as_str).unwrap_or_default();
+    let (domain, name) = (variable("USERDOMAIN"), variable("USERNAME"));
+    if name.is_empty() {
+        let words =
+            "cannot find out whose account this is (USERNAME is not set); nothing was installed";
+        return Err(Failure::new(CONFIGURATION, words));
+    }
+    if named.is_some_and(|named| !named.eq_ignore_ascii_case(name)) {
+        let words = "on Windows install it from the account it is to run as, without --as; nothing was installed";
+        return Err(Failure::new(USAGE, words));
+    }
+    let whole = if domain.is_empty() { name.to_owned() } else { format!(r"{domain}\{name}") };
+    Ok(host::User { name: whole, home: sources.folders.home.clone() })
+}
+
 /// Returns the sources as the service will find them.
 fn as_the_service(sources: &Sources, scope: Scope, user: Option<&host::User>) -> Sources {
     let mut there = sources.clone();
-    there.env.retain(|name, _| scope == Scope::User && CARRIED.contains(&name.as_str()));
+    let own_account = scope == Scope::User || cfg!(windows);
+    there.env.retain(|name, _| own_account && CARRIED.contains(&name.as_str()));
     for path in [&mut there.explicit, &mut there.root, &mut there.state_dir] {
         *path = path.take().map(|path| absolute(sources, &path));
     }
-    if scope == Scope::System {
+    if !own_account {
         let home = user.and_then(|user| user.home.clone());
         there.user_config_dir = home.as_ref().map(|home| home.join(".config"));
         there.user_file = home.as_ref().map(|home| home.join(".config/conjured/config.toml"));

@@ -26,7 +26,10 @@ use super::{
     context::Context,
     exit::{CANNOT_WRITE, CONFIGURATION, Failure, UNAVAILABLE, USAGE},
 };
-use crate::disk::{DiskError, dirs};
+use crate::disk::{
+    DiskError, dirs,
+    lock::{self, Held},
+};
 
 /// Does what was asked about the service.
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
@@ -127,6 +130,11 @@ fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
     reachable(&place)?;
     installed(&place)?;
     match host::run(&place.status()) {
+        // Of a service that is known and does not run they say so in words alone, in the language of the machine.
+        Ok(0) if place.platform != Platform::Systemd && !is_held(context) => Err(Failure::new(
+            UNAVAILABLE,
+            "no daemon has the state folder: `conjured service start` starts it",
+        )),
         Ok(0) => Ok(()),
         Ok(_) => Err(Failure::new(
             UNAVAILABLE,
@@ -176,6 +184,11 @@ fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Res
         context.out.data(super::out::plain(line));
     }
     Ok(())
+}
+
+/// Tells whether a daemon has the configured state folder; without a configuration nobody knows, and the manager's word counts.
+fn is_held(context: &Context) -> bool {
+    context.load().map_or(true, |loaded| lock::held_state(&loaded.config.state_dir) != Held::Free)
 }
 
 /// Finds out where the service's file is.

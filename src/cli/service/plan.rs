@@ -10,6 +10,9 @@ use super::{
     wanted::{Scope, Wanted},
 };
 
+/// The Task Scheduler's own command.
+const SCHTASKS: &str = "schtasks";
+
 /// Who starts services here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Platform {
@@ -251,7 +254,7 @@ impl Place {
 
 fn schtasks(rest: &[&str]) -> Vec<String> {
     let (verb, options) = rest.split_at(1);
-    words(&[&["schtasks"], verb, &["/tn", task_scheduler::TASK], options].concat())
+    words(&[&[SCHTASKS], verb, &["/tn", task_scheduler::TASK], options].concat())
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -264,6 +267,11 @@ pub(super) fn shown(command: &[String]) -> String {
         !word.is_empty()
             && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c))
     };
+    if command.first().is_some_and(|program| program == SCHTASKS) {
+        let words: Vec<String> =
+            command.iter().map(|word| task_scheduler::argument(word)).collect();
+        return words.join(" ");
+    }
     let quote = |word: &String| match Some(word).filter(plain) {
         Some(word) => word.clone(),
         None => format!("'{}'", word.replace('\'', "'\\''")),

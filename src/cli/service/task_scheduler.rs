@@ -1,7 +1,8 @@
 //! The task that Windows' Task Scheduler reads: text in, text out, on every platform.
 //!
 //! Owns the elements of the task (schema 1.2 of `http://schemas.microsoft.com/windows/2004/02/mit/task`, whose order counts) and the
-//! quoting of a Windows command line. Nothing here touches a file or runs a command. Not tried on Windows.
+//! quoting of a Windows command line. Nothing here touches a file or runs a command. The elements are checked against the published
+//! schema by eye; no Task Scheduler has read them yet.
 
 use super::{
     launchd::escaped,
@@ -14,12 +15,20 @@ pub(super) const TASK: &str = "conjured";
 /// What only our own files hold.
 pub(super) const MARK: &str = "Written by `conjured service install`.";
 
-/// Writes the task. The Task Scheduler wants the declared encoding to be the file's: see [`bytes`].
+/// What starts the daemon without a window: a console program that the Task Scheduler starts in somebody's session gets one, and
+/// whoever closes it ends the daemon. `--headless` gives it a console that is not shown; the daemon stays the task's own child, so
+/// that the task runs as long as it does, and ends with it.
+const CONSOLE: &str = r"%SystemRoot%\System32\conhost.exe";
+
+/// Writes the task. A user's own task names its user: one for whoever logs on is an administrator's matter. It restarts as often as
+/// the schema allows (an unsigned byte), and runs at an ordinary priority, not at a background task's 7. The Task Scheduler wants the declared encoding to be the file's: see [`bytes`].
 pub(super) fn task(wanted: &Wanted) -> String {
-    let arguments: Vec<String> = wanted.arguments.iter().map(|word| argument(word)).collect();
+    let program = ["--headless", &wanted.program];
+    let words = program.into_iter().chain(wanted.arguments.iter().map(String::as_str));
+    let arguments: Vec<String> = words.map(argument).collect();
     let (trigger, logon) = match wanted.scope {
         Scope::User => ("LogonTrigger", "InteractiveToken"),
-        // Without a password a service of the machine can run for its user, with no network drives of theirs.
+        // From boot on and without a password, so without that user's network drives. Only an administrator may order that.
         Scope::System => ("BootTrigger", "S4U"),
     };
     let user = wanted.user.as_deref().map(escaped);
@@ -55,8 +64,9 @@ pub(super) fn task(wanted: &Wanted) -> String {
     <ExecutionTimeLimit>PT0S</ExecutionTimeLimit>
     <RestartOnFailure>
       <Interval>PT1M</Interval>
-      <Count>999</Count>
+      <Count>255</Count>
     </RestartOnFailure>
+    <Priority>5</Priority>
   </Settings>
   <Actions Context=\"Author\">
     <Exec>
@@ -67,7 +77,7 @@ pub(super) fn task(wanted: &Wanted) -> String {
 </Task>
 ",
         of_user = of_user.unwrap_or_default(),
-        command = escaped(&wanted.program),
+        command = CONSOLE,
         arguments = escaped(&arguments.join(" ")),
     )
 }
@@ -80,7 +90,7 @@ pub(super) fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// Quotes one argument as the C library of Windows takes command lines apart: backslashes count only before a quote.
-fn argument(word: &str) -> String {
+pub(super) fn argument(word: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && c != '"';
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -119,14 +119,19 @@ fn a_property_list_says_what_is_to_run_in_xml() {
 fn a_task_runs_without_a_limit_and_quotes_as_windows_does() {
     let mut windows = wanted(Scope::User);
     windows.program = r"C:\Program Files\conjured.exe".to_owned();
+    windows.user = Some(r"STUDIO\An Artist".to_owned());
     windows.arguments =
         [r"C:\my files\", r"C:\plain\", r#"a"b"#, "", "run"].map(ToOwned::to_owned).to_vec();
     let task = task_scheduler::task(&windows);
-    assert!(task.contains(r"<Command>C:\Program Files\conjured.exe</Command>"), "{task}");
-    let arguments = r"<Arguments>&quot;C:\my files\\&quot; C:\plain\ &quot;a\&quot;b&quot; &quot;&quot; run</Arguments>";
+    assert!(task.contains(r"<Command>%SystemRoot%\System32\conhost.exe</Command>"), "{task}");
+    let arguments = r"<Arguments>--headless &quot;C:\Program Files\conjured.exe&quot; &quot;C:\my files\\&quot; C:\plain\ &quot;a\&quot;b&quot; &quot;&quot; run</Arguments>";
     assert!(task.contains(arguments), "{task}");
     assert!(task.contains("<ExecutionTimeLimit>PT0S</ExecutionTimeLimit>"), "{task}");
     assert!(task.contains("<LogonTrigger>") && task.contains("<RestartOnFailure>"), "{task}");
+    let users = task.matches(r"<UserId>STUDIO\An Artist</UserId>").count();
+    assert_eq!(users, 2, "the trigger's and the principal's: {task}");
+    let count = task.split_once("<Count>").and_then(|(_, rest)| rest.split_once("</Count>"));
+    count.and_then(|(count, _)| count.parse::<u8>().ok()).expect("the schema's unsigned byte");
     assert!(task_scheduler::task(&wanted(Scope::System)).contains("<BootTrigger>"));
     let bytes = task_scheduler::bytes("<a>\n");
     assert_eq!(bytes, [0xff, 0xfe, b'<', 0, b'a', 0, b'>', 0, b'\r', 0, b'\n', 0]);
@@ -145,6 +150,8 @@ fn commands(steps: &[Step]) -> Vec<String> {
     steps.iter().filter_map(shown).collect()
 }
 
+// Paths are put together with this system's separator.
+#[cfg(unix)]
 #[test]
 fn each_platform_is_told_in_its_own_words() {
     let user = place(Platform::Systemd, Scope::User);
@@ -176,4 +183,11 @@ fn each_platform_is_told_in_its_own_words() {
     let install = commands(&windows.install(String::new(), false));
     assert_eq!(install[0], "schtasks /create /tn conjured /xml /h/service.xml /f");
     assert_eq!(commands(&windows.stop()), ["schtasks /end /tn conjured"]);
+    let file = Path::new(r"C:\An Artist\service.xml");
+    let windows = Place { file: file.to_owned(), ..windows };
+    let install = commands(&windows.install(String::new(), true));
+    let create = r#"schtasks /create /tn conjured /xml "C:\An Artist\service.xml" /f"#;
+    assert_eq!(install, ["schtasks /end /tn conjured", create, "schtasks /run /tn conjured"]);
+    let uninstall = ["schtasks /end /tn conjured", "schtasks /delete /tn conjured /f"];
+    assert_eq!(commands(&windows.uninstall()), uninstall);
 }

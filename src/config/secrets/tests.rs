@@ -57,6 +57,8 @@ fn refusal(desk: &Desk) -> String {
     desk.without_folder(&error.to_string())
 }
 
+// It compares paths in the text of Unix.
+#[cfg(unix)]
 #[test]
 fn the_first_place_that_holds_a_token_wins() {
     let mut desk = full_desk();

@@ -126,6 +126,7 @@ impl Road {
         reason: &Reason,
         booking: Booking,
     ) -> Step<Option<Work>> {
+        tracing::warn!(job = %self.id, place = %self.place, "the attempt came to nothing: {}", reason.text);
         self.remember(outcome, reason.text.clone());
         let word = match outcome {
             Outcome::Lost => "lost",
@@ -180,6 +181,9 @@ impl Road {
             Route::Wait { place, reason, .. } => (place, reason),
             Route::Nowhere { reason } => return Err(self.fail("nowhere", &reason).await),
         };
+        // The same place once more: then it is what happened there that tells why.
+        let last = self.tried.last().map(|tried| format!("{}: {}", tried.place, tried.reason));
+        let why = if why.is_empty() { last.unwrap_or_default() } else { why };
         let (live, history, id) = (self.live(), self.tools.history.clone(), self.id);
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         let made = match row {

@@ -30,6 +30,7 @@ pub use retention::{Kept, Limits, overdue};
 use super::{
     DiskError,
     dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
+    rename::rename,
     sweep,
 };
 use crate::{
@@ -169,7 +170,7 @@ impl History {
     pub fn set_aside(&self, job: JobId) -> Result<Option<Aside>, DiskError> {
         let path = self.root.join(job.to_string());
         let dropped = self.root.join(format!("{DROPPED}{job}"));
-        match fs::rename(&path, &dropped) {
+        match rename(&path, &dropped) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             renamed => {
                 renamed.map_err(DiskError::at("remove", &path))?;
@@ -214,7 +215,7 @@ impl Staged {
     /// [`History::sync`], which can wait until the submit is on its way, since only copies are at stake.
     pub fn commit(self, job: JobId) -> Result<JobFolder, DiskError> {
         let path = self.root.join(job.to_string());
-        failpoint::around(Point::HistoryCommit, || fs::rename(self.folder.path(), &path))
+        failpoint::around(Point::HistoryCommit, || rename(self.folder.path(), &path))
             .map_err(DiskError::at("make the folder", &path))?;
         // It has another name now, so nothing is left to remove.
         let _ = self.folder.keep();

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskError, artifact_name, sync_folder, write_private};
+use super::{DiskError, artifact_name, rename, sync_folder, write_private};
 use crate::{
     domain::{
         fingerprint::Fingerprint,
@@ -72,7 +72,7 @@ impl Partial {
                 file.set_len(synced)
             };
             cut().map_err(DiskError::at("shorten", &earlier))?;
-            fs::rename(&earlier, &path).map_err(DiskError::at("rename", &earlier))?;
+            rename(&earlier, &path).map_err(DiskError::at("rename", &earlier))?;
         }
         let mut options = File::options();
         options.write(true).create(true).truncate(false);
@@ -163,7 +163,7 @@ impl Partial {
         let path = self.free_name()?;
         failpoint::around(Point::FinishSync, || self.file.sync_all())
             .map_err(DiskError::at("sync", &self.path))?;
-        failpoint::around(Point::FinishRename, || fs::rename(&self.path, &path))
+        failpoint::around(Point::FinishRename, || rename(&self.path, &path))
             .map_err(DiskError::at("rename", &self.path))?;
         failpoint::around(Point::FinishFolder, || sync_folder(&self.folder))?;
         Ok(path)

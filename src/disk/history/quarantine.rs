@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{DiskError, Partial, sync_folder, write_private};
+use super::{DiskError, Partial, rename, sync_folder, write_private};
 use crate::{
     domain::job::JobId,
     failpoint::{self, Point},
@@ -39,7 +39,7 @@ pub(super) fn put(
     write_private(&free.with_extension("txt"), reason.as_bytes())?;
     let source = partial.path().to_path_buf();
     drop(partial);
-    failpoint::around(Point::Quarantine, || fs::rename(&source, &free))
+    failpoint::around(Point::Quarantine, || rename(&source, &free))
         .map_err(DiskError::at("move into quarantine", &source))?;
     sync_folder(folder)?;
     prune(folder, &free, MAX_FILES, MAX_BYTES)?;

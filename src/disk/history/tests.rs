@@ -97,6 +97,7 @@ fn another_origin_begins_from_nothing() {
     let folder = history.job(job(1)).expect("a folder");
     let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
     partial.append(b"old").expect("appends");
+    drop(partial);
     let image = folder.download(Kind::Image, &origin(), 100).expect("the other kind");
     let other = folder.download(Kind::Mesh, &Fingerprint::of(b"2"), 100).expect("opens");
     assert!(other.is_empty());

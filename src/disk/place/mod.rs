@@ -20,7 +20,7 @@ use std::{
 pub use target::PlaceFault;
 use target::{Resolved, resolve};
 
-use super::dirs::sync_folder;
+use super::{dirs::sync_folder, rename::insist};
 use crate::{
     domain::{
         moment::WallTime,
@@ -68,7 +68,7 @@ pub fn replace_if(
     path: &Path,
     bytes: &[u8],
     unique: &str,
-    still: impl FnOnce() -> bool,
+    still: impl FnMut() -> bool,
 ) -> Result<bool, PlaceFault> {
     let resolved = resolve(path)?;
     let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
@@ -76,7 +76,7 @@ pub fn replace_if(
     let finished = io::Write::write_all(&mut written.file, bytes)
         .map_err(written.fault())
         .and_then(|()| written.settle(None))
-        .and_then(|()| if still() { written.show().map(|()| true) } else { Ok(false) });
+        .and_then(|()| written.show_if(still));
     if !matches!(finished, Ok(true)) {
         written.discard();
     }
@@ -168,9 +168,7 @@ impl Written {
     fn settle(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
         let (file, fault) = (&self.file, self.fault());
         if let Some(replaced) = &self.resolved.replaced {
-            imp::keep_owner(file, replaced);
-            // Not every file system has permissions to keep (FAT, some network drives): the file counts for more.
-            let _ = file.set_permissions(replaced.permissions());
+            imp::before(file, replaced);
         }
         if let Some(time) = modified.and_then(system_time) {
             file.set_times(FileTimes::new().set_modified(time)).map_err(&fault)?;
@@ -179,11 +177,20 @@ impl Written {
     }
 
     fn show(&mut self) -> Result<(), PlaceFault> {
+        self.show_if(|| true).map(drop)
+    }
+
+    /// Asks `still` right before each try: whoever made the first one fail may have written.
+    fn show_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
         let public = self.resolved.path();
-        fs::rename(&self.temporary, &public)
-            .map_err(|error| PlaceFault::of_target(&public, error))?;
-        self.shown = true;
-        Ok(())
+        let replaced = self.resolved.replaced.as_ref();
+        imp::make_way(&public, replaced);
+        let renamed = insist(|| {
+            if still() { fs::rename(&self.temporary, &public).map(|()| true) } else { Ok(false) }
+        });
+        imp::after(&public, replaced);
+        self.shown = renamed.map_err(|error| PlaceFault::of_target(&public, error))?;
+        Ok(self.shown)
     }
 
     fn discard(&mut self) {
@@ -235,24 +242,57 @@ fn system_time(wall: WallTime) -> Option<SystemTime> {
 
 #[cfg(unix)]
 mod imp {
+    //! Permissions are the file's own and do not hinder a rename.
+
     use std::{
         fs::{File, Metadata},
         os::unix::fs::MetadataExt,
+        path::Path,
     };
 
     /// A daemon of the system must not take the artist's file away from the artist. Where we may not give it back,
     /// group and others keep their rights, which is all a reader needs.
-    pub(super) fn keep_owner(file: &File, replaced: &Metadata) {
-        let Ok(ours) = file.metadata() else { return };
-        if (ours.uid(), ours.gid()) != (replaced.uid(), replaced.gid()) {
+    pub(super) fn before(file: &File, replaced: &Metadata) {
+        if let Ok(ours) = file.metadata()
+            && (ours.uid(), ours.gid()) != (replaced.uid(), replaced.gid())
+        {
             let _ = std::os::unix::fs::fchown(file, Some(replaced.uid()), Some(replaced.gid()));
         }
+        // Not every file system has permissions to keep (FAT, some network drives): the file counts for more.
+        let _ = file.set_permissions(replaced.permissions());
     }
+
+    pub(super) fn make_way(_: &Path, _: Option<&Metadata>) {}
+
+    pub(super) fn after(_: &Path, _: Option<&Metadata>) {}
 }
 
-#[cfg(not(unix))]
+#[cfg(windows)]
 mod imp {
-    use std::fs::{File, Metadata};
+    //! Who may read a file is its folder's matter. The read-only attribute is the file's own, and with it a file can be neither
+    //! replaced nor, as a temporary one, removed: it is taken off the old file and put on the new one.
 
-    pub(super) fn keep_owner(_: &File, _: &Metadata) {}
+    use std::{
+        fs::{self, File, Metadata},
+        path::Path,
+    };
+
+    pub(super) fn before(_: &File, _: &Metadata) {}
+
+    pub(super) fn make_way(public: &Path, replaced: Option<&Metadata>) {
+        set_read_only(public, replaced, false);
+    }
+
+    pub(super) fn after(public: &Path, replaced: Option<&Metadata>) {
+        set_read_only(public, replaced, true);
+    }
+
+    fn set_read_only(public: &Path, replaced: Option<&Metadata>, read_only: bool) {
+        let Some(mut permissions) = replaced.map(Metadata::permissions) else { return };
+        if permissions.readonly() {
+            permissions.set_readonly(read_only);
+            // Where it cannot be done the rename says why.
+            let _ = fs::set_permissions(public, permissions);
+        }
+    }
 }

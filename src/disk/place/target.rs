@@ -13,6 +13,8 @@ use std::{
 use crate::{
     disk::{
         dirs::sync_folder,
+        holders,
+        rename::{is_held, is_in_the_way},
         walk::{Found, Walk},
     },
     failpoint::{self, Point},
@@ -66,6 +68,13 @@ impl PlaceFault {
     /// Sorts an error of the target's side.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;
+        if is_in_the_way(&reason) {
+            // A refusal is also what Windows says of a file that is mapped or being deleted: who has it open tells.
+            let who = holders::of(path);
+            if is_held(&reason) || !who.is_empty() {
+                return Self::held(path, reason, &who);
+            }
+        }
         let remedy = match reason.kind() {
             Kind::NotADirectory | Kind::AlreadyExists => {
                 return Self::unplaceable(path, "a file stands where a folder should be", MOVE_IT);
@@ -83,6 +92,9 @@ impl PlaceFault {
             Kind::ReadOnlyFilesystem => {
                 "make that file system writable, for a service also in its `ReadWritePaths`"
             }
+            Kind::PermissionDenied if cfg!(windows) => {
+                "let conjured's user write in that folder, or close the program that has the file open"
+            }
             Kind::PermissionDenied => "let conjured's user write in that folder",
             Kind::NotFound => "see who removes files or folders there",
             _ => "see that the drive is there and sound",
@@ -90,10 +102,21 @@ impl PlaceFault {
         Self::Parked { path: path.to_path_buf(), reason, remedy }
     }
 
+    pub(super) fn held(path: &Path, reason: io::Error, who: &[String]) -> Self {
+        let reason = match who {
+            [] => reason,
+            who => io::Error::new(reason.kind(), format!("{} has it open", who.join(", "))),
+        };
+        Self::Parked { path: path.to_path_buf(), reason, remedy: LET_GO }
+    }
+
     fn unplaceable(path: &Path, why: impl Into<String>, remedy: &'static str) -> Self {
         Self::Unplaceable { path: path.to_path_buf(), why: why.into(), remedy }
     }
 }
+
+/// What Windows alone says of a file.
+const LET_GO: &str = "close it in the program that has it open and lets nobody replace it (a viewer, an importer, a scanner)";
 
 const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
 

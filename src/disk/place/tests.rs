@@ -284,6 +284,53 @@ fn what_a_person_must_change_is_told_apart_from_what_passes() {
 }
 
 #[test]
+fn a_file_that_another_program_holds_parks_the_job_and_says_who_and_what_to_do() {
+    let refusal = io::Error::from(io::ErrorKind::PermissionDenied);
+    let fault = PlaceFault::held(Path::new("/m/0.glb"), refusal, &["Blender (process 7)".into()]);
+    let said = fault.to_string();
+    assert!(fault.may_pass(), "{said}");
+    assert!(said.contains("Blender (process 7) has it open; close it"), "{said}");
+    assert!(said.contains("safe in history"), "{said}");
+}
+
+/// A program that opened a public name as C's library does is waited for, then told of; nothing is lost, and the next try works.
+#[cfg(windows)]
+#[test]
+fn a_name_in_use_on_windows_parks_the_job_until_it_is_let_go() {
+    use std::os::windows::fs::OpenOptionsExt;
+    let bench = Bench::new();
+    fs::write(bench.path("project/0.glb"), b"old").expect("writes");
+    let open = File::options().read(true).share_mode(1 | 2).open(bench.path("project/0.glb"));
+    let reader = open.expect("opens");
+    let fault = bench.place(&["project/flux.png"], &["project/0.glb"]).expect_err("in use");
+    assert!(fault.may_pass(), "{fault}");
+    assert!(fault.to_string().contains("close"), "{fault}");
+    assert_eq!((bench.read("project/0.glb"), bench.temporaries("project")), (b"old".to_vec(), 0));
+    drop(reader);
+    bench.place(&["project/flux.png"], &["project/0.glb"]).expect("free again");
+    assert_eq!(bench.read("project/0.glb"), b"mesh");
+}
+
+#[cfg(windows)]
+#[test]
+fn a_read_only_name_is_replaced_and_stays_read_only() {
+    let bench = Bench::new();
+    let name = bench.path("project/0.glb");
+    fs::write(&name, b"old").expect("writes");
+    let read_only = |on: bool| {
+        let mut permissions = fs::metadata(&name).expect("it is there").permissions();
+        let before = permissions.readonly();
+        permissions.set_readonly(on);
+        fs::set_permissions(&name, permissions).expect("may");
+        before
+    };
+    read_only(true);
+    bench.place(&[], &["project/0.glb"]).expect("placed");
+    assert_eq!(bench.read("project/0.glb"), b"mesh");
+    assert!(read_only(false), "the attribute is kept");
+}
+
+#[test]
 fn a_lost_artifact_changes_nothing_public() {
     let bench = Bench::new();
     fs::remove_file(bench.path("history/mesh.glb")).expect("removes");

@@ -10,8 +10,16 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FsKind {
     /// Every change is made by this kernel, which tells of it.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android")),
+        expect(dead_code, reason = "elsewhere the probe finds out")
+    )]
     Local,
     /// Changes can come from elsewhere, silently.
+    #[cfg_attr(
+        not(any(target_os = "linux", target_os = "android", windows)),
+        expect(dead_code, reason = "elsewhere the probe finds out")
+    )]
     Remote(&'static str),
     /// To be tried.
     Unknown,
@@ -71,8 +79,22 @@ pub(super) fn kind_of(folder: &Path) -> FsKind {
     }
 }
 
+/// A share is seen by its name (`\\server\share`); what stands behind a drive's letter, the probe finds out.
+#[cfg(windows)]
+pub(super) fn kind_of(folder: &Path) -> FsKind {
+    use std::path::{Component, Prefix};
+    match folder.components().next() {
+        Some(Component::Prefix(prefix))
+            if matches!(prefix.kind(), Prefix::UNC(..) | Prefix::VerbatimUNC(..)) =>
+        {
+            FsKind::Remote("network share")
+        }
+        _ => FsKind::Unknown,
+    }
+}
+
 /// No list for this platform: the probe decides.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
 pub(super) fn kind_of(_: &Path) -> FsKind {
     FsKind::Unknown
 }
@@ -117,5 +139,18 @@ mod tests {
         assert_eq!(kind_of(Path::new("/no/such/folder")), FsKind::Unknown);
         // A number with its highest bit set survives the platforms that extend the sign.
         assert_eq!(of_number(0xff53_4d42), FsKind::Remote("CIFS"));
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_remote_by_its_name() {
+        let share = FsKind::Remote("network share");
+        assert_eq!(kind_of(Path::new(r"\\server\art\CONJURE")), share);
+        assert_eq!(kind_of(Path::new(r"\\?\UNC\server\art\CONJURE")), share);
+        assert_eq!(kind_of(Path::new(r"C:\art\CONJURE")), FsKind::Unknown);
     }
 }

@@ -293,7 +293,7 @@ impl Watcher {
 
     /// Tries whether a file made in `folder` raises an event. Where we may not write, it is assumed to.
     fn probe(&mut self, folder: &Path) -> bool {
-        let device = identity(folder).map(|identity| identity.device).filter(|_| cfg!(unix));
+        let device = identity(folder).map(|identity| identity.device);
         if let Some(verdict) = device.and_then(|device| self.verdicts.get(&device)) {
             return *verdict;
         }

@@ -60,8 +60,11 @@ pub(super) const LAYERS: &[Layer] = &[
     Layer {
         name: "disk",
         ours: &["domain", "failpoint"],
+        // dunce, fs4 and winapi_util are for Windows.
         packages: &[
             "directories",
+            "dunce",
+            "fs4",
             "jiff",
             "notify",
             "rustix",
@@ -69,6 +72,8 @@ pub(super) const LAYERS: &[Layer] = &[
             "serde_json",
             "tempfile",
             "thiserror",
+            "winapi_util",
+            "windows_sys",
         ],
         // Times of files are its matter, the time of day is not.
         watched: &["std::fs", "std::time::SystemTime"],
@@ -178,7 +183,9 @@ pub(super) const LAYERS: &[Layer] = &[
             "simulator",
             "web",
         ],
+        // anstyle_query is for Windows.
         packages: &[
+            "anstyle_query",
             "clap",
             "clap_complete",
             "clap_mangen",
@@ -354,6 +361,26 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "src/simulator/state.rs",
         "std::time::SystemTime",
         "a service has a clock of its own, which need not be ours",
+    ),
+    except(
+        "src/disk/rename.rs",
+        "std::thread::park_timeout",
+        "Windows has no event for a file that somebody closes: what is in the way is tried again, for two seconds",
+    ),
+    except(
+        "src/daemon/signals.rs",
+        "std::thread",
+        "on Windows a thread waits for the second Ctrl-C, which must end a loop that hangs",
+    ),
+    except(
+        "src/daemon/signals.rs",
+        "std::process::exit",
+        "the second Ctrl-C ends the process, as the handler does on Unix",
+    ),
+    except(
+        "src/daemon/signals.rs",
+        "tokio::runtime",
+        "the thread that waits for it needs one of its own",
     ),
     except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
 ];

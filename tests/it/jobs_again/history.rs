@@ -69,13 +69,18 @@ fn the_newest_success_and_what_is_not_settled_stay_whatever_the_limit() {
     let outside = stage.path("outside");
     fs::create_dir(&outside).expect("makes");
     fs::write(outside.join("precious"), b"precious").expect("writes");
-    let link = JobId::from_parts(WallTime::from_unix_millis(2), 2).to_string();
-    std::os::unix::fs::symlink(&outside, history.join(&link)).expect("links");
+    let mut left = vec![done, unknown];
+    // On Windows only an administrator may make one.
+    #[cfg(unix)]
+    {
+        let link = JobId::from_parts(WallTime::from_unix_millis(2), 2).to_string();
+        std::os::unix::fs::symlink(&outside, history.join(&link)).expect("links");
+        left.push(link);
+    }
 
     stage.set("history.keep_jobs", "1");
     stage.set("history.keep_mb", "1");
     let daemon = stage.start();
-    let mut left = vec![link, done, unknown];
     left.sort();
     eventually("the others are gone", || (folders(&stage) == left).then_some(()));
     stays(Duration::from_millis(300), "and no more", || folders(&stage) == left);

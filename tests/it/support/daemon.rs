@@ -6,15 +6,19 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use conjured::{daemon::socket::socket_path, domain::status::Status};
+use conjured::{daemon::socket, domain::status::Status};
+#[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::patience::eventually;
+
+/// Ctrl-Break goes to a whole group of processes; a test must not be in it.
+#[cfg(windows)]
+const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
 
 /// The daemon.
 pub(crate) struct TestDaemon {
@@ -28,6 +32,11 @@ impl TestDaemon {
     /// Starts `command`, whose state is in `state_dir`. It may still be starting when this returns.
     pub(crate) fn spawn(mut command: Command, state_dir: PathBuf, stderr: PathBuf) -> Self {
         let to = File::options().create(true).append(true).open(&stderr).expect("opens");
+        #[cfg(windows)]
+        std::os::windows::process::CommandExt::creation_flags(
+            &mut command,
+            CREATE_NEW_PROCESS_GROUP,
+        );
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(to).spawn();
         Self { child: child.expect("the binary starts"), state_dir, stderr }
     }
@@ -52,7 +61,7 @@ impl TestDaemon {
 
     /// Asks it how it is, over its socket; `None` while it does not answer.
     pub(crate) fn status(&self) -> Option<Status> {
-        let mut stream = UnixStream::connect(socket_path(&self.state_dir)).ok()?;
+        let mut stream = connect(&socket::find(&self.state_dir)?)?;
         let request = b"GET /v1/status HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n";
         stream.write_all(request).ok()?;
         let mut answer = String::new();
@@ -67,6 +76,7 @@ impl TestDaemon {
     }
 
     /// Sends it a signal.
+    #[cfg(unix)]
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it is our child and not reaped");
     }
@@ -86,7 +96,10 @@ impl TestDaemon {
     /// Stops it as a service manager does.
     #[track_caller]
     pub(crate) fn stop(self) -> ExitStatus {
+        #[cfg(unix)]
         self.signal(Signal::TERM);
+        #[cfg(windows)]
+        break_off(&self.child);
         self.ended()
     }
 
@@ -95,6 +108,27 @@ impl TestDaemon {
         self.child.kill().expect("it is our child and not reaped");
         self.child.wait().expect("waits");
     }
+}
+
+#[cfg(unix)]
+fn connect(socket: &Path) -> Option<std::os::unix::net::UnixStream> {
+    std::os::unix::net::UnixStream::connect(socket).ok()
+}
+
+/// A pipe is opened like a file.
+#[cfg(windows)]
+fn connect(pipe: &Path) -> Option<File> {
+    File::options().read(true).write(true).open(pipe).ok()
+}
+
+/// Presses Ctrl-Break in a process group that the child is alone in.
+#[cfg(windows)]
+fn break_off(child: &Child) {
+    use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
+    #[expect(unsafe_code, reason = "std has no word for it; both arguments are numbers")]
+    // SAFETY: the call takes no memory of ours.
+    let sent = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.id()) };
+    assert_ne!(sent, 0, "{}", std::io::Error::last_os_error());
 }
 
 impl Drop for TestDaemon {

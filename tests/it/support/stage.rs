@@ -198,6 +198,11 @@ impl Stage {
         let mut command = Command::new(env!("CARGO_BIN_EXE_conjured"));
         command.env_clear().env("HOME", self.path("home")).env("RUNCOMFY_API_TOKEN", TOKEN);
         command.env("TMPDIR", self.folder.path()).current_dir(self.folder.path());
+        // Without the first Windows has no network, and the second is its word for the folder of temporary files.
+        #[cfg(windows)]
+        command
+            .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
+            .env("TMP", self.folder.path());
         command.arg("--config").arg(self.config()).arg("--state-dir").arg(state_dir);
         command.args(arguments);
         command

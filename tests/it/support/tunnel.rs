@@ -17,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
 /// What the port speaks.
 #[derive(Clone)]
+#[cfg_attr(windows, expect(dead_code, reason = "some of its users are for Unix"))]
 pub(crate) enum Speaks {
     /// The service's own plain HTTP.
     Plain,

@@ -1,0 +1,152 @@
+//! Giving a file its name, in place of what bears it: one rename, and patience where somebody has the old file open.
+//!
+//! Owns that patience. On Unix an open file is no obstacle and the first try is the only one. On Windows a program that opened the
+//! target without sharing its deletion (Python and most C programs do) is in the way for as long as it reads, as are scanners that
+//! look at every new file; both are usually done within a moment. Who is still in the way after that is told, and the caller decides.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use tempfile::NamedTempFile;
+
+/// The waits between tries: 1.99 s in all, the first ones for scanners, the last ones for somebody who reads a mesh.
+const WAITS: [Duration; 8] = {
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+    [ms(10), ms(20), ms(40), ms(80), ms(160), ms(320), ms(560), ms(800)]
+};
+
+/// Windows' `ERROR_ACCESS_DENIED`: also what it says of a file that is being deleted, or mapped into memory.
+const ACCESS_DENIED: i32 = 5;
+
+/// Windows' `ERROR_SHARING_VIOLATION`: somebody has the file open and does not share it.
+const SHARING_VIOLATION: i32 = 32;
+
+/// Windows' `ERROR_LOCK_VIOLATION`: somebody has locked a part of the file.
+const LOCK_VIOLATION: i32 = 33;
+
+/// Gives `from` the name `to`; what had that name is replaced. Blocks for up to two seconds where another program holds it.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    insist(|| fs::rename(from, to))
+}
+
+/// Does something to a file with the same patience.
+pub(super) fn insist<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    patiently(attempt, is_in_the_way, wait)
+}
+
+/// Gives a temporary file its name, as [`rename`] does; it is removed if it does not get it.
+pub(super) fn persist(file: NamedTempFile, to: &Path) -> io::Result<()> {
+    let mut waiting = Some(file);
+    insist(|| match waiting.take() {
+        Some(file) => file.persist(to).map(drop).map_err(|refused| {
+            waiting = Some(refused.file);
+            refused.error
+        }),
+        None => Ok(()),
+    })
+}
+
+/// Tells whether an error means that another program has the file open, and for how long nobody knows.
+pub(super) fn is_held(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(SHARING_VIOLATION | LOCK_VIOLATION))
+}
+
+/// Tells whether an error may pass by itself in a moment.
+pub(super) fn is_in_the_way(error: &io::Error) -> bool {
+    is_held(error) || (cfg!(windows) && error.raw_os_error() == Some(ACCESS_DENIED))
+}
+
+fn wait(span: Duration) {
+    // Nobody unparks a thread of the blocking pool; an early return would only be one more try.
+    std::thread::park_timeout(span);
+}
+
+fn patiently<T>(
+    mut attempt: impl FnMut() -> io::Result<T>,
+    in_the_way: impl Fn(&io::Error) -> bool,
+    mut wait: impl FnMut(Duration),
+) -> io::Result<T> {
+    for span in WAITS {
+        match attempt() {
+            Err(error) if in_the_way(&error) => wait(span),
+            ended => return ended,
+        }
+    }
+    attempt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails with `code` for the first `times` tries; returns how it ended, the tries, and the waits.
+    fn try_against(code: i32, times: usize) -> (io::Result<()>, usize, Vec<Duration>) {
+        let (mut tries, mut waits) = (0, Vec::new());
+        let attempt = || {
+            tries += 1;
+            if tries > times { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+        };
+        let in_the_way = |error: &io::Error| error.raw_os_error() == Some(SHARING_VIOLATION);
+        let ended = patiently(attempt, in_the_way, |span| waits.push(span));
+        (ended, tries, waits)
+    }
+
+    #[test]
+    fn a_file_in_use_is_tried_again_ever_slower_for_two_seconds_and_then_told() {
+        let (ended, tries, waits) = try_against(SHARING_VIOLATION, usize::MAX);
+        assert_eq!(ended.expect_err("never").raw_os_error(), Some(SHARING_VIOLATION));
+        assert_eq!((tries, waits.len()), (9, 8));
+        assert!(waits.is_sorted(), "{waits:?}");
+        let whole: Duration = waits.iter().sum();
+        assert!((1900..=2100).contains(&whole.as_millis()), "{whole:?}");
+    }
+
+    #[test]
+    fn who_lets_go_in_time_costs_only_that_time() {
+        let (ended, tries, waits) = try_against(SHARING_VIOLATION, 3);
+        ended.expect("free by then");
+        assert_eq!((tries, waits), (4, WAITS[..3].to_vec()));
+    }
+
+    #[test]
+    fn what_does_not_pass_is_told_at_once() {
+        let (ended, tries, waits) = try_against(2, usize::MAX);
+        assert_eq!(ended.expect_err("no such file").raw_os_error(), Some(2));
+        assert_eq!((tries, waits.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_name_is_replaced_and_what_did_not_get_one_is_removed() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        fs::write(&from, b"new").expect("writes");
+        fs::write(&to, b"old").expect("writes");
+        rename(&from, &to).expect("renamed");
+        assert_eq!(fs::read(&to).expect("reads"), b"new");
+        let file = NamedTempFile::new_in(temp.path()).expect("a file");
+        persist(file, &temp.path().join("not/there")).expect_err("no such folder");
+        assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 1);
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_reader_that_shares_nothing_is_waited_for() {
+        use std::os::windows::fs::OpenOptionsExt;
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        fs::write(&from, b"new").expect("writes");
+        fs::write(&to, b"old").expect("writes");
+        // FILE_SHARE_READ and FILE_SHARE_WRITE, as a C library opens files: not FILE_SHARE_DELETE.
+        let reader = fs::File::options().read(true).share_mode(1 | 2).open(&to).expect("opens");
+        let (mut reader, mut waited) = (Some(reader), 0);
+        let let_go = |_| {
+            waited += 1;
+            if waited == 3 {
+                drop(reader.take());
+            }
+        };
+        patiently(|| fs::rename(&from, &to), is_in_the_way, let_go).expect("free by then");
+        assert_eq!((waited, fs::read(&to).expect("reads").as_slice()), (3, b"new".as_slice()));
+    }
+}
