@@ -161,7 +161,7 @@ fn trouble(town: &mut Town, what: &str) {
 }
 
 #[test]
-fn when_serverless_cannot_serve_the_next_place_does_within_two_seconds_and_says_why() {
+fn when_serverless_cannot_serve_the_next_place_does_at_once_and_says_why() {
     for what in ["refused", "503", "401", "over budget", "no deployment"] {
         let mut town = Town::new("auto", r#"["comfyui", "huggingface"]"#);
         trouble(&mut town, what);
@@ -169,7 +169,6 @@ fn when_serverless_cannot_serve_the_next_place_does_within_two_seconds_and_says_
         assert_eq!(town.made_at("a clay owl", 1), Place::Comfyui, "{what}");
         let job = town.stage.jobs().remove(0);
         assert_eq!(job.spent().0, 0, "{what}");
-        // From the mark of the first attempt, or the release, to that of the one that served.
         let story = town.stage.json(&["jobs", "show", &job.id.to_string(), "--json"]);
         let text = story.to_string();
         assert!(text.contains("goes to") && text.contains("serverless: "), "{what}: {text}");
@@ -184,6 +183,19 @@ fn where_the_first_local_provider_is_not_there_the_second_serves() {
     let _daemon = town.stage.start();
     assert_eq!(town.made_at("a clay owl", 1), Place::Huggingface);
     assert_eq!(town.asked(), (0, 0, 1));
+}
+
+#[test]
+fn a_server_of_ones_own_that_is_closed_in_mid_run_is_given_up_and_another_place_makes_the_job() {
+    let mut town = Town::new("local", r#"["comfyui", "huggingface"]"#);
+    let closing = comfyui(Duration::from_secs(600));
+    town.stage.set("local.comfyui_url", &format!("{:?}", closing.url()));
+    let _daemon = town.stage.start();
+    town.stage.say("a clay owl");
+    town.stage.newest_is(State::Running);
+    drop(closing);
+    let job = town.stage.done(1).remove(0);
+    assert_eq!((job.backend.as_str(), town.asked()), ("huggingface", (0, 0, 1)));
 }
 
 #[test]

@@ -85,8 +85,8 @@ impl Road {
             })
         };
         drop(self.tools.store.record("a cancel", record).await);
-        // Without an answer it is sent again at the next occasion.
-        if outcome != "no answer" {
+        // Without an answer it is sent again at the next occasion, where somebody is paid.
+        if outcome != "no answer" || !self.place.is_paid() {
             following.cancelled = Some((wish, now.moment));
         }
         Ok(())

@@ -175,6 +175,9 @@ impl Road {
                 }
                 Err(CallError::Passing { reason, retry_after }) => {
                     following.failures += 1;
+                    if let Some(work) = self.went_away(&reason, &following).await? {
+                        return Ok(Followed::Elsewhere(work));
+                    }
                     self.after_failure(&reason, retry_after, &following).await?;
                 }
                 Err(CallError::Fault(fault)) => {

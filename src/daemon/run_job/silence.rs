@@ -23,7 +23,30 @@ pub(super) const AFTER_FAILURE: (Duration, Duration) =
 /// How long a job parked on a refused token waits before it asks again unasked.
 const PARKED: Duration = Duration::from_secs(60);
 
+/// After so many failed calls in a row, some twenty seconds, a free place is taken for gone: a server that was closed. What it
+/// did is found again under our id if it comes back, and costs nothing if not.
+const WENT_AWAY: u32 = 6;
+
 impl Road {
+    /// Gives up a free place that does not answer any more. `None` where somebody is paid, whose silence is waited out.
+    pub(super) async fn went_away(
+        &mut self,
+        reason: &str,
+        following: &Following,
+    ) -> Step<Option<Work>> {
+        if self.place.is_paid() || following.failures < WENT_AWAY {
+            return Ok(None);
+        }
+        if following.cancelled.is_some() && !self.too_late {
+            return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+        }
+        let reason = Reason::new("no_answer", reason);
+        match self.came_to_nothing(Outcome::Lost, &reason, Booking::Nothing).await? {
+            Some(work) => Ok(Some(work)),
+            None => Err(self.end_failed(reason, Booking::Nothing).await),
+        }
+    }
+
     /// Takes the word of a place that answers for its own memory: a request that it does not know is lost there. `None` where
     /// such an answer may be an error, and the request paid for.
     pub(super) async fn forgotten(
