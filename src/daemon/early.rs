@@ -136,7 +136,9 @@ pub(super) async fn ask_facts(tools: &Tools, live: &Live) {
 /// Fills in what is expected of a job.
 pub(super) fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    shown.cold = Some(estimate.cold.is_some());
+    // Only a queue's machines sleep: one's own is there or not, and a rented one says itself that it starts.
+    let sleeps = shown.backend == Place::Serverless.word();
+    shown.cold = sleeps.then_some(estimate.cold.is_some());
     shown.estimate = estimate.cost;
     let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
     shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) {

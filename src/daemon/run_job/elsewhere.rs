@@ -229,8 +229,8 @@ impl Road {
         self.deployment = deployment;
         (self.learned, self.estimate) = early::expectation(&self.tools, &live, place).await;
         self.terms = Some(Terms::of(&self.estimate));
-        early::describe(&mut self.shown, &self.learned, &self.estimate);
         place.word().clone_into(&mut self.shown.backend);
+        early::describe(&mut self.shown, &self.learned, &self.estimate);
         self.shown.why = Some(why);
         self.shown.request = None;
         self.shown.queue_position = None;
