@@ -157,9 +157,11 @@ fn job_lines(out: &Out, job: &Job) -> Vec<String> {
         Some(false) => "; the machine is warm",
         None => "",
     };
+    let why = job.why.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
     vec![
         first,
         format!("           {}", plain(&job.doing)),
+        format!("           by {}{}", plain(&job.backend), plain(&why)),
         format!("           estimated {}{cold}", job.estimate),
     ]
 }
