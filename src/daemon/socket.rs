@@ -1,6 +1,6 @@
 //! Where the command line finds a daemon: a Unix socket, or a named pipe on Windows, that only its user can open.
 //!
-//! Owns the address and its privacy. What is served there is [`crate::web`]'s. On both sides: [`address`] is what a daemon that
+//! Owns the address and its privacy. What is served there is [`crate::web`]'s. On both sides: `address` is what a daemon that
 //! starts will listen on, [`find`] where one that runs is listening, `listen` serves.
 
 use std::path::{Path, PathBuf};
