@@ -52,8 +52,8 @@ impl Stage {
             dirs::temporary("conjured-demo-").map_err(|error| failed(error.to_string()))?;
         let (root, state_dir) = (folder.join("CONJURE"), folder.join("state"));
         let data = root.join("data");
-        let prompt = data.join("generated_text/userPrompt.txt");
-        let render = data.join("generated_images/gestureCamera/render.png");
+        let prompt = data.join("generated_text").join("userPrompt.txt");
+        let render = data.join("generated_images").join("gestureCamera").join("render.png");
         for file in [&prompt, &render] {
             if let Some(parent) = file.parent() {
                 dirs::make_private(parent).map_err(|error| failed(error.to_string()))?;
@@ -82,9 +82,9 @@ impl Stage {
             folders: context.sources.folders.clone(),
             ..Sources::default()
         };
-        let models = data.join("generated_models/partpacker_results");
+        let models = data.join("generated_models").join("partpacker_results");
         Ok(Self {
-            image: data.join("generated_images/flux/flux.png"),
+            image: data.join("generated_images").join("flux").join("flux.png"),
             mesh: vec![models.join("result.glb"), models.join("partpacker_result_0.glb")],
             root,
             state_dir,
