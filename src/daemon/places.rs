@@ -135,8 +135,17 @@ impl Ready {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Takes over the adapter of an older configuration that was made of the same.
+    /// Takes over the adapter of an older configuration that was made of the same, and what a deployment said of itself: who
+    /// reloads often must not ask it each time, in front of the jobs.
     fn adopt(&mut self, old: &Self) {
+        if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
+            && own.deployment_id == before.deployment_id
+            && own.api_url == before.api_url
+            && self.has_token(old.token())
+        {
+            let known = old.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.facts = Mutex::new(known);
+        }
         let same = match (&self.made_of, &old.made_of) {
             (MadeOf::Comfyui(own), MadeOf::Comfyui(old)) => own == old,
             (MadeOf::Spaces(own), MadeOf::Spaces(old)) => own == old,
