@@ -5,7 +5,8 @@
 //! Three rules hold whatever else is true:
 //! - after a request that may have been charged no other one is sent that could be charged;
 //! - what a workflow itself was found guilty of is not tried again with the same workflow;
-//! - the paid and the free road are both taken for one save only where nothing was charged, or a person asked for it.
+//! - a free place follows a paid one whose end is known: refused, or failed. Where nobody knows whether the paid one still comes to
+//!   something, both roads would be taken for one save, and that only a person may ask for (`local.after_unknown`).
 
 use std::fmt;
 
