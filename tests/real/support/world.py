@@ -6,7 +6,7 @@ library alone. The checks of public files are written anew on purpose: the crate
 
 import sys
 sys.dont_write_bytecode = True
-import atexit, json, os, pathlib, random, shutil, signal, sqlite3, struct, subprocess, tempfile, threading, time
+import atexit, contextlib, json, os, pathlib, random, shutil, signal, sqlite3, struct, subprocess, tempfile, threading, time
 import urllib.request, zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -81,6 +81,14 @@ def environment(folder, **more):
     return {**kept, "HOME": str(home), "TMPDIR": str(folder), "RUNCOMFY_API_TOKEN": TOKEN, **more}
 
 
+def asking(path):
+    """Opens a ledger for a question, and closes it after one that failed too.
+
+    One that stays open would be a trap: whoever in this process then reads the ledger's files (`durable`) takes its locks away, and the
+    next daemon truncates what is mapped here."""
+    return contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5))
+
+
 class Project:
     """A CONJURE checkout with its configuration and state folder."""
 
@@ -138,40 +146,33 @@ dir = "{folder / 'log'}"
         if not path.exists():
             return []
         try:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-            connection.row_factory = sqlite3.Row
-            with connection:
+            with asking(path) as connection:
+                connection.row_factory = sqlite3.Row
                 rows = connection.execute(
                     """SELECT job.*, (SELECT request FROM attempt WHERE attempt.job = job.id AND request IS NOT NULL
                        ORDER BY number DESC LIMIT 1) AS request FROM job ORDER BY id""").fetchall()
-            connection.close()
             return [dict(row) for row in rows]
         except sqlite3.OperationalError:
             return []
 
     def count(self):
         """Returns how many jobs the ledger has."""
-        connection = sqlite3.connect(f"file:{self.state / 'ledger.sqlite'}?mode=ro", uri=True, timeout=5)
-        try:
+        with asking(self.state / "ledger.sqlite") as connection:
             return connection.execute("SELECT count(*) FROM job").fetchone()[0]
-        finally:
-            connection.close()
 
     def baseline(self):
         path = self.state / "ledger.sqlite"
         try:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-            rows = connection.execute("SELECT baseline_prompt IS NOT NULL AND baseline_render IS NOT NULL FROM project").fetchall()
-            connection.close()
+            with asking(path) as connection:
+                rows = connection.execute("SELECT baseline_prompt IS NOT NULL AND baseline_render IS NOT NULL FROM project").fetchall()
             return bool(rows) and bool(rows[0][0])
         except sqlite3.OperationalError:
             return False
 
     def sound(self):
         """Returns what is wrong with the ledger's file; nothing for a sound one."""
-        connection = sqlite3.connect(self.state / "ledger.sqlite", timeout=5)
-        verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        connection.close()
+        with contextlib.closing(sqlite3.connect(self.state / "ledger.sqlite", timeout=5)) as connection:
+            verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
         return None if verdict == "ok" else verdict
 
     def left_over(self):
@@ -195,6 +196,15 @@ class Daemon:
     def kill(self):
         self.process.kill()
         return self.wait()
+
+    def kill_below(self):
+        """Kills what the other program runs, whose end that one awaits: strace with `-o` takes no signal meanwhile."""
+        try:
+            children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        except OSError:
+            return
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
 
     def wait(self):
         code = self.process.wait()
