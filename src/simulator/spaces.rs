@@ -53,8 +53,8 @@ pub struct World {
     pub prompts: Vec<String>,
     /// Whether the queue is full: 503 to every join.
     pub full: bool,
-    /// What the app says instead of a result.
-    pub error: Option<String>,
+    /// What the app says instead of a function's result, by the function's name.
+    pub errors: BTreeMap<String, String>,
     files: BTreeMap<String, Bytes>,
     /// The calls of each session, by its hash.
     calls: BTreeMap<String, Call>,
@@ -264,8 +264,8 @@ impl Shared {
     /// Does the work of a function.
     fn outcome(&self, name: &str, data: &[Value]) -> Result<Value, String> {
         let mut world = self.lock();
-        if let Some(words) = world.error.clone() {
-            return Err(words);
+        if let Some(words) = world.errors.get(name) {
+            return Err(words.clone());
         }
         let path = data.first().and_then(|file| file["path"].as_str()).unwrap_or_default();
         let Some(picture) = world.files.get(path).cloned() else {

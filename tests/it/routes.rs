@@ -199,6 +199,24 @@ fn a_server_of_ones_own_that_is_closed_in_mid_run_is_given_up_and_another_place_
 }
 
 #[test]
+fn a_mesh_that_fails_leaves_its_image_in_history_and_nothing_to_see() {
+    let town = Town::new("local", r#"["huggingface"]"#);
+    let words = ("process_3d".to_owned(), "CUDA out of memory".to_owned());
+    town.spaces.with(|world| world.errors.extend([words]));
+    let _daemon = town.stage.start();
+    town.stage.say("a clay owl");
+    let job = town.stage.ended(1).remove(0);
+    assert_eq!(job.state, State::Failed);
+    let folder = town.stage.state_dir().join("history").join(job.id.to_string());
+    let image = std::fs::read(folder.join("image.png")).expect("it was made before");
+    assert!(image.starts_with(b"\x89PNG"), "{} bytes", image.len());
+    let shown = town.stage.json(&["jobs", "show", &job.id.to_string(), "--json"]);
+    let kinds: Vec<_> = shown["artifacts"].as_array().expect("a list").iter().collect();
+    assert!(kinds.len() == 1 && kinds[0]["kind"] == "image", "{shown}");
+    assert!(town.stage.public().iter().all(|path| !path.exists()), "a pair or nothing");
+}
+
+#[test]
 fn serverless_is_used_again_after_one_good_probe() {
     let town = Town::new("auto", r#"["comfyui"]"#);
     town.stage.service.order(unavailable().times(50));

@@ -50,6 +50,19 @@ pub(super) enum Broken {
     Never(String),
 }
 
+impl Broken {
+    /// Says why, as a sentence begins.
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Cut { reason, .. }
+            | Self::Disk(reason)
+            | Self::Gone(reason)
+            | Self::Bad(reason)
+            | Self::Never(reason) => reason,
+        }
+    }
+}
+
 impl Road {
     /// Downloads one file into history, from where an earlier try stopped, and checks it.
     pub(super) async fn download(

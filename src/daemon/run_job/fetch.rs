@@ -94,6 +94,34 @@ impl Road {
         Ok(Self::in_history(&folder))
     }
 
+    /// Keeps in history the image that a failed run made before its mesh failed. One try: it is a courtesy, and nothing is shown.
+    pub(super) async fn keep_image(
+        &mut self,
+        request: &RequestId,
+        files: &[RemoteFile],
+    ) -> Step<()> {
+        let node = self.live().recipes.at(self.place).output(Kind::Image).to_owned();
+        let Some(file) = product::choose(files, Kind::Image, &node).cloned() else {
+            return Ok(());
+        };
+        let folder = self.folder().await?;
+        let mut progress = (self.tools.clock.now().moment, 0);
+        let tried = self
+            .download(Kind::Image, &folder, &file, request, (&mut progress.0, &mut progress.1))
+            .await?;
+        match tried {
+            Ok(()) => {
+                let row = self.describe(Kind::Image, &folder).await?;
+                self.keep_rows(vec![row]).await;
+            }
+            Err(broken) => {
+                let reason = broken.reason();
+                tracing::warn!(job = %self.id, "the image that was made before the run failed is not kept: {reason}");
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on with artifacts that another session fetched.
     pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
         self.moved(row.state, Stage::Placing).await;

@@ -303,7 +303,7 @@ impl Road {
                 self.note_outputs(&files, times, following).await?;
                 Ok(Answer::Ended(Ended { files, unwanted }))
             }
-            Ok(RunResult::Failed { fault, files: _, times }) => {
+            Ok(RunResult::Failed { fault, files, times }) => {
                 let booking = self.booking(following, times);
                 let reason = reason_of(&fault);
                 // Somebody who wanted it to end does not want it made elsewhere.
@@ -318,7 +318,10 @@ impl Road {
                 };
                 match self.came_to_nothing(outcome, &reason, booking).await? {
                     Some(work) => Ok(Answer::Elsewhere(work)),
-                    None => Err(self.end_failed(reason, booking).await),
+                    None => {
+                        self.keep_image(request, &files).await?;
+                        Err(self.end_failed(reason, booking).await)
+                    }
                 }
             }
             Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
