@@ -53,6 +53,8 @@ Settings: `config.example.toml` shows every one. A token is never an argument.";
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(
     name = "conjured",
+    // Else usage lines name the file, which has a suffix on Windows, and the examples below them do not.
+    bin_name = "conjured",
     version,
     after_help = EXAMPLES,
     after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),

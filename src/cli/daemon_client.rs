@@ -82,6 +82,12 @@ impl DaemonClient {
         Ok(said.said)
     }
 
+    /// Asks it to end, as a first signal does. It may be gone before its answer is here.
+    pub async fn stop(&self) -> Result<String, Failure> {
+        let said: Said = self.answer(self.http.post(url("/v1/stop")).timeout(PATIENCE)).await?;
+        Ok(said.said)
+    }
+
     async fn answer<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,

@@ -11,7 +11,8 @@ use super::{
     outcome::{Asked, Ended, Outcome, Refreshed, TaskName},
     restore::{self, Workshop, not_served, refused},
     run_job::{JobEnd, Report, Wish},
-    shell::Shell,
+    shell::{STOPPING, Shell},
+    signals::Signal,
 };
 use crate::{
     domain::{
@@ -45,6 +46,10 @@ impl Shell {
                 });
             }
             Command::Reload { reply } => self.reload(Some(reply)),
+            Command::Stop { reply } => {
+                drop(reply.send(Ok(STOPPING.to_owned())));
+                self.signal(Signal::Stop);
+            }
         }
     }
 

@@ -42,6 +42,9 @@ use crate::{
     web::{Command, Refused},
 };
 
+/// What is said of a stop.
+pub(crate) const STOPPING: &str = "stopping: remote jobs go on and are picked up at the next start";
+
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
 const STOP_PATIENCE: Duration = Duration::from_millis(4500);
 
@@ -228,11 +231,11 @@ impl Shell {
         self.handle(Event::Tick);
     }
 
-    fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         match signal {
             Signal::Reload => self.reload(None),
             Signal::Stop => {
-                tracing::info!("stopping: remote jobs go on and are picked up at the next start");
+                tracing::info!("{STOPPING}");
                 self.stop();
             }
         }

@@ -98,8 +98,16 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path` at once or says who has it. The folder must exist.
+    /// Takes the lock at `path` or says who has it: at once, but on Windows only after two seconds, since the system takes a
+    /// lock from a process that was killed when it gets round to it (Microsoft's words on `LockFileEx`). The folder must exist.
     pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+        rename::insist_while(
+            || Self::take_now(path, holder),
+            |refused| cfg!(windows) && matches!(refused, LockError::Held { .. }),
+        )
+    }
+
+    fn take_now(path: &Path, holder: &Holder) -> Result<Self, LockError> {
         for _ in 0..TRIES {
             if let Some(lock) = Self::try_once(path, holder)? {
                 return Ok(lock);

@@ -32,7 +32,15 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Does something to a file with the same patience.
 pub(super) fn insist<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    patiently(attempt, is_in_the_way, wait)
+    insist_while(attempt, is_in_the_way)
+}
+
+/// Does something again, as [`rename`] does, while what refuses it may pass.
+pub(super) fn insist_while<T, E>(
+    attempt: impl FnMut() -> Result<T, E>,
+    may_pass: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    patiently(attempt, may_pass, wait)
 }
 
 /// Gives a temporary file its name, as [`rename`] does; it is removed if it does not get it.
@@ -62,11 +70,11 @@ fn wait(span: Duration) {
     std::thread::park_timeout(span);
 }
 
-fn patiently<T>(
-    mut attempt: impl FnMut() -> io::Result<T>,
-    in_the_way: impl Fn(&io::Error) -> bool,
+fn patiently<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    in_the_way: impl Fn(&E) -> bool,
     mut wait: impl FnMut(Duration),
-) -> io::Result<T> {
+) -> Result<T, E> {
     for span in WAITS {
         match attempt() {
             Err(error) if in_the_way(&error) => wait(span),

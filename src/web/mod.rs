@@ -11,6 +11,7 @@
 //! | `POST /v1/jobs/{id}/restore` | [`Restored`] once its artifacts are under the public names again, else [`Refused`] |
 //! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}`, else [`Refused`] |
 //! | `POST /v1/reload` | `{"said": …}`, else [`Refused`] |
+//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may be gone before the answer is |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -139,6 +140,11 @@ pub enum Command {
         /// What changed, in a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
+    /// The daemon's end, where there are no signals to ask for it.
+    Stop {
+        /// What becomes of the jobs, in a sentence.
+        reply: oneshot::Sender<Result<String, Refused>>,
+    },
 }
 
 /// Why a command was not carried out.
@@ -231,6 +237,7 @@ pub fn routes(status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Comma
         .route("/v1/jobs/{id}/restore", post(restore))
         .route("/v1/jobs/{id}/rate", post(rate))
         .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Api { status, commands })
 }
@@ -290,6 +297,11 @@ fn named(job: &str) -> Result<JobId, Refused> {
 
 async fn reload(State(api): State<Api>) -> Result<Json<Said>, Refused> {
     let said = ask(&api, |reply| Command::Reload { reply }).await?;
+    Ok(Json(Said { said }))
+}
+
+async fn stop(State(api): State<Api>) -> Result<Json<Said>, Refused> {
+    let said = ask(&api, |reply| Command::Stop { reply }).await?;
     Ok(Json(Said { said }))
 }
 

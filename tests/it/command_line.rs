@@ -82,6 +82,10 @@ impl Desk {
     fn environment(&self) -> Vec<(String, PathBuf)> {
         let folders = [("HOME", ""), ("TMPDIR", "tmp")];
         let folders = folders.map(|(name, folder)| (name.to_owned(), self.path(folder)));
+        // There, a home is not a matter of variables: without this the runs would share the person's own ledger.
+        #[cfg(windows)]
+        let folders =
+            folders.into_iter().chain([("CONJURED__STATE_DIR".to_owned(), self.path("state"))]);
         let own = self.env.iter().map(|(name, value)| (name.clone(), PathBuf::from(value)));
         folders.into_iter().chain(own).collect()
     }

@@ -97,7 +97,8 @@ fn paths_that_change_during_a_job_take_effect_when_it_has_ended() {
     stage.say("a clay owl");
     stage.newest_is(State::Running);
     let spoken = stage.root().join("spoken.txt");
-    std::fs::write(&spoken, "words from before").expect("writes");
+    // The words of the job at work: others would be news when the path takes effect, and might be sent before the fox.
+    std::fs::write(&spoken, "a clay owl").expect("writes");
     let text = std::fs::read_to_string(stage.config()).expect("reads");
     let text = text.replacen("name = \"test\"", "name = \"test\"\nprompt = \"spoken.txt\"", 1);
     std::fs::write(stage.config(), text).expect("writes");

@@ -59,6 +59,25 @@ fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice(
     assert_eq!(stage.submits(), 1);
 }
 
+#[test]
+fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    // The daemon may be gone before its answer is read to the end.
+    drop(daemon.ask("POST /v1/stop"));
+    assert_eq!(daemon.ended().code(), Some(0));
+
+    let _daemon = stage.start();
+    stage.service.advance(HOUR);
+    stage.done(1);
+    let stats = stage.service.stats();
+    assert_eq!((stats.submits, stats.cancel_calls), (1, 0));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_second_signal_ends_a_stop_that_waits_at_once() {

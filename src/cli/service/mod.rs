@@ -14,7 +14,7 @@ mod task_scheduler;
 mod tests;
 mod wanted;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use self::{
     facts::Asked,
@@ -24,12 +24,22 @@ use self::{
 use super::{
     args::{InstallArgs, ScopeArgs, ServiceCommand},
     context::Context,
+    daemon_client::DaemonClient,
     exit::{CANNOT_WRITE, CONFIGURATION, Failure, UNAVAILABLE, USAGE},
 };
-use crate::disk::{
-    DiskError, dirs,
-    lock::{self, Held},
+use crate::{
+    clock::Clock,
+    disk::{
+        DiskError, dirs,
+        lock::{self, Held},
+    },
 };
+
+/// How long a daemon may take to end when it is asked to: its own patience with what must not be broken off, and some.
+const END_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How often it is looked whether it has.
+const END_PACE: Duration = Duration::from_millis(50);
 
 /// Does what was asked about the service.
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
@@ -39,7 +49,17 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
             uninstall(context, *scope, *dry_run, *force)
         }
         ServiceCommand::Start { scope, dry_run } => act(context, *scope, *dry_run, Place::start),
-        ServiceCommand::Stop { scope, dry_run } => act(context, *scope, *dry_run, Place::stop),
+        ServiceCommand::Stop { scope, dry_run } => {
+            act(context, *scope, *dry_run, Place::stop)?;
+            // The Task Scheduler's word is in the language of the machine; the lock speaks all of them.
+            if *dry_run || Platform::here() != Platform::TaskScheduler || ends(context) {
+                return Ok(());
+            }
+            Err(Failure::new(
+                UNAVAILABLE,
+                "a daemon still has the state folder: it was not started by the service, or cannot be ended",
+            ))
+        }
         ServiceCommand::Restart { scope, dry_run } => {
             act(context, *scope, *dry_run, Place::restart)
         }
@@ -191,6 +211,33 @@ fn is_held(context: &Context) -> bool {
     context.load().map_or(true, |loaded| lock::held_state(&loaded.config.state_dir) != Held::Free)
 }
 
+/// Asks a daemon that answers to end, and waits for that. That it may fail is no matter: what follows ends it all the same.
+fn ask_to_stop(context: &Context) {
+    let Ok(loaded) = context.load() else { return };
+    let asked = super::on_runtime(async {
+        match DaemonClient::find(&loaded.config.state_dir).await {
+            Some((client, _)) => client.stop().await.map(|said| context.out.say(said)),
+            None => Ok(()),
+        }
+    });
+    if asked.is_err() || !ends(context) {
+        tracing::debug!("the daemon was asked to stop and did not say that it would");
+    }
+}
+
+/// Waits until no daemon has the state folder; `false` when that takes too long. Without a configuration nobody knows which one it is.
+fn ends(context: &Context) -> bool {
+    let Ok(loaded) = context.load() else { return true };
+    let until = Clock.now().moment.plus(END_PATIENCE);
+    while lock::held_state(&loaded.config.state_dir) != Held::Free {
+        if Clock.now().moment >= until {
+            return false;
+        }
+        std::thread::park_timeout(END_PACE);
+    }
+    true
+}
+
 /// Finds out where the service's file is.
 fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
     let scope = if scope.system { Scope::System } else { Scope::User };
@@ -288,6 +335,10 @@ fn show(context: &Context, place: &Place, steps: &[Step]) {
                 notes.push(format!("the above is written to {}", path.display()));
             }
             Step::Remove(path) => notes.push(format!("remove {}", path.display())),
+            Step::AskToStop => notes.push(format!(
+                "ask the daemon to stop, and wait up to {} s for that",
+                END_PATIENCE.as_secs()
+            )),
             Step::Run(command) | Step::Try(command) => {
                 notes.push(format!("run {}", shown(command)));
             }
@@ -326,6 +377,7 @@ fn carry_out(context: &Context, place: &Place, steps: &[Step]) -> Result<(), Fai
                     context.out.say(format!("removed {}", path.display()));
                 }
             }
+            Step::AskToStop => ask_to_stop(context),
             Step::Run(command) => {
                 context.out.say(shown(command));
                 match host::run(command) {

@@ -53,6 +53,8 @@ pub(super) enum Step {
     Write(PathBuf, String),
     /// Remove this file, if it is there.
     Remove(PathBuf),
+    /// Ask the daemon to end, and wait for that; where none answers, or it takes too long, the next step is what ends it.
+    AskToStop,
     /// Run this command; its failure ends the plan.
     Run(Vec<String>),
     /// Run this command; it fails where there is nothing to do.
@@ -135,7 +137,7 @@ impl Place {
             Platform::TaskScheduler => {
                 let file = self.file.to_string_lossy();
                 if again {
-                    steps.push(Step::Try(schtasks(&["/end"])));
+                    steps.extend(end_task());
                 }
                 steps.push(Step::Run(schtasks(&["/create", "/xml", &file, "/f"])));
                 steps.push(Step::Run(schtasks(&["/run"])));
@@ -159,11 +161,12 @@ impl Place {
                 Step::Try(words(&["launchctl", "bootout", &self.target()])),
                 Step::Remove(self.file.clone()),
             ],
-            Platform::TaskScheduler => vec![
-                Step::Try(schtasks(&["/end"])),
-                Step::Try(schtasks(&["/delete", "/f"])),
-                Step::Remove(self.file.clone()),
-            ],
+            Platform::TaskScheduler => {
+                let mut steps = Vec::from(end_task());
+                steps.push(Step::Try(schtasks(&["/delete", "/f"])));
+                steps.push(Step::Remove(self.file.clone()));
+                steps
+            }
         }
     }
 
@@ -178,11 +181,13 @@ impl Place {
 
     /// Plans to stop. launchd keeps what it has loaded and starts it again at the next login.
     pub(super) fn stop(&self) -> Vec<Step> {
-        vec![Step::Run(match self.platform {
-            Platform::Systemd => self.systemctl(&["stop", systemd::UNIT]),
-            Platform::Launchd => words(&["launchctl", "kill", "SIGTERM", &self.target()]),
-            Platform::TaskScheduler => schtasks(&["/end"]),
-        })]
+        match self.platform {
+            Platform::Systemd => vec![Step::Run(self.systemctl(&["stop", systemd::UNIT]))],
+            Platform::Launchd => {
+                vec![Step::Run(words(&["launchctl", "kill", "SIGTERM", &self.target()]))]
+            }
+            Platform::TaskScheduler => end_task().into(),
+        }
     }
 
     /// Plans to stop and start.
@@ -193,7 +198,9 @@ impl Place {
                 vec![Step::Run(words(&["launchctl", "kickstart", "-k", &self.target()]))]
             }
             Platform::TaskScheduler => {
-                vec![Step::Try(schtasks(&["/end"])), Step::Run(schtasks(&["/run"]))]
+                let mut steps = Vec::from(end_task());
+                steps.push(Step::Run(schtasks(&["/run"])));
+                steps
             }
         }
     }
@@ -250,6 +257,12 @@ impl Place {
     fn target(&self) -> String {
         format!("{}/{}", self.domain(), launchd::LABEL)
     }
+}
+
+/// The Task Scheduler knows no polite end: what it ends is gone at once, with whatever request was on its way. So the daemon is asked
+/// first; the task is then over, and ending it has nothing to do.
+fn end_task() -> [Step; 2] {
+    [Step::AskToStop, Step::Try(schtasks(&["/end"]))]
 }
 
 fn schtasks(rest: &[&str]) -> Vec<String> {

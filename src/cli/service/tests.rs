@@ -145,6 +145,7 @@ fn place(platform: Platform, scope: Scope) -> Place {
 fn commands(steps: &[Step]) -> Vec<String> {
     let shown = |step: &Step| match step {
         Step::Run(command) | Step::Try(command) => Some(shown(command)),
+        Step::AskToStop => Some("(ask)".to_owned()),
         Step::Write(..) | Step::Remove(_) => None,
     };
     steps.iter().filter_map(shown).collect()
@@ -182,12 +183,17 @@ fn each_platform_is_told_in_its_own_words() {
     let windows = place(Platform::TaskScheduler, Scope::User);
     let install = commands(&windows.install(String::new(), false));
     assert_eq!(install[0], "schtasks /create /tn conjured /xml /h/service.xml /f");
-    assert_eq!(commands(&windows.stop()), ["schtasks /end /tn conjured"]);
+    assert_eq!(commands(&windows.stop()), ["(ask)", "schtasks /end /tn conjured"]);
+    assert_eq!(
+        commands(&windows.restart()),
+        ["(ask)", "schtasks /end /tn conjured", "schtasks /run /tn conjured"]
+    );
     let file = Path::new(r"C:\An Artist\service.xml");
     let windows = Place { file: file.to_owned(), ..windows };
     let install = commands(&windows.install(String::new(), true));
     let create = r#"schtasks /create /tn conjured /xml "C:\An Artist\service.xml" /f"#;
-    assert_eq!(install, ["schtasks /end /tn conjured", create, "schtasks /run /tn conjured"]);
-    let uninstall = ["schtasks /end /tn conjured", "schtasks /delete /tn conjured /f"];
+    let end = "schtasks /end /tn conjured";
+    assert_eq!(install, ["(ask)", end, create, "schtasks /run /tn conjured"]);
+    let uninstall = ["(ask)", "schtasks /end /tn conjured", "schtasks /delete /tn conjured /f"];
     assert_eq!(commands(&windows.uninstall()), uninstall);
 }

@@ -44,7 +44,7 @@ fn two_projects_and_once_racing_for_the_last_cents_never_cross_the_limit() {
     for name in ["second", "third"] {
         copy(&stage.root(), &stage.path(name));
         let root = stage.path(name).display().to_string();
-        text.push_str(&format!("\n[[project]]\nname = \"{name}\"\nroot = \"{root}\"\n"));
+        text.push_str(&format!("\n[[project]]\nname = \"{name}\"\nroot = '{root}'\n"));
     }
     std::fs::write(stage.config(), text).expect("writes");
     let daemon = stage.start();

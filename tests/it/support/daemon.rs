@@ -16,10 +16,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::patience::eventually;
 
-/// Ctrl-Break goes to a whole group of processes; a test must not be in it.
-#[cfg(windows)]
-const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
-
 /// The daemon.
 pub(crate) struct TestDaemon {
     child: Child,
@@ -32,11 +28,6 @@ impl TestDaemon {
     /// Starts `command`, whose state is in `state_dir`. It may still be starting when this returns.
     pub(crate) fn spawn(mut command: Command, state_dir: PathBuf, stderr: PathBuf) -> Self {
         let to = File::options().create(true).append(true).open(&stderr).expect("opens");
-        #[cfg(windows)]
-        std::os::windows::process::CommandExt::creation_flags(
-            &mut command,
-            CREATE_NEW_PROCESS_GROUP,
-        );
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(to).spawn();
         Self { child: child.expect("the binary starts"), state_dir, stderr }
     }
@@ -61,12 +52,18 @@ impl TestDaemon {
 
     /// Asks it how it is, over its socket; `None` while it does not answer.
     pub(crate) fn status(&self) -> Option<Status> {
+        let answer = self.ask("GET /v1/status")?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// Asks it something over its socket; `None` where no answer, or not all of one, comes.
+    pub(crate) fn ask(&self, what: &str) -> Option<String> {
         let mut stream = connect(&socket::find(&self.state_dir)?)?;
-        let request = b"GET /v1/status HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).ok()?;
+        let request = format!("{what} HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+        Some(answer)
     }
 
     /// Returns what it has said on standard error.
@@ -98,8 +95,9 @@ impl TestDaemon {
     pub(crate) fn stop(self) -> ExitStatus {
         #[cfg(unix)]
         self.signal(Signal::TERM);
+        // Nobody sends a signal to another process there, and a test may have no console to press Ctrl-Break in.
         #[cfg(windows)]
-        break_off(&self.child);
+        self.ask("POST /v1/stop");
         self.ended()
     }
 
@@ -119,16 +117,6 @@ fn connect(socket: &Path) -> Option<std::os::unix::net::UnixStream> {
 #[cfg(windows)]
 fn connect(pipe: &Path) -> Option<File> {
     File::options().read(true).write(true).open(pipe).ok()
-}
-
-/// Presses Ctrl-Break in a process group that the child is alone in.
-#[cfg(windows)]
-fn break_off(child: &Child) {
-    use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
-    #[expect(unsafe_code, reason = "std has no word for it; both arguments are numbers")]
-    // SAFETY: the call takes no memory of ours.
-    let sent = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, child.id()) };
-    assert_ne!(sent, 0, "{}", std::io::Error::last_os_error());
 }
 
 impl Drop for TestDaemon {

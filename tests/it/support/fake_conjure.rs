@@ -28,6 +28,7 @@ use conjured::{clock::Clock, domain::glb};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value, json};
 
+use super::patience::eventually;
 use api::{first_state, python};
 
 const IMPORT: &str = "import_and_process_mesh";
@@ -390,7 +391,7 @@ impl Shared {
         }
         let temporary = self.state.with_file_name("state.tmp");
         fs::write(&temporary, python(&state)).expect("writes");
-        fs::rename(&temporary, &self.state).expect("renames");
+        replace(&temporary, &self.state);
     }
 
     /// The launcher: rewrites at random moments, gives Blender other work now and then, and imports by file time.
@@ -440,6 +441,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// `os.replace`. On Windows it is refused while somebody has the file open, and CONJURE's next beat tries again.
+fn replace(from: &Path, to: &Path) {
+    eventually("the state is replaced", || fs::rename(from, to).ok());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
