@@ -1,11 +1,14 @@
 //! Who is using what on the disk at this moment: jobs' folders that are being read, projects whose public names change.
 //!
-//! Owns two promises: a folder is not taken out of history while somebody reads it, and two placements of one project never
-//! interleave. Both are held for the length of a step only; nothing here survives the process.
+//! Owns three promises: a folder is not taken out of history while somebody reads it, two placements of one project never
+//! interleave, and neither do two of its handovers, of which the later one counts. Nothing here survives the process.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::domain::{engine::event::ProjectId, job::JobId};
@@ -16,6 +19,34 @@ pub(crate) struct Claims {
     /// How many read each job's folder.
     read: Arc<Mutex<BTreeMap<JobId, usize>>>,
     placing: Arc<Mutex<BTreeMap<ProjectId, Arc<tokio::sync::Mutex<()>>>>>,
+    handing: Arc<Mutex<BTreeMap<ProjectId, Arc<Line>>>>,
+}
+
+/// The handovers of one project.
+#[derive(Debug, Default)]
+struct Line {
+    /// The number of the last one that came.
+    last: AtomicU64,
+    alone: tokio::sync::Mutex<()>,
+}
+
+/// A handover's place in its project's line.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    line: Arc<Line>,
+    number: u64,
+}
+
+impl Turn {
+    /// Waits until the one before has ended.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.line.alone.lock().await
+    }
+
+    /// Tells whether a later one waits.
+    pub(crate) fn is_over(&self) -> bool {
+        self.line.last.load(Ordering::Relaxed) != self.number
+    }
 }
 
 impl Claims {
@@ -35,6 +66,13 @@ impl Claims {
     pub(crate) async fn placing(&self, project: ProjectId) -> tokio::sync::OwnedMutexGuard<()> {
         let own = Arc::clone(locked(&self.placing).entry(project).or_default());
         own.lock_owned().await
+    }
+
+    /// Gets in line with a handover of a project; whoever is before should end soon.
+    pub(crate) fn handing(&self, project: ProjectId) -> Turn {
+        let line = Arc::clone(locked(&self.handing).entry(project).or_default());
+        let number = line.last.fetch_add(1, Ordering::Relaxed) + 1;
+        Turn { line, number }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    handing::hand_over_again,
+    handing::{hand_over_again, is_wanted},
     outcome::{Asked, Ended, Outcome, Refreshed, TaskName},
     restore::{self, Workshop, not_served, refused},
     run_job::{JobEnd, Report, Wish},
@@ -177,6 +177,7 @@ impl Shell {
             .map(|(id, served)| (*id, (served.config.root.clone(), served.targets())))
             .collect();
         let tools = Arc::clone(&self.tools);
+        let live = tools.live.borrow().clone();
         let workshop = Workshop {
             clock: self.clock,
             store: tools.store.clone(),
@@ -187,17 +188,19 @@ impl Shell {
             let row = workshop.store.with(move |ledger| ledger.job(job)).await;
             let restored = match row.map_err(|error| refused(&error)) {
                 Ok(row) => match places.get(&row.project) {
-                    Some((_, targets)) => {
-                        workshop.restore(&row, targets).await.map(|restored| (row, restored))
+                    Some((root, targets)) => {
+                        let told = is_wanted(&live, root).await;
+                        let restored = workshop.restore(&row, targets, told).await;
+                        restored.map(|restored| (row, restored, told))
                     }
                     None => Err(not_served(job)),
                 },
                 Err(refused) => Err(refused),
             };
-            let project = restored.as_ref().ok().map(|(row, _)| row.project);
-            drop(reply.send(restored.map(|(_, restored)| restored)));
-            let Some(project) = project else { return Outcome::Nothing };
-            if let Some((root, targets)) = places.get(&project).cloned() {
+            let known = restored.as_ref().ok().map(|(row, _, told)| (row.project, *told));
+            drop(reply.send(restored.map(|(_, restored, _)| restored)));
+            let Some((project, told)) = known else { return Outcome::Nothing };
+            if told && let Some((root, targets)) = places.get(&project).cloned() {
                 hand_over_again(&tools, project, job, root, targets).await;
             }
             Outcome::Restored(project)

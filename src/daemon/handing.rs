@@ -7,6 +7,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -26,7 +27,8 @@ use crate::{
             decide::{Look, Rules, Waiting},
         },
         job::JobId,
-        placement::Targets,
+        moment::{Moment, WallTime},
+        placement::{Plan, Targets},
         product::Kind,
     },
     handoff::{Delivery, Errand, Step, import_call, state_file},
@@ -34,6 +36,17 @@ use crate::{
 
 /// Where the job's own copy lies when the project has no public mesh.
 const USUAL_FOLDER: &str = "data/generated_models/partpacker_results";
+
+/// How old a mesh that is handed over looks: older than the launcher's last trigger, which comes every half minute, or after a
+/// pipeline of at most ten minutes.
+const AGED: Duration = Duration::from_secs(15 * 60);
+
+/// How long a handover goes on when something newer is ready: enough to stage, to ask, and to be told once more. What it waited for was paid
+/// for, and the artist would see nothing of it.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// The same where CONJURE has the request: a Blender that looks takes it at once, and for one that does not it stays.
+const HURRY_ASKED: Duration = Duration::from_secs(1);
 
 /// What is handed over.
 #[derive(Clone, Debug)]
@@ -80,6 +93,12 @@ pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
     }
 }
 
+/// Gives the public mesh the file time of one that CONJURE is told of: its launcher imports by itself what is younger than its last
+/// trigger, and twice would wipe the first.
+pub(crate) fn dated(plan: Plan, now: WallTime) -> Plan {
+    plan.dated(Kind::Mesh, now.minus(AGED))
+}
+
 fn rules(way: Handoff) -> Rules {
     let usual = Rules::default();
     match way {
@@ -89,7 +108,8 @@ fn rules(way: Handoff) -> Rules {
     }
 }
 
-/// Hands a mesh over. `doing` hears what it waits for; `wish` may end it: to stop, or because something newer is ready.
+/// Hands a mesh over. `doing` hears what it waits for; `wish` may end it: to stop, or, in a few seconds, because something newer is
+/// ready. A project's handovers come one after another, and a later one ends the one before.
 pub(crate) async fn hand_over(
     tools: &Tools,
     handing: Handing,
@@ -99,16 +119,7 @@ pub(crate) async fn hand_over(
     let live = tools.live.borrow().clone();
     let placement = &live.config.placement;
     let Handing { project, job, turn, root, mesh, targets } = handing;
-    let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
-    let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
-    if folder.display().to_string().contains(SPLITS) {
-        let words = format!(
-            "the path {} holds `{SPLITS}`: CONJURE will split a mesh of one part into its loose pieces; rename the folder \
-             if that is not wanted",
-            folder.display()
-        );
-        warn(tools, words).await;
-    }
+    let folder = folder_of(tools, &targets, &root).await;
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let delivery = Delivery {
         job,
@@ -126,7 +137,12 @@ pub(crate) async fn hand_over(
         }
     };
     let client = http::plain_client().connect_timeout(import_call::CONNECT).build();
-    let mut imported = false;
+    let turn = tools.claims.handing(project);
+    let _alone = tokio::select! {
+        alone = turn.alone() => alone,
+        () = stopped(wish) => return Handed::Stopped,
+    };
+    let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
     loop {
         let now = tools.clock.now().moment;
         let (back, mut step) = blocking(move || {
@@ -169,6 +185,14 @@ pub(crate) async fn hand_over(
                     tell_import(tools, project).await;
                 }
                 doing(waiting.to_string());
+                let asked = waiting == Waiting::Untaken;
+                if turn.is_over() {
+                    return left(tools, job, "a later mesh is handed over instead", asked).await;
+                }
+                let enough = if asked { HURRY_ASKED } else { HURRY };
+                if hurries.is_some_and(|since| now.since(since) >= enough) {
+                    return left(tools, job, &waiting.to_string(), asked).await;
+                }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     changed = wish.changed() => {
@@ -176,8 +200,10 @@ pub(crate) async fn hand_over(
                         match wish {
                             Wish::Stop => return Handed::Stopped,
                             Wish::Go => {}
-                            Wish::Replace | Wish::Cancel => {
-                                let asked = waiting == Waiting::Untaken;
+                            Wish::Replace => {
+                                hurries.get_or_insert(now);
+                            }
+                            Wish::Cancel => {
                                 return left(tools, job, &waiting.to_string(), asked).await;
                             }
                         }
@@ -188,6 +214,21 @@ pub(crate) async fn hand_over(
     }
 }
 
+/// Returns where the job's own copy of the mesh is put, and warns of what CONJURE makes of that path.
+async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
+    let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
+    let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
+    if folder.display().to_string().contains(SPLITS) {
+        let words = format!(
+            "the path {} holds `{SPLITS}`: CONJURE will split a mesh of one part into its loose pieces; rename the folder \
+             if that is not wanted",
+            folder.display()
+        );
+        warn(tools, words).await;
+    }
+    folder
+}
+
 /// Hands over what a person has placed again. Nobody waits for it: it ends with the daemon, and is not taken up by the next.
 pub(crate) async fn hand_over_again(
     tools: &Tools,
@@ -196,10 +237,6 @@ pub(crate) async fn hand_over_again(
     root: PathBuf,
     targets: Targets,
 ) {
-    let live = tools.live.borrow().clone();
-    if !is_wanted(&live, &root).await {
-        return;
-    }
     let history = Arc::clone(&tools.history);
     let mesh = blocking(move || history.past(job).artifact(Kind::Mesh)).await;
     let Some(mesh) = mesh else { return };

@@ -7,6 +7,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use super::{
     claims::Claims,
+    handing,
     prepare::describe,
     store::{Store, blocking},
 };
@@ -39,11 +40,13 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Places a job's artifacts under `targets`. Refused, the public names are what they were.
+    /// Places a job's artifacts under `targets`; `told` where CONJURE is told of the mesh afterwards. Refused, the public names are what
+    /// they were.
     pub(crate) async fn restore(
         &self,
         row: &JobRow,
         targets: &Targets,
+        told: bool,
     ) -> Result<Restored, Refused> {
         let (job, project) = (row.id, row.project);
         if !row.state.is_final() {
@@ -66,6 +69,7 @@ impl Workshop {
         })?;
         let plan = placement::plan(job, &artifacts, targets)
             .map_err(|error| Refused::new(RefusedKind::Configuration, error.to_string()))?;
+        let plan = if told { handing::dated(plan, self.clock.now().wall) } else { plan };
         if plan.names.is_empty() {
             let text = "the project has no public names to place it under; nothing was changed";
             return Err(Refused::new(RefusedKind::Configuration, text));

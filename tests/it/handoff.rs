@@ -34,7 +34,7 @@ fn quick(api: bool) -> Rules {
     Rules {
         api,
         // Longer than the launcher thinks between its look and its write, also on a machine that has much to do.
-        settle: Duration::from_millis(100),
+        settle: Duration::from_millis(250),
         appear: Duration::from_millis(300),
         gone: Duration::from_millis(250),
         most_asks: 20,
@@ -205,6 +205,44 @@ fn job_after_job_of_the_real_program_is_imported_once_each() {
     let warnings = daemon.status().expect("it answers").warnings;
     assert!(!warnings.iter().any(|words| words.contains("CONJURE")), "{warnings:?}");
     assert_jobs_imported(&stage, fake, &ids(&jobs));
+}
+
+#[test]
+fn a_mesh_is_imported_although_something_newer_waits_for_its_end() {
+    let mut settings = crate::support::service::quick();
+    settings.run = Duration::from_secs(3600);
+    let mut stage = Stage::with(settings);
+    let fake = FakeConjure::start(&stage.root(), Manners { launcher: None, ..Manners::default() });
+    stage.set("placement.handoff", "\"state\"");
+    stage.set("placement.conjure_url", &format!("\"{}\"", fake.url()));
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    stage.say("a clay fox");
+    stays(Duration::from_millis(700), "a running job is not replaced", || stage.submits() == 1);
+    stage.service.advance(Duration::from_secs(3600));
+    eventually("the newer one runs", || (stage.accepted() == 2).then_some(()));
+    stage.newest_is(State::Running);
+    stage.service.advance(Duration::from_secs(3600));
+    let jobs = stage.done(2);
+    assert_jobs_imported(&stage, fake, &ids(&jobs));
+}
+
+#[test]
+fn a_mesh_that_is_restored_is_imported_once() {
+    let manners = Manners { detector: true, api: Api::Own, ..Manners::default() };
+    let (stage, fake) = stage(manners, "auto");
+    let _daemon = stage.start();
+    stage.say("a clay owl");
+    stage.done(1);
+    stage.say("a clay fox");
+    let jobs = stage.done(2);
+    fake.forget_imports();
+    let restored = stage.cli(&["jobs", "restore", &jobs[0].id.to_string()]);
+    assert!(restored.status.success(), "{restored:?}");
+    eventually("it is imported again", || (fake.imports().len() == 1).then_some(()));
+    stays(Duration::from_millis(1500), "and not by file time too", || fake.imports().len() == 1);
+    assert_jobs_imported(&stage, fake, &[jobs[0].id]);
 }
 
 #[test]

@@ -20,17 +20,10 @@ use crate::{
 /// The first and the longest wait before a placement is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How old a mesh that is handed over looks: older than the launcher's last trigger, which comes every half minute, or after a
-/// pipeline of at most ten minutes.
-const AGED: Duration = Duration::from_secs(15 * 60);
-
 impl Road {
     /// Makes the artifacts visible and ends the job.
     pub(super) async fn publish(&mut self, fetched: Fetched) -> Step<JobEnd> {
-        let tells = self.public && handing::is_wanted(&self.live(), &self.root).await;
         let plan = match placement::plan(self.id, &fetched.artifacts, &self.targets) {
-            // CONJURE's launcher imports by itself what is younger than its last trigger; twice would wipe the first.
-            Ok(plan) if tells => plan.dated(Kind::Mesh, self.tools.clock.now().wall.minus(AGED)),
             Ok(plan) => plan,
             Err(error) => {
                 let reason = Reason::new("targets", error.to_string());
@@ -43,14 +36,19 @@ impl Road {
         self.step("placing", crate::ledger::Ledger::placing).await?;
         self.moved(State::Placing, Stage::Placing).await;
         let mut failures = 0;
-        loop {
-            let own = plan.clone();
+        let tells = loop {
+            // Anew for each try: a placement may wait for hours, and CONJURE come or go meanwhile.
+            let tells = self.public && handing::is_wanted(&self.live(), &self.root).await;
+            let mut own = plan.clone();
+            if tells {
+                own = handing::dated(own, self.tools.clock.now().wall);
+            }
             let alone = self.tools.claims.placing(self.project).await;
             let placed =
                 blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
             drop(alone);
             match placed {
-                Ok(Placed::All(_) | Placed::Stopped) => break,
+                Ok(Placed::All(_) | Placed::Stopped) => break tells,
                 Err(fault @ PlaceFault::SourceLost { .. }) => {
                     let reason = Reason::new("history_lost", fault.to_string());
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
@@ -70,7 +68,7 @@ impl Road {
                     }
                 }
             }
-        }
+        };
         self.step("placed", crate::ledger::Ledger::placed).await?;
         self.moved(State::Placed, Stage::Placing).await;
         if tells {

@@ -28,8 +28,7 @@ use conjured::{clock::Clock, domain::glb};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value, json};
 
-use super::patience::eventually;
-use api::{first_state, python};
+use api::{first_state, python, replace};
 
 const IMPORT: &str = "import_and_process_mesh";
 
@@ -441,11 +440,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// `os.replace`. On Windows it is refused while somebody has the file open, and CONJURE's next beat tries again.
-fn replace(from: &Path, to: &Path) {
-    eventually("the state is replaced", || fs::rename(from, to).ok());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

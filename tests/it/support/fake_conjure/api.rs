@@ -3,15 +3,25 @@
 //! Owns the wire. What a request does to the state is the fake's.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    path::Path,
     time::Duration,
 };
 
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::{Map, Value};
 
-use super::{Api, Shared, lock};
+use super::{Api, FakeConjure, Shared, lock};
+use crate::support::patience::eventually;
+
+impl FakeConjure {
+    /// Forgets what was imported so far: the same mesh may come again, once.
+    pub(crate) fn forget_imports(&self) {
+        lock(&self.shared.imports).clear();
+    }
+}
 
 impl Shared {
     /// The API server: one request after another, as the real one when it is at work.
@@ -74,6 +84,11 @@ fn request(stream: &mut TcpStream) -> Option<(String, Value)> {
             return Some((path, serde_json::from_str(body).ok()?));
         }
     }
+}
+
+/// `os.replace`. On Windows it is refused while somebody has the file open, and CONJURE's next beat tries again.
+pub(super) fn replace(from: &Path, to: &Path) {
+    eventually("the state is replaced", || fs::rename(from, to).ok());
 }
 
 /// Writes JSON as Python does: ASCII.
