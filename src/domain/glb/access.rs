@@ -73,7 +73,9 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         let Some(view_index) = accessor.buffer_view else { return Ok(None) };
         let view = self.view(view_index)?;
         let stride = self.document.buffer_views[view_index].byte_stride.unwrap_or(element);
-        if stride < element || stride > 252 {
+        // Blender's importer takes components by their size, and fails at a stride that falls between two of them.
+        let component = component_size(accessor.component_type).unwrap_or(1);
+        if stride < element || stride > 252 || !stride.is_multiple_of(component) {
             let what = format!("bufferView {view_index} has an impossible stride");
             return Err(GlbFault::Inconsistent { what });
         }
