@@ -118,8 +118,13 @@ impl Live {
     }
 
     /// Returns what serves at a place, or why nothing does.
-    pub(crate) const fn at(&self, place: Place) -> &Result<Ready, Unready> {
+    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
         self.places.at(place)
+    }
+
+    /// Returns what knows of requests that were sent to a place, also when the mode names it no more.
+    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
+        self.places.known_at(place)
     }
 
     /// Returns the terms that jobs are sent to RunComfy's queue on now.

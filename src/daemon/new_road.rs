@@ -151,6 +151,7 @@ impl NewRoad {
             place,
             lease: None,
             tried,
+            redirected: false,
             deployment,
             terms: Some(Terms::of(&estimate)),
             too_late: false,

@@ -13,7 +13,7 @@ use super::{
     outcome::{Asked, Outcome, TaskName},
     prepare::Material,
     routing,
-    run_job::{Begin, Road, Wish},
+    run_job::{Begin, Road, Wish, earlier},
     served::{AtWork, Prepared},
     shell::Shell,
 };
@@ -213,6 +213,9 @@ impl Shell {
             shown.estimate = row.reserved;
             let id = row.id;
             let (deployment, public) = (row.deployment.clone(), row.out.is_none());
+            let story = tools.store.with(move |ledger| ledger.story(id)).await;
+            let (tried, redirected) =
+                story.map_or_else(|_| (Vec::new(), false), |story| earlier(&story, &live));
             let road = Road {
                 tools,
                 wish: wished,
@@ -223,7 +226,8 @@ impl Shell {
                 learned,
                 estimate,
                 place,
-                tried: Vec::new(),
+                tried,
+                redirected,
                 lease: None,
                 deployment,
                 terms: row.terms,

@@ -180,10 +180,15 @@ pub(crate) struct Places {
     comfyui: Result<Ready, Unready>,
     huggingface: Result<Ready, Unready>,
     cloud: Result<Ready, Unready>,
+    /// Where jobs are sent.
+    order: Vec<Place>,
+    /// What is said of the others.
+    unused: Result<Ready, Unready>,
 }
 
 impl Places {
-    /// Makes the adapters of the places that `order` names, and says what a person should put right although it works.
+    /// Makes the adapters of the places that `order` names, and says what a person should put right although it works. The others are
+    /// made where that can be done without a word: what was sent there under another mode is followed to its end.
     pub(crate) fn new(
         config: &Config,
         sources: &Sources,
@@ -196,8 +201,25 @@ impl Places {
             comfyui: unused(),
             huggingface: unused(),
             cloud: unused(),
+            order: order.to_vec(),
+            unused: unused(),
         };
         let mut warnings = Vec::new();
+        if !order.contains(&Place::Serverless)
+            && let Ok((made @ Ok(_), _)) = serverless(config, sources)
+        {
+            places.serverless = made;
+        }
+        if !order.contains(&Place::Comfyui)
+            && let Ok(made @ Ok(_)) = comfyui(config)
+        {
+            places.comfyui = made;
+        }
+        if !order.contains(&Place::Huggingface)
+            && let Ok((made @ Ok(_), _)) = spaces(config, sources)
+        {
+            places.huggingface = made;
+        }
         for &place in order {
             match place {
                 Place::Serverless => {
@@ -224,7 +246,12 @@ impl Places {
     }
 
     /// Returns what serves at a place.
-    pub(crate) const fn at(&self, place: Place) -> &Result<Ready, Unready> {
+    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
+        if self.order.contains(&place) { self.known_at(place) } else { &self.unused }
+    }
+
+    /// Returns what knows of requests that were sent to a place, which may not be used any more.
+    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
         match place {
             Place::Serverless => &self.serverless,
             Place::Comfyui => &self.comfyui,
@@ -235,14 +262,14 @@ impl Places {
 
     /// Takes over what an older configuration had made of the same settings.
     pub(crate) fn adopt(&mut self, old: &Self) {
-        let Self { serverless, comfyui, huggingface, cloud } = self;
+        let Self { serverless, comfyui, huggingface, cloud, order: _, unused: _ } = self;
         for (own, place) in [
             (serverless, Place::Serverless),
             (comfyui, Place::Comfyui),
             (huggingface, Place::Huggingface),
             (cloud, Place::Cloud),
         ] {
-            if let (Ok(own), Ok(old)) = (own, old.at(place)) {
+            if let (Ok(own), Ok(old)) = (own, old.known_at(place)) {
                 own.adopt(old);
             }
         }

@@ -210,6 +210,8 @@ impl Shell {
             self.projects_later = Some(loaded.clone());
             return;
         }
+        // What waited for a job's end is older than this.
+        self.projects_later = None;
         let holder = self.holder();
         let mut keep: Vec<ProjectId> = Vec::new();
         for project in &loaded.config.projects {

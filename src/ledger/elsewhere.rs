@@ -3,10 +3,12 @@
 //! Owns the one commit in between, and the rule that no second paid attempt follows one that may have been charged: it is held
 //! here as well as where jobs are routed ([`crate::domain::route`]). What the next attempt reserves is the release's matter.
 
+use rusqlite::Transaction;
+
 use super::{
     Ledger,
     ends::settled,
-    error::LedgerError,
+    error::{Fault, LedgerError},
     rows::{Booking, Elsewhere},
     story::{audit_submit, current, end_attempt, move_to, tell},
 };
@@ -21,15 +23,25 @@ use crate::{
     failpoint::Point,
 };
 
+/// Returns where a job is made.
+fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
+    Ok(transaction
+        .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
+        .query_row([job], |row| row.get(0))?)
+}
+
 impl Ledger {
-    /// Moves a job to another backend, or to the same free one once more. What the attempt so far cost stays booked. From a
-    /// request that the backend took, only a free backend may follow.
+    /// Moves a job to another backend, or to the same free one once more. What the attempt so far cost stays booked. After a
+    /// request that a paid backend took, only a free backend may follow.
     pub fn elsewhere(&mut self, to: &Elsewhere) -> Result<(), LedgerError> {
         self.write(Point::Elsewhere, |transaction| {
             let job = to.job;
             let from = current(transaction, job)?;
             let ran = matches!(from.state, State::Submitted | State::Running);
-            if ran && Place::from_word(&to.backend).is_none_or(Place::is_paid) {
+            let is_paid = |word: &str| Place::from_word(word).is_none_or(Place::is_paid);
+            let settled = settled(transaction, job)?;
+            let charged = settled.is_some() || ran && is_paid(&backend(transaction, job)?);
+            if charged && is_paid(&to.backend) {
                 let (from, to) = (from.state, State::Prepared);
                 return Err(LedgerError::Illegal { job, from, to }.into());
             }
@@ -43,7 +55,6 @@ impl Ledger {
             }
             tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
             // Settled once is settled: what a paid attempt cost is kept whatever a free one does afterwards.
-            let settled = settled(transaction, job)?;
             let (spent, basis) = match (settled, ran, to.booking) {
                 (Some(basis), ..) => (from.reserved, Some(basis)),
                 (None, true, Booking::Cost(cost)) if cost > MicroUsd::ZERO => {

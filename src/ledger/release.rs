@@ -7,7 +7,7 @@ use rusqlite::{Transaction, named_params};
 
 use super::{
     Ledger,
-    ends::settle_retried,
+    ends::{settle_retried, settled},
     error::{Fault, ReleaseError},
     money::spent,
     rows::{Announce, Leaving, NewJob, Released},
@@ -87,7 +87,10 @@ impl Ledger {
                 return Ok(Err(refusal));
             }
             begin_attempt(transaction, job, at)?;
-            if let Some(terms) = terms {
+            // What a paid attempt cost stays booked: a free place follows it, whose own price is nothing.
+            if let Some(terms) = terms
+                && settled(transaction, job)?.is_none()
+            {
                 renew(transaction, job, reserve, &terms)?;
             }
             Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))

@@ -16,7 +16,7 @@ use conjured::{
 };
 
 use crate::support::{
-    patience::{in_the_end, stays},
+    patience::{eventually, in_the_end, stays},
     service::{Far, comfyui, quick, spaces},
     stage::Stage,
 };
@@ -196,6 +196,68 @@ fn a_server_of_ones_own_that_is_closed_in_mid_run_is_given_up_and_another_place_
     drop(closing);
     let job = town.stage.done(1).remove(0);
     assert_eq!((job.backend.as_str(), town.asked()), ("huggingface", (0, 0, 1)));
+}
+
+#[test]
+fn a_free_run_that_is_lost_is_made_where_it_is_paid_once_that_is_well_again() {
+    let mut town = Town::new("auto", r#"["comfyui"]"#);
+    let closing = comfyui(Duration::from_secs(600));
+    town.stage.set("local.comfyui_url", &format!("{:?}", closing.url()));
+    town.stage.service.order(unavailable().times(50));
+    let _daemon = town.stage.start();
+    town.stage.say("a clay owl");
+    town.stage.newest_is(State::Running);
+    town.stage.service.clear_faults();
+    drop(closing);
+    let job = town.stage.done(1).remove(0);
+    assert_eq!((job.backend.as_str(), town.stage.accepted()), ("serverless", 1));
+    assert!(job.spent().0 > 0, "it was paid for there");
+}
+
+#[test]
+fn what_was_charged_once_is_not_charged_again_after_a_restart() {
+    let mut town = Town::new("auto", r#"["comfyui"]"#);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = closed.local_addr().expect("bound");
+    town.stage.set("local.comfyui_url", &format!("\"http://{address}\""));
+    drop(closed);
+    town.stage.service.order(Fault::RunFails { code: 10012, shape: None });
+    let daemon = town.stage.start();
+    town.stage.say("a clay owl");
+    let goes = |town: &Town| {
+        let job = town.stage.jobs().pop()?;
+        (job.state == State::Prepared && job.backend == "comfyui").then_some(job)
+    };
+    let job = eventually("it waits for the free place", || goes(&town));
+    assert!(job.spent().0 > 0, "the run that failed was charged");
+    daemon.kill();
+    let _daemon = town.stage.start();
+    stays(Duration::from_millis(2500), "no second paid request", || town.stage.submits() == 1);
+    let later = goes(&town).expect("it still waits");
+    assert_eq!(later.spent(), job.spent(), "and what was paid stays booked");
+    let free = comfyui(RUN);
+    town.stage.set("local.comfyui_url", &format!("{:?}", free.url()));
+    let done = town.stage.done(1).remove(0);
+    assert_eq!((done.spent(), town.stage.submits()), (job.spent(), 1));
+}
+
+#[test]
+fn what_was_sent_is_followed_to_its_end_when_the_mode_names_another_place() {
+    let mut settings = quick();
+    settings.run = Duration::from_secs(3600);
+    let mut stage = Stage::with(settings);
+    stage.set("local.providers", r#"["comfyui"]"#);
+    stage.set("local.comfyui_url", "\"http://127.0.0.1:9\"");
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    stage.set_mode("local");
+    eventually("the mode is in effect", || {
+        daemon.stderr_text().contains("is in effect").then_some(())
+    });
+    stage.service.advance(Duration::from_secs(3600));
+    let job = stage.done(1).remove(0);
+    assert_eq!((job.backend.as_str(), stage.accepted()), ("serverless", 1));
 }
 
 #[test]

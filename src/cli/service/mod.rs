@@ -52,13 +52,10 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
         ServiceCommand::Stop { scope, dry_run } => {
             act(context, *scope, *dry_run, Place::stop)?;
             // The Task Scheduler's word is in the language of the machine; the lock speaks all of them.
-            if *dry_run || Platform::here() != Platform::TaskScheduler || ends(context) {
+            if *dry_run || Platform::here() != Platform::TaskScheduler {
                 return Ok(());
             }
-            Err(Failure::new(
-                UNAVAILABLE,
-                "a daemon still has the state folder: it was not started by the service, or cannot be ended",
-            ))
+            super::on_runtime(ends(context))
         }
         ServiceCommand::Restart { scope, dry_run } => {
             act(context, *scope, *dry_run, Place::restart)
@@ -215,27 +212,34 @@ fn is_held(context: &Context) -> bool {
 fn ask_to_stop(context: &Context) {
     let Ok(loaded) = context.load() else { return };
     let asked = super::on_runtime(async {
-        match DaemonClient::find(&loaded.config.state_dir).await {
-            Some((client, _)) => client.stop().await.map(|said| context.out.say(said)),
-            None => Ok(()),
+        let Some((client, _)) = DaemonClient::find(&loaded.config.state_dir).await else {
+            return Ok(());
+        };
+        // It may be gone before its answer is here.
+        if let Ok(said) = client.stop().await {
+            context.out.say(said);
         }
+        ends(context).await
     });
-    if asked.is_err() || !ends(context) {
-        tracing::debug!("the daemon was asked to stop and did not say that it would");
+    if let Err(failure) = asked {
+        tracing::debug!(failure.message, "the daemon was asked to stop");
     }
 }
 
-/// Waits until no daemon has the state folder; `false` when that takes too long. Without a configuration nobody knows which one it is.
-fn ends(context: &Context) -> bool {
-    let Ok(loaded) = context.load() else { return true };
+/// Waits until no daemon has the state folder. Without a configuration nobody knows which one it is.
+async fn ends(context: &Context) -> Result<(), Failure> {
+    let Ok(loaded) = context.load() else { return Ok(()) };
     let until = Clock.now().moment.plus(END_PATIENCE);
     while lock::held_state(&loaded.config.state_dir) != Held::Free {
         if Clock.now().moment >= until {
-            return false;
+            return Err(Failure::new(
+                UNAVAILABLE,
+                "a daemon still has the state folder: it was not started by the service, or cannot be ended",
+            ));
         }
-        std::thread::park_timeout(END_PACE);
+        tokio::time::sleep(END_PACE).await;
     }
-    true
+    Ok(())
 }
 
 /// Finds out where the service's file is.

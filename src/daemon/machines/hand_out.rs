@@ -138,6 +138,7 @@ impl Work {
         let says = |words: String| drop(want.words.send(words));
         let now = self.now();
         let held = self.at(id)?;
+        let before = held.life.clone();
         held.life.taken(want.run);
         let Some(backend) = held.backend.clone().filter(|_| held.life.stage == Stage::Ready) else {
             says(match &held.trouble {
@@ -181,11 +182,14 @@ impl Work {
                 tracing::info!(machine = %id, %job, "the machine has a job");
                 Some(Ok(self.lease(id, backend)))
             }
-            Err(ReleaseError::Budget(refusal)) => {
-                Some(Err(NoMachine::new(RefusedKind::TryAgain, refusal.to_string())))
-            }
-            Err(ReleaseError::Ledger(error)) => {
-                Some(Err(NoMachine::new(RefusedKind::TryAgain, error.to_string())))
+            Err(refused) => {
+                // Nobody has it, and it goes on being idle: who is refused for hours must not keep it.
+                self.at(id)?.life = before;
+                let words = match refused {
+                    ReleaseError::Budget(refusal) => refusal.to_string(),
+                    ReleaseError::Ledger(error) => error.to_string(),
+                };
+                Some(Err(NoMachine::new(RefusedKind::TryAgain, words)))
             }
         }
     }

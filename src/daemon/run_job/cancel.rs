@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a cancelled request is followed to see it end.
-const AFTER_CANCEL: Duration = Duration::from_secs(120);
+pub(super) const AFTER_CANCEL: Duration = Duration::from_secs(120);
 
 impl Road {
     /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
@@ -43,7 +43,12 @@ impl Road {
                     self.too_late = true;
                     break "too late";
                 }
+                // Parked until there is another token, with which it is sent again.
+                Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+                    self.after_fault(fault, following).await?;
+                }
                 Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
+                    following.refused = true;
                     break "refused";
                 }
                 Err(error) => {
@@ -178,6 +183,12 @@ impl Road {
         let now = self.tools.clock.now().moment;
         if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
             if now.since(since) < AFTER_CANCEL {
+                return Ok(None);
+            }
+            if following.refused && self.place.is_paid() {
+                // It goes on there, whatever anybody wants, and what it makes is paid for.
+                self.too_late = true;
+                self.say("the service did not cancel it; it goes on".to_owned()).await;
                 return Ok(None);
             }
             // The service said it would stop: nobody learns more by waiting.

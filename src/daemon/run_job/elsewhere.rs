@@ -9,14 +9,17 @@ use std::time::Duration;
 use super::{JobEnd, Report, Road, Step, reason_of};
 use crate::{
     backend::{ServiceFault, Verdict, Work},
-    daemon::{early, prepare, routing, store::blocking},
+    daemon::{early, live::Live, prepare, routing, store::blocking},
     domain::{
         bill::Terms,
         engine::event::Stage,
         job::{Cause, State},
-        route::{Outcome, Route, Tried},
+        route::{Outcome, Place, Route, Tried},
     },
-    ledger::rows::{Booking, Elsewhere, Reason},
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Elsewhere, JobStory, Reason},
+    },
 };
 
 /// How often a job that a person asked for is tried before it is given up.
@@ -27,6 +30,54 @@ const LOST_TRIES: u32 = 5;
 
 /// So many attempts are remembered; a place that is out of reach for days makes more.
 const MOST_TRIED: usize = 40;
+
+/// The kind of the note that a job bears whose work another one may have been paid for: see [`earlier`].
+pub(super) const UNANSWERED: &str = "unanswered";
+
+/// Tells from a job's story what the attempts of earlier sessions came to, as far as it bears on where it may go, and whether it was
+/// sent elsewhere. What surely did not arrive, or was refused, is asked anew: that may be why somebody started the daemon again.
+pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
+    let tried = |place: Place, outcome, reason: String| {
+        let workflow = live.recipes.at(place).version();
+        Tried { place, workflow, outcome, reason }
+    };
+    let mut all = Vec::new();
+    for attempt in &story.attempts {
+        let Some(place) = Place::from_word(&attempt.backend) else { continue };
+        let outcome = match attempt.outcome.as_deref() {
+            Some("failed") => Outcome::Failed,
+            Some("lost") => Outcome::Lost,
+            _ => continue,
+        };
+        all.push(tried(
+            place,
+            outcome,
+            format!("it {} in an earlier session", outcome_word(outcome)),
+        ));
+    }
+    for event in &story.events {
+        let place = event.note.split(':').next().and_then(Place::from_word);
+        if event.kind == UNANSWERED
+            && let Some(place) = place
+        {
+            all.push(tried(place, Outcome::Unknown, event.note.clone()));
+        }
+    }
+    let redirected = story.events.iter().any(|event| event.kind == "goes to");
+    (all, redirected)
+}
+
+/// Returns the ledger's word for an attempt that came to nothing.
+const fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Lost => "lost",
+        Outcome::NotSent
+        | Outcome::Refused
+        | Outcome::Workflow
+        | Outcome::Unknown
+        | Outcome::Failed => "failed",
+    }
+}
 
 impl Road {
     /// Goes on after a request that surely did not arrive: at another place at once, else here after a wait.
@@ -128,14 +179,7 @@ impl Road {
     ) -> Step<Option<Work>> {
         tracing::warn!(job = %self.id, place = %self.place, "the attempt came to nothing: {}", reason.text);
         self.remember(outcome, reason.text.clone());
-        let word = match outcome {
-            Outcome::Lost => "lost",
-            Outcome::NotSent
-            | Outcome::Refused
-            | Outcome::Workflow
-            | Outcome::Unknown
-            | Outcome::Failed => "failed",
-        };
+        let word = outcome_word(outcome);
         match self.choose().await {
             route @ (Route::Go { .. } | Route::Wait { .. }) => {
                 self.redirect(route, word, booking).await.map(Some)
@@ -220,9 +264,22 @@ impl Road {
             at: self.tools.clock.now().wall,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.elsewhere(&to);
-        if let Err(error) = self.tools.store.record("that it goes elsewhere", record).await {
-            tracing::error!(job = %id, %error, "the ledger refuses that it goes elsewhere");
-            return Err(JobEnd::Parked);
+        // What a failed run left there is not the next one's.
+        let history = self.tools.history.clone();
+        let cleared = blocking(move || history.past(id).clear_artifacts()).await;
+        if let Err(error) = cleared {
+            tracing::warn!(job = %id, %error, "what an earlier attempt made is still in history");
+        }
+        match self.tools.store.record("that it goes elsewhere", record).await {
+            Ok(()) => {}
+            Err(LedgerError::Illegal { .. }) => {
+                let text = format!("{why}; {place} is paid, and may not be asked after what was");
+                return Err(self.end_failed(Reason::new("nowhere", text), booking).await);
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the ledger refuses that it goes elsewhere");
+                return Err(JobEnd::Parked);
+            }
         }
         tracing::warn!(job = %id, from = %self.place, to = %place, "it goes elsewhere: {why}");
         self.place = place;

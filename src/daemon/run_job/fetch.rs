@@ -42,14 +42,7 @@ impl Road {
     /// Fetches and checks the image and the mesh of a run that succeeded.
     pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
         let fetched = self.fetch_all(request, ended).await;
-        let (id, bytes) = (self.id, std::mem::take(&mut self.received));
-        // A figure for people: a ledger that cannot take it now need not hold up a result.
-        if bytes > 0
-            && let Err(error) =
-                self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
-        {
-            tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
-        }
+        self.note_received().await;
         fetched
     }
 
@@ -94,21 +87,31 @@ impl Road {
         Ok(Self::in_history(&folder))
     }
 
-    /// Keeps in history the image that a failed run made before its mesh failed. One try: it is a courtesy, and nothing is shown.
+    /// Keeps in history the image that a failed run made before its mesh failed. One try: it is a courtesy, nothing is shown, and the
+    /// job ends by its own reason whatever comes of it.
     pub(super) async fn keep_image(
         &mut self,
         request: &RequestId,
         files: &[RemoteFile],
     ) -> Step<()> {
-        let node = self.live().recipes.at(self.place).output(Kind::Image).to_owned();
-        let Some(file) = product::choose(files, Kind::Image, &node).cloned() else {
+        let live = self.live();
+        let node = live.recipes.at(self.place).output(Kind::Image).to_owned();
+        let gone = match &self.lease {
+            Some(lease) => lease.over().is_some(),
+            None => live.known_at(self.place).is_err(),
+        };
+        let Some(file) = product::choose(files, Kind::Image, &node).filter(|_| !gone).cloned()
+        else {
             return Ok(());
         };
+        // A person who cancels now is late: the run is over.
+        self.too_late = true;
         let folder = self.folder().await?;
         let mut progress = (self.tools.clock.now().moment, 0);
         let tried = self
             .download(Kind::Image, &folder, &file, request, (&mut progress.0, &mut progress.1))
             .await?;
+        self.note_received().await;
         match tried {
             Ok(()) => {
                 let row = self.describe(Kind::Image, &folder).await?;
@@ -120,6 +123,18 @@ impl Road {
             }
         }
         Ok(())
+    }
+
+    /// Keeps how much was downloaded.
+    async fn note_received(&mut self) {
+        let (id, bytes) = (self.id, std::mem::take(&mut self.received));
+        // A figure for people: a ledger that cannot take it now need not hold up a result.
+        if bytes > 0
+            && let Err(error) =
+                self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
+        {
+            tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
+        }
     }
 
     /// Goes on with artifacts that another session fetched.

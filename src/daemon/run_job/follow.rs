@@ -67,6 +67,8 @@ pub(super) struct Following {
     pub(super) failures: u32,
     /// The wish that a cancel was sent for, and when.
     pub(super) cancelled: Option<(Wish, Moment)>,
+    /// The service would not hear of the cancel.
+    pub(super) refused: bool,
     /// Since when the service does not know the request; the same of its result.
     pub(super) gone: Option<Moment>,
     pub(super) result_gone: Option<Moment>,
@@ -123,6 +125,7 @@ impl Road {
             instance: row.and_then(|row| row.instance.clone()),
             failures: 0,
             cancelled: None,
+            refused: false,
             gone: None,
             result_gone: None,
             timed_out: None,
@@ -189,7 +192,9 @@ impl Road {
                         let since = *following.gone.get_or_insert(now);
                         self.mind_gone(request, &fault, since).await?;
                     }
-                    self.after_fault(fault, &mut following).await?;
+                    if let Some(work) = self.after_fault(fault, &mut following).await? {
+                        return Ok(Followed::Elsewhere(work));
+                    }
                 }
             }
         }
@@ -336,8 +341,10 @@ impl Road {
                     let since = *following.result_gone.get_or_insert(now);
                     self.mind_gone(request, &fault, since).await?;
                 }
-                self.after_fault(fault, following).await?;
-                Ok(Answer::Silence)
+                match self.after_fault(fault, following).await? {
+                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    None => Ok(Answer::Silence),
+                }
             }
         }
     }

@@ -35,7 +35,10 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use self::follow::Followed;
-pub(crate) use self::messages::{Begin, JobEnd, NewWork, Report, Wish};
+pub(crate) use self::{
+    elsewhere::earlier,
+    messages::{Begin, JobEnd, NewWork, Report, Wish},
+};
 use super::{
     claims::Claims,
     gate::Gate,
@@ -119,6 +122,8 @@ pub(crate) struct Road {
     pub(crate) place: Place,
     /// What became of it elsewhere.
     pub(crate) tried: Vec<Tried>,
+    /// An earlier session sent it elsewhere.
+    pub(crate) redirected: bool,
     /// The rented machine that it is made on, while it needs one.
     pub(crate) lease: Option<Lease>,
     /// The deployment it was sent to: a reload may name another one meanwhile.
@@ -183,6 +188,7 @@ impl Road {
             State::Prepared
                 if row.reserved == MicroUsd::ZERO
                     && self.place == Place::Serverless
+                    && !self.redirected
                     && self.live().rate().hourly > MicroUsd::ZERO =>
             {
                 self.take_over_again(row).await
@@ -265,7 +271,10 @@ impl Road {
         }
         let mut live = self.tools.live.clone();
         loop {
-            let unready = match live.borrow_and_update().at(self.place) {
+            let now = Arc::clone(&live.borrow_and_update());
+            // A change of mode is about new work: what was sent is followed where it is.
+            let sent = self.shown.request.is_some();
+            let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
                 Ok(ready) => return Ok(Some(ready.backend_of(self.deployment.as_deref()))),
                 Err(unready) => unready.reason.clone(),
             };

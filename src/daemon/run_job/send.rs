@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use super::{JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
+use super::{JobEnd, NewWork, Report, Road, Step, Wish, elsewhere::UNANSWERED, reason_of, wished};
 use crate::{
     backend::{ServiceFault, Submission, SubmitError, Work},
     daemon::prepare,
     domain::{
         engine::event::Stage,
         job::{RequestId, State},
-        route::Place,
+        route::{Outcome, Place},
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -63,6 +63,10 @@ impl Road {
 
     async fn leave(&mut self, mut work: Work) -> Step<Work> {
         loop {
+            // Nothing was sent to a machine that went meanwhile: there may be another one.
+            if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
+                self.lease = None;
+            }
             if let Some(other) = self.await_service().await? {
                 work = other;
             }
@@ -77,7 +81,11 @@ impl Road {
 
     /// Writes the job into the ledger; nothing will be sent for it.
     pub(super) async fn release_free(&mut self, work: NewWork) -> Step<()> {
-        self.enter(work, Announce::PreparedOnly).await.map(drop)
+        // It goes nowhere: the story of a job that does says so, which is how the next session tells them apart.
+        let why = self.shown.why.take();
+        let entered = self.enter(work, Announce::PreparedOnly).await.map(drop);
+        self.shown.why = why;
+        entered
     }
 
     async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Work> {
@@ -141,6 +149,13 @@ impl Road {
             job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
         );
+        let unanswered = self.tried.iter().find(|tried| tried.outcome == Outcome::Unknown);
+        if let Some(tried) = unanswered {
+            let (id, words) = (self.id, format!("{}: {}", tried.place, tried.reason));
+            let note =
+                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, UNANSWERED, &words, now);
+            drop(self.tools.store.record("what it stands in for", note).await);
+        }
         if let Some(why) = self.shown.why.clone() {
             tracing::info!(job = %self.id, place = %self.place, "made there: {why}");
             let (id, why) = (self.id, format!("{}: {why}", self.place));

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{JobEnd, Report, Road, Step, Wish, follow::Following, reason_of};
+use super::{JobEnd, Report, Road, Step, Wish, cancel::AFTER_CANCEL, follow::Following, reason_of};
 use crate::{
     backend::{RunTimes, ServiceFault, Verdict, Work},
     domain::{backoff::Backoff, job::RequestId, moment::Moment, route::Outcome},
@@ -114,16 +114,18 @@ impl Road {
         }
     }
 
+    /// Waits after an answer that is no word about the request. A free place that goes on so is given up, as one that is silent:
+    /// something else answers at its address.
     pub(super) async fn after_fault(
         &mut self,
         fault: ServiceFault,
         following: &mut Following,
-    ) -> Step<()> {
+    ) -> Step<Option<Work>> {
         let reason = reason_of(&fault);
         match fault.verdict {
             Verdict::Token => {
                 let live = self.live();
-                let from = live.at(self.place).as_ref().ok();
+                let from = live.known_at(self.place).as_ref().ok();
                 let from = from.and_then(|ready| ready.token_from.as_deref());
                 let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
                 let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
@@ -133,17 +135,30 @@ impl Road {
                 let mut live = self.tools.live.clone();
                 live.borrow_and_update();
                 tokio::select! {
-                    _ = live.changed() => Ok(()),
+                    _ = live.changed() => Ok(None),
                     wish = super::wished(&mut self.wish) => match wish {
                         Wish::Stop => Err(JobEnd::Parked),
-                        Wish::Go | Wish::Replace | Wish::Cancel => Ok(()),
+                        Wish::Go | Wish::Replace | Wish::Cancel => Ok(None),
                     },
-                    () = tokio::time::sleep(PARKED) => Ok(()),
+                    () = tokio::time::sleep(PARKED) => Ok(None),
                 }
             }
             Verdict::Gone | Verdict::Workflow | Verdict::Account | Verdict::Service => {
                 following.failures += 1;
-                self.after_failure(&reason.text, None, following).await
+                let now = self.tools.clock.now().moment;
+                if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late)
+                    && now.since(since) >= AFTER_CANCEL
+                {
+                    // Who wanted it to end does not wait for somebody who says nothing about it.
+                    return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+                }
+                if fault.verdict != Verdict::Gone
+                    && let Some(work) = self.went_away(&reason.text, following).await?
+                {
+                    return Ok(Some(work));
+                }
+                self.after_failure(&reason.text, None, following).await?;
+                Ok(None)
             }
         }
     }

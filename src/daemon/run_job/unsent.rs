@@ -51,7 +51,10 @@ impl Road {
             let (live, now) = (self.live(), self.tools.clock.now().moment);
             match self.tools.health.at(self.place).ask(now, &live, person) {
                 // Whether there is a backend is found out before the ledger says that something may leave.
-                May::Go if live.at(self.place).is_err() && live.order.len() > 1 => {
+                May::Go
+                    if live.at(self.place).is_err()
+                        && live.order.iter().any(|other| *other != self.place) =>
+                {
                     // A reload took its place away.
                     match self.choose().await {
                         route @ (Route::Go { .. } | Route::Wait { .. }) => {

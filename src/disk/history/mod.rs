@@ -251,6 +251,13 @@ impl JobFolder {
         fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
     }
 
+    /// Takes the artifacts away, for those of another attempt.
+    pub fn clear_artifacts(&self) -> Result<(), DiskError> {
+        Kind::ALL
+            .into_iter()
+            .try_for_each(|kind| remove_if_there(&self.path.join(artifact_name(kind))))
+    }
+
     /// Writes inputs that were not staged: `rerun` copies them from an older job.
     pub fn write_inputs(&self, prompt: &[u8], render: &[u8]) -> Result<(), DiskError> {
         write_private(&self.prompt(), prompt)?;

@@ -76,7 +76,17 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         let job = taken(&mut desk, number);
         desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
-        desk.ledger.leaves(job, at(21)).expect("leaves");
+        // As the daemon does it: at the price of the free place.
+        let leaving = Leaving {
+            job,
+            session: desk.session,
+            reserve: MicroUsd::ZERO,
+            terms: Some(Terms::default()),
+            at: at(21),
+        };
+        let limits = Limits::default();
+        desk.ledger.submitting(&leaving, &limits, &windows()).expect("leaves");
+        assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is under way");
         desk.ledger.submitted(job, &request(number), at(22)).expect("submitted");
         if number == 1 {
             let ledger = &mut desk.ledger;
@@ -91,6 +101,25 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         let spent = desk.ledger.spent(desk.session, &windows()).expect("a sum");
         assert_eq!(spent.session, cents(9), "{number}");
     }
+}
+
+#[test]
+fn after_a_free_attempt_a_paid_backend_may_follow_and_after_a_paid_one_never() {
+    let mut desk = Desk::new();
+    let job = desk.release(1, Announce::Submitting);
+    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it was refused");
+    desk.ledger.leaves(job, at(21)).expect("leaves");
+    desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
+    desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing)).expect("nothing was paid");
+
+    let job = taken(&mut desk, 2);
+    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
+    let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
+    assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "before it left: {refused:?}");
+    desk.ledger.leaves(job, at(31)).expect("leaves");
+    desk.ledger.submitted(job, &request(2), at(32)).expect("submitted");
+    let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
+    assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "and after: {refused:?}");
 }
 
 #[test]
