@@ -13,14 +13,15 @@ use std::{
 
 use conjured::{
     domain::{
-        bill::Terms,
-        budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, RequestId},
-        moment::WallTime,
-        money::MicroUsd,
-        product::Kind,
+        job::{Cause, Inputs, JobId, RequestId, artifact::Kind},
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            job_cost::Terms,
+        },
+        time::WallTime,
     },
     ledger::{
         Ledger,

@@ -8,7 +8,7 @@
 use std::{hint::black_box, io::Cursor};
 
 use bytes::Bytes;
-use conjured::domain::{glb, picture, png};
+use conjured::domain::{inputs::png, mesh, picture};
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 
 /// Runs the bars of this module.
@@ -26,7 +26,7 @@ pub(crate) fn bars(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("glb");
     copying(&mut group, &mesh);
     group.bench_function("check", |bencher| {
-        bencher.iter(|| glb::check(&mut Cursor::new(black_box(&mesh)), mesh.len() as u64));
+        bencher.iter(|| mesh::check(&mut Cursor::new(black_box(&mesh)), mesh.len() as u64));
     });
     group.finish();
 

@@ -10,8 +10,10 @@ use std::{collections::BTreeMap, hint::black_box};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conjured::domain::{
     fingerprint::Fingerprint,
-    overrides::{BodyPlan, Carrier, Picture, Seeds, Values},
-    workflow::{Workflow, bind::bind},
+    request::{
+        overrides::{BodyPlan, Carrier, Picture, Seeds, Values},
+        workflow::{Workflow, bind::bind},
+    },
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
 

@@ -12,9 +12,8 @@ use conjured::domain::{
         event::{Effect, Event, ProjectId, Remembered},
     },
     fingerprint::Fingerprint,
-    moment::Moment,
-    settle::Sight,
-    trigger::Settings,
+    inputs::{debounce::Sight, trigger::Settings},
+    time::Moment,
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
 

@@ -28,13 +28,15 @@ use conjured::{
     clock::Clock,
     disk::history::{History, Staged},
     domain::{
-        bill::Terms,
-        budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, RequestId},
-        moment::Moment,
-        money::MicroUsd,
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            job_cost::Terms,
+        },
+        time::Moment,
     },
     ledger::{
         Ledger,

@@ -1,11 +1,11 @@
 //! The only place that reads a clock.
 //!
-//! [`Clock::now`] gives both kinds of time of [`crate::domain::moment`]: one that never jumps and counts the sleep of the
+//! [`Clock::now`] gives both kinds of time of [`crate::domain::time`]: one that never jumps and counts the sleep of the
 //! machine, so that a patience of 15 minutes is 15 minutes with the lid closed too, and the wall clock for people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::domain::moment::{Moment, Now, WallTime};
+use crate::domain::time::{Moment, Now, WallTime};
 
 /// Where moments begin: twelve days after zero, so that "an hour ago" exists right after a boot.
 const OFFSET_MICROS: u64 = 1 << 40;

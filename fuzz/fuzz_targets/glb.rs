@@ -7,7 +7,7 @@
 
 use std::io::Cursor;
 
-use conjured::domain::glb;
+use conjured::domain::mesh;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -20,15 +20,15 @@ fuzz_target!(|data: &[u8]| {
         conjured_fuzz::wrap_glb(parts.0, parts.1.get(1..).unwrap_or_default())
     };
     let length = file.len() as u64;
-    let Ok(facts) = glb::check(&mut Cursor::new(&file), length) else { return };
+    let Ok(facts) = mesh::check(&mut Cursor::new(&file), length) else { return };
     assert!(facts.meshes > 0 && facts.primitives > 0 && facts.vertices > 0);
     assert!(facts.min.iter().chain(&facts.max).all(|bound| bound.is_finite()));
     assert!(facts.min.iter().zip(&facts.max).all(|(min, max)| min <= max));
     for cut in [file.len() - 1, file.len() - 4, file.len() / 2, 20] {
         if cut < file.len() {
             let part = &file[..cut];
-            assert!(glb::check(&mut Cursor::new(part), cut as u64).is_err(), "cut at {cut}");
-            assert!(glb::check(&mut Cursor::new(part), length).is_err(), "shorter than told");
+            assert!(mesh::check(&mut Cursor::new(part), cut as u64).is_err(), "cut at {cut}");
+            assert!(mesh::check(&mut Cursor::new(part), length).is_err(), "shorter than told");
         }
     }
 });

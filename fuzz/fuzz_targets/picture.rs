@@ -6,7 +6,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use conjured::domain::{picture, png};
+use conjured::domain::{picture, inputs::png};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fuzz_target!(|data: &[u8]| {

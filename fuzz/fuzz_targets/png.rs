@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use conjured::domain::png;
+use conjured::domain::inputs::png;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fuzz_target!(|data: &[u8]| {

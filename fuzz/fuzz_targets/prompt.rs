@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use conjured::domain::prompt::{IgnorePatterns, MAX_PROMPT_BYTES, read};
+use conjured::domain::inputs::prompt::{IgnorePatterns, MAX_PROMPT_BYTES, read};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

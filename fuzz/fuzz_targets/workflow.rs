@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use conjured::domain::workflow::{Workflow, bind::bind_or_find, inspect::inspect, validate::validate};
+use conjured::domain::request::workflow::{Workflow, bind::bind_or_find, inspect::inspect, validate::validate};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

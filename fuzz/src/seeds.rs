@@ -4,7 +4,7 @@
 
 use std::{fs, io, path::Path};
 
-use conjured::{config::EXAMPLE, domain::workflow::Workflow, simulator::gesture_camera::GestureCamera};
+use conjured::{config::EXAMPLE, domain::request::workflow::Workflow, simulator::gesture_camera::GestureCamera};
 use serde_json::json;
 
 fn main() -> io::Result<()> {

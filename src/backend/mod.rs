@@ -19,7 +19,9 @@ use futures_util::future::BoxFuture;
 
 pub use self::work::{Submission, Work};
 use crate::domain::{
-    deployment::Facts, job::RequestId, moment::WallTime, product::RemoteFile, progress::Progress,
+    job::{RequestId, artifact::RemoteFile, progress::Progress},
+    machines::deployment::Facts,
+    time::WallTime,
 };
 
 /// Where a request stands, as the backend says.

@@ -1,7 +1,7 @@
 //! `conjured cost`: what was spent on what, and what other settings would have cost.
 //!
 //! Owns the groups and the three forms. It reads the ledger itself, so it works whether or not a daemon runs; numbers go to
-//! standard output alone. Sums are [`crate::domain::spending`]'s, advice [`crate::domain::advice`]'s.
+//! standard output alone. Sums are [`crate::domain::cost_report`]'s, advice [`crate::domain::cost_report::what_if`]'s.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,11 +17,13 @@ use super::{
 use crate::{
     clock::Clock,
     domain::{
-        advice::{Advice, Record},
-        machine::MachineId,
-        moment::WallTime,
+        cost_report::{
+            Past, Rented, Tally, tally,
+            what_if::{Advice, Record},
+        },
+        machines::MachineId,
         money::MicroUsd,
-        spending::{Past, Rented, Tally, tally},
+        time::WallTime,
     },
     ledger::{FILE, Ledger, error::OpenError},
 };

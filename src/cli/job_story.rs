@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::out::{Out, plain, span, time};
 use crate::{
     daemon::story,
-    domain::moment::WallTime,
+    domain::time::WallTime,
     ledger::rows::{Artifact, AttemptRow, JobRow, JobStory},
 };
 

@@ -28,10 +28,9 @@ use crate::{
     },
     disk::history::artifact_name,
     domain::{
-        job::{Cause, JobId, State},
-        moment::WallTime,
-        product::Kind,
+        job::{Cause, JobId, State, artifact::Kind},
         status::{Job, Status},
+        time::WallTime,
     },
     ledger::{FILE, Ledger},
     web::OnceRequest,

@@ -119,7 +119,7 @@ pub fn span(duration: std::time::Duration) -> String {
 }
 
 /// Returns a time in the machine's own zone: `2026-11-23 16:40:02`.
-pub fn time(at: crate::domain::moment::WallTime) -> String {
+pub fn time(at: crate::domain::time::WallTime) -> String {
     jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
         |_| at.unix_millis().to_string(),
         |timestamp| {

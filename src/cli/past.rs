@@ -25,7 +25,7 @@ use crate::{
         history::History,
         lock::{Holder, Lock, LockError},
     },
-    domain::{job::JobId, placement::Targets},
+    domain::job::{JobId, placement::Targets},
     ledger::{FILE, Ledger},
     web::{Rate, Restored},
 };

@@ -13,8 +13,8 @@ use super::{
     out::{Out, plain, span, time},
 };
 use crate::domain::{
-    moment::WallTime,
     status::{Budget, Input, Job, Machine, Project, Status},
+    time::WallTime,
 };
 
 /// Shows the status once, or for as long as it changes.

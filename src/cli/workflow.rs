@@ -1,6 +1,6 @@
 //! `conjured workflow`: which graphs there are, what is in one, whether its bindings fit.
 //!
-//! Owns the tables. What is found and what is wrong, [`crate::domain::workflow`] says.
+//! Owns the tables. What is found and what is wrong, [`crate::domain::request::workflow`] says.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::settings::Workflow as Choice,
     daemon::live::{read_workflow, workflow as load},
-    domain::workflow::{
+    domain::request::workflow::{
         Workflow,
         bind::bind_or_find,
         built_in,

@@ -12,9 +12,9 @@ use super::{
     words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
 };
 use crate::domain::{
-    deployment::Wanted,
+    inputs::trigger::{AtStart, On, WhenBusy},
+    machines::deployment::Wanted,
     money::{MicroUsd, Plan, Tier},
-    trigger::{AtStart, On, WhenBusy},
 };
 
 /// Everything a person can set, checked.

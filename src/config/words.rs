@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::domain::trigger::{AtStart, On, WhenBusy};
+use crate::domain::inputs::trigger::{AtStart, On, WhenBusy};
 
 /// A setting that is one word of a few.
 pub trait Word: Copy + 'static {

@@ -22,8 +22,7 @@ use super::{
 use crate::{
     domain::{
         engine::event::ProjectId,
-        job::{Cause, JobId, State},
-        route::Place,
+        job::{Cause, JobId, State, choose_backend::Place},
     },
     ledger::{ends::RETRIED, error::LedgerError, rows::JobRow},
     web::{Again, AgainKind, OnceRequest, Refused, RefusedKind},

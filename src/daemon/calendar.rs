@@ -1,10 +1,10 @@
 //! Since when a day and a month of the budget are counted.
 //!
-//! Owns the step from the clock to civil midnights. What counts from there on is [`crate::domain::budget`]'s and the ledger's.
+//! Owns the step from the clock to civil midnights. What counts from there on is [`crate::domain::money::budget`]'s and the ledger's.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
-use crate::domain::{budget::Windows, moment::WallTime};
+use crate::domain::{money::budget::Windows, time::WallTime};
 
 /// Returns when the civil day and the month of `now` began, in the machine's time zone.
 pub(crate) fn windows(now: WallTime) -> Windows {

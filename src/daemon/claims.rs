@@ -103,7 +103,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::moment::WallTime;
+    use crate::domain::time::WallTime;
 
     #[test]
     fn a_folder_that_two_read_stays_until_both_are_done() {

@@ -17,8 +17,7 @@ use super::{
 use crate::{
     domain::{
         engine::event::{Event, ProjectId, Ticket},
-        job::{JobId, State},
-        placement::Targets,
+        job::{JobId, State, placement::Targets},
         status,
     },
     ledger::{
@@ -157,7 +156,7 @@ impl Shell {
     pub(crate) fn ask_facts(&mut self) {
         let live = Arc::clone(&self.live.borrow());
         if live
-            .at(crate::domain::route::Place::Serverless)
+            .at(crate::domain::job::choose_backend::Place::Serverless)
             .as_ref()
             .is_ok_and(super::places::Ready::never_asked)
         {

@@ -13,14 +13,16 @@ use super::{
 };
 use crate::{
     domain::{
-        deployment,
-        estimate::{self, Activity, Estimate, Learned, Situation},
         fingerprint::Fingerprint,
-        moment::WallTime,
-        money::MicroUsd,
-        overrides::SeedChoice,
-        route::Place,
+        job::choose_backend::Place,
+        machines::deployment,
+        money::{
+            MicroUsd,
+            estimate::{self, Activity, Estimate, Learned, Situation},
+        },
+        request::overrides::SeedChoice,
         status::{self, Eta},
+        time::WallTime,
     },
     ledger::{Reader, error::LedgerError},
 };

@@ -4,7 +4,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use crate::{clock::Clock, domain::moment::Moment};
+use crate::{clock::Clock, domain::time::Moment};
 
 /// Lets one call through every `every`.
 #[derive(Debug)]

@@ -21,15 +21,17 @@ use crate::{
     backend::http,
     config::words::Handoff,
     domain::{
-        engine::event::ProjectId,
-        handoff::{
+        blender::handoff::{
             SPLITS, STATE_FILE,
             decide::{Look, Rules, Waiting},
         },
-        job::JobId,
-        moment::{Moment, WallTime},
-        placement::{Plan, Targets},
-        product::Kind,
+        engine::event::ProjectId,
+        job::{
+            JobId,
+            artifact::Kind,
+            placement::{Plan, Targets},
+        },
+        time::{Moment, WallTime},
     },
     handoff::{Delivery, Errand, Step, import_call, state_file},
 };

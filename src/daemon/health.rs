@@ -14,9 +14,11 @@ use super::live::Live;
 use crate::{
     backend::{CallError, ServiceFault, SubmitError, Verdict},
     domain::{
-        breaker::{self, Breaker, Failure, Permit},
-        moment::Moment,
-        route::Place,
+        job::{
+            breaker::{self, Breaker, Failure, Permit},
+            choose_backend::Place,
+        },
+        time::Moment,
     },
 };
 

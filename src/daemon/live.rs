@@ -22,14 +22,18 @@ use crate::{
         words::{Mode, Provider},
     },
     domain::{
-        budget::Limits,
-        deployment::{self, Rate},
-        overrides::SeedChoice,
-        prompt::{BadPattern, IgnorePatterns},
-        route::Place,
-        settle::Quiet,
-        trigger,
-        workflow::{WorkflowFault, bind::BindFault},
+        inputs::{
+            debounce::Quiet,
+            prompt::{BadPattern, IgnorePatterns},
+            trigger,
+        },
+        job::choose_backend::Place,
+        machines::deployment::{self, Rate},
+        money::budget::Limits,
+        request::{
+            overrides::SeedChoice,
+            workflow::{WorkflowFault, bind::BindFault},
+        },
     },
 };
 

@@ -14,10 +14,13 @@ use crate::{
         stamp::Seen as Memory,
     },
     domain::{
-        moment::Moment,
-        picture, png,
-        prompt::{self, IgnorePatterns, Prompt},
-        settle::Sight,
+        inputs::{
+            debounce::Sight,
+            png,
+            prompt::{self, IgnorePatterns, Prompt},
+        },
+        picture,
+        time::Moment,
     },
 };
 

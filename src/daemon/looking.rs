@@ -18,11 +18,10 @@ use crate::{
         watch::Watcher,
     },
     domain::{
+        blender::handoff::HANDS_FILE,
         engine::event::{Event, Held, ProjectId},
-        handoff::HANDS_FILE,
-        hands,
-        moment::WallTime,
-        trigger::Wait,
+        inputs::{hand_tracking, trigger::Wait},
+        time::WallTime,
     },
 };
 
@@ -78,7 +77,7 @@ impl Shell {
                     Ok(Reading::Whole { bytes, stamp }) => {
                         let millis = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
                         let modified = WallTime::from_unix_millis(millis);
-                        hands::in_picture(&bytes, modified, Clock.now().wall)
+                        hand_tracking::in_picture(&bytes, modified, Clock.now().wall)
                     }
                     Ok(Reading::Changing) => true,
                     Ok(Reading::Missing) | Err(_) => false,

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::shell::Shell;
-use crate::{clock::Clock, domain::moment::Moment};
+use crate::{clock::Clock, domain::time::Moment};
 
 /// The least time between two lines of status.
 const LINE_EVERY: Duration = Duration::from_secs(1);

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     domain::{
-        budget::Spent,
         engine::event::{Event, ProjectId},
         job::JobId,
+        money::budget::Spent,
         status,
     },
     ledger::rows::JobRow,

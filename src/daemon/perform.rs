@@ -20,13 +20,11 @@ use super::{
 use crate::{
     domain::{
         engine::event::{ProjectId, Stage, Work},
-        estimate::Basis,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, State},
-        moment::WallTime,
-        money::MicroUsd,
-        route::Place,
+        job::{Cause, Inputs, JobId, State, choose_backend::Place},
+        money::{MicroUsd, estimate::Basis},
         status,
+        time::WallTime,
     },
     ledger::rows::JobRow,
     web::RefusedKind,

@@ -27,7 +27,7 @@ use crate::{
         settings::{Config, Space},
         sources::Sources,
     },
-    domain::{deployment::Facts, moment::Moment, route::Place},
+    domain::{job::choose_backend::Place, machines::deployment::Facts, time::Moment},
     web::RefusedKind,
 };
 

@@ -17,14 +17,14 @@ use crate::{
     },
     domain::{
         fingerprint::Fingerprint,
-        glb,
-        job::{Inputs, JobId},
-        overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
+        inputs::png,
+        job::{Inputs, JobId, artifact::Kind, choose_backend::Place},
+        mesh,
         picture::{self, Form, PictureFault},
-        png,
-        product::Kind,
-        route::Place,
-        workflow::role::Role,
+        request::{
+            overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
+            workflow::role::Role,
+        },
     },
     ledger::rows::{Artifact, JobRow},
 };
@@ -325,7 +325,7 @@ pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Art
         Kind::Image => None,
         Kind::Mesh => {
             let mut reader = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
-            glb::check(&mut reader, bytes).ok().map(|facts| facts.vertices)
+            mesh::check(&mut reader, bytes).ok().map(|facts| facts.vertices)
         }
     };
     let blake3 = Fingerprint::from_bytes(*hasher.finalize().as_bytes());

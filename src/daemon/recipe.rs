@@ -10,9 +10,8 @@ use crate::{
     disk::read::{self, Reading},
     domain::{
         fingerprint::Fingerprint,
-        product::Kind,
-        route::Place,
-        workflow::{
+        job::{artifact::Kind, choose_backend::Place},
+        request::workflow::{
             Workflow,
             bind::{Bindings, bind_or_find},
             role::Role,

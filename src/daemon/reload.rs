@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
-    domain::{engine::event::ProjectId, moment::Moment},
+    domain::{engine::event::ProjectId, time::Moment},
     logging::Logging,
     web::{Refused, RefusedKind},
 };

@@ -18,10 +18,12 @@ use crate::{
         place::{self, PlaceFault, Placed},
     },
     domain::{
-        job::JobId,
-        moment::WallTime,
-        placement::{self, Targets},
-        product::Kind,
+        job::{
+            JobId,
+            artifact::Kind,
+            placement::{self, Targets},
+        },
+        time::WallTime,
     },
     ledger::{
         Ledger,

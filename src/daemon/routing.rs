@@ -1,4 +1,4 @@
-//! Which place a job goes to now: the rule of [`crate::domain::route`], fed with what is configured and how each place does.
+//! Which place a job goes to now: the rule of [`crate::domain::job::choose_backend`], fed with what is configured and how each place does.
 //!
 //! Owns the question whether a place that was left alone is back, where another one could serve meanwhile: asked with a call
 //! that costs nothing, and only as long as somebody may wait for it. Where there is no other, a job waits on its road instead.
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     backend::{CallError, Verdict},
     domain::{
-        moment::Moment,
-        route::{Candidate, Place, Route, Standing, Tried, route},
+        job::choose_backend::{Candidate, Place, Route, Standing, Tried, route},
+        time::Moment,
     },
     web::RefusedKind,
 };

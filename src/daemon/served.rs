@@ -17,13 +17,11 @@ use crate::{
     config::settings::ProjectConfig,
     disk::lock::Lock,
     domain::{
-        estimate::{Estimate, Learned},
-        job::{Inputs, JobId},
-        moment::Moment,
-        placement::Targets,
-        prompt::Prompt,
-        settle::Sight,
+        inputs::{debounce::Sight, prompt::Prompt},
+        job::{Inputs, JobId, placement::Targets},
+        money::estimate::{Estimate, Learned},
         status,
+        time::Moment,
     },
 };
 

@@ -29,15 +29,14 @@ use crate::{
     daemon::live::Live,
     disk::{lock::Lock, watch::Watcher},
     domain::{
-        budget::Spent,
         engine::{
             Engine,
             event::{Effect, Event, ProjectId, Ticket},
         },
         job::JobId,
-        moment::Moment,
-        money::MicroUsd,
+        money::{MicroUsd, budget::Spent},
         status,
+        time::Moment,
     },
     web::{Command, Refused},
 };

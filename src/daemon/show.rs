@@ -10,14 +10,15 @@ use super::{
     served::Served,
 };
 use crate::domain::{
-    budget::Spent,
-    engine::{Engine, event::Held, event::ProjectId},
-    moment::{Moment, Now, WallTime},
-    money::MicroUsd,
-    route::Place,
-    settle::Sight,
+    engine::{
+        Engine,
+        event::{Held, ProjectId},
+    },
+    inputs::{debounce::Sight, trigger::Wait},
+    job::choose_backend::Place,
+    money::{MicroUsd, budget::Spent},
     status::{BackendHealth, Budget, Daemon, Input, Machine, Project, SCHEMA, Status},
-    trigger::Wait,
+    time::{Moment, Now, WallTime},
 };
 
 /// What the status is made from.

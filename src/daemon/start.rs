@@ -46,10 +46,10 @@ use crate::{
             Engine,
             event::{ProjectId, Remembered},
         },
+        inputs::debounce::Sight,
         job::{Cause, JobId, State},
-        moment::{Moment, Now, WallTime},
-        settle::Sight,
         status,
+        time::{Moment, Now, WallTime},
     },
     ledger::{
         Ledger,
@@ -374,7 +374,7 @@ async fn engine(
     live: &Live,
     session: SessionId,
     now: Now,
-) -> Result<(Engine, crate::domain::budget::Spent), StartError> {
+) -> Result<(Engine, crate::domain::money::budget::Spent), StartError> {
     let windows = super::calendar::windows(now.wall);
     let limit = live.trigger.max_jobs_per_hour;
     let (recent, spent) = tools

@@ -11,7 +11,7 @@ use std::{
 
 use super::{DiskError, rename};
 use crate::{
-    domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+    domain::job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
     failpoint::{self, Point},
 };
 

@@ -26,7 +26,7 @@ use super::{
     stamp::Stamp,
 };
 use crate::{
-    domain::{fingerprint::Fingerprint, moment::WallTime},
+    domain::{fingerprint::Fingerprint, time::WallTime},
     failpoint::{self, Point},
 };
 

@@ -8,7 +8,7 @@
 //! - [`stamp`], [`read`]: a whole input in memory, or the reason why not yet;
 //! - [`history`]: a folder for each job, downloads that survive a crash, quarantine;
 //! - `rename`, `holders`: a name that changes hands, with patience where another program is in the way, and who that is;
-//! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
+//! - [`place`]: a plan of [`crate::domain::job::placement`] becomes public files, atomically;
 //! - [`sweep`]: what a crash left behind;
 //! - [`lock`]: one daemon for each state folder and for each project;
 //! - [`checkout`]: is this folder CONJURE's;

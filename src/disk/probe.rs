@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::domain::moment::WallTime;
+use crate::domain::time::WallTime;
 
 pub use super::watch::kind::{Drive, drive_of};
 

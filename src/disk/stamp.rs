@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 /// The coarsest file time in use: FAT's two seconds.
 pub const GRANULARITY: Duration = Duration::from_secs(2);

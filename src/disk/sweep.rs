@@ -10,7 +10,7 @@ use std::{
 
 use super::DiskError;
 use crate::{
-    domain::placement::is_temporary,
+    domain::job::placement::is_temporary,
     failpoint::{self, Point},
 };
 

@@ -1,7 +1,7 @@
 //! What an input *is*, not when it was written: a BLAKE3 digest as a value.
 //!
 //! Owns the type and its text form (64 lower-case hex digits). Which bytes go into a picture's fingerprint
-//! is decided in [`super::png`], into a prompt's in [`super::prompt`].
+//! is decided in [`super::inputs::png`], into a prompt's in [`super::inputs::prompt`].
 
 use std::{fmt, str::FromStr};
 

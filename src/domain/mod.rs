@@ -3,35 +3,16 @@
 //! Nothing in here reads a clock, a file or the network, or runs by itself: all of it is functions from values to
 //! values, so that each rule can be tried with a table of cases.
 
-pub mod moment;
+pub mod time;
 pub mod fingerprint;
-pub mod prompt;
-pub mod png;
+pub mod inputs;
 pub mod picture;
-pub mod glb;
-pub mod settle;
-pub mod trigger;
+pub mod mesh;
 pub mod engine;
-pub mod workflow;
-pub mod overrides;
+pub mod request;
 pub mod job;
 pub mod money;
-pub mod deployment;
-pub mod estimate;
-pub mod bill;
-pub mod machine;
-pub mod machine_bill;
-pub mod budget;
-pub mod backoff;
-pub mod breaker;
-pub mod route;
-pub mod pace;
-pub mod progress;
-pub mod product;
-pub mod placement;
-pub mod spending;
-pub mod advice;
-pub mod handoff;
-pub mod hands;
+pub mod machines;
+pub mod cost_report;
+pub mod blender;
 pub mod status;
-pub mod rival;

@@ -6,11 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    job::{Cause, JobId, State},
-    machine::Stage,
-    moment::WallTime,
+    job::{Cause, JobId, State, progress::Progress},
+    machines::Stage,
     money::MicroUsd,
-    progress::Progress,
+    time::WallTime,
 };
 
 /// The version of this shape.

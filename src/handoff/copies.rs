@@ -13,9 +13,11 @@ use crate::{
         read, sweep,
     },
     domain::{
-        handoff::{Ticket, copy_of},
-        placement::{self, Artifact, Targets},
-        product::Kind,
+        blender::handoff::{Ticket, copy_of},
+        job::{
+            artifact::Kind,
+            placement::{self, Artifact, Targets},
+        },
     },
 };
 

@@ -1,6 +1,6 @@
 //! Telling CONJURE of a mesh, once: by its API or by its state file, and watching for it to be taken.
 //!
-//! Owns the one look and the one deed of a step. What to do is decided by [`crate::domain::handoff::decide`]; when the next
+//! Owns the one look and the one deed of a step. What to do is decided by [`crate::domain::blender::handoff::decide`]; when the next
 //! step is due is the caller's matter, who owns the clock and writes down what is told in [`Errand::take_notes`]. No
 //! call in here waits, except [`import_call::Call::send`], which is bounded.
 //!
@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 
 use self::{import_call::Call, state_file::Replaced};
 use crate::domain::{
-    handoff::{
-        COMMAND, MARKER, STATE_FILE, Ticket, Unnameable,
-        decide::{Channel, Handover, Look, Next, Rules, Waiting},
+    blender::{
+        competing_launcher::{self, Launcher, Rival},
+        handoff::{
+            COMMAND, MARKER, STATE_FILE, Ticket, Unnameable,
+            decide::{Channel, Handover, Look, Next, Rules, Waiting},
+        },
     },
     job::JobId,
-    moment::Moment,
-    rival::{self, Launcher, Rival},
+    time::Moment,
 };
 
 /// What is to be handed over, and to whom.
@@ -95,7 +97,7 @@ impl Errand {
     pub fn step(&mut self, now: Moment) -> Step {
         let (look, base) = state_file::look(&self.state);
         if let Look::State(seen) = &look
-            && let Launcher::Generates(rival) = rival::launcher(seen)
+            && let Launcher::Generates(rival) = competing_launcher::launcher(seen)
             && rival.now
         {
             self.rival = Some(rival);

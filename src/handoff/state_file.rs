@@ -13,7 +13,7 @@ use crate::{
         place::{self, PlaceFault},
         read::{self, Reading},
     },
-    domain::handoff::{decide::Look, document::Document},
+    domain::blender::handoff::{decide::Look, document::Document},
 };
 
 /// A state larger than this is none: CONJURE's has 1 KB.

@@ -1,6 +1,6 @@
 //! Past jobs as `conjured cost` needs them: one light row each, all of them in one question.
 //!
-//! Owns the query. Sums are [`crate::domain::spending`]'s.
+//! Owns the query. Sums are [`crate::domain::cost_report`]'s.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::{
     error::{Fault, LedgerError},
 };
 use crate::domain::{
-    bill::{Basis, Terms},
+    cost_report::{Past, Rented},
     fingerprint::Fingerprint,
-    moment::WallTime,
-    spending::{Past, Rented},
+    money::job_cost::{Basis, Terms},
+    time::WallTime,
 };
 
 impl Reader {

@@ -1,7 +1,7 @@
 //! A job that goes to another backend: the attempt so far is ended and paid for, and the job is `prepared` again.
 //!
 //! Owns the one commit in between, and the rule that no second paid attempt follows one that may have been charged: it is held
-//! here as well as where jobs are routed ([`crate::domain::route`]). What the next attempt reserves is the release's matter.
+//! here as well as where jobs are routed ([`crate::domain::job::choose_backend`]). What the next attempt reserves is the release's matter.
 
 use rusqlite::Transaction;
 
@@ -14,11 +14,9 @@ use super::{
 };
 use crate::{
     domain::{
-        bill::Basis,
-        job::{JobId, State},
-        moment::WallTime,
-        money::MicroUsd,
-        route::Place,
+        job::{JobId, State, choose_backend::Place},
+        money::{MicroUsd, job_cost::Basis},
+        time::WallTime,
     },
     failpoint::Point,
 };

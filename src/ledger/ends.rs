@@ -14,11 +14,9 @@ use super::{
 };
 use crate::{
     domain::{
-        bill::Basis,
-        job::{JobId, State},
-        moment::WallTime,
-        money::MicroUsd,
-        route::Place,
+        job::{JobId, State, choose_backend::Place},
+        money::{MicroUsd, job_cost::Basis},
+        time::WallTime,
     },
     failpoint::Point,
 };

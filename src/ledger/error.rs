@@ -6,8 +6,8 @@
 use std::{io, path::PathBuf};
 
 use crate::domain::{
-    budget::Refusal,
     job::{JobId, State},
+    money::budget::Refusal,
 };
 
 /// The longest path of a ledger in bytes: SQLite's 512 (`MAX_PATHNAME` of its Unix file system) with room for the names beside it.

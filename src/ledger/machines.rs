@@ -2,7 +2,7 @@
 //!
 //! Owns the rows of `machine` and their money: a launch reserves what it is expected to cost, against the same limits as a
 //! job and in the same commit as its mark; each job that takes the machine and each time that it is kept longer raise the
-//! reservation; the end books the seconds. What is done when is [`crate::domain::machine`]'s.
+//! reservation; the end books the seconds. What is done when is [`crate::domain::machines`]'s.
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params};
 
@@ -15,12 +15,14 @@ use super::{
 };
 use crate::{
     domain::{
-        bill::Basis,
-        budget::{self, Limits, Windows},
         job::JobId,
-        machine::{MachineId, ServerId, Stage, Why},
-        moment::WallTime,
-        money::MicroUsd,
+        machines::{MachineId, ServerId, Stage, Why},
+        money::{
+            MicroUsd,
+            budget::{self, Limits, Windows},
+            job_cost::Basis,
+        },
+        time::WallTime,
     },
     failpoint::Point,
 };

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     domain::{
         job::{JobId, State},
-        moment::WallTime,
         money::MicroUsd,
+        time::WallTime,
     },
     failpoint::Point,
 };

@@ -1,6 +1,6 @@
 //! Sums of money, and the times from which the next estimate learns.
 //!
-//! Owns the queries behind [`crate::domain::budget`] and [`crate::domain::estimate`], no rule of either.
+//! Owns the queries behind [`crate::domain::money::budget`] and [`crate::domain::money::estimate`], no rule of either.
 
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use super::{
     rows::SessionId,
 };
 use crate::domain::{
-    budget::{Spent, Windows},
-    estimate::{Activity, Learned, Spread},
     fingerprint::Fingerprint,
-    moment::WallTime,
-    money::MicroUsd,
+    money::{
+        MicroUsd,
+        budget::{Spent, Windows},
+        estimate::{Activity, Learned, Spread},
+    },
+    time::WallTime,
 };
 
 /// How many of the newest successes are learned from: enough for a spread, few enough to follow a changed machine.

@@ -11,7 +11,7 @@ use super::{
     rows::{ProjectRow, SessionId},
 };
 use crate::{
-    domain::{engine::event::ProjectId, fingerprint::Fingerprint, moment::WallTime},
+    domain::{engine::event::ProjectId, fingerprint::Fingerprint, time::WallTime},
     failpoint::Point,
 };
 

@@ -18,13 +18,14 @@ use super::{
     },
 };
 use crate::domain::{
-    bill::{Basis, Between, Seen, Terms},
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Inputs, JobId, State},
-    moment::WallTime,
-    money::MicroUsd,
-    product::RemoteFile,
+    job::{Inputs, JobId, State, artifact::RemoteFile},
+    money::{
+        MicroUsd,
+        job_cost::{Basis, Between, Seen, Terms},
+    },
+    time::WallTime,
 };
 
 /// A job with what its newest attempt knows, in the order in which [`job_row`] takes it.

@@ -1,6 +1,6 @@
 //! The birth of a job: budget, row, story and baseline in one commit.
 //!
-//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::budget`]'s; here it gets
+//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::money::budget`]'s; here it gets
 //! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
 
 use rusqlite::{Transaction, named_params};
@@ -16,11 +16,13 @@ use super::{
 };
 use crate::{
     domain::{
-        bill::Terms,
-        budget::{self, Limits, Windows},
         job::{JobId, State},
-        moment::WallTime,
-        money::MicroUsd,
+        money::{
+            MicroUsd,
+            budget::{self, Limits, Windows},
+            job_cost::Terms,
+        },
+        time::WallTime,
     },
     failpoint::Point,
 };

@@ -14,11 +14,9 @@ use super::{
 };
 use crate::{
     domain::{
-        bill::Between,
-        job::{JobId, RequestId, State},
-        moment::WallTime,
-        money::MicroUsd,
-        product::RemoteFile,
+        job::{JobId, RequestId, State, artifact::RemoteFile},
+        money::{MicroUsd, job_cost::Between},
+        time::WallTime,
     },
     failpoint::Point,
 };

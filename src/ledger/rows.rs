@@ -9,14 +9,15 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::{
-    bill::{self, Basis, Seen, Terms},
-    budget::Spent,
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Cause, Inputs, JobId, RequestId, State},
-    moment::WallTime,
-    money::MicroUsd,
-    product::Kind,
+    job::{Cause, Inputs, JobId, RequestId, State, artifact::Kind},
+    money::{
+        MicroUsd,
+        budget::Spent,
+        job_cost::{self, Basis, Seen, Terms},
+    },
+    time::WallTime,
 };
 
 pub use self::machine::{MachineRow, NewMachine};
@@ -246,7 +247,7 @@ impl JobRow {
 
     /// Returns what is booked for a job that ran, and the times to learn from.
     pub fn bill(&self) -> (Booking, Timing) {
-        let bill = self.terms.and_then(|terms| Some((terms, bill::bill(&terms, &self.seen)?)));
+        let bill = self.terms.and_then(|terms| Some((terms, job_cost::bill(&terms, &self.seen)?)));
         let timing = bill.as_ref().map_or_else(Timing::default, |(terms, bill)| Timing {
             queue: bill.queue,
             run: bill.run,
@@ -308,8 +309,8 @@ impl From<MicroUsd> for Booking {
     }
 }
 
-impl From<bill::Bill> for Booking {
-    fn from(bill: bill::Bill) -> Self {
+impl From<job_cost::Bill> for Booking {
+    fn from(bill: job_cost::Bill) -> Self {
         match bill.basis {
             Basis::Nothing | Basis::Measured => Self::Cost(bill.total()),
             Basis::Bounded | Basis::Reserved => Self::AtMost(bill.total()),

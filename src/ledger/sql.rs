@@ -12,11 +12,10 @@ use rusqlite::{
 
 use crate::domain::{
     fingerprint::Fingerprint,
-    job::{Cause, JobId, RequestId, State},
-    machine::{MachineId, Stage},
-    moment::WallTime,
+    job::{Cause, JobId, RequestId, State, artifact::Kind},
+    machines::{MachineId, Stage},
     money::MicroUsd,
-    product::Kind,
+    time::WallTime,
 };
 
 /// A word that this version does not know.

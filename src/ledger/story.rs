@@ -13,8 +13,8 @@ use super::{
 };
 use crate::domain::{
     job::{JobId, State},
-    moment::WallTime,
     money::MicroUsd,
+    time::WallTime,
 };
 
 /// The most characters of a note or a reason that are kept: a service may send pages of a stack trace.

@@ -25,14 +25,18 @@ use super::{
     rows::{Announce, Artifact, Leaving, NewJob, SessionId, Timing},
 };
 use crate::domain::{
-    bill::Terms,
-    budget::{Limits, Windows},
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Cause, Inputs, JobId, RequestId},
-    moment::WallTime,
-    money::MicroUsd,
-    product::{Kind, RemoteFile},
+    job::{
+        Cause, Inputs, JobId, RequestId,
+        artifact::{Kind, RemoteFile},
+    },
+    money::{
+        MicroUsd,
+        budget::{Limits, Windows},
+        job_cost::Terms,
+    },
+    time::WallTime,
 };
 
 /// A time in the middle of a day and of a month, `seconds` after the tests begin.

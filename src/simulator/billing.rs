@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::domain::{
-    moment::Moment,
     money::{MicroUsd, cost_of},
+    time::Moment,
 };
 
 use super::queue::{Queue, Span};

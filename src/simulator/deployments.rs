@@ -68,7 +68,7 @@ fn shown(shared: &Shared, query: Option<&str>) -> Value {
     }
     deployment["status"] = json!("standby");
     deployment["is_enabled"] = json!(state.enabled);
-    let started = shared.civil(crate::domain::moment::Moment::default()).to_string();
+    let started = shared.civil(crate::domain::time::Moment::default()).to_string();
     deployment["created_at"] = json!(started);
     deployment["updated_at"] = json!(started);
     let includes = values(query, "includes");

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::domain::{
-    moment::Moment,
     money::{MicroUsd, Plan, Tier, cost_of},
+    time::Moment,
 };
 
 /// How a machine does.

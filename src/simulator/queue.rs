@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 /// The end of time: for what never ends.
 const NEVER: Moment = Moment::from_micros(u64::MAX);

@@ -6,7 +6,7 @@
 use jiff::{Timestamp, tz};
 use serde_json::{Map, Value, json};
 
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 use super::{
     behaviour::{Behaviour, CancelShape, ErrorShape, Timestamps},

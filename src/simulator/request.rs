@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 use super::{
     faults::Fault,

@@ -22,7 +22,7 @@ use super::{
     state::Shared,
     wire::{Cord, Mishap},
 };
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 /// The longest duration that is taken, in seconds.
 const LONGEST: u64 = 7 * 24 * 3600;

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::domain::{
-    moment::Moment,
     money::{MicroUsd, cost_of},
+    time::Moment,
 };
 
 use super::{

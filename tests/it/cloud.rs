@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 use conjured::{
-    domain::{bill::Basis, job::State, money::MicroUsd},
+    domain::{
+        job::State,
+        money::{MicroUsd, job_cost::Basis},
+    },
     ledger::{FILE, Ledger, rows::MachineRow},
     simulator::{
         Settings,
@@ -45,7 +48,7 @@ fn rows(stage: &Stage) -> Vec<MachineRow> {
     let Ok(reader) = Ledger::open_read_only(&stage.state_dir().join(FILE)) else {
         return Vec::new();
     };
-    reader.machines(conjured::domain::moment::WallTime::from_unix_millis(0)).unwrap_or_default()
+    reader.machines(conjured::domain::time::WallTime::from_unix_millis(0)).unwrap_or_default()
 }
 
 /// Waits until no machine runs at the service and the ledger knows of none; then money and machines must agree.

@@ -13,10 +13,12 @@ use conjured::{
         work::{GraphWork, Upload},
     },
     domain::{
-        job::{JobId, RequestId},
-        moment::WallTime,
-        product::{Kind, RemoteFile, choose},
-        workflow::Workflow,
+        job::{
+            JobId, RequestId,
+            artifact::{Kind, RemoteFile, choose},
+        },
+        request::workflow::Workflow,
+        time::WallTime,
     },
     simulator::comfyui::{self as look_alike, Comfy, Quirks, Version},
 };

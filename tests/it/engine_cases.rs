@@ -8,10 +8,12 @@ use conjured::domain::{
         event::{Effect, Event, ProjectId, Remembered, Stage, Ticket, Work},
     },
     fingerprint::Fingerprint,
+    inputs::{
+        debounce::Sight,
+        trigger::{AtStart, On, Settings, WhenBusy},
+    },
     job::Inputs,
-    moment::Moment,
-    settle::Sight,
-    trigger::{AtStart, On, Settings, WhenBusy},
+    time::Moment,
 };
 use serde::Deserialize;
 

@@ -14,9 +14,9 @@ use conjured::{
     backend::http,
     clock::Clock,
     domain::{
-        handoff::decide::Rules,
+        blender::handoff::decide::Rules,
         job::{JobId, State},
-        moment::WallTime,
+        time::WallTime,
     },
     handoff::{Delivery, Errand, Step},
 };

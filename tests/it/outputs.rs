@@ -14,10 +14,10 @@ use std::{
 use conjured::{
     clock::Clock,
     disk::place::{Placed, place},
-    domain::{
-        job::{JobId, State},
+    domain::job::{
+        JobId, State,
+        artifact::Kind,
         placement::{self, Artifact, Targets},
-        product::Kind,
     },
     simulator::{
         faults::{Call, Fault, Order},

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use conjured::{
-    domain::{job::State, route::Place},
+    domain::job::{State, choose_backend::Place},
     simulator::{
         Settings,
         comfyui::Comfy,

@@ -10,7 +10,7 @@ mod promises;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use conjured::domain::workflow::{
+use conjured::domain::request::workflow::{
     Workflow,
     bind::bind,
     built_in,

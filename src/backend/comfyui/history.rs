@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{faults, progress::whole, view, wire::Wire};
 use crate::{
     backend::{RunResult, RunTimes},
-    domain::{moment::WallTime, product::RemoteFile},
+    domain::{job::artifact::RemoteFile, time::WallTime},
 };
 
 /// The most files that are believed. A run makes a handful.

@@ -44,7 +44,10 @@ use super::{
     download::{self, Downloader},
     http::{self, Connector, Timeouts},
 };
-use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+use crate::domain::{
+    job::{RequestId, artifact::RemoteFile},
+    money::MicroUsd,
+};
 
 /// What is written beside the graph, so that a request can be found whatever id it got.
 const MARK: &str = "conjured_attempt";

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, ServiceFault, http::answer::Answer},
-    domain::workflow::graph::link,
+    domain::request::workflow::graph::link,
 };
 
 /// How many classes are asked for at once: a rented machine is some hundred milliseconds away.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::queue::Run;
-use crate::domain::{progress::Progress, workflow::graph::link};
+use crate::domain::{job::progress::Progress, request::workflow::graph::link};
 
 /// The longest title that is shown.
 const MAX_TITLE: usize = 60;

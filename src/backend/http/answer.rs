@@ -11,7 +11,7 @@ use reqwest::{
 };
 
 use super::send::describe;
-use crate::domain::backoff::RETRY_AFTER_CAP;
+use crate::domain::job::backoff::RETRY_AFTER_CAP;
 
 /// The wait for a `Retry-After` that names a date where the answer does not say what time it is there.
 const UNMEASURED_WAIT: Duration = Duration::from_secs(5);

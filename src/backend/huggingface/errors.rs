@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::reply::{Content, Reply};
 use crate::{
     backend::{CallError, ServiceFault, Verdict},
-    domain::backoff::RETRY_AFTER_CAP,
+    domain::job::backoff::RETRY_AFTER_CAP,
 };
 
 /// How long a Space whose quota is used up is left alone, where its text names no time. The quota of the service is counted by

@@ -13,7 +13,7 @@ use url::Url;
 use super::{Spaces, describe::Description, run::Part};
 use crate::{
     backend::{Download, FetchError},
-    domain::product::RemoteFile,
+    domain::job::artifact::RemoteFile,
 };
 
 /// How deep a file may lie in an output; a gallery puts it two objects down.

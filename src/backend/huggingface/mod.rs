@@ -57,7 +57,10 @@ use super::{
     download::{Downloader, Hosts},
     http::{Connector, Timeouts},
 };
-use crate::domain::{job::RequestId, money::MicroUsd, product::RemoteFile};
+use crate::domain::{
+    job::{RequestId, artifact::RemoteFile},
+    money::MicroUsd,
+};
 
 /// How many runs are remembered. One is under way at a time, and the ledger knows what came of older ones.
 const MAX_RUNS: usize = 16;

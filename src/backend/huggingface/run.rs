@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Spaces, arguments::Argument, describe::Description, events::Event, sse::Stream};
 use crate::{
     backend::{Observation, Phase, RunResult, RunTimes, ServiceFault, work::SpacesWork},
-    domain::{product::RemoteFile, progress::Progress},
+    domain::job::{artifact::RemoteFile, progress::Progress},
 };
 
 /// One of the two Spaces.

@@ -16,7 +16,7 @@ use crate::{
         CallError,
         http::{self, Connector, Timeouts, answer::Answer, send, words::Cleaner},
     },
-    domain::{deployment::Facts, job::RequestId, money::MicroUsd},
+    domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
 };
 
 /// The account that a token opens.

@@ -1,7 +1,7 @@
 //! RunComfy's Server API: machines that a person rents by the second.
 //!
 //! Owns five calls (launch, list, state, extend, stop) and the tolerant reading of their answers. It tries nothing twice,
-//! limits no rate and decides nothing: what a machine's state means is [`crate::domain::machine`]'s.
+//! limits no rate and decides nothing: what a machine's state means is [`crate::domain::machines`]'s.
 //!
 //! - A launch is sent exactly once. Whoever loses its answer may have a machine that costs money: that is
 //!   [`SubmitError::Unknown`], never a reason to launch again.
@@ -39,7 +39,7 @@ use crate::{
     },
     domain::{
         job::RequestId,
-        machine::{Seen, ServerId, Word},
+        machines::{Seen, ServerId, Word},
     },
     failpoint::{self, Point, Side},
 };

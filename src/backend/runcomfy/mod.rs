@@ -44,7 +44,11 @@ use super::{
     },
 };
 use crate::{
-    domain::{deployment::Facts, job::RequestId, money::MicroUsd, product::RemoteFile},
+    domain::{
+        job::{RequestId, artifact::RemoteFile},
+        machines::deployment::Facts,
+        money::MicroUsd,
+    },
     failpoint::{self, Point, Side},
 };
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, Phase, RunResult, RunTimes},
-    domain::product::RemoteFile,
+    domain::job::artifact::RemoteFile,
 };
 
 /// The most files that are believed. A run makes a handful.

@@ -6,7 +6,7 @@
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 use serde_json::Value;
 
-use crate::domain::moment::WallTime;
+use crate::domain::time::WallTime;
 
 /// No timestamp is longer, so nothing longer is looked at.
 const MAX_LEN: usize = 64;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, CancelReply, Observation, Phase, SubmitError, Verdict},
-    domain::{deployment::Facts, job::RequestId, money::MicroUsd},
+    domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
 };
 
 /// A status word, understood.

@@ -17,7 +17,7 @@ use crate::{
         dirs,
         read::{self, Reading},
     },
-    domain::{glb, job::State, picture},
+    domain::{job::State, mesh, picture},
     ledger::{FILE, Ledger, rows::JobStory},
 };
 
@@ -96,7 +96,7 @@ fn check_image(path: &Path) -> Result<String, Failure> {
 fn check_mesh(path: &Path) -> Result<String, Failure> {
     let file = dirs::open(path).map_err(|error| bad(path, &error.to_string()))?;
     let length = file.metadata().map_err(|error| bad(path, &error.to_string()))?.len();
-    let facts = glb::check(&mut BufReader::new(file), length)
+    let facts = mesh::check(&mut BufReader::new(file), length)
         .map_err(|fault| bad(path, &fault.to_string()))?;
     Ok(format!("{} vertices, {} KB", facts.vertices, length / 1024))
 }

@@ -14,9 +14,8 @@ use crate::{
     daemon::look::Eyes,
     disk::probe,
     domain::{
-        moment::{Now, WallTime},
-        prompt::IgnorePatterns,
-        settle::Sight,
+        inputs::{debounce::Sight, prompt::IgnorePatterns},
+        time::{Now, WallTime},
     },
 };
 

@@ -12,9 +12,11 @@ use crate::{
         read::{self, Reading},
     },
     domain::{
-        handoff::{STATE_FILE, document::Document},
-        moment::WallTime,
-        rival::{Launcher, Rival, SWITCH_OFF, launcher},
+        blender::{
+            competing_launcher::{Launcher, Rival, SWITCH_OFF, launcher},
+            handoff::{STATE_FILE, document::Document},
+        },
+        time::WallTime,
     },
 };
 

@@ -40,7 +40,7 @@ use crate::{
     },
     daemon::checkup::{self, Deployment, Service},
     disk::lock,
-    domain::{prompt::IgnorePatterns, status::Status},
+    domain::{inputs::prompt::IgnorePatterns, status::Status},
 };
 
 /// How long a look at the disk may take: longer than a slow network drive, shorter than a person's patience.

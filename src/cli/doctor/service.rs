@@ -8,7 +8,7 @@ use crate::{
     config::settings::BudgetConfig,
     daemon::checkup::{Deployment, Trouble},
     domain::{
-        deployment::{Facts, Source, Wanted, rate},
+        machines::deployment::{Facts, Source, Wanted, rate},
         money::{MicroUsd, Tier},
     },
 };

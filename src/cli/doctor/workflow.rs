@@ -12,7 +12,7 @@ use crate::{
         words::{Mode, Provider},
     },
     daemon::{checkup::Deployment, live},
-    domain::workflow::bind::{Binding, Bindings, bind_or_find},
+    domain::request::workflow::bind::{Binding, Bindings, bind_or_find},
 };
 
 const NAME: &str = "workflow";

@@ -14,8 +14,8 @@ use crate::{
         words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
     },
     domain::{
+        inputs::trigger::{AtStart, On, WhenBusy},
         money::{MicroUsd, Plan, Tier},
-        trigger::{AtStart, On, WhenBusy},
     },
 };
 

@@ -13,11 +13,13 @@ use crate::{
     },
     daemon::run_job::Report,
     domain::{
-        bill::{Basis, SEEN_WITHIN},
-        machine::{Act, Found, MachineId, ServerId, Stage, Why, which_is_ours},
-        machine_bill::{Ran, bill},
-        moment::Moment,
-        money::{MicroUsd, cost_of},
+        machines::{Act, Found, MachineId, ServerId, Stage, Why, which_is_ours},
+        money::{
+            MicroUsd, cost_of,
+            job_cost::{Basis, SEEN_WITHIN},
+            server_cost::{Ran, bill},
+        },
+        time::Moment,
     },
 };
 

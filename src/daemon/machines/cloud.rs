@@ -19,7 +19,10 @@ use crate::{
         words::Mode,
     },
     daemon::places::Unready,
-    domain::{machine::Rules, machine_bill, money::MicroUsd},
+    domain::{
+        machines::Rules,
+        money::{MicroUsd, server_cost},
+    },
     web::RefusedKind,
 };
 
@@ -90,7 +93,7 @@ pub(crate) fn cloud(
         _ => Err(configuration("`mode` is not \"cloud\"")),
     };
     let hourly = config.budget.hourly.unwrap_or_else(|| {
-        machine_bill::hourly(&section.server_type.to_string(), config.budget.plan)
+        server_cost::hourly(&section.server_type.to_string(), config.budget.plan)
     });
     Ok(Ok(Cloud {
         machines,

@@ -14,11 +14,14 @@ use crate::{
     backend::{CallError, SubmitError, Verdict, runcomfy::machines::Launch},
     daemon::{calendar, live::Live, run_job::Report},
     domain::{
-        backoff::Backoff,
-        bill::Basis,
-        budget::{Limits, Windows},
-        machine::{Life, MachineId, ServerId, Stage},
-        money::{MicroUsd, cost_of},
+        job::backoff::Backoff,
+        machines::{Life, MachineId, ServerId, Stage},
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            cost_of,
+            job_cost::Basis,
+        },
     },
     ledger::{
         error::ReleaseError,
@@ -111,7 +114,7 @@ impl Work {
             match held.life.stage {
                 // Too little time is left to it for another job.
                 Stage::Ready if held.leases.is_empty() && held.kind == *fit => {
-                    held.life.doom(crate::domain::machine::Why::Ceiling);
+                    held.life.doom(crate::domain::machines::Why::Ceiling);
                 }
                 Stage::Lost => {
                     return Some(Err(NoMachine::new(

@@ -22,10 +22,10 @@ use crate::{
     },
     domain::{
         job::{JobId, State},
-        machine::{Life, MachineId, Rules, ServerId, Stage, Why},
-        moment::{Moment, WallTime},
+        machines::{Life, MachineId, Rules, ServerId, Stage, Why},
         money::MicroUsd,
         status,
+        time::{Moment, WallTime},
     },
     ledger::rows::MachineRow,
 };

@@ -2,7 +2,7 @@
 //!
 //! Owns the promise that no machine is ever left running unnoticed. A road asks for a machine ([`Keeper::want`]), works on it for
 //! as long as it holds the [`Lease`], and lets it go by dropping that; nothing else is the road's business. What is decided
-//! when is [`crate::domain::machine`]'s.
+//! when is [`crate::domain::machines`]'s.
 //!
 //! - [`cloud`]: the configuration, alive; `keeper`: the task, its order of things, what an earlier session left, the end;
 //! - `hand_out`: who gets which machine, and launching one; `acts`: the other calls; `notes`: what waits to be written down;
@@ -35,11 +35,9 @@ use crate::{
     },
     config::settings::Config,
     domain::{
-        job::{JobId, RequestId},
-        machine::MachineId,
+        job::{JobId, RequestId, artifact::RemoteFile, choose_backend::Place},
+        machines::MachineId,
         money::MicroUsd,
-        product::RemoteFile,
-        route::Place,
     },
     web::RefusedKind,
 };

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
 use crate::{
     daemon::store::Store,
-    domain::moment::Moment,
+    domain::time::Moment,
     ledger::{Ledger, error::LedgerError},
 };
 

@@ -5,7 +5,7 @@
 use super::keeper::{Held, Work, usable};
 use crate::{
     daemon::{live::Live, run_job::Report},
-    domain::{machine::Stage, status},
+    domain::{machines::Stage, status},
 };
 
 impl Work {
@@ -58,9 +58,9 @@ impl Work {
     }
 
     /// Returns a moment on the wall clock to the second: two readings of two clocks must not look like news.
-    fn steady(&self, moment: crate::domain::moment::Moment) -> crate::domain::moment::WallTime {
+    fn steady(&self, moment: crate::domain::time::Moment) -> crate::domain::time::WallTime {
         let millis = self.wall(moment).unix_millis();
-        crate::domain::moment::WallTime::from_unix_millis((millis + 500).div_euclid(1000) * 1000)
+        crate::domain::time::WallTime::from_unix_millis((millis + 500).div_euclid(1000) * 1000)
     }
 
     /// Says what a person must know: a machine that may cost money and that nobody has in hand.

@@ -12,10 +12,14 @@ use crate::{
     backend::Work,
     daemon::{calendar, early},
     domain::{
-        bill::Terms,
-        budget::{Limits, Windows},
-        job::Cause,
-        route::{Outcome, Route},
+        job::{
+            Cause,
+            choose_backend::{Outcome, Route},
+        },
+        money::{
+            budget::{Limits, Windows},
+            job_cost::Terms,
+        },
     },
     ledger::{
         error::{LedgerError, ReleaseError},

@@ -13,10 +13,8 @@ use super::{
 use crate::{
     backend::{CallError, CancelReply, RunTimes, Verdict},
     domain::{
-        backoff::Backoff,
-        bill,
-        job::{RequestId, State},
-        money::MicroUsd,
+        job::{RequestId, State, backoff::Backoff},
+        money::{MicroUsd, job_cost},
     },
     ledger::rows::{AuditRow, Booking, Reason},
 };
@@ -146,11 +144,11 @@ impl Road {
         let Some(terms) = self.terms else { return Booking::Reserved };
         if following.running.is_some() {
             let seen = following.seen(times, now);
-            return bill::bill(&terms, &seen).map_or(Booking::Reserved, Booking::from);
+            return job_cost::bill(&terms, &seen).map_or(Booking::Reserved, Booking::from);
         }
         let waited = now.moment.since(following.submitted);
         let followed = matches!(following.cancelled, Some((Wish::Replace, _)));
-        match bill::unrun(&terms, waited, followed, self.shown.estimate) {
+        match job_cost::unrun(&terms, waited, followed, self.shown.estimate) {
             MicroUsd::ZERO => Booking::Nothing,
             most => Booking::AtMost(most),
         }

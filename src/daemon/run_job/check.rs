@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     disk::history::Partial,
-    domain::{glb, picture},
+    domain::{mesh, picture},
 };
 
 /// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows makes has 3 MB.
@@ -35,7 +35,7 @@ pub(super) fn checked_image(partial: &Partial) -> Result<Option<Bytes>, Check> {
 
 pub(super) fn checked_mesh(partial: &Partial) -> Result<(), Check> {
     let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
-    glb::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
+    mesh::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
         .map(drop)
         .map_err(|fault| Check::Bad(fault.to_string()))
 }

@@ -21,10 +21,12 @@ use crate::{
     },
     domain::{
         fingerprint::Fingerprint,
-        job::RequestId,
-        moment::Moment,
-        product::{Kind, RemoteFile},
+        job::{
+            RequestId,
+            artifact::{Kind, RemoteFile},
+        },
         status::Received,
+        time::Moment,
     },
 };
 

@@ -1,6 +1,6 @@
 //! A job whose place could not serve: there once more, at another place, or over.
 //!
-//! Owns what follows from an attempt that did not work out. Which place may be next is [`crate::domain::route`]'s; the commit
+//! Owns what follows from an attempt that did not work out. Which place may be next is [`crate::domain::job::choose_backend`]'s; the commit
 //! in between, which also holds that no second paid attempt follows a paid one, is [`crate::ledger`]'s. Everything in here ends with
 //! a request that is marked as leaving, or with the end of the road.
 
@@ -11,10 +11,12 @@ use crate::{
     backend::{ServiceFault, Verdict, Work},
     daemon::{early, live::Live, prepare, routing, store::blocking},
     domain::{
-        bill::Terms,
         engine::event::Stage,
-        job::{Cause, State},
-        route::{Outcome, Place, Route, Tried},
+        job::{
+            Cause, State,
+            choose_backend::{Outcome, Place, Route, Tried},
+        },
+        money::job_cost::Terms,
     },
     ledger::{
         error::LedgerError,

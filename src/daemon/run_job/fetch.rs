@@ -11,10 +11,12 @@ use crate::{
     daemon::store::blocking,
     disk::history::JobFolder,
     domain::{
-        backoff::Backoff,
         engine::event::Stage,
-        job::{RequestId, State},
-        product::{self, Kind, RemoteFile},
+        job::{
+            RequestId, State,
+            artifact::{self, Kind, RemoteFile},
+            backoff::Backoff,
+        },
     },
     ledger::rows::{Artifact, JobRow, Reason},
 };
@@ -35,7 +37,7 @@ const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::f
 /// Artifacts in history, checked.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    pub(super) artifacts: Vec<crate::domain::placement::Artifact>,
+    pub(super) artifacts: Vec<crate::domain::job::placement::Artifact>,
 }
 
 impl Road {
@@ -100,7 +102,7 @@ impl Road {
             Some(lease) => lease.over().is_some(),
             None => live.known_at(self.place).is_err(),
         };
-        let Some(file) = product::choose(files, Kind::Image, &node).filter(|_| !gone).cloned()
+        let Some(file) = artifact::choose(files, Kind::Image, &node).filter(|_| !gone).cloned()
         else {
             return Ok(());
         };
@@ -167,7 +169,7 @@ impl Road {
             .into_iter()
             .filter_map(|kind| {
                 let path = folder.artifact(kind)?;
-                Some(crate::domain::placement::Artifact { kind, path })
+                Some(crate::domain::job::placement::Artifact { kind, path })
             })
             .collect();
         Fetched { artifacts }
@@ -208,7 +210,7 @@ impl Road {
             }
             let live = self.live();
             let node = live.recipes.at(self.place).output(kind).to_owned();
-            let Some(file) = product::choose(files, kind, &node).cloned() else {
+            let Some(file) = artifact::choose(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
             match self

@@ -9,13 +9,15 @@ use super::{JobEnd, Road, Step, Wish, reason_of};
 use crate::{
     backend::{CallError, Phase, RunResult, RunTimes, Verdict, Work},
     domain::{
-        bill::{self, Between, Seen},
         engine::event::Stage,
-        job::{RequestId, State},
-        moment::{Moment, Now, WallTime},
-        pace::{self, Pace},
-        product::RemoteFile,
-        route::Outcome,
+        job::{
+            RequestId, State,
+            artifact::RemoteFile,
+            choose_backend::Outcome,
+            poll_interval::{self, Pace},
+        },
+        money::job_cost::{self, Between, Seen},
+        time::{Moment, Now, WallTime},
     },
     ledger::rows::{JobRow, RunEnd},
 };
@@ -96,8 +98,10 @@ impl Following {
             .filter(|(created, finished)| created <= finished)
             .map(|(created, finished)| finished.since(created));
         // Across sessions our own span follows the wall clock, which may have been set; it says nothing against the service.
-        let told = told
-            .and_then(|told| if self.own { bill::believable(told, lasted) } else { Some(told) });
+        let told =
+            told.and_then(
+                |told| if self.own { job_cost::believable(told, lasted) } else { Some(told) },
+            );
         Seen { waited: self.waited, lasted: Some(lasted), told }
     }
 }
@@ -208,10 +212,11 @@ impl Road {
         let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
         let pace = Pace::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
         let stage = match following.running {
-            None => pace::Stage::Queued { age: now.since(following.submitted) },
-            Some(running) => {
-                pace::Stage::Running { age: now.since(running), expected: self.learned.run }
-            }
+            None => poll_interval::Stage::Queued { age: now.since(following.submitted) },
+            Some(running) => poll_interval::Stage::Running {
+                age: now.since(running),
+                expected: self.learned.run,
+            },
         };
         pace.next_poll(stage)
     }

@@ -52,16 +52,20 @@ use crate::{
     clock::Clock,
     disk::history::History,
     domain::{
-        bill::Terms,
-        budget::Told,
         engine::event::{ProjectId, Stage},
-        estimate::{Estimate, Learned},
-        job::{JobId, RequestId, State},
-        moment::Moment,
-        money::MicroUsd,
-        placement::Targets,
-        route::{Place, Tried},
+        job::{
+            JobId, RequestId, State,
+            choose_backend::{Place, Tried},
+            placement::Targets,
+        },
+        money::{
+            MicroUsd,
+            budget::Told,
+            estimate::{Estimate, Learned},
+            job_cost::Terms,
+        },
         status,
+        time::Moment,
     },
     ledger::rows::{JobRow, Reason, SessionId},
 };

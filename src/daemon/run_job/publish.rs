@@ -13,7 +13,10 @@ use crate::{
         story,
     },
     disk::place::{self, PlaceFault, Placed},
-    domain::{backoff::Backoff, engine::event::Stage, job::State, placement, product::Kind},
+    domain::{
+        engine::event::Stage,
+        job::{State, artifact::Kind, backoff::Backoff, placement},
+    },
     ledger::rows::{Booking, Reason, Timing},
 };
 
@@ -168,7 +171,7 @@ impl Road {
         operation: impl Fn(
             &mut crate::ledger::Ledger,
             crate::domain::job::JobId,
-            crate::domain::moment::WallTime,
+            crate::domain::time::WallTime,
         ) -> Result<(), crate::ledger::error::LedgerError>
         + Clone
         + Send

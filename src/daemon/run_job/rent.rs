@@ -9,7 +9,10 @@ use super::{JobEnd, Road, Step, Wish, wished};
 use crate::{
     backend::Backend,
     daemon::machines::{News, NoMachine},
-    domain::{job::Cause, machine::MachineId, route::Place},
+    domain::{
+        job::{Cause, choose_backend::Place},
+        machines::MachineId,
+    },
     ledger::rows::{Booking, JobRow, Reason},
     web::RefusedKind,
 };

@@ -11,8 +11,10 @@ use crate::{
     daemon::prepare,
     domain::{
         engine::event::Stage,
-        job::{RequestId, State},
-        route::{Outcome, Place},
+        job::{
+            RequestId, State,
+            choose_backend::{Outcome, Place},
+        },
     },
     failpoint::{self, Point, Side},
     ledger::{

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::{JobEnd, Report, Road, Step, Wish, cancel::AFTER_CANCEL, follow::Following, reason_of};
 use crate::{
     backend::{RunTimes, ServiceFault, Verdict, Work},
-    domain::{backoff::Backoff, job::RequestId, moment::Moment, route::Outcome},
+    domain::{
+        job::{RequestId, backoff::Backoff, choose_backend::Outcome},
+        time::Moment,
+    },
     ledger::rows::{Booking, Reason},
 };
 

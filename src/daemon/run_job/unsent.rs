@@ -10,10 +10,8 @@ use crate::{
     backend::{CallError, Verdict, Work},
     daemon::{health::May, live::Live},
     domain::{
-        backoff::Backoff,
         engine::event::Stage,
-        job::{Cause, State},
-        route::Route,
+        job::{Cause, State, backoff::Backoff, choose_backend::Route},
     },
     ledger::rows::{Booking, Reason},
 };

@@ -34,7 +34,10 @@ use super::{
     sweep,
 };
 use crate::{
-    domain::{fingerprint::Fingerprint, job::JobId, placement::is_temporary, product::Kind},
+    domain::{
+        fingerprint::Fingerprint,
+        job::{JobId, artifact::Kind, placement::is_temporary},
+    },
     failpoint::{self, Point},
 };
 

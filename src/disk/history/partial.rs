@@ -17,8 +17,10 @@ use super::{DiskError, artifact_name, rename, sync_folder, write_private};
 use crate::{
     domain::{
         fingerprint::Fingerprint,
-        placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
-        product::Kind,
+        job::{
+            artifact::Kind,
+            placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+        },
     },
     failpoint::{self, Point},
 };

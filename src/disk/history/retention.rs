@@ -52,7 +52,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::moment::WallTime;
+    use crate::domain::time::WallTime;
 
     fn job(number: usize) -> JobId {
         let millis = i64::try_from(number).expect("a small number");

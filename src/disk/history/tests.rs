@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::{partial::SYNC_EVERY, quarantine::prune, *};
-use crate::domain::moment::WallTime;
+use crate::domain::time::WallTime;
 
 fn open() -> (tempfile::TempDir, History) {
     let temp = tempfile::tempdir().expect("a temporary folder");

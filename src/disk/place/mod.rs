@@ -23,9 +23,11 @@ use target::{Resolved, resolve};
 use super::{dirs::sync_folder, rename::insist};
 use crate::{
     domain::{
-        moment::WallTime,
-        placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
-        product::Kind,
+        job::{
+            artifact::Kind,
+            placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+        },
+        time::WallTime,
     },
     failpoint::{self, Point},
 };

@@ -6,10 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::domain::{
-    job::JobId,
+use crate::domain::job::{
+    JobId,
+    artifact::Kind,
     placement::{self, Artifact, Targets, is_temporary},
-    product::Kind,
 };
 
 /// A history with one image and one mesh, and an empty project.

@@ -21,7 +21,7 @@ use notify::{
 };
 
 use super::ProjectIndex;
-use crate::domain::placement::{TEMPORARY_PREFIX, is_temporary};
+use crate::domain::job::placement::{TEMPORARY_PREFIX, is_temporary};
 
 /// How the name of a probe file goes on after [`TEMPORARY_PREFIX`].
 pub(super) const PROBE: &str = "probe-";

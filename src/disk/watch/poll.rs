@@ -12,7 +12,7 @@ use crate::{
         read::stamp,
         stamp::{GRANULARITY, Stamp},
     },
-    domain::moment::Moment,
+    domain::time::Moment,
 };
 
 /// What polling remembers of a project.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{kind::FsKind, watcher::Machine, *};
-use crate::domain::moment::Moment;
+use crate::domain::time::Moment;
 
 /// Longer than any healthy machine needs, so only a real fault lets a test wait it out.
 const PATIENCE: Duration = Duration::from_secs(10);

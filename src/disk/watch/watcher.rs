@@ -20,8 +20,8 @@ use super::{
     spots::{Spot, spots},
 };
 use crate::domain::{
-    moment::Moment,
-    placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+    job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+    time::Moment,
 };
 
 /// How long the probe waits for the event of its own file. A native event comes within a millisecond.

@@ -2,10 +2,9 @@
 
 use crate::domain::{
     fingerprint::Fingerprint,
+    inputs::{debounce::Sight, trigger::Wait},
     job::{Cause, Inputs},
-    moment::Moment,
-    settle::Sight,
-    trigger::Wait,
+    time::Moment,
 };
 
 /// A project's number: its row in the ledger.

@@ -17,10 +17,12 @@ use self::{
     project::{AtWork, Hands, Project},
 };
 use super::{
+    inputs::{
+        debounce::Sight,
+        trigger::{Decision, Settings, WhenBusy},
+    },
     job::{Cause, Inputs},
-    moment::Moment,
-    settle::Sight,
-    trigger::{Decision, Settings, WhenBusy},
+    time::Moment,
 };
 
 /// The most requests of people that wait for one project.

@@ -7,10 +7,12 @@ use std::{collections::VecDeque, time::Duration};
 use super::event::{Effect, ProjectId, Remembered, Stage, Ticket};
 use crate::domain::{
     fingerprint::Fingerprint,
+    inputs::{
+        debounce::{Channel, Sight},
+        trigger::{self, AtStart, Decision, Settings, Wait},
+    },
     job::{Cause, Inputs},
-    moment::Moment,
-    settle::{Channel, Sight},
-    trigger::{self, AtStart, Decision, Settings, Wait},
+    time::Moment,
 };
 
 /// How long before a window closes the early work begins: long enough to encode a picture and to open a TLS connection,

@@ -15,7 +15,7 @@ use super::{
     result::{Format, decode_jpeg},
     scale::{SHARP, resized, times},
 };
-use crate::domain::png;
+use crate::domain::inputs::png;
 
 /// Bytes of Base64 in one KB of `generation.image_max_base64_kb`.
 const KB: usize = 1024;

@@ -1,11 +1,11 @@
 //! Pictures as pixels: is a render one flat colour, in which form is it sent, and is a result a picture at all?
 //!
 //! Owns everything that must decode: [`single_colour`] and [`best_form`] for renders, [`check_image`] and
-//! [`into_png`] for results. Whether a PNG is whole is [`super::png`]'s answer and is asked first; when a picture
+//! [`into_png`] for results. Whether a PNG is whole is [`super::inputs::png`]'s answer and is asked first; when a picture
 //! counts as an accident is the trigger's.
 //!
 //! Every function takes hostile bytes. Sizes are read from the headers and refused before a pixel is
-//! decoded: at most [`super::png::MAX_SIDE`] a side, [`super::png::MAX_PIXELS`] in all and [`MAX_DECODED`] bytes.
+//! decoded: at most [`super::inputs::png::MAX_SIDE`] a side, [`super::inputs::png::MAX_PIXELS`] in all and [`MAX_DECODED`] bytes.
 //!
 //! - `pixels`: decoding a PNG into plain rows, turned the right way up;
 //! - `reduce`: the same pixels with fewer bits each;
@@ -27,7 +27,7 @@ pub use fit::{Encoded, Form, base64_len, best_form};
 pub use pixels::single_colour;
 pub use result::{Format, ImageFacts, check_image, into_png};
 
-use super::png::PngFault;
+use super::inputs::png::PngFault;
 
 /// The most bytes that one decoded picture may take: 8192 × 8192 pixels of four bytes.
 pub const MAX_DECODED: u64 = 256 * 1024 * 1024;

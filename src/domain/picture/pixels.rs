@@ -8,7 +8,7 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 
 use super::{MAX_DECODED, PictureFault, result::Format};
-use crate::domain::png;
+use crate::domain::inputs::png;
 
 /// Rows of samples without gaps. Two-byte samples are big-endian, as PNG has them.
 #[derive(Clone, Debug, PartialEq, Eq)]

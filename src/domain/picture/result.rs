@@ -17,7 +17,7 @@ use image::{
 };
 
 use super::{MAX_DECODED, PictureFault, pixels, pixels::Pixels};
-use crate::domain::png;
+use crate::domain::inputs::png;
 
 /// A picture format that backends answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::{
     pixels::{Pixels, decode},
     *,
 };
-use crate::domain::png;
+use crate::domain::inputs::png;
 
 /// Writes a PNG the way a careless program does: no filter worth the name, quick compression.
 fn png_of(pixels: &Pixels) -> Vec<u8> {

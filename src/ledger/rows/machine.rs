@@ -4,10 +4,9 @@
 
 use super::SessionId;
 use crate::domain::{
-    bill::Basis,
-    machine::{MachineId, ServerId, Stage},
-    moment::WallTime,
-    money::MicroUsd,
+    machines::{MachineId, ServerId, Stage},
+    money::{MicroUsd, job_cost::Basis},
+    time::WallTime,
 };
 
 /// A machine to be launched.

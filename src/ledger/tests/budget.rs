@@ -5,7 +5,7 @@ use std::sync::Barrier;
 
 use super::*;
 use crate::{
-    domain::budget::{Limit, Refusal, Spent, Told},
+    domain::money::budget::{Limit, Refusal, Spent, Told},
     ledger::{
         error::StoreError,
         rows::{Booking, Reason},

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    domain::{bill::Basis, job::State, route::Place},
+    domain::{
+        job::{State, choose_backend::Place},
+        money::job_cost::Basis,
+    },
     ledger::rows::{Booking, Elsewhere, Reason},
 };
 

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     domain::{
-        bill::Basis,
-        machine::{MachineId, ServerId, Stage, Why},
+        machines::{MachineId, ServerId, Stage, Why},
+        money::job_cost::Basis,
     },
     ledger::rows::NewMachine,
 };

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    domain::{
-        bill::{Between, Seen, Terms},
+    domain::money::{
         budget::{Limit, Spent},
         estimate::Activity,
+        job_cost::{Between, Seen, Terms},
     },
     ledger::{
         error::ReleaseError,

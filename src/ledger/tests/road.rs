@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     domain::{
-        bill::{Basis, Seen},
         job::State,
+        money::job_cost::{Basis, Seen},
     },
     ledger::{
         error::LedgerError,

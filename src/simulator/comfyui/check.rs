@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::world::{Quirks, Version};
-use crate::domain::workflow::{Workflow, built_in, graph::link};
+use crate::domain::request::workflow::{Workflow, built_in, graph::link};
 
 /// Classes whose files are a run's outputs.
 const OUTPUTS: [&str; 4] = ["SaveImage", "SaveGLB", "PreviewImage", "PreviewAny"];

@@ -3,7 +3,7 @@
 use std::{fs, io::Read as _, path::Path, process::Stdio};
 
 use clap::{CommandFactory as _, ValueEnum as _};
-use conjured::{cli::args::Cli, domain::workflow::built_in};
+use conjured::{cli::args::Cli, domain::request::workflow::built_in};
 use serde_json::json;
 
 use super::Desk;

@@ -8,9 +8,11 @@ use std::{cell::RefCell, fs, os::unix::process::ExitStatusExt as _, time::Durati
 use conjured::{
     clock::Clock,
     domain::{
+        inputs::{
+            png,
+            prompt::{self, IgnorePatterns},
+        },
         job::State,
-        png,
-        prompt::{self, IgnorePatterns},
     },
     failpoint::{Side, VARIABLE},
     ledger::{FILE, Ledger, rows::JobRow},

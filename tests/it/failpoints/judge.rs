@@ -5,7 +5,10 @@
 use std::collections::BTreeSet;
 
 use conjured::{
-    domain::{job::State, money::MicroUsd, placement::is_temporary},
+    domain::{
+        job::{State, placement::is_temporary},
+        money::MicroUsd,
+    },
     ledger::{FILE, Ledger},
 };
 

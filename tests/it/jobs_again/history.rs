@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use conjured::{domain::job::JobId, domain::moment::WallTime};
+use conjured::domain::{job::JobId, time::WallTime};
 
 use super::{audit, lost, once, said};
 use crate::support::{

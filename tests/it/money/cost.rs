@@ -4,13 +4,15 @@
 
 use conjured::{
     domain::{
-        bill::Terms,
-        budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, RequestId, State},
-        moment::WallTime,
-        money::MicroUsd,
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            job_cost::Terms,
+        },
+        time::WallTime,
     },
     ledger::{
         FILE, Ledger,

@@ -8,13 +8,15 @@ use std::{
 use conjured::{
     clock::Clock,
     domain::{
-        bill::Terms,
-        budget::{Limits, Windows},
         engine::event::ProjectId,
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State},
-        moment::WallTime,
-        money::MicroUsd,
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            job_cost::Terms,
+        },
+        time::WallTime,
     },
     ledger::{
         FILE, Ledger,

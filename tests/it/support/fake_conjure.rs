@@ -24,7 +24,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use conjured::{clock::Clock, domain::glb};
+use conjured::{clock::Clock, domain::mesh};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Map, Value, json};
 
@@ -354,7 +354,7 @@ impl Shared {
         // The artist's mesh is gone from here on.
         let bytes = fs::read(&path).unwrap_or_default();
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Err(fault) = glb::check(&mut Cursor::new(&bytes), length) {
+        if let Err(fault) = mesh::check(&mut Cursor::new(&bytes), length) {
             self.spring(format!("{} was not whole when it was imported: {fault}", path.display()));
         }
         std::thread::park_timeout(Duration::from_micros(

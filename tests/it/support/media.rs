@@ -5,7 +5,7 @@
 
 use std::{io::Cursor, path::Path};
 
-use conjured::domain::{glb, png};
+use conjured::domain::{inputs::png, mesh};
 use serde_json::json;
 
 /// Returns a GLB of `triangles` triangles, valid for every number above 0.
@@ -54,7 +54,7 @@ pub(crate) fn fault(path: &Path) -> Option<String> {
         Err(error) => return Some(format!("{}: {error}", path.display())),
     };
     let fault = if path.extension().is_some_and(|ending| ending == "glb") {
-        glb::check(&mut Cursor::new(&bytes), bytes.len() as u64)
+        mesh::check(&mut Cursor::new(&bytes), bytes.len() as u64)
             .err()
             .map(|fault| fault.to_string())
     } else {

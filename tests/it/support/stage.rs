@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use conjured::{
-    domain::{job::State, placement::is_temporary},
+    domain::job::{State, placement::is_temporary},
     ledger::{
         FILE, Ledger,
         rows::{Filter, JobRow},

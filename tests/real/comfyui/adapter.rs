@@ -15,9 +15,11 @@ use conjured::{
         work::{GraphWork, Upload},
     },
     domain::{
-        job::{JobId, RequestId},
-        moment::WallTime,
-        product::{Kind, RemoteFile, choose},
+        job::{
+            JobId, RequestId,
+            artifact::{Kind, RemoteFile, choose},
+        },
+        time::WallTime,
     },
     simulator::comfyui::{self as look_alike, Comfy},
 };

@@ -15,8 +15,8 @@ use crate::{
         runcomfy::{errors, reply::Reply, timestamp, wire},
     },
     domain::{
-        machine::{ServerId, Word},
-        moment::WallTime,
+        machines::{ServerId, Word},
+        time::WallTime,
     },
 };
 

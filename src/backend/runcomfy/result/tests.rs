@@ -12,7 +12,7 @@ use crate::{
         http::{answer::Answer, words::Cleaner},
         runcomfy::wire::tests::json as any_json,
     },
-    domain::moment::WallTime,
+    domain::time::WallTime,
 };
 
 fn read(status: u16, body: &Value) -> Result<RunResult, CallError> {

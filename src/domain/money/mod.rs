@@ -1,0 +1,152 @@
+//! Money as integer micro-dollars, and the price table of the hardware.
+//!
+//! Owns the unit and the published hourly rates. It estimates nothing ([`super::money::estimate`]) and refuses nothing
+//! ([`super::money::budget`]).
+
+pub mod budget;
+pub mod estimate;
+pub mod job_cost;
+pub mod server_cost;
+
+use std::{fmt, iter::Sum, ops::Add, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// An amount of US dollars in millionths. Never negative in a ledger row; a balance may be.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct MicroUsd(pub i64);
+
+impl MicroUsd {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// Makes an amount from whole cents.
+    pub const fn from_cents(cents: i64) -> Self {
+        Self(cents * 10_000)
+    }
+
+    /// Makes an amount from dollars as a person writes them; `None` when not finite, negative or absurd.
+    pub fn from_dollars(dollars: f64) -> Option<Self> {
+        // A billion dollars: far beyond any budget, far below what an i64 of micro-dollars holds.
+        if !dollars.is_finite() || !(0.0..=1e9).contains(&dollars) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "at most 1e15 after the check above")]
+        Some(Self((dollars * 1e6).round() as i64))
+    }
+
+    /// Returns the difference, not below zero.
+    #[must_use]
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
+}
+
+impl Add for MicroUsd {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sum for MicroUsd {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::ZERO, Add::add)
+    }
+}
+
+impl fmt::Display for MicroUsd {
+    /// Four digits behind the point: a second of the cheapest machine costs 0.0003 USD.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let ten_thousandths = self.0.unsigned_abs().saturating_add(50) / 100;
+        write!(f, "{sign}{}.{:04} USD", ten_thousandths / 10_000, ten_thousandths % 10_000)
+    }
+}
+
+/// The payment plan; Pro is 20 to 30 % cheaper per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plan {
+    /// Pay as you go.
+    #[default]
+    Hobby,
+    /// The monthly plan.
+    Pro,
+}
+
+/// A hardware tier: its name in CONJURE's plan, RunComfy's SKU and what an hour of it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// The name a person writes in `budget.hardware`.
+    pub name: &'static str,
+    /// RunComfy's name for the machine.
+    pub sku: &'static str,
+    /// Dollars per hour, pay as you go, in micro-dollars.
+    pub hobby: MicroUsd,
+    /// Dollars per hour on the Pro plan, in micro-dollars.
+    pub pro: MicroUsd,
+}
+
+/// RunComfy's published hourly prices, 2026 (docs.runcomfy.com, "About billing").
+pub const TIERS: [Tier; 7] = [
+    tier("medium", "TURING_16", 99, 79),
+    tier("large", "AMPERE_24", 175, 139),
+    tier("x-large", "AMPERE_48", 250, 199),
+    tier("x-large-plus", "ADA_48_PLUS", 299, 215),
+    tier("2x-large", "AMPERE_80", 499, 399),
+    tier("2x-large-plus", "ADA_80_PLUS", 749, 599),
+    tier("3x-large", "HOPPER_141", 875, 699),
+];
+
+const fn tier(name: &'static str, sku: &'static str, hobby: i64, pro: i64) -> Tier {
+    Tier { name, sku, hobby: MicroUsd::from_cents(hobby), pro: MicroUsd::from_cents(pro) }
+}
+
+impl Tier {
+    /// Finds a tier by its name or its SKU, whatever the case, with `_` or a space for `-`.
+    pub fn find(text: &str) -> Option<&'static Self> {
+        let wanted = text.trim().to_ascii_lowercase().replace(['_', ' '], "-");
+        TIERS.iter().find(|tier| {
+            tier.name == wanted || tier.sku.to_ascii_lowercase().replace('_', "-") == wanted
+        })
+    }
+
+    /// Returns the rate of an hour on `plan`.
+    pub const fn hourly(&self, plan: Plan) -> MicroUsd {
+        match plan {
+            Plan::Hobby => self.hobby,
+            Plan::Pro => self.pro,
+        }
+    }
+}
+
+/// Returns what `span` costs at `hourly`, rounded up: an estimate never flatters.
+pub fn cost_of(span: Duration, hourly: MicroUsd) -> MicroUsd {
+    let micros = span.as_millis().saturating_mul(u128::try_from(hourly.0).unwrap_or(0));
+    MicroUsd(i64::try_from(micros.div_ceil(3_600_000)).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_costs_the_hourly_rate_and_a_second_is_rounded_up() {
+        let rate = Tier::find("AMPERE_48").expect("a known tier").hourly(Plan::Hobby);
+        assert_eq!(cost_of(Duration::from_secs(3600), rate), MicroUsd(2_500_000));
+        assert_eq!(cost_of(Duration::from_secs(1), rate), MicroUsd(695));
+    }
+
+    #[test]
+    fn amounts_read_as_people_write_them() {
+        assert_eq!(MicroUsd(1_250_050).to_string(), "1.2501 USD");
+        assert_eq!(MicroUsd(-20_000).to_string(), "-0.0200 USD");
+        assert_eq!(MicroUsd::from_dollars(5.0), Some(MicroUsd(5_000_000)));
+        assert_eq!(MicroUsd::from_dollars(f64::NAN), None);
+        assert_eq!(MicroUsd::from_dollars(-1.0), None);
+    }
+}

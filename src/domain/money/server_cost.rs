@@ -1,0 +1,75 @@
+//! What a rented machine has cost: by the second, from ready until the service took the stop.
+//!
+//! Owns the arithmetic and the prices of the Server API's machine types. What happens to a reservation is the ledger's.
+
+use std::time::Duration;
+
+use super::{MicroUsd, Plan, Tier, cost_of, job_cost::Basis};
+
+/// The tier whose price a machine type of the Server API has. The reference calls this inferred: the two lists of names
+/// were never seen side by side.
+const TYPES: [(&str, &str); 5] = [
+    ("medium", "medium"),
+    ("large", "large"),
+    ("extra-large", "x-large"),
+    ("2x-large", "2x-large"),
+    ("2xl-turbo", "2x-large-plus"),
+];
+
+/// Returns what an hour of a machine of this type costs; of an unknown one as much as of the dearest.
+pub fn hourly(server_type: &str, plan: Plan) -> MicroUsd {
+    let tier = TYPES.iter().find(|(name, _)| *name == server_type);
+    let tier = tier.and_then(|(_, tier)| Tier::find(tier));
+    let dearest = || super::TIERS.iter().map(|tier| tier.hourly(plan)).max();
+    tier.map(|tier| tier.hourly(plan)).or_else(dearest).unwrap_or_default()
+}
+
+/// What is known of the time that is billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// From when it was ready, or surely was not yet, until the service took the stop, or surely had.
+    pub most: Duration,
+    /// Whether both ends were seen.
+    pub seen: bool,
+}
+
+/// Returns the bill. Seconds that were begun count whole.
+pub fn bill(ran: Ran, hourly: MicroUsd) -> (MicroUsd, Basis) {
+    let seconds = ran.most.as_millis().div_ceil(1000);
+    let span = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
+    let basis = match (span.is_zero(), ran.seen) {
+        (true, true) => Basis::Nothing,
+        (_, true) => Basis::Measured,
+        (_, false) => Basis::Bounded,
+    };
+    (cost_of(span, hourly), basis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_has_a_price_and_an_unknown_one_the_highest() {
+        let table = [
+            ("medium", 99),
+            ("large", 175),
+            ("extra-large", 250),
+            ("2x-large", 499),
+            ("2xl-turbo", 749),
+            ("of tomorrow", 875),
+        ];
+        for (name, cents) in table {
+            assert_eq!(hourly(name, Plan::Hobby), MicroUsd::from_cents(cents), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_that_was_begun_is_paid() {
+        let hourly = MicroUsd(3_600_000);
+        let ran = |millis, seen| Ran { most: Duration::from_millis(millis), seen };
+        assert_eq!(bill(ran(1, true), hourly), (MicroUsd(1000), Basis::Measured));
+        assert_eq!(bill(ran(61_000, false), hourly), (MicroUsd(61_000), Basis::Bounded));
+        assert_eq!(bill(ran(0, true), hourly), (MicroUsd(0), Basis::Nothing));
+    }
+}
