@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{
     Reader,
     error::{Fault, LedgerError},
+    sql::{ReadColumn as _, params},
 };
 use crate::domain::{
     cost_report::{Past, Rented},
@@ -28,11 +29,11 @@ impl Reader {
                  WHERE job.created_at >= ?1 ORDER BY job.created_at, job.id",
             )?;
             let span = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-            let rows = statement.query_map([since], |row| {
-                let version: Fingerprint = row.get(5)?;
-                let workflow: String = row.get(4)?;
-                let basis: Option<String> = row.get(12)?;
-                let terms = match (row.get(13)?, row.get(14)?, row.get(15)?) {
+            let rows = statement.query_map(params![since], |row| {
+                let version: Fingerprint = row.column(5)?;
+                let workflow: String = row.column(4)?;
+                let basis: Option<String> = row.column(12)?;
+                let terms = match (row.column(13)?, row.column(14)?, row.column(15)?) {
                     (Some(cold), Some(keep_warm), Some(hourly)) => Some(Terms {
                         cold_start: Some(span(cold)).filter(|cold| !cold.is_zero()),
                         keep_warm: span(keep_warm),
@@ -41,23 +42,23 @@ impl Reader {
                     _ => None,
                 };
                 Ok(Past {
-                    session: row.get(0)?,
-                    project: row.get(1)?,
-                    deployment: row.get(2)?,
-                    mode: row.get(3)?,
+                    session: row.column(0)?,
+                    project: row.column(1)?,
+                    deployment: row.column(2)?,
+                    mode: row.column(3)?,
                     workflow: format!("{workflow} {}", version.short()),
-                    released: row.get(6)?,
-                    submitted: row.get(7)?,
-                    ended: row.get(8)?,
-                    state: row.get(9)?,
-                    reserved: row.get(10)?,
-                    booked: row.get(11)?,
+                    released: row.column(6)?,
+                    submitted: row.column(7)?,
+                    ended: row.column(8)?,
+                    state: row.column(9)?,
+                    reserved: row.column(10)?,
+                    booked: row.column(11)?,
                     basis: basis.and_then(|word| Basis::ALL.into_iter().find(|b| b.word() == word)),
                     terms,
-                    cold: row.get(16)?,
-                    queue: row.get::<_, Option<i64>>(17)?.map(span),
-                    run: row.get::<_, Option<i64>>(18)?.map(span),
-                    rating: row.get(19)?,
+                    cold: row.column(16)?,
+                    queue: row.column::<Option<i64>>(17)?.map(span),
+                    run: row.column::<Option<i64>>(18)?.map(span),
+                    rating: row.column(19)?,
                 })
             })?;
             Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)

@@ -10,6 +10,7 @@ use super::{
     ends::settled,
     error::{Fault, LedgerError},
     rows::{Booking, Elsewhere},
+    sql::{ReadColumn as _, params},
     story::{audit_submit, current, end_attempt, move_to, tell},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
 fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
-        .query_row([job], |row| row.get(0))?)
+        .query_row(params![job], |row| row.column(0))?)
 }
 
 impl Ledger {
@@ -73,7 +74,7 @@ impl Ledger {
                          hourly = 0
                      WHERE id = ?1",
                 )?
-                .execute((
+                .execute(params![
                     job,
                     &to.backend,
                     &to.deployment,
@@ -84,8 +85,8 @@ impl Ledger {
                     to.summary.to_string(),
                     spent,
                     basis,
-                ))?;
-            transaction.prepare_cached("DELETE FROM output WHERE job = ?1")?.execute([job])?;
+                ])?;
+            transaction.prepare_cached("DELETE FROM output WHERE job = ?1")?.execute(params![job])?;
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use super::{
     Ledger,
     error::{Fault, LedgerError},
     rows::{AuditRow, Booking, Reason, Timing},
-    sql::{cut, millis},
+    sql::{ReadColumn as _, cut, millis, params},
     story::{Current, MOST_WORDS, audit, audit_submit, current, end_attempt, move_to},
 };
 use crate::{
@@ -40,7 +40,12 @@ impl Ledger {
                 .prepare_cached(
                     "UPDATE job SET queue_ms = ?2, run_ms = ?3, cold = ?4 WHERE id = ?1",
                 )?
-                .execute((job, timing.queue.map(millis), timing.run.map(millis), timing.cold))?;
+                .execute(params![
+                    job,
+                    timing.queue.map(millis),
+                    timing.run.map(millis),
+                    timing.cold
+                ])?;
             Ok(())
         })
     }
@@ -92,7 +97,7 @@ impl Ledger {
             end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
             transaction
                 .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
-                .execute((job, by))?;
+                .execute(params![job, by])?;
             Ok(())
         })
     }
@@ -113,7 +118,7 @@ impl Ledger {
         self.write(Point::MarkLost, |transaction| {
             let mut lost = transaction
                 .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
-                .query_map([State::Submitting], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .query_map(params![State::Submitting], |row| Ok((row.column(0)?, row.column(1)?)))?
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
             let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
             for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
@@ -160,13 +165,13 @@ fn end(
         .prepare_cached(
             "UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4, basis = ?5 WHERE id = ?1",
         )?
-        .execute((
+        .execute(params![
             job,
             booked,
             reason.map(|reason| cut(&reason.code, MOST_WORDS)),
             reason.map(|reason| cut(&reason.text, MOST_WORDS)),
             basis,
-        ))?;
+        ])?;
     end_attempt(transaction, job, to.word(), now)?;
     Ok(before)
 }
@@ -175,7 +180,7 @@ fn end(
 pub(super) fn settled(transaction: &Transaction<'_>, job: JobId) -> Result<Option<String>, Fault> {
     Ok(transaction
         .prepare_cached("SELECT basis FROM job WHERE id = ?1")?
-        .query_row([job], |row| row.get(0))?)
+        .query_row(params![job], |row| row.column(0))?)
 }
 
 fn lose(
@@ -207,7 +212,7 @@ pub(super) fn settle_retried(
     let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
     transaction
         .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
-        .execute((job, by))?;
+        .execute(params![job, by])?;
     audit_settled(transaction, job, "retried", before.reserved, now)
 }
 

@@ -4,13 +4,14 @@
 //! job and in the same commit as its mark; each job that takes the machine and each time that it is kept longer raise the
 //! reservation; the end books the seconds. What is done when is [`crate::domain::machines`]'s.
 
-use rusqlite::{OptionalExtension, Row, Transaction, named_params};
+use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::{
     Ledger, Reader,
     error::{Fault, LedgerError, ReleaseError},
     money::spent,
     rows::{AuditRow, MachineRow, NewMachine, Released, SessionId},
+    sql::{ReadColumn as _, named_params, params},
     story::audit,
 };
 use crate::{
@@ -83,7 +84,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, server = ?3, launched_at = ?4 WHERE id = ?1",
-                (id, Stage::Starting, server.as_str(), now),
+                params![id, Stage::Starting, server.as_str(), now],
             )?;
             let outcome = if found { "found" } else { "accepted" };
             tell(transaction, "launch", &format!("{outcome} {server}"), row.reserved, now)
@@ -99,7 +100,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::MachineUnclear, |transaction| {
             let row = current(transaction, id)?;
-            set(transaction, "stage = ?2 WHERE id = ?1", (id, stage))?;
+            set(transaction, "stage = ?2 WHERE id = ?1", params![id, stage])?;
             let outcome = if stage == Stage::Lost { "unclear" } else { "unknown" };
             tell(transaction, "launch", outcome, row.reserved, now)
         })
@@ -116,7 +117,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, ready_at = ?3, ready_seen = ?4 WHERE id = ?1",
-                (id, Stage::Ready, ready_at, seen),
+                params![id, Stage::Ready, ready_at, seen],
             )
         })
     }
@@ -132,7 +133,7 @@ impl Ledger {
             set(
                 transaction,
                 "stops_at = coalesce(?2, stops_at), last_seen_at = ?3 WHERE id = ?1",
-                (id, stops_at, now),
+                params![id, stops_at, now],
             )
         })
     }
@@ -159,11 +160,11 @@ impl Ledger {
             set(
                 transaction,
                 "idle_since = NULL, reserved = max(reserved, ?2) WHERE id = ?1",
-                (id, reserve),
+                params![id, reserve],
             )?;
             transaction
                 .prepare_cached("UPDATE job SET deployment = ?2 WHERE id = ?1")?
-                .execute((job, id))?;
+                .execute(params![job, id])?;
             Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
         })?;
         Ok(verdict?)
@@ -176,7 +177,7 @@ impl Ledger {
         since: Option<WallTime>,
     ) -> Result<(), LedgerError> {
         self.write(Point::MachineIdle, |transaction| {
-            set(transaction, "idle_since = ?2 WHERE id = ?1", (id, since))
+            set(transaction, "idle_since = ?2 WHERE id = ?1", params![id, since])
         })
     }
 
@@ -184,7 +185,7 @@ impl Ledger {
     /// for money, and a machine without one is not kept for long.
     pub fn extending(&mut self, id: MachineId, reserve: MicroUsd) -> Result<(), LedgerError> {
         self.write(Point::MachineExtending, |transaction| {
-            set(transaction, "reserved = max(reserved, ?2) WHERE id = ?1", (id, reserve))
+            set(transaction, "reserved = max(reserved, ?2) WHERE id = ?1", params![id, reserve])
         })
     }
 
@@ -198,7 +199,11 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::MachineExtended, |transaction| {
             let row = current(transaction, id)?;
-            set(transaction, "stops_at = coalesce(?2, stops_at) WHERE id = ?1", (id, stops_at))?;
+            set(
+                transaction,
+                "stops_at = coalesce(?2, stops_at) WHERE id = ?1",
+                params![id, stops_at],
+            )?;
             tell(transaction, "extend", outcome, row.reserved, now)
         })
     }
@@ -214,7 +219,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, stopping_at = coalesce(stopping_at, ?3), reason_code = coalesce(reason_code, ?4) WHERE id = ?1",
-                (id, Stage::Stopping, now, why.word()),
+                params![id, Stage::Stopping, now, why.word()],
             )
         })
     }
@@ -233,7 +238,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, ended_at = ?3, booked = ?4, basis = ?5, reason_code = coalesce(reason_code, ?6) WHERE id = ?1",
-                (id, Stage::Gone, now, booked, basis.word(), outcome),
+                params![id, Stage::Gone, now, booked, basis.word(), outcome],
             )?;
             let what = if row.server.is_some() { "stop" } else { "launch" };
             tell(transaction, what, outcome, booked.unwrap_or(row.reserved), now)
@@ -257,7 +262,7 @@ impl Reader {
         self.read(|connection| {
             let sql = format!("{MACHINES} WHERE created_at >= ?1 ORDER BY id");
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map([since], machine)?;
+            let rows = statement.query_map(params![since], machine)?;
             Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
         })
     }
@@ -286,38 +291,38 @@ fn tell(
 fn current(transaction: &Transaction<'_>, id: MachineId) -> Result<MachineRow, Fault> {
     transaction
         .prepare_cached(&format!("{MACHINES} WHERE id = ?1"))?
-        .query_row([id], machine)
+        .query_row(params![id], machine)
         .optional()?
         .ok_or_else(|| Fault::Garbled(format!("there is no machine {id}")))
 }
 
 fn machine(row: &Row<'_>) -> rusqlite::Result<MachineRow> {
-    let known: String = row.get(6)?;
+    let known: String = row.column(6)?;
     let known: Vec<String> = serde_json::from_str(&known).unwrap_or_default();
-    let server: Option<String> = row.get(3)?;
-    let basis: Option<String> = row.get(20)?;
+    let server: Option<String> = row.column(3)?;
+    let basis: Option<String> = row.column(20)?;
     Ok(MachineRow {
-        id: row.get(0)?,
-        session: SessionId(row.get(1)?),
-        stage: row.get(2)?,
+        id: row.column(0)?,
+        session: SessionId(row.column(1)?),
+        stage: row.column(2)?,
         server: server.as_deref().and_then(ServerId::new),
-        server_type: row.get(4)?,
-        workflow_version: row.get(5)?,
+        server_type: row.column(4)?,
+        workflow_version: row.column(5)?,
         known_before: known.iter().filter_map(|id| ServerId::new(id)).collect(),
-        created_at: row.get(7)?,
-        launched_at: row.get(8)?,
-        ready_at: row.get(9)?,
-        ready_seen: row.get(10)?,
-        idle_since: row.get(11)?,
-        stops_at: row.get(12)?,
-        last_seen_at: row.get(13)?,
-        stopping_at: row.get(14)?,
-        ended_at: row.get(15)?,
-        reason_code: row.get(16)?,
-        hourly: row.get(17)?,
-        reserved: row.get(18)?,
-        booked: row.get(19)?,
-        account: row.get(21)?,
+        created_at: row.column(7)?,
+        launched_at: row.column(8)?,
+        ready_at: row.column(9)?,
+        ready_seen: row.column(10)?,
+        idle_since: row.column(11)?,
+        stops_at: row.column(12)?,
+        last_seen_at: row.column(13)?,
+        stopping_at: row.column(14)?,
+        ended_at: row.column(15)?,
+        reason_code: row.column(16)?,
+        hourly: row.column(17)?,
+        reserved: row.column(18)?,
+        booked: row.column(19)?,
+        account: row.column(21)?,
         basis: basis.and_then(|word| Basis::ALL.into_iter().find(|basis| basis.word() == word)),
     })
 }

@@ -6,7 +6,7 @@ use super::{
     Ledger,
     error::LedgerError,
     rows::AuditRow,
-    sql::cut,
+    sql::{cut, params},
     story::{Current, MOST_WORDS, audit, current, tell},
 };
 use crate::{
@@ -29,7 +29,7 @@ impl Ledger {
             }
             transaction
                 .prepare_cached("UPDATE job SET cancel_wanted = 1 WHERE id = ?1")?
-                .execute([job])?;
+                .execute(params![job])?;
             tell(transaction, job, now, "cancel wanted", "")
         })
     }
@@ -63,7 +63,7 @@ impl Ledger {
             current(transaction, job)?;
             transaction
                 .prepare_cached("UPDATE job SET rating = ?2, rating_note = ?3 WHERE id = ?1")?
-                .execute((job, stars, cut(note, MOST_WORDS)))?;
+                .execute(params![job, stars, cut(note, MOST_WORDS)])?;
             tell(transaction, job, now, "rated", &stars.to_string())
         })
     }
@@ -80,7 +80,7 @@ impl Ledger {
                 .prepare_cached(
                     "UPDATE job SET received_bytes = received_bytes + ?2 WHERE id = ?1",
                 )?
-                .execute((job, bytes.cast_signed()))?;
+                .execute(params![job, bytes.cast_signed()])?;
             Ok(())
         })
     }

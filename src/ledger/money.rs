@@ -10,6 +10,7 @@ use super::{
     Reader,
     error::{Fault, LedgerError},
     rows::SessionId,
+    sql::{ReadColumn as _, params},
 };
 use crate::domain::{
     fingerprint::Fingerprint,
@@ -47,7 +48,7 @@ impl Reader {
                 );
                 let mut statement = connection.prepare_cached(&sql)?;
                 let samples = statement
-                    .query_map((backend, workflow_version), |row| row.get::<_, i64>(0))?
+                    .query_map(params![backend, workflow_version], |row| row.column::<i64>(0))?
                     .map(|millis| Ok(Duration::from_millis(u64::try_from(millis?).unwrap_or(0))))
                     .collect::<Result<Vec<_>, rusqlite::Error>>()?;
                 Ok::<_, Fault>(Spread::of(samples))
@@ -67,7 +68,7 @@ impl Reader {
                 .prepare_cached(
                     "SELECT 1 FROM attempt WHERE deployment = ?1 AND busy_at IS NOT NULL AND ended_at IS NULL LIMIT 1",
                 )?
-                .exists([deployment])?;
+                .exists(params![deployment])?;
             if works {
                 return Ok(Activity::Now);
             }
@@ -76,7 +77,7 @@ impl Reader {
                     "SELECT busy_at FROM attempt WHERE deployment = ?1 AND busy_at IS NOT NULL
                      ORDER BY busy_at DESC LIMIT 1",
                 )?
-                .query_row([deployment], |row| row.get(0))
+                .query_row(params![deployment], |row| row.column(0))
                 .optional()?;
             Ok(last.map_or(Activity::Never, Activity::Until))
         })
@@ -97,10 +98,10 @@ pub(super) fn spent(
              + (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM machine
                 WHERE created_at >= ?1 AND created_at < (?1 / 3600000 + 1) * 3600000)",
     )?;
-    let mut since = |start: WallTime| since.query_row([start], |row| row.get(0));
+    let mut since = |start: WallTime| since.query_row(params![start], |row| row.column(0));
     let of_session = connection
         .prepare_cached("SELECT spent FROM session WHERE id = ?1")?
-        .query_row([session.0], |row| row.get(0))
+        .query_row(params![session.0], |row| row.column(0))
         .optional()?;
     Ok(Spent {
         session: of_session.unwrap_or_default(),
@@ -111,7 +112,7 @@ pub(super) fn spent(
 
 /// Compares the kept sums with the jobs and machines that they are sums of; `None` when they agree.
 pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fault> {
-    let sum = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, MicroUsd>(0));
+    let sum = |sql: &str| connection.query_row(sql, [], |row| row.column::<MicroUsd>(0));
     let of = |table: &str| {
         sum(&format!("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM {table}"))
     };

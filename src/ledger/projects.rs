@@ -9,6 +9,7 @@ use super::{
     Ledger, Reader,
     error::LedgerError,
     rows::{ProjectRow, SessionId},
+    sql::{ReadColumn as _, params},
 };
 use crate::{
     domain::{engine::event::ProjectId, fingerprint::Fingerprint, time::WallTime},
@@ -25,7 +26,7 @@ impl Ledger {
         self.write(Point::BeginSession, |transaction| {
             transaction
                 .prepare_cached("INSERT INTO session (version, started_at) VALUES (?1, ?2)")?
-                .execute((version, now))?;
+                .execute(params![version, now])?;
             Ok(SessionId(transaction.last_insert_rowid()))
         })
     }
@@ -35,7 +36,7 @@ impl Ledger {
         self.write(Point::EndSession, |transaction| {
             transaction
                 .prepare_cached("UPDATE session SET ended_at = ?2 WHERE id = ?1")?
-                .execute((session.0, now))?;
+                .execute(params![session.0, now])?;
             Ok(())
         })
     }
@@ -53,13 +54,13 @@ impl Ledger {
                     "INSERT INTO project (root, name, first_seen, last_seen) VALUES (?1, ?2, ?3, ?3)
                      ON CONFLICT (root) DO NOTHING",
                 )?
-                .execute((root, name, now))?;
+                .execute(params![root, name, now])?;
             transaction
                 .prepare_cached("UPDATE project SET name = ?2, last_seen = ?3 WHERE root = ?1")?
-                .execute((root, name, now))?;
+                .execute(params![root, name, now])?;
             let known = transaction
                 .prepare_cached("SELECT * FROM project WHERE root = ?1")?
-                .query_row([root], project)?;
+                .query_row(params![root], project)?;
             Ok(ProjectRow { is_new: added == 1, ..known })
         })
     }
@@ -79,7 +80,7 @@ impl Ledger {
                          baseline_render = coalesce(?3, baseline_render), last_seen = ?4
                      WHERE id = ?1",
                 )?
-                .execute((project.0, prompt, render, now))?;
+                .execute(params![project.0, prompt, render, now])?;
             Ok(())
         })
     }
@@ -100,7 +101,7 @@ impl Reader {
         self.read(|connection| {
             let row = connection
                 .prepare_cached("SELECT * FROM project WHERE root = ?1")?
-                .query_row([root], project)
+                .query_row(params![root], project)
                 .optional()?;
             Ok(row)
         })
@@ -109,13 +110,13 @@ impl Reader {
 
 fn project(row: &Row<'_>) -> rusqlite::Result<ProjectRow> {
     Ok(ProjectRow {
-        id: ProjectId(row.get("id")?),
-        root: row.get("root")?,
-        name: row.get("name")?,
-        baseline_prompt: row.get("baseline_prompt")?,
-        baseline_render: row.get("baseline_render")?,
-        first_seen: row.get("first_seen")?,
-        last_seen: row.get("last_seen")?,
+        id: ProjectId(row.column("id")?),
+        root: row.column("root")?,
+        name: row.column("name")?,
+        baseline_prompt: row.column("baseline_prompt")?,
+        baseline_render: row.column("baseline_render")?,
+        first_seen: row.column("first_seen")?,
+        last_seen: row.column("last_seen")?,
         is_new: false,
     })
 }

@@ -4,10 +4,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{
-    Connection, OptionalExtension, Row, ToSql, params_from_iter,
-    types::{FromSql, Value},
-};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Value};
 
 use super::{
     Reader,
@@ -16,6 +13,7 @@ use super::{
         Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating, Reason,
         SessionId, Timing,
     },
+    sql::{FromColumn, ReadColumn as _, ToColumn, params},
 };
 use crate::domain::{
     engine::event::ProjectId,
@@ -90,7 +88,9 @@ impl Reader {
                 "SELECT id FROM job WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT ?2",
             )?;
             let found = statement
-                .query_map((&wanted, i64::try_from(FEW).unwrap_or(1)), |row| row.get(0))?;
+                .query_map(params![&wanted, i64::try_from(FEW).unwrap_or(1)], |row| {
+                    row.column(0)
+                })?;
             Ok(found.collect::<Result<_, _>>()?)
         })?;
         match candidates[..] {
@@ -120,7 +120,13 @@ impl Reader {
                     connection,
                     "SELECT at, kind, note FROM event WHERE job = ?1 ORDER BY id",
                     job,
-                    |row| Ok(EventRow { at: row.get(0)?, kind: row.get(1)?, note: row.get(2)? }),
+                    |row| {
+                        Ok(EventRow {
+                            at: row.column(0)?,
+                            kind: row.column(1)?,
+                            note: row.column(2)?,
+                        })
+                    },
                 )?,
                 artifacts: artifacts(connection, job)?,
                 audits: all(
@@ -143,7 +149,7 @@ impl Reader {
         self.read(|connection| {
             let listed: Option<String> = connection
                 .prepare_cached("SELECT files FROM output WHERE job = ?1")?
-                .query_row([job], |row| row.get(0))
+                .query_row(params![job], |row| row.column(0))
                 .optional()?;
             let read = |text: String| {
                 serde_json::from_str(&text)
@@ -172,7 +178,7 @@ impl Reader {
                     "SELECT id FROM job WHERE body_digest = ?1 AND workflow_version = ?2 AND state = 'done'
                      ORDER BY id DESC LIMIT 1",
                 )?
-                .query_row((body_digest, workflow_version), |row| row.get(0))
+                .query_row(params![body_digest, workflow_version], |row| row.column(0))
                 .optional()?;
             Ok(found)
         })
@@ -183,7 +189,7 @@ impl Reader {
         self.read(|connection| {
             let count = connection
                 .prepare_cached("SELECT count(*) FROM job WHERE created_at >= ?1")?
-                .query_row([when], |row| row.get(0))?;
+                .query_row(params![when], |row| row.column(0))?;
             Ok(count)
         })
     }
@@ -207,7 +213,7 @@ impl Reader {
                 among(&open)
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let found = statement.query_map(params_from_iter(words(&open)), |row| row.get(0))?;
+            let found = statement.query_map(params_from_iter(words(&open)), |row| row.column(0))?;
             Ok(found.collect::<Result<_, _>>()?)
         })
     }
@@ -221,7 +227,7 @@ impl Reader {
                      WHERE job.project = ?1 AND job.prompt_fp = ?2 AND job.render_fp = ?3
                          AND event.kind = 'resubmitted' LIMIT 1",
                 )?
-                .exists((project.0, inputs.prompt, inputs.render))?;
+                .exists(params![project.0, inputs.prompt, inputs.render])?;
             Ok(found)
         })
     }
@@ -245,7 +251,7 @@ fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobR
 fn one(connection: &Connection, job: JobId) -> Result<JobRow, Fault> {
     connection
         .prepare_cached(&format!("{JOBS} WHERE job.id = ?1"))?
-        .query_row([job], job_row)
+        .query_row(params![job], job_row)
         .optional()?
         .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
 }
@@ -255,11 +261,11 @@ fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<Artifact>, Fault
     all(connection, sql, job, |row| {
         let unsigned = i64::cast_unsigned;
         Ok(Artifact {
-            kind: row.get("kind")?,
-            path: row.get("path")?,
-            bytes: unsigned(row.get("bytes")?),
-            blake3: row.get("blake3")?,
-            vertices: row.get::<_, Option<i64>>("vertices")?.map(unsigned),
+            kind: row.column("kind")?,
+            path: row.column("path")?,
+            bytes: unsigned(row.column("bytes")?),
+            blake3: row.column("blake3")?,
+            vertices: row.column::<Option<i64>>("vertices")?.map(unsigned),
         })
     })
 }
@@ -268,11 +274,11 @@ fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<Artifact>, Fault
 fn all<T>(
     connection: &Connection,
     sql: &str,
-    parameter: impl ToSql,
+    parameter: impl ToColumn,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<T>, Fault> {
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map([parameter], read)?;
+    let found = statement.query_map(params![parameter], read)?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
@@ -284,10 +290,10 @@ struct Columns<'r> {
 }
 
 impl Columns<'_> {
-    fn take<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+    fn take<T: FromColumn>(&mut self) -> rusqlite::Result<T> {
         let column = self.next;
         self.next += 1;
-        self.row.get(column)
+        self.row.column(column)
     }
 
     fn seed(&mut self) -> rusqlite::Result<Option<u64>> {
@@ -381,26 +387,26 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
 
 fn audit_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
     Ok(AuditRow {
-        at: row.get(0)?,
-        what: row.get(1)?,
-        job: row.get(2)?,
-        outcome: row.get(3)?,
-        cost: row.get(4)?,
+        at: row.column(0)?,
+        what: row.column(1)?,
+        job: row.column(2)?,
+        outcome: row.column(3)?,
+        cost: row.column(4)?,
     })
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<AttemptRow> {
     Ok(AttemptRow {
-        number: row.get("number")?,
-        backend: row.get("backend")?,
-        deployment: row.get("deployment")?,
-        request: row.get("request")?,
-        instance: row.get("instance")?,
-        prepared_at: row.get("prepared_at")?,
-        submitting_at: row.get("submitting_at")?,
-        submitted_at: row.get("submitted_at")?,
-        running_at: row.get("running_at")?,
-        ended_at: row.get("ended_at")?,
-        outcome: row.get("outcome")?,
+        number: row.column("number")?,
+        backend: row.column("backend")?,
+        deployment: row.column("deployment")?,
+        request: row.column("request")?,
+        instance: row.column("instance")?,
+        prepared_at: row.column("prepared_at")?,
+        submitting_at: row.column("submitting_at")?,
+        submitted_at: row.column("submitted_at")?,
+        running_at: row.column("running_at")?,
+        ended_at: row.column("ended_at")?,
+        outcome: row.column("outcome")?,
     })
 }

@@ -3,7 +3,7 @@
 //! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::money::budget`]'s; here it gets
 //! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
 
-use rusqlite::{Transaction, named_params};
+use rusqlite::Transaction;
 
 use super::{
     Ledger,
@@ -11,7 +11,7 @@ use super::{
     error::{Fault, ReleaseError},
     money::spent,
     rows::{Announce, Leaving, NewJob, Released},
-    sql::{cut, millis},
+    sql::{cut, millis, named_params, params},
     story::{current, move_to, tell},
 };
 use crate::{
@@ -57,7 +57,7 @@ impl Ledger {
                     .prepare_cached(
                         "UPDATE project SET baseline_prompt = ?2, baseline_render = ?3, last_seen = ?4 WHERE id = ?1",
                     )?
-                    .execute((job.project.0, job.inputs.prompt, job.inputs.render, job.at))?;
+                    .execute(params![job.project.0, job.inputs.prompt, job.inputs.render, job.at])?;
             }
             if announce == Announce::Submitting {
                 begin_attempt(transaction, job.id, job.at)?;
@@ -112,13 +112,13 @@ fn renew(
         .prepare_cached(
             "UPDATE job SET reserved = ?2, cold_start_ms = ?3, keep_warm_ms = ?4, hourly = ?5 WHERE id = ?1",
         )?
-        .execute((
+        .execute(params![
             job,
             reserve,
             terms.cold_start.map_or(0, millis),
             millis(terms.keep_warm),
             terms.hourly,
-        ))?;
+        ])?;
     Ok(())
 }
 
@@ -166,12 +166,12 @@ fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Re
     let before = move_to(transaction, job, State::Submitting, now, "")?;
     transaction
         .prepare_cached("UPDATE job SET attempts = attempts + 1 WHERE id = ?1")?
-        .execute([job])?;
+        .execute(params![job])?;
     transaction
         .prepare_cached(
             "INSERT INTO attempt (job, number, backend, deployment, prepared_at, submitting_at)
              SELECT id, attempts, backend, deployment, ?2, ?3 FROM job WHERE id = ?1",
         )?
-        .execute((job, before.since, now))?;
+        .execute(params![job, before.since, now])?;
     Ok(())
 }

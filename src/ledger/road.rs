@@ -9,7 +9,7 @@ use super::{
     Ledger,
     error::{Fault, LedgerError},
     rows::{Artifact, RunEnd},
-    sql::millis,
+    sql::{millis, params},
     story::{attempt_sets, audit_submit, current, end_attempt, move_to, tell},
 };
 use crate::{
@@ -33,7 +33,7 @@ impl Ledger {
             let before = move_to(transaction, job, State::Submitted, now, request.as_str())?;
             transaction
                 .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
-                .execute((job, request, now))?;
+                .execute(params![job, request, now])?;
             audit_submit(transaction, job, now, "accepted", before.reserved)
         })
     }
@@ -77,13 +77,13 @@ impl Ledger {
                     "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
                      waited_least_ms = coalesce(waited_least_ms, ?4), waited_most_ms = coalesce(waited_most_ms, ?5)",
                 ))?
-                .execute((
+                .execute(params![
                     job,
                     instance,
                     now,
                     waited.map(|waited| millis(waited.least)),
                     waited.map(|waited| millis(waited.most)),
-                ))?;
+                ])?;
             Ok(before.state != State::Running)
         })?;
         if is_news {
@@ -115,14 +115,14 @@ impl Ledger {
                     "INSERT INTO output (job, files) VALUES (?1, ?2)
                      ON CONFLICT (job) DO UPDATE SET files = excluded.files",
                 )?
-                .execute((job, listed))?;
+                .execute(params![job, listed])?;
             transaction
                 .prepare_cached(&attempt_sets(
                     "busy_at = ?2, ended_at = ?2, outcome = 'ended',
                      waited_least_ms = coalesce(waited_least_ms, ?3), waited_most_ms = coalesce(waited_most_ms, ?4),
                      lasted_least_ms = ?5, lasted_most_ms = ?6, told_ms = ?7",
                 ))?
-                .execute((
+                .execute(params![
                     job,
                     at,
                     seen.waited.map(|waited| millis(waited.least)),
@@ -130,7 +130,7 @@ impl Ledger {
                     seen.lasted.map(|lasted| millis(lasted.least)),
                     seen.lasted.map(|lasted| millis(lasted.most)),
                     seen.told.map(millis),
-                ))?;
+                ])?;
             tell(transaction, job, now, "outputs known", &format!("{} files", files.len()))
         })
     }
@@ -148,7 +148,9 @@ impl Ledger {
             for artifact in artifacts {
                 keep(transaction, job, artifact)?;
             }
-            transaction.prepare_cached("DELETE FROM output WHERE job = ?1")?.execute([job])?;
+            transaction
+                .prepare_cached("DELETE FROM output WHERE job = ?1")?
+                .execute(params![job])?;
             Ok(())
         })
     }
@@ -203,6 +205,13 @@ fn keep(transaction: &Transaction<'_>, job: JobId, artifact: &Artifact) -> Resul
             "INSERT OR REPLACE INTO artifact (job, kind, path, bytes, blake3, vertices)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute((job, kind, path, bytes.cast_signed(), blake3, vertices.map(u64::cast_signed)))?;
+        .execute(params![
+            job,
+            kind,
+            path,
+            bytes.cast_signed(),
+            blake3,
+            vertices.map(u64::cast_signed)
+        ])?;
     Ok(())
 }

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use rusqlite::{
-    ToSql,
-    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
+    Row, RowIndex, ToSql,
+    types::{FromSql, FromSqlError, FromSqlResult, Null, ToSqlOutput, ValueRef},
 };
 
 use crate::domain::{
@@ -37,17 +37,115 @@ fn word<T>(
     find(text).ok_or_else(|| FromSqlError::other(unknown()))
 }
 
+/// What can stand in a column. Neither rusqlite's traits nor the domain's types are ours, so the ledger has traits of its own.
+pub(super) trait ToColumn {
+    fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>>;
+}
+
+/// What can be read from a column.
+pub(super) trait FromColumn: Sized {
+    fn from_column(column: ValueRef<'_>) -> FromSqlResult<Self>;
+}
+
+/// A value on its way into a column or out of it.
+pub(super) struct Sql<T>(pub T);
+
+impl<T: ToColumn> ToSql for Sql<T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.0.to_column()
+    }
+}
+
+impl<T: FromColumn> FromSql for Sql<T> {
+    fn column_result(column: ValueRef<'_>) -> FromSqlResult<Self> {
+        T::from_column(column).map(Self)
+    }
+}
+
+/// Reads a column as one of the domain's values.
+pub(super) trait ReadColumn {
+    fn column<T: FromColumn>(&self, index: impl RowIndex) -> rusqlite::Result<T>;
+}
+
+impl ReadColumn for Row<'_> {
+    fn column<T: FromColumn>(&self, index: impl RowIndex) -> rusqlite::Result<T> {
+        self.get(index).map(|Sql(value)| value)
+    }
+}
+
+/// The parameters of a statement, in their order.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$(&$crate::ledger::sql::Sql(&$value) as &dyn rusqlite::ToSql),*] as &[&dyn rusqlite::ToSql]
+    };
+}
+
+/// The parameters of a statement, by their names.
+macro_rules! named_params {
+    ($($name:literal: $value:expr),* $(,)?) => {
+        &[$(($name, &$crate::ledger::sql::Sql(&$value) as &dyn rusqlite::ToSql)),*]
+            as &[(&str, &dyn rusqlite::ToSql)]
+    };
+}
+
+pub(super) use {named_params, params};
+
+impl<T: ToColumn + ?Sized> ToColumn for &T {
+    fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        (**self).to_column()
+    }
+}
+
+impl<T: ToColumn> ToColumn for Option<T> {
+    fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.as_ref().map_or_else(|| Ok(ToSqlOutput::from(Null)), T::to_column)
+    }
+}
+
+impl<T: FromColumn> FromColumn for Option<T> {
+    fn from_column(column: ValueRef<'_>) -> FromSqlResult<Self> {
+        match column {
+            ValueRef::Null => Ok(None),
+            _ => T::from_column(column).map(Some),
+        }
+    }
+}
+
+macro_rules! stored_as_it_is {
+    ($($type:ty),*) => {$(
+        impl ToColumn for $type {
+            fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                self.to_sql()
+            }
+        }
+
+        impl FromColumn for $type {
+            fn from_column(column: ValueRef<'_>) -> FromSqlResult<Self> {
+                Self::column_result(column)
+            }
+        }
+    )*};
+}
+
+stored_as_it_is!(bool, u8, u32, i64, String);
+
+impl ToColumn for str {
+    fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.to_sql()
+    }
+}
+
 macro_rules! stored_as {
     ($type:ty, $value:ident => $stored:expr, $column:ident => $read:expr) => {
-        impl ToSql for $type {
-            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        impl ToColumn for $type {
+            fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
                 let $value = self;
                 Ok(ToSqlOutput::from($stored))
             }
         }
 
-        impl FromSql for $type {
-            fn column_result($column: ValueRef<'_>) -> FromSqlResult<Self> {
+        impl FromColumn for $type {
+            fn from_column($column: ValueRef<'_>) -> FromSqlResult<Self> {
                 $read
             }
         }

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use super::{
     error::{Fault, LedgerError},
     rows::AuditRow,
-    sql::cut,
+    sql::{ReadColumn as _, cut, params},
     transition::may_become,
 };
 use crate::domain::{
@@ -34,8 +34,8 @@ pub(super) struct Current {
 pub(super) fn current(transaction: &Transaction<'_>, job: JobId) -> Result<Current, Fault> {
     transaction
         .prepare_cached("SELECT state, state_at, reserved FROM job WHERE id = ?1")?
-        .query_row([job], |row| {
-            Ok(Current { state: row.get(0)?, since: row.get(1)?, reserved: row.get(2)? })
+        .query_row(params![job], |row| {
+            Ok(Current { state: row.column(0)?, since: row.column(1)?, reserved: row.column(2)? })
         })
         .optional()?
         .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
@@ -59,7 +59,7 @@ pub(super) fn move_to(
             .prepare_cached(
                 "UPDATE job SET state = ?2, state_at = ?3, ended_at = ?4 WHERE id = ?1",
             )?
-            .execute((job, to, now, to.is_final().then_some(now)))?;
+            .execute(params![job, to, now, to.is_final().then_some(now)])?;
         tell(transaction, job, now, to.word(), note)?;
     }
     Ok(before)
@@ -75,7 +75,7 @@ pub(super) fn tell(
 ) -> Result<(), Fault> {
     transaction
         .prepare_cached("INSERT INTO event (job, at, kind, note) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((job, at, cut(kind, MOST_WORDS), cut(note, MOST_WORDS)))?;
+        .execute(params![job, at, cut(kind, MOST_WORDS), cut(note, MOST_WORDS)])?;
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub(super) fn end_attempt(
          outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
          ended_at = coalesce(ended_at, ?3)",
     );
-    transaction.prepare_cached(&sql)?.execute((job, outcome, now))?;
+    transaction.prepare_cached(&sql)?.execute(params![job, outcome, now])?;
     Ok(())
 }
 
@@ -110,7 +110,7 @@ pub(super) fn audit(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(),
         .prepare_cached(
             "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute((at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost))?;
+        .execute(params![at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost])?;
     Ok(())
 }
 
