@@ -4,7 +4,7 @@
 //! The house, in reading order. Arrows of knowledge go one way only, see `ARCHITECTURE.md`:
 //! `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
 
-pub mod domain;
+pub use conjured_domain as domain;
 pub mod backend;
 pub mod disk;
 pub mod handoff;

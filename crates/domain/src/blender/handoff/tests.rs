@@ -1,0 +1,388 @@
+//! The handover as a table of cases: looks with their times in, decisions with theirs out.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    decide::{Channel, Handover, Look, Next, Rules, Waiting},
+    *,
+};
+use crate::time::{Moment, WallTime};
+
+fn job(number: u128) -> JobId {
+    JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), number)
+}
+
+const FOLDER: &str = "/c/results";
+
+fn ticket() -> Ticket {
+    Ticket::new(job(1), 0, Path::new(FOLDER)).expect("a good folder")
+}
+
+/// A state in a few words: `app command path mark`, where `-` is null and `mine`, `staged`, `older`, `other` are
+/// whose path or mark it is.
+fn look(words: &str) -> Look {
+    let [app, command, path, mark] = words.split_whitespace().collect::<Vec<_>>()[..] else {
+        return match words {
+            "missing" => Look::Missing,
+            "torn" => Look::Unreadable("it is empty".to_owned()),
+            other => unreachable!("{other}"),
+        };
+    };
+    let ours = |number| Ticket::new(job(number), 0, Path::new(FOLDER)).expect("good");
+    let some = |word: &str| (word != "-").then(|| word.to_owned());
+    Look::State(Seen {
+        app_status: some(app),
+        command: some(command).map(|c| if c == "import" { COMMAND.to_owned() } else { c }),
+        mesh_path: match path {
+            "mine" => Some(ours(1).path()),
+            "older" => Some(ours(2).path()),
+            word => some(word),
+        },
+        marker: match mark {
+            "mine" => Some(ours(1).mark()),
+            "staged" => Some(ours(1).staged_mark()),
+            "older" => Some(ours(2).mark()),
+            word => some(word),
+        },
+        elsewhere: false,
+        ..Seen::default()
+    })
+}
+
+fn say(next: &Next) -> String {
+    let channel = |channel: &Channel| match channel {
+        Channel::Api => "api",
+        Channel::File => "file",
+    };
+    match next {
+        Next::Wait(_, waiting) => match waiting {
+            Waiting::Busy(command) => format!("wait busy {}", command.replace(COMMAND, "import")),
+            Waiting::Unreadable(_) => "wait unreadable".to_owned(),
+            Waiting::Unreachable(_) => "wait unreachable".to_owned(),
+            other => format!("wait {other:?}").to_lowercase(),
+        },
+        Next::Stage(way) => format!("stage {}", channel(way)),
+        Next::Ask(way) => format!("ask {}", channel(way)),
+        Next::Taken => "taken".to_owned(),
+        Next::GiveUp { waiting, asked } => {
+            let what = format!("{waiting:?}").to_lowercase();
+            format!(
+                "give up {}{}",
+                what.split('(').next().unwrap_or_default(),
+                if *asked { ", asked" } else { "" }
+            )
+        }
+    }
+}
+
+struct Case {
+    name: &'static str,
+    rules: Rules,
+    /// `(milliseconds, look, what is done)`.
+    steps: &'static [(u64, &'static str, &'static str)],
+}
+
+fn by_file() -> Rules {
+    Rules { api: false, ..Rules::default() }
+}
+
+fn insisting() -> Rules {
+    Rules { insist: true, ..by_file() }
+}
+
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn cases() -> Vec<Case> {
+    let case = |name, rules, steps| Case { name, rules, steps };
+    vec![
+        case(
+            "the plain road by the file",
+            by_file(),
+            &[
+                (0, "running - - -", "stage file"),
+                (5, "running - mine staged", "wait settling"),
+                (130, "running - mine staged", "ask file"),
+                (140, "running import mine mine", "wait untaken"),
+                (170, "running - mine mine", "taken"),
+            ],
+        ),
+        case(
+            "the API goes first, and is believed when the mark appears in our file",
+            Rules::default(),
+            &[
+                (0, "running - - -", "stage api"),
+                (5, "running - - -", "wait settling"),
+                (300, "running - mine staged", "wait settling"),
+                (430, "running - mine staged", "ask api"),
+                (450, "running - mine mine", "taken"),
+            ],
+        ),
+        case(
+            "an API of another checkout is never given the command",
+            Rules::default(),
+            &[
+                (0, "running - - -", "stage api"),
+                (400, "running - - -", "wait settling"),
+                (510, "running - - -", "stage file"),
+                (515, "running - mine staged", "wait settling"),
+                (700, "running - mine staged", "ask file"),
+            ],
+        ),
+        case("nobody at home: placed and done", by_file(), &[(0, "missing", "give up nostate")]),
+        case(
+            "a launcher that has stopped is not told",
+            by_file(),
+            &[(0, "shutting_down - - -", "give up notrunning")],
+        ),
+        case(
+            "a state without a status is not told",
+            by_file(),
+            &[(0, "- - - -", "give up notrunning")],
+        ),
+        case(
+            "a launcher that starts is waited for",
+            by_file(),
+            &[(0, "initializing - - -", "wait starting"), (9000, "running - - -", "stage file")],
+        ),
+        case(
+            "who insists writes without a launcher, but not without a file",
+            insisting(),
+            &[(0, "missing", "wait nostate"), (1000, "- - - -", "stage file")],
+        ),
+        case(
+            "who insists does not wait for ever",
+            insisting(),
+            &[(0, "missing", "wait nostate"), (60_000, "missing", "give up nostate")],
+        ),
+        case(
+            "what cannot be parsed is never written over",
+            by_file(),
+            &[
+                (0, "torn", "wait unreadable"),
+                (30_000, "torn", "wait unreadable"),
+                (60_000, "torn", "give up unreadable"),
+            ],
+        ),
+        case(
+            "another's command is waited for",
+            by_file(),
+            &[
+                (0, "running fuse_mesh - -", "wait busy fuse_mesh"),
+                (500, "running import /x.glb -", "wait busy import"),
+                (900, "running - /x.glb -", "stage file"),
+            ],
+        ),
+        case(
+            "another's command comes between",
+            by_file(),
+            &[
+                (0, "running - - -", "stage file"),
+                (5, "running - mine staged", "wait settling"),
+                (50, "running fuse_mesh mine staged", "wait busy fuse_mesh"),
+                (300, "running - mine staged", "wait settling"),
+                (430, "running - mine staged", "ask file"),
+            ],
+        ),
+        case(
+            "a command that stays is not waited for without end",
+            by_file(),
+            &[
+                (0, "running fuse_mesh - -", "wait busy fuse_mesh"),
+                (60_000, "running fuse_mesh - -", "give up busy"),
+            ],
+        ),
+        case(
+            "another's mesh under our mark is not ours",
+            by_file(),
+            &[
+                (0, "running import /x.glb mine", "wait busy import"),
+                (100, "running - /x.glb mine", "stage file"),
+            ],
+        ),
+        case(
+            "what was staged and is gone is staged again",
+            by_file(),
+            &[
+                (0, "running - - -", "stage file"),
+                (5, "running - mine staged", "wait settling"),
+                (50, "running - - -", "stage file"),
+                (60, "running - mine staged", "wait settling"),
+                (120, "running - mine staged", "wait settling"),
+                (190, "running - mine staged", "ask file"),
+            ],
+        ),
+        case(
+            "what was asked and is gone is asked again, after a while",
+            by_file(),
+            &[
+                (0, "running - mine staged", "wait settling"),
+                (120, "running - mine staged", "ask file"),
+                (140, "running - mine staged", "wait overwritten"),
+                (4000, "running - mine staged", "wait overwritten"),
+                (4140, "running - mine staged", "wait settling"),
+                (4260, "running - mine staged", "ask file"),
+                (4280, "running import mine mine", "wait untaken"),
+                (4300, "running - mine mine", "taken"),
+            ],
+        ),
+        case(
+            "an import that was under way puts the mark back",
+            by_file(),
+            &[
+                (0, "running - mine staged", "wait settling"),
+                (120, "running - mine staged", "ask file"),
+                (140, "running - - -", "wait overwritten"),
+                (3000, "running - mine mine", "taken"),
+            ],
+        ),
+        case(
+            "a launcher that stops takes the request along",
+            by_file(),
+            &[
+                (0, "running - mine staged", "wait settling"),
+                (120, "running - mine staged", "ask file"),
+                (500, "stopped - - -", "give up notrunning"),
+            ],
+        ),
+        case(
+            "a request that nobody takes is left lying",
+            by_file(),
+            &[
+                (0, "running import mine mine", "wait untaken"),
+                (60_000, "running import mine mine", "give up untaken, asked"),
+            ],
+        ),
+        case(
+            "after a crash a request that was taken is taken",
+            by_file(),
+            &[(0, "running - mine mine", "taken")],
+        ),
+        case(
+            "after a crash a request that lies there is not repeated",
+            by_file(),
+            &[
+                (0, "running import mine mine", "wait untaken"),
+                (40, "running - mine mine", "taken"),
+            ],
+        ),
+        case(
+            "an older job's request makes room when nobody takes it",
+            by_file(),
+            &[
+                (0, "running import older older", "wait busy an older mesh of conjured"),
+                (4900, "running import older older", "wait busy an older mesh of conjured"),
+                (5000, "running import older older", "ask file"),
+                (5050, "running import mine mine", "wait untaken"),
+            ],
+        ),
+        case(
+            "an older job's request that is taken in time is taken",
+            by_file(),
+            &[
+                (0, "running import older older", "wait busy an older mesh of conjured"),
+                (100, "running - older older", "stage file"),
+            ],
+        ),
+    ]
+}
+
+#[test]
+fn every_case_of_the_table_holds() {
+    for case in cases() {
+        let mut handover = Handover::new(case.rules, ticket());
+        for (millis, words, expected) in case.steps {
+            let next = handover.next(Moment::from_millis(1_000_000 + millis), &look(words));
+            assert_eq!(say(&next), *expected, "{} at {millis}: {words}", case.name);
+        }
+    }
+}
+
+#[test]
+fn asking_again_is_bounded() {
+    let mut handover = Handover::new(by_file(), ticket());
+    let mut now = Moment::from_millis(1);
+    let mut asks = 0;
+    let end = loop {
+        match handover.next(now, &look("running - mine staged")) {
+            Next::Ask(_) => asks += 1,
+            end @ Next::GiveUp { .. } => break end,
+            _ => {}
+        }
+        now = now.plus(Duration::from_millis(100));
+        assert!(now < Moment::from_millis(600_000), "it ends");
+    };
+    assert_eq!(asks, by_file().most_asks);
+    assert_eq!(say(&end), "give up overwritten");
+}
+
+#[test]
+fn a_call_without_an_answer_is_called_back_before_the_file_is_used() {
+    let mut handover = Handover::new(Rules::default(), ticket());
+    let at = Moment::from_millis;
+    assert_eq!(handover.next(at(1), &look("running - - -")), Next::Stage(Channel::Api));
+    handover.unanswered();
+    let before = handover.ticket().path();
+    assert_eq!(handover.next(at(5000), &look("running - - -")), Next::Stage(Channel::File));
+    assert_ne!(handover.ticket().path(), before, "the late call names a file that is gone");
+    // The late call comes after all: its mark proves nothing.
+    let late = handover.next(at(5100), &look("running - mine mine"));
+    assert_eq!(late, Next::Stage(Channel::File));
+}
+
+#[test]
+fn a_call_without_an_answer_that_was_carried_out_is_not_repeated() {
+    let mut handover = Handover::new(Rules::default(), ticket());
+    let at = Moment::from_millis;
+    assert!(matches!(handover.next(at(1), &look("running - mine staged")), Next::Wait(..)));
+    assert_eq!(handover.next(at(200), &look("running - mine staged")), Next::Ask(Channel::Api));
+    handover.unanswered();
+    assert_eq!(handover.next(at(5300), &look("running - mine mine")), Next::Taken);
+}
+
+#[test]
+fn without_an_api_only_the_api_way_waits_and_ends() {
+    let rules = Rules { file: false, insist: true, ..Rules::default() };
+    let mut handover = Handover::new(rules, ticket());
+    let mut now = Moment::from_millis(1);
+    let end = loop {
+        if let Next::Stage(channel) = handover.next(now, &look("running - - -")) {
+            assert_eq!(channel, Channel::Api, "the file is not ours to write");
+        }
+        match handover.refused(now, Channel::Api, "nothing answers") {
+            Next::Wait(wait, _) => now = now.plus(wait),
+            end => break end,
+        }
+    };
+    assert_eq!(say(&end), "give up unreachable");
+}
+
+#[test]
+fn an_import_command_that_stands_elsewhere_is_nothing_to_add_a_path_to() {
+    let seen = Seen { elsewhere: true, app_status: Some("running".into()), ..Seen::default() };
+    let next = Handover::new(by_file(), ticket()).next(Moment::from_millis(1), &Look::State(seen));
+    assert!(say(&next).starts_with("wait busy import"), "{next:?}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_named_is_refused() {
+    let refused = |folder: &str| Ticket::new(job(1), 0, Path::new(folder)).is_err();
+    assert!(refused("data/x") && refused(&format!("/x/{COMMAND}/y")));
+    let path = ticket().path();
+    assert!(
+        path.starts_with(FOLDER) && !path.contains(SPLITS) && !path.contains(COMMAND),
+        "{path}"
+    );
+    assert!(!path.ends_with("partpacker_result_0.glb"));
+}
+
+#[test]
+fn only_copies_of_ours_are_taken_for_such() {
+    let own = ticket().path();
+    let name = own.rsplit('/').next().expect("a name");
+    assert_eq!(copy_of(name), Some(job(1)));
+    let again = Ticket::new(job(1), 7, Path::new(FOLDER)).expect("good").path();
+    assert_eq!(copy_of(again.rsplit('/').next().expect("a name")), Some(job(1)));
+    for stranger in ["partpacker_result_0.glb", "partpacker_result_1337.glb", "result.glb", "x"] {
+        assert_eq!(copy_of(stranger), None, "{stranger}");
+    }
+    assert_eq!(copy_of(&name.to_lowercase()), None, "nobody but us spells it so");
+}

@@ -1,0 +1,357 @@
+//! What other settings of a deployment would have cost: past jobs, played again.
+//!
+//! Owns the replay and the sentence of advice. It knows what was measured and says what it assumes: that the artist would
+//! have asked at the same times, that each machine of another tier runs at the same speed, that one machine serves all.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Past, median};
+use crate::{
+    money::{
+        MicroUsd, Plan, TIERS, Tier, cost_of,
+        estimate::{DEFAULT_COLD_START, DEFAULT_KEEP_WARM, DEFAULT_RUN},
+    },
+    time::WallTime,
+};
+
+/// The keep-warm times that are tried, in seconds: none, RunComfy's default, and what its form offers up to an hour.
+pub const KEEP_WARM: [u64; 8] = [0, 30, 60, 120, 300, 600, 1800, 3600];
+
+/// Fewer jobs than this are an afternoon, not a habit.
+pub const ENOUGH_JOBS: usize = 10;
+
+/// How much more an option may cost than the cheapest and still be advised for its shorter waits, in percent.
+const WORTH: i64 = 10;
+
+/// A deployment's past, ready to be played again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When each job was asked for and how long it ran, oldest first.
+    pub jobs: Vec<(WallTime, Duration)>,
+    /// A cold start: the middle of those measured, else the default.
+    pub cold_start: Duration,
+    /// How many cold starts were measured.
+    pub cold_samples: usize,
+    /// How many runs were measured; the others are taken for the middle one, or for the default.
+    pub run_samples: usize,
+    /// How long a machine idles as it is set now, as far as the ledger tells.
+    pub keep_warm: Duration,
+    /// Whether the ledger tells, or it is the default.
+    pub keep_warm_known: bool,
+    /// What an hour costs now.
+    pub hourly: MicroUsd,
+}
+
+/// What a setting would have brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// How long a machine idles before it sleeps, in seconds.
+    pub keep_warm_s: u64,
+    /// Machines that never sleep: 0 or 1.
+    pub min_instances: u8,
+    /// What all the jobs would have cost.
+    pub cost_microusd: MicroUsd,
+    /// How long the artist would have waited for all of them, in seconds.
+    pub waited_s: u64,
+    /// How often a machine would have had to wake.
+    pub cold_starts: u32,
+    /// Whether this is the setting of now.
+    pub current: bool,
+}
+
+/// What the current setting would have cost on another machine at the same speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Elsewhere {
+    /// The tier.
+    pub tier: &'static str,
+    /// RunComfy's name for it.
+    pub sku: &'static str,
+    /// The plan.
+    pub plan: Plan,
+    /// What all the jobs would have cost.
+    pub cost_microusd: MicroUsd,
+}
+
+/// What the record teaches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// Every setting that was tried.
+    pub settings: Vec<Outcome>,
+    /// The current setting on other machines.
+    pub machines: Vec<Elsewhere>,
+    /// What was not measured, in sentences.
+    pub assumed: Vec<String>,
+    /// What to do, in a sentence.
+    pub sentence: String,
+}
+
+impl Record {
+    /// Makes the record of the jobs that were sent to one deployment; `None` when none was.
+    pub fn of(jobs: &[&Past]) -> Option<Self> {
+        let mut sent: Vec<&&Past> = jobs.iter().filter(|job| job.submitted.is_some()).collect();
+        sent.sort_by_key(|job| job.released);
+        let newest = sent.iter().rev().find_map(|job| job.terms)?;
+        let runs: Vec<Duration> = sent.iter().filter_map(|job| job.run).collect();
+        let cold: Vec<Duration> =
+            sent.iter().filter(|job| job.cold == Some(true)).filter_map(|job| job.queue).collect();
+        // A job that found the machine asleep was sent with all of the idling, a later one of a burst with less.
+        let keep_warm =
+            sent.iter().rev().filter_map(|job| job.terms).find(|t| t.cold_start.is_some());
+        let (run_samples, cold_samples) = (runs.len(), cold.len());
+        let usual = median(runs).unwrap_or(DEFAULT_RUN);
+        Some(Self {
+            jobs: sent.iter().map(|job| (job.released, job.run.unwrap_or(usual))).collect(),
+            cold_start: median(cold).unwrap_or(DEFAULT_COLD_START),
+            cold_samples,
+            run_samples,
+            keep_warm: keep_warm.map_or(DEFAULT_KEEP_WARM, |terms| terms.keep_warm),
+            keep_warm_known: keep_warm.is_some(),
+            hourly: newest.hourly,
+        })
+    }
+
+    /// Plays the jobs again on one machine that idles for `keep_warm`, or never sleeps.
+    pub fn replay(&self, keep_warm: Duration, never_sleeps: bool) -> Outcome {
+        let mut awake = Duration::ZERO;
+        let mut waited = Duration::ZERO;
+        let mut cold_starts = 0;
+        // When the machine was last done; `None` before the first job.
+        let mut free: Option<WallTime> = None;
+        for &(asked, run) in &self.jobs {
+            let idle = free.map(|free| asked.since(free));
+            let sleeps =
+                !never_sleeps && idle.is_none_or(|idle| idle > Duration::ZERO && idle >= keep_warm);
+            let starts = match free {
+                Some(free) if free > asked => free,
+                _ => asked,
+            };
+            awake += if never_sleeps {
+                idle.unwrap_or_default()
+            } else {
+                idle.unwrap_or_default().min(keep_warm)
+            };
+            let cold = if sleeps { self.cold_start } else { Duration::ZERO };
+            cold_starts += u32::from(sleeps);
+            awake += cold + run;
+            let ends = starts.plus(cold + run);
+            waited += ends.since(asked);
+            free = Some(ends);
+        }
+        // What never sleeps is counted from the first job to the last: before and after, nobody asked.
+        if !never_sleeps && free.is_some() {
+            awake += keep_warm;
+        }
+        Outcome {
+            keep_warm_s: keep_warm.as_secs(),
+            min_instances: u8::from(never_sleeps),
+            cost_microusd: cost_of(awake, self.hourly),
+            waited_s: waited.as_secs(),
+            cold_starts,
+            current: !never_sleeps && keep_warm == self.keep_warm,
+        }
+    }
+
+    /// Tries every setting and says which is best.
+    pub fn advice(&self) -> Advice {
+        let mut times: Vec<Duration> = KEEP_WARM.into_iter().map(Duration::from_secs).collect();
+        if !times.contains(&self.keep_warm) {
+            times.push(self.keep_warm);
+            times.sort_unstable();
+        }
+        let mut settings: Vec<Outcome> =
+            times.into_iter().map(|keep_warm| self.replay(keep_warm, false)).collect();
+        settings.push(self.replay(self.keep_warm, true));
+        let now = self.replay(self.keep_warm, false);
+        let machines = TIERS.iter().flat_map(|tier| {
+            [Plan::Hobby, Plan::Pro].map(|plan| {
+                let other = Self { hourly: tier.hourly(plan), ..self.clone() };
+                let cost_microusd = other.replay(self.keep_warm, false).cost_microusd;
+                let Tier { name, sku, .. } = *tier;
+                Elsewhere { tier: name, sku, plan, cost_microusd }
+            })
+        });
+        Advice {
+            machines: machines.collect(),
+            assumed: self.assumed(),
+            sentence: self.sentence(&settings, &now),
+            settings,
+        }
+    }
+
+    fn assumed(&self) -> Vec<String> {
+        let mut assumed = Vec::new();
+        if self.cold_samples == 0 {
+            assumed.push(format!(
+                "no cold start was measured: {} s are assumed",
+                self.cold_start.as_secs()
+            ));
+        }
+        let unmeasured = self.jobs.len() - self.run_samples;
+        if unmeasured > 0 {
+            let what = if self.run_samples == 0 {
+                "the published default"
+            } else {
+                "the middle of the others"
+            };
+            assumed.push(format!(
+                "{unmeasured} of {} runs were not measured: {what} is assumed",
+                self.jobs.len()
+            ));
+        }
+        if !self.keep_warm_known {
+            assumed.push(format!(
+                "the present keep-warm time is not known: {} s are assumed",
+                self.keep_warm.as_secs()
+            ));
+        }
+        assumed.push("the same jobs at the same times on one machine; the speed of other machines is not known, so at the same speed".to_owned());
+        assumed
+    }
+
+    fn sentence(&self, settings: &[Outcome], now: &Outcome) -> String {
+        if self.jobs.len() < ENOUGH_JOBS {
+            let (jobs, enough) = (self.jobs.len(), ENOUGH_JOBS);
+            return format!("too few jobs to advise: {jobs} of at least {enough}");
+        }
+        let cheapest = settings.iter().map(|one| one.cost_microusd.0).min().unwrap_or_default();
+        let affordable = cheapest.saturating_add(cheapest / 100 * WORTH);
+        let best = settings
+            .iter()
+            .filter(|one| one.cost_microusd.0 <= affordable)
+            .min_by_key(|one| (one.waited_s, one.cost_microusd))
+            .unwrap_or(now);
+        let saves_money = now.cost_microusd.0 - best.cost_microusd.0;
+        let saves_time = i128::from(now.waited_s) - i128::from(best.waited_s);
+        // Less than a twentieth either way is noise in what was measured.
+        let matters = saves_money.abs() * 20 > now.cost_microusd.0
+            || saves_time.abs() * 20 > i128::from(now.waited_s);
+        if best.current || !matters {
+            return format!(
+                "the present keep-warm time of {} s fits these jobs; no other setting is clearly better",
+                now.keep_warm_s
+            );
+        }
+        let what = match best.min_instances {
+            0 => format!("a keep-warm time of {} s", best.keep_warm_s),
+            _ => "one machine that never sleeps".to_owned(),
+        };
+        let money = match saves_money {
+            0.. => format!("{} less", MicroUsd(saves_money)),
+            _ => format!("{} more", MicroUsd(-saves_money)),
+        };
+        let wait = match saves_time / 60 {
+            0 => "wait about as long".to_owned(),
+            minutes @ 1.. => format!("wait {minutes} min less"),
+            minutes => format!("wait {} min more", -minutes),
+        };
+        format!(
+            "{what} would have cost {money} and made the artist {wait} over these {} jobs",
+            self.jobs.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// Jobs at these seconds, of 30 s each, at a cent a second, behind cold starts of 200 s.
+    fn record(asked: &[i64], keep_warm: u64) -> Record {
+        Record {
+            jobs: asked
+                .iter()
+                .map(|at| (WallTime::from_unix_millis(at * 1000), secs(30)))
+                .collect(),
+            cold_start: secs(200),
+            cold_samples: 3,
+            run_samples: asked.len(),
+            keep_warm: secs(keep_warm),
+            keep_warm_known: true,
+            hourly: MicroUsd::from_cents(3600),
+        }
+    }
+
+    #[test]
+    fn each_setting_costs_and_waits_what_it_must() {
+        // asked at, keep-warm, never sleeps → cents, seconds waited, cold starts
+        type Case<'a> = (&'a [i64], u64, bool, i64, u64, u32);
+        let cases: &[Case<'_>] = &[
+            (&[], 60, false, 0, 0, 0),
+            (&[0], 60, false, 200 + 30 + 60, 230, 1),
+            (&[0], 0, false, 230, 230, 1),
+            (&[0], 60, true, 30, 30, 0),
+            // Ends at 230; asked again after 20 s of idling: warm.
+            (&[0, 250], 60, false, 230 + 20 + 30 + 60, 260, 1),
+            // Asked again when the time is just over: cold, and the idling was paid.
+            (&[0, 290], 60, false, 230 + 60 + 230 + 60, 460, 2),
+            // Asked while it works: waits for it, nothing idles.
+            (&[0, 10], 60, false, 230 + 30 + 60, 230 + 250, 1),
+            (&[0, 10], 0, false, 230 + 30, 230 + 250, 1),
+            // Never sleeps: the gap is paid, nobody waits for a start.
+            (&[0, 1000], 60, true, 30 + 970 + 30, 60, 0),
+        ];
+        for &(asked, keep_warm, never_sleeps, cents, waited, cold) in cases {
+            let got = record(asked, keep_warm).replay(secs(keep_warm), never_sleeps);
+            let wanted = (MicroUsd::from_cents(cents), waited, cold);
+            assert_eq!(
+                (got.cost_microusd, got.waited_s, got.cold_starts),
+                wanted,
+                "{asked:?} {keep_warm}"
+            );
+        }
+    }
+
+    #[test]
+    fn advice_follows_the_habit_and_is_silent_about_a_few_jobs() {
+        let every = |gap: i64| (0..20).map(|n| n * gap).collect::<Vec<_>>();
+        // Every hundred seconds: a machine that sleeps after a minute starts cold again and again.
+        let advice = record(&every(100), 60).advice();
+        assert!(advice.sentence.contains("min less over these 20 jobs"), "{}", advice.sentence);
+        // Twice a day: idling is wasted.
+        let advice = record(&every(43_200), 1800).advice();
+        assert!(
+            advice.sentence.starts_with("a keep-warm time of 0 s would have cost"),
+            "{}",
+            advice.sentence
+        );
+        assert!(record(&[0, 1, 2], 60).advice().sentence.starts_with("too few jobs"));
+        let advice = record(&every(43_200), 0).advice();
+        assert!(advice.sentence.contains("fits"), "{}", advice.sentence);
+        assert_eq!(advice.settings.iter().filter(|one| one.current).count(), 1);
+        assert_eq!(advice.machines.len(), 14);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said() {
+        let unmeasured =
+            Record { cold_samples: 0, run_samples: 0, keep_warm_known: false, ..record(&[0], 45) };
+        assert_eq!(unmeasured.advice().assumed.len(), 4);
+        let settings = unmeasured.advice().settings;
+        assert!(
+            settings.iter().any(|one| one.current && one.keep_warm_s == 45),
+            "the present one is in the table"
+        );
+    }
+
+    #[test]
+    fn only_what_was_sent_counts() {
+        use crate::{cost_report::tests::done, money::job_cost::Terms};
+        let terms =
+            Some(Terms { cold_start: Some(secs(9)), keep_warm: secs(300), hourly: MicroUsd(7) });
+        let sent =
+            Past { run: Some(secs(40)), queue: Some(secs(180)), terms, ..done(50, 60, true) };
+        let never = Past { submitted: None, ..sent.clone() };
+        let record = Record::of(&[&sent, &never]).expect("a record");
+        assert_eq!(
+            (record.jobs.len(), record.cold_start, record.keep_warm),
+            (1, secs(180), secs(300))
+        );
+        assert_eq!(Record::of(&[&never]), None);
+    }
+}

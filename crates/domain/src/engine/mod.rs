@@ -1,0 +1,346 @@
+//! The one decision maker: looks and reports go in, effects come out.
+//!
+//! Owns, for every project, the two channels, the job at work and what waits behind it; and over all projects how many
+//! paid jobs run at once and how many started within the hour. It performs nothing: the daemon does what an
+//! [`Effect`] says and reports back with an [`Event`]. Newest wins, one job at a time for each project.
+
+pub mod event;
+mod project;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use self::{
+    event::{Effect, Event, Held, ProjectId, Remembered, Stage, Work},
+    project::{AtWork, Hands, Project},
+};
+use super::{
+    inputs::{
+        debounce::Sight,
+        trigger::{Decision, Settings, WhenBusy},
+    },
+    job::{Cause, Inputs},
+    time::Moment,
+};
+
+/// The most requests of people that wait for one project.
+pub const MAX_ASKED: usize = 16;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The state of everything that is decided.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    max_in_flight: usize,
+    projects: BTreeMap<ProjectId, Project>,
+    /// When jobs started within the last hour, oldest first.
+    starts: VecDeque<Moment>,
+    stopping: bool,
+}
+
+impl Engine {
+    /// Makes an engine without projects. `starts` are the jobs of the last hour that the ledger knows, oldest first.
+    pub fn new(settings: Settings, max_in_flight: usize, starts: Vec<Moment>) -> Self {
+        Self {
+            settings,
+            max_in_flight: max_in_flight.max(1),
+            projects: BTreeMap::new(),
+            starts: starts.into(),
+            stopping: false,
+        }
+    }
+
+    /// Begins to serve a project. One that is served already goes on as it is.
+    pub fn add(&mut self, project: ProjectId, remembered: Remembered) {
+        self.projects.entry(project).or_insert_with(|| Project::new(remembered));
+    }
+
+    /// Stops serving every project that is not in `keep`.
+    pub fn retain(&mut self, keep: &[ProjectId]) {
+        self.projects.retain(|project, _| keep.contains(project));
+    }
+
+    /// Takes new rules; what is open goes on under them, and what was refused is tried again.
+    pub fn reconfigure(&mut self, settings: Settings, max_in_flight: usize) {
+        self.settings = settings;
+        self.max_in_flight = max_in_flight.max(1);
+        for project in self.projects.values_mut() {
+            project.refusal = None;
+        }
+    }
+
+    /// Takes in one event and says what to do about it.
+    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Stirred { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.stirred = true;
+                }
+            }
+            Event::Seen { project, prompt, render } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.stirred = false;
+                    state.see(&self.settings, now, project, prompt, render, &mut effects);
+                }
+            }
+            Event::Took { project, inputs } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.took(inputs);
+                }
+            }
+            Event::Asked { project, ticket } => {
+                if let Some(state) = self.projects.get_mut(&project)
+                    && state.asked.len() < MAX_ASKED
+                {
+                    state.asked.push_back(ticket);
+                }
+            }
+            Event::Resumed { project, stage } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.job = Some(AtWork::resumed(stage));
+                }
+            }
+            Event::Moved { project, stage } => {
+                if let Some(job) = self.projects.get_mut(&project).and_then(|p| p.job.as_mut()) {
+                    job.stage = stage;
+                }
+            }
+            Event::Ended { project, placed } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.ended(now, project, placed, &mut effects);
+                    if placed {
+                        state.expect_effect(&self.settings, now);
+                    }
+                }
+            }
+            Event::Restored { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.expect_effect(&self.settings, now);
+                }
+            }
+            Event::Imported { project } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.imported(&self.settings, now);
+                }
+            }
+            Event::Hands { project, tracked } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.hands = if tracked { Hands::InPicture(now) } else { Hands::Away(now) };
+                }
+            }
+            Event::NotStarted { project, retry_at, reason } => {
+                if let Some(state) = self.projects.get_mut(&project) {
+                    state.not_started(now, retry_at, reason);
+                    self.starts.pop_back();
+                }
+            }
+            Event::Tick => {}
+            Event::Stopping => self.stopping = true,
+        }
+        self.release(now, &mut effects);
+        effects
+    }
+
+    /// Starts whatever may start, the longest waiting project first.
+    fn release(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        while self.starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
+            self.starts.pop_front();
+        }
+        if self.stopping {
+            return;
+        }
+        let mut waiting: Vec<(Moment, ProjectId)> = self
+            .projects
+            .iter()
+            .filter_map(|(id, project)| Some((project.waiting_since()?, *id)))
+            .collect();
+        waiting.sort_unstable();
+        for (_, id) in waiting {
+            self.release_one(now, id, effects);
+            self.prepare_one(now, id, effects);
+        }
+    }
+
+    fn release_one(&mut self, now: Moment, id: ProjectId, effects: &mut Vec<Effect>) {
+        let free_slot = self.in_flight() < self.max_in_flight;
+        let below_hourly = self.hourly_limit_until().is_none();
+        let settings = self.settings;
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        let decision = project.decide(&settings, now);
+
+        if let Some(job) = &mut project.job {
+            // What a person asked for makes room for nothing.
+            let wanted = matches!(decision, Decision::Release(_)) && below_hourly && !job.person;
+            let may_cancel = match settings.when_busy {
+                // Nothing is cancelled: what was asked of CONJURE stays asked.
+                _ if job.stage == Stage::HandingOver => true,
+                WhenBusy::Wait => false,
+                WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
+                WhenBusy::Cancel => {
+                    matches!(job.stage, Stage::Waiting | Stage::Queued | Stage::Running)
+                }
+            };
+            if wanted && may_cancel && !job.replacing && project.refusal.is_none() {
+                if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+                    return;
+                }
+                if let Some(job) = &mut project.job {
+                    job.replacing = true;
+                }
+                effects.push(Effect::Replace { project: id });
+            }
+            return;
+        }
+        if !free_slot {
+            return;
+        }
+        // A person who asks does not wait for the trigger, and neither for the hourly limit, which guards against loops.
+        if let Some(ticket) = project.asked.pop_front() {
+            project.start(None, false, true);
+            self.starts.push_back(now);
+            effects.push(Effect::Start {
+                project: id,
+                work: Work::Asked(ticket),
+                cause: Cause::Person,
+            });
+            return;
+        }
+        // What was seen last may be outdated on a busy machine: the truth is on the disk, and a look is on its way.
+        if project.stirred || !below_hourly || project.refused(now) {
+            return;
+        }
+        if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+            return;
+        }
+        if let Decision::Release(cause) = decision
+            && let Some(inputs) = project.snapshot()
+        {
+            project.hands = Hands::Unknown;
+            let cause = if project.differed_at_start { Cause::Start } else { cause };
+            let render_only = cause == Cause::Render;
+            let before = (project.prompt.baseline(), project.render.baseline());
+            project.start(Some(before), render_only, false);
+            project.prompt.rebase(Some(inputs.prompt));
+            project.render.rebase(Some(inputs.render));
+            project.prepared = None;
+            project.differed_at_start = false;
+            if render_only {
+                project.last_render_only = Some(now);
+            }
+            self.starts.push_back(now);
+            effects.push(Effect::Start { project: id, work: Work::Snapshot(inputs), cause });
+        }
+    }
+
+    /// Asks for early work, once for each snapshot that is about to be released.
+    fn prepare_one(&mut self, now: Moment, id: ProjectId, effects: &mut Vec<Effect>) {
+        let Some(project) = self.projects.get_mut(&id) else { return };
+        if project.prepare_at(&self.settings, now).is_some_and(|at| at <= now)
+            && let Some(inputs) = project.snapshot()
+        {
+            project.prepared = Some(inputs);
+            effects.push(Effect::Prepare { project: id, inputs });
+        }
+    }
+
+    /// Returns how many jobs may have a paid machine at work.
+    fn in_flight(&self) -> usize {
+        let paid = |project: &&Project| {
+            let over = |stage| matches!(stage, Stage::Placing | Stage::HandingOver);
+            project.job.is_some_and(|job| !over(job.stage))
+        };
+        self.projects.values().filter(paid).count()
+    }
+
+    fn hourly_limit_until(&self) -> Option<Moment> {
+        let limit = usize::try_from(self.settings.max_jobs_per_hour).unwrap_or(usize::MAX);
+        // The job that must leave the hour before another may start.
+        let index = self.starts.len().checked_sub(limit.max(1))?;
+        self.starts.get(index).map(|start| start.plus(HOUR))
+    }
+
+    /// Returns when to handle a [`Event::Tick`], if nothing else happens before; `now` when it is time already.
+    pub fn deadline(&self, now: Moment) -> Option<Moment> {
+        if self.stopping {
+            return None;
+        }
+        let hourly = self.hourly_limit_until();
+        let free = self.in_flight() < self.max_in_flight;
+        self.projects
+            .values()
+            .filter_map(|project| project.deadline(&self.settings, hourly, free, now))
+            .min()
+    }
+
+    /// Returns why a project's next job does not start.
+    pub fn held(&self, project: ProjectId, now: Moment) -> Option<Held> {
+        let state = self.projects.get(&project)?;
+        let decision = state.decide(&self.settings, now);
+        Some(match decision {
+            _ if self.stopping => Held::Stopping,
+            _ if state.job.is_some_and(|job| job.replacing) => Held::Replacing,
+            _ if state.job.is_some() => Held::JobAtWork,
+            Decision::Wait(wait) => Held::Trigger(wait),
+            Decision::Release(_) => match (&state.refusal, self.hourly_limit_until()) {
+                (Some(refusal), _) => Held::NotStarted(refusal.reason.clone()),
+                (None, Some(until)) => Held::HourlyLimit(until),
+                (None, None) if matches!(state.hands, Hands::InPicture(_) | Hands::Asked) => {
+                    Held::Hands
+                }
+                (None, None) => Held::SlotsTaken,
+            },
+        })
+    }
+
+    /// Returns the newest whole snapshot of a project.
+    pub fn snapshot(&self, project: ProjectId) -> Option<Inputs> {
+        self.projects.get(&project)?.snapshot()
+    }
+
+    /// Returns what the last look found: the prompt and the render.
+    pub fn sights(&self, project: ProjectId) -> Option<(Option<&Sight>, Option<&Sight>)> {
+        let state = self.projects.get(&project)?;
+        Some((state.prompt.sight(), state.render.sight()))
+    }
+
+    /// Tells whether an input was unfinished at the last look, so that it must be looked at again unasked.
+    pub fn is_unfinished(&self, project: ProjectId) -> bool {
+        self.projects.get(&project).is_some_and(|state| {
+            [&state.prompt, &state.render]
+                .iter()
+                .any(|channel| matches!(channel.sight(), Some(Sight::Unfinished { .. })))
+        })
+    }
+}
+
+/// Tells whether a decision is one that hands in the picture put off.
+fn held_by_hands(settings: &Settings, decision: &Decision) -> bool {
+    settings.hold_while_sculpting && *decision == Decision::Release(Cause::Render)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fingerprint::Fingerprint;
+
+    #[test]
+    fn a_window_that_closes_between_an_event_and_the_next_question_is_not_lost() {
+        let project = ProjectId(1);
+        let [old, new] = [b"old", b"new"].map(|text| Fingerprint::of(text));
+        let mut engine = Engine::new(Settings::default(), 1, Vec::new());
+        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        let begun = Moment::from_millis(1000);
+        let [prompt, render] = [new, old].map(Sight::Whole);
+        engine.handle(begun, Event::Seen { project, prompt, render });
+
+        let late = begun.plus(Duration::from_secs(1));
+        assert_eq!(engine.deadline(late), Some(late), "it is time already");
+        let effects = engine.handle(late, Event::Tick);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Start { .. })));
+        assert_eq!(engine.deadline(late), None, "nothing is left to do, or the daemon would spin");
+    }
+}

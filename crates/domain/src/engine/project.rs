@@ -1,0 +1,398 @@
+//! One project over time: its two channels, the job at work, and what people asked for.
+//!
+//! Owns what concerns a single project; what projects share (slots, the hourly limit) is [`super::Engine`]'s.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::event::{Effect, ProjectId, Remembered, Stage, Ticket};
+use crate::{
+    fingerprint::Fingerprint,
+    inputs::{
+        debounce::{Channel, Sight},
+        trigger::{self, AtStart, Decision, Settings, Wait},
+    },
+    job::{Cause, Inputs},
+    time::Moment,
+};
+
+/// How long before a window closes the early work begins: long enough to encode a picture and to open a TLS connection,
+/// short enough not to do so at every tick of a scene that is still being sculpted.
+pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
+
+/// How long an import may take to show: two ticks of CONJURE's auto-refresh (3.1 s each). When a user's quiet time is
+/// shorter than a tick, the quiet before the first picture proves nothing.
+pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
+
+/// How long the first picture after an import is waited for when none was written since: a big scene on a small machine takes
+/// many seconds to render, and that picture shows our own mesh. Where none comes for so long, nobody renders.
+const SLOWEST_RENDER: Duration = Duration::from_secs(60);
+
+/// How long hands are believed to be out of the picture: the release follows at once.
+const HANDS_FRESH: Duration = Duration::from_secs(1);
+
+/// How often hands that hold a release back are looked at again.
+const HANDS_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is known of hands in the picture. Nobody looks unless it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hands {
+    Unknown,
+    Asked,
+    InPicture(Moment),
+    Away(Moment),
+}
+
+/// How long changed renders are taken as the effect of our own mesh.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Absorb {
+    /// Nobody tells when the mesh is imported: until this moment.
+    Until(Moment),
+    /// CONJURE has it: until the picture has changed and is quiet again, or was rendered anew and has not changed for two ticks.
+    Import { since: Moment, changed: Option<Moment> },
+}
+
+impl Absorb {
+    fn lasts(self, render: &Channel, quiet: Duration, now: Moment) -> bool {
+        match self {
+            Self::Until(until) => now <= until,
+            Self::Import { changed: Some(changed), .. } => now.since(changed) < quiet,
+            Self::Import { since, changed: None } => {
+                let least = quiet.max(TWO_TICKS);
+                let longest =
+                    if render.is_rewritten(since) { least } else { least.max(SLOWEST_RENDER) };
+                now.since(since) < longest
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtWork {
+    pub(super) stage: Stage,
+    pub(super) replacing: bool,
+    /// What to go back to when the job turns out not to have started.
+    pub(super) before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
+    pub(super) render_only: bool,
+    /// A person asked for it.
+    pub(super) person: bool,
+}
+
+impl AtWork {
+    /// A job that another session began: what was before it is not known any more.
+    pub(super) const fn resumed(stage: Stage) -> Self {
+        Self { stage, replacing: false, before: None, render_only: false, person: false }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) retry_at: Option<Moment>,
+    pub(super) reason: String,
+    pub(super) inputs: (Option<Fingerprint>, Option<Fingerprint>),
+}
+
+/// Which inputs still belong to the first look, and until when.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Adopt {
+    pub(super) until: Moment,
+    pub(super) prompt: bool,
+    pub(super) render: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) prompt: Channel,
+    pub(super) render: Channel,
+    pub(super) remembered: Remembered,
+    pub(super) looked: bool,
+    /// Inputs that were caught in mid-write by the first look of a baseline start.
+    pub(super) adopt: Option<Adopt>,
+    /// Changed renders are taken as the effect of our own mesh.
+    pub(super) absorb: Option<Absorb>,
+    pub(super) hands: Hands,
+    /// The inputs differed already when the daemon looked for the first time.
+    pub(super) differed_at_start: bool,
+    pub(super) prepared: Option<Inputs>,
+    pub(super) job: Option<AtWork>,
+    pub(super) asked: VecDeque<Ticket>,
+    pub(super) last_render_only: Option<Moment>,
+    pub(super) refusal: Option<Refusal>,
+    /// A look is on its way.
+    pub(super) stirred: bool,
+}
+
+impl Project {
+    pub(super) fn new(remembered: Remembered) -> Self {
+        Self {
+            prompt: Channel::new(remembered.prompt),
+            render: Channel::new(remembered.render),
+            remembered,
+            looked: false,
+            adopt: None,
+            absorb: None,
+            hands: Hands::Unknown,
+            differed_at_start: false,
+            prepared: None,
+            job: None,
+            asked: VecDeque::new(),
+            last_render_only: None,
+            refusal: None,
+            stirred: false,
+        }
+    }
+
+    /// A result of ours was put in front of the artist: what changes in the picture for a while is its effect, unless
+    /// it is known already how long that will be.
+    pub(super) fn expect_effect(&mut self, settings: &Settings, now: Moment) {
+        self.let_go(settings, now);
+        if !matches!(self.absorb, Some(Absorb::Import { .. })) {
+            self.absorb = Some(Absorb::Until(now.plus(settings.after_result_hold)));
+        }
+    }
+
+    /// CONJURE has our mesh, or may have it at any moment; told again, what changed since the first time stays its effect.
+    pub(super) fn imported(&mut self, settings: &Settings, now: Moment) {
+        self.let_go(settings, now);
+        let changed = match self.absorb {
+            Some(Absorb::Import { changed, .. }) => changed,
+            Some(Absorb::Until(_)) | None => None,
+        };
+        self.absorb = Some(Absorb::Import { since: now, changed });
+    }
+
+    /// Ends what is over of the time in which changes are our own effect.
+    fn let_go(&mut self, settings: &Settings, now: Moment) {
+        let lasts = |absorb: &Absorb| absorb.lasts(&self.render, settings.render.quiet, now);
+        self.absorb = self.absorb.filter(lasts);
+    }
+
+    pub(super) fn see(
+        &mut self,
+        settings: &Settings,
+        now: Moment,
+        id: ProjectId,
+        prompt: Sight,
+        render: Sight,
+        effects: &mut Vec<Effect>,
+    ) {
+        let first = !self.looked;
+        self.looked = true;
+        let baseline_start = match settings.at_start {
+            AtStart::Changed => !self.remembered.known,
+            AtStart::Never => true,
+            AtStart::Always => false,
+        };
+        if first && settings.at_start == AtStart::Always {
+            self.prompt.rebase(None);
+            self.render.rebase(None);
+        }
+        self.let_go(settings, now);
+
+        if first && baseline_start {
+            // A file caught in the middle of being written belongs to the baseline once it is whole; one that
+            // does not become whole soon does not stretch the first look for ever.
+            self.adopt =
+                Some(Adopt { until: now.plus(settings.render.quiet), prompt: true, render: true });
+        }
+        self.adopt = self.adopt.filter(|adopt| now <= adopt.until);
+        let adopt = self.adopt.unwrap_or_default();
+
+        let mut rebased = first && baseline_start;
+        let prompt_changed = self.prompt.see(now, prompt, settings.prompt);
+        if prompt_changed && adopt.prompt {
+            self.prompt.rebase(self.prompt.current());
+            rebased = true;
+        }
+        let render_was_pending = self.render.pending_since().is_some();
+        let render_changed = self.render.see(now, render, settings.render);
+        if render_changed && self.render.current().is_some() {
+            if let Some(Absorb::Import { changed, .. }) = &mut self.absorb {
+                *changed = Some(now);
+            }
+            if adopt.render || (self.absorb.is_some() && !render_was_pending) {
+                self.render.rebase(self.render.current());
+                rebased = true;
+            }
+        }
+        if let Some(adopt) = &mut self.adopt {
+            let unfinished = |channel: &Channel| {
+                channel.current().is_none()
+                    && matches!(channel.sight(), Some(Sight::Unfinished { .. }))
+            };
+            adopt.prompt &= unfinished(&self.prompt);
+            adopt.render &= unfinished(&self.render);
+        }
+        let differs = self.waiting_since().is_some();
+        self.differed_at_start = differs && (first || self.differed_at_start);
+        if rebased {
+            effects.push(Effect::Rebase {
+                project: id,
+                prompt: self.prompt.baseline(),
+                render: self.render.baseline(),
+            });
+        }
+    }
+
+    /// Returns when early work on the pending snapshot should begin.
+    pub(super) fn prepare_at(&self, settings: &Settings, now: Moment) -> Option<Moment> {
+        if self.job.is_some() || self.prepared.is_some() && self.prepared == self.snapshot() {
+            return None;
+        }
+        match self.decide(settings, now) {
+            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => {
+                Some(at.minus(PREPARE_LEAD).max(now))
+            }
+            Decision::Wait(_) | Decision::Release(_) => None,
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Option<Inputs> {
+        Some(Inputs { prompt: self.prompt.current()?, render: self.render.current()? })
+    }
+
+    pub(super) fn decide(&self, settings: &Settings, now: Moment) -> Decision {
+        trigger::decide(settings, &self.prompt, &self.render, self.last_render_only, now)
+    }
+
+    pub(super) fn waiting_since(&self) -> Option<Moment> {
+        if !self.asked.is_empty() {
+            return Some(Moment::default());
+        }
+        match (self.prompt.pending_since(), self.render.pending_since()) {
+            (Some(prompt), Some(render)) => Some(prompt.min(render)),
+            (prompt, render) => prompt.or(render),
+        }
+    }
+
+    pub(super) fn start(
+        &mut self,
+        before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
+        render_only: bool,
+        person: bool,
+    ) {
+        self.refusal = None;
+        self.job =
+            Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only, person });
+    }
+
+    pub(super) fn not_started(&mut self, now: Moment, retry_at: Option<Moment>, reason: String) {
+        let Some(job) = self.job.take() else { return };
+        let Some((prompt, render)) = job.before else { return };
+        // The refusal speaks of what the job was made of; a newer snapshot is tried at once.
+        let inputs = (self.prompt.baseline(), self.render.baseline());
+        self.prompt.give_back(now, prompt);
+        self.render.give_back(now, render);
+        if job.render_only {
+            self.last_render_only = None;
+        }
+        self.refusal = Some(Refusal { retry_at, reason, inputs });
+    }
+
+    /// A job is over. One that made room gives its change back: should the inputs return to it, it is wanted after all.
+    pub(super) fn ended(
+        &mut self,
+        now: Moment,
+        id: ProjectId,
+        placed: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.job.take() else { return };
+        if let (true, false, Some((prompt, render))) = (job.replacing, placed, job.before) {
+            self.prompt.give_back(now, prompt);
+            self.render.give_back(now, render);
+            effects.push(Effect::Rebase { project: id, prompt, render });
+        }
+    }
+
+    /// Tells whether hands keep a job that only a render started from being released; asks once when nobody knows.
+    pub(super) fn hands_hold(
+        &mut self,
+        now: Moment,
+        id: ProjectId,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        match self.hands {
+            Hands::Away(at) if now.since(at) < HANDS_FRESH => return false,
+            Hands::Asked => {}
+            Hands::InPicture(at) if now.since(at) < HANDS_AGAIN => {}
+            Hands::Unknown | Hands::InPicture(_) | Hands::Away(_) => {
+                self.hands = Hands::Asked;
+                effects.push(Effect::LookAtHands { project: id });
+            }
+        }
+        true
+    }
+
+    /// A person's job has taken these inputs along: what of them is still there is no change any more.
+    pub(super) fn took(&mut self, inputs: Inputs) {
+        if self.prompt.current() == Some(inputs.prompt) {
+            self.prompt.rebase(Some(inputs.prompt));
+        }
+        if self.render.current() == Some(inputs.render) {
+            self.render.rebase(Some(inputs.render));
+        }
+    }
+
+    /// Tells whether the last refusal still stands: it falls with its time, and with other inputs.
+    pub(super) fn refused(&mut self, now: Moment) -> bool {
+        let stands = self.is_refused(now);
+        if !stands {
+            self.refusal = None;
+        }
+        stands
+    }
+
+    fn is_refused(&self, now: Moment) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| {
+            let same = refusal.inputs == (self.prompt.current(), self.render.current());
+            same && refusal.retry_at.is_none_or(|at| now < at)
+        })
+    }
+
+    /// Returns when something is to be done without any other event; `now` when it is due already. A moment can pass
+    /// between the last event and this question, and must not be lost with it. `free` tells whether a paid slot is.
+    pub(super) fn deadline(
+        &self,
+        settings: &Settings,
+        hourly: Option<Moment>,
+        free: bool,
+        now: Moment,
+    ) -> Option<Moment> {
+        let release = match self.decide(settings, now) {
+            // The look that is on its way is an event of its own.
+            _ if self.stirred && self.asked.is_empty() => return None,
+            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
+            Decision::Wait(_) => None,
+            // A job that could make room is spared for the hands' sake: they are looked at again.
+            Decision::Release(Cause::Render)
+                if self.job.is_some() && settings.hold_while_sculpting =>
+            {
+                match self.hands {
+                    Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN)).filter(|at| *at > now),
+                    Hands::Unknown | Hands::Asked | Hands::Away(_) => None,
+                }
+            }
+            // Ready, but a job is at work or a slot is taken: its end is an event of its own.
+            Decision::Release(_) if self.job.is_some() || !free => None,
+            Decision::Release(cause) => {
+                match self.refusal.as_ref().filter(|_| self.is_refused(now)) {
+                    Some(refusal) => refusal.retry_at,
+                    None if hourly.is_none()
+                        && settings.hold_while_sculpting
+                        && cause == Cause::Render =>
+                    {
+                        match self.hands {
+                            // The answer is an event of its own.
+                            Hands::Asked => None,
+                            Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN).max(now)),
+                            Hands::Unknown | Hands::Away(_) => Some(now),
+                        }
+                    }
+                    None => hourly.or(Some(now)),
+                }
+            }
+        };
+        let prepare = self.snapshot().and_then(|_| self.prepare_at(settings, now));
+        [release, prepare].into_iter().flatten().min()
+    }
+}

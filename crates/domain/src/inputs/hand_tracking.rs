@@ -1,0 +1,87 @@
+//! Whether hands are in CONJURE's picture, by what its tracker wrote.
+//!
+//! Owns the reading of `fingertips.json` and how long it may be believed. The file is rewritten in place for every camera
+//! frame, so a torn one is common: while it is fresh it says that the tracker lives, and is looked at again. Whatever is odd or old
+//! means that no hands are known, because a hold that rests on rubbish would never end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::time::WallTime;
+
+/// How old the file may be. The tracker writes with every frame of a camera, 15 to 60 times a second, and the slowest stutter of a
+/// busy machine is far below this; a tracker that has ended leaves its last hands in the file for ever.
+pub const FRESH: Duration = Duration::from_secs(2);
+
+/// Tells whether a hand is in the picture. `modified` is the file's time; one that lies ahead by more than [`FRESH`] is
+/// another clock's and says nothing.
+pub fn in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
+    let age = now.since(modified).max(modified.since(now));
+    if age > FRESH {
+        return false;
+    }
+    let file = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(file)) => file,
+        Ok(_) => return false,
+        // Torn and fresh: a living tracker is in mid-frame. One that died there is stale in a moment.
+        Err(_) => return true,
+    };
+    let tracked = |key: &str| match file.get(key) {
+        Some(Value::Object(hand)) => !hand.is_empty(),
+        Some(Value::Array(points)) => !points.is_empty(),
+        _ => false,
+    };
+    tracked("left_hand") || tracked("right_hand")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallTime = WallTime::from_unix_millis(1_000_000);
+
+    fn tracked(text: &str) -> bool {
+        in_picture(text.as_bytes(), NOW, NOW)
+    }
+
+    #[test]
+    fn a_hand_that_is_not_null_is_in_the_picture() {
+        assert!(tracked(r#"{"command": "none", "left_hand": null, "right_hand": {"x": 1}}"#));
+        assert!(tracked(r#"{"left_hand": [[0.1, 0.2]], "right_hand": null}"#));
+        assert!(!tracked(r#"{"command": "none", "left_hand": null, "right_hand": null}"#));
+    }
+
+    #[test]
+    fn a_torn_file_waits_for_the_next_frame_and_no_longer_than_it_is_fresh() {
+        for text in ["", "{", r#"{"left_hand": {"x": 1}"#] {
+            assert!(tracked(text), "{text}");
+            let old = WallTime::from_unix_millis(NOW.unix_millis() - 2100);
+            assert!(!in_picture(text.as_bytes(), old, NOW), "{text}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_odd_is_no_hand() {
+        for text in [
+            "null",
+            "[]",
+            r#"{"left_hand": true}"#,
+            r#"{"left_hand": "here", "right_hand": 1}"#,
+            r#"{"left_hand": {}, "right_hand": []}"#,
+            "{}",
+        ] {
+            assert!(!tracked(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tracker_that_has_ended_holds_nothing() {
+        let hand = br#"{"left_hand": {"x": 1}}"#;
+        let at = |age: i64| WallTime::from_unix_millis(NOW.unix_millis() - age);
+        assert!(in_picture(hand, at(1900), NOW));
+        assert!(!in_picture(hand, at(2100), NOW));
+        assert!(in_picture(hand, at(-1900), NOW), "a clock a little ahead");
+        assert!(!in_picture(hand, at(-60_000), NOW), "another clock");
+    }
+}

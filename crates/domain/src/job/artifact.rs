@@ -1,0 +1,128 @@
+//! What a run gave us: the remote files a backend lists, and which of them are the job's image and mesh.
+//!
+//! Owns the choice (bound node, then `type = output`, then extension), not the checks of the content:
+//! those are [`crate::picture`]'s and [`crate::mesh`]'s once the bytes are here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The two artifacts of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The FLUX picture.
+    Image,
+    /// The PartPacker mesh, a GLB.
+    Mesh,
+}
+
+impl Kind {
+    /// Image before mesh: the order in which artifacts are placed.
+    pub const ALL: [Self; 2] = [Self::Image, Self::Mesh];
+
+    /// Returns the word that people and the ledger see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Mesh => "mesh",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A file that a run produced, as the backend lists it. Nothing in it is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteFile {
+    /// The node that made it.
+    pub node: String,
+    /// The list it stood in (`images`, `3d`, …).
+    pub channel: String,
+    /// Where it can be fetched.
+    pub url: String,
+    /// Its name there; empty when the backend gives none.
+    pub filename: String,
+    /// `output`, `temp`, …; empty when the backend gives none.
+    pub file_type: String,
+}
+
+impl RemoteFile {
+    /// Returns the lower-case extension of the file name, else of the URL's path; empty when there is none.
+    pub fn extension(&self) -> String {
+        let path = self.url.split(['?', '#']).next().unwrap_or_default();
+        [self.filename.as_str(), path]
+            .into_iter()
+            .filter_map(|name| name.rsplit(['/', '\\']).next()?.rsplit_once('.'))
+            .map(|(_, extension)| extension.to_ascii_lowercase())
+            .find(|extension| !extension.is_empty())
+            .unwrap_or_default()
+    }
+
+    fn looks_like(&self, kind: Kind) -> bool {
+        let extension = self.extension();
+        match kind {
+            Kind::Image => matches!(extension.as_str(), "png" | "webp" | "jpg" | "jpeg"),
+            Kind::Mesh => extension == "glb",
+        }
+    }
+}
+
+/// Chooses the file that is the job's `kind`: made by `node` if any file was, an output rather than an
+/// unlabelled file, and of a fitting extension. A `temp` preview is never chosen.
+pub fn choose<'a>(files: &'a [RemoteFile], kind: Kind, node: &str) -> Option<&'a RemoteFile> {
+    files
+        .iter()
+        .filter(|file| file.looks_like(kind) && !file.file_type.eq_ignore_ascii_case("temp"))
+        .filter(|file| !file.file_type.eq_ignore_ascii_case("input"))
+        .max_by_key(|file| {
+            let bound = file.node == node;
+            let output = file.file_type.eq_ignore_ascii_case("output");
+            (bound, output)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(node: &str, filename: &str, file_type: &str) -> RemoteFile {
+        RemoteFile {
+            node: node.into(),
+            channel: "images".into(),
+            url: format!("https://storage.example/{filename}?sig=1"),
+            filename: filename.into(),
+            file_type: file_type.into(),
+        }
+    }
+
+    #[test]
+    fn the_bound_node_wins_and_a_preview_never_does() {
+        let files = [
+            file("9", "other.png", "output"),
+            file("24", "preview.png", "temp"),
+            file("24", "a.png", "output"),
+            file("33", "m.glb", ""),
+        ];
+        assert_eq!(choose(&files, Kind::Image, "24").map(|f| &*f.filename), Some("a.png"));
+        assert_eq!(choose(&files, Kind::Mesh, "33").map(|f| &*f.filename), Some("m.glb"));
+        assert_eq!(choose(&files[1..2], Kind::Image, "24"), None);
+    }
+
+    #[test]
+    fn without_a_bound_file_an_output_of_another_node_serves() {
+        let files = [file("9", "x.webp", ""), file("38:42", "y.jpg", "output")];
+        assert_eq!(choose(&files, Kind::Image, "24").map(|f| &*f.filename), Some("y.jpg"));
+    }
+
+    #[test]
+    fn an_extension_comes_from_the_name_or_else_from_the_url() {
+        let mut nameless = file("33", "mesh/a.GLB", "output");
+        nameless.filename.clear();
+        assert_eq!(nameless.extension(), "glb");
+    }
+}

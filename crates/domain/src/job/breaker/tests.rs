@@ -1,0 +1,221 @@
+//! The breaker as a table: what happens at which second, and what a caller may do then.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const fn at(seconds: u64) -> Moment {
+    Moment::from_micros(seconds * 1_000_000)
+}
+
+fn call(breaker: &mut Breaker, second: u64) -> Option<u64> {
+    breaker.failed(at(second), Failure::Call, "HTTP 500", 1.0, None).map(|wait| wait.as_secs())
+}
+
+fn run(breaker: &mut Breaker, second: u64) -> Option<u64> {
+    breaker.failed(at(second), Failure::Run, "10007", 1.0, None).map(|wait| wait.as_secs())
+}
+
+/// What happens, and what the breaker says to the next who asks in the same second.
+#[derive(Debug)]
+enum Step {
+    /// A call fails.
+    Fails,
+    /// The service loses a run.
+    Loses,
+    /// A call that costs nothing is answered.
+    Answers,
+    /// A submit is taken.
+    Takes,
+    /// A run ends well.
+    Runs,
+    /// Nothing.
+    Asks,
+}
+
+/// What happens at which second, and the answer to who asks then.
+type Course = &'static [(u64, Step, Permit)];
+
+const CASES: [(&str, Course); 9] = {
+    use Permit::{Go, Probe, Wait};
+    use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
+    [
+        (
+            "two failures are an accident",
+            &[(0, Fails, Go), (1, Fails, Go), (2, Takes, Go), (3, Fails, Go), (4, Fails, Go)],
+        ),
+        (
+            "three are not",
+            &[
+                (0, Fails, Go),
+                (1, Fails, Go),
+                (2, Fails, Wait(at(12))),
+                (11, Asks, Wait(at(12))),
+                (12, Asks, Probe),
+            ],
+        ),
+        (
+            "only one caller probes at a time",
+            &[
+                (0, Fails, Go),
+                (0, Fails, Go),
+                (0, Fails, Wait(at(10))),
+                (10, Asks, Probe),
+                (11, Asks, Wait(at(70))),
+                (70, Asks, Probe),
+            ],
+        ),
+        (
+            "a failed probe waits longer",
+            &[
+                (0, Fails, Go),
+                (0, Fails, Go),
+                (0, Fails, Wait(at(10))),
+                (10, Asks, Probe),
+                (11, Fails, Wait(at(31))),
+                (31, Asks, Probe),
+                (32, Fails, Wait(at(72))),
+            ],
+        ),
+        (
+            "a good probe closes it",
+            &[
+                (0, Fails, Go),
+                (0, Fails, Go),
+                (0, Fails, Wait(at(10))),
+                (10, Asks, Probe),
+                (11, Answers, Go),
+            ],
+        ),
+        (
+            "on trial one failure is enough, and the wait has grown",
+            &[
+                (0, Fails, Go),
+                (0, Fails, Go),
+                (0, Fails, Wait(at(10))),
+                (10, Asks, Probe),
+                (11, Answers, Go),
+                (12, Fails, Wait(at(32))),
+            ],
+        ),
+        (
+            "after a success it takes three again, and the wait is short",
+            &[
+                (0, Fails, Go),
+                (0, Fails, Go),
+                (0, Fails, Wait(at(10))),
+                (10, Asks, Probe),
+                (11, Answers, Go),
+                (12, Takes, Go),
+                (13, Fails, Go),
+                (13, Fails, Go),
+                (13, Fails, Wait(at(23))),
+            ],
+        ),
+        (
+            "lost runs count although each was taken and followed",
+            &[
+                (0, Loses, Go),
+                (1, Takes, Go),
+                (2, Answers, Go),
+                (3, Loses, Go),
+                (4, Takes, Go),
+                (5, Loses, Wait(at(15))),
+                (15, Asks, Probe),
+                (15, Answers, Go),
+                (16, Takes, Go),
+                (17, Loses, Wait(at(37))),
+            ],
+        ),
+        (
+            "one good run is enough",
+            &[(0, Loses, Go), (0, Loses, Go), (0, Runs, Go), (0, Loses, Go), (0, Loses, Go)],
+        ),
+    ]
+};
+
+#[test]
+fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_slate() {
+    use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
+    for (name, steps) in CASES {
+        let mut breaker = Breaker::default();
+        for (second, step, expected) in steps {
+            match step {
+                Fails => drop(call(&mut breaker, *second)),
+                Loses => drop(run(&mut breaker, *second)),
+                Answers => drop(breaker.answered()),
+                Takes => drop(breaker.taken()),
+                Runs => drop(breaker.ran()),
+                Asks => {}
+            }
+            assert_eq!(
+                breaker.ask(at(*second), false),
+                *expected,
+                "{name}: {step:?} at {second} s"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_fails_while_it_is_open_neither_prolongs_nor_repeats_the_news() {
+    let mut breaker = Breaker::default();
+    let news: Vec<_> = (0..10).map(|second| call(&mut breaker, second)).collect();
+    assert_eq!(news[2], Some(10));
+    assert_eq!(news.iter().flatten().count(), 1);
+    assert_eq!(breaker.ask(at(12), false), Permit::Probe);
+}
+
+#[test]
+fn the_wait_grows_to_five_minutes_and_a_service_may_ask_for_more() {
+    let mut breaker = Breaker::default();
+    let mut waits = Vec::new();
+    let mut now = 0;
+    for _ in 0..12 {
+        if let Some(wait) = call(&mut breaker, now) {
+            waits.push(wait);
+            now += wait;
+            assert_eq!(breaker.ask(at(now), false), Permit::Probe);
+        }
+    }
+    assert_eq!(waits[..7], [10, 20, 40, 80, 160, 300, 300]);
+    let asked = Some(Duration::from_secs(400));
+    assert_eq!(breaker.failed(at(now), Failure::Call, "HTTP 503", 0.0, asked), asked);
+}
+
+#[test]
+fn a_person_does_not_wait_to_probe() {
+    let mut breaker = Breaker::default();
+    for _ in 0..3 {
+        call(&mut breaker, 0);
+    }
+    assert_eq!(breaker.ask(at(1), false), Permit::Wait(at(10)));
+    assert_eq!(breaker.ask(at(1), true), Permit::Probe);
+    assert_eq!(breaker.ask(at(1), true), Permit::Wait(at(61)), "one probe is enough");
+}
+
+proptest! {
+    #[test]
+    fn nobody_is_kept_waiting_longer_than_the_cap_and_never_for_ever(
+        steps in prop::collection::vec((0_u8..6, 0_u64..100_000, 0.0..1.0_f64, prop::option::of(any::<u64>())), 0..60),
+    ) {
+        let (mut breaker, mut now) = (Breaker::default(), Moment::default());
+        for (what, millis, random, asked) in steps {
+            now = now.plus(Duration::from_millis(millis));
+            let asked = asked.map(Duration::from_secs);
+            match what {
+                0 => drop(breaker.failed(now, Failure::Call, "x", random, asked)),
+                1 => drop(breaker.failed(now, Failure::Run, "x", random, asked)),
+                2 => drop(breaker.answered()),
+                3 => drop(breaker.taken()),
+                4 => drop(breaker.ran()),
+                _ => drop(breaker.ask(now, false)),
+            }
+            if let Permit::Wait(until) = breaker.clone().ask(now, false) {
+                prop_assert!(until > now);
+                prop_assert!(until.since(now) <= crate::job::backoff::RETRY_AFTER_CAP);
+                prop_assert_ne!(breaker.clone().ask(until, false), Permit::Wait(until));
+            }
+        }
+    }
+}

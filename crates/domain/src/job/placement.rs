@@ -1,0 +1,307 @@
+//! Placement as a plan: which public name gets which artifact, and in which order, so that a reader and a crash
+//! only ever meet whole files.
+//!
+//! The rule: every temporary file of the whole set is written and synced *before* the first public name changes,
+//! then the image's names change, then the mesh's, then the folders are synced. Every step may be repeated.
+//! Owns the order and the temporary names; the file system is `disk::place`'s, which executes the plan.
+
+use std::path::{Path, PathBuf};
+
+use super::{JobId, artifact::Kind};
+use crate::time::WallTime;
+
+/// How every temporary file of ours begins. Hidden, and recognisable for ever.
+pub const TEMPORARY_PREFIX: &str = ".conjured-";
+
+/// How every temporary file of ours ends. CONJURE takes the newest `*.glb` of a folder for a finished mesh, so
+/// it is neither `.glb` nor `.png`.
+pub const TEMPORARY_SUFFIX: &str = ".part";
+
+/// Tells whether a file's name is one that only we give.
+pub fn is_temporary(name: &str) -> bool {
+    name.len() > TEMPORARY_PREFIX.len() + TEMPORARY_SUFFIX.len()
+        && name.starts_with(TEMPORARY_PREFIX)
+        && name.ends_with(TEMPORARY_SUFFIX)
+}
+
+/// A checked file in history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// What it is.
+    pub kind: Kind,
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+/// The public names of a project, absolute.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Where the picture appears.
+    pub image: Vec<PathBuf>,
+    /// Where the mesh appears.
+    pub mesh: Vec<PathBuf>,
+}
+
+impl Targets {
+    /// Returns the names of one kind, in the order of the configuration.
+    pub fn of(&self, kind: Kind) -> &[PathBuf] {
+        match kind {
+            Kind::Image => &self.image,
+            Kind::Mesh => &self.mesh,
+        }
+    }
+
+    /// Returns the same file names in another folder, each kind once.
+    #[must_use]
+    pub fn within(&self, folder: &Path) -> Self {
+        let within = |names: &[PathBuf]| {
+            names.iter().filter_map(|name| Some(folder.join(name.file_name()?))).take(1).collect()
+        };
+        Self { image: within(&self.image), mesh: within(&self.mesh) }
+    }
+}
+
+/// One public name and what it will show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicName {
+    /// What it shows.
+    pub kind: Kind,
+    /// The artifact in history.
+    pub source: PathBuf,
+    /// The public name as configured; it may be a symlink, which is followed when the plan is executed.
+    pub target: PathBuf,
+    /// The name of the temporary file in the folder where the target really lies.
+    pub temporary: String,
+    /// The file time the public file shall bear; its own if `None`. CONJURE's launcher imports by file time.
+    pub modified: Option<WallTime>,
+}
+
+/// One step of a plan. The numbers index [`Plan::names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writes and syncs the temporary file of a name. Nothing public changes.
+    Write(usize),
+    /// Renames the temporary file onto its public name.
+    Show(usize),
+    /// Syncs every folder that got a new name, so that power loss cannot take the names back.
+    SyncFolders,
+}
+
+/// A placement, thought through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The public names, image before mesh.
+    pub names: Vec<PublicName>,
+    /// What to do, in this order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Gives every public file of `kind` the same file time.
+    #[must_use]
+    pub fn dated(mut self, kind: Kind, modified: WallTime) -> Self {
+        for name in self.names.iter_mut().filter(|name| name.kind == kind) {
+            name.modified = Some(modified);
+        }
+        self
+    }
+}
+
+/// A configuration that no placement can serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A path that does not say where it counts from.
+    #[error("the public name {} is not an absolute path", .0.display())]
+    NotAbsolute(PathBuf),
+    /// A path that ends in `..` or is a root.
+    #[error("the public name {} has no file name: let it end in one, such as result.glb", .0.display())]
+    NoFileName(PathBuf),
+    /// A name that looks like one of our temporary files would be swept at the next start.
+    #[error("the public name {} looks like a temporary file of conjured: choose another", .0.display())]
+    Temporary(PathBuf),
+    /// Image and mesh would overwrite each other.
+    #[error("the public name {} stands for both the image and the mesh: give each its own", .0.display())]
+    Twice(PathBuf),
+}
+
+/// Plans the placement of a job's artifacts. A kind without an artifact keeps its public files as they are;
+/// a name that is listed twice is served once.
+pub fn plan(job: JobId, artifacts: &[Artifact], targets: &Targets) -> Result<Plan, PlanError> {
+    let mut names: Vec<PublicName> = Vec::new();
+    for kind in Kind::ALL {
+        let Some(artifact) = artifacts.iter().find(|artifact| artifact.kind == kind) else {
+            continue;
+        };
+        for target in targets.of(kind) {
+            check(target)?;
+            match names.iter().find(|name| name.target == *target) {
+                Some(earlier) if earlier.kind != kind => {
+                    return Err(PlanError::Twice(target.clone()));
+                }
+                Some(_) => {}
+                None => names.push(PublicName {
+                    kind,
+                    source: artifact.path.clone(),
+                    target: target.clone(),
+                    temporary: temporary_name(job, names.len()),
+                    modified: None,
+                }),
+            }
+        }
+    }
+    let mut steps: Vec<Step> = (0..names.len()).map(Step::Write).collect();
+    steps.extend((0..names.len()).map(Step::Show));
+    if !names.is_empty() {
+        steps.push(Step::SyncFolders);
+    }
+    Ok(Plan { names, steps })
+}
+
+fn check(target: &Path) -> Result<(), PlanError> {
+    if !target.is_absolute() {
+        return Err(PlanError::NotAbsolute(target.to_path_buf()));
+    }
+    match target.file_name() {
+        None => Err(PlanError::NoFileName(target.to_path_buf())),
+        Some(name) if is_temporary(&name.to_string_lossy()) => {
+            Err(PlanError::Temporary(target.to_path_buf()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn temporary_name(job: JobId, number: usize) -> String {
+    format!("{TEMPORARY_PREFIX}{job}-{number}{TEMPORARY_SUFFIX}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn job() -> JobId {
+        JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 7)
+    }
+
+    /// An absolute path: on Windows `/p` counts from whatever drive one is on.
+    fn at(path: &str) -> PathBuf {
+        if cfg!(windows) { format!("C:{path}").into() } else { path.into() }
+    }
+
+    fn both() -> Vec<Artifact> {
+        vec![
+            Artifact { kind: Kind::Mesh, path: "/history/mesh.glb".into() },
+            Artifact { kind: Kind::Image, path: "/history/image.png".into() },
+        ]
+    }
+
+    fn targets(image: &[&str], mesh: &[&str]) -> Targets {
+        let absolute = |name: &&str| if name.starts_with('/') { at(name) } else { name.into() };
+        let paths = |names: &[&str]| names.iter().map(absolute).collect();
+        Targets { image: paths(image), mesh: paths(mesh) }
+    }
+
+    #[test]
+    fn everything_is_written_before_anything_is_shown_and_the_image_is_shown_first() {
+        let plan = plan(job(), &both(), &targets(&["/p/flux.png"], &["/p/a.glb", "/p/b.glb"]))
+            .expect("a good plan");
+        assert_eq!(
+            plan.steps,
+            [
+                Step::Write(0),
+                Step::Write(1),
+                Step::Write(2),
+                Step::Show(0),
+                Step::Show(1),
+                Step::Show(2),
+                Step::SyncFolders
+            ]
+        );
+        assert_eq!(plan.names[0].kind, Kind::Image);
+        assert_eq!(plan.names[2].target, at("/p/b.glb"));
+    }
+
+    #[test]
+    fn a_missing_mesh_leaves_the_public_meshes_alone() {
+        let artifacts = [both().remove(1)];
+        let plan = plan(job(), &artifacts, &targets(&["/p/flux.png"], &["/p/a.glb"]));
+        assert_eq!(plan.expect("a good plan").names.len(), 1);
+    }
+
+    #[test]
+    fn names_that_cannot_work_are_refused() {
+        let refused = |image: &str, mesh: &str| plan(job(), &both(), &targets(&[image], &[mesh]));
+        assert_eq!(refused("a.png", "/b.glb"), Err(PlanError::NotAbsolute("a.png".into())));
+        assert_eq!(refused("/", "/b.glb"), Err(PlanError::NoFileName(at("/"))));
+        assert_eq!(refused("/x", "/x"), Err(PlanError::Twice(at("/x"))));
+        let swept = "/p/.conjured-x.part";
+        assert_eq!(refused(swept, "/b.glb"), Err(PlanError::Temporary(at(swept))));
+    }
+
+    #[test]
+    fn only_the_named_kind_is_dated() {
+        let when = WallTime::from_unix_millis(5);
+        let plan = plan(job(), &both(), &targets(&["/p/flux.png"], &["/p/a.glb"]))
+            .expect("a good plan")
+            .dated(Kind::Mesh, when);
+        assert_eq!(plan.names[0].modified, None);
+        assert_eq!(plan.names[1].modified, Some(when));
+    }
+
+    #[test]
+    fn a_stranger_is_never_taken_for_a_temporary_file_of_ours() {
+        for stranger in [".conjured-.part", "x.part", ".conjured-a.glb", "conjured-a.part", ""] {
+            assert!(!is_temporary(stranger), "{stranger:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_plan_keeps_the_order_and_serves_each_name_once(
+            image in proptest::collection::vec("/[a-c]{1,2}/[a-c]{1,2}\\.png", 0..6),
+            mesh in proptest::collection::vec("/[a-c]{1,2}/[a-c]{1,2}\\.glb", 0..6),
+            has_image: bool,
+            has_mesh: bool,
+        ) {
+            let mut artifacts = both();
+            artifacts.retain(|artifact| match artifact.kind {
+                Kind::Image => has_image,
+                Kind::Mesh => has_mesh,
+            });
+            let wanted: BTreeSet<PathBuf> = (if has_image { image.iter() } else { [].iter() })
+                .chain(if has_mesh { mesh.iter() } else { [].iter() })
+                .map(|name| at(name))
+                .collect();
+            let targets = Targets {
+                image: image.iter().map(|name| at(name)).collect(),
+                mesh: mesh.iter().map(|name| at(name)).collect(),
+            };
+            let plan = plan(job(), &artifacts, &targets).expect("the names are good");
+
+            let served: BTreeSet<_> = plan.names.iter().map(|name| name.target.clone()).collect();
+            prop_assert_eq!(served.len(), plan.names.len());
+            prop_assert_eq!(served, wanted);
+            let temporaries: BTreeSet<_> = plan.names.iter().map(|name| &name.temporary).collect();
+            prop_assert_eq!(temporaries.len(), plan.names.len());
+            prop_assert!(temporaries.iter().all(|name| is_temporary(name)));
+
+            let at = |wanted: Step| plan.steps.iter().position(|step| *step == wanted);
+            for number in 0..plan.names.len() {
+                let shown = at(Step::Show(number)).expect("every name is shown");
+                prop_assert!((0..plan.names.len()).all(|other| at(Step::Write(other)) < Some(shown)));
+                for (other, name) in plan.names.iter().enumerate() {
+                    if name.kind < plan.names[number].kind {
+                        prop_assert!(at(Step::Show(other)) < Some(shown));
+                    }
+                }
+            }
+            if !plan.names.is_empty() {
+                prop_assert_eq!(plan.steps.last(), Some(&Step::SyncFolders));
+                prop_assert_eq!(plan.steps.len(), 2 * plan.names.len() + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a deployment is, as far as money depends on it: its machine, how long that idles, how many never sleep.
+//!
+//! Owns the facts and the precedence between them and what a person configured. Asking for them is the backend's business.
+
+use std::time::Duration;
+
+use crate::money::{MicroUsd, Plan, Tier, estimate::DEFAULT_KEEP_WARM};
+
+/// What the service says of a deployment. Each member may be missing in an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The machine's SKU.
+    pub hardware: Option<String>,
+    /// How long a machine idles before it sleeps.
+    pub keep_warm: Option<Duration>,
+    /// Machines that never sleep.
+    pub min_instances: Option<u32>,
+    /// The most machines.
+    pub max_instances: Option<u32>,
+    /// Whether it takes work.
+    pub is_enabled: Option<bool>,
+}
+
+/// What a person configured of the price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// `budget.hourly_usd`, unless 0.
+    pub hourly: Option<MicroUsd>,
+    /// `budget.hardware`.
+    pub hardware: &'static Tier,
+    /// Whether a person wrote one that is not the default.
+    pub hardware_is_set: bool,
+    /// `budget.plan`.
+    pub plan: Plan,
+}
+
+/// Where a rate or a time comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `budget.hourly_usd`.
+    Hourly,
+    /// `budget.hardware` and the price table.
+    Configured,
+    /// The deployment's own record.
+    Deployment,
+    /// The default: nobody set it and the service has not told.
+    Default,
+}
+
+impl Source {
+    /// Returns its words, to stand behind "from".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Hourly => "budget.hourly_usd",
+            Self::Configured => "budget.hardware",
+            Self::Deployment => "the deployment",
+            Self::Default => "the default",
+        }
+    }
+}
+
+/// The terms that a deployment works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// What an hour of the machine costs.
+    pub hourly: MicroUsd,
+    /// Where that comes from.
+    pub hourly_from: Source,
+    /// The machine whose price it is, unless the rate itself is configured.
+    pub hardware: Option<&'static Tier>,
+    /// How long a machine idles before it sleeps.
+    pub keep_warm: Duration,
+    /// Where that comes from.
+    pub keep_warm_from: Source,
+    /// Whether a machine never sleeps: then no job waits for one, and its standing cost is no job's.
+    pub never_sleeps: bool,
+}
+
+/// Returns the terms: what a person wrote wins over what the deployment says, and that over the defaults.
+pub fn rate(wanted: &Wanted, facts: Option<&Facts>) -> Rate {
+    let told = facts.and_then(|facts| Tier::find(facts.hardware.as_deref()?));
+    let (hardware, from) = match (wanted.hardware_is_set, told) {
+        (true, _) => (wanted.hardware, Source::Configured),
+        (false, Some(told)) => (told, Source::Deployment),
+        (false, None) => (wanted.hardware, Source::Default),
+    };
+    let keep_warm = facts.and_then(|facts| facts.keep_warm);
+    Rate {
+        hourly: wanted.hourly.unwrap_or_else(|| hardware.hourly(wanted.plan)),
+        hourly_from: if wanted.hourly.is_some() { Source::Hourly } else { from },
+        hardware: wanted.hourly.is_none().then_some(hardware),
+        keep_warm: keep_warm.unwrap_or(DEFAULT_KEEP_WARM),
+        keep_warm_from: if keep_warm.is_some() { Source::Deployment } else { Source::Default },
+        never_sleeps: facts.and_then(|facts| facts.min_instances).is_some_and(|min| min > 0),
+    }
+}
+
+/// Returns what a person should know of a deployment's facts.
+pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let sku = facts.hardware.as_deref().unwrap_or_default();
+    match Tier::find(sku) {
+        Some(told) if wanted.hourly.is_none() && wanted.hardware_is_set && told != wanted.hardware => {
+            warnings.push(format!(
+                "the deployment runs on {} ({}) and `budget.hardware` says {} ({}): jobs are booked at {} an hour, not {}",
+                told.name,
+                told.sku,
+                wanted.hardware.name,
+                wanted.hardware.sku,
+                wanted.hardware.hourly(wanted.plan),
+                told.hourly(wanted.plan)
+            ));
+        }
+        None if !sku.is_empty() && wanted.hourly.is_none() => warnings.push(format!(
+            "the deployment runs on {sku:.40?}, whose price is not known: set `budget.hourly_usd`; until then jobs are \
+             booked at {} an hour",
+            wanted.hardware.hourly(wanted.plan)
+        )),
+        Some(_) | None => {}
+    }
+    if facts.is_enabled == Some(false) {
+        warnings.push(
+            "the deployment is disabled: jobs will be refused until it is enabled".to_owned(),
+        );
+    }
+    if let Some(min @ 1..) = facts.min_instances {
+        warnings.push(format!(
+            "the deployment keeps {min} machine(s) awake round the clock (`min_instances`): that standing cost is no job's, \
+             and `cost` does not count it"
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(hourly: Option<i64>, is_set: bool) -> Wanted {
+        let hardware = Tier::find("x-large").expect("a tier");
+        let hourly = hourly.map(MicroUsd::from_cents);
+        Wanted { hourly, hardware, hardware_is_set: is_set, plan: Plan::Pro }
+    }
+
+    #[test]
+    fn what_a_person_wrote_wins_over_the_deployment_and_that_over_the_default() {
+        let told = Facts {
+            hardware: Some("ADA_48_PLUS".into()),
+            keep_warm: Some(Duration::from_secs(300)),
+            ..Facts::default()
+        };
+        let cents = |wanted: &Wanted, facts| {
+            let rate = rate(wanted, facts);
+            (rate.hourly.0 / 10_000, rate.hourly_from)
+        };
+        assert_eq!(cents(&wanted(Some(42), true), Some(&told)), (42, Source::Hourly));
+        assert_eq!(cents(&wanted(None, true), Some(&told)), (199, Source::Configured));
+        assert_eq!(cents(&wanted(None, false), Some(&told)), (215, Source::Deployment));
+        assert_eq!(cents(&wanted(None, false), None), (199, Source::Default));
+        let strange = Facts { hardware: Some("QUANTUM_1".into()), ..Facts::default() };
+        assert_eq!(cents(&wanted(None, false), Some(&strange)), (199, Source::Default));
+        assert_eq!(rate(&wanted(None, false), Some(&told)).keep_warm, Duration::from_secs(300));
+        assert_eq!(
+            warnings(&wanted(None, true), &told).len(),
+            1,
+            "another machine than configured"
+        );
+        assert_eq!(warnings(&wanted(None, false), &told), Vec::<String>::new());
+        assert_eq!(warnings(&wanted(None, false), &strange).len(), 1, "a machine without a price");
+    }
+
+    #[test]
+    fn a_machine_that_never_sleeps_is_said_to_cost_round_the_clock() {
+        let facts = Facts { min_instances: Some(1), is_enabled: Some(false), ..Facts::default() };
+        assert!(rate(&wanted(None, false), Some(&facts)).never_sleeps);
+        assert_eq!(warnings(&wanted(None, false), &facts).len(), 2);
+    }
+}

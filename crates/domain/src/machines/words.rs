@@ -1,0 +1,221 @@
+//! The names and words of a rented machine: its two ids, its stages, the service's words, the reasons for a stop.
+//!
+//! Owns how they are written and read. What follows from them is [`super`]'s.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{job::RequestId, time::WallTime};
+
+/// A launch's name, given by us before anything is sent: a ULID.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MachineId(ulid::Ulid);
+
+/// A text that names no launch.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a machine's id")]
+pub struct NotAMachineId(pub String);
+
+impl MachineId {
+    /// Makes an id from the time and 80 random bits, both given by the caller.
+    pub fn from_parts(wall: WallTime, random: u128) -> Self {
+        Self(ulid::Ulid::from_parts(u64::try_from(wall.unix_millis()).unwrap_or(0), random))
+    }
+}
+
+impl fmt::Display for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for MachineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for MachineId {
+    type Err = NotAMachineId;
+    fn from_str(text: &str) -> Result<Self, NotAMachineId> {
+        let bad = |_| NotAMachineId(text.chars().take(40).collect());
+        ulid::Ulid::from_string(text.trim()).map(Self).map_err(bad)
+    }
+}
+
+impl TryFrom<String> for MachineId {
+    type Error = NotAMachineId;
+    fn try_from(text: String) -> Result<Self, NotAMachineId> {
+        text.parse()
+    }
+}
+
+impl From<MachineId> for String {
+    fn from(id: MachineId) -> Self {
+        id.to_string()
+    }
+}
+
+/// The service's id of a machine. Its address follows from it, and the address is all that guards the machine: so it is
+/// shown cut, whoever prints it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(RequestId);
+
+impl ServerId {
+    /// How many of its characters are shown: enough to find the machine in the account's list.
+    const SHOWN: usize = 8;
+
+    /// Accepts an id that can stand in a URL's path as it is.
+    pub fn new(text: &str) -> Option<Self> {
+        RequestId::new(text).map(Self)
+    }
+
+    /// Returns the whole id, for an address or the ledger.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.as_str();
+        match text.char_indices().nth(Self::SHOWN) {
+            None => f.write_str(text),
+            Some((end, _)) => write!(f, "{}…", &text[..end]),
+        }
+    }
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a machine is in its life. In the ledger before the next step begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The launch may be on its way, or its answer was lost: it is searched for.
+    Launching,
+    /// There may be one, and which it is cannot be told: a person must look.
+    Lost,
+    /// The service has it; it starts.
+    Starting,
+    /// It works, and is billed.
+    Ready,
+    /// It is to be stopped; the service has not said yet that it is.
+    Stopping,
+    /// It is stopped, or never was.
+    Gone,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Launching, Self::Lost, Self::Starting, Self::Ready, Self::Stopping, Self::Gone];
+
+    /// Returns its word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Launching => "launching",
+            Self::Lost => "lost",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// What the service says of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// `Starting`, `Initializing`, and every word that no reference knows.
+    Starting,
+    /// `Ready`, with an address.
+    Ready,
+    /// `Deleting`, `Stopping`: somebody stopped it.
+    Ending,
+    /// `Error`.
+    Failed,
+}
+
+impl Word {
+    /// Reads the service's word, whatever its case; `false` beside it when no reference knows it.
+    pub fn read(text: &str) -> (Self, bool) {
+        let known = |word| (word, true);
+        match text.trim().to_ascii_lowercase().as_str() {
+            "starting" | "initializing" | "pending" | "creating" => known(Self::Starting),
+            "ready" | "running" => known(Self::Ready),
+            "deleting" | "deleted" | "stopping" | "stopped" => known(Self::Ending),
+            "error" | "failed" => known(Self::Failed),
+            _ => (Self::Starting, false),
+        }
+    }
+}
+
+/// Why a machine is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing was left to do for it.
+    Idle,
+    /// It ran for as long as it may.
+    Ceiling,
+    /// The service says that it failed.
+    Failed,
+    /// It did not become ready.
+    NeverReady,
+    /// Somebody or something else stopped it.
+    Elsewhere,
+    /// Another kind of machine is configured now.
+    Unfit,
+    /// The daemon stops.
+    Closing,
+    /// An earlier session left it and it is of no use.
+    LeftOver,
+}
+
+impl Why {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Ceiling,
+        Self::Failed,
+        Self::NeverReady,
+        Self::Elsewhere,
+        Self::Unfit,
+        Self::Closing,
+        Self::LeftOver,
+    ];
+
+    /// Returns its word for the ledger.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Ceiling => "ceiling",
+            Self::Failed => "failed",
+            Self::NeverReady => "never_ready",
+            Self::Elsewhere => "elsewhere",
+            Self::Unfit => "unfit",
+            Self::Closing => "closing",
+            Self::LeftOver => "left_over",
+        }
+    }
+
+    /// Returns its sentence for people.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Idle => "nothing was left to do for it (`cloud.idle_stop_s`)",
+            Self::Ceiling => "it ran for as long as it may (`cloud.max_minutes`)",
+            Self::Failed => "the service says that it failed",
+            Self::NeverReady => "it did not become ready in time (`cloud.start_timeout_s`)",
+            Self::Elsewhere => "it was stopped elsewhere",
+            Self::Unfit => "another kind of machine is configured now",
+            Self::Closing => "conjured stops",
+            Self::LeftOver => "an earlier session left it",
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What may be spent: a pure rule from limits and sums to yes, or to no with its reason.
+//!
+//! Owns the order in which limits are asked and the words of a refusal and of a warning. It sums nothing (the
+//! ledger does, in the transaction that also reserves) and it never stops a job that runs: crossing a limit
+//! only refuses *new* ones.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::MicroUsd;
+use crate::time::WallTime;
+
+/// The limits of `[budget]`; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most that one job may be expected to cost.
+    pub per_job: Option<MicroUsd>,
+    /// The most that one run of the daemon may spend.
+    pub per_session: Option<MicroUsd>,
+    /// The most that a civil day may cost.
+    pub per_day: Option<MicroUsd>,
+    /// The most that a civil month may cost.
+    pub per_month: Option<MicroUsd>,
+}
+
+impl Limits {
+    /// Returns the amount that `limit` allows.
+    pub const fn allowed(&self, limit: Limit) -> Option<MicroUsd> {
+        match limit {
+            Limit::Job => self.per_job,
+            Limit::Session => self.per_session,
+            Limit::Day => self.per_day,
+            Limit::Month => self.per_month,
+        }
+    }
+}
+
+/// Since when a day and a month are counted. The caller knows the time zone, this rule does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// The last midnight.
+    pub day_start: WallTime,
+    /// The midnight that began the month.
+    pub month_start: WallTime,
+}
+
+/// What has been spent: booked costs, and reservations where nothing is booked yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spent {
+    /// In this run of the daemon.
+    pub session: MicroUsd,
+    /// Since the last midnight.
+    pub day: MicroUsd,
+    /// Since the month began.
+    pub month: MicroUsd,
+}
+
+impl Spent {
+    /// Returns the sums with `cost` added to each of them.
+    #[must_use]
+    pub fn with(self, cost: MicroUsd) -> Self {
+        Self { session: self.session + cost, day: self.day + cost, month: self.month + cost }
+    }
+
+    /// Returns the sums without `cost`, not below zero.
+    #[must_use]
+    pub fn without(self, cost: MicroUsd) -> Self {
+        Self {
+            session: self.session.saturating_sub(cost),
+            day: self.day.saturating_sub(cost),
+            month: self.month.saturating_sub(cost),
+        }
+    }
+
+    /// Returns the sum that counts for `limit`; nothing is ever spent for a single job before it begins.
+    const fn of(&self, limit: Limit) -> MicroUsd {
+        match limit {
+            Limit::Job => MicroUsd::ZERO,
+            Limit::Session => self.session,
+            Limit::Day => self.day,
+            Limit::Month => self.month,
+        }
+    }
+}
+
+/// One of the four limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// `budget.per_job_usd`.
+    Job,
+    /// `budget.per_session_usd`.
+    Session,
+    /// `budget.per_day_usd`.
+    Day,
+    /// `budget.per_month_usd`.
+    Month,
+}
+
+impl Limit {
+    /// Every limit, in the order in which they are asked: the narrowest first, its words help most.
+    pub const ALL: [Self; 4] = [Self::Job, Self::Session, Self::Day, Self::Month];
+
+    /// Returns the configuration key that sets it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Job => "budget.per_job_usd",
+            Self::Session => "budget.per_session_usd",
+            Self::Day => "budget.per_day_usd",
+            Self::Month => "budget.per_month_usd",
+        }
+    }
+
+    /// Returns what it limits, to stand after "the 5 USD for".
+    const fn span(self) -> &'static str {
+        match self {
+            Self::Job => "one job",
+            Self::Session => "this session",
+            Self::Day => "today",
+            Self::Month => "this month",
+        }
+    }
+
+    /// Returns what ends a refusal besides a higher limit.
+    const fn or_else(self) -> &'static str {
+        match self {
+            Self::Job => "choose a cheaper `budget.hardware`",
+            Self::Session => "start a new session",
+            Self::Day => "wait until tomorrow",
+            Self::Month => "wait for the next month",
+        }
+    }
+}
+
+/// Why a job may not start. Nothing was sent and nothing is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
+pub struct Refusal {
+    /// The limit it would cross.
+    pub limit: Limit,
+    /// What that limit allows.
+    pub allowed: MicroUsd,
+    /// What is spent or reserved of it.
+    pub used: MicroUsd,
+    /// What the job would cost.
+    pub cost: MicroUsd,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, allowed, used, cost } = self;
+        write!(f, "over budget: the job would cost about {cost}, ")?;
+        match limit {
+            Limit::Job => write!(f, "one job may cost {allowed}"),
+            Limit::Session | Limit::Day | Limit::Month => {
+                write!(f, "{used} of the {allowed} for {} are spent or reserved", limit.span())
+            }
+        }?;
+        write!(f, "; nothing was sent; raise `{}` or {}", limit.key(), limit.or_else())
+    }
+}
+
+/// Says whether a job that would cost `estimate` may start. A limit may be reached, not crossed.
+///
+/// What costs nothing is always allowed: a spent budget must not stop the artist's own graphics card.
+pub fn decide(limits: &Limits, spent: &Spent, estimate: MicroUsd) -> Result<(), Refusal> {
+    if estimate <= MicroUsd::ZERO {
+        return Ok(());
+    }
+    let crossed = Limit::ALL.into_iter().find_map(|limit| {
+        let allowed = limits.allowed(limit)?;
+        let used = spent.of(limit);
+        (used + estimate > allowed).then_some(Refusal { limit, allowed, used, cost: estimate })
+    });
+    crossed.map_or(Ok(()), Err)
+}
+
+/// A part of a budget that has just been used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The limit that comes nearer.
+    pub limit: Limit,
+    /// The step that was reached: 50, 80 or 100.
+    pub percent: u8,
+    /// What is spent or reserved of it.
+    pub used: MicroUsd,
+    /// What the limit allows.
+    pub allowed: MicroUsd,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, percent, used, allowed } = self;
+        let (span, key) = (limit.span(), limit.key());
+        write!(f, "{percent} % of the budget for {span} is used: {used} of {allowed} (`{key}`)")?;
+        if *percent >= 100 {
+            f.write_str("; new paid jobs are refused")?;
+        }
+        Ok(())
+    }
+}
+
+/// The steps at which a person is told, highest first.
+const STEPS: [u8; 3] = [100, 80, 50];
+
+/// What a person has been told of each limit, so that they are told of each step once: a booked cost is mostly lower than its
+/// reservation, so sums sink and cross the same step again and again.
+#[derive(Clone, Debug, Default)]
+pub struct Told(BTreeMap<Limit, Heard>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heard {
+    /// Which day or month; the session is the process itself.
+    window: Option<WallTime>,
+    allowed: MicroUsd,
+    percent: u8,
+}
+
+impl Told {
+    /// Returns what is news now that the sums went from `before` to `after`: one warning for each limit that has reached a higher
+    /// step than ever in this window. Where nothing was told yet, what was reached `before` was another process's to tell.
+    pub fn news(
+        &mut self,
+        limits: &Limits,
+        windows: &Windows,
+        before: &Spent,
+        after: &Spent,
+    ) -> Vec<Warning> {
+        let mut news = Vec::new();
+        for limit in [Limit::Session, Limit::Day, Limit::Month] {
+            let Some(allowed) = limits.allowed(limit) else { continue };
+            let reached = |spent: &Spent| {
+                let used = i128::from(spent.of(limit).0) * 100;
+                let mut steps = STEPS.into_iter();
+                steps.find(|&step| used >= i128::from(allowed.0) * i128::from(step)).unwrap_or(0)
+            };
+            let window = match limit {
+                Limit::Day => Some(windows.day_start),
+                Limit::Month => Some(windows.month_start),
+                Limit::Job | Limit::Session => None,
+            };
+            let heard = self.0.get(&limit).filter(|h| h.window == window && h.allowed == allowed);
+            let known = heard.map_or_else(|| reached(before), |heard| heard.percent);
+            let percent = reached(after);
+            if percent > known {
+                news.push(Warning { limit, percent, used: after.of(limit), allowed });
+            }
+            self.0.insert(limit, Heard { window, allowed, percent: percent.max(known) });
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn cents(cents: i64) -> MicroUsd {
+        MicroUsd::from_cents(cents)
+    }
+
+    fn five_a_session() -> Limits {
+        Limits { per_session: Some(cents(500)), ..Limits::default() }
+    }
+
+    fn spent(session: i64) -> Spent {
+        Spent::default().with(cents(session))
+    }
+
+    #[test]
+    fn a_limit_may_be_reached_but_not_crossed() {
+        assert_eq!(decide(&five_a_session(), &spent(490), cents(10)), Ok(()));
+        let refusal =
+            decide(&five_a_session(), &spent(490), cents(11)).expect_err("a cent too much");
+        assert_eq!((refusal.limit, refusal.used), (Limit::Session, cents(490)));
+    }
+
+    #[test]
+    fn without_limits_everything_is_allowed_and_a_free_job_always_is() {
+        assert_eq!(decide(&Limits::default(), &spent(1_000_000), cents(100)), Ok(()));
+        assert_eq!(decide(&five_a_session(), &spent(9_000), MicroUsd::ZERO), Ok(()));
+    }
+
+    #[test]
+    fn each_limit_refuses_by_its_own_name_and_key() {
+        for limit in Limit::ALL {
+            let mut limits = Limits::default();
+            *match limit {
+                Limit::Job => &mut limits.per_job,
+                Limit::Session => &mut limits.per_session,
+                Limit::Day => &mut limits.per_day,
+                Limit::Month => &mut limits.per_month,
+            } = Some(cents(20));
+            let refusal = decide(&limits, &spent(0), cents(21)).expect_err("over it");
+            assert_eq!(refusal.limit, limit);
+            assert!(refusal.to_string().contains(limit.key()), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_used_what_it_would_cost_and_what_to_do() {
+        let refusal = decide(&five_a_session(), &spent(490), cents(35)).expect_err("over it");
+        assert_eq!(
+            refusal.to_string(),
+            "over budget: the job would cost about 0.3500 USD, 4.9000 USD of the 5.0000 USD for this session are \
+             spent or reserved; nothing was sent; raise `budget.per_session_usd` or start a new session"
+        );
+    }
+
+    /// The windows of a day that began then, in the month of zero.
+    fn since(day: i64) -> Windows {
+        let [day_start, month_start] = [day, 0].map(WallTime::from_unix_millis);
+        Windows { day_start, month_start }
+    }
+
+    fn percents(warnings: &[Warning]) -> Vec<u8> {
+        warnings.iter().map(|warning| warning.percent).collect()
+    }
+
+    #[test]
+    fn a_step_is_told_when_it_is_reached_and_only_the_highest() {
+        let steps = |before, after| {
+            let (before, after) = (spent(before), spent(after));
+            percents(&Told::default().news(&five_a_session(), &since(0), &before, &after))
+        };
+        assert_eq!(steps(0, 249), [0_u8; 0]);
+        assert_eq!(steps(249, 250), [50]);
+        assert_eq!(steps(250, 399), [0_u8; 0], "told by an earlier process");
+        assert_eq!(steps(100, 450), [80], "both at once is one message");
+        assert_eq!(steps(450, 500), [100]);
+        assert_eq!(steps(500, 900), [0_u8; 0]);
+    }
+
+    #[test]
+    fn a_step_is_told_once_also_when_bookings_sink_below_it_or_rise_over_it() {
+        let mut told = Told::default();
+        let mut steps = |before, after| {
+            percents(&told.news(&five_a_session(), &since(0), &spent(before), &spent(after)))
+        };
+        assert_eq!(steps(0, 260), [50]);
+        assert_eq!(steps(180, 255), [0_u8; 0], "booked below the step, reserved over it again");
+        assert_eq!(steps(410, 420), [80], "a job cost more than was reserved for it");
+        assert_eq!(steps(100, 499), [0_u8; 0]);
+        assert_eq!(steps(499, 500), [100]);
+        assert_eq!(steps(400, 500), [0_u8; 0]);
+    }
+
+    #[test]
+    fn a_new_day_and_a_new_limit_are_told_of_again() {
+        let mut told = Told::default();
+        let limits = |day| Limits { per_day: Some(cents(day)), ..Limits::default() };
+        let mut steps = |limit, day, before, after| {
+            percents(&told.news(&limits(limit), &since(day), &spent(before), &spent(after)))
+        };
+        assert_eq!(steps(100, 1, 0, 60), [50]);
+        assert_eq!(steps(100, 1, 20, 60), [0_u8; 0]);
+        assert_eq!(steps(100, 2, 0, 55), [50], "the next day");
+        assert_eq!(steps(200, 2, 60, 110), [50], "a higher limit");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_allowed_never_ends_above_a_limit(
+            allowed in 0_i64..=i64::MAX, used in 0_i64..=i64::MAX, cost in 1_i64..=i64::MAX,
+        ) {
+            let limits = Limits { per_day: Some(MicroUsd(allowed)), ..Limits::default() };
+            let spent = Spent { day: MicroUsd(used), ..Spent::default() };
+            let fits = i128::from(used) + i128::from(cost) <= i128::from(allowed);
+            // The sum saturates at the end of the number range, where a limit is no limit any more.
+            prop_assume!(allowed < i64::MAX);
+            prop_assert_eq!(decide(&limits, &spent, MicroUsd(cost)).is_ok(), fits);
+            let after = spent.with(MicroUsd(cost));
+            let _ = Told::default().news(&limits, &since(0), &spent, &after);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Which node plays which role: the built-in table, with the configuration's `[generation.bind]` over it.
+//!
+//! Owns the finished [`Bindings`] and the rules about them: image, prompt and mesh are required; nothing is
+//! bound that the graph does not have, so that a request never names an unknown node (RunComfy answers that
+//! with 422, or with silence); and no two roles share one input.
+//!
+//! A binding is written `"41.value"` (node id, input), `"title:FLUXT5XXL.value"` (title, input) or either without
+//! the input where the node has only one that fits; an output is just a node. An empty text leaves a role of the
+//! built-in table alone.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{
+    Workflow,
+    inspect::{Confidence, inspect},
+    naming::shown,
+    resolve::resolve,
+    role::{Role, UnknownRole},
+};
+use crate::fingerprint::Fingerprint;
+
+/// A place in a graph.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Binding {
+    /// A value of a node.
+    Input {
+        /// The node's id.
+        node: String,
+        /// The input's name.
+        input: String,
+    },
+    /// A node whose files are the job's artifact.
+    Output {
+        /// The node's id.
+        node: String,
+    },
+}
+
+impl Binding {
+    /// Returns the node's id.
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Input { node, .. } | Self::Output { node } => node,
+        }
+    }
+}
+
+impl fmt::Display for Binding {
+    /// The form of the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input { node, input } => write!(f, "{node}.{input}"),
+            Self::Output { node } => f.write_str(node),
+        }
+    }
+}
+
+/// The place of every bound role, made by [`bind`] for one version of one graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bindings {
+    places: BTreeMap<Role, Binding>,
+    version: Fingerprint,
+}
+
+impl Bindings {
+    /// Returns a role's place.
+    pub fn get(&self, role: Role) -> Option<&Binding> {
+        self.places.get(&role)
+    }
+
+    /// Returns the node and the input of an input role.
+    pub fn input(&self, role: Role) -> Option<(&str, &str)> {
+        match self.get(role)? {
+            Binding::Input { node, input } => Some((node, input)),
+            Binding::Output { .. } => None,
+        }
+    }
+
+    /// Returns the node of an output role.
+    pub fn output(&self, role: Role) -> Option<&str> {
+        match self.get(role)? {
+            Binding::Input { .. } => None,
+            Binding::Output { node } => Some(node),
+        }
+    }
+
+    /// Returns every bound role with its place, in the order of [`Role::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Role, &Binding)> {
+        self.places.iter().map(|(role, place)| (*role, place))
+    }
+
+    /// Returns the version of the graph that was looked at.
+    pub fn version(&self) -> Fingerprint {
+        self.version
+    }
+}
+
+/// Why the roles do not fit the graph. Nothing was sent and nothing was charged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindFault {
+    /// A key of `[generation.bind]` is no role.
+    #[error("in `[generation.bind]`: {0}")]
+    UnknownRole(#[from] UnknownRole),
+    /// A binding names no place in this graph.
+    #[error(
+        "`generation.bind.{role} = \"{text}\"` does not fit the workflow `{workflow}`: {misfit}"
+    )]
+    Unfit {
+        /// The role.
+        role: Role,
+        /// The binding as written.
+        text: String,
+        /// The workflow's name.
+        workflow: String,
+        /// What is wrong.
+        misfit: Box<Misfit>,
+    },
+    /// A required role has no place.
+    #[error("the workflow `{workflow}` has no place for the role `{role}`: {hint}")]
+    Missing {
+        /// The role.
+        role: Role,
+        /// The workflow's name.
+        workflow: String,
+        /// What to write where.
+        hint: String,
+    },
+    /// Two roles would write the same input.
+    #[error(
+        "the roles `{first}` and `{second}` are both bound to `{place}`; \
+         leave one of them out of `[generation.bind]`, or set it to \"\""
+    )]
+    Twice {
+        /// One role.
+        first: Role,
+        /// The other.
+        second: Role,
+        /// The place.
+        place: String,
+    },
+}
+
+/// What is wrong with one binding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// No node has that id or title.
+    #[error("there is no node `{node}`; {hint}")]
+    UnknownNode {
+        /// What was looked for.
+        node: String,
+        /// What there is.
+        hint: String,
+    },
+    /// Several nodes have that title.
+    #[error("several nodes are titled `{title}`: {ids}; bind one of them by its id")]
+    AmbiguousTitle {
+        /// The title.
+        title: String,
+        /// Their ids.
+        ids: String,
+    },
+    /// The node has no such input.
+    #[error("node {node} has no input `{input}`; its inputs are {inputs}")]
+    UnknownInput {
+        /// The node's id.
+        node: String,
+        /// The input that was looked for.
+        input: String,
+        /// Those that exist.
+        inputs: String,
+    },
+    /// The input takes another node's output; a value put there would cut the link.
+    #[error("input `{input}` of node {node} is fed by node {feeder}; {advice}")]
+    Linked {
+        /// The node's id.
+        node: String,
+        /// The input.
+        input: String,
+        /// The feeding node's id.
+        feeder: String,
+        /// What to bind instead.
+        advice: String,
+    },
+    /// The input was left out and is not obvious.
+    #[error("node {node} has no single input that fits; name one of {inputs}")]
+    ManyInputs {
+        /// The node's id.
+        node: String,
+        /// Its inputs.
+        inputs: String,
+    },
+}
+
+/// Binds every role of `workflow`: its own table first, `overrides` (role to text, from the configuration) over it.
+pub fn bind(
+    workflow: &Workflow,
+    overrides: &BTreeMap<String, String>,
+) -> Result<Bindings, BindFault> {
+    let mut places: BTreeMap<Role, Binding> = workflow
+        .table()
+        .iter()
+        .map(|(role, node, input)| (*role, known(*role, node, input)))
+        .collect();
+    for (word, text) in overrides {
+        let role: Role = word.parse()?;
+        if text.trim().is_empty() {
+            places.remove(&role);
+            continue;
+        }
+        let place = resolve(workflow, role, text).map_err(|misfit| BindFault::Unfit {
+            role,
+            text: shown(text),
+            workflow: shown(workflow.name()),
+            misfit: Box::new(misfit),
+        })?;
+        places.insert(role, place);
+    }
+    check_required(workflow, &places)?;
+    check_twice(&places)?;
+    Ok(Bindings { places, version: workflow.version() })
+}
+
+/// Binds as [`bind`] does, and fills what the configuration leaves open with what [`inspect`] is certain of. A workflow
+/// that is built in has its own table, so nothing is looked for in it. Returns the roles that were found beside the bindings,
+/// so that a person can be told.
+pub fn bind_or_find(
+    workflow: &Workflow,
+    overrides: &BTreeMap<String, String>,
+) -> Result<(Bindings, Vec<Role>), BindFault> {
+    let mut complete = overrides.clone();
+    let mut found = Vec::new();
+    if workflow.table().is_empty() {
+        let inspection = inspect(workflow);
+        for role in Role::ALL {
+            let certain = inspection
+                .best(role)
+                .filter(|best| best.confidence == Confidence::Certain)
+                .filter(|best| bind_one(workflow, role, &best.place));
+            if let Some(best) = certain
+                && !overrides.contains_key(role.word())
+            {
+                complete.insert(role.word().to_owned(), best.place.to_string());
+                found.push(role);
+            }
+        }
+    }
+    Ok((bind(workflow, &complete)?, found))
+}
+
+/// Tells whether a place reads back as itself: an id may hold what the notation cannot say.
+fn bind_one(workflow: &Workflow, role: Role, place: &Binding) -> bool {
+    resolve(workflow, role, &place.to_string()).is_ok_and(|read| read == *place)
+}
+
+fn known(role: Role, node: &str, input: &str) -> Binding {
+    let node = node.to_owned();
+    if role.is_output() {
+        Binding::Output { node }
+    } else {
+        Binding::Input { node, input: input.to_owned() }
+    }
+}
+
+fn check_required(workflow: &Workflow, places: &BTreeMap<Role, Binding>) -> Result<(), BindFault> {
+    let missing =
+        Role::ALL.into_iter().find(|role| role.is_required() && !places.contains_key(role));
+    let Some(role) = missing else { return Ok(()) };
+    let hint = match inspect(workflow).best(role) {
+        Some(found) => format!(
+            "add `{role} = {}` to `[generation.bind]` if this is it: {}",
+            found.toml(),
+            found.reason
+        ),
+        None => format!(
+            "add `{role} = \"…\"` to `[generation.bind]`; \
+             `conjured workflow inspect` lists the nodes of the graph"
+        ),
+    };
+    Err(BindFault::Missing { role, workflow: shown(workflow.name()), hint })
+}
+
+fn check_twice(places: &BTreeMap<Role, Binding>) -> Result<(), BindFault> {
+    let mut taken: BTreeMap<&Binding, Role> = BTreeMap::new();
+    // One node may well save both the image and the mesh, so outputs may coincide.
+    for (role, place) in places.iter().filter(|(role, _)| !role.is_output()) {
+        if let Some(first) = taken.insert(place, *role) {
+            let place = shown(&place.to_string());
+            return Err(BindFault::Twice { first, second: *role, place });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! What would make a run fail, or its result be missed, seen before any money is spent.
+//!
+//! Owns the checks of a graph against itself and against its bindings. The graph may be another one than the
+//! bindings were made for: the one that a deployment has saved, for one. It knows no node pack: whether a class
+//! exists on the backend only the backend can tell.
+
+use std::collections::HashMap;
+
+use super::{
+    Workflow,
+    bind::{Binding, Bindings},
+    graph::{Node, ancestors, circle, fed_by, link},
+    naming::{listed, shown},
+    role::Role,
+};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It runs, though perhaps not as meant.
+    Warning,
+    /// The run would be refused or its result missed.
+    Error,
+}
+
+/// Something that is wrong, or looks wrong, with a graph. Node ids and names are fit to be shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// A node names no class.
+    #[error("node {node} has no `class_type`; export the workflow again")]
+    NoClass {
+        /// Its id.
+        node: String,
+    },
+    /// A link leads nowhere.
+    #[error("input `{input}` of node {node} is fed by node {missing}, which does not exist")]
+    Dangling {
+        /// The node.
+        node: String,
+        /// Its input.
+        input: String,
+        /// The id that the link names.
+        missing: String,
+    },
+    /// Nodes feed each other in a circle.
+    #[error("the nodes {ring} feed each other in a circle, so none of them can run")]
+    Circle {
+        /// Their ids.
+        ring: String,
+    },
+    /// A bound node does not exist in this graph.
+    #[error("the role `{role}` is bound to node {node}, which the graph does not have")]
+    NodeGone {
+        /// The role.
+        role: Role,
+        /// The id.
+        node: String,
+    },
+    /// A bound input does not exist in this graph.
+    #[error(
+        "the role `{role}` is bound to `{input}` of node {node}; that node's inputs are {inputs}"
+    )]
+    InputGone {
+        /// The role.
+        role: Role,
+        /// The node.
+        node: String,
+        /// The bound input.
+        input: String,
+        /// Those that exist.
+        inputs: String,
+    },
+    /// A bound input is fed by another node: the value would cut the link.
+    #[error(
+        "the role `{role}` is bound to `{input}` of node {node}, which node {feeder} feeds; bind that one"
+    )]
+    Linked {
+        /// The role.
+        role: Role,
+        /// The node.
+        node: String,
+        /// The input.
+        input: String,
+        /// The feeding node.
+        feeder: String,
+    },
+    /// A bound input holds another kind of value.
+    #[error(
+        "the role `{role}` is bound to `{input}` of node {node}, which holds {holds} and is to get {wanted}"
+    )]
+    OtherKind {
+        /// The role.
+        role: Role,
+        /// The node.
+        node: String,
+        /// The input.
+        input: String,
+        /// What it holds.
+        holds: &'static str,
+        /// What it would get.
+        wanted: &'static str,
+    },
+    /// An output role is bound to a node whose files are thrown away.
+    #[error(
+        "the role `{role}` is bound to node {node}, a {class}: previews are never kept as a result"
+    )]
+    Preview {
+        /// The role.
+        role: Role,
+        /// The node.
+        node: String,
+        /// Its class.
+        class: String,
+    },
+    /// A bound input reaches no bound output.
+    #[error(
+        "the role `{role}` is bound to node {node}, but no bound output hangs on it: it changes nothing"
+    )]
+    NoEffect {
+        /// The role.
+        role: Role,
+        /// The node.
+        node: String,
+    },
+    /// The role `seed` reaches an input whose range is smaller than the seeds of images.
+    #[error(
+        "the role `seed` is bound to node {node}, which feeds the {class} {sampler} whose seeds end at {max}; \
+         bind `mesh_seed` to it and leave `seed` out"
+    )]
+    SeedRange {
+        /// The bound node.
+        node: String,
+        /// The node with the smaller range.
+        sampler: String,
+        /// Its class.
+        class: String,
+        /// Its largest seed.
+        max: u64,
+    },
+    /// A seed written in the graph is outside of its node's range.
+    #[error("`{input}` of node {node} is {value}, and a {class} takes seeds from 0 to {max}")]
+    SeedValue {
+        /// The node.
+        node: String,
+        /// Its class.
+        class: String,
+        /// The input.
+        input: String,
+        /// What it holds.
+        value: String,
+        /// Its largest seed.
+        max: u64,
+    },
+}
+
+impl Finding {
+    /// Returns how bad it is.
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::NoClass { .. }
+            | Self::Dangling { .. }
+            | Self::Circle { .. }
+            | Self::NodeGone { .. }
+            | Self::InputGone { .. }
+            | Self::Linked { .. }
+            | Self::Preview { .. }
+            | Self::SeedRange { .. }
+            | Self::SeedValue { .. } => Severity::Error,
+            Self::OtherKind { .. } | Self::NoEffect { .. } => Severity::Warning,
+        }
+    }
+}
+
+/// Largest seeds of known classes, by the input's name. PartPacker's is an `i32`, the others are 64 bits wide
+/// (ComfyUI's own samplers and `RandomNoise`).
+const SEED_RANGES: [(&str, &str, u64); 5] = [
+    ("PartPacker_Sampler", "seed", 2_147_483_647),
+    ("KSampler", "seed", u64::MAX),
+    ("KSamplerAdvanced", "noise_seed", u64::MAX),
+    ("RandomNoise", "noise_seed", u64::MAX),
+    ("XlabsSampler", "noise_seed", u64::MAX),
+];
+
+/// The largest seed of an image that is sent ([`crate::request::overrides::IMAGE_SEED_LIMIT`]).
+const LARGEST_IMAGE_SEED: u64 = crate::request::overrides::IMAGE_SEED_LIMIT - 1;
+
+/// Checks `workflow`, and `bindings` against it.
+pub fn validate(workflow: &Workflow, bindings: &Bindings) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for node in workflow.nodes() {
+        findings.extend(node_findings(workflow, node));
+    }
+    if let Some(ring) = circle(workflow) {
+        findings.push(Finding::Circle { ring: listed(ring) });
+    }
+    let outputs = [Role::Flux, Role::Mesh].into_iter().filter_map(|role| bindings.output(role));
+    let useful = ancestors(workflow, outputs);
+    for (role, place) in bindings.iter() {
+        findings.extend(place_findings(workflow, role, place, &useful));
+    }
+    findings.extend(seed_range(workflow, bindings));
+    findings
+}
+
+fn node_findings(workflow: &Workflow, node: Node<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if node.class.is_empty() {
+        findings.push(Finding::NoClass { node: shown(node.id) });
+    }
+    for (input, link) in node.links().filter(|(_, link)| workflow.node(link.node).is_none()) {
+        findings.push(Finding::Dangling {
+            node: shown(node.id),
+            input: shown(input),
+            missing: shown(link.node),
+        });
+    }
+    for (class, input, max) in SEED_RANGES.iter().filter(|(class, ..)| *class == node.class) {
+        let number = node.input(input).filter(|value| value.is_number());
+        let Some(value) = number.filter(|value| value.as_u64().is_none_or(|seed| seed > *max))
+        else {
+            continue;
+        };
+        findings.push(Finding::SeedValue {
+            node: shown(node.id),
+            class: (*class).to_owned(),
+            input: (*input).to_owned(),
+            value: value.to_string(),
+            max: *max,
+        });
+    }
+    findings
+}
+
+fn place_findings(
+    workflow: &Workflow,
+    role: Role,
+    place: &Binding,
+    useful: &HashMap<&str, usize>,
+) -> Vec<Finding> {
+    let id = || shown(place.node());
+    let Some(node) = workflow.node(place.node()) else {
+        return vec![Finding::NodeGone { role, node: id() }];
+    };
+    let input = match place {
+        Binding::Output { .. } if node.class_has(&["preview"]) => {
+            return vec![Finding::Preview { role, node: id(), class: shown(node.class) }];
+        }
+        Binding::Output { .. } => return Vec::new(),
+        Binding::Input { input, .. } => input,
+    };
+    let Some(value) = node.input(input) else {
+        let inputs = listed(node.inputs().map(|(name, _)| name));
+        return vec![Finding::InputGone { role, node: id(), input: shown(input), inputs }];
+    };
+    if let Some(link) = link(value) {
+        let feeder = shown(link.node);
+        return vec![Finding::Linked { role, node: id(), input: shown(input), feeder }];
+    }
+    let mut findings = Vec::new();
+    let fits = if role.is_text() { value.is_string() } else { value.is_number() };
+    if !fits {
+        let holds = kind_of(value);
+        let wanted = if role.is_text() { "a text" } else { "a number" };
+        findings.push(Finding::OtherKind { role, node: id(), input: shown(input), holds, wanted });
+    }
+    if !useful.contains_key(node.id) {
+        findings.push(Finding::NoEffect { role, node: id() });
+    }
+    findings
+}
+
+fn kind_of(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "nothing",
+        serde_json::Value::Bool(_) => "a yes or no",
+        serde_json::Value::Number(_) => "a number",
+        serde_json::Value::String(_) => "a text",
+        serde_json::Value::Array(_) => "a list",
+        serde_json::Value::Object(_) => "an object",
+    }
+}
+
+/// Looks for a sampler of a smaller range behind the image's seed.
+fn seed_range(workflow: &Workflow, bindings: &Bindings) -> Option<Finding> {
+    let (bound, bound_input) = bindings.input(Role::Seed)?;
+    let own = workflow.node(bound).map(|node| (node, bound_input));
+    let fed = fed_by(workflow, bound);
+    let ranges: HashMap<(&str, &str), u64> =
+        SEED_RANGES.iter().map(|(class, input, max)| ((*class, *input), *max)).collect();
+    own.into_iter().chain(fed).find_map(|(node, input)| {
+        let max = *ranges.get(&(node.class, input))?;
+        (max < LARGEST_IMAGE_SEED).then(|| Finding::SeedRange {
+            node: shown(bound),
+            sampler: shown(node.id),
+            class: node.class.to_owned(),
+            max,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;
