@@ -12,7 +12,8 @@ pub mod ledger;
 pub mod config;
 pub mod web;
 pub mod daemon;
-pub mod simulator;
+#[cfg(feature = "simulator")]
+pub use conjured_simulator as simulator;
 pub mod cli;
 pub mod allocator;
 pub mod clock;

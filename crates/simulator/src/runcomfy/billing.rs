@@ -1,0 +1,60 @@
+//! The meter: what the machines have cost so far, and what is left.
+//!
+//! Owns the arithmetic of the bill (per second, from the wake signal to the shutdown, cold start and keep-warm
+//! included) and the gate that an empty balance closes. Which machines were awake is [`super::queue`]'s.
+
+use std::time::Duration;
+
+use conjured_domain::{
+    money::{MicroUsd, cost_of},
+    time::Moment,
+};
+
+use super::queue::{Queue, Span};
+
+/// Returns what `span` costs: every second that was begun counts.
+pub(crate) fn cost(span: Span, hourly: MicroUsd) -> MicroUsd {
+    let seconds = span.to.since(span.from).as_micros().div_ceil(1_000_000);
+    cost_of(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)), hourly)
+}
+
+/// Returns the bill so far.
+pub(crate) fn bill(queue: &mut Queue, now: Moment, hourly: MicroUsd) -> MicroUsd {
+    queue.spans(now).map(|span| cost(span, hourly)).sum()
+}
+
+/// Whether the deployment takes work, and what it says when it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It takes work.
+    Open,
+    /// The balance is used up and the deployment is being disabled: 10001.
+    OutOfFunds,
+    /// It is disabled: 10002. Topping up does not enable it again.
+    Disabled,
+}
+
+/// Decides whether a submit may pass.
+pub(crate) const fn gate(enabled: bool, balance: MicroUsd) -> Gate {
+    match (enabled, balance.0 <= 0) {
+        (false, _) => Gate::Disabled,
+        (true, true) => Gate::OutOfFunds,
+        (true, false) => Gate::Open,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_second_begun_is_paid_and_an_empty_wallet_closes_the_gate() {
+        let hourly = MicroUsd(3_600_000);
+        let span = |millis| Span { from: Moment::default(), to: Moment::from_millis(millis) };
+        assert_eq!(cost(span(1), hourly), MicroUsd(1000));
+        assert_eq!(cost(span(61_000), hourly), MicroUsd(61_000));
+        assert_eq!(gate(true, MicroUsd(0)), Gate::OutOfFunds, "0 is a balance, and no credit");
+        assert_eq!(gate(false, MicroUsd(5)), Gate::Disabled, "topping up does not enable");
+        assert_eq!(gate(true, MicroUsd(1)), Gate::Open);
+    }
+}

@@ -1,0 +1,364 @@
+//! The machines and the line before them, as a calculation: who waits, who runs, which machine is awake.
+//!
+//! Owns the rule that everything follows from times that are known: a request's phase is computed when someone asks,
+//! by replaying what must have happened since the last question. Nothing runs in the background, no clock is read,
+//! and so a test may let an hour pass in a microsecond. Prices are [`super::billing`]'s.
+
+use std::{collections::VecDeque, time::Duration};
+
+use conjured_domain::time::Moment;
+
+/// The end of time: for what never ends.
+const NEVER: Moment = Moment::from_micros(u64::MAX);
+
+/// How long things take and how many machines there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// From the wake signal until a machine takes requests.
+    pub(crate) cold_start: Duration,
+    /// From taking a request to running it on a warm machine.
+    pub(crate) warm_delay: Duration,
+    /// How long an idle machine stays awake.
+    pub(crate) keep_warm: Duration,
+    /// The most machines at once, at least one.
+    pub(crate) max_instances: u32,
+    /// Waiting requests per machine before another machine is started.
+    pub(crate) queue_size: u32,
+}
+
+/// A request in the line, by its number.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    submitted: Moment,
+    run: Duration,
+    /// How much of a machine's cold start is this request's.
+    cold: Duration,
+    stuck: Option<Stuck>,
+    instance: Option<u64>,
+    starts: Moment,
+    ends: Moment,
+    end: End,
+}
+
+/// Where a request stays for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// It never leaves the line, and wakes no machine.
+    InQueue,
+    /// It never ends.
+    InProgress,
+}
+
+/// How a request ended, or will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself: success or failure, as the run has it.
+    Natural,
+    /// A cancel.
+    Cancelled,
+    /// The deployment was disabled.
+    Disabled,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It waits behind `position` others.
+    Waiting {
+        /// Counts from 0.
+        position: usize,
+    },
+    /// A machine works on it, and will until `ends`.
+    Running {
+        /// When it will have ended, if nothing interferes.
+        ends: Moment,
+    },
+    /// It is over.
+    Ended {
+        /// Since when.
+        at: Moment,
+        /// How.
+        how: End,
+    },
+}
+
+/// What a cancel met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancelled {
+    /// It will end, or has.
+    Promised,
+    /// Too late, or not allowed.
+    Refused,
+}
+
+/// A machine that is awake.
+#[derive(Clone, Copy, Debug)]
+struct Instance {
+    id: u64,
+    woken: Moment,
+    /// The request that it was woken for.
+    waker: usize,
+    doing: Doing,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Doing {
+    Starting { ready: Moment },
+    Busy { with: usize, until: Moment },
+    Idle { since: Moment },
+}
+
+/// The time a machine was awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// When it was woken.
+    pub(crate) from: Moment,
+    /// When it was shut down; for a machine still awake, the time of asking.
+    pub(crate) to: Moment,
+}
+
+/// The line and the machines.
+pub(crate) struct Queue {
+    pub(crate) plan: Plan,
+    places: Vec<Place>,
+    waiting: VecDeque<usize>,
+    instances: Vec<Instance>,
+    woken: u64,
+    spans: Vec<Span>,
+}
+
+impl Queue {
+    /// Makes an empty line before sleeping machines.
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            places: Vec::new(),
+            waiting: VecDeque::new(),
+            instances: Vec::new(),
+            woken: 0,
+            spans: Vec::new(),
+        }
+    }
+
+    /// Takes a request that will run for `run`; returns its number, counted from 0.
+    pub(crate) fn submit(&mut self, now: Moment, run: Duration, stuck: Option<Stuck>) -> usize {
+        self.settle(now);
+        let number = self.places.len();
+        self.places.push(Place {
+            submitted: now,
+            run,
+            cold: Duration::ZERO,
+            stuck,
+            instance: None,
+            starts: NEVER,
+            ends: NEVER,
+            end: End::Natural,
+        });
+        if stuck != Some(Stuck::InQueue) {
+            self.waiting.push_back(number);
+            self.assign(now, self.plan.warm_delay);
+            self.scale(now, number);
+        }
+        number
+    }
+
+    /// Tells where request `number` stands.
+    pub(crate) fn phase(&mut self, number: usize, now: Moment) -> Phase {
+        self.settle(now);
+        let Some(place) = self.places.get(number) else {
+            return Phase::Ended { at: now, how: End::Disabled };
+        };
+        if place.ends <= now {
+            Phase::Ended { at: place.ends, how: place.end }
+        } else if place.starts <= now {
+            Phase::Running { ends: place.ends }
+        } else {
+            let position = self.waiting.iter().position(|&waiting| waiting == number);
+            Phase::Waiting { position: position.unwrap_or(0) }
+        }
+    }
+
+    /// Returns the machine of a request, once it has one.
+    pub(crate) fn instance(&self, number: usize) -> Option<u64> {
+        self.places.get(number)?.instance
+    }
+
+    /// Tells whether a machine is awake.
+    pub(crate) fn is_awake(&mut self, instance: u64, now: Moment) -> bool {
+        self.settle(now);
+        self.instances.iter().any(|awake| awake.id == instance)
+    }
+
+    /// Returns how many machines are awake.
+    pub(crate) fn awake(&mut self, now: Moment) -> usize {
+        self.settle(now);
+        self.instances.len()
+    }
+
+    /// Cancels a request. A running one ends after `grace`; `None`: running ones cannot be cancelled.
+    pub(crate) fn cancel(
+        &mut self,
+        number: usize,
+        now: Moment,
+        grace: Option<Duration>,
+    ) -> Cancelled {
+        match (self.phase(number, now), grace) {
+            (Phase::Ended { .. }, _) | (Phase::Running { .. }, None) => Cancelled::Refused,
+            (Phase::Waiting { .. }, _) => {
+                self.waiting.retain(|&waiting| waiting != number);
+                self.end(number, now, End::Cancelled);
+                Cancelled::Promised
+            }
+            (Phase::Running { ends }, Some(grace)) => {
+                let stop = now.plus(grace);
+                if stop < ends {
+                    self.end(number, stop, End::Cancelled);
+                }
+                Cancelled::Promised
+            }
+        }
+    }
+
+    /// Ends everything at once: what a deployment does when it is disabled.
+    pub(crate) fn disable(&mut self, now: Moment) {
+        self.settle(now);
+        for place in self.places.iter_mut().filter(|place| place.ends > now) {
+            place.ends = now;
+            place.end = End::Disabled;
+        }
+        self.waiting.clear();
+        for instance in self.instances.drain(..) {
+            if matches!(instance.doing, Doing::Starting { .. }) {
+                self.places[instance.waker].cold = now.since(instance.woken);
+            }
+            self.spans.push(Span { from: instance.woken, to: now });
+        }
+    }
+
+    /// Returns when each machine was awake, so far.
+    pub(crate) fn spans(&mut self, now: Moment) -> impl Iterator<Item = Span> {
+        self.settle(now);
+        let awake = self.instances.iter().map(move |one| Span { from: one.woken, to: now });
+        self.spans.iter().copied().chain(awake)
+    }
+
+    /// Lets everything happen that must have happened until `now`, in its order.
+    fn settle(&mut self, now: Moment) {
+        while let Some((at, which)) = self.next_change() {
+            if at > now {
+                break;
+            }
+            match self.instances[which].doing {
+                Doing::Starting { .. } => {
+                    self.instances[which].doing = Doing::Idle { since: at };
+                    self.assign(at, Duration::ZERO);
+                    self.charge_cold_start(which, at);
+                }
+                Doing::Busy { .. } => {
+                    self.instances[which].doing = Doing::Idle { since: at };
+                    self.assign(at, self.plan.warm_delay);
+                }
+                Doing::Idle { .. } => {
+                    let asleep = self.instances.remove(which);
+                    self.spans.push(Span { from: asleep.woken, to: at });
+                }
+            }
+        }
+    }
+
+    /// Splits the cold start that ended at `ready`: who waited for it first and then got the machine bears it from its own
+    /// submit on, the request that woke the machine (and was cancelled meanwhile) what was before. Nobody there: all of it.
+    fn charge_cold_start(&mut self, which: usize, ready: Moment) {
+        let Instance { woken, waker, doing, .. } = self.instances[which];
+        let first = match doing {
+            Doing::Busy { with, .. } => with,
+            Doing::Starting { .. } | Doing::Idle { .. } => waker,
+        };
+        let from = if first == waker { woken } else { self.places[first].submitted.max(woken) };
+        self.places[first].cold += ready.since(from);
+        if first != waker {
+            self.places[waker].cold += from.since(woken);
+        }
+    }
+
+    /// Returns the machine time that is request `number`'s own until `now`: the cold start, and the run. What a machine idles
+    /// before, between and after is nobody's.
+    pub(crate) fn own_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
+        self.settle(now);
+        let Some(place) = self.places.get(number) else { return Default::default() };
+        let starting = self
+            .instances
+            .iter()
+            .find(|one| one.waker == number && matches!(one.doing, Doing::Starting { .. }));
+        let cold = place.cold + starting.map_or(Duration::ZERO, |one| now.since(one.woken));
+        let until = place.ends.min(now);
+        let run = if place.starts < until { until.since(place.starts) } else { Duration::ZERO };
+        (cold, run)
+    }
+
+    fn next_change(&self) -> Option<(Moment, usize)> {
+        let changes = self.instances.iter().enumerate().map(|(which, instance)| {
+            let at = match instance.doing {
+                Doing::Starting { ready } => ready,
+                Doing::Busy { until, .. } => until,
+                Doing::Idle { since } => since.plus(self.plan.keep_warm),
+            };
+            (at, which)
+        });
+        changes.filter(|&(at, _)| at < NEVER).min()
+    }
+
+    /// Gives waiting requests to idle machines.
+    fn assign(&mut self, at: Moment, delay: Duration) {
+        for instance in &mut self.instances {
+            if !matches!(instance.doing, Doing::Idle { .. }) {
+                continue;
+            }
+            let Some(number) = self.waiting.pop_front() else { return };
+            let place = &mut self.places[number];
+            place.instance = Some(instance.id);
+            place.starts = at.plus(delay);
+            place.ends = match place.stuck {
+                Some(_) => NEVER,
+                None => place.starts.plus(place.run),
+            };
+            instance.doing = Doing::Busy { with: number, until: place.ends };
+        }
+    }
+
+    /// Wakes a machine when there is none, or when more wait than the others should bear. A machine that is starting
+    /// already has its first request.
+    fn scale(&mut self, now: Moment, waker: usize) {
+        let awake = self.instances.len();
+        let starting = |one: &&Instance| matches!(one.doing, Doing::Starting { .. });
+        let promised = self.instances.iter().filter(starting).count();
+        let unclaimed = self.waiting.len().saturating_sub(promised);
+        let bearable = awake.saturating_mul(self.plan.queue_size as usize);
+        let room = awake < self.plan.max_instances.max(1) as usize;
+        if room && unclaimed > 0 && (awake == 0 || unclaimed > bearable) {
+            self.woken += 1;
+            let ready = now.plus(self.plan.cold_start);
+            let doing = Doing::Starting { ready };
+            self.instances.push(Instance { id: self.woken, woken: now, waker, doing });
+            // A cold start of no length must not leave the request waiting until someone asks.
+            self.settle(now);
+        }
+    }
+
+    /// Moves a request's end to `at`, and frees its machine then.
+    fn end(&mut self, number: usize, at: Moment, how: End) {
+        let place = &mut self.places[number];
+        place.ends = at;
+        place.end = how;
+        for instance in &mut self.instances {
+            if let Doing::Busy { with, until } = &mut instance.doing
+                && *with == number
+            {
+                *until = at;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! The API's origin: the routes of the queue and of the account, and who may use them.
+//!
+//! Owns authentication, ownership, and the order in which a call's checks fail. The answers' content is
+//! [`super::replies`]'s, their fate on the way [`crate::wire`]'s. What is not built (webhooks, the Model
+//! API) is answered with 404 like any wrong address.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, Path, Request, State},
+    http::{HeaderMap, Response, StatusCode, header},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use super::{
+    billing::{Gate, gate},
+    control, deployments, intake,
+    replies::{self, Address},
+    request::Outcome,
+    servers,
+    state::Shared,
+};
+use crate::{
+    behaviour::RunningCancel,
+    faults::{Call, Fault},
+    wire::{Cord, Mishap, answer},
+};
+
+/// The largest body that is read. The real limit is unknown; a submit with a picture is below 2 MB.
+const MOST_BODY_BYTES: usize = 64 << 20;
+
+/// What a handler answers: a status with a JSON, as a refusal or not.
+pub(crate) type Reply = Result<(StatusCode, Value), Refusal>;
+
+/// An answer that says no.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Refusal(pub(super) StatusCode, pub(super) Value);
+
+impl Refusal {
+    /// Makes the usual refusal: a code and a sentence.
+    pub(crate) fn new(status: StatusCode, code: u32, words: &str) -> Self {
+        Self(status, json!({"error_code": code, "error_message": words}))
+    }
+
+    /// Says that something does not exist.
+    pub(crate) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, 404_001, &format!("{what} not found"))
+    }
+
+    /// Says what is wrong with a body.
+    pub(crate) fn invalid(detail: &[Value]) -> Self {
+        let words = "Request validation failed";
+        let body = json!({"error_code": 422_001, "error_message": words, "detail": detail});
+        Self(StatusCode::UNPROCESSABLE_ENTITY, body)
+    }
+}
+
+/// Turns a reply into what goes to the client.
+pub(crate) fn respond(reply: Reply) -> Response<Body> {
+    let (status, body) = reply.unwrap_or_else(|Refusal(status, body)| (status, body));
+    answer(status, &body)
+}
+
+/// Makes the router of the API's origin.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/prod/{version}/deployments/{deployment}/inference", post(submit))
+        .route("/prod/{version}/deployments/{deployment}/requests/{request}/status", get(status))
+        .route("/prod/{version}/deployments/{deployment}/requests/{request}/result", get(result))
+        .route("/prod/{version}/deployments/{deployment}/requests/{request}/cancel", post(cancel))
+        .route("/prod/v2/balance", get(balance))
+        .merge(deployments::router())
+        .merge(servers::router())
+        .nest("/_control", control::router())
+        .fallback(nothing_here)
+        .layer(axum::middleware::map_response_with_state(Arc::clone(&shared), dated))
+        .with_state(shared)
+}
+
+/// Writes the service's own time into an answer, where it is not this machine's.
+async fn dated(State(shared): State<Arc<Shared>>, mut response: Response<Body>) -> Response<Body> {
+    let (state, now) = shared.lock();
+    let ahead = jiff::SignedDuration::from_secs(state.behaviour.clock_ahead_s);
+    drop(state);
+    let theirs = shared.civil(now).checked_add(ahead);
+    // Without this the HTTP library writes the machine's time.
+    if !ahead.is_zero()
+        && let Ok(date) = theirs
+        && let Ok(text) =
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date)
+        && let Ok(text) = text.parse()
+    {
+        response.headers_mut().insert(header::DATE, text);
+    }
+    response
+}
+
+async fn nothing_here() -> Response<Body> {
+    respond(Err(Refusal::not_found("Resource")))
+}
+
+/// Lets a call pass that has the token.
+pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
+    let (mut state, _) = shared.lock();
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = given.and_then(|value| value.split_once(' '));
+    let known = bearer.is_some_and(|(scheme, token)| {
+        scheme.eq_ignore_ascii_case("bearer") && token.trim() == state.token && !state.revoked
+    });
+    if known {
+        return Ok(());
+    }
+    state.counts.unauthorized += 1;
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, 401_001, "Invalid or missing API token"))
+}
+
+/// Lets a call pass that has the token and names the account's own deployment.
+pub(crate) fn admit(
+    shared: &Shared,
+    headers: &HeaderMap,
+    version: &str,
+    deployment: &str,
+) -> Result<(), Refusal> {
+    if !matches!(version, "v1" | "v2") {
+        return Err(Refusal::not_found("Resource"));
+    }
+    authenticate(shared, headers)?;
+    let (state, _) = shared.lock();
+    if deployment == state.settings.deployment {
+        Ok(())
+    } else if deployment == state.settings.foreign_deployment {
+        // As observed: no code, only a message.
+        let words = "You do not have access to this deployment";
+        Err(Refusal(StatusCode::FORBIDDEN, json!({"message": words})))
+    } else {
+        Err(Refusal::not_found("Deployment"))
+    }
+}
+
+async fn submit(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((version, deployment)): Path<(String, String)>,
+    request: Request,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Submit);
+    let mishap = Mishap::of(fault.as_ref());
+    if mishap.unread {
+        return mishap.deliver(&cord, respond(Err(Refusal::not_found("")))).await;
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
+        // Too large, or cut by the client: nothing was taken in.
+        let words = "Request body too large or incomplete";
+        return respond(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, words)));
+    };
+    let reply = if mishap.void {
+        Err(Refusal::not_found(""))
+    } else {
+        take_in(&shared, &parts.headers, &version, &deployment, &body, fault.as_ref())
+    };
+    mishap.deliver(&cord, respond(reply)).await
+}
+
+fn take_in(
+    shared: &Shared,
+    headers: &HeaderMap,
+    version: &str,
+    deployment: &str,
+    body: &[u8],
+    fault: Option<&Fault>,
+) -> Reply {
+    admit(shared, headers, version, deployment)?;
+    let behaviour = shared.lock().0.behaviour.clone();
+    // Decoding the picture takes milliseconds: not under the lock.
+    let work = intake::read(body, &behaviour).map_err(|detail| Refusal::invalid(&detail))?;
+    let (mut state, now) = shared.lock();
+    let refused = StatusCode::from_u16(behaviour.gate_status).unwrap_or(StatusCode::FORBIDDEN);
+    let balance = state.balance(now);
+    match gate(state.enabled, balance) {
+        Gate::Open => {}
+        Gate::OutOfFunds => {
+            state.disable(now);
+            return Err(Refusal::new(refused, 10001, "InsufficientFunds: deployment disabled"));
+        }
+        Gate::Disabled => return Err(Refusal::new(refused, 10002, "DisabledDeployment")),
+    }
+    let at = state.accept(work, now);
+    let address = address_of(shared, version, deployment, &state.request(at).id);
+    let bad = match fault {
+        Some(Fault::RequestId(bad)) => Some(*bad),
+        _ => None,
+    };
+    Ok((StatusCode::OK, replies::submitted(&address, bad)))
+}
+
+fn address_of<'a>(
+    shared: &Shared,
+    version: &str,
+    deployment: &str,
+    request: &'a str,
+) -> Address<'a> {
+    let deployment = format!("{}/prod/{version}/deployments/{deployment}", shared.api_url);
+    Address { deployment, request }
+}
+
+/// Counts a call and takes its fault; a revocation takes effect at once.
+pub(crate) fn enter(shared: &Shared, call: Call) -> Option<Fault> {
+    let fault = shared.enter(call);
+    if fault == Some(Fault::TokenRevoked) {
+        shared.lock().0.revoked = true;
+    }
+    fault
+}
+
+type RequestPath = Path<(String, String, String)>;
+
+async fn status(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((version, deployment, request)): RequestPath,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Status);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &version, &deployment)?;
+        let (mut state, now) = shared.lock();
+        let found = state.find(&request, Call::Status, now);
+        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let address = address_of(shared, &version, &deployment, &request);
+        Ok((StatusCode::OK, replies::status(&mut state, at, now, &address, fault.as_ref())))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn result(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((version, deployment, request)): RequestPath,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Result);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &version, &deployment)?;
+        let (mut state, now) = shared.lock();
+        let found = state.find(&request, Call::Result, now);
+        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let open = matches!(state.outcome(at, now), Outcome::Queued | Outcome::Running);
+        if open && state.request(at).has(&Fault::Result400005) {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, 400_005, "Result is not ready"));
+        }
+        Ok((StatusCode::OK, replies::result(shared, &mut state, at, now)))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((version, deployment, request)): RequestPath,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Cancel);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &version, &deployment)?;
+        let (mut state, now) = shared.lock();
+        let found = state.find(&request, Call::Cancel, now);
+        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let grace = match state.behaviour.running_cancel {
+            RunningCancel::EndsAfter { ms } => Some(Duration::from_millis(ms)),
+            RunningCancel::CompletesAnyway => Some(Duration::MAX),
+            RunningCancel::Refused => None,
+        };
+        let what = state.cancel(at, now, grace);
+        let body = replies::cancelled(what, &request, state.behaviour.cancel_shape);
+        Ok((StatusCode::ACCEPTED, body))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn balance(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Balance);
+    let reply = |shared: &Shared| {
+        authenticate(shared, &headers)?;
+        let (mut state, now) = shared.lock();
+        let left = state.balance(now).0;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the service itself tells dollars as a float"
+        )]
+        let dollars = left as f64 / 1e6;
+        Ok((
+            StatusCode::OK,
+            json!({"balance_usd": dollars, "balance_microdollars": left, "currency": "USD"}),
+        ))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+/// Works a call out, unless its fault makes it void, and carries the answer as the fault wants.
+pub(crate) async fn carry(
+    shared: &Shared,
+    cord: &Cord,
+    fault: Option<&Fault>,
+    reply: impl FnOnce(&Shared) -> Reply,
+) -> Response<Body> {
+    let mishap = Mishap::of(fault);
+    let normal = if mishap.void { Err(Refusal::not_found("")) } else { reply(shared) };
+    mishap.deliver(cord, respond(normal)).await
+}

@@ -1,0 +1,259 @@
+//! The Server API: `/prod/api/users/{user}/servers…`, and a ComfyUI for each machine.
+//!
+//! Owns the routes and their answers. A machine's ComfyUI ([`crate::comfyui`]) has an origin of its own without any token, as in
+//! reality; once the machine is over it is closed and its connections break.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, Path, State},
+    http::{HeaderMap, Response, StatusCode},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use super::{
+    machines::{Machine, Phase, TYPES},
+    server::{Refusal, Reply, authenticate, carry, enter, respond},
+    state::Shared,
+};
+use crate::{
+    comfyui::{self, Comfy},
+    faults::{Call, Fault},
+    wire::{Cord, Mishap},
+};
+use conjured_domain::time::Moment;
+
+/// The longest duration that is taken, in seconds.
+const LONGEST: u64 = 7 * 24 * 3600;
+
+/// Makes the routes.
+pub(crate) fn router() -> Router<Arc<Shared>> {
+    const SERVERS: &str = "/prod/api/users/{user}/servers";
+    Router::new()
+        .route(SERVERS, get(list).post(launch))
+        .route(&format!("{SERVERS}/{{server}}"), get(show).delete(stop))
+        .route(&format!("{SERVERS}/{{server}}/update-estimated-duration"), post(extend))
+        .route("/prod/api/users/{user}/workflows", get(workflows))
+}
+
+fn admit(shared: &Shared, headers: &HeaderMap, user: &str) -> Result<(), Refusal> {
+    authenticate(shared, headers)?;
+    shared.sweep();
+    let (mut state, now) = shared.lock();
+    if user != state.settings.user {
+        return Err(Refusal(
+            StatusCode::FORBIDDEN,
+            json!({"message": "You do not have access to this user"}),
+        ));
+    }
+    if state.behaviour.limit_server_calls && !state.meter.pass(now) {
+        state.counts.server_calls_refused += 1;
+        return Err(Refusal(
+            StatusCode::TOO_MANY_REQUESTS,
+            json!({"error": "rate_limited", "message": "Too many requests"}),
+        ));
+    }
+    Ok(())
+}
+
+fn record(shared: &Shared, machine: &Machine, user: &str, now: Moment) -> Value {
+    let naive = |moment: Moment| {
+        let text = shared.civil(moment).strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string();
+        Value::from(text)
+    };
+    let phase = machine.phase(now);
+    let early = now < machine.launched.plus(Duration::from_secs(1));
+    let word = match phase {
+        Phase::Hidden | Phase::Starting if early => "Initializing",
+        Phase::Hidden | Phase::Starting => "Starting",
+        Phase::Ready => "Ready",
+        Phase::Failed => "Error",
+        Phase::Over => "Deleting",
+    };
+    let is_ready = phase == Phase::Ready;
+    json!({
+        "server_id": machine.id,
+        "server_type": machine.server_type,
+        "user_id": user,
+        "workflow_version_id": machine.version,
+        "estimated_duration": machine.duration.as_secs(),
+        "main_service_url": is_ready.then_some(&machine.url),
+        "current_status": word,
+        "service_ready_at": machine.ready.filter(|_| is_ready).map(naive),
+        "estimated_stopping_at": naive(machine.stops_at()),
+    })
+}
+
+async fn list(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Servers);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &user)?;
+        let (state, now) = shared.lock();
+        let there = state.machines.iter().filter(|machine| machine.phase(now) != Phase::Over);
+        let list: Vec<Value> = there.map(|machine| record(shared, machine, &user, now)).collect();
+        Ok((StatusCode::OK, Value::Array(list)))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn launch(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Launch);
+    let mishap = Mishap::of(fault.as_ref());
+    let reply = if mishap.void || mishap.unread {
+        Err(Refusal::not_found(""))
+    } else {
+        take_in(&shared, &headers, &user, &body).await
+    };
+    mishap.deliver(&cord, respond(reply)).await
+}
+
+async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[u8]) -> Reply {
+    admit(shared, headers, user)?;
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let invalid =
+        |key: &str, words: &str| Refusal::invalid(&[json!({"loc": ["body", key], "msg": words})]);
+    let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty());
+    let version = text("workflow_version_id")
+        .ok_or_else(|| invalid("workflow_version_id", "field required"))?;
+    let kind = text("server_type").filter(|kind| TYPES.contains(kind));
+    let kind = kind.ok_or_else(|| invalid("server_type", "not a valid server type"))?;
+    let seconds = body["estimated_duration"].as_u64().filter(|s| (1..=LONGEST).contains(s));
+    let seconds = seconds.ok_or_else(|| invalid("estimated_duration", "out of range"))?;
+    let settings = {
+        let (state, _) = shared.lock();
+        let listen = std::net::SocketAddr::new(state.settings.listen.ip(), 0);
+        comfyui::Settings { listen, run: state.settings.run, ..comfyui::Settings::default() }
+    };
+    let comfy = Comfy::begin(settings).await.map_err(|_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, 500_001, "no machine is free")
+    })?;
+    let url = comfy.url();
+    let answer = {
+        let (mut state, now) = shared.lock();
+        let id = state.next_machine();
+        let faults = state.orders.in_a_machine();
+        let start = state.settings.machine_start;
+        let machine = Machine {
+            id: id.clone(),
+            server_type: kind.to_owned(),
+            version: version.to_owned(),
+            launched: now,
+            known: now.plus(state.settings.machine_unknown),
+            ready: (!faults.contains(&Fault::NeverReady)).then(|| now.plus(start)),
+            fails: faults.contains(&Fault::MachineFails),
+            duration: Duration::from_secs(seconds),
+            stopped: None,
+            url,
+        };
+        state.counts.launches += 1;
+        state.machines.push(machine.clone());
+        drop(state);
+        shared.keep(id, comfy);
+        record(shared, &machine, user, now)
+    };
+    Ok((StatusCode::OK, answer))
+}
+
+/// Finds a machine and does something with it.
+fn with<T>(
+    shared: &Shared,
+    id: &str,
+    act: impl FnOnce(&mut Machine, Moment) -> T,
+) -> Result<T, Refusal> {
+    let (mut state, now) = shared.lock();
+    let found = state.machines.iter_mut().find(|machine| machine.id == id);
+    let there = found.filter(|machine| !matches!(machine.phase(now), Phase::Hidden | Phase::Over));
+    there.map(|machine| act(machine, now)).ok_or_else(|| Refusal::not_found("Server"))
+}
+
+async fn show(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((user, server)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Server);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &user)?;
+        let (machine, now) = with(shared, &server, |machine, now| (machine.clone(), now))?;
+        Ok((StatusCode::OK, record(shared, &machine, &user, now)))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn extend(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((user, server)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Extend);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &user)?;
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let key = "update_estimated_duration";
+        let seconds = body[key].as_u64().filter(|s| (1..=LONGEST).contains(s));
+        let seconds = seconds.ok_or_else(|| {
+            Refusal::invalid(&[json!({"loc": ["body", key], "msg": "out of range"})])
+        })?;
+        let (machine, now) = with(shared, &server, |machine, now| {
+            machine.duration = Duration::from_secs(seconds);
+            (machine.clone(), now)
+        })?;
+        Ok((StatusCode::OK, record(shared, &machine, &user, now)))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn stop(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path((user, server)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Stop);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &user)?;
+        let (machine, now) = with(shared, &server, |machine, now| {
+            machine.stopped = Some(now);
+            (machine.clone(), now)
+        })?;
+        shared.sweep();
+        Ok((StatusCode::OK, record(shared, &machine, &user, now)))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}
+
+async fn workflows(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(cord): ConnectInfo<Cord>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    let fault = enter(&shared, Call::Servers);
+    let reply = |shared: &Shared| {
+        admit(shared, &headers, &user)?;
+        let at = shared.civil(Moment::default()).to_string();
+        Ok((
+            StatusCode::OK,
+            json!([{"workflow_id": "simulated-workflow", "workflow_name": "conjure-flux-mesh",
+                "version_id": "simulated-version", "created_at": at, "updated_at": at}]),
+        ))
+    };
+    carry(&shared, &cord, fault.as_ref(), reply).await
+}

@@ -1,0 +1,261 @@
+//! What can happen to an answer between the simulator and its client.
+//!
+//! Owns the connections (each has a [`Cord`] by which a handler, or the end of the simulator, cuts it) and the
+//! carrying out of those faults that fit any call. What an answer says is not its business.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    extract::connect_info::Connected,
+    http::{Response, StatusCode, header},
+    serve::{IncomingStream, Listener},
+};
+use bytes::Bytes;
+use futures_util::{stream, task::AtomicWaker};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+
+use crate::faults::Fault;
+
+/// The rope of one connection: pull it and the connection breaks, without another byte.
+#[derive(Clone, Default)]
+pub(crate) struct Cord(Arc<Rope>);
+
+#[derive(Default)]
+struct Rope {
+    cut: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Cord {
+    /// Breaks the connection.
+    pub(crate) fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.cut.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+/// Every open connection's cord.
+#[derive(Clone, Default)]
+pub(crate) struct Cords(Arc<Mutex<Vec<Weak<Rope>>>>);
+
+impl Cords {
+    fn keep(&self, cord: &Cord) {
+        let mut cords = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cords.retain(|rope| rope.strong_count() > 0);
+        cords.push(Arc::downgrade(&cord.0));
+    }
+
+    /// Breaks every connection.
+    pub(crate) fn cut_all(&self) {
+        let cords = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cords.iter().filter_map(Weak::upgrade).for_each(|rope| Cord(rope).cut());
+    }
+}
+
+/// A listener whose connections can be cut.
+pub(crate) struct Door {
+    pub(crate) listener: TcpListener,
+    pub(crate) cords: Cords,
+}
+
+impl Listener for Door {
+    type Io = Line;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Line, SocketAddr) {
+        let (stream, from) = Listener::accept(&mut self.listener).await;
+        // An answer in two pieces must not wait for an acknowledgement; a socket that cannot do this works anyway.
+        let _ = stream.set_nodelay(true);
+        let cord = Cord::default();
+        self.cords.keep(&cord);
+        (Line { stream, cord }, from)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Door>> for Cord {
+    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+        stream.io().cord.clone()
+    }
+}
+
+/// A connection that can be cut.
+pub(crate) struct Line {
+    stream: TcpStream,
+    cord: Cord,
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // First the registration, then the look, so that no cut falls between them.
+        self.cord.0.waker.register(context.waker());
+        self.cord.check()?;
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.cord.0.waker.register(context.waker());
+        self.cord.check()?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.cord.check()?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// What a fault that fits any call does to this one.
+#[derive(Default)]
+pub(crate) struct Mishap {
+    /// The connection breaks before anything is read.
+    pub(crate) unread: bool,
+    /// The call takes no effect.
+    pub(crate) void: bool,
+    wait: Option<Wait>,
+    dropped: bool,
+    drops: Option<Duration>,
+    instead: Option<Response<Body>>,
+}
+
+enum Wait {
+    For(Duration),
+    Forever,
+}
+
+impl Mishap {
+    /// Works out what `fault` does; nothing, if it is not of the kind that fits any call.
+    pub(crate) fn of(fault: Option<&Fault>) -> Self {
+        let none = Self::default();
+        let text = |kind: &'static str, body: &'static str| {
+            Some(raw(StatusCode::OK, kind, Bytes::from_static(body.as_bytes())))
+        };
+        match fault {
+            Some(Fault::AcceptThenDrop) => Self { dropped: true, ..none },
+            Some(Fault::DropBeforeReading) => Self { unread: true, void: true, ..none },
+            Some(Fault::Hang { ms }) => {
+                let wait = ms.map_or(Wait::Forever, |ms| Wait::For(Duration::from_millis(ms)));
+                Self { wait: Some(wait), ..none }
+            }
+            Some(Fault::SlowBody { ms }) => {
+                Self { drops: Some(Duration::from_millis(*ms)), ..none }
+            }
+            Some(Fault::InvalidJson) => {
+                Self { instead: text("application/json", "{\"request_id\":\"r"), ..none }
+            }
+            Some(Fault::EmptyObject) => Self { instead: text("application/json", "{}"), ..none },
+            Some(Fault::HtmlBody) => Self {
+                instead: text("text/html", "<html><body>Please wait.</body></html>"),
+                ..none
+            },
+            Some(Fault::Http { status, retry_after, body, accepted }) => {
+                let answer = http_error(*status, retry_after.as_deref(), body.as_deref());
+                Self { instead: Some(answer), void: !accepted, ..none }
+            }
+            Some(Fault::OkWithErrorCode { code }) => {
+                let body = json!({"error_code": code, "error_message": "ordered by a fault"});
+                Self { instead: Some(answer(StatusCode::OK, &body)), void: true, ..none }
+            }
+            _ => none,
+        }
+    }
+
+    /// Carries `normal`, or what comes instead of it, to the client in the way the fault wants.
+    pub(crate) async fn deliver(self, cord: &Cord, normal: Response<Body>) -> Response<Body> {
+        match self.wait {
+            Some(Wait::For(span)) => sleep(span).await,
+            Some(Wait::Forever) => std::future::pending().await,
+            None => {}
+        }
+        if self.dropped || self.unread {
+            cord.cut();
+        }
+        let response = self.instead.unwrap_or(normal);
+        match self.drops {
+            Some(span) => in_drops(response, span).await,
+            None => response,
+        }
+    }
+}
+
+fn http_error(status: u16, retry_after: Option<&str>, body: Option<&str>) -> Response<Body> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match body {
+        Some(body) => raw(status, "application/json", Bytes::from(body.to_owned())),
+        None => answer(status, &json!({"error_message": format!("ordered by a fault: {status}")})),
+    };
+    if let Some(value) = retry_after.and_then(|value| value.parse().ok()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+/// Sends the head at once and the body in sixteen drops over `span`.
+async fn in_drops(response: Response<Body>, span: Duration) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let whole = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    parts.headers.insert(header::CONTENT_LENGTH, whole.len().into());
+    let size = whole.len().div_ceil(16).max(1);
+    let drops = stream::unfold(whole, move |mut rest| async move {
+        if rest.is_empty() {
+            return None;
+        }
+        sleep(span / 16).await;
+        let drop = rest.split_to(size.min(rest.len()));
+        Some((Ok::<_, io::Error>(drop), rest))
+    });
+    Response::from_parts(parts, Body::from_stream(drops))
+}
+
+/// Makes an answer of JSON.
+pub(crate) fn answer(status: StatusCode, body: &Value) -> Response<Body> {
+    raw(status, "application/json", Bytes::from(body.to_string()))
+}
+
+/// Makes an answer of any kind.
+pub(crate) fn raw(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
