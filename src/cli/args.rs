@@ -8,6 +8,7 @@ mod jobs;
 mod parse;
 mod service;
 mod setup;
+#[cfg(feature = "simulator")]
 mod simulator;
 mod workflow;
 
@@ -15,13 +16,14 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+#[cfg(feature = "simulator")]
+pub use self::simulator::SimulatorArgs;
 pub use self::{
     cost::{By, CostArgs, Since},
     jobs::{AgainArgs, JobsArgs, JobsCommand},
     parse::{Exit, deployment, parse},
     service::{InstallArgs, ScopeArgs, ServiceArgs, ServiceCommand},
     setup::{DoctorArgs, InitArgs, LoginArgs, LogoutArgs, ModeArg},
-    simulator::SimulatorArgs,
     workflow::{WorkflowArgs, WorkflowCommand},
 };
 
@@ -121,6 +123,7 @@ Examples:
   conjured run --root ~/CONJURE --state-dir /tmp/conjured
   CONJURED__TRIGGER__RENDER_QUIET_MS=8000 conjured -v run")]
     Run,
+    #[cfg(feature = "simulator")]
     /// See all of it at work: no account, no network, no cost.
     ///
     /// In a temporary project a stand-in for GestureCamera writes files as Blender does, the real daemon notices them,
@@ -131,6 +134,7 @@ Examples:
   conjured demo --keep               leave the project there to look at
   conjured demo --seed 7 --color never")]
     Demo(DemoArgs),
+    #[cfg(feature = "simulator")]
     /// Serve a RunComfy look-alike, for developers and tests.
     Simulator(SimulatorArgs),
     /// Do one job now and wait for it.
@@ -227,6 +231,7 @@ Examples:
     },
 }
 
+#[cfg(feature = "simulator")]
 /// Options of `demo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct DemoArgs {

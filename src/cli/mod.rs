@@ -23,7 +23,9 @@ mod ask;
 mod login;
 mod init;
 mod doctor;
+#[cfg(feature = "simulator")]
 mod simulator;
+#[cfg(feature = "simulator")]
 mod demo;
 mod shells;
 mod service;
@@ -75,7 +77,9 @@ fn tell_bugs() {
 fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
     match &cli.command {
         Command::Run => on_runtime(run::run(context)),
+        #[cfg(feature = "simulator")]
         Command::Demo(args) => on_runtime(demo::demo(context, args)),
+        #[cfg(feature = "simulator")]
         Command::Simulator(args) => on_runtime(simulator::simulator(context, args)),
         Command::Once(args) => on_runtime(once::once(context, args)),
         Command::Status(args) => on_runtime(status::status(context, *args)),

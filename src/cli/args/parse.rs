@@ -3,7 +3,7 @@
 //! Owns the reading of single arguments that are more than text. Colours of the help follow `--color` too, which is
 //! looked for before the rest is understood.
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::ffi::OsString;
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, error::ErrorKind};
 
@@ -78,28 +78,4 @@ pub(super) fn prompt(text: &str) -> Result<String, String> {
         return Err("an empty prompt starts no job".to_owned());
     }
     Ok(text.to_owned())
-}
-
-/// Reads a number of seconds up to a day.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds =
-        text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
-    seconds
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 0.5".to_owned())
-}
-
-/// Reads an address to listen on; never CONJURE's own port, where CONJURE ends whatever listens.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text
-        .trim()
-        .replace("localhost:", "127.0.0.1:")
-        .parse()
-        .map_err(|_| "it takes an address and a port, such as 127.0.0.1:7718".to_owned())?;
-    if address.port() == 8000 {
-        return Err(
-            "port 8000 is CONJURE's own, and CONJURE ends whatever listens there".to_owned()
-        );
-    }
-    Ok(address)
 }

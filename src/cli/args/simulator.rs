@@ -4,8 +4,6 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::parse;
-
 /// Options of `simulator`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(after_help = "\
@@ -19,7 +17,7 @@ Examples:
 Faults are ordered over HTTP while it runs, below /_control.")]
 pub struct SimulatorArgs {
     /// Listen here; port 0 takes any free one. The address is printed on standard output.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7718", value_parser = parse::listen)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7718", value_parser = listen)]
     pub listen: SocketAddr,
     /// Take this bearer token and no other. It is made up: never give a real one.
     #[arg(long, value_name = "TEXT", default_value = "simulated")]
@@ -28,21 +26,45 @@ pub struct SimulatorArgs {
     #[arg(long, value_name = "ID", default_value = "simulated")]
     pub deployment: String,
     /// How long a sleeping machine takes to wake.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub cold_start_s: Duration,
     /// How long a run takes.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub run_s: Duration,
     /// How long an idle machine stays awake.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub keep_warm_s: Duration,
     /// The account's user id, for rented machines.
     #[arg(long, value_name = "ID", default_value = "simulated")]
     pub user: String,
     /// How long a rented machine takes to start.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub machine_start_s: Duration,
     /// Run so many machines at most.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub max_instances: u32,
+}
+
+/// Reads a number of seconds up to a day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds =
+        text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 0.5".to_owned())
+}
+
+/// Reads an address to listen on; never CONJURE's own port, where CONJURE ends whatever listens.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .trim()
+        .replace("localhost:", "127.0.0.1:")
+        .parse()
+        .map_err(|_| "it takes an address and a port, such as 127.0.0.1:7718".to_owned())?;
+    if address.port() == 8000 {
+        return Err(
+            "port 8000 is CONJURE's own, and CONJURE ends whatever listens there".to_owned()
+        );
+    }
+    Ok(address)
 }

@@ -44,9 +44,6 @@ fn global_options_stand_before_or_after_the_command() {
 fn every_command_of_this_milestone_is_there() {
     assert_eq!(accepted("run").command, Command::Run);
     assert!(
-        matches!(accepted("demo --keep --seed 7").command, Command::Demo(demo) if demo.keep && demo.seed == Some(7))
-    );
-    assert!(
         matches!(accepted("status --json --watch").command, Command::Status(status) if status.json && status.watch)
     );
     assert!(matches!(accepted("completions zsh").command, Command::Completions { .. }));
@@ -57,6 +54,18 @@ fn every_command_of_this_milestone_is_there() {
         panic!("once is once");
     };
     assert_eq!((once.prompt.as_deref(), once.seed), (Some("owl"), Some(0)));
+    let Command::Workflow(workflow) = accepted("workflow validate").command else {
+        panic!("a workflow is a workflow");
+    };
+    assert_eq!(workflow.command, WorkflowCommand::Validate { workflow: None, json: false });
+}
+
+#[cfg(feature = "simulator")]
+#[test]
+fn so_are_the_commands_that_need_a_simulator() {
+    assert!(
+        matches!(accepted("demo --keep --seed 7").command, Command::Demo(demo) if demo.keep && demo.seed == Some(7))
+    );
     let Command::Simulator(simulator) =
         accepted("simulator --listen localhost:0 --cold-start-s 0 --run-s 0.5").command
     else {
@@ -67,10 +76,8 @@ fn every_command_of_this_milestone_is_there() {
         (simulator.cold_start_s, simulator.run_s),
         (Duration::ZERO, Duration::from_millis(500))
     );
-    let Command::Workflow(workflow) = accepted("workflow validate").command else {
-        panic!("a workflow is a workflow");
-    };
-    assert_eq!(workflow.command, WorkflowCommand::Validate { workflow: None, json: false });
+    assert!(refused("simulator --listen 127.0.0.1:8000").contains("CONJURE's own"));
+    assert!(refused("simulator --run-s NaN").contains("number of seconds"));
 }
 
 #[test]
@@ -91,8 +98,6 @@ fn wrong_usage_ends_with_64_and_says_what_is_wrong() {
     assert!(refused("run --rot /r").contains("'--root'"));
     assert!(refused("-v -q run").contains("cannot be used with"));
     assert!(refused("once --seed 9007199254740992").contains("9007199254740991"));
-    assert!(refused("simulator --listen 127.0.0.1:8000").contains("CONJURE's own"));
-    assert!(refused("simulator --run-s NaN").contains("number of seconds"));
     assert!(refused("run --color sometimes").contains("auto, always, never"));
 }
 
