@@ -10,7 +10,6 @@ pub mod disk;
 pub mod handoff;
 pub mod ledger;
 pub mod config;
-pub mod web;
 pub mod daemon;
 #[cfg(feature = "simulator")]
 pub use conjured_simulator as simulator;

@@ -1,7 +1,7 @@
 //! `conjured jobs retry` and `rerun`: an earlier job's work once more, as a new job.
 //!
 //! Owns the question whether a second charge is risked, and that a person hears the price before. What may be done again is decided
-//! by [`crate::daemon::again`], here and once more where the job is made.
+//! by [`crate::daemon::jobs::rerun`], here and once more where the job is made.
 
 use super::{
     args::AgainArgs,
@@ -12,10 +12,15 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::{again::refusal, early::expected_cost, live::Live},
+    daemon::{
+        jobs::{early_work::expected_cost, rerun::refusal},
+        services::{
+            command::{Again, AgainKind, OnceRequest},
+            runtime_config::Live,
+        },
+    },
     domain::job::State,
     ledger::rows::JobRow,
-    web::{Again, AgainKind, OnceRequest},
 };
 
 /// Sends the work of a job that did not succeed again.

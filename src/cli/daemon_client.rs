@@ -8,9 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::exit::{Failure, UNAVAILABLE};
 use crate::{
-    daemon::socket,
+    daemon::{
+        api::socket,
+        services::command::{OnceReply, OnceRequest, Rate, Refused, RefusedKind, Restored, Said},
+    },
     domain::{job::JobId, status::Status},
-    web::{OnceReply, OnceRequest, Rate, Refused, RefusedKind, Restored, Said},
 };
 
 /// How long a daemon may take to answer a question.

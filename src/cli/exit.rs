@@ -6,9 +6,14 @@
 use crate::{
     backend::runcomfy,
     config::{errors::ConfigErrors, secrets::SecretError},
-    daemon::{live::LiveError, start::StartError},
+    daemon::{
+        event_loop::start::StartError,
+        services::{
+            command::{Refused, RefusedKind},
+            runtime_config::LiveError,
+        },
+    },
     ledger::error::{LedgerError, OpenError},
-    web::{Refused, RefusedKind},
 };
 
 /// A job failed or was cancelled.

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::out::{Out, plain, span, time};
 use crate::{
-    daemon::story,
+    daemon::jobs::job_json,
     domain::time::WallTime,
     ledger::rows::{Artifact, AttemptRow, JobRow, JobStory},
 };
 
 /// Returns the story as JSON, with what the disk says.
 pub(super) fn json(story: &JobStory, state_dir: &Path) -> Value {
-    let mut value = story::json(story);
+    let mut value = job_json::json(story);
     if let Some(listed) = value["artifacts"].as_array_mut() {
         for (shown, artifact) in listed.iter_mut().zip(&story.artifacts) {
             shown["in_history"] = json!(in_history(artifact, state_dir));
@@ -41,7 +41,7 @@ pub(super) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: WallTime)
             add(name, other.to_string());
         }
     }
-    if let Some(source) = story::cache_of(story) {
+    if let Some(source) = job_json::cache_of(story) {
         add("made by", format!("job {source}, whose results were placed again for nothing"));
     }
     add("prompt", plain(&job.prompt_excerpt));
@@ -93,7 +93,7 @@ pub(super) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: WallTime)
         );
     }
     let last = story.events.len().saturating_sub(1);
-    for (index, (event, lasted)) in story.events.iter().zip(story::lasted(story)).enumerate() {
+    for (index, (event, lasted)) in story.events.iter().zip(job_json::lasted(story)).enumerate() {
         let lasted = match lasted {
             Some(millis) => span(std::time::Duration::from_millis(millis)),
             None if index == last && !job.state.is_final() => {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::story,
+    daemon::jobs::job_json,
     disk::lock::{Holder, Lock},
     domain::job::State,
     ledger::{
@@ -61,7 +61,7 @@ pub(super) fn list(
     let filter = Filter { states: states.to_vec(), project, before: None, limit: Some(limit) };
     let rows = reader.jobs(&filter)?;
     if as_json {
-        context.out.json(&Value::Array(rows.iter().map(story::row).collect()));
+        context.out.json(&Value::Array(rows.iter().map(job_json::row).collect()));
         return Ok(());
     }
     if rows.is_empty() {
@@ -108,7 +108,7 @@ pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), 
         None => Vec::new(),
     };
     if as_json {
-        context.out.json(&Value::Array(rows.iter().map(story::audit).collect()));
+        context.out.json(&Value::Array(rows.iter().map(job_json::audit).collect()));
         return Ok(());
     }
     if rows.is_empty() {

@@ -20,7 +20,7 @@ use crate::{
         secrets::{self, TokenSource},
         settings::Config,
     },
-    daemon::checkup::{Service, Trouble},
+    daemon::services::probes::{Service, Trouble},
     disk::{dirs, sweep},
     domain::money::MicroUsd,
 };

@@ -37,7 +37,7 @@ use self::{
     context::Context,
     exit::{BUG, Failure},
 };
-use crate::{allocator, web::Rate};
+use crate::{allocator, daemon::services::command::Rate};
 
 /// Runs the program: parses, dispatches, and returns how it ended.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {

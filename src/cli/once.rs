@@ -10,7 +10,10 @@ use super::{
     exit::{CANNOT_WRITE, Failure, MISSING_INPUT},
     one_job::{self, How},
 };
-use crate::{daemon::live::Live, disk::dirs, web::OnceRequest};
+use crate::{
+    daemon::services::{command::OnceRequest, runtime_config::Live},
+    disk::dirs,
+};
 
 /// Runs one job and returns when it is over.
 pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {

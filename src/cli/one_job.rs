@@ -23,8 +23,8 @@ use crate::{
     config::Loaded,
     daemon::{
         Ended,
-        live::Live,
-        start::{self, Options, Purpose},
+        event_loop::start::{self, Options, Purpose},
+        services::{command::OnceRequest, runtime_config::Live},
     },
     disk::history::artifact_name,
     domain::{
@@ -33,7 +33,6 @@ use crate::{
         time::WallTime,
     },
     ledger::{FILE, Ledger},
-    web::OnceRequest,
 };
 
 /// How one job is followed and told of.

@@ -16,9 +16,12 @@ use crate::{
     clock::Clock,
     config::{Loaded, settings::ProjectConfig},
     daemon::{
-        claims::Claims,
-        restore::{self, Workshop, not_served},
-        store::Store,
+        jobs::restore::{self, Workshop, not_served},
+        services::{
+            command::{Rate, Restored},
+            project_locks::Claims,
+            store::Store,
+        },
     },
     disk::{
         dirs,
@@ -27,7 +30,6 @@ use crate::{
     },
     domain::job::{JobId, placement::Targets},
     ledger::{FILE, Ledger},
-    web::{Rate, Restored},
 };
 
 /// Places the results of an old job again.

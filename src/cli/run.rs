@@ -12,8 +12,8 @@ use crate::{
     config::Loaded,
     daemon::{
         Ended,
-        live::Live,
-        start::{self, Options, Purpose},
+        event_loop::start::{self, Options, Purpose},
+        services::runtime_config::Live,
     },
     disk::dirs,
     domain::status::Status,

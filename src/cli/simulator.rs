@@ -8,7 +8,7 @@ use super::{
     exit::{BUG, Failure, UNAVAILABLE},
 };
 use crate::{
-    daemon::signals::SignalStream,
+    daemon::event_loop::signals::SignalStream,
     simulator::{Settings, Simulator},
 };
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::settings::Workflow as Choice,
-    daemon::live::{read_workflow, workflow as load},
+    daemon::services::runtime_config::{read_workflow, workflow as load},
     domain::request::workflow::{
         Workflow,
         bind::bind_or_find,

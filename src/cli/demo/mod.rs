@@ -21,8 +21,8 @@ use crate::{
     config,
     daemon::{
         Ended,
-        live::Live,
-        start::{self, Options, Purpose},
+        event_loop::start::{self, Options, Purpose},
+        services::runtime_config::Live,
     },
     domain::status::Status,
     simulator::{Settings, Simulator},

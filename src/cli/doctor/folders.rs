@@ -11,7 +11,7 @@ use crate::{
         out::span,
     },
     config::settings::ProjectConfig,
-    daemon::look::Eyes,
+    daemon::inputs::scan::Eyes,
     disk::probe,
     domain::{
         inputs::{debounce::Sight, prompt::IgnorePatterns},

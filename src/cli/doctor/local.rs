@@ -1,7 +1,7 @@
 //! Who could serve locally: the ComfyUI, the Hugging Face Spaces, each asked whether it is there where a job may go to it.
 //!
 //! Owns what an absent one means: alone in mode `local` it is a failure, beside another one it is not, and in mode `auto` it is only
-//! what would stand in for RunComfy. The calls are [`checkup`]'s.
+//! what would stand in for RunComfy. The calls are [`probes`]'s.
 
 use secrecy::SecretString;
 
@@ -15,7 +15,7 @@ use crate::{
         sources::Sources,
         words::{Mode, Provider},
     },
-    daemon::checkup,
+    daemon::services::probes,
 };
 
 const COMFYUI: &str = "ComfyUI";
@@ -75,7 +75,7 @@ pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Lo
 
 async fn comfyui(local: &LocalConfig) -> Found {
     let url = local.comfyui_url.as_str().trim_end_matches('/');
-    let answer = match checkup::comfyui(local).await {
+    let answer = match probes::comfyui(local).await {
         Ok(version) => Ok(format!("{url}, version {}", version.as_deref().unwrap_or("unknown"))),
         Err(why) => Err(format!("none answers at {url}: {why}")),
     };
@@ -85,8 +85,8 @@ async fn comfyui(local: &LocalConfig) -> Found {
 
 async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
     let (flux, mesh) = tokio::join!(
-        checkup::space(&local.flux_space, token),
-        checkup::space(&local.mesh_space, token)
+        probes::space(&local.flux_space, token),
+        probes::space(&local.mesh_space, token)
     );
     let part = |space: &dyn std::fmt::Display, answer: Result<String, String>, fix| {
         let told = |text: String| format!("{space}: {text}");
@@ -171,7 +171,7 @@ impl Local {
         for project in projects {
             let (root, now) = (project.root.clone(), Clock.now().wall);
             let look = move || launcher::uses_comfyui(&root, now);
-            if checkup::within(DISK_PATIENCE, look).await == Some(true) {
+            if probes::within(DISK_PATIENCE, look).await == Some(true) {
                 let found = "its launcher runs in mode 5 (LOCAL) and sends its own work to the same ComfyUI every 30 seconds";
                 let fix = "let ComfyUI listen on another port (--port 8189) and set `local.comfyui_url` to it: nothing answers \
                            the launcher on port 8188 then, and it does nothing";

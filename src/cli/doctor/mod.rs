@@ -2,7 +2,7 @@
 //!
 //! Owns the order of the checks, that they run at the same time, and how they end. It changes nothing and spends nothing: it
 //! takes no lock for longer than a look, makes no file, and asks RunComfy only what is free. Each file below judges one
-//! matter; facts come from `config`, `disk`, `ledger` and [`crate::daemon::checkup`].
+//! matter; facts come from `config`, `disk`, `ledger` and [`crate::daemon::services::probes`].
 
 mod check;
 mod settings;
@@ -38,7 +38,7 @@ use crate::{
         settings::{Config, ProjectConfig},
         words::Mode,
     },
-    daemon::checkup::{self, Deployment, Service},
+    daemon::services::probes::{self, Deployment, Service},
     disk::lock,
     domain::{inputs::prompt::IgnorePatterns, status::Status},
 };
@@ -182,7 +182,7 @@ async fn ask(
 /// Looks at files and folders; a drive that hangs is a finding and hangs nobody.
 async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
     let (own, shared) = (Arc::clone(loaded), Arc::clone(loaded));
-    let common = checkup::within(DISK_PATIENCE, move || {
+    let common = probes::within(DISK_PATIENCE, move || {
         let config = &own.config;
         let mut checks = vec![folders::state(&config.state_dir), ledger::look(&config.state_dir)];
         checks.extend(space::look(config));
@@ -194,7 +194,7 @@ async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
         let shared = Arc::clone(&shared);
         let look = move || one_project(&shared.config, &shared.config.projects[at]);
         let project = &loaded.config.projects[at];
-        let found = checkup::within(DISK_PATIENCE, look).await;
+        let found = probes::within(DISK_PATIENCE, look).await;
         let found = found.unwrap_or_else(|| vec![hangs(&project.root.display().to_string())]);
         checks.extend(found.into_iter().map(|check| check.of(&project.name)));
     }

@@ -6,7 +6,7 @@ use super::{check::Check, token};
 use crate::{
     cli::exit::{BAD_INPUT, CONFIGURATION, JOB_FAILED, TOKEN, TRY_AGAIN, UNAVAILABLE},
     config::settings::BudgetConfig,
-    daemon::checkup::{Deployment, Trouble},
+    daemon::services::probes::{Deployment, Trouble},
     domain::{
         machines::deployment::{Facts, Source, Wanted, rate},
         money::{MicroUsd, Tier},

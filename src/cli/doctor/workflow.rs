@@ -11,7 +11,7 @@ use crate::{
         settings::{Config, GenerationConfig, LocalConfig, Workflow},
         words::{Mode, Provider},
     },
-    daemon::{checkup::Deployment, live},
+    daemon::services::{probes::Deployment, runtime_config},
     domain::request::workflow::bind::{Binding, Bindings, bind_or_find},
 };
 
@@ -34,7 +34,7 @@ pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Che
 /// Judges the local ComfyUI's workflow by itself. Which of its nodes and models the server lacks is told when a job is to run.
 fn for_comfyui(local: &LocalConfig) -> Check {
     let fix = "correct `local.comfyui_workflow` or [local.bind]; `conjured workflow validate` shows what fits";
-    let workflow = live::workflow(&local.comfyui_workflow);
+    let workflow = runtime_config::workflow(&local.comfyui_workflow);
     if let (Workflow::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
         // Nobody can correct that in a configuration.
         return Check::skipped(NAME, format!("{name} is not built into this version"));
@@ -55,7 +55,7 @@ fn for_comfyui(local: &LocalConfig) -> Check {
 /// Judges the configured workflow, and the deployment's where it was told.
 fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec<Check> {
     let fix = "correct `generation.workflow` or [generation.bind]; `conjured workflow validate` shows what fits";
-    let workflow = match live::workflow(&generation.workflow) {
+    let workflow = match runtime_config::workflow(&generation.workflow) {
         Ok(workflow) => workflow,
         Err(error) => return vec![Check::fail(NAME, MISFIT, error.to_string(), fix)],
     };

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
 };
 
-use conjured::{daemon::socket, domain::status::Status};
+use conjured::{daemon::api::socket, domain::status::Status};
 #[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -1,0 +1,275 @@
+//! The loop's state as a person reads it: builds [`Status`] from the engine and the projects served.
+//!
+//! Owns the sentences of `status`, and the one line that a service manager shows. It changes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    daemon::{
+        inputs::project_state::Served,
+        services::{
+            health::{HealthBook, Trouble},
+            runtime_config::Live,
+        },
+    },
+    domain::{
+        engine::{
+            Engine,
+            event::{Held, ProjectId},
+        },
+        inputs::{debounce::Sight, trigger::Wait},
+        job::choose_backend::Place,
+        money::{MicroUsd, budget::Spent},
+        status::{BackendHealth, Budget, Daemon, Input, Machine, Project, SCHEMA, Status},
+        time::{Moment, Now, WallTime},
+    },
+};
+
+/// What the status is made from.
+pub(crate) struct View<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) served: &'a BTreeMap<ProjectId, Served>,
+    pub(crate) live: &'a Live,
+    pub(crate) daemon: &'a Daemon,
+    pub(crate) spent: Spent,
+    pub(crate) balance: Option<MicroUsd>,
+    pub(crate) health: &'a HealthBook,
+    pub(crate) warnings: &'a [String],
+    pub(crate) machines: &'a [Machine],
+    pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
+    pub(crate) revision: u64,
+}
+
+/// Builds the status.
+pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
+    let limits = view.live.limits;
+    let rate = view.live.rate();
+    Status {
+        schema: SCHEMA,
+        revision: view.revision,
+        at: now.wall,
+        daemon: view.daemon.clone(),
+        projects: view
+            .served
+            .iter()
+            .map(|(id, served)| project(view.engine, *id, served, now))
+            .collect(),
+        budget: Budget {
+            session: view.spent.session,
+            day: view.spent.day,
+            month: view.spent.month,
+            session_limit: limits.per_session,
+            day_limit: limits.per_day,
+            month_limit: limits.per_month,
+            balance: view.balance,
+            hourly: rate.hourly,
+            hourly_from: rate.hourly_from.words().to_owned(),
+            hardware: rate.hardware.map(|tier| tier.name.to_owned()),
+            keep_warm_ms: u64::try_from(rate.keep_warm.as_millis()).unwrap_or(u64::MAX),
+            keep_warm_from: rate.keep_warm_from.words().to_owned(),
+            never_sleeps: rate.never_sleeps,
+        },
+        backends: view
+            .live
+            .order
+            .iter()
+            .map(|place| {
+                let trouble = view.health.at(*place).trouble(view.live);
+                backend(view.live, *place, trouble.as_ref(), now)
+            })
+            .collect(),
+        machines: view.machines.to_vec(),
+        warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
+    }
+}
+
+fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
+    let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
+    let (waiting, until) = waiting(engine.held(id, now.moment), now);
+    let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
+    if let Some(job) = &mut job {
+        job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
+    }
+    Project {
+        name: served.config.name.clone(),
+        root: served.config.root.display().to_string(),
+        watching: if served.polled { "poll" } else { "native" }.to_owned(),
+        prompt: input(&served.config.prompt.display().to_string(), prompt_sight),
+        render: input(&served.config.render.display().to_string(), render_sight),
+        waiting,
+        waiting_until: until,
+        job,
+        last_job: served.last_job.clone(),
+        unknown: served.unknown.clone(),
+    }
+}
+
+fn input(path: &str, sight: Option<&Sight>) -> Input {
+    let (state, detail, fingerprint) = match sight {
+        None => ("unseen", None, None),
+        Some(Sight::Whole(fingerprint)) => ("whole", None, Some(fingerprint.short())),
+        Some(Sight::Unfinished { size: u64::MAX }) => {
+            ("unfinished", Some("it changes while it is read".to_owned()), None)
+        }
+        Some(Sight::Unfinished { size }) => {
+            ("unfinished", Some(format!("{size} bytes so far")), None)
+        }
+        Some(Sight::Missing) => ("missing", None, None),
+        Some(Sight::Refused(reason)) => ("refused", Some(reason.clone()), None),
+    };
+    Input { path: path.to_owned(), state: state.to_owned(), detail, fingerprint }
+}
+
+/// Says why no job starts, and when that may change by itself.
+fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
+    let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
+    let Some(held) = held else { return ("not served".to_owned(), None) };
+    match held {
+        Held::Trigger(Wait::Unchanged) => ("waits for a change".to_owned(), None),
+        Held::Trigger(Wait::Settling(until)) => {
+            ("something changed; waits until it is quiet".to_owned(), at(until))
+        }
+        Held::Trigger(Wait::NoPrompt(reason) | Wait::NoRender(reason)) => {
+            (format!("no job: {reason}"), None)
+        }
+        Held::Trigger(Wait::MinInterval(until)) => (
+            "the render changed; jobs that only a render started keep their distance (`trigger.min_interval_s`)".to_owned(),
+            at(until),
+        ),
+        Held::Trigger(Wait::OtherInput) => {
+            ("one input changed; waits for the other (`trigger.on = \"both\"`)".to_owned(), None)
+        }
+        Held::Hands => (
+            "the render changed; a job for a render alone waits while hands are in the picture (`trigger.hold_while_sculpting`)"
+                .to_owned(),
+            None,
+        ),
+        Held::JobAtWork => ("a job is at work; the newest change goes next".to_owned(), None),
+        Held::Replacing => ("a queued job is being cancelled for a newer change".to_owned(), None),
+        Held::SlotsTaken => {
+            ("another project's job uses the paid slot (`max_in_flight`)".to_owned(), None)
+        }
+        Held::HourlyLimit(until) => {
+            ("the limit `trigger.max_jobs_per_hour` is reached".to_owned(), at(until))
+        }
+        Held::NotStarted(reason) => (format!("no job: {reason}"), None),
+        Held::Stopping => ("the daemon is stopping".to_owned(), None),
+    }
+}
+
+fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> BackendHealth {
+    let until = |at: Moment| now.wall.plus(at.since(now.moment));
+    match live.at(place) {
+        Ok(ready) => BackendHealth {
+            name: place.word().to_owned(),
+            state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
+            reason: trouble.map(|trouble| trouble.reason.clone()),
+            until: trouble.and_then(|trouble| trouble.until).map(until),
+            token_from: ready.token_from.clone(),
+        },
+        Err(unready) => BackendHealth {
+            name: place.word().to_owned(),
+            state: "unconfigured".to_owned(),
+            reason: Some(unready.reason.clone()),
+            until: None,
+            token_from: None,
+        },
+    }
+}
+
+/// Says it in one line, for `systemctl status`: how many projects, what the job does or why there is none, what is wrong. No
+/// figure in it counts up by itself, so that an idle daemon stays silent.
+pub(crate) fn one_line(status: &Status) -> String {
+    if status.daemon.stopping {
+        return "stopping; jobs at the service go on and are picked up at the next start"
+            .to_owned();
+    }
+    let several = status.projects.len() > 1;
+    let mut parts = vec![match status.projects.len() {
+        1 => "1 project".to_owned(),
+        number => format!("{number} projects"),
+    }];
+    for project in &status.projects {
+        let Some(job) = &project.job else { continue };
+        let of = if several { format!(" of {}", project.name) } else { String::new() };
+        parts.push(format!("job {}{of}: {}", job.id, job.doing));
+    }
+    if parts.len() == 1 {
+        parts.push(match status.projects.first() {
+            Some(project) if !several => project.waiting.clone(),
+            _ => "no job at work".to_owned(),
+        });
+    }
+    for backend in status.backends.iter().filter(|backend| backend.state != "ready") {
+        let reason = backend.reason.as_deref().unwrap_or("see `conjured status`");
+        parts.push(format!("{} is {}: {reason}", backend.name, backend.state));
+    }
+    for machine in &status.machines {
+        parts.push(match &machine.alarm {
+            Some(alarm) => format!("RunComfy machine {}: {alarm}", machine.server_type),
+            None => format!("a RunComfy machine ({}) {}", machine.server_type, machine.doing),
+        });
+    }
+    match status.projects.iter().map(|project| project.unknown.len()).sum() {
+        0 => {}
+        1 => parts.push("1 job with a lost answer waits for your decision".to_owned()),
+        number => {
+            parts.push(format!("{number} jobs with a lost answer wait for your decision"));
+        }
+    }
+    match status.warnings.as_slice() {
+        [] => {}
+        [.., newest] => {
+            let newest = newest.lines().next().unwrap_or_default();
+            let more = status.warnings.len() - 1;
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            parts.push(format!("warning: {newest}{more}"));
+        }
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Status {
+        let project = Project {
+            name: "owl".to_owned(),
+            root: "/CONJURE".to_owned(),
+            watching: "native".to_owned(),
+            prompt: input("/p", None),
+            render: input("/r", None),
+            waiting: "waits for a change".to_owned(),
+            waiting_until: None,
+            job: None,
+            last_job: None,
+            unknown: Vec::new(),
+        };
+        Status { projects: vec![project], ..Status::starting() }
+    }
+
+    #[test]
+    fn the_line_says_what_is_done_and_what_is_wrong() {
+        let mut status = idle();
+        assert_eq!(one_line(&status), "1 project; waits for a change");
+
+        status.warnings = vec!["old".to_owned(), "refused:\nline 3".to_owned()];
+        status.backends = vec![BackendHealth {
+            name: "serverless".to_owned(),
+            state: "unconfigured".to_owned(),
+            reason: Some("there is no token".to_owned()),
+            until: None,
+            token_from: None,
+        }];
+        assert_eq!(
+            one_line(&status),
+            "1 project; waits for a change; serverless is unconfigured: there is no token; \
+             warning: refused: (and 1 more)"
+        );
+        status.projects.push(status.projects[0].clone());
+        assert!(one_line(&status).starts_with("2 projects; no job at work"));
+        status.daemon.stopping = true;
+        assert!(one_line(&status).starts_with("stopping"));
+    }
+}

@@ -1,0 +1,416 @@
+//! What people and jobs' tasks tell the loop, and what becomes of it.
+//!
+//! Owns the answers: every command is answered exactly once, however its job ends.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{
+    STOPPING, Shell,
+    outcomes::{Asked, Ended, Outcome, Refreshed, TaskName},
+    signals::Signal,
+};
+use crate::{
+    daemon::{
+        jobs::{
+            handoff::{hand_over_again, is_wanted},
+            restore::{self, Workshop, not_served, refused},
+        },
+        services::{
+            command::{Command, OnceRequest, Refused, RefusedKind, Restored},
+            messages::{JobEnd, Report, Wish},
+        },
+    },
+    domain::{
+        engine::event::{Event, ProjectId, Ticket},
+        job::{JobId, State, placement::Targets},
+        status,
+    },
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Filter, JobRow, Reason},
+    },
+};
+
+/// The most lost answers that `status` lists for a project.
+const MOST_UNKNOWN: u32 = 20;
+
+impl Shell {
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Once { request, reply } => self.ask(Asked { request, reply }),
+            Command::Cancel { job, reply } => self.cancel(job, reply),
+            Command::Restore { job, reply } => self.restore(job, reply),
+            Command::Rate { job, rate, reply } => {
+                let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+                self.tasks.spawn(TaskName::Errand, async move {
+                    let rated = store.with(move |ledger| restore::rate(ledger, job, &rate, now));
+                    drop(reply.send(rated.await));
+                    Outcome::Nothing
+                });
+            }
+            Command::Reload { reply } => self.reload(Some(reply)),
+            Command::Stop { reply } => {
+                drop(reply.send(Ok(STOPPING.to_owned())));
+                self.signal(Signal::Stop);
+            }
+        }
+    }
+
+    /// Puts a person's request in line.
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        let project = match self.project_of(&asked.request) {
+            Ok(project) => project,
+            Err(refused) => return drop(asked.reply.send(Err(refused))),
+        };
+        if self.asked.len() >= crate::domain::engine::MAX_ASKED {
+            let refused = Refused::new(
+                RefusedKind::TryAgain,
+                "too many jobs are asked for already; nothing was started. Try again when some are done",
+            );
+            return drop(asked.reply.send(Err(refused)));
+        }
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.asked.insert(ticket, (project, asked));
+        self.handle(Event::Asked { project, ticket });
+    }
+
+    fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, Refused> {
+        let names = || {
+            let names: Vec<&str> =
+                self.served.values().map(|served| served.config.name.as_str()).collect();
+            names.join(", ")
+        };
+        match &request.project {
+            Some(name) => self
+                .served
+                .iter()
+                .find(|(_, served)| served.config.name == *name)
+                .map(|(id, _)| *id)
+                .ok_or_else(|| {
+                    let message = format!("there is no project `{name}`; served are: {}", names());
+                    Refused::new(RefusedKind::Usage, message)
+                }),
+            None if self.served.len() == 1 => self.served.keys().next().copied().ok_or_else(|| {
+                Refused::new(RefusedKind::Configuration, "no project is configured")
+            }),
+            None => {
+                let message =
+                    format!("several projects are served ({}): name one with --project", names());
+                Err(Refused::new(RefusedKind::Usage, message))
+            }
+        }
+    }
+
+    /// Ends a job because a person wants it.
+    fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, Refused>>) {
+        let at_work = self
+            .served
+            .values()
+            .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
+        let found = at_work.is_some();
+        if let Some(served) = at_work {
+            served.wish(Wish::Cancel);
+        }
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let said = store
+                .with(move |ledger| {
+                    let row = ledger.job(job)?;
+                    if row.state == State::Unknown {
+                        let reason = Reason::new(
+                            "settled",
+                            "settled by a person; its money counts as spent, because nobody knows whether it ran",
+                        );
+                        ledger.cancelled(job, &reason, Booking::Reserved, now)?;
+                        return Ok(format!(
+                            "job {job} is settled as cancelled; its reservation of {} stays counted as spent",
+                            row.reserved
+                        ));
+                    }
+                    ledger.want_cancel(job, now)?;
+                    Ok(if found {
+                        format!("job {job} is being cancelled; a run that has begun may still be charged")
+                    } else {
+                        format!("job {job} is not at work; it is cancelled when its turn comes")
+                    })
+                })
+                .await;
+            let answer = match said {
+                Ok(said) => Ok(said),
+                // Unsent work grants the wish at once, which may be written before this errand comes to the ledger.
+                Err(LedgerError::Illegal { from: State::Cancelled, .. }) if found => {
+                    Ok(format!("job {job} is cancelled"))
+                }
+                Err(LedgerError::Illegal { from, .. }) => Err(Refused::new(
+                    RefusedKind::Usage,
+                    format!("job {job} is `{from}` already; nothing was cancelled"),
+                )),
+                Err(error @ LedgerError::NoSuchJob(_)) => {
+                    Err(Refused::new(RefusedKind::NotFound, error.to_string()))
+                }
+                Err(error) => Err(Refused::new(RefusedKind::TryAgain, error.to_string())),
+            };
+            drop(reply.send(answer));
+            Outcome::Nothing
+        });
+    }
+
+    /// Asks a deployment about itself that was never asked: at the start and after a reload. Later, work asks again.
+    pub(crate) fn ask_facts(&mut self) {
+        let live = Arc::clone(&self.live.borrow());
+        if live
+            .at(crate::domain::job::choose_backend::Place::Serverless)
+            .as_ref()
+            .is_ok_and(crate::daemon::services::runtime_config::backends::Ready::never_asked)
+        {
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(TaskName::Errand, async move {
+                crate::daemon::jobs::early_work::ask_facts(&tools, &live).await;
+                Outcome::Nothing
+            });
+        }
+    }
+
+    /// Places an earlier job's artifacts again.
+    fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, Refused>>) {
+        let places: BTreeMap<ProjectId, (PathBuf, Targets)> = self
+            .served
+            .iter()
+            .map(|(id, served)| (*id, (served.config.root.clone(), served.targets())))
+            .collect();
+        let tools = Arc::clone(&self.tools);
+        let live = tools.live.borrow().clone();
+        let workshop = Workshop {
+            clock: self.clock,
+            store: tools.store.clone(),
+            history: Arc::clone(&tools.history),
+            claims: tools.claims.clone(),
+        };
+        self.tasks.spawn(TaskName::Errand, async move {
+            let row = workshop.store.with(move |ledger| ledger.job(job)).await;
+            let restored = match row.map_err(|error| refused(&error)) {
+                Ok(row) => match places.get(&row.project) {
+                    Some((root, targets)) => {
+                        let told = is_wanted(&live, root).await;
+                        let restored = workshop.restore(&row, targets, told).await;
+                        restored.map(|restored| (row, restored, told))
+                    }
+                    None => Err(not_served(job)),
+                },
+                Err(refused) => Err(refused),
+            };
+            let known = restored.as_ref().ok().map(|(row, _, told)| (row.project, *told));
+            drop(reply.send(restored.map(|(_, restored, _)| restored)));
+            let Some((project, told)) = known else { return Outcome::Nothing };
+            if told && let Some((root, targets)) = places.get(&project).cloned() {
+                hand_over_again(&tools, project, job, root, targets).await;
+            }
+            Outcome::Restored(project)
+        });
+    }
+
+    pub(crate) fn reported(&mut self, report: Report) {
+        match report {
+            Report::Started { project, job, inputs } => {
+                if let Some(inputs) = inputs {
+                    self.handle(Event::Took { project, inputs });
+                }
+                if let Some(reply) = self.starting.remove(&job) {
+                    drop(reply.send(Ok(job)));
+                }
+                self.refresh(project);
+            }
+            Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
+            Report::Imported { project } => self.handle(Event::Imported { project }),
+            Report::Shown { project, job } => {
+                if let Some(at_work) =
+                    self.served.get_mut(&project).and_then(|served| served.job.as_mut())
+                    && at_work.id == job.id
+                {
+                    at_work.shown = Some(job);
+                    self.dirty = true;
+                }
+            }
+            Report::Warning(warning) => self.warn([warning]),
+            Report::Unwritten { what, trouble } => {
+                match trouble {
+                    Some(trouble) => self.unwritten.insert(what, trouble),
+                    None => self.unwritten.remove(what),
+                };
+                self.dirty = true;
+            }
+            Report::Facts(warnings) => {
+                self.warn(warnings);
+                self.dirty = true;
+            }
+            Report::TokenRefused => self.token_refused(),
+            Report::Machines(machines) => {
+                self.machines = machines;
+                self.dirty = true;
+            }
+            Report::MachineMoney => {
+                // Any project's figures bring the sums along.
+                if let Some(project) = self.served.keys().next().copied() {
+                    self.refresh(project);
+                }
+            }
+            Report::Balance(balance) => {
+                self.balance = Some(balance);
+                self.dirty = true;
+            }
+        }
+    }
+
+    /// A job's task ended. Returns how the daemon ends, if that was the one job it was started for.
+    pub(crate) fn job_ended(
+        &mut self,
+        project: ProjectId,
+        job: JobId,
+        end: JobEnd,
+    ) -> Option<Ended> {
+        if let Some(served) = self.served.get_mut(&project) {
+            served.job = None;
+        }
+        let reply = self.starting.remove(&job);
+        if self.stopping.is_none()
+            && let Some(at) = self.later.iter().position(|row| row.project == project)
+        {
+            // An unfinished job of an earlier session goes before anything new.
+            let row = self.later.remove(at);
+            self.resume(project, row);
+            self.refresh(project);
+            return None;
+        }
+        match end {
+            JobEnd::NotStarted { kind, reason, retry_after } => {
+                tracing::warn!(job = %job, "not started: {reason}");
+                if let Some(reply) = reply {
+                    drop(reply.send(Err(Refused::new(kind, reason.clone()))));
+                }
+                let retry_at = retry_after.map(|wait| self.clock.now().moment.plus(wait));
+                self.handle(Event::NotStarted { project, retry_at, reason });
+            }
+            JobEnd::Ended { state, placed } => {
+                if state == State::Unknown && self.one_job.is_none() && self.one_job_id.is_none() {
+                    self.resubmit(job);
+                }
+                if let Some(reply) = reply {
+                    drop(reply.send(Ok(job)));
+                }
+                self.handle(Event::Ended { project, placed });
+                self.refresh(project);
+            }
+            JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
+        }
+        self.tidy();
+        if let Some(loaded) = self.projects_later.take() {
+            self.change_projects(&loaded);
+        }
+        (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
+    }
+
+    /// A panic fails its job; what it left behind in the ledger stays true.
+    pub(crate) fn job_panicked(
+        &mut self,
+        project: ProjectId,
+        job: JobId,
+        message: &str,
+    ) -> Option<Ended> {
+        tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
+        let known = self.tools.store.now(|ledger| ledger.job(job));
+        let Ok(row) = known else {
+            // It never came to the ledger: nothing was sent.
+            let reason = format!("a bug in conjured ended it before it was sent ({message})");
+            let kind = RefusedKind::TryAgain;
+            return self.job_ended(
+                project,
+                job,
+                JobEnd::NotStarted { kind, reason, retry_after: None },
+            );
+        };
+        let paid = row.request.is_some() && !row.state.is_final();
+        if paid && self.panicked.insert(job) {
+            // Its result is paid for: once more from where the ledger says.
+            if let Some(served) = self.served.get_mut(&project) {
+                served.job = None;
+            }
+            self.resume(project, row);
+            return None;
+        }
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        let text = format!(
+            "a bug in conjured ended it ({message}); if it was sent, it may have been charged"
+        );
+        let reason = Reason::new("panic", text);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let record = move |ledger: &mut crate::ledger::Ledger| {
+                let row = ledger.job(job)?;
+                match row.state {
+                    // Nobody knows whether the request left.
+                    State::Submitting => ledger.unknown(job, &reason, now),
+                    _ => ledger.failed(job, &reason, row.bill().0, now),
+                }
+            };
+            if let Err(error) = store.record("that a job's task panicked", record).await {
+                tracing::error!(job = %job, %error, "the failed job is not in the ledger");
+            }
+            Outcome::Nothing
+        });
+        self.job_ended(project, job, JobEnd::Ended { state: State::Failed, placed: false })
+    }
+
+    /// Asks the ledger what `status` shows of past jobs and of money.
+    pub(crate) fn refresh(&mut self, project: ProjectId) {
+        let tools = Arc::clone(&self.tools);
+        let windows = crate::daemon::services::budget_windows::windows(self.clock.now().wall);
+        self.tasks.spawn(TaskName::Refresh(project), async move {
+            let session = tools.session;
+            let fresh = tools
+                .store
+                .with(move |ledger| {
+                    let unknown = Filter {
+                        states: vec![State::Unknown],
+                        project: Some(project),
+                        limit: Some(MOST_UNKNOWN),
+                        before: None,
+                    };
+                    Ok::<_, LedgerError>(Refreshed {
+                        last_job: ledger.last_finished(project)?.map(last_job),
+                        unknown: ledger.jobs(&unknown)?.into_iter().map(|row| row.id).collect(),
+                        spent: ledger.spent(session, &windows)?,
+                    })
+                })
+                .await;
+            match fresh {
+                Ok(fresh) => Outcome::Refreshed(Box::new(fresh)),
+                Err(error) => {
+                    tracing::warn!(%error, "the status shows older figures");
+                    Outcome::Nothing
+                }
+            }
+        });
+    }
+}
+
+fn last_job(row: JobRow) -> status::LastJob {
+    status::LastJob {
+        id: row.id,
+        state: row.state,
+        cost: row.spent(),
+        ended_at: row.ended_at,
+        reason: row.reason.map(|reason| reason.text),
+    }
+}
+
+/// Waits for the one job's answer; pends for ever where there is none to wait for.
+pub(crate) async fn first_answer(
+    receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
+) -> Result<JobId, Refused> {
+    let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
+    let answer = answer.await;
+    *receiver = None;
+    answer.unwrap_or_else(|_| Err(Refused::new(RefusedKind::TryAgain, "the request was dropped")))
+}

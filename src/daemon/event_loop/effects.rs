@@ -1,0 +1,292 @@
+//! Doing what the engine says: early work, jobs, baselines.
+//!
+//! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::{oneshot, watch};
+use tracing::Instrument as _;
+
+use super::{
+    Shell,
+    outcomes::{Asked, Outcome, TaskName},
+};
+use crate::{
+    daemon::{
+        inputs::{
+            prepare::Material,
+            project_state::{AtWork, Prepared},
+        },
+        jobs::{
+            Begin, Road, earlier,
+            early_work::{describe, early, expectation, warm_up},
+            routing,
+            setup::{NewRoad, Source, not_started},
+        },
+        services::{command::RefusedKind, messages::Wish},
+    },
+    domain::{
+        engine::event::{ProjectId, Stage, Work},
+        fingerprint::Fingerprint,
+        job::{Cause, Inputs, JobId, State, choose_backend::Place},
+        money::{MicroUsd, estimate::Basis},
+        status,
+        time::WallTime,
+    },
+    ledger::rows::JobRow,
+};
+
+/// How long a job waits whose render is not in memory.
+const RELOOK: Duration = Duration::from_millis(500);
+
+impl Shell {
+    /// Does early what can be done early.
+    pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
+        let live = Arc::clone(&self.live.borrow());
+        let Some(material) = self.material(project, inputs) else { return };
+        let (send, ready) = oneshot::channel();
+        let generation = self.generation;
+        if let Some(served) = self.served.get_mut(&project) {
+            served.prepared = Some(Prepared { inputs, generation, ready });
+        }
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let place = routing::likely(&tools, &live);
+            let warm = warm_up(&tools, &live, place);
+            let early = early(&tools, &live, place, material, None);
+            let (early, ()) = futures_util::future::join(early, warm).await;
+            // Nobody takes it when the window was closed by something else.
+            drop(send.send(early));
+            Outcome::Nothing
+        });
+    }
+
+    /// Returns the content of a snapshot, if it is still in memory.
+    fn material(&self, project: ProjectId, inputs: Inputs) -> Option<Material> {
+        let served = self.served.get(&project)?;
+        let prompt = served.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
+        let render = served.render.as_ref()?;
+        Some(Material { inputs, prompt: prompt.text.clone(), render: render.clone() })
+    }
+
+    /// Starts a job.
+    pub(crate) fn start(&mut self, project: ProjectId, work: Work, cause: Cause) {
+        let live = Arc::clone(&self.live.borrow());
+        let Some(served) = self.served.get_mut(&project) else { return };
+        let early = served.prepared.take();
+        let generation = self.generation;
+        let mut targets = served.targets();
+        let config = served.config.clone();
+        let root = config.root.clone();
+        let mut out = None;
+        let asked = matches!(work, Work::Asked(_));
+        let source = match work {
+            Work::Snapshot(inputs) => {
+                match early.filter(|p| p.inputs == inputs && p.generation == generation) {
+                    Some(prepared) => {
+                        Some(Source::Early(prepared.ready, self.material(project, inputs)))
+                    }
+                    None => self.material(project, inputs).map(Source::Material),
+                }
+            }
+            Work::Asked(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
+                if let Some(folder) = &asked.request.out {
+                    targets = targets.within(folder);
+                    out = Some(folder.clone());
+                }
+                Source::Asked(Box::new(asked), Box::new(config))
+            }),
+        };
+        // Whoever asked and went away while waiting in line wants nothing to be paid for.
+        let source = source.filter(|source| match source {
+            Source::Asked(asked, _) => !asked.reply.is_closed(),
+            Source::Early(..) | Source::Material(_) | Source::Again(_) => true,
+        });
+        let now = self.clock.now();
+        let id = JobId::from_parts(now.wall, rand::random());
+        let name = TaskName::Job(project, id);
+        let (wish, wished) = watch::channel(Wish::Go);
+        let shown = Box::new(unborn(id, cause, live.first(), now.wall));
+        if let Some(served) = self.served.get_mut(&project) {
+            served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
+        }
+        let Some(source) = source else {
+            if asked {
+                let reason = "nobody waits for it any more; nothing was sent";
+                let end = not_started(RefusedKind::TryAgain, reason, None);
+                self.tasks.spawn(name, async move { Outcome::Job(end) });
+                return;
+            }
+            // The render is being written at this moment, or changed without an event: both files are read anew.
+            if let Some(served) = self.served.get_mut(&project) {
+                served.look_anew(now.moment);
+            }
+            let reason = "the render is being written; it is tried again when it is whole";
+            let end = not_started(RefusedKind::TryAgain, reason, Some(RELOOK));
+            self.tasks.spawn(name, async move { Outcome::Job(end) });
+            return;
+        };
+        let source = match source {
+            Source::Asked(asked, config) => {
+                // Kept apart from the rest of the request, so that whatever happens it is answered.
+                let Asked { request, reply } = *asked;
+                self.starting.insert(id, reply);
+                match request.again {
+                    Some(again) => Source::Again(again),
+                    None => Source::Asked(
+                        Box::new(Asked { request, reply: oneshot::channel().0 }),
+                        config,
+                    ),
+                }
+            }
+            other => other,
+        };
+        let tools = Arc::clone(&self.tools);
+        let work = async move {
+            let road = NewRoad {
+                tools,
+                live,
+                wished,
+                project,
+                id,
+                targets,
+                root,
+                shown: *shown,
+                cause,
+                out,
+                own_inputs: true,
+            };
+            Outcome::Job(road.go(source).await)
+        };
+        self.tasks.spawn(name, work.instrument(lines_of(id)));
+    }
+
+    /// Lets a job of an earlier session go on.
+    pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        let targets = match &row.out {
+            Some(folder) => served.targets().within(Path::new(folder)),
+            None => served.targets(),
+        };
+        let root = served.config.root.clone();
+        let (wish, wished) =
+            watch::channel(if row.cancel_wanted { Wish::Cancel } else { Wish::Go });
+        let shown = status::Job {
+            id: row.id,
+            state: row.state,
+            cause: row.cause,
+            doing: "goes on where an earlier session stopped".to_owned(),
+            since: row.created_at,
+            backend: row.backend.clone(),
+            why: None,
+            progress: None,
+            request: row.request.as_ref().map(ToString::to_string),
+            queue_position: None,
+            cold: None,
+            elapsed_ms: 0,
+            eta: None,
+            received: None,
+            estimate: row.reserved,
+        };
+        served.job = Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
+        let stage = match row.state {
+            State::Prepared => Stage::Waiting,
+            State::Submitting => Stage::Submitting,
+            State::Submitted => Stage::Queued,
+            State::Running => Stage::Running,
+            State::HandingOver => Stage::HandingOver,
+            _ => Stage::Placing,
+        };
+        tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
+        self.handle(crate::domain::engine::event::Event::Resumed { project, stage });
+        let tools = Arc::clone(&self.tools);
+        let live = Arc::clone(&self.live.borrow());
+        let name = TaskName::Job(project, row.id);
+        let lines = lines_of(row.id);
+        let work = async move {
+            let place = Place::from_word(&row.backend).unwrap_or(Place::Serverless);
+            let (learned, mut estimate) = expectation(&tools, &live, place).await;
+            // What was reserved stays reserved, and what was cold then was cold.
+            estimate.cost = row.reserved;
+            if let Some(terms) = row.terms {
+                estimate.cold = terms.cold_start.map(|span| (span, Basis::Learned));
+                estimate.keep_warm = terms.keep_warm;
+            }
+            let mut shown = shown;
+            describe(&mut shown, &learned, &estimate);
+            shown.estimate = row.reserved;
+            let id = row.id;
+            let (deployment, public) = (row.deployment.clone(), row.out.is_none());
+            let story = tools.store.with(move |ledger| ledger.story(id)).await;
+            let (tried, redirected) =
+                story.map_or_else(|_| (Vec::new(), false), |story| earlier(&story, &live));
+            let road = Road {
+                tools,
+                wish: wished,
+                project,
+                id,
+                targets,
+                shown,
+                learned,
+                estimate,
+                place,
+                tried,
+                redirected,
+                lease: None,
+                deployment,
+                terms: row.terms,
+                too_late: false,
+                public,
+                received: 0,
+                root,
+            };
+            Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
+        };
+        self.tasks.spawn(name, work.instrument(lines));
+    }
+
+    /// Remembers a baseline for the next start.
+    pub(crate) fn rebase(
+        &mut self,
+        project: ProjectId,
+        prompt: Option<Fingerprint>,
+        render: Option<Fingerprint>,
+    ) {
+        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Errand, async move {
+            let record = move |ledger: &mut crate::ledger::Ledger| {
+                ledger.set_baseline(project, prompt, render, now)
+            };
+            if let Err(error) = store.record("a baseline", record).await {
+                tracing::error!(%error, "a baseline is not in the ledger");
+            }
+            Outcome::Nothing
+        });
+    }
+}
+
+/// Returns what `status` shows of a job that is being prepared.
+fn unborn(id: JobId, cause: Cause, place: Place, since: WallTime) -> status::Job {
+    status::Job {
+        id,
+        state: State::Prepared,
+        cause,
+        doing: "is being prepared".to_owned(),
+        since,
+        backend: place.word().to_owned(),
+        why: None,
+        progress: None,
+        request: None,
+        queue_position: None,
+        cold: None,
+        elapsed_ms: 0,
+        eta: None,
+        received: None,
+        estimate: MicroUsd::ZERO,
+    }
+}
+
+/// What puts the job's id into each line that is logged on its road. At the level of errors, so that it is there at every level.
+fn lines_of(job: JobId) -> tracing::Span {
+    tracing::error_span!("job", job = %job)
+}

@@ -1,0 +1,368 @@
+//! The loop: wait for one thing, ask the engine, do what it says.
+//!
+//! Owns the [`Engine`] and everything that changes with it, on one thread and without locks. It waits on nothing but its
+//! `select!`: files, the ledger and the network are the business of tasks that report back.
+
+pub mod start;
+mod options;
+pub(crate) mod outcomes;
+pub(crate) mod effects;
+pub(crate) mod scans;
+pub(crate) mod commands;
+pub(crate) mod reload;
+pub(crate) mod prune;
+pub(crate) mod signals;
+pub(crate) mod systemd;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    api::status_view,
+    event_loop::{
+        commands::first_answer,
+        outcomes::{Asked, Ended, Outcome, TaskName},
+        prune::Tidying,
+        reload,
+        signals::{Signal, SignalStream, told_to_stop},
+        systemd::Manager,
+    },
+    inputs::{
+        project_state::{Served, Shown},
+        wake_queue::Wakes,
+    },
+    jobs::Tools,
+    services::{
+        messages::{Report, Wish},
+        tasks::Tasks,
+    },
+};
+use crate::{
+    clock::Clock,
+    daemon::services::{
+        command::{Command, Refused},
+        runtime_config::Live,
+    },
+    disk::{lock::Lock, watch::Watcher},
+    domain::{
+        engine::{
+            Engine,
+            event::{Effect, Event, ProjectId, Ticket},
+        },
+        job::JobId,
+        money::{MicroUsd, budget::Spent},
+        status,
+        time::Moment,
+    },
+};
+
+/// What is said of a stop.
+pub(crate) const STOPPING: &str = "stopping: remote jobs go on and are picked up at the next start";
+
+/// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
+const STOP_PATIENCE: Duration = Duration::from_millis(4500);
+
+/// How often everything is checked unasked: folders that no event tells of, the state of the account.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long the status may lag behind: in a storm it is not built for every event.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+/// The most warnings that are kept for `status`.
+const MOST_WARNINGS: usize = 20;
+
+/// The state of the loop.
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) engine: Engine,
+    pub(crate) served: BTreeMap<ProjectId, Served>,
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) live: watch::Sender<Arc<Live>>,
+    /// Counts configurations, so that early work for an older one is void.
+    pub(crate) generation: u64,
+    pub(crate) tasks: Tasks<TaskName, Outcome>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) watcher: Arc<Mutex<Option<Watcher>>>,
+    pub(crate) polling: bool,
+    pub(crate) asked: BTreeMap<Ticket, (ProjectId, Asked)>,
+    pub(crate) next_ticket: u64,
+    /// Who waits to hear that a job is on its road.
+    pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
+    pub(crate) daemon: status::Daemon,
+    pub(crate) spent: Spent,
+    pub(crate) balance: Option<MicroUsd>,
+    pub(crate) warnings: Vec<String>,
+    /// The rented machines, as `status` shows them.
+    pub(crate) machines: Vec<status::Machine>,
+    /// The keeper of rented machines has not ended.
+    pub(crate) keeping: bool,
+    /// What waits to be written into the ledger, and why.
+    pub(crate) unwritten: BTreeMap<&'static str, String>,
+    pub(crate) status: watch::Sender<Shown>,
+    pub(crate) revision: u64,
+    pub(crate) dirty: bool,
+    pub(crate) shown_at: Moment,
+    pub(crate) manager: Manager,
+    pub(crate) reload: reload::Source,
+    /// The state folder's, held for the life of the process.
+    pub(crate) lock: Lock,
+    /// The one job of `conjured once`; when it ends, so does the loop.
+    pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, Refused>>>,
+    pub(crate) one_job_id: Option<JobId>,
+    pub(crate) next_housekeeping: Moment,
+    pub(crate) next_poll: Option<Moment>,
+    pub(crate) stopping: Option<Moment>,
+    /// Unfinished jobs that wait behind another one of their project.
+    pub(crate) later: Vec<crate::ledger::rows::JobRow>,
+    /// Prepared jobs of an earlier session: they are sent only if the first look finds their inputs unchanged.
+    pub(crate) unsent: Vec<crate::ledger::rows::JobRow>,
+    /// Jobs whose task panicked once and was begun again.
+    pub(crate) panicked: BTreeSet<JobId>,
+    /// Changed projects that wait for a job at work to end.
+    pub(crate) projects_later: Option<crate::config::Loaded>,
+    /// A reload is under way; and another one is wanted.
+    pub(crate) reloading: bool,
+    pub(crate) reload_again: bool,
+    /// A check of the watches is under way.
+    pub(crate) tending: bool,
+    pub(crate) tidying: Tidying,
+    /// Answers that an earlier session lost, until the first look.
+    pub(crate) lost: Vec<JobId>,
+    /// How the daemon ends, once the jobs at work have let go.
+    pub(crate) ending: Option<Ended>,
+    /// Where the command line finds this daemon.
+    pub(crate) socket: std::path::PathBuf,
+}
+
+impl Shell {
+    /// Runs until a signal, the end of the one job, or the death of a standing task.
+    pub(crate) async fn run(
+        mut self,
+        mut signals: Option<SignalStream>,
+        mut stop: Option<oneshot::Receiver<()>>,
+    ) -> Ended {
+        self.ask_facts();
+        let ended = loop {
+            self.show_if_due();
+            self.beat();
+            if let Some(ended) = self.over() {
+                break ended;
+            }
+            let deadline = self.deadline();
+            let now = self.clock.now().moment;
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep(at.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let signal = async {
+                match signals.as_mut() {
+                    Some(signals) => signals.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                finished = self.tasks.next() => {
+                    if let Some(ended) = self.finished(finished) {
+                        self.end(ended);
+                    }
+                }
+                Some(report) = self.reports.recv() => self.reported(report),
+                Some(command) = self.commands.recv() => self.command(command),
+                signal = signal => self.signal(signal),
+                () = told_to_stop(&mut stop) => self.stop(),
+                () = self.wakes.stirred() => self.woken(),
+                answer = first_answer(&mut self.one_job) => {
+                    match answer {
+                        Ok(job) => {
+                            self.one_job_id = Some(job);
+                            let at_work = |served: &Served| {
+                                served.job.as_ref().is_some_and(|at_work| at_work.id == job)
+                            };
+                            if !self.served.values().any(at_work) {
+                                self.end(Ended::OneJob(Ok(job)));
+                            }
+                        }
+                        Err(refused) => self.end(Ended::OneJob(Err(refused))),
+                    }
+                }
+                () = timer => self.tick(),
+            }
+        };
+        self.close().await;
+        ended
+    }
+
+    /// Hands an event to the engine and does what it says.
+    pub(crate) fn handle(&mut self, event: Event) {
+        let now = self.clock.now().moment;
+        for effect in self.engine.handle(now, event) {
+            match effect {
+                Effect::Prepare { project, inputs } => self.prepare(project, inputs),
+                Effect::Start { project, work, cause } => self.start(project, work, cause),
+                Effect::Replace { project } => {
+                    if let Some(served) = self.served.get(&project) {
+                        served.wish(Wish::Replace);
+                    }
+                }
+                Effect::LookAtHands { project } => self.look_at_hands(project),
+                Effect::Rebase { project, prompt, render } => self.rebase(project, prompt, render),
+            }
+        }
+        self.dirty = true;
+    }
+
+    fn woken(&mut self) {
+        let (projects, config) = self.wakes.take();
+        let now = self.clock.now().moment;
+        for project in projects {
+            if let Some(served) = self.served.get_mut(&project) {
+                served.wake(now);
+                self.handle(Event::Stirred { project });
+            } else {
+                self.wakes.looking(project);
+            }
+        }
+        self.look_where_due();
+        if config {
+            self.reload_soon();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.reload_if_due();
+        let now = self.clock.now().moment;
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now.plus(HOUSEKEEPING);
+            self.tend(true);
+            self.ask_facts();
+        } else if self.next_poll.is_some_and(|at| now >= at) {
+            self.tend(false);
+        }
+        self.look_where_due();
+        self.handle(Event::Tick);
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Reload => self.reload(None),
+            Signal::Stop => {
+                tracing::info!("{STOPPING}");
+                self.stop();
+            }
+        }
+    }
+
+    /// Ends new work; what runs may finish what must not be broken off.
+    pub(crate) fn stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
+        self.daemon.stopping = true;
+        self.manager.stopping();
+        self.handle(Event::Stopping);
+        for served in self.served.values() {
+            served.wish(Wish::Stop);
+        }
+        self.tools.machines.close();
+        // A look at a drive that hangs may hold it; the process ends all the same.
+        if let Ok(mut watcher) = self.watcher.try_lock() {
+            watcher.take();
+        }
+    }
+
+    /// Ends the daemon, with the same grace for jobs at work as a signal gives.
+    fn end(&mut self, ended: Ended) {
+        self.ending.get_or_insert(ended);
+        self.stop();
+    }
+
+    fn over(&mut self) -> Option<Ended> {
+        let until = self.stopping?;
+        let idle = !self.keeping && self.served.values().all(|served| served.job.is_none());
+        (idle || self.clock.now().moment >= until)
+            .then(|| self.ending.take().unwrap_or(Ended::Stopped))
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        let now = self.clock.now().moment;
+        let looks = self.served.values().filter_map(Served::due).min();
+        let looks = looks.filter(|_| self.room_for_looks() > 0);
+        let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
+        let (engine, looks, housekeeping, poll) = match self.stopping {
+            Some(_) => (None, None, None, None),
+            None => {
+                (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
+            }
+        };
+        let asked = [self.reload.due, self.manager.deadline()].into_iter().flatten().min();
+        [engine, looks, show, housekeeping, poll, asked, self.stopping].into_iter().flatten().min()
+    }
+
+    /// Hands the status round when it changed and the last one is old enough.
+    fn show_if_due(&mut self) {
+        let now = self.clock.now();
+        if !self.dirty || now.moment < self.shown_at.plus(SHOW_EVERY) {
+            return;
+        }
+        self.dirty = false;
+        self.shown_at = now.moment;
+        self.revision += 1;
+        let live = Arc::clone(&self.live.borrow());
+        let view = status_view::View {
+            engine: &self.engine,
+            served: &self.served,
+            live: &live,
+            daemon: &self.daemon,
+            spent: self.spent,
+            balance: self.balance,
+            health: &self.tools.health,
+            warnings: &self.warnings,
+            machines: &self.machines,
+            unwritten: &self.unwritten,
+            revision: self.revision,
+        };
+        let status = status_view::status(&view, now);
+        self.manager.show(|| status_view::one_line(&status));
+        self.status.send_replace(Arc::new(status));
+    }
+
+    /// Keeps what a person should know; the same words are kept once.
+    pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            if self.warnings.contains(&warning) {
+                continue;
+            }
+            tracing::warn!("{warning}");
+            if self.warnings.len() >= MOST_WARNINGS {
+                self.warnings.remove(0);
+            }
+            self.warnings.push(warning);
+            self.dirty = true;
+        }
+    }
+
+    /// Persists and lets go.
+    async fn close(mut self) {
+        self.tasks.abort_all();
+        let (session, now) = (self.tools.session, self.clock.now().wall);
+        let closing = self.tools.store.with(move |ledger| {
+            ledger.end_session(session, now)?;
+            ledger.checkpoint()
+        });
+        match tokio::time::timeout(Duration::from_millis(400), closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
+            Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
+        }
+        drop(self.lock);
+    }
+}

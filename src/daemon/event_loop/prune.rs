@@ -1,0 +1,133 @@
+//! History within its bounds: the oldest jobs' folders go when there are too many or they take too much.
+//!
+//! Owns when that is looked at (at start and after each job) and whose folder stays all the same: every job under way or `unknown` (its
+//! inputs are needed to send it again), every folder that somebody reads, and each project's newest success. Rows of the ledger never go. Which of the others are overdue is
+//! [`crate::disk::history::overdue`]'s rule. It runs beside the loop, one folder a step, so that a stop waits for no more than one.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    Shell,
+    outcomes::{Outcome, TaskName},
+};
+use crate::{
+    daemon::{jobs::Tools, services::store::blocking},
+    disk::history::{Limits, overdue},
+    domain::{
+        job::{JobId, State},
+        money::MicroUsd,
+    },
+    ledger::{error::LedgerError, rows::AuditRow},
+};
+
+/// Whether history is being tidied, and whether it should be once more.
+#[derive(Debug, Default)]
+pub(crate) struct Tidying {
+    under_way: bool,
+    again: bool,
+}
+
+impl Shell {
+    /// Brings history back within its bounds.
+    pub(crate) fn tidy(&mut self) {
+        if self.tidying.under_way {
+            self.tidying.again = true;
+            return;
+        }
+        self.tidying.under_way = true;
+        let bounds = &self.live.borrow().config.history;
+        let limits = Limits {
+            jobs: usize::try_from(bounds.keep_jobs).unwrap_or(usize::MAX),
+            bytes: bounds.keep_mb.saturating_mul(1024 * 1024),
+        };
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(TaskName::Errand, async move {
+            Outcome::Tidied(tidy(&tools, limits).await.err())
+        });
+    }
+
+    /// Takes in how that went.
+    pub(crate) fn tidied(&mut self, fault: Option<String>) {
+        self.tidying.under_way = false;
+        self.warn(fault);
+        if std::mem::take(&mut self.tidying.again) {
+            self.tidy();
+        }
+    }
+}
+
+/// Removes what is overdue. An error is a sentence for a person; what could be removed until then is.
+async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
+    if limits.jobs == 0 && limits.bytes == 0 {
+        return Ok(());
+    }
+    let history = Arc::clone(&tools.history);
+    let kept = blocking(move || history.jobs()).await.map_err(|error| fault(&error))?;
+    let stay: BTreeSet<JobId> = tools
+        .store
+        .with(|ledger| ledger.must_stay())
+        .await
+        .map_err(|error| fault(&error))?
+        .into_iter()
+        .collect();
+    let overdue = overdue(&kept, limits, |job| stay.contains(&job));
+    let mut removed = BTreeSet::new();
+    let mut result = Ok(());
+    for job in overdue {
+        match remove(tools, job).await {
+            Ok(true) => {
+                removed.insert(job);
+            }
+            Ok(false) => {}
+            // Others may still go; the first reason is as good as the last.
+            Err(error) => result = Err(error),
+        }
+    }
+    if let (Some(first), Some(last)) = (removed.first(), removed.last()) {
+        let bytes: u64 =
+            kept.iter().filter(|kept| removed.contains(&kept.job)).map(|kept| kept.bytes).sum();
+        let outcome = format!(
+            "removed {} jobs' folders ({} KB) from history, {first} to {last}",
+            removed.len(),
+            bytes.div_ceil(1024)
+        );
+        tracing::info!("{outcome}");
+        let row = AuditRow {
+            at: tools.clock.now().wall,
+            what: "retention".to_owned(),
+            job: None,
+            outcome,
+            cost: MicroUsd::ZERO,
+        };
+        let noted = tools.store.with(move |ledger| ledger.audit(&row)).await;
+        noted.map_err(|error| fault(&error))?;
+    }
+    result
+}
+
+/// Removes one job's folder unless the job is at work or its folder is being read.
+async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
+    let (history, claims) = (Arc::clone(&tools.history), tools.claims.clone());
+    let aside = tools
+        .store
+        .with(move |ledger| {
+            // Asked again at the last moment, in the same breath in which a release would make it a job.
+            match ledger.job(job) {
+                Ok(row) if !row.state.is_final() || row.state == State::Unknown => return Ok(None),
+                // A folder that no job has: of a crash in the middle of a release, or of a ledger that was replaced.
+                Ok(_) | Err(LedgerError::NoSuchJob(_)) => {}
+                Err(error) => return Err(fault(&error)),
+            }
+            let aside = claims.unless_read(job, || history.set_aside(job));
+            aside.transpose().map(Option::flatten).map_err(|error| fault(&error))
+        })
+        .await?;
+    let Some(aside) = aside else { return Ok(false) };
+    blocking(move || aside.remove()).await.map(|()| true).map_err(|error| fault(&error))
+}
+
+fn fault(error: &impl std::fmt::Display) -> String {
+    format!(
+        "history cannot be kept within its bounds (`history.keep_jobs`, `history.keep_mb`): {error}"
+    )
+}

@@ -1,0 +1,207 @@
+//! Looking at inputs: when an event or a deadline says so, unasked once a minute, and by polling where no event comes.
+//!
+//! Owns the looks' tasks, the hands' among them, and the care for the watches. What is seen goes to the engine; when a look is due, [`crate::daemon::inputs::project_state`]
+//! says.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{
+    Shell,
+    outcomes::{Outcome, TaskName},
+};
+use crate::{
+    clock::Clock,
+    daemon::inputs::{
+        project_state::Served,
+        scan::{Eyes, Glance, Look},
+    },
+    disk::{
+        read::{self, Reading},
+        watch::Watcher,
+    },
+    domain::{
+        blender::handoff::HANDS_FILE,
+        engine::event::{Event, Held, ProjectId},
+        inputs::{hand_tracking, trigger::Wait},
+        time::WallTime,
+    },
+};
+
+/// The most looks at once. Each holds a whole render: a thousand projects that are all looked at at start would hold 1 GB.
+const MOST_LOOKS: usize = 4;
+
+/// A `fingertips.json` larger than this is none: CONJURE's has 2 KB.
+const MAX_HANDS: u64 = 1024 * 1024;
+
+impl Shell {
+    /// Begins every look that is due.
+    pub(crate) fn look_where_due(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = self.clock.now().moment;
+        let ignore = self.live.borrow().ignore.clone();
+        let mut room = self.room_for_looks();
+        for (id, served) in &mut self.served {
+            if room == 0 {
+                break;
+            }
+            if let Some(mut eyes) = served.begin_look(now) {
+                room -= 1;
+                self.wakes.looking(*id);
+                let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watcher));
+                self.tasks.spawn(TaskName::Look(*id), async move {
+                    crate::daemon::services::store::blocking(move || {
+                        // Repair the watches first: what happens after this look is then seen by an event.
+                        let warnings = tend_watcher(&watcher, Watcher::mend);
+                        let look = eyes.look(&ignore, Clock.now().moment);
+                        Outcome::Looked(Box::new((eyes, look)), warnings)
+                    })
+                    .await
+                });
+            }
+        }
+    }
+
+    /// Returns how many more looks may begin; the end of one is an event of its own.
+    pub(crate) fn room_for_looks(&self) -> usize {
+        let under_way = self.served.values().filter(|served| served.is_looking()).count();
+        MOST_LOOKS.saturating_sub(under_way)
+    }
+
+    /// Looks for hands in the picture: once for each job that only a render would start, never by itself.
+    pub(crate) fn look_at_hands(&mut self, project: ProjectId) {
+        let Some(served) = self.served.get(&project) else { return };
+        let path = served.config.root.join(HANDS_FILE);
+        self.tasks.spawn(TaskName::Hands(project), async move {
+            crate::daemon::services::store::blocking(move || {
+                let seen = match read::read_whole(&path, MAX_HANDS) {
+                    Ok(Reading::Whole { bytes, stamp }) => {
+                        let millis = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
+                        let modified = WallTime::from_unix_millis(millis);
+                        hand_tracking::in_picture(&bytes, modified, Clock.now().wall)
+                    }
+                    Ok(Reading::Changing) => true,
+                    Ok(Reading::Missing) | Err(_) => false,
+                };
+                Outcome::Hands(seen)
+            })
+            .await
+        });
+    }
+
+    /// Takes in what a look brought.
+    pub(crate) fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
+        let now = self.clock.now().moment;
+        let Some(served) = self.served.get_mut(&project) else { return };
+        if !served.end_look(now, eyes, &look) {
+            self.look_where_due();
+            return;
+        }
+        let first = !served.looked_before();
+        let remark = look.prompt.remark;
+        if let Some(remark) = remark {
+            tracing::warn!(project = served.config.name, "{remark}");
+        }
+        if first {
+            self.settle_unsent(project, &look);
+        }
+        let lost = std::mem::take(&mut self.lost);
+        self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        // Only now is it known whether something newer takes their place.
+        for job in lost {
+            self.resubmit(job);
+        }
+        let unchanged = Some(Held::Trigger(Wait::Unchanged));
+        if self.engine.held(project, now) == unchanged
+            && let Some(served) = self.served.get_mut(&project)
+        {
+            served.rest();
+        }
+        self.look_where_due();
+    }
+
+    /// Checks watches unasked, and polls where polling is needed.
+    pub(crate) fn tend(&mut self, all: bool) {
+        if self.tending {
+            // The last check has not come back: a drive hangs. One more would hang beside it.
+            let interval = self.live.borrow().config.trigger.poll_interval;
+            self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
+            return;
+        }
+        self.tending = true;
+        let interval = self.live.borrow().config.trigger.poll_interval;
+        let now = self.clock.now().moment;
+        self.next_poll = self.polling.then(|| now.plus(interval));
+        let watcher = Arc::clone(&self.watcher);
+        // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
+        // each would wake an idle machine a thousand times.
+        let glances: Vec<_> = self
+            .served
+            .iter()
+            .filter(|_| all)
+            .filter_map(|(id, served)| Some((*id, served.glance()?)))
+            .collect();
+        self.tasks.spawn(TaskName::Housekeeping, async move {
+            crate::daemon::services::store::blocking(move || {
+                let mut warnings = Vec::new();
+                if all {
+                    warnings = tend_watcher(&watcher, Watcher::rearm);
+                }
+                let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+                let polled = guard.as_mut().map(|watcher| {
+                    if watcher.is_polling() {
+                        watcher.poll(now);
+                    }
+                    watcher.polled()
+                });
+                drop(guard);
+                let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
+                let changed = glances.iter().filter_map(differ).collect();
+                Outcome::Tended(warnings, polled.unwrap_or_default(), changed)
+            })
+            .await
+        });
+        if all {
+            self.mind_locks();
+        }
+    }
+
+    /// Tells when somebody removed a project's lock: then a second daemon could pay for the same changes.
+    pub(crate) fn mind_locks(&mut self) {
+        let gone = |served: &&Served| served.lock.as_ref().is_some_and(|lock| !lock.is_intact());
+        let words = |served: &Served| {
+            format!(
+                "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could serve it \
+                 too and pay twice",
+                served.config.name,
+                served.config.root.display()
+            )
+        };
+        let unlocked: Vec<String> = self.served.values().filter(gone).map(words).collect();
+        self.warn(unlocked);
+    }
+
+    /// Remembers who is polled; `polled` begins with the projects in their order.
+    pub(crate) fn note_polled(&mut self, polled: &[bool]) {
+        self.polling = polled.contains(&true);
+        if self.polling && self.next_poll.is_none() {
+            let interval = self.live.borrow().config.trigger.poll_interval;
+            self.next_poll = Some(self.clock.now().moment.plus(interval));
+        }
+        for (served, polled) in self.served.values_mut().zip(polled) {
+            self.dirty |= served.polled != *polled;
+            served.polled = *polled;
+        }
+    }
+}
+
+/// Does something with the watcher, if there is one, and returns its warnings as sentences.
+fn tend_watcher(
+    watcher: &Mutex<Option<Watcher>>,
+    what: impl FnOnce(&mut Watcher) -> Vec<crate::disk::watch::WatchWarning>,
+) -> Vec<String> {
+    let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+    let warnings = guard.as_mut().map(what).unwrap_or_default();
+    warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
+}

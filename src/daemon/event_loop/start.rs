@@ -1,0 +1,407 @@
+//! Putting the daemon together: locks, ledger, history, projects, what an earlier session left, watching, the socket.
+//!
+//! Owns the order, which matters: nothing is swept, marked or resumed before the locks are held, and no job is sent before
+//! the first look, because a newer snapshot may have taken its place.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use super::options::{Options, Purpose, StartError};
+use super::{
+    Shell,
+    outcomes::{Ended, Outcome, TaskName},
+    prune::Tidying,
+    reload::{Fixed, Source},
+    signals::SignalStream,
+    systemd::Manager,
+};
+use crate::{
+    clock::Clock,
+    config::{Loaded, settings::ProjectConfig},
+    daemon::{
+        api::socket::{address, listen},
+        inputs::{
+            project_state::Served,
+            wake_queue::Wakes,
+            watching::{watch, watch_mode, watched},
+        },
+        jobs::Tools,
+        servers::manager::Work,
+        services::{
+            command::{self, AgainKind, OnceRequest},
+            leases::{self, Keeper},
+            project_locks::Claims,
+            rate_limiter::Gate,
+            runtime_config::Live,
+            store::Store,
+            tasks::Tasks,
+        },
+    },
+    disk::{
+        dirs,
+        history::History,
+        lock::{Holder, Lock},
+        sweep,
+    },
+    domain::{
+        engine::{
+            Engine,
+            event::{ProjectId, Remembered},
+        },
+        inputs::debounce::Sight,
+        job::{Cause, JobId, State},
+        status,
+        time::{Moment, Now, WallTime},
+    },
+    ledger::{
+        Ledger,
+        error::LedgerError,
+        rows::{Booking, Filter, SessionId},
+    },
+};
+
+/// How many status calls a second, over all projects: product.md section 11.
+const CALLS_EVERY: Duration = Duration::from_millis(200);
+
+/// How many submits a second, over all projects.
+const SUBMITS_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts a daemon and runs it to its end.
+pub async fn run(options: Options) -> Result<Ended, StartError> {
+    let signals =
+        options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
+    let mut options = options;
+    let stop = options.stop.take();
+    let shell = Box::pin(assemble(options)).await?;
+    Ok(shell.run(signals, stop).await)
+}
+
+#[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
+async fn assemble(options: Options) -> Result<Shell, StartError> {
+    let Options { loaded, sources, live, log, purpose, signals, status, .. } = options;
+    let clock = Clock;
+    let now = clock.now();
+    let state_dir = live.config.state_dir.clone();
+    dirs::make_private(&state_dir)?;
+    if matches!(purpose, Purpose::Serve) {
+        tracing::info!(
+            "conjured {} starts; ledger and history are in {}",
+            env!("CARGO_PKG_VERSION"),
+            state_dir.display()
+        );
+    }
+
+    let socket = address(&state_dir);
+    let what = match purpose {
+        Purpose::Serve => "conjured run",
+        Purpose::OneJob(OnceRequest { again: Some(again), .. }) => match again.kind {
+            AgainKind::Rerun => "conjured jobs rerun",
+            AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => "conjured jobs retry",
+        },
+        Purpose::OneJob(_) => "conjured once",
+    };
+    let holder = Holder {
+        pid: std::process::id(),
+        since: now.wall,
+        socket: Some(socket.display().to_string()),
+        what: what.to_owned(),
+    };
+    let lock = Lock::take_state(&state_dir, &holder)?;
+    #[cfg(unix)]
+    dirs::owner_only(lock.path())?;
+
+    let mut ledger = Ledger::open(&state_dir.join(crate::ledger::FILE))?;
+    let lost = ledger.mark_lost_answers(now.wall)?;
+    let session = ledger.begin_session(env!("CARGO_PKG_VERSION"), now.wall)?;
+    let history = History::open(&state_dir)?;
+    let swept = history.sweep();
+
+    let mut warnings = loaded.warnings.clone();
+    warnings.extend(swept.err().map(|error| format!("history cannot be tidied: {error}")));
+    warnings.extend(live.warnings.iter().cloned());
+    warnings.extend(lost.iter().map(|job| {
+        format!(
+            "job {job}: the answer to its submit is lost; it may have been charged and \
+             `conjured jobs retry {job}` sends it again"
+        )
+    }));
+
+    let (reports_in, reports) = mpsc::channel(64);
+    let (keeper, desk) = Keeper::new();
+    let (live_in, live_out) = watch::channel(Arc::new(live));
+    let tools = Arc::new(Tools {
+        clock,
+        store: Store::new(ledger, reports_in.clone()),
+        history: Arc::new(history),
+        session,
+        submits: Gate::new(SUBMITS_EVERY, clock),
+        calls: Gate::new(CALLS_EVERY, clock),
+        health: crate::daemon::services::health::HealthBook::default(),
+        told: Mutex::default(),
+        reports: reports_in,
+        live: live_out,
+        claims: Claims::default(),
+        machines: keeper,
+    });
+
+    let live = Arc::clone(&live_in.borrow());
+    let (mut engine, spent) = engine(&tools, &live, session, now).await?;
+    let mut served = BTreeMap::new();
+    for project in &live.config.projects {
+        let (lock, id, remembered) = take_project(&tools, project, &holder, now.wall)?;
+        engine.add(id, remembered);
+        served.insert(id, Served::new(project.clone(), now.moment, Some(lock)));
+    }
+
+    let (commands_in, commands) = mpsc::channel(command::COMMANDS);
+    let mut tasks = Tasks::new();
+    let work = Work::new(Arc::clone(&tools), desk, leases::connect);
+    tasks.spawn(TaskName::Machines, work.run());
+    listen(&mut tasks, &socket, command::routes(status.subscribe(), commands_in))?;
+
+    let daemon = status::Daemon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        since: now.wall,
+        state_dir: state_dir.display().to_string(),
+        stopping: false,
+    };
+    let mut shell = Shell {
+        clock,
+        engine,
+        served,
+        tools,
+        generation: 0,
+        tasks,
+        reports,
+        commands,
+        wakes: Arc::new(Wakes::default()),
+        watcher: Arc::new(Mutex::new(None)),
+        polling: false,
+        asked: BTreeMap::new(),
+        next_ticket: 0,
+        starting: BTreeMap::new(),
+        daemon,
+        spent,
+        manager: match purpose {
+            // Who owns the process's signals is what the service manager started.
+            Purpose::Serve if signals => Manager::of(&sources.env, std::process::id(), now.moment),
+            _ => Manager::nobody(now.moment),
+        },
+        balance: None,
+        warnings: Vec::new(),
+        machines: Vec::new(),
+        keeping: true,
+        unwritten: BTreeMap::new(),
+        status,
+        revision: 0,
+        dirty: true,
+        shown_at: Moment::default(),
+        reload: Source::new(sources, log, Fixed::of(&live.config)),
+        lock,
+        one_job: None,
+        one_job_id: None,
+        next_housekeeping: now.moment.plus(Duration::from_secs(60)),
+        next_poll: None,
+        stopping: None,
+        later: Vec::new(),
+        unsent: Vec::new(),
+        panicked: std::collections::BTreeSet::new(),
+        projects_later: None,
+        reloading: false,
+        reload_again: false,
+        tending: false,
+        tidying: Tidying::default(),
+        lost: Vec::new(),
+        ending: None,
+        socket,
+        live: live_in,
+    };
+    shell.warn(warnings);
+    if !loaded.not_in_effect.is_empty() {
+        shell.warn([format!(
+            "set, and not yet in effect in this version: {}",
+            loaded.not_in_effect.join(", ")
+        )]);
+    }
+    shell.begin(purpose, &loaded, lost).await?;
+    shell.tidy();
+    Ok(shell)
+}
+
+impl Shell {
+    /// Looks for the first time, lets unfinished jobs go on, and begins to watch.
+    async fn begin(
+        &mut self,
+        purpose: Purpose,
+        loaded: &Loaded,
+        lost: Vec<JobId>,
+    ) -> Result<(), StartError> {
+        for id in self.served.keys().copied().collect::<Vec<_>>() {
+            self.refresh(id);
+        }
+        let unfinished = self.tools.store.with(|ledger| ledger.unfinished()).await?;
+        match purpose {
+            Purpose::Serve => {
+                // Watching begins before the first look, so that no change falls between the two.
+                let watched = watched(&self.served, loaded);
+                let mode = watch_mode(loaded.config.trigger.watch);
+                let (watcher, warnings) = watch(watched, mode, &self.wakes);
+                self.note_polled(&watcher.polled());
+                if self.polling {
+                    self.next_poll = Some(self.clock.now().moment);
+                }
+                *self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    Some(watcher);
+                self.warn(warnings);
+            }
+            Purpose::OneJob(request) => {
+                let (reply, answer) = oneshot::channel();
+                self.one_job = Some(answer);
+                for served in self.served.values_mut() {
+                    served.close_eyes();
+                }
+                self.resume_all(unfinished, false);
+                self.ask(super::outcomes::Asked { request, reply });
+                return Ok(());
+            }
+        }
+        self.resume_all(unfinished, true);
+        let tools = Arc::clone(&self.tools);
+        self.tasks.spawn(TaskName::Errand, async move {
+            crate::daemon::jobs::job_json::keep_missing(&tools.store, &tools.history).await;
+            Outcome::Nothing
+        });
+        self.lost = lost;
+        self.look_where_due();
+        for served in self.served.values() {
+            tracing::info!(
+                "serves project \"{}\" in {}",
+                served.config.name,
+                served.config.root.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>, looks: bool) {
+        for row in rows {
+            let project = row.project;
+            let own = row.cause != Cause::Person && row.out.is_none();
+            if looks && own && row.state == State::Prepared && self.served.contains_key(&project) {
+                // Nothing has left yet: the first look says whether it is still wanted.
+                self.unsent.push(row);
+                continue;
+            }
+            match self.served.get(&project) {
+                Some(served) if served.job.is_none() => self.resume(project, row),
+                Some(_) => self.later.push(row),
+                None => self.warn([format!(
+                    "job {} of a project that is not served any more is `{}`: serve the project again to finish it",
+                    row.id, row.state
+                )]),
+            }
+        }
+    }
+
+    /// Decides on jobs that an earlier session prepared and did not send: with the inputs they were made of they go on, with others they
+    /// make room without having cost anything.
+    pub(crate) fn settle_unsent(
+        &mut self,
+        project: ProjectId,
+        look: &crate::daemon::inputs::scan::Look,
+    ) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.unsent).into_iter().partition(|row| row.project == project);
+        self.unsent = others;
+        for row in own {
+            let same = look.prompt.sight == Sight::Whole(row.inputs.prompt)
+                && look.render.sight == Sight::Whole(row.inputs.render);
+            let idle = self.served.get(&project).is_some_and(|served| served.job.is_none());
+            if same && idle {
+                self.resume(project, row);
+                continue;
+            }
+            let (store, now, job) = (self.tools.store.clone(), self.clock.now().wall, row.id);
+            self.tasks.spawn(TaskName::Errand, async move {
+                let record =
+                    move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
+                if let Err(error) = store.record("an unsent job that made room", record).await {
+                    tracing::error!(job = %job, %error, "the ledger does not take it that this job makes room; nothing was sent for it, and it stays `prepared`");
+                }
+                Outcome::Nothing
+            });
+        }
+    }
+
+    /// Who holds the locks.
+    pub(crate) fn holder(&self) -> Holder {
+        Holder {
+            pid: self.daemon.pid,
+            since: self.daemon.since,
+            socket: Some(self.socket.display().to_string()),
+            what: "conjured run".to_owned(),
+        }
+    }
+}
+
+/// Takes over one project: its lock, its row in the ledger, and what an earlier session left in its folders.
+pub(crate) fn take_project(
+    tools: &Tools,
+    project: &ProjectConfig,
+    holder: &Holder,
+    now: WallTime,
+) -> Result<(Lock, ProjectId, Remembered), StartError> {
+    let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
+    let lock = Lock::take_project(&project.root, &fallback, holder)?;
+    let folders: Vec<PathBuf> = project
+        .image
+        .iter()
+        .chain(&project.mesh)
+        .filter_map(|name| name.parent().map(Path::to_path_buf))
+        .collect();
+    for fault in sweep::sweep(&folders, |_| false).faults {
+        tracing::warn!("{fault}");
+    }
+    let root = dirs::canonical(&project.root).display().to_string();
+    let name = project.name.clone();
+    let row = tools.store.now(move |ledger| ledger.touch_project(&root, &name, now))?;
+    let remembered = Remembered {
+        known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
+        prompt: row.baseline_prompt,
+        render: row.baseline_render,
+    };
+    Ok((lock, row.id, remembered))
+}
+
+async fn engine(
+    tools: &Tools,
+    live: &Live,
+    session: SessionId,
+    now: Now,
+) -> Result<(Engine, crate::domain::money::budget::Spent), StartError> {
+    let windows = crate::daemon::services::budget_windows::windows(now.wall);
+    let limit = live.trigger.max_jobs_per_hour;
+    let (recent, spent) = tools
+        .store
+        .with(move |ledger| {
+            let newest = Filter { limit: Some(limit), ..Filter::default() };
+            Ok::<_, LedgerError>((ledger.jobs(&newest)?, ledger.spent(session, &windows)?))
+        })
+        .await?;
+    let mut starts: Vec<Moment> = recent
+        .iter()
+        .map(|row| now.wall.since(row.created_at))
+        .filter(|age| *age < Duration::from_secs(3600))
+        .map(|age| now.moment.minus(age))
+        .collect();
+    starts.sort_unstable();
+    let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
+    Ok((Engine::new(live.trigger, max_in_flight, starts), spent))
+}

@@ -1,0 +1,325 @@
+//! What the service manager hears: ready, reloading, stopping, one line of status, and that the loop is alive.
+//!
+//! Owns systemd's notification protocol (`sd_notify(3)`: datagrams of `NAME=value` lines to `$NOTIFY_SOCKET`) and its rhythm: a
+//! line at most once a second, the watchdog at half its time. It is called by the loop alone, so a loop that hangs stops
+//! feeding the watchdog. Elsewhere than on Linux, and where nobody listens, all of it does nothing. What the line says is
+//! [`crate::daemon::api::status_view`]'s; nothing here can fail the daemon.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::Shell;
+use crate::{clock::Clock, domain::time::Moment};
+
+/// The least time between two lines of status.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long the first look at the inputs may delay "ready": a drive that hangs must not let the start time out, and `status`
+/// tells of it.
+const FIRST_LOOK: Duration = Duration::from_secs(20);
+
+/// The longest line: `systemctl status` shows it on one.
+const LONGEST_LINE: usize = 240;
+
+/// The service manager, if there is one.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    socket: Option<imp::Socket>,
+    watchdog: Option<Watchdog>,
+    began: Moment,
+    ready: bool,
+    stopping: bool,
+    line: Line,
+}
+
+impl Shell {
+    /// One turn of the loop, for the service manager.
+    pub(crate) fn beat(&mut self) {
+        let looked = self.manager.ready || self.seen_and_shown();
+        self.manager.beat(looked, self.clock.now().moment);
+    }
+
+    /// Every input was looked at, and `status` says so: whoever asks after "ready" must not hear of a time before it.
+    fn seen_and_shown(&self) -> bool {
+        !self.dirty && self.served.values().all(|served| served.looked)
+    }
+}
+
+/// How often it wants to hear of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watchdog {
+    every: Duration,
+    next: Moment,
+}
+
+/// The line of status: what was said when, and what is to be said next.
+#[derive(Debug, Default)]
+struct Line {
+    said: String,
+    at: Moment,
+    next: Option<String>,
+}
+
+impl Manager {
+    /// Finds out from the environment whether somebody listens; `pid` is ours.
+    pub(crate) fn of(env: &BTreeMap<String, String>, pid: u32, now: Moment) -> Self {
+        let socket = env.get("NOTIFY_SOCKET").and_then(|name| imp::Socket::open(name));
+        let watchdog = socket.as_ref().and_then(|_| watchdog(env, pid)).map(|every| {
+            // The first one goes out with the first turn of the loop.
+            Watchdog { every, next: now }
+        });
+        let line = Line::default();
+        Self { socket, watchdog, began: now, ready: false, stopping: false, line }
+    }
+
+    /// Tells nobody.
+    pub(crate) fn nobody(now: Moment) -> Self {
+        Self::of(&BTreeMap::new(), 0, now)
+    }
+
+    /// One turn of the loop: says what is due. `looked` = every input was looked at once.
+    pub(crate) fn beat(&mut self, looked: bool, now: Moment) {
+        if self.socket.is_none() {
+            return;
+        }
+        if !self.ready && !self.stopping && (looked || now >= self.began.plus(FIRST_LOOK)) {
+            self.ready = true;
+            self.say("READY=1");
+        }
+        if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| now >= watchdog.next) {
+            watchdog.next = now.plus(watchdog.every);
+            self.say("WATCHDOG=1");
+        }
+        if now >= self.line.at.plus(LINE_EVERY)
+            && let Some(line) = self.line.next.take()
+        {
+            self.say(&format!("STATUS={line}"));
+            self.line.said = line;
+            self.line.at = now;
+        }
+    }
+
+    /// When the loop has to turn again for it; `None` = not on its account.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        self.socket.as_ref()?;
+        let ready = (!self.ready && !self.stopping).then(|| self.began.plus(FIRST_LOOK));
+        let watchdog = self.watchdog.map(|watchdog| watchdog.next);
+        let line = self.line.next.as_ref().map(|_| self.line.at.plus(LINE_EVERY));
+        [ready, watchdog, line].into_iter().flatten().min()
+    }
+
+    /// Takes the newest line; it is said when it is another one and the last one is old enough.
+    pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
+        if self.socket.is_none() {
+            return;
+        }
+        let line = line();
+        let plain = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let line: String = plain.take(LONGEST_LINE).collect();
+        self.line.next = (line != self.line.said).then_some(line);
+    }
+
+    /// The configuration is being read again.
+    pub(crate) fn reloading(&mut self) {
+        if !self.ready || self.stopping {
+            return;
+        }
+        // Type=notify-reload (systemd 253) compares this time with that of its signal.
+        match Clock.monotonic_micros() {
+            Some(micros) => self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}")),
+            None => self.say("RELOADING=1"),
+        }
+    }
+
+    /// It was read, taken or refused.
+    pub(crate) fn reloaded(&mut self) {
+        if self.ready && !self.stopping {
+            self.say("READY=1");
+        }
+    }
+
+    /// The daemon is on its way out.
+    pub(crate) fn stopping(&mut self) {
+        if !std::mem::replace(&mut self.stopping, true) {
+            self.say("STOPPING=1");
+        }
+    }
+
+    fn say(&self, words: &str) {
+        if let Some(socket) = &self.socket {
+            socket.send(words);
+        }
+    }
+}
+
+/// Returns how often to feed the watchdog: at half the time it waits, as `sd_watchdog_enabled(3)` advises.
+fn watchdog(env: &BTreeMap<String, String>, pid: u32) -> Option<Duration> {
+    let number = |name: &str| env.get(name)?.trim().parse::<u64>().ok();
+    if env.contains_key("WATCHDOG_PID") && number("WATCHDOG_PID") != Some(u64::from(pid)) {
+        return None;
+    }
+    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 0)?;
+    Some(Duration::from_micros(micros / 2))
+}
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
+    /// A socket of ours and the manager's address.
+    #[derive(Debug)]
+    pub(super) struct Socket {
+        ours: UnixDatagram,
+        to: SocketAddr,
+    }
+
+    impl Socket {
+        /// `name` is a path, or with `@` in front a name in the kernel's abstract space.
+        pub(super) fn open(name: &str) -> Option<Self> {
+            let to = match name.strip_prefix('@') {
+                Some(name) => SocketAddr::from_abstract_name(name),
+                None if name.starts_with('/') => SocketAddr::from_pathname(name),
+                // `vsock:` is for virtual machines as a whole.
+                None => return None,
+            };
+            let ours = UnixDatagram::unbound().ok()?;
+            // A manager that does not read must not stop the loop.
+            ours.set_nonblocking(true).ok()?;
+            Some(Self { ours, to: to.ok()? })
+        }
+
+        pub(super) fn send(&self, words: &str) {
+            if let Err(error) = self.ours.send_to_addr(words.as_bytes(), &self.to) {
+                tracing::debug!(%error, "the service manager does not hear us");
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    /// Nobody listens on this platform.
+    #[derive(Debug)]
+    pub(super) struct Socket;
+
+    impl Socket {
+        pub(super) fn open(_name: &str) -> Option<Self> {
+            None
+        }
+
+        #[expect(clippy::unused_self, reason = "the same shape as on Linux")]
+        pub(super) fn send(&self, _words: &str) {}
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
+
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn heard(socket: &UnixDatagram) -> Vec<String> {
+        socket.set_nonblocking(true).expect("a socket of ours");
+        let mut all = Vec::new();
+        let mut bytes = [0; 1024];
+        while let Ok(length) = socket.recv(&mut bytes) {
+            all.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+        all
+    }
+
+    fn second(number: u64) -> Moment {
+        Moment::from_millis(number * 1000)
+    }
+
+    #[test]
+    fn ready_comes_after_the_first_look_and_a_line_at_most_once_a_second() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("notify");
+        let listener = UnixDatagram::bind(&path).expect("binds");
+        let env = env(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
+        let mut manager = Manager::of(&env, 7, second(100));
+
+        manager.show(|| "starts".to_owned());
+        manager.beat(false, second(100));
+        assert_eq!(heard(&listener), ["STATUS=starts"]);
+        manager.beat(true, second(100));
+        assert_eq!(heard(&listener), ["READY=1"]);
+
+        for line in ["one", "two", "three\nlines"] {
+            manager.show(|| line.to_owned());
+            manager.beat(true, Moment::from_millis(100_500));
+        }
+        assert_eq!(heard(&listener), [""; 0], "the second is not over");
+        assert_eq!(manager.deadline(), Some(second(101)));
+        manager.beat(true, second(101));
+        assert_eq!(heard(&listener), ["STATUS=three lines"], "only the newest, on one line");
+        manager.show(|| "three\nlines".to_owned());
+        assert_eq!(manager.deadline(), None, "nothing new, nothing to wake up for");
+        manager.stopping();
+        manager.stopping();
+        manager.reloading();
+        assert_eq!(heard(&listener), ["STOPPING=1"]);
+    }
+
+    #[test]
+    fn a_drive_that_hangs_delays_ready_but_not_for_ever() {
+        let address = format!("conjured-test-ready-{}", std::process::id());
+        let name = SocketAddr::from_abstract_name(&address).expect("a name");
+        let listener = UnixDatagram::bind_addr(&name).expect("binds");
+        let env = env(&[("NOTIFY_SOCKET", &format!("@{address}"))]);
+        let mut manager = Manager::of(&env, 7, second(100));
+        manager.beat(false, second(119));
+        assert_eq!(heard(&listener), [""; 0]);
+        assert_eq!(manager.deadline(), Some(second(120)));
+        manager.beat(false, second(120));
+        assert_eq!(heard(&listener), ["READY=1"]);
+        manager.reloading();
+        manager.reloaded();
+        let said = heard(&listener);
+        assert!(said[0].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{said:?}");
+        assert_eq!(said[1], "READY=1");
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_at_half_its_time_and_only_where_it_is_ours() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("notify");
+        let listener = UnixDatagram::bind(&path).expect("binds");
+        let path = path.to_str().expect("UTF-8");
+        let ours = [("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "120000000"), ("WATCHDOG_PID", "7")];
+        let mut manager = Manager::of(&env(&ours), 7, second(100));
+        manager.beat(true, second(100));
+        manager.beat(true, second(159));
+        assert_eq!(heard(&listener), ["READY=1", "WATCHDOG=1"]);
+        assert_eq!(manager.deadline(), Some(second(160)));
+        manager.beat(true, second(160));
+        assert_eq!(heard(&listener), ["WATCHDOG=1"]);
+
+        assert_eq!(watchdog(&env(&ours), 8), None, "it is another process's");
+        assert_eq!(watchdog(&env(&[("WATCHDOG_USEC", "0")]), 7), None);
+        assert_eq!(watchdog(&env(&[("WATCHDOG_USEC", "soon")]), 7), None);
+    }
+
+    #[test]
+    fn where_nobody_listens_nothing_happens_and_nothing_wakes_the_loop() {
+        for name in ["", "relative", "vsock:2:1234", "/nowhere/at/all"] {
+            let mut manager = Manager::of(&env(&[("NOTIFY_SOCKET", name)]), 7, second(100));
+            manager.show(|| "a line".to_owned());
+            manager.beat(true, second(200));
+            manager.reloading();
+            manager.stopping();
+        }
+        let manager = Manager::nobody(second(100));
+        assert_eq!(manager.deadline(), None);
+    }
+}

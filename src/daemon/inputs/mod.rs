@@ -1,0 +1,9 @@
+//! A project's inputs: what is watched, what a scan saw, what was prepared from it.
+//!
+//! Owns the state of one project. When a scan begins and what follows from it is the event loop's.
+
+pub(crate) mod watching;
+pub(crate) mod wake_queue;
+pub(crate) mod scan;
+pub(crate) mod prepare;
+pub(crate) mod project_state;

@@ -1,0 +1,333 @@
+//! The early work of the quiet window: the picture in its best form, the body in one buffer, the inputs on the disk.
+//!
+//! Owns what a job is made of before it has a name. Blocking, for the pool; nothing in here leaves the machine or costs money.
+
+use std::io::Read as _;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::{
+    backend::work::{GraphWork, SpacesWork, Upload, Work},
+    daemon::services::runtime_config::{Live, bound_workflow::Recipe},
+    disk::{
+        DiskError,
+        history::{History, JobFolder, Staged, artifact_name},
+        read::{self, Reading},
+    },
+    domain::{
+        fingerprint::Fingerprint,
+        inputs::png,
+        job::{Inputs, JobId, artifact::Kind, choose_backend::Place},
+        mesh,
+        picture::{self, Form, PictureFault},
+        request::{
+            overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
+            workflow::role::Role,
+        },
+    },
+    ledger::rows::{Artifact, JobRow},
+};
+
+/// One whole snapshot in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Material {
+    pub(crate) inputs: Inputs,
+    pub(crate) prompt: String,
+    pub(crate) render: Bytes,
+}
+
+/// A request that is ready to leave.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) inputs: Inputs,
+    pub(crate) prompt: String,
+    /// The render as it was read: another place may take it in another form.
+    pub(crate) render: Bytes,
+    pub(crate) seeds: Seeds,
+    pub(crate) made: Made,
+    pub(crate) staged: Staged,
+}
+
+/// What one place is sent.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) place: Place,
+    pub(crate) work: Work,
+    /// Equal digests are equal work at places that run the same.
+    pub(crate) digest: Fingerprint,
+    /// The size of what is sent, but for what a protocol wraps around it.
+    pub(crate) bytes: u64,
+    /// The values without the picture, for people.
+    pub(crate) summary: Value,
+    /// The name and the fingerprint of what runs there.
+    pub(crate) workflow: String,
+    pub(crate) version: Fingerprint,
+}
+
+/// Why no request can be made of a snapshot. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareFault {
+    /// The picture cannot be used.
+    #[error("the render cannot be sent: {0}; nothing was sent")]
+    Picture(#[from] PictureFault),
+    /// The workflow's bindings do not fit it.
+    #[error("{0}; nothing was sent")]
+    Bindings(String),
+    /// History cannot be written or read.
+    #[error("the inputs cannot be kept in history: {0}; nothing was sent")]
+    Disk(#[from] DiskError),
+    /// The inputs of an older job are gone.
+    #[error("its inputs are no longer in the history folder; nothing was sent")]
+    InputsLost,
+    /// The same bytes do not come out any more.
+    #[error("{0}; nothing was sent")]
+    NotTheSame(String),
+}
+
+/// Whose sampling steps a request gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Those that are configured now.
+    Configured,
+    /// Those that the earlier job was sent with; the rest must be as it was too.
+    AsSent,
+}
+
+/// Limits for the picture's size that a request may have been made with: today's, the default, and none.
+const PICTURE_LIMITS: [Option<u32>; 2] = [Some(256), None];
+
+/// Prepares a snapshot for a place. `random` is used for seeds that are to be random.
+pub(crate) fn prepare(
+    live: &Live,
+    place: Place,
+    history: &History,
+    material: Material,
+    seed: SeedChoice,
+    random: u64,
+) -> Result<Ready, PrepareFault> {
+    let Material { inputs, prompt, render } = material;
+    let seeds = overrides::seeds(seed, &inputs, random);
+    let made = made(live, place, &prompt, &render, inputs.render, seeds)?;
+    let staged = history.stage(prompt.as_bytes(), &render)?;
+    Ok(Ready { inputs, prompt, render, seeds, made, staged })
+}
+
+/// Makes a prepared request into one for another place.
+pub(crate) fn remake(live: &Live, place: Place, ready: &Ready) -> Result<Made, PrepareFault> {
+    made(live, place, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
+}
+
+/// Builds the request of an older job, with its own seeds, from its inputs in history.
+pub(crate) fn rebuild(
+    live: &Live,
+    place: Place,
+    history: &History,
+    row: &JobRow,
+) -> Result<Made, PrepareFault> {
+    let (prompt, render) = inputs_of(&history.past(row.id))?;
+    made(live, place, &prompt, &render, row.inputs.render, seeds_of(row))
+}
+
+/// Prepares an earlier job's work as a new job's: its inputs from history, its seeds.
+pub(crate) fn prepare_again(
+    live: &Live,
+    place: Place,
+    history: &History,
+    row: &JobRow,
+    steps: Steps,
+) -> Result<Ready, PrepareFault> {
+    let (prompt, render) = inputs_of(&history.past(row.id))?;
+    let same = Fingerprint::of(prompt.as_bytes()) == row.inputs.prompt
+        && png::check(&render).is_ok_and(|facts| facts.fingerprint == row.inputs.render);
+    if !same {
+        let text = "its inputs in the history folder are not what was sent then";
+        return Err(PrepareFault::NotTheSame(text.to_owned()));
+    }
+    let seeds = seeds_of(row);
+    let made = match steps {
+        Steps::Configured => made(live, place, &prompt, &render, row.inputs.render, seeds)?,
+        Steps::AsSent => made_the_same(live, place, &prompt, &render, seeds, row)?,
+    };
+    let staged = history.stage(prompt.as_bytes(), &render)?;
+    Ok(Ready { inputs: row.inputs, prompt, render, seeds, made, staged })
+}
+
+fn seeds_of(row: &JobRow) -> Seeds {
+    let derived = overrides::seeds(SeedChoice::Derived, &row.inputs, 0);
+    Seeds { image: row.seed.unwrap_or(derived.image), mesh: row.mesh_seed.unwrap_or(derived.mesh) }
+}
+
+/// Builds the very request that an earlier job sent, or says why it cannot be had.
+fn made_the_same(
+    live: &Live,
+    place: Place,
+    prompt: &str,
+    render: &Bytes,
+    seeds: Seeds,
+    row: &JobRow,
+) -> Result<Made, PrepareFault> {
+    let gone = |what: &str| {
+        Err(PrepareFault::NotTheSame(format!(
+            "{what} since, so the same request cannot be made again; `conjured once` takes a prompt, a render and a seed"
+        )))
+    };
+    if row.backend != place.word() {
+        return gone(&format!("it was made by {}, which does not serve any more", row.backend));
+    }
+    let recipe = live.recipes.at(place);
+    if recipe.version() != row.workflow_version {
+        return gone("the workflow has changed");
+    }
+    let sent: Value = serde_json::from_str(&row.summary).unwrap_or_default();
+    let steps = |role| match recipe.input(role) {
+        Some((node, input)) => {
+            sent[node]["inputs"][input].as_u64().and_then(|steps| u32::try_from(steps).ok())
+        }
+        None => None,
+    };
+    let steps = (steps(Role::StepsFlux), steps(Role::StepsPartpacker));
+    let today = live.config.generation.image_max_base64_kb;
+    for limit in std::iter::once(today).chain(PICTURE_LIMITS) {
+        let made = made_with(live, place, prompt, render, row.inputs.render, seeds, steps, limit)?;
+        if made.digest == row.body_digest {
+            return Ok(made);
+        }
+    }
+    gone("the settings or conjured itself have changed")
+}
+
+/// Reads the inputs that a job was made of.
+pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFault> {
+    let whole = |path: &std::path::Path| match read::read_whole(path, u64::from(u32::MAX)) {
+        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
+        Ok(Reading::Changing | Reading::Missing) | Err(_) => Err(PrepareFault::InputsLost),
+    };
+    let prompt =
+        String::from_utf8(whole(&folder.prompt())?).map_err(|_| PrepareFault::InputsLost)?;
+    Ok((prompt, Bytes::from(whole(&folder.render())?)))
+}
+
+fn made(
+    live: &Live,
+    place: Place,
+    prompt: &str,
+    render: &Bytes,
+    fingerprint: Fingerprint,
+    seeds: Seeds,
+) -> Result<Made, PrepareFault> {
+    let generation = &live.config.generation;
+    let steps = (Some(generation.steps_flux), Some(generation.steps_partpacker));
+    let limit = generation.image_max_base64_kb;
+    made_with(live, place, prompt, render, fingerprint, seeds, steps, limit)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all of what makes two requests different, spelt out"
+)]
+fn made_with(
+    live: &Live,
+    place: Place,
+    prompt: &str,
+    render: &Bytes,
+    fingerprint: Fingerprint,
+    seeds: Seeds,
+    (steps_flux, steps_partpacker): (Option<u32>, Option<u32>),
+    limit: Option<u32>,
+) -> Result<Made, PrepareFault> {
+    // The limit is RunComfy's advice for what stands inside a request; elsewhere the picture is a file of its own.
+    let limit = if place == Place::Serverless { limit.unwrap_or(0) } else { 0 };
+    let encoded = picture::best_form(render.clone(), limit)?;
+    if encoded.form == Form::Original {
+        // Other forms were decoded to be made; this one must not carry pixels that nobody can decode.
+        picture::check_image(&encoded.bytes)?;
+    }
+    let recipe = live.recipes.at(place);
+    let name = format!("conjured-{:.16}.png", fingerprint.to_string());
+    let upload = Upload { name, mime: encoded.mime.to_owned(), bytes: encoded.bytes.clone() };
+    // `generation.steps_flux` is FLUX's; another model at home is tuned to the steps that stand in its graph.
+    let steps = if place == Place::Comfyui { None } else { steps_flux };
+    let values = Values { prompt, seeds, steps_flux: steps, steps_partpacker };
+    let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
+    let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
+    let (work, digest, bytes, summary) = match recipe {
+        Recipe::Graph(graph) if place == Place::Serverless => {
+            let plan = BodyPlan::new(&graph.0, &graph.1, Carrier::Overrides).map_err(foreign)?;
+            let Body { bytes, digest, summary } = plan.build(&values, &picture);
+            let size = bytes.len();
+            (Work::Body(bytes), digest, size, summary)
+        }
+        Recipe::Graph(graph) => {
+            let (workflow, bindings) = (&graph.0, &graph.1);
+            let nodes =
+                overrides::merged(workflow, bindings, &values, &upload.name).map_err(foreign)?;
+            let summary = overrides::summary_of(bindings, &values, &picture);
+            let text = serde_json::to_vec(&nodes).unwrap_or_default();
+            let (digest, size) = (Fingerprint::of(&text), text.len() + upload.bytes.len());
+            let Some((node, input)) = bindings.input(Role::Image) else {
+                let text = "the workflow has no input for the picture (role `image`)";
+                return Err(PrepareFault::Bindings(text.to_owned()));
+            };
+            let outputs =
+                Kind::ALL.map(|kind| recipe.output(kind).to_owned()).into_iter().collect();
+            let image = (node.to_owned(), input.to_owned());
+            let work = GraphWork { graph: nodes, image, picture: upload, outputs };
+            (Work::Graph(work), digest, size, summary)
+        }
+        Recipe::Spaces { .. } => {
+            // Sliders: their real bounds are not published, and 0 to 2147483647 is the usual range.
+            let work = SpacesWork {
+                prompt: prompt.to_owned(),
+                seed: seeds.image % overrides::MESH_SEED_LIMIT,
+                mesh_seed: seeds.mesh,
+                steps_flux: steps_flux.unwrap_or(live.config.generation.steps_flux),
+                steps_partpacker: steps_partpacker
+                    .unwrap_or(live.config.generation.steps_partpacker),
+                picture: upload,
+            };
+            let summary = json!({
+                "prompt": prompt, "seed": work.seed, "mesh_seed": work.mesh_seed,
+                "steps_flux": work.steps_flux, "steps_partpacker": work.steps_partpacker,
+                "image": {"fingerprint": fingerprint, "bytes": encoded.bytes.len(), "mime": encoded.mime},
+            });
+            let digest = Fingerprint::of(summary.to_string().as_bytes());
+            let size = encoded.bytes.len() + prompt.len();
+            (Work::Spaces(work), digest, size, summary)
+        }
+    };
+    Ok(Made {
+        place,
+        work,
+        digest,
+        bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+        summary,
+        workflow: recipe.name().to_owned(),
+        version: recipe.version(),
+    })
+}
+
+/// Describes a finished artifact: size, digest, vertices.
+pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Artifact, String> {
+    let path = folder.artifact(kind).ok_or_else(|| format!("the {kind} is gone from history"))?;
+    let mut file = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
+    let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0_u64);
+    let mut piece = vec![0_u8; 64 * 1024];
+    loop {
+        let read = file.read(&mut piece).map_err(|error| error.to_string())?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&piece[..read]);
+        bytes += u64::try_from(read).unwrap_or(0);
+    }
+    let vertices = match kind {
+        Kind::Image => None,
+        Kind::Mesh => {
+            let mut reader = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
+            mesh::check(&mut reader, bytes).ok().map(|facts| facts.vertices)
+        }
+    };
+    let blake3 = Fingerprint::from_bytes(*hasher.finalize().as_bytes());
+    Ok(Artifact { kind, path: format!("{job}/{}", artifact_name(kind)), bytes, blake3, vertices })
+}

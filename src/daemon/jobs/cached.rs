@@ -1,0 +1,104 @@
+//! The same work as an earlier success: its artifacts are placed again, for nothing.
+//!
+//! Owns the short road `prepared → fetched`. Same work is the same bytes of the request (prompt, picture, seeds, steps) to the same
+//! version of the workflow; whether the artifacts are still in history, the disk says, and whether they are what they were, the ledger's
+//! digests do.
+
+use std::sync::Arc;
+
+use super::{NewWork, Road, Step, fetch::Fetched};
+use crate::{
+    daemon::{
+        jobs::restore,
+        services::{messages::JobEnd, project_locks::Claim, store::blocking},
+    },
+    domain::{engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, JobRow, Reason},
+    },
+};
+
+impl Road {
+    /// Finds an earlier success of the same work whose artifacts are still in history, as they were.
+    pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, Claim)> {
+        let live = self.live();
+        if !live.config.generation.cache || !work.may_be_cached {
+            return None;
+        }
+        self.same_as(work.ready.made.version, work.ready.made.digest).await
+    }
+
+    async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<(JobId, Claim)> {
+        let earlier = self
+            .tools
+            .store
+            .with(move |ledger| {
+                let Some(earlier) = ledger.same_work(&version, &digest)? else { return Ok(None) };
+                Ok::<_, LedgerError>(Some((earlier, ledger.artifacts(earlier)?)))
+            })
+            .await;
+        let (earlier, rows) = earlier.ok().flatten()?;
+        // Until they are taken over, or found wanting.
+        let claim = self.tools.claims.read(earlier);
+        let folder = self.tools.history.past(earlier);
+        match blocking(move || restore::sound(earlier, &folder, &rows)).await {
+            Ok(_) => Some((earlier, claim)),
+            Err(reason) => {
+                tracing::info!(job = %self.id, %earlier, "the same work was done before and cannot serve: {reason}");
+                None
+            }
+        }
+    }
+
+    /// Releases the job without a cent and takes over the artifacts of `earlier`.
+    pub(super) async fn take_over(&mut self, work: NewWork, earlier: JobId) -> Step<Fetched> {
+        self.estimate.cost = MicroUsd::ZERO;
+        self.shown.estimate = MicroUsd::ZERO;
+        self.shown.cold = Some(false);
+        self.shown.eta = None;
+        self.release_free(work).await?;
+        tracing::info!(job = %self.id, %earlier, "the same work as an earlier job: placed again, free of charge");
+        let words = format!(
+            "the same work as job {earlier}: its artifacts are placed again, free of charge"
+        );
+        self.say(words.clone()).await;
+        self.copy_from(earlier, words).await
+    }
+
+    /// Goes on with a job that was released for nothing and stopped before it had its artifacts. Nothing is reserved for it, so
+    /// it is never sent: without the earlier artifacts it ends.
+    pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
+        self.estimate.cost = MicroUsd::ZERO;
+        self.shown.estimate = MicroUsd::ZERO;
+        let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
+        else {
+            let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
+                        `conjured once` does the work anew, at its own price";
+            return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
+        };
+        let words = format!(
+            "job {earlier} did the same work: its artifacts are placed again, free of charge"
+        );
+        self.copy_from(earlier, words).await
+    }
+
+    async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
+        if self.tools.store.record("that an earlier result serves", note).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
+        let history = Arc::clone(&self.tools.history);
+        let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;
+        if let Err(error) = copied {
+            let text = format!(
+                "the artifacts of job {earlier} could not be taken over: {error}; nothing was sent"
+            );
+            return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
+        }
+        let folder = self.folder().await?;
+        self.fetched_from(&folder).await
+    }
+}

@@ -1,0 +1,159 @@
+//! The early work of a job as a task: the request, what it is expected to take and to cost, a warm connection.
+//!
+//! Owns what is done before a window closes. The request itself is `prepare`'s; nothing in here costs money.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Tools;
+use crate::{
+    daemon::{
+        inputs::{
+            prepare::{self, Material, PrepareFault},
+            project_state::Early,
+        },
+        services::{messages::Report, runtime_config::Live, store::blocking},
+    },
+    domain::{
+        fingerprint::Fingerprint,
+        job::choose_backend::Place,
+        machines::deployment,
+        money::{
+            MicroUsd,
+            estimate::{self, Activity, Estimate, Learned, Situation},
+        },
+        request::overrides::SeedChoice,
+        status::{self, Eta},
+        time::WallTime,
+    },
+    ledger::{Reader, error::LedgerError},
+};
+
+/// Prepares a request for a place and says what it is expected to cost.
+pub(crate) async fn early(
+    tools: &Arc<Tools>,
+    live: &Arc<Live>,
+    place: Place,
+    material: Material,
+    seed: Option<SeedChoice>,
+) -> Result<Early, PrepareFault> {
+    let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
+    let seed = seed.unwrap_or(live.seed);
+    let random = rand::random();
+    let ready =
+        blocking(move || prepare::prepare(&own, place, &history, material, seed, random)).await?;
+    let made_at = tools.clock.now().moment;
+    let (learned, estimate) = expectation(tools, live, place).await;
+    Ok(Early { ready, learned, estimate, made_at })
+}
+
+/// Returns what past jobs teach, and what a job sent to a place now is expected to cost.
+pub(crate) async fn expectation(tools: &Tools, live: &Live, place: Place) -> (Learned, Estimate) {
+    let (version, now) = (live.recipes.at(place).version(), tools.clock.now().wall);
+    let deployment = deployment_of(live, place).unwrap_or_default();
+    let known = tools.store.with(move |ledger| known(ledger, place, &version, &deployment)).await;
+    // A ledger that cannot be read fails the release right after; until then the defaults do.
+    expected(known.unwrap_or_default(), live, place, now)
+}
+
+/// Returns what a job sent now is expected to cost, for whoever has no daemon's tools: what a person is told before.
+pub fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
+    let place = live.first();
+    let deployment = deployment_of(live, place).unwrap_or_default();
+    let known = known(ledger, place, &live.recipes.at(place).version(), &deployment);
+    expected(known.unwrap_or_default(), live, place, now).1.cost
+}
+
+/// Returns the deployment that a job goes to, where the place has such.
+pub(crate) fn deployment_of(live: &Live, place: Place) -> Option<String> {
+    (place == Place::Serverless).then(|| live.config.serverless.deployment_id.clone()).flatten()
+}
+
+fn known(
+    ledger: &Reader,
+    place: Place,
+    version: &Fingerprint,
+    deployment: &str,
+) -> Result<(Learned, Activity), LedgerError> {
+    Ok((ledger.learned(place.word(), version)?, ledger.last_activity(deployment)?))
+}
+
+fn expected(
+    (learned, activity): (Learned, Activity),
+    live: &Live,
+    place: Place,
+    now: WallTime,
+) -> (Learned, Estimate) {
+    let rate = live.rate();
+    // What no queue of RunComfy's serves is not billed by the job: one's own server costs nothing, a rented machine is paid
+    // for as a machine.
+    let billed = place == Place::Serverless;
+    let situation = Situation {
+        learned,
+        // A machine that never sleeps is at work, as far as money goes: nothing waits for it and it idles at nobody's cost.
+        activity: if rate.never_sleeps || !billed { Activity::Now } else { activity },
+        keep_warm: if billed { rate.keep_warm } else { Duration::ZERO },
+        hourly: if billed { rate.hourly } else { MicroUsd::ZERO },
+        now,
+    };
+    (learned, estimate::estimate(&situation))
+}
+
+/// Opens the connection before it is needed.
+pub(crate) async fn warm_up(tools: &Tools, live: &Live, place: Place) {
+    if place == Place::Serverless {
+        ask_facts(tools, live).await;
+    }
+    let Ok(ready) = live.at(place) else { return };
+    if !ready.wants_warm_up(tools.clock.now().moment) {
+        return;
+    }
+    tools.pass_call(place).await;
+    match ready.backend().warm_up().await {
+        Ok(Some(balance)) => {
+            drop(tools.reports.send(Report::Balance(balance)).await);
+        }
+        Ok(None) => {}
+        // The submit itself says what is wrong, if it still is then.
+        Err(error) => tracing::debug!(%error, "no early connection"),
+    }
+}
+
+/// Asks the deployment about itself, where that is due. A failure changes nothing: the defaults do until it answers.
+pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
+    let Ok(serverless) = live.at(Place::Serverless) else { return };
+    if !serverless.wants_facts(tools.clock.now().moment) {
+        return;
+    }
+    tools.calls.pass().await;
+    match serverless.backend().facts().await {
+        Ok(Some(facts)) => {
+            let warnings = deployment::warnings(&live.config.budget.wanted(), &facts);
+            serverless.keep_facts(facts);
+            drop(tools.reports.send(Report::Facts(warnings)).await);
+        }
+        Ok(None) => {}
+        Err(error) => tracing::info!(%error, "the deployment was not asked about its hardware"),
+    }
+}
+
+/// Fills in what is expected of a job.
+pub(crate) fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    // Only a queue's machines sleep: one's own is there or not, and a rented one says itself that it starts.
+    let sleeps = shown.backend == Place::Serverless.word();
+    shown.cold = sleeps.then_some(estimate.cold.is_some());
+    shown.estimate = estimate.cost;
+    let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };
+    shown.eta = Some(if let (Some(wait), Some(run)) = (wait, learned.run) {
+        Eta {
+            p10_ms: millis(wait.p10 + run.p10),
+            median_ms: millis(wait.median + run.median),
+            p90_ms: millis(wait.p90 + run.p90),
+            samples: wait.samples.min(run.samples),
+        }
+    } else {
+        let cold = estimate.cold.map_or(Duration::ZERO, |(span, _)| span);
+        let all = millis(cold + estimate.run);
+        Eta { p10_ms: all / 2, median_ms: all, p90_ms: all * 2, samples: 0 }
+    });
+}

@@ -1,0 +1,309 @@
+//! A job whose place could not serve: there once more, at another place, or over.
+//!
+//! Owns what follows from an attempt that did not work out. Which place may be next is [`crate::domain::job::choose_backend`]'s; the commit
+//! in between, which also holds that no second paid attempt follows a paid one, is [`crate::ledger`]'s. Everything in here ends with
+//! a request that is marked as leaving, or with the end of the road.
+
+use std::time::Duration;
+
+use super::{Road, Step, reason_of};
+use crate::{
+    backend::{ServiceFault, Verdict, Work},
+    daemon::{
+        inputs::prepare,
+        jobs::{early_work, routing},
+        services::{
+            messages::{JobEnd, Report},
+            runtime_config::Live,
+            store::blocking,
+        },
+    },
+    domain::{
+        engine::event::Stage,
+        job::{
+            Cause, State,
+            choose_backend::{Outcome, Place, Route, Tried},
+        },
+        money::job_cost::Terms,
+    },
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Elsewhere, JobStory, Reason},
+    },
+};
+
+/// How often a job that a person asked for is tried before it is given up.
+const PERSON_TRIES: u32 = 4;
+
+/// How often a free place is asked whether it has a request whose answer was lost.
+const LOST_TRIES: u32 = 5;
+
+/// So many attempts are remembered; a place that is out of reach for days makes more.
+const MOST_TRIED: usize = 40;
+
+/// The kind of the note that a job bears whose work another one may have been paid for: see [`earlier`].
+pub(super) const UNANSWERED: &str = "unanswered";
+
+/// Tells from a job's story what the attempts of earlier sessions came to, as far as it bears on where it may go, and whether it was
+/// sent elsewhere. What surely did not arrive, or was refused, is asked anew: that may be why somebody started the daemon again.
+pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
+    let tried = |place: Place, outcome, reason: String| {
+        let workflow = live.recipes.at(place).version();
+        Tried { place, workflow, outcome, reason }
+    };
+    let mut all = Vec::new();
+    for attempt in &story.attempts {
+        let Some(place) = Place::from_word(&attempt.backend) else { continue };
+        let outcome = match attempt.outcome.as_deref() {
+            Some("failed") => Outcome::Failed,
+            Some("lost") => Outcome::Lost,
+            _ => continue,
+        };
+        all.push(tried(
+            place,
+            outcome,
+            format!("it {} in an earlier session", outcome_word(outcome)),
+        ));
+    }
+    for event in &story.events {
+        let place = event.note.split(':').next().and_then(Place::from_word);
+        if event.kind == UNANSWERED
+            && let Some(place) = place
+        {
+            all.push(tried(place, Outcome::Unknown, event.note.clone()));
+        }
+    }
+    let redirected = story.events.iter().any(|event| event.kind == "goes to");
+    (all, redirected)
+}
+
+/// Returns the ledger's word for an attempt that came to nothing.
+const fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Lost => "lost",
+        Outcome::NotSent
+        | Outcome::Refused
+        | Outcome::Workflow
+        | Outcome::Unknown
+        | Outcome::Failed => "failed",
+    }
+}
+
+impl Road {
+    /// Goes on after a request that surely did not arrive: at another place at once, else here after a wait.
+    pub(super) async fn not_sent(
+        &mut self,
+        work: Work,
+        failures: u32,
+        reason: String,
+        retry_after: Option<Duration>,
+    ) -> Step<Work> {
+        self.moved(State::Prepared, Stage::Waiting).await;
+        self.say(format!("not sent yet, nothing was charged: {reason}")).await;
+        self.remember(Outcome::NotSent, reason.clone());
+        let fresh = |road: &Self, place| !road.tried.iter().any(|tried| tried.place == place);
+        if let Route::Go { place, why } = self.choose().await
+            && fresh(self, place)
+        {
+            let other =
+                self.redirect(Route::Go { place, why }, "not sent", Booking::Nothing).await?;
+            return self.leave_later(other).await;
+        }
+        // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
+        if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
+            let text = format!("the service cannot be reached, nothing was charged: {reason}");
+            return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
+        }
+        self.wait_unsent(failures, retry_after).await?;
+        match self.choose().await {
+            Route::Go { place, why } if place != self.place => {
+                let route = Route::Go { place, why };
+                let other = self.redirect(route, "not sent", Booking::Nothing).await?;
+                self.leave_later(other).await
+            }
+            Route::Go { .. } | Route::Wait { .. } | Route::Nowhere { .. } => {
+                self.leave_later(work).await
+            }
+        }
+    }
+
+    /// Goes on after a refusal: at another place, or not at all.
+    pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Work> {
+        let reason = reason_of(fault);
+        let outcome = match fault.verdict {
+            Verdict::Workflow => Outcome::Workflow,
+            Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
+                Outcome::Refused
+            }
+        };
+        self.remember(outcome, reason.text.clone());
+        match self.choose().await {
+            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                self.tell_of_refusal(fault, &reason).await;
+                let other = self.redirect(route, "refused", Booking::Nothing).await?;
+                self.leave_later(other).await
+            }
+            Route::Nowhere { .. } => Err(self.refused(fault).await),
+        }
+    }
+
+    /// Goes on after a lost answer where that can be asked for: there once more, and in the end at another place.
+    pub(super) async fn lost_there(
+        &mut self,
+        work: Work,
+        failures: u32,
+        reason: String,
+    ) -> Step<Work> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        tracing::warn!(job = %id, place = %self.place, reason, "the answer is lost; it is asked for");
+        let note = format!("the answer is lost, it is asked for: {reason}");
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.asked_again(id, &note, now);
+        if self.tools.store.record("that the answer is lost", record).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        self.moved(State::Prepared, Stage::Waiting).await;
+        if failures < LOST_TRIES {
+            self.say(format!("the answer is lost and asked for: {reason}")).await;
+            self.wait_unsent(failures, None).await?;
+            return self.leave_later(work).await;
+        }
+        self.remember(Outcome::Unknown, reason.clone());
+        match self.choose().await {
+            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                let other = self.redirect(route, "answer lost", Booking::Nothing).await?;
+                self.leave_later(other).await
+            }
+            Route::Nowhere { .. } => {
+                let text = format!("{} took the request and never says so: {reason}", self.place);
+                Err(self.end_failed(Reason::new("lost_answer", text), Booking::Nothing).await)
+            }
+        }
+    }
+
+    /// Goes on after an attempt that was taken and came to nothing: what another place is sent, or `None` when none may serve.
+    pub(super) async fn came_to_nothing(
+        &mut self,
+        outcome: Outcome,
+        reason: &Reason,
+        booking: Booking,
+    ) -> Step<Option<Work>> {
+        tracing::warn!(job = %self.id, place = %self.place, "the attempt came to nothing: {}", reason.text);
+        self.remember(outcome, reason.text.clone());
+        let word = outcome_word(outcome);
+        match self.choose().await {
+            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                self.redirect(route, word, booking).await.map(Some)
+            }
+            Route::Nowhere { .. } => Ok(None),
+        }
+    }
+
+    /// Tells everybody of a fault that a person has to see to.
+    pub(super) async fn tell_of_refusal(&self, fault: &ServiceFault, reason: &Reason) {
+        if fault.verdict == Verdict::Token {
+            self.report(Report::TokenRefused).await;
+        }
+        if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
+            self.report(Report::Warning(reason.text.clone())).await;
+        }
+    }
+
+    /// Finds the place for the job as things are now.
+    pub(super) async fn choose(&self) -> Route {
+        let person = self.shown.cause == Cause::Person;
+        routing::choose(&self.tools, &self.live(), &self.tried, person).await
+    }
+
+    pub(super) fn remember(&mut self, outcome: Outcome, reason: String) {
+        if self.tried.len() >= MOST_TRIED {
+            let oldest = self.tried.iter().position(|tried| tried.outcome == Outcome::NotSent);
+            oldest.map(|at| self.tried.remove(at));
+        }
+        let (place, workflow) = (self.place, self.live().recipes.at(self.place).version());
+        self.tried.push(Tried { place, workflow, outcome, reason });
+    }
+
+    /// Makes the job one of the route's place: written down, and everything that depends on the place is that place's.
+    pub(super) async fn redirect(
+        &mut self,
+        route: Route,
+        outcome: &'static str,
+        booking: Booking,
+    ) -> Step<Work> {
+        let (place, why) = match route {
+            Route::Go { place, why } => (place, why),
+            Route::Wait { place, reason, .. } => (place, reason),
+            Route::Nowhere { reason } => return Err(self.fail("nowhere", &reason).await),
+        };
+        // The same place once more: then it is what happened there that tells why.
+        let last = self.tried.last().map(|tried| format!("{}: {}", tried.place, tried.reason));
+        let why = if why.is_empty() { last.unwrap_or_default() } else { why };
+        let (live, history, id) = (self.live(), self.tools.history.clone(), self.id);
+        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        let made = match row {
+            Ok(row) => {
+                let own = std::sync::Arc::clone(&live);
+                blocking(move || prepare::rebuild(&own, place, &history, &row)).await
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the job cannot be read");
+                return Err(JobEnd::Parked);
+            }
+        };
+        let made = match made {
+            Ok(made) => made,
+            Err(fault) => {
+                return Err(self
+                    .end_failed(Reason::new("inputs", fault.to_string()), booking)
+                    .await);
+            }
+        };
+        let deployment = early_work::deployment_of(&live, place);
+        let to = Elsewhere {
+            job: id,
+            backend: place.word().to_owned(),
+            deployment: deployment.clone(),
+            workflow: made.workflow,
+            workflow_version: made.version,
+            body_digest: made.digest,
+            body_bytes: made.bytes,
+            summary: made.summary,
+            booking,
+            outcome: outcome.to_owned(),
+            why: why.clone(),
+            at: self.tools.clock.now().wall,
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.elsewhere(&to);
+        // What a failed run left there is not the next one's.
+        let history = self.tools.history.clone();
+        let cleared = blocking(move || history.past(id).clear_artifacts()).await;
+        if let Err(error) = cleared {
+            tracing::warn!(job = %id, %error, "what an earlier attempt made is still in history");
+        }
+        match self.tools.store.record("that it goes elsewhere", record).await {
+            Ok(()) => {}
+            Err(LedgerError::Illegal { .. }) => {
+                let text = format!("{why}; {place} is paid, and may not be asked after what was");
+                return Err(self.end_failed(Reason::new("nowhere", text), booking).await);
+            }
+            Err(error) => {
+                tracing::error!(job = %id, %error, "the ledger refuses that it goes elsewhere");
+                return Err(JobEnd::Parked);
+            }
+        }
+        tracing::warn!(job = %id, from = %self.place, to = %place, "it goes elsewhere: {why}");
+        self.place = place;
+        self.deployment = deployment;
+        (self.learned, self.estimate) = early_work::expectation(&self.tools, &live, place).await;
+        self.terms = Some(Terms::of(&self.estimate));
+        place.word().clone_into(&mut self.shown.backend);
+        early_work::describe(&mut self.shown, &self.learned, &self.estimate);
+        self.shown.why = Some(why);
+        self.shown.request = None;
+        self.shown.queue_position = None;
+        self.shown.progress = None;
+        self.moved(State::Prepared, Stage::Waiting).await;
+        self.say(format!("goes to {place}")).await;
+        Ok(made.work)
+    }
+}

@@ -1,0 +1,213 @@
+//! One download into history: from where an earlier try stopped, in pieces, checked before it gets a name.
+//!
+//! Owns a single try. What a broken one means for the job is [`crate::daemon::jobs::fetch`]'s.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::check::{Check, checked_image, checked_mesh};
+use crate::{
+    backend::FetchError,
+    daemon::{
+        jobs::{Road, Step, wished},
+        services::{
+            messages::{JobEnd, Wish},
+            store::blocking,
+        },
+    },
+    disk::{
+        DiskError,
+        history::{JobFolder, Partial, PartialError},
+    },
+    domain::{
+        fingerprint::Fingerprint,
+        job::{
+            RequestId,
+            artifact::{Kind, RemoteFile},
+        },
+        status::Received,
+        time::Moment,
+    },
+};
+
+/// Received bytes go to the disk in pieces of this size.
+const PIECE: usize = 256 * 1024;
+
+/// Why one download is over without an artifact.
+pub(in crate::daemon::jobs) enum Broken {
+    /// Worth continuing.
+    Cut {
+        /// What happened.
+        reason: String,
+        /// The wait that the storage asks for.
+        retry_after: Option<Duration>,
+    },
+    /// The disk takes no more. What came is kept; it goes on when there is room.
+    Disk(String),
+    /// The URL ran out.
+    Gone(String),
+    /// What came fails its checks, and lies in quarantine.
+    Bad(String),
+    /// Nothing helps.
+    Never(String),
+}
+
+impl Broken {
+    /// Says why, as a sentence begins.
+    pub(in crate::daemon::jobs) fn reason(&self) -> &str {
+        match self {
+            Self::Cut { reason, .. }
+            | Self::Disk(reason)
+            | Self::Gone(reason)
+            | Self::Bad(reason)
+            | Self::Never(reason) => reason,
+        }
+    }
+}
+
+impl Road {
+    /// Downloads one file into history, from where an earlier try stopped, and checks it.
+    pub(in crate::daemon::jobs) async fn download(
+        &mut self,
+        kind: Kind,
+        folder: &JobFolder,
+        file: &RemoteFile,
+        request: &RequestId,
+        (last_progress, farthest): (&mut Moment, &mut u64),
+    ) -> Step<Result<(), Broken>> {
+        // Not the URL: a fresh one of the same file is the same file.
+        let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
+        let origin = Fingerprint::of(origin.as_bytes());
+        let limit = self.limit(kind);
+        let own = folder.clone();
+        let partial = match blocking(move || own.download(kind, &origin, limit)).await {
+            Ok(partial) => partial,
+            Err(error) => return Ok(Err(disk(&error))),
+        };
+        let backend = self.backend_for_files().await?;
+        let from = partial.len();
+        let download = match backend.open(file, from).await {
+            Ok(download) => download,
+            Err(error) => return Ok(Err(broken(&error))),
+        };
+        self.say(format!("downloads the {kind}")).await;
+        let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
+        if download.start != from {
+            partial = match blocking(move || partial.restart().map(|()| partial)).await {
+                Ok(partial) => partial,
+                Err(error) => return Ok(Err(disk(&error))),
+            };
+        }
+        let mut piece = BytesMut::with_capacity(PIECE);
+        loop {
+            let chunk = tokio::select! {
+                chunk = chunks.next() => chunk,
+                wish = wished(&mut self.wish) => {
+                    match wish {
+                        Wish::Stop => return Err(JobEnd::Parked),
+                        Wish::Cancel if !self.too_late => return Err(self.keep_unwanted().await),
+                        Wish::Go | Wish::Replace | Wish::Cancel => continue,
+                    }
+                }
+            };
+            let (over, error) = match chunk {
+                Some(Ok(bytes)) => {
+                    self.received += u64::try_from(bytes.len()).unwrap_or(0);
+                    piece.extend_from_slice(&bytes);
+                    (false, None)
+                }
+                Some(Err(error)) => (true, Some(error)),
+                None => (true, None),
+            };
+            if piece.len() >= PIECE || over && !piece.is_empty() {
+                let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE)).freeze();
+                partial = match append(partial, full).await {
+                    Ok(partial) => partial,
+                    Err(broken) => return Ok(Err(broken)),
+                };
+                // A storage that always cuts at the same place makes no progress, however often it begins anew.
+                if partial.len() > *farthest {
+                    *farthest = partial.len();
+                    *last_progress = self.tools.clock.now().moment;
+                }
+                self.shown.received = Some(Received { bytes: partial.len(), total });
+                self.show().await;
+            }
+            match error {
+                Some(error @ FetchError::TooLarge { .. }) => {
+                    // As below: what can never be used must not fill the disk either.
+                    blocking(move || drop(partial.discard())).await;
+                    return Ok(Err(broken(&error)));
+                }
+                Some(error) => return Ok(Err(broken(&error))),
+                None if over => break,
+                None => {}
+            }
+        }
+        if let Some(total) = total.filter(|total| *total != partial.len()) {
+            let got = partial.len();
+            if got < total {
+                let reason = format!("{got} of {total} bytes came");
+                return Ok(Err(Broken::Cut { reason, retry_after: None }));
+            }
+        }
+        Ok(self.check(kind, partial).await)
+    }
+
+    /// Checks what came; only a good file gets an artifact's name.
+    async fn check(&self, kind: Kind, partial: Partial) -> Result<(), Broken> {
+        let (history, id) = (Arc::clone(&self.tools.history), self.id);
+        blocking(move || {
+            let verdict = match kind {
+                Kind::Image => checked_image(&partial),
+                Kind::Mesh => checked_mesh(&partial).map(|()| None),
+            };
+            match verdict {
+                Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(|error| disk(&error)),
+                Ok(None) => partial.finish().map(drop).map_err(|error| disk(&error)),
+                Err(Check::Bad(reason)) => match history.quarantine(id, partial, &reason) {
+                    Ok(_) => Err(Broken::Bad(reason)),
+                    Err(error) => {
+                        Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})")))
+                    }
+                },
+                Err(Check::Unreadable(reason)) => Err(Broken::Disk(reason)),
+            }
+        })
+        .await
+    }
+}
+
+async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
+    blocking(move || {
+        let mut partial = partial;
+        match partial.append(&bytes) {
+            Ok(()) => Ok(partial),
+            Err(error @ PartialError::TooLarge { .. }) => {
+                // Nothing of it can be used, so it does not stay to be continued.
+                drop(partial.discard());
+                Err(Broken::Never(error.to_string()))
+            }
+            Err(PartialError::Disk(error)) => Err(disk(&error)),
+        }
+    })
+    .await
+}
+
+fn broken(error: &FetchError) -> Broken {
+    let reason = error.to_string();
+    match error {
+        FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
+        FetchError::Gone { .. } => Broken::Gone(reason),
+        FetchError::Busy { retry_after, .. } => {
+            Broken::Cut { reason, retry_after: Some(*retry_after) }
+        }
+        FetchError::Passing { .. } => Broken::Cut { reason, retry_after: None },
+    }
+}
+
+fn disk(error: &DiskError) -> Broken {
+    Broken::Disk(error.to_string())
+}

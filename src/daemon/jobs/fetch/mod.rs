@@ -1,0 +1,387 @@
+//! From the list of remote files to checked artifacts in history.
+//!
+//! Owns the tries: a cut is continued, a URL that ran out is asked for anew, a file that fails its checks is quarantined
+//! and fetched again a few times. What a good image or mesh is, [`crate::domain`] says; no byte is shown to anybody here.
+
+mod download;
+mod check;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Road, Step,
+    fetch::{check::MAX_IMAGE, download::Broken},
+    poll::Ended,
+};
+use crate::{
+    backend::{CallError, RunResult, Verdict},
+    daemon::services::{
+        messages::{JobEnd, Report, Wish},
+        store::blocking,
+    },
+    disk::history::JobFolder,
+    domain::{
+        engine::event::Stage,
+        job::{
+            RequestId, State,
+            artifact::{self, Kind, RemoteFile},
+            backoff::Backoff,
+        },
+    },
+    ledger::rows::{Artifact, JobRow, Reason},
+};
+
+/// How often a file that fails its checks is fetched anew.
+const FRESH_TRIES: u32 = 3;
+
+/// How often the service may answer with a result whose URL is gone, over some ten seconds: a storage may lag behind the run.
+const GONE_TRIES: u32 = 6;
+
+/// How long a download without any progress is tried again. Results are kept for seven days at the service, so a night
+/// without a network loses nothing.
+const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
+
+/// The first and the longest wait after a download broke.
+const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
+
+/// Artifacts in history, checked.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) artifacts: Vec<crate::domain::job::placement::Artifact>,
+}
+
+impl Road {
+    /// Fetches and checks the image and the mesh of a run that succeeded.
+    pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
+        let fetched = self.fetch_all(request, ended).await;
+        self.note_received().await;
+        fetched
+    }
+
+    async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
+        let Ended { mut files, unwanted } = ended;
+        self.moved(State::Running, Stage::Placing).await;
+        let folder = self.folder().await?;
+        let mut rows = Vec::new();
+        let mut bad_image = None;
+        for kind in Kind::ALL {
+            match self.fetch_kind(kind, &folder, &mut files, request).await? {
+                Ok(Some(row)) => rows.push(row),
+                Ok(None) if kind == Kind::Image => {
+                    tracing::warn!(job = %self.id, "the run lists no image; the mesh is placed alone");
+                }
+                Ok(None) => {
+                    let text = "the run succeeded and lists no mesh (.glb); it was charged. Check the workflow's output \
+                                nodes with `conjured workflow inspect`";
+                    self.keep_rows(rows).await;
+                    let reason = Reason::new("no_mesh", text);
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
+                }
+                // The mesh was paid for too: it is kept in history before the job ends without being shown.
+                Err(reason) if kind == Kind::Image => bad_image = Some(reason),
+                Err(reason) => {
+                    self.keep_rows(rows).await;
+                    return Err(self
+                        .end_failed(bad_image.unwrap_or(reason), self.booking_of_run().await)
+                        .await);
+                }
+            }
+        }
+        if let Some(reason) = bad_image {
+            self.keep_rows(rows).await;
+            return Err(self.end_failed(reason, self.booking_of_run().await).await);
+        }
+        self.shown.received = None;
+        self.record_fetched(rows).await?;
+        if unwanted {
+            return Err(self.keep_unwanted().await);
+        }
+        Ok(Self::in_history(&folder))
+    }
+
+    /// Keeps in history the image that a failed run made before its mesh failed. One try: it is a courtesy, nothing is shown, and the
+    /// job ends by its own reason whatever comes of it.
+    pub(super) async fn keep_image(
+        &mut self,
+        request: &RequestId,
+        files: &[RemoteFile],
+    ) -> Step<()> {
+        let live = self.live();
+        let node = live.recipes.at(self.place).output(Kind::Image).to_owned();
+        let gone = match &self.lease {
+            Some(lease) => lease.over().is_some(),
+            None => live.known_at(self.place).is_err(),
+        };
+        let Some(file) = artifact::choose(files, Kind::Image, &node).filter(|_| !gone).cloned()
+        else {
+            return Ok(());
+        };
+        // A person who cancels now is late: the run is over.
+        self.too_late = true;
+        let folder = self.folder().await?;
+        let mut progress = (self.tools.clock.now().moment, 0);
+        let tried = self
+            .download(Kind::Image, &folder, &file, request, (&mut progress.0, &mut progress.1))
+            .await?;
+        self.note_received().await;
+        match tried {
+            Ok(()) => {
+                let row = self.describe(Kind::Image, &folder).await?;
+                self.keep_rows(vec![row]).await;
+            }
+            Err(broken) => {
+                let reason = broken.reason();
+                tracing::warn!(job = %self.id, "the image that was made before the run failed is not kept: {reason}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps how much was downloaded.
+    async fn note_received(&mut self) {
+        let (id, bytes) = (self.id, std::mem::take(&mut self.received));
+        // A figure for people: a ledger that cannot take it now need not hold up a result.
+        if bytes > 0
+            && let Err(error) =
+                self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
+        {
+            tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
+        }
+    }
+
+    /// Goes on with artifacts that another session fetched.
+    pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
+        self.moved(row.state, Stage::Placing).await;
+        let folder = self.folder().await?;
+        let fetched = Self::in_history(&folder);
+        if fetched.artifacts.iter().any(|artifact| artifact.kind == Kind::Mesh) {
+            return Ok(fetched);
+        }
+        let text = "its mesh is no longer in the history folder; it was charged";
+        let booking = self.booking_of_run().await;
+        Err(self.end_failed(Reason::new("history_lost", text), booking).await)
+    }
+
+    /// Takes artifacts that lie in the job's folder already as its own.
+    pub(super) async fn fetched_from(&mut self, folder: &JobFolder) -> Step<Fetched> {
+        let mut rows = Vec::new();
+        for kind in Kind::ALL {
+            if folder.artifact(kind).is_some() {
+                rows.push(self.describe(kind, folder).await?);
+            }
+        }
+        self.record_fetched(rows).await?;
+        Ok(Self::in_history(folder))
+    }
+
+    fn in_history(folder: &JobFolder) -> Fetched {
+        let artifacts = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| {
+                let path = folder.artifact(kind)?;
+                Some(crate::domain::job::placement::Artifact { kind, path })
+            })
+            .collect();
+        Fetched { artifacts }
+    }
+
+    /// Opens the job's folder, as soon as the disk allows.
+    pub(super) async fn folder(&mut self) -> Step<JobFolder> {
+        let mut failures = 0;
+        loop {
+            let (history, id) = (Arc::clone(&self.tools.history), self.id);
+            match blocking(move || history.job(id)).await {
+                Ok(folder) => return Ok(folder),
+                Err(error) => {
+                    failures += 1;
+                    self.wait_for_disk(failures, &error.to_string()).await?;
+                }
+            }
+        }
+    }
+
+    /// Fetches one artifact; `None` when the run lists none.
+    async fn fetch_kind(
+        &mut self,
+        kind: Kind,
+        folder: &JobFolder,
+        files: &mut Vec<RemoteFile>,
+        request: &RequestId,
+    ) -> Step<Result<Option<Artifact>, Reason>> {
+        let (mut fresh, mut gone, mut failures) = (0, 0, 0);
+        let mut last_progress = self.tools.clock.now().moment;
+        let mut farthest = 0;
+        loop {
+            if folder.artifact(kind).is_some() {
+                return Ok(Ok(Some(self.describe(kind, folder).await?)));
+            }
+            if self.unwanted() {
+                return Err(self.keep_unwanted().await);
+            }
+            let live = self.live();
+            let node = live.recipes.at(self.place).output(kind).to_owned();
+            let Some(file) = artifact::choose(files, kind, &node).cloned() else {
+                return Ok(Ok(None));
+            };
+            match self
+                .download(kind, folder, &file, request, (&mut last_progress, &mut farthest))
+                .await?
+            {
+                Ok(()) => {}
+                Err(Broken::Cut { reason, retry_after }) => {
+                    failures += 1;
+                    let stuck = self.tools.clock.now().moment.since(last_progress);
+                    if stuck > NO_PROGRESS {
+                        let text =
+                            format!("the {kind} could not be downloaded for a day: {reason}");
+                        return Ok(Err(not_fetched("download", &text)));
+                    }
+                    tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
+                    self.wait_for_storage(failures, &reason, retry_after).await?;
+                }
+                Err(Broken::Disk(reason)) => {
+                    // For as long as it takes: the result is paid for, and our own disk is no fault of the storage.
+                    failures += 1;
+                    last_progress = self.tools.clock.now().moment;
+                    self.wait_for_disk(failures, &reason).await?;
+                }
+                Err(Broken::Gone(reason)) => {
+                    let stuck = self.tools.clock.now().moment.since(last_progress);
+                    if gone >= GONE_TRIES || stuck > NO_PROGRESS {
+                        let text = format!("the {kind} is gone from the storage: {reason}");
+                        return Ok(Err(not_fetched("download", &text)));
+                    }
+                    failures += 1;
+                    self.wait_for_storage(failures, &reason, None).await?;
+                    // A service that does not answer has said nothing about the file, which was paid for.
+                    gone += u32::from(self.refresh(files, request).await?);
+                }
+                Err(Broken::Bad(reason)) => {
+                    fresh += 1;
+                    tracing::warn!(job = %self.id, %kind, "quarantined: {reason}");
+                    if fresh >= FRESH_TRIES {
+                        let text = format!(
+                            "the {kind} that the service made cannot be used: {reason}. It lies in quarantine; the public \
+                             files stay as they were"
+                        );
+                        return Ok(Err(not_fetched("bad_artifact", &text)));
+                    }
+                    self.wait_for_storage(fresh, &reason, None).await?;
+                }
+                Err(Broken::Never(reason)) => {
+                    let text = format!(
+                        "the {kind} was not fetched: {reason}; the public files stay as they were"
+                    );
+                    return Ok(Err(not_fetched("refused_download", &text)));
+                }
+            }
+        }
+    }
+
+    /// Describes a finished artifact for the ledger.
+    async fn describe(&mut self, kind: Kind, folder: &JobFolder) -> Step<Artifact> {
+        let mut failures = 0;
+        loop {
+            let (own, id) = (folder.clone(), self.id);
+            match blocking(move || crate::daemon::inputs::prepare::describe(&own, id, kind)).await {
+                Ok(row) => return Ok(row),
+                Err(error) => {
+                    failures += 1;
+                    self.wait_for_disk(failures, &error).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks for the result again: its URLs may be fresh ones. Tells whether the service answered.
+    async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
+        self.tools.pass_call(self.place).await;
+        let backend = self.backend_for_files().await?;
+        match backend.result(request).await {
+            Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(job = %self.id, %error, "no fresh result");
+                let CallError::Fault(fault) = &error else { return Ok(false) };
+                if fault.verdict == Verdict::Token {
+                    self.report(Report::TokenRefused).await;
+                }
+                return Ok(fault.verdict == Verdict::Gone);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn limit(&self, kind: Kind) -> u64 {
+        let limit = self.live().config.placement.max_artifact_mb.saturating_mul(1024 * 1024);
+        match kind {
+            Kind::Image => limit.min(MAX_IMAGE),
+            Kind::Mesh => limit,
+        }
+    }
+
+    async fn wait_for_storage(
+        &mut self,
+        failures: u32,
+        reason: &str,
+        asked: Option<Duration>,
+    ) -> Step<()> {
+        let when = asked.map(|wait| format!(" in {} s, as the storage wishes", wait.as_secs()));
+        let when = when.unwrap_or_default();
+        self.say(format!("the download is tried again{when}: {reason}")).await;
+        self.wait_out(failures, asked).await
+    }
+
+    /// Waits until the disk may have room again; the job is not lost meanwhile.
+    pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
+        tracing::error!(job = %self.id, "{reason}");
+        self.say(format!("waits for the disk: {reason}")).await;
+        self.wait_out(failures, None).await
+    }
+
+    async fn wait_out(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
+        let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
+        let known = *self.wish.borrow();
+        if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+            return Err(JobEnd::Parked);
+        }
+        Ok(())
+    }
+
+    async fn keep_rows(&self, rows: Vec<Artifact>) {
+        let id = self.id;
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.keep_artifacts(id, &rows);
+        drop(self.tools.store.record("the image of a failed job", record).await);
+    }
+
+    async fn record_fetched(&mut self, rows: Vec<Artifact>) -> Step<()> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
+        if self.tools.store.record("that everything was fetched", record).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        self.moved(State::Fetched, Stage::Placing).await;
+        Ok(())
+    }
+
+    /// A person cancelled, and the run was finished first: it was paid for, so it is kept, and not shown.
+    pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let reason = Reason::new(
+            "cancelled_too_late",
+            "the run was finished before the cancel took effect; it was charged, what was fetched of it is in history and nothing was placed",
+        );
+        let booking = self.booking_of_run().await;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
+        if self.tools.store.record("a cancel that came too late", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Cancelled, placed: false }
+    }
+}
+
+/// Why an artifact could not be had.
+fn not_fetched(code: &str, text: &str) -> Reason {
+    Reason::new(code, format!("{text}. The run was charged"))
+}

@@ -1,0 +1,288 @@
+//! One handover from its beginning to its end: the only place where a mesh is given to CONJURE.
+//!
+//! Owns the time between two steps, the job's notes, and the sentences for `status`. What a step does is [`crate::handoff`]'s. It
+//! ends in bounded time, whatever CONJURE does: a job must not stand in the way of the next one. The mesh is placed by then,
+//! so no end of a handover is a failure of its job; it is told as a warning and written into the story.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::Tools;
+use crate::{
+    backend::http,
+    config::words::Handoff,
+    daemon::services::{
+        messages::{Report, Wish},
+        runtime_config::Live,
+        store::blocking,
+    },
+    domain::{
+        blender::handoff::{
+            SPLITS, STATE_FILE,
+            decide::{Look, Rules, Waiting},
+        },
+        engine::event::ProjectId,
+        job::{
+            JobId,
+            artifact::Kind,
+            placement::{Plan, Targets},
+        },
+        time::{Moment, WallTime},
+    },
+    handoff::{Delivery, Errand, Step, import_call, state_file},
+};
+
+/// Where the job's own copy lies when the project has no public mesh.
+const USUAL_FOLDER: &str = "data/generated_models/partpacker_results";
+
+/// How old a mesh that is handed over looks: older than the launcher's last trigger, which comes every half minute, or after a
+/// pipeline of at most ten minutes.
+const AGED: Duration = Duration::from_secs(15 * 60);
+
+/// How long a handover goes on when something newer is ready: enough to stage, to ask, and to be told once more. What it waited for was paid
+/// for, and the artist would see nothing of it.
+const HURRY: Duration = Duration::from_secs(5);
+
+/// The same where CONJURE has the request: a Blender that looks takes it at once, and for one that does not it stays.
+const HURRY_ASKED: Duration = Duration::from_secs(1);
+
+/// What is handed over.
+#[derive(Clone, Debug)]
+pub(crate) struct Handing {
+    /// Whose.
+    pub(crate) project: ProjectId,
+    /// Which job's mesh.
+    pub(crate) job: JobId,
+    /// 0 for the job's own handover; for each later one another number, such as the time in milliseconds.
+    pub(crate) turn: u64,
+    /// The checkout.
+    pub(crate) root: PathBuf,
+    /// The mesh in history.
+    pub(crate) mesh: PathBuf,
+    /// The project's public names.
+    pub(crate) targets: Targets,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// Blender has taken the mesh.
+    Taken,
+    /// It is placed and nobody waits any longer, for this reason.
+    Left(String),
+    /// The daemon stops; the next session goes on.
+    Stopped,
+}
+
+/// Tells whether CONJURE is to be told of meshes. `auto` tells where a launcher says that it runs, or where that
+/// cannot be read at this moment; elsewhere a mesh is just placed.
+pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
+    match live.config.placement.handoff {
+        Handoff::Off => false,
+        Handoff::Api | Handoff::State => true,
+        Handoff::Auto => {
+            let state = root.join(STATE_FILE);
+            match blocking(move || state_file::look(&state).0).await {
+                Look::Missing => false,
+                Look::Unreadable(_) => true,
+                Look::State(seen) => seen.is_running() || seen.is_starting(),
+            }
+        }
+    }
+}
+
+/// Gives the public mesh the file time of one that CONJURE is told of: its launcher imports by itself what is younger than its last
+/// trigger, and twice would wipe the first.
+pub(crate) fn dated(plan: Plan, now: WallTime) -> Plan {
+    plan.dated(Kind::Mesh, now.minus(AGED))
+}
+
+fn rules(way: Handoff) -> Rules {
+    let usual = Rules::default();
+    match way {
+        Handoff::Auto | Handoff::Off => usual,
+        Handoff::Api => Rules { insist: true, file: false, ..usual },
+        Handoff::State => Rules { insist: true, api: false, ..usual },
+    }
+}
+
+/// Hands a mesh over. `doing` hears what it waits for; `wish` may end it: to stop, or, in a few seconds, because something newer is
+/// ready. A project's handovers come one after another, and a later one ends the one before.
+pub(crate) async fn hand_over(
+    tools: &Tools,
+    handing: Handing,
+    wish: &mut watch::Receiver<Wish>,
+    doing: &mut (dyn FnMut(String) + Send),
+) -> Handed {
+    let live = tools.live.borrow().clone();
+    let placement = &live.config.placement;
+    let Handing { project, job, turn, root, mesh, targets } = handing;
+    let folder = folder_of(tools, &targets, &root).await;
+    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let delivery = Delivery {
+        job,
+        turn,
+        root,
+        mesh,
+        folder,
+        min_volume_threshold: placement.min_volume_threshold,
+        rules: rules(placement.handoff),
+    };
+    let mut errand = match Errand::new(delivery) {
+        Ok(errand) => errand,
+        Err(why) => {
+            return left(tools, job, &format!("CONJURE cannot be told: {why}"), false).await;
+        }
+    };
+    let client = http::plain_client().connect_timeout(import_call::CONNECT).build();
+    let turn = tools.claims.handing(project);
+    let _alone = tokio::select! {
+        alone = turn.alone() => alone,
+        () = stopped(wish) => return Handed::Stopped,
+    };
+    let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
+    loop {
+        let now = tools.clock.now().moment;
+        let (back, mut step) = blocking(move || {
+            let step = errand.step(now);
+            (errand, step)
+        })
+        .await;
+        errand = back;
+        if let Some(rival) = errand.take_rival() {
+            warn(tools, rival.words(&name)).await;
+        }
+        if let Step::Call(call) = step {
+            let outcome = match &client {
+                Ok(client) => tokio::select! {
+                    outcome = call.send(client, &placement.conjure_url) => outcome,
+                    () = stopped(wish) => return Handed::Stopped,
+                },
+                Err(error) => import_call::Outcome::Refused(error.to_string()),
+            };
+            step = errand.called(tools.clock.now().moment, &call, outcome);
+        }
+        for note in errand.take_notes() {
+            tracing::info!(job = %job, "{note}");
+            write_down(tools, job, note).await;
+        }
+        match step {
+            Step::Taken => {
+                tell_import(tools, project).await;
+                return Handed::Taken;
+            }
+            Step::GivenUp { waiting, asked } => {
+                return left(tools, job, &waiting.to_string(), asked).await;
+            }
+            // It was turned into something else above.
+            Step::Call(_) => {}
+            Step::Wait(wait, waiting) => {
+                if waiting == Waiting::Untaken && !imported {
+                    // From now on Blender may import at any moment, and its next picture shows our own doing.
+                    imported = true;
+                    tell_import(tools, project).await;
+                }
+                doing(waiting.to_string());
+                let asked = waiting == Waiting::Untaken;
+                if turn.is_over() {
+                    return left(tools, job, "a later mesh is handed over instead", asked).await;
+                }
+                let enough = if asked { HURRY_ASKED } else { HURRY };
+                if hurries.is_some_and(|since| now.since(since) >= enough) {
+                    return left(tools, job, &waiting.to_string(), asked).await;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    changed = wish.changed() => {
+                        let wish = changed.map_or(Wish::Stop, |()| *wish.borrow_and_update());
+                        match wish {
+                            Wish::Stop => return Handed::Stopped,
+                            Wish::Go => {}
+                            Wish::Replace => {
+                                hurries.get_or_insert(now);
+                            }
+                            Wish::Cancel => {
+                                return left(tools, job, &waiting.to_string(), asked).await;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns where the job's own copy of the mesh is put, and warns of what CONJURE makes of that path.
+async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
+    let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
+    let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
+    if folder.display().to_string().contains(SPLITS) {
+        let words = format!(
+            "the path {} holds `{SPLITS}`: CONJURE will split a mesh of one part into its loose pieces; rename the folder \
+             if that is not wanted",
+            folder.display()
+        );
+        warn(tools, words).await;
+    }
+    folder
+}
+
+/// Hands over what a person has placed again. Nobody waits for it: it ends with the daemon, and is not taken up by the next.
+pub(crate) async fn hand_over_again(
+    tools: &Tools,
+    project: ProjectId,
+    job: JobId,
+    root: PathBuf,
+    targets: Targets,
+) {
+    let history = Arc::clone(&tools.history);
+    let mesh = blocking(move || history.past(job).artifact(Kind::Mesh)).await;
+    let Some(mesh) = mesh else { return };
+    // The job's own handover was turn 0; each later one has a mark of its own.
+    let turn = tools.clock.now().wall.unix_millis().unsigned_abs().max(1);
+    let handing = Handing { project, job, turn, root, mesh, targets };
+    let (_go, mut wish) = watch::channel(Wish::Go);
+    hand_over(tools, handing, &mut wish, &mut |_| {}).await;
+}
+
+/// Waits for the daemon to stop; any other wish is heard later.
+async fn stopped(wish: &mut watch::Receiver<Wish>) {
+    // An error means that the loop is gone.
+    let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
+}
+
+async fn tell_import(tools: &Tools, project: ProjectId) {
+    drop(tools.reports.send(Report::Imported { project }).await);
+}
+
+async fn warn(tools: &Tools, words: String) {
+    drop(tools.reports.send(Report::Warning(words)).await);
+}
+
+async fn left(tools: &Tools, job: JobId, why: &str, asked: bool) -> Handed {
+    let words = if asked {
+        format!("placed; {why} (the request stays in CONJURE's state.json)")
+    } else {
+        format!(
+            "placed, but CONJURE was not told: {why}; import it with \"Force Import Last Mesh\" in Blender"
+        )
+    };
+    write_down(tools, job, words.clone()).await;
+    // Without the job's id: the same trouble with ten jobs is one warning.
+    warn(tools, format!("the newest mesh is {words}")).await;
+    Handed::Left(words)
+}
+
+/// Adds a line to the job's story. It decides nothing, so a ledger that cannot be written now does not stop a handover.
+async fn write_down(tools: &Tools, job: JobId, note: String) {
+    let now = tools.clock.now().wall;
+    let noted = tools.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;
+    if let Err(error) = noted {
+        tracing::warn!(job = %job, %error, "a step of the handover is not in the ledger");
+    }
+}

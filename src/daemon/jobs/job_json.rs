@@ -1,0 +1,162 @@
+//! A job's story as JSON: `job.json` in history and `conjured jobs show --json` say the same.
+//!
+//! Owns the field names. Times are Unix milliseconds, money is micro-dollars, durations are milliseconds.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    daemon::services::store::{Store, blocking},
+    disk::history::History,
+    domain::{
+        job::{JobId, State},
+        money::cost_of,
+    },
+    ledger::rows::{AuditRow, EventRow, Filter, JobRow, JobStory},
+};
+
+/// How many of the newest jobs a start looks after: more than a daemon has in its hands when it dies.
+const NEWEST: u32 = 8;
+
+/// Leaves a job's story beside its artifacts, and nothing that was on its way there. It is a copy for people: where it cannot be
+/// written, that is said in the log.
+pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
+    let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
+    let history = Arc::clone(history);
+    let kept = blocking(move || {
+        let json = serde_json::to_vec_pretty(&json(&story)).map_err(|error| error.to_string())?;
+        let folder = history.job(id).map_err(|error| error.to_string())?;
+        folder.tidy().map_err(|error| error.to_string())?;
+        folder.write_record(&json).map_err(|error| error.to_string())
+    })
+    .await;
+    if let Err(error) = kept {
+        tracing::warn!(job = %id, error, "job.json could not be written");
+    }
+}
+
+/// Writes the stories that a crash at the very end of a job left unwritten.
+pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
+    let newest = Filter { states: vec![State::Done], limit: Some(NEWEST), ..Filter::default() };
+    let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
+    for row in rows {
+        let (own, id) = (Arc::clone(history), row.id);
+        let missing = move || own.job_if_there(id).is_some_and(|folder| !folder.has_record());
+        if blocking(missing).await {
+            keep(store, history, row.id).await;
+        }
+    }
+}
+
+/// Returns one job as `jobs list --json` shows it.
+pub fn row(job: &JobRow) -> Value {
+    let millis = |span: Option<std::time::Duration>| {
+        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    };
+    json!({
+        "id": job.id,
+        "state": job.state,
+        "cause": job.cause,
+        "prompt": job.prompt_excerpt,
+        "inputs": job.inputs,
+        "workflow": job.workflow,
+        "workflow_version": job.workflow_version,
+        "body_digest": job.body_digest,
+        "seed": job.seed,
+        "mesh_seed": job.mesh_seed,
+        "mode": job.mode,
+        "backend": job.backend,
+        "deployment": job.deployment,
+        "request": job.request,
+        "instance": job.instance,
+        "created_at": job.created_at,
+        "state_at": job.state_at,
+        "ended_at": job.ended_at,
+        "reason": job.reason,
+        "replaced_by": job.replaced_by,
+        "retry_of": job.retry_of,
+        "reserved_microusd": job.reserved,
+        "booked_microusd": job.booked,
+        "basis": job.basis,
+        "keep_warm_microusd": job.terms.map(|terms| cost_of(terms.keep_warm, terms.hourly)),
+        "hourly_microusd": job.terms.map(|terms| terms.hourly),
+        "queue_ms": millis(job.timing.queue),
+        "run_ms": millis(job.timing.run),
+        "cold": job.timing.cold,
+        "cancel_wanted": job.cancel_wanted,
+        "out": job.out,
+        "sent_bytes": job.body_bytes,
+        "received_bytes": job.received_bytes,
+        "rating": job.rating,
+    })
+}
+
+/// Returns the whole story, as `jobs show --json` shows it.
+pub fn json(story: &JobStory) -> Value {
+    let attempts: Vec<Value> = story
+        .attempts
+        .iter()
+        .map(|attempt| {
+            json!({
+                "number": attempt.number,
+                "backend": attempt.backend,
+                "deployment": attempt.deployment,
+                "request": attempt.request,
+                "instance": attempt.instance,
+                "prepared_at": attempt.prepared_at,
+                "submitting_at": attempt.submitting_at,
+                "submitted_at": attempt.submitted_at,
+                "running_at": attempt.running_at,
+                "ended_at": attempt.ended_at,
+                "outcome": attempt.outcome,
+            })
+        })
+        .collect();
+    let mut value = row(&story.job);
+    value["overrides"] = serde_json::from_str(&story.job.summary).unwrap_or(Value::Null);
+    value["attempts"] = Value::Array(attempts);
+    value["events"] = events(story);
+    value["artifacts"] = json!(story.artifacts);
+    value["cache_of"] = json!(cache_of(story));
+    value["audit"] = Value::Array(story.audits.iter().map(audit).collect());
+    value
+}
+
+/// Returns an audit row as `jobs audit --json` shows it.
+pub fn audit(row: &AuditRow) -> Value {
+    json!({
+        "at": row.at,
+        "what": row.what,
+        "job": row.job,
+        "outcome": row.outcome,
+        "cost_microusd": row.cost,
+    })
+}
+
+/// Returns each line of the story with how long its state lasted, where it is one that the job left again.
+fn events(story: &JobStory) -> Value {
+    let lines = story.events.iter().zip(lasted(story)).map(|(event, lasted)| {
+        let mut line = json!(event);
+        line["lasted_ms"] = json!(lasted);
+        line
+    });
+    Value::Array(lines.collect())
+}
+
+/// Returns for each event how many milliseconds the state that it began lasted; `None` for what is no state, and for the last one.
+pub fn lasted(story: &JobStory) -> Vec<Option<u64>> {
+    let is_state = |event: &EventRow| State::from_word(&event.kind).is_some();
+    let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
+    let one = |(index, event): (usize, &EventRow)| {
+        let span = next(index).filter(|_| is_state(event))?.at.since(event.at);
+        Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    };
+    story.events.iter().enumerate().map(one).collect()
+}
+
+/// Returns the job whose artifacts served this one, if it was not made anew.
+pub fn cache_of(story: &JobStory) -> Option<JobId> {
+    let note = &story.events.iter().find(|event| event.kind == "cache")?.note;
+    note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
+}

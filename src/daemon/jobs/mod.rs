@@ -1,0 +1,399 @@
+//! One job's road, from release to placement: a task of its own that the loop owns.
+//!
+//! Owns the order of the steps and what is written down before each of them (see `ARCHITECTURE.md`, the road of one change).
+//! It decides nothing that concerns other jobs. Every wait listens for a [`Wish`]; a step that must not be broken
+//! off (reading the answer to a submit) is bounded instead.
+//!
+//! - [`cached`]: the same work as an earlier job costs nothing;
+//! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the waits before, and wishes then; [`submit::mark_submitting`]: the
+//!   mark, where the request leaves later; [`failover`]: another place;
+//! - [`poll`]: status until the end; [`poll::poll_errors`]: nothing heard; [`poll::cancel`]: patience, and the end that somebody wants;
+//! - [`fetch`]: everything into history; [`fetch::download`]: one try; [`fetch::check`]: the last gate before a name;
+//! - [`publish`]: placement, parked while folders cannot be written.
+
+pub(crate) mod setup;
+pub mod early_work;
+pub(crate) mod routing;
+mod cached;
+mod submit;
+mod failover;
+mod poll;
+mod fetch;
+mod publish;
+pub(crate) mod handoff;
+pub mod rerun;
+pub(crate) mod restore;
+pub mod job_json;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+
+pub(crate) use self::failover::earlier;
+use self::poll::Followed;
+use super::services::{
+    health::HealthBook,
+    leases::{Keeper, Lease},
+    project_locks::Claims,
+    rate_limiter::Gate,
+    runtime_config::Live,
+    store::Store,
+};
+pub(crate) use crate::daemon::services::messages::{Begin, JobEnd, NewWork, Report, Wish};
+use crate::{
+    backend::{Backend, ServiceFault, Work},
+    clock::Clock,
+    disk::history::History,
+    domain::{
+        engine::event::{ProjectId, Stage},
+        job::{
+            JobId, RequestId, State,
+            choose_backend::{Place, Tried},
+            placement::Targets,
+        },
+        money::{
+            MicroUsd,
+            budget::Told,
+            estimate::{Estimate, Learned},
+            job_cost::Terms,
+        },
+        status,
+        time::Moment,
+    },
+    ledger::rows::{JobRow, Reason, SessionId},
+};
+
+/// What every job's task shares.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) history: Arc<History>,
+    pub(crate) session: SessionId,
+    /// One submit a second.
+    pub(crate) submits: Gate,
+    /// Five other calls a second.
+    pub(crate) calls: Gate,
+    /// Which places are left alone, and why.
+    pub(crate) health: HealthBook,
+    /// What a person has been told of the limits. A plain mutex: it is never held across an await.
+    pub(crate) told: Mutex<Told>,
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// What the configuration says now; a reload puts a new one here.
+    pub(crate) live: watch::Receiver<Arc<Live>>,
+    /// Whose history is being read, and who is placing.
+    pub(crate) claims: Claims,
+    /// Where machines are asked for.
+    pub(crate) machines: Keeper,
+}
+
+impl Tools {
+    /// Waits for a place among the calls of a second. RunComfy's patience is not to be tried; one's own server has no such limit.
+    pub(crate) async fn pass_call(&self, place: Place) {
+        if place.is_paid() {
+            self.calls.pass().await;
+        }
+    }
+}
+
+/// What following a request came to.
+enum After {
+    /// Everything is in history, checked.
+    Fetched(fetch::Fetched),
+    /// It is to be made elsewhere; this is what that place is sent.
+    Elsewhere(Work),
+}
+
+/// A job on its road.
+pub(crate) struct Road {
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) wish: watch::Receiver<Wish>,
+    pub(crate) project: ProjectId,
+    pub(crate) id: JobId,
+    pub(crate) targets: Targets,
+    pub(crate) shown: status::Job,
+    pub(crate) learned: Learned,
+    /// What was estimated when it was released; for a resumed job it is made anew.
+    pub(crate) estimate: Estimate,
+    /// Where it is made.
+    pub(crate) place: Place,
+    /// What became of it elsewhere.
+    pub(crate) tried: Vec<Tried>,
+    /// An earlier session sent it elsewhere.
+    pub(crate) redirected: bool,
+    /// The rented machine that it is made on, while it needs one.
+    pub(crate) lease: Option<Lease>,
+    /// The deployment it was sent to: a reload may name another one meanwhile.
+    pub(crate) deployment: Option<String>,
+    /// The terms on which it was released; `None` for a job of an older version.
+    pub(crate) terms: Option<Terms>,
+    /// The service could not cancel it any more: it goes on as if nobody had asked.
+    pub(crate) too_late: bool,
+    /// Whether its artifacts go to the project's public names.
+    pub(crate) public: bool,
+    /// What was downloaded and is not in the ledger yet.
+    pub(crate) received: u64,
+    /// The project's checkout.
+    pub(crate) root: PathBuf,
+}
+
+/// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
+/// while the lid was closed ends this soon after it opens.
+const NAP: Duration = Duration::from_secs(20);
+
+/// Returns the next piece of a wait until then; `None` when it is over.
+fn nap(until: Moment, now: Moment) -> Option<Duration> {
+    let left = until.since(now);
+    (!left.is_zero()).then(|| left.min(NAP))
+}
+
+/// A step's result: the next step's input, or the end of the road.
+type Step<T> = Result<T, JobEnd>;
+
+impl Road {
+    /// Goes the whole road.
+    pub(crate) async fn go(mut self, begin: Begin) -> JobEnd {
+        match self.steps(begin).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn steps(&mut self, begin: Begin) -> Step<JobEnd> {
+        let placing = match begin {
+            Begin::New(work) => {
+                if let Some((earlier, _claim)) = self.same_work(&work).await {
+                    let fetched = self.take_over(*work, earlier).await?;
+                    return self.publish(fetched).await;
+                }
+                let work = self.release(*work).await?;
+                self.send_and_fetch(work).await?
+            }
+            Begin::Resume(row) if matches!(row.state, State::Placed | State::HandingOver) => {
+                return self.finish_placed(row.state).await;
+            }
+            Begin::Resume(row) => self.resume(&row).await?,
+        };
+        // What is in history needs no machine.
+        self.lease = None;
+        self.publish(placing).await
+    }
+
+    /// Goes on where another session stopped.
+    async fn resume(&mut self, row: &JobRow) -> Step<fetch::Fetched> {
+        match row.state {
+            // Where machines cost something, only a job whose result was there already is released without a reservation.
+            State::Prepared
+                if row.reserved == MicroUsd::ZERO
+                    && self.place == Place::Serverless
+                    && !self.redirected
+                    && self.live().rate().hourly > MicroUsd::ZERO =>
+            {
+                self.take_over_again(row).await
+            }
+            State::Prepared => {
+                let work = self.rebuild(row).await?;
+                let work = self.leave_later(work).await?;
+                self.send_and_fetch(work).await
+            }
+            State::Submitted | State::Running => match row.request.clone() {
+                Some(request) => match self.follow_and_fetch(request, Some(row)).await? {
+                    After::Fetched(fetched) => Ok(fetched),
+                    After::Elsewhere(work) => {
+                        let work = self.leave_later(work).await?;
+                        self.send_and_fetch(work).await
+                    }
+                },
+                // The ledger writes the state and the id in one transaction.
+                None => Err(self.fail("no_request", "the ledger holds no request id").await),
+            },
+            State::Fetched | State::Placing => self.fetched_before(row).await,
+            // `mark_lost_answers` ran before any job was resumed, what is placed has nothing left but its end, and ended jobs are not resumed.
+            State::Submitting
+            | State::Placed
+            | State::HandingOver
+            | State::Done
+            | State::Failed
+            | State::Cancelled
+            | State::Replaced
+            | State::Unknown => Err(JobEnd::Ended { state: row.state, placed: false }),
+        }
+    }
+
+    /// Sends a request that is marked as leaving, and goes on until its artifacts are here: there, or at another place.
+    async fn send_and_fetch(&mut self, mut work: Work) -> Step<fetch::Fetched> {
+        loop {
+            let request = self.send(work).await?;
+            match self.follow_and_fetch(request, None).await? {
+                After::Fetched(fetched) => return Ok(fetched),
+                After::Elsewhere(other) => work = self.leave_later(other).await?,
+            }
+        }
+    }
+
+    async fn follow_and_fetch(&mut self, request: RequestId, row: Option<&JobRow>) -> Step<After> {
+        self.shown.request = Some(request.to_string());
+        if let Some(row) = row {
+            self.rent_again(row).await?;
+        }
+        if row.is_some()
+            && let Some(ended) = self.known_outputs().await
+        {
+            return self.fetch(&request, ended).await.map(After::Fetched);
+        }
+        match self.follow(&request, row).await? {
+            Followed::Ended(ended) => self.fetch(&request, ended).await.map(After::Fetched),
+            Followed::Elsewhere(work) => Ok(After::Elsewhere(work)),
+        }
+    }
+
+    /// Returns the configuration's newest state.
+    fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.tools.live.borrow())
+    }
+
+    /// Returns the backend, as soon as there is one: a token may have been taken away in mid-flight. For what runs remotely:
+    /// a cancel that comes meanwhile is sent as soon as it can be, and the person is told.
+    async fn backend(&mut self) -> Step<Arc<dyn Backend>> {
+        loop {
+            if let Some(backend) = self.backend_or_wish().await? {
+                return Ok(backend);
+            }
+        }
+    }
+
+    /// Returns the backend, as soon as there is one; `None` when somebody wants something else first.
+    async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
+        if let Some(rented) = self.rented().await {
+            return rented.map(Some);
+        }
+        let mut live = self.tools.live.clone();
+        loop {
+            let now = Arc::clone(&live.borrow_and_update());
+            // A change of mode is about new work: what was sent is followed where it is.
+            let sent = self.shown.request.is_some();
+            let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
+                Ok(ready) => return Ok(Some(ready.backend_of(self.deployment.as_deref()))),
+                Err(unready) => unready.reason.clone(),
+            };
+            let doing = if self.unwanted() && self.shown.request.is_some() {
+                format!("cancelled at the service once the configuration is usable: {unready}")
+            } else {
+                format!("waits for a usable configuration: {unready}")
+            };
+            self.say(doing).await;
+            tokio::select! {
+                changed = live.changed() => {
+                    if changed.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+                wish = wished(&mut self.wish) => {
+                    return if wish == Wish::Stop { Err(JobEnd::Parked) } else { Ok(None) };
+                }
+            }
+        }
+    }
+
+    /// Returns the backend for files of a run that has ended; who wants no more of it need not wait for a configuration.
+    async fn backend_for_files(&mut self) -> Step<Arc<dyn Backend>> {
+        loop {
+            match self.backend_or_wish().await? {
+                Some(backend) => return Ok(backend),
+                None if self.unwanted() => return Err(self.keep_unwanted().await),
+                None => {}
+            }
+        }
+    }
+
+    /// Tells whether a person wants the job to end, and it still can.
+    fn unwanted(&self) -> bool {
+        *self.wish.borrow() == Wish::Cancel && !self.too_late
+    }
+
+    /// Waits, and is woken by a wish that differs from `known`.
+    async fn pause(&mut self, wait: Duration, known: Wish) -> Option<Wish> {
+        let current = *self.wish.borrow_and_update();
+        if current != known {
+            return Some(current);
+        }
+        let until = self.tools.clock.now().moment.plus(wait);
+        loop {
+            let nap = nap(until, self.tools.clock.now().moment)?;
+            tokio::select! {
+                () = tokio::time::sleep(nap) => {}
+                wish = wished(&mut self.wish) => return Some(wish),
+            }
+        }
+    }
+
+    /// Tells `status` what the job is doing.
+    async fn say(&mut self, doing: String) {
+        self.shown.doing = doing;
+        self.show().await;
+    }
+
+    async fn show(&mut self) {
+        let now = self.tools.clock.now().wall;
+        self.shown.elapsed_ms =
+            u64::try_from(now.since(self.shown.since).as_millis()).unwrap_or(u64::MAX);
+        let job = Box::new(self.shown.clone());
+        self.report(Report::Shown { project: self.project, job }).await;
+    }
+
+    async fn moved(&mut self, state: State, stage: Stage) {
+        self.shown.state = state;
+        self.report(Report::Moved { project: self.project, stage }).await;
+    }
+
+    async fn report(&self, report: Report) {
+        // The loop is gone only when the process ends.
+        drop(self.tools.reports.send(report).await);
+    }
+
+    /// Ends the job as failed, with the reservation kept: it is not known what ran.
+    async fn fail(&mut self, code: &str, text: &str) -> JobEnd {
+        self.end_failed(Reason::new(code, text), crate::ledger::rows::Booking::Reserved).await
+    }
+}
+
+/// Waits for the wish to change; a loop that is gone wants everything to stop.
+async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
+    match wish.changed().await {
+        Ok(()) => *wish.borrow_and_update(),
+        Err(_) => Wish::Stop,
+    }
+}
+
+/// Makes a reason of what a service said.
+fn reason_of(fault: &ServiceFault) -> Reason {
+    let code = fault.code.map_or_else(|| format!("http_{}", fault.status), |code| code.to_string());
+    let text = if fault.words.is_empty() {
+        fault.advice.to_owned()
+    } else {
+        format!("{} ({})", fault.advice, fault.words)
+    };
+    Reason::new(code, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_ran_out_while_the_machine_slept_is_over_within_one_nap() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        let start = Moment::default();
+        let until = start.plus(minutes(15));
+        assert_eq!(nap(until, start), Some(NAP), "no timer runs longer than a nap");
+        assert!(NAP <= Duration::from_secs(20));
+        // The lid closes in the first nap, for eight hours: the moments count them, the timers do not.
+        assert_eq!(nap(until, start.plus(minutes(8 * 60))), None);
+        let last = Duration::from_secs(3);
+        assert_eq!(nap(until, until.minus(last)), Some(last));
+        assert_eq!(nap(until, until), None);
+    }
+}

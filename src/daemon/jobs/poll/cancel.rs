@@ -1,0 +1,233 @@
+//! The end of patience, and the end that somebody wants: cancel at the service, and what is booked then.
+//!
+//! Owns what a cancel means for the job. What it achieves is seen by following on, which is [`crate::daemon::jobs::poll`]'s: a run may end by
+//! itself all the same, and then its result was paid for.
+
+use std::time::Duration;
+
+use super::{Answer, Followed, Following, poll_errors::AFTER_FAILURE};
+use crate::{
+    backend::{CallError, CancelReply, RunTimes, Verdict},
+    daemon::{
+        jobs::{Road, Step},
+        services::messages::{JobEnd, Wish},
+    },
+    domain::{
+        job::{RequestId, State, backoff::Backoff},
+        money::{MicroUsd, job_cost},
+    },
+    ledger::rows::{AuditRow, Booking, Reason},
+};
+
+/// How long a cancelled request is followed to see it end.
+pub(in crate::daemon::jobs) const AFTER_CANCEL: Duration = Duration::from_secs(120);
+
+impl Road {
+    /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
+    pub(in crate::daemon::jobs) async fn cancel_remotely(
+        &mut self,
+        request: &RequestId,
+        wish: Wish,
+        following: &mut Following,
+    ) -> Step<()> {
+        let (id, mut failures) = (self.id, 0);
+        self.say("being cancelled at the service".to_owned()).await;
+        let outcome = loop {
+            self.tools.pass_call(self.place).await;
+            let backend = self.backend().await?;
+            match backend.cancel(request).await {
+                Ok(CancelReply::Requested) => break "requested",
+                Ok(CancelReply::TooLate) => {
+                    self.too_late = true;
+                    break "too late";
+                }
+                // Parked until there is another token, with which it is sent again.
+                Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+                    self.after_fault(fault, following).await?;
+                }
+                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
+                    following.refused = true;
+                    break "refused";
+                }
+                Err(error) => {
+                    let retry_after = match &error {
+                        CallError::Passing { retry_after, .. } => *retry_after,
+                        CallError::Fault(_) => None,
+                    };
+                    failures += 1;
+                    if failures >= 5 {
+                        tracing::warn!(job = %id, %error, "the service does not answer the cancel");
+                        break "no answer";
+                    }
+                    let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
+                    if self.pause(backoff.wait(failures, rand::random(), retry_after), wish).await
+                        == Some(Wish::Stop)
+                    {
+                        return Err(JobEnd::Parked);
+                    }
+                }
+            }
+        };
+        tracing::info!(job = %id, outcome, "cancel sent");
+        if self.too_late {
+            self.say("could not be cancelled any more; it goes on".to_owned()).await;
+        }
+        let now = self.tools.clock.now();
+        let why = match wish {
+            Wish::Cancel => "a person wanted it",
+            Wish::Replace => "a newer change takes its place",
+            Wish::Go | Wish::Stop => "it took too long",
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.audit(&AuditRow {
+                at: now.wall,
+                what: "cancel".to_owned(),
+                job: Some(id),
+                outcome: format!("{outcome}: {why}"),
+                cost: MicroUsd::ZERO,
+            })
+        };
+        drop(self.tools.store.record("a cancel", record).await);
+        // Without an answer it is sent again at the next occasion, where somebody is paid.
+        if outcome != "no answer" || !self.place.is_paid() {
+            following.cancelled = Some((wish, now.moment));
+        }
+        Ok(())
+    }
+
+    /// Ends a job whose request was cancelled, by the words of who wanted it.
+    pub(in crate::daemon::jobs) async fn ended_by_cancel(
+        &mut self,
+        following: &Following,
+        times: RunTimes,
+    ) -> JobEnd {
+        let booking = self.booking(following, times);
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let wish = following.cancelled.map(|(wish, _)| wish);
+        if let Some((code, _)) = following.timed_out {
+            let text = match (code, self.place.is_paid()) {
+                ("queue_timeout", true) => {
+                    "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
+                }
+                (_, true) => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
+                ("queue_timeout", false) => {
+                    "its turn did not come in time (`local.timeout_s`); it was cancelled"
+                }
+                (_, false) => "the run took too long (`local.timeout_s`); it was cancelled",
+            };
+            return self.end_failed(Reason::new(code, text), booking).await;
+        }
+        let replaced = wish == Some(Wish::Replace);
+        let state = if replaced { State::Replaced } else { State::Cancelled };
+        let text = match wish {
+            Some(_) => "cancelled at a person's request",
+            // After a crash it may have been us: the cancel is sent before it is written down.
+            None => "cancelled at the service; conjured has no record of having asked for it",
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            if replaced {
+                ledger.replaced(id, None, booking, now)
+            } else {
+                ledger.cancelled(id, &Reason::new("cancelled", text), booking, now)
+            }
+        };
+        if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        tracing::info!(job = %id, ?booking, "{state}");
+        JobEnd::Ended { state, placed: false }
+    }
+
+    /// Returns what is booked for a job that ends here, without or with a run.
+    pub(in crate::daemon::jobs) fn booking(
+        &self,
+        following: &Following,
+        times: RunTimes,
+    ) -> Booking {
+        let now = self.tools.clock.now();
+        let Some(terms) = self.terms else { return Booking::Reserved };
+        if following.running.is_some() {
+            let seen = following.seen(times, now);
+            return job_cost::bill(&terms, &seen).map_or(Booking::Reserved, Booking::from);
+        }
+        let waited = now.moment.since(following.submitted);
+        let followed = matches!(following.cancelled, Some((Wish::Replace, _)));
+        match job_cost::unrun(&terms, waited, followed, self.shown.estimate) {
+            MicroUsd::ZERO => Booking::Nothing,
+            most => Booking::AtMost(most),
+        }
+    }
+
+    /// Returns what is booked for a job whose run has ended and whose result could not be used, from what the ledger holds.
+    pub(in crate::daemon::jobs) async fn booking_of_run(&self) -> Booking {
+        let id = self.id;
+        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        row.map_or(Booking::Reserved, |row| row.bill().0)
+    }
+
+    /// Returns how long the job may wait for its turn, and how long it may run.
+    fn patience(&self) -> (Duration, Duration) {
+        let live = self.live();
+        let (serverless, local) = (&live.config.serverless, &live.config.local);
+        if self.place.is_paid() {
+            (serverless.queue_timeout, serverless.run_timeout)
+        } else {
+            (local.timeout, local.timeout)
+        }
+    }
+
+    /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
+    pub(in crate::daemon::jobs) async fn mind_patience(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Option<Followed>> {
+        let now = self.tools.clock.now().moment;
+        if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
+            if now.since(since) < AFTER_CANCEL {
+                return Ok(None);
+            }
+            if following.refused && self.place.is_paid() {
+                // It goes on there, whatever anybody wants, and what it makes is paid for.
+                self.too_late = true;
+                self.say("the service did not cancel it; it goes on".to_owned()).await;
+                return Ok(None);
+            }
+            // The service said it would stop: nobody learns more by waiting.
+            return match self.ask_result(request, following).await? {
+                Answer::Ended(ended) => Ok(Some(Followed::Ended(ended))),
+                Answer::Elsewhere(work) => Ok(Some(Followed::Elsewhere(work))),
+                Answer::Pending => Err(self.ended_by_cancel(following, RunTimes::default()).await),
+                Answer::Silence => Ok(None),
+            };
+        }
+        if let Some((code, since)) = following.timed_out {
+            let (_, patience) = self.patience();
+            if self.too_late && now.since(since) > patience {
+                let text = "the service neither ends nor cancels it; it may have been charged";
+                return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
+            }
+            return Ok(None);
+        }
+        let (queue, run) = self.patience();
+        let (code, patience, key) = match following.running {
+            None => ("queue_timeout", queue, following.submitted),
+            Some(running) => ("run_timeout", run, running),
+        };
+        if now.since(key) < patience {
+            return Ok(None);
+        }
+        match self.ask_result(request, following).await? {
+            Answer::Ended(ended) => return Ok(Some(Followed::Ended(ended))),
+            Answer::Elsewhere(work) => return Ok(Some(Followed::Elsewhere(work))),
+            Answer::Silence => return Ok(None),
+            Answer::Pending => {}
+        }
+        tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
+        self.cancel_remotely(request, Wish::Go, following).await?;
+        if following.cancelled.is_some() {
+            following.timed_out = Some((code, now));
+        }
+        Ok(None)
+    }
+}

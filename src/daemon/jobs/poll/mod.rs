@@ -1,0 +1,389 @@
+//! From the backend's id to the end of the run: status calls at a learned pace, patience in real time, cancel.
+//!
+//! Owns what ends a wait. A failed status call never ends a job; only the result, a person, or patience does. What a cancel
+//! achieves is seen by following on: the run may end by itself all the same, and then its result was paid for.
+
+mod poll_errors;
+pub(super) mod cancel;
+
+use std::time::Duration;
+
+use super::{Road, Step, reason_of};
+use crate::{
+    backend::{CallError, Phase, RunResult, RunTimes, Verdict, Work},
+    daemon::services::messages::{JobEnd, Wish},
+    domain::{
+        engine::event::Stage,
+        job::{
+            RequestId, State,
+            artifact::RemoteFile,
+            choose_backend::Outcome,
+            poll_interval::{self, Pace},
+        },
+        money::job_cost::{self, Between, Seen},
+        time::{Moment, Now, WallTime},
+    },
+    ledger::rows::{JobRow, RunEnd},
+};
+
+/// The longest time between two looks at a run of one's own, which tells its steps.
+const LOCAL_POLL: Duration = Duration::from_secs(1);
+
+/// A run that succeeded.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) files: Vec<RemoteFile>,
+    /// A person wanted it cancelled, and it was finished first.
+    pub(super) unwanted: bool,
+}
+
+/// What following a request came to.
+pub(super) enum Followed {
+    /// The run succeeded.
+    Ended(Ended),
+    /// The job is to be made elsewhere; this is what that place is sent.
+    Elsewhere(Work),
+}
+
+/// What asking for the result brought.
+pub(super) enum Answer {
+    /// The run succeeded.
+    Ended(Ended),
+    /// The run came to nothing, and another place is to make the job; this is what it is sent.
+    Elsewhere(Work),
+    /// The service says that it has not ended.
+    Pending,
+    /// Nothing that says anything about the run.
+    Silence,
+}
+
+/// What is known of the request so far.
+pub(super) struct Following {
+    pub(super) submitted: Moment,
+    /// When it was last seen in the queue, and unfinished; a session that took it over has not seen the submit.
+    pub(super) waiting: Option<Moment>,
+    pub(super) unfinished: Option<Moment>,
+    /// Between which times it waited, as far as that is known.
+    pub(super) waited: Option<Between>,
+    /// Whether this session sent it: only then our clock has counted all of it.
+    pub(super) own: bool,
+    pub(super) running: Option<Moment>,
+    pub(super) running_at: Option<WallTime>,
+    pub(super) instance: Option<String>,
+    pub(super) failures: u32,
+    /// The wish that a cancel was sent for, and when.
+    pub(super) cancelled: Option<(Wish, Moment)>,
+    /// The service would not hear of the cancel.
+    pub(super) refused: bool,
+    /// Since when the service does not know the request; the same of its result.
+    pub(super) gone: Option<Moment>,
+    pub(super) result_gone: Option<Moment>,
+    pub(super) timed_out: Option<(&'static str, Moment)>,
+    pub(super) told_words: Vec<String>,
+}
+
+impl Following {
+    /// Returns how long the request waited, if it is first seen at work at `now`.
+    fn waited_until(&self, now: Moment) -> Option<Between> {
+        let since_submit = |at: Moment| at.since(self.submitted);
+        let waiting = self.waiting?;
+        Some(Between { least: since_submit(waiting), most: since_submit(now) })
+    }
+
+    /// Returns all that is known of a run that is found ended at `now`.
+    pub(super) fn seen(&self, times: RunTimes, now: Now) -> Seen {
+        let lasted = Between {
+            least: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
+            most: now.moment.since(self.submitted),
+        };
+        let told = times
+            .created_at
+            .zip(times.finished_at)
+            .filter(|(created, finished)| created <= finished)
+            .map(|(created, finished)| finished.since(created));
+        // Across sessions our own span follows the wall clock, which may have been set; it says nothing against the service.
+        let told =
+            told.and_then(
+                |told| if self.own { job_cost::believable(told, lasted) } else { Some(told) },
+            );
+        Seen { waited: self.waited, lasted: Some(lasted), told }
+    }
+}
+
+impl Road {
+    /// Follows a request to its end. `row` is what another session knew of it.
+    pub(super) async fn follow(
+        &mut self,
+        request: &RequestId,
+        row: Option<&JobRow>,
+    ) -> Step<Followed> {
+        let now = self.tools.clock.now();
+        // A patience that began in another session goes on by the wall clock.
+        let then = |at: WallTime| now.moment.minus(now.wall.since(at));
+        let submitted_at = row.and_then(|row| row.submitted_at).unwrap_or(now.wall);
+        let running_at = row.and_then(|row| row.running_at);
+        let mut following = Following {
+            submitted: then(submitted_at),
+            waiting: row.is_none().then_some(now.moment),
+            unfinished: row.is_none().then_some(now.moment),
+            waited: row.and_then(|row| row.seen.waited),
+            own: row.is_none(),
+            running: running_at.map(then),
+            running_at,
+            instance: row.and_then(|row| row.instance.clone()),
+            failures: 0,
+            cancelled: None,
+            refused: false,
+            gone: None,
+            result_gone: None,
+            timed_out: None,
+            told_words: Vec::new(),
+        };
+        if row.is_some_and(|row| row.cancel_wanted) {
+            self.cancel_remotely(request, Wish::Cancel, &mut following).await?;
+        }
+        loop {
+            let wait = self.next_wait(&following);
+            let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
+            match self.pause(wait, known).await {
+                None | Some(Wish::Go) => {}
+                Some(Wish::Stop) => return Err(JobEnd::Parked),
+                Some(wish @ (Wish::Replace | Wish::Cancel)) => {
+                    self.cancel_remotely(request, wish, &mut following).await?;
+                    continue;
+                }
+            }
+            self.tools.pass_call(self.place).await;
+            let backend = self.backend().await?;
+            let live = self.live();
+            let answer = backend.observe(request).await;
+            let heard = self.tools.clock.now().moment;
+            self.tools.health.at(self.place).called(heard, &live, &answer);
+            match answer {
+                Ok(observation) => {
+                    following.failures = 0;
+                    following.gone = None;
+                    if let Some(word) = observation.unknown_word
+                        && !following.told_words.contains(&word)
+                    {
+                        tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
+                        following.told_words.push(word);
+                    }
+                    self.shown.progress = observation.progress;
+                    self.note_phase(&observation.phase, observation.instance, &mut following)
+                        .await?;
+                    if observation.phase == Phase::Ended {
+                        match self.ask_result(request, &mut following).await? {
+                            Answer::Ended(ended) => return Ok(Followed::Ended(ended)),
+                            Answer::Elsewhere(work) => return Ok(Followed::Elsewhere(work)),
+                            Answer::Pending | Answer::Silence => {}
+                        }
+                    }
+                    // Patience is a judgement on what the service says, never on its silence.
+                    if let Some(followed) = self.mind_patience(request, &mut following).await? {
+                        return Ok(followed);
+                    }
+                }
+                Err(CallError::Passing { reason, retry_after }) => {
+                    following.failures += 1;
+                    if let Some(work) = self.went_away(&reason, &following).await? {
+                        return Ok(Followed::Elsewhere(work));
+                    }
+                    self.after_failure(&reason, retry_after, &following).await?;
+                }
+                Err(CallError::Fault(fault)) => {
+                    if fault.verdict == Verdict::Gone {
+                        if let Some(work) = self.forgotten(&fault, &following).await? {
+                            return Ok(Followed::Elsewhere(work));
+                        }
+                        let now = self.tools.clock.now().moment;
+                        let since = *following.gone.get_or_insert(now);
+                        self.mind_gone(request, &fault, since).await?;
+                    }
+                    if let Some(work) = self.after_fault(fault, &mut following).await? {
+                        return Ok(Followed::Elsewhere(work));
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_wait(&self, following: &Following) -> Duration {
+        let now = self.tools.clock.now().moment;
+        let live = self.live();
+        let serverless = &live.config.serverless;
+        // Whoever's own server it is may be asked as often as progress is worth showing.
+        let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
+        let pace = Pace::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
+        let stage = match following.running {
+            None => poll_interval::Stage::Queued { age: now.since(following.submitted) },
+            Some(running) => poll_interval::Stage::Running {
+                age: now.since(running),
+                expected: self.learned.run,
+            },
+        };
+        pace.next_poll(stage)
+    }
+
+    async fn note_phase(
+        &mut self,
+        phase: &Phase,
+        instance: Option<String>,
+        following: &mut Following,
+    ) -> Step<()> {
+        let now = self.tools.clock.now();
+        let cold = following.running.is_none() && self.estimate.cold.is_some();
+        if *phase != Phase::Ended {
+            following.unfinished = Some(now.moment);
+        }
+        match phase {
+            Phase::Queued { position } => {
+                following.waiting = Some(now.moment);
+                self.shown.queue_position = *position;
+                let words = match (position, cold) {
+                    (Some(0) | None, true) => {
+                        "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
+                    }
+                    (Some(0), false) => "next in the service's queue".to_owned(),
+                    (Some(ahead), _) => format!("in the service's queue, {ahead} before it"),
+                    (None, false) => "in the service's queue".to_owned(),
+                };
+                if following.cancelled.is_none() {
+                    self.say(words).await;
+                }
+            }
+            // What ends or stops after a cancel need not have had a machine.
+            Phase::Running | Phase::Ended if following.cancelled.is_some() && !self.too_late => {}
+            Phase::Running | Phase::Ended => {
+                self.shown.queue_position = None;
+                let news = instance.is_some() && instance != following.instance;
+                if following.running.is_none() || news {
+                    following.instance = instance.or(following.instance.take());
+                    if following.running.is_none() {
+                        following.waited = following.waited_until(now.moment);
+                    }
+                    following.running.get_or_insert(now.moment);
+                    following.running_at.get_or_insert(now.wall);
+                    let (id, instance) = (self.id, following.instance.clone());
+                    let waited = following.waited;
+                    let record = move |ledger: &mut crate::ledger::Ledger| {
+                        ledger.running_after(id, instance.as_deref(), waited, now.wall)
+                    };
+                    if self.tools.store.record("that the job runs", record).await.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                    tracing::info!(job = %id, "a machine is at work on it");
+                    self.moved(State::Running, Stage::Running).await;
+                }
+                if following.cancelled.is_none() {
+                    let progress = self.shown.progress.as_ref().map(ToString::to_string);
+                    let doing = match progress.filter(|text| !text.is_empty()) {
+                        Some(progress) => format!("at work: {progress}"),
+                        None => "the machine is at work".to_owned(),
+                    };
+                    self.say(doing).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks how it ended.
+    pub(super) async fn ask_result(
+        &mut self,
+        request: &RequestId,
+        following: &mut Following,
+    ) -> Step<Answer> {
+        self.tools.pass_call(self.place).await;
+        let backend = self.backend().await?;
+        let live = self.live();
+        let answer = backend.result(request).await;
+        let heard = self.tools.clock.now().moment;
+        let health = self.tools.health.at(self.place);
+        health.called(heard, &live, &answer);
+        match &answer {
+            Ok(RunResult::Succeeded { .. }) => health.ran(heard, None),
+            Ok(RunResult::Failed { fault, .. }) => health.ran(heard, Some(fault)),
+            Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
+        }
+        if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
+            following.result_gone = None;
+        }
+        match answer {
+            Ok(RunResult::Pending(_)) => Ok(Answer::Pending),
+            Ok(RunResult::Succeeded { files, times }) => {
+                let unwanted =
+                    matches!(following.cancelled, Some((Wish::Cancel, _))) && !self.too_late;
+                self.note_outputs(&files, times, following).await?;
+                Ok(Answer::Ended(Ended { files, unwanted }))
+            }
+            Ok(RunResult::Failed { fault, files, times }) => {
+                let booking = self.booking(following, times);
+                let reason = reason_of(&fault);
+                // Somebody who wanted it to end does not want it made elsewhere.
+                if following.cancelled.is_some() {
+                    return Err(self.end_failed(reason, booking).await);
+                }
+                let outcome = match fault.verdict {
+                    Verdict::Workflow => Outcome::Workflow,
+                    Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
+                        Outcome::Failed
+                    }
+                };
+                match self.came_to_nothing(outcome, &reason, booking).await? {
+                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    None => {
+                        self.keep_image(request, &files).await?;
+                        Err(self.end_failed(reason, booking).await)
+                    }
+                }
+            }
+            Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
+            Err(CallError::Passing { reason, retry_after }) => {
+                following.failures += 1;
+                self.after_failure(&reason, retry_after, following).await?;
+                Ok(Answer::Silence)
+            }
+            Err(CallError::Fault(fault)) => {
+                let now = self.tools.clock.now().moment;
+                if fault.verdict == Verdict::Gone {
+                    let since = *following.result_gone.get_or_insert(now);
+                    self.mind_gone(request, &fault, since).await?;
+                }
+                match self.after_fault(fault, following).await? {
+                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    None => Ok(Answer::Silence),
+                }
+            }
+        }
+    }
+
+    async fn note_outputs(
+        &mut self,
+        files: &[RemoteFile],
+        times: RunTimes,
+        following: &Following,
+    ) -> Step<()> {
+        let seen = following.seen(times, self.tools.clock.now());
+        let now = self.tools.clock.now().wall;
+        // The service's clock may be anywhere: its time of the end counts only when it is a possible one.
+        let over =
+            times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
+        let (id, files) = (self.id, files.to_vec());
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            let end = RunEnd { at: over.unwrap_or(now), seen };
+            ledger.outputs_known(id, &files, end, now)
+        };
+        match self.tools.store.record("what the run produced", record).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(JobEnd::Parked),
+        }
+    }
+
+    /// Returns the files of a run whose result was known before a restart.
+    pub(super) async fn known_outputs(&self) -> Option<Ended> {
+        let id = self.id;
+        let files = self.tools.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
+        Some(Ended { files, unwanted: self.unwanted() })
+    }
+}

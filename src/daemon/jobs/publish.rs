@@ -1,0 +1,195 @@
+//! From checked artifacts to the public names, and to the end of the job.
+//!
+//! Owns the parking, and that CONJURE is told before a job ends: while a folder cannot be written the job waits as `placing`, for as long as it takes, because its
+//! result is paid for and safe in history. The renames themselves are [`crate::disk::place`]'s.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use super::{Road, Step, fetch::Fetched};
+use crate::{
+    daemon::{
+        jobs::{
+            handoff::{self, Handed, Handing},
+            job_json,
+        },
+        services::{
+            messages::{JobEnd, Report, Wish},
+            store::blocking,
+        },
+    },
+    disk::place::{self, PlaceFault, Placed},
+    domain::{
+        engine::event::Stage,
+        job::{State, artifact::Kind, backoff::Backoff, placement},
+    },
+    ledger::rows::{Booking, Reason, Timing},
+};
+
+/// The first and the longest wait before a placement is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+impl Road {
+    /// Makes the artifacts visible and ends the job.
+    pub(super) async fn publish(&mut self, fetched: Fetched) -> Step<JobEnd> {
+        let plan = match placement::plan(self.id, &fetched.artifacts, &self.targets) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let reason = Reason::new("targets", error.to_string());
+                return Err(self.end_failed(reason, self.booking_of_run().await).await);
+            }
+        };
+        if self.unwanted() {
+            return Err(self.given_up().await);
+        }
+        self.step("placing", crate::ledger::Ledger::placing).await?;
+        self.moved(State::Placing, Stage::Placing).await;
+        let mut failures = 0;
+        let tells = loop {
+            // Anew for each try: a placement may wait for hours, and CONJURE come or go meanwhile.
+            let tells = self.public && handoff::is_wanted(&self.live(), &self.root).await;
+            let mut own = plan.clone();
+            if tells {
+                own = handoff::dated(own, self.tools.clock.now().wall);
+            }
+            let alone = self.tools.claims.placing(self.project).await;
+            let placed =
+                blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
+            drop(alone);
+            match placed {
+                Ok(Placed::All(_) | Placed::Stopped) => break tells,
+                Err(fault @ PlaceFault::SourceLost { .. }) => {
+                    let reason = Reason::new("history_lost", fault.to_string());
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
+                }
+                Err(fault) => {
+                    failures += 1;
+                    tracing::error!(job = %self.id, "{fault}");
+                    self.say(fault.to_string()).await;
+                    let backoff = Backoff::new(AGAIN.0, AGAIN.1);
+                    let wait = backoff.wait(failures, rand::random(), None);
+                    let known = *self.wish.borrow();
+                    if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+                        return Err(JobEnd::Parked);
+                    }
+                    if self.unwanted() {
+                        return Err(self.given_up().await);
+                    }
+                }
+            }
+        };
+        self.step("placed", crate::ledger::Ledger::placed).await?;
+        self.moved(State::Placed, Stage::Placing).await;
+        if tells {
+            self.hand_over().await?;
+        }
+        self.finish().await
+    }
+
+    /// What an earlier session placed and did not finish: CONJURE's own file tells whether it has been told.
+    pub(super) async fn finish_placed(&mut self, state: State) -> Step<JobEnd> {
+        let begun = state == State::HandingOver;
+        if self.public && (begun || handoff::is_wanted(&self.live(), &self.root).await) {
+            self.hand_over().await?;
+        }
+        self.finish().await
+    }
+
+    /// Gives the mesh to CONJURE. Only a stop of the daemon keeps the job from its end.
+    async fn hand_over(&mut self) -> Step<()> {
+        let (id, history) = (self.id, std::sync::Arc::clone(&self.tools.history));
+        let mesh = blocking(move || history.job(id).ok()?.artifact(Kind::Mesh)).await;
+        let Some(mesh) = mesh else {
+            tracing::warn!(job = %id, "its mesh is not in history any more: CONJURE is not told");
+            return Ok(());
+        };
+        self.step("handing over", |ledger, job, now| ledger.handing_over(job, "", now)).await?;
+        self.moved(State::HandingOver, Stage::HandingOver).await;
+        let handing = Handing {
+            project: self.project,
+            job: id,
+            turn: 0,
+            root: self.root.clone(),
+            mesh,
+            targets: self.targets.clone(),
+        };
+        let tools = std::sync::Arc::clone(&self.tools);
+        let (reports, project, mut shown) =
+            (tools.reports.clone(), self.project, self.shown.clone());
+        let mut doing = move |words: String| {
+            if shown.doing != words {
+                shown.doing = words;
+                // A full channel means that the next words come soon enough.
+                drop(reports.try_send(Report::Shown { project, job: Box::new(shown.clone()) }));
+            }
+        };
+        match handoff::hand_over(&tools, handing, &mut self.wish, &mut doing).await {
+            Handed::Taken | Handed::Left(_) => Ok(()),
+            Handed::Stopped => Err(JobEnd::Parked),
+        }
+    }
+
+    /// Books what the job cost and ends it.
+    pub(super) async fn finish(&mut self) -> Step<JobEnd> {
+        let id = self.id;
+        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        let (booking, timing) = match &row {
+            Ok(row) => row.bill(),
+            Err(_) => (Booking::Reserved, Timing::default()),
+        };
+        let now = self.tools.clock.now().wall;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
+        if self.tools.store.record("that the job is done", record).await.is_err() {
+            return Err(JobEnd::Parked);
+        }
+        let took = now.since(self.shown.since);
+        tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
+        self.moved(State::Done, Stage::Placing).await;
+        self.keep_record().await;
+        Ok(JobEnd::Ended { state: State::Done, placed: self.public })
+    }
+
+    /// Leaves the job's story beside its artifacts. It is a copy for people; the ledger is what counts.
+    async fn keep_record(&self) {
+        job_json::keep(&self.tools.store, &self.tools.history, self.id).await;
+    }
+
+    /// A person does not want a parked placement any more.
+    async fn given_up(&mut self) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let reason = Reason::new(
+            "cancelled",
+            "not placed at a person's request; its artifacts are in history",
+        );
+        let booking = self.booking_of_run().await;
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
+        if self.tools.store.record("that a placement was given up", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Cancelled, placed: false }
+    }
+
+    async fn step(
+        &mut self,
+        what: &'static str,
+        operation: impl Fn(
+            &mut crate::ledger::Ledger,
+            crate::domain::job::JobId,
+            crate::domain::time::WallTime,
+        ) -> Result<(), crate::ledger::error::LedgerError>
+        + Clone
+        + Send
+        + 'static,
+    ) -> Step<()> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let record = move |ledger: &mut crate::ledger::Ledger| operation(ledger, id, now);
+        match self.tools.store.record(what, record).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::error!(job = %id, %error, what, "the ledger refuses the step");
+                Err(JobEnd::Parked)
+            }
+        }
+    }
+}

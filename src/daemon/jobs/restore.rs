@@ -1,0 +1,178 @@
+//! `jobs restore`: an earlier job's artifacts under the public names again, for nothing.
+//!
+//! Owns the checks before anything becomes visible (whole, the digests that the ledger wrote down, a mesh that is still sound) and
+//! the words that the ledger keeps of it. It is the same with a daemon and without one; the renames are [`crate::disk::place`]'s.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use super::handoff;
+use crate::{
+    clock::Clock,
+    daemon::{
+        inputs::prepare::describe,
+        services::{
+            command::{Rate, Refused, RefusedKind, Restored},
+            project_locks::Claims,
+            store::{Store, blocking},
+        },
+    },
+    disk::{
+        history::{History, JobFolder},
+        place::{self, PlaceFault, Placed},
+    },
+    domain::{
+        job::{
+            JobId,
+            artifact::Kind,
+            placement::{self, Targets},
+        },
+        time::WallTime,
+    },
+    ledger::{
+        Ledger,
+        error::LedgerError,
+        rows::{Artifact, JobRow},
+    },
+};
+
+/// What a restore works with.
+pub(crate) struct Workshop {
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) history: Arc<History>,
+    pub(crate) claims: Claims,
+}
+
+impl Workshop {
+    /// Places a job's artifacts under `targets`; `told` where CONJURE is told of the mesh afterwards. Refused, the public names are what
+    /// they were.
+    pub(crate) async fn restore(
+        &self,
+        row: &JobRow,
+        targets: &Targets,
+        told: bool,
+    ) -> Result<Restored, Refused> {
+        let (job, project) = (row.id, row.project);
+        if !row.state.is_final() {
+            let text = format!(
+                "job {job} is `{}`: it is placed by itself when it is done; nothing was changed",
+                row.state
+            );
+            return Err(Refused::new(RefusedKind::Usage, text));
+        }
+        let _read = self.claims.read(job);
+        let rows =
+            self.store.with(move |ledger| ledger.artifacts(job)).await.map_err(|e| refused(&e))?;
+        let folder = self.history.past(job);
+        let artifacts = blocking(move || sound(job, &folder, &rows)).await.map_err(|reason| {
+            let text = format!(
+                "{reason}; the public files stay as they were, and nothing was charged. `conjured jobs rerun {job}` makes it \
+                 anew, at its price"
+            );
+            Refused::new(RefusedKind::BadInput, text)
+        })?;
+        let plan = placement::plan(job, &artifacts, targets)
+            .map_err(|error| Refused::new(RefusedKind::Configuration, error.to_string()))?;
+        let plan = if told { handoff::dated(plan, self.clock.now().wall) } else { plan };
+        if plan.names.is_empty() {
+            let text = "the project has no public names to place it under; nothing was changed";
+            return Err(Refused::new(RefusedKind::Configuration, text));
+        }
+        let _alone = self.claims.placing(project).await;
+        // Written down first: whatever happens to us, the story says why the public files changed.
+        self.note(job, "begun").await?;
+        let placed =
+            blocking(move || place::place(&plan, &mut |_| ControlFlow::Continue(()))).await;
+        match placed {
+            Ok(Placed::All(files)) => {
+                self.note(job, "placed").await?;
+                tracing::info!(%job, "restored: its artifacts are under the public names again");
+                let said = format!("job {job} is under the public names again, free of charge");
+                Ok(Restored { said, files })
+            }
+            Ok(Placed::Stopped) => {
+                Err(Refused::new(RefusedKind::TryAgain, "the placement was stopped"))
+            }
+            Err(fault) => {
+                self.note(job, &format!("failed: {fault}")).await?;
+                let kind = match fault {
+                    PlaceFault::SourceLost { .. } => RefusedKind::BadInput,
+                    _ => RefusedKind::CannotWrite,
+                };
+                let text = format!("{fault}; nothing was charged, and job {job} stays in history");
+                Err(Refused::new(kind, text))
+            }
+        }
+    }
+
+    async fn note(&self, job: JobId, outcome: &str) -> Result<(), Refused> {
+        let (outcome, now) = (outcome.to_owned(), self.clock.now().wall);
+        let noted = self.store.with(move |ledger| ledger.restored(job, &outcome, now)).await;
+        noted.map_err(|error| refused(&error))
+    }
+}
+
+/// Returns a job's artifacts when all that the ledger lists are in history as they were, a mesh among them; else the reason.
+pub(crate) fn sound(
+    job: JobId,
+    folder: &JobFolder,
+    rows: &[Artifact],
+) -> Result<Vec<placement::Artifact>, String> {
+    if !rows.iter().any(|row| row.kind == Kind::Mesh) {
+        return Err(format!("job {job} never made a mesh"));
+    }
+    let one = |row: &Artifact| {
+        let kind = row.kind;
+        let path = folder
+            .artifact(kind)
+            .ok_or_else(|| format!("the {kind} of job {job} is no longer in history"))?;
+        let found = describe(folder, job, kind)?;
+        if (found.bytes, found.blake3) != (row.bytes, row.blake3) {
+            return Err(format!(
+                "the {kind} of job {job} in history is not what was placed then: {} is damaged or was changed",
+                path.display()
+            ));
+        }
+        if kind == Kind::Mesh && found.vertices.is_none() {
+            return Err(format!("the mesh of job {job} does not pass today's checks"));
+        }
+        Ok(placement::Artifact { kind, path })
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Why a project's public names cannot be changed: nobody here knows them.
+pub(crate) fn not_served(job: JobId) -> Refused {
+    let text = format!(
+        "the project of job {job} is not served: nothing was changed. Its artifacts are in its folder in history"
+    );
+    Refused::new(RefusedKind::Configuration, text)
+}
+
+/// Keeps how the artist liked what a job made.
+pub(crate) fn rate(
+    ledger: &mut Ledger,
+    job: JobId,
+    rate: &Rate,
+    now: WallTime,
+) -> Result<String, Refused> {
+    let story = ledger.story(job).map_err(|error| refused(&error))?;
+    if story.artifacts.is_empty() {
+        let text = format!("job {job} is `{}` and made nothing to rate", story.job.state);
+        return Err(Refused::new(RefusedKind::Usage, text));
+    }
+    ledger.rate(job, rate.stars, &rate.note, now).map_err(|error| refused(&error))?;
+    Ok(format!("job {job} is rated {} of 5", rate.stars))
+}
+
+/// What a refusing ledger means to whoever asked.
+pub(crate) fn refused(error: &LedgerError) -> Refused {
+    let kind = match error {
+        LedgerError::NoSuchJob(_) => RefusedKind::NotFound,
+        LedgerError::NotARating(_)
+        | LedgerError::Ambiguous { .. }
+        | LedgerError::Illegal { .. } => RefusedKind::Usage,
+        LedgerError::Store(_) => RefusedKind::TryAgain,
+    };
+    Refused::new(kind, error.to_string())
+}

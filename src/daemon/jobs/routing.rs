@@ -1,0 +1,96 @@
+//! Which place a job goes to now: the rule of [`crate::domain::job::choose_backend`], fed with what is configured and how each place does.
+//!
+//! Owns the question whether a place that was left alone is back, where another one could serve meanwhile: asked with a call
+//! that costs nothing, and only as long as somebody may wait for it. Where there is no other, a job waits on its road instead.
+
+use std::time::Duration;
+
+use super::Tools;
+use crate::{
+    backend::{CallError, Verdict},
+    daemon::services::{command::RefusedKind, health::May, messages::Report, runtime_config::Live},
+    domain::{
+        job::choose_backend::{Candidate, Place, Route, Standing, Tried, route},
+        time::Moment,
+    },
+};
+
+/// How long it may take to find out whether a place is back while another one could begin.
+const PROBE: Duration = Duration::from_millis(1500);
+
+/// Finds the place for a job that is to be sent now.
+pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: bool) -> Route {
+    let mut candidates = Vec::new();
+    for &place in &live.order {
+        let standing = standing(tools, live, place, person).await;
+        let serves = standing == Standing::Ready && tried.is_empty();
+        let workflow = live.recipes.at(place).version();
+        candidates.push(Candidate { place, standing, workflow });
+        // Nobody is asked who would not get it anyway.
+        if serves {
+            break;
+        }
+    }
+    route(&candidates, tried, live.config.local.after_unknown)
+}
+
+/// Returns where early work is most likely to go. Asks nobody.
+pub(crate) fn likely(tools: &Tools, live: &Live) -> Place {
+    let now = tools.clock.now().moment;
+    let well =
+        |place: &&Place| live.at(**place).is_ok() && tools.health.at(**place).is_well(now, live);
+    live.order.iter().find(well).copied().unwrap_or_else(|| live.first())
+}
+
+/// Returns what a person hears when no place can serve: the kind is the first place's, which is the one that they meant.
+pub(crate) fn kind_of_nowhere(live: &Live) -> RefusedKind {
+    let reasons = live.order.iter().filter_map(|place| live.at(*place).as_ref().err());
+    reasons.map(|unready| unready.kind).next().unwrap_or(RefusedKind::Configuration)
+}
+
+async fn standing(tools: &Tools, live: &Live, place: Place, person: bool) -> Standing {
+    let ready = match live.at(place) {
+        Ok(ready) => ready,
+        Err(unready) => return Standing::Missing { reason: unready.reason.clone() },
+    };
+    // Without an alternative a job waits on its road, and is heard there.
+    if live.order.len() < 2 {
+        return Standing::Ready;
+    }
+    let health = tools.health.at(place);
+    match health.ask(tools.clock.now().moment, live, person) {
+        May::Go => Standing::Ready,
+        May::Wait(until, reason) => Standing::Away { until, reason },
+        May::Probe => {
+            tools.pass_call(place).await;
+            let silent = || CallError::Passing {
+                reason: "it does not answer".to_owned(),
+                retry_after: None,
+            };
+            let answer = tokio::time::timeout(PROBE, ready.backend().warm_up()).await;
+            let answer = answer.unwrap_or_else(|_| Err(silent()));
+            let now = tools.clock.now().moment;
+            health.called(now, live, &answer);
+            match answer {
+                Ok(Some(balance)) => {
+                    drop(tools.reports.send(Report::Balance(balance)).await);
+                    Standing::Ready
+                }
+                Ok(None) => Standing::Ready,
+                Err(error) => {
+                    if matches!(&error, CallError::Fault(fault) if fault.verdict == Verdict::Token)
+                    {
+                        drop(tools.reports.send(Report::TokenRefused).await);
+                    }
+                    let until = until(tools, live, place, now);
+                    Standing::Away { until, reason: error.to_string() }
+                }
+            }
+        }
+    }
+}
+
+fn until(tools: &Tools, live: &Live, place: Place, now: Moment) -> Moment {
+    let trouble = tools.health.at(place).trouble(live);
+    trouble.and_then(|trouble| trouble.until).unwrap_or_else(|| now.plus(PROBE))
+}

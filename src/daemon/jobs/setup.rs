@@ -1,0 +1,321 @@
+//! A new job before it has a road: its request, from wherever it comes.
+//!
+//! Owns the way from early work, a snapshot, a person's words or an earlier job to a prepared request, and the reasons why
+//! there may be none. Nothing is written down or sent in here; that is [`crate::daemon::jobs`]'s.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Begin, NewWork, Road, Tools,
+    early_work::{deployment_of, describe, early, expectation},
+    rerun::{cause, ready_again},
+    routing,
+};
+use crate::{
+    config::settings::ProjectConfig,
+    daemon::{
+        event_loop::outcomes::Asked,
+        inputs::{
+            prepare::{self, Material, PrepareFault},
+            project_state::Early,
+        },
+        services::{
+            budget_windows,
+            command::{Again, AgainKind, Refused, RefusedKind},
+            messages::{JobEnd, Wish},
+            runtime_config::Live,
+            store::blocking,
+        },
+    },
+    disk::read::{self, Reading},
+    domain::{
+        engine::event::ProjectId,
+        inputs::{png, prompt},
+        job::{
+            Cause, Inputs, JobId,
+            choose_backend::{Outcome, Place, Route, Tried},
+            placement::Targets,
+        },
+        money::{budget, estimate::Estimate, job_cost::Terms},
+        picture,
+        request::overrides::SeedChoice,
+        status,
+    },
+    ledger::rows::JobRow,
+};
+
+/// After this time an expectation is made anew: a machine that was warm then may be cold now.
+const STALE: Duration = Duration::from_secs(10);
+
+/// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
+pub(crate) const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a full budget is left alone: a session's changes only by a reload, a day's comes back by itself.
+pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
+
+/// Where a new job's request comes from.
+pub(crate) enum Source {
+    /// The early work of the quiet window, done or nearly; and what to do it with again, should the disk have refused it then.
+    Early(oneshot::Receiver<Result<Early, PrepareFault>>, Option<Material>),
+    /// A snapshot for which none was done.
+    Material(Material),
+    /// What a person asked for; read when its turn comes.
+    Asked(Box<Asked>, Box<ProjectConfig>),
+    /// The work of an earlier job.
+    Again(Again),
+}
+
+/// A new job before it has a road.
+pub(crate) struct NewRoad {
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) wished: watch::Receiver<Wish>,
+    pub(crate) project: ProjectId,
+    pub(crate) id: JobId,
+    pub(crate) targets: Targets,
+    pub(crate) root: PathBuf,
+    pub(crate) shown: status::Job,
+    pub(crate) cause: Cause,
+    pub(crate) out: Option<PathBuf>,
+    /// Whether it is made of the project's own prompt and render.
+    pub(crate) own_inputs: bool,
+}
+
+impl NewRoad {
+    pub(crate) async fn go(mut self, source: Source) -> JobEnd {
+        // Without a backend nothing is written down: the change stays pending.
+        let person = self.cause == Cause::Person;
+        let again = if let Source::Again(again) = &source { Some(*again) } else { None };
+        let mut tried = again.map_or_else(Vec::new, |again| self.tried_before(again));
+        let (mut place, mut why) =
+            match routing::choose(&self.tools, &self.live, &tried, person).await {
+                Route::Go { place, why } => (place, why),
+                // On its road it waits until then, and is heard there.
+                Route::Wait { place, reason, .. } => (place, reason),
+                Route::Nowhere { reason } => {
+                    return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
+                }
+            };
+        // What is made for free leaves the question open what became of the other.
+        let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
+        let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
+        let made = Box::pin(self.early_work(source, place)).await;
+        let Early { mut ready, mut learned, mut estimate, made_at } = match made {
+            Ok(early) => early,
+            Err(end) => return end,
+        };
+        loop {
+            if ready.made.place != place {
+                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+                let live = Arc::clone(&self.live);
+                let (again, made) = blocking(move || {
+                    let made = prepare::remake(&live, place, &ready);
+                    (ready, made)
+                })
+                .await;
+                ready = again;
+                match made {
+                    Ok(made) => ready.made = made,
+                    Err(fault) => return unprepared(&fault),
+                }
+            } else if self.tools.clock.now().moment.since(made_at) > STALE {
+                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+            }
+            // Where there is another place, it is asked before the inputs are written down whether there is room for this one.
+            let Some(refusal) = self.no_room(place, &estimate).await else { break };
+            let version = ready.made.version;
+            let (outcome, reason) = (Outcome::Refused, refusal.clone());
+            tried.push(Tried { place, workflow: version, outcome, reason });
+            match routing::choose(&self.tools, &self.live, &tried, person).await {
+                Route::Go { place: other, why: reasons } => (place, why) = (other, reasons),
+                Route::Wait { place: other, reason, .. } => (place, why) = (other, reason),
+                Route::Nowhere { .. } => {
+                    return not_started(RefusedKind::TryAgain, &refusal, Some(NO_ROOM));
+                }
+            }
+        }
+        place.word().clone_into(&mut self.shown.backend);
+        self.shown.why = (!why.is_empty()).then_some(why);
+        describe(&mut self.shown, &learned, &estimate);
+        let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
+        let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
+        let (deployment, public) = (deployment_of(&self.live, place), out.is_none());
+        let road = Road {
+            tools,
+            wish: wished,
+            project,
+            id,
+            targets,
+            shown,
+            learned,
+            estimate,
+            place,
+            lease: None,
+            tried,
+            redirected: false,
+            deployment,
+            terms: Some(Terms::of(&estimate)),
+            too_late: false,
+            public,
+            received: 0,
+            root: self.root,
+        };
+        let moves_baseline = self.own_inputs;
+        let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
+        road.go(Begin::New(Box::new(work))).await
+    }
+
+    /// Tells what became of an earlier job whose work is to be made where it costs nothing.
+    fn tried_before(&self, again: Again) -> Vec<Tried> {
+        if again.kind != AgainKind::Free {
+            return Vec::new();
+        }
+        let place = Place::Serverless;
+        let workflow = self.live.recipes.at(place).version();
+        let reason = format!("the answer about job {} is lost", again.job);
+        vec![Tried { place, workflow, outcome: Outcome::Unknown, reason }]
+    }
+
+    /// Does the early work, or takes what was done of it.
+    async fn early_work(&mut self, source: Source, place: Place) -> Result<Early, JobEnd> {
+        let early = match source {
+            Source::Early(ready, material) => match (ready.await, material) {
+                // It may have been done long before its job's turn came: by now there may be room.
+                (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
+                    early(&self.tools, &self.live, place, material, None).await
+                }
+                (Ok(early), _) => early,
+                (Err(_), _) => {
+                    return Err(not_started(
+                        RefusedKind::TryAgain,
+                        "the early work was lost",
+                        None,
+                    ));
+                }
+            },
+            Source::Material(material) => {
+                early(&self.tools, &self.live, place, material, None).await
+            }
+            Source::Again(again) => {
+                // Its own inputs were taken care of when it was released; they may not be the project's any more.
+                self.own_inputs = false;
+                match ready_again(&self.tools, &self.live, place, self.project, again).await {
+                    Ok((row, early)) => {
+                        self.follow_example(&row, again);
+                        Ok(early)
+                    }
+                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                }
+            }
+            Source::Asked(asked, config) => {
+                let request = &asked.request;
+                self.own_inputs = request.prompt.is_none() && request.render.is_none();
+                match self.read_asked(&asked, *config).await {
+                    Ok(material) => {
+                        let seed = asked.request.seed.map(SeedChoice::Fixed);
+                        early(&self.tools, &self.live, place, material, seed).await
+                    }
+                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                }
+            }
+        };
+        early.map_err(|fault| unprepared(&fault))
+    }
+
+    /// Says why the budget has no room for a job at a place, where another place could serve instead.
+    async fn no_room(&self, place: Place, estimate: &Estimate) -> Option<String> {
+        if !place.is_paid() || self.live.order.len() < 2 {
+            return None;
+        }
+        let (limits, windows) =
+            (self.live.limits, budget_windows::windows(self.tools.clock.now().wall));
+        let (session, cost) = (self.tools.session, estimate.cost);
+        let spent = self.tools.store.with(move |ledger| ledger.spent(session, &windows)).await;
+        // A ledger that cannot be read refuses the release itself.
+        budget::decide(&limits, &spent.ok()?, cost).err().map(|refusal| refusal.to_string())
+    }
+
+    /// Takes from the earlier job what its work alone does not tell: where the artifacts go, and who wants it.
+    fn follow_example(&mut self, row: &JobRow, again: Again) {
+        self.cause = cause(row, again);
+        self.shown.cause = self.cause;
+        if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
+            self.targets = self.targets.within(&folder);
+            self.out = Some(folder);
+        }
+    }
+
+    /// Reads what a person asked for: their words and picture, or the project's.
+    async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
+        let request = asked.request.clone();
+        let ignore = self.live.ignore.clone();
+        blocking(move || {
+            let bad =
+                |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
+            let prompt_bytes = match request.prompt {
+                Some(words) => words.into_bytes(),
+                None => whole(&config.prompt, prompt::READ_LIMIT as u64)?,
+            };
+            let prompt = prompt::read(&prompt_bytes, &ignore)
+                .map_err(|refusal| bad(RefusedKind::BadInput, refusal.to_string()))?;
+            let path = request.render.unwrap_or(config.render);
+            let render = whole(&path, crate::daemon::inputs::scan::MAX_RENDER)?;
+            let facts = png::check(&render).map_err(|fault| {
+                bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
+            })?;
+            if let Ok(Some(_)) = picture::single_colour(&render) {
+                let message =
+                    format!("{} has a single colour: it is a placeholder", path.display());
+                return Err(bad(RefusedKind::BadInput, message));
+            }
+            let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
+            Ok(Material { inputs, prompt: prompt.text, render: render.into() })
+        })
+        .await
+    }
+}
+
+/// Reads a file that a person named, whole.
+fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
+    match read::read_whole(path, limit) {
+        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
+        Ok(Reading::Changing) => Err(Refused::new(
+            RefusedKind::TryAgain,
+            format!("{} is being written at this moment; nothing was sent", path.display()),
+        )),
+        Ok(Reading::Missing) => Err(Refused::new(
+            RefusedKind::MissingInput,
+            format!("there is no {}; nothing was sent", path.display()),
+        )),
+        Err(error) => {
+            Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
+        }
+    }
+}
+
+/// Says why nothing could be prepared.
+fn unprepared(fault: &PrepareFault) -> JobEnd {
+    let kind = match fault {
+        PrepareFault::Disk(_) => RefusedKind::TryAgain,
+        PrepareFault::Bindings(_) => RefusedKind::Configuration,
+        PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotTheSame(_) => {
+            RefusedKind::BadInput
+        }
+    };
+    let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
+    not_started(kind, &fault.to_string(), retry)
+}
+
+pub(crate) fn not_started(
+    kind: RefusedKind,
+    reason: &str,
+    retry_after: Option<Duration>,
+) -> JobEnd {
+    JobEnd::NotStarted { kind, reason: reason.to_owned(), retry_after }
+}

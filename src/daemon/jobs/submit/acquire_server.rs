@@ -1,0 +1,114 @@
+//! A job that is made on a rented machine: waiting for one, and what becomes of the job when it is gone.
+//!
+//! Owns the road's side of a lease. Machines themselves are [`crate::daemon::services::leases`]'s; what they cost is booked on the
+//! machine, so a job that ends here costs nothing of its own.
+
+use std::sync::Arc;
+
+use crate::{
+    backend::Backend,
+    daemon::{
+        jobs::{Road, Step, wished},
+        services::{
+            command::RefusedKind,
+            leases::{News, NoMachine},
+            messages::{JobEnd, Wish},
+        },
+    },
+    domain::{
+        job::{Cause, choose_backend::Place},
+        machines::MachineId,
+    },
+    ledger::rows::{Booking, JobRow, Reason},
+};
+
+impl Road {
+    /// Waits for a machine before the request is announced, where the job is made on one. A wish is granted at once.
+    pub(in crate::daemon::jobs) async fn rent(&mut self) -> Step<()> {
+        if self.place != Place::Cloud {
+            return Ok(());
+        }
+        if self.lease.as_ref().is_some_and(|lease| lease.over().is_none()) {
+            return Ok(());
+        }
+        self.lease = None;
+        let mut failures = 0;
+        loop {
+            let mut wanted = self.tools.machines.want(self.id, self.estimate.run);
+            let answer = loop {
+                tokio::select! {
+                    news = wanted.next() => match news {
+                        News::Says(words) => self.say(words).await,
+                        News::Answer(answer) => break answer,
+                    },
+                    wish = wished(&mut self.wish) => self.grant(wish).await?,
+                }
+            };
+            let none = match answer {
+                Ok(lease) => {
+                    self.deployment = Some(lease.machine.to_string());
+                    self.lease = Some(lease);
+                    return Ok(());
+                }
+                Err(none) => none,
+            };
+            let NoMachine { kind, reason, .. } = none;
+            // There may be room in the budget again; whatever else it is, a person has to see to it.
+            if kind != RefusedKind::TryAgain || self.shown.cause == Cause::Person {
+                return Err(self
+                    .end_failed(Reason::new("no_machine", reason), Booking::Nothing)
+                    .await);
+            }
+            failures += 1;
+            self.say(reason).await;
+            self.wait_unsent(failures, None).await?;
+        }
+    }
+
+    /// Takes up the machine that a job of an earlier session is made on.
+    pub(in crate::daemon::jobs) async fn rent_again(&mut self, row: &JobRow) -> Step<()> {
+        if self.place != Place::Cloud || self.lease.is_some() {
+            return Ok(());
+        }
+        let machine = row.deployment.as_deref().and_then(|id| id.parse::<MachineId>().ok());
+        let Some(machine) = machine else {
+            return Err(self
+                .machine_gone("the ledger does not say on which machine it runs")
+                .await);
+        };
+        let mut wanted = self.tools.machines.want_again(self.id, self.estimate.run, machine);
+        loop {
+            tokio::select! {
+                news = wanted.next() => match news {
+                    News::Says(words) => self.say(words).await,
+                    News::Answer(Ok(lease)) => {
+                        self.lease = Some(lease);
+                        return Ok(());
+                    }
+                    News::Answer(Err(none)) if none.is_gone => {
+                        return Err(self.machine_gone(&none.reason).await);
+                    }
+                    News::Answer(Err(_)) => return Err(JobEnd::Parked),
+                },
+                // Other wishes need the machine as well, and are seen when it is there.
+                wish = wished(&mut self.wish) => if wish == Wish::Stop {
+                    return Err(JobEnd::Parked);
+                },
+            }
+        }
+    }
+
+    /// Returns the ComfyUI of the job's machine, or the job's end when that is gone; `None` for a job without one.
+    pub(in crate::daemon::jobs) async fn rented(&mut self) -> Option<Step<Arc<dyn Backend>>> {
+        let lease = self.lease.as_ref()?;
+        match lease.over() {
+            None => Some(Ok(lease.backend())),
+            Some(words) => Some(Err(self.machine_gone(&words).await)),
+        }
+    }
+
+    async fn machine_gone(&mut self, words: &str) -> JobEnd {
+        let text = format!("{words}; `conjured jobs retry {}` does its work again", self.id);
+        self.end_failed(Reason::new("machine_gone", text), Booking::Nothing).await
+    }
+}

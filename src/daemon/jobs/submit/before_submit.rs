@@ -1,0 +1,167 @@
+//! A job that has not left yet: how long it waits, for whom, and what becomes of a wish meanwhile.
+//!
+//! Owns the waits before a submit, and the question whether a service that failed is back. Nothing is sent here that could
+//! cost anything, so every wish is granted at once. The submit itself is [`crate::daemon::jobs::submit`]'s.
+
+use std::time::Duration;
+
+use crate::{
+    backend::{CallError, Verdict, Work},
+    daemon::{
+        jobs::{Road, Step, wished},
+        services::{
+            health::May,
+            messages::{JobEnd, Report, Wish},
+            runtime_config::Live,
+        },
+    },
+    domain::{
+        engine::event::Stage,
+        job::{Cause, State, backoff::Backoff, choose_backend::Route},
+    },
+    ledger::rows::{Booking, Reason},
+};
+
+/// The first and the longest wait before a request that did not arrive is sent again.
+const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+impl Road {
+    /// Waits before the next try of something that has not left the machine. Here a wish is granted at once.
+    pub(in crate::daemon::jobs) async fn wait_unsent(
+        &mut self,
+        failures: u32,
+        retry_after: Option<Duration>,
+    ) -> Step<()> {
+        let backoff = Backoff::new(RESEND.0, RESEND.1);
+        let wait = backoff.wait(failures, rand::random(), retry_after);
+        if retry_after.is_some() {
+            let doing = format!("{}; tried again in {} s", self.shown.doing, wait.as_secs().max(1));
+            self.say(doing).await;
+        }
+        match self.pause(wait, Wish::Go).await {
+            Some(wish) => self.grant(wish).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits while the service is left alone, or its token is refused. Whoever's turn it is asks first whether it is back, with
+    /// a call that costs nothing. The job stays `prepared`; here a wish is granted at once. Another place that can serve
+    /// meanwhile gets it: what that is sent is returned.
+    pub(in crate::daemon::jobs) async fn await_service(&mut self) -> Step<Option<Work>> {
+        let mut moved = None;
+        let mut person = self.shown.cause == Cause::Person;
+        loop {
+            self.grant_unsent().await?;
+            let (live, now) = (self.live(), self.tools.clock.now().moment);
+            match self.tools.health.at(self.place).ask(now, &live, person) {
+                // Whether there is a backend is found out before the ledger says that something may leave.
+                May::Go
+                    if live.at(self.place).is_err()
+                        && live.order.iter().any(|other| *other != self.place) =>
+                {
+                    // A reload took its place away.
+                    match self.choose().await {
+                        route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                            moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                        }
+                        Route::Nowhere { .. } => {
+                            if self.backend_or_wish().await?.is_none() {
+                                self.grant_unsent().await?;
+                            }
+                        }
+                    }
+                }
+                May::Go => match self.backend_or_wish().await? {
+                    Some(_) => return Ok(moved),
+                    None => self.grant_unsent().await?,
+                },
+                May::Wait(until, reason) => {
+                    self.moved(State::Prepared, Stage::Waiting).await;
+                    if live.order.len() > 1
+                        && let route @ Route::Go { place, .. } = self.choose().await
+                        && place != self.place
+                    {
+                        moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                        continue;
+                    }
+                    let wait = until.since(now);
+                    let seconds = wait.as_secs().max(1);
+                    self.say(format!(
+                        "not sent, nothing was charged; asked again in {seconds} s: {reason}"
+                    ))
+                    .await;
+                    let mut changes = self.tools.live.clone();
+                    changes.borrow_and_update();
+                    let wish = tokio::select! {
+                        wish = self.pause(wait, Wish::Go) => wish,
+                        // Perhaps another token, or another address.
+                        _ = changes.changed() => None,
+                    };
+                    if let Some(wish) = wish {
+                        self.grant(wish).await?;
+                    }
+                }
+                May::Probe => self.probe(&live, std::mem::take(&mut person)).await?,
+            }
+        }
+    }
+
+    /// Asks whether the service is back. A person who waits hears it when it is not.
+    async fn probe(&mut self, live: &Live, person: bool) -> Step<()> {
+        self.say("asks whether the service is back, before anything is sent".to_owned()).await;
+        let Some(backend) = self.backend_or_wish().await? else {
+            return self.grant_unsent().await;
+        };
+        self.tools.pass_call(self.place).await;
+        let mut wish = self.wish.clone();
+        let answer = tokio::select! {
+            answer = backend.warm_up() => answer,
+            wish = wished(&mut wish) => return self.grant(wish).await,
+        };
+        let heard = self.tools.clock.now().moment;
+        self.tools.health.at(self.place).called(heard, live, &answer);
+        match answer {
+            Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
+            Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+                self.report(Report::TokenRefused).await;
+                if person {
+                    return Err(self.refused(&fault).await);
+                }
+            }
+            Err(error) if person => {
+                let text = format!("the service cannot be reached, nothing was charged: {error}");
+                return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
+            }
+            Ok(None) | Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Grants a wish that may have come while nobody listened.
+    pub(in crate::daemon::jobs) async fn grant_unsent(&mut self) -> Step<()> {
+        let wish = *self.wish.borrow_and_update();
+        self.grant(wish).await
+    }
+
+    /// Grants a wish to a job that is in the ledger and has not been sent.
+    pub(in crate::daemon::jobs) async fn grant(&mut self, wish: Wish) -> Step<()> {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let state = match wish {
+            Wish::Go => return Ok(()),
+            Wish::Stop => return Err(JobEnd::Parked),
+            Wish::Replace => State::Replaced,
+            Wish::Cancel => State::Cancelled,
+        };
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            if state == State::Replaced {
+                ledger.replaced(id, None, Booking::Nothing, now)
+            } else {
+                let reason = Reason::new("cancelled", "cancelled before it was sent");
+                ledger.cancelled(id, &reason, Booking::Nothing, now)
+            }
+        };
+        // A step that the ledger refuses is logged there; the job is over either way.
+        drop(self.tools.store.record("the end of an unsent job", record).await);
+        Err(JobEnd::Ended { state, placed: false })
+    }
+}

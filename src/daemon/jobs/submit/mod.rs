@@ -1,0 +1,392 @@
+//! From release to the backend's id: money reserved, the mark that a request may leave, one submit, three outcomes.
+//!
+//! Owns the promise that a request whose fate is not known is never sent a second time: only [`SubmitError::NotSent`] goes
+//! back to the start of this page.
+
+mod before_submit;
+mod mark_submitting;
+mod acquire_server;
+
+use std::time::Duration;
+
+use super::{NewWork, Road, Step, failover::UNANSWERED, reason_of, wished};
+use crate::{
+    backend::{ServiceFault, Submission, SubmitError, Work},
+    daemon::{
+        inputs::prepare,
+        services::{
+            command::RefusedKind,
+            messages::{JobEnd, Report, Wish},
+        },
+    },
+    domain::{
+        engine::event::Stage,
+        job::{
+            RequestId, State,
+            choose_backend::{Outcome, Place},
+        },
+    },
+    failpoint::{self, Point, Side},
+    ledger::{
+        error::ReleaseError,
+        rows::{Announce, Booking, JobRow, NewJob, Reason},
+    },
+};
+
+/// How long a stopping daemon waits for the answer to a submit: the process must be gone within five seconds.
+const STOP_GRACE: Duration = Duration::from_millis(3500);
+
+impl Road {
+    /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
+    pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
+        // A wish that came during the preparation is granted before anything is written or sent.
+        match *self.wish.borrow() {
+            Wish::Go => {}
+            Wish::Stop => return Err(JobEnd::Parked),
+            Wish::Replace => return Err(JobEnd::Ended { state: State::Replaced, placed: false }),
+            Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
+        }
+        let paid = self.place.is_paid();
+        let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
+        let now = self.tools.clock.now().moment;
+        // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
+        let at_once = self.place != Place::Cloud
+            && wait.is_zero()
+            && self.tools.health.at(self.place).is_well(now, &self.live());
+        let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
+        let work = self.enter(work, announce).await?;
+        if at_once {
+            return Ok(work);
+        }
+        if let Some(wish) = self.pause(wait, Wish::Go).await {
+            self.grant(wish).await?;
+        }
+        self.leave(work).await
+    }
+
+    /// Waits until a prepared request may leave, and marks that it does. It may be another place's by then.
+    pub(super) async fn leave_later(&mut self, work: Work) -> Step<Work> {
+        if self.place.is_paid() {
+            self.tools.submits.pass().await;
+        }
+        self.leave(work).await
+    }
+
+    async fn leave(&mut self, mut work: Work) -> Step<Work> {
+        loop {
+            // Nothing was sent to a machine that went meanwhile: there may be another one.
+            if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
+                self.lease = None;
+            }
+            if let Some(other) = self.await_service().await? {
+                work = other;
+            }
+            self.grant_unsent().await?;
+            self.rent().await?;
+            match self.announce().await? {
+                None => return Ok(work),
+                Some(other) => work = other,
+            }
+        }
+    }
+
+    /// Writes the job into the ledger; nothing will be sent for it.
+    pub(super) async fn release_free(&mut self, work: NewWork) -> Step<()> {
+        // It goes nowhere: the story of a job that does says so, which is how the next session tells them apart.
+        let why = self.shown.why.take();
+        let entered = self.enter(work, Announce::PreparedOnly).await.map(drop);
+        self.shown.why = why;
+        entered
+    }
+
+    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Work> {
+        let NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached: _ } = work;
+        let live = self.live();
+        let now = self.tools.clock.now().wall;
+        let job = NewJob {
+            id: self.id,
+            project: self.project,
+            session: self.tools.session,
+            cause,
+            inputs: ready.inputs,
+            prompt: ready.prompt.clone(),
+            workflow: ready.made.workflow,
+            workflow_version: ready.made.version,
+            body_digest: ready.made.digest,
+            body_bytes: ready.made.bytes,
+            seed: Some(ready.seeds.image),
+            mesh_seed: Some(ready.seeds.mesh),
+            summary: ready.made.summary,
+            mode: live.config.mode.to_string(),
+            backend: self.place.word().to_owned(),
+            deployment: self.deployment.clone(),
+            retry_of,
+            moves_baseline,
+            out: out.map(|folder| folder.to_string_lossy().into_owned()),
+            reserve: self.estimate.cost,
+            terms: self.terms.unwrap_or_default(),
+            at: now,
+        };
+        let (limits, windows) =
+            (live.limits, crate::daemon::services::budget_windows::windows(now));
+        // The inputs are on the disk before the row that speaks of them.
+        let (id, staged, history) =
+            (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
+        let released = self
+            .tools
+            .store
+            .with(move |ledger| {
+                let committed = staged.commit(id).and_then(|_| match announce {
+                    // It leaves in this moment: its folder's name becomes durable when it is gone.
+                    Announce::Submitting => Ok(()),
+                    // It may have to be built from these inputs after a loss of power.
+                    Announce::PreparedOnly => history.sync(),
+                });
+                if let Err(error) = committed {
+                    return Err(NotReleased::Disk(error.to_string()));
+                }
+                ledger.release(&job, &limits, &windows, announce).map_err(NotReleased::Ledger)
+            })
+            .await;
+        match released {
+            Ok(released) => self.tell_of_limits(&limits, &windows, &released).await,
+            Err(refused) => {
+                self.discard_inputs().await;
+                return Err(refused.into_end());
+            }
+        }
+        let inputs = moves_baseline.then_some(ready.inputs);
+        self.report(Report::Started { project: self.project, job: self.id, inputs }).await;
+        tracing::info!(
+            job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
+            "released: \"{}\"", excerpt(&ready.prompt)
+        );
+        let unanswered = self.tried.iter().find(|tried| tried.outcome == Outcome::Unknown);
+        if let Some(tried) = unanswered {
+            let (id, words) = (self.id, format!("{}: {}", tried.place, tried.reason));
+            let note =
+                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, UNANSWERED, &words, now);
+            drop(self.tools.store.record("what it stands in for", note).await);
+        }
+        if let Some(why) = self.shown.why.clone() {
+            tracing::info!(job = %self.id, place = %self.place, "made there: {why}");
+            let (id, why) = (self.id, format!("{}: {why}", self.place));
+            let note =
+                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "goes to", &why, now);
+            drop(self.tools.store.record("why it is made there", note).await);
+        }
+        Ok(ready.made.work)
+    }
+
+    /// Builds the body of a job that was prepared by another session from the inputs in history.
+    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Work> {
+        let live = self.live();
+        let history = std::sync::Arc::clone(&self.tools.history);
+        let (row, place) = (row.clone(), self.place);
+        let built = crate::daemon::services::store::blocking(move || {
+            prepare::rebuild(&live, place, &history, &row)
+        })
+        .await;
+        match built {
+            Ok(made) => Ok(made.work),
+            Err(fault) => {
+                let reason = Reason::new("inputs", fault.to_string());
+                Err(self.end_failed(reason, Booking::Nothing).await)
+            }
+        }
+    }
+
+    /// Sends the request. The ledger says `submitting` already.
+    pub(super) async fn send(&mut self, work: Work) -> Step<RequestId> {
+        let mut submission = Submission { key: RequestId::for_job(self.id), work };
+        let mut failures = 0;
+        loop {
+            self.moved(State::Submitting, Stage::Submitting).await;
+            let live = self.live();
+            let Some(answer) = self.submit(&submission).await? else {
+                // The process ends now and nobody reads the answer: the next start calls it unknown.
+                tracing::warn!(job = %self.id, "stopped before the service answered the submit");
+                return Err(JobEnd::Parked);
+            };
+            failpoint::hit(Point::SubmitAnswer, Side::After);
+            let heard = self.tools.clock.now().moment;
+            self.tools.health.at(self.place).submitted(heard, &live, &answer);
+            let now = self.tools.clock.now().wall;
+            let id = self.id;
+            match answer {
+                Ok(request) => {
+                    // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
+                    tracing::info!(job = %id, %request, place = %self.place, "the job was taken");
+                    let own = request.clone();
+                    let record =
+                        move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
+                    if let Err(error) = self.tools.store.record("the request's id", record).await {
+                        tracing::error!(job = %id, %error, "the ledger refuses the request's id");
+                        return Err(JobEnd::Parked);
+                    }
+                    self.settle_inputs().await;
+                    self.moved(State::Submitted, Stage::Queued).await;
+                    self.say("in the service's queue".to_owned()).await;
+                    return Ok(request);
+                }
+                Err(SubmitError::NotSent { reason, retry_after }) => {
+                    failures += 1;
+                    tracing::warn!(job = %id, place = %self.place, reason, "the request did not arrive");
+                    let note = reason.clone();
+                    let record =
+                        move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
+                    if self.tools.store.record("that nothing was sent", record).await.is_err() {
+                        return Err(JobEnd::Parked);
+                    }
+                    self.settle_inputs().await;
+                    submission.work =
+                        self.not_sent(submission.work, failures, reason, retry_after).await?;
+                }
+                Err(SubmitError::Refused(fault)) => {
+                    submission.work = self.refused_there(&fault).await?;
+                }
+                Err(SubmitError::Unknown { reason }) if self.place.is_repeatable() => {
+                    failures += 1;
+                    submission.work = self.lost_there(submission.work, failures, reason).await?;
+                }
+                Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
+            }
+        }
+    }
+
+    /// Sends once and waits for the answer; `None` when the daemon stops and the answer does not come in time.
+    async fn submit(
+        &mut self,
+        submission: &Submission,
+    ) -> Step<Option<Result<RequestId, SubmitError>>> {
+        let rented = match self.rented().await {
+            Some(rented) => Some(rented?),
+            None => None,
+        };
+        let ready = match self.live().at(self.place) {
+            _ if rented.is_some() => rented.ok_or_else(String::new),
+            Ok(ready) => Ok(ready.backend_of(self.deployment.as_deref())),
+            Err(unready) => Err(unready.reason.clone()),
+        };
+        let backend = match ready {
+            Ok(backend) => backend,
+            // It was there when the ledger was told that something may leave: a reload came in between.
+            Err(reason) => {
+                return Ok(Some(Err(SubmitError::NotSent { reason, retry_after: None })));
+            }
+        };
+        let answer = backend.submit(submission);
+        let mut wish = self.wish.clone();
+        let stopping = async {
+            while *wish.borrow_and_update() != Wish::Stop && wished(&mut wish).await != Wish::Stop {
+            }
+            tokio::time::sleep(STOP_GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Ok(Some(answer)),
+            () = stopping => Ok(None),
+        }
+    }
+
+    pub(super) async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
+        let reason = reason_of(fault);
+        self.tell_of_refusal(fault, &reason).await;
+        self.end_failed(reason, Booking::Nothing).await
+    }
+
+    /// The answer is lost: nobody knows whether a paid run exists.
+    async fn lost(&mut self, why: &str) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let text = format!(
+            "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
+             `conjured jobs retry {id}` sends it again, at its own price"
+        );
+        tracing::error!(job = %id, "{text}");
+        let reason = Reason::new("lost_answer", text.clone());
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.unknown(id, &reason, now);
+        if self.tools.store.record("that the answer is lost", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        self.report(Report::Warning(format!("job {id}: {text}"))).await;
+        JobEnd::Ended { state: State::Unknown, placed: false }
+    }
+
+    /// Ends the job as failed.
+    pub(super) async fn end_failed(&mut self, reason: Reason, booking: Booking) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
+        if self.tools.store.record("that the job failed", record).await.is_err() {
+            return JobEnd::Parked;
+        }
+        JobEnd::Ended { state: State::Failed, placed: false }
+    }
+
+    /// Makes the name of the job's folder durable, now that nothing waits for it: without it a loss of power could take the
+    /// folder away with everything that is fetched into it.
+    async fn settle_inputs(&self) {
+        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+        crate::daemon::services::store::blocking(move || {
+            if let Err(error) = history.sync() {
+                tracing::warn!(job = %id, %error, "the job's folder may not survive a loss of power");
+            }
+        })
+        .await;
+    }
+
+    /// Removes the inputs of a job that never came to be.
+    async fn discard_inputs(&self) {
+        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+        crate::daemon::services::store::blocking(move || {
+            if let Err(error) = history.remove(id) {
+                tracing::warn!(%error, "the inputs of a job that never came to be stay in history");
+            }
+        })
+        .await;
+    }
+}
+
+/// Why a release did not happen. Nothing was sent.
+enum NotReleased {
+    Disk(String),
+    Ledger(ReleaseError),
+}
+
+impl NotReleased {
+    fn into_end(self) -> JobEnd {
+        let (kind, reason, retry_after) = match self {
+            Self::Disk(reason) => (
+                RefusedKind::TryAgain,
+                format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
+                Some(crate::daemon::jobs::setup::AGAIN),
+            ),
+            Self::Ledger(ReleaseError::Budget(refusal)) => {
+                // A session's budget changes only by a reload; a day's comes back by itself.
+                (
+                    RefusedKind::TryAgain,
+                    refusal.to_string(),
+                    Some(crate::daemon::jobs::setup::NO_ROOM),
+                )
+            }
+            Self::Ledger(ReleaseError::Ledger(error)) => (
+                RefusedKind::TryAgain,
+                format!("nothing was sent: {error}"),
+                Some(crate::daemon::jobs::setup::AGAIN),
+            ),
+        };
+        JobEnd::NotStarted { kind, reason, retry_after }
+    }
+}
+
+/// Returns the beginning of a prompt, for a log line.
+fn excerpt(prompt: &str) -> String {
+    let line = prompt.lines().next().unwrap_or_default();
+    if line.chars().count() <= 60 {
+        return line.to_owned();
+    }
+    let mut short: String = line.chars().take(59).collect();
+    short.push('…');
+    short
+}

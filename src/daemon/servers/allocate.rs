@@ -1,0 +1,405 @@
+//! Who gets which machine, and the launch of one where there is none.
+//!
+//! Owns the rule that a launch is never repeated while it is not known what became of the last one, and that nothing is sent
+//! before its mark and its money are on the disk.
+
+use std::sync::PoisonError;
+
+use super::manager::{Held, Work, of_job, reserve, usable};
+use crate::{
+    backend::{CallError, SubmitError, Verdict, runcomfy::machines::Launch},
+    daemon::services::{
+        budget_windows,
+        command::RefusedKind,
+        leases::{Lease, NoMachine, Want},
+        messages::Report,
+        runtime_config::{
+            Live,
+            server_api::{Cloud, Fit},
+        },
+    },
+    domain::{
+        job::backoff::Backoff,
+        machines::{Life, MachineId, ServerId, Stage},
+        money::{
+            MicroUsd,
+            budget::{Limits, Windows},
+            cost_of,
+            job_cost::Basis,
+        },
+    },
+    ledger::{
+        error::ReleaseError,
+        rows::{MachineRow, NewMachine, Released},
+    },
+};
+
+/// Between two launches that did not come about.
+const LAUNCH_AGAIN: (std::time::Duration, std::time::Duration) =
+    (std::time::Duration::from_secs(2), std::time::Duration::from_secs(30));
+
+type Answer = Result<Lease, NoMachine>;
+
+impl Work {
+    /// Gives machines to those who wait, and notes which machine nobody wants.
+    pub(crate) async fn hand_out(&mut self) {
+        let mut rest = Vec::new();
+        for (want, mut on) in std::mem::take(&mut self.waiting) {
+            if want.reply.is_closed() {
+                continue;
+            }
+            // Who waits for a machine waits on for that one, for as long as it is on its way.
+            match self.answer(&want, &mut on).await {
+                Some(answer) => drop(want.reply.send(answer)),
+                None => rest.push((want, on)),
+            }
+        }
+        self.waiting.append(&mut rest);
+        let now = self.tools.clock.now();
+        for at in 0..self.held.len() {
+            let (id, wanted) = (self.held[at].id, self.is_wanted(self.held[at].id));
+            let held = &mut self.held[at];
+            held.expected = held.expected.filter(|until| *until > now.moment);
+            let idles = held.leases.is_empty() && !wanted && held.expected.is_none();
+            if idles == held.life.idle_since.is_some() {
+                continue;
+            }
+            let since = idles.then_some(now.wall);
+            if idles {
+                held.life.left(now.moment);
+            } else {
+                held.life.taken(held.life.run);
+            }
+            self.notes.add(move |ledger| ledger.machine_idle(id, since));
+        }
+    }
+
+    /// Answers a wish, if that can be done now. `on`: the machine that it waits for.
+    async fn answer(&mut self, want: &Want, on: &mut Option<MachineId>) -> Option<Answer> {
+        let live = self.live();
+        let says = |words: String| drop(want.words.send(words));
+        if let Some(id) = want.again {
+            let Some(held) = self.at(id) else {
+                return Some(Err(NoMachine::gone(
+                    "the RunComfy machine that it ran on is stopped, and the run with it",
+                )));
+            };
+            *on = Some(id);
+            return match held.life.stage {
+                Stage::Stopping | Stage::Gone | Stage::Lost | Stage::Launching => {
+                    Some(Err(NoMachine::gone(
+                        "the RunComfy machine that it ran on is being stopped, and the run with it",
+                    )))
+                }
+                Stage::Starting | Stage::Ready => self.ready_for(want, id, &live).await,
+            };
+        }
+        let cloud = match &live.cloud {
+            Ok(cloud) => cloud,
+            Err(unready) => return Some(Err(NoMachine::new(unready.kind, unready.reason.clone()))),
+        };
+        let fit = match &cloud.fit {
+            Ok(fit) => fit,
+            Err(unready) => return Some(Err(NoMachine::new(unready.kind, unready.reason.clone()))),
+        };
+        let now = self.now();
+        let before = on.take();
+        let fits = |held: &&Held| {
+            let waited = before == Some(held.id) && held.life.is_alive();
+            held.kind == *fit
+                && held.account == cloud.account
+                && (waited || held.life.serves(now, &cloud.rules, want.run))
+        };
+        if let Some(id) = self.held.iter().find(fits).map(|held| held.id) {
+            *on = Some(id);
+            return self.ready_for(want, id, &live).await;
+        }
+        for held in &mut self.held {
+            match held.life.stage {
+                // Too little time is left to it for another job.
+                Stage::Ready if held.leases.is_empty() && held.kind == *fit => {
+                    held.life.doom(crate::domain::machines::Why::Ceiling);
+                }
+                Stage::Lost => {
+                    return Some(Err(NoMachine::new(
+                        RefusedKind::Unavailable,
+                        "it cannot be told which machine the last launch made, so none is launched: look at RunComfy's \
+                         dashboard and stop what is not yours",
+                    )));
+                }
+                Stage::Launching => {
+                    says(
+                        "the answer to a launch was lost; looks whether it made a machine"
+                            .to_owned(),
+                    );
+                    return None;
+                }
+                Stage::Starting | Stage::Ready | Stage::Stopping | Stage::Gone => {}
+            }
+        }
+        self.launch(want, on, cloud, &fit.clone(), &live).await
+    }
+
+    /// Gives a machine away that starts or works, as soon as its ComfyUI answers.
+    async fn ready_for(&mut self, want: &Want, id: MachineId, live: &Live) -> Option<Answer> {
+        let says = |words: String| drop(want.words.send(words));
+        let now = self.now();
+        let held = self.at(id)?;
+        let before = held.life.clone();
+        held.life.taken(want.run);
+        let Some(backend) = held.backend.clone().filter(|_| held.life.stage == Stage::Ready) else {
+            says(match &held.trouble {
+                Some(trouble) => {
+                    format!("waits for the RunComfy machine {}: {trouble}", held.name())
+                }
+                None => format!(
+                    "starts the RunComfy machine {}, which takes 1 to 5 minutes and sometimes more",
+                    held.name()
+                ),
+            });
+            return None;
+        };
+        if !held.answers {
+            says(format!("waits for ComfyUI on the RunComfy machine {}", held.name()));
+            held.probe_at.get_or_insert(now);
+            return None;
+        }
+        if want.again.is_some() {
+            return Some(Ok(self.lease(id, backend)));
+        }
+        let Some(cloud) = usable(live, &held.account) else {
+            return Some(Err(NoMachine::new(
+                RefusedKind::Configuration,
+                "the RunComfy machine belongs to another `cloud.user_id`",
+            )));
+        };
+        let reserve = reserve(&held.life, now, want.run, &cloud.rules, held.hourly);
+        let (limits, windows) = (live.limits, budget_windows::windows(self.tools.clock.now().wall));
+        let (session, job) = (self.tools.session, want.job);
+        let taken = self
+            .tools
+            .store
+            .with(move |ledger| ledger.machine_taken(id, session, job, reserve, &limits, &windows))
+            .await;
+        match taken {
+            Ok(released) => {
+                let held = self.at(id)?;
+                held.reserved = held.reserved.max(reserve);
+                self.money_moved(&limits, &windows, &released).await;
+                tracing::info!(machine = %id, %job, "the machine has a job");
+                Some(Ok(self.lease(id, backend)))
+            }
+            Err(refused) => {
+                // Nobody has it, and it goes on being idle: who is refused for hours must not keep it.
+                self.at(id)?.life = before;
+                let words = match refused {
+                    ReleaseError::Budget(refusal) => refusal.to_string(),
+                    ReleaseError::Ledger(error) => error.to_string(),
+                };
+                Some(Err(NoMachine::new(RefusedKind::TryAgain, words)))
+            }
+        }
+    }
+
+    fn lease(
+        &mut self,
+        id: MachineId,
+        backend: std::sync::Arc<dyn crate::backend::Backend>,
+    ) -> Lease {
+        let number = self.next_number();
+        let back = self.desk.back.clone();
+        let mut over = None;
+        if let Some(held) = self.at(id) {
+            held.leases.insert(number);
+            held.expected = None;
+            over = Some(held.over.subscribe());
+        }
+        let over = over.unwrap_or_else(|| tokio::sync::watch::channel(None).1);
+        Lease { machine: id, backend, over, number, back }
+    }
+
+    /// Launches a machine, once.
+    async fn launch(
+        &mut self,
+        want: &Want,
+        on: &mut Option<MachineId>,
+        cloud: &Cloud,
+        fit: &Fit,
+        live: &Live,
+    ) -> Option<Answer> {
+        let says = |words: String| drop(want.words.send(words));
+        if self.launch_after.is_some_and(|after| after > self.now()) {
+            return None;
+        }
+        if !self.notes.is_empty() {
+            says("no machine is launched while the ledger cannot be written".to_owned());
+            return None;
+        }
+        says(format!(
+            "looks at the RunComfy account before it launches a machine ({})",
+            fit.server_type
+        ));
+        self.gate.pass().await;
+        // Who is there already is what tells ours from others, should the answer be lost.
+        let listed = match self.bounded(cloud.machines.list(), false).await? {
+            Ok(listed) => listed,
+            Err(error) => return self.not_launched(want, error).await,
+        };
+        let now = self.tools.clock.now();
+        let expected = cloud.rules.expected(want.run);
+        let new = NewMachine {
+            id: MachineId::from_parts(now.wall, rand::random()),
+            session: self.tools.session,
+            account: cloud.account.clone(),
+            server_type: fit.server_type.clone(),
+            workflow_version: fit.workflow_version.clone(),
+            known_before: listed.iter().map(|server| server.id.clone()).collect::<Vec<ServerId>>(),
+            hourly: cloud.hourly,
+            reserve: cost_of(expected, cloud.hourly),
+            at: now.wall,
+        };
+        let (limits, windows) = (live.limits, budget_windows::windows(now.wall));
+        let row = new.clone();
+        let marked =
+            self.tools.store.with(move |ledger| ledger.launching(&row, &limits, &windows)).await;
+        match marked {
+            Ok(released) => self.money_moved(&limits, &windows, &released).await,
+            Err(ReleaseError::Budget(refusal)) => {
+                return Some(Err(NoMachine::new(RefusedKind::TryAgain, refusal.to_string())));
+            }
+            Err(ReleaseError::Ledger(error)) => {
+                let reason = format!("no machine was launched: {error}");
+                return Some(Err(NoMachine::new(RefusedKind::TryAgain, reason)));
+            }
+        }
+        let id = new.id;
+        let mut life = Life::launching(now.moment);
+        life.taken(want.run);
+        self.held.push(Held::new(&row_of(&new), life));
+        *on = Some(id);
+        says(format!(
+            "launches a RunComfy machine ({}, {} an hour once it is ready), for {}",
+            fit.server_type,
+            cloud.hourly,
+            of_job(want.job)
+        ));
+        let launch = Launch {
+            workflow_version: fit.workflow_version.clone(),
+            server_type: fit.server_type.clone(),
+            duration: cloud.rules.first_term(want.run),
+        };
+        self.gate.pass().await;
+        // Broken off, the mark stays, and the next start looks for what it made.
+        let answer = self.bounded(cloud.machines.launch(&launch), true).await?;
+        let wall = self.tools.clock.now().wall;
+        let now = self.now();
+        match answer {
+            Ok(server) => {
+                self.launch_failures = 0;
+                self.launch_after = None;
+                tracing::info!(machine = %id, server = %server.id, "RunComfy launches a machine");
+                let own = server.id.clone();
+                self.notes.add(move |ledger| ledger.launched(id, &own, false, wall));
+                let held = self.at(id)?;
+                held.life.started(now);
+                held.server = Some(server.id.clone());
+                held.term = Some(server.duration.unwrap_or(launch.duration));
+                None
+            }
+            Err(SubmitError::NotSent { reason, retry_after }) => {
+                self.never_was(id, "not_sent");
+                *on = None;
+                self.not_launched(want, CallError::Passing { reason, retry_after }).await
+            }
+            Err(SubmitError::Refused(fault)) => {
+                self.never_was(id, "refused");
+                *on = None;
+                self.not_launched(want, CallError::Fault(fault)).await
+            }
+            Err(SubmitError::Unknown { reason }) => {
+                self.notes.add(move |ledger| ledger.launch_unclear(id, Stage::Launching, wall));
+                self.warn(format!(
+                    "the answer to the launch of a RunComfy machine is lost ({reason}); it may run and cost money, so it is \
+                     searched for and none is launched meanwhile"
+                ))
+                .await;
+                None
+            }
+        }
+    }
+
+    /// Takes back a launch that surely did not happen.
+    fn never_was(&mut self, id: MachineId, outcome: &'static str) {
+        let wall = self.tools.clock.now().wall;
+        self.held.retain(|held| held.id != id);
+        self.notes.add(move |ledger| {
+            ledger.machine_gone(id, Some(MicroUsd::ZERO), Basis::Nothing, outcome, wall)
+        });
+    }
+
+    /// Says that there is no machine yet, or that there will be none.
+    async fn not_launched(&mut self, want: &Want, error: CallError) -> Option<Answer> {
+        let (reason, retry_after) = match error {
+            CallError::Passing { reason, retry_after } => (reason, retry_after),
+            CallError::Fault(fault) => {
+                let reason = format!(
+                    "RunComfy launches no machine: {}. {} Nothing was charged; look at `cloud.user_id`, \
+                     `cloud.workflow_version_id` and the token",
+                    fault.words, fault.advice
+                );
+                let kind = if fault.verdict == Verdict::Token {
+                    self.report(Report::TokenRefused).await;
+                    RefusedKind::Token
+                } else {
+                    RefusedKind::Unavailable
+                };
+                return Some(Err(NoMachine::new(kind, reason)));
+            }
+        };
+        self.launch_failures += 1;
+        let backoff = Backoff::new(LAUNCH_AGAIN.0, LAUNCH_AGAIN.1);
+        let wait = backoff.wait(self.launch_failures, rand::random(), retry_after);
+        self.launch_after = Some(self.now().plus(wait));
+        drop(want.words.send(format!("no machine yet, nothing was charged: {reason}")));
+        None
+    }
+
+    /// Tells of limits that come nearer, and that sums have changed.
+    async fn money_moved(&self, limits: &Limits, windows: &Windows, released: &Released) {
+        let news = {
+            let mut told = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.news(limits, windows, &released.before, &released.spent)
+        };
+        for warning in news {
+            self.warn(warning.to_string()).await;
+        }
+        self.report(Report::MachineMoney).await;
+    }
+}
+
+fn row_of(new: &NewMachine) -> MachineRow {
+    MachineRow {
+        id: new.id,
+        session: new.session,
+        stage: Stage::Launching,
+        account: new.account.clone(),
+        server: None,
+        server_type: new.server_type.clone(),
+        workflow_version: new.workflow_version.clone(),
+        known_before: new.known_before.clone(),
+        created_at: new.at,
+        launched_at: None,
+        ready_at: None,
+        ready_seen: false,
+        idle_since: None,
+        stops_at: None,
+        last_seen_at: None,
+        stopping_at: None,
+        ended_at: None,
+        reason_code: None,
+        hourly: new.hourly,
+        reserved: new.reserve,
+        booked: None,
+        basis: None,
+    }
+}

@@ -1,0 +1,448 @@
+//! The calls for a machine that exists, or may: look for it, ask, keep it longer, stop it; and its end on the books.
+//!
+//! Owns what an answer means for a machine's life and row. A stop is sent whether or not its mark can be written: a full disk must
+//! not cost a machine's hours.
+
+use std::time::Duration;
+
+use super::manager::{Held, Work, usable};
+use crate::{
+    backend::{
+        CallError, Verdict,
+        runcomfy::machines::{Server, Stopped},
+    },
+    daemon::services::messages::Report,
+    domain::{
+        machines::{Act, Found, MachineId, ServerId, Stage, Why, which_is_ours},
+        money::{
+            MicroUsd, cost_of,
+            job_cost::{Basis, SEEN_WITHIN},
+            server_cost::{Ran, bill},
+        },
+        time::Moment,
+    },
+};
+
+/// How often it is written down that a machine lives.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
+
+/// By how much its end must move to be written down.
+const END_MOVED: Duration = Duration::from_secs(5);
+
+/// How often a ComfyUI is tried that does not answer yet.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+
+impl Work {
+    /// Does the first thing that is due, if any. Returns whether there was one.
+    pub(crate) async fn act(&mut self) -> bool {
+        let (now, live) = (self.now(), self.live());
+        for at in 0..self.held.len() {
+            let held = &self.held[at];
+            let id = held.id;
+            let Some(cloud) = usable(&live, &held.account) else { continue };
+            if let Some(words) = held.life.warning(now, &cloud.rules)
+                && !held.warned
+            {
+                self.held[at].warned = true;
+                self.warn(words).await;
+            }
+            let held = &self.held[at];
+            let probe = held.probe_at.is_some_and(|at| at <= now);
+            if probe && held.life.stage == Stage::Ready && self.is_wanted(id) {
+                self.probe(id).await;
+                return true;
+            }
+            if let Ok(act) = held.life.next(now, &cloud.rules) {
+                self.perform(id, act).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Does what is due for the machines that are to be stopped as the daemon ends; the first of them. Returns whether
+    /// anything was done.
+    pub(crate) async fn stop_one(&mut self, ids: &[MachineId]) -> bool {
+        let (now, live) = (self.now(), self.live());
+        for id in ids {
+            let Some(held) = self.held.iter().find(|held| held.id == *id) else { continue };
+            let Some(cloud) = usable(&live, &held.account) else { continue };
+            if let Ok(act @ (Act::Stop(_) | Act::Delete)) = held.life.next(now, &cloud.rules) {
+                self.perform(*id, act).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn perform(&mut self, id: MachineId, act: Act) {
+        match act {
+            Act::List => self.search(id).await,
+            Act::NeverCame => {
+                self.warn(
+                    "the launch whose answer was lost made no machine, as far as RunComfy's list tells; its money stays \
+                     counted as spent"
+                        .to_owned(),
+                )
+                .await;
+                self.end(id, "never_came", None);
+            }
+            Act::Ask => self.ask(id).await,
+            Act::Extend(until) => self.extend(id, until).await,
+            Act::Stop(why) => self.decide_stop(id, why).await,
+            Act::Delete => self.delete(id).await,
+        }
+    }
+
+    /// Looks for the machine of a launch whose answer was lost.
+    async fn search(&mut self, id: MachineId) {
+        let Some(listed) = self.list(id).await else { return };
+        let now = self.now();
+        let others: Vec<ServerId> = self
+            .held
+            .iter()
+            .filter(|held| held.id != id)
+            .filter_map(|held| held.server.clone())
+            .collect();
+        let Some(held) = self.at(id) else { return };
+        let before: Vec<ServerId> = held.known_before.iter().cloned().chain(others).collect();
+        let seen: Vec<_> = listed.iter().map(Server::seen).collect();
+        let mut found =
+            which_is_ours(&seen, &before, &held.kind.server_type, &held.kind.workflow_version);
+        if held.life.stage == Stage::Lost
+            && let Found::Ours(one) = found
+        {
+            // Of several one is left. That the other was ours is as likely.
+            found = Found::Unclear(vec![one]);
+        }
+        let was = held.life.stage;
+        held.life.searched(now, &found);
+        let (stage, wall) = (held.life.stage, self.tools.clock.now().wall);
+        match found {
+            Found::Ours(server) => {
+                let Some(held) = self.at(id) else { return };
+                held.life.started(now);
+                held.server = Some(server.clone());
+                held.trouble = None;
+                self.warn(format!(
+                    "the launch whose answer was lost made a RunComfy machine ({server}); it was found and is minded"
+                ))
+                .await;
+                self.notes.add(move |ledger| ledger.launched(id, &server, true, wall));
+            }
+            Found::Unclear(servers) if was != Stage::Lost => {
+                let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                self.warn(format!(
+                    "a launch whose answer was lost may have made one of these RunComfy machines, and it cannot be told which: \
+                     {}. None of them is touched; stop what is not yours in the dashboard, it costs money",
+                    names.join(", ")
+                ))
+                .await;
+                self.notes.add(move |ledger| ledger.launch_unclear(id, Stage::Lost, wall));
+            }
+            Found::None if stage == Stage::Gone => self.end(id, "never_told", None),
+            Found::Unclear(_) | Found::None => {}
+        }
+    }
+
+    /// Asks how a machine is.
+    async fn ask(&mut self, id: MachineId) {
+        let live = self.live();
+        let Some((cloud, server)) = self
+            .at(id)
+            .and_then(|held| Some((usable(&live, &held.account)?, held.server.clone()?)))
+        else {
+            return;
+        };
+        self.gate.pass().await;
+        let Some(answer) = self.bounded(cloud.machines.state(&server), false).await else { return };
+        match answer {
+            Ok(Some(told)) => self.told(id, &told),
+            Ok(None) => self.unknown_there(id, &server).await,
+            Err(error) => self.call_failed(id, error).await,
+        }
+    }
+
+    /// Takes what the service says of a machine.
+    fn told(&mut self, id: MachineId, told: &Server) {
+        let now = self.now();
+        let config = self.live();
+        let connect = self.connect;
+        let Some(held) = self.at(id) else { return };
+        let was = held.life.stage;
+        let stops_at = told.stops_in.map(|span| now.plus(span));
+        let moved = match (held.life.stops_at, stops_at) {
+            (Some(old), Some(new)) => old.since(new).max(new.since(old)) > END_MOVED,
+            (None, new) => new.is_some(),
+            (Some(_), None) => false,
+        };
+        held.life.told(now, told.word, stops_at, told.ready_for);
+        held.term = told.duration.or(held.term);
+        held.trouble = match (&told.unknown_word, &told.refused_host) {
+            (_, Some(host)) => Some(format!(
+                "RunComfy names an address for it that is not trusted ({host}): see `serverless.download_hosts`"
+            )),
+            (Some(word), None) => {
+                Some(format!("RunComfy says `{word}`, which is taken for starting"))
+            }
+            (None, None) => None,
+        };
+        if let Some(url) = &told.url
+            && held.url.as_ref() != Some(url)
+        {
+            match connect(url, &config.config) {
+                Ok(backend) => held.backend = Some(backend),
+                Err(reason) => held.trouble = Some(reason),
+            }
+            held.url = Some(url.clone());
+            held.answers = false;
+            held.probe_at = Some(now);
+        }
+        let became_ready = was == Stage::Starting && held.life.stage == Stage::Ready;
+        let write_seen = moved || now.since(held.seen_written) >= SEEN_EVERY;
+        let (ready, seen) = (held.life.ready, held.life.ready_seen);
+        if write_seen {
+            held.seen_written = now;
+        }
+        if became_ready {
+            let ready_at = self.wall(ready.unwrap_or(now));
+            tracing::info!(machine = %id, "the RunComfy machine is ready, and billed from now on");
+            self.notes.add(move |ledger| ledger.machine_ready(id, ready_at, seen));
+        }
+        if write_seen {
+            let (stops, wall) = (stops_at.map(|at| self.wall(at)), self.wall(now));
+            self.notes.add(move |ledger| ledger.machine_seen(id, stops, wall));
+        }
+    }
+
+    /// The service says that it does not know a machine: only its list tells whether that is so. An address with a slip in it
+    /// must not pass for a machine that is gone.
+    async fn unknown_there(&mut self, id: MachineId, server: &ServerId) {
+        let Some(listed) = self.list(id).await else { return };
+        if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
+            let now = self.now();
+            if let Some(held) = self.at(id)
+                && held.life.stage == Stage::Stopping
+            {
+                if told.seen().is_ending {
+                    held.life.gone();
+                    self.end(id, "stopped", None);
+                } else {
+                    held.life.failed(now, rand::random(), None);
+                }
+                return;
+            }
+            self.told(id, &told);
+            return;
+        }
+        let now = self.now();
+        let Some(held) = self.at(id) else { return };
+        held.life.unknown_there(now);
+        if held.life.stage == Stage::Gone {
+            let outcome = if held.why.is_some() { "stopped" } else { "was_gone" };
+            if held.why.is_none() {
+                let words = format!(
+                    "the RunComfy machine {} is gone: it was stopped elsewhere",
+                    held.name()
+                );
+                held.over.send_replace(Some(words.clone()));
+                if !held.leases.is_empty() {
+                    self.warn(words).await;
+                }
+            }
+            self.end(id, outcome, None);
+        }
+    }
+
+    /// Lists the account's machines; `None` when that failed, which is noted at the machine.
+    async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
+        let live = self.live();
+        let account = self.at(id)?.account.clone();
+        let cloud = usable(&live, &account)?;
+        self.gate.pass().await;
+        match self.bounded(cloud.machines.list(), false).await? {
+            Ok(listed) => Some(listed),
+            Err(error) => {
+                self.call_failed(id, error).await;
+                None
+            }
+        }
+    }
+
+    async fn call_failed(&mut self, id: MachineId, error: CallError) {
+        let now = self.now();
+        let (words, retry_after) = match error {
+            CallError::Passing { reason, retry_after } => (reason, retry_after),
+            CallError::Fault(fault) => {
+                if fault.verdict == Verdict::Token {
+                    self.report(Report::TokenRefused).await;
+                }
+                (format!("{}. {}", fault.words, fault.advice), None)
+            }
+        };
+        let Some(held) = self.at(id) else { return };
+        held.life.failed(now, rand::random(), retry_after);
+        tracing::warn!(machine = %id, failures = held.life.failures(), "RunComfy does not answer for the machine: {words}");
+        held.trouble = Some(words);
+    }
+
+    /// Keeps a machine longer: its money first.
+    async fn extend(&mut self, id: MachineId, until: Moment) {
+        let (live, now) = (self.live(), self.now());
+        let Some(held) = self.at(id) else { return };
+        let Some(server) = held.server.clone() else { return };
+        let Some(cloud) = usable(&live, &held.account) else { return };
+        let from = held.life.ready.unwrap_or(now);
+        let reserve = cost_of(until.since(from), held.hourly).max(held.reserved);
+        held.reserved = reserve;
+        // The whole duration, as at the launch; what the service makes of it is read back from its record.
+        let whole = match (held.term, held.life.stops_at) {
+            (Some(term), Some(stops)) => term + until.since(stops),
+            _ => until.since(held.life.launched),
+        };
+        let extending = self.tools.store.with(move |ledger| ledger.extending(id, reserve)).await;
+        if let Err(error) = extending {
+            // The money is spent in any case: without an extension the run would be lost as well.
+            tracing::warn!(machine = %id, %error, "the higher reservation is not in the ledger");
+        }
+        self.gate.pass().await;
+        let Some(answer) = self.bounded(cloud.machines.extend(&server, whole), false).await else {
+            return;
+        };
+        let now = self.now();
+        let wall = self.wall(now);
+        match answer {
+            Ok(Some(())) => {
+                let stops = self.wall(until);
+                let Some(held) = self.at(id) else { return };
+                held.life.extended(now, until);
+                held.term = Some(whole);
+                tracing::info!(machine = %id, "the RunComfy machine is kept for {} s more", until.since(now).as_secs());
+                self.notes.add(move |ledger| ledger.extended(id, Some(stops), "accepted", wall));
+            }
+            Ok(None) => self.unknown_there(id, &server).await,
+            Err(error) => {
+                self.notes.add(move |ledger| ledger.extended(id, None, "failed", wall));
+                self.call_failed(id, error).await;
+            }
+        }
+        self.report(Report::MachineMoney).await;
+    }
+
+    /// Writes the mark of a stop, and tells who works on the machine.
+    async fn decide_stop(&mut self, id: MachineId, why: Why) {
+        let wall = self.tools.clock.now().wall;
+        let Some(held) = self.at(id) else { return };
+        held.life.stopping();
+        held.why = Some(why);
+        held.trouble = None;
+        let words = format!("the RunComfy machine {} is stopped: {}", held.name(), why.words());
+        held.over.send_replace(Some(words.clone()));
+        let busy = !held.leases.is_empty();
+        self.notes.add(move |ledger| ledger.machine_stopping(id, why, wall));
+        self.notes.write(&self.tools.store, self.now()).await;
+        if busy {
+            self.warn(format!("{words}, with a job at work on it")).await;
+        } else {
+            tracing::info!(machine = %id, "{words}");
+        }
+    }
+
+    /// Sends the stop.
+    async fn delete(&mut self, id: MachineId) {
+        let live = self.live();
+        let Some((cloud, server)) = self
+            .at(id)
+            .and_then(|held| Some((usable(&live, &held.account)?, held.server.clone()?)))
+        else {
+            return;
+        };
+        self.gate.pass().await;
+        // Not broken off when the daemon stops: whoever waits for it has a limit of their own.
+        match cloud.machines.stop(&server).await {
+            Ok(Stopped::Now) => {
+                if let Some(held) = self.at(id) {
+                    held.life.gone();
+                }
+                self.end(id, "stopped", Some(self.now()));
+            }
+            Ok(Stopped::Unknown) => self.unknown_there(id, &server).await,
+            Err(error) => {
+                self.call_failed(id, error).await;
+                if let Some(held) = self.at(id)
+                    && held.life.failures() == 2
+                {
+                    let words = format!(
+                        "the RunComfy machine {} cannot be stopped and goes on costing money; it is tried until it works, and \
+                         the dashboard can do it, too",
+                        held.name()
+                    );
+                    self.warn(words).await;
+                }
+            }
+        }
+    }
+
+    /// Tries the ComfyUI of a machine: the service calls it ready a little before it answers.
+    async fn probe(&mut self, id: MachineId) {
+        let Some(backend) = self.at(id).and_then(|held| held.backend.clone()) else { return };
+        let warm = tokio::time::timeout(Duration::from_secs(10), backend.warm_up());
+        let Some(answer) = self.bounded(warm, false).await else { return };
+        let now = self.now();
+        let Some(held) = self.at(id) else { return };
+        match answer {
+            Ok(Ok(_)) => {
+                held.answers = true;
+                held.probe_at = None;
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(machine = %id, "ComfyUI on the machine does not answer yet: {error}");
+                held.probe_at = Some(now.plus(PROBE_EVERY));
+            }
+            Err(_) => held.probe_at = Some(now.plus(PROBE_EVERY)),
+        }
+    }
+
+    /// Books a machine that is gone and lets go of it. `stopped`: when the service took the stop.
+    fn end(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
+        let now = self.now();
+        let Some(at) = self.held.iter().position(|held| held.id == id) else { return };
+        let held = self.held.remove(at);
+        if held.over.borrow().is_none() {
+            held.over.send_replace(Some(format!("the RunComfy machine {} is gone", held.name())));
+        }
+        let (booked, basis) = match held.server {
+            // Nobody knows whether there was one.
+            None => (None, Basis::Reserved),
+            Some(_) => {
+                let (cost, basis) = cost(&held, stopped, now);
+                (Some(cost), basis)
+            }
+        };
+        let wall = self.tools.clock.now().wall;
+        tracing::info!(
+            machine = %id, cost = %booked.unwrap_or(held.reserved),
+            "the RunComfy machine {} is gone", held.name()
+        );
+        self.notes.add(move |ledger| ledger.machine_gone(id, booked, basis, outcome, wall));
+    }
+}
+
+/// Returns what a machine cost, and how that is known.
+fn cost(held: &Held, stopped: Option<Moment>, now: Moment) -> (MicroUsd, Basis) {
+    let life = &held.life;
+    // Its end: seen, or before now and before the service's own stop, should that lie behind us.
+    let end =
+        stopped.unwrap_or_else(|| life.stops_at.map_or(now, |at| at.plus(SEEN_WITHIN).min(now)));
+    let end_seen = stopped.is_some() || life.heard().is_some_and(|at| end.since(at) <= SEEN_WITHIN);
+    let (begin, begin_seen) = match life.ready {
+        Some(ready) => (ready, life.ready_seen),
+        // It was never seen ready: whatever it cost lies between the last look and the end.
+        None => match life.heard_starting() {
+            Some(heard) => (heard, end.since(heard) <= SEEN_WITHIN),
+            None => (life.launched, false),
+        },
+    };
+    let ran = Ran { most: end.since(begin), seen: begin_seen && end_seen };
+    bill(ran, held.hourly)
+}

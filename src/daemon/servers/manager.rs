@@ -1,0 +1,452 @@
+//! The standing task: its order of things, what an earlier session left, and the end.
+//!
+//! Owns the machines of the process and the waiting between two steps. It does one thing at a time, at most one call a second
+//! (the service answers 429 to more), and none without a machine or a wish for one.
+
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::notes::Notes;
+use crate::{
+    backend::{Backend, runcomfy::machines::MachineUrl},
+    daemon::{
+        event_loop::outcomes::Outcome,
+        jobs::Tools,
+        services::{
+            leases::{Ask, Desk, Want},
+            messages::Report,
+            rate_limiter::Gate,
+            runtime_config::{
+                Live,
+                server_api::{Cloud, Connect, Fit},
+            },
+        },
+    },
+    domain::{
+        job::{JobId, State},
+        machines::{Life, MachineId, Rules, ServerId, Stage, Why},
+        money::MicroUsd,
+        status,
+        time::{Moment, WallTime},
+    },
+    ledger::rows::MachineRow,
+};
+
+/// How often the service may be called: about once a second, then it answers 429.
+const CALLS_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest sleep in one piece: timers do not count the sleep of the computer, and a machine goes on meanwhile.
+const NAP: Duration = Duration::from_secs(20);
+
+/// How long a job of an earlier session may take to ask for the machine that it runs on.
+const EXPECTED: Duration = Duration::from_secs(30);
+
+/// How long a stopping daemon waits for jobs to let go of their machines, and then for the stops.
+const LET_GO: Duration = Duration::from_millis(1500);
+const LAST_CALLS: Duration = Duration::from_millis(2500);
+
+/// How long a stopping daemon waits for the answer to a launch.
+const LAST_ANSWER: Duration = Duration::from_millis(1500);
+
+/// A machine in our hands.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) id: MachineId,
+    pub(crate) server: Option<ServerId>,
+    pub(crate) account: String,
+    pub(crate) kind: Fit,
+    pub(crate) known_before: Vec<ServerId>,
+    pub(crate) created_at: WallTime,
+    pub(crate) hourly: MicroUsd,
+    pub(crate) reserved: MicroUsd,
+    pub(crate) life: Life,
+    pub(crate) why: Option<Why>,
+    pub(crate) url: Option<MachineUrl>,
+    pub(crate) backend: Option<Arc<dyn Backend>>,
+    /// Its ComfyUI answered.
+    pub(crate) answers: bool,
+    /// When its ComfyUI is tried again.
+    pub(crate) probe_at: Option<Moment>,
+    /// For how long it was launched or kept, as the service told.
+    pub(crate) term: Option<Duration>,
+    /// Whose it is: the numbers of the leases.
+    pub(crate) leases: BTreeSet<u64>,
+    pub(crate) over: watch::Sender<Option<String>>,
+    /// What is wrong, for `status`.
+    pub(crate) trouble: Option<String>,
+    /// When it was last written down that it lives.
+    pub(crate) seen_written: Moment,
+    /// A job of an earlier session runs on it and may ask for it until then.
+    pub(crate) expected: Option<Moment>,
+    pub(crate) warned: bool,
+}
+
+impl Held {
+    pub(crate) fn new(row: &MachineRow, life: Life) -> Self {
+        Self {
+            id: row.id,
+            server: row.server.clone(),
+            account: row.account.clone(),
+            kind: Fit {
+                workflow_version: row.workflow_version.clone(),
+                server_type: row.server_type.clone(),
+            },
+            known_before: row.known_before.clone(),
+            created_at: row.created_at,
+            hourly: row.hourly,
+            reserved: row.reserved,
+            life,
+            why: None,
+            url: None,
+            backend: None,
+            answers: false,
+            probe_at: None,
+            term: None,
+            leases: BTreeSet::new(),
+            over: watch::channel(None).0,
+            trouble: None,
+            seen_written: Moment::default(),
+            expected: None,
+            warned: false,
+        }
+    }
+
+    /// Returns its name for people: ours, and the beginning of the service's.
+    pub(crate) fn name(&self) -> String {
+        match &self.server {
+            Some(server) => format!("{} ({server})", self.kind.server_type),
+            None => self.kind.server_type.clone(),
+        }
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) tools: Arc<Tools>,
+    pub(crate) desk: Desk,
+    pub(crate) connect: Connect,
+    pub(crate) held: Vec<Held>,
+    pub(crate) waiting: Vec<(Want, Option<MachineId>)>,
+    pub(crate) notes: Notes,
+    pub(crate) gate: Gate,
+    pub(crate) number: u64,
+    pub(crate) launch_failures: u32,
+    pub(crate) launch_after: Option<Moment>,
+    pub(crate) shown: Vec<status::Machine>,
+}
+
+impl Work {
+    pub(crate) fn new(tools: Arc<Tools>, desk: Desk, connect: Connect) -> Self {
+        let gate = Gate::new(CALLS_EVERY, tools.clock);
+        Self {
+            tools,
+            desk,
+            connect,
+            held: Vec::new(),
+            waiting: Vec::new(),
+            notes: Notes::default(),
+            gate,
+            number: 0,
+            launch_failures: 0,
+            launch_after: None,
+            shown: Vec::new(),
+        }
+    }
+
+    /// Minds the machines until the daemon stops.
+    pub(crate) async fn run(mut self) -> Outcome {
+        self.recover().await;
+        let mut live = self.tools.live.clone();
+        loop {
+            self.hear();
+            if self.is_closing() {
+                self.close_down().await;
+                return Outcome::Nothing;
+            }
+            if self.notes.write(&self.tools.store, self.now()).await {
+                self.report(Report::MachineMoney).await;
+            }
+            self.hand_out().await;
+            self.mind_fit();
+            let acted = !self.is_closing() && self.act().await;
+            self.show().await;
+            if acted {
+                continue;
+            }
+            let rest = self.rest();
+            let timer = async {
+                match rest {
+                    Some(rest) => tokio::time::sleep(rest).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ask = self.desk.asks.recv() => {
+                    if let Some(ask) = ask {
+                        self.take(ask);
+                    }
+                }
+                _ = self.desk.closing.changed() => {}
+                _ = live.changed() => {}
+                () = timer => {}
+            }
+        }
+    }
+
+    /// Takes up what an earlier session left. Nothing is launched before that.
+    async fn recover(&mut self) {
+        let now = self.tools.clock.now();
+        let read = self
+            .tools
+            .store
+            .with(|ledger| {
+                Ok::<_, crate::ledger::error::LedgerError>((
+                    ledger.machines_open()?,
+                    ledger.unfinished()?,
+                ))
+            })
+            .await;
+        let (rows, jobs) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                let words = format!(
+                    "it cannot be read whether an earlier session left a RunComfy machine running ({error}): look at the \
+                     dashboard"
+                );
+                self.report(Report::Warning(words)).await;
+                return;
+            }
+        };
+        for row in rows {
+            let at = |wall: WallTime| now.moment.minus(now.wall.since(wall));
+            let mut life = Life::at(row.stage, at(row.created_at));
+            life.ready = row.ready_at.map(at);
+            life.ready_seen = row.ready_seen;
+            life.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
+            // Nobody has it yet. That it idles is written down, or a crash after a crash would begin the wait anew. A run that is
+            // paid for is waited for by its job instead.
+            let its = row.id.to_string();
+            let is_expected = jobs.iter().any(|job| {
+                job.state.is_in_flight() && job.deployment.as_deref() == Some(its.as_str())
+            });
+            if !is_expected {
+                life.left(row.idle_since.map_or(now.moment, at));
+            }
+            let mut held = Held::new(&row, life);
+            held.expected = is_expected.then(|| now.moment.plus(EXPECTED));
+            let id = row.id;
+            let idles = row.idle_since.is_none() && !is_expected;
+            if idles && matches!(row.stage, Stage::Starting | Stage::Ready) {
+                let wall = now.wall;
+                self.notes.add(move |ledger| ledger.machine_idle(id, Some(wall)));
+            }
+            tracing::warn!(
+                machine = %row.id, stage = row.stage.word(),
+                "an earlier session left a RunComfy machine: {}", held.name()
+            );
+            self.held.push(held);
+        }
+    }
+
+    /// Hears everything that was asked by now.
+    fn hear(&mut self) {
+        while let Ok(ask) = self.desk.asks.try_recv() {
+            self.take(ask);
+        }
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Want(want) => self.waiting.push((want, None)),
+            Ask::Left(number) => {
+                for held in &mut self.held {
+                    held.leases.remove(&number);
+                }
+            }
+        }
+    }
+
+    /// Stops what cannot be used any more: another kind is configured, or none.
+    fn mind_fit(&mut self) {
+        let live = self.live();
+        let Ok(cloud) = &live.cloud else { return };
+        for held in &mut self.held {
+            let wanted = self.waiting.iter().any(|(_, on)| *on == Some(held.id));
+            if !held.leases.is_empty() || held.expected.is_some() || wanted {
+                continue;
+            }
+            match &cloud.fit {
+                Ok(fit) if *fit == held.kind => {}
+                Ok(_) => held.life.doom(Why::Unfit),
+                Err(_) => held.life.doom(Why::LeftOver),
+            }
+        }
+    }
+
+    /// Returns how long there is nothing to do; `None` for as long as nobody asks.
+    fn rest(&self) -> Option<Duration> {
+        let now = self.now();
+        let live = self.live();
+        let lives = self.held.iter().filter_map(|held| {
+            let cloud = usable(&live, &held.account)?;
+            let next = held.life.next(now, &cloud.rules).err().unwrap_or(now);
+            let probe = held.probe_at.filter(|_| self.is_wanted(held.id));
+            [Some(next), probe, held.expected].into_iter().flatten().min()
+        });
+        let launch = self.launch_after.filter(|_| !self.waiting.is_empty());
+        let due = lives.chain(launch).chain(self.notes.again).min()?;
+        // The shortest rest keeps a slip in here from turning the loop without end.
+        Some(due.since(now).clamp(Duration::from_millis(10), NAP))
+    }
+
+    pub(crate) fn is_wanted(&self, id: MachineId) -> bool {
+        self.waiting.iter().any(|(_, on)| *on == Some(id))
+    }
+
+    /// The end: machines that no job of ours runs on are stopped while there is time; the next start does the rest.
+    async fn close_down(&mut self) {
+        self.waiting.clear();
+        let leave = self.now().plus(LET_GO);
+        while self.held.iter().any(|held| !held.leases.is_empty()) {
+            let left = leave.since(self.now());
+            match tokio::time::timeout(left, self.desk.asks.recv()).await {
+                Ok(Some(ask)) => self.take(ask),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.waiting.clear();
+        let jobs = self.tools.store.with(|ledger| ledger.unfinished()).await;
+        let needed = |held: &Held| {
+            let its = held.id.to_string();
+            match &jobs {
+                Ok(jobs) => jobs.iter().any(|job| {
+                    let remote =
+                        matches!(job.state, State::Submitting | State::Submitted | State::Running);
+                    remote && job.deployment.as_deref() == Some(its.as_str())
+                }),
+                // Nobody knows: a run that is paid for is not thrown away, and the machine ends by itself.
+                Err(_) => !held.leases.is_empty(),
+            }
+        };
+        let mut stop = Vec::new();
+        for held in &mut self.held {
+            if needed(held) {
+                tracing::warn!(
+                    machine = %held.id,
+                    "the RunComfy machine {} goes on: a job runs on it, which the next start picks up", held.name()
+                );
+            } else if held.server.is_some() {
+                held.life.doom(Why::Closing);
+                stop.push(held.id);
+            }
+        }
+        let last = self.now().plus(LAST_CALLS);
+        loop {
+            let left = last.since(self.now());
+            let open = self.held.iter().any(|held| stop.contains(&held.id));
+            if !open || left.is_zero() {
+                break;
+            }
+            match tokio::time::timeout(left, self.stop_one(&stop)).await {
+                Ok(true) => {}
+                Ok(false) => tokio::time::sleep(Duration::from_millis(100).min(left)).await,
+                Err(_) => break,
+            }
+        }
+        self.notes.again = None;
+        self.notes.write(&self.tools.store, self.now()).await;
+        for held in self.held.iter().filter(|held| stop.contains(&held.id)) {
+            tracing::error!(
+                machine = %held.id,
+                "the RunComfy machine {} could not be stopped in time and may go on costing money: the next start stops it, \
+                 or do it in the dashboard", held.name()
+            );
+        }
+    }
+
+    /// Waits for a call; `None` when the daemon stops before its end. `grace` is for what must not be broken off.
+    pub(crate) async fn bounded<T>(
+        &self,
+        call: impl Future<Output = T>,
+        is_launch: bool,
+    ) -> Option<T> {
+        let mut closing = self.desk.closing.clone();
+        let stopping = async {
+            if closing.wait_for(|closing| *closing).await.is_err() {
+                // The loop is gone: so is everything.
+            }
+            if is_launch {
+                tokio::time::sleep(LAST_ANSWER).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = call => Some(answer),
+            () = stopping => None,
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.desk.closing.borrow()
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.tools.clock.now().moment
+    }
+
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.tools.live.borrow())
+    }
+
+    pub(crate) async fn report(&self, report: Report) {
+        // The loop is gone only when the process ends.
+        drop(self.tools.reports.send(report).await);
+    }
+
+    pub(crate) async fn warn(&self, words: String) {
+        self.report(Report::Warning(words)).await;
+    }
+
+    /// Returns when that is on the wall clock.
+    pub(crate) fn wall(&self, moment: Moment) -> WallTime {
+        let now = self.tools.clock.now();
+        if moment >= now.moment {
+            now.wall.plus(moment.since(now.moment))
+        } else {
+            now.wall.minus(now.moment.since(moment))
+        }
+    }
+
+    pub(crate) fn at(&mut self, id: MachineId) -> Option<&mut Held> {
+        self.held.iter_mut().find(|held| held.id == id)
+    }
+
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+}
+
+/// Returns the Server API of an account, if that is the one that is configured.
+pub(crate) fn usable<'a>(live: &'a Live, account: &str) -> Option<&'a Cloud> {
+    live.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
+}
+
+/// Returns what a machine is reserved for that a job takes now: what it ran, the job, and the idling afterwards.
+pub(crate) fn reserve(
+    life: &Life,
+    now: Moment,
+    run: Duration,
+    rules: &Rules,
+    hourly: MicroUsd,
+) -> MicroUsd {
+    let ran = life.ready.map_or(Duration::ZERO, |ready| now.since(ready));
+    crate::domain::money::cost_of((ran + run + rules.idle_stop).min(rules.max_run), hourly)
+}
+
+/// A job's name in a sentence.
+pub(crate) fn of_job(job: JobId) -> String {
+    format!("job {job}")
+}

@@ -1,0 +1,93 @@
+//! What `status` says of rented machines.
+//!
+//! Owns the sentences. They hold points in time and no durations, so that an idle daemon has nothing new to say.
+
+use super::manager::{Held, Work, usable};
+use crate::{
+    daemon::services::{messages::Report, runtime_config::Live},
+    domain::{machines::Stage, status},
+};
+
+impl Work {
+    /// Tells the loop what `status` shows of the machines, if that changed.
+    pub(crate) async fn show(&mut self) {
+        let live = self.live();
+        let shown: Vec<status::Machine> =
+            self.held.iter().map(|held| self.line(held, &live)).collect();
+        if shown != self.shown {
+            self.shown.clone_from(&shown);
+            self.report(Report::Machines(shown)).await;
+        }
+    }
+
+    fn line(&self, held: &Held, live: &Live) -> status::Machine {
+        let rules = usable(live, &held.account).map(|cloud| cloud.rules);
+        let life = &held.life;
+        let busy = !held.leases.is_empty();
+        let doing = match life.stage {
+            Stage::Launching if held.server.is_none() && life.failures() == 0 => {
+                "is being launched, or is searched for because the answer was lost"
+            }
+            Stage::Launching => "is searched for: the answer to its launch was lost",
+            Stage::Lost => "may exist: nobody can tell which of the account's machines it is",
+            Stage::Starting => "starts, and is not billed yet",
+            Stage::Ready if busy => "works",
+            Stage::Ready => "idles",
+            Stage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
+            Stage::Gone => "is gone",
+        };
+        let alarm = self.alarm(held, live);
+        let idle = life.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
+        let ceiling = rules.and_then(|rules| life.ceiling(&rules));
+        let will_stop = [idle, ceiling].into_iter().flatten().min();
+        status::Machine {
+            id: held.id.to_string(),
+            server: held.server.as_ref().map(ToString::to_string),
+            server_type: held.kind.server_type.clone(),
+            stage: life.stage,
+            doing: doing.to_owned(),
+            since: held.created_at,
+            ready_at: life.ready.map(|ready| self.steady(ready)),
+            stops_at: will_stop
+                .filter(|_| matches!(life.stage, Stage::Starting | Stage::Ready))
+                .map(|at| self.steady(at)),
+            hourly: held.hourly,
+            reserved: held.reserved,
+            alarm,
+        }
+    }
+
+    /// Returns a moment on the wall clock to the second: two readings of two clocks must not look like news.
+    fn steady(&self, moment: crate::domain::time::Moment) -> crate::domain::time::WallTime {
+        let millis = self.wall(moment).unix_millis();
+        crate::domain::time::WallTime::from_unix_millis((millis + 500).div_euclid(1000) * 1000)
+    }
+
+    /// Says what a person must know: a machine that may cost money and that nobody has in hand.
+    fn alarm(&self, held: &Held, live: &Live) -> Option<String> {
+        if usable(live, &held.account).is_none() {
+            let reason = match &live.cloud {
+                Ok(_) => {
+                    "another `cloud.user_id` is configured than it was launched under".to_owned()
+                }
+                Err(unready) => unready.reason.clone(),
+            };
+            return Some(format!("it may cost money and cannot be asked or stopped: {reason}"));
+        }
+        let trouble =
+            held.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        match held.life.stage {
+            Stage::Lost => Some("it may cost money: look at RunComfy's dashboard".to_owned()),
+            Stage::Stopping if held.life.failures() > 0 => {
+                Some(format!("it is not stopped and costs money, the stop is tried again{trouble}"))
+            }
+            Stage::Launching if held.life.failures() > 0 => {
+                Some(format!("it may cost money, and RunComfy cannot be asked{trouble}"))
+            }
+            _ if self.notes.trouble.is_some() => {
+                Some("what happened to it cannot be written into the ledger".to_owned())
+            }
+            _ => held.trouble.clone(),
+        }
+    }
+}

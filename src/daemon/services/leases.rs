@@ -1,0 +1,269 @@
+//! Rented machines (cloud mode): one standing task that owns every machine, and what a job's road asks of it.
+//!
+//! Owns the promise that no machine is ever left running unnoticed. A road asks for a machine ([`Keeper::want`]), works on it for
+//! as long as it holds the [`Lease`], and lets it go by dropping that; nothing else is the road's business. What is decided
+//! when is [`crate::domain::machines`]'s.
+//!
+//! - [`crate::daemon::services::runtime_config::server_api`]: the configuration, alive; `keeper`: the task, its order of things, what an earlier session left, the end;
+//! - `hand_out`: who gets which machine, and launching one; `acts`: the other calls; `notes`: what waits to be written down;
+//! - `show`: what `status` says.
+//!
+//! # Plugging it in
+//! `Tools` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a standing task and calls [`Keeper::close`] when it
+//! stops. A road in cloud mode calls `want` after its job is in the ledger (`prepared`) and before it is announced: the
+//! keeper writes the machine's own id into the job's `deployment`. A job that another session sent calls
+//! [`Keeper::want_again`] with that id.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    backend::{
+        Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
+        SubmitError,
+        comfyui::{self, Comfyui},
+        runcomfy::machines::MachineUrl,
+    },
+    config::settings::Config,
+    daemon::services::command::RefusedKind,
+    domain::{
+        job::{JobId, RequestId, artifact::RemoteFile, choose_backend::Place},
+        machines::MachineId,
+        money::MicroUsd,
+    },
+};
+
+/// Why there is no machine for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoMachine {
+    /// What kind of reason it is.
+    pub(crate) kind: RefusedKind,
+    /// The reason, whether money is involved, and what to do.
+    pub(crate) reason: String,
+    /// Whether the machine that a job was on is gone: its run is lost.
+    pub(crate) is_gone: bool,
+}
+
+impl NoMachine {
+    pub(crate) fn new(kind: RefusedKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), is_gone: false }
+    }
+
+    pub(crate) fn gone(reason: impl Into<String>) -> Self {
+        Self { is_gone: true, ..Self::new(RefusedKind::Unavailable, reason) }
+    }
+}
+
+/// What the task hears.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    Want(Want),
+    Left(u64),
+}
+
+/// A job that wants a machine.
+#[derive(Debug)]
+pub(crate) struct Want {
+    pub(crate) job: JobId,
+    /// How long it is expected to need the machine.
+    pub(crate) run: Duration,
+    /// The machine that it was on.
+    pub(crate) again: Option<MachineId>,
+    pub(crate) words: watch::Sender<String>,
+    pub(crate) reply: oneshot::Sender<Result<Lease, NoMachine>>,
+}
+
+/// The way to the task that owns the machines.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    asks: mpsc::UnboundedSender<Ask>,
+    closing: watch::Sender<bool>,
+}
+
+/// The task's end of a [`Keeper`].
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) asks: mpsc::UnboundedReceiver<Ask>,
+    pub(crate) back: mpsc::UnboundedSender<Ask>,
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Keeper {
+    /// Makes the two ends.
+    pub(crate) fn new() -> (Self, Desk) {
+        // A few asks for each job at work: nothing that could grow.
+        let (asks, desk) = mpsc::unbounded_channel();
+        let (closing, closes) = watch::channel(false);
+        (Self { asks: asks.clone(), closing }, Desk { asks: desk, back: asks, closing: closes })
+    }
+
+    /// Asks for a ready machine for a job that needs it for about `run`. Dropping the answer takes the wish back.
+    pub(crate) fn want(&self, job: JobId, run: Duration) -> Wanted {
+        self.ask(job, run, None)
+    }
+
+    /// Asks for the machine that a job was sent to before.
+    pub(crate) fn want_again(&self, job: JobId, run: Duration, machine: MachineId) -> Wanted {
+        self.ask(job, run, Some(machine))
+    }
+
+    fn ask(&self, job: JobId, run: Duration, again: Option<MachineId>) -> Wanted {
+        let (words, said) = watch::channel("asks for a machine".to_owned());
+        let (reply, answer) = oneshot::channel();
+        // A task that is gone drops the reply, and `next` tells.
+        drop(self.asks.send(Ask::Want(Want { job, run, again, words, reply })));
+        Wanted { said, answer, silent: false }
+    }
+
+    /// The daemon stops: machines without work are stopped while there is time, and the task ends.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+/// A wish under way.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    said: watch::Receiver<String>,
+    answer: oneshot::Receiver<Result<Lease, NoMachine>>,
+    silent: bool,
+}
+
+/// What comes of it.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// What is being done, for `status`.
+    Says(String),
+    /// The end.
+    Answer(Result<Lease, NoMachine>),
+}
+
+impl Wanted {
+    /// Waits for the next news. After the answer there is none.
+    pub(crate) async fn next(&mut self) -> News {
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut self.answer => {
+                    return News::Answer(answer.unwrap_or_else(|_| {
+                        Err(NoMachine::new(RefusedKind::TryAgain, "conjured stops; no machine was given"))
+                    }));
+                }
+                changed = self.said.changed(), if !self.silent => {
+                    if changed.is_ok() {
+                        return News::Says(self.said.borrow_and_update().clone());
+                    }
+                    // Only the answer is still to come.
+                    self.silent = true;
+                }
+            }
+        }
+    }
+}
+
+/// A machine in a job's hands. Dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    /// Our name of the machine; the job's `deployment` in the ledger.
+    pub(crate) machine: MachineId,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) over: watch::Receiver<Option<String>>,
+    pub(crate) number: u64,
+    pub(crate) back: mpsc::UnboundedSender<Ask>,
+}
+
+impl Lease {
+    /// Returns the machine's ComfyUI.
+    pub(crate) fn backend(&self) -> Arc<dyn Backend> {
+        Arc::clone(&self.backend)
+    }
+
+    /// Returns why the machine is not there any more; `None` while it is. To be asked when its ComfyUI does not answer: the run
+    /// on it is lost then.
+    pub(crate) fn over(&self) -> Option<String> {
+        self.over.borrow().clone()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        drop(self.back.send(Ask::Left(self.number)));
+    }
+}
+
+/// Makes the client of a machine's ComfyUI.
+pub(crate) fn connect(url: &MachineUrl, config: &Config) -> Result<Arc<dyn Backend>, String> {
+    let settings = comfyui::Settings {
+        connect_timeout: config.serverless.connect_timeout,
+        submit_timeout: config.serverless.submit_timeout,
+        max_artifact: config.placement.max_artifact_mb.saturating_mul(1024 * 1024),
+        ..comfyui::Settings::rented(url.expose().clone())
+    };
+    let client = Comfyui::new(&settings).map_err(|error| error.to_string())?;
+    Ok(Arc::new(client))
+}
+
+/// What stands for cloud mode where no machine is asked for yet: it can serve, and is never sent anything.
+#[derive(Debug)]
+pub(crate) struct NoMachineYet;
+
+impl NoMachineYet {
+    fn none<T>() -> BoxFuture<'static, Result<T, CallError>> {
+        let reason = "no machine is rented for it".to_owned();
+        Box::pin(async { Err(CallError::Passing { reason, retry_after: None }) })
+    }
+}
+
+impl Backend for NoMachineYet {
+    fn name(&self) -> &'static str {
+        Place::Cloud.word()
+    }
+
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn submit<'a>(
+        &'a self,
+        _submission: &'a Submission,
+    ) -> BoxFuture<'a, Result<RequestId, SubmitError>> {
+        let reason = "no machine is rented for it".to_owned();
+        Box::pin(async { Err(SubmitError::NotSent { reason, retry_after: None }) })
+    }
+
+    fn observe<'a>(
+        &'a self,
+        _request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Observation, CallError>> {
+        Self::none()
+    }
+
+    fn result<'a>(
+        &'a self,
+        _request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<RunResult, CallError>> {
+        Self::none()
+    }
+
+    fn cancel<'a>(
+        &'a self,
+        _request: &'a RequestId,
+    ) -> BoxFuture<'a, Result<CancelReply, CallError>> {
+        Self::none()
+    }
+
+    fn open<'a>(
+        &'a self,
+        _file: &'a RemoteFile,
+        _from: u64,
+    ) -> BoxFuture<'a, Result<Download, FetchError>> {
+        let reason = "no machine is rented for it".to_owned();
+        Box::pin(async { Err(FetchError::Passing { reason }) })
+    }
+}

@@ -1,0 +1,130 @@
+//! What a job's task and the loop tell each other: where it begins, what is wanted of it, what happens, how it ends.
+//!
+//! Owns plain values; who sends them when is the road's and the loop's matter.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    daemon::{inputs::prepare::Ready, services::command::RefusedKind},
+    domain::{
+        engine::event::{ProjectId, Stage},
+        job::{Cause, Inputs, JobId, State},
+        money::MicroUsd,
+        status,
+    },
+    ledger::rows::JobRow,
+};
+
+/// What a job's task tells the loop while it works.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The job is in the ledger and on its road.
+    Started {
+        /// Whose.
+        project: ProjectId,
+        /// Which.
+        job: JobId,
+        /// The project's own inputs, if it is made of them.
+        inputs: Option<Inputs>,
+    },
+    /// It moved, as far as decisions need it.
+    Moved {
+        /// Whose.
+        project: ProjectId,
+        /// Where to.
+        stage: Stage,
+    },
+    /// Our mesh is in CONJURE's scene, or may be at any moment.
+    Imported {
+        /// Whose.
+        project: ProjectId,
+    },
+    /// What `status` shows of it.
+    Shown {
+        /// Whose.
+        project: ProjectId,
+        /// All of it.
+        job: Box<status::Job>,
+    },
+    /// Something a person should know beyond this job.
+    Warning(String),
+    /// Something that happened waits to be written down, or has been.
+    Unwritten {
+        /// What; the same words come when it is over.
+        what: &'static str,
+        /// Why, for people; `None` when it is written.
+        trouble: Option<String>,
+    },
+    /// The deployment told about itself; these are the warnings that follow.
+    Facts(Vec<String>),
+    /// The service refuses the token: there may be another one in its place by now.
+    TokenRefused,
+    /// The account's balance.
+    Balance(MicroUsd),
+    /// What `status` shows of the rented machines.
+    Machines(Vec<status::Machine>),
+    /// What machines cost has changed.
+    MachineMoney,
+}
+
+/// What the loop wants of a job's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Go on.
+    Go,
+    /// Make room for a newer snapshot.
+    Replace,
+    /// A person wants it to end.
+    Cancel,
+    /// The daemon stops: leave remote work alone, it goes on at the next start.
+    Stop,
+}
+
+/// How a job's task ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// It never left and is not in the ledger: its change stays pending.
+    NotStarted {
+        /// What kind of reason it is.
+        kind: RefusedKind,
+        /// The reason, for people.
+        reason: String,
+        /// After which wait it may be tried again by itself.
+        retry_after: Option<Duration>,
+    },
+    /// It reached a final state.
+    Ended {
+        /// Which.
+        state: State,
+        /// Whether its artifacts are in front of the artist.
+        placed: bool,
+    },
+    /// The daemon stops; the ledger says where to go on.
+    Parked,
+}
+
+/// Where a task begins.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// A new job.
+    New(Box<NewWork>),
+    /// A job that another session began.
+    Resume(Box<JobRow>),
+}
+
+/// What a new job is made of.
+#[derive(Debug)]
+pub(crate) struct NewWork {
+    /// The prepared request.
+    pub(crate) ready: Ready,
+    /// What started it.
+    pub(crate) cause: Cause,
+    /// The job it does again.
+    pub(crate) retry_of: Option<JobId>,
+    /// A folder for the artifacts instead of the project's public names.
+    pub(crate) out: Option<PathBuf>,
+    /// Whether it is made of the project's own inputs, which are taken care of then.
+    pub(crate) moves_baseline: bool,
+    /// Whether an earlier success of the same work will do.
+    pub(crate) may_be_cached: bool,
+}

@@ -1,0 +1,351 @@
+//! What can serve at each place: an adapter with its settings, or the reason why there is none.
+//!
+//! Owns the step from the configuration to adapters. They live as long as their settings stay the same: a reload takes over
+//! those of the old configuration, for some of them hold what cannot be had twice (a Space's result is told once). Which place a
+//! job goes to is [`crate::daemon::jobs::routing`]'s, how a place does [`crate::daemon::services::health`]'s.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{LiveError, server_api::Cloud};
+use crate::{
+    backend::{
+        Backend,
+        comfyui::{self, Comfyui},
+        huggingface::{self, SpaceAddress, Spaces},
+        runcomfy::{Serverless, Settings},
+    },
+    config::{
+        secrets,
+        settings::{Config, Space},
+        sources::Sources,
+    },
+    daemon::services::{command::RefusedKind, leases::NoMachineYet},
+    domain::{job::choose_backend::Place, machines::deployment::Facts, time::Moment},
+};
+
+/// How long a connection that was used is taken for warm. The pool keeps it for longer.
+const STAYS_WARM: Duration = Duration::from_secs(45);
+
+/// How long a deployment's facts are believed. People change them by hand, now and then.
+const FACTS_LAST: Duration = Duration::from_secs(3600);
+
+/// How long a connection to a local server may take: it is there or it is not.
+const LOCAL_CONNECT: Duration = Duration::from_secs(2);
+
+/// A backend that can serve.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    backend: Arc<dyn Backend>,
+    /// Where its token came from, if it has one.
+    pub(crate) token_from: Option<String>,
+    warm_until: Mutex<Moment>,
+    facts: Mutex<(Option<Moment>, Option<Facts>)>,
+    made_of: MadeOf,
+}
+
+/// What an adapter was made of.
+#[derive(Debug)]
+enum MadeOf {
+    Serverless(Box<Settings>),
+    Comfyui(Box<comfyui::Settings>),
+    Spaces(Box<huggingface::Settings>),
+    /// Each machine has an adapter of its own, which a job gets with its lease.
+    Machine,
+}
+
+impl Ready {
+    fn new(backend: Arc<dyn Backend>, token_from: Option<String>, made_of: MadeOf) -> Self {
+        let (warm_until, facts) = (Mutex::new(Moment::default()), Mutex::default());
+        Self { backend, token_from, warm_until, facts, made_of }
+    }
+
+    /// Returns the backend.
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Returns the backend of a deployment, which need not be the one that is configured now: a job is followed where it was
+    /// sent, with the token that is good today.
+    pub(crate) fn backend_of(&self, deployment: Option<&str>) -> Arc<dyn Backend> {
+        let MadeOf::Serverless(settings) = &self.made_of else { return Arc::clone(&self.backend) };
+        let other = deployment.filter(|deployment| *deployment != settings.deployment_id);
+        let made = other.and_then(|deployment| {
+            let settings =
+                Settings { deployment_id: deployment.to_owned(), ..(**settings).clone() };
+            Serverless::new(&settings).ok()
+        });
+        made.map_or_else(|| Arc::clone(&self.backend), |made| Arc::new(made) as Arc<dyn Backend>)
+    }
+
+    /// Returns the token, to be compared and never to be shown.
+    pub(crate) const fn token(&self) -> Option<&SecretString> {
+        match &self.made_of {
+            MadeOf::Serverless(settings) => Some(&settings.token),
+            MadeOf::Spaces(settings) => settings.token.as_ref(),
+            MadeOf::Comfyui(_) | MadeOf::Machine => None,
+        }
+    }
+
+    /// Tells whether this is the token that it holds.
+    pub(crate) fn has_token(&self, token: Option<&SecretString>) -> bool {
+        let text = |token: &SecretString| token.expose_secret().to_owned();
+        self.token().map(text) == token.map(text)
+    }
+
+    /// Tells whether the connection may have gone cold; asking counts as warming it.
+    pub(crate) fn wants_warm_up(&self, now: Moment) -> bool {
+        let mut until = self.warm_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let cold = *until <= now;
+        if cold {
+            *until = now.plus(STAYS_WARM);
+        }
+        cold
+    }
+
+    /// Tells whether the deployment should be asked about itself; asking counts, whatever comes of it.
+    pub(crate) fn wants_facts(&self, now: Moment) -> bool {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let wants = facts.0.is_none_or(|asked| now.since(asked) >= FACTS_LAST);
+        if wants {
+            facts.0 = Some(now);
+        }
+        wants
+    }
+
+    /// Tells whether it was never asked.
+    pub(crate) fn never_asked(&self) -> bool {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.is_none()
+    }
+
+    /// Keeps what the deployment said of itself.
+    pub(crate) fn keep_facts(&self, facts: Facts) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
+    }
+
+    /// Returns what the deployment said of itself.
+    pub(crate) fn facts(&self) -> Option<Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Takes over the adapter of an older configuration that was made of the same, and what a deployment said of itself: who
+    /// reloads often must not ask it each time, in front of the jobs.
+    fn adopt(&mut self, old: &Self) {
+        if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
+            && own.deployment_id == before.deployment_id
+            && own.api_url == before.api_url
+            && self.has_token(old.token())
+        {
+            let known = old.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.facts = Mutex::new(known);
+        }
+        let same = match (&self.made_of, &old.made_of) {
+            (MadeOf::Comfyui(own), MadeOf::Comfyui(old)) => own == old,
+            (MadeOf::Spaces(own), MadeOf::Spaces(old)) => own == old,
+            // It keeps nothing but connections, and knows a new token by being made anew.
+            _ => false,
+        };
+        if same {
+            self.backend = Arc::clone(&old.backend);
+        }
+    }
+}
+
+/// Why there is no backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unready {
+    /// What kind of reason it is.
+    pub kind: RefusedKind,
+    /// The reason and what to do.
+    pub reason: String,
+}
+
+impl Unready {
+    fn configuration(reason: impl Into<String>) -> Self {
+        Self { kind: RefusedKind::Configuration, reason: reason.into() }
+    }
+}
+
+/// What can serve at each place.
+#[derive(Debug)]
+pub(crate) struct Places {
+    serverless: Result<Ready, Unready>,
+    comfyui: Result<Ready, Unready>,
+    huggingface: Result<Ready, Unready>,
+    cloud: Result<Ready, Unready>,
+    /// Where jobs are sent.
+    order: Vec<Place>,
+    /// What is said of the others.
+    unused: Result<Ready, Unready>,
+}
+
+impl Places {
+    /// Makes the adapters of the places that `order` names, and says what a person should put right although it works. The others are
+    /// made where that can be done without a word: what was sent there under another mode is followed to its end.
+    pub(crate) fn new(
+        config: &Config,
+        sources: &Sources,
+        order: &[Place],
+        rented: &Result<Cloud, Unready>,
+    ) -> Result<(Self, Vec<String>), LiveError> {
+        let unused = || Err(Unready::configuration(format!("`mode = \"{}\"`", config.mode)));
+        let mut places = Self {
+            serverless: unused(),
+            comfyui: unused(),
+            huggingface: unused(),
+            cloud: unused(),
+            order: order.to_vec(),
+            unused: unused(),
+        };
+        let mut warnings = Vec::new();
+        if !order.contains(&Place::Serverless)
+            && let Ok((made @ Ok(_), _)) = serverless(config, sources)
+        {
+            places.serverless = made;
+        }
+        if !order.contains(&Place::Comfyui)
+            && let Ok(made @ Ok(_)) = comfyui(config)
+        {
+            places.comfyui = made;
+        }
+        if !order.contains(&Place::Huggingface)
+            && let Ok((made @ Ok(_), _)) = spaces(config, sources)
+        {
+            places.huggingface = made;
+        }
+        for &place in order {
+            match place {
+                Place::Serverless => {
+                    let (made, more) = serverless(config, sources)?;
+                    places.serverless = made;
+                    warnings.extend(more);
+                }
+                Place::Comfyui => places.comfyui = comfyui(config)?,
+                Place::Huggingface => {
+                    let (made, more) = spaces(config, sources)?;
+                    places.huggingface = made;
+                    warnings.extend(more);
+                }
+                Place::Cloud => {
+                    places.cloud = rented.as_ref().map_err(Clone::clone).and_then(|cloud| {
+                        cloud.fit.as_ref().map_err(Clone::clone)?;
+                        let backend = Arc::new(NoMachineYet);
+                        Ok(Ready::new(backend, Some(cloud.token_from.clone()), MadeOf::Machine))
+                    });
+                }
+            }
+        }
+        Ok((places, warnings))
+    }
+
+    /// Returns what serves at a place.
+    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
+        if self.order.contains(&place) { self.known_at(place) } else { &self.unused }
+    }
+
+    /// Returns what knows of requests that were sent to a place, which may not be used any more.
+    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
+        match place {
+            Place::Serverless => &self.serverless,
+            Place::Comfyui => &self.comfyui,
+            Place::Huggingface => &self.huggingface,
+            Place::Cloud => &self.cloud,
+        }
+    }
+
+    /// Takes over what an older configuration had made of the same settings.
+    pub(crate) fn adopt(&mut self, old: &Self) {
+        let Self { serverless, comfyui, huggingface, cloud, order: _, unused: _ } = self;
+        for (own, place) in [
+            (serverless, Place::Serverless),
+            (comfyui, Place::Comfyui),
+            (huggingface, Place::Huggingface),
+            (cloud, Place::Cloud),
+        ] {
+            if let (Ok(own), Ok(old)) = (own, old.known_at(place)) {
+                own.adopt(old);
+            }
+        }
+    }
+}
+
+type Serving = (Result<Ready, Unready>, Vec<String>);
+
+fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
+    let unready =
+        |kind, reason: &str| Ok((Err(Unready { kind, reason: reason.to_owned() }), Vec::new()));
+    let settings = &config.serverless;
+    if !settings.enabled {
+        return unready(RefusedKind::Configuration, "`serverless.enabled` is false");
+    }
+    let Some(deployment) = &settings.deployment_id else {
+        return unready(
+            RefusedKind::Configuration,
+            "no deployment is configured: set `serverless.deployment_id` or RUNCOMFY_DEPLOYMENT_ID",
+        );
+    };
+    let search = secrets::find_token(sources, config)?;
+    let Some(token) = search.token else {
+        return unready(
+            RefusedKind::Token,
+            "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
+        );
+    };
+    let parts = Settings {
+        api_url: settings.api_url.clone(),
+        api_version: settings.api_version.to_string(),
+        token: token.secret,
+        connect_timeout: settings.connect_timeout,
+        submit_timeout: settings.submit_timeout,
+        download_hosts: settings.download_hosts.clone(),
+        max_artifact: max_artifact(config),
+        ..Settings::new(deployment.clone(), SecretString::default())
+    };
+    let backend =
+        Serverless::new(&parts).map_err(|error| LiveError::Serverless(error.to_string()))?;
+    let from = Some(token.source.to_string());
+    let ready = Ready::new(Arc::new(backend), from, MadeOf::Serverless(Box::new(parts)));
+    Ok((Ok(ready), search.warnings))
+}
+
+const fn max_artifact(config: &Config) -> u64 {
+    config.placement.max_artifact_mb.saturating_mul(1024 * 1024)
+}
+
+fn comfyui(config: &Config) -> Result<Result<Ready, Unready>, LiveError> {
+    let parts = comfyui::Settings {
+        connect_timeout: LOCAL_CONNECT,
+        max_artifact: max_artifact(config),
+        ..comfyui::Settings::local(config.local.comfyui_url.clone())
+    };
+    let backend = Comfyui::new(&parts)
+        .map_err(|error| LiveError::LocalSettings(format!("`comfyui_url`: {error}")))?;
+    Ok(Ok(Ready::new(Arc::new(backend), None, MadeOf::Comfyui(Box::new(parts)))))
+}
+
+fn spaces(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
+    let local = &config.local;
+    let address = |key: &str, space: &Space| {
+        let address = space.to_string().parse::<SpaceAddress>();
+        address.map_err(|error| LiveError::LocalSettings(format!("`{key}`: {error}")))
+    };
+    let search = secrets::find_huggingface_token(sources, config)?;
+    let from = search.token.as_ref().map(|token| token.source.to_string());
+    let parts = huggingface::Settings {
+        flux: address("flux_space", &local.flux_space)?,
+        mesh: address("mesh_space", &local.mesh_space)?,
+        token: search.token.map(|token| token.secret),
+        deadline: local.timeout,
+        max_artifact: max_artifact(config),
+        process_image: local.process_image,
+        ..huggingface::Settings::default()
+    };
+    let backend =
+        Spaces::new(&parts).map_err(|error| LiveError::LocalSettings(error.to_string()))?;
+    let ready = Ready::new(Arc::new(backend), from, MadeOf::Spaces(Box::new(parts)));
+    Ok((Ok(ready), search.warnings))
+}

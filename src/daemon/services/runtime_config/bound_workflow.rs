@@ -1,0 +1,155 @@
+//! What runs at each place, and where a job's values and results stand in it.
+//!
+//! Owns the choice of a graph for a place, its file and its bindings. What is made of it for one job is [`crate::daemon::inputs::prepare`]'s.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::LiveError;
+use crate::{
+    config::settings::{Config, Workflow as WorkflowChoice},
+    disk::read::{self, Reading},
+    domain::{
+        fingerprint::Fingerprint,
+        job::{artifact::Kind, choose_backend::Place},
+        request::workflow::{
+            Workflow,
+            bind::{Bindings, bind_or_find},
+            role::Role,
+        },
+    },
+};
+
+/// A workflow file larger than this is none: CONJURE's have 6 KB.
+pub(crate) const MAX_WORKFLOW: u64 = 16 * 1024 * 1024;
+
+/// The name by which the ledger knows the two Spaces.
+const SPACES: &str = "spaces";
+
+/// What runs, at the places that the configuration names.
+#[derive(Debug)]
+pub(crate) struct Recipes {
+    /// What a deployment or a rented machine runs.
+    remote: Recipe,
+    /// What one's own ComfyUI runs; `None` where it is not asked.
+    local: Option<Recipe>,
+    /// The Spaces.
+    spaces: Recipe,
+}
+
+/// What runs at a place.
+#[derive(Debug)]
+pub(crate) enum Recipe {
+    /// A graph.
+    Graph(Box<(Workflow, Bindings)>),
+    /// Two Spaces and how they are called.
+    Spaces {
+        /// What makes results different: which Spaces, and in which order of calls.
+        version: Fingerprint,
+    },
+}
+
+impl Recipes {
+    /// Reads the graphs that the places in `order` need.
+    pub(crate) fn new(config: &Config, order: &[Place]) -> Result<Self, LiveError> {
+        let generation = &config.generation;
+        let remote = graph(&generation.workflow, &generation.bind)?;
+        let local = if order.contains(&Place::Comfyui) {
+            let local = &config.local;
+            let made = graph(&local.comfyui_workflow, &local.bind);
+            Some(made.map_err(|error| LiveError::Local(Box::new(error)))?)
+        } else {
+            None
+        };
+        let local_settings = &config.local;
+        let named = format!(
+            "{} {} {}",
+            local_settings.flux_space, local_settings.mesh_space, local_settings.process_image
+        );
+        let spaces = Recipe::Spaces { version: Fingerprint::of(named.as_bytes()) };
+        Ok(Self { remote, local, spaces })
+    }
+
+    /// Returns what runs at a place. For a place that is not configured (any more) that is what runs remotely.
+    pub(crate) fn at(&self, place: Place) -> &Recipe {
+        match place {
+            Place::Serverless | Place::Cloud => &self.remote,
+            Place::Comfyui => self.local.as_ref().unwrap_or(&self.remote),
+            Place::Huggingface => &self.spaces,
+        }
+    }
+}
+
+impl Recipe {
+    /// Returns the name for people and the ledger.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Graph(graph) => graph.0.name(),
+            Self::Spaces { .. } => SPACES,
+        }
+    }
+
+    /// Returns what tells it from any other.
+    pub(crate) fn version(&self) -> Fingerprint {
+        match self {
+            Self::Graph(graph) => graph.1.version(),
+            Self::Spaces { version } => *version,
+        }
+    }
+
+    /// Returns the node and the input of a value; none at Spaces, whose calls have names.
+    pub(crate) fn input(&self, role: Role) -> Option<(&str, &str)> {
+        match self {
+            Self::Graph(graph) => graph.1.input(role),
+            Self::Spaces { .. } => None,
+        }
+    }
+
+    /// Returns the node that makes an artifact.
+    pub(crate) fn output(&self, kind: Kind) -> &str {
+        let role = match kind {
+            Kind::Image => Role::Flux,
+            Kind::Mesh => Role::Mesh,
+        };
+        match self {
+            Self::Graph(graph) => graph.1.output(role).unwrap_or_default(),
+            Self::Spaces { .. } => role.word(),
+        }
+    }
+}
+
+fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Recipe, LiveError> {
+    let workflow = workflow(choice)?;
+    let (bindings, found) = bind_or_find(&workflow, bind)?;
+    if !found.is_empty() {
+        let roles: Vec<&str> = found.iter().map(|role| role.word()).collect();
+        tracing::info!(
+            workflow = workflow.name(),
+            "found by itself: {}; `conjured workflow validate` shows where",
+            roles.join(", ")
+        );
+    }
+    Ok(Recipe::Graph(Box::new((workflow, bindings))))
+}
+
+/// Reads a workflow: built in, or a file.
+pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
+    match choice {
+        WorkflowChoice::BuiltIn(name) => Workflow::built_in(name).ok_or_else(|| {
+            LiveError::WorkflowFile(format!("no workflow `{name}` is built into this version"))
+        }),
+        WorkflowChoice::File(path) => {
+            let bytes = read_workflow(path).map_err(LiveError::WorkflowFile)?;
+            Ok(Workflow::parse(&path.display().to_string(), &bytes)?)
+        }
+    }
+}
+
+/// Reads a workflow's file, size-limited.
+pub fn read_workflow(path: &Path) -> Result<Vec<u8>, String> {
+    match read::read_whole(path, MAX_WORKFLOW) {
+        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
+        Ok(Reading::Changing) => Err(format!("{} is being written at this moment", path.display())),
+        Ok(Reading::Missing) => Err(format!("there is no {}", path.display())),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,183 @@
+//! The configuration brought to life: rules, workflow, backend, prices, as jobs use them.
+//!
+//! Owns the step from checked values to working parts. It is made whole or not at all, so that a bad reload leaves the old one
+//! in place; jobs look at the newest one for every call, so that a new token reaches a job in mid-flight.
+
+pub(crate) mod backends;
+pub(crate) mod bound_workflow;
+pub(crate) mod server_api;
+
+use std::sync::Arc;
+
+pub use self::{
+    backends::Unready,
+    bound_workflow::{read_workflow, workflow},
+};
+use self::{
+    backends::{Places, Ready},
+    bound_workflow::Recipes,
+    server_api::{Cloud, cloud},
+};
+use crate::{
+    config::{
+        secrets::SecretError,
+        settings::{Config, Seed},
+        sources::Sources,
+        words::{Mode, Provider},
+    },
+    domain::{
+        inputs::{
+            debounce::Quiet,
+            prompt::{BadPattern, IgnorePatterns},
+            trigger,
+        },
+        job::choose_backend::Place,
+        machines::deployment::{self, Rate},
+        money::budget::Limits,
+        request::{
+            overrides::SeedChoice,
+            workflow::{WorkflowFault, bind::BindFault},
+        },
+    },
+};
+
+/// Everything that a reload replaces.
+#[derive(Debug)]
+pub struct Live {
+    /// The checked values.
+    pub config: Config,
+    /// The rules of the trigger.
+    pub(crate) trigger: trigger::Settings,
+    /// Prompts that are known accidents.
+    pub(crate) ignore: Arc<IgnorePatterns>,
+    /// What runs at each place.
+    pub(crate) recipes: Recipes,
+    /// Where seeds come from.
+    pub(crate) seed: SeedChoice,
+    /// The places that the mode names, the first choice first. Never empty.
+    pub(crate) order: Vec<Place>,
+    /// What can serve at each place, or why nothing can.
+    pub(crate) places: Places,
+    /// Rented machines, or why there are none; in every mode, as an earlier one may have left some.
+    pub(crate) cloud: Result<Cloud, Unready>,
+    /// What may be spent.
+    pub(crate) limits: Limits,
+    /// What a person should put right although it works.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a configuration cannot come to life.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The workflow's file.
+    #[error("`generation.workflow`: {0}")]
+    WorkflowFile(String),
+    /// The workflow itself.
+    #[error("`generation.workflow`: {0}")]
+    Workflow(#[from] WorkflowFault),
+    /// Its bindings.
+    #[error("`generation.bind`: {0}")]
+    Bind(#[from] BindFault),
+    /// A pattern.
+    #[error("`trigger.ignore_prompts`: {0}")]
+    Pattern(#[from] BadPattern),
+    /// The token's place.
+    #[error(transparent)]
+    Token(#[from] SecretError),
+    /// The local server's graph.
+    #[error("of `local.comfyui_workflow`: {0}")]
+    Local(Box<Self>),
+    /// The paid backend's settings.
+    #[error("[serverless] {0}")]
+    Serverless(String),
+    /// The local backends' settings.
+    #[error("[local] {0}")]
+    LocalSettings(String),
+}
+
+impl Live {
+    /// Makes the parts.
+    pub fn new(config: Config, sources: &Sources) -> Result<Self, LiveError> {
+        let order = order(&config);
+        let recipes = Recipes::new(&config, &order)?;
+        let ignore = Arc::new(IgnorePatterns::new(&config.trigger.ignore_prompts)?);
+        let cloud = cloud(&config, sources)?;
+        let (places, warnings) = Places::new(&config, sources, &order, &cloud)?;
+        let budget = &config.budget;
+        let limits = Limits {
+            per_job: budget.per_job,
+            per_session: budget.per_session,
+            per_day: budget.per_day,
+            per_month: budget.per_month,
+        };
+        let seed = match config.generation.seed {
+            Seed::Derived => SeedChoice::Derived,
+            Seed::Random => SeedChoice::Random,
+            Seed::Fixed(seed) => SeedChoice::Fixed(seed),
+        };
+        let trigger = rules(&config);
+        Ok(Self { config, trigger, ignore, recipes, seed, order, places, cloud, limits, warnings })
+    }
+
+    /// Takes over what an older configuration had made of the same settings.
+    pub(crate) fn adopt(mut self, old: &Self) -> Self {
+        self.places.adopt(&old.places);
+        self
+    }
+
+    /// Returns what serves at a place, or why nothing does.
+    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
+        self.places.at(place)
+    }
+
+    /// Returns what knows of requests that were sent to a place, also when the mode names it no more.
+    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
+        self.places.known_at(place)
+    }
+
+    /// Returns the terms that jobs are sent to RunComfy's queue on now.
+    pub(crate) fn rate(&self) -> Rate {
+        let facts = self.at(Place::Serverless).as_ref().ok().and_then(Ready::facts);
+        deployment::rate(&self.config.budget.wanted(), facts.as_ref())
+    }
+
+    /// Returns the place that jobs are sent to first, as far as the configuration goes.
+    pub(crate) fn first(&self) -> Place {
+        let ready = self.order.iter().find(|place| self.at(**place).is_ok());
+        ready.or(self.order.first()).copied().unwrap_or(Place::Serverless)
+    }
+
+    /// Returns whether jobs can be sent, or why not.
+    pub fn ready(&self) -> Result<(), &Unready> {
+        self.at(self.first()).as_ref().map(drop)
+    }
+}
+
+/// Returns the places that the mode names, the first choice first.
+fn order(config: &Config) -> Vec<Place> {
+    let local = config.local.providers.iter().map(|provider| match provider {
+        Provider::Comfyui => Place::Comfyui,
+        Provider::Huggingface => Place::Huggingface,
+    });
+    match config.mode {
+        Mode::Serverless => vec![Place::Serverless],
+        Mode::Local => local.collect(),
+        Mode::Cloud => vec![Place::Cloud],
+        Mode::Auto => std::iter::once(Place::Serverless).chain(local).collect(),
+    }
+}
+
+fn rules(config: &Config) -> trigger::Settings {
+    let rules = &config.trigger;
+    trigger::Settings {
+        on: rules.on,
+        prompt: Quiet { quiet: rules.prompt_quiet, max_wait: Some(rules.prompt_max_wait) },
+        render: Quiet { quiet: rules.render_quiet, max_wait: None },
+        min_interval: rules.min_interval,
+        max_jobs_per_hour: rules.max_jobs_per_hour,
+        hold_while_sculpting: rules.hold_while_sculpting,
+        after_result_hold: rules.after_result_hold,
+        when_busy: rules.when_busy,
+        at_start: rules.at_start,
+    }
+}

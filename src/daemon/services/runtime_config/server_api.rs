@@ -1,0 +1,109 @@
+//! `[cloud]` brought to life: the client of the Server API, what a machine costs and what it is allowed.
+//!
+//! Owns the step from checked values to parts. The client is made in every mode where a user id and a token are there: a
+//! machine that an earlier session left must be stopped, whatever the mode is now.
+
+use std::{sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    backend::{
+        Backend,
+        runcomfy::machines::{MachineUrl, Machines, Settings},
+    },
+    config::{
+        secrets::{self, SecretError},
+        settings::Config,
+        sources::Sources,
+        words::Mode,
+    },
+    daemon::services::{command::RefusedKind, runtime_config::backends::Unready},
+    domain::{
+        machines::Rules,
+        money::{MicroUsd, server_cost},
+    },
+};
+
+/// Makes the client of a machine's ComfyUI.
+pub(crate) type Connect = fn(&MachineUrl, &Config) -> Result<Arc<dyn Backend>, String>;
+
+/// The Server API, alive.
+#[derive(Debug)]
+pub(crate) struct Cloud {
+    pub(crate) machines: Arc<Machines>,
+    /// The service's user id.
+    pub(crate) account: String,
+    /// What may be launched; the reason where nothing may.
+    pub(crate) fit: Result<Fit, Unready>,
+    pub(crate) rules: Rules,
+    pub(crate) hourly: MicroUsd,
+    pub(crate) token_from: String,
+}
+
+/// The kind of machine that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fit {
+    pub(crate) workflow_version: String,
+    pub(crate) server_type: String,
+}
+
+/// Makes the parts, or says why there are none.
+pub(crate) fn cloud(
+    config: &Config,
+    sources: &Sources,
+) -> Result<Result<Cloud, Unready>, SecretError> {
+    let unready = |kind, reason: &str| Unready { kind, reason: reason.to_owned() };
+    let configuration = |reason| unready(RefusedKind::Configuration, reason);
+    let section = &config.cloud;
+    let Some(account) = section.user_id.clone() else {
+        return Ok(Err(configuration(
+            "no RunComfy user is configured: set `cloud.user_id` or RUNCOMFY_USER_ID (it stands in the dashboard's address)",
+        )));
+    };
+    let Some(token) = secrets::find_token(sources, config)?.token else {
+        return Ok(Err(unready(
+            RefusedKind::Token,
+            "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
+        )));
+    };
+    let serverless = &config.serverless;
+    let client = Machines::new(&Settings {
+        api_url: serverless.api_url.clone(),
+        user_id: account.clone(),
+        token: SecretString::clone(&token.secret),
+        connect_timeout: serverless.connect_timeout,
+        launch_timeout: serverless.submit_timeout,
+        call_timeout: Duration::from_secs(30),
+        hosts: serverless.download_hosts.clone(),
+    });
+    let machines = match client {
+        Ok(client) => Arc::new(client),
+        Err(error) => return Ok(Err(configuration(&error.to_string()))),
+    };
+    let fit = match (config.mode, &section.workflow_version_id) {
+        (Mode::Cloud, Some(version)) => Ok(Fit {
+            workflow_version: version.clone(),
+            server_type: section.server_type.to_string(),
+        }),
+        (Mode::Cloud, None) => Err(configuration(
+            "no workflow is configured for the machine: set `cloud.workflow_version_id`",
+        )),
+        _ => Err(configuration("`mode` is not \"cloud\"")),
+    };
+    let hourly = config.budget.hourly.unwrap_or_else(|| {
+        server_cost::hourly(&section.server_type.to_string(), config.budget.plan)
+    });
+    Ok(Ok(Cloud {
+        machines,
+        account,
+        fit,
+        rules: Rules {
+            idle_stop: section.idle_stop,
+            start: section.start_timeout,
+            max_run: section.max_run,
+        },
+        hourly,
+        token_from: token.source.to_string(),
+    }))
+}

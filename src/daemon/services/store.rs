@@ -1,0 +1,119 @@
+//! The ledger for tasks: each operation runs on the blocking pool, one at a time.
+//!
+//! Owns the patience with a ledger that cannot be written (a full disk): what announces a step fails that step, but what
+//! records something that *has* happened is repeated until it is written, because forgetting it would cost money.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::messages::Report;
+use crate::ledger::{
+    Ledger,
+    error::{LedgerError, StoreError},
+};
+
+/// The longest wait between two tries to write down what has happened.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+
+/// A handle to the one ledger of the process.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    /// Held only on blocking threads, for the length of one transaction.
+    ledger: Arc<Mutex<Ledger>>,
+    /// Where the loop hears that something waits to be written down: a person looks at the status, not into the log.
+    reports: mpsc::Sender<Report>,
+}
+
+impl Store {
+    pub(crate) fn new(ledger: Ledger, reports: mpsc::Sender<Report>) -> Self {
+        Self { ledger: Arc::new(Mutex::new(ledger)), reports }
+    }
+
+    /// A ledger without a loop: a command that works alone.
+    pub(crate) fn alone(ledger: Ledger) -> Self {
+        Self::new(ledger, mpsc::channel(1).0)
+    }
+
+    /// Does one operation. A panic inside is the caller's panic.
+    pub(crate) async fn with<T, E>(
+        &self,
+        operation: impl FnOnce(&mut Ledger) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let ledger = Arc::clone(&self.ledger);
+        blocking(move || {
+            // A transaction that panicked was rolled back, so the ledger behind a poisoned lock is whole.
+            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            operation(&mut ledger)
+        })
+        .await
+    }
+
+    /// Does one operation at once, on this thread: for the few that happen at start and at a reload.
+    pub(crate) fn now<T, E>(
+        &self,
+        operation: impl FnOnce(&mut Ledger) -> Result<T, E>,
+    ) -> Result<T, E> {
+        operation(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes down what has happened, for as long as it takes. Only an operation that makes no sense is given up.
+    pub(crate) async fn record(
+        &self,
+        what: &'static str,
+        operation: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
+    ) -> Result<(), LedgerError> {
+        let (mut wait, mut waits) = (Duration::from_millis(100), false);
+        loop {
+            match self.with(operation.clone()).await {
+                // A damaged file does not mend itself, and what it could not take stays told.
+                Err(LedgerError::Store(error @ StoreError::Corrupt { .. })) => {
+                    self.tell(what, Some(format!("{what} could not be written down: {error}")))
+                        .await;
+                    return Err(error.into());
+                }
+                Err(LedgerError::Store(error)) => {
+                    tracing::error!(%error, "cannot write down {what}; it is tried again until it works");
+                    self.tell(what, Some(format!("{what} waits to be written down: {error}")))
+                        .await;
+                    waits = true;
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                other => {
+                    if waits {
+                        self.tell(what, None).await;
+                    }
+                    return other;
+                }
+            }
+        }
+    }
+
+    /// Tells the loop what waits, or that it waits no more.
+    async fn tell(&self, what: &'static str, trouble: Option<String>) {
+        // At the very end nobody listens, and the log has it.
+        drop(self.reports.send(Report::Unwritten { what, trouble }).await);
+    }
+}
+
+/// Runs `work` on the blocking pool; a panic in it goes on in the caller, a cancelled runtime never returns.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // What is logged there belongs to the same job.
+    let span = tracing::Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(payload) => std::panic::resume_unwind(payload),
+            // The runtime is shutting down: nobody waits for this task any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
