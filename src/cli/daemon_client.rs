@@ -9,8 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::exit::{Failure, UNAVAILABLE};
 use crate::{
     daemon::{
-        api::socket,
-        services::command::{OnceReply, OnceRequest, Rate, Refused, RefusedKind, Restored, Said},
+        api::{
+            routes::{OnceReply, Said},
+            socket,
+        },
+        services::command::{OnceRequest, Rate, Refused, RefusedKind, Restored},
     },
     domain::{job::JobId, status::Status},
 };

@@ -6,12 +6,9 @@
 use crate::{
     backend::runcomfy,
     config::{errors::ConfigErrors, secrets::SecretError},
-    daemon::{
-        event_loop::start::StartError,
-        services::{
-            command::{Refused, RefusedKind},
-            runtime_config::LiveError,
-        },
+    daemon::services::{
+        command::{Refused, RefusedKind},
+        errors::{LiveError, StartError},
     },
     ledger::error::{LedgerError, OpenError},
 };

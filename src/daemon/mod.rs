@@ -10,7 +10,7 @@
 pub mod services;
 pub(crate) mod inputs;
 pub(crate) mod servers;
-pub mod jobs;
+pub(crate) mod jobs;
 pub mod api;
 pub mod event_loop;
 

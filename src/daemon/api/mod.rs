@@ -2,5 +2,6 @@
 //!
 //! Owns how it is reached and shown. What a command does is the event loop's.
 
+pub mod routes;
 pub mod socket;
 pub(crate) mod status_view;

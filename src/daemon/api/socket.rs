@@ -5,31 +5,23 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::daemon::{
-    event_loop::{
-        outcomes::{Outcome, TaskName},
-        start::StartError,
-    },
-    services::tasks::Tasks,
-};
+use crate::daemon::services::errors::StartError;
 
-pub(crate) use imp::{address, listen};
+pub(in crate::daemon) use imp::{address, listen};
 
 /// Returns where the daemon of a state folder listens; `None` where surely none of ours does.
 pub fn find(state_dir: &Path) -> Option<PathBuf> {
     imp::find(state_dir)
 }
 
-/// Serves the API to whoever comes.
-fn serve<L>(tasks: &mut Tasks<TaskName, Outcome>, listener: L, routes: axum::Router)
+/// Serves the API to whoever comes; returns why it ended, which it never should.
+async fn serve<L>(listener: L, routes: axum::Router) -> String
 where
     L: axum::serve::Listener,
     L::Addr: std::fmt::Debug,
 {
-    tasks.spawn(TaskName::Api, async move {
-        let ended = axum::serve(listener, routes).await;
-        Outcome::Stopped(format!("the server of the command line's socket ended: {ended:?}"))
-    });
+    let ended = axum::serve(listener, routes).await;
+    format!("the server of the command line's socket ended: {ended:?}")
 }
 
 fn failed(address: &Path) -> impl Fn(std::io::Error) -> StartError {
@@ -39,7 +31,7 @@ fn failed(address: &Path) -> impl Fn(std::io::Error) -> StartError {
 
 #[cfg(unix)]
 mod imp {
-    use super::{Outcome, Path, PathBuf, StartError, TaskName, Tasks, failed, serve};
+    use super::{Path, PathBuf, StartError, failed, serve};
     use crate::disk::dirs;
 
     /// The socket's name in the state folder.
@@ -65,10 +57,9 @@ mod imp {
     }
 
     pub(in crate::daemon) fn listen(
-        tasks: &mut Tasks<TaskName, Outcome>,
         path: &Path,
         routes: axum::Router,
-    ) -> Result<(), StartError> {
+    ) -> Result<impl Future<Output = String> + use<>, StartError> {
         if let Some(folder) = path.parent() {
             dirs::make_private(folder)?;
             // The state folder may be anybody's choice; any other place must be ours alone.
@@ -80,8 +71,7 @@ mod imp {
         dirs::remove_if_there(path)?;
         // Private from its first moment on, not only after a chmod. No other thread makes files yet.
         let bound = dirs::privately(|| tokio::net::UnixListener::bind(path));
-        serve(tasks, bound.map_err(failed(path))?, routes);
-        Ok(())
+        Ok(serve(bound.map_err(failed(path))?, routes))
     }
 }
 
@@ -96,7 +86,7 @@ mod imp {
 
     use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 
-    use super::{Outcome, Path, PathBuf, StartError, TaskName, Tasks, failed, serve};
+    use super::{Path, PathBuf, StartError, failed, serve};
     use crate::disk::lock::{Held, held_state};
 
     /// How soon a pipe that cannot be made is tried again.
@@ -114,13 +104,11 @@ mod imp {
     }
 
     pub(in crate::daemon) fn listen(
-        tasks: &mut Tasks<TaskName, Outcome>,
         path: &Path,
         routes: axum::Router,
-    ) -> Result<(), StartError> {
+    ) -> Result<impl Future<Output = String> + use<>, StartError> {
         let waiting = make(path, true).map_err(failed(path))?;
-        serve(tasks, Pipe { path: path.to_path_buf(), waiting: Some(waiting) }, routes);
-        Ok(())
+        Ok(serve(Pipe { path: path.to_path_buf(), waiting: Some(waiting) }, routes))
     }
 
     fn make(path: &Path, first: bool) -> io::Result<NamedPipeServer> {

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     STOPPING, Shell,
-    outcomes::{Asked, Ended, Outcome, Refreshed, TaskName},
+    outcomes::{Ended, Outcome, Refreshed, TaskName},
     signals::Signal,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
             restore::{self, Workshop, not_served, refused},
         },
         services::{
-            command::{Command, OnceRequest, Refused, RefusedKind, Restored},
+            command::{Asked, Command, OnceRequest, Refused, RefusedKind, Restored},
             messages::{JobEnd, Report, Wish},
         },
     },

@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 
 use super::{
     Shell,
-    outcomes::{Asked, Outcome, TaskName},
+    outcomes::{Outcome, TaskName},
 };
 use crate::{
     daemon::{
@@ -23,7 +23,10 @@ use crate::{
             routing,
             setup::{NewRoad, Source, not_started},
         },
-        services::{command::RefusedKind, messages::Wish},
+        services::{
+            command::{Asked, RefusedKind},
+            messages::Wish,
+        },
     },
     domain::{
         engine::event::{ProjectId, Stage, Work},

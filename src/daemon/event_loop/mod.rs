@@ -10,6 +10,7 @@ pub(crate) mod effects;
 pub(crate) mod scans;
 pub(crate) mod commands;
 pub(crate) mod reload;
+mod resubmit;
 pub(crate) mod prune;
 pub(crate) mod signals;
 pub(crate) mod systemd;
@@ -22,22 +23,22 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::{
+    commands::first_answer,
+    outcomes::{Ended, Outcome, TaskName},
+    prune::Tidying,
+    signals::{Signal, SignalStream, told_to_stop},
+    systemd::Manager,
+};
 use super::{
     api::status_view,
-    event_loop::{
-        commands::first_answer,
-        outcomes::{Asked, Ended, Outcome, TaskName},
-        prune::Tidying,
-        reload,
-        signals::{Signal, SignalStream, told_to_stop},
-        systemd::Manager,
-    },
     inputs::{
         project_state::{Served, Shown},
         wake_queue::Wakes,
     },
-    jobs::Tools,
     services::{
+        Tools,
+        command::Asked,
         messages::{Report, Wish},
         tasks::Tasks,
     },

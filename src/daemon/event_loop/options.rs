@@ -9,9 +9,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     config::{Loaded, sources::Sources},
     daemon::services::{command::OnceRequest, runtime_config::Live},
-    disk::{DiskError, lock::LockError},
     domain::status,
-    ledger::error::{LedgerError, OpenError},
     logging::Logging,
 };
 
@@ -42,32 +40,4 @@ pub struct Options {
     pub stop: Option<oneshot::Receiver<()>>,
     /// Where the status appears; a reader may watch it.
     pub status: watch::Sender<Arc<status::Status>>,
-}
-
-/// Why a daemon could not start. Nothing was sent.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another one serves the state folder or a project.
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    /// The ledger cannot be used.
-    #[error(transparent)]
-    Ledger(#[from] OpenError),
-    /// The ledger refuses an operation.
-    #[error(transparent)]
-    Operation(#[from] LedgerError),
-    /// The state folder cannot be used.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The socket for the command line cannot be opened.
-    #[error("cannot listen on {path}: {source}")]
-    Socket {
-        /// The socket.
-        path: String,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The signals cannot be taken over.
-    #[error("cannot take over the signals: {0}")]
-    Signals(std::io::Error),
 }

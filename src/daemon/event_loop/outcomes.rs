@@ -9,7 +9,7 @@ use crate::{
     daemon::{
         inputs::scan::{Eyes, Look},
         services::{
-            command::{AgainKind, OnceRequest, Refused},
+            command::{AgainKind, Refused},
             messages::JobEnd,
             tasks::Finished,
         },
@@ -64,12 +64,6 @@ pub(crate) struct Refreshed {
     pub(crate) last_job: Option<status::LastJob>,
     pub(crate) unknown: Vec<JobId>,
     pub(crate) spent: Spent,
-}
-
-/// A person's request on its way.
-pub(crate) struct Asked {
-    pub(crate) request: OnceRequest,
-    pub(crate) reply: oneshot::Sender<Result<JobId, Refused>>,
 }
 
 /// How the daemon ended.

@@ -11,7 +11,7 @@ use super::{
     outcomes::{Outcome, TaskName},
 };
 use crate::{
-    daemon::{jobs::Tools, services::store::blocking},
+    daemon::services::{Tools, store::blocking},
     disk::history::{Limits, overdue},
     domain::{
         job::{JobId, State},

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use super::options::{Options, Purpose, StartError};
+pub use super::options::{Options, Purpose};
 use super::{
     Shell,
     outcomes::{Ended, Outcome, TaskName},
@@ -21,20 +21,24 @@ use super::{
     signals::SignalStream,
     systemd::Manager,
 };
+pub use crate::daemon::services::errors::StartError;
 use crate::{
     clock::Clock,
     config::{Loaded, settings::ProjectConfig},
     daemon::{
-        api::socket::{address, listen},
+        api::{
+            routes::routes,
+            socket::{address, listen},
+        },
         inputs::{
             project_state::Served,
             wake_queue::Wakes,
             watching::{watch, watch_mode, watched},
         },
-        jobs::Tools,
         servers::manager::Work,
         services::{
-            command::{self, AgainKind, OnceRequest},
+            Tools,
+            command::{self, AgainKind, Asked, OnceRequest},
             leases::{self, Keeper},
             project_locks::Claims,
             rate_limiter::Gate,
@@ -162,8 +166,12 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let (commands_in, commands) = mpsc::channel(command::COMMANDS);
     let mut tasks = Tasks::new();
     let work = Work::new(Arc::clone(&tools), desk, leases::connect);
-    tasks.spawn(TaskName::Machines, work.run());
-    listen(&mut tasks, &socket, command::routes(status.subscribe(), commands_in))?;
+    tasks.spawn(TaskName::Machines, async move {
+        work.run().await;
+        Outcome::Nothing
+    });
+    let serving = listen(&socket, routes(status.subscribe(), commands_in))?;
+    tasks.spawn(TaskName::Api, async move { Outcome::Stopped(serving.await) });
 
     let daemon = status::Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -268,7 +276,7 @@ impl Shell {
                     served.close_eyes();
                 }
                 self.resume_all(unfinished, false);
-                self.ask(super::outcomes::Asked { request, reply });
+                self.ask(Asked { request, reply });
                 return Ok(());
             }
         }

@@ -4,14 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Tools;
 use crate::{
     daemon::{
         inputs::{
             prepare::{self, Material, PrepareFault},
             project_state::Early,
         },
-        services::{messages::Report, runtime_config::Live, store::blocking},
+        services::{Tools, messages::Report, runtime_config::Live, store::blocking},
     },
     domain::{
         fingerprint::Fingerprint,
@@ -56,7 +55,7 @@ pub(crate) async fn expectation(tools: &Tools, live: &Live, place: Place) -> (Le
 }
 
 /// Returns what a job sent now is expected to cost, for whoever has no daemon's tools: what a person is told before.
-pub fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
+pub(crate) fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
     let place = live.first();
     let deployment = deployment_of(live, place).unwrap_or_default();
     let known = known(ledger, place, &live.recipes.at(place).version(), &deployment);

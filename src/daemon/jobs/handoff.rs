@@ -12,11 +12,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::Tools;
 use crate::{
     backend::http,
     config::words::Handoff,
     daemon::services::{
+        Tools,
         messages::{Report, Wish},
         runtime_config::Live,
         store::blocking,

@@ -50,7 +50,7 @@ pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
 }
 
 /// Returns one job as `jobs list --json` shows it.
-pub fn row(job: &JobRow) -> Value {
+pub(crate) fn row(job: &JobRow) -> Value {
     let millis = |span: Option<std::time::Duration>| {
         span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     };
@@ -93,7 +93,7 @@ pub fn row(job: &JobRow) -> Value {
 }
 
 /// Returns the whole story, as `jobs show --json` shows it.
-pub fn json(story: &JobStory) -> Value {
+pub(crate) fn json(story: &JobStory) -> Value {
     let attempts: Vec<Value> = story
         .attempts
         .iter()
@@ -124,7 +124,7 @@ pub fn json(story: &JobStory) -> Value {
 }
 
 /// Returns an audit row as `jobs audit --json` shows it.
-pub fn audit(row: &AuditRow) -> Value {
+pub(crate) fn audit(row: &AuditRow) -> Value {
     json!({
         "at": row.at,
         "what": row.what,
@@ -145,7 +145,7 @@ fn events(story: &JobStory) -> Value {
 }
 
 /// Returns for each event how many milliseconds the state that it began lasted; `None` for what is no state, and for the last one.
-pub fn lasted(story: &JobStory) -> Vec<Option<u64>> {
+pub(crate) fn lasted(story: &JobStory) -> Vec<Option<u64>> {
     let is_state = |event: &EventRow| State::from_word(&event.kind).is_some();
     let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
     let one = |(index, event): (usize, &EventRow)| {
@@ -156,7 +156,7 @@ pub fn lasted(story: &JobStory) -> Vec<Option<u64>> {
 }
 
 /// Returns the job whose artifacts served this one, if it was not made anew.
-pub fn cache_of(story: &JobStory) -> Option<JobId> {
+pub(crate) fn cache_of(story: &JobStory) -> Option<JobId> {
     let note = &story.events.iter().find(|event| event.kind == "cache")?.note;
     note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
 }

@@ -12,7 +12,7 @@
 //! - [`publish`]: placement, parked while folders cannot be written.
 
 pub(crate) mod setup;
-pub mod early_work;
+pub(crate) mod early_work;
 pub(crate) mod routing;
 mod cached;
 mod submit;
@@ -21,33 +21,21 @@ mod poll;
 mod fetch;
 mod publish;
 pub(crate) mod handoff;
-pub mod rerun;
+pub(crate) mod rerun;
 pub(crate) mod restore;
-pub mod job_json;
+pub(crate) mod job_json;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::failover::earlier;
 use self::poll::Followed;
-use super::services::{
-    health::HealthBook,
-    leases::{Keeper, Lease},
-    project_locks::Claims,
-    rate_limiter::Gate,
-    runtime_config::Live,
-    store::Store,
-};
-pub(crate) use crate::daemon::services::messages::{Begin, JobEnd, NewWork, Report, Wish};
+pub(crate) use self::setup::{Begin, NewWork};
+pub(crate) use super::services::messages::{JobEnd, Report, Wish};
+use super::services::{Tools, leases::Lease, runtime_config::Live};
 use crate::{
     backend::{Backend, ServiceFault, Work},
-    clock::Clock,
-    disk::history::History,
     domain::{
         engine::event::{ProjectId, Stage},
         job::{
@@ -57,48 +45,14 @@ use crate::{
         },
         money::{
             MicroUsd,
-            budget::Told,
             estimate::{Estimate, Learned},
             job_cost::Terms,
         },
         status,
         time::Moment,
     },
-    ledger::rows::{JobRow, Reason, SessionId},
+    ledger::rows::{JobRow, Reason},
 };
-
-/// What every job's task shares.
-#[derive(Debug)]
-pub(crate) struct Tools {
-    pub(crate) clock: Clock,
-    pub(crate) store: Store,
-    pub(crate) history: Arc<History>,
-    pub(crate) session: SessionId,
-    /// One submit a second.
-    pub(crate) submits: Gate,
-    /// Five other calls a second.
-    pub(crate) calls: Gate,
-    /// Which places are left alone, and why.
-    pub(crate) health: HealthBook,
-    /// What a person has been told of the limits. A plain mutex: it is never held across an await.
-    pub(crate) told: Mutex<Told>,
-    pub(crate) reports: mpsc::Sender<Report>,
-    /// What the configuration says now; a reload puts a new one here.
-    pub(crate) live: watch::Receiver<Arc<Live>>,
-    /// Whose history is being read, and who is placing.
-    pub(crate) claims: Claims,
-    /// Where machines are asked for.
-    pub(crate) machines: Keeper,
-}
-
-impl Tools {
-    /// Waits for a place among the calls of a second. RunComfy's patience is not to be tried; one's own server has no such limit.
-    pub(crate) async fn pass_call(&self, place: Place) {
-        if place.is_paid() {
-            self.calls.pass().await;
-        }
-    }
-}
 
 /// What following a request came to.
 enum After {

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use super::Tools;
 use crate::{
     backend::{CallError, Verdict},
-    daemon::services::{command::RefusedKind, health::May, messages::Report, runtime_config::Live},
+    daemon::services::{
+        Tools, command::RefusedKind, health::May, messages::Report, runtime_config::Live,
+    },
     domain::{
         job::choose_backend::{Candidate, Place, Route, Standing, Tried, route},
         time::Moment,

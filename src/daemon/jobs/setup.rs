@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Begin, NewWork, Road, Tools,
+    Road,
     early_work::{deployment_of, describe, early, expectation},
     rerun::{cause, ready_again},
     routing,
@@ -20,14 +20,13 @@ use super::{
 use crate::{
     config::settings::ProjectConfig,
     daemon::{
-        event_loop::outcomes::Asked,
         inputs::{
-            prepare::{self, Material, PrepareFault},
+            prepare::{self, Material, PrepareFault, Ready},
             project_state::Early,
         },
         services::{
-            budget_windows,
-            command::{Again, AgainKind, Refused, RefusedKind},
+            Tools, budget_windows,
+            command::{Again, AgainKind, Asked, Refused, RefusedKind},
             messages::{JobEnd, Wish},
             runtime_config::Live,
             store::blocking,
@@ -58,6 +57,32 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
 /// How long a full budget is left alone: a session's changes only by a reload, a day's comes back by itself.
 pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
+
+/// Where a task begins.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    /// A new job.
+    New(Box<NewWork>),
+    /// A job that another session began.
+    Resume(Box<JobRow>),
+}
+
+/// What a new job is made of.
+#[derive(Debug)]
+pub(crate) struct NewWork {
+    /// The prepared request.
+    pub(crate) ready: Ready,
+    /// What started it.
+    pub(crate) cause: Cause,
+    /// The job it does again.
+    pub(crate) retry_of: Option<JobId>,
+    /// A folder for the artifacts instead of the project's public names.
+    pub(crate) out: Option<PathBuf>,
+    /// Whether it is made of the project's own inputs, which are taken care of then.
+    pub(crate) moves_baseline: bool,
+    /// Whether an earlier success of the same work will do.
+    pub(crate) may_be_cached: bool,
+}
 
 /// Where a new job's request comes from.
 pub(crate) enum Source {

@@ -10,17 +10,14 @@ use tokio::sync::watch;
 use super::notes::Notes;
 use crate::{
     backend::{Backend, runcomfy::machines::MachineUrl},
-    daemon::{
-        event_loop::outcomes::Outcome,
-        jobs::Tools,
-        services::{
-            leases::{Ask, Desk, Want},
-            messages::Report,
-            rate_limiter::Gate,
-            runtime_config::{
-                Live,
-                server_api::{Cloud, Connect, Fit},
-            },
+    daemon::services::{
+        Tools,
+        leases::{Ask, Desk, Want},
+        messages::Report,
+        rate_limiter::Gate,
+        runtime_config::{
+            Live,
+            server_api::{Cloud, Connect, Fit},
         },
     },
     domain::{
@@ -156,14 +153,14 @@ impl Work {
     }
 
     /// Minds the machines until the daemon stops.
-    pub(crate) async fn run(mut self) -> Outcome {
+    pub(crate) async fn run(mut self) {
         self.recover().await;
         let mut live = self.tools.live.clone();
         loop {
             self.hear();
             if self.is_closing() {
                 self.close_down().await;
-                return Outcome::Nothing;
+                return;
             }
             if self.notes.write(&self.tools.store, self.now()).await {
                 self.report(Report::MachineMoney).await;

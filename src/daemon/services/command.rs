@@ -1,34 +1,13 @@
-//! The daemon's own API: what the command line asks of a running daemon, over a socket only its user can open.
+//! What a person wants of a running daemon, as values: the commands, what they carry, and why one is refused.
 //!
-//! Owns the routes and their JSON. It decides nothing: it is given a receiver of the status and a sender of commands. It
-//! listens on a Unix socket in the state folder (0600); a TCP port that a browser could reach is not opened here.
-//!
-//! | call | answer |
-//! |---|---|
-//! | `GET /v1/status` | the [`Status`]; `?after=REVISION` waits up to `wait_ms` (default 25 000) for a newer one |
-//! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` as soon as the job is on its road, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once its artifacts are under the public names again, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/reload` | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may be gone before the answer is |
+//! Owns the types and their JSON. How they arrive is [`crate::daemon::api::routes`]'.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::PathBuf;
 
-use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
-use crate::domain::{job::JobId, status::Status};
-
-/// A body that is larger is refused: a prompt of the largest size and some paths fit many times.
-const MAX_BODY: usize = 1024 * 1024;
+use crate::domain::job::JobId;
 
 /// How many commands may wait for the loop; more are refused with "busy".
 pub const COMMANDS: usize = 16;
@@ -147,6 +126,12 @@ pub enum Command {
     },
 }
 
+/// A person's request on its way.
+pub(crate) struct Asked {
+    pub(crate) request: OnceRequest,
+    pub(crate) reply: oneshot::Sender<Result<JobId, Refused>>,
+}
+
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -186,140 +171,4 @@ pub enum RefusedKind {
     NotFound,
     /// A public file cannot be written.
     CannotWrite,
-}
-
-impl RefusedKind {
-    const fn status(self) -> StatusCode {
-        match self {
-            Self::Usage => StatusCode::BAD_REQUEST,
-            Self::BadInput | Self::MissingInput => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TryAgain => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable | Self::Configuration => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Token => StatusCode::UNAUTHORIZED,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::CannotWrite => StatusCode::INSUFFICIENT_STORAGE,
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        (self.kind.status(), Json(self)).into_response()
-    }
-}
-
-/// The answer to a [`OnceRequest`].
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct OnceReply {
-    /// The job.
-    pub job: JobId,
-}
-
-/// An answer in a sentence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Said {
-    /// The sentence.
-    pub said: String,
-}
-
-#[derive(Clone)]
-struct Api {
-    status: watch::Receiver<Arc<Status>>,
-    commands: mpsc::Sender<Command>,
-}
-
-/// Makes the routes.
-pub fn routes(status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Router {
-    Router::new()
-        .route("/v1/status", get(show_status))
-        .route("/v1/once", post(once))
-        .route("/v1/jobs/{id}/cancel", post(cancel))
-        .route("/v1/jobs/{id}/restore", post(restore))
-        .route("/v1/jobs/{id}/rate", post(rate))
-        .route("/v1/reload", post(reload))
-        .route("/v1/stop", post(stop))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Api { status, commands })
-}
-
-#[derive(Deserialize)]
-struct After {
-    after: Option<u64>,
-    wait_ms: Option<u64>,
-}
-
-async fn show_status(State(mut api): State<Api>, Query(query): Query<After>) -> Response {
-    if let Some(after) = query.after {
-        let patience = Duration::from_millis(query.wait_ms.unwrap_or(25_000).min(60_000));
-        // Both a time-out and a daemon on its way out are answered with what is known.
-        let newer = api.status.wait_for(|status| status.revision > after);
-        drop(tokio::time::timeout(patience, newer).await);
-    }
-    let status = Arc::clone(&api.status.borrow());
-    Json(&*status).into_response()
-}
-
-async fn once(
-    State(api): State<Api>,
-    Json(request): Json<OnceRequest>,
-) -> Result<Json<OnceReply>, Refused> {
-    let job = ask(&api, |reply| Command::Once { request, reply }).await?;
-    Ok(Json(OnceReply { job }))
-}
-
-async fn cancel(State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Said>, Refused> {
-    let job = named(&job)?;
-    let said = ask(&api, |reply| Command::Cancel { job, reply }).await?;
-    Ok(Json(Said { said }))
-}
-
-async fn restore(
-    State(api): State<Api>,
-    Path(job): Path<String>,
-) -> Result<Json<Restored>, Refused> {
-    let job = named(&job)?;
-    Ok(Json(ask(&api, |reply| Command::Restore { job, reply }).await?))
-}
-
-async fn rate(
-    State(api): State<Api>,
-    Path(job): Path<String>,
-    Json(rate): Json<Rate>,
-) -> Result<Json<Said>, Refused> {
-    let job = named(&job)?;
-    let said = ask(&api, |reply| Command::Rate { job, rate, reply }).await?;
-    Ok(Json(Said { said }))
-}
-
-fn named(job: &str) -> Result<JobId, Refused> {
-    job.parse().map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))
-}
-
-async fn reload(State(api): State<Api>) -> Result<Json<Said>, Refused> {
-    let said = ask(&api, |reply| Command::Reload { reply }).await?;
-    Ok(Json(Said { said }))
-}
-
-async fn stop(State(api): State<Api>) -> Result<Json<Said>, Refused> {
-    let said = ask(&api, |reply| Command::Stop { reply }).await?;
-    Ok(Json(Said { said }))
-}
-
-async fn ask<T>(
-    api: &Api,
-    command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command,
-) -> Result<T, Refused> {
-    let (reply, answer) = oneshot::channel();
-    api.commands.try_send(command(reply)).map_err(|_| {
-        Refused::new(
-            RefusedKind::TryAgain,
-            "the daemon is busy or stopping; nothing was started. Try again in a moment",
-        )
-    })?;
-    answer.await.map_err(|_| {
-        Refused::new(
-            RefusedKind::TryAgain,
-            "the daemon stopped before it answered; `conjured jobs list` shows what became of it",
-        )
-    })?
 }

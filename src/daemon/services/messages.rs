@@ -2,17 +2,16 @@
 //!
 //! Owns plain values; who sends them when is the road's and the loop's matter.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use crate::{
-    daemon::{inputs::prepare::Ready, services::command::RefusedKind},
+    daemon::services::command::RefusedKind,
     domain::{
         engine::event::{ProjectId, Stage},
-        job::{Cause, Inputs, JobId, State},
+        job::{Inputs, JobId, State},
         money::MicroUsd,
         status,
     },
-    ledger::rows::JobRow,
 };
 
 /// What a job's task tells the loop while it works.
@@ -101,30 +100,4 @@ pub(crate) enum JobEnd {
     },
     /// The daemon stops; the ledger says where to go on.
     Parked,
-}
-
-/// Where a task begins.
-#[derive(Debug)]
-pub(crate) enum Begin {
-    /// A new job.
-    New(Box<NewWork>),
-    /// A job that another session began.
-    Resume(Box<JobRow>),
-}
-
-/// What a new job is made of.
-#[derive(Debug)]
-pub(crate) struct NewWork {
-    /// The prepared request.
-    pub(crate) ready: Ready,
-    /// What started it.
-    pub(crate) cause: Cause,
-    /// The job it does again.
-    pub(crate) retry_of: Option<JobId>,
-    /// A folder for the artifacts instead of the project's public names.
-    pub(crate) out: Option<PathBuf>,
-    /// Whether it is made of the project's own inputs, which are taken care of then.
-    pub(crate) moves_baseline: bool,
-    /// Whether an earlier success of the same work will do.
-    pub(crate) may_be_cached: bool,
 }

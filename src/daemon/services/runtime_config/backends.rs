@@ -11,7 +11,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{LiveError, server_api::Cloud};
+use super::server_api::Cloud;
 use crate::{
     backend::{
         Backend,
@@ -24,7 +24,11 @@ use crate::{
         settings::{Config, Space},
         sources::Sources,
     },
-    daemon::services::{command::RefusedKind, leases::NoMachineYet},
+    daemon::services::{
+        command::RefusedKind,
+        errors::{LiveError, Unready},
+        leases::NoMachineYet,
+    },
     domain::{job::choose_backend::Place, machines::deployment::Facts, time::Moment},
 };
 
@@ -152,21 +156,6 @@ impl Ready {
         if same {
             self.backend = Arc::clone(&old.backend);
         }
-    }
-}
-
-/// Why there is no backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unready {
-    /// What kind of reason it is.
-    pub kind: RefusedKind,
-    /// The reason and what to do.
-    pub reason: String,
-}
-
-impl Unready {
-    fn configuration(reason: impl Into<String>) -> Self {
-        Self { kind: RefusedKind::Configuration, reason: reason.into() }
     }
 }
 

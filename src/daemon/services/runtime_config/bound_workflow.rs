@@ -4,9 +4,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::LiveError;
 use crate::{
     config::settings::{Config, Workflow as WorkflowChoice},
+    daemon::services::errors::LiveError,
     disk::read::{self, Reading},
     domain::{
         fingerprint::Fingerprint,

@@ -9,35 +9,25 @@ pub(crate) mod server_api;
 
 use std::sync::Arc;
 
-pub use self::{
-    backends::Unready,
-    bound_workflow::{read_workflow, workflow},
-};
+pub use self::bound_workflow::{read_workflow, workflow};
 use self::{
     backends::{Places, Ready},
     bound_workflow::Recipes,
     server_api::{Cloud, cloud},
 };
+use crate::daemon::services::errors::{LiveError, Unready};
 use crate::{
     config::{
-        secrets::SecretError,
         settings::{Config, Seed},
         sources::Sources,
         words::{Mode, Provider},
     },
     domain::{
-        inputs::{
-            debounce::Quiet,
-            prompt::{BadPattern, IgnorePatterns},
-            trigger,
-        },
+        inputs::{debounce::Quiet, prompt::IgnorePatterns, trigger},
         job::choose_backend::Place,
         machines::deployment::{self, Rate},
         money::budget::Limits,
-        request::{
-            overrides::SeedChoice,
-            workflow::{WorkflowFault, bind::BindFault},
-        },
+        request::overrides::SeedChoice,
     },
 };
 
@@ -64,35 +54,6 @@ pub struct Live {
     pub(crate) limits: Limits,
     /// What a person should put right although it works.
     pub(crate) warnings: Vec<String>,
-}
-
-/// Why a configuration cannot come to life.
-#[derive(Debug, thiserror::Error)]
-pub enum LiveError {
-    /// The workflow's file.
-    #[error("`generation.workflow`: {0}")]
-    WorkflowFile(String),
-    /// The workflow itself.
-    #[error("`generation.workflow`: {0}")]
-    Workflow(#[from] WorkflowFault),
-    /// Its bindings.
-    #[error("`generation.bind`: {0}")]
-    Bind(#[from] BindFault),
-    /// A pattern.
-    #[error("`trigger.ignore_prompts`: {0}")]
-    Pattern(#[from] BadPattern),
-    /// The token's place.
-    #[error(transparent)]
-    Token(#[from] SecretError),
-    /// The local server's graph.
-    #[error("of `local.comfyui_workflow`: {0}")]
-    Local(Box<Self>),
-    /// The paid backend's settings.
-    #[error("[serverless] {0}")]
-    Serverless(String),
-    /// The local backends' settings.
-    #[error("[local] {0}")]
-    LocalSettings(String),
 }
 
 impl Live {

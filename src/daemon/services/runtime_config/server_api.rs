@@ -18,7 +18,7 @@ use crate::{
         sources::Sources,
         words::Mode,
     },
-    daemon::services::{command::RefusedKind, runtime_config::backends::Unready},
+    daemon::services::{command::RefusedKind, errors::Unready},
     domain::{
         machines::Rules,
         money::{MicroUsd, server_cost},
