@@ -7,7 +7,7 @@
 pub mod http;
 pub mod comfyui;
 pub mod download;
-pub mod presence;
+pub mod reachability;
 pub mod huggingface;
 pub mod runcomfy;
 pub mod work;

@@ -1,33 +1,21 @@
 //! The words a person types and reads: one file a command, one exit code an ending.
 //!
 //! Owns the dispatch. [`args`] is the grammar, [`out`] prints, [`exit`] is how it ends, [`context`] is what most commands
-//! begin with, [`daemon_client`] talks to a running daemon, [`follow`] shows a job's progress.
+//! begin with, [`daemon_client`] talks to a running daemon, [`crate::cli::jobs::follow`] shows a job's progress.
 
 pub mod args;
 pub mod exit;
 pub mod out;
 pub mod context;
 pub mod daemon_client;
-pub mod follow;
 mod run;
-mod one_job;
-mod once;
 mod status;
-mod jobs;
-mod cost;
-mod job_story;
-mod again;
-mod past;
+pub mod jobs;
 mod workflow;
-mod ask;
-mod login;
-mod init;
+mod setup;
 mod doctor;
 #[cfg(feature = "simulator")]
-mod simulator;
-#[cfg(feature = "simulator")]
 mod demo;
-mod shells;
 mod service;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -80,36 +68,40 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
         #[cfg(feature = "simulator")]
         Command::Demo(args) => on_runtime(demo::demo(context, args)),
         #[cfg(feature = "simulator")]
-        Command::Simulator(args) => on_runtime(simulator::simulator(context, args)),
-        Command::Once(args) => on_runtime(once::once(context, args)),
+        Command::Simulator(args) => on_runtime(demo::simulator::simulator(context, args)),
+        Command::Once(args) => on_runtime(jobs::once::once(context, args)),
         Command::Status(args) => on_runtime(status::status(context, *args)),
         Command::Jobs(args) => match &args.command {
             JobsCommand::List { limit, states, project, json } => {
                 jobs::list(context, *limit, states, project.as_deref(), *json)
             }
             JobsCommand::Show { id, json } => jobs::show(context, id, *json),
-            JobsCommand::Retry { again, yes } => on_runtime(again::retry(context, again, *yes)),
-            JobsCommand::Rerun { again } => on_runtime(again::rerun(context, again)),
-            JobsCommand::Restore { id, json } => on_runtime(past::restore(context, id, *json)),
+            JobsCommand::Retry { again, yes } => {
+                on_runtime(jobs::rerun::retry(context, again, *yes))
+            }
+            JobsCommand::Rerun { again } => on_runtime(jobs::rerun::rerun(context, again)),
+            JobsCommand::Restore { id, json } => {
+                on_runtime(jobs::restore::restore(context, id, *json))
+            }
             JobsCommand::Rate { id, stars, note, json } => {
                 let rate = Rate { stars: *stars, note: note.join(" ") };
-                on_runtime(past::rate(context, id, rate, *json))
+                on_runtime(jobs::restore::rate(context, id, rate, *json))
             }
             JobsCommand::Audit { limit, json } => jobs::audit(context, *limit, *json),
             JobsCommand::Cancel { id, json } => on_runtime(jobs::cancel(context, id, *json)),
         },
-        Command::Cost(args) => cost::cost(context, args),
+        Command::Cost(args) => jobs::cost::cost(context, args),
         Command::Workflow(args) => workflow::workflow(context, &args.command),
-        Command::Login(args) => login::login(context, args),
-        Command::Logout(args) => on_runtime(login::logout(context, *args)),
-        Command::Init(args) => init::init(context, args),
+        Command::Login(args) => setup::login::login(context, args),
+        Command::Logout(args) => on_runtime(setup::login::logout(context, *args)),
+        Command::Init(args) => setup::init::init(context, args),
         Command::Doctor(args) => on_runtime(doctor::doctor(context, *args)),
         Command::Service(args) => service::service(context, &args.command),
         Command::Completions { shell } => {
-            shells::completions(context, *shell);
+            setup::shells::completions(context, *shell);
             Ok(())
         }
-        Command::Man { dir } => shells::man(context, dir.as_deref()),
+        Command::Man { dir } => setup::shells::man(context, dir.as_deref()),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{fmt, io};
 
-use super::place::Place;
+use super::sources::origin::Place;
 
 /// One complaint.
 #[derive(Debug)]

@@ -12,28 +12,17 @@
 //!
 //! Each layer is checked by itself, so that an error hidden by a later layer is found before that layer goes away.
 
-mod addresses;
-mod environment;
-pub mod dotenv;
 pub mod errors;
-mod files;
-pub mod folders;
-mod found;
-mod later;
-mod layer;
-pub mod place;
+mod unimplemented;
 mod projects;
-mod reader;
-mod same_path;
-mod secret_shape;
 pub mod secrets;
 pub mod sections;
 pub mod settings;
 pub mod sources;
+pub mod values;
 pub mod starter;
-mod text;
-mod whole;
-pub mod words;
+mod validate;
+pub mod enums;
 
 #[cfg(test)]
 mod tests;
@@ -42,13 +31,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use self::{
     errors::{ConfigError, ConfigErrors, Problem},
-    files::ReadError,
-    layer::{Layer, merge},
-    place::{Place, Places},
-    reader::{Demand, Reader},
     settings::Config,
-    sources::Sources,
-    text::{Table, Whose},
+    sources::{
+        Sources,
+        files::ReadError,
+        layer::{Layer, merge},
+        origin::{Place, Places},
+        toml_source::{Table, Whose},
+    },
+    values::reader::{Demand, Reader},
 };
 
 /// The built-in defaults: every key, commented.
@@ -80,8 +71,8 @@ pub struct Loaded {
 /// Reads, checks and merges every layer. All complaints about all layers come together.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut places = Places::default();
-    let defaults =
-        text::read_document(EXAMPLE, &Whose::BuiltIn, &mut places).map_err(ConfigErrors)?;
+    let defaults = sources::toml_source::read_document(EXAMPLE, &Whose::BuiltIn, &mut places)
+        .map_err(ConfigErrors)?;
     let mut layers = vec![Layer { table: defaults.clone(), by_person: false }];
     let mut problems = Vec::new();
 
@@ -97,11 +88,11 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
             Err(mut found) => problems.append(&mut found),
         }
     }
-    let own = environment::own_variables(&sources.env, &mut places);
+    let own = sources::environment::own_variables(&sources.env, &mut places);
     layers.push(own.clone());
     let (layer, mut untranslated) =
-        environment::runcomfy_variables(&sources.env, &layers, &mut places);
-    let set_twice = environment::set_twice(&own, &layer, &places);
+        sources::environment::runcomfy_variables(&sources.env, &layers, &mut places);
+    let set_twice = sources::environment::set_twice(&own, &layer, &places);
     layers.push(layer);
 
     let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
@@ -134,7 +125,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         return Err(ConfigErrors(reader.problems));
     }
     let mut warnings =
-        whole::complete(&mut config, &merged, &places, sources).map_err(ConfigErrors)?;
+        validate::complete(&mut config, &merged, &places, sources).map_err(ConfigErrors)?;
     warnings.extend(set_twice);
     let default_project = root.is_none() && is_default_project(&merged, &places);
     if default_project && read.is_empty() {
@@ -143,7 +134,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
             config.projects.first().map(|project| project.root.display().to_string()).unwrap_or_default()
         ));
     }
-    let not_in_effect = later::not_in_effect(&layers, &places);
+    let not_in_effect = unimplemented::not_in_effect(&layers, &places);
     Ok(Loaded { config, files: read, absent, warnings, not_in_effect, default_project })
 }
 
@@ -170,7 +161,7 @@ fn read_file(
 ) -> Result<Option<Table>, Vec<ConfigError>> {
     let file: Arc<std::path::Path> = Arc::from(path);
     let whole_file = |problem| vec![ConfigError { place: Place::File(Arc::clone(&file)), problem }];
-    let bytes = match files::read_small(path, FILE_LIMIT_KB * 1024) {
+    let bytes = match sources::files::read_small(path, FILE_LIMIT_KB * 1024) {
         Ok(bytes) => bytes,
         Err(ReadError::Missing(_)) if !needed => return Ok(None),
         Err(ReadError::Missing(cause) | ReadError::Io(cause)) => {
@@ -181,8 +172,8 @@ fn read_file(
         }
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let place = text::first_bad_line(&bytes, error.valid_up_to(), &file);
+        let place = sources::toml_source::first_bad_line(&bytes, error.valid_up_to(), &file);
         vec![ConfigError { place, problem: Problem::NotUtf8 }]
     })?;
-    text::read_document(text, &Whose::File(Arc::clone(&file)), places).map(Some)
+    sources::toml_source::read_document(text, &Whose::File(Arc::clone(&file)), places).map(Some)
 }

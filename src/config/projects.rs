@@ -12,12 +12,16 @@ use ::config::Value;
 
 use super::{
     errors::Problem,
-    layer::{items_of, table_of},
-    place::Place,
-    reader::{Demand, Found, Reader, Section},
-    same_path::{fault, key},
     settings::ProjectConfig,
-    text::{Table, type_name},
+    sources::{
+        layer::{items_of, table_of},
+        origin::Place,
+        toml_source::{Table, type_name},
+    },
+    values::{
+        reader::{Demand, Found, Reader, Section},
+        same_path::{fault, key},
+    },
 };
 
 /// The longest name of a project, in characters: it stands in tables.

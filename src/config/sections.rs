@@ -6,17 +6,19 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    addresses::{api_url, download_host, filler_url, http_url, listen_address, space},
+    enums::{Mode, Provider, Word},
     errors::Problem,
     projects::read_projects,
-    reader::{Found, Reader},
-    secret_shape::is_token_instead_of_path,
+    secrets::shape::is_token_instead_of_path,
     settings::{
         BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig, LogConfig,
         PageConfig, PlacementConfig, Seed, ServerlessConfig, Space, TriggerConfig, Workflow,
     },
-    text::Table,
-    words::{Mode, Provider, Word},
+    sources::toml_source::Table,
+    values::{
+        addresses::{api_url, download_host, filler_url, http_url, listen_address, space},
+        reader::{Found, Reader},
+    },
 };
 use crate::domain::money::{TIERS, Tier};
 
@@ -43,7 +45,7 @@ const DAY: f64 = 86_400.0;
 const LAST_SEED: u64 = (1 << 53) - 1;
 
 /// Reads everything; the complaints are the reader's. `state_dir` and `log.dir` are read by
-/// [`super::whole`], which knows the folders that stand in for an empty one.
+/// [`super::validate`], which knows the folders that stand in for an empty one.
 pub(super) fn read<'a>(
     reader: &mut Reader<'a>,
     table: &'a Table,
@@ -145,7 +147,7 @@ fn bind<'a>(
     name: &'static str,
 ) -> BTreeMap<String, String> {
     // A role that is not bound is bound by the workflow: nothing is missing.
-    let demand = std::mem::replace(&mut reader.demand, super::reader::Demand::Some);
+    let demand = std::mem::replace(&mut reader.demand, super::values::reader::Demand::Some);
     let mut section = reader.section(table, name);
     let mut bind = BTreeMap::new();
     for role in ROLES {
@@ -296,7 +298,7 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
     settings
 }
 
-/// Reads the mode, in CONJURE's own words too. What one of them says about the providers is [`super::whole`]'s to apply.
+/// Reads the mode, in CONJURE's own words too. What one of them says about the providers is [`super::validate`]'s to apply.
 fn mode(found: &Found<'_>) -> Result<Mode, Problem> {
     let text = found.text()?.trim();
     if text.eq_ignore_ascii_case("debug") {

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use url::Url;
 
 use super::{
-    addresses::is_loopback,
-    words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
+    enums::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
+    values::addresses::is_loopback,
 };
 use crate::domain::{
     inputs::trigger::{AtStart, On, WhenBusy},

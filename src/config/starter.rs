@@ -9,11 +9,14 @@ use ::config::ValueKind;
 use toml::Value as Toml;
 
 use super::{
-    EXAMPLE, environment,
+    EXAMPLE,
     errors::ConfigErrors,
-    layer::{Layer, table_of},
-    place::Places,
-    text::{Whose, read_document},
+    sources::{
+        environment,
+        layer::{Layer, table_of},
+        origin::Places,
+        toml_source::{Whose, read_document},
+    },
 };
 
 /// A setting that differs from the default.

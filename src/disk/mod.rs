@@ -9,17 +9,17 @@
 //! - [`history`]: a folder for each job, downloads that survive a crash, quarantine;
 //! - `rename`, `holders`: a name that changes hands, with patience where another program is in the way, and who that is;
 //! - [`place`]: a plan of [`crate::domain::job::placement`] becomes public files, atomically;
-//! - [`sweep`]: what a crash left behind;
+//! - [`crate::disk::place::sweep`]: what a crash left behind;
 //! - [`lock`]: one daemon for each state folder and for each project;
 //! - [`checkout`]: is this folder CONJURE's;
 //! - [`probe`]: questions about a folder that change nothing;
-//! - [`daily`]: the files of the log;
+//! - [`daily_log`]: the files of the log;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
 mod holders;
 mod rename;
-pub mod daily;
+pub mod daily_log;
 mod walk;
 pub mod dirs;
 pub mod checkout;
@@ -29,7 +29,6 @@ pub mod read;
 pub mod watch;
 pub mod history;
 pub mod place;
-pub mod sweep;
 pub mod lock;
 
 pub use error::DiskError;

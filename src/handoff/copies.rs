@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::{
     disk::{
-        place::{self, PlaceFault},
-        read, sweep,
+        place::{self, PlaceFault, sweep},
+        read,
     },
     domain::{
         blender::handoff::{Ticket, copy_of},

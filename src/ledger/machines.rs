@@ -9,10 +9,10 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 use super::{
     Ledger, Reader,
     error::{Fault, LedgerError, ReleaseError},
+    job::events::audit,
     money::spent,
     rows::{AuditRow, MachineRow, NewMachine, Released, SessionId},
     sql::{ReadColumn as _, named_params, params},
-    story::audit,
 };
 use crate::{
     domain::{

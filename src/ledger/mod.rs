@@ -6,7 +6,7 @@
 //! randomness are arguments.
 //!
 //! - [`error`]: what can go wrong, sorted by who must act.
-//! - [`transition`]: which state may follow which.
+//! - [`crate::ledger::job::transition`]: which state may follow which.
 //! - [`rows`]: what goes in and what comes out.
 //! - `open`: the file, its versions (`migrations/`), durability, reading beside a running daemon.
 //! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation a step; `story` is what
@@ -17,17 +17,11 @@
 //! know it is on the disk before it goes on); summing all jobs at each release (see `tally` in the first migration).
 
 pub mod error;
-pub mod transition;
+pub mod job;
 pub mod rows;
 mod sql;
 mod open;
 mod projects;
-mod story;
-mod release;
-mod road;
-pub mod ends;
-mod elsewhere;
-mod marks;
 mod machines;
 mod queries;
 mod money;

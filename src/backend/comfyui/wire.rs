@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::backend::{
     CallError, ServiceFault, Verdict,
-    http::{Connector, answer::Answer, send, words::Cleaner},
+    http::{Connector, answer::Answer, message::Cleaner, send},
 };
 
 /// The most bytes of a queue, a history entry or a class: each quotes whole graphs or long lists of files.

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{describe::Function, errors};
+use super::{errors, gradio::describe::Function};
 use crate::backend::{CallError, work::SpacesWork};
 
 /// A value for a parameter.
@@ -152,7 +152,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::backend::{Verdict, huggingface::describe::Parameter, work::Upload};
+    use crate::backend::{Verdict, huggingface::gradio::describe::Parameter, work::Upload};
 
     fn work() -> SpacesWork {
         let picture = Upload {

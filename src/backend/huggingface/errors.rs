@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::reply::{Content, Reply};
+use super::gradio::reply::{Content, Reply};
 use crate::{
     backend::{CallError, ServiceFault, Verdict},
     domain::job::backoff::RETRY_AFTER_CAP,

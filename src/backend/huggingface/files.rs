@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use url::Url;
 
-use super::{Spaces, describe::Description, run::Part};
+use super::{Spaces, gradio::describe::Description, run::Part};
 use crate::{
     backend::{Download, FetchError},
     domain::job::artifact::RemoteFile,

@@ -15,18 +15,12 @@
 
 mod address;
 mod arguments;
-mod calls;
-mod describe;
 mod errors;
-mod events;
+mod gradio;
 mod files;
-mod reply;
-mod road;
+mod steps;
 mod run;
 mod settings;
-mod sse;
-mod upload;
-mod wire;
 #[cfg(test)]
 mod tests;
 
@@ -47,9 +41,8 @@ pub use self::{
 };
 use self::{
     address::{Readiness, Record},
-    describe::Description,
+    gradio::{describe::Description, wire::Wire},
     run::{Run, Side},
-    wire::Wire,
 };
 use super::{
     Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
@@ -152,7 +145,7 @@ impl Spaces {
         let mut url = base.clone();
         url.set_path(&format!("{}/config", base.path().trim_end_matches('/')));
         let config = self.wire.get(url, &title).await?;
-        describe::prefix(&config, &title)?;
+        gradio::describe::prefix(&config, &title)?;
         Ok((base, config))
     }
 

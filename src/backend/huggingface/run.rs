@@ -1,13 +1,17 @@
 //! A run: where a job is on its way over the two Spaces.
 //!
-//! Owns the state and what is told of it. What moves it is [`super::road`]'s.
+//! Owns the state and what is told of it. What moves it is [`super::steps`]'s.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Spaces, arguments::Argument, describe::Description, events::Event, sse::Stream};
+use super::{
+    Spaces,
+    arguments::Argument,
+    gradio::{describe::Description, events::Event, sse::Stream},
+};
 use crate::{
     backend::{Observation, Phase, RunResult, RunTimes, ServiceFault, work::SpacesWork},
     domain::job::{artifact::RemoteFile, progress::Progress},

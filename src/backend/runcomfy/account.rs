@@ -14,7 +14,7 @@ use super::{ANSWER_LIMIT, RESULT_LIMIT, SettingsError, append, reply::Reply, und
 use crate::{
     backend::{
         CallError,
-        http::{self, Connector, Timeouts, answer::Answer, send, words::Cleaner},
+        http::{self, Connector, Timeouts, answer::Answer, message::Cleaner, send},
     },
     domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
 };

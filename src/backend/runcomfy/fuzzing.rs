@@ -18,7 +18,7 @@ use crate::backend::{
     CallError, RunResult, ServiceFault, SubmitError,
     http::{
         answer::Answer,
-        words::{Cleaner, MAX_CHARS},
+        message::{Cleaner, MAX_CHARS},
     },
 };
 

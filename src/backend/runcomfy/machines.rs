@@ -33,8 +33,8 @@ use crate::{
         http::{
             self, Connector, Timeouts,
             answer::Answer,
+            message::Cleaner,
             send::{self, SendFault},
-            words::Cleaner,
         },
     },
     domain::{

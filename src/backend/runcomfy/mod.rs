@@ -39,8 +39,8 @@ use super::{
     http::{
         self, Connector, Timeouts,
         answer::Answer,
+        message::Cleaner,
         send::{self, SendFault},
-        words::Cleaner,
     },
 };
 use crate::{

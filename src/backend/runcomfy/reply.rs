@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::errors;
 use crate::backend::{
     CallError, ServiceFault, Verdict,
-    http::{answer::Answer, words::Cleaner},
+    http::{answer::Answer, message::Cleaner},
 };
 
 /// An answer with its content opened.

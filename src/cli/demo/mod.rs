@@ -3,6 +3,7 @@
 //! Owns the cast: the RunComfy simulator, a stand-in for GestureCamera, and the real daemon with its real configuration. What
 //! happens is the story's ([`story`]), where it happens the stage's ([`stage`]), what it took the report's ([`report`]).
 
+pub(crate) mod simulator;
 mod report;
 mod stage;
 mod story;

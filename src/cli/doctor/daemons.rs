@@ -8,8 +8,10 @@ use crate::{
         exit::TRY_AGAIN,
         out::{plain, time},
     },
-    config::settings::{ProjectConfig, TriggerConfig},
-    config::words::Watch,
+    config::{
+        enums::Watch,
+        settings::{ProjectConfig, TriggerConfig},
+    },
     disk::lock::Held,
     domain::status::{Budget, Status},
 };

@@ -10,10 +10,10 @@ use crate::{
     cli::exit::UNAVAILABLE,
     clock::Clock,
     config::{
+        enums::{Mode, Provider},
         secrets::{self, TokenSource},
         settings::{Config, LocalConfig, ProjectConfig},
         sources::Sources,
-        words::{Mode, Provider},
     },
     daemon::services::probes,
 };

@@ -5,7 +5,7 @@
 use super::check::Check;
 use crate::{
     cli::exit::CONFIGURATION,
-    config::{settings::Config, words::Mode},
+    config::{enums::Mode, settings::Config},
 };
 
 const NAME: &str = "machine";

@@ -34,9 +34,9 @@ use crate::{
     clock::Clock,
     config::{
         self, Loaded,
+        enums::Mode,
         secrets::{self, Token},
         settings::{Config, ProjectConfig},
-        words::Mode,
     },
     daemon::services::probes::{self, Deployment, Service},
     disk::lock,

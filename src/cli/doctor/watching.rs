@@ -8,8 +8,8 @@ use super::check::Check;
 use crate::{
     cli::exit::CONFIGURATION,
     config::{
+        enums::Watch,
         settings::{ProjectConfig, TriggerConfig},
-        words::Watch,
     },
     disk::probe::{self, Drive, NoWatch},
 };

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{check::Check, service::MISFIT};
 use crate::{
     config::{
+        enums::{Mode, Provider},
         settings::{Config, GenerationConfig, LocalConfig, Workflow},
-        words::{Mode, Provider},
     },
     daemon::services::{probes::Deployment, runtime_config},
     domain::request::workflow::bind::{Binding, Bindings, bind_or_find},

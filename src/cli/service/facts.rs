@@ -14,7 +14,7 @@ use crate::{
         context::Context,
         exit::{CONFIGURATION, Failure, USAGE},
     },
-    config::{self, Loaded, secrets, sources::Sources, starter::is_conjures, words::Mode},
+    config::{self, Loaded, enums::Mode, secrets, sources::Sources, starter::is_conjures},
     disk::dirs,
 };
 

@@ -12,7 +12,10 @@
 use super::{
     SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in, warn_if_loose,
 };
-use crate::config::{dotenv, files::read_small, settings::Config};
+use crate::config::{
+    settings::Config,
+    sources::{dotenv, files::read_small},
+};
 
 /// The name of the systemd credential, and of our own token file.
 pub const HUGGINGFACE_TOKEN_NAME: &str = "huggingface_token";

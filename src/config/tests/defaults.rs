@@ -6,12 +6,12 @@ use super::Desk;
 use crate::{
     config::{
         EXAMPLE,
+        enums::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
         settings::{
             BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig,
             LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig, Space,
             TriggerConfig, Workflow,
         },
-        words::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
     },
     domain::{
         inputs::trigger::{AtStart, On, WhenBusy},
@@ -164,10 +164,12 @@ fn a_key_that_the_example_lost_would_be_missed() {
 fn read_as_defaults(text: &str) -> String {
     use crate::config::{
         errors::ConfigErrors,
-        place::Places,
-        reader::{Demand, Reader},
         sections,
-        text::{Whose, read_document},
+        sources::{
+            origin::Places,
+            toml_source::{Whose, read_document},
+        },
+        values::reader::{Demand, Reader},
     };
     let mut places = Places::default();
     let table = read_document(text, &Whose::BuiltIn, &mut places).expect("TOML");

@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use super::Desk;
 use crate::{
     config::{
+        enums::{Level, Mode, Provider},
         settings::{Seed, Space, Workflow},
         sources::Sources,
-        words::{Level, Mode, Provider},
     },
     domain::money::MicroUsd,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Desk;
 use crate::config::{
     Loaded,
-    words::{
+    enums::{
         Mode::{self, Auto, Cloud, Local, Serverless},
         Provider::{self, Comfyui, Huggingface},
         ServerType,

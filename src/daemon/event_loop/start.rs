@@ -51,7 +51,7 @@ use crate::{
         dirs,
         history::History,
         lock::{Holder, Lock},
-        sweep,
+        place::sweep,
     },
     domain::{
         engine::{

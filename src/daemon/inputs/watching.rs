@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{project_state::Served, wake_queue::Wakes};
 use crate::{
-    config::{Loaded, words::Watch},
+    config::{Loaded, enums::Watch},
     disk::watch::{ProjectIndex, WatchMode, WatchedInputs, Watcher},
     domain::engine::event::ProjectId,
 };

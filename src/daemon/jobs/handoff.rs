@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     backend::http,
-    config::words::Handoff,
+    config::enums::Handoff,
     daemon::services::{
         Tools,
         messages::{Report, Wish},

@@ -24,7 +24,7 @@ use crate::{
         engine::event::ProjectId,
         job::{Cause, State, choose_backend::Place},
     },
-    ledger::{ends::RETRIED, rows::JobRow},
+    ledger::{job::finish::RETRIED, rows::JobRow},
 };
 
 /// Says why a job's work cannot be done again in this way. Nothing was sent.

@@ -30,8 +30,8 @@ pub use retention::{Kept, Limits, overdue};
 use super::{
     DiskError,
     dirs::{make_private, private_builder, remove_if_there, sync_folder, tighten, write_private},
+    place::sweep,
     rename::rename,
-    sweep,
 };
 use crate::{
     domain::{

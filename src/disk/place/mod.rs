@@ -5,6 +5,7 @@
 //! where we may; extended attributes and access lists are not. Every step can be repeated, so a placement that was
 //! stopped anywhere is simply done again. Not promised: that two *different* names change in the same instant.
 
+pub mod sweep;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ mod hub;
 mod identity;
 pub(super) mod kind;
 pub mod poll;
-mod spots;
+mod watch_points;
 mod watcher;
 #[cfg(test)]
 mod tests;

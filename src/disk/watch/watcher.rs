@@ -17,7 +17,7 @@ use super::{
     identity::{Identity, identity},
     kind::{self, FsKind},
     poll::PollState,
-    spots::{Spot, spots},
+    watch_points::{Spot, spots},
 };
 use crate::domain::{
     job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},

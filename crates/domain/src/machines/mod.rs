@@ -14,7 +14,7 @@
 
 pub mod deployment;
 mod adopt;
-mod words;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use self::{
     adopt::{Found, Seen, which_is_ours},
-    words::{MachineId, NotAMachineId, ServerId, Stage, Why, Word},
+    names::{MachineId, NotAMachineId, ServerId, Stage, Why, Word},
 };
 use super::{job::backoff::Backoff, money::job_cost::SEEN_WITHIN, time::Moment};
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     backend::{
         Verdict,
-        http::{answer::Answer, words::Cleaner},
+        http::{answer::Answer, message::Cleaner},
         runcomfy::wire::tests::json as any_json,
     },
     domain::time::WallTime,

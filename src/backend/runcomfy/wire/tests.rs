@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::*;
-use crate::backend::http::{answer::Answer, words::Cleaner};
+use crate::backend::http::{answer::Answer, message::Cleaner};
 
 const TOKEN: &str = "t0ken-of-the-test";
 

@@ -12,7 +12,7 @@ pub use self::service::{Deployment, Service, Trouble};
 use secrecy::SecretString;
 
 use crate::{
-    backend::presence,
+    backend::reachability,
     config::settings::{LocalConfig, Space},
 };
 
@@ -29,18 +29,18 @@ pub async fn within<T: Send + 'static>(
 
 /// Asks the configured ComfyUI whether it is there; returns its version where it tells, or why it is none.
 pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
-    presence::comfyui(&local.comfyui_url, PATIENCE).await
+    reachability::comfyui(&local.comfyui_url, PATIENCE).await
 }
 
 /// Asks about a Space: the hub about one of its own, another one itself. Returns what is said of it, or why it cannot serve.
 pub async fn space(space: &Space, token: Option<&SecretString>) -> Result<String, String> {
     match space {
         Space::Named(name) => {
-            let stage = presence::space(name, token, PATIENCE).await?;
+            let stage = reachability::space(name, token, PATIENCE).await?;
             Ok(stage.map_or_else(|| "it is there".to_owned(), |stage| format!("it is {stage}")))
         }
         Space::At(url) => {
-            let version = presence::gradio(url, token, PATIENCE).await?;
+            let version = reachability::gradio(url, token, PATIENCE).await?;
             Ok(format!("Gradio {}", version.as_deref().unwrap_or("of an unknown version")))
         }
     }

@@ -15,13 +15,13 @@ use self::{
     bound_workflow::Recipes,
     server_api::{Cloud, cloud},
 };
-use crate::daemon::services::errors::{LiveError, Unready};
 use crate::{
     config::{
+        enums::{Mode, Provider},
         settings::{Config, Seed},
         sources::Sources,
-        words::{Mode, Provider},
     },
+    daemon::services::errors::{LiveError, Unready},
     domain::{
         inputs::{debounce::Quiet, prompt::IgnorePatterns, trigger},
         job::choose_backend::Place,

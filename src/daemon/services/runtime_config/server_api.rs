@@ -13,10 +13,10 @@ use crate::{
         runcomfy::machines::{MachineUrl, Machines, Settings},
     },
     config::{
+        enums::Mode,
         secrets::{self, SecretError},
         settings::Config,
         sources::Sources,
-        words::Mode,
     },
     daemon::services::{command::RefusedKind, errors::Unready},
     domain::{

@@ -1,0 +1,175 @@
+//! Calls of functions: made, taken, and called off.
+//!
+//! Owns what a call carries in either protocol, and the difference between the first one, by which a submit is judged, and the next,
+//! which nobody but this process waits for: a full queue is an answer to the one, and a wait for the other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::wire;
+use crate::backend::{
+    CallError, SubmitError,
+    http::send::SendFault,
+    huggingface::{
+        Spaces, arguments, errors,
+        run::{Run, Shown, Stage, Ticket},
+        unsent,
+    },
+};
+
+/// How long a Space may take to hear that nobody waits for it any more.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The most failures to hand the picture on, or to call the next function.
+const MAX_FAILURES: u32 = 6;
+
+/// How long a full queue is left alone, where it does not say.
+const FULL: Duration = Duration::from_secs(10);
+
+/// Whether there is more to do at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::backend::huggingface) enum Pace {
+    /// There is.
+    Again,
+    /// Nothing before the next look.
+    Rest,
+}
+
+impl Spaces {
+    /// Makes the first call: the one that a submit is judged by.
+    pub(in crate::backend::huggingface) async fn join_first(
+        &self,
+        run: &Run,
+        path: &str,
+        title: &str,
+    ) -> Result<Ticket, SubmitError> {
+        let (path, body, session) = self.call(run, path).map_err(unsent)?;
+        let sent = self.wire.post_once(run.space().at(&path), &body).await;
+        let reply = sent.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => SubmitError::NotSent { reason, retry_after: None },
+            SendFault::Unknown(reason) => SubmitError::Unknown { reason },
+        })?;
+        if let Some(ticket) = reply.success().and_then(|body| ticket(body, session, run)) {
+            return Ok(ticket);
+        }
+        match (errors::trouble(&reply, title, self.wire.has_token()), reply.status) {
+            // A full queue, a limit of requests, an app that is not up: nothing was queued.
+            (error, 300..500 | 503) => Err(unsent(error)),
+            (error, _) => Err(SubmitError::Unknown { reason: error.to_string() }),
+        }
+    }
+
+    pub(in crate::backend::huggingface) fn data(
+        &self,
+        run: &Run,
+        image: &str,
+    ) -> Result<Vec<Value>, CallError> {
+        let title = self.title(run.part.side());
+        let function = run.space().function(run.part.function());
+        let function =
+            function.ok_or_else(|| errors::changed(format!("{title} has lost a function")))?;
+        let data = arguments::arrange(function, &run.arguments(image), &title)?;
+        Ok(if run.space().joins { arguments::with_state(function, data) } else { data })
+    }
+
+    /// Returns where a call goes, what it carries, and its session.
+    fn call(&self, run: &Run, image: &str) -> Result<(String, Value, Option<String>), CallError> {
+        let data = self.data(run, image)?;
+        if !run.space().joins {
+            // Without a session: with one, the result could not be read.
+            return Ok((format!("/call/{}", run.part.function()), json!({"data": data}), None));
+        }
+        let session = wire::fresh();
+        let index = run.space().function(run.part.function()).map_or(0, |function| function.index);
+        let body = json!({"data": data, "fn_index": index, "session_hash": session, "event_data": null, "trigger_id": null});
+        Ok(("/queue/join".to_owned(), body, Some(session)))
+    }
+
+    pub(in crate::backend::huggingface) async fn join_next(
+        &self,
+        run: &mut Run,
+        image: &str,
+        failures: u32,
+        title: &str,
+    ) -> Result<Pace, CallError> {
+        let (path, body, session) = self.call(run, image)?;
+        let body = Bytes::from(body.to_string());
+        let sent = self
+            .wire
+            .post(run.space().at(&path), "application/json", body, self.settings.call_timeout)
+            .await;
+        let error = match &sent {
+            Ok(reply) => {
+                if let Some(ticket) = reply.success().and_then(|body| ticket(body, session, run)) {
+                    run.stage = Stage::Joined(ticket);
+                    run.shown = Shown::waiting();
+                    return Ok(Pace::Again);
+                }
+                if reply.is_queue_full() || reply.status == 429 {
+                    let wait = reply.retry_after.unwrap_or(FULL);
+                    let not_before = Instant::now() + wait;
+                    run.shown = Shown::waiting_because(&reply.words());
+                    run.stage = Stage::Join { image: image.to_owned(), not_before, failures };
+                    return Ok(Pace::Rest);
+                }
+                errors::trouble(reply, title, self.wire.has_token())
+            }
+            // Whether it arrived does not matter much: the next call has a session of its own, and neither costs anything.
+            Err(reason) => wire::unasked(title, reason),
+        };
+        match error {
+            CallError::Passing { reason, .. } if failures + 1 >= MAX_FAILURES => {
+                Err(CallError::Fault(errors::lost(reason)))
+            }
+            error => {
+                run.stage = Stage::Join {
+                    image: image.to_owned(),
+                    not_before: Instant::now(),
+                    failures: failures + 1,
+                };
+                Err(error)
+            }
+        }
+    }
+
+    pub(in crate::backend::huggingface) async fn send_cancel(
+        &self,
+        run: &Run,
+        ticket: &Ticket,
+        session: &str,
+        patience: Duration,
+        title: &str,
+    ) -> Result<(), CallError> {
+        let body =
+            json!({"session_hash": session, "fn_index": ticket.function, "event_id": ticket.event});
+        let body = Bytes::from(body.to_string());
+        let sent =
+            self.wire.post(run.space().at("/cancel"), "application/json", body, patience).await;
+        let reply = sent.map_err(|reason| wire::unasked(title, &reason))?;
+        match reply.success() {
+            Some(_) => Ok(()),
+            None => Err(errors::trouble(&reply, title, self.wire.has_token())),
+        }
+    }
+
+    /// Tells a Space that nobody waits for its call: an abandoned one would stand before our next. Whether it hears it changes
+    /// nothing here.
+    pub(in crate::backend::huggingface) async fn let_go(&self, run: &Run) {
+        let (Stage::Joined(ticket) | Stage::Listening(ticket, _)) = &run.stage else { return };
+        let Some(session) = &ticket.session else { return };
+        let title = self.title(run.part.side());
+        let _ = self.send_cancel(run, ticket, session, FAREWELL, &title).await;
+    }
+}
+
+/// Reads the answer to a call.
+fn ticket(body: &Value, session: Option<String>, run: &Run) -> Option<Ticket> {
+    let event = body.get("event_id").and_then(Value::as_str)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let fits = (1..=200).contains(&event.len()) && event.chars().all(plain);
+    let function = run.space().function(run.part.function())?.index;
+    fits.then(|| Ticket { session, event: event.to_owned(), function })
+}

@@ -1,0 +1,288 @@
+//! What the events of a call mean, in both of Gradio's protocols.
+//!
+//! Owns the words of the events and the shapes of their data. Neither protocol's stream ends by itself with certainty, and a
+//! success need not hold what was asked for: what the outputs are worth is [`crate::backend::huggingface::run`]'s matter.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::sse::Frame;
+
+/// An event, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::backend::huggingface) enum Event {
+    /// It waits.
+    Queued {
+        /// Calls before this one.
+        position: Option<u64>,
+        /// How long it will wait.
+        wait: Option<Duration>,
+    },
+    /// The function runs.
+    Started {
+        /// How long it will take.
+        takes: Option<Duration>,
+    },
+    /// How far it is.
+    Progress {
+        /// The app's words; empty where there are none.
+        doing: String,
+        /// The step and how many there are.
+        step: Option<(u64, u64)>,
+    },
+    /// A word of the app to its users.
+    Log(String),
+    /// A sign of life, or what does not concern us.
+    Alive,
+    /// It is done; its outputs.
+    Done(Vec<Value>),
+    /// It was cancelled.
+    Cancelled,
+    /// The app failed; its words, empty where it told none.
+    Failed(String),
+    /// The result is gone, or never was.
+    Lost(String),
+}
+
+/// Longer than any call: an estimate beyond it is rubbish.
+const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
+
+fn seconds(value: Option<&Value>) -> Option<Duration> {
+    let seconds = value?.as_f64().filter(|seconds| (0.0..LONGEST).contains(seconds))?;
+    Some(Duration::from_secs_f64(seconds))
+}
+
+fn text(value: Option<&Value>) -> String {
+    value.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Reads an event of the queue's protocol; `ours` is the id of our call, beside which others may stand in the stream.
+pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> Event {
+    let Ok(body) = serde_json::from_str::<Value>(&frame.data) else { return Event::Alive };
+    let theirs = body.get("event_id").and_then(Value::as_str);
+    if theirs.is_some_and(|id| id != ours) {
+        return Event::Alive;
+    }
+    match body.get("msg").and_then(Value::as_str).unwrap_or_default() {
+        "estimation" => {
+            let position = body.get("rank").and_then(Value::as_u64);
+            Event::Queued { position, wait: seconds(body.get("rank_eta")) }
+        }
+        "process_starts" => Event::Started { takes: seconds(body.get("eta")) },
+        "progress" => progress(&body),
+        "log" => Event::Log(text(body.get("log"))),
+        "process_completed" => completed(&body),
+        "unexpected_error" => Event::Lost(text(body.get("message"))),
+        // Before it comes `process_completed`; where that did not come, nothing will.
+        "close_stream" => Event::Lost("the stream was closed before the call was done".to_owned()),
+        _ => Event::Alive,
+    }
+}
+
+fn progress(body: &Value) -> Event {
+    // Nested progress comes as a list; the last entry is the innermost.
+    let entry = body.get("progress_data").and_then(Value::as_array).and_then(|list| list.last());
+    let Some(entry) = entry else { return Event::Alive };
+    let whole = |key: &str| {
+        let value = entry.get(key)?;
+        value.as_u64().or_else(|| {
+            // Some apps count in floats.
+            let number = value.as_f64().filter(|number| (0.0..1e15).contains(number))?;
+            format!("{number:.0}").parse().ok()
+        })
+    };
+    let counted = whole("index").zip(whole("length")).filter(|(_, of)| *of > 0);
+    let share =
+        entry.get("progress").and_then(Value::as_f64).filter(|share| (0.0..=1.0).contains(share));
+    let percent = share
+        .and_then(|share| format!("{:.0}", share * 100.0).parse().ok())
+        .map(|done| (done, 100));
+    Event::Progress { doing: text(entry.get("desc")), step: counted.or(percent) }
+}
+
+/// `success` alone says little: a cancelled call ends with success and an output without data.
+fn completed(body: &Value) -> Event {
+    let output = body.get("output");
+    let is_success = body.get("success").and_then(Value::as_bool).unwrap_or(false);
+    if !is_success {
+        return Event::Failed(words(output.and_then(|output| output.get("error"))));
+    }
+    match output.and_then(|output| output.get("data")).and_then(Value::as_array) {
+        Some(data) => Event::Done(data.clone()),
+        None => Event::Cancelled,
+    }
+}
+
+/// Reads an event of the simple protocol.
+pub(in crate::backend::huggingface) fn of_call(frame: &Frame) -> Event {
+    let data = serde_json::from_str::<Value>(&frame.data).unwrap_or_default();
+    match frame.event.as_str() {
+        "complete" => match data {
+            Value::Array(outputs) => Event::Done(outputs),
+            _ => Event::Failed("it is done, and its outputs are no list".to_owned()),
+        },
+        "error" => match &data {
+            Value::String(text) if text.starts_with("404") => Event::Lost(text.clone()),
+            Value::String(_) => Event::Failed(words(Some(&data))),
+            _ => Event::Failed(words(data.get("error"))),
+        },
+        // A generator's first results; the last ones come with `complete`.
+        "generating" => Event::Started { takes: None },
+        _ => Event::Alive,
+    }
+}
+
+/// Returns an app's words. Version 4 puts them into quotes once more; markup is for its page.
+fn words(error: Option<&Value>) -> String {
+    let said = text(error);
+    let said = said.trim();
+    let unquoted =
+        ['\'', '"'].iter().find_map(|quote| said.strip_prefix(*quote)?.strip_suffix(*quote));
+    let mut out = String::new();
+    let mut rest = unquoted.unwrap_or(said);
+    // `<a href=…>`: a word of the page's language begins with a letter or a slash, a comparison does not.
+    while let Some(at) = rest.find('<') {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let is_tag = tag[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+        rest = match tag.find('>').filter(|_| is_tag) {
+            Some(end) => &tag[end + 1..],
+            None => {
+                out.push('<');
+                &tag[1..]
+            }
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn queue(body: &Value) -> Event {
+        of_queue(&Frame { event: String::new(), data: body.to_string() }, "e1")
+    }
+
+    fn call(event: &str, data: &str) -> Event {
+        of_call(&Frame { event: event.to_owned(), data: data.to_owned() })
+    }
+
+    #[test]
+    fn every_message_of_the_queue_is_understood() {
+        let table = [
+            (
+                json!({"msg": "estimation", "event_id": "e1", "rank": 2, "queue_size": 3, "rank_eta": 1.5}),
+                Event::Queued { position: Some(2), wait: Some(Duration::from_millis(1500)) },
+            ),
+            (
+                json!({"msg": "estimation", "rank": 0, "rank_eta": null}),
+                Event::Queued { position: Some(0), wait: None },
+            ),
+            (
+                json!({"msg": "process_starts", "event_id": "e1", "eta": 9}),
+                Event::Started { takes: Some(Duration::from_secs(9)) },
+            ),
+            (json!({"msg": "process_starts", "eta": -1}), Event::Started { takes: None }),
+            (
+                json!({"msg": "progress", "progress_data": [{"index": 1, "length": 2, "desc": "outer"}, {"index": 7, "length": 28, "unit": "steps", "progress": null, "desc": "Denoising"}]}),
+                Event::Progress { doing: "Denoising".to_owned(), step: Some((7, 28)) },
+            ),
+            (
+                json!({"msg": "progress", "progress_data": [{"index": null, "length": null, "progress": 0.421, "desc": null}]}),
+                Event::Progress { doing: String::new(), step: Some((42, 100)) },
+            ),
+            (json!({"msg": "progress", "progress_data": null}), Event::Alive),
+            (
+                json!({"msg": "log", "log": "slow today", "level": "warning"}),
+                Event::Log("slow today".to_owned()),
+            ),
+            (json!({"msg": "heartbeat"}), Event::Alive),
+            (json!({"msg": "a_new_one"}), Event::Alive),
+            (
+                json!({"msg": "process_generating", "success": true, "output": {"data": [1]}}),
+                Event::Alive,
+            ),
+            (
+                json!({"msg": "process_completed", "success": true, "output": {"data": [null, 7]}}),
+                Event::Done(vec![json!(null), json!(7)]),
+            ),
+            (json!({"msg": "process_completed", "success": true, "output": {}}), Event::Cancelled),
+            (
+                json!({"msg": "process_completed", "success": false, "output": {"error": "too big"}}),
+                Event::Failed("too big".to_owned()),
+            ),
+            (
+                json!({"msg": "process_completed", "success": false, "output": {"error": "'too big'"}}),
+                Event::Failed("too big".to_owned()),
+            ),
+            (
+                json!({"msg": "process_completed", "success": false, "output": {"error": null}}),
+                Event::Failed(String::new()),
+            ),
+            (
+                json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}),
+                Event::Lost("404: Session not found.".to_owned()),
+            ),
+            (
+                json!({"msg": "process_completed", "event_id": "another", "success": true, "output": {"data": []}}),
+                Event::Alive,
+            ),
+        ];
+        for (body, event) in table {
+            assert_eq!(queue(&body), event, "{body}");
+        }
+        assert!(matches!(queue(&json!({"msg": "close_stream", "event_id": null})), Event::Lost(_)));
+    }
+
+    #[test]
+    fn every_event_of_the_simple_protocol_is_understood_in_every_version() {
+        let failed = |text: &str| Event::Failed(text.to_owned());
+        let table = [
+            (
+                "complete",
+                "[{\"path\": \"/a\"}, 7]",
+                Event::Done(vec![json!({"path": "/a"}), json!(7)]),
+            ),
+            ("error", "null", failed("")),
+            (
+                "error",
+                "{\"error\": \"no GPU\", \"duration\": 10, \"visible\": true, \"title\": \"Error\"}",
+                failed("no GPU"),
+            ),
+            ("error", "{\"error\": null}", failed("")),
+            (
+                "error",
+                "\"404: Session not found.\"",
+                Event::Lost("404: Session not found.".to_owned()),
+            ),
+            ("error", "\"404: Not Found\"", Event::Lost("404: Not Found".to_owned())),
+            ("heartbeat", "null", Event::Alive),
+            ("generating", "[1]", Event::Started { takes: None }),
+            ("later", "x", Event::Alive),
+        ];
+        for (event, data, expected) in table {
+            assert_eq!(call(event, data), expected, "{event} {data}");
+        }
+        assert!(matches!(call("complete", "null"), Event::Failed(_)));
+    }
+
+    #[test]
+    fn an_apps_words_lose_the_markup_of_its_page_and_keep_their_comparisons() {
+        let error = json!("<b>quota</b> 60s < 90s. <a style=\"x\" href=\"/u\">Log in</a> <3");
+        assert_eq!(words(Some(&error)), "quota 60s < 90s. Log in <3");
+    }
+
+    proptest! {
+        #[test]
+        fn no_data_panics(event: String, data: String) {
+            let frame = Frame { event, data };
+            let _ = (of_call(&frame), of_queue(&frame, "e"), words(Some(&Value::from(frame.data.as_str()))));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! An answer of a Space or of the proxy before it, opened.
+//!
+//! Owns what kind of thing came (JSON, a text, a web page, nothing readable) and the words in it. What it means is
+//! [`crate::backend::huggingface::errors`]'s.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::backend::http::{answer::Answer, message::Cleaner};
+
+/// An answer with its content opened.
+#[derive(Debug)]
+pub(in crate::backend::huggingface) struct Reply<'a> {
+    /// The HTTP status.
+    pub(in crate::backend::huggingface) status: u16,
+    /// The wait that it asks for.
+    pub(in crate::backend::huggingface) retry_after: Option<Duration>,
+    /// What the body is.
+    pub(in crate::backend::huggingface) content: Content,
+    cleaner: &'a Cleaner,
+}
+
+/// What a body is.
+#[derive(Debug)]
+pub(in crate::backend::huggingface) enum Content {
+    /// JSON of any shape.
+    Json(Value),
+    /// A web page: the proxy speaks, not the app.
+    Page,
+    /// Another text, or none.
+    Text(String),
+    /// It could not be read; the reason.
+    Unreadable(String),
+}
+
+impl<'a> Reply<'a> {
+    /// Opens `answer`. The token is taken out of the text before anything is read from it.
+    pub(in crate::backend::huggingface) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
+        let content = match answer.body {
+            Err(reason) => Content::Unreadable(reason),
+            Ok(bytes) => {
+                let text = cleaner.redact(&String::from_utf8_lossy(&bytes));
+                match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+                    Ok(value) => Content::Json(value),
+                    Err(_) if text.trim_start().starts_with('<') => Content::Page,
+                    // Only the beginning can be shown.
+                    Err(_) => Content::Text(text.chars().take(4096).collect()),
+                }
+            }
+        };
+        Self { status: answer.status, retry_after: answer.retry_after, content, cleaner }
+    }
+
+    /// Returns the JSON of a success.
+    pub(in crate::backend::huggingface) const fn success(&self) -> Option<&Value> {
+        match (&self.content, self.status) {
+            (Content::Json(value), 200..300) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the app itself turned a call away because its queue is full: nothing was queued.
+    pub(in crate::backend::huggingface) fn is_queue_full(&self) -> bool {
+        self.status == 503
+            && matches!(&self.content, Content::Json(body)
+                if body.get("detail").and_then(Value::as_str).is_some_and(|text| text.contains("ueue")))
+    }
+
+    /// Returns the app's words as a person may see them; empty where there are none.
+    pub(in crate::backend::huggingface) fn words(&self) -> String {
+        let said = match &self.content {
+            Content::Json(body) => words_of(body).unwrap_or_default(),
+            Content::Page => String::new(),
+            Content::Text(text) => text.clone(),
+            Content::Unreadable(reason) => reason.clone(),
+        };
+        self.cleaner.line(&said)
+    }
+}
+
+/// Returns what an error's body says: `detail` as a text, as a list of complaints, or with an `error` in it.
+fn words_of(body: &Value) -> Option<String> {
+    let said = ["detail", "error", "message"].iter().find_map(|key| body.get(key)).unwrap_or(body);
+    match said {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(entries) => {
+            let said = entries.iter().take(5).filter_map(|entry| entry.get("msg")?.as_str());
+            Some(said.collect::<Vec<_>>().join("; "))
+        }
+        Value::Object(_) => said.get("error")?.as_str().map(str::to_owned),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_shape_of_an_error_body_gives_its_words_and_no_token() {
+        let cleaner = Cleaner::new(SecretString::from("s3cret"));
+        let table = [
+            (
+                json!({"detail": "Queue is full. Max size is 2 and size is 2."}),
+                "Queue is full. Max size is 2 and size is 2.",
+            ),
+            (
+                json!({"detail": [{"loc": ["body", "data"], "msg": "Field required"}]}),
+                "Field required",
+            ),
+            (
+                json!({"detail": {"error": "Not authenticated", "auth_message": null}}),
+                "Not authenticated",
+            ),
+            (json!({"error": "bad s3cret"}), "bad [token]"),
+            (json!("Not Found"), "Not Found"),
+            (json!(7), ""),
+        ];
+        for (body, words) in table {
+            let answer = Answer {
+                status: 503,
+                retry_after: None,
+                date: None,
+                body: Ok(body.to_string().into()),
+            };
+            assert_eq!(Reply::open(answer, &cleaner).words(), words);
+        }
+    }
+}

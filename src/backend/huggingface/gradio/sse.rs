@@ -1,0 +1,205 @@
+//! Server-sent events, as far as Gradio uses them.
+//!
+//! Owns the cutting of a body into frames, however its pieces arrive, and the stream with the moment in which it was last heard.
+//! It reads no event: [`super::events`] does. It tries nothing twice, for nobody can come back to a stream.
+
+use std::{collections::VecDeque, time::Duration};
+
+use reqwest::Response;
+use tokio::time::Instant;
+
+use crate::backend::http::send::describe;
+
+/// The most bytes of one frame: an output lists files, and a traceback may be quoted in it.
+const MAX_FRAME: usize = 4 * 1024 * 1024;
+
+/// One event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::backend::huggingface) struct Frame {
+    /// Its name; empty in the queue's protocol.
+    pub(in crate::backend::huggingface) event: String,
+    /// Its data.
+    pub(in crate::backend::huggingface) data: String,
+}
+
+/// Cuts bytes into frames.
+#[derive(Debug, Default)]
+struct Cutter {
+    line: Vec<u8>,
+    frame: Frame,
+    /// Whether the frame has data, be it empty.
+    has_data: bool,
+}
+
+impl Cutter {
+    /// Takes bytes; false when a frame is too large to be one.
+    fn push(&mut self, bytes: &[u8], out: &mut VecDeque<Frame>) -> bool {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.line.len() + self.frame.data.len() + piece.len() > MAX_FRAME {
+                return false;
+            }
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.end_line(out);
+            }
+        }
+        true
+    }
+
+    fn end_line(&mut self, out: &mut VecDeque<Frame>) {
+        let line = std::mem::take(&mut self.line);
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            let frame = std::mem::take(&mut self.frame);
+            if std::mem::take(&mut self.has_data) {
+                out.push_back(frame);
+            }
+            return;
+        }
+        let (name, value) = text.split_once(':').unwrap_or((text, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name {
+            "event" => value.clone_into(&mut self.frame.event),
+            "data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.frame.data.push('\n');
+                }
+                self.frame.data.push_str(value);
+            }
+            // Comments, and members that Gradio does not use.
+            _ => {}
+        }
+    }
+
+    /// Gives out what stands there at the end: Gradio now and then ends a stream without its last line.
+    fn finish(&mut self, out: &mut VecDeque<Frame>) {
+        if !self.line.is_empty() {
+            self.end_line(out);
+        }
+        self.end_line(out);
+    }
+}
+
+/// What a stream gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::backend::huggingface) enum Next {
+    /// An event.
+    Frame(Frame),
+    /// It is over; the reason, where it did not end by itself.
+    Over(Option<String>),
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub(in crate::backend::huggingface) struct Stream {
+    response: Response,
+    cutter: Cutter,
+    ready: VecDeque<Frame>,
+    heard: Instant,
+    over: Option<Next>,
+}
+
+impl Stream {
+    /// Begins to listen to a body.
+    pub(in crate::backend::huggingface) fn new(response: Response) -> Self {
+        Self {
+            response,
+            cutter: Cutter::default(),
+            ready: VecDeque::new(),
+            heard: Instant::now(),
+            over: None,
+        }
+    }
+
+    /// Returns the next event. It may be dropped while it waits, and nothing is lost.
+    pub(in crate::backend::huggingface) async fn next(&mut self) -> Next {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Next::Frame(frame);
+            }
+            if let Some(over) = &self.over {
+                return over.clone();
+            }
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => {
+                    self.heard = Instant::now();
+                    if !self.cutter.push(&bytes, &mut self.ready) {
+                        let reason = "an event was too large to be one".to_owned();
+                        self.over = Some(Next::Over(Some(reason)));
+                    }
+                }
+                Ok(None) => self.end(None),
+                Err(error) => self.end(Some(describe(&error))),
+            }
+        }
+    }
+
+    fn end(&mut self, reason: Option<String>) {
+        self.cutter.finish(&mut self.ready);
+        self.over = Some(Next::Over(reason));
+    }
+
+    /// Returns how long nothing was heard. True only of a stream that has just been listened to.
+    pub(in crate::backend::huggingface) fn silent_for(&self) -> Duration {
+        self.heard.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut(pieces: &[&[u8]]) -> Vec<Frame> {
+        let (mut cutter, mut out) = (Cutter::default(), VecDeque::new());
+        for piece in pieces {
+            assert!(cutter.push(piece, &mut out));
+        }
+        cutter.finish(&mut out);
+        out.into()
+    }
+
+    fn frame(event: &str, data: &str) -> Frame {
+        Frame { event: event.to_owned(), data: data.to_owned() }
+    }
+
+    const BODY: &str = ": hello\r\n\r\nevent: heartbeat\ndata: null\n\ndata: {\"msg\":\ndata: \"é\"}\r\n\r\nevent: error\ndata: null";
+
+    #[test]
+    fn frames_are_cut_with_names_with_several_lines_and_without_a_last_one() {
+        let frames =
+            [frame("heartbeat", "null"), frame("", "{\"msg\":\n\"é\"}"), frame("error", "null")];
+        assert_eq!(cut(&[BODY.as_bytes()]), frames);
+        assert_eq!(cut(&[b"event: lonely\n\n"]), [], "an event without data is none");
+    }
+
+    #[test]
+    fn a_frame_without_an_end_is_given_up() {
+        let (mut cutter, mut out) = (Cutter::default(), VecDeque::new());
+        let piece = vec![b'x'; 1 << 20];
+        assert!((0..5).any(|_| !cutter.push(&piece, &mut out)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_where_the_pieces_are_cut(cuts in prop::collection::vec(0..BODY.len(), 0..6)) {
+            let mut cuts = cuts;
+            cuts.sort_unstable();
+            let (mut pieces, mut rest, mut at) = (Vec::new(), BODY.as_bytes(), 0);
+            for place in cuts {
+                let (piece, after) = rest.split_at(place - at);
+                pieces.push(piece);
+                (rest, at) = (after, place);
+            }
+            pieces.push(rest);
+            prop_assert_eq!(cut(&pieces), cut(&[BODY.as_bytes()]));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = cut(&[&bytes]);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! How a Space is spoken to: one request, once, with the token in both headers that were ever seen.
+//!
+//! Owns the headers, the size limits and the time of each call. The token goes to the Space's own origin and nowhere else: not to
+//! the Hub, and not along a redirect, which is an answer here and is never followed.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, RequestBuilder,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use url::Url;
+
+use super::{reply::Reply, sse::Stream};
+use crate::backend::{
+    CallError,
+    http::{
+        Connector,
+        answer::Answer,
+        message::Cleaner,
+        send::{self, SendFault},
+    },
+    huggingface::{SettingsError, errors},
+};
+
+/// The most bytes of a description: an app with many components has some hundred KB.
+pub(in crate::backend::huggingface) const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
+
+/// The most bytes of any other answer.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+/// How long the Hub may take. It is asked only because it may know more than the rule.
+const HUB_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where newer clients put the token. Which of the two the service's proxy reads, nobody has said.
+const X_TOKEN: &str = "x-hf-authorization";
+
+/// Speaks to Spaces.
+pub(in crate::backend::huggingface) struct Wire {
+    connector: Connector,
+    token: Option<HeaderValue>,
+    cleaner: Cleaner,
+    /// For a call, from connecting to the end of its answer.
+    patience: Duration,
+}
+
+impl Wire {
+    /// Checks the token; opens no connection.
+    pub(in crate::backend::huggingface) fn new(
+        connector: Connector,
+        token: Option<&SecretString>,
+        patience: Duration,
+    ) -> Result<Self, SettingsError> {
+        let text = token.map(|token| token.expose_secret().trim()).filter(|text| !text.is_empty());
+        let header = text.map(|text| {
+            let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+            let header = HeaderValue::from_str(&format!("Bearer {text}")).ok().filter(|_| is_plain);
+            let mut header = header.ok_or(SettingsError::Token)?;
+            header.set_sensitive(true);
+            Ok(header)
+        });
+        let cleaner = Cleaner::new(SecretString::from(text.unwrap_or_default()));
+        Ok(Self { connector, token: header.transpose()?, cleaner, patience })
+    }
+
+    /// Returns `text` as a person may see it.
+    pub(in crate::backend::huggingface) fn line(&self, text: &str) -> String {
+        self.cleaner.line(text)
+    }
+
+    /// Tells whether there is a token.
+    pub(in crate::backend::huggingface) const fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Begins a request to a Space's own origin.
+    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+        let mut request = client.request(method, url);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.clone()).header(X_TOKEN, token.clone());
+        }
+        Ok(request)
+    }
+
+    /// Asks a Space for JSON.
+    pub(in crate::backend::huggingface) async fn get(
+        &self,
+        url: Url,
+        space: &str,
+    ) -> Result<Value, CallError> {
+        let unasked = |reason: String| unasked(space, &reason);
+        let request = self.request(Method::GET, url).map_err(unasked)?;
+        let request = request.header(ACCEPT, "application/json").timeout(self.patience);
+        let response = send::send(request).await.map_err(unasked)?;
+        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.cleaner);
+        reply.success().cloned().ok_or_else(|| errors::trouble(&reply, space, self.has_token()))
+    }
+
+    /// Asks the Hub for a record; `None` where it tells none. It never gets the token.
+    pub(in crate::backend::huggingface) async fn ask_hub(&self, url: Url) -> Option<Value> {
+        let client = self.connector.client(&url).ok()?;
+        let patience = self.patience.min(HUB_PATIENCE);
+        let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
+        let response = send::send(request).await.ok()?;
+        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.cleaner);
+        reply.success().cloned()
+    }
+
+    /// Asks for a small file of a Space, to be held in memory.
+    pub(in crate::backend::huggingface) async fn file(
+        &self,
+        url: Url,
+        limit: usize,
+        space: &str,
+    ) -> Result<Bytes, CallError> {
+        let unasked = |reason: String| unasked(space, &reason);
+        let request = self.request(Method::GET, url).map_err(unasked)?.timeout(self.patience);
+        let answer = Answer::read(send::send(request).await.map_err(unasked)?, limit).await;
+        match answer.body {
+            Ok(bytes) if answer.status == 200 => Ok(bytes),
+            Err(reason) if answer.status == 200 => Err(unasked(reason)),
+            // Files are temporary. To the app, one that is gone is one that nobody may see.
+            _ if matches!(answer.status, 403 | 404 | 410) => Err(CallError::Fault(errors::lost(
+                format!("{space} does not have its picture any more"),
+            ))),
+            body => {
+                let reply = Reply::open(Answer { body, ..answer }, &self.cleaner);
+                Err(errors::trouble(&reply, space, self.has_token()))
+            }
+        }
+    }
+
+    /// Sends something whose repetition would harm nobody.
+    pub(in crate::backend::huggingface) async fn post(
+        &self,
+        url: Url,
+        content_type: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Reply<'_>, String> {
+        let request = self.request(Method::POST, url)?;
+        let request = request
+            .header(CONTENT_TYPE, content_type)
+            .header(ACCEPT, "application/json")
+            // What newer official clients say of themselves.
+            .header("x-gradio-user", "api")
+            .timeout(patience.min(self.patience))
+            .body(body);
+        let answer = Answer::read(send::send(request).await?, ANSWER_LIMIT).await;
+        Ok(Reply::open(answer, &self.cleaner))
+    }
+
+    /// Sends JSON once, and says honestly whether it left.
+    pub(in crate::backend::huggingface) async fn post_once(
+        &self,
+        url: Url,
+        body: &Value,
+    ) -> Result<Reply<'_>, SendFault> {
+        let request = self.request(Method::POST, url).map_err(SendFault::NotSent)?;
+        let request = request
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .header("x-gradio-user", "api");
+        let response = send::post_once(request, body.to_string().into(), self.patience).await?;
+        Ok(Reply::open(Answer::read(response, ANSWER_LIMIT).await, &self.cleaner))
+    }
+
+    /// Begins to listen. The time of a stream is not limited here: its silence and its call's deadline are [`crate::backend::huggingface::run`]'s.
+    pub(in crate::backend::huggingface) async fn listen(
+        &self,
+        url: Url,
+        space: &str,
+    ) -> Result<Stream, CallError> {
+        let unasked = |reason: String| unasked(space, &reason);
+        let request = self.request(Method::GET, url).map_err(unasked)?;
+        let request = request.header(ACCEPT, "text/event-stream");
+        let response = tokio::time::timeout(self.patience, send::send(request)).await;
+        let response = response
+            .unwrap_or_else(|_| Err("no answer within the time-out".to_owned()))
+            .map_err(unasked)?;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+        if response.status().as_u16() == 200 && is_stream {
+            return Ok(Stream::new(response));
+        }
+        let read = Answer::read(response, ANSWER_LIMIT);
+        // What is no stream may still never end.
+        let answer = tokio::time::timeout(self.patience, read)
+            .await
+            .map_err(|_| unasked("its answer did not end".to_owned()))?;
+        Err(errors::trouble(&Reply::open(answer, &self.cleaner), space, self.has_token()))
+    }
+
+    /// Begins a download from a Space's own origin, always from the start.
+    pub(in crate::backend::huggingface) async fn download(
+        &self,
+        url: Url,
+    ) -> Result<reqwest::Response, String> {
+        let request = self.request(Method::GET, url)?;
+        send::send(request.header(reqwest::header::ACCEPT_ENCODING, "identity")).await
+    }
+}
+
+/// Returns what is said of a Space that could not be asked.
+pub(in crate::backend::huggingface) fn unasked(space: &str, reason: &str) -> CallError {
+    CallError::Passing {
+        reason: format!("{space} could not be asked: {reason}"),
+        retry_after: None,
+    }
+}
+
+/// Returns a text that nobody had before: Gradio keeps the events of a session by its name, and a name of an earlier call would
+/// bring that one's, too.
+pub(in crate::backend::huggingface) fn fresh() -> String {
+    // The standard library draws the keys of a map's hasher from the system's randomness.
+    let draw = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", draw(), draw())
+}

@@ -1,0 +1,305 @@
+//! The way of a run: render to FLUX, picture to PartPacker, mesh.
+//!
+//! Owns each step, the deadlines, and what is told to a Space that is no longer waited for. A step that fails in passing leaves the
+//! run where it was, so that asking again tries it again; whatever cannot pass ends the run, with the files that there are.
+//!
+//! A call that was broken off is not made again here, because its function may still run and would stand before ours in the
+//! Space's queue: whether the job is tried anew is for those to say who know what else could serve.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Spaces, errors, files,
+    gradio::{
+        calls::Pace,
+        describe::Description,
+        events::{self, Event},
+        sse::Next,
+    },
+    run::{Outcome, Part, Run, Shown, Side, Stage},
+    unsent,
+};
+use crate::backend::{
+    CallError, CancelReply, ServiceFault, SubmitError, Verdict, work::SpacesWork,
+};
+
+/// How long one look waits in all for news that are not there yet.
+const LINGER: Duration = Duration::from_millis(120);
+
+/// How long one look goes on from step to step, so that a picture does not lie about until the next one.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a cancelled call is waited for.
+const AFTER_CANCEL: Duration = Duration::from_secs(10);
+
+/// The most bytes of a picture that is held in memory; a 1024² WebP has about one hundred thousand.
+const PICTURE_LIMIT: usize = 64 * 1024 * 1024;
+
+impl Spaces {
+    /// Gives the render to FLUX and calls it.
+    pub(super) async fn begin(
+        &self,
+        work: &SpacesWork,
+        flux: Description,
+        mesh: Description,
+    ) -> Result<Run, SubmitError> {
+        let title = self.title(Side::Flux);
+        let mut run = Run {
+            work: work.clone(),
+            spaces: [flux, mesh],
+            process_image: self.settings.process_image,
+            part: Part::Mesh,
+            stage: Stage::Over(Outcome::Cancelled),
+            deadline: Instant::now() + self.settings.deadline,
+            files: Vec::new(),
+            picture: None,
+            cancelled: None,
+            shown: Shown::waiting(),
+        };
+        // What the second Space would refuse is refused before the first one works.
+        self.data(&run, "x").map_err(unsent)?;
+        run.part = Part::Flux;
+        let picture = &work.picture;
+        let path = self.upload(run.space(), &picture.name, &picture.mime, &picture.bytes, &title);
+        let path = path.await.map_err(unsent)?;
+        run.stage = Stage::Joined(self.join_first(&run, &path, &title).await?);
+        Ok(run)
+    }
+
+    /// Takes a run as far as it goes at the moment.
+    pub(super) async fn advance(&self, run: &mut Run) -> Result<(), CallError> {
+        let begun = Instant::now();
+        loop {
+            if matches!(run.stage, Stage::Over(_)) {
+                return Ok(());
+            }
+            let pace = match self.step(run).await {
+                Ok(pace) => Ok(pace),
+                Err(CallError::Fault(fault)) => {
+                    Self::fail(run, fault);
+                    Ok(Pace::Again)
+                }
+                passing => passing,
+            };
+            // Looked at last: what came at the end of its time is taken all the same.
+            if !matches!(run.stage, Stage::Over(_)) && Instant::now() >= run.deadline {
+                self.let_go(run).await;
+                let title = self.title(run.part.side());
+                let limit = self.settings.deadline.as_secs();
+                let words =
+                    format!("{title} did not finish within {limit} s and is no longer waited for");
+                Self::settle(run, Outcome::Failed(errors::lost(words)));
+                return Ok(());
+            }
+            if pace? == Pace::Rest || begun.elapsed() > LOOK {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn step(&self, run: &mut Run) -> Result<Pace, CallError> {
+        let title = self.title(run.part.side());
+        match &mut run.stage {
+            Stage::Joined(ticket) => {
+                let ticket = ticket.clone();
+                let mut url;
+                if let Some(session) = &ticket.session {
+                    url = run.space().at("/queue/data");
+                    url.set_query(Some(&format!("session_hash={session}")));
+                } else {
+                    url =
+                        run.space().at(&format!("/call/{}/{}", run.part.function(), ticket.event));
+                }
+                let stream = self.wire.listen(url, &title).await?;
+                run.stage = Stage::Listening(ticket, Box::new(stream));
+                Ok(Pace::Again)
+            }
+            Stage::Listening(..) => self.listen(run).await,
+            Stage::Fetch(path) => {
+                let url = files::address(&run.spaces[Side::Flux.index()], path);
+                let title = self.title(Side::Flux);
+                let limit = PICTURE_LIMIT
+                    .min(usize::try_from(self.settings.max_artifact).unwrap_or(PICTURE_LIMIT));
+                let bytes = self.wire.file(url.clone(), limit, &title).await?;
+                self.take_picture(run, &url, bytes);
+                Ok(Pace::Again)
+            }
+            Stage::Upload { name, mime, bytes } => {
+                let (name, mime, bytes) = (name.clone(), *mime, bytes.clone());
+                let image = self.upload(run.space(), &name, mime, &bytes, &title).await?;
+                run.stage = Stage::Join { image, not_before: Instant::now(), failures: 0 };
+                Ok(Pace::Again)
+            }
+            Stage::Join { not_before, .. } if Instant::now() < *not_before => Ok(Pace::Rest),
+            Stage::Join { image, failures, .. } => {
+                let (image, failures) = (image.clone(), *failures);
+                self.join_next(run, &image, failures, &title).await
+            }
+            Stage::Over(_) => Ok(Pace::Rest),
+        }
+    }
+
+    /// Takes what the stream has.
+    async fn listen(&self, run: &mut Run) -> Result<Pace, CallError> {
+        let title = self.title(run.part.side());
+        let (linger, until) = (Instant::now() + LINGER, Instant::now() + LOOK);
+        loop {
+            let Stage::Listening(ticket, stream) = &mut run.stage else { return Ok(Pace::Again) };
+            // What is there already is taken even when the time is over.
+            let Ok(next) = timeout_at(linger, stream.next()).await else { break };
+            let event = match next {
+                Next::Frame(frame) if ticket.session.is_some() => {
+                    events::of_queue(&frame, &ticket.event)
+                }
+                Next::Frame(frame) => events::of_call(&frame),
+                Next::Over(reason) => {
+                    let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+                    let words = format!("the connection to {title} broke before it was done{why}");
+                    self.let_go(run).await;
+                    Self::settle(run, Outcome::Failed(errors::lost(words)));
+                    return Ok(Pace::Again);
+                }
+            };
+            run.shown.take(&event, |text| self.wire.line(text));
+            match event {
+                Event::Done(outputs) => {
+                    self.take_outputs(run, &outputs);
+                    return Ok(Pace::Again);
+                }
+                Event::Cancelled => {
+                    run.end(Outcome::Cancelled);
+                    return Ok(Pace::Again);
+                }
+                Event::Failed(text) => {
+                    let text = self.wire.line(&text);
+                    Self::settle(run, Outcome::Failed(errors::of_app(&title, &text)));
+                    if errors::is_quota(&text) {
+                        self.rest(run.part.side(), &text);
+                    }
+                    return Ok(Pace::Again);
+                }
+                Event::Lost(text) => {
+                    let words = format!("{title} has lost the result: {}", self.wire.line(&text));
+                    Self::settle(run, Outcome::Failed(errors::lost(words)));
+                    return Ok(Pace::Again);
+                }
+                _ if Instant::now() > until => return Ok(Pace::Rest),
+                _ => {}
+            }
+        }
+        let silence = match &run.stage {
+            Stage::Listening(_, stream) => stream.silent_for(),
+            _ => Duration::ZERO,
+        };
+        if silence > self.settings.read_idle_timeout {
+            let words = format!(
+                "nothing was heard of {title} for {} s, not even a sign of life",
+                silence.as_secs()
+            );
+            self.let_go(run).await;
+            Self::settle(run, Outcome::Failed(errors::lost(words)));
+        } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
+            run.end(Outcome::Cancelled);
+        }
+        Ok(Pace::Rest)
+    }
+
+    /// Takes what a call made, and goes on to the next one.
+    fn take_outputs(&self, run: &mut Run, outputs: &[Value]) {
+        if run.cancelled.is_some() && run.part != Part::Mesh {
+            return run.end(Outcome::Cancelled);
+        }
+        let Some(found) = files::find(outputs, run.part.extensions()) else {
+            let title = self.title(run.part.side());
+            let what = if run.part == Part::Mesh { "mesh" } else { "picture" };
+            let words = format!("{title} says that it is done, and gave no {what}");
+            return run.end(Outcome::Failed(errors::empty(words)));
+        };
+        let url = files::address(run.space(), &found.path);
+        match run.part {
+            Part::Flux => {
+                let next = if run.process_image { Part::Segment } else { Part::Mesh };
+                run.files.push(files::remote(Part::Flux, &url, found.name));
+                self.enter(run, next, Stage::Fetch(found.path));
+            }
+            // The same server: its own path needs no upload.
+            Part::Segment => {
+                let stage =
+                    Stage::Join { image: found.path, not_before: Instant::now(), failures: 0 };
+                self.enter(run, Part::Mesh, stage);
+            }
+            Part::Mesh => {
+                run.files.push(files::remote(Part::Mesh, &url, found.name));
+                run.end(Outcome::Succeeded);
+            }
+        }
+    }
+
+    fn enter(&self, run: &mut Run, part: Part, stage: Stage) {
+        run.shown = Shown::ours("the picture is handed over");
+        (run.part, run.stage) = (part, stage);
+        run.deadline = Instant::now() + self.settings.deadline;
+    }
+
+    /// Looks at FLUX's picture before it goes on.
+    fn take_picture(&self, run: &mut Run, url: &url::Url, bytes: Bytes) {
+        let Some((extension, mime)) = files::picture_kind(&bytes) else {
+            let title = self.title(Side::Flux);
+            let words = format!("{title} gave a file that is no picture");
+            // What cannot be a picture is not worth being placed in quarantine as one.
+            run.files.clear();
+            return run.end(Outcome::Failed(errors::lost(words)));
+        };
+        if let Some(file) = run.files.first_mut()
+            && file.extension() != extension
+        {
+            file.filename = format!("image.{extension}");
+        }
+        run.picture = Some((url.as_str().to_owned(), bytes.clone()));
+        run.stage = Stage::Upload { name: format!("flux.{extension}"), mime, bytes };
+    }
+
+    fn fail(run: &mut Run, mut fault: ServiceFault) {
+        // It is about a Space, not about our request, which exists as long as we say so.
+        if fault.verdict == Verdict::Gone {
+            fault.verdict = Verdict::Service;
+        }
+        Self::settle(run, Outcome::Failed(fault));
+    }
+
+    /// Ends a run; one that was told to stop was stopped, however the stream put it.
+    fn settle(run: &mut Run, outcome: Outcome) {
+        let outcome = if run.cancelled.is_some() { Outcome::Cancelled } else { outcome };
+        run.end(outcome);
+    }
+
+    /// Stops a run that is not wanted any more. Where a Space cannot be told, it is at least not waited for: it costs nothing.
+    pub(super) async fn stop(&self, run: &mut Run) -> Result<CancelReply, CallError> {
+        let ticket = match &run.stage {
+            Stage::Over(_) => return Ok(CancelReply::TooLate),
+            Stage::Joined(ticket) | Stage::Listening(ticket, _) => Some(ticket.clone()),
+            Stage::Fetch(_) | Stage::Upload { .. } | Stage::Join { .. } => None,
+        };
+        let Some((ticket, session)) = ticket.and_then(|ticket| {
+            let session = ticket.session.clone()?;
+            Some((ticket, session))
+        }) else {
+            run.end(Outcome::Cancelled);
+            return Ok(CancelReply::Requested);
+        };
+        let title = self.title(run.part.side());
+        match self.send_cancel(run, &ticket, &session, self.settings.call_timeout, &title).await {
+            Ok(()) => {
+                run.cancelled.get_or_insert_with(Instant::now);
+                run.shown = Shown::ours("being cancelled");
+            }
+            Err(CallError::Fault(_)) => run.end(Outcome::Cancelled),
+            Err(passing) => return Err(passing),
+        }
+        Ok(CancelReply::Requested)
+    }
+}

@@ -1,0 +1,161 @@
+//! The adapter against Gradio on the wire: each trap of the real servers is a test.
+
+mod fake;
+mod faults;
+mod files;
+mod steps;
+mod simple;
+mod streams;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use self::fake::{Gradio, Say, Version, json_answer};
+use super::*;
+use crate::backend::{
+    Phase, Verdict,
+    work::{SpacesWork, Upload},
+};
+
+const TOKEN: &str = "t0ken-of-the-test";
+const RENDER: &[u8] = b"\x89PNG\r\n\x1a\nmade up by a test";
+
+/// Nobody waits so long for anything in these tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    flux: Gradio,
+    mesh: Gradio,
+    spaces: Spaces,
+}
+
+impl World {
+    async fn new(version: Version) -> Self {
+        Self::with(version, |_| {}).await
+    }
+
+    async fn with(version: Version, change: impl FnOnce(&mut Settings)) -> Self {
+        let (flux, mesh) = (Gradio::start(version).await, Gradio::start(version).await);
+        let mut settings = Settings {
+            flux: SpaceAddress::Base(flux.url.clone()),
+            mesh: SpaceAddress::Base(mesh.url.clone()),
+            hub: Url::parse("http://127.0.0.1:9").expect("a URL"),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let spaces = Spaces::new(&settings).expect("good settings");
+        Self { flux, mesh, spaces }
+    }
+
+    async fn submit(&self) -> RequestId {
+        self.spaces.submit(&submission("job-1")).await.expect("it is taken")
+    }
+
+    /// Looks until `is_it` holds of what is seen.
+    async fn until(
+        &self,
+        request: &RequestId,
+        is_it: impl Fn(&Observation) -> bool,
+    ) -> Observation {
+        let looking = async {
+            loop {
+                let seen = self.spaces.observe(request).await.expect("it is known");
+                if is_it(&seen) {
+                    return seen;
+                }
+                assert_ne!(
+                    seen.phase,
+                    Phase::Ended,
+                    "it ended before: {:?}",
+                    self.spaces.result(request).await
+                );
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it is seen in time")
+    }
+
+    /// Looks until it has ended; returns how.
+    async fn end(&self, request: &RequestId) -> RunResult {
+        self.until(request, |seen| seen.phase == Phase::Ended).await;
+        self.spaces.result(request).await.expect("it is known")
+    }
+
+    /// One run, from its submit to its end.
+    async fn run(&self) -> RunResult {
+        self.end(&self.submit().await).await
+    }
+
+    async fn failure(&self) -> (super::super::ServiceFault, Vec<RemoteFile>) {
+        match self.run().await {
+            RunResult::Failed { fault, files, .. } => (fault, files),
+            other => panic!("it fails: {other:?}"),
+        }
+    }
+}
+
+fn work() -> SpacesWork {
+    let picture = Upload {
+        name: "render-1.png".to_owned(),
+        mime: "image/png".to_owned(),
+        bytes: Bytes::from_static(RENDER),
+    };
+    SpacesWork {
+        prompt: "a fox".to_owned(),
+        picture,
+        seed: 77,
+        mesh_seed: 5,
+        steps_flux: 20,
+        steps_partpacker: 50,
+    }
+}
+
+fn submission(key: &str) -> Submission {
+    Submission { key: RequestId::new(key).expect("plain"), work: Work::Spaces(work()) }
+}
+
+fn succeeded(result: &RunResult) -> &[RemoteFile] {
+    match result {
+        RunResult::Succeeded { files, .. } => files,
+        other => panic!("it succeeds: {other:?}"),
+    }
+}
+
+async fn download(spaces: &Spaces, file: &RemoteFile, from: u64) -> (u64, Vec<u8>) {
+    let mut opened = spaces.open(file, from).await.expect("it opens");
+    let mut bytes = Vec::new();
+    while let Some(chunk) = opened.chunks.next().await {
+        bytes.extend_from_slice(&chunk.expect("a chunk"));
+    }
+    (opened.start, bytes)
+}
+
+fn page(status: &str) -> Vec<u8> {
+    super::super::http::fake::answer(
+        status,
+        "content-type: text/html\r\n",
+        "<!DOCTYPE html><html>Building</html>",
+    )
+}
+
+#[test]
+fn settings_show_no_token_and_a_token_that_cannot_be_one_is_refused() {
+    let settings =
+        |token: &str| Settings { token: Some(SecretString::from(token)), ..Settings::default() };
+    let shown = format!("{:?} {:?}", settings(TOKEN), Spaces::new(&settings(TOKEN)).expect("good"));
+    assert!(
+        !shown.contains(TOKEN) && shown.contains("black-forest-labs/FLUX.1-Depth-dev"),
+        "{shown}"
+    );
+    assert!(settings(TOKEN) == settings(TOKEN) && settings(TOKEN) != settings("other"));
+    assert!(settings(TOKEN) != Settings::default());
+    for bad in ["a\r\nx: y", "a b", "\u{e9}"] {
+        assert!(Spaces::new(&settings(bad)).is_err(), "{bad:?}");
+    }
+    for none in ["", " \n"] {
+        assert!(!Spaces::new(&settings(none)).expect("as good as none").wire.has_token());
+    }
+}

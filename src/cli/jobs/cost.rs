@@ -1,0 +1,366 @@
+//! `conjured cost`: what was spent on what, and what other settings would have cost.
+//!
+//! Owns the groups and the three forms. It reads the ledger itself, so it works whether or not a daemon runs; numbers go to
+//! standard output alone. Sums are [`crate::domain::cost_report`]'s, advice [`crate::domain::cost_report::what_if`]'s.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        args::{By, CostArgs, Since},
+        context::Context,
+        exit::{Failure, USAGE},
+        out::{Out, plain, span},
+    },
+    clock::Clock,
+    domain::{
+        cost_report::{
+            Past, Rented, Tally, tally,
+            what_if::{Advice, Record},
+        },
+        machines::MachineId,
+        money::MicroUsd,
+        time::WallTime,
+    },
+    ledger::{FILE, Ledger, error::OpenError},
+};
+
+/// The header of `--csv`. Columns are only ever added at its end.
+const CSV: &str = "key,jobs,done,failed,cancelled,unknown,open,success_rate,booked_usd,bounded_usd,reserved_usd,\
+                   cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated,machines,machines_usd";
+
+/// Shows what was spent.
+pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Failure> {
+    let path = context.state_dir()?.join(FILE);
+    let (past, machines) = match Ledger::open_read_only(&path) {
+        Ok(reader) => {
+            let since = begin(args.since)?;
+            (reader.past(since)?, reader.rented(since)?)
+        }
+        Err(OpenError::Missing { .. }) => (Vec::new(), Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut groups: BTreeMap<String, (Vec<&Past>, Vec<&Rented>)> = BTreeMap::new();
+    for job in &past {
+        groups.entry(key(args.by, job)).or_default().0.push(job);
+    }
+    for machine in &machines {
+        groups.entry(machine_key(args.by, machine)).or_default().1.push(machine);
+    }
+    let sum = |(jobs, machines): (Vec<&Past>, Vec<&Rented>)| {
+        let mut tally = tally(jobs);
+        tally.add(machines);
+        tally
+    };
+    let mut rows: Vec<(String, Tally)> =
+        groups.into_iter().map(|(key, group)| (key, sum(group))).collect();
+    if args.by == By::Session {
+        rows.sort_by_key(|(key, _)| key.parse::<i64>().unwrap_or_default());
+    }
+    let mut total = tally(&past);
+    total.add(&machines);
+    let out = &context.out;
+    if args.csv {
+        let lines = rows.iter().map(|(key, tally)| csv(key, tally));
+        let lines: Vec<String> = std::iter::once(CSV.to_owned()).chain(lines).collect();
+        // RFC 4180 ends each line with CR LF; the last LF is the printer's.
+        out.data(lines.join("\r\n") + "\r");
+        return Ok(());
+    }
+    let advice = advice(&past);
+    if args.json {
+        out.json(&as_json(args.by, &rows, &total, &advice));
+        return Ok(());
+    }
+    if past.is_empty() && machines.is_empty() {
+        out.say("no job has been run yet, or none since then: nothing was spent");
+        return Ok(());
+    }
+    out.data(text(out, args.by, &rows, &total));
+    for (deployment, record, advice) in &advice {
+        out.data(advice_text(out, deployment, record, advice));
+    }
+    Ok(())
+}
+
+fn begin(since: Option<Since>) -> Result<WallTime, Failure> {
+    match since {
+        None => Ok(WallTime::from_unix_millis(i64::MIN)),
+        Some(Since::Hours(hours)) => {
+            Ok(Clock.now().wall.minus(Duration::from_secs(u64::from(hours) * 3600)))
+        }
+        Some(Since::Day(day)) => day
+            .to_zoned(jiff::tz::TimeZone::system())
+            .map(|at| WallTime::from_unix_millis(at.timestamp().as_millisecond()))
+            .map_err(|error| Failure::new(USAGE, format!("`--since`: {error}"))),
+    }
+}
+
+/// What machines are listed under where they belong to no single project or workflow.
+const MACHINES: &str = "(rented machines)";
+
+fn civil(at: WallTime, format: &str) -> String {
+    jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
+        |_| "outside of all calendars".to_owned(),
+        |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
+    )
+}
+
+fn machine_key(by: By, machine: &Rented) -> String {
+    match by {
+        By::Session => machine.session.to_string(),
+        By::Day => civil(machine.launched, "%Y-%m-%d"),
+        By::Month => civil(machine.launched, "%Y-%m"),
+        By::Mode => "cloud".to_owned(),
+        By::Project | By::Deployment | By::Workflow => MACHINES.to_owned(),
+    }
+}
+
+fn key(by: By, job: &Past) -> String {
+    let civil = |format: &str| civil(job.released, format);
+    match by {
+        By::Session => job.session.to_string(),
+        By::Day => civil("%Y-%m-%d"),
+        By::Month => civil("%Y-%m"),
+        By::Project => job.project.clone(),
+        By::Deployment => match &job.deployment {
+            Some(deployment) if deployment.parse::<MachineId>().is_ok() => MACHINES.to_owned(),
+            Some(deployment) => deployment.clone(),
+            None => "none".to_owned(),
+        },
+        By::Mode => job.mode.clone(),
+        By::Workflow => job.workflow.clone(),
+    }
+}
+
+const fn word(by: By) -> &'static str {
+    match by {
+        By::Session => "session",
+        By::Day => "day",
+        By::Month => "month",
+        By::Project => "project",
+        By::Deployment => "deployment",
+        By::Mode => "mode",
+        By::Workflow => "workflow",
+    }
+}
+
+type Advised = (String, Record, Advice);
+
+fn advice(past: &[Past]) -> Vec<Advised> {
+    let mut deployments: BTreeMap<&str, Vec<&Past>> = BTreeMap::new();
+    for job in past {
+        // A rented machine is no deployment: nothing of it can be set.
+        if let Some(deployment) = &job.deployment
+            && deployment.parse::<MachineId>().is_err()
+        {
+            deployments.entry(deployment).or_default().push(job);
+        }
+    }
+    deployments
+        .into_iter()
+        .filter_map(|(deployment, jobs)| {
+            let record = Record::of(&jobs)?;
+            let advice = record.advice();
+            Some((deployment.to_owned(), record, advice))
+        })
+        .collect()
+}
+
+fn as_json(by: By, rows: &[(String, Tally)], total: &Tally, advice: &[Advised]) -> Value {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|(key, tally)| {
+            let mut value = json!(tally);
+            value["key"] = json!(key);
+            value
+        })
+        .collect();
+    let advice: Vec<Value> = advice
+        .iter()
+        .map(|(deployment, record, advice)| {
+            let mut value = json!(advice);
+            value["deployment"] = json!(deployment);
+            value["jobs"] = json!(record.jobs.len());
+            value["cold_start_ms"] = json!(millis(record.cold_start));
+            value["cold_samples"] = json!(record.cold_samples);
+            value["run_samples"] = json!(record.run_samples);
+            value["hourly_microusd"] = json!(record.hourly);
+            value
+        })
+        .collect();
+    json!({ "schema": 1, "by": word(by), "rows": rows, "total": total, "advice": advice })
+}
+
+fn csv(key: &str, tally: &Tally) -> String {
+    let quoted = if key.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", key.replace('"', "\"\""))
+    } else {
+        key.to_owned()
+    };
+    let usd = |amount: MicroUsd| format!("{}.{:06}", amount.0 / 1_000_000, amount.0 % 1_000_000);
+    let number = |number: Option<f64>| number.map(|n| format!("{n:.4}")).unwrap_or_default();
+    let seconds = |millis: Option<u64>| {
+        millis.map(|ms| format!("{}.{:03}", ms / 1000, ms % 1000)).unwrap_or_default()
+    };
+    [
+        quoted,
+        tally.jobs.to_string(),
+        tally.done.to_string(),
+        tally.failed.to_string(),
+        tally.cancelled.to_string(),
+        tally.unknown.to_string(),
+        tally.open.to_string(),
+        number(tally.success_rate),
+        usd(tally.booked_microusd),
+        usd(tally.bounded_microusd),
+        usd(tally.reserved_microusd),
+        tally.cost_per_result_microusd.map(usd).unwrap_or_default(),
+        seconds(tally.median_cold_ms),
+        seconds(tally.median_warm_ms),
+        number(tally.mean_rating),
+        tally.rated.to_string(),
+        tally.machines.to_string(),
+        usd(tally.machines_microusd),
+    ]
+    .join(",")
+}
+
+fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
+    let mut table = new_table();
+    table.set_header([
+        word(by),
+        "jobs",
+        "done",
+        "failed",
+        "unknown",
+        "success",
+        "USD booked",
+        "reserved",
+        "a result",
+        "cold",
+        "warm",
+        "rating",
+    ]);
+    for (key, tally) in
+        rows.iter().map(|(key, tally)| (cut(key), tally)).chain([("total".to_owned(), total)])
+    {
+        let time = |millis: Option<u64>| {
+            millis.map_or_else(|| "-".to_owned(), |millis| span(Duration::from_millis(millis)))
+        };
+        let bound = if tally.bounded_microusd > MicroUsd::ZERO { "≤ " } else { "" };
+        table.add_row([
+            key,
+            tally.jobs.to_string(),
+            tally.done.to_string(),
+            tally.failed.to_string(),
+            tally.unknown.to_string(),
+            tally
+                .success_rate
+                .map_or_else(|| "-".to_owned(), |rate| format!("{:.0} %", rate * 100.0)),
+            format!("{bound}{}", dollars(tally.booked_microusd)),
+            dollars(tally.reserved_microusd),
+            tally.cost_per_result_microusd.map_or_else(|| "-".to_owned(), dollars),
+            time(tally.median_cold_ms),
+            time(tally.median_warm_ms),
+            tally.mean_rating.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}")),
+        ]);
+    }
+    let lines = numbers_to_the_right(&mut table);
+    // The last line is the sum of the others.
+    let (above, sum) = lines.rsplit_once('\n').unwrap_or(("", lines.as_str()));
+    let mut text = format!("{above}\n{}", out.bold(sum));
+    if total.machines > 0 {
+        let (count, cost) = (total.machines, total.machines_microusd);
+        text.push_str(&format!(
+            "\n{count} rented machines cost {cost} of it; jobs on them have no cost of their own"
+        ));
+    }
+    if total.bounded_microusd > MicroUsd::ZERO {
+        text.push_str("\n≤: some runs happened unseen; they cost this or less");
+    }
+    text
+}
+
+/// Returns a table without lines. It never breaks a line: half a number helps nobody, a terminal does that better.
+fn new_table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table
+}
+
+/// Returns the table's text, with every column but the first one to the right.
+fn numbers_to_the_right(table: &mut Table) -> String {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// Returns an amount without its unit, which stands in the header.
+fn dollars(amount: MicroUsd) -> String {
+    amount.to_string().trim_end_matches(" USD").to_owned()
+}
+
+/// Returns a name in one line of bearable length.
+fn cut(name: &str) -> String {
+    let name = plain(name);
+    match name.char_indices().nth(32) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name,
+    }
+}
+
+fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) -> String {
+    let title = format!("what {} jobs on {} would have cost", record.jobs.len(), plain(deployment));
+    let mut table = new_table();
+    table.set_header(["setting", "USD", "waited in all", "cold starts"]);
+    for one in &advice.settings {
+        let name = match one.min_instances {
+            0 => format!("keep-warm {} s", one.keep_warm_s),
+            _ => "never sleeps".to_owned(),
+        };
+        let name = if one.current { format!("{name}  <- now") } else { name };
+        table.add_row([
+            name,
+            dollars(one.cost_microusd),
+            span(Duration::from_secs(one.waited_s)),
+            one.cold_starts.to_string(),
+        ]);
+    }
+    let mut machines = new_table();
+    machines.set_header(["at the same speed on", "USD hobby", "USD pro"]);
+    for pair in advice.machines.chunks(2) {
+        let costs = pair.iter().map(|one| dollars(one.cost_microusd));
+        machines.add_row(pair.first().map(|one| one.tier.to_owned()).into_iter().chain(costs));
+    }
+    let assumed: Vec<String> =
+        advice.assumed.iter().map(|line| format!("assumed: {line}")).collect();
+    format!(
+        "\n{}\n{}\n\n{}\n\n{}\n{}",
+        out.bold(&title),
+        numbers_to_the_right(&mut table),
+        numbers_to_the_right(&mut machines),
+        out.dim(&assumed.join("\n")),
+        advice.sentence
+    )
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_cannot_break_its_line() {
+        let line = csv("a \"b\", c\nd", &Tally::default());
+        assert!(line.starts_with("\"a \"\"b\"\", c\nd\",0,0,"), "{line}");
+        assert_eq!(csv("x", &Tally::default()).split(',').count(), CSV.split(',').count());
+    }
+}

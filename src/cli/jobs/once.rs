@@ -1,0 +1,53 @@
+//! `conjured once`: one job now, of the project's inputs or of others.
+//!
+//! Owns what is asked for, and that what cannot work is found out before money is spent. How it goes is [`super::one_job`]'s.
+
+use std::path::PathBuf;
+
+use super::one_job::{self, How};
+use crate::{
+    cli::{
+        args::OnceArgs,
+        context::Context,
+        exit::{CANNOT_WRITE, Failure, MISSING_INPUT},
+    },
+    daemon::services::{command::OnceRequest, runtime_config::Live},
+    disk::dirs,
+};
+
+/// Runs one job and returns when it is over.
+pub(in crate::cli) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
+    let request = request(args)?;
+    let loaded = context.load_to_serve()?;
+    let live = Live::new(loaded.config.clone(), &context.sources)?;
+    Box::pin(one_job::run(context, loaded, live, request, How::default())).await
+}
+
+fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|error| {
+            Failure::new(crate::cli::exit::USAGE, format!("{}: {error}", path.display()))
+        })
+    };
+    let render = args.render.as_ref().map(absolute).transpose()?;
+    if let Some(render) = &render
+        && !render.exists()
+    {
+        let message = format!("there is no {}; nothing was sent", render.display());
+        return Err(Failure::new(MISSING_INPUT, message));
+    }
+    let out = args.out.as_ref().map(absolute).transpose()?;
+    if let Some(folder) = &out {
+        // Found out before money is spent.
+        dirs::try_to_write(folder)
+            .map_err(|error| Failure::new(CANNOT_WRITE, format!("{error}; nothing was sent")))?;
+    }
+    Ok(OnceRequest {
+        project: args.project.clone(),
+        prompt: args.prompt.clone(),
+        render,
+        seed: args.seed,
+        out,
+        again: None,
+    })
+}

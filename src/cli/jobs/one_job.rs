@@ -1,0 +1,255 @@
+//! One job now, through a running daemon or without one: what `once`, `jobs retry` and `jobs rerun` have in common.
+//!
+//! Owns what a person sees of it: progress, where the artifacts are, and the exit code. The job itself goes the same road as
+//! every other one.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::json;
+use tokio::sync::{oneshot, watch};
+
+use super::follow::{self, Over, Source};
+use crate::{
+    cli::{
+        context::Context,
+        daemon_client::DaemonClient,
+        exit::{BUG, CANNOT_WRITE, Failure, JOB_FAILED, TRY_AGAIN, code_of_reason},
+        out::span,
+    },
+    clock::Clock,
+    config::Loaded,
+    daemon::{
+        Ended,
+        event_loop::start::{self, Options, Purpose},
+        services::{command::OnceRequest, runtime_config::Live},
+    },
+    disk::history::artifact_name,
+    domain::{
+        job::{Cause, JobId, State, artifact::Kind},
+        status::{Job, Status},
+        time::WallTime,
+    },
+    ledger::{FILE, Ledger},
+};
+
+/// How one job is followed and told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::cli) struct How {
+    /// Return as soon as it is on its road.
+    pub(in crate::cli) detach: bool,
+    /// Print JSON.
+    pub(in crate::cli) json: bool,
+}
+
+/// Runs one job and returns when it is over, or on its road.
+pub(in crate::cli) async fn run(
+    context: &Context,
+    loaded: Loaded,
+    live: Live,
+    request: OnceRequest,
+    how: How,
+) -> Result<(), Failure> {
+    let state_dir = loaded.config.state_dir.clone();
+    let out = &context.out;
+    if let Some((client, _)) = DaemonClient::find(&state_dir).await {
+        let _log = context.quiet_log();
+        out.say("a daemon is running; it takes the job");
+        let job = client.once(&request).await?;
+        if how.detach {
+            return on_its_road(context, job, how);
+        }
+        let mut source = Source::Remote(client);
+        let over = follow::follow(&mut source, job, out).await?;
+        return tell(context, &state_dir, job, over, how);
+    }
+    let _log = context.quiet_log();
+    // Said now and not after half a second of preparation.
+    if let Err(unready) = live.ready() {
+        return Err(Failure::new(crate::cli::exit::code_of(unready.kind), unready.reason.clone()));
+    }
+    let (status, statuses) = watch::channel(Arc::new(Status::starting()));
+    let (stop, stopped) = oneshot::channel();
+    let options = Options {
+        loaded,
+        sources: context.sources.clone(),
+        live,
+        log: None,
+        purpose: Purpose::OneJob(request),
+        signals: true,
+        stop: how.detach.then_some(stopped),
+        status,
+    };
+    let since = Clock.now().wall;
+    let running = start::run(options);
+    let sent = taken_in(statuses.clone(), since);
+    let watching = watch_local(statuses, context, since);
+    tokio::pin!(running, watching, sent);
+    let (mut stuck, mut stop, mut detached) = (None, Some(stop), None);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut running => break ended?,
+            over = &mut watching, if stuck.is_none() => {
+                if let Ok((job, Over::StuckPlacing(reason))) = over {
+                    return tell(context, &state_dir, job, Over::StuckPlacing(reason), how);
+                }
+                stuck = Some(());
+            }
+            job = &mut sent, if how.detach && detached.is_none() => {
+                detached = Some(job);
+                // What runs at the service goes on there; the daemon in this process lets go.
+                if let Some(stop) = stop.take() {
+                    // An error means that it has ended by itself.
+                    let _ = stop.send(());
+                }
+            }
+        }
+    };
+    match (ended, detached) {
+        (Ended::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
+        (Ended::OneJob(Err(refused)), _) => Err(refused.into()),
+        (Ended::OneJob(Ok(_)) | Ended::Stopped, Some(job)) => {
+            out.say("no daemon runs: the job goes on at the service, and the next `conjured run` or `once` places it");
+            on_its_road(context, job, how)
+        }
+        (Ended::Stopped, None) => Err(Failure::new(
+            JOB_FAILED,
+            "stopped; a job that was sent goes on remotely and is finished by the next `conjured run` or `once`",
+        )),
+        (Ended::Broken(reason), _) => Err(Failure::new(BUG, reason)),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is one of the ends of a command")]
+fn on_its_road(context: &Context, job: JobId, how: How) -> Result<(), Failure> {
+    if how.json {
+        context.out.json(&json!({ "job": job }));
+    } else {
+        context.out.data(job.to_string());
+    }
+    Ok(())
+}
+
+/// Waits until the service has taken in the one job of a daemon in this process.
+async fn taken_in(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
+    loop {
+        let found = ours(&statuses.borrow_and_update(), since)
+            .filter(|job| matches!(job.state, State::Submitted | State::Running))
+            .map(|job| job.id);
+        if let Some(job) = found {
+            return job;
+        }
+        if statuses.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Finds the job that was asked for: an unfinished one of an earlier session may go first.
+fn ours(status: &Status, since: WallTime) -> Option<&Job> {
+    let mut jobs = status.projects.iter().filter_map(|project| project.job.as_ref());
+    jobs.find(|job| job.cause == Cause::Person && job.since >= since)
+}
+
+/// Shows the progress of the one job of a daemon in this process.
+async fn watch_local(
+    statuses: watch::Receiver<Arc<Status>>,
+    context: &Context,
+    since: WallTime,
+) -> Result<(JobId, Over), Failure> {
+    let mut statuses = statuses;
+    let job = loop {
+        let found = ours(&statuses.borrow_and_update(), since).map(|job| job.id);
+        if let Some(job) = found {
+            break job;
+        }
+        if statuses.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut source = Source::Local(statuses);
+    let over = follow::follow(&mut source, job, &context.out).await?;
+    Ok((job, over))
+}
+
+/// Says how the job ended, and where its artifacts are.
+fn tell(
+    context: &Context,
+    state_dir: &Path,
+    job: JobId,
+    over: Over,
+    how: How,
+) -> Result<(), Failure> {
+    let out = &context.out;
+    let row = Ledger::open_read_only(&state_dir.join(FILE))?.job(job)?;
+    if let Over::StuckPlacing(reason) = over {
+        return Err(Failure::new(
+            CANNOT_WRITE,
+            format!(
+                "{reason}. Job {job} stays `placing`; `conjured run` finishes it once the folder can be written"
+            ),
+        ));
+    }
+    match row.state {
+        State::Done => {
+            let took =
+                row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default();
+            out.say(format!("job {job} is done after {took}; it cost about {}", row.spent()));
+            let folder = state_dir.join("history").join(job.to_string());
+            let mut files = Vec::new();
+            for kind in Kind::ALL {
+                let path = match &row.out {
+                    Some(shown) => placed_in(Path::new(shown), context, kind)?,
+                    None => Some(folder.join(artifact_name(kind))),
+                };
+                if let Some(path) = path.filter(|path| path.exists()) {
+                    files.push(path.display().to_string());
+                }
+            }
+            if how.json {
+                out.json(&json!({
+                    "job": job,
+                    "retry_of": row.retry_of,
+                    "state": row.state,
+                    "spent_microusd": row.spent(),
+                    "files": files,
+                }));
+            } else {
+                for file in files {
+                    out.data(file);
+                }
+            }
+            Ok(())
+        }
+        State::Failed => {
+            let (code, text) = row.reason.map_or_else(
+                || (JOB_FAILED, "for no recorded reason".to_owned()),
+                |reason| (code_of_reason(&reason.code), reason.text),
+            );
+            Err(Failure::new(code, format!("job {job} failed: {text}")))
+        }
+        State::Unknown => {
+            let text = row.reason.map(|reason| reason.text).unwrap_or_default();
+            Err(Failure::new(JOB_FAILED, format!("job {job} is `unknown`: {text}")))
+        }
+        State::Cancelled | State::Replaced => {
+            Err(Failure::new(JOB_FAILED, format!("job {job} was {}", row.state)))
+        }
+        state => Err(Failure::new(
+            TRY_AGAIN,
+            format!("job {job} is `{state}`; `conjured jobs show {job}` tells more"),
+        )),
+    }
+}
+
+fn placed_in(folder: &Path, context: &Context, kind: Kind) -> Result<Option<PathBuf>, Failure> {
+    let config = context.load()?.config;
+    let names = config.projects.first().map(|project| match kind {
+        Kind::Image => &project.image,
+        Kind::Mesh => &project.mesh,
+    });
+    let name = names.and_then(|names| names.first()?.file_name());
+    Ok(name.map(|name| folder.join(name)))
+}

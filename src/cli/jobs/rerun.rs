@@ -1,0 +1,96 @@
+//! `conjured jobs retry` and `rerun`: an earlier job's work once more, as a new job.
+//!
+//! Owns the question whether a second charge is risked, and that a person hears the price before. What may be done again is decided
+//! by [`crate::daemon::jobs::rerun`], here and once more where the job is made.
+
+use super::{
+    one_job::{self, How},
+    opened,
+};
+use crate::{
+    cli::{
+        args::AgainArgs,
+        context::Context,
+        exit::{Failure, USAGE},
+    },
+    clock::Clock,
+    daemon::{
+        jobs::{early_work::expected_cost, rerun::refusal},
+        services::{
+            command::{Again, AgainKind, OnceRequest},
+            runtime_config::Live,
+        },
+    },
+    domain::job::State,
+    ledger::rows::JobRow,
+};
+
+/// Sends the work of a job that did not succeed again.
+pub(in crate::cli) async fn retry(
+    context: &Context,
+    args: &AgainArgs,
+    yes: bool,
+) -> Result<(), Failure> {
+    again(context, args, AgainKind::Retry, yes).await
+}
+
+/// Sends exactly the same request again.
+pub(in crate::cli) async fn rerun(context: &Context, args: &AgainArgs) -> Result<(), Failure> {
+    again(context, args, AgainKind::Rerun, false).await
+}
+
+async fn again(
+    context: &Context,
+    args: &AgainArgs,
+    kind: AgainKind,
+    yes: bool,
+) -> Result<(), Failure> {
+    let loaded = context.load_to_serve()?;
+    let live = Live::new(loaded.config.clone(), &context.sources)?;
+    let (row, project, cost) = {
+        let reader = opened(&loaded.config.state_dir)?;
+        let row = reader.job(reader.find(&args.id)?)?;
+        let projects = reader.projects()?;
+        let project = projects.into_iter().find(|project| project.id == row.project);
+        let cost = expected_cost(&reader, &live, Clock.now().wall);
+        (row, project.map(|project| project.name), cost)
+    };
+    let mut again = Again { job: row.id, kind, may_charge_twice: yes };
+    let unknown = row.state == State::Unknown && kind == AgainKind::Retry;
+    // What cannot be done is said before anybody is asked for anything.
+    if let Some(refused) = refusal(&row, Again { may_charge_twice: true, ..again }) {
+        return Err(refused.into());
+    }
+    if unknown {
+        context.out.error(format!(
+            "job {} is `unknown`: whether the service has its request is not known, so this may be charged TWICE (about {cost} \
+             more). Its own {} stay counted as spent.",
+            row.id, row.reserved
+        ));
+        again.may_charge_twice = yes || confirmed(context, &row)?;
+    } else {
+        context.out.say(format!("job {} is done again as a new job, estimated at {cost}", row.id));
+    }
+    let request = OnceRequest { project, again: Some(again), ..OnceRequest::default() };
+    let how = How { detach: args.detach, json: args.json };
+    Box::pin(one_job::run(context, loaded, live, request, how)).await
+}
+
+/// Asks for a typed word, so that nobody pays twice for a key pressed in passing.
+fn confirmed(context: &Context, row: &JobRow) -> Result<bool, Failure> {
+    match context.out.asked_for("Send it again all the same?", "yes") {
+        Some(true) => Ok(true),
+        Some(false) => Err(Failure::new(
+            USAGE,
+            format!("job {} was not sent again; nothing was charged", row.id),
+        )),
+        None => Err(Failure::new(
+            USAGE,
+            format!(
+                "nothing was sent: say with --yes that job {} may be charged twice, or settle it for good with \
+                 `conjured jobs cancel {}`",
+                row.id, row.id
+            ),
+        )),
+    }
+}

@@ -1,0 +1,129 @@
+//! `conjured jobs restore` and `rate`: what is done with an old job's results.
+//!
+//! Owns the two ways: through a running daemon, so that two placements never interleave, or alone under its locks.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::opened;
+use crate::{
+    cli::{
+        context::Context,
+        daemon_client::DaemonClient,
+        exit::{CANNOT_WRITE, Failure, TRY_AGAIN},
+    },
+    clock::Clock,
+    config::{Loaded, settings::ProjectConfig},
+    daemon::{
+        jobs::restore::{self, Workshop, not_served},
+        services::{
+            command::{Rate, Restored},
+            project_locks::Claims,
+            store::Store,
+        },
+    },
+    disk::{
+        dirs,
+        history::History,
+        lock::{Holder, Lock, LockError},
+    },
+    domain::job::{JobId, placement::Targets},
+    ledger::{FILE, Ledger},
+};
+
+/// Places the results of an old job again.
+pub(in crate::cli) async fn restore(
+    context: &Context,
+    id: &str,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let state_dir = context.state_dir()?;
+    let job = {
+        let reader = opened(&state_dir)?;
+        reader.find(id)?
+    };
+    let restored = match DaemonClient::find(&state_dir).await {
+        Some((client, _)) => client.restore(job).await?,
+        None => restore_alone(context.load_to_serve()?, job).await?,
+    };
+    if as_json {
+        context.out.json(&json!({ "job": job, "said": restored.said, "files": restored.files }));
+    } else {
+        context.out.say(&restored.said);
+        for file in &restored.files {
+            context.out.data(file.display().to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Without a daemon: under the locks that one would hold.
+async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> {
+    let state_dir = loaded.config.state_dir;
+    let holder = holder("conjured jobs restore");
+    let _lock = Lock::take_state(&state_dir, &holder).map_err(|error| locked(&error))?;
+    let ledger = Ledger::open(&state_dir.join(FILE))?;
+    let row = ledger.job(job)?;
+    let known = ledger.projects()?.into_iter().find(|project| project.id == row.project);
+    let same = |project: &&ProjectConfig| {
+        let root = dirs::canonical(&project.root).display().to_string();
+        known.as_ref().is_some_and(|known| known.root == root)
+    };
+    let project =
+        loaded.config.projects.iter().find(same).ok_or_else(|| Failure::from(not_served(job)))?;
+    let _project = Lock::take_project(&project.root, &state_dir.join("locks"), &holder)
+        .map_err(|error| locked(&error))?;
+    let history =
+        History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
+    let workshop = Workshop {
+        clock: Clock,
+        store: Store::alone(ledger),
+        history: Arc::new(history),
+        claims: Claims::default(),
+    };
+    let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
+    Ok(workshop.restore(&row, &targets, false).await?)
+}
+
+/// Keeps how a person likes what a job made.
+pub(in crate::cli) async fn rate(
+    context: &Context,
+    id: &str,
+    rate: Rate,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let state_dir = context.state_dir()?;
+    let job = {
+        let reader = opened(&state_dir)?;
+        reader.find(id)?
+    };
+    let said = match DaemonClient::find(&state_dir).await {
+        Some((client, _)) => client.rate(job, &rate).await?,
+        None => {
+            let _lock = Lock::take_state(&state_dir, &holder("conjured jobs rate"))
+                .map_err(|error| locked(&error))?;
+            let mut ledger = Ledger::open(&state_dir.join(FILE))?;
+            restore::rate(&mut ledger, job, &rate, Clock.now().wall)?
+        }
+    };
+    if as_json {
+        context.out.json(&json!({ "job": job, "said": said }));
+    } else {
+        context.out.data(said);
+    }
+    Ok(())
+}
+
+fn holder(what: &str) -> Holder {
+    let (pid, since) = (std::process::id(), Clock.now().wall);
+    Holder { pid, since, socket: None, what: what.to_owned() }
+}
+
+fn locked(error: &LockError) -> Failure {
+    let code = match error {
+        LockError::Held { .. } => TRY_AGAIN,
+        LockError::Disk(_) => CANNOT_WRITE,
+    };
+    Failure::new(code, format!("{error}; nothing was changed"))
+}

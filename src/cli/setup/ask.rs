@@ -1,0 +1,96 @@
+//! The few questions that a person is asked, and what is read from standard input.
+//!
+//! Owns the terminal as an input. A question goes to standard error, so that data on standard output stays data; without a
+//! terminal nobody is asked, and the caller says by which flag it is answered.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+
+/// More than any answer; the rest of a line is not read into memory.
+const LONGEST_ANSWER: u64 = 1024;
+
+/// Tells whether there is a person: the question can be seen, and the answer typed.
+pub(in crate::cli) fn is_person_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Tells whether standard input is a terminal.
+pub(in crate::cli) fn is_typed() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Asks for a line; `None` at the end of input.
+fn line(question: &str) -> Option<String> {
+    let mut stderr = io::stderr().lock();
+    drop(write!(stderr, "{question} ").and_then(|()| stderr.flush()));
+    let mut answer = String::new();
+    match io::stdin().lock().take(LONGEST_ANSWER).read_line(&mut answer) {
+        Ok(0) => {
+            drop(writeln!(stderr));
+            None
+        }
+        Ok(_) => Some(answer.trim().to_owned()),
+        Err(_) => None,
+    }
+}
+
+/// Asks a question whose answer is no unless it is plainly yes.
+pub(in crate::cli) fn yes(question: &str) -> bool {
+    line(&format!("{question} [y/N]"))
+        .is_some_and(|answer| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Asks for one of `count` things, counted from 1; nothing typed is the first. Returns its place, counted from 0.
+pub(in crate::cli) fn which(question: &str, count: usize) -> Option<usize> {
+    let answer = line(&format!("{question} [1-{count}, Enter = 1]"))?;
+    if answer.is_empty() {
+        return Some(0);
+    }
+    answer.parse::<usize>().ok().filter(|number| (1..=count).contains(number)).map(|n| n - 1)
+}
+
+/// Asks for something that is not shown while it is typed. Ctrl-C is an error of kind `Interrupted`.
+#[cfg(unix)]
+pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+    use std::sync::{Arc, atomic::AtomicBool};
+
+    use signal_hook::consts::SIGINT;
+
+    // The library makes a signal of Ctrl-C; one that ended the process would leave the terminal mute.
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let caught = signal_hook::flag::register(SIGINT, interrupted)?;
+    let typed = rpassword::prompt_password(format!("{question} "));
+    signal_hook::low_level::unregister(caught);
+    // From here on Ctrl-C ends the process again.
+    signal_hook::flag::register_conditional_default(SIGINT, Arc::new(AtomicBool::new(true)))?;
+    typed.map(String::into_bytes)
+}
+
+/// Asks for something that is not shown while it is typed. Ctrl-C ends the process; the console's shell sees to its echo.
+#[cfg(windows)]
+pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
+    rpassword::prompt_password(format!("{question} ")).map(String::into_bytes)
+}
+
+/// Reads standard input to its end, at most `limit` bytes; `None` when there is more.
+pub(in crate::cli) fn all_of_stdin(limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Asks for a deployment's id until it is one; nothing typed is none.
+pub(in crate::cli) fn deployment() -> Option<String> {
+    loop {
+        let answer = line("Deployment id (RunComfy's dashboard shows it; Enter = later):")?;
+        if answer.is_empty() {
+            return None;
+        }
+        if let Ok(id) = crate::cli::args::deployment(&answer) {
+            return Some(id);
+        }
+        drop(writeln!(
+            io::stderr(),
+            "That is no id: it holds only letters, digits, `-`, `_` and `.`."
+        ));
+    }
+}

@@ -1,0 +1,257 @@
+//! Settings from the environment: `CONJURED__SECTION__KEY`, and the variables that CONJURE's plan names.
+//!
+//! Owns names and their translation to keys. Values stay text here, with their variable as place; the reading of each
+//! key knows what text it can take. Tokens are no settings: [`crate::config::secrets`] looks for those.
+
+use std::collections::BTreeMap;
+
+use ::config::{Value, ValueKind};
+
+use super::{
+    layer::{Layer, table_of},
+    origin::{Place, Places},
+    toml_source::{Table, read_value},
+};
+use crate::config::{
+    enums::{Mode, Word as _},
+    errors::{ConfigError, Problem},
+    secrets::shape::quoted,
+};
+
+/// What every variable of our own begins with.
+pub(in crate::config) const PREFIX: &str = "CONJURED__";
+
+/// CONJURE's variables that are a key's value as it is. A time-out there covers queue and run in one, ours are two. Those of
+/// its machines and of its local ComfyUI are counted in seconds there as here (`runcomfy/runcomfy_client.py`,
+/// `runcomfy/runcomfy_orchestrator.py`, `runcomfy/comfyui_workflow_client.py`).
+const PLAIN: [(&str, &[(&str, &str)]); 11] = [
+    ("RUNCOMFY_DEPLOYMENT_ID", &[("serverless", "deployment_id")]),
+    ("RUNCOMFY_USER_ID", &[("cloud", "user_id")]),
+    ("RUNCOMFY_SERVERLESS_ENABLED", &[("serverless", "enabled")]),
+    ("RUNCOMFY_COST_LIMIT_PER_SESSION", &[("budget", "per_session_usd")]),
+    ("RUNCOMFY_PREFERRED_HARDWARE", &[("budget", "hardware")]),
+    ("RUNCOMFY_DEFAULT_STEPS_FLUX", &[("generation", "steps_flux")]),
+    ("RUNCOMFY_DEFAULT_STEPS_PARTPACKER", &[("generation", "steps_partpacker")]),
+    (
+        "RUNCOMFY_REQUEST_TIMEOUT",
+        &[("serverless", "queue_timeout_s"), ("serverless", "run_timeout_s")],
+    ),
+    ("RUNCOMFY_MACHINE_TIMEOUT", &[("cloud", "start_timeout_s")]),
+    ("CONJURE_IDLE_TIMEOUT", &[("cloud", "idle_stop_s")]),
+    ("COMFYUI_EXECUTION_TIMEOUT", &[("local", "timeout_s")]),
+];
+
+/// CONJURE's pace in seconds; ours is in milliseconds, and the slowest one.
+const POLL_INTERVAL: &str = "RUNCOMFY_POLL_INTERVAL";
+
+/// For how many seconds CONJURE asks for a machine, which then ends by itself; ours is in minutes.
+const DURATION: &str = "RUNCOMFY_DEFAULT_DURATION";
+
+/// CONJURE's machine. Its plan writes `x-large` for what the Server API calls `extra-large`.
+const SERVER_TYPE: &str = "RUNCOMFY_DEFAULT_SERVER_TYPE";
+
+/// Two names for one thing: whether a job may run locally where serverless cannot serve.
+const FALLBACK: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"];
+
+/// Reads `CONJURED__SECTION__KEY`. Deeper parts become deeper tables; whether they mean anything is the reader's to say.
+pub(in crate::config) fn own_variables(
+    env: &BTreeMap<String, String>,
+    places: &mut Places,
+) -> Layer {
+    let mut layer = Layer { table: Table::new(), by_person: true };
+    for (name, text) in env {
+        let Some(path) = name.strip_prefix(PREFIX) else { continue };
+        let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+        let place = places.remember(Place::Variable(name.clone()));
+        // Lists and tables are written as TOML; a text that only begins like one stays a text.
+        let looks_nested = text.trim_start().starts_with(['[', '{']);
+        let value = looks_nested
+            .then(|| read_value(text.trim(), name, places))
+            .flatten()
+            .unwrap_or_else(|| Value::new(Some(&place), ValueKind::String(text.clone())));
+        insert(&mut layer.table, &parts, &place, value);
+    }
+    layer
+}
+
+/// Puts `value` at `parts`, making tables on the way. Where a value stands in the way it stays: the key that is too
+/// deep then goes unread, and the value is refused as what it is, not a section.
+fn insert(table: &mut Table, parts: &[String], place: &String, value: Value) {
+    match parts {
+        [] => {}
+        [last] => {
+            table.entry(last.clone()).or_insert(value);
+        }
+        [first, rest @ ..] => {
+            let inner = table
+                .entry(first.clone())
+                .or_insert_with(|| Value::new(Some(place), ValueKind::Table(Table::new())));
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                insert(inner, rest, place, value);
+            }
+        }
+    }
+}
+
+/// Reads CONJURE's variables. An empty one is none, as CONJURE's own shells see it. `below` are the layers they win
+/// over: whether a fallback is allowed changes a mode, it is not one. What cannot be translated is complained of here.
+pub(in crate::config) fn runcomfy_variables(
+    env: &BTreeMap<String, String>,
+    below: &[Layer],
+    places: &mut Places,
+) -> (Layer, Vec<ConfigError>) {
+    let mut layer = Layer { table: Table::new(), by_person: true };
+    let mut problems = Vec::new();
+    let set = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+
+    for (name, keys) in PLAIN {
+        let Some(text) = set(name) else { continue };
+        let place = places.remember(Place::Variable(name.to_owned()));
+        for (section, key) in keys {
+            let value = Value::new(Some(&place), ValueKind::String(text.to_owned()));
+            insert(&mut layer.table, &[(*section).to_owned(), (*key).to_owned()], &place, value);
+        }
+    }
+    // A machine that is asked for until the minute's end is asked for as long as before, not shorter.
+    let scaled =
+        [(POLL_INTERVAL, ["serverless", "poll_max_ms"]), (DURATION, ["cloud", "max_minutes"])];
+    for (name, parts) in scaled {
+        let Some(text) = set(name) else { continue };
+        match text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds)) {
+            #[expect(clippy::cast_possible_truncation, reason = "at most a day of milliseconds")]
+            Some(seconds) => {
+                let place = places.remember(Place::Variable(name.to_owned()));
+                // A quotient of whole minutes is exact, as a product with a sixtieth would not be.
+                let number = if name == DURATION {
+                    (seconds / 60.0).ceil()
+                } else {
+                    (seconds * 1e3).round()
+                };
+                let value = Value::new(Some(&place), ValueKind::I64(number as i64));
+                insert(&mut layer.table, &parts.map(str::to_owned), &place, value);
+            }
+            None => problems.push(not_understood(name, "a number of seconds", text)),
+        }
+    }
+    if let Some(text) = set(SERVER_TYPE) {
+        let place = places.remember(Place::Variable(SERVER_TYPE.to_owned()));
+        let word = if text.eq_ignore_ascii_case("x-large") { "extra-large" } else { text };
+        let value = Value::new(Some(&place), ValueKind::String(word.to_owned()));
+        insert(&mut layer.table, &["cloud".to_owned(), "server_type".to_owned()], &place, value);
+    }
+    match fallback(&set) {
+        Ok(Some((allowed, name))) => {
+            if let Some(mode) = mode_with_fallback(mode_of(below), allowed) {
+                let place = places.remember(Place::Variable(name.to_owned()));
+                let value = Value::new(Some(&place), ValueKind::String(mode.word().to_owned()));
+                layer.table.insert("mode".to_owned(), value);
+            }
+        }
+        Ok(None) => {}
+        Err(mut found) => problems.append(&mut found),
+    }
+    (layer, problems)
+}
+
+/// Returns what the two fallback variables agree on, and the name of the first that says so.
+fn fallback<'a>(
+    set: &impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<(bool, &'static str)>, Vec<ConfigError>> {
+    let mut problems = Vec::new();
+    let mut agreed: Option<(bool, &'static str)> = None;
+    for name in FALLBACK {
+        let Some(text) = set(name) else { continue };
+        match (yes_or_no(text), agreed) {
+            (None, _) => problems.push(not_understood(name, "true or false", text)),
+            (Some(allowed), None) => agreed = Some((allowed, name)),
+            (Some(allowed), Some((other, first))) if allowed != other => {
+                let problem = Problem::Contradiction { other: first };
+                problems.push(ConfigError { place: Place::Variable(name.to_owned()), problem });
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+    if problems.is_empty() { Ok(agreed) } else { Err(problems) }
+}
+
+/// Tells whether a variable of CONJURE's is a setting here.
+pub(in crate::config) fn is_conjures(name: &str) -> bool {
+    PLAIN.iter().any(|(known, _)| *known == name)
+        || FALLBACK.contains(&name)
+        || [POLL_INTERVAL, DURATION, SERVER_TYPE].contains(&name)
+}
+
+/// Lists what a variable of our own and one of CONJURE's set to different values, each with both names: nobody means that,
+/// and the later layer's would win without a word. Values are not shown.
+pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Places) -> Vec<String> {
+    let mut told = Vec::new();
+    for (section, table) in &theirs.table {
+        let (Some(table), Some(own)) =
+            (table_of(table), ours.table.get(section).and_then(table_of))
+        else {
+            continue;
+        };
+        for (key, value) in table {
+            if let Some(other) = own.get(key).filter(|other| !same(&other.kind, &value.kind)) {
+                told.push(format!(
+                    "{} and {} set `{section}.{key}` to different values; the second one is used",
+                    places.of(other),
+                    places.of(value)
+                ));
+            }
+        }
+    }
+    // A table has no order.
+    told.sort();
+    told
+}
+
+/// Tells whether two values of variables mean the same, however a number or a flag is written.
+fn same(a: &ValueKind, b: &ValueKind) -> bool {
+    let (a, b) = (a.to_string(), b.to_string());
+    let (a, b) = (a.trim(), b.trim());
+    let numbers = || Some(a.parse::<f64>().ok()?.to_bits() == b.parse::<f64>().ok()?.to_bits());
+    let flags = || Some(yes_or_no(a)? == yes_or_no(b)?);
+    a.eq_ignore_ascii_case(b) || numbers().or_else(flags).unwrap_or(false)
+}
+
+fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
+    let problem = Problem::WrongType {
+        key: name.to_owned(),
+        expected: expected.to_owned(),
+        found: quoted(text),
+    };
+    ConfigError { place: Place::Variable(name.to_owned()), problem }
+}
+
+/// Reads a flag as shells and Python programs write it.
+pub(in crate::config) fn yes_or_no(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns the mode that `layers` come to; `None` where the last one that sets it says nothing that is a mode.
+fn mode_of(layers: &[Layer]) -> Option<Mode> {
+    let value = layers.iter().rev().find_map(|layer| layer.table.get("mode"))?;
+    let ValueKind::String(text) = &value.kind else { return None };
+    Mode::named(text)
+}
+
+/// Returns the mode that allowing or forbidding a fallback makes of `mode`; `None` where it changes nothing.
+fn mode_with_fallback(mode: Option<Mode>, allowed: bool) -> Option<Mode> {
+    match (mode?, allowed) {
+        (Mode::Serverless, true) => Some(Mode::Auto),
+        (Mode::Auto, false) => Some(Mode::Serverless),
+        (Mode::Auto | Mode::Local | Mode::Cloud, true)
+        | (Mode::Serverless | Mode::Local | Mode::Cloud, false) => None,
+    }
+}
+
+/// Returns the variable's spelling of a key.
+pub(in crate::config) fn variable_of(section: &str, key: &str) -> String {
+    let section = if section.is_empty() { String::new() } else { format!("{section}__") };
+    format!("{PREFIX}{section}{key}").to_uppercase()
+}

@@ -1,0 +1,47 @@
+//! The few small files that are read before anything else stands: configuration and token files.
+//!
+//! Owns bounded reading, and the only use of `std::fs` in this layer: `disk` serves the daemon's data, and what
+//! configures the daemon must be readable before there is one. Nothing is ever written here.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+/// Why a small file could not be read.
+#[derive(Debug)]
+pub(in crate::config) enum ReadError {
+    /// There is none.
+    Missing(io::Error),
+    /// The system refused.
+    Io(io::Error),
+    /// It holds more than the limit.
+    TooLarge,
+}
+
+/// Reads a file of at most `limit` bytes.
+pub(in crate::config) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let sorted = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ReadError::Missing(error),
+        _ => ReadError::Io(error),
+    };
+    let file = File::open(path).map_err(sorted)?;
+    let mut bytes = Vec::new();
+    // Not the length that the system tells: a pipe and `/proc` have none, and a file may grow meanwhile.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    if bytes.len() as u64 > limit { Err(ReadError::TooLarge) } else { Ok(bytes) }
+}
+
+/// Tells whether others than the owner may read a file. Where the system has no such modes: no.
+#[cfg(unix)]
+pub(in crate::config) fn others_may_read(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// Tells whether others than the owner may read a file. Where the system has no such modes: no.
+#[cfg(not(unix))]
+pub(in crate::config) fn others_may_read(_path: &Path) -> bool {
+    false
+}

@@ -1,0 +1,135 @@
+//! Where settings come from: files, environment and flags, as values that a test can make up.
+//!
+//! Owns the only look at the process itself ([`Sources::from_process`]). Everything below is given a [`Sources`] and
+//! never asks the process again, so that tests run side by side.
+
+pub mod origin;
+pub mod dotenv;
+pub(crate) mod environment;
+pub(crate) mod files;
+pub(crate) mod toml_source;
+pub(crate) mod layer;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use directories::{BaseDirs, ProjectDirs};
+
+use super::values::folders::Folders;
+
+/// Everything settings and tokens are looked for in.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// `--config FILE`: must be there.
+    pub explicit: Option<PathBuf>,
+    /// `--root DIR`: this checkout alone.
+    pub root: Option<PathBuf>,
+    /// `--state-dir DIR`.
+    pub state_dir: Option<PathBuf>,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// The machine's file; need not be there.
+    pub system_file: Option<PathBuf>,
+    /// The user's file; need not be there.
+    pub user_file: Option<PathBuf>,
+    /// What `~` and relative paths stand for.
+    pub folders: Folders,
+    /// The folder that all programs keep their configuration in, for the official RunComfy command line's token.
+    pub user_config_dir: Option<PathBuf>,
+    /// The platform's state folder for conjured.
+    pub default_state_dir: Option<PathBuf>,
+    /// The platform's log folder for conjured, where it is not beneath the state folder.
+    pub default_log_dir: Option<PathBuf>,
+    /// This program's own file, for a service to start.
+    pub program: Option<PathBuf>,
+}
+
+impl fmt::Debug for Sources {
+    /// Names the variables without their values: tokens are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("explicit", &self.explicit)
+            .field("root", &self.root)
+            .field("state_dir", &self.state_dir)
+            .field("env", &self.env.keys())
+            .field("system_file", &self.system_file)
+            .field("user_file", &self.user_file)
+            .field("folders", &self.folders)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sources {
+    /// Looks at the process: its environment, its folders, its user. The three flags are the command line's.
+    pub fn from_process(
+        explicit: Option<PathBuf>,
+        root: Option<PathBuf>,
+        state_dir: Option<PathBuf>,
+    ) -> Self {
+        let env = std::env::vars_os()
+            .map(|(name, value)| {
+                // Windows does not tell the case of these names apart, and keeps the one in which somebody wrote them.
+                let name = name.to_string_lossy();
+                let name = if cfg!(windows) { name.to_uppercase() } else { name.into_owned() };
+                (name, value.to_string_lossy().into_owned())
+            })
+            .collect();
+        let ours = ProjectDirs::from("", "", "conjured");
+        let ours = ours.as_ref();
+        let base = BaseDirs::new();
+        let base = base.as_ref();
+        let home = base.map(|base| base.home_dir().to_path_buf());
+        let state = ours
+            .map(|ours| ours.state_dir().unwrap_or_else(|| ours.data_local_dir()).to_path_buf());
+        let logs = home.as_deref().filter(|_| cfg!(target_os = "macos"));
+        Self {
+            explicit,
+            root,
+            state_dir,
+            env,
+            system_file: cfg!(unix).then(|| PathBuf::from("/etc/conjured/config.toml")),
+            user_file: ours.map(|ours| ours.config_dir().join("config.toml")),
+            folders: Folders {
+                // Without a working folder (deleted meanwhile) relative paths stay what they are.
+                current: std::env::current_dir().unwrap_or_default(),
+                home: home.clone(),
+            },
+            user_config_dir: base.map(|base| base.config_dir().to_path_buf()),
+            default_state_dir: state,
+            default_log_dir: logs.map(|home| home.join("Library/Logs/conjured")),
+            program: std::env::current_exe().ok(),
+        }
+    }
+
+    /// Returns a variable that is set and not empty.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
+    }
+
+    /// Returns where systemd puts a credential of this name, where it gives any.
+    pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
+        self.variable("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(name))
+    }
+
+    /// Returns the first folder of a variable in which systemd may list several.
+    pub(super) fn systemd_folder(&self, name: &str) -> Option<&Path> {
+        self.variable(name)?.split(':').find(|folder| !folder.is_empty()).map(Path::new)
+    }
+
+    /// Lists the files that are read, earlier ones first, and whether each must be there.
+    pub(super) fn files(&self) -> Vec<(PathBuf, bool)> {
+        let optional = [&self.system_file, &self.user_file].into_iter().flatten();
+        let mut files: Vec<_> =
+            optional.map(|file| (self.folders.on_command_line(file), false)).collect();
+        if let Some(file) = &self.explicit {
+            let file = self.folders.on_command_line(file);
+            // Named again by hand it is read once, as the last one.
+            files.retain(|(other, _)| *other != file);
+            files.push((file, true));
+        }
+        files
+    }
+}

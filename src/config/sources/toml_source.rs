@@ -1,0 +1,220 @@
+//! TOML text to values that know their line, with syntax errors a person can find.
+//!
+//! Owns the way from text to [`Value`]s and nothing of what they mean. The parser bounds its own depth; the caller
+//! bounds the size ([`super::files`]). Dates exist in TOML and in no setting: they become [`ValueKind::Nil`], which
+//! TOML lacks, so that a complaint can call them by their name.
+
+use std::{path::Path, sync::Arc};
+
+use ::config::{Map, Value, ValueKind};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::origin::{Place, Places};
+use crate::config::{
+    errors::{ConfigError, Problem},
+    secrets::shape::{masked_line, shown_key},
+};
+
+/// A table of settings.
+pub(in crate::config) type Table = Map<String, Value>;
+
+/// As many syntax errors of one file as anybody reads.
+const MOST_ERRORS: usize = 20;
+
+/// A line longer than this is shown around its error only.
+const SHOWN_COLUMNS: usize = 100;
+
+/// Whose text is read.
+#[derive(Clone, Debug)]
+pub(in crate::config) enum Whose {
+    /// The embedded defaults.
+    BuiltIn,
+    /// A file.
+    File(Arc<Path>),
+    /// A variable's value; all of it is one place.
+    Variable(String),
+}
+
+/// Reads a whole document.
+pub(in crate::config) fn read_document(
+    text: &str,
+    whose: &Whose,
+    places: &mut Places,
+) -> Result<Table, Vec<ConfigError>> {
+    // Editors on Windows put a byte order mark first; it is no content.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let lines = Lines::new(text, whose);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Ok(lines.table(document.get_ref(), places));
+    }
+    // What follows on the same line is the parser finding its way back. Sorted out before anything is quoted: a
+    // hostile text has as many errors as characters, all on one long line.
+    let mut first: Vec<(usize, &toml::de::Error)> =
+        errors.iter().map(|error| (lines.line(lines.position(error)), error)).collect();
+    first.sort_by_key(|(line, error)| (*line, lines.position(error)));
+    first.dedup_by_key(|(line, _)| *line);
+    let problems = first.iter().take(MOST_ERRORS).map(|(_, error)| lines.syntax_error(error));
+    let more = first.get(MOST_ERRORS).map(|(_, error)| ConfigError {
+        place: lines.place(lines.position(error)),
+        problem: Problem::More(first.len() - MOST_ERRORS),
+    });
+    Err(problems.chain(more).collect())
+}
+
+/// Reads one value, as the environment gives it: `[1, 2]`, `{ prompt = "41.value" }`. `None` when it is no TOML.
+pub(in crate::config) fn read_value(text: &str, name: &str, places: &mut Places) -> Option<Value> {
+    let value = DeValue::parse(text).ok()?;
+    let whose = Whose::Variable(name.to_owned());
+    Some(Lines::new(text, &whose).value(value.get_ref(), value.span().start, places))
+}
+
+/// Where lines begin in a text.
+struct Lines<'t> {
+    text: &'t str,
+    whose: &'t Whose,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn new(text: &'t str, whose: &'t Whose) -> Self {
+        let starts =
+            std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, whose, starts }
+    }
+
+    /// Returns the line of a byte, counted from 1.
+    fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at).max(1)
+    }
+
+    fn place(&self, at: usize) -> Place {
+        match self.whose {
+            Whose::BuiltIn => Place::BuiltIn(self.line(at)),
+            Whose::File(file) => Place::Line(Arc::clone(file), self.line(at)),
+            Whose::Variable(name) => Place::Variable(name.clone()),
+        }
+    }
+
+    fn table(&self, table: &DeTable<'_>, places: &mut Places) -> Table {
+        table
+            .iter()
+            .map(|(key, value)| {
+                // The key's place, not the value's: that is the line a person looks for.
+                let value = self.value(value.get_ref(), key.span().start, places);
+                (key.get_ref().to_string(), value)
+            })
+            .collect()
+    }
+
+    fn value(&self, value: &DeValue<'_>, at: usize, places: &mut Places) -> Value {
+        let kind = match value {
+            DeValue::String(text) => ValueKind::String(text.to_string()),
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or_else(
+                    // Too large for any setting; kept as a number, for the range check to refuse.
+                    |_| {
+                        let negative = number.as_str().starts_with('-');
+                        ValueKind::Float(if negative { f64::MIN } else { f64::MAX })
+                    },
+                    ValueKind::I64,
+                ),
+            DeValue::Float(number) => {
+                // TOML's `inf` and `nan` are read by `parse` as well, and refused by every range.
+                ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN))
+            }
+            DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
+            DeValue::Datetime(_) => ValueKind::Nil,
+            DeValue::Array(items) => ValueKind::Array(
+                items
+                    .iter()
+                    .map(|item: &Spanned<DeValue<'_>>| {
+                        self.value(item.get_ref(), item.span().start, places)
+                    })
+                    .collect(),
+            ),
+            DeValue::Table(table) => ValueKind::Table(self.table(table, places)),
+        };
+        Value::new(Some(&places.remember(self.place(at))), kind)
+    }
+
+    /// Returns the byte that an error is about, at the beginning of a character.
+    fn position(&self, error: &toml::de::Error) -> usize {
+        let at = error.span().map_or(self.text.len(), |span| span.start);
+        // The end of the text lies behind its last line break; what is missing is missing on the line before.
+        let at = if at >= self.text.len() { self.text.trim_end().len() } else { at };
+        (0..=at).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
+    }
+
+    fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
+        let at = self.position(error);
+        let line = self.line(at);
+        let start = self.starts[line - 1];
+        let text = self.text[start..].lines().next().unwrap_or_default();
+        let column = self.text[start..at].chars().count();
+        let words = shown_words(error.message());
+        ConfigError {
+            place: self.place(at),
+            problem: Problem::Syntax {
+                column: column + 1,
+                words,
+                snippet: snippet(text, line, column),
+            },
+        }
+    }
+}
+
+/// The parser's own words. They quote keys at most, never a value.
+fn shown_words(message: &str) -> String {
+    message
+        .split_whitespace()
+        .map(|word| word.to_owned() + " ")
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+/// Shows a line with a caret below `column` (counted from 0).
+fn snippet(text: &str, line: usize, column: usize) -> String {
+    let masked: Vec<char> = masked_line(text).chars().collect();
+    let from =
+        if masked.len() > SHOWN_COLUMNS { column.saturating_sub(SHOWN_COLUMNS / 2) } else { 0 };
+    let shown: String = masked.iter().skip(from).take(SHOWN_COLUMNS).collect();
+    let number = line.to_string();
+    let caret = " ".repeat(column.saturating_sub(from));
+    format!("  {number} | {}\n  {} | {caret}^", shown.trim_end(), " ".repeat(number.len()))
+}
+
+/// Returns where a file stops being UTF-8, as a place.
+pub(in crate::config) fn first_bad_line(
+    bytes: &[u8],
+    valid_up_to: usize,
+    file: &Arc<Path>,
+) -> Place {
+    let line = bytes[..valid_up_to].split(|byte| *byte == b'\n').count();
+    Place::Line(Arc::clone(file), line)
+}
+
+/// Names the type of a value as a complaint does.
+pub(in crate::config) fn type_name(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Nil => "a date or a time".to_owned(),
+        ValueKind::Boolean(flag) => format!("{flag}"),
+        ValueKind::I64(number) => format!("the number {number}"),
+        ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "a huge number".to_owned(),
+        ValueKind::Float(number) if number.abs() >= 1e300 => "a huge number".to_owned(),
+        ValueKind::Float(number) => format!("the number {number}"),
+        ValueKind::String(text) => match crate::config::secrets::shape::quoted(text) {
+            quoted if quoted.starts_with('"') => format!("the text {quoted}"),
+            hidden => hidden,
+        },
+        ValueKind::Table(table) => match table.keys().min() {
+            Some(key) => format!("a table with `{}`", shown_key(key)),
+            None => "an empty table".to_owned(),
+        },
+        ValueKind::Array(_) => "a list".to_owned(),
+    }
+}

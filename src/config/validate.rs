@@ -1,0 +1,171 @@
+//! What values must be to one another, and the folders that stand for an empty setting.
+//!
+//! Owns the checks that only make sense once all layers lie over one another; each value by itself is checked in
+//! [`super::sections`], layer by layer.
+
+use std::path::PathBuf;
+
+use super::{
+    enums::Mode,
+    errors::{ConfigError, Problem},
+    settings::Config,
+    sources::{
+        Sources,
+        layer::table_of,
+        origin::{Place, Places},
+        toml_source::Table,
+    },
+};
+
+/// `budget.hardware` where nobody says otherwise; a test compares it with the example.
+const DEFAULT_HARDWARE: &str = "x-large";
+
+/// Completes `config`, which was read from `table`. Returns what is allowed and probably not meant.
+pub(super) fn complete(
+    config: &mut Config,
+    table: &Table,
+    places: &Places,
+    sources: &Sources,
+) -> Result<Vec<String>, Vec<ConfigError>> {
+    let mut problems = Vec::new();
+    let place_of = |section: &str, key: &str| {
+        let value = table.get(section).and_then(table_of).and_then(|section| section.get(key));
+        value.map_or(Place::BuiltIn(1), |value| places.of(value))
+    };
+    if let Some(dir) = state_dir(config, sources) {
+        config.state_dir = dir;
+    } else {
+        let rule = "is not set, and without a home folder (HOME is not set) there is none to fall back to; \
+                    give --state-dir DIR or set STATE_DIRECTORY";
+        let place = table.get("state_dir").map_or(Place::BuiltIn(1), |value| places.of(value));
+        let problem = Problem::Rule { key: "state_dir".to_owned(), rule: rule.to_owned() };
+        problems.push(ConfigError { place, problem });
+    }
+    if config.log.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+        let given = sources.systemd_folder("LOGS_DIRECTORY").map(std::path::Path::to_path_buf);
+        let usual = given.or_else(|| sources.default_log_dir.clone());
+        config.log.dir = Some(usual.unwrap_or_else(|| config.state_dir.join("logs")));
+    }
+    // The default written out once more (a copy of the example has it) is no opinion: the deployment knows better.
+    let budget = &mut config.budget;
+    budget.hardware_is_set = !matches!(place_of("budget", "hardware"), Place::BuiltIn(_))
+        && budget.hardware.name != DEFAULT_HARDWARE;
+    let serverless = &config.serverless;
+    if serverless.poll_min > serverless.poll_max {
+        let (least, most) =
+            (place_of("serverless", "poll_min_ms"), place_of("serverless", "poll_max_ms"));
+        // The one a person wrote is the one to correct.
+        let least_is_default = matches!(least, Place::BuiltIn(_));
+        let rule = format!(
+            "is {}, more than `serverless.poll_max_ms`, which is {}",
+            serverless.poll_min.as_millis(),
+            serverless.poll_max.as_millis()
+        );
+        let place = if least_is_default { most } else { least };
+        let key = "serverless.poll_min_ms".to_owned();
+        problems.push(ConfigError { place, problem: Problem::Rule { key, rule } });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut found = conjures_word(config, table, places, &place_of);
+    found.extend(warnings(config, table, places));
+    Ok(found)
+}
+
+/// Applies what CONJURE's own word for a mode says beyond the mode, and says how it was understood.
+fn conjures_word(
+    config: &mut Config,
+    table: &Table,
+    places: &Places,
+    place_of: &impl Fn(&str, &str) -> Place,
+) -> Vec<String> {
+    let Some(value) = table.get("mode") else { return Vec::new() };
+    let text = value.clone().into_string().unwrap_or_default();
+    let Some((word, mode, provider)) = Mode::conjures(&text) else { return Vec::new() };
+    let taken = match provider {
+        // Whoever names providers as well means those.
+        Some(provider) if matches!(place_of("local", "providers"), Place::BuiltIn(_)) => {
+            config.local.providers = vec![provider];
+            format!("\"{mode}\" with `local.providers = [\"{provider}\"]`")
+        }
+        Some(_) => format!("\"{mode}\" with your `local.providers`"),
+        None => format!(
+            "\"{mode}\", a RunComfy machine that is paid by the hour; CONJURE's launcher itself sends this mode's work to \
+             the serverless deployment, which is \"serverless\" here"
+        ),
+    };
+    vec![format!(
+        "`mode` is CONJURE's word \"{word}\" ({}); it is taken for {taken}",
+        places.of(value)
+    )]
+}
+
+/// Says where a key of two parts, or `mode`, was written last.
+fn written(table: &Table, places: &Places, section: &str, key: &str) -> String {
+    let within =
+        if section.is_empty() { Some(table) } else { table.get(section).and_then(table_of) };
+    match within.and_then(|within| within.get(key)).map(|value| places.of(value)) {
+        None | Some(Place::BuiltIn(_)) => "the default".to_owned(),
+        Some(place) => place.to_string(),
+    }
+}
+
+/// Flag, then setting, then systemd, then platform.
+fn state_dir(config: &Config, sources: &Sources) -> Option<PathBuf> {
+    if let Some(dir) = &sources.state_dir {
+        return Some(sources.folders.on_command_line(dir));
+    }
+    if !config.state_dir.as_os_str().is_empty() {
+        return Some(config.state_dir.clone());
+    }
+    let given = sources.systemd_folder("STATE_DIRECTORY").map(std::path::Path::to_path_buf);
+    given.or_else(|| sources.default_state_dir.clone())
+}
+
+fn warnings(config: &Config, table: &Table, places: &Places) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let at = |section: &str, key: &str| written(table, places, section, key);
+    let trigger = &config.trigger;
+    if trigger.prompt_max_wait < trigger.prompt_quiet {
+        warnings.push(format!(
+            "`trigger.prompt_max_wait_ms` ({}) is less than `trigger.prompt_quiet_ms` ({}): a prompt is sent after the \
+             shorter time, whether it has settled or not",
+            trigger.prompt_max_wait.as_millis(),
+            trigger.prompt_quiet.as_millis()
+        ));
+    }
+    if config.mode == Mode::Serverless && !config.serverless.enabled {
+        warnings.push(format!(
+            "`mode` is \"serverless\" ({}) and `serverless.enabled` is false ({}): no job can start",
+            at("", "mode"),
+            at("serverless", "enabled")
+        ));
+    }
+    if config.local.providers.is_empty() {
+        let (mode, providers) = (at("", "mode"), at("local", "providers"));
+        if config.mode == Mode::Local {
+            warnings.push(format!(
+                "`mode` is \"local\" ({mode}) and `local.providers` is empty ({providers}): no job can start"
+            ));
+        } else if config.mode == Mode::Auto && !config.serverless.enabled {
+            warnings.push(format!(
+                "`serverless.enabled` is false ({}) and `local.providers` is empty ({providers}): no job can start",
+                at("serverless", "enabled")
+            ));
+        }
+    }
+    if config.serverless.download_hosts.is_empty() {
+        warnings
+            .push("`serverless.download_hosts` is empty: no result can be downloaded".to_owned());
+    }
+    for project in &config.projects {
+        if project.mesh.is_empty() {
+            warnings.push(format!(
+                "project \"{}\" has no `mesh` names: meshes stay in the history",
+                project.name
+            ));
+        }
+    }
+    warnings
+}

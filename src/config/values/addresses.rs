@@ -1,0 +1,189 @@
+//! Settings that are addresses: the API's origin, hosts to download from, a Space, the page's socket.
+//!
+//! Owns what such an address may be. Whether anything answers there is found out by whoever talks to it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use url::{Host, Url};
+
+use super::reader::Found;
+use crate::config::{errors::Problem, secrets::shape::quoted, settings::Space};
+
+/// CONJURE's own port. Its clean-up ends whatever process listens there.
+const CONJURES_PORT: u16 = 8000;
+
+/// Reads the API's origin: https, or http on loopback.
+pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
+    let url = http_url(found)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(found.rule(
+            "must begin with https://, for the token travels there; http:// is for this machine only (127.0.0.1, localhost)",
+        ));
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err(found.rule(
+            "must be an origin without a path, such as https://api.runcomfy.net; `serverless.api_version` chooses the path",
+        ));
+    }
+    Ok(url)
+}
+
+/// Reads an http or https URL without user, query or fragment.
+pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
+    let text = found.text()?.trim();
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host_str().is_some_and(|host| !host.is_empty())
+    });
+    let Some(url) = url else {
+        // Not repeated where it could hold a password.
+        let shown = if text.contains('@') { "that".to_owned() } else { quoted(text) };
+        return Err(found.rule(format!(
+            "must be a URL such as https://host or http://127.0.0.1:8188, not {shown}"
+        )));
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(found.rule("must not hold a user name or a password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(found.rule("must not hold a `?` or a `#`"));
+    }
+    Ok(url)
+}
+
+/// The hub, where a Space's own page has the path `/spaces/owner/name`; it is no address of the Space itself.
+const HUB: &str = "huggingface.co";
+
+/// Reads a Hugging Face Space: `owner/name`, the address of its page on the hub (which means the same), or the base URL
+/// of another one: https, or http on loopback.
+pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
+    let text = found.text()?.trim();
+    if !text.contains("://") {
+        return named_space(text).ok_or_else(|| {
+            // A bare host is the likeliest slip.
+            let hint = if text.contains('/') { "" } else { "; an address begins with https://" };
+            found.rule(format!(
+                "must name a Space as \"owner/name\", or by its base URL, not {}{hint}",
+                quoted(text)
+            ))
+        });
+    }
+    let mut url = http_url(found)?;
+    if url.scheme() == "http" && !is_loopback(&url) {
+        return Err(found.rule(
+            "must begin with https://, for your picture and perhaps a token travel there; http:// is for this machine \
+             only (127.0.0.1, localhost)",
+        ));
+    }
+    if url.host_str() == Some(HUB) {
+        let path = url.path().trim_matches('/');
+        return path
+            .strip_prefix("spaces/")
+            .and_then(named_space)
+            .ok_or_else(|| found.rule("must name one Space of the hub, as \"owner/name\""));
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(Space::At(url))
+}
+
+/// Accepts `owner/name` as the hub names things: letters, digits, `-`, `_` and `.`, not first or last a `-` or a `.`, at most
+/// 96 of them (<https://huggingface.co/docs/huggingface_hub>, `validate_repo_id`).
+fn named_space(text: &str) -> Option<Space> {
+    let (owner, name) = text.split_once('/')?;
+    let sound = |part: &str| {
+        (1..=96).contains(&part.len())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !part.starts_with(['-', '.'])
+            && !part.ends_with(['-', '.'])
+            && !part.contains("--")
+            && !part.contains("..")
+    };
+    (sound(owner) && sound(name)).then(|| Space::Named(text.to_owned()))
+}
+
+/// Stands for a URL that could not be read; the complaint about that one keeps it from being used.
+pub(in crate::config) fn filler_url() -> Url {
+    Url::parse("http://localhost").expect("the literal is a URL")
+}
+
+/// Tells whether a URL leads to this machine.
+pub(in crate::config) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// Reads a host that may be downloaded from: `.domain`, a host or an IP literal, each perhaps with `:port`.
+pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Problem> {
+    let text = found.text()?.trim().to_ascii_lowercase();
+    let refused = |rule: &str| Err(found.rule(format!("holds {}, {rule}", quoted(&text))));
+    if text.contains("://") || text.contains(['/', '@', '*', '?', '#']) {
+        return refused(
+            "but takes hosts only: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" for one host",
+        );
+    }
+    // A bare IPv6 address has colons of its own, and no port.
+    if text.parse::<IpAddr>().is_ok() {
+        return Ok(text);
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text.as_str(), None),
+    };
+    if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return refused("whose port is not a number from 1 to 65535");
+    }
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if bracketed.is_some_and(|host| host.parse::<std::net::Ipv6Addr>().is_ok()) {
+        return Ok(text);
+    }
+    let name = host.strip_prefix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return refused("which is not a host name");
+    }
+    if host.starts_with('.') && !name.contains('.') {
+        return refused(
+            "which is a whole top-level domain; name a domain such as \".runcomfy.net\"",
+        );
+    }
+    Ok(text)
+}
+
+/// Reads the page's address; an empty one is no page.
+pub(in crate::config) fn listen_address(found: &Found<'_>) -> Result<Option<SocketAddr>, Problem> {
+    let text = found.text()?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => text.parse().ok(),
+    };
+    let Some(address) = address else {
+        return Err(found.rule(format!(
+            "must be an address and a port such as \"127.0.0.1:7717\", or \"\" for no page, not {}",
+            quoted(text)
+        )));
+    };
+    if !address.ip().is_loopback() {
+        return Err(found.rule(
+            "must be an address of this machine only (127.0.0.1 or [::1]): the page can spend money",
+        ));
+    }
+    if address.port() == CONJURES_PORT {
+        return Err(found.rule(
+            "must not be port 8000: that is CONJURE's own, and CONJURE ends whatever listens there",
+        ));
+    }
+    Ok(Some(address))
+}

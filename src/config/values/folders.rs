@@ -1,0 +1,50 @@
+//! What `~` and relative paths stand for, and the folders that the platform and systemd offer.
+//!
+//! Owns paths as text: nothing here looks at a disk. The folders are given ([`crate::config::Sources`]), so that tests have
+//! their own.
+
+use std::path::{Component, Path, PathBuf};
+
+/// What `~` and relative paths stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// The home folder, where there is one.
+    pub home: Option<PathBuf>,
+    /// The working folder.
+    pub current: PathBuf,
+}
+
+impl Folders {
+    /// Makes a written path absolute: `~` is the home folder, and a relative path counts from `base`, else from the
+    /// working folder. The error is the rest of a sentence about the key.
+    pub(in crate::config) fn resolve(
+        &self,
+        text: &str,
+        base: Option<&Path>,
+    ) -> Result<PathBuf, String> {
+        let text = text.trim();
+        let path = match text.strip_prefix('~') {
+            None => base.unwrap_or(&self.current).join(text),
+            Some(rest) if rest.is_empty() || rest.starts_with(std::path::is_separator) => {
+                let home = self.home.as_ref().ok_or(
+                    "begins with `~`, but there is no home folder (HOME is not set); write the whole path",
+                )?;
+                home.join(rest.trim_start_matches(std::path::is_separator))
+            }
+            Some(_) => {
+                return Err("names another user's home folder; write the whole path".to_owned());
+            }
+        };
+        Ok(tidy(&self.current.join(path)))
+    }
+
+    /// Makes a path from the command line absolute. A shell has replaced `~` already.
+    pub(in crate::config) fn on_command_line(&self, path: &Path) -> PathBuf {
+        tidy(&self.current.join(path))
+    }
+}
+
+/// Takes out what changes nothing: `.`, doubled and trailing separators. `..` stays: behind a link it leads elsewhere.
+fn tidy(path: &Path) -> PathBuf {
+    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+}

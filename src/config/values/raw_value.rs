@@ -1,0 +1,222 @@
+//! One value as it was written, and its reading as each type that a setting may have.
+//!
+//! Owns types and ranges. A variable of the environment is always text: a number or a flag is then read from it, where
+//! a file must write a number as a number.
+
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use ::config::{Value, ValueKind};
+
+use super::{folders::Folders, reader::listed};
+use crate::{
+    config::{
+        enums::Word,
+        errors::{Hint, Problem, nearest},
+        secrets::shape::quoted,
+        sources::{environment::yes_or_no, origin::Place, toml_source::type_name},
+    },
+    domain::money::MicroUsd,
+};
+
+/// One value as it was written.
+#[derive(Clone)]
+pub(in crate::config) struct Found<'a> {
+    /// The value.
+    pub value: &'a Value,
+    /// Where it stands.
+    pub place: Place,
+    /// Its whole key.
+    pub key: String,
+    /// What relative paths and `~` stand for.
+    pub folders: &'a Folders,
+}
+
+impl Found<'_> {
+    /// Makes the complaint that the value is of another type.
+    pub(in crate::config) fn wrong_type(&self, expected: impl Into<String>) -> Problem {
+        Problem::WrongType {
+            key: self.key.clone(),
+            expected: expected.into(),
+            found: type_name(self.value),
+        }
+    }
+
+    /// Makes the complaint that the value breaks a rule.
+    pub(in crate::config) fn rule(&self, rule: impl Into<String>) -> Problem {
+        Problem::Rule { key: self.key.clone(), rule: rule.into() }
+    }
+
+    /// Returns the text that a variable holds; `None` in a file, where types are written.
+    fn variable_text(&self) -> Option<&str> {
+        match (&self.place, &self.value.kind) {
+            (Place::Variable(_), ValueKind::String(text)) => Some(text.trim()),
+            _ => None,
+        }
+    }
+
+    /// Reads a text.
+    pub(in crate::config) fn text(&self) -> Result<&str, Problem> {
+        match &self.value.kind {
+            ValueKind::String(text) if text.contains(char::is_control) => {
+                Err(self.rule("must not hold control characters"))
+            }
+            ValueKind::String(text) => Ok(text),
+            _ => Err(self.wrong_type("a text in quotes")),
+        }
+    }
+
+    /// Reads yes or no.
+    pub(in crate::config) fn flag(&self) -> Result<bool, Problem> {
+        let flag = match &self.value.kind {
+            ValueKind::Boolean(flag) => Some(*flag),
+            _ => self.variable_text().and_then(yes_or_no),
+        };
+        flag.ok_or_else(|| self.wrong_type("true or false"))
+    }
+
+    /// Reads a word of a few.
+    pub(in crate::config) fn word<W: Word>(&self) -> Result<W, Problem> {
+        let text = self.text()?.trim();
+        let found = W::ALL.iter().copied().find(|word| word.word().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| self.no_such_word(text, W::ALL.iter().map(|word| word.word())))
+    }
+
+    /// Makes the complaint that a text is none of `words`.
+    pub(in crate::config) fn no_such_word<'w>(
+        &self,
+        text: &str,
+        words: impl Iterator<Item = &'w str> + Clone,
+    ) -> Problem {
+        Problem::BadWord {
+            key: self.key.clone(),
+            found: quoted(text),
+            words: listed(words.clone()),
+            hint: nearest(text, words).map_or(Hint::None, |word| Hint::Near(word.to_owned())),
+        }
+    }
+
+    /// Reads a whole number within `range`; `unit` follows the number where a complaint names it ("milliseconds").
+    pub(in crate::config) fn whole(
+        &self,
+        range: RangeInclusive<u64>,
+        unit: &str,
+    ) -> Result<u64, Problem> {
+        let of = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
+        let number = match (&self.value.kind, self.variable_text()) {
+            (ValueKind::I64(number), _) => *number,
+            (ValueKind::Float(number), _) if number.abs() >= 1e300 => i64::MAX,
+            (_, Some(text)) => {
+                text.parse().map_err(|_| self.wrong_type(format!("a whole number{of}")))?
+            }
+            _ => return Err(self.wrong_type(format!("a whole number{of}"))),
+        };
+        let fits = u64::try_from(number).ok().filter(|number| range.contains(number));
+        fits.ok_or_else(|| self.out_of_range(number, range.start(), range.end(), unit))
+    }
+
+    /// Reads a whole number within `range` that fits into 32 bits.
+    pub(in crate::config) fn whole_u32(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+        let wide = u64::from(*range.start())..=u64::from(*range.end());
+        // The range's own end fits, so the filler is never used.
+        Ok(u32::try_from(self.whole(wide, "")?).unwrap_or(*range.end()))
+    }
+
+    /// Reads a number within `range`.
+    pub(in crate::config) fn number(
+        &self,
+        range: RangeInclusive<f64>,
+        unit: &str,
+    ) -> Result<f64, Problem> {
+        let of = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
+        let number = match (&self.value.kind, self.variable_text()) {
+            (ValueKind::Float(number), _) => *number,
+            #[expect(clippy::cast_precision_loss, reason = "no range here goes beyond 2^53")]
+            (ValueKind::I64(number), _) => *number as f64,
+            (_, Some(text)) => {
+                text.parse().map_err(|_| self.wrong_type(format!("a number{of}")))?
+            }
+            _ => return Err(self.wrong_type(format!("a number{of}"))),
+        };
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        Err(self.out_of_range(number, range.start(), range.end(), unit))
+    }
+
+    fn out_of_range<N: Display>(
+        &self,
+        found: N,
+        least: impl Display,
+        most: impl Display,
+        unit: &str,
+    ) -> Problem {
+        let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+        let found = match type_name(self.value) {
+            huge if huge == "a huge number" => huge,
+            _ => found.to_string(),
+        };
+        Problem::OutOfRange {
+            key: self.key.clone(),
+            found,
+            range: format!("between {least} and {most}{unit}"),
+        }
+    }
+
+    /// Reads a whole number of milliseconds.
+    pub(in crate::config) fn millis(
+        &self,
+        range: RangeInclusive<u64>,
+    ) -> Result<Duration, Problem> {
+        self.whole(range, "milliseconds").map(Duration::from_millis)
+    }
+
+    /// Reads a number of seconds; half a second is one too.
+    pub(in crate::config) fn seconds(
+        &self,
+        range: RangeInclusive<f64>,
+    ) -> Result<Duration, Problem> {
+        self.number(range, "seconds").map(Duration::from_secs_f64)
+    }
+
+    /// Reads an amount of dollars; 0 is no limit.
+    pub(in crate::config) fn dollars(&self) -> Result<Option<MicroUsd>, Problem> {
+        let dollars = self.number(0.0..=1e6, "US dollars")?;
+        Ok(MicroUsd::from_dollars(dollars).filter(|amount| *amount > MicroUsd::ZERO))
+    }
+
+    /// Reads a path; an empty one is none. Relative ones count from the folder of the file they stand in.
+    pub(in crate::config) fn path(&self) -> Result<Option<PathBuf>, Problem> {
+        let text = self.text()?;
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        self.folders.resolve(text, self.place.folder()).map(Some).map_err(|rule| self.rule(rule))
+    }
+
+    /// Reads a text that may stand in a URL's path; an empty one is none.
+    pub(in crate::config) fn id(&self) -> Result<Option<String>, Problem> {
+        let text = self.text()?.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.is_empty() {
+            return Ok(None);
+        }
+        // Not repeated in the complaint: people paste the wrong thing, and it may be a token.
+        if text.len() > 128 || !text.chars().all(plain) || text.chars().all(|c| c == '.') {
+            return Err(self.rule("must be an id: up to 128 letters, digits, `-`, `_` and `.`"));
+        }
+        Ok(Some(text.to_owned()))
+    }
+
+    /// Reads the list that a variable may write with commas.
+    pub(in crate::config) fn comma_separated(&self, expected: &str) -> Result<Vec<Value>, Problem> {
+        let Some(text) = self.variable_text() else {
+            return Err(self.wrong_type(format!("a list of {expected}: [\"…\", \"…\"]")));
+        };
+        Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(|item| Value::new(None, ValueKind::String(item.to_owned())))
+            .collect())
+    }
+}

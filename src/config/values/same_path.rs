@@ -1,0 +1,104 @@
+//! When two paths as text surely name the same file, and names that a platform cannot give.
+//!
+//! Owns what Windows and macOS do with names: they keep the case and do not tell it apart, and Windows has names for devices in every
+//! folder. Text alone: no disk is looked at, so links and short names (`PROGRA~1`) stay unseen here; the project's lock notices those.
+
+use std::path::{Component, Path, PathBuf};
+
+/// Whether this platform's file systems usually take `Render.PNG` and `render.png` for one file.
+const ONE_CASE: bool = cfg!(any(windows, target_os = "macos"));
+
+/// Names of devices on Windows, with any ending (Microsoft: "Naming Files, Paths, and Namespaces").
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+
+/// Returns what two paths of the same file have in common.
+pub(in crate::config) fn key(path: &Path) -> PathBuf {
+    key_on(path, ONE_CASE)
+}
+
+fn key_on(path: &Path, one_case: bool) -> PathBuf {
+    match path.to_str() {
+        // Not the very table that NTFS has, and as near to it as text comes.
+        Some(text) if one_case => PathBuf::from(text.to_lowercase()),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// Says why a file could not have this path here; the rest of a sentence about the key.
+pub(in crate::config) fn fault(path: &Path) -> Option<String> {
+    if !cfg!(windows) {
+        return None;
+    }
+    path.components().find_map(|part| match part {
+        Component::Normal(name) => fault_of(&name.to_string_lossy()),
+        _ => None,
+    })
+}
+
+/// Says what Windows has against the name of a file or folder.
+fn fault_of(name: &str) -> Option<String> {
+    if let Some(bad) = name.chars().find(|c| c.is_control() || "<>:\"|?*".contains(*c)) {
+        return Some(format!("holds {bad:?}, which no name on Windows can"));
+    }
+    if name.ends_with(['.', ' ']) {
+        return Some(format!(
+            "holds {name:?}: Windows drops a dot or a space at the end of a name"
+        ));
+    }
+    let stem = name.split('.').next().unwrap_or(name).trim_end().to_lowercase();
+    let numbered = ["com", "lpt"].iter().any(|port| {
+        stem.strip_prefix(port).is_some_and(|number| {
+            let mut digits = number.chars();
+            matches!((digits.next(), digits.next()), (Some('1'..='9' | '¹' | '²' | '³'), None))
+        })
+    });
+    let device = numbered || DEVICES.contains(&stem.as_str());
+    device.then(|| format!("holds {name:?}, which is a device on Windows, whatever its ending"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_makes_two_files_of_one_name_only_where_it_does() {
+        let (upper, lower) =
+            (Path::new("/Art/CONJURÉ/Flux.PNG"), Path::new("/art/conjuré/flux.png"));
+        assert_eq!(key_on(upper, true), key_on(lower, true));
+        assert_ne!(key_on(upper, false), key_on(lower, false));
+        assert_eq!(key(upper) == key(lower), cfg!(any(windows, target_os = "macos")));
+    }
+
+    #[test]
+    fn names_that_windows_keeps_for_itself_are_told_from_those_that_only_look_so() {
+        for bad in [
+            "CON",
+            "nul.png",
+            "Aux.tar.gz",
+            "com1",
+            "LPT9.glb",
+            "COM².png",
+            "con .png",
+            "a.",
+            "a ",
+            "a:b",
+            "what?",
+            "tab\t",
+        ] {
+            assert!(fault_of(bad).is_some(), "{bad}");
+        }
+        for good in [
+            "console.png",
+            "com",
+            "com0",
+            "com10.png",
+            "null.png",
+            ".conjured",
+            "a b.png",
+            "flux.png",
+        ] {
+            assert_eq!(fault_of(good), None, "{good}");
+        }
+        assert_eq!(fault(Path::new("data/aux.png")).is_some(), cfg!(windows));
+    }
+}

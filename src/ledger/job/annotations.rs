@@ -1,0 +1,103 @@
+//! What is written beside a job's road: a person's wishes and ratings, notes, and the audit.
+//!
+//! Owns the operations that change no state. They are allowed in every state unless they say otherwise.
+
+use super::events::{Current, MOST_WORDS, audit, current, tell};
+use crate::{
+    domain::{
+        job::{JobId, State},
+        money::MicroUsd,
+        time::WallTime,
+    },
+    failpoint::Point,
+    ledger::{
+        Ledger,
+        error::LedgerError,
+        rows::AuditRow,
+        sql::{cut, params},
+    },
+};
+
+impl Ledger {
+    /// Remembers that a person wants the job cancelled, so that a restart asks the backend again. An ended job is refused.
+    pub fn want_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        self.write(Point::WantCancel, |transaction| {
+            let Current { state, .. } = current(transaction, job)?;
+            if state.is_final() {
+                let to = State::Cancelled;
+                return Err(LedgerError::Illegal { job, from: state, to }.into());
+            }
+            transaction
+                .prepare_cached("UPDATE job SET cancel_wanted = 1 WHERE id = ?1")?
+                .execute(params![job])?;
+            tell(transaction, job, now, "cancel wanted", "")
+        })
+    }
+
+    /// Adds a line to a job's story, in whatever state it is.
+    pub fn note(
+        &mut self,
+        job: JobId,
+        kind: &str,
+        note: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Note, |transaction| {
+            current(transaction, job)?;
+            tell(transaction, job, now, kind, note)
+        })
+    }
+
+    /// Keeps how the artist liked a result: 1 to 5 and a few words. A second rating takes the place of the first.
+    pub fn rate(
+        &mut self,
+        job: JobId,
+        stars: u8,
+        note: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        if !(1..=5).contains(&stars) {
+            return Err(LedgerError::NotARating(stars));
+        }
+        self.write(Point::Rate, |transaction| {
+            current(transaction, job)?;
+            transaction
+                .prepare_cached("UPDATE job SET rating = ?2, rating_note = ?3 WHERE id = ?1")?
+                .execute(params![job, stars, cut(note, MOST_WORDS)])?;
+            tell(transaction, job, now, "rated", &stars.to_string())
+        })
+    }
+
+    /// Records a call that spent or changed something outside. Submits are recorded by the steps of a job themselves.
+    pub fn audit(&mut self, row: &AuditRow) -> Result<(), LedgerError> {
+        self.write(Point::Audit, |transaction| audit(transaction, row))
+    }
+
+    /// Adds to what was downloaded for a job.
+    pub fn received(&mut self, job: JobId, bytes: u64) -> Result<(), LedgerError> {
+        self.write(Point::Note, |transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE job SET received_bytes = received_bytes + ?2 WHERE id = ?1",
+                )?
+                .execute(params![job, bytes.cast_signed()])?;
+            Ok(())
+        })
+    }
+
+    /// Records that a job's artifacts stand, or were to stand, under the public names again: a line of its story and an audit row.
+    pub fn restored(
+        &mut self,
+        job: JobId,
+        outcome: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Audit, |transaction| {
+            current(transaction, job)?;
+            tell(transaction, job, now, "restored", outcome)?;
+            let (what, cost) = ("restore".to_owned(), MicroUsd::ZERO);
+            let outcome = outcome.to_owned();
+            audit(transaction, &AuditRow { at: now, what, job: Some(job), outcome, cost })
+        })
+    }
+}

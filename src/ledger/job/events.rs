@@ -1,0 +1,132 @@
+//! The words that every step of a job writes: its state, its story, its newest attempt, and the audit of its submits.
+//!
+//! Owns the helpers inside a transaction. Which operation uses which is `road`'s and `ends`' business; that no step is
+//! taken against the table of [`super::transition`] is decided here, in one place.
+
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::transition::may_become;
+use crate::{
+    domain::{
+        job::{JobId, State},
+        money::MicroUsd,
+        time::WallTime,
+    },
+    ledger::{
+        error::{Fault, LedgerError},
+        rows::AuditRow,
+        sql::{ReadColumn as _, cut, params},
+    },
+};
+
+/// The most characters of a note or a reason that are kept: a service may send pages of a stack trace.
+pub(in crate::ledger) const MOST_WORDS: usize = 2000;
+
+/// What a job was before a step.
+pub(in crate::ledger) struct Current {
+    /// Its state.
+    pub(in crate::ledger) state: State,
+    /// Since when.
+    pub(in crate::ledger) since: WallTime,
+    /// What is reserved for it.
+    pub(in crate::ledger) reserved: MicroUsd,
+}
+
+/// Returns what a job is.
+pub(in crate::ledger) fn current(
+    transaction: &Transaction<'_>,
+    job: JobId,
+) -> Result<Current, Fault> {
+    transaction
+        .prepare_cached("SELECT state, state_at, reserved FROM job WHERE id = ?1")?
+        .query_row(params![job], |row| {
+            Ok(Current { state: row.column(0)?, since: row.column(1)?, reserved: row.column(2)? })
+        })
+        .optional()?
+        .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
+}
+
+/// Moves a job along its road and tells its story; returns what it was. A repeated state is no new line of the story.
+pub(in crate::ledger) fn move_to(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    to: State,
+    now: WallTime,
+    note: &str,
+) -> Result<Current, Fault> {
+    let before = current(transaction, job)?;
+    let from = before.state;
+    if !may_become(from, to) {
+        return Err(LedgerError::Illegal { job, from, to }.into());
+    }
+    if from != to {
+        transaction
+            .prepare_cached(
+                "UPDATE job SET state = ?2, state_at = ?3, ended_at = ?4 WHERE id = ?1",
+            )?
+            .execute(params![job, to, now, to.is_final().then_some(now)])?;
+        tell(transaction, job, now, to.word(), note)?;
+    }
+    Ok(before)
+}
+
+/// Adds a line to a job's story.
+pub(in crate::ledger) fn tell(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    at: WallTime,
+    kind: &str,
+    note: &str,
+) -> Result<(), Fault> {
+    transaction
+        .prepare_cached("INSERT INTO event (job, at, kind, note) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![job, at, cut(kind, MOST_WORDS), cut(note, MOST_WORDS)])?;
+    Ok(())
+}
+
+/// The statement that changes a job's newest attempt; the job's id is its first parameter.
+pub(in crate::ledger) fn attempt_sets(assignments: &str) -> String {
+    format!(
+        "UPDATE attempt SET {assignments}
+         WHERE job = ?1 AND number = (SELECT attempts FROM job WHERE id = ?1)"
+    )
+}
+
+/// Ends the newest attempt, unless it has ended; a better word than `ended` takes its place.
+pub(in crate::ledger) fn end_attempt(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    outcome: &str,
+    now: WallTime,
+) -> Result<(), Fault> {
+    let sql = attempt_sets(
+        "busy_at = CASE WHEN busy_at IS NULL OR ended_at IS NOT NULL THEN busy_at ELSE ?3 END,
+         outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
+         ended_at = coalesce(ended_at, ?3)",
+    );
+    transaction.prepare_cached(&sql)?.execute(params![job, outcome, now])?;
+    Ok(())
+}
+
+/// Adds an audit row.
+pub(in crate::ledger) fn audit(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(), Fault> {
+    let AuditRow { at, what, job, outcome, cost } = row;
+    transaction
+        .prepare_cached(
+            "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost])?;
+    Ok(())
+}
+
+/// Adds an audit row for a submit.
+pub(in crate::ledger) fn audit_submit(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    at: WallTime,
+    outcome: &str,
+    cost: MicroUsd,
+) -> Result<(), Fault> {
+    let (what, outcome) = ("submit".to_owned(), outcome.to_owned());
+    audit(transaction, &AuditRow { at, what, job: Some(job), outcome, cost })
+}

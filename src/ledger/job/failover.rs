@@ -1,0 +1,104 @@
+//! A job that goes to another backend: the attempt so far is ended and paid for, and the job is `prepared` again.
+//!
+//! Owns the one commit in between, and the rule that no second paid attempt follows one that may have been charged: it is held
+//! here as well as where jobs are routed ([`crate::domain::job::choose_backend`]). What the next attempt reserves is the release's matter.
+
+use rusqlite::Transaction;
+
+use super::{
+    events::{audit_submit, current, end_attempt, move_to, tell},
+    finish::settled,
+};
+use crate::{
+    domain::{
+        job::{JobId, State, choose_backend::Place},
+        money::{MicroUsd, job_cost::Basis},
+        time::WallTime,
+    },
+    failpoint::Point,
+    ledger::{
+        Ledger,
+        error::{Fault, LedgerError},
+        rows::{Booking, Elsewhere},
+        sql::{ReadColumn as _, params},
+    },
+};
+
+/// Returns where a job is made.
+fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
+    Ok(transaction
+        .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
+        .query_row(params![job], |row| row.column(0))?)
+}
+
+impl Ledger {
+    /// Moves a job to another backend, or to the same free one once more. What the attempt so far cost stays booked. After a
+    /// request that a paid backend took, only a free backend may follow.
+    pub fn elsewhere(&mut self, to: &Elsewhere) -> Result<(), LedgerError> {
+        self.write(Point::Elsewhere, |transaction| {
+            let job = to.job;
+            let from = current(transaction, job)?;
+            let ran = matches!(from.state, State::Submitted | State::Running);
+            let is_paid = |word: &str| Place::from_word(word).is_none_or(Place::is_paid);
+            let settled = settled(transaction, job)?;
+            let charged = settled.is_some() || ran && is_paid(&backend(transaction, job)?);
+            if charged && is_paid(&to.backend) {
+                let (from, to) = (from.state, State::Prepared);
+                return Err(LedgerError::Illegal { job, from, to }.into());
+            }
+            if from.state == State::Submitting {
+                audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;
+            }
+            // A request that surely did not arrive has ended its attempt already.
+            if from.state != State::Prepared {
+                move_to(transaction, job, State::Prepared, to.at, &to.why)?;
+                end_attempt(transaction, job, &to.outcome, to.at)?;
+            }
+            tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
+            // Settled once is settled: what a paid attempt cost is kept whatever a free one does afterwards.
+            let (spent, basis) = match (settled, ran, to.booking) {
+                (Some(basis), ..) => (from.reserved, Some(basis)),
+                (None, true, Booking::Cost(cost)) if cost > MicroUsd::ZERO => {
+                    (cost, Some(Basis::Measured.word().to_owned()))
+                }
+                (None, true, Booking::AtMost(cost)) if cost > MicroUsd::ZERO => {
+                    (cost, Some(Basis::Bounded.word().to_owned()))
+                }
+                (None, true, Booking::Reserved) if from.reserved > MicroUsd::ZERO => {
+                    (from.reserved, Some(Basis::Reserved.word().to_owned()))
+                }
+                _ => (MicroUsd::ZERO, None),
+            };
+            transaction
+                .prepare_cached(
+                    "UPDATE job SET backend = ?2, deployment = ?3, workflow = ?4, workflow_version = ?5, body_digest = ?6,
+                         body_bytes = ?7, summary = ?8, reserved = ?9, basis = ?10, cold_start_ms = 0, keep_warm_ms = 0,
+                         hourly = 0
+                     WHERE id = ?1",
+                )?
+                .execute(params![
+                    job,
+                    &to.backend,
+                    &to.deployment,
+                    &to.workflow,
+                    to.workflow_version,
+                    to.body_digest,
+                    to.body_bytes.cast_signed(),
+                    to.summary.to_string(),
+                    spent,
+                    basis,
+                ])?;
+            transaction.prepare_cached("DELETE FROM output WHERE job = ?1")?.execute(params![job])?;
+            Ok(())
+        })
+    }
+
+    /// Records that the answer to a submit is lost which may be sent again: the backend is free, and can be asked for it.
+    pub fn asked_again(&mut self, job: JobId, why: &str, now: WallTime) -> Result<(), LedgerError> {
+        self.write(Point::NotSent, |transaction| {
+            move_to(transaction, job, State::Prepared, now, why)?;
+            end_attempt(transaction, job, "answer lost", now)?;
+            audit_submit(transaction, job, now, "answer lost, free", MicroUsd::ZERO)
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! How jobs end, and what becomes of their money.
+//!
+//! Owns the five ends and the recovery of lost answers. The reservation of an `unknown` job stays for ever, what was never
+//! sent costs nothing, what ran costs what was measured; nobody but a person ends an `unknown` job.
+
+use rusqlite::Transaction;
+
+use super::events::{Current, MOST_WORDS, audit, audit_submit, current, end_attempt, move_to};
+use crate::{
+    domain::{
+        job::{JobId, State, choose_backend::Place},
+        money::{MicroUsd, job_cost::Basis},
+        time::WallTime,
+    },
+    failpoint::Point,
+    ledger::{
+        Ledger,
+        error::{Fault, LedgerError},
+        rows::{AuditRow, Booking, Reason, Timing},
+        sql::{ReadColumn as _, cut, millis, params},
+    },
+};
+
+/// The code of a settled job's reason when its work was sent again; `replaced_by` names the newer job then.
+pub const RETRIED: &str = "retried";
+
+impl Ledger {
+    /// Ends a job well: books its measured cost in place of the reservation and keeps its times to learn from.
+    pub fn done(
+        &mut self,
+        job: JobId,
+        cost: impl Into<Booking>,
+        timing: Timing,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        let booking = cost.into();
+        self.write(Point::Done, |transaction| {
+            end(transaction, job, State::Done, None, booking, now)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE job SET queue_ms = ?2, run_ms = ?3, cold = ?4 WHERE id = ?1",
+                )?
+                .execute(params![
+                    job,
+                    timing.queue.map(millis),
+                    timing.run.map(millis),
+                    timing.cold
+                ])?;
+            Ok(())
+        })
+    }
+
+    /// Ends a job without its mesh. What was never sent costs nothing, whatever `booking` says.
+    pub fn failed(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Failed, |transaction| {
+            let before = end(transaction, job, State::Failed, Some(reason), booking, now)?;
+            if before.state == State::Submitting {
+                audit_submit(transaction, job, now, "refused", MicroUsd::ZERO)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a job because a person wanted it. Also settles an `unknown` one, which is a decision about money and audited as such.
+    pub fn cancelled(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Cancelled, |transaction| {
+            let before = end(transaction, job, State::Cancelled, Some(reason), booking, now)?;
+            if before.state == State::Unknown {
+                audit_settled(transaction, job, "cancelled", before.reserved, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a job because `by` takes its place; the newer job need not be in the ledger yet.
+    pub fn replaced(
+        &mut self,
+        job: JobId,
+        by: Option<JobId>,
+        booking: Booking,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Replaced, |transaction| {
+            let reason = Reason::new("replaced", "a newer prompt or render took its place");
+            end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
+            transaction
+                .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
+                .execute(params![job, by])?;
+            Ok(())
+        })
+    }
+
+    /// Ends a job of which nobody knows whether the backend has it. Its reservation counts as spent.
+    pub fn unknown(
+        &mut self,
+        job: JobId,
+        reason: &Reason,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
+    }
+
+    /// Makes `unknown` what was being sent when the process died, and returns it. What can be asked for at its
+    /// backend, or costs nothing there, is `prepared` again instead. Called once, before anything is sent.
+    pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
+        self.write(Point::MarkLost, |transaction| {
+            let mut lost = transaction
+                .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
+                .query_map(params![State::Submitting], |row| Ok((row.column(0)?, row.column(1)?)))?
+                .collect::<Result<Vec<(JobId, String)>, _>>()?;
+            let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
+            for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
+                let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
+                move_to(transaction, job, State::Prepared, now, why)?;
+                end_attempt(transaction, job, "answer lost", now)?;
+            }
+            let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
+            let reason = Reason::new(
+                "lost_answer",
+                "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
+            );
+            for &job in &lost {
+                lose(transaction, job, &reason, now)?;
+            }
+            Ok(lost)
+        })
+    }
+}
+
+/// Ends a job: state, reason, money and its attempt.
+fn end(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    to: State,
+    reason: Option<&Reason>,
+    booking: Booking,
+    now: WallTime,
+) -> Result<Current, Fault> {
+    let before = move_to(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
+    let (booked, basis) = match (before.state, booking) {
+        (State::Prepared, _) | (_, Booking::Nothing) => (Some(MicroUsd::ZERO), Basis::Nothing),
+        (_, Booking::Cost(cost)) => (Some(cost), Basis::Measured),
+        (_, Booking::AtMost(cost)) => (Some(cost), Basis::Bounded),
+        (_, Booking::Reserved) => (None, Basis::Reserved),
+    };
+    // A basis before the end: a paid attempt was settled when the job went to a free backend.
+    let settled = if before.state.is_final() { None } else { settled(transaction, job)? };
+    let (booked, basis) = match settled {
+        Some(basis) => (Some(before.reserved), basis),
+        None => (booked, basis.word().to_owned()),
+    };
+    transaction
+        .prepare_cached(
+            "UPDATE job SET booked = ?2, reason_code = ?3, reason = ?4, basis = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            job,
+            booked,
+            reason.map(|reason| cut(&reason.code, MOST_WORDS)),
+            reason.map(|reason| cut(&reason.text, MOST_WORDS)),
+            basis,
+        ])?;
+    end_attempt(transaction, job, to.word(), now)?;
+    Ok(before)
+}
+
+/// Returns how the cost of an open job came about whose paid attempt is over.
+pub(in crate::ledger) fn settled(
+    transaction: &Transaction<'_>,
+    job: JobId,
+) -> Result<Option<String>, Fault> {
+    Ok(transaction
+        .prepare_cached("SELECT basis FROM job WHERE id = ?1")?
+        .query_row(params![job], |row| row.column(0))?)
+}
+
+fn lose(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    reason: &Reason,
+    now: WallTime,
+) -> Result<(), Fault> {
+    let before = end(transaction, job, State::Unknown, Some(reason), Booking::Reserved, now)?;
+    if before.state == State::Submitting {
+        audit_submit(transaction, job, now, "unknown", before.reserved)?;
+    }
+    Ok(())
+}
+
+/// Settles an `unknown` job because `by` does its work again. It is not asked about any more; its money stays counted. A job that
+/// ended in another way is left as it is.
+pub(in crate::ledger) fn settle_retried(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    by: JobId,
+    now: WallTime,
+) -> Result<(), Fault> {
+    if current(transaction, job)?.state != State::Unknown {
+        return Ok(());
+    }
+    let text = format!("its work was sent again as job {by}; its own money stays counted as spent");
+    let reason = Reason::new(RETRIED, text);
+    let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
+    transaction
+        .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
+        .execute(params![job, by])?;
+    audit_settled(transaction, job, "retried", before.reserved, now)
+}
+
+fn audit_settled(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    outcome: &str,
+    cost: MicroUsd,
+    now: WallTime,
+) -> Result<(), Fault> {
+    audit(
+        transaction,
+        &AuditRow {
+            at: now,
+            what: "settle".to_owned(),
+            job: Some(job),
+            outcome: outcome.to_owned(),
+            cost,
+        },
+    )
+}

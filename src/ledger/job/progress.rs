@@ -1,0 +1,217 @@
+//! A job's road after its release: one operation a step, one transaction an operation.
+//!
+//! Owns what is written with each step up to the last one; how jobs end is `ends`'. An operation is called *before* the
+//! step that it announces, except where it reports an answer. One that may not happen changes nothing and says so.
+
+use rusqlite::Transaction;
+
+use super::events::{attempt_sets, audit_submit, current, end_attempt, move_to, tell};
+use crate::{
+    domain::{
+        job::{JobId, RequestId, State, artifact::RemoteFile},
+        money::{MicroUsd, job_cost::Between},
+        time::WallTime,
+    },
+    failpoint::Point,
+    ledger::{
+        Ledger,
+        error::{Fault, LedgerError},
+        rows::{Artifact, RunEnd},
+        sql::{millis, params},
+    },
+};
+
+impl Ledger {
+    /// Records the backend's id: from here on the request can be followed to its end whatever happens to us.
+    pub fn submitted(
+        &mut self,
+        job: JobId,
+        request: &RequestId,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Submitted, |transaction| {
+            let before = move_to(transaction, job, State::Submitted, now, request.as_str())?;
+            transaction
+                .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
+                .execute(params![job, request, now])?;
+            audit_submit(transaction, job, now, "accepted", before.reserved)
+        })
+    }
+
+    /// Records that the request surely did not arrive. The job is prepared again, its money stays reserved.
+    pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
+        self.write(Point::NotSent, |transaction| {
+            move_to(transaction, job, State::Prepared, now, note)?;
+            end_attempt(transaction, job, "not sent", now)?;
+            audit_submit(transaction, job, now, "not sent", MicroUsd::ZERO)
+        })
+    }
+
+    /// Records that a machine is at work, and which. May be told again when the backend names another machine.
+    ///
+    /// The write-ahead log is emptied now: a machine works, nobody waits for us. After the last step of a job it would be
+    /// wrong, as the first commit into an emptied log needs a second sync, and that commit would be the next release.
+    pub fn running(
+        &mut self,
+        job: JobId,
+        instance: Option<&str>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.running_after(job, instance, None, now)
+    }
+
+    /// Records that a machine is at work, as [`Self::running`], and how long the request waited for it. What was recorded
+    /// first stays.
+    pub fn running_after(
+        &mut self,
+        job: JobId,
+        instance: Option<&str>,
+        waited: Option<Between>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        let is_news = self.write(Point::Running, |transaction| {
+            let note = instance.unwrap_or_default();
+            let before = move_to(transaction, job, State::Running, now, note)?;
+            transaction
+                .prepare_cached(&attempt_sets(
+                    "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
+                     waited_least_ms = coalesce(waited_least_ms, ?4), waited_most_ms = coalesce(waited_most_ms, ?5)",
+                ))?
+                .execute(params![
+                    job,
+                    instance,
+                    now,
+                    waited.map(|waited| millis(waited.least)),
+                    waited.map(|waited| millis(waited.most)),
+                ])?;
+            Ok(before.state != State::Running)
+        })?;
+        if is_news {
+            // The step is on the disk already. A log that cannot be emptied now stays readable and is emptied later.
+            drop(self.checkpoint());
+        }
+        Ok(())
+    }
+
+    /// Records the files that the result lists, so that a restart during the download need not ask again. The job's
+    /// state stays. What is known of the run is written in the same commit: no crash can forget it any more.
+    pub fn outputs_known(
+        &mut self,
+        job: JobId,
+        files: &[RemoteFile],
+        end: impl Into<RunEnd>,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        let RunEnd { at, seen } = end.into();
+        self.write(Point::OutputsKnown, |transaction| {
+            let from = current(transaction, job)?.state;
+            if !matches!(from, State::Submitted | State::Running) {
+                return Err(LedgerError::Illegal { job, from, to: State::Fetched }.into());
+            }
+            let listed =
+                serde_json::to_string(files).map_err(|error| Fault::Garbled(error.to_string()))?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO output (job, files) VALUES (?1, ?2)
+                     ON CONFLICT (job) DO UPDATE SET files = excluded.files",
+                )?
+                .execute(params![job, listed])?;
+            transaction
+                .prepare_cached(&attempt_sets(
+                    "busy_at = ?2, ended_at = ?2, outcome = 'ended',
+                     waited_least_ms = coalesce(waited_least_ms, ?3), waited_most_ms = coalesce(waited_most_ms, ?4),
+                     lasted_least_ms = ?5, lasted_most_ms = ?6, told_ms = ?7",
+                ))?
+                .execute(params![
+                    job,
+                    at,
+                    seen.waited.map(|waited| millis(waited.least)),
+                    seen.waited.map(|waited| millis(waited.most)),
+                    seen.lasted.map(|lasted| millis(lasted.least)),
+                    seen.lasted.map(|lasted| millis(lasted.most)),
+                    seen.told.map(millis),
+                ])?;
+            tell(transaction, job, now, "outputs known", &format!("{} files", files.len()))
+        })
+    }
+
+    /// Records that every artifact is in history, checked. The remote files are forgotten: nobody needs them any more.
+    pub fn fetched(
+        &mut self,
+        job: JobId,
+        artifacts: &[Artifact],
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(Point::Fetched, |transaction| {
+            move_to(transaction, job, State::Fetched, now, "")?;
+            end_attempt(transaction, job, "succeeded", now)?;
+            for artifact in artifacts {
+                keep(transaction, job, artifact)?;
+            }
+            transaction
+                .prepare_cached("DELETE FROM output WHERE job = ?1")?
+                .execute(params![job])?;
+            Ok(())
+        })
+    }
+
+    /// Records artifacts of a job that fails all the same: its image was paid for and stays in history.
+    pub fn keep_artifacts(
+        &mut self,
+        job: JobId,
+        artifacts: &[Artifact],
+    ) -> Result<(), LedgerError> {
+        self.write(Point::KeepArtifacts, |transaction| {
+            artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
+        })
+    }
+
+    /// Records that public names are about to change.
+    pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        self.step(Point::Placing, job, State::Placing, "", now)
+    }
+
+    /// Records that every public name shows this job.
+    pub fn placed(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        self.step(Point::Placed, job, State::Placed, "", now)
+    }
+
+    /// Records that CONJURE is about to be told; `note` may keep what tells our command from another's.
+    pub fn handing_over(
+        &mut self,
+        job: JobId,
+        note: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.step(Point::HandingOver, job, State::HandingOver, note, now)
+    }
+
+    fn step(
+        &mut self,
+        point: Point,
+        job: JobId,
+        to: State,
+        note: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
+        self.write(point, |transaction| move_to(transaction, job, to, now, note).map(drop))
+    }
+}
+
+fn keep(transaction: &Transaction<'_>, job: JobId, artifact: &Artifact) -> Result<(), Fault> {
+    let Artifact { kind, path, bytes, blake3, vertices } = artifact;
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO artifact (job, kind, path, bytes, blake3, vertices)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            job,
+            kind,
+            path,
+            bytes.cast_signed(),
+            blake3,
+            vertices.map(u64::cast_signed)
+        ])?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The birth of a job: budget, row, story and baseline in one commit.
+//!
+//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::money::budget`]'s; here it gets
+//! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
+
+use rusqlite::Transaction;
+
+use super::{
+    events::{current, move_to, tell},
+    finish::{settle_retried, settled},
+};
+use crate::{
+    domain::{
+        job::{JobId, State},
+        money::{
+            MicroUsd,
+            budget::{self, Limits, Windows},
+            job_cost::Terms,
+        },
+        time::WallTime,
+    },
+    failpoint::Point,
+    ledger::{
+        Ledger,
+        error::{Fault, ReleaseError},
+        money::spent,
+        rows::{Announce, Leaving, NewJob, Released},
+        sql::{cut, millis, named_params, params},
+    },
+};
+
+/// How much of a prompt lists show, in characters.
+const EXCERPT: usize = 160;
+
+impl Ledger {
+    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's baseline to its inputs.
+    ///
+    /// When this returns `Ok`, all of it is on the disk. When it returns an error, none of it is.
+    pub fn release(
+        &mut self,
+        job: &NewJob,
+        limits: &Limits,
+        windows: &Windows,
+        announce: Announce,
+    ) -> Result<Released, ReleaseError> {
+        self.still_there()?;
+        let verdict = self.write(Point::Release, |transaction| {
+            let before = spent(transaction, job.session, windows)?;
+            if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
+                return Ok(Err(refusal));
+            }
+            insert(transaction, job)?;
+            if let Some(earlier) = job.retry_of {
+                settle_retried(transaction, earlier, job.id, job.at)?;
+            }
+            tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
+            if job.moves_baseline {
+                transaction
+                    .prepare_cached(
+                        "UPDATE project SET baseline_prompt = ?2, baseline_render = ?3, last_seen = ?4 WHERE id = ?1",
+                    )?
+                    .execute(params![job.project.0, job.inputs.prompt, job.inputs.render, job.at])?;
+            }
+            if announce == Announce::Submitting {
+                begin_attempt(transaction, job.id, job.at)?;
+            }
+            let after = before.with(job.reserve);
+            Ok(Ok(Released { before, spent: after }))
+        })?;
+        Ok(verdict?)
+    }
+
+    /// Marks that the request of a job leaves that was released a while ago, and begins an attempt. What it is expected to cost
+    /// now takes the place of what was reserved; what that is more must fit into `limits`. Before this is on the disk nothing
+    /// may be sent; when it returns an error, nothing has changed.
+    pub fn submitting(
+        &mut self,
+        leaving: &Leaving,
+        limits: &Limits,
+        windows: &Windows,
+    ) -> Result<Released, ReleaseError> {
+        self.still_there()?;
+        let Leaving { job, session, reserve, terms, at } = *leaving;
+        let verdict = self.write(Point::Submitting, |transaction| {
+            let before = spent(transaction, session, windows)?;
+            let old = current(transaction, job)?.reserved;
+            // What is reserved already was allowed once: a limit that was lowered since refuses new jobs only.
+            if reserve > old
+                && let Err(refusal) = budget::decide(limits, &before.without(old), reserve)
+            {
+                return Ok(Err(refusal));
+            }
+            begin_attempt(transaction, job, at)?;
+            // What a paid attempt cost stays booked: a free place follows it, whose own price is nothing.
+            if let Some(terms) = terms
+                && settled(transaction, job)?.is_none()
+            {
+                renew(transaction, job, reserve, &terms)?;
+            }
+            Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
+        })?;
+        Ok(verdict?)
+    }
+}
+
+/// Puts other terms and their price in the place of what a job was released on.
+fn renew(
+    transaction: &Transaction<'_>,
+    job: JobId,
+    reserve: MicroUsd,
+    terms: &Terms,
+) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "UPDATE job SET reserved = ?2, cold_start_ms = ?3, keep_warm_ms = ?4, hourly = ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            job,
+            reserve,
+            terms.cold_start.map_or(0, millis),
+            millis(terms.keep_warm),
+            terms.hourly,
+        ])?;
+    Ok(())
+}
+
+fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
+                 workflow_version, body_digest, body_bytes, seed, mesh_seed, summary, mode, backend, deployment,
+                 created_at, state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
+             VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
+                 :workflow_version, :body_digest, :body_bytes, :seed, :mesh_seed, :summary, :mode, :backend,
+                 :deployment, :at, :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
+        )?
+        .execute(named_params! {
+            ":id": job.id,
+            ":project": job.project.0,
+            ":session": job.session.0,
+            ":cause": job.cause,
+            ":state": State::Prepared,
+            ":prompt": job.inputs.prompt,
+            ":render": job.inputs.render,
+            ":excerpt": cut(job.prompt.trim(), EXCERPT),
+            ":workflow": job.workflow,
+            ":workflow_version": job.workflow_version,
+            ":body_digest": job.body_digest,
+            ":body_bytes": job.body_bytes.cast_signed(),
+            ":seed": job.seed.map(u64::cast_signed),
+            ":mesh_seed": job.mesh_seed.map(u64::cast_signed),
+            ":summary": job.summary.to_string(),
+            ":mode": job.mode,
+            ":backend": job.backend,
+            ":deployment": job.deployment,
+            ":at": job.at,
+            ":retry_of": job.retry_of,
+            ":out": job.out,
+            ":reserved": job.reserve,
+            ":cold_start": job.terms.cold_start.map_or(0, millis),
+            ":keep_warm": millis(job.terms.keep_warm),
+            ":hourly": job.terms.hourly,
+        })?;
+    Ok(())
+}
+
+fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
+    let before = move_to(transaction, job, State::Submitting, now, "")?;
+    transaction
+        .prepare_cached("UPDATE job SET attempts = attempts + 1 WHERE id = ?1")?
+        .execute(params![job])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO attempt (job, number, backend, deployment, prepared_at, submitting_at)
+             SELECT id, attempts, backend, deployment, ?2, ?3 FROM job WHERE id = ?1",
+        )?
+        .execute(params![job, before.since, now])?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! Whether the ledger keeps its word: on the road, after crashes, in races, and before damaged files.
+//!
+//! A real SQLite file in a temporary folder each time. `crash` tests copy the file and its log while it is open: that is
+//! what the disk holds when the process is killed.
+
+mod budget;
+mod crash;
+mod damage;
+mod machines;
+mod failover;
+mod money;
+mod progress;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Ledger,
+    error::{LedgerError, ReleaseError},
+    rows::{Announce, Artifact, Leaving, NewJob, SessionId, Timing},
+};
+use crate::domain::{
+    engine::event::ProjectId,
+    fingerprint::Fingerprint,
+    job::{
+        Cause, Inputs, JobId, RequestId,
+        artifact::{Kind, RemoteFile},
+    },
+    money::{
+        MicroUsd,
+        budget::{Limits, Windows},
+        job_cost::Terms,
+    },
+    time::WallTime,
+};
+
+/// A time in the middle of a day and of a month, `seconds` after the tests begin.
+fn at(seconds: i64) -> WallTime {
+    WallTime::from_unix_millis(1_800_000_000_000 + seconds * 1000)
+}
+
+/// Since the tests began.
+fn windows() -> Windows {
+    Windows { day_start: at(0), month_start: at(0) }
+}
+
+fn cents(cents: i64) -> MicroUsd {
+    MicroUsd::from_cents(cents)
+}
+
+/// A ledger in a folder of its own, with a session and a project.
+struct Desk {
+    folder: TempDir,
+    ledger: Ledger,
+    session: SessionId,
+    project: ProjectId,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("ledger.sqlite");
+        let mut ledger = Ledger::open(&path).expect("a new ledger");
+        let session = ledger.begin_session("test", at(0)).expect("a session");
+        let project = ledger.touch_project("/art", "art", at(0)).expect("a project").id;
+        Self { folder, ledger, session, project }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("ledger.sqlite")
+    }
+
+    fn new_job(&self, number: u64) -> NewJob {
+        new_job(self.session, self.project, number)
+    }
+
+    /// Releases job `number`, one second later than the one before, without limits.
+    fn release(&mut self, number: u64, announce: Announce) -> JobId {
+        let job = self.new_job(number);
+        self.ledger.release(&job, &Limits::default(), &windows(), announce).expect("released");
+        job.id
+    }
+
+    /// Takes job `number` all the way to a finished run.
+    fn finish(&mut self, number: u64, timing: Timing) -> JobId {
+        let job = self.release(number, Announce::Submitting);
+        let ledger = &mut self.ledger;
+        ledger.submitted(job, &request(number), at(1)).expect("submitted");
+        ledger.running(job, Some("machine-a"), at(2)).expect("running");
+        ledger.outputs_known(job, &[remote_file()], at(3), at(4)).expect("outputs known");
+        ledger.fetched(job, &artifacts(job), at(5)).expect("fetched");
+        ledger.placing(job, at(6)).expect("placing");
+        ledger.placed(job, at(7)).expect("placed");
+        ledger.done(job, cents(7), timing, at(8)).expect("done");
+        job
+    }
+}
+
+impl Ledger {
+    /// Marks that a job's request leaves, on the terms of its release and without limits.
+    fn leaves(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        let row = self.job(job)?;
+        let leaving =
+            Leaving { job, session: row.session, reserve: row.reserved, terms: row.terms, at: now };
+        match self.submitting(&leaving, &Limits::default(), &windows()) {
+            Ok(_) => Ok(()),
+            Err(ReleaseError::Ledger(error)) => Err(error),
+            Err(ReleaseError::Budget(refusal)) => panic!("{refusal}"),
+        }
+    }
+}
+
+fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
+    let released = at(i64::try_from(number).expect("a small number"));
+    NewJob {
+        id: JobId::from_parts(released, u128::from(number)),
+        project,
+        session,
+        cause: Cause::Prompt,
+        inputs: Inputs {
+            prompt: Fingerprint::of(&number.to_le_bytes()),
+            render: Fingerprint::of(b"render"),
+        },
+        prompt: "a carrot that is a chair".into(),
+        workflow: "conjure_flux_mesh".into(),
+        workflow_version: Fingerprint::of(b"graph"),
+        body_digest: Fingerprint::of(&number.to_le_bytes()),
+        body_bytes: 1234,
+        seed: Some(u64::MAX),
+        mesh_seed: None,
+        summary: serde_json::json!({"steps": 20}),
+        mode: "auto".into(),
+        backend: "serverless".into(),
+        deployment: Some("deployment-a".into()),
+        retry_of: None,
+        out: None,
+        moves_baseline: true,
+        reserve: cents(10),
+        terms: Terms::default(),
+        at: released,
+    }
+}
+
+fn request(number: u64) -> RequestId {
+    RequestId::new(&format!("request-{number}")).expect("a plain id")
+}
+
+fn remote_file() -> RemoteFile {
+    RemoteFile {
+        node: "24".into(),
+        channel: "images".into(),
+        url: "https://storage.example/a.png?x='\";--".into(),
+        filename: "a.png".into(),
+        file_type: "output".into(),
+    }
+}
+
+fn artifacts(job: JobId) -> [Artifact; 2] {
+    [(Kind::Image, "flux.png", None), (Kind::Mesh, "result.glb", Some(8))].map(
+        |(kind, name, vertices)| Artifact {
+            kind,
+            path: format!("{job}/{name}"),
+            bytes: 12,
+            blake3: Fingerprint::of(name.as_bytes()),
+            vertices,
+        },
+    )
+}
+
+fn took(queue: u64, run: u64, cold: bool) -> Timing {
+    let seconds = Duration::from_secs;
+    Timing { queue: Some(seconds(queue)), run: Some(seconds(run)), cold: Some(cold) }
+}
+
+/// Copies what a killed process leaves: the file and its log, with the first `keep` bytes of the log.
+fn copy_as_after_a_kill(from: &Path, to: &Path, keep: Option<usize>) {
+    fs::copy(from, to).expect("the file is copied");
+    let log = |path: &Path| path.with_extension("sqlite-wal");
+    let mut bytes = fs::read(log(from)).expect("the log is there");
+    bytes.truncate(keep.unwrap_or(usize::MAX));
+    fs::write(log(to), bytes).expect("the log is copied");
+}
