@@ -16,7 +16,7 @@ use flate2::{Compression, write::ZlibEncoder};
 use jiff::civil::DateTime;
 use tokio::time::sleep;
 
-use super::produce::scatter;
+use super::produce::{chunk, scatter};
 
 /// The side of CONJURE's renders.
 pub const SIDE: u32 = 1024;
@@ -93,16 +93,6 @@ impl GestureCamera {
         chunk(&mut file, *b"IEND", &[]);
         file.into()
     }
-}
-
-/// Appends a PNG chunk.
-pub(super) fn chunk(file: &mut Vec<u8>, name: [u8; 4], content: &[u8]) {
-    file.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
-    let start = file.len();
-    file.extend(name);
-    file.extend(content);
-    let sum = crc32fast::hash(&file[start..]);
-    file.extend(sum.to_be_bytes());
 }
 
 /// Writes a file as Blender does: the old content goes first, then pieces of 4 KiB arrive, with no rename and no sync.

@@ -7,12 +7,12 @@
 use bytes::Bytes;
 
 use super::{
-    PictureFault,
+    Format, PictureFault,
     encode::{self, Plan},
     kept::{Kept, Original},
     pixels::{self, Pixels},
     reduce,
-    result::{Format, decode_jpeg},
+    result::decode_jpeg,
     scale::{SHARP, resized, times},
 };
 use crate::inputs::png;

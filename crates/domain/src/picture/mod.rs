@@ -25,12 +25,59 @@ mod result;
 
 pub use fit::{Encoded, Form, base64_len, best_form};
 pub use pixels::single_colour;
-pub use result::{Format, ImageFacts, check_image, into_png};
+pub use result::{ImageFacts, check_image, into_png};
 
-use super::inputs::png::PngFault;
+use std::fmt;
+
+use super::inputs::png::{self, PngFault};
 
 /// The most bytes that one decoded picture may take: 8192 × 8192 pixels of four bytes.
 pub const MAX_DECODED: u64 = 256 * 1024 * 1024;
+
+/// A picture format that backends answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// ComfyUI's SaveImage.
+    Png,
+    /// Hugging Face Spaces.
+    WebP,
+    /// Some custom nodes.
+    Jpeg,
+}
+
+impl Format {
+    /// Returns the MIME type.
+    pub const fn mime(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::WebP => "image/webp",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+
+    /// Tells the format by the first bytes of a file.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(&png::SIGNATURE) {
+            Some(Self::Png)
+        } else if bytes.starts_with(b"\xFF\xD8\xFF") {
+            Some(Self::Jpeg)
+        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+            Some(Self::WebP)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Png => "PNG",
+            Self::WebP => "WebP",
+            Self::Jpeg => "JPEG",
+        })
+    }
+}
 
 /// Why a picture cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use image::metadata::Orientation;
 
-use super::{MAX_DECODED, PictureFault, result::Format};
+use super::{Format, MAX_DECODED, PictureFault};
 use crate::inputs::png;
 
 /// Rows of samples without gaps. Two-byte samples are big-endian, as PNG has them.

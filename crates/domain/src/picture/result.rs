@@ -4,7 +4,7 @@
 //! read here, before any decoder sees it, so that a small file that promises a huge picture costs nothing.
 //! A PNG stays byte for byte; WebP and JPEG become PNG, because the public name ends in `.png`.
 
-use std::{fmt, io::Cursor};
+use std::io::Cursor;
 
 use bytes::Bytes;
 use image::{
@@ -16,53 +16,8 @@ use image::{
     },
 };
 
-use super::{MAX_DECODED, PictureFault, pixels, pixels::Pixels};
+use super::{Format, MAX_DECODED, PictureFault, pixels, pixels::Pixels};
 use crate::inputs::png;
-
-/// A picture format that backends answer with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// ComfyUI's SaveImage.
-    Png,
-    /// Hugging Face Spaces.
-    WebP,
-    /// Some custom nodes.
-    Jpeg,
-}
-
-impl Format {
-    /// Returns the MIME type.
-    pub const fn mime(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::WebP => "image/webp",
-            Self::Jpeg => "image/jpeg",
-        }
-    }
-
-    /// Tells the format by the first bytes of a file.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        if bytes.starts_with(&png::SIGNATURE) {
-            Some(Self::Png)
-        } else if bytes.starts_with(b"\xFF\xD8\xFF") {
-            Some(Self::Jpeg)
-        } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-            Some(Self::WebP)
-        } else {
-            None
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Png => "PNG",
-            Self::WebP => "WebP",
-            Self::Jpeg => "JPEG",
-        })
-    }
-}
 
 /// What a picture that decodes says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -149,5 +149,15 @@ pub(super) const fn scatter(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Appends a PNG chunk.
+pub(crate) fn chunk(file: &mut Vec<u8>, name: [u8; 4], content: &[u8]) {
+    file.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let start = file.len();
+    file.extend(name);
+    file.extend(content);
+    let sum = crc32fast::hash(&file[start..]);
+    file.extend(sum.to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests;

@@ -59,7 +59,7 @@ pub(super) fn bomb() -> Bytes {
     header.extend([1, 0, 0, 0, 0]);
     let mut file = Vec::from(*b"\x89PNG\r\n\x1a\n");
     for (name, content) in [(b"IHDR", &header), (b"IDAT", &pixels), (b"IEND", &Vec::new())] {
-        crate::gesture_camera::chunk(&mut file, *name, content);
+        super::chunk(&mut file, *name, content);
     }
     file.into()
 }
