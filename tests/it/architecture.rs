@@ -1,4 +1,5 @@
-//! The house, kept: `src/` is read against the table of layers, and every file against the rules that hold for all of them.
+//! The house, kept: `src/` and `crates/` are read against the table of layers and rooms, and every file against the rules that
+//! hold for all of them.
 //!
 //! Owns the rules and how they complain: with file and line, all at once. The table is [`table`]; how source is read is
 //! [`source`] and [`paths`].
@@ -8,16 +9,19 @@ mod shapes;
 mod source;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::{
     paths::names,
     source::{Source, children_of, files_below, sources_below},
-    table::{EXCEPTIONS, LAYERS, LONG, Layer, WATCHED},
+    table::{EXCEPTIONS, LAYERS, Layer, NEVER_IN_THE_DOMAIN, STAIRS, WATCHED, WITHOUT_CIRCLES},
 };
 
-/// No file is longer; at 400 lines there is a second noun in it.
-const CEILING: usize = 450;
+/// No folder of the code holds more files and folders: nobody finds anything among more.
+const MOST_ENTRIES: usize = 16;
+
+/// Where the code is.
+const CODE: [&str; 2] = ["src", "crates"];
 
 /// Fails with every complaint.
 #[track_caller]
@@ -25,17 +29,39 @@ fn nothing_in(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Returns the layer that a file below `src/` is in: a folder, or a file directly below it.
-fn layer_of(path: &str) -> &str {
-    let path = path.strip_prefix("src/").expect("it is below src");
-    path.split_once('/').map_or_else(|| path.trim_end_matches(".rs"), |(folder, _)| folder)
+/// Returns the path of a file in the house: below `src/`, or below a crate's name.
+fn in_the_house(path: &str) -> String {
+    let crates = path.strip_prefix("crates/").map(|path| path.replacen("/src/", "/", 1));
+    crates.unwrap_or_else(|| path.strip_prefix("src/").expect("it is below src").to_owned())
 }
 
-/// Returns a file's place in the crate.
+/// Returns the layer that a file is in: a crate, a folder, or a file directly below `src/`.
+fn layer_of(path: &str) -> String {
+    let path = in_the_house(path);
+    path.split_once('/')
+        .map_or_else(|| path.trim_end_matches(".rs").to_owned(), |(folder, _)| folder.to_owned())
+}
+
+/// Returns a file's place in the house.
 fn module_of(path: &str) -> Vec<String> {
-    let path = path.strip_prefix("src/").expect("it is below src").trim_end_matches(".rs");
+    let path = in_the_house(path);
+    let path = path.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
     path.split('/').filter(|word| !matches!(*word, "lib" | "main")).map(str::to_owned).collect()
+}
+
+/// Returns what the shipped code of a file names, led back to the house.
+fn names_of(source: &Source) -> Vec<paths::Name> {
+    names(
+        &source.shipped,
+        &module_of(&source.path),
+        usize::from(source.path.starts_with("crates/")),
+    )
+}
+
+/// Reads all of the code.
+fn code() -> Vec<Source> {
+    CODE.into_iter().flat_map(sources_below).collect()
 }
 
 fn is_below(path: &str, name: &str) -> bool {
@@ -61,9 +87,9 @@ fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<Str
     (!may).then(|| format!("`{first}` is not among the packages of `{}`", layer.name))
 }
 
-/// Returns the packages that the manifest asks for, as code spells them.
-fn packages() -> BTreeSet<String> {
-    let manifest: toml::Table = source::text_of("Cargo.toml").parse().expect("TOML");
+/// Returns the packages that a manifest asks for, as code spells them.
+fn packages(manifest: &str) -> BTreeSet<String> {
+    let manifest: toml::Table = source::text_of(manifest).parse().expect("TOML");
     let mut packages = BTreeSet::new();
     let mut add = |table: &toml::Table| {
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
@@ -82,19 +108,24 @@ fn packages() -> BTreeSet<String> {
 
 #[test]
 fn every_layer_names_only_what_the_table_lets_it_name() {
-    let packages = packages();
+    let packages: BTreeSet<String> =
+        ["Cargo.toml", "crates/domain/Cargo.toml", "crates/simulator/Cargo.toml"]
+            .into_iter()
+            .flat_map(packages)
+            .collect();
     let mut complaints = Vec::new();
     let mut used = BTreeSet::new();
-    for Source { path, shipped, .. } in sources_below("src") {
-        let Some(layer) = LAYERS.iter().find(|layer| layer.name == layer_of(&path)) else {
-            complaints.push(format!("{path}:1: `{}` is not in the table", layer_of(&path)));
+    for source in code() {
+        let Source { path, .. } = &source;
+        let Some(layer) = LAYERS.iter().find(|layer| layer.name == layer_of(path)) else {
+            complaints.push(format!("{path}:1: `{}` is not in the table", layer_of(path)));
             continue;
         };
-        for name in names(&shipped, &module_of(&path)) {
+        for name in names_of(&source) {
             let Some(why) = against(layer, &packages, &name.path) else { continue };
             let exception = EXCEPTIONS
                 .iter()
-                .position(|one| one.file == path && is_below(&name.path, one.name));
+                .position(|one| one.file == *path && is_below(&name.path, one.name));
             match exception {
                 Some(at) => drop(used.insert(at)),
                 None => complaints.push(format!("{path}:{}: {}: {why}", name.line, name.path)),
@@ -113,7 +144,7 @@ fn every_layer_names_only_what_the_table_lets_it_name() {
 #[test]
 fn every_file_opens_by_saying_what_it_is_for() {
     let mut complaints = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "crates", "tests", "benches"] {
         for Source { path, text, .. } in sources_below(folder) {
             let says = text.strip_prefix("//! ").and_then(|rest| rest.lines().next());
             if says.is_none_or(|line| line.trim().is_empty()) {
@@ -125,20 +156,118 @@ fn every_file_opens_by_saying_what_it_is_for() {
 }
 
 #[test]
-fn no_file_holds_more_than_a_reader_can() {
+fn a_room_of_the_daemon_names_only_those_before_it() {
     let mut complaints = Vec::new();
-    for folder in ["src", "tests", "benches"] {
-        for Source { path, text, .. } in sources_below(folder) {
-            let lines = text.lines().count();
-            let excused = LONG.iter().any(|(long, _)| *long == path);
-            if lines > CEILING && !excused {
-                complaints.push(format!("{path}:{lines}: more than {CEILING} lines"));
-            }
-            if lines <= CEILING && excused {
-                complaints.push(format!("{path}: no longer too long; take it out of the table"));
+    for source in sources_below("src/daemon") {
+        let module = module_of(&source.path);
+        // What only lists the rooms is in none.
+        let Some(room) = module.get(1) else { continue };
+        let Some((_, before)) = STAIRS.iter().find(|(name, _)| name == room) else {
+            complaints.push(format!("{}:1: `{room}` is no room of the daemon", source.path));
+            continue;
+        };
+        for name in names_of(&source) {
+            let other =
+                name.path.strip_prefix("crate::daemon::").map(|rest| rest.split("::").next());
+            let Some(Some(other)) = other else { continue };
+            let is_room = STAIRS.iter().any(|(name, _)| *name == other);
+            if is_room && other != room && !before.contains(&other) {
+                complaints.push(format!(
+                    "{}:{}: {}: `{room}` comes before `{other}`",
+                    source.path, name.line, name.path
+                ));
             }
         }
     }
+    nothing_in(&complaints);
+}
+
+#[test]
+fn rooms_name_each_other_in_no_circle() {
+    let mut complaints = Vec::new();
+    for folder in WITHOUT_CIRCLES {
+        let mut arrows: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let house = module_of(&format!("{folder}/mod.rs"));
+        let stem = house.iter().fold("crate".to_owned(), |stem, word| format!("{stem}::{word}"));
+        let rooms: BTreeSet<String> = sources_below(folder)
+            .iter()
+            .filter_map(|source| module_of(&source.path).get(house.len()).cloned())
+            .collect();
+        for source in sources_below(folder) {
+            let module = module_of(&source.path);
+            let Some(room) = module.get(house.len()) else { continue };
+            for name in names_of(&source) {
+                let Some(rest) = name.path.strip_prefix(&format!("{stem}::")) else { continue };
+                let other = rest.split("::").next().unwrap_or_default().to_owned();
+                if rooms.contains(&other) && other != *room {
+                    let place = format!("{}:{}: {}", source.path, name.line, name.path);
+                    arrows.entry(room.clone()).or_default().entry(other).or_insert(place);
+                }
+            }
+        }
+        for (from, others) in &arrows {
+            for (to, place) in others {
+                if reaches(&arrows, to, from) {
+                    complaints.push(format!("{place}: a circle, `{to}` leads back to `{from}`"));
+                }
+            }
+        }
+    }
+    nothing_in(&complaints);
+}
+
+/// Tells whether arrows lead from one room to another.
+fn reaches(arrows: &BTreeMap<String, BTreeMap<String, String>>, from: &str, to: &str) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
+    while let Some(room) = open.pop() {
+        if room == to {
+            return true;
+        }
+        if seen.insert(room.clone()) {
+            open.extend(arrows.get(&room).into_iter().flat_map(BTreeMap::keys).cloned());
+        }
+    }
+    false
+}
+
+#[test]
+fn the_domain_depends_on_nothing_that_acts_and_the_simulator_on_the_domain_alone() {
+    let domain = packages("crates/domain/Cargo.toml");
+    let mut complaints: Vec<String> = NEVER_IN_THE_DOMAIN
+        .iter()
+        .filter(|name| domain.contains(**name))
+        .map(|name| format!("crates/domain/Cargo.toml: `{name}` is not for the domain"))
+        .collect();
+    let ours = |manifest: &str| -> Vec<String> {
+        packages(manifest).into_iter().filter(|name| name.starts_with("conjured")).collect()
+    };
+    for (manifest, may) in [
+        ("crates/domain/Cargo.toml", vec![]),
+        ("crates/simulator/Cargo.toml", vec!["conjured_domain"]),
+    ] {
+        let found = ours(manifest);
+        if found != may {
+            complaints.push(format!("{manifest}: it depends on {found:?} and may on {may:?}"));
+        }
+    }
+    nothing_in(&complaints);
+}
+
+#[test]
+fn no_folder_of_the_code_holds_more_than_a_reader_can_look_over() {
+    let mut entries: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for path in CODE.into_iter().flat_map(files_below) {
+        let words: Vec<&str> = path.split('/').collect();
+        for depth in 1..words.len() {
+            entries.entry(words[..depth].join("/")).or_default().insert(words[depth].to_owned());
+        }
+    }
+    let full = entries.iter().filter(|(_, entries)| entries.len() > MOST_ENTRIES);
+    let complaints: Vec<String> = full
+        .map(|(folder, entries)| {
+            format!("{folder}: {} files and folders, more than {MOST_ENTRIES}", entries.len())
+        })
+        .collect();
     nothing_in(&complaints);
 }
 
@@ -146,9 +275,12 @@ fn no_file_holds_more_than_a_reader_can() {
 #[test]
 fn every_file_is_declared_by_the_file_above_it() {
     let mut complaints = Vec::new();
-    for (folder, roots) in
-        [("src", ["src/lib.rs", "src/main.rs"]), ("tests/it", ["tests/it/main.rs"; 2])]
-    {
+    for (folder, roots) in [
+        ("src", ["src/lib.rs", "src/main.rs"]),
+        ("crates/domain/src", ["crates/domain/src/lib.rs"; 2]),
+        ("crates/simulator/src", ["crates/simulator/src/lib.rs"; 2]),
+        ("tests/it", ["tests/it/main.rs"; 2]),
+    ] {
         let sources = sources_below(folder);
         let mut declared: BTreeSet<String> = roots.map(str::to_owned).into();
         for source in &sources {
@@ -179,7 +311,7 @@ fn the_list_in_main_says_what_belongs_in_each_file() {
 #[test]
 fn nothing_is_left_for_later_and_no_test_is_skipped() {
     let mut complaints = Vec::new();
-    for folder in ["src", "tests", "benches"] {
+    for folder in ["src", "crates", "tests", "benches"] {
         for Source { path, code, .. } in sources_below(folder) {
             for (number, line) in code.lines().enumerate() {
                 let tight: String = line.chars().filter(|c| !c.is_whitespace()).collect();
@@ -213,7 +345,8 @@ fn nothing_that_ships_holds_a_secret_an_id_or_a_path_of_somebodys_machine() {
         "deny.toml",
     ];
     let single = single.into_iter().filter(|path| source::root().join(path).exists());
-    let folders = ["src", "workflows", "systemd", "launchd", "docs", "benches", "tests", ".ci"];
+    let folders =
+        ["src", "crates", "workflows", "systemd", "launchd", "docs", "benches", "tests", ".ci"];
     let below = folders.into_iter().flat_map(files_below);
     let mut complaints = Vec::new();
     for path in single.map(str::to_owned).chain(below) {

@@ -16,10 +16,16 @@ pub(super) struct Name {
     pub path: String,
 }
 
-/// Lists what the code of a file names. `module` is the file's own place in the crate, such as `["domain", "engine"]`.
-pub(super) fn names(code: &str, module: &[String]) -> Vec<Name> {
+/// Lists what the code of a file names. `module` is the file's own place in the house, such as `["domain", "engine"]`; as many of
+/// its words as `root` counts are its crate.
+pub(super) fn names(code: &str, module: &[String], root: usize) -> Vec<Name> {
     let tokens = tokens(code);
-    let mut reader = Reader { tokens: &tokens, module: module.to_vec(), ..Reader::default() };
+    let mut reader = Reader {
+        tokens: &tokens,
+        module: module.to_vec(),
+        root: module[..root].to_vec(),
+        ..Reader::default()
+    };
     reader.read();
     let mut names: Vec<Name> = Vec::new();
     for Found { line, words, here, imported } in &reader.found {
@@ -76,6 +82,8 @@ struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
     module: Vec<String>,
+    /// The crate that the file is in, as a layer of the house; empty for the program's own.
+    root: Vec<String>,
     depth: usize,
     /// Inline modules that are open, with the depth of their braces.
     open: Vec<usize>,
@@ -194,7 +202,10 @@ impl Reader<'_> {
         let ours =
             |module: &[String], rest: &[String]| [&["crate".to_owned()], module, rest].concat();
         match words[0].as_str() {
-            "crate" | "conjured" => ours(&[], &words[1..]),
+            "crate" => ours(&self.root, &words[1..]),
+            "conjured" => ours(&[], &words[1..]),
+            "conjured_domain" => ours(&["domain".to_owned()], &words[1..]),
+            "conjured_simulator" => ours(&["simulator".to_owned()], &words[1..]),
             "self" => ours(here, &words[1..]),
             "super" => ours(above, &words[climbs..]),
             word => match self.modules.get(word) {

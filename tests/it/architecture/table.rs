@@ -1,8 +1,9 @@
-//! The table of the house: which layer may name what, and the few files that may do more, each with its reason.
+//! The table of the house: which layer may name what, the rooms with their stairs, and the few files that may do more, each with
+//! its reason.
 //!
 //! Owns data. A new folder below `src/` needs a row here, a new dependency of a layer a word in its row.
 
-/// A row: a folder or a file directly below `src/`.
+/// A row: a folder or a file directly below `src/`, or a crate below `crates/`.
 pub(super) struct Layer {
     /// Its name.
     pub name: &'static str,
@@ -14,7 +15,7 @@ pub(super) struct Layer {
     pub watched: &'static [&'static str],
 }
 
-/// `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
+/// `main → cli → daemon → config, backend, handoff → disk, ledger → domain → nothing`.
 pub(super) const LAYERS: &[Layer] = &[
     Layer {
         name: "domain",
@@ -109,12 +110,6 @@ pub(super) const LAYERS: &[Layer] = &[
         watched: &["std::net"],
     },
     Layer {
-        name: "web",
-        ours: &["domain"],
-        packages: &["axum", "serde", "serde_json", "thiserror", "tokio"],
-        watched: &["std::net"],
-    },
-    Layer {
         name: "simulator",
         // Nothing of the client's: both could be wrong together.
         ours: &["domain"],
@@ -149,7 +144,6 @@ pub(super) const LAYERS: &[Layer] = &[
             "handoff",
             "ledger",
             "logging",
-            "web",
         ],
         packages: &[
             "axum",
@@ -181,7 +175,6 @@ pub(super) const LAYERS: &[Layer] = &[
             "ledger",
             "logging",
             "simulator",
-            "web",
         ],
         // anstyle_query is for Windows.
         packages: &[
@@ -222,7 +215,7 @@ pub(super) const LAYERS: &[Layer] = &[
         packages: &[],
         watched: &["std::process::ExitCode", "std::env::args_os"],
     },
-    Layer { name: "lib", ours: &[], packages: &[], watched: &[] },
+    Layer { name: "lib", ours: &["domain", "simulator"], packages: &[], watched: &[] },
 ];
 
 const TIME: &[&str] =
@@ -235,21 +228,24 @@ pub(super) const WATCHED: &[(&str, &str)] = &[
     ("tokio::fs", "files belong to `disk`"),
     ("std::net", "only what talks to the network knows addresses"),
     ("std::env", "the process is asked once, in `config::sources`"),
-    ("std::thread", "standing work belongs to `daemon::tasks`, blocking work to the pool"),
+    (
+        "std::thread",
+        "standing work belongs to `daemon::services::tasks`, blocking work to the pool",
+    ),
     ("std::process", "the program ends by returning from `main`"),
     ("std::time::Instant", "it stops while the machine sleeps: ask `clock`"),
     ("std::time::SystemTime::now", "only `clock` reads the wall clock"),
     ("std::time::SystemTime", "only `clock` reads the wall clock"),
     ("tokio::time::Instant", "it stops while the machine sleeps: ask `clock`"),
-    ("tokio::spawn", "every task has a name and an owner: `daemon::tasks`"),
-    ("tokio::task::spawn", "every task has a name and an owner: `daemon::tasks`"),
-    ("tokio::task::spawn_local", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::spawn", "every task has a name and an owner: `daemon::services::tasks`"),
+    ("tokio::task::spawn", "every task has a name and an owner: `daemon::services::tasks`"),
+    ("tokio::task::spawn_local", "every task has a name and an owner: `daemon::services::tasks`"),
     ("tokio::task::spawn_blocking", "blocking work is started by `daemon`"),
-    ("tokio::task::JoinSet", "every task has a name and an owner: `daemon::tasks`"),
+    ("tokio::task::JoinSet", "every task has a name and an owner: `daemon::services::tasks`"),
     ("tokio::runtime", "there is one runtime, and `cli` builds it"),
     ("std::io::stdout", "printing belongs to `cli::out`"),
     ("std::io::stderr", "printing belongs to `cli::out`"),
-    ("std::io::stdin", "asking a person belongs to `cli::ask`"),
+    ("std::io::stdin", "asking a person belongs to `cli::setup::ask`"),
     ("print!", "printing belongs to `cli::out`"),
     ("println!", "printing belongs to `cli::out`"),
     ("eprint!", "printing belongs to `cli::out`"),
@@ -283,15 +279,15 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "crate::backend::runcomfy",
         "settings that the backend refuses are a fault of the configuration, with its exit code",
     ),
-    except("src/cli/ask.rs", "std::io::stdin", "the owner of questions to a person"),
+    except("src/cli/setup/ask.rs", "std::io::stdin", "the owner of questions to a person"),
     except(
-        "src/cli/ask.rs",
+        "src/cli/setup/ask.rs",
         "std::io::stderr",
         "a question is no data, and stands where the answer is typed",
     ),
-    except("src/cli/ask.rs", "rpassword", "the one place where something is typed unseen"),
+    except("src/cli/setup/ask.rs", "rpassword", "the one place where something is typed unseen"),
     except(
-        "src/cli/ask.rs",
+        "src/cli/setup/ask.rs",
         "signal_hook",
         "Ctrl-C while a token is typed must give the terminal back before the process ends",
     ),
@@ -313,19 +309,23 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "std::env::var_os",
         "`TERM` is a matter of the terminal, not a setting",
     ),
-    except("src/config/sources.rs", "std::env", "the one look at the process"),
+    except("src/config/sources/mod.rs", "std::env", "the one look at the process"),
     except(
-        "src/config/files.rs",
+        "src/config/sources/files.rs",
         "std::fs",
         "bounded reading of a configuration and a token, before there is a daemon whose files `disk` could own",
     ),
-    except("src/daemon/tasks.rs", "tokio::task::JoinSet", "the owner of spawning"),
+    except("src/daemon/services/tasks.rs", "tokio::task::JoinSet", "the owner of spawning"),
     except(
-        "src/daemon/checkup/mod.rs",
+        "src/daemon/services/probes/mod.rs",
         "tokio::task::spawn_blocking",
         "a look at a drive that hangs must not hang `doctor`, which has no loop",
     ),
-    except("src/daemon/store.rs", "tokio::task::spawn_blocking", "the owner of the ledger's work"),
+    except(
+        "src/daemon/services/store.rs",
+        "tokio::task::spawn_blocking",
+        "the owner of the ledger's work",
+    ),
     except(
         "src/disk/history/partial.rs",
         "std::process::id",
@@ -336,29 +336,33 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "std::fs",
         "the ledger's own file is made private before SQLite opens it",
     ),
-    except("src/logging.rs", "std::io::stderr", "a log without a folder goes to standard error"),
     except(
-        "src/simulator/gesture_camera.rs",
+        "src/logging/mod.rs",
+        "std::io::stderr",
+        "a log without a folder goes to standard error",
+    ),
+    except(
+        "crates/simulator/src/gesture_camera.rs",
         "std::fs",
         "it is Blender's stand-in: it must write in its way, not in `disk`'s",
     ),
     except(
-        "src/simulator/mod.rs",
+        "crates/simulator/src/lib.rs",
         "tokio::task::JoinSet",
         "the simulator is a service of its own and owns its tasks",
     ),
     except(
-        "src/simulator/comfyui/mod.rs",
+        "crates/simulator/src/comfyui/mod.rs",
         "tokio::task::JoinSet",
         "the look-alike is a service of its own and owns its tasks",
     ),
     except(
-        "src/simulator/spaces.rs",
+        "crates/simulator/src/spaces.rs",
         "tokio::task::JoinSet",
         "the look-alike is a service of its own and owns its tasks",
     ),
     except(
-        "src/simulator/state.rs",
+        "crates/simulator/src/runcomfy/state.rs",
         "std::time::SystemTime",
         "a service has a clock of its own, which need not be ours",
     ),
@@ -368,22 +372,47 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "Windows has no event for a file that somebody closes: what is in the way is tried again, for two seconds",
     ),
     except(
-        "src/daemon/signals.rs",
+        "src/daemon/event_loop/signals.rs",
         "std::thread",
         "on Windows a thread waits for the second Ctrl-C, which must end a loop that hangs",
     ),
     except(
-        "src/daemon/signals.rs",
+        "src/daemon/event_loop/signals.rs",
         "std::process::exit",
         "the second Ctrl-C ends the process, as the handler does on Unix",
     ),
     except(
-        "src/daemon/signals.rs",
+        "src/daemon/event_loop/signals.rs",
         "tokio::runtime",
         "the thread that waits for it needs one of its own",
     ),
     except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
 ];
 
-/// Files above the ceiling, and why they may stay there for now.
-pub(super) const LONG: &[(&str, &str)] = &[];
+/// The rooms of the daemon, each with those before it: a room names nothing of a room that comes after it.
+pub(super) const STAIRS: &[(&str, &[&str])] = &[
+    ("services", &[]),
+    ("inputs", &["services"]),
+    ("servers", &["services"]),
+    ("jobs", &["services", "inputs", "servers"]),
+    ("api", &["services", "inputs", "servers", "jobs"]),
+    ("event_loop", &["services", "inputs", "servers", "jobs", "api"]),
+];
+
+/// Folders whose rooms name each other in no circle.
+pub(super) const WITHOUT_CIRCLES: &[&str] = &[
+    "src",
+    "src/backend",
+    "src/cli",
+    "src/daemon",
+    "src/disk",
+    "src/ledger",
+    "crates/domain/src",
+    "crates/simulator/src",
+];
+
+/// What the domain's crate never depends on, not even for its tests: with none of these it can do nothing but decide.
+pub(super) const NEVER_IN_THE_DOMAIN: &[&str] = &[
+    "axum", "jiff", "notify", "rand", "reqwest", "rusqlite", "rustix", "tempfile", "tokio",
+    "tracing",
+];
