@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::{FutureExt, StreamExt};
 use reqwest::{
     Method, Upgraded,
@@ -15,7 +16,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message,
-        handshake::{client::generate_key, derive_accept_key},
+        handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
 };
@@ -52,7 +53,8 @@ impl Socket {
     async fn handshake(wire: &Wire, client_id: &str) -> Result<Self, String> {
         let mut url = wire.url(&["ws"]);
         url.query_pairs_mut().append_pair("clientId", client_id);
-        let key = generate_key();
+        // A nonce, so that no cache answers for the server (RFC 6455, 4.1).
+        let key = STANDARD.encode(rand::random::<[u8; 16]>());
         let request = wire
             .request(Method::GET, url)?
             .header(CONNECTION, "Upgrade")

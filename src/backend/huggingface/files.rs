@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use image::ImageFormat;
 use serde_json::Value;
 use url::Url;
 
@@ -87,14 +88,11 @@ pub(super) fn address(space: &Description, path: &str) -> Url {
 
 /// Returns the extension and the media type of a picture, by its first bytes: neither name nor `Content-Type` is believed.
 pub(super) fn picture_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
-    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        Some(("png", "image/png"))
-    } else if bytes.starts_with(b"\xff\xd8\xff") {
-        Some(("jpg", "image/jpeg"))
-    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
-        Some(("webp", "image/webp"))
-    } else {
-        None
+    match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => {
+            Some((format.extensions_str()[0], format.to_mime_type()))
+        }
+        _ => None,
     }
 }
 
