@@ -119,15 +119,14 @@ impl Comfyui {
             .request(Method::POST, self.wire.url(&["prompt"]))
             .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
             .header(CONTENT_TYPE, "application/json");
-        let sent =
-            send::post_once(request, Bytes::from(body.to_string()), self.submit_timeout).await;
-        let response = sent.map_err(|fault| match fault {
+        let body = Bytes::from(body.to_string());
+        let sent = send::post_once(request, body, self.submit_timeout, SMALL).await;
+        let answer = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => {
                 SubmitError::NotSent { reason: self.wire.line(&reason), retry_after: None }
             }
             SendFault::Unknown(reason) => SubmitError::Unknown { reason: self.wire.line(&reason) },
         })?;
-        let answer = Answer::read(response, SMALL).await;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
         let told: Value = answer
             .body

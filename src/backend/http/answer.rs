@@ -32,14 +32,19 @@ pub struct Answer {
 impl Answer {
     /// Reads `response` to its end; a body of more than `limit` bytes is given up as soon as that is known.
     pub async fn read(mut response: Response, limit: usize) -> Self {
+        Self { body: read_body(&mut response, limit).await, ..Self::head(&response) }
+    }
+
+    /// Reads the head alone: a body that has not come is empty.
+    pub(super) fn head(response: &Response) -> Self {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let date = date(response.headers());
-        Self { status, retry_after, date, body: read_body(&mut response, limit).await }
+        Self { status, retry_after, date, body: Ok(Bytes::new()) }
     }
 }
 
-async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, String> {
+pub(super) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, String> {
     let too_large = || format!("the answer is larger than {} KiB", limit / 1024);
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());

@@ -10,6 +10,7 @@
 use std::{
     error::Error,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -19,7 +20,9 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{Body, RequestBuilder, Response, header::CONTENT_LENGTH};
+use tokio::time::Sleep;
 
+use super::answer::{Answer, read_body};
 use crate::failpoint::{self, Point, Side};
 
 /// Why a POST brought no answer.
@@ -31,12 +34,21 @@ pub enum SendFault {
     Unknown(String),
 }
 
-/// Sends `body` with `request`, waiting for the answer's head and body no longer than `timeout` in all.
+/// How long an answer may take to be read that lies in the socket already when the time is over.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// What is said of an answer that does not come.
+const TOO_LATE: &str = "no answer within the time-out";
+
+/// Sends `body` with `request`, waiting for the answer's head and body (of at most `limit` bytes) no longer than `timeout` in
+/// all. When that is over, the socket is looked at once more: a process that was stopped meanwhile (SIGSTOP, a frozen
+/// container, a suspended machine) finds both the time-out and the answer, and the answer is what counts.
 pub async fn post_once(
     request: RequestBuilder,
     body: Bytes,
     timeout: Duration,
-) -> Result<Response, SendFault> {
+    limit: usize,
+) -> Result<Answer, SendFault> {
     look_at_sockets().await;
     let gate = Arc::new(Gate::default());
     let behind_gate = {
@@ -46,18 +58,38 @@ pub async fn post_once(
         })
     };
     failpoint::hit(Point::SubmitPost, Side::Before);
-    let answer = request
+    let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
+    let head = request
         // A stream has no length of its own; with this header it goes as it is, not in chunks.
         .header(CONTENT_LENGTH, body.len())
         .body(Body::wrap_stream(behind_gate))
-        .timeout(timeout)
-        .send()
-        .await;
+        .send();
+    let head = before(deadline.as_mut(), head).await;
     failpoint::hit(Point::SubmitPost, Side::After);
-    answer.map_err(|error| {
-        let reason = describe(&error);
-        if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) }
-    })
+    let reason = match head {
+        Some(Ok(mut response)) => {
+            let mut answer = Answer::head(&response);
+            answer.body = before(deadline, read_body(&mut response, limit))
+                .await
+                .unwrap_or_else(|| Err(TOO_LATE.to_owned()));
+            return Ok(answer);
+        }
+        Some(Err(error)) => describe(&error),
+        None => TOO_LATE.to_owned(),
+    };
+    Err(if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) })
+}
+
+/// Waits for something until the deadline, and then no longer than it takes to read what has come already.
+async fn before<T>(deadline: Pin<&mut Sleep>, wanted: impl Future<Output = T>) -> Option<T> {
+    let mut wanted = std::pin::pin!(wanted);
+    tokio::select! {
+        biased;
+        done = &mut wanted => return Some(done),
+        () = deadline => {}
+    }
+    // The connection has a task of its own, which must have its turn before the answer is here.
+    tokio::time::timeout(LAST_LOOK, wanted).await.ok()
 }
 
 /// Sends a request without a body whose repetition would harm nobody.
@@ -109,7 +141,7 @@ pub fn describe(error: &reqwest::Error) -> String {
         _ if error.is_dns() => format!("its name could not be looked up ({})", cause(error)),
         (true, true) => "no connection within the time-out".to_owned(),
         (true, false) => format!("no connection ({})", cause(error)),
-        (false, true) => "no answer within the time-out".to_owned(),
+        (false, true) => TOO_LATE.to_owned(),
         (false, false) => format!("the connection failed ({})", cause(error)),
     }
 }

@@ -160,8 +160,9 @@ impl Wire {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
             .header("x-gradio-user", "api");
-        let response = send::post_once(request, body.to_string().into(), self.patience).await?;
-        Ok(Reply::open(Answer::read(response, ANSWER_LIMIT).await, &self.cleaner))
+        let body = body.to_string().into();
+        let answer = send::post_once(request, body, self.patience, ANSWER_LIMIT).await?;
+        Ok(Reply::open(answer, &self.cleaner))
     }
 
     /// Begins to listen. The time of a stream is not limited here: its silence and its call's deadline are [`super::run`]'s.

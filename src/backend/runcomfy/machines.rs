@@ -220,12 +220,12 @@ impl Machines {
         });
         let request = self.request(Method::POST, self.servers.clone()).map_err(not_sent)?;
         let request = request.header(CONTENT_TYPE, "application/json");
-        let sent = send::post_once(request, Bytes::from(body.to_string()), self.launch_timeout);
-        let response = sent.await.map_err(|fault| match fault {
+        let body = Bytes::from(body.to_string());
+        let sent = send::post_once(request, body, self.launch_timeout, ANSWER_LIMIT).await;
+        let answer = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => not_sent(reason),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
-        let answer = Answer::read(response, ANSWER_LIMIT).await;
         let date = answer.date;
         read::launched(&Reply::open(answer, &self.cleaner), date, self)
     }

@@ -223,12 +223,11 @@ impl Serverless {
             .request(Method::POST, append(&self.queue, "inference"))
             .map_err(not_sent)?
             .header(CONTENT_TYPE, "application/json");
-        let sent = send::post_once(request, body.clone(), self.submit_timeout).await;
-        let response = sent.map_err(|fault| match fault {
+        let sent = send::post_once(request, body.clone(), self.submit_timeout, ANSWER_LIMIT).await;
+        let answer = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => not_sent(reason),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
-        let answer = Answer::read(response, ANSWER_LIMIT).await;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
         wire::submitted(&Reply::open(answer, &self.cleaner))
     }
