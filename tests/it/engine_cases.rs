@@ -30,6 +30,7 @@ struct Case {
     #[serde(default)]
     show: Vec<String>,
     projects: Option<i64>,
+    max_in_flight: Option<usize>,
     events: Vec<String>,
     expect: Vec<String>,
 }
@@ -76,7 +77,8 @@ struct Run {
 
 impl Run {
     fn new(case: &Case) -> Self {
-        let mut engine = Engine::new(case.settings.settings(), 1, Vec::new());
+        let mut engine =
+            Engine::new(case.settings.settings(), case.max_in_flight.unwrap_or(1), Vec::new());
         for id in 1..=case.projects.unwrap_or(1) {
             let remembered = match &case.known {
                 None => Remembered::default(),

@@ -72,7 +72,25 @@ impl Engine {
 
     /// Takes in one event and says what to do about it.
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        self.handle_all(now, [event])
+    }
+
+    /// Takes in events that belong together, and only then releases what may start: what comes between two of them, as
+    /// between the end of a job and the one that another session left behind it, starts nothing new.
+    pub fn handle_all(
+        &mut self,
+        now: Moment,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        for event in events {
+            self.take(now, event, &mut effects);
+        }
+        self.release(now, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Stirred { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
@@ -82,7 +100,7 @@ impl Engine {
             Event::Seen { project, prompt, render } => {
                 if let Some(state) = self.projects.get_mut(&project) {
                     state.stirred = false;
-                    state.see(&self.settings, now, project, prompt, render, &mut effects);
+                    state.see(&self.settings, now, project, prompt, render, effects);
                 }
             }
             Event::Took { project, inputs } => {
@@ -109,7 +127,7 @@ impl Engine {
             }
             Event::Ended { project, placed } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.ended(now, project, placed, &mut effects);
+                    state.ended(now, project, placed, effects);
                     if placed {
                         state.expect_effect(&self.settings, now);
                     }
@@ -131,16 +149,17 @@ impl Engine {
                 }
             }
             Event::NotStarted { project, retry_at, reason } => {
-                if let Some(state) = self.projects.get_mut(&project) {
-                    state.not_started(now, retry_at, reason);
-                    self.starts.pop_back();
-                }
+                let counted = self
+                    .projects
+                    .get_mut(&project)
+                    .and_then(|state| state.not_started(now, retry_at, reason));
+                // Its own start alone is no start any more: another project's still counts.
+                let own = counted.and_then(|at| self.starts.iter().rposition(|start| *start == at));
+                own.map(|at| self.starts.remove(at));
             }
             Event::Tick => {}
             Event::Stopping => self.stopping = true,
         }
-        self.release(now, &mut effects);
-        effects
     }
 
     /// Starts whatever may start, the longest waiting project first.
@@ -198,7 +217,7 @@ impl Engine {
         }
         // A person who asks does not wait for the trigger, and neither for the hourly limit, which guards against loops.
         if let Some(ticket) = project.asked.pop_front() {
-            project.start(None, false, true);
+            project.start(now, None, false, true);
             self.starts.push_back(now);
             effects.push(Effect::Start {
                 project: id,
@@ -221,7 +240,7 @@ impl Engine {
             let cause = if project.differed_at_start { Cause::Start } else { cause };
             let render_only = cause == Cause::Render;
             let before = (project.prompt.baseline(), project.render.baseline());
-            project.start(Some(before), render_only, false);
+            project.start(now, Some(before), render_only, false);
             project.prompt.rebase(Some(inputs.prompt));
             project.render.rebase(Some(inputs.render));
             project.prepared = None;
@@ -340,5 +359,31 @@ mod tests {
         let effects = engine.handle(late, Event::Tick);
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Start { .. })));
         assert_eq!(engine.deadline(late), None, "nothing is left to do, or the daemon would spin");
+    }
+
+    #[test]
+    fn nothing_starts_between_a_jobs_end_and_the_older_job_behind_it_and_its_effect_is_absorbed() {
+        let project = ProjectId(1);
+        let [old, new, ours] = [b"old", b"new", b"our"].map(|text| Fingerprint::of(text));
+        let mut engine = Engine::new(Settings::default(), 1, Vec::new());
+        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        let begun = Moment::from_millis(1000);
+        engine.handle(begun, Event::Resumed { project, stage: Stage::Placing });
+        let look = |prompt, render| {
+            let [prompt, render] = [prompt, render].map(Sight::Whole);
+            Event::Seen { project, prompt, render }
+        };
+        engine.handle(begun, look(new, old));
+
+        let later = begun.plus(Duration::from_secs(5));
+        let end = Event::Ended { project, placed: true };
+        let next = Event::Resumed { project, stage: Stage::Running };
+        let effects = engine.handle_all(later, [end, next]);
+        assert_eq!(effects, [], "the older job goes first");
+        assert_eq!(engine.held(project, later), Some(Held::JobAtWork));
+
+        let effects = engine.handle(later.plus(Duration::from_secs(1)), look(new, ours));
+        let absorbed = |effect: &Effect| matches!(effect, Effect::Rebase { render: Some(render), .. } if *render == ours);
+        assert!(effects.iter().any(absorbed), "the placed mesh is in the picture: {effects:?}");
     }
 }

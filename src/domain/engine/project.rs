@@ -73,12 +73,21 @@ pub(super) struct AtWork {
     pub(super) render_only: bool,
     /// A person asked for it.
     pub(super) person: bool,
+    /// When it started, as the hourly limit counts it; `None` for a job that another session began.
+    pub(super) started: Option<Moment>,
 }
 
 impl AtWork {
     /// A job that another session began: what was before it is not known any more.
     pub(super) const fn resumed(stage: Stage) -> Self {
-        Self { stage, replacing: false, before: None, render_only: false, person: false }
+        Self {
+            stage,
+            replacing: false,
+            before: None,
+            render_only: false,
+            person: false,
+            started: None,
+        }
     }
 }
 
@@ -264,18 +273,31 @@ impl Project {
 
     pub(super) fn start(
         &mut self,
+        now: Moment,
         before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
         render_only: bool,
         person: bool,
     ) {
         self.refusal = None;
-        self.job =
-            Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only, person });
+        self.job = Some(AtWork {
+            stage: Stage::Waiting,
+            replacing: false,
+            before,
+            render_only,
+            person,
+            started: Some(now),
+        });
     }
 
-    pub(super) fn not_started(&mut self, now: Moment, retry_at: Option<Moment>, reason: String) {
-        let Some(job) = self.job.take() else { return };
-        let Some((prompt, render)) = job.before else { return };
+    /// Takes back a job that did not start. Returns when it was counted as a start, if it was.
+    pub(super) fn not_started(
+        &mut self,
+        now: Moment,
+        retry_at: Option<Moment>,
+        reason: String,
+    ) -> Option<Moment> {
+        let job = self.job.take()?;
+        let Some((prompt, render)) = job.before else { return job.started };
         // The refusal speaks of what the job was made of; a newer snapshot is tried at once.
         let inputs = (self.prompt.baseline(), self.render.baseline());
         self.prompt.give_back(now, prompt);
@@ -284,6 +306,7 @@ impl Project {
             self.last_render_only = None;
         }
         self.refusal = Some(Refusal { retry_at, reason, inputs });
+        job.started
     }
 
     /// A job is over. One that made room gives its change back: should the inputs return to it, it is wanted after all.
