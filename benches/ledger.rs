@@ -165,6 +165,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: true,
         reserve: MicroUsd::from_cents(35),

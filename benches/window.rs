@@ -202,6 +202,8 @@ impl Road {
             backend: "serverless".into(),
             deployment: Some("simulated".into()),
             retry_of: None,
+            stands_in_for: None,
+            why: None,
             out: None,
             moves_baseline: true,
             reserve: MicroUsd(1),

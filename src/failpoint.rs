@@ -6,6 +6,8 @@
 //! destructor, no unwinding, nothing flushed, as `kill -9` or the kernel would. Without the feature, which is how the
 //! program ships, [`hit`] is an empty function and neither the names nor the variable are in the binary.
 //!
+//! `CONJURED_FAILPOINT_TRACE=FILE` adds a line `name:side` for each visit, from which a test learns which steps a play takes.
+//!
 //! It deliberately does nothing else: no delays, no errors, no panics. What a disk or a service refuses is made outside
 //! of the process, by the file system and by the simulator.
 //!
@@ -209,21 +211,28 @@ pub fn around<T>(point: Point, step: impl FnOnce() -> T) -> T {
 pub const fn hit(_: Point, _: Side) {}
 
 #[cfg(feature = "failpoints")]
-pub use armed::{VARIABLE, hit};
+pub use armed::{TRACE, VARIABLE, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
     //! The order, read once, and the death.
 
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        fs::File,
+        io::Write as _,
+        sync::{
+            Mutex, OnceLock, PoisonError,
+            atomic::{AtomicU32, Ordering},
+        },
     };
 
     use super::{Point, Side};
 
     /// The environment variable that orders a death.
     pub const VARIABLE: &str = "CONJURED_FAILPOINT";
+
+    /// The environment variable that names a file for the visits.
+    pub const TRACE: &str = "CONJURED_FAILPOINT_TRACE";
 
     /// Where to die, and at which visit.
     struct Order {
@@ -234,8 +243,11 @@ mod armed {
 
     static ORDER: OnceLock<Option<Order>> = OnceLock::new();
 
+    static VISITS: OnceLock<Option<Mutex<File>>> = OnceLock::new();
+
     /// Dies if this is where it was ordered.
     pub fn hit(point: Point, side: Side) {
+        note(point, side);
         let Some(order) = ORDER.get_or_init(read) else { return };
         if order.side == side
             && order.name == point.name()
@@ -243,6 +255,19 @@ mod armed {
         {
             die();
         }
+    }
+
+    #[expect(clippy::expect_used, reason = "a test that cannot trace must not pass")]
+    fn note(point: Point, side: Side) {
+        let open = || {
+            let path = std::env::var_os(TRACE)?;
+            let file = File::options().create(true).append(true).open(path);
+            Some(Mutex::new(file.expect("the trace can be written")))
+        };
+        let Some(visits) = VISITS.get_or_init(open) else { return };
+        let side = if side == Side::Before { "before" } else { "after" };
+        let mut file = visits.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(file, "{}:{side}", point.name()).expect("the trace can be written");
     }
 
     fn read() -> Option<Order> {

@@ -6,7 +6,7 @@
 use crate::{
     backend::runcomfy,
     config::{errors::ConfigErrors, secrets::SecretError},
-    daemon::{live::LiveError, start::StartError},
+    daemon::{live::LiveError, run_job::OUT_FOLDER, start::StartError},
     ledger::error::{LedgerError, OpenError},
     web::{Refused, RefusedKind},
 };
@@ -73,6 +73,7 @@ pub fn code_of_reason(reason: &str) -> u8 {
         "not_sent" => UNAVAILABLE,
         "401001" | "http_401" | "403003" | "http_403" => TOKEN,
         "queue_timeout" | "run_timeout" => TRY_AGAIN,
+        OUT_FOLDER => CANNOT_WRITE,
         _ => JOB_FAILED,
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::story,
+    daemon::{commands::not_cancelled, story},
     disk::lock::{Holder, Lock},
     domain::job::State,
     ledger::{
@@ -163,7 +163,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
     let mut ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;
     match row.state {
-        State::Prepared | State::Unknown | State::Fetched | State::Placing => {
+        State::Prepared | State::Unknown | State::Fetched => {
             let booking =
                 if row.state == State::Prepared { Booking::Nothing } else { row.bill().0 };
             ledger.cancelled(
@@ -174,12 +174,8 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
             )?;
             Ok(format!("job {job} is cancelled"))
         }
-        state if state.is_final() => Err(Failure::new(
-            USAGE,
-            format!("job {job} is `{state}` already; nothing was cancelled"),
-        )),
         _ => {
-            ledger.want_cancel(job, now)?;
+            ledger.want_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
             Ok(format!(
                 "no daemon runs: job {job} goes on at the service, and the next `conjured run` cancels it first"
             ))

@@ -1,16 +1,17 @@
 //! `conjured once`: one job now, of the project's inputs or of others.
 //!
-//! Owns what is asked for, and that what cannot work is found out before money is spent. How it goes is [`super::one_job`]'s.
+//! Owns what is asked for. That what cannot work is found out before money is spent is the daemon's; how it goes is
+//! [`super::one_job`]'s.
 
 use std::path::PathBuf;
 
 use super::{
     args::OnceArgs,
     context::Context,
-    exit::{CANNOT_WRITE, Failure, MISSING_INPUT},
+    exit::{Failure, MISSING_INPUT},
     one_job::{self, How},
 };
-use crate::{daemon::live::Live, disk::dirs, web::OnceRequest};
+use crate::{daemon::live::Live, web::OnceRequest};
 
 /// Runs one job and returns when it is over.
 pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
@@ -34,11 +35,6 @@ fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
         return Err(Failure::new(MISSING_INPUT, message));
     }
     let out = args.out.as_ref().map(absolute).transpose()?;
-    if let Some(folder) = &out {
-        // Found out before money is spent.
-        dirs::try_to_write(folder)
-            .map_err(|error| Failure::new(CANNOT_WRITE, format!("{error}; nothing was sent")))?;
-    }
     Ok(OnceRequest {
         project: args.project.clone(),
         prompt: args.prompt.clone(),

@@ -19,13 +19,16 @@ use super::{
     outcome::Asked,
     prepare::{self, Material, PrepareFault},
     routing,
-    run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish},
+    run_job::{Begin, JobEnd, NewWork, Road, Tools, Wish, lost_answer},
     served::Early,
     store::blocking,
 };
 use crate::{
     config::settings::ProjectConfig,
-    disk::read::{self, Reading},
+    disk::{
+        dirs,
+        read::{self, Reading},
+    },
     domain::{
         bill::Terms,
         budget,
@@ -82,10 +85,19 @@ pub(super) struct NewRoad {
 
 impl NewRoad {
     pub(super) async fn go(mut self, source: Source) -> JobEnd {
+        // A folder that cannot take the result is found out before anything is paid for.
+        if let Some(folder) = self.out.clone()
+            && let Err(refused) = blocking(move || takes_artifacts(&folder)).await
+        {
+            return not_started(refused.kind, &refused.message, None);
+        }
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
         let again = if let Source::Again(again) = &source { Some(*again) } else { None };
-        let mut tried = again.map_or_else(Vec::new, |again| self.tried_before(again));
+        let free = again.filter(|again| again.kind == AgainKind::Free);
+        let stands_in_for = free.map(|again| again.job);
+        let mut tried: Vec<Tried> =
+            stands_in_for.map(|lost| lost_answer(&self.live, lost)).into_iter().collect();
         let (mut place, mut why) =
             match routing::choose(&self.tools, &self.live, &tried, person).await {
                 Route::Go { place, why } => (place, why),
@@ -158,21 +170,12 @@ impl NewRoad {
             public,
             received: 0,
             root: self.root,
+            taken: None,
         };
         let moves_baseline = self.own_inputs;
-        let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
+        let work =
+            NewWork { ready, cause, retry_of, stands_in_for, out, moves_baseline, may_be_cached };
         road.go(Begin::New(Box::new(work))).await
-    }
-
-    /// Tells what became of an earlier job whose work is to be made where it costs nothing.
-    fn tried_before(&self, again: Again) -> Vec<Tried> {
-        if again.kind != AgainKind::Free {
-            return Vec::new();
-        }
-        let place = Place::Serverless;
-        let workflow = self.live.recipes.at(place).version();
-        let reason = format!("the answer about job {} is lost", again.job);
-        vec![Tried { place, workflow, outcome: Outcome::Unknown, reason }]
     }
 
     /// Does the early work, or takes what was done of it.
@@ -201,6 +204,11 @@ impl NewRoad {
                 match ready_again(&self.tools, &self.live, place, self.project, again).await {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
+                        if let Some(folder) = self.out.clone() {
+                            blocking(move || takes_artifacts(&folder)).await.map_err(
+                                |refused| not_started(refused.kind, &refused.message, None),
+                            )?;
+                        }
                         Ok(early)
                     }
                     Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
@@ -271,6 +279,17 @@ impl NewRoad {
         })
         .await
     }
+}
+
+/// Tells whether artifacts can be put into a folder that a person named.
+fn takes_artifacts(folder: &Path) -> Result<(), Refused> {
+    if !folder.is_absolute() {
+        let text = format!("{} is not an absolute path; nothing was sent", folder.display());
+        return Err(Refused::new(RefusedKind::Usage, text));
+    }
+    dirs::try_to_write(folder).map_err(|error| {
+        Refused::new(RefusedKind::CannotWrite, format!("{error}; nothing was sent"))
+    })
 }
 
 /// Reads a file that a person named, whole.

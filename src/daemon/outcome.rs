@@ -53,6 +53,8 @@ pub(crate) enum Outcome {
     Tidied(Option<String>),
     /// An earlier job's artifacts are in front of the artist of this project again.
     Restored(ProjectId),
+    /// The ledger has it that a person cancelled this job.
+    Cancel(JobId),
     /// A lost answer may be sent again.
     Resubmit(Box<JobRow>, AgainKind),
     Stopped(String),
@@ -130,6 +132,7 @@ impl Shell {
             Finished::Returned(_, Outcome::Restored(project)) => {
                 self.handle(Event::Restored { project });
             }
+            Finished::Returned(_, Outcome::Cancel(job)) => self.cancel_at_work(job),
             Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
             Finished::Returned(_, Outcome::Resubmit(row, kind)) => self.resubmit_now(&row, kind),
             Finished::Returned(_, _) => {}

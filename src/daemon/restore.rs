@@ -166,6 +166,8 @@ pub(crate) fn refused(error: &LedgerError) -> Refused {
     let kind = match error {
         LedgerError::NoSuchJob(_) => RefusedKind::NotFound,
         LedgerError::NotARating(_)
+        | LedgerError::ChargedBefore { .. }
+        | LedgerError::CancelWanted(_)
         | LedgerError::Ambiguous { .. }
         | LedgerError::Illegal { .. } => RefusedKind::Usage,
         LedgerError::Store(_) => RefusedKind::TryAgain,

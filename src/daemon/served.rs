@@ -222,7 +222,7 @@ impl Served {
     /// Wants something of the job at work.
     pub(crate) fn wish(&self, wish: Wish) {
         if let Some(job) = &self.job {
-            job.wish.send_replace(wish);
+            wish.raise(&job.wish);
         }
     }
 }

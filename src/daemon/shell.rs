@@ -183,8 +183,13 @@ impl Shell {
 
     /// Hands an event to the engine and does what it says.
     pub(crate) fn handle(&mut self, event: Event) {
+        self.handle_all([event]);
+    }
+
+    /// Hands events that belong together to the engine and does what it says.
+    pub(crate) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.clock.now().moment;
-        for effect in self.engine.handle(now, event) {
+        for effect in self.engine.handle_all(now, events) {
             match effect {
                 Effect::Prepare { project, inputs } => self.prepare(project, inputs),
                 Effect::Start { project, work, cause } => self.start(project, work, cause),

@@ -184,6 +184,12 @@ impl State {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 
+    /// Tells whether the job's artifacts are being put in front of the artist, or are there: from here on it cannot be
+    /// cancelled any more.
+    pub const fn is_placing(self) -> bool {
+        matches!(self, Self::Placing | Self::Placed | Self::HandingOver)
+    }
+
     /// Tells whether the daemon has nothing left to do for a job in this state.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled | Self::Replaced | Self::Unknown)

@@ -23,8 +23,40 @@ use crate::{
     failpoint::Point,
 };
 
+/// Tells whether work at a backend of this name may cost money. An unknown one may.
+pub(super) fn is_paid(backend: &str) -> bool {
+    Place::from_word(backend).is_none_or(Place::is_paid)
+}
+
+/// Returns the error of a paid request that must not be sent.
+pub(super) fn charged_before(job: JobId, backend: &str) -> LedgerError {
+    LedgerError::ChargedBefore { job, backend: backend.to_owned() }
+}
+
+/// Tells whether a request for a job's work may have been charged: a paid backend took an earlier attempt, an
+/// attempt is paid for already, or the job stands in for one whose answer was lost.
+pub(super) fn may_have_been_charged(
+    transaction: &Transaction<'_>,
+    job: JobId,
+) -> Result<bool, Fault> {
+    let (stands_in, settled): (bool, bool) = transaction
+        .prepare_cached(
+            "SELECT stands_in_for IS NOT NULL, basis IS NOT NULL FROM job WHERE id = ?1",
+        )?
+        .query_row([job], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if stands_in || settled {
+        return Ok(true);
+    }
+    // A request has an id exactly when its backend took it.
+    let taken = transaction
+        .prepare_cached("SELECT backend FROM attempt WHERE job = ?1 AND request IS NOT NULL")?
+        .query_map([job], |row| row.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(taken.iter().any(|backend| is_paid(backend)))
+}
+
 /// Returns where a job is made.
-fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
+pub(super) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
         .query_row([job], |row| row.get(0))?)
@@ -38,12 +70,9 @@ impl Ledger {
             let job = to.job;
             let from = current(transaction, job)?;
             let ran = matches!(from.state, State::Submitted | State::Running);
-            let is_paid = |word: &str| Place::from_word(word).is_none_or(Place::is_paid);
             let settled = settled(transaction, job)?;
-            let charged = settled.is_some() || ran && is_paid(&backend(transaction, job)?);
-            if charged && is_paid(&to.backend) {
-                let (from, to) = (from.state, State::Prepared);
-                return Err(LedgerError::Illegal { job, from, to }.into());
+            if is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
+                return Err(charged_before(job, &to.backend).into());
             }
             if from.state == State::Submitting {
                 audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;

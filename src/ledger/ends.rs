@@ -109,6 +109,16 @@ impl Ledger {
         self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
     }
 
+    /// Does for one job what [`Self::mark_lost_answers`] does for all: its answer was read and could not be written down.
+    pub fn mark_lost_answer(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        self.write(Point::MarkLost, |transaction| {
+            if may_ask_again(&super::elsewhere::backend(transaction, job)?) {
+                return ask_again(transaction, job, now);
+            }
+            lose(transaction, job, &lost_answer(), now)
+        })
+    }
+
     /// Makes `unknown` what was being sent when the process died, and returns it. What can be asked for at its
     /// backend, or costs nothing there, is `prepared` again instead. Called once, before anything is sent.
     pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
@@ -117,23 +127,34 @@ impl Ledger {
                 .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
                 .query_map([State::Submitting], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
-            let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
-            for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
-                let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
-                move_to(transaction, job, State::Prepared, now, why)?;
-                end_attempt(transaction, job, "answer lost", now)?;
+            for (job, _) in lost.extract_if(.., |(_, backend)| may_ask_again(backend)) {
+                ask_again(transaction, job, now)?;
             }
             let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
-            let reason = Reason::new(
-                "lost_answer",
-                "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
-            );
             for &job in &lost {
-                lose(transaction, job, &reason, now)?;
+                lose(transaction, job, &lost_answer(), now)?;
             }
             Ok(lost)
         })
     }
+}
+
+/// Tells whether a backend can be asked for an answer that was lost, or costs nothing to be asked again.
+fn may_ask_again(backend: &str) -> bool {
+    Place::from_word(backend).is_some_and(Place::is_repeatable)
+}
+
+fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
+    let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
+    move_to(transaction, job, State::Prepared, now, why)?;
+    end_attempt(transaction, job, "answer lost", now)
+}
+
+fn lost_answer() -> Reason {
+    Reason::new(
+        "lost_answer",
+        "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
+    )
 }
 
 /// Ends a job: state, reason, money and its attempt.

@@ -164,6 +164,19 @@ pub enum LedgerError {
         /// What it was to become.
         to: State,
     },
+    /// An earlier request for the same work may have been charged, so no paid backend is asked again.
+    #[error(
+        "job {job} may have been charged already, so it is not sent to {backend}, which is paid"
+    )]
+    ChargedBefore {
+        /// The job.
+        job: JobId,
+        /// The paid backend.
+        backend: String,
+    },
+    /// A cancel was recorded before the placement began, and is final.
+    #[error("job {0} was cancelled before its result was placed")]
+    CancelWanted(JobId),
     /// A rating outside 1 to 5.
     #[error("a rating is a number from 1 to 5, not {0}")]
     NotARating(u8),

@@ -19,11 +19,12 @@ use crate::{
 };
 
 impl Ledger {
-    /// Remembers that a person wants the job cancelled, so that a restart asks the backend again. An ended job is refused.
+    /// Remembers that a person wants the job cancelled: nothing of it is placed from now on, and a restart asks the backend
+    /// again. A job that has ended, or is being placed, is refused.
     pub fn want_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::WantCancel, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
-            if state.is_final() {
+            if state.is_final() || state.is_placing() {
                 let to = State::Cancelled;
                 return Err(LedgerError::Illegal { job, from: state, to }.into());
             }

@@ -20,15 +20,16 @@ use super::{
 use crate::failpoint::{self, Point};
 
 /// The file's steps from an empty one to today's. Never edited once released: a change is a new step.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_bill.sql"),
     include_str!("migrations/0003_bytes.sql"),
     include_str!("migrations/0004_machine.sql"),
+    include_str!("migrations/0005_stands_in_for.sql"),
 ];
 
 /// The version after all steps; SQLite's `user_version`.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// SQLite's `application_id`: the letters CJRD, for `file` and for us.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");

@@ -7,6 +7,7 @@ use rusqlite::{Transaction, named_params};
 
 use super::{
     Ledger,
+    elsewhere::{backend, charged_before, is_paid, may_have_been_charged},
     ends::{settle_retried, settled},
     error::{Fault, ReleaseError},
     money::spent,
@@ -30,6 +31,8 @@ const EXCERPT: usize = 160;
 
 impl Ledger {
     /// Releases a job: checks `limits`, reserves its money, records it and moves its project's baseline to its inputs.
+    /// What it stands in for is in the same commit, so that no crash can leave a row that may be sent to a paid
+    /// backend by mistake.
     ///
     /// When this returns `Ok`, all of it is on the disk. When it returns an error, none of it is.
     pub fn release(
@@ -45,11 +48,17 @@ impl Ledger {
             if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
                 return Ok(Err(refusal));
             }
+            if job.stands_in_for.is_some() && is_paid(&job.backend) {
+                return Err(charged_before(job.id, &job.backend).into());
+            }
             insert(transaction, job)?;
             if let Some(earlier) = job.retry_of {
                 settle_retried(transaction, earlier, job.id, job.at)?;
             }
             tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
+            if let Some(why) = &job.why {
+                tell(transaction, job.id, job.at, "goes to", &format!("{}: {why}", job.backend))?;
+            }
             if job.moves_baseline {
                 transaction
                     .prepare_cached(
@@ -80,6 +89,10 @@ impl Ledger {
         let verdict = self.write(Point::Submitting, |transaction| {
             let before = spent(transaction, session, windows)?;
             let old = current(transaction, job)?.reserved;
+            let to = backend(transaction, job)?;
+            if is_paid(&to) && may_have_been_charged(transaction, job)? {
+                return Err(charged_before(job, &to).into());
+            }
             // What is reserved already was allowed once: a limit that was lowered since refuses new jobs only.
             if reserve > old
                 && let Err(refusal) = budget::decide(limits, &before.without(old), reserve)
@@ -125,10 +138,10 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
                  workflow_version, body_digest, body_bytes, seed, mesh_seed, summary, mode, backend, deployment,
-                 created_at, state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
+                 created_at, state_at, retry_of, stands_in_for, out, reserved, cold_start_ms, keep_warm_ms, hourly)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
                  :workflow_version, :body_digest, :body_bytes, :seed, :mesh_seed, :summary, :mode, :backend,
-                 :deployment, :at, :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
+                 :deployment, :at, :at, :retry_of, :stands_in_for, :out, :reserved, :cold_start, :keep_warm, :hourly)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -151,6 +164,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":deployment": job.deployment,
             ":at": job.at,
             ":retry_of": job.retry_of,
+            ":stands_in_for": job.stands_in_for,
             ":out": job.out,
             ":reserved": job.reserve,
             ":cold_start": job.terms.cold_start.map_or(0, millis),

@@ -3,7 +3,7 @@
 //! Owns what is written with each step up to the last one; how jobs end is `ends`'. An operation is called *before* the
 //! step that it announces, except where it reports an answer. One that may not happen changes nothing and says so.
 
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::{
     Ledger,
@@ -166,9 +166,19 @@ impl Ledger {
         })
     }
 
-    /// Records that public names are about to change.
+    /// Records that public names are about to change. From here on the job cannot be cancelled any more; one that was
+    /// cancelled before is refused, whatever has been heard of it since.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.step(Point::Placing, job, State::Placing, "", now)
+        self.write(Point::Placing, |transaction| {
+            let cancelled = transaction
+                .prepare_cached("SELECT cancel_wanted FROM job WHERE id = ?1")?
+                .query_row([job], |row| row.get::<_, bool>(0))
+                .optional()?;
+            if cancelled == Some(true) && current(transaction, job)?.state != State::Placing {
+                return Err(LedgerError::CancelWanted(job).into());
+            }
+            move_to(transaction, job, State::Placing, now, "").map(drop)
+        })
     }
 
     /// Records that every public name shows this job.

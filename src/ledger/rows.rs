@@ -83,6 +83,11 @@ pub struct NewJob {
     pub deployment: Option<String>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
+    /// The job whose lost answer this one stands in for. That request may have been charged, so this
+    /// job may only ever be sent to a free backend.
+    pub stands_in_for: Option<JobId>,
+    /// Why this backend and not an earlier one in the mode's order; a line of the job's story.
+    pub why: Option<String>,
     /// A folder for the artifacts instead of the project's public names.
     pub out: Option<String>,
     /// Whether its inputs are the project's own, so that they are taken care of from now on.
@@ -204,6 +209,8 @@ pub struct JobRow {
     pub replaced_by: Option<JobId>,
     /// The job that this one does again.
     pub retry_of: Option<JobId>,
+    /// The job whose lost answer it stands in for: no paid backend may be asked for it.
+    pub stands_in_for: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub out: Option<String>,
     /// What was reserved for it.

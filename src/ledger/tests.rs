@@ -134,6 +134,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: true,
         reserve: cents(10),

@@ -7,6 +7,7 @@ use std::{fs, time::Duration};
 
 use conjured::{
     domain::job::State,
+    ledger::FILE,
     simulator::{
         Settings,
         faults::{Call, Fault, Order},
@@ -199,4 +200,61 @@ fn killed_at_drawn_moments(seed: u64) {
     }
     let accepted = stage.accepted();
     assert!((expected..=expected + unknown).contains(&accepted), "{accepted} were paid");
+}
+
+#[test]
+fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    let job = stage.newest_is(State::Running);
+    // Another hand in the file: the next step does not follow from what stands there.
+    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    ledger.busy_timeout(Duration::from_secs(5)).expect("waits");
+    let changed = ledger.execute("UPDATE job SET state = 'submitting'", []).expect("writes");
+    assert_eq!(changed, 1);
+    stage.service.advance(HOUR);
+    eventually("the step is refused", || {
+        daemon.stderr_text().contains("is taken up again").then_some(())
+    });
+    let done = stage.done(1).remove(0);
+    assert_eq!((done.id, done.request), (job.id, job.request), "it is the run that was paid for");
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other() {
+    let mut stage = Stage::new();
+    stage.set("trigger.after_result_hold_s", "3600");
+    let in_the_way = stage.public()[0].clone();
+    fs::create_dir_all(&in_the_way).expect("makes");
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Placing);
+    daemon.kill();
+    // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as its turn comes.
+    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    let columns = ledger
+        .prepare("SELECT group_concat(name) FROM pragma_table_info('job') WHERE name <> 'id'")
+        .expect("columns")
+        .query_row([], |row| row.get::<_, String>(0))
+        .expect("columns");
+    let copy = format!(
+        "INSERT INTO job (id, {columns}) SELECT substr(id, 1, 25) || CASE substr(id, 26) WHEN 'Z' THEN 'Y' ELSE 'Z' END, {columns} FROM job"
+    );
+    ledger.execute(&copy, []).expect("a second job");
+    drop(ledger);
+    let daemon = stage.start();
+    fs::remove_dir(&in_the_way).expect("removes");
+    let states: Vec<_> = stage.ended(2).iter().map(|job| job.state).collect();
+    assert!(states.contains(&State::Done) && states.contains(&State::Failed), "{states:?}");
+    let before = daemon.status().expect("it answers").projects[0].render.fingerprint.clone();
+    stage.film(7);
+    eventually("the changed picture is seen", || {
+        let status = daemon.status()?;
+        (status.projects[0].render.fingerprint != before).then_some(())
+    });
+    stays(Duration::from_millis(1200), "no job of our own doing", || stage.jobs().len() == 2);
 }

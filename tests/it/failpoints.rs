@@ -9,6 +9,7 @@
 
 mod drive;
 mod judge;
+mod stand_in;
 
 use std::{
     fmt,

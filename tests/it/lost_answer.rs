@@ -9,7 +9,12 @@ use conjured::{
     simulator::faults::{Fault, Order},
 };
 
-use crate::support::{patience::stays, stage::Stage};
+use rustix::process::Signal;
+
+use crate::support::{
+    patience::{eventually, stays},
+    stage::Stage,
+};
 
 /// Long enough for a client that repeats a request to repeat it.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
@@ -98,4 +103,20 @@ fn assert_unknown(order: Order) {
     assert!(jobs[0].reason.is_some(), "a person is told why");
     stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
     assert_eq!(stage.jobs().len(), 1);
+}
+
+#[test]
+fn a_daemon_that_was_stopped_past_the_time_out_reads_the_answer_that_came_meanwhile() {
+    let mut stage = Stage::new();
+    stage.set("serverless.submit_timeout_s", "1");
+    stage.service.order(Fault::Hang { ms: Some(300) });
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
+    daemon.signal(Signal::STOP);
+    // The answer comes, and the second passes in which it had to.
+    stays(LONG_ENOUGH, "nothing is sent by a process that stands still", || stage.submits() == 1);
+    daemon.signal(Signal::CONT);
+    stage.done(1);
+    assert_eq!(stage.submits(), 1);
 }

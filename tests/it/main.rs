@@ -4,6 +4,7 @@
 //! - `main_job`: one prompt and one render become one request and whole files; `once`; the cache.
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at bad times.
 //! - `comfyui`: the adapter for a ComfyUI server against its look-alike, a test for each trap of the wire.
+//! - `cancelling`: a cancel is final before the placement, and refused from then on.
 //! - `crash`: `kill -9` at every place of the road.
 //! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
@@ -32,6 +33,8 @@ mod engine_cases;
 mod comfyui;
 mod routes;
 mod cloud;
+#[cfg(unix)]
+mod cancelling;
 mod crash;
 #[cfg(all(unix, feature = "failpoints"))]
 mod failpoints;

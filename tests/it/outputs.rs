@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     ops::ControlFlow,
     path::Path,
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -29,9 +30,12 @@ use conjured::{
 use crate::support::{
     media,
     patience::stays,
+    service::quick,
     stage::{Stage, files_below},
     tunnel::{Speaks, Tunnel},
 };
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn spoiled(product: Product, content: Spoiled) -> Order {
     Fault::File { product, content }.into()
@@ -244,4 +248,45 @@ fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
         assert!(looks.load(Ordering::Relaxed) > 10, "the reader has read");
         faults
     })
+}
+
+#[test]
+fn a_folder_of_ones_own_that_cannot_take_the_result_is_refused_before_anything_is_paid() {
+    let stage = Stage::new();
+    fs::write(stage.path("a file"), b"").expect("writes");
+    let daemon = stage.start();
+    let file = stage.path("a file/results").display().to_string();
+    for (out, kind) in [("relative/x", "usage"), (file.as_str(), "cannot_write")] {
+        let body = serde_json::json!({ "prompt": "a clay owl", "out": out }).to_string();
+        let answer = daemon.post("/v1/once", &body).expect("an answer");
+        assert!(answer.contains(kind) && answer.contains("nothing was sent"), "{out}: {answer}");
+    }
+    assert_eq!((stage.submits(), stage.jobs().len()), (0, 0));
+}
+
+#[test]
+fn a_folder_of_ones_own_that_goes_bad_during_the_run_does_not_hold_up_the_artist() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let _daemon = stage.start();
+    let folder = stage.path("results");
+    let out = folder.display().to_string();
+    let mut once = stage.command(&["once", "--prompt", "a clay stork", "--out", &out]);
+    let once = once.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut once = once.expect("the binary starts");
+    stage.newest_is(State::Running);
+    fs::remove_dir(&folder).expect("it is empty");
+    fs::write(&folder, b"in the way").expect("writes");
+    stage.service.advance(HOUR);
+    assert_eq!(once.wait().expect("it ends").code(), Some(73));
+    let job = stage.ended(1).remove(0);
+    assert_eq!(job.state, State::Failed);
+    assert!(job.spent().0 > 0, "it was charged, and is on the books");
+    let kept = stage.state_dir().join("history").join(job.id.to_string()).join("mesh.glb");
+    assert!(kept.is_file(), "what was paid for is in history");
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    stage.service.advance(HOUR);
+    assert_eq!(stage.ended(2)[1].state, State::Done);
 }

@@ -7,7 +7,7 @@
 
 use std::sync::PoisonError;
 
-use super::{JobEnd, Report, Road, Step};
+use super::{Report, Road, Step, interrupted};
 use crate::{
     backend::Work,
     daemon::{calendar, early},
@@ -69,9 +69,13 @@ impl Road {
                 Err(ReleaseError::Ledger(LedgerError::Store(error))) => {
                     format!("nothing was sent: {error}")
                 }
+                // The row names a paid backend, and a request of it may have been charged: this job ends, unpaid.
+                Err(ReleaseError::Ledger(error @ LedgerError::ChargedBefore { .. })) => {
+                    let reason = Reason::new("nowhere", format!("{error}; nothing was sent"));
+                    return Err(self.end_failed(reason, Booking::Nothing).await);
+                }
                 Err(ReleaseError::Ledger(error)) => {
-                    tracing::error!(job = %self.id, %error, "the ledger refuses the step");
-                    return Err(JobEnd::Parked);
+                    return Err(interrupted("that the request leaves", &error));
                 }
             };
             failures += 1;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{JobEnd, NewWork, Road, Step, fetch::Fetched};
+use super::{NewWork, Road, Step, fetch::Fetched};
 use crate::{
     daemon::{claims::Claim, restore, store::blocking},
     domain::{engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
@@ -83,9 +83,7 @@ impl Road {
     async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
-        if self.tools.store.record("that an earlier result serves", note).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that an earlier result serves", note).await?;
         self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
         let history = Arc::clone(&self.tools.history);
         let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;

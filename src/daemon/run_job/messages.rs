@@ -4,6 +4,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use tokio::sync::watch;
+
 use crate::{
     daemon::prepare::Ready,
     domain::{
@@ -68,8 +70,9 @@ pub(crate) enum Report {
     MachineMoney,
 }
 
-/// What the loop wants of a job's task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the loop wants of a job's task, in the order of what it weighs: a wish is only ever raised, so that a newer
+/// snapshot cannot take back a person's cancel ([`Wish::raise`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
     /// Go on.
     Go,
@@ -79,6 +82,19 @@ pub(crate) enum Wish {
     Cancel,
     /// The daemon stops: leave remote work alone, it goes on at the next start.
     Stop,
+}
+
+impl Wish {
+    /// Wants this of a task, unless something that weighs more is wanted of it already.
+    pub(crate) fn raise(self, of: &watch::Sender<Self>) {
+        of.send_if_modified(|wanted| {
+            let is_more = self > *wanted;
+            if is_more {
+                *wanted = self;
+            }
+            is_more
+        });
+    }
 }
 
 /// How a job's task ended.
@@ -100,8 +116,14 @@ pub(crate) enum JobEnd {
         /// Whether its artifacts are in front of the artist.
         placed: bool,
     },
-    /// The daemon stops; the ledger says where to go on.
-    Parked,
+    /// The daemon stops; the ledger says where the next session goes on.
+    Stopped,
+    /// The ledger refused a step. The task itself takes the job up again from what the ledger says, so the loop never
+    /// sees this end.
+    Interrupted {
+        /// Which step, and why, for people.
+        reason: String,
+    },
 }
 
 /// Where a task begins.
@@ -122,6 +144,8 @@ pub(crate) struct NewWork {
     pub(crate) cause: Cause,
     /// The job it does again.
     pub(crate) retry_of: Option<JobId>,
+    /// The job whose lost answer it stands in for: it may be made by free backends only.
+    pub(crate) stands_in_for: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub(crate) out: Option<PathBuf>,
     /// Whether it is made of the project's own inputs, which are taken care of then.

@@ -9,7 +9,8 @@
 //!   mark, where the request leaves later; [`elsewhere`]: another place;
 //! - [`follow`]: status until the end; [`silence`]: nothing heard; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
-//! - [`publish`]: placement, parked while folders cannot be written.
+//! - [`publish`]: placement, parked while folders cannot be written;
+//! - [`take_up`]: a step that the ledger refused, and the job all the same.
 
 mod messages;
 mod cached;
@@ -25,6 +26,7 @@ mod fetch;
 mod download;
 mod check;
 mod publish;
+mod take_up;
 
 use std::{
     path::PathBuf,
@@ -36,8 +38,9 @@ use tokio::sync::{mpsc, watch};
 
 use self::follow::Followed;
 pub(crate) use self::{
-    elsewhere::earlier,
+    elsewhere::{earlier, lost_answer},
     messages::{Begin, JobEnd, NewWork, Report, Wish},
+    publish::OUT_FOLDER,
 };
 use super::{
     claims::Claims,
@@ -63,7 +66,11 @@ use crate::{
         route::{Place, Tried},
         status,
     },
-    ledger::rows::{JobRow, Reason, SessionId},
+    ledger::{
+        Ledger,
+        error::LedgerError,
+        rows::{JobRow, Reason, SessionId},
+    },
 };
 
 /// What every job's task shares.
@@ -138,6 +145,9 @@ pub(crate) struct Road {
     pub(crate) received: u64,
     /// The project's checkout.
     pub(crate) root: PathBuf,
+    /// The id of a request that was taken, until and after it is in the ledger: a ledger that refuses it now must not make
+    /// a paid run unknown.
+    pub(crate) taken: Option<RequestId>,
 }
 
 /// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
@@ -154,10 +164,20 @@ fn nap(until: Moment, now: Moment) -> Option<Duration> {
 type Step<T> = Result<T, JobEnd>;
 
 impl Road {
-    /// Goes the whole road.
-    pub(crate) async fn go(mut self, begin: Begin) -> JobEnd {
-        match self.steps(begin).await {
-            Ok(end) | Err(end) => end,
+    /// Goes the whole road. A step that the ledger refused does not end it, because a request may have been paid for: it is
+    /// taken up again from what the ledger says, after ever longer waits.
+    pub(crate) async fn go(mut self, mut begin: Begin) -> JobEnd {
+        let mut interruptions = 0;
+        loop {
+            let reason = match self.steps(begin).await {
+                Ok(JobEnd::Interrupted { reason }) | Err(JobEnd::Interrupted { reason }) => reason,
+                Ok(end) | Err(end) => return end,
+            };
+            interruptions += 1;
+            match self.take_up(reason, &mut interruptions).await {
+                Ok(row) => begin = Begin::Resume(Box::new(row)),
+                Err(end) => return end,
+            }
         }
     }
 
@@ -249,6 +269,16 @@ impl Road {
         }
     }
 
+    /// Writes down what has happened; see [`Store::record`].
+    async fn record(
+        &self,
+        what: &'static str,
+        operation: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
+    ) -> Step<()> {
+        let recorded = self.tools.store.record(what, operation).await;
+        recorded.map_err(|error| interrupted(what, &error))
+    }
+
     /// Returns the configuration's newest state.
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.tools.live.borrow())
@@ -287,11 +317,11 @@ impl Road {
             tokio::select! {
                 changed = live.changed() => {
                     if changed.is_err() {
-                        return Err(JobEnd::Parked);
+                        return Err(JobEnd::Stopped);
                     }
                 }
                 wish = wished(&mut self.wish) => {
-                    return if wish == Wish::Stop { Err(JobEnd::Parked) } else { Ok(None) };
+                    return if wish == Wish::Stop { Err(JobEnd::Stopped) } else { Ok(None) };
                 }
             }
         }
@@ -308,9 +338,9 @@ impl Road {
         }
     }
 
-    /// Tells whether a person wants the job to end, and it still can.
+    /// Tells whether a person wants the job to end. Nothing of it is placed then, whatever the service makes of a cancel.
     fn unwanted(&self) -> bool {
-        *self.wish.borrow() == Wish::Cancel && !self.too_late
+        *self.wish.borrow() == Wish::Cancel
     }
 
     /// Waits, and is woken by a wish that differs from `known`.
@@ -365,6 +395,11 @@ async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
         Ok(()) => *wish.borrow_and_update(),
         Err(_) => Wish::Stop,
     }
+}
+
+/// Ends a step that the ledger refused; the job is taken up again.
+fn interrupted(what: &'static str, error: &LedgerError) -> JobEnd {
+    JobEnd::Interrupted { reason: format!("the ledger refuses {what}: {error}") }
 }
 
 /// Makes a reason of what a service said.

@@ -5,7 +5,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{JobEnd, Report, Road, Step, Wish, fetch::Fetched};
+use super::{JobEnd, Report, Road, Step, Wish, fetch::Fetched, interrupted};
 use crate::{
     daemon::{
         handing::{self, Handed, Handing},
@@ -14,8 +14,14 @@ use crate::{
     },
     disk::place::{self, PlaceFault, Placed},
     domain::{backoff::Backoff, engine::event::Stage, job::State, placement, product::Kind},
-    ledger::rows::{Booking, Reason, Timing},
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Reason, Timing},
+    },
 };
+
+/// The code of a job's reason whose own folder could not take its artifacts.
+pub(crate) const OUT_FOLDER: &str = "out_folder";
 
 /// The first and the longest wait before a placement is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -31,7 +37,7 @@ impl Road {
             }
         };
         if self.unwanted() {
-            return Err(self.given_up().await);
+            return Err(self.keep_unwanted().await);
         }
         self.step("placing", crate::ledger::Ledger::placing).await?;
         self.moved(State::Placing, Stage::Placing).await;
@@ -53,6 +59,16 @@ impl Road {
                     let reason = Reason::new("history_lost", fault.to_string());
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
+                // A folder of one person's is no reason for the artist's next job to wait: its job ends here.
+                Err(fault) if !self.public => {
+                    let text = format!(
+                        "{}; the run was charged, and its files are in the history folder of job {}",
+                        fault.what_is_wrong(),
+                        self.id
+                    );
+                    let reason = Reason::new(OUT_FOLDER, text);
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
+                }
                 Err(fault) => {
                     failures += 1;
                     tracing::error!(job = %self.id, "{fault}");
@@ -61,10 +77,7 @@ impl Road {
                     let wait = backoff.wait(failures, rand::random(), None);
                     let known = *self.wish.borrow();
                     if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
-                        return Err(JobEnd::Parked);
-                    }
-                    if self.unwanted() {
-                        return Err(self.given_up().await);
+                        return Err(JobEnd::Stopped);
                     }
                 }
             }
@@ -116,7 +129,7 @@ impl Road {
         };
         match handing::hand_over(&tools, handing, &mut self.wish, &mut doing).await {
             Handed::Taken | Handed::Left(_) => Ok(()),
-            Handed::Stopped => Err(JobEnd::Parked),
+            Handed::Stopped => Err(JobEnd::Stopped),
         }
     }
 
@@ -131,9 +144,7 @@ impl Road {
         let now = self.tools.clock.now().wall;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
-        if self.tools.store.record("that the job is done", record).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that the job is done", record).await?;
         let took = now.since(self.shown.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.moved(State::Done, Stage::Placing).await;
@@ -146,22 +157,6 @@ impl Road {
         story::keep(&self.tools.store, &self.tools.history, self.id).await;
     }
 
-    /// A person does not want a parked placement any more.
-    async fn given_up(&mut self) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let reason = Reason::new(
-            "cancelled",
-            "not placed at a person's request; its artifacts are in history",
-        );
-        let booking = self.booking_of_run().await;
-        let record =
-            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
-        if self.tools.store.record("that a placement was given up", record).await.is_err() {
-            return JobEnd::Parked;
-        }
-        JobEnd::Ended { state: State::Cancelled, placed: false }
-    }
-
     async fn step(
         &mut self,
         what: &'static str,
@@ -169,7 +164,7 @@ impl Road {
             &mut crate::ledger::Ledger,
             crate::domain::job::JobId,
             crate::domain::moment::WallTime,
-        ) -> Result<(), crate::ledger::error::LedgerError>
+        ) -> Result<(), LedgerError>
         + Clone
         + Send
         + 'static,
@@ -178,10 +173,9 @@ impl Road {
         let record = move |ledger: &mut crate::ledger::Ledger| operation(ledger, id, now);
         match self.tools.store.record(what, record).await {
             Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::error!(job = %id, %error, what, "the ledger refuses the step");
-                Err(JobEnd::Parked)
-            }
+            // The cancel reached the ledger before the placement did.
+            Err(LedgerError::CancelWanted(_)) => Err(self.keep_unwanted().await),
+            Err(error) => Err(interrupted(what, &error)),
         }
     }
 }

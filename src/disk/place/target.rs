@@ -65,6 +65,19 @@ impl PlaceFault {
         }
     }
 
+    /// Says what is wrong, without a word on what becomes of the result.
+    pub fn what_is_wrong(&self) -> String {
+        match self {
+            Self::Unplaceable { path, why, .. } => {
+                format!("cannot place {}: {why}", path.display())
+            }
+            Self::Parked { path, reason, .. } => {
+                format!("cannot place {}: {reason}", path.display())
+            }
+            Self::SourceLost { .. } => self.to_string(),
+        }
+    }
+
     /// Sorts an error of the target's side.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;

@@ -89,6 +89,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         reason: Some(Reason::new("replaced", "a newer prompt or render took its place")),
         replaced_by: Some(older),
         retry_of: Some(older),
+        stands_in_for: None,
         out: None,
         reserved: cents(10),
         booked: Some(cents(2)),

@@ -118,6 +118,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u128, at: WallTime) -
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: false,
         reserve: MicroUsd::from_cents(10),

@@ -199,6 +199,8 @@ fn job(session: SessionId, project: ProjectId, reserve: MicroUsd) -> NewJob {
         backend: "serverless".into(),
         deployment: None,
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: false,
         reserve,

@@ -58,8 +58,21 @@ impl TestDaemon {
 
     /// Asks it something over its socket; `None` where no answer, or not all of one, comes.
     pub(crate) fn ask(&self, what: &str) -> Option<String> {
+        self.exchange(what, "", "")
+    }
+
+    /// Posts JSON to it over its socket; `None` where no answer, or not all of one, comes.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Option<String> {
+        let headers =
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        self.exchange(&format!("POST {path}"), &headers, body)
+    }
+
+    fn exchange(&self, what: &str, headers: &str, body: &str) -> Option<String> {
         let mut stream = connect(&socket::find(&self.state_dir)?)?;
-        let request = format!("{what} HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{what} HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
