@@ -1,5 +1,5 @@
-//! The search against graphs of the kinds that people send: FLUX with primitives, SDXL with a control net, custom
-//! samplers with a guider, and graphs where only a guess is possible.
+//! Tests the search on the kinds of graphs that people send: FLUX with primitives, SDXL with a
+//! control net, custom samplers with a guider, and graphs that only allow a guess.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ fn found(graph: &Value) -> Vec<String> {
     best.map(|candidate| format!("{} {}", candidate.role, candidate.place)).collect()
 }
 
-/// SDXL with a control net that takes both conditionings, an untitled negative text and a second mesh sampler.
+/// SDXL with a control net that takes both conditionings, an untitled negative text and a second
+/// mesh sampler.
 fn sdxl() -> Value {
     json!({
         "1": node("CheckpointLoaderSimple", "Load", &json!({"ckpt_name": "sdxl"})),

@@ -1,4 +1,4 @@
-//! Binding roles: every way to name a place, and what is said about a name that does not fit.
+//! Binding roles: every way to name a location, and the messages for names that do not fit.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     Workflow, built_in, overrides, workflow,
 };
 
-/// Binds one role of the built-in graph and returns the place or what is said about it.
+/// Binds one role of the built-in graph and returns the location or the error message.
 fn placed(role: Role, text: &str) -> String {
     match bind(&built_in(), &overrides(&[(role.word(), text)])) {
         Ok(bindings) => bindings.get(role).map(ToString::to_string).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Reading workflows: the built-in graphs, what people hand over by mistake, and sizes.
+//! Reading workflows: the built-in graphs, common user mistakes, and size limits.
 
 mod any;
 mod binding;

@@ -1,4 +1,4 @@
-//! Each finding from a graph that has it, and none from one that has not.
+//! Each finding from a graph that has it, and no finding from a graph without problems.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn graph() -> Value {
     })
 }
 
-/// Binds the sound graph with `more` over the usual three, and checks `changed` against that.
+/// Binds the valid graph with the usual three roles and `more`, and checks `changed` against that.
 fn findings(more: &[(&str, &str)], changed: &Value) -> Vec<String> {
     let mut given = overrides(&[("image", "1.image"), ("prompt", "2.value"), ("mesh", "6")]);
     given.extend(overrides(more));
@@ -30,7 +30,7 @@ fn findings(more: &[(&str, &str)], changed: &Value) -> Vec<String> {
     validate(&workflow(changed), &bindings).iter().map(ToString::to_string).collect()
 }
 
-/// Changes the sound graph at one place and returns the only finding.
+/// Changes the valid graph in one location and returns the only finding.
 fn finding(pointer: &str, value: Value) -> String {
     let mut changed = graph();
     *changed.pointer_mut(pointer).expect("a place") = value;
