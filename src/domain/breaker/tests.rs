@@ -1,4 +1,4 @@
-//! The breaker as a table: what happens at which second, and what a caller may do then.
+//! The breaker as a table: events at given seconds, and what a caller may do afterwards.
 
 use proptest::prelude::*;
 
@@ -16,24 +16,24 @@ fn run(breaker: &mut Breaker, second: u64) -> Option<u64> {
     breaker.failed(at(second), Failure::Run, "10007", 1.0, None).map(|wait| wait.as_secs())
 }
 
-/// What happens, and what the breaker says to the next who asks in the same second.
+/// An event; after each one, the next caller asks for a permit in the same second.
 #[derive(Debug)]
 enum Step {
     /// A call fails.
     Fails,
     /// The service loses a run.
     Loses,
-    /// A call that costs nothing is answered.
+    /// A call that costs nothing gets an answer.
     Answers,
-    /// A submit is taken.
+    /// A submit is accepted.
     Takes,
     /// A run ends well.
     Runs,
-    /// Nothing.
+    /// No event.
     Asks,
 }
 
-/// What happens at which second, and the answer to who asks then.
+/// Second, event, and the permit that the next caller gets.
 type Course = &'static [(u64, Step, Permit)];
 
 const CASES: [(&str, Course); 9] = {

@@ -1,4 +1,4 @@
-//! The modes as a table: candidates and what happened → where a job goes.
+//! The modes as a table: candidates and earlier attempts → the backend of a job.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ fn version(name: &str) -> Fingerprint {
     Fingerprint::of(name.as_bytes())
 }
 
-/// The paid queue and the rented machine run one graph, the local server and the Spaces each their own.
+/// The paid queue and the rented machine run one graph, the local server and the Spaces each run
+/// their own.
 fn workflow(place: Place) -> Fingerprint {
     match place {
         Serverless | Cloud => version("flux"),
@@ -46,7 +47,7 @@ fn tried(list: &[(Place, Outcome)]) -> Vec<Tried> {
         .collect()
 }
 
-/// Returns where a job goes, as one word: `comfyui`, `wait serverless`, `nowhere`.
+/// Returns the route of a job as one word or two: `comfyui`, `wait serverless`, `nowhere`.
 fn goes(candidates: &[Candidate], so_far: &[(Place, Outcome)], after_unknown: bool) -> String {
     match route(candidates, &tried(so_far), after_unknown) {
         Route::Go { place, .. } => place.to_string(),
@@ -88,7 +89,7 @@ fn what_happened_to_the_job_decides_who_is_next() {
         (&[(Serverless, NotSent), (Comfyui, Refused)], "huggingface"),
         (&[(Serverless, Refused), (Comfyui, Workflow)], "huggingface"),
         (&[(Comfyui, Lost)], "serverless"),
-        // All were out of reach: the one that was asked least, then the first.
+        // All were unreachable: the one tried least often, then the first.
         (&[(Serverless, NotSent), (Comfyui, NotSent), (Huggingface, NotSent)], "serverless"),
         (
             &[
