@@ -68,7 +68,7 @@ pub struct Tally {
     pub unknown: u64,
     /// The number of jobs that have not ended yet.
     pub open: u64,
-    /// The share of done jobs among those that were not cancelled or superseded; `None`
+    /// The share of done jobs among all that ended without being cancelled or superseded; `None`
     /// without any.
     pub success_rate: Option<f64>,
     /// The sum of booked costs.
