@@ -196,7 +196,7 @@ impl Record {
             let what = if self.run_samples == 0 {
                 "the published default"
             } else {
-                "the middle of the others"
+                "the median of the others"
             };
             assumed.push(format!(
                 "{unmeasured} of {} runs were not measured: {what} is assumed",
@@ -205,11 +205,11 @@ impl Record {
         }
         if !self.keep_warm_known {
             assumed.push(format!(
-                "the present keep-warm time is not known: {} s are assumed",
+                "the current keep-warm time is unknown: {} s are assumed",
                 self.keep_warm.as_secs()
             ));
         }
-        assumed.push("the same jobs at the same times on one machine; the speed of other machines is not known, so at the same speed".to_owned());
+        assumed.push("the same jobs at the same times on one machine; other machines are assumed to be equally fast".to_owned());
         assumed
     }
 
@@ -232,7 +232,7 @@ impl Record {
             || saves_time.abs() * 20 > i128::from(now.waited_s);
         if best.current || !matters {
             return format!(
-                "the present keep-warm time of {} s fits these jobs; no other setting is clearly better",
+                "the current keep-warm time of {} s fits these jobs; no other setting is clearly better",
                 now.keep_warm_s
             );
         }

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_told_when_it_is_reached_and_only_the_highest() {
+    fn a_warning_is_given_when_a_step_is_reached_and_only_for_the_highest() {
         let steps = |before, after| {
             let (before, after) = (spent(before), spent(after));
             percents(&Told::default().news(&five_a_session(), &since(0), &before, &after))
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_told_once_also_when_bookings_sink_below_it_or_rise_over_it() {
+    fn a_step_warns_once_even_when_bookings_fall_below_it_or_rise_above_it() {
         let mut told = Told::default();
         let mut steps = |before, after| {
             percents(&told.news(&five_a_session(), &since(0), &spent(before), &spent(after)))
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_day_and_a_new_limit_are_told_of_again() {
+    fn a_new_day_and_a_new_limit_warn_again() {
         let mut told = Told::default();
         let limits = |day| Limits { per_day: Some(cents(day)), ..Limits::default() };
         let mut steps = |limit, day, before, after| {

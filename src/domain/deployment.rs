@@ -109,7 +109,7 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
     match Tier::find(sku) {
         Some(told) if wanted.hourly.is_none() && wanted.hardware_is_set && told != wanted.hardware => {
             warnings.push(format!(
-                "the deployment runs on {} ({}) and `budget.hardware` says {} ({}): jobs are booked at {} an hour, not {}",
+                "the deployment runs on {} ({}), but `budget.hardware` is {} ({}): jobs are booked at {} per hour instead of {}",
                 told.name,
                 told.sku,
                 wanted.hardware.name,
@@ -119,8 +119,8 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
             ));
         }
         None if !sku.is_empty() && wanted.hourly.is_none() => warnings.push(format!(
-            "the deployment runs on {sku:.40?}, whose price is not known: set `budget.hourly_usd`; until then jobs are \
-             booked at {} an hour",
+            "the deployment runs on {sku:.40?}, whose price is unknown: set `budget.hourly_usd`; until then jobs are \
+             booked at {} per hour",
             wanted.hardware.hourly(wanted.plan)
         )),
         Some(_) | None => {}
@@ -132,8 +132,8 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
     }
     if let Some(min @ 1..) = facts.min_instances {
         warnings.push(format!(
-            "the deployment keeps {min} machine(s) awake round the clock (`min_instances`): that standing cost is no job's, \
-             and `cost` does not count it"
+            "the deployment keeps {min} machine(s) awake all the time (`min_instances`): this cost belongs to no job, \
+             and `conjured cost` does not include it"
         ));
     }
     warnings

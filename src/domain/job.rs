@@ -17,7 +17,7 @@ pub struct JobId(ulid::Ulid);
 
 /// The error for a text that is not a ULID.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a job's id: an id has 26 letters and digits, as `conjured jobs list` shows")]
+#[error("`{0}` is not a job id: an id has 26 letters and digits, see `conjured jobs list`")]
 pub struct NotAJobId(pub String);
 
 impl JobId {

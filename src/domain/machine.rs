@@ -285,7 +285,7 @@ impl Life {
         let busy = self.idle_since.is_none() && self.stage == Stage::Ready;
         (busy && left <= EXTEND_BEFORE).then(|| {
             format!(
-                "the machine reaches `cloud.max_minutes` in {} s and is stopped then, whether or not its job is done",
+                "the machine reaches `cloud.max_minutes` in {} s and is then stopped, even if its job is not finished",
                 left.as_secs()
             )
         })

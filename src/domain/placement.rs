@@ -117,13 +117,13 @@ pub enum PlanError {
     #[error("the public name {} is not an absolute path", .0.display())]
     NotAbsolute(PathBuf),
     /// A path that ends in `..` or is a root.
-    #[error("the public name {} has no file name: let it end in one, such as result.glb", .0.display())]
+    #[error("the public name {} must end in a file name, such as result.glb", .0.display())]
     NoFileName(PathBuf),
     /// A name that looks like one of our temporary files and would be deleted at the next start.
-    #[error("the public name {} looks like a temporary file of conjured: choose another", .0.display())]
+    #[error("the public name {} looks like a temporary file of conjured: choose another name", .0.display())]
     Temporary(PathBuf),
     /// Image and mesh would overwrite each other.
-    #[error("the public name {} stands for both the image and the mesh: give each its own", .0.display())]
+    #[error("the public name {} is used for both the image and the mesh: use two different names", .0.display())]
     Twice(PathBuf),
 }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_mesh_leaves_the_public_meshes_alone() {
+    fn a_missing_mesh_leaves_the_public_meshes_unchanged() {
         let artifacts = [both().remove(1)];
         let plan = plan(job(), &artifacts, &targets(&["/p/flux.png"], &["/p/a.glb"]));
         assert_eq!(plan.expect("a good plan").names.len(), 1);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_never_taken_for_a_temporary_file_of_ours() {
+    fn another_programs_file_never_counts_as_our_temporary_file() {
         for stranger in [".conjured-.part", "x.part", ".conjured-a.glb", "conjured-a.part", ""] {
             assert!(!is_temporary(stranger), "{stranger:?}");
         }

@@ -69,11 +69,11 @@ pub enum ColourType {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PngFault {
     /// The file is empty. Blender truncates the file before it writes.
-    #[error("the picture is empty: it is about to be written, or its writer failed")]
+    #[error("the picture is empty: a program is about to write it, or failed to")]
     Empty,
     /// The file ends too early: still being written, or truncated.
     #[error(
-        "the picture ends after {have} bytes without its last chunk: it is being written, or it was cut"
+        "the picture is incomplete ({have} bytes, its end is missing): it is still being written, or was cut off"
     )]
     Incomplete {
         /// The number of existing bytes.
@@ -100,7 +100,7 @@ pub enum PngFault {
     },
     /// Larger than any render.
     #[error(
-        "the picture has {width} x {height} pixels, more than the {MAX_SIDE} a side or {MAX_PIXELS} in all that are accepted: render it smaller"
+        "the picture has {width} x {height} pixels, the limit is {MAX_SIDE} per side and {MAX_PIXELS} in total: render it smaller"
     )]
     TooLarge {
         /// Width in pixels, from IHDR.
@@ -109,7 +109,7 @@ pub enum PngFault {
         height: u32,
     },
     /// It may be a valid PNG, but uses a feature that no reader here supports.
-    #[error("the picture uses {what}, which PNG readers do not know: save it as a plain PNG")]
+    #[error("the picture uses {what}, which PNG readers do not support: save it as a plain PNG")]
     Unsupported {
         /// The unsupported feature.
         what: String,
@@ -237,7 +237,7 @@ struct Header {
 impl Header {
     fn read(chunk: &Chunk<'_>) -> Result<Self, PngFault> {
         let Ok(data) = <&[u8; 13]>::try_from(chunk.data) else {
-            return Err(chunk.corrupt("it has not 13 bytes"));
+            return Err(chunk.corrupt("it does not have 13 bytes"));
         };
         let [w0, w1, w2, w3, h0, h1, h2, h3, bit_depth, colour, compression, filter, interlace] =
             *data;
@@ -256,10 +256,10 @@ impl Header {
             3 => (ColourType::Indexed, &[1, 2, 4, 8]),
             4 => (ColourType::GreyAlpha, &[8, 16]),
             6 => (ColourType::Rgba, &[8, 16]),
-            _ => return Err(chunk.corrupt("there is no such colour type")),
+            _ => return Err(chunk.corrupt("its colour type does not exist")),
         };
         if !depths.contains(&bit_depth) {
-            return Err(chunk.corrupt("its bit depth does not go with its colour type"));
+            return Err(chunk.corrupt("its bit depth does not fit its colour type"));
         }
         if compression != 0 || filter != 0 || interlace > 1 {
             let what = format!("compression {compression}, filter {filter}, interlace {interlace}");

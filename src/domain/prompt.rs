@@ -58,12 +58,12 @@ pub struct Prompt {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PromptRefusal {
     /// Only white space. CONJURE's launcher empties the file at every start.
-    #[error("the prompt is empty, so there is nothing to make; say or write a sentence")]
+    #[error("the prompt is empty; say or write a sentence")]
     Empty,
     /// It matches a pattern of `trigger.ignore_prompts`.
     #[error(
         "the prompt matches the pattern `{pattern}` of `trigger.ignore_prompts` and is ignored; \
-         say it again, or remove the pattern if this text is meant"
+         say it again, or remove the pattern if you mean this text"
     )]
     Ignored {
         /// The pattern as configured.
@@ -71,14 +71,14 @@ pub enum PromptRefusal {
     },
     /// Longer than [`MAX_PROMPT_BYTES`].
     #[error(
-        "the prompt is too long: it has at least {bytes} bytes and only {MAX_PROMPT_BYTES} are sent; shorten it"
+        "the prompt is too long: it has at least {bytes} bytes, the limit is {MAX_PROMPT_BYTES}; shorten it"
     )]
     TooLong {
         /// Its size, as far as it was read.
         bytes: usize,
     },
     /// Not a text in any supported encoding.
-    #[error("the prompt file holds no text but binary data; is it the right file?")]
+    #[error("the prompt file contains binary data instead of text; is it the right file?")]
     NotText,
 }
 

@@ -10,7 +10,7 @@ use super::handoff::Seen;
 
 /// How to switch it off, in the only way that needs no change to CONJURE and costs nothing.
 pub const SWITCH_OFF: &str = "start CONJURE's launcher in mode 5 (LOCAL) while no ComfyUI listens on port 8188: its attempts then fail at once, \
-     cost nothing, and voice, hand tracking and Blender go on";
+     cost nothing, and voice, hand tracking and Blender keep working";
 
 /// The launcher's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +42,11 @@ pub struct Rival {
 impl Rival {
     /// Returns what this means and how to stop it.
     pub fn words(&self, project: &str) -> String {
-        let both = if self.is_paid { "both are paid" } else { "it sends each change elsewhere" };
+        let both =
+            if self.is_paid { "both are paid" } else { "it sends each change to Hugging Face" };
         let mode = &self.mode;
         format!(
-            "CONJURE's launcher generates by itself, too (project `{project}`, mode `{mode}`): {both}, and both write the same \
+            "CONJURE's launcher generates too (project `{project}`, mode `{mode}`): {both}, and both write the same \
              files; {SWITCH_OFF}"
         )
     }
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_mode_of_the_launcher_is_told_apart() {
+    fn every_mode_of_the_launcher_is_recognised() {
         let of = |status: &str, mode: &str, request: &str| {
             launcher(&Seen {
                 app_status: Some(status.to_owned()),
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_pay_is_not_said_to() {
+    fn a_free_launcher_is_not_described_as_paid() {
         let rival = |mode: &str, is_paid| Rival { mode: mode.to_owned(), is_paid, now: true };
         let told = rival("serverless", true).words("owl");
         assert!(told.contains("`owl`") && told.contains("both are paid"), "{told}");

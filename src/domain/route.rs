@@ -239,7 +239,7 @@ fn ruled_out(candidate: &Candidate, tried: &[Tried], after_unknown: bool) -> Opt
         return Some(lost.reason.clone());
     }
     let forgotten = here().filter(|tried| tried.outcome == Outcome::Lost).count();
-    (forgotten >= MOST_LOST).then(|| format!("it forgot the job {forgotten} times"))
+    (forgotten >= MOST_LOST).then(|| format!("it lost the job {forgotten} times"))
 }
 
 fn in_words(reasons: &[(Place, String)]) -> String {

@@ -203,14 +203,16 @@ fn end_of_flux(prompt: &Channel, render: &Channel, now: Moment) -> Moment {
 
 fn reason(sight: Option<&Sight>, what: &str) -> String {
     match sight {
-        None => format!("{what} has not been looked at yet"),
-        Some(Sight::Missing) => format!("{what} is not there yet"),
-        Some(Sight::Unfinished { size: 0 }) => format!("{what} is empty so far"),
+        None => format!("{what} has not been read yet"),
+        Some(Sight::Missing) => format!("{what} does not exist yet"),
+        Some(Sight::Unfinished { size: 0 }) => format!("{what} is still empty"),
+        // The file changed while it was read, so its size is not known.
+        Some(Sight::Unfinished { size: u64::MAX }) => format!("{what} is being written"),
         Some(Sight::Unfinished { size }) => {
-            format!("{what} is not whole yet ({size} bytes so far)")
+            format!("{what} is incomplete ({size} bytes so far)")
         }
         Some(Sight::Refused(reason)) => reason.clone(),
         // `Sight::Whole` always sets the content, so this case cannot occur.
-        Some(Sight::Whole(_)) => format!("{what} is whole"),
+        Some(Sight::Whole(_)) => format!("{what} is complete"),
     }
 }

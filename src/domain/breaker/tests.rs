@@ -135,7 +135,7 @@ const CASES: [(&str, Course); 9] = {
 };
 
 #[test]
-fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_slate() {
+fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_resets_it() {
     use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
     for (name, steps) in CASES {
         let mut breaker = Breaker::default();
@@ -196,7 +196,7 @@ fn a_person_does_not_wait_to_probe() {
 
 proptest! {
     #[test]
-    fn nobody_is_kept_waiting_longer_than_the_cap_and_never_for_ever(
+    fn no_wait_exceeds_the_cap_and_none_is_endless(
         steps in prop::collection::vec((0_u8..6, 0_u64..100_000, 0.0..1.0_f64, prop::option::of(any::<u64>())), 0..60),
     ) {
         let (mut breaker, mut now) = (Breaker::default(), Moment::default());

@@ -53,7 +53,7 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
             };
         }
         if length.saturating_sub(at) < 8 {
-            return Err(GlbFault::Chunks("its last chunk is cut"));
+            return Err(GlbFault::Chunks("its last chunk is incomplete"));
         }
         reader.seek(SeekFrom::Start(at))?;
         let [size, name] = words(reader)?;
@@ -69,20 +69,18 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
             (0, JSON) => container.json = read_json(reader, size)?,
             (0, _) => return Err(GlbFault::Chunks("the first chunk is not JSON")),
             (1, BIN) => container.bin = data.clone(),
-            (_, JSON | BIN) => return Err(GlbFault::Chunks("a chunk stands in the wrong place")),
+            (_, JSON | BIN) => return Err(GlbFault::Chunks("a chunk is in the wrong position")),
             // Unknown chunks are for other readers.
             (_, _) => {}
         }
         at = data.end;
     }
-    Err(GlbFault::Chunks("it has more chunks than any GLB"))
+    Err(GlbFault::Chunks("it has too many chunks"))
 }
 
 fn read_json<R: Read>(reader: &mut R, size: u32) -> Result<Vec<u8>, GlbFault> {
     if size > MAX_JSON {
-        return Err(GlbFault::TooLarge(format!(
-            "{size} bytes of JSON, at most {MAX_JSON} are read"
-        )));
+        return Err(GlbFault::TooLarge(format!("{size} bytes of JSON, the limit is {MAX_JSON}")));
     }
     let mut json = Vec::new();
     reader.take(u64::from(size)).read_to_end(&mut json)?;

@@ -202,7 +202,7 @@ impl Document {
         let items = json.iter().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
         if items > MAX_ITEMS {
             return Err(GlbFault::TooLarge(format!(
-                "{items} items of JSON, at most {MAX_ITEMS} are read"
+                "{items} items of JSON, the limit is {MAX_ITEMS}"
             )));
         }
         let document: Self =
@@ -227,7 +227,7 @@ impl Document {
             return Ok(());
         }
         let version: String = self.asset.version.chars().take(20).collect();
-        Err(GlbFault::NotForBlender(format!("glTF {version}, and only 2.0 is read")))
+        Err(GlbFault::NotForBlender(format!("glTF {version}, but only 2.0 is supported")))
     }
 
     fn check_extensions(&self) -> Result<(), GlbFault> {
@@ -251,7 +251,7 @@ impl Document {
     fn check_storage(&self) -> Result<(), GlbFault> {
         let outside = self.buffers.iter().any(|buffer| buffer.uri.is_some());
         if outside || self.buffers.len() > 1 {
-            return Err(GlbFault::Uncheckable("a buffer outside the file's own".to_owned()));
+            return Err(GlbFault::Uncheckable("a buffer outside of the file".to_owned()));
         }
         if self.accessors.iter().any(|accessor| accessor.sparse.is_some()) {
             return Err(GlbFault::Uncheckable("sparse accessors".to_owned()));

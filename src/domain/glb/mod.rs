@@ -62,7 +62,7 @@ pub enum GlbFault {
     Version(u32),
     /// The length in the header differs from the file: truncated, or with extra data at the end.
     #[error(
-        "the mesh should have {promised} bytes and has {actual}: it is cut or damaged, fetch it again"
+        "the mesh has {actual} bytes instead of {promised}: it is incomplete or damaged, download it again"
     )]
     Length {
         /// The length in the header.
@@ -74,21 +74,21 @@ pub enum GlbFault {
     #[error("the mesh is damaged: {0}")]
     Chunks(&'static str),
     /// The JSON is larger than any mesh needs.
-    #[error("the mesh's description is too large to be checked: {0}")]
+    #[error("the mesh's JSON is too large to be checked: {0}")]
     TooLarge(String),
     /// The JSON cannot be parsed, or is not glTF.
-    #[error("the mesh's description is not valid glTF: {0}")]
+    #[error("the mesh's JSON is not valid glTF: {0}")]
     Json(String),
     /// It needs a feature that Blender's importer does not support.
     #[error("Blender cannot import the mesh: it needs {0}")]
     NotForBlender(String),
     /// It uses a feature that cannot be checked here.
     #[error(
-        "the mesh uses {0}, which cannot be checked before Blender reads it: let the workflow save a plain GLB"
+        "the mesh uses {0}, which cannot be checked before Blender reads it: change the workflow to save a plain GLB"
     )]
     Uncheckable(String),
     /// A reference points outside of the file.
-    #[error("the mesh is damaged: {what} leads outside the file")]
+    #[error("the mesh is damaged: {what} points outside of the file")]
     OutOfRange {
         /// The object with the reference.
         what: String,
@@ -121,7 +121,7 @@ pub enum GlbFault {
     },
     /// Zeros in place of data, as after an interrupted download.
     #[error(
-        "the mesh is damaged: accessor {accessor} ends in zeros, as if the download broke off; fetch it again"
+        "the mesh is damaged: accessor {accessor} ends in zeros, as after an interrupted download; download it again"
     )]
     ZeroTail {
         /// The accessor.
@@ -138,7 +138,7 @@ pub enum GlbFault {
         vertices: u64,
     },
     /// All points coincide, or no triangle has three different corners.
-    #[error("the mesh has no extent: all of it is one point")]
+    #[error("the mesh has no size: all of it is one point")]
     NoExtent,
     /// The file could not be read.
     #[error("the mesh could not be read: {0}")]

@@ -75,7 +75,7 @@ impl Checks {
             matches!(accessor.component_type, BYTE | UNSIGNED_BYTE | SHORT | UNSIGNED_SHORT)
                 && source.is_quantized();
         if accessor.kind != Kind::Vec3 || !(accessor.component_type == FLOAT || quantized) {
-            let what = format!("accessor {index} is no list of positions");
+            let what = format!("accessor {index} is not a list of positions");
             return Err(GlbFault::Inconsistent { what });
         }
         let Some(span) = source.span(index)? else {
@@ -126,7 +126,7 @@ impl Checks {
         let unsigned =
             matches!(accessor.component_type, UNSIGNED_BYTE | UNSIGNED_SHORT | UNSIGNED_INT);
         if accessor.kind != Kind::Scalar || !unsigned {
-            let what = format!("accessor {index} is no list of indices");
+            let what = format!("accessor {index} is not a list of indices");
             return Err(GlbFault::Inconsistent { what });
         }
         let Some(span) = source.span(index)? else {

@@ -24,7 +24,7 @@ pub(super) fn meshes(document: &Document) -> Result<Vec<bool>, GlbFault> {
         let node = document.nodes.get(index);
         let node = node.ok_or_else(|| GlbFault::OutOfRange { what: format!("node {index}") })?;
         if std::mem::replace(&mut visited[index], true) {
-            let what = format!("node {index} has two parents, or is its own");
+            let what = format!("node {index} has two parents, or is its own parent");
             return Err(GlbFault::Inconsistent { what });
         }
         if let Some(mesh) = node.mesh {
@@ -64,7 +64,9 @@ fn check_transformation(node: &Node) -> Result<(), GlbFault> {
     ] {
         let finite = numbers.iter().all(|number| number.abs() <= f64::from(f32::MAX));
         if !finite || !(numbers.is_empty() || numbers.len() == len) {
-            return Err(GlbFault::Inconsistent { what: format!("the {name} of a node is wrong") });
+            return Err(GlbFault::Inconsistent {
+                what: format!("the {name} of a node is invalid"),
+            });
         }
     }
     Ok(())

@@ -114,12 +114,12 @@ impl fmt::Display for Waiting {
             Self::Busy(command) => write!(f, "CONJURE is busy with `{}`", short(command)),
             Self::Settling => f.write_str("the mesh is being handed over to CONJURE"),
             Self::Untaken => f.write_str(
-                "Blender is not running CONJURE yet, or is busy: it imports the mesh when it looks again",
+                "Blender is not running CONJURE yet, or is busy; it imports the mesh as soon as it can",
             ),
             Self::Overwritten => {
                 f.write_str("the request to import was overwritten by something else in CONJURE")
             }
-            Self::Unreachable(reason) => write!(f, "CONJURE cannot be told: {reason}"),
+            Self::Unreachable(reason) => write!(f, "CONJURE cannot be reached: {reason}"),
         }
     }
 }
@@ -281,7 +281,7 @@ impl Handover {
 
     fn place(&mut self, seen: &Seen) -> Place {
         if seen.elsewhere {
-            return Place::Busy(format!("{COMMAND} (it stands outside of `command`)"));
+            return Place::Busy(format!("{COMMAND} (outside of `command`)"));
         }
         let path = seen.mesh_path.as_deref();
         let mark = seen.marker.as_deref().and_then(|mark| self.ticket.read(mark));
@@ -378,7 +378,7 @@ impl Handover {
     /// Handles an API call that got no answer in time; it may still be carried out.
     pub fn unanswered(&mut self) {
         self.in_doubt = true;
-        self.close_api("its API does not answer in time");
+        self.close_api("its API did not answer in time");
     }
 
     fn wait(&self, now: Moment, waiting: Waiting) -> Next {

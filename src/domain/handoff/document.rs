@@ -26,7 +26,7 @@ pub enum NoState {
     #[error("it is empty")]
     Empty,
     /// It is not a JSON object: incomplete or damaged.
-    #[error("it is no JSON object ({0})")]
+    #[error("it is not a JSON object ({0})")]
     Garbled(String),
 }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_ascii_whoever_wrote_the_rest() {
+    fn the_output_is_ascii_even_if_the_input_is_not() {
         let text = "{\"text\": \"Lehm\u{e4}hnlich \u{2014} \u{1f54a}\", \"\u{fc}\": 1}";
         let state = Document::parse(text.as_bytes()).expect("a state");
         let written = state.with(&[("mesh_path", json!("/c/jos\u{e9}/m.glb"))]);

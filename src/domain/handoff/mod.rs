@@ -84,7 +84,7 @@ pub enum Unnameable {
     NotUnicode(String),
     /// It would be interpreted as a command that never ends.
     #[error(
-        "the folder {0} has a name that holds `{COMMAND}`, which CONJURE would take for a command"
+        "the folder {0} has a name with `{COMMAND}` in it, which CONJURE would take as a command"
     )]
     Command(String),
 }

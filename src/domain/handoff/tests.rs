@@ -357,7 +357,7 @@ fn without_an_api_only_the_api_way_waits_and_ends() {
 }
 
 #[test]
-fn an_import_command_that_stands_elsewhere_is_nothing_to_add_a_path_to() {
+fn no_path_is_added_while_an_import_command_is_outside_of_its_key() {
     let seen = Seen { elsewhere: true, app_status: Some("running".into()), ..Seen::default() };
     let next = Handover::new(by_file(), ticket()).next(Moment::from_millis(1), &Look::State(seen));
     assert!(say(&next).starts_with("wait busy import"), "{next:?}");

@@ -146,7 +146,7 @@ fn a_lost_launch_is_searched_for_until_it_is_clear() {
 }
 
 #[test]
-fn ready_is_billed_from_when_the_service_says_or_else_from_when_it_surely_was_not() {
+fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
     let ready_at = |told: Option<u64>| {
         let mut life = Life::launching(s(0));
         life.started(s(1));

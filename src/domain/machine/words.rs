@@ -16,7 +16,7 @@ pub struct MachineId(ulid::Ulid);
 
 /// The error for a text that is not a launch id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a machine's id")]
+#[error("`{0}` is not a machine id")]
 pub struct NotAMachineId(pub String);
 
 impl MachineId {
@@ -211,14 +211,14 @@ impl Why {
     /// Returns its text for people.
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Idle => "nothing was left to do for it (`cloud.idle_stop_s`)",
-            Self::Ceiling => "it ran for as long as it may (`cloud.max_minutes`)",
-            Self::Failed => "the service says that it failed",
+            Self::Idle => "it was idle for too long (`cloud.idle_stop_s`)",
+            Self::Ceiling => "it reached its maximum run time (`cloud.max_minutes`)",
+            Self::Failed => "the service reported that it failed",
             Self::NeverReady => "it did not become ready in time (`cloud.start_timeout_s`)",
-            Self::Elsewhere => "it was stopped elsewhere",
-            Self::Unfit => "another kind of machine is configured now",
-            Self::Closing => "conjured stops",
-            Self::LeftOver => "an earlier session left it",
+            Self::Elsewhere => "it was stopped from outside conjured",
+            Self::Unfit => "the configuration now asks for another type of machine",
+            Self::Closing => "conjured is stopping",
+            Self::LeftOver => "an earlier session left it running",
         }
     }
 }

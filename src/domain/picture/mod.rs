@@ -41,17 +41,17 @@ pub enum PictureFault {
     #[error(transparent)]
     Png(#[from] PngFault),
     /// It is neither PNG nor WebP nor JPEG.
-    #[error("the file is no picture: it is neither PNG nor WebP nor JPEG")]
+    #[error("the file is not a PNG, WebP or JPEG picture")]
     NotAPicture,
     /// The file ends before the picture does.
-    #[error("the {format} picture is cut: fetch it again")]
+    #[error("the {format} picture is incomplete: download it again")]
     Cut {
         /// The format of the file.
         format: Format,
     },
     /// Its header declares more pixels than are decoded here.
     #[error(
-        "the picture has {width} x {height} pixels, which take more memory than a picture is given here: make it smaller"
+        "the picture has {width} x {height} pixels, which need too much memory: make it smaller"
     )]
     TooLarge {
         /// Width in pixels, from the header.
@@ -68,7 +68,7 @@ pub enum PictureFault {
         reason: String,
     },
     /// An animation.
-    #[error("the WebP picture is an animation: let the workflow save a still picture")]
+    #[error("the WebP picture is an animation: change the workflow to save a still picture")]
     Animated,
     /// Pixels in memory could not be written in another form. An error of this program, not of
     /// the picture.

@@ -89,7 +89,7 @@ impl Walk {
 
     fn take_image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
         match self.idat {
-            Idat::Over => return Err(chunk.corrupt("its image data is in two places")),
+            Idat::Over => return Err(chunk.corrupt("its image data is not continuous")),
             Idat::Running => {}
             Idat::Ahead if self.needs_palette && !self.palette => {
                 return Err(chunk.corrupt("the palette is missing before it"));
@@ -112,7 +112,7 @@ impl Walk {
             return Err(chunk.corrupt("the palette has an impossible length"));
         }
         if self.palette || self.idat != Idat::Ahead || !self.may_have_palette {
-            return Err(chunk.corrupt("a palette must not stand here"));
+            return Err(chunk.corrupt("a palette is not allowed here"));
         }
         self.palette = true;
         Ok(())

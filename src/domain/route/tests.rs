@@ -76,7 +76,7 @@ fn the_first_that_can_serve_serves() {
 }
 
 #[test]
-fn what_happened_to_the_job_decides_who_is_next() {
+fn earlier_attempts_decide_the_next_backend() {
     let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
     let table: [(&[(Place, Outcome)], &str); 14] = [
         (&[(Serverless, NotSent)], "comfyui"),
@@ -110,7 +110,7 @@ fn what_happened_to_the_job_decides_who_is_next() {
 }
 
 #[test]
-fn a_free_server_that_forgets_a_job_gets_it_again_but_not_for_ever() {
+fn a_free_server_that_loses_a_job_gets_it_again_but_not_forever() {
     let local = [ready(Comfyui), ready(Huggingface)];
     assert_eq!(goes(&local, &[(Comfyui, Lost)], false), "comfyui");
     assert_eq!(goes(&local, &[(Comfyui, Lost); MOST_LOST], false), "huggingface");
@@ -134,14 +134,14 @@ fn after_a_request_that_may_have_been_charged_nothing_is_sent_that_could_be_char
 }
 
 #[test]
-fn a_workflow_that_was_found_guilty_does_not_run_elsewhere() {
+fn a_workflow_that_caused_a_failure_does_not_run_on_another_backend() {
     let mut local = ready(Comfyui);
     local.workflow = workflow(Serverless);
     assert_eq!(goes(&[ready(Serverless), local], &[(Serverless, Workflow)], false), "nowhere");
 }
 
 #[test]
-fn who_serves_says_why_the_others_do_not() {
+fn a_route_says_why_other_backends_were_skipped() {
     let candidates = [missing(Serverless), away(Comfyui, 3), ready(Huggingface)];
     let Route::Go { why, .. } = route(&candidates, &[], false) else {
         unreachable!("one is ready")

@@ -117,7 +117,7 @@ pub enum BindFault {
         misfit: Box<Misfit>,
     },
     /// A required role is not bound.
-    #[error("the workflow `{workflow}` has no place for the role `{role}`: {hint}")]
+    #[error("the workflow `{workflow}` has no binding for the role `{role}`: {hint}")]
     Missing {
         /// The role.
         role: Role,
@@ -129,7 +129,7 @@ pub enum BindFault {
     /// Two roles would write the same input.
     #[error(
         "the roles `{first}` and `{second}` are both bound to `{place}`; \
-         leave one of them out of `[generation.bind]`, or set it to \"\""
+         remove one of them from `[generation.bind]`, or set it to \"\""
     )]
     Twice {
         /// One role.

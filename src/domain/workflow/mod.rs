@@ -52,7 +52,7 @@ pub struct Workflow {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkflowFault {
     /// Larger than [`MAX_WORKFLOW_BYTES`] or more than [`MAX_NODES`] nodes.
-    #[error("the workflow is too large: {size}, and at most {limit} are read")]
+    #[error("the workflow is too large: {size}, the limit is {limit}")]
     TooLarge {
         /// Its size with the unit.
         size: String,

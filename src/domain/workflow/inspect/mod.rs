@@ -96,7 +96,7 @@ impl Inspection {
                 }
                 Some(best) => Some(format!("{role} = {}\n", best.toml())),
                 None if role.is_required() => {
-                    Some(format!("# {role} = \"…\"   # not found, and required\n"))
+                    Some(format!("# {role} = \"…\"   # required, but not found\n"))
                 }
                 None => None,
             });

@@ -68,7 +68,7 @@ impl<'a> Search<'a> {
         for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
             let exact = node.class == "SaveGLB";
             let evidence = Evidence::of(if exact { 4 } else { 2 }, "its class saves a mesh")
-                .if_so(node.links().next().is_some(), 1, "something feeds it")
+                .if_so(node.links().next().is_some(), 1, "another node feeds it")
                 .if_so(node.title_has(&["export", "output"]), 1, "its title says output");
             self.add(Role::Mesh, Binding::Output { node: node.id.into() }, &evidence, 0);
         }
@@ -140,8 +140,8 @@ impl<'a> Search<'a> {
         fitting.sort_unstable_by_key(|(distance, node, _)| (*distance, node.id));
         for (distance, node, name) in fitting.into_iter().take(MOST_WEIGHED) {
             let place_of = match role {
-                Role::MeshSeed | Role::StepsPartpacker => "only the mesh hangs on it",
-                _ => "the image hangs on it",
+                Role::MeshSeed | Role::StepsPartpacker => "only the mesh depends on it",
+                _ => "the image depends on it",
             };
             let evidence = Evidence::of(3, place_of)
                 .if_so(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")

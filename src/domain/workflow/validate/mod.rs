@@ -43,7 +43,7 @@ pub enum Finding {
         missing: String,
     },
     /// Nodes feed each other in a cycle.
-    #[error("the nodes {ring} feed each other in a circle, so none of them can run")]
+    #[error("the nodes {ring} feed each other in a cycle, so none of them can run")]
     Circle {
         /// Their ids.
         ring: String,
@@ -86,7 +86,7 @@ pub enum Finding {
     },
     /// A bound input has a value of another type.
     #[error(
-        "the role `{role}` is bound to `{input}` of node {node}, which holds {holds} and is to get {wanted}"
+        "the role `{role}` is bound to `{input}` of node {node}, which contains {holds} and would get {wanted}"
     )]
     OtherKind {
         /// The role.
@@ -114,7 +114,7 @@ pub enum Finding {
     },
     /// A bound input has no influence on any bound output.
     #[error(
-        "the role `{role}` is bound to node {node}, but no bound output hangs on it: it changes nothing"
+        "the role `{role}` is bound to node {node}, but no bound output depends on it, so it has no effect"
     )]
     NoEffect {
         /// The role.
@@ -124,8 +124,8 @@ pub enum Finding {
     },
     /// The role `seed` feeds an input with a smaller range than image seeds have.
     #[error(
-        "the role `seed` is bound to node {node}, which feeds the {class} {sampler} whose seeds end at {max}; \
-         bind `mesh_seed` to it and leave `seed` out"
+        "the role `seed` is bound to node {node}, which feeds the {class} {sampler} whose largest seed is {max}; \
+         bind `mesh_seed` to it and remove `seed`"
     )]
     SeedRange {
         /// The bound node.
@@ -272,7 +272,7 @@ fn place_findings(
 fn kind_of(value: &serde_json::Value) -> &'static str {
     match value {
         serde_json::Value::Null => "nothing",
-        serde_json::Value::Bool(_) => "a yes or no",
+        serde_json::Value::Bool(_) => "a boolean",
         serde_json::Value::Number(_) => "a number",
         serde_json::Value::String(_) => "a text",
         serde_json::Value::Array(_) => "a list",

@@ -57,7 +57,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
             json!(["9", 0]),
             "input `seed` of node 4 is fed by node 9, which does not exist",
         ),
-        ("/5/inputs/value", json!(["4", 0]), "feed each other in a circle"),
+        ("/5/inputs/value", json!(["4", 0]), "feed each other in a cycle"),
         (
             "/4/inputs/seed",
             json!(2_147_483_648_u64),
@@ -72,7 +72,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
         (
             "/2/inputs/value",
             json!(7),
-            "`value` of node 2, which holds a number and is to get a text",
+            "`value` of node 2, which contains a number and would get a text",
         ),
         (
             "/2/inputs/value",
@@ -82,7 +82,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
         (
             "/3/inputs/text",
             json!("fixed"),
-            "the role `prompt` is bound to node 2, but no bound output hangs on it",
+            "the role `prompt` is bound to node 2, but no bound output depends on it",
         ),
     ] {
         let said = finding(pointer, value);
@@ -103,11 +103,11 @@ fn a_deployment_that_saved_another_graph_is_noticed() {
 }
 
 #[test]
-fn the_images_seed_at_the_mesh_samplers_place_is_out_of_its_range() {
+fn the_images_seed_bound_to_the_mesh_sampler_is_out_of_its_range() {
     let found = findings(&[("seed", "5.value")], &graph());
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].contains("feeds the PartPacker_Sampler 4 whose seeds end at 2147483647"),
+        found[0].contains("feeds the PartPacker_Sampler 4 whose largest seed is 2147483647"),
         "{found:?}"
     );
 }
