@@ -47,7 +47,7 @@ impl Call {
     /// Sends it once. `client` connects within [`CONNECT`] and follows no redirects.
     pub async fn send(&self, client: &reqwest::Client, api: &Url) -> Outcome {
         let Ok(url) = api.join("state/update") else {
-            return Outcome::Refused(format!("{api} is no address of an API"));
+            return Outcome::Refused(format!("{api} is not a valid API address"));
         };
         let body = json!({ "updates": self.updates });
         match client.post(url).timeout(TOTAL).json(&body).send().await {
@@ -55,7 +55,7 @@ impl Call {
             Ok(answer) if answer.status().is_server_error() => Outcome::Unanswered,
             Ok(answer) => Outcome::Refused(format!("its API answered {}", answer.status())),
             Err(error) if error.is_connect() => {
-                Outcome::Refused("nothing answers at its API's address".to_owned())
+                Outcome::Refused(format!("could not connect to its API at {api}"))
             }
             Err(_) => Outcome::Unanswered,
         }

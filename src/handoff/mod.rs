@@ -105,7 +105,7 @@ impl Errand {
         }
         let next = self.handover.next(now, &look);
         if let Some(why) = self.handover.closed() {
-            self.notes.push(format!("goes on by state.json: {why}"));
+            self.notes.push(format!("continuing with state.json: {why}"));
         }
         match next {
             Next::Wait(wait, waiting) => Step::Wait(wait, waiting),
@@ -141,7 +141,8 @@ impl Errand {
         match state_file::replace(&self.state, base, &changes, &ticket.mark()) {
             Ok(Replaced::Written) => {
                 if ask {
-                    self.notes.push(format!("asked CONJURE by state.json ({})", ticket.mark()));
+                    self.notes
+                        .push(format!("asked CONJURE through state.json ({})", ticket.mark()));
                 }
                 Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
             }
@@ -170,7 +171,7 @@ impl Errand {
             import_call::Outcome::Accepted => {
                 if call.asks() {
                     let mark = self.handover.ticket().mark();
-                    self.notes.push(format!("asked CONJURE by its API ({mark})"));
+                    self.notes.push(format!("asked CONJURE through its API ({mark})"));
                 }
                 Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
             }

@@ -33,7 +33,7 @@ pub enum Replaced {
 #[derive(Debug, thiserror::Error)]
 pub enum StateFault {
     /// The file is not a valid state; such a file is never overwritten.
-    #[error("state.json holds no state")]
+    #[error("state.json is not a valid state")]
     NoState,
     /// A disk error.
     #[error(transparent)]
