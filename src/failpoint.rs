@@ -271,7 +271,7 @@ mod armed {
     /// A mistyped order must not look like a step that is never reached.
     #[expect(clippy::panic, reason = "a test ordered what there is not, and hears of it")]
     fn complain(text: &str) -> ! {
-        panic!("{VARIABLE}={text}: it is name:before|after[:nth], with a name of the list")
+        panic!("{VARIABLE}={text}: expected name:before|after[:nth], with a name of the list")
     }
 
     /// Ends the process like `kill -9`.

@@ -323,7 +323,7 @@ async fn ask<T>(
     answer.await.map_err(|_| {
         Refused::new(
             RefusedKind::TryAgain,
-            "the daemon stopped before it answered; `conjured jobs list` shows what became of it",
+            "the daemon stopped before it answered; `conjured jobs list` shows the result",
         )
     })?
 }
