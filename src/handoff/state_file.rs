@@ -1,8 +1,9 @@
-//! CONJURE's `state.json` on the disk: looked at whole, replaced whole, or left alone.
+//! CONJURE's `state.json` on disk: read as a whole, and replaced as a whole or not at all.
 //!
-//! Owns the reading and the one write. There is no lock and no version in this file, so a writer can only be quick and
-//! careful: the new text is complete and synced under a name of its own before the file is looked at once more, and takes its place
-//! only if nothing changed meanwhile. The rename follows that look within microseconds.
+//! Owns the reading and the one write. The file has no lock and no version, so a writer can only be
+//! quick and careful: the new text is complete and synced under a temporary name before the file is
+//! read once more, and replaces it only if nothing changed in between. The rename follows that read
+//! within microseconds.
 
 use std::path::Path;
 
@@ -16,30 +17,30 @@ use crate::{
     domain::handoff::{decide::Look, document::Document},
 };
 
-/// A state larger than this is none: CONJURE's has 1 KB.
+/// A larger file is not a state: CONJURE's has 1 KB.
 const MAX_STATE: u64 = 1024 * 1024;
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// The file is ours now.
+    /// The file now has our content.
     Written,
-    /// Somebody else changed it meanwhile; nothing was written.
+    /// Another program changed it in between; nothing was written.
     Changed,
 }
 
-/// Why the state could not be written. The file is as it was.
+/// Why the state could not be written. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum StateFault {
-    /// It is no state; nothing is ever written over that.
-    #[error("state.json holds no state")]
+    /// The file is not a valid state; such a file is never overwritten.
+    #[error("state.json is not a valid state")]
     NoState,
-    /// The disk.
+    /// A disk error.
     #[error(transparent)]
     Place(#[from] PlaceFault),
 }
 
-/// Looks at the file; returns its bytes as well, the basis of a write.
+/// Reads the file. Also returns its bytes, the base of a write.
 pub fn look(path: &Path) -> (Look, Vec<u8>) {
     let unreadable = |why: String| (Look::Unreadable(why), Vec::new());
     match read::read_whole(path, MAX_STATE) {
@@ -53,8 +54,9 @@ pub fn look(path: &Path) -> (Look, Vec<u8>) {
     }
 }
 
-/// Puts `changes` into the file, if it still holds `base`. Every other member stays as it stands. `unique` becomes part of
-/// the temporary name, which must not be CONJURE's own (`state.tmp`, used by two of its processes).
+/// Writes `changes` into the file, if its content is still `base`. Every other member is preserved.
+/// `unique` becomes part of the temporary name, which must differ from CONJURE's own (`state.tmp`,
+/// used by two of its processes).
 pub fn replace(
     path: &Path,
     base: &[u8],

@@ -1,17 +1,19 @@
-//! The daemon's own API: what the command line asks of a running daemon, over a socket only its user can open.
+//! The daemon's own API: the calls of the command line to a running daemon, over a socket that only
+//! its user can open.
 //!
-//! Owns the routes and their JSON. It decides nothing: it is given a receiver of the status and a sender of commands. It
-//! listens on a Unix socket in the state folder (0600); a TCP port that a browser could reach is not opened here.
+//! Owns the routes and their JSON. It makes no decisions: it gets a receiver of the status and a
+//! sender of commands. It listens on a Unix socket in the state folder (0600); it opens no TCP port
+//! that a browser could reach. A `POST` that cannot be carried out is answered with [`Refused`].
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /v1/status` | the [`Status`]; `?after=REVISION` waits up to `wait_ms` (default 25 000) for a newer one |
-//! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` as soon as the job is on its road, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once its artifacts are under the public names again, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/reload` | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may be gone before the answer is |
+//! | `GET /v1/status` | [`Status`]; `?after=N` waits up to `wait_ms` (default 25 000) for a newer |
+//! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` once the job is in the ledger |
+//! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved |
+//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once the files are public again |
+//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}` |
+//! | `POST /v1/reload` | `{"said": …}` |
+//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may end before it answers |
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -27,122 +29,123 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::{job::JobId, status::Status};
 
-/// A body that is larger is refused: a prompt of the largest size and some paths fit many times.
+/// The largest accepted body: a prompt of the largest size and some paths fit many times.
 const MAX_BODY: usize = 1024 * 1024;
 
 /// How many commands may wait for the loop; more are refused with "busy".
 pub const COMMANDS: usize = 16;
 
-/// A job that a person asks for.
+/// A manual request for a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnceRequest {
-    /// Which project, by name; may be left out where there is only one.
+    /// The project's name; optional if there is only one.
     pub project: Option<String>,
-    /// Words instead of the project's prompt.
+    /// A text instead of the project's prompt.
     pub prompt: Option<String>,
-    /// An absolute path of a picture instead of the project's render.
+    /// The absolute path of a picture instead of the project's render.
     pub render: Option<PathBuf>,
     /// A seed instead of the configured choice.
     pub seed: Option<u64>,
-    /// An absolute path of a folder for the artifacts instead of the project's public names.
+    /// The absolute path of a folder for the artifacts instead of the project's public names.
     pub out: Option<PathBuf>,
-    /// The work of an earlier job instead of all the above but `project`.
+    /// The work of an earlier job instead of all the above except `project`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
 }
 
-/// An earlier job whose work is wanted again, as a new job.
+/// An earlier job whose work is requested again, as a new job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// Which.
+    /// The earlier job.
     pub job: JobId,
-    /// In which way.
+    /// How to repeat it.
     pub kind: AgainKind,
-    /// The person knows that the work of an `unknown` job may be charged twice.
+    /// The person accepts that the work of an `unknown` job may be charged twice.
     #[serde(default)]
     pub may_charge_twice: bool,
 }
 
-/// In which way a job's work is wanted again.
+/// How to repeat a job's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgainKind {
-    /// It did not succeed: its inputs and seeds under today's settings.
+    /// After a failure: its inputs and seeds with the current settings.
     Retry,
     /// Exactly the same request, whether or not its result is still in history.
     Rerun,
-    /// As [`Self::Retry`], by itself after a lost answer; nobody outside can ask for it.
+    /// Like [`Self::Retry`], but started automatically after a lost answer; not available
+    /// through the API.
     #[serde(skip)]
     Resubmit,
-    /// As [`Self::Retry`], by itself after a lost answer that may have been charged, where it costs nothing; nobody outside can
-    /// ask for it.
+    /// Like [`Self::Retry`], but started automatically on a free backend after a lost answer that
+    /// may have been charged; not available through the API.
     #[serde(skip)]
     Free,
 }
 
-/// How an artist liked a result.
+/// The artist's rating of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// 1 to 5.
     pub stars: u8,
-    /// Words; may be empty.
+    /// A comment; may be empty.
     #[serde(default)]
     pub note: String,
 }
 
-/// An earlier job's artifacts are under the public names.
+/// The result of a restore: an earlier job's artifacts are public again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
-    /// What happened, in a sentence.
+    /// What happened, as a sentence.
     pub said: String,
     /// The public files, image before mesh.
     pub files: Vec<PathBuf>,
 }
 
-/// What a person wants from the loop; each is answered exactly once.
+/// A person's command to the loop; each is answered exactly once.
 #[derive(Debug)]
 pub enum Command {
-    /// A job at once.
+    /// Start a job now.
     Once {
-        /// What of.
+        /// What to make it from.
         request: OnceRequest,
         /// The job's id once it is in the ledger.
         reply: oneshot::Sender<Result<JobId, Refused>>,
     },
-    /// The end of a job.
+    /// Cancel a job.
     Cancel {
-        /// Which.
+        /// The job.
         job: JobId,
-        /// What was achieved, in a sentence.
+        /// What was achieved, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// An earlier job's artifacts under the public names again.
+    /// Make an earlier job's artifacts public again.
     Restore {
-        /// Which.
+        /// The job.
         job: JobId,
         /// What was placed.
         reply: oneshot::Sender<Result<Restored, Refused>>,
     },
-    /// How the artist liked a result.
+    /// Rate a result.
     Rate {
-        /// Of which job.
+        /// The job.
         job: JobId,
-        /// How much.
+        /// The rating.
         rate: Rate,
-        /// A sentence.
+        /// The answer, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// A fresh look at the configuration.
+    /// Read the configuration again.
     Reload {
-        /// What changed, in a sentence.
+        /// What changed, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// The daemon's end, where there are no signals to ask for it.
+    /// Stop the daemon, for systems without signals.
     Stop {
-        /// What becomes of the jobs, in a sentence.
+        /// What happens to the jobs, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
 }
@@ -151,34 +154,34 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
-    /// What kind of reason it is.
+    /// The kind of reason.
     pub kind: RefusedKind,
     /// What happened, whether money was involved, and what to do.
     pub message: String,
 }
 
 impl Refused {
-    /// Makes a refusal.
+    /// Creates a refusal.
     pub fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
 
-/// The kinds of refusal; each has an exit code of its own.
+/// The kinds of refusal; each has its own exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedKind {
-    /// The request itself makes no sense.
+    /// The request itself is invalid.
     Usage,
     /// An input or a workflow cannot be used.
     BadInput,
-    /// A file that was named is not there.
+    /// A given file does not exist.
     MissingInput,
-    /// Not now: the budget, a limit, or too many requests.
+    /// Not possible now: the budget, a limit, or too many requests.
     TryAgain,
     /// No backend can serve.
     Unavailable,
-    /// The token is missing or was refused.
+    /// The token is missing or was rejected.
     Token,
     /// The configuration does not allow it.
     Configuration,
@@ -215,7 +218,7 @@ pub struct OnceReply {
     pub job: JobId,
 }
 
-/// An answer in a sentence.
+/// An answer as a sentence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Said {
     /// The sentence.
@@ -228,7 +231,7 @@ struct Api {
     commands: mpsc::Sender<Command>,
 }
 
-/// Makes the routes.
+/// Returns the router of the API.
 pub fn routes(status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Command>) -> Router {
     Router::new()
         .route("/v1/status", get(show_status))
@@ -251,7 +254,8 @@ struct After {
 async fn show_status(State(mut api): State<Api>, Query(query): Query<After>) -> Response {
     if let Some(after) = query.after {
         let patience = Duration::from_millis(query.wait_ms.unwrap_or(25_000).min(60_000));
-        // Both a time-out and a daemon on its way out are answered with what is known.
+        // After a time-out, and while the daemon is stopping, the answer is the latest
+        // known status.
         let newer = api.status.wait_for(|status| status.revision > after);
         drop(tokio::time::timeout(patience, newer).await);
     }
@@ -319,7 +323,7 @@ async fn ask<T>(
     answer.await.map_err(|_| {
         Refused::new(
             RefusedKind::TryAgain,
-            "the daemon stopped before it answered; `conjured jobs list` shows what became of it",
+            "the daemon stopped before it answered; `conjured jobs list` shows the result",
         )
     })?
 }

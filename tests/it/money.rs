@@ -140,7 +140,7 @@ fn another_machine_than_the_configured_one_is_told_once() {
         (!about.is_empty()).then_some(about)
     };
     let about = eventually("the mismatch is told", told);
-    assert!(about[0].contains("1.7500 USD an hour, not 2.5000 USD"), "{about:?}");
+    assert!(about[0].contains("1.7500 USD per hour instead of 2.5000 USD"), "{about:?}");
     for (number, words) in (1..).zip(["a clay owl", "a clay fox"]) {
         stage.say(words);
         let jobs = stage.done(number);

@@ -1,10 +1,10 @@
-//! Files that are whole, and every way in which one can be broken.
+//! Complete files, and every way in which a file can be damaged.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A chunk as it stands in a file.
+/// Encodes a chunk as it is stored in a file.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "byte strings are references")]
 fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = crc32fast::Hasher::new();
@@ -22,7 +22,8 @@ fn file(chunks: &[Vec<u8>]) -> Vec<u8> {
     [SIGNATURE.to_vec(), chunks.concat()].concat()
 }
 
-/// A whole picture of 4 × 3 pixels; `extra` comes before the image data, which is cut at `cut`.
+/// Returns a complete picture of 4 × 3 pixels; `extra` precedes the image data, which is split
+/// at `cut`.
 fn picture(colour: u8, extra: &[Vec<u8>], pixels: &[u8], cut: usize) -> Vec<u8> {
     let (first, second) = pixels.split_at(cut.min(pixels.len()));
     let mut chunks = vec![header(4, 3, [8, colour, 0, 0, 0])];
