@@ -1,11 +1,13 @@
-//! One request, sent once, and an honest word on whether it left.
+//! Sends one request once and reports whether it left this process.
 //!
-//! Owns the line between "surely did not arrive" and "nobody knows". Everything that may cost money stands on it.
+//! Owns the distinction between "certainly did not arrive" and "unknown". Every call that may cost
+//! money depends on it.
 //!
-//! The line is not drawn by reading error texts. The body of a POST is handed to the HTTP library behind a gate:
-//! as long as the library has not asked for the body, no server can hold a whole request; and once we have given
-//! up, the gate is shut, so that it cannot leave afterwards either. Name look-up, TCP, TLS, a proxy's refusal and a
-//! time-out on the way to a connection all come before; whatever comes later is unknown.
+//! The distinction does not rely on error texts. The body of a POST is handed to the HTTP library
+//! behind a gate. As long as the library has not requested the body, no server can have a whole
+//! request; and once we have given up, the gate is closed, so that the body cannot leave later
+//! either. Name look-up, TCP, TLS, a refusal by a proxy and a time-out while connecting all happen
+//! before the body is requested; after that, the outcome is unknown.
 
 use std::{
     error::Error,
@@ -22,16 +24,16 @@ use reqwest::{Body, RequestBuilder, Response, header::CONTENT_LENGTH};
 
 use crate::failpoint::{self, Point, Side};
 
-/// Why a POST brought no answer.
+/// Why a POST returned no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFault {
-    /// No byte of its body left this process, and none will.
+    /// No byte of the body left this process, and none will.
     NotSent(String),
-    /// It left, wholly or in part.
+    /// The body left completely or in part.
     Unknown(String),
 }
 
-/// Sends `body` with `request`, waiting for the answer's head and body no longer than `timeout` in all.
+/// Sends `body` with `request`. `timeout` covers the head and the body of the answer together.
 pub async fn post_once(
     request: RequestBuilder,
     body: Bytes,
@@ -47,7 +49,7 @@ pub async fn post_once(
     };
     failpoint::hit(Point::SubmitPost, Side::Before);
     let answer = request
-        // A stream has no length of its own; with this header it goes as it is, not in chunks.
+        // A stream has no length of its own. With this header it is sent as it is, not in chunks.
         .header(CONTENT_LENGTH, body.len())
         .body(Body::wrap_stream(behind_gate))
         .timeout(timeout)
@@ -60,19 +62,19 @@ pub async fn post_once(
     })
 }
 
-/// Sends a request without a body whose repetition would harm nobody.
+/// Sends a request without a body that may safely be repeated.
 pub async fn send(request: RequestBuilder) -> Result<Response, String> {
     look_at_sockets().await;
     request.send().await.map_err(|error| describe(&error))
 }
 
-/// Lets the runtime ask the kernel about its sockets before one is chosen. Without it a kept-alive connection
-/// whose end has already arrived looks alive to a daemon that was busy until now, and the request is lost in it.
+/// Lets the runtime check its sockets before one is chosen. Otherwise a busy daemon would not
+/// notice that a kept-alive connection has already been closed, and would lose the request in it.
 async fn look_at_sockets() {
     tokio::task::yield_now().await;
 }
 
-/// Decides a race once: either the body was asked for, or it never will be.
+/// Decides a race once: either the body was requested, or it never will be.
 #[derive(Default)]
 struct Gate(AtomicU8);
 
@@ -81,17 +83,17 @@ impl Gate {
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
-    /// The library asks for the body; false when it must not have it any more.
+    /// Called when the library requests the body. Returns false if the body must no longer be sent.
     fn pass(&self) -> bool {
         self.settle(Self::PASSED) != Self::SHUT
     }
 
-    /// The sender gives up; true when the body was never asked for.
+    /// Called when the sender gives up. Returns true if the body was never requested.
     fn shut(&self) -> bool {
         self.settle(Self::SHUT) != Self::PASSED
     }
 
-    /// Returns the state after an attempt to leave `WAITING` for `wanted`.
+    /// Tries to change `WAITING` to `wanted` and returns the resulting state.
     fn settle(&self, wanted: u8) -> u8 {
         let tried =
             self.0.compare_exchange(Self::WAITING, wanted, Ordering::SeqCst, Ordering::SeqCst);
@@ -99,7 +101,7 @@ impl Gate {
     }
 }
 
-/// Says in a fragment what went wrong, without the URL.
+/// Describes an error in a short phrase without the URL.
 pub fn describe(error: &reqwest::Error) -> String {
     if let Some(tls) = super::trust::tls_fault(error) {
         let host = error.url().and_then(url::Url::host_str).unwrap_or("the service");
@@ -114,7 +116,7 @@ pub fn describe(error: &reqwest::Error) -> String {
     }
 }
 
-/// Returns the innermost cause in its own words: the outer ones repeat each other and the URL.
+/// Returns the text of the innermost cause; the outer errors repeat each other and the URL.
 pub fn cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
