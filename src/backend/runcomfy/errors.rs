@@ -1,28 +1,32 @@
-//! RunComfy's error codes and HTTP classes: what each means, what a person can do, and what becomes of the job.
+//! RunComfy's error codes and HTTP classes: the meaning of each, the advice for a person, and the
+//! effect on the job.
 //!
-//! Owns the table. It reads no JSON ([`super::reply`] and [`super::result`] find the code and the words).
+//! Owns the table. It reads no JSON ([`super::reply`] and [`super::result`] find the code and
+//! the text).
 //!
-//! Sources: docs.runcomfy.com, "Error codes" and "Async queue endpoints"; the 4000xx codes are the Model API's and are
-//! here to be recognised. The HTTP status of the 100xx codes is unpublished: the code decides, wherever it stands.
+//! Sources: docs.runcomfy.com, "Error codes" and "Async queue endpoints". The 4000xx codes belong
+//! to the Model API and are listed so that they are recognised. The HTTP status of the 100xx codes
+//! is not published, so the code decides, whatever the status is.
 
 use crate::backend::{ServiceFault, Verdict};
 
-/// What a code or an HTTP class means.
+/// The meaning of a code or an HTTP class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     /// The service's code; 0 for an HTTP class.
     code: u32,
-    /// The service's name for it, as it sometimes stands in place of the code.
+    /// The service's name for the code. Some answers contain the name instead of the code.
     name: &'static str,
     /// What to do with the job.
     pub(super) verdict: Verdict,
-    /// Whether a request that meets it is over: as the answer to a submit nothing runs, later nothing runs any more.
+    /// Whether the request is over. In the answer to a submit this means that nothing runs; in a
+    /// later answer, that nothing runs any more.
     pub(super) is_over: bool,
-    /// For a person.
+    /// The advice for a person.
     advice: &'static str,
 }
 
-/// The code with which the Model API answers an early question for a result.
+/// The code that the Model API returns if the result is requested too early.
 pub(super) const NOT_READY: u32 = 400_005;
 
 const fn over(code: u32, name: &'static str, verdict: Verdict, advice: &'static str) -> Meaning {
@@ -60,12 +64,12 @@ const CODES: [Meaning; 23] = [
     open(500_001, "", "RunComfy reports an internal error; it may pass."),
 ];
 
-/// Finds what a code means; `None` for codes that no reference explains (10010 is one).
+/// Returns the meaning of a code, or `None` for codes that no reference explains (such as 10010).
 pub(super) fn of_code(code: u32) -> Option<&'static Meaning> {
     CODES.iter().find(|meaning| meaning.code == code)
 }
 
-/// Finds the code whose name stands in `text`.
+/// Returns the code whose name is `text`.
 pub(super) fn code_of_name(text: &str) -> Option<u32> {
     let named = |meaning: &&Meaning| {
         !meaning.name.is_empty() && meaning.name.eq_ignore_ascii_case(text.trim())
@@ -73,7 +77,7 @@ pub(super) fn code_of_name(text: &str) -> Option<u32> {
     CODES.iter().find(named).map(|meaning| meaning.code)
 }
 
-/// Returns what an HTTP status means that came without a known code.
+/// Returns the meaning of an HTTP status that came without a known code.
 pub(super) const fn of_status(status: u16) -> Meaning {
     match status {
         200..300 => open(
@@ -131,12 +135,13 @@ pub(super) const fn of_status(status: u16) -> Meaning {
     }
 }
 
-/// Returns what is to be made of an answer: its code decides, else its HTTP status.
+/// Returns the meaning of an answer: from its code if that is known, otherwise from its
+/// HTTP status.
 pub(super) fn meaning(code: Option<u32>, status: u16) -> Meaning {
     code.and_then(of_code).copied().unwrap_or_else(|| of_status(status))
 }
 
-/// Makes the fault that the rest of the house sees.
+/// Creates the fault that the rest of the crate uses.
 pub(super) fn fault(code: Option<u32>, status: u16, words: String) -> ServiceFault {
     let meaning = meaning(code, status);
     let words = if words.is_empty() { plain_words(code, status) } else { words };

@@ -35,7 +35,7 @@ fn failed(body: &Value) -> (Option<u32>, Verdict, String) {
     }
 }
 
-/// Node, channel, file name and type of each file, in short.
+/// Returns the node, channel, file name and type of each file in a short form.
 fn short(files: &[RemoteFile]) -> Vec<String> {
     let line = |file: &RemoteFile| {
         format!("{}/{}/{}/{}", file.node, file.channel, file.filename, file.file_type)
