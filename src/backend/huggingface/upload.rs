@@ -1,7 +1,7 @@
-//! A picture given to a Space.
+//! Uploads a picture to a Space.
 //!
-//! Owns the form in which Gradio takes files and the path that it answers. The name of the form's field is half the protocol: under
-//! any other, Gradio answers 200 and an empty list.
+//! Owns the form in which Gradio accepts files and the path that it returns. The name of the form's
+//! field matters: with any other name, Gradio answers 200 and an empty list.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::{Spaces, describe::Description, errors, wire};
 use crate::backend::CallError;
 
-/// The field that Gradio reads files from.
+/// The form field that Gradio reads files from.
 const FIELD: &str = "files";
 
 impl Spaces {
-    /// Uploads a picture; returns the path under which the Space keeps it. May be repeated: the same bytes and name are the same
-    /// path.
+    /// Uploads a picture and returns the path that the Space keeps it under. May be repeated: the
+    /// same bytes and name give the same path.
     pub(super) async fn upload(
         &self,
         to: &Description,

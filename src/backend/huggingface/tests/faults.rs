@@ -1,4 +1,4 @@
-//! What Spaces and their proxy refuse, and what is made of it.
+//! Refusals of Spaces and their proxy, and the errors that they become.
 
 use super::*;
 use crate::backend::http::fake::answer;
@@ -92,7 +92,7 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
         settings.hub = hub.url.clone();
     })
     .await;
-    // The Space is known by its name, and its host by the Hub's word.
+    // The Space is configured by its name, and its host comes from the Hub.
     let flux = world.flux.url.as_str().trim_end_matches('/').to_owned();
     hub.force(
         "GET /api/spaces/ada/FLUX.1",
@@ -306,7 +306,7 @@ async fn a_space_without_our_functions_or_of_another_kind_is_named() {
 #[tokio::test]
 async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of() {
     let mut world = World::new(Version::V5_49).await;
-    // An empty answer hangs up.
+    // An empty answer closes the connection.
     world.flux.force("POST /queue/join", Vec::new(), 1);
     assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }));
     for (status, is_unknown) in [

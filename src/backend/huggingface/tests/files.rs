@@ -1,4 +1,4 @@
-//! Downloads: whole, from the Space itself, and of what is a picture.
+//! Downloads: complete, from the Space itself, and only of pictures.
 
 use super::*;
 use crate::backend::http::fake::answer;

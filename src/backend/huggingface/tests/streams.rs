@@ -1,4 +1,5 @@
-//! Streams that break, stay silent, or never end: a result can be read once, and nobody can come back.
+//! Streams that break, stay silent, or never end. A result can be read only once, and a stream
+//! cannot be resumed.
 
 use super::*;
 
@@ -70,7 +71,7 @@ async fn a_look_that_comes_late_does_not_take_what_waits_in_the_socket_for_silen
     let request = world.submit().await;
     world.spaces.observe(&request).await.expect("it opens the stream");
     world.flux.release();
-    // Time is what this is about: nobody looks for longer than a stream may be silent.
+    // This test is about time: `observe` is not called for longer than a stream may be silent.
     let pause = tokio::time::timeout(SHORT * 2, std::future::pending::<()>());
     assert!(pause.await.is_err());
     succeeded(&world.end(&request).await);
