@@ -1,4 +1,4 @@
-//! Steps, stories, projects and questions, one after the other as a daemon takes them.
+//! Steps, events, projects and queries, in the order in which a daemon uses them.
 
 use super::*;
 use crate::{
@@ -187,7 +187,7 @@ fn no_operation_moves_a_job_that_has_ended() {
 
 #[test]
 fn an_end_time_stands_exactly_in_the_final_states() {
-    // Every state, reached by the shortest legal road through the real operations' own core.
+    // Every state, reached by the shortest legal sequence through the core of the real operations.
     for target in State::ALL {
         let mut desk = Desk::new();
         let job = desk.release(1, Announce::PreparedOnly);
