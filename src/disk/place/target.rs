@@ -1,7 +1,7 @@
-//! Where a public name really lies: symlinks followed, missing folders made.
+//! Resolves a public name: follows symlinks and creates missing folders.
 //!
-//! Owns [`resolve`] and the sorting of what the system says into [`PlaceFault`]s: what a person must change, and what
-//! passes when there is room or a right again.
+//! Owns [`resolve`] and the mapping of the system's errors to [`PlaceFault`]s: errors that a person
+//! must fix, and errors that pass when there is space or a permission again.
 
 use std::{
     ffi::OsString,
@@ -23,10 +23,11 @@ use crate::{
 /// Why artifacts could not be made visible. They are safe in history, and no money is at stake.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceFault {
-    /// A public name that cannot become a file as things are: a person must change the name or what is in its way.
+    /// A public name that cannot become a file at the moment: a person must change the name or
+    /// remove what blocks it.
     #[error("cannot place {}: {why}; {remedy}", path.display())]
     Unplaceable {
-        /// The public name, or what is in its way.
+        /// The public name, or the path that blocks it.
         path: PathBuf,
         /// What is wrong.
         why: String,
@@ -39,9 +40,9 @@ pub enum PlaceFault {
         path.display()
     )]
     Parked {
-        /// What could not be written.
+        /// The file that could not be written.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
         /// What to do about it.
         remedy: &'static str,
@@ -51,13 +52,13 @@ pub enum PlaceFault {
     SourceLost {
         /// The artifact.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
 }
 
 impl PlaceFault {
-    /// Tells whether trying again later can help without anybody touching the configuration.
+    /// Returns whether a later retry can succeed without a change of the configuration.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Parked { .. } => true,
@@ -65,11 +66,12 @@ impl PlaceFault {
         }
     }
 
-    /// Sorts an error of the target's side.
+    /// Maps an error of the target.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;
         if is_in_the_way(&reason) {
-            // A refusal is also what Windows says of a file that is mapped or being deleted: who has it open tells.
+            // Windows returns "access denied" also for a file that is mapped or being deleted; the
+            // programs that have it open tell the difference.
             let who = holders::of(path);
             if is_held(&reason) || !who.is_empty() {
                 return Self::held(path, reason, &who);
@@ -115,19 +117,19 @@ impl PlaceFault {
     }
 }
 
-/// What Windows alone says of a file.
+/// The remedy for an error that only Windows returns.
 const LET_GO: &str = "close it in the program that has it open and lets nobody replace it (a viewer, an importer, a scanner)";
 
 const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
 
-/// Where a public name leads.
+/// The file that a public name leads to.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// The folder, without symlinks, existing.
+    /// The folder: an existing path without symlinks.
     pub(super) folder: PathBuf,
-    /// The name in it, which is no symlink.
+    /// The name in it, which is not a symlink.
     pub(super) name: OsString,
-    /// The file that stands there now.
+    /// The existing file of that name.
     pub(super) replaced: Option<Metadata>,
 }
 
@@ -138,7 +140,8 @@ impl Resolved {
     }
 }
 
-/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders it lacks.
+/// Follows `target` (absolute) to the file it names, which may not exist yet, and creates
+/// missing folders.
 pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
     let mut walk = Walk::new(target);
     while let Some(sight) = walk.next() {
@@ -180,7 +183,7 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        // Somebody else was quicker: as good.
+        // Another program created it first, which is just as good.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }
