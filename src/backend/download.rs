@@ -85,7 +85,7 @@ impl Downloader {
     /// Follows redirects and returns the first answer that is not a redirect.
     async fn get(&self, address: &str, from: u64) -> Result<Response, FetchError> {
         let mut url = Url::parse(address)
-            .map_err(|_| Hosts::forbidden_text(address, "it is no URL with a host"))?;
+            .map_err(|_| Hosts::forbidden_text(address, "it is not a URL with a host"))?;
         for _ in 0..=MAX_HOPS {
             self.hosts.check(&url)?;
             let response = self.ask(&url, address, from).await?;
@@ -95,7 +95,7 @@ impl Downloader {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
             url = next.ok_or_else(|| FetchError::Passing {
-                reason: format!("{} redirects without saying where to", host_of(&url)),
+                reason: format!("{} redirects without naming a target", host_of(&url)),
             })?;
         }
         Err(Hosts::forbidden(&url, "it redirects too many times"))
@@ -103,7 +103,7 @@ impl Downloader {
 
     async fn ask(&self, url: &Url, address: &str, from: u64) -> Result<Response, FetchError> {
         let passing = |reason: String| FetchError::Passing {
-            reason: format!("{} could not be asked: {reason}", host_of(url)),
+            reason: format!("could not reach {}: {reason}", host_of(url)),
         };
         let client = self.connector.client(url).map_err(|error| passing(error.to_string()))?;
         let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
@@ -117,10 +117,7 @@ impl Downloader {
         let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
-            return Err(Hosts::forbidden(
-                url,
-                "it sent a compressed body, which was not asked for",
-            ));
+            return Err(Hosts::forbidden(url, "it sent a compressed body that was not requested"));
         }
         Ok(response)
     }
@@ -256,10 +253,7 @@ fn refused(status: u16, response: &Response) -> FetchError {
         }
         400..500 => FetchError::Gone { status },
         _ => FetchError::Passing {
-            reason: format!(
-                "{} answered HTTP {status} where a file was asked for",
-                host_of(response.url())
-            ),
+            reason: format!("{} answered HTTP {status} instead of a file", host_of(response.url())),
         },
     }
 }

@@ -59,7 +59,7 @@ pub struct Timeouts {
 pub enum ConnectorError {
     /// The URL is neither HTTPS nor plain HTTP on this machine.
     #[error(
-        "refused to speak unencrypted to `{host}`: only `https://` is allowed beyond this machine"
+        "unencrypted connection to `{host}` refused: outside this machine only `https://` is allowed"
     )]
     Unencrypted {
         /// The host.
@@ -67,7 +67,7 @@ pub enum ConnectorError {
     },
     /// TLS cannot be set up, usually because the machine has no certificate authorities.
     #[error(
-        "no server can be trusted, because the certificate authorities of this system could not be loaded \
+        "no secure connection is possible, because the certificate authorities of this system could not be loaded \
          ({reason}): install the package `ca-certificates`, or point SSL_CERT_FILE at a bundle"
     )]
     NoTrust {

@@ -134,7 +134,7 @@ pub enum Verdict {
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
     /// The request certainly did not arrive: nothing was charged, and it may be sent again.
-    #[error("the request did not reach the service: {reason}")]
+    #[error("not submitted, nothing was charged: {reason}")]
     NotSent {
         /// What happened.
         reason: String,
@@ -145,7 +145,7 @@ pub enum SubmitError {
     #[error("the service refused the request: {}", .0.words)]
     Refused(ServiceFault),
     /// It is unknown whether the service has the request. It is never resent automatically.
-    #[error("it is not known whether the service took the request: {reason}")]
+    #[error("it is unknown whether the service accepted the request: {reason}")]
     Unknown {
         /// What happened.
         reason: String,
@@ -173,7 +173,7 @@ pub enum CallError {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The URL is not allowed. Nothing was sent.
-    #[error("refused to download from {host}: {reason}")]
+    #[error("download from {host} is not allowed: {reason}")]
     Forbidden {
         /// The host, or the whole URL if it has no host.
         host: String,

@@ -31,11 +31,11 @@ pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>,
     let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     let answer = Answer::read(send::send(request).await?, LIMIT).await;
     if answer.status != 200 {
-        return Err(format!("something answers HTTP {}, and it is no ComfyUI", answer.status));
+        return Err(format!("a server answers with HTTP {}, but it is not ComfyUI", answer.status));
     }
     let json: Value = serde_json::from_slice(&answer.body?).unwrap_or_default();
     let Some(system) = json.get("system") else {
-        return Err("something answers there, and it is no ComfyUI".to_owned());
+        return Err("a server answers, but it is not ComfyUI".to_owned());
     };
     Ok(system
         .get("comfyui_version")
@@ -51,7 +51,7 @@ pub async fn gradio(
 ) -> Result<Option<String>, String> {
     let json = ask(base, "config", token, patience, DESCRIPTION_LIMIT).await?;
     if json.get("dependencies").is_none() {
-        return Err("something answers there, and it is no Gradio app".to_owned());
+        return Err("a server answers, but it is not a Gradio app".to_owned());
     }
     Ok(short(json.get("version")))
 }
@@ -73,7 +73,7 @@ pub async fn space(
 fn usable(stage: Option<String>) -> Result<Option<String>, String> {
     let word = stage.as_deref().unwrap_or_default();
     if word.ends_with("ERROR") || ["PAUSED", "STOPPED", "DELETING", "NO_APP_FILE"].contains(&word) {
-        return Err(format!("it is {word}, and only its owner can change that"));
+        return Err(format!("its stage is {word}, and only its owner can change that"));
     }
     Ok(stage)
 }
@@ -92,7 +92,8 @@ async fn ask(
     let mut request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     if let Some(token) = token {
         let text = format!("Bearer {}", token.expose_secret());
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "the token fits no header")?;
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| "the token contains characters that a header cannot contain")?;
         value.set_sensitive(true);
         request = request.header(AUTHORIZATION, value);
     }
@@ -101,14 +102,14 @@ async fn ask(
         (200, _) => Ok(serde_json::from_slice(&answer.body?).unwrap_or_default()),
         // To a request without a token, the hub answers 401 for Spaces that do not exist, too.
         (401 | 403 | 404, None) => Err(format!(
-            "HTTP {}: there is none of that name, or it is private and needs a token",
+            "HTTP {}: it does not exist, or it is private and needs a token",
             answer.status
         )),
         (401 | 403 | 404, Some(_)) => Err(format!(
-            "HTTP {}: there is none of that name, or your token does not open it",
+            "HTTP {}: it does not exist, or your token has no access to it",
             answer.status
         )),
-        (status, _) => Err(format!("something answers HTTP {status}")),
+        (status, _) => Err(format!("a server answers with HTTP {status}")),
     }
 }
 

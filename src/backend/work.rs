@@ -81,12 +81,14 @@ impl Work {
     /// ours, and nothing was sent.
     pub(super) fn foreign(&self) -> SubmitError {
         let kind = match self {
-            Self::Body(_) => "a serverless request",
-            Self::Graph(_) => "a graph",
-            Self::Spaces(_) => "a call of Spaces",
+            Self::Body(_) => "a RunComfy Serverless request",
+            Self::Graph(_) => "a ComfyUI graph",
+            Self::Spaces(_) => "a call of Hugging Face Spaces",
         };
         SubmitError::NotSent {
-            reason: format!("the job was prepared as {kind}, which this backend does not take"),
+            reason: format!(
+                "the job was prepared as {kind}, which this backend does not accept; nothing was sent"
+            ),
             retry_after: None,
         }
     }

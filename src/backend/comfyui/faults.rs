@@ -14,7 +14,7 @@ const MAX_SHOWN: usize = 4;
 /// The maximum length of all of them in characters.
 const MAX_CHARS: usize = 900;
 
-pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothing ran. Open it in ComfyUI to see the nodes it complains of, or check it with `conjured workflow validate`.";
+pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothing ran. Open it in ComfyUI to see the nodes with errors, or check it with `conjured workflow validate`.";
 
 /// Parts of an exception's type or message, in lower case, that are about the machine and not about
 /// the graph, with the advice.
@@ -34,10 +34,10 @@ const MACHINE: [(&str, &str); 11] = [
 ];
 
 const OUT_OF_MEMORY: &str = "The machine ran out of memory. Close other programs that use the graphics card, or let ComfyUI free its models, and try again.";
-const DRIVER: &str = "The graphics card or its driver gave up. Restart ComfyUI and try again.";
+const DRIVER: &str = "The graphics card or its driver failed. Restart ComfyUI and try again.";
 const DISK: &str = "The disk that ComfyUI writes to is full. Free some space and try again.";
-const ABSENT_MODEL: &str = "A node wanted to load a model from the network and could not. Try again, or put the model where the node looks for it.";
-const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not tried again by itself; the log of ComfyUI says more.";
+const ABSENT_MODEL: &str = "A node could not download a model. Try again, or put the model into the folder where the node expects it.";
+const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not retried automatically; see the log of ComfyUI.";
 
 /// Creates a fault of the workflow.
 pub(super) fn workflow(status: u16, words: String, advice: &'static str) -> ServiceFault {
@@ -127,7 +127,7 @@ pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) 
         }
     }
     if words.is_empty() {
-        words = format!("HTTP {status}, without a reason");
+        words = format!("HTTP {status} without a reason");
     }
     workflow(status, words, CHECK_WORKFLOW)
 }

@@ -123,7 +123,7 @@ pub enum SettingsError {
     Origin,
     /// The render and the prompt would be sent unencrypted.
     #[error(
-        "a ComfyUI on another machine must be spoken to over `https://`; where it has none, forward its port \
+        "a ComfyUI on another machine must use `https://`; if it does not support that, forward its port \
          (`ssh -L 8188:127.0.0.1:8188 that-machine`) and keep `local.comfyui_url` at `http://127.0.0.1:8188`"
     )]
     Unencrypted,
@@ -345,9 +345,9 @@ fn lost() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 200,
-        words: "ComfyUI does not know the request any more: it was restarted, or somebody deleted it from the queue"
+        words: "ComfyUI no longer knows the request: ComfyUI was restarted, or the request was deleted from its queue"
             .to_owned(),
-        advice: "Its queue and history are in memory only, so the run is lost. `conjured jobs retry` sends it again.",
+        advice: "ComfyUI keeps its queue and history only in memory, so the run is lost. `conjured jobs retry` sends it again.",
         verdict: Verdict::Gone,
     }
 }

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 6;
 /// How many of an input's choices are shown.
 const SHOWN_CHOICES: usize = 6;
 
-const INSTALL: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing was run.";
+const INSTALL: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing ran.";
 
 /// The packages that provide the nodes of the built-in workflows.
 const PACKS: [(&str, &str); 9] = [
@@ -172,7 +172,7 @@ impl Missing {
     }
 }
 
-const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing was run.";
+const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing ran.";
 
 async fn ask(class: String, wire: &Wire) -> (String, Result<Answer, CallError>) {
     let answer = wire.get(wire.url(&["object_info", &class]), LARGE).await;
@@ -204,10 +204,10 @@ fn words_of(
     if offered.len() > SHOWN_CHOICES {
         choices.push(format!("and {} more", offered.len() - SHOWN_CHOICES));
     }
-    let has = if choices.is_empty() { "nothing".to_owned() } else { choices.join(", ") };
+    let has = if choices.is_empty() { "none".to_owned() } else { choices.join(", ") };
     // The graph is only used to name the node.
     let node = faults::node(id, &Value::Object(graph.clone()), wire);
-    format!("{node} wants {} for {}, and there is {has}", text(value), wire.line(input))
+    format!("{node} needs {} for {}; available: {has}", text(value), wire.line(input))
 }
 
 /// Reads the inputs of a class that offer choices: `[[choice, …], {…}]`, or

@@ -65,7 +65,7 @@ impl Socket {
         let is_agreed = response.status().as_u16() == 101
             && accept.is_some_and(|value| value == derive_accept_key(key.as_bytes()).as_str());
         if !is_agreed {
-            return Err(format!("HTTP {} where a WebSocket was asked for", response.status()));
+            return Err(format!("HTTP {} instead of a WebSocket", response.status()));
         }
         let stream = response.upgrade().await.map_err(|error| error.without_url().to_string())?;
         let config = WebSocketConfig::default()

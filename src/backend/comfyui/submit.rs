@@ -28,7 +28,7 @@ use crate::{
     failpoint::{self, Point, Side},
 };
 
-const BAD_PICTURE: &str = "ComfyUI did not take the picture, so nothing ran. Check the render and the free space of the machine.";
+const BAD_PICTURE: &str = "ComfyUI did not accept the picture, so nothing ran. Check the render and the free space of the machine.";
 
 impl Comfyui {
     /// Sends `work`, unless the server already has it.
@@ -94,7 +94,7 @@ impl Comfyui {
             .body(form(&boundary, picture));
         let answer = self.wire.ask(request, SMALL).await.map_err(not_sent)?;
         if matches!(answer.status, 400 | 413 | 415) {
-            let words = format!("the picture was not taken (HTTP {})", answer.status);
+            let words = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
             return Err(SubmitError::Refused(faults::workflow(answer.status, words, BAD_PICTURE)));
         }
         let told = self.wire.json(&answer).map_err(not_sent)?;
@@ -127,7 +127,7 @@ impl Comfyui {
             send::post_once(request, Bytes::from(body.to_string()), self.submit_timeout).await;
         let response = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => {
-                SubmitError::NotSent { reason: self.wire.line(&reason), retry_after: None }
+                SubmitError::NotSent { reason: self.wire.no_answer(&reason), retry_after: None }
             }
             SendFault::Unknown(reason) => SubmitError::Unknown { reason: self.wire.line(&reason) },
         })?;
@@ -165,7 +165,7 @@ impl Comfyui {
                 let id = told.get("prompt_id").and_then(Value::as_str).and_then(RequestId::new);
                 let Some(id) = id else {
                     let reason = match &answer.body {
-                        Ok(_) => "its answer holds no id".to_owned(),
+                        Ok(_) => "the answer of ComfyUI contains no id".to_owned(),
                         Err(reason) => self.wire.line(reason),
                     };
                     return Err(SubmitError::Unknown { reason });
@@ -197,7 +197,7 @@ impl Comfyui {
                     code: None,
                     status,
                     words: self.said(answer),
-                    advice: "ComfyUI failed on the request and did not take it; its log says why. Restart it if this goes on.",
+                    advice: "ComfyUI failed on the request and did not queue it; see its log. Restart it if this happens again.",
                     verdict: Verdict::Service,
                 })),
                 Err(_) => Err(SubmitError::Unknown { reason: self.said(answer) }),

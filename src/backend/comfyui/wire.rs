@@ -77,7 +77,8 @@ impl Wire {
 
     /// Sends a GET request.
     pub(super) async fn get(&self, url: Url, limit: usize) -> Result<Answer, CallError> {
-        let request = self.request(reqwest::Method::GET, url).map_err(|reason| passing(&reason))?;
+        let request =
+            self.request(reqwest::Method::GET, url).map_err(|reason| self.unreachable(&reason))?;
         self.ask(request.timeout(self.call_timeout), limit).await
     }
 
@@ -85,7 +86,7 @@ impl Wire {
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer, CallError> {
         let request = self
             .request(reqwest::Method::POST, self.url(path))
-            .map_err(|reason| passing(&reason))?
+            .map_err(|reason| self.unreachable(&reason))?
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
         self.ask(request.timeout(self.call_timeout), SMALL).await
@@ -97,8 +98,23 @@ impl Wire {
         request: RequestBuilder,
         limit: usize,
     ) -> Result<Answer, CallError> {
-        let response = send::send(request).await.map_err(|reason| passing(&self.line(&reason)))?;
+        let response = send::send(request).await.map_err(|reason| self.unreachable(&reason))?;
         Ok(Answer::read(response, limit).await)
+    }
+
+    /// Describes a call without an answer. The address is named unless it is a secret.
+    pub(super) fn no_answer(&self, reason: &str) -> String {
+        let reason = self.line(reason);
+        if self.hush.0.is_empty() {
+            let origin = self.origin.as_str().trim_end_matches('/');
+            format!("could not reach ComfyUI at {origin}: {reason}")
+        } else {
+            format!("could not reach ComfyUI on the rented machine: {reason}")
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> CallError {
+        CallError::Passing { reason: self.no_answer(reason), retry_after: None }
     }
 
     /// Returns the JSON of a success, or an error for anything else.
@@ -129,17 +145,17 @@ impl Wire {
     pub(super) fn body_line(&self, answer: &Answer) -> String {
         match &answer.body {
             Ok(bytes) if bytes.trim_ascii_start().starts_with(b"<") => "a web page".to_owned(),
-            Ok(bytes) if bytes.is_empty() => "without a word".to_owned(),
+            Ok(bytes) if bytes.is_empty() => "without a message".to_owned(),
             Ok(bytes) => self.line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])),
             Err(reason) => self.line(reason),
         }
     }
 }
 
-/// Returns the error for a call without an answer, or with one that may differ next time.
+/// Returns the error for an answer that could not be read, which may differ next time.
 pub(super) fn passing(reason: &str) -> CallError {
     CallError::Passing {
-        reason: format!("ComfyUI could not be asked: {reason}"),
+        reason: format!("could not read the answer of ComfyUI: {reason}"),
         retry_after: None,
     }
 }
@@ -149,8 +165,8 @@ pub(super) fn stranger() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 404,
-        words: "what answers at the address is no ComfyUI".to_owned(),
-        advice: "Set `local.comfyui_url` to where ComfyUI listens. Nothing was run.",
+        words: "the server at the configured address is not ComfyUI".to_owned(),
+        advice: "Set `local.comfyui_url` to the address of ComfyUI. Nothing ran.",
         verdict: Verdict::Account,
     }
 }
@@ -161,8 +177,8 @@ pub(super) fn shut(status: u16) -> ServiceFault {
     ServiceFault {
         code: None,
         status,
-        words: format!("the way to ComfyUI is shut (HTTP {status})"),
-        advice: "ComfyUI itself asks for no password, so something in front of it does. Let `local.comfyui_url` name the server itself.",
+        words: format!("access to ComfyUI was denied (HTTP {status})"),
+        advice: "ComfyUI itself asks for no password, so something in front of it does. Set `local.comfyui_url` to the address of ComfyUI itself.",
         verdict: Verdict::Account,
     }
 }

@@ -11,7 +11,7 @@ use crate::backend::{FetchError, http::is_loopback};
 /// An entry that is not a valid host.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is no host: write `files.example.com`, `.example.com` for every host below it, or `127.0.0.1:8080`"
+    "`{0}` is not a host: write `files.example.com`, `.example.com` for every host below it, or `127.0.0.1:8080`"
 )]
 pub struct NotAHost(pub String);
 
@@ -40,7 +40,7 @@ impl Hosts {
     /// Checks the URL of one hop of a download.
     pub fn check(&self, url: &Url) -> Result<(), FetchError> {
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-            return Err(Self::forbidden_text(url.as_str(), "it is no URL with a host"));
+            return Err(Self::forbidden_text(url.as_str(), "it is not a URL with a host"));
         };
         match url.scheme() {
             "https" => {}
@@ -49,7 +49,7 @@ impl Hosts {
             _ => return Err(Self::forbidden(url, "its URL is not `https://`")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Self::forbidden(url, "its URL names a user"));
+            return Err(Self::forbidden(url, "its URL contains a user name"));
         }
         let port = url.port_or_known_default();
         if self.0.iter().any(|entry| entry.allows(host, port)) {

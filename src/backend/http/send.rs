@@ -108,12 +108,26 @@ pub fn describe(error: &reqwest::Error) -> String {
         return super::trust::words(tls, host);
     }
     match (error.is_connect(), error.is_timeout()) {
-        _ if error.is_dns() => format!("its name could not be looked up ({})", cause(error)),
+        _ if error.is_dns() => format!("the name look-up failed ({})", cause(error)),
         (true, true) => "no connection within the time-out".to_owned(),
+        (true, false) if is_refused(error) => "connection refused".to_owned(),
         (true, false) => format!("no connection ({})", cause(error)),
         (false, true) => "no answer within the time-out".to_owned(),
         (false, false) => format!("the connection failed ({})", cause(error)),
     }
+}
+
+/// Returns whether the server refused the connection, which usually means that it is not running.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Returns the text of the innermost cause; the outer errors repeat each other and the URL.

@@ -30,7 +30,7 @@ pub(super) fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls>
 
 /// Returns a short phrase that says why `host` was not trusted.
 pub(super) fn words(fault: &Tls, host: &str) -> String {
-    let clock = "if that is wrong, this machine's clock is";
+    let clock = "or this machine's clock is wrong";
     match fault {
         Tls::InvalidCertificate(Cert::Expired) => {
             format!("the certificate of {host} has expired ({clock})")
@@ -46,7 +46,7 @@ pub(super) fn words(fault: &Tls, host: &str) -> String {
             day(not_before.as_secs())
         ),
         Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. }) => {
-            format!("the certificate that {host} shows is for another name")
+            format!("the certificate of {host} is for another name")
         }
         // An authority with the same name but another key causes a bad signature.
         Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => format!(
@@ -57,14 +57,14 @@ pub(super) fn words(fault: &Tls, host: &str) -> String {
             format!("the certificate of {host} was revoked")
         }
         Tls::InvalidCertificate(reason) => {
-            format!("the certificate of {host} is not acceptable ({reason})")
+            format!("the certificate of {host} is not valid ({reason})")
         }
         Tls::PeerIncompatible(_)
         | Tls::AlertReceived(
             AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
-        ) => format!("{host} does not speak a TLS that is safe today (1.2 or 1.3): {fault}"),
+        ) => format!("{host} does not support a secure version of TLS (1.2 or 1.3): {fault}"),
         Tls::InvalidMessage(_) => {
-            format!("{host} does not speak TLS on this port, so nothing was said to it ({fault})")
+            format!("{host} does not speak TLS on this port; nothing was sent ({fault})")
         }
         fault => format!("no trusted connection to {host} ({fault})"),
     }

@@ -31,7 +31,7 @@ pub enum SpaceAddress {
 /// A text that is not a valid address of a Space.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is no Space: write `owner/name`, or an `https://` address without user, query or fragment (plain `http://` only on this \
+    "`{0}` is not a Space: write `owner/name`, or an `https://` address without user, query or fragment (plain `http://` only on this \
      machine)"
 )]
 pub struct NotASpace(pub String);

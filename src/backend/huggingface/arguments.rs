@@ -106,7 +106,7 @@ pub(super) fn arrange(
                 let name: String =
                     parameter.name.chars().filter(|c| !c.is_control()).take(60).collect();
                 return Err(errors::changed(format!(
-                    "{space} wants `{name}` in `/{api_name}`, which is not known here"
+                    "{space} requires the unknown parameter `{name}` in `/{api_name}`"
                 )));
             }
         };
@@ -119,7 +119,7 @@ pub(super) fn arrange(
             let (least, most) = (bounds.0.unwrap_or(f64::MIN), bounds.1.unwrap_or(f64::MAX));
             if number < least || number > most {
                 return Err(errors::unfit(format!(
-                    "{space} takes `{name}` in `/{api_name}` from {least} to {most}, and it is {number}"
+                    "{space} accepts `{name}` in `/{api_name}` from {least} to {most}, but it is {number}"
                 )));
             }
         }

@@ -62,8 +62,9 @@ impl Spaces {
     pub(super) fn data(&self, run: &Run, image: &str) -> Result<Vec<Value>, CallError> {
         let title = self.title(run.part.side());
         let function = run.space().function(run.part.function());
-        let function =
-            function.ok_or_else(|| errors::changed(format!("{title} has lost a function")))?;
+        let function = function.ok_or_else(|| {
+            errors::changed(format!("{title} no longer offers a function that is needed"))
+        })?;
         let data = arguments::arrange(function, &run.arguments(image), &title)?;
         Ok(if run.space().joins { arguments::with_state(function, data) } else { data })
     }

@@ -78,9 +78,7 @@ pub(super) fn prefix(config: &Value, space: &str) -> Result<String, CallError> {
     let fits = text.is_empty()
         || (text.starts_with('/') && text.chars().all(plain) && !text.contains(".."));
     if !fits || text.len() > 100 {
-        return Err(errors::changed(format!(
-            "{space} names a prefix of its API that cannot be one"
-        )));
+        return Err(errors::changed(format!("{space} reports an invalid path prefix of its API")));
     }
     Ok(text.to_owned())
 }

@@ -20,24 +20,23 @@ const QUOTA_REST: Duration = Duration::from_secs(1800);
 /// The longest time from such a text that is accepted.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 
-const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Look at HUGGINGFACE_HUB_ACCESS_TOKEN and at what it may do, \
-     or take it away to use public Spaces anonymously.";
+const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Check HUGGINGFACE_HUB_ACCESS_TOKEN and its permissions, \
+     or remove it to use public Spaces anonymously.";
 const PRIVATE_ADVICE: &str = "The Space is private or asks for a password. Set HUGGINGFACE_HUB_ACCESS_TOKEN to a token that may use it; \
      a Space with a password of its own cannot be used.";
-const ABSENT_ADVICE: &str = "There is no such Space, or the address is not a Gradio app's. Look at `local.flux_space` and \
-     `local.mesh_space`; a copy of one's own is named by its base URL.";
-const REDIRECT_ADVICE: &str = "The address answers with a redirect, which is not followed so that the token cannot travel. Write the \
+const ABSENT_ADVICE: &str = "There is no such Space, or the address is not a Gradio app's. Check `local.flux_space` and \
+     `local.mesh_space`; use the base URL for a private copy.";
+const REDIRECT_ADVICE: &str = "The address answers with a redirect, which is not followed, so that the token is not sent to another host. Write the \
      final address into `local.flux_space` or `local.mesh_space`.";
-const CHANGED_ADVICE: &str = "The Space does not offer what CONJURE's road needs. It may have changed: point `local.flux_space` or \
+const CHANGED_ADVICE: &str = "The Space does not offer a function that CONJURE needs. It may have changed: point `local.flux_space` or \
      `local.mesh_space` at a copy that still has it.";
 const OWNER_ADVICE: &str = "Its owner must act. Duplicate the Space and name the copy in `local.flux_space` or `local.mesh_space`.";
-const QUOTA_ADVICE: &str = "The free GPU time is used up and comes back by itself; until then the Space is left alone. A token in \
-     HUGGINGFACE_HUB_ACCESS_TOKEN, or a copy of the Space on hardware of one's own, has more.";
-const INPUT_ADVICE: &str = "The Space refused what it was given; the same input fails again.";
-const RUN_ADVICE: &str =
-    "The Space's app failed. Nothing was charged; it may work when it is tried again.";
-const LOST_ADVICE: &str = "What the Space made is lost, for Gradio hands out a result only once. Nothing was charged, and the job may be \
-     tried again.";
+const QUOTA_ADVICE: &str = "The free GPU time is used up. It comes back automatically; until then the Space is not called. A token in \
+     HUGGINGFACE_HUB_ACCESS_TOKEN, or a copy of the Space on your own hardware, has more.";
+const INPUT_ADVICE: &str = "The Space refused the input; the same input would fail again.";
+const RUN_ADVICE: &str = "The Space's app failed. Nothing was charged; a retry may work.";
+const LOST_ADVICE: &str = "The result is lost, because Gradio delivers a result only once. Nothing was charged, and the job can be \
+     retried.";
 const REFUSED_ADVICE: &str = "The Space refused the call.";
 
 /// Creates a fault about a Space.
@@ -62,7 +61,7 @@ pub(super) fn owners(words: String) -> CallError {
 
 /// Returns the fault of a request that belongs to an earlier process.
 pub(super) fn forgotten() -> CallError {
-    let words = "the call of the Space belonged to an earlier run of the daemon, and Gradio lets nobody take it up again".to_owned();
+    let words = "the call of the Space belongs to an earlier run of the daemon, and Gradio cannot resume it".to_owned();
     CallError::Fault(fault(404, words, LOST_ADVICE, Verdict::Gone))
 }
 
@@ -122,10 +121,7 @@ pub(super) fn quota_rest(text: &str) -> Duration {
 /// Returns the error for a Space whose quota is used up for another `left`.
 pub(super) fn resting(words: &str, left: Duration) -> CallError {
     CallError::Passing {
-        reason: format!(
-            "{words}; it is left alone for {} more minutes",
-            left.as_secs().div_ceil(60)
-        ),
+        reason: format!("{words}; not called for {} more minutes", left.as_secs().div_ceil(60)),
         retry_after: Some(left.min(RETRY_AFTER_CAP)),
     }
 }
@@ -151,7 +147,7 @@ pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallEr
         405 | 422 => (CHANGED_ADVICE, Verdict::Account),
         503 if matches!(reply.content, Content::Page | Content::Text(_)) => {
             return passing(format!(
-                "{words}; it sleeps, is being built or is overloaded, and being asked wakes it"
+                "{words}; it sleeps, is being built or is overloaded (a call wakes it up)"
             ));
         }
         // This includes a success that could not be read: some proxies answer "in a moment"

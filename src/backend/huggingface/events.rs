@@ -121,7 +121,7 @@ pub(super) fn of_call(frame: &Frame) -> Event {
     match frame.event.as_str() {
         "complete" => match data {
             Value::Array(outputs) => Event::Done(outputs),
-            _ => Event::Failed("it is done, and its outputs are no list".to_owned()),
+            _ => Event::Failed("the call finished, but its output is not a list".to_owned()),
         },
         "error" => match &data {
             Value::String(text) if text.starts_with("404") => Event::Lost(text.clone()),

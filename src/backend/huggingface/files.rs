@@ -129,19 +129,19 @@ impl Spaces {
         let Some(url) = url else {
             return Err(FetchError::Forbidden {
                 host: host(&file.url),
-                reason: "it is no address of a configured Space",
+                reason: "it is not an address of a configured Space",
             });
         };
         let name = url.host_str().unwrap_or_default().to_owned();
         let response = self.files.download(url).await.map_err(|reason| FetchError::Passing {
-            reason: format!("{name} could not be asked: {reason}"),
+            reason: format!("could not reach {name}: {reason}"),
         })?;
         if response.status().is_redirection() {
             // The redirect would be followed without the token, which a private Space's file
             // requires. A public Space never redirects its files.
             return Err(FetchError::Forbidden {
                 host: name,
-                reason: "it redirects to somewhere else, where a Space's file is not",
+                reason: "it redirects to another address, which is not followed",
             });
         }
         self.downloader.whole(response, &file.url)

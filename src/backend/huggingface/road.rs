@@ -95,7 +95,7 @@ impl Spaces {
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
                 let words =
-                    format!("{title} did not finish within {limit} s and is no longer waited for");
+                    format!("{title} did not finish within {limit} s, so the call was given up");
                 Self::settle(run, Outcome::Failed(errors::lost(words)));
                 return Ok(());
             }
@@ -162,7 +162,7 @@ impl Spaces {
                 Next::Frame(frame) => events::of_call(&frame),
                 Next::Over(reason) => {
                     let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-                    let words = format!("the connection to {title} broke before it was done{why}");
+                    let words = format!("the connection to {title} broke before it finished{why}");
                     self.let_go(run).await;
                     Self::settle(run, Outcome::Failed(errors::lost(words)));
                     return Ok(Pace::Again);
@@ -200,10 +200,8 @@ impl Spaces {
             _ => Duration::ZERO,
         };
         if silence > self.settings.read_idle_timeout {
-            let words = format!(
-                "nothing was heard of {title} for {} s, not even a sign of life",
-                silence.as_secs()
-            );
+            let words =
+                format!("{title} sent nothing for {} s, not even a heartbeat", silence.as_secs());
             self.let_go(run).await;
             Self::settle(run, Outcome::Failed(errors::lost(words)));
         } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
@@ -220,7 +218,7 @@ impl Spaces {
         let Some(found) = files::find(outputs, run.part.extensions()) else {
             let title = self.title(run.part.side());
             let what = if run.part == Part::Mesh { "mesh" } else { "picture" };
-            let words = format!("{title} says that it is done, and gave no {what}");
+            let words = format!("{title} finished but returned no {what}");
             return run.end(Outcome::Failed(errors::empty(words)));
         };
         let url = files::address(run.space(), &found.path);
@@ -244,7 +242,7 @@ impl Spaces {
     }
 
     fn enter(&self, run: &mut Run, part: Part, stage: Stage) {
-        run.shown = Shown::ours("the picture is handed over");
+        run.shown = Shown::ours("uploading the picture");
         (run.part, run.stage) = (part, stage);
         run.deadline = Instant::now() + self.settings.deadline;
     }
@@ -253,7 +251,7 @@ impl Spaces {
     fn take_picture(&self, run: &mut Run, url: &url::Url, bytes: Bytes) {
         let Some((extension, mime)) = files::picture_kind(&bytes) else {
             let title = self.title(Side::Flux);
-            let words = format!("{title} gave a file that is no picture");
+            let words = format!("{title} returned a file that is not a picture");
             // A file that cannot be a picture is not worth keeping in quarantine as one.
             run.files.clear();
             return run.end(Outcome::Failed(errors::lost(words)));

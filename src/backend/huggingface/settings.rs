@@ -90,7 +90,7 @@ impl fmt::Debug for Settings {
 pub enum SettingsError {
     /// The token cannot be part of a header.
     #[error(
-        "HUGGINGFACE_HUB_ACCESS_TOKEN holds characters that no token has; public Spaces need none at all"
+        "HUGGINGFACE_HUB_ACCESS_TOKEN contains characters that no token has; public Spaces need no token"
     )]
     Token,
 }

@@ -127,7 +127,7 @@ impl Stream {
                 Ok(Some(bytes)) => {
                     self.heard = Instant::now();
                     if !self.cutter.push(&bytes, &mut self.ready) {
-                        let reason = "an event was too large to be one".to_owned();
+                        let reason = "an event was too large".to_owned();
                         self.over = Some(Next::Over(Some(reason)));
                     }
                 }

@@ -26,7 +26,7 @@ impl Spaces {
         if let Some(most) = to.max_upload.filter(|most| bytes.len() as u64 > *most) {
             let size = bytes.len();
             return Err(errors::unfit(format!(
-                "{space} takes files of at most {most} bytes, and the picture has {size}"
+                "{space} accepts files of at most {most} bytes, but the picture has {size}"
             )));
         }
         let boundary = format!("conjured-{}", wire::fresh());
@@ -39,9 +39,7 @@ impl Spaces {
         };
         let path = answer.get(0).and_then(Value::as_str).filter(|path| !path.is_empty());
         path.map(str::to_owned).ok_or_else(|| {
-            errors::changed(format!(
-                "{space} answered the upload of a picture without saying where it is"
-            ))
+            errors::changed(format!("{space} accepted the picture but returned no path for it"))
         })
     }
 }

@@ -127,9 +127,9 @@ impl Wire {
             Err(reason) if answer.status == 200 => Err(unasked(reason)),
             // Files are temporary. The app answers the same for a missing file and for a
             // forbidden one.
-            _ if matches!(answer.status, 403 | 404 | 410) => Err(CallError::Fault(errors::lost(
-                format!("{space} does not have its picture any more"),
-            ))),
+            _ if matches!(answer.status, 403 | 404 | 410) => {
+                Err(CallError::Fault(errors::lost(format!("{space} no longer has its picture"))))
+            }
             body => {
                 let reply = Reply::open(Answer { body, ..answer }, &self.cleaner);
                 Err(errors::trouble(&reply, space, self.has_token()))
@@ -187,7 +187,7 @@ impl Wire {
         // A body that is not a stream may also never end.
         let answer = tokio::time::timeout(self.patience, read)
             .await
-            .map_err(|_| unasked("its answer did not end".to_owned()))?;
+            .map_err(|_| unasked("the answer did not end within the time-out".to_owned()))?;
         Err(errors::trouble(&Reply::open(answer, &self.cleaner), space, self.has_token()))
     }
 
@@ -200,10 +200,7 @@ impl Wire {
 
 /// Returns the error for a Space that could not be reached.
 pub(super) fn unasked(space: &str, reason: &str) -> CallError {
-    CallError::Passing {
-        reason: format!("{space} could not be asked: {reason}"),
-        retry_after: None,
-    }
+    CallError::Passing { reason: format!("could not reach {space}: {reason}"), retry_after: None }
 }
 
 /// Returns a session name that was never used before. Gradio stores the events of a session by its

@@ -95,7 +95,8 @@ impl Account {
             Ok(Some(balance)) => Ok(balance),
             Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.trouble()),
             Ok(None) => Err(CallError::Passing {
-                reason: "the answer holds no balance, so it is hardly RunComfy's".to_owned(),
+                reason: "the answer contains no balance, so it is probably not from RunComfy"
+                    .to_owned(),
                 retry_after: None,
             }),
             Err(error) => Err(error),

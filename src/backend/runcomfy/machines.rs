@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under};
+use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under, unreachable};
 use crate::{
     backend::{
         CallError, SubmitError, Verdict,
@@ -75,10 +75,10 @@ pub enum SettingsError {
     )]
     ApiUrl,
     /// The id is missing or cannot be part of an address.
-    #[error("`cloud.user_id` is missing, or holds characters that no RunComfy id has")]
+    #[error("`cloud.user_id` is missing, or contains characters that no RunComfy id has")]
     UserId,
     /// The token is missing or cannot be part of a header.
-    #[error("the RunComfy token is missing or holds characters that no token has")]
+    #[error("the RunComfy token is missing or contains characters that no token has")]
     Token,
     /// An entry of the list is not a host.
     #[error("`serverless.download_hosts`: {0}")]
@@ -225,7 +225,7 @@ impl Machines {
         let request = request.header(CONTENT_TYPE, "application/json");
         let sent = send::post_once(request, Bytes::from(body.to_string()), self.launch_timeout);
         let response = sent.await.map_err(|fault| match fault {
-            SendFault::NotSent(reason) => not_sent(reason),
+            SendFault::NotSent(reason) => not_sent(unreachable(&self.servers, &reason)),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
         let answer = Answer::read(response, ANSWER_LIMIT).await;
@@ -282,7 +282,7 @@ impl Machines {
         body: Option<Value>,
     ) -> Result<(Reply<'_>, Option<i64>), CallError> {
         let passing = |reason: String| CallError::Passing {
-            reason: format!("RunComfy could not be asked: {reason}"),
+            reason: unreachable(&self.servers, &reason),
             retry_after: None,
         };
         let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);

@@ -109,15 +109,17 @@ pub enum SettingsError {
     )]
     ApiUrl,
     /// The version is not `v1` or `v2`.
-    #[error("`serverless.api_version` is `v1` or `v2`")]
+    #[error("`serverless.api_version` must be `v1` or `v2`")]
     ApiVersion,
     /// The id is missing or cannot be part of an address.
-    #[error("`serverless.deployment_id` is missing, or holds characters that no RunComfy id has")]
+    #[error(
+        "`serverless.deployment_id` is missing, or contains characters that no RunComfy id has"
+    )]
     DeploymentId,
     /// The token is missing or cannot be part of a header.
     #[error(
-        "the RunComfy token is missing or holds characters that no token has: set RUNCOMFY_API_TOKEN, or `serverless.token_file` to a file with \
-         it"
+        "the RunComfy token is missing or contains characters that no token has: set RUNCOMFY_API_TOKEN, or set `serverless.token_file` to a file that \
+         contains it"
     )]
     Token,
     /// An entry of the list is not a host.
@@ -206,7 +208,7 @@ impl Serverless {
     /// Makes one call other than a submit.
     async fn call(&self, method: Method, url: Url, limit: usize) -> Result<Reply<'_>, CallError> {
         let passing = |reason: String| CallError::Passing {
-            reason: format!("RunComfy could not be asked: {reason}"),
+            reason: unreachable(&self.queue, &reason),
             retry_after: None,
         };
         let is_post = method == Method::POST;
@@ -229,7 +231,7 @@ impl Serverless {
             .header(CONTENT_TYPE, "application/json");
         let sent = send::post_once(request, body.clone(), self.submit_timeout).await;
         let response = sent.map_err(|fault| match fault {
-            SendFault::NotSent(reason) => not_sent(reason),
+            SendFault::NotSent(reason) => not_sent(unreachable(&self.queue, &reason)),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
         let answer = Answer::read(response, ANSWER_LIMIT).await;
@@ -246,6 +248,11 @@ fn under(api: &Url, path: &str) -> Url {
     let mut url = api.clone();
     url.set_path(&format!("{base}/prod/{path}"));
     url
+}
+
+/// Describes a call without an answer; `url` is any address of the API.
+fn unreachable(url: &Url, reason: &str) -> String {
+    format!("could not reach RunComfy at {}: {reason}", url.origin().ascii_serialization())
 }
 
 fn append(url: &Url, path: &str) -> Url {

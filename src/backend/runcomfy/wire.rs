@@ -102,9 +102,9 @@ fn unknown(reply: &Reply<'_>) -> SubmitError {
     let reason = match &reply.content {
         Content::Unreadable(reason) => format!("HTTP {}: {reason}", reply.status),
         Content::Json(_) if reply.is_success() && reply.code().is_none() => {
-            "the answer holds no usable request id".to_owned()
+            "the answer contains no usable request id".to_owned()
         }
-        Content::Text(_) if reply.is_success() => "the answer is no JSON".to_owned(),
+        Content::Text(_) if reply.is_success() => "the answer is not JSON".to_owned(),
         Content::Json(_) | Content::Text(_) => {
             format!("HTTP {}: {}", reply.status, reply.fault().words)
         }
@@ -155,8 +155,8 @@ pub(super) const fn is_about_the_run(code: Option<u32>) -> bool {
 pub(super) fn unreadable(reply: &Reply<'_>) -> CallError {
     let reason = match &reply.content {
         Content::Unreadable(reason) => reason.clone(),
-        Content::Text(_) => "the answer is no JSON".to_owned(),
-        Content::Json(_) => "the answer lacks a status".to_owned(),
+        Content::Text(_) => "the answer is not JSON".to_owned(),
+        Content::Json(_) => "the answer contains no status".to_owned(),
     };
     CallError::Passing { reason, retry_after: reply.retry_after }
 }

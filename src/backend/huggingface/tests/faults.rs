@@ -224,7 +224,7 @@ async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_
     let (fault, files) = world.failure().await;
     assert_eq!((fault.verdict, files.len()), (Verdict::Service, 1));
     assert!(
-        fault.advice.contains("comes back by itself") && fault.words.contains("your GPU quota"),
+        fault.advice.contains("comes back automatically") && fault.words.contains("your GPU quota"),
         "{fault:?}"
     );
     let before = world.mesh.seen().len();
@@ -249,11 +249,11 @@ async fn an_output_that_is_null_is_no_product() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("no picture") && files.is_empty(), "{fault:?}");
+    assert!(fault.words.contains("returned no picture") && files.is_empty(), "{fault:?}");
     let world = World::new(Version::V5_49).await;
     world.mesh.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("no mesh") && files.len() == 1, "{fault:?}");
+    assert!(fault.words.contains("returned no mesh") && files.len() == 1, "{fault:?}");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn an_upload_that_is_answered_with_nothing_is_an_error() {
         let world = World::new(Version::V5_49).await;
         world.flux.force("POST /upload", json_answer("200 OK", &body), 1);
         let fault = refused(refusal(&world).await);
-        assert!(fault.words.contains("without saying where"), "{body}: {fault:?}");
+        assert!(fault.words.contains("returned no path"), "{body}: {fault:?}");
         assert!(world.flux.state().calls.is_empty(), "never without the picture");
     }
     let world = World::new(Version::V5_49).await;
@@ -340,7 +340,7 @@ async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of
             }
         }
     });
-    assert!(error.await.expect("refused").to_string().contains("could not be asked"));
+    assert!(error.await.expect("refused").to_string().contains("could not reach"));
     let foreign = Submission { work: Work::Body(Bytes::new()), ..submission("job-1") };
     assert!(matches!(world.spaces.submit(&foreign).await, Err(SubmitError::NotSent { .. })));
 }

@@ -18,7 +18,7 @@ async fn a_stream_that_stays_empty_and_open_is_given_up_after_its_silence_and_th
     world.flux.play([Say::Silence]);
     let (fault, files) = world.failure().await;
     assert_eq!((fault.verdict, files.len()), (Verdict::Service, 0));
-    assert!(fault.words.contains("sign of life"), "{}", fault.words);
+    assert!(fault.words.contains("heartbeat"), "{}", fault.words);
     assert_eq!(
         world.flux.count("POST /gradio_api/cancel"),
         1,

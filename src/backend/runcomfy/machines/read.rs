@@ -161,7 +161,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 fn reason(reply: &Reply<'_>) -> String {
     if reply.is_success() {
-        "the answer holds no usable server id".to_owned()
+        "the answer contains no usable server id".to_owned()
     } else {
         format!("HTTP {}: {}", reply.status, reply.fault().words)
     }

@@ -209,9 +209,9 @@ fn every_shape_of_an_error_gives_its_code_and_words() {
         (json!("just words with t0ken"), None, Service, "just words with [token]"),
         (json!({"error_code": 10001}), Some(10_001), Account, "InsufficientFunds (10001)"),
         (json!([{"errorCode": 10010, "error": "?"}]), Some(10_010), Service, "?"),
-        (json!([]), None, Service, "HTTP 200, without a word"),
-        (json!(null), None, Service, "HTTP 200, without a word"),
-        (json!(17), None, Service, "HTTP 200, without a word"),
+        (json!([]), None, Service, "HTTP 200 without a message"),
+        (json!(null), None, Service, "HTTP 200 without a message"),
+        (json!(17), None, Service, "HTTP 200 without a message"),
     ];
     for (error, code, verdict, words) in table {
         let body = json!({"status": "failed", "error": error.clone()});

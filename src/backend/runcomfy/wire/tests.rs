@@ -157,7 +157,7 @@ fn the_services_words_reach_the_person_without_the_token() {
         ("plain text", "plain text"),
         (r#""a JSON string""#, "a JSON string"),
         ("<html><body>nginx</body>", "HTTP 422, with a web page instead of an API answer"),
-        ("", "HTTP 422, without a word"),
+        ("", "HTTP 422 without a message"),
         (r#"{"message":"token t0ken-of-the-test\nis bad"}"#, "token [token] is bad"),
         (r#"{"message":"token \u0074\u0030ken-of-the-test"}"#, "token [token]"),
     ];
