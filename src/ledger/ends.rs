@@ -95,7 +95,7 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Replaced, |transaction| {
-            let reason = Reason::new("replaced", "a newer prompt or render took its place");
+            let reason = Reason::new("replaced", "a newer prompt or render replaced it");
             end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
             transaction
                 .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
@@ -126,14 +126,14 @@ impl Ledger {
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
             let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
             for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
-                let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
+                let why = "conjured stopped before the answer; the backend is asked for the request, and it is resubmitted if it never arrived";
                 move_to(transaction, job, State::Prepared, now, why)?;
                 end_attempt(transaction, job, "answer lost", now)?;
             }
             let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
             let reason = Reason::new(
                 "lost_answer",
-                "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
+                "conjured stopped between sending the request and reading the answer; it is unknown whether the request runs",
             );
             for &job in &lost {
                 lose(transaction, job, &reason, now)?;
@@ -212,7 +212,7 @@ pub(super) fn settle_retried(
     if current(transaction, job)?.state != State::Unknown {
         return Ok(());
     }
-    let text = format!("its work was sent again as job {by}; its own money stays counted as spent");
+    let text = format!("its work was sent again as job {by}; its own cost still counts as spent");
     let reason = Reason::new(RETRIED, text);
     let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
     transaction

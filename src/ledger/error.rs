@@ -19,7 +19,7 @@ pub(super) const MAX_PATH: usize = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no file yet, and the ledger was opened only for reading.
-    #[error("there is no ledger at {}: no job has been run yet", path.display())]
+    #[error("there is no ledger at {}: no job has run yet", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum OpenError {
     },
     /// The path is too long for SQLite.
     #[error(
-        "the path of the ledger has {} bytes, and SQLite takes {MAX_PATH}: set `state_dir` to a folder with a shorter path",
+        "the path of the ledger has {} bytes, but SQLite supports only {MAX_PATH}: set `state_dir` to a folder with a shorter path",
         path.as_os_str().len()
     )]
     TooLong {
@@ -42,14 +42,14 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A SQLite file of another program.
-    #[error("{} is a database of another program and was left alone: set `state_dir` to a folder of its own", path.display())]
+    #[error("{} is a database of another program and was not changed: set `state_dir` to another folder", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
     },
     /// A newer `conjured` has written the file.
     #[error(
-        "the ledger {} has version {found}, this conjured knows versions up to {known}; it was left alone: \
+        "the ledger {} has version {found}, but this conjured supports versions up to {known}; it was not changed: \
          install the newer conjured again, or set `state_dir` to another folder to start an empty ledger",
         path.display()
     )]
@@ -62,7 +62,7 @@ pub enum OpenError {
         known: i32,
     },
     /// An older `conjured` has written the file, and it was opened only for reading.
-    #[error("the ledger {} has version {found}, this conjured reads version {known}: start the daemon once, it brings it up to date", path.display())]
+    #[error("the ledger {} has version {found}, but this conjured reads version {known}: start the daemon once to migrate it", path.display())]
     Older {
         /// The file.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum OpenError {
     },
     /// The file system does not support a write-ahead log (no shared memory, as on some
     /// network drives).
-    #[error("the file system of {} cannot hold a ledger (SQLite offers journal mode `{mode}`, not `wal`): set `state_dir` to a local disk", path.display())]
+    #[error("the file system of {} does not support a ledger (SQLite offers journal mode `{mode}`, not `wal`): set `state_dir` to a local disk", path.display())]
     NoWriteAheadLog {
         /// The file.
         path: PathBuf,
@@ -90,7 +90,7 @@ pub enum OpenError {
 pub enum StoreError {
     /// The file is damaged, or was never a ledger.
     #[error(
-        "the ledger {} is damaged ({detail}); it was left as it is: move it and its `-wal` file away to go on with an \
+        "the ledger {} is damaged ({detail}); it was not changed: move it and its `-wal` file away to continue with an \
          empty one (money spent so far is then unknown to the budget), or restore a copy",
         path.display()
     )]
@@ -101,7 +101,7 @@ pub enum StoreError {
         detail: String,
     },
     /// Another process has locked the file for longer than the time-out of five seconds.
-    #[error("the ledger {} is locked by another process: end the other conjured or the tool that has it open", path.display())]
+    #[error("the ledger {} is locked by another process: stop the other conjured or the tool that has it open", path.display())]
     Locked {
         /// The file.
         path: PathBuf,
@@ -109,8 +109,8 @@ pub enum StoreError {
     /// The path leads to no file, or to another file than the open one. Anything written now would
     /// be lost when the process ends.
     #[error(
-        "the ledger {} was moved or deleted while conjured runs, and without one nothing is sent: put it back with its `-wal` \
-         file, or restart conjured to go on with what is there (money spent since is then unknown to the budget)",
+        "the ledger {} was moved or deleted while conjured runs, so nothing is sent: put it back with its `-wal` \
+         file, or restart conjured to continue with what is there (money spent since is then unknown to the budget)",
         path.display()
     )]
     Gone {
@@ -118,14 +118,14 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The disk is full. The operation was rolled back.
-    #[error("the disk is full: the ledger {} could not be written and the step was undone; free some space", path.display())]
+    #[error("the disk is full: the ledger {} could not be written, and the step was undone; free some space", path.display())]
     Full {
         /// The file.
         path: PathBuf,
     },
     /// The disk denies access: an I/O error, a file system that became read-only, or a
     /// missing permission.
-    #[error("the ledger {} cannot be used ({source}): see that its disk is there, sound and writable", path.display())]
+    #[error("the ledger {} cannot be used ({source}): check that its disk is connected, healthy and writable", path.display())]
     Disk {
         /// The file.
         path: PathBuf,
@@ -149,10 +149,10 @@ pub enum LedgerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No job has this id or an id with this prefix.
-    #[error("there is no job `{0}`: `conjured jobs list` shows them")]
+    #[error("there is no job `{0}`: `conjured jobs list` shows all jobs")]
     NoSuchJob(String),
     /// More than one job has an id with this prefix.
-    #[error("`{text}` begins more than one job ({}): write more of it", few(candidates))]
+    #[error("`{text}` matches more than one job ({}): type more of the id", few(candidates))]
     Ambiguous {
         /// The prefix.
         text: String,
@@ -161,7 +161,7 @@ pub enum LedgerError {
     },
     /// A state change that is not allowed. This is a bug in the caller, rejected before it
     /// does harm.
-    #[error("job {job} is {from} and cannot become {to}")]
+    #[error("job {job} is {from} and cannot change to {to}")]
     Illegal {
         /// The job.
         job: JobId,
@@ -171,7 +171,7 @@ pub enum LedgerError {
         to: State,
     },
     /// A rating outside 1 to 5.
-    #[error("a rating is a number from 1 to 5, not {0}")]
+    #[error("a rating must be a number from 1 to 5, not {0}")]
     NotARating(u8),
 }
 

@@ -124,7 +124,7 @@ pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fa
     let differ = jobs != hours || jobs != sessions;
     Ok(differ.then(|| {
         format!(
-            "jobs and machines cost {jobs}, by the hour {hours} are noted, by session {sessions}"
+            "the costs of jobs and machines add up to {jobs}, but the sums per hour to {hours} and per session to {sessions}"
         )
     }))
 }

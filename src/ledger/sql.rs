@@ -21,7 +21,7 @@ use crate::domain::{
 
 /// A word that this version does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("`{word}` is no {what}")]
+#[error("`{word}` is not a valid {what}")]
 struct UnknownWord {
     what: &'static str,
     word: String,
@@ -55,9 +55,9 @@ macro_rules! stored_as {
     };
 }
 
-stored_as!(JobId, id => id.to_string(), column => word(column, "job's id", |text| text.parse().ok()));
-stored_as!(RequestId, id => id.as_str(), column => word(column, "request's id", RequestId::new));
-stored_as!(MachineId, id => id.to_string(), column => word(column, "machine's id", |text| text.parse().ok()));
+stored_as!(JobId, id => id.to_string(), column => word(column, "job id", |text| text.parse().ok()));
+stored_as!(RequestId, id => id.as_str(), column => word(column, "request id", RequestId::new));
+stored_as!(MachineId, id => id.to_string(), column => word(column, "machine id", |text| text.parse().ok()));
 stored_as!(Stage, stage => stage.word(), column => word(column, "stage of a machine", |text| {
     Stage::ALL.into_iter().find(|stage| stage.word() == text)
 }));

@@ -86,7 +86,7 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         created_at: at(2),
         state_at: at(6),
         ended_at: Some(at(6)),
-        reason: Some(Reason::new("replaced", "a newer prompt or render took its place")),
+        reason: Some(Reason::new("replaced", "a newer prompt or render replaced it")),
         replaced_by: Some(older),
         retry_of: Some(older),
         out: None,
