@@ -43,10 +43,10 @@ pub fn tighten(folder: &Path) -> Result<(), DiskError> {
     {
         use std::os::unix::fs::PermissionsExt;
         let metadata =
-            fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+            fs::symlink_metadata(folder).map_err(DiskError::at("check the folder", folder))?;
         if metadata.is_dir() && metadata.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-                .map_err(DiskError::at("make private the folder", folder))?;
+                .map_err(DiskError::at("restrict the permissions of the folder", folder))?;
         }
     }
     #[cfg(not(unix))]
@@ -91,14 +91,14 @@ pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
     {
         let stat = rustix::fs::statvfs(folder)
             .map_err(io::Error::from)
-            .map_err(DiskError::at("ask for the free space of", folder))?;
+            .map_err(DiskError::at("get the free space of", folder))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
     #[cfg(windows)]
     {
         fs4::available_space(folder)
             .map(Some)
-            .map_err(DiskError::at("ask for the free space of", folder))
+            .map_err(DiskError::at("get the free space of", folder))
     }
 }
 
@@ -237,7 +237,7 @@ pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
 pub fn owner_only(path: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(DiskError::at("make private", path))
+        .map_err(DiskError::at("restrict the permissions of", path))
 }
 
 /// Returns whether the path exists and belongs to our user.
@@ -278,14 +278,17 @@ pub fn private_runtime_dir() -> PathBuf {
 pub fn check_private(folder: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::MetadataExt;
     let metadata =
-        fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+        fs::symlink_metadata(folder).map_err(DiskError::at("check the folder", folder))?;
     let ours = metadata.is_dir()
         && metadata.uid() == rustix::process::geteuid().as_raw()
         && metadata.mode() & 0o777 == 0o700;
     if ours {
         return Ok(());
     }
-    let cause = io::Error::new(io::ErrorKind::PermissionDenied, "it is not ours alone (0700)");
+    let cause = io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "it must belong to this user and have the permissions 0700",
+    );
     Err(DiskError::at("use the folder", folder)(cause))
 }
 

@@ -75,7 +75,7 @@ impl fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("{} is held by {}; stop that one first", path.display(), name(holder.as_ref()))]
+    #[error("{} is held by {}; stop it first", path.display(), name(holder.as_ref()))]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -88,8 +88,7 @@ pub enum LockError {
 }
 
 fn name(holder: Option<&Holder>) -> String {
-    holder
-        .map_or_else(|| "another process that does not say its name".to_owned(), Holder::to_string)
+    holder.map_or_else(|| "another, unnamed process".to_owned(), Holder::to_string)
 }
 
 /// A lock, held until it is dropped.

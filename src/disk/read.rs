@@ -44,7 +44,7 @@ pub enum ReadError {
         what: &'static str,
     },
     /// The file is larger than any valid input. Nothing was read.
-    #[error("{} has {size} bytes, more than the {limit} that make sense here", path.display())]
+    #[error("{} has {size} bytes, more than the limit of {limit} bytes for an input", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -70,9 +70,9 @@ pub enum ReadError {
 }
 
 const LET_US_READ: &str = if cfg!(windows) {
-    "give its account the right to, or close the program that has it open"
+    "give its account read permission, or close the program that has it open"
 } else {
-    "give its user the right to (chmod, or the folder's owner)"
+    "give its user read permission (chmod, or the folder's owner)"
 };
 
 /// Reads a complete file of at most `limit` bytes.
@@ -136,7 +136,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     match opened {
         Ok((Some(file), metadata)) if what_else(&metadata).is_none() => Ok(Some((file, metadata))),
         Ok((_, metadata)) => {
-            let what = what_else(&metadata).unwrap_or("something that changes its kind");
+            let what = what_else(&metadata).unwrap_or("something that keeps changing");
             Err(ReadError::NotAFile { path: path.to_path_buf(), what })
         }
         Err(error) if is_missing(&error) => Ok(None),

@@ -78,7 +78,9 @@ fn sweep_one(
         match failpoint::around(Point::Sweep, || fs::remove_file(&path)) {
             Ok(()) => swept.removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => swept.faults.push(DiskError::at("remove the left-over", &path)(error)),
+            Err(error) => {
+                swept.faults.push(DiskError::at("remove the temporary file", &path)(error))
+            }
         }
     }
     Ok(())

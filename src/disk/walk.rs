@@ -111,7 +111,7 @@ impl Walk {
         });
         let (found, next) = match seen {
             Ok((_, Some(_))) if self.links == MAX_LINKS => {
-                let circle = io::Error::other("its symlinks lead round in a circle");
+                let circle = io::Error::other("its symlinks form a circle");
                 (Found::Refused(circle), Next::Stop)
             }
             Ok((_, Some(target))) => {

@@ -82,7 +82,7 @@ impl Partial {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = failpoint::around(Point::PartialCreate, || options.open(&path))
             .map_err(DiskError::at("open", &path))?;
-        let len = file.seek(SeekFrom::End(0)).map_err(DiskError::at("look into", &path))?;
+        let len = file.seek(SeekFrom::End(0)).map_err(DiskError::at("read", &path))?;
         let mut partial = Self { file, path, folder: folder.to_path_buf(), kind, len, limit };
         if len > limit {
             partial.restart()?;

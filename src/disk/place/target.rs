@@ -36,7 +36,7 @@ pub enum PlaceFault {
     },
     /// The system refuses for now: the placement is tried again.
     #[error(
-        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then",
+        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed automatically",
         path.display()
     )]
     Parked {
@@ -48,7 +48,7 @@ pub enum PlaceFault {
         remedy: &'static str,
     },
     /// The artifact in history cannot be read.
-    #[error("the artifact {} cannot be read any more: {reason}; `conjured once` does the work anew, at its own price", path.display())]
+    #[error("the artifact {} can no longer be read: {reason}; `conjured once` repeats the work, which costs a new run", path.display())]
     SourceLost {
         /// The artifact.
         path: PathBuf,
@@ -85,21 +85,21 @@ impl PlaceFault {
                 return Self::unplaceable(path, "a folder has that name", MOVE_IT);
             }
             Kind::InvalidFilename | Kind::InvalidInput => {
-                let why = format!("the file system does not take that name ({reason})");
+                let why = format!("the file system does not allow that name ({reason})");
                 return Self::unplaceable(path, why, "change it under `[[project]]`");
             }
             Kind::StorageFull => "free some space on that disk",
-            Kind::QuotaExceeded => "free some of its user's quota",
+            Kind::QuotaExceeded => "free some of the user's disk quota",
             Kind::FileTooLarge => "raise the limit on file sizes there",
             Kind::ReadOnlyFilesystem => {
                 "make that file system writable, for a service also in its `ReadWritePaths`"
             }
             Kind::PermissionDenied if cfg!(windows) => {
-                "let conjured's user write in that folder, or close the program that has the file open"
+                "allow conjured's user to write in that folder, or close the program that has the file open"
             }
-            Kind::PermissionDenied => "let conjured's user write in that folder",
-            Kind::NotFound => "see who removes files or folders there",
-            _ => "see that the drive is there and sound",
+            Kind::PermissionDenied => "allow conjured's user to write in that folder",
+            Kind::NotFound => "check which program removes files or folders there",
+            _ => "check that the drive is connected and healthy",
         };
         Self::Parked { path: path.to_path_buf(), reason, remedy }
     }
@@ -118,7 +118,7 @@ impl PlaceFault {
 }
 
 /// The remedy for an error that only Windows returns.
-const LET_GO: &str = "close it in the program that has it open and lets nobody replace it (a viewer, an importer, a scanner)";
+const LET_GO: &str = "close it in the program that has it open and prevents its replacement (a viewer, an importer, a scanner)";
 
 const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
 

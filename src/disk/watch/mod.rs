@@ -75,7 +75,7 @@ pub enum WatchMode {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum PollReason {
     /// The drive does not report changes of other machines, or of the host.
-    #[error("{} is on a {kind} drive, which does not tell of changes made elsewhere: polling it", folder.display())]
+    #[error("{} is on a {kind} drive, which does not report changes made by other machines: polling it", folder.display())]
     RemoteDrive {
         /// The input's folder.
         folder: PathBuf,
@@ -83,14 +83,14 @@ pub enum PollReason {
         kind: &'static str,
     },
     /// A probe file that we created there caused no event.
-    #[error("{} does not tell of changes (tried it): polling it", folder.display())]
+    #[error("{} does not report changes (a test file caused no event): polling it", folder.display())]
     NoEvents {
         /// The input's folder.
         folder: PathBuf,
     },
     /// The system has no more watches for our user.
     #[error(
-        "the system's limit on watched folders is reached: polling instead; raise fs.inotify.max_user_watches to watch again"
+        "the system's limit on watched folders is reached: polling instead; raise fs.inotify.max_user_watches to use native watching again"
     )]
     LimitReached,
     /// The system refuses to watch this folder.
