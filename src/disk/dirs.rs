@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn free_space_is_told_for_an_existing_folder_only() {
+    fn free_space_is_reported_for_an_existing_folder_only() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert!(free_space(temp.path()).expect("a number").is_some_and(|bytes| bytes > 0));
         assert!(free_space(&temp.path().join("none")).is_err());

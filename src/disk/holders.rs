@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asking_who_has_a_file_open_is_harmless_and_finds_nobody_else() {
+    fn asking_who_has_a_file_open_is_harmless_and_finds_no_other_program() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(of(&temp.path().join("none")), Vec::<String>::new());
         let path = temp.path().join("mesh.glb");

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_told_who_holds_it_and_gets_it_when_the_first_is_gone() {
+    fn the_second_learns_the_holder_and_gets_the_lock_when_the_first_is_gone() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
         let refused = Lock::take_state(temp.path(), &holder(22)).expect_err("held");
@@ -378,7 +378,7 @@ mod tests {
     // Windows may keep a removed file's name until no program has it open, and wine does.
     #[cfg(unix)]
     #[test]
-    fn a_lock_whose_file_was_removed_meanwhile_is_nobodys() {
+    fn a_lock_whose_file_was_removed_meanwhile_is_not_held() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join(STATE_LOCK);
         let late = || open(&path).expect("opens");
@@ -392,7 +392,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_whose_file_somebody_took_away_says_so_and_leaves_the_next_one_alone() {
+    fn a_lock_whose_file_was_removed_says_so_and_does_not_remove_the_next_one() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
         assert!(first.is_intact());

@@ -255,7 +255,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_nobody_writes_to_is_refused_at_once() {
+    fn a_pipe_without_a_writer_is_refused_at_once() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("pipe");
         #[cfg(target_os = "linux")]

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_use_is_tried_again_ever_slower_for_two_seconds_and_then_told() {
+    fn a_file_in_use_is_retried_ever_slower_for_two_seconds_and_then_reported() {
         let (ended, tries, waits) = try_against(SHARING_VIOLATION, usize::MAX);
         assert_eq!(ended.expect_err("never").raw_os_error(), Some(SHARING_VIOLATION));
         assert_eq!((tries, waits.len()), (9, 8));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_is_told_at_once() {
+    fn what_is_not_temporary_is_reported_at_once() {
         let (ended, tries, waits) = try_against(2, usize::MAX);
         assert_eq!(ended.expect_err("no such file").raw_os_error(), Some(2));
         assert_eq!((tries, waits.len()), (1, 0));

@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_needed_and_not_there_is_refused_plainly_and_so_is_one_that_nobody_knows() {
+    fn a_missing_required_parameter_and_an_unknown_one_are_refused_by_name() {
         let mut without = usual();
         without.parameters.retain(|parameter| parameter.name != "seed");
         let said = arrange(&without, &flux(&work(), "x"), "FLUX").expect_err("no seed").to_string();

@@ -239,7 +239,7 @@ mod unix {
     }
 
     #[test]
-    fn a_place_nobody_can_write_to_parks_the_job() {
+    fn a_folder_without_write_permission_suspends_the_job() {
         let bench = Bench::new();
         let mut plan = bench.plan(&["project/flux.png"], &["project/0.glb"]);
         plan.names[1].target = "/proc/self/0.glb".into();
@@ -272,7 +272,7 @@ fn a_file_time_can_be_given() {
 }
 
 #[test]
-fn what_a_person_must_change_is_told_apart_from_what_passes() {
+fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
     let bench = Bench::new();
     fs::write(bench.path("project/file"), b"").expect("writes");
     fs::create_dir(bench.path("project/folder.glb")).expect("makes");

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_reading_wakes_nobody_and_a_closed_writer_does() {
+    fn our_own_reading_wakes_no_project_and_a_closed_writer_does() {
         let (hub, woken, _probed) = hub();
         for access in [
             AccessKind::Open(AccessMode::Any),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn our_temporary_files_wake_nobody_and_a_probe_is_reported() {
+    fn our_temporary_files_wake_no_project_and_a_probe_is_reported() {
         let (hub, woken, probed) = hub();
         hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part")));
         assert!(probed.try_recv().is_err());

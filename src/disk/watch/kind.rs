@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_drives_are_told_apart() {
+    fn the_usual_drives_are_distinguished() {
         assert_eq!(of_number(0xef53), FsKind::Local);
         assert_eq!(of_number(0x6969), FsKind::Remote("NFS"));
         assert_eq!(of_number(0x794c_7630), FsKind::Unknown);

@@ -115,7 +115,7 @@ fn either_input_wakes_its_own_project_however_it_is_written() {
 }
 
 #[test]
-fn reading_the_inputs_and_writing_beside_them_wakes_nobody() {
+fn reading_the_inputs_and_writing_beside_them_wakes_no_project() {
     let mut bench = Bench::new(2, WatchMode::Native, whole);
     bench.settle();
     for _ in 0..20 {

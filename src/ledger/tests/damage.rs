@@ -88,7 +88,7 @@ fn a_newer_ledger_is_refused_with_both_versions_and_left_as_it_is() {
 }
 
 #[test]
-fn another_program_s_database_is_left_alone() {
+fn another_program_s_database_is_not_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.sqlite");
     let raw = Connection::open(&path).expect("opens");

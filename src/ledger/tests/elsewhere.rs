@@ -32,7 +32,7 @@ fn taken(desk: &mut Desk, number: u64) -> JobId {
 }
 
 #[test]
-fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
+fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
@@ -49,7 +49,7 @@ fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
 }
 
 #[test]
-fn what_never_arrived_may_go_elsewhere_too() {
+fn what_never_arrived_may_fail_over_too() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn a_whole_road_leaves_its_story_its_attempt_and_its_artifacts() {
+fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let mut desk = Desk::new();
     let job = desk.finish(1, took(5, 70, true));
     let story = desk.ledger.story(job).expect("a story");
@@ -143,7 +143,7 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
 }
 
 #[test]
-fn a_step_off_the_road_is_refused_and_changes_nothing() {
+fn an_illegal_step_is_refused_and_changes_nothing() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::PreparedOnly);
     let before = desk.ledger.story(job).expect("a story");
@@ -298,7 +298,7 @@ fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
 }
 
 #[test]
-fn wishes_notes_and_ratings_stay_with_the_job() {
+fn cancel_requests_notes_and_ratings_stay_with_the_job() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.want_cancel(job, at(2)).expect("wanted");

@@ -15,7 +15,7 @@ fn refused(error: SubmitError) -> super::super::super::ServiceFault {
 }
 
 #[tokio::test]
-async fn every_class_of_refusal_before_the_call_is_sorted_and_told() {
+async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
     let json = |status: &str| json_answer(status, &json!({"detail": "no"}));
     let verdicts = [
         ("401 Unauthorized", Verdict::Account, "private"),
@@ -63,7 +63,7 @@ async fn every_class_of_refusal_before_the_call_is_sorted_and_told() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_told_from_one_that_is_missing() {
+async fn a_rejected_token_is_distinguished_from_a_missing_one() {
     for (token, status, verdict) in [
         (Some(TOKEN), "401 Unauthorized", Verdict::Token),
         (Some(TOKEN), "403 Forbidden", Verdict::Account),
@@ -139,7 +139,7 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
 }
 
 #[tokio::test]
-async fn a_space_that_is_paused_or_being_built_is_told_plainly_and_not_called() {
+async fn a_space_that_is_paused_or_being_built_is_reported_and_not_called() {
     let hub = Gradio::start(Version::V4_44).await;
     let settings = Settings { hub: hub.url.clone(), ..Settings::default() };
     let spaces = Spaces::new(&settings).expect("good");
@@ -304,7 +304,7 @@ async fn a_space_without_our_functions_or_of_another_kind_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of() {
+async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
     let mut world = World::new(Version::V5_49).await;
     // An empty answer closes the connection.
     world.flux.force("POST /queue/join", Vec::new(), 1);

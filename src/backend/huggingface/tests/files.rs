@@ -22,7 +22,7 @@ async fn the_picture_is_still_there_when_its_space_is_not() {
 }
 
 #[tokio::test]
-async fn a_file_from_elsewhere_is_refused_and_one_that_is_gone_is_gone() {
+async fn a_file_from_another_host_is_refused_and_one_that_is_gone_is_gone() {
     let world = World::with(Version::V5_49, |settings| settings.max_artifact = 1000).await;
     let file = |url: String| RemoteFile {
         node: "mesh".to_owned(),

@@ -195,7 +195,7 @@ async fn a_cancel_between_the_calls_makes_no_second_one_and_a_cancelled_stream_t
 }
 
 #[tokio::test]
-async fn a_call_that_somebody_else_cancelled_is_not_done() {
+async fn a_call_that_another_client_cancelled_is_not_done() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([Say::Msg(json!({"msg": "process_completed", "success": true, "output": {}}))]);
     assert!(matches!(world.run().await, RunResult::Cancelled { .. }));

@@ -13,7 +13,7 @@ async fn impatient(silence: Duration, deadline: Duration) -> World {
 }
 
 #[tokio::test]
-async fn a_stream_that_stays_empty_and_open_is_given_up_after_its_silence_and_the_space_is_told() {
+async fn a_stream_that_stays_empty_and_open_times_out_and_the_call_is_cancelled() {
     let world = impatient(SHORT, PATIENCE).await;
     world.flux.play([Say::Silence]);
     let (fault, files) = world.failure().await;
@@ -88,7 +88,7 @@ async fn a_server_that_dies_breaks_the_run_off_with_the_picture_kept() {
 }
 
 #[tokio::test]
-async fn events_that_are_gone_are_told_and_not_waited_for() {
+async fn lost_events_are_reported_and_not_waited_for() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([Say::Msg(json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}))]);
     let (fault, _) = world.failure().await;

@@ -92,7 +92,7 @@ async fn a_machines_address_and_whole_id_are_never_shown() {
 }
 
 #[tokio::test]
-async fn an_address_elsewhere_is_not_taken_and_its_machine_is_not_ready() {
+async fn an_address_on_a_foreign_host_is_rejected_and_its_machine_is_not_ready() {
     for (url, ready) in [
         ("null", false),
         (r#""""#, false),

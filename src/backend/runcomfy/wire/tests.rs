@@ -212,7 +212,7 @@ fn an_unknown_word_is_pending_and_reported() {
 }
 
 #[test]
-fn the_instance_is_told_once_it_is_known_and_other_members_are_ignored() {
+fn the_instance_is_reported_once_it_is_known_and_other_members_are_ignored() {
     let body = r#"{"request_id":"R","status":"in_progress","instance_id":"i-7","log_url":"https://cdn/x","z":{}}"#;
     assert_eq!(with(200, body, observed).expect("running").instance.as_deref(), Some("i-7"));
     for body in [
