@@ -1,7 +1,9 @@
-//! A job that goes to another backend: the attempt so far is ended and paid for, and the job is `prepared` again.
+//! Switches a job to another backend: the current attempt is ended and booked, and the job is
+//! `prepared` again.
 //!
-//! Owns the one commit in between, and the rule that no second paid attempt follows one that may have been charged: it is held
-//! here as well as where jobs are routed ([`crate::domain::route`]). What the next attempt reserves is the release's matter.
+//! Owns the one commit in between, and the rule that no second paid attempt follows one that may
+//! have been charged. The rule is enforced here as well as in the routing of jobs
+//! ([`crate::domain::route`]). The release decides what the next attempt reserves.
 
 use rusqlite::Transaction;
 
@@ -55,7 +57,7 @@ pub(super) fn may_have_been_charged(
     Ok(taken.iter().any(|backend| is_paid(backend)))
 }
 
-/// Returns where a job is made.
+/// Returns the current backend of a job.
 pub(super) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
@@ -63,8 +65,9 @@ pub(super) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<Strin
 }
 
 impl Ledger {
-    /// Moves a job to another backend, or to the same free one once more. What the attempt so far cost stays booked. After a
-    /// request that a paid backend took, only a free backend may follow.
+    /// Switches a job to another backend, or retries on the same free one. The cost of the
+    /// current attempt stays booked. After a request that a paid backend accepted, only a free
+    /// backend may follow.
     pub fn elsewhere(&mut self, to: &Elsewhere) -> Result<(), LedgerError> {
         self.write(Point::Elsewhere, |transaction| {
             let job = to.job;
@@ -77,13 +80,14 @@ impl Ledger {
             if from.state == State::Submitting {
                 audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;
             }
-            // A request that surely did not arrive has ended its attempt already.
+            // A request that certainly did not arrive has already ended its attempt.
             if from.state != State::Prepared {
                 move_to(transaction, job, State::Prepared, to.at, &to.why)?;
                 end_attempt(transaction, job, &to.outcome, to.at)?;
             }
             tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
-            // Settled once is settled: what a paid attempt cost is kept whatever a free one does afterwards.
+            // A settled cost is final: the cost of a paid attempt is kept whatever a free one
+            // does afterwards.
             let (spent, basis) = match (settled, ran, to.booking) {
                 (Some(basis), ..) => (from.reserved, Some(basis)),
                 (None, true, Booking::Cost(cost)) if cost > MicroUsd::ZERO => {
@@ -121,7 +125,8 @@ impl Ledger {
         })
     }
 
-    /// Records that the answer to a submit is lost which may be sent again: the backend is free, and can be asked for it.
+    /// Records that the answer to a submit is lost, but that the request may be sent again: the
+    /// backend is free, and can be asked for it.
     pub fn asked_again(&mut self, job: JobId, why: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
             move_to(transaction, job, State::Prepared, now, why)?;

@@ -1,7 +1,9 @@
-//! The birth of a job: budget, row, story and baseline in one commit.
+//! The start of a job: budget, row, events and baseline in one commit.
 //!
-//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::budget`]'s; here it gets
-//! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
+//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is
+//! settled in the same commit. [`crate::domain::budget`] owns the rule for the budget. It gets its
+//! sums here, inside the transaction that also reserves, so that two processes cannot both spend
+//! the last cents.
 
 use rusqlite::{Transaction, named_params};
 
@@ -26,15 +28,16 @@ use crate::{
     failpoint::Point,
 };
 
-/// How much of a prompt lists show, in characters.
+/// How many characters of a prompt lists show.
 const EXCERPT: usize = 160;
 
 impl Ledger {
-    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's baseline to its inputs.
+    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's
+    /// baseline to its inputs.
     /// What it stands in for is in the same commit, so that no crash can leave a row that may be sent to a paid
     /// backend by mistake.
     ///
-    /// When this returns `Ok`, all of it is on the disk. When it returns an error, none of it is.
+    /// If this returns `Ok`, all of it is on the disk. If it returns an error, none of it is.
     pub fn release(
         &mut self,
         job: &NewJob,
@@ -75,9 +78,10 @@ impl Ledger {
         Ok(verdict?)
     }
 
-    /// Marks that the request of a job leaves that was released a while ago, and begins an attempt. What it is expected to cost
-    /// now takes the place of what was reserved; what that is more must fit into `limits`. Before this is on the disk nothing
-    /// may be sent; when it returns an error, nothing has changed.
+    /// Marks that the request of a job that was released earlier is about to be sent, and begins an
+    /// attempt. Its expected cost now replaces the amount reserved before; the increase must fit
+    /// into `limits`. Nothing may be sent before this is on the disk. If it returns an error,
+    /// nothing has changed.
     pub fn submitting(
         &mut self,
         leaving: &Leaving,
@@ -93,14 +97,16 @@ impl Ledger {
             if is_paid(&to) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to).into());
             }
-            // What is reserved already was allowed once: a limit that was lowered since refuses new jobs only.
+            // The amount already reserved was allowed once: a limit that was lowered since affects
+            // only new jobs.
             if reserve > old
                 && let Err(refusal) = budget::decide(limits, &before.without(old), reserve)
             {
                 return Ok(Err(refusal));
             }
             begin_attempt(transaction, job, at)?;
-            // What a paid attempt cost stays booked: a free place follows it, whose own price is nothing.
+            // The cost of a paid attempt stays booked: a free backend follows it, whose own price
+            // is zero.
             if let Some(terms) = terms
                 && settled(transaction, job)?.is_none()
             {
@@ -112,7 +118,7 @@ impl Ledger {
     }
 }
 
-/// Puts other terms and their price in the place of what a job was released on.
+/// Replaces the terms of a job's release and their price.
 fn renew(
     transaction: &Transaction<'_>,
     job: JobId,

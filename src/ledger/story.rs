@@ -1,7 +1,8 @@
-//! The words that every step of a job writes: its state, its story, its newest attempt, and the audit of its submits.
+//! The writes that the steps of a job share: its state, its events, its newest attempt, and the
+//! audit of its submits.
 //!
-//! Owns the helpers inside a transaction. Which operation uses which is `road`'s and `ends`' business; that no step is
-//! taken against the table of [`super::transition`] is decided here, in one place.
+//! Owns the helpers inside a transaction. `road` and `ends` decide which operation uses which. Only
+//! here is it checked that no step violates the table of [`super::transition`].
 
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -17,20 +18,21 @@ use crate::domain::{
     money::MicroUsd,
 };
 
-/// The most characters of a note or a reason that are kept: a service may send pages of a stack trace.
+/// The longest note or reason that is stored, in characters: a service may send pages of a
+/// stack trace.
 pub(super) const MOST_WORDS: usize = 2000;
 
-/// What a job was before a step.
+/// A job before a step.
 pub(super) struct Current {
     /// Its state.
     pub(super) state: State,
-    /// Since when.
+    /// When it entered that state.
     pub(super) since: WallTime,
-    /// What is reserved for it.
+    /// The money reserved for it.
     pub(super) reserved: MicroUsd,
 }
 
-/// Returns what a job is.
+/// Returns the current state of a job.
 pub(super) fn current(transaction: &Transaction<'_>, job: JobId) -> Result<Current, Fault> {
     transaction
         .prepare_cached("SELECT state, state_at, reserved FROM job WHERE id = ?1")?
@@ -41,7 +43,8 @@ pub(super) fn current(transaction: &Transaction<'_>, job: JobId) -> Result<Curre
         .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
 }
 
-/// Moves a job along its road and tells its story; returns what it was. A repeated state is no new line of the story.
+/// Changes a job's state and adds an event; returns the job as it was before. A repeated state adds
+/// no event.
 pub(super) fn move_to(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -65,7 +68,7 @@ pub(super) fn move_to(
     Ok(before)
 }
 
-/// Adds a line to a job's story.
+/// Adds a line to a job's events.
 pub(super) fn tell(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -79,7 +82,7 @@ pub(super) fn tell(
     Ok(())
 }
 
-/// The statement that changes a job's newest attempt; the job's id is its first parameter.
+/// Returns a statement that changes a job's newest attempt; the job's id is its first parameter.
 pub(super) fn attempt_sets(assignments: &str) -> String {
     format!(
         "UPDATE attempt SET {assignments}
@@ -87,7 +90,7 @@ pub(super) fn attempt_sets(assignments: &str) -> String {
     )
 }
 
-/// Ends the newest attempt, unless it has ended; a better word than `ended` takes its place.
+/// Ends the newest attempt, unless it has ended. A more specific outcome replaces the word `ended`.
 pub(super) fn end_attempt(
     transaction: &Transaction<'_>,
     job: JobId,

@@ -1,4 +1,5 @@
-//! What a POST can meet on its way, played on the wire: each case says whether it surely did not arrive.
+//! The failures of a POST, played by a hand-written server: each test says whether the request
+//! certainly did not arrive.
 
 use bytes::Bytes;
 
@@ -71,7 +72,7 @@ async fn tls_to_a_plain_port_is_surely_not_sent() {
 
 #[tokio::test]
 async fn a_time_out_on_the_way_to_a_connection_is_surely_not_sent() {
-    // A listener that never speaks: TCP connects, the TLS handshake hangs.
+    // A listener that never answers: TCP connects, the TLS handshake hangs.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let url = Url::parse(&format!("https://{address}/")).expect("a URL");
@@ -91,7 +92,8 @@ async fn a_server_that_takes_the_request_and_hangs_up_leaves_the_outcome_unknown
 
 #[tokio::test]
 async fn a_server_that_hangs_up_at_once_is_not_asked_again() {
-    // Whether the body had begun to leave is a race here; either answer is true, a second try would not be.
+    // Whether the body had begun to leave is a race here. Both answers are correct; a second try
+    // would not be.
     let (fake, result) = post_to([Step::CloseUnread, Step::Answer(json("{}"))]).await;
     assert!(result.is_err(), "{result:?}");
     assert_eq!((fake.seen().len(), fake.connections()), (0, 1));
@@ -156,7 +158,7 @@ async fn a_second_request_uses_the_open_connection() {
 
 #[tokio::test]
 async fn a_connection_that_was_closed_while_idle_costs_neither_the_request_nor_a_second_one() {
-    // Many rounds: the outcome must not depend on who is polled first.
+    // Many rounds, because the outcome must not depend on which task is polled first.
     for round in 0..50 {
         let steps = [Step::AnswerAndClose(json("{}")), Step::Answer(json("{}"))];
         let mut fake = Fake::start(steps).await;
@@ -208,7 +210,8 @@ async fn a_daemon_that_was_busy_while_its_connection_was_closed_still_notices() 
     let connector = connector();
     let warm = post(&connector, &url, b"{}".to_vec(), LONG).await.expect("an answer");
     warm.body.expect("a body");
-    // Blocks the runtime on purpose, so that nothing in it can see the end of the connection arrive.
+    // Blocks the runtime on purpose, so that nothing in it can notice that the connection
+    // has ended.
     close.send(()).expect("the server waits");
     closed.recv().expect("closed");
     let result = post(&connector, &url, b"{}".to_vec(), LONG).await;
@@ -255,8 +258,9 @@ fn only_this_machine_is_spoken_to_unencrypted() {
     }
 }
 
-/// Runs itself again in a process without certificate authorities, because the environment belongs to a process.
-// Windows and macOS ask their own stores, which no variable takes away.
+/// Runs itself again in a process without certificate authorities, because the environment belongs
+/// to a process.
+// Windows and macOS use their own certificate stores, which no variable can remove.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 #[test]
 fn without_certificate_authorities_https_is_a_clear_error_and_loopback_still_works() {

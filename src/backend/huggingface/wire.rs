@@ -1,7 +1,8 @@
-//! How a Space is spoken to: one request, once, with the token in both headers that were ever seen.
+//! Sends requests to a Space: each one once, with the token in both headers that are in use.
 //!
-//! Owns the headers, the size limits and the time of each call. The token goes to the Space's own origin and nowhere else: not to
-//! the Hub, and not along a redirect, which is an answer here and is never followed.
+//! Owns the headers, the size limits and the time limit of each call. The token is sent to the
+//! Space's own origin and nowhere else: not to the Hub, and not along a redirect, which is treated
+//! as an answer and never followed.
 
 use std::{
     collections::hash_map::RandomState,
@@ -29,19 +30,21 @@ use crate::backend::{
     },
 };
 
-/// The most bytes of a description: an app with many components has some hundred KB.
+/// The maximum size of a description in bytes. An app with many components has some hundred KB.
 pub(super) const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
-/// The most bytes of any other answer.
+/// The maximum size of any other answer in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
-/// How long the Hub may take. It is asked only because it may know more than the rule.
+/// The time limit of a call to the Hub. It is asked only because it may know more than the rule
+/// for hosts.
 const HUB_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where newer clients put the token. Which of the two the service's proxy reads, nobody has said.
+/// The header that newer clients use for the token. It is not documented which of the two the
+/// service's proxy reads.
 const X_TOKEN: &str = "x-hf-authorization";
 
-/// Speaks to Spaces.
+/// Sends requests to Spaces.
 pub(super) struct Wire {
     connector: Connector,
     token: Option<HeaderValue>,
@@ -51,7 +54,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Checks the token; opens no connection.
+    /// Checks the token and creates the client. Opens no connection.
     pub(super) fn new(
         connector: Connector,
         token: Option<&SecretString>,
@@ -69,17 +72,17 @@ impl Wire {
         Ok(Self { connector, token: header.transpose()?, cleaner, patience })
     }
 
-    /// Returns `text` as a person may see it.
+    /// Returns `text` as it may be shown to a person.
     pub(super) fn line(&self, text: &str) -> String {
         self.cleaner.line(text)
     }
 
-    /// Tells whether there is a token.
+    /// Returns whether there is a token.
     pub(super) const fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Begins a request to a Space's own origin.
+    /// Starts a request to a Space's own origin.
     fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
         let client = self.connector.client(&url).map_err(|error| error.to_string())?;
         let mut request = client.request(method, url);
@@ -99,7 +102,7 @@ impl Wire {
         reply.success().cloned().ok_or_else(|| errors::trouble(&reply, space, self.has_token()))
     }
 
-    /// Asks the Hub for a record; `None` where it tells none. It never gets the token.
+    /// Asks the Hub for a record. Returns `None` if it has none. The Hub never gets the token.
     pub(super) async fn ask_hub(&self, url: Url) -> Option<Value> {
         let client = self.connector.client(&url).ok()?;
         let patience = self.patience.min(HUB_PATIENCE);
@@ -109,7 +112,7 @@ impl Wire {
         reply.success().cloned()
     }
 
-    /// Asks for a small file of a Space, to be held in memory.
+    /// Downloads a small file of a Space into memory.
     pub(super) async fn file(
         &self,
         url: Url,
@@ -122,10 +125,11 @@ impl Wire {
         match answer.body {
             Ok(bytes) if answer.status == 200 => Ok(bytes),
             Err(reason) if answer.status == 200 => Err(unasked(reason)),
-            // Files are temporary. To the app, one that is gone is one that nobody may see.
-            _ if matches!(answer.status, 403 | 404 | 410) => Err(CallError::Fault(errors::lost(
-                format!("{space} does not have its picture any more"),
-            ))),
+            // Files are temporary. The app answers the same for a missing file and for a
+            // forbidden one.
+            _ if matches!(answer.status, 403 | 404 | 410) => {
+                Err(CallError::Fault(errors::lost(format!("{space} no longer has its picture"))))
+            }
             body => {
                 let reply = Reply::open(Answer { body, ..answer }, &self.cleaner);
                 Err(errors::trouble(&reply, space, self.has_token()))
@@ -133,7 +137,7 @@ impl Wire {
         }
     }
 
-    /// Sends something whose repetition would harm nobody.
+    /// Sends a request that may safely be repeated.
     pub(super) async fn post(
         &self,
         url: Url,
@@ -145,7 +149,7 @@ impl Wire {
         let request = request
             .header(CONTENT_TYPE, content_type)
             .header(ACCEPT, "application/json")
-            // What newer official clients say of themselves.
+            // The header that newer official clients send.
             .header("x-gradio-user", "api")
             .timeout(patience.min(self.patience))
             .body(body);
@@ -153,7 +157,7 @@ impl Wire {
         Ok(Reply::open(answer, &self.cleaner))
     }
 
-    /// Sends JSON once, and says honestly whether it left.
+    /// Sends JSON once, and reports whether it left this process.
     pub(super) async fn post_once(&self, url: Url, body: &Value) -> Result<Reply<'_>, SendFault> {
         let request = self.request(Method::POST, url).map_err(SendFault::NotSent)?;
         let request = request
@@ -165,7 +169,8 @@ impl Wire {
         Ok(Reply::open(answer, &self.cleaner))
     }
 
-    /// Begins to listen. The time of a stream is not limited here: its silence and its call's deadline are [`super::run`]'s.
+    /// Opens a stream of events. The duration of a stream is not limited here: [`super::run`] owns
+    /// the limits for its silence and for its call.
     pub(super) async fn listen(&self, url: Url, space: &str) -> Result<Stream, CallError> {
         let unasked = |reason: String| unasked(space, &reason);
         let request = self.request(Method::GET, url).map_err(unasked)?;
@@ -180,32 +185,29 @@ impl Wire {
             return Ok(Stream::new(response));
         }
         let read = Answer::read(response, ANSWER_LIMIT);
-        // What is no stream may still never end.
+        // A body that is not a stream may also never end.
         let answer = tokio::time::timeout(self.patience, read)
             .await
-            .map_err(|_| unasked("its answer did not end".to_owned()))?;
+            .map_err(|_| unasked("the answer did not end within the time-out".to_owned()))?;
         Err(errors::trouble(&Reply::open(answer, &self.cleaner), space, self.has_token()))
     }
 
-    /// Begins a download from a Space's own origin, always from the start.
+    /// Starts a download from a Space's own origin, always from the beginning.
     pub(super) async fn download(&self, url: Url) -> Result<reqwest::Response, String> {
         let request = self.request(Method::GET, url)?;
         send::send(request.header(reqwest::header::ACCEPT_ENCODING, "identity")).await
     }
 }
 
-/// Returns what is said of a Space that could not be asked.
+/// Returns the error for a Space that could not be reached.
 pub(super) fn unasked(space: &str, reason: &str) -> CallError {
-    CallError::Passing {
-        reason: format!("{space} could not be asked: {reason}"),
-        retry_after: None,
-    }
+    CallError::Passing { reason: format!("could not reach {space}: {reason}"), retry_after: None }
 }
 
-/// Returns a text that nobody had before: Gradio keeps the events of a session by its name, and a name of an earlier call would
-/// bring that one's, too.
+/// Returns a session name that was never used before. Gradio stores the events of a session by its
+/// name, so a reused name would also return the events of an earlier call.
 pub(super) fn fresh() -> String {
-    // The standard library draws the keys of a map's hasher from the system's randomness.
+    // The standard library takes the keys of a map's hasher from the system's randomness.
     let draw = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", draw(), draw())
 }

@@ -1,4 +1,5 @@
-//! The adapter on the wire: which addresses it asks, with which headers, how often, and where the token goes.
+//! The adapter against a fake server: which addresses it calls, with which headers, how often, and
+//! where it sends the token.
 
 mod facts;
 mod faults;
@@ -82,7 +83,7 @@ async fn the_version_changes_queue_calls_and_never_the_balance() {
     let fake = Fake::start([Step::Answer(json(r#"{"balance_microdollars":-5}"#))]).await;
     let mut settings = settings(&fake);
     settings.api_version = "v1".to_owned();
-    // The form of the official tools' environment variable.
+    // The form that the official tools use in their environment variable.
     settings.api_url.set_path("/gateway/prod/v2/");
     let serverless = Serverless::new(&settings).expect("good settings");
     assert_eq!(serverless.warm_up().await.expect("a balance"), Some(MicroUsd(-5)));

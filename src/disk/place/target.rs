@@ -1,7 +1,7 @@
-//! Where a public name really lies: symlinks followed, missing folders made.
+//! Resolves a public name: follows symlinks and creates missing folders.
 //!
-//! Owns [`resolve`] and the sorting of what the system says into [`PlaceFault`]s: what a person must change, and what
-//! passes when there is room or a right again.
+//! Owns [`resolve`] and the mapping of the system's errors to [`PlaceFault`]s: errors that a person
+//! must fix, and errors that pass when there is space or a permission again.
 
 use std::{
     ffi::OsString,
@@ -23,10 +23,11 @@ use crate::{
 /// Why artifacts could not be made visible. They are safe in history, and no money is at stake.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceFault {
-    /// A public name that cannot become a file as things are: a person must change the name or what is in its way.
+    /// A public name that cannot become a file at the moment: a person must change the name or
+    /// remove what blocks it.
     #[error("cannot place {}: {why}; {remedy}", path.display())]
     Unplaceable {
-        /// The public name, or what is in its way.
+        /// The public name, or the path that blocks it.
         path: PathBuf,
         /// What is wrong.
         why: String,
@@ -35,29 +36,29 @@ pub enum PlaceFault {
     },
     /// The system refuses for now: the placement is tried again.
     #[error(
-        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then",
+        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed automatically",
         path.display()
     )]
     Parked {
-        /// What could not be written.
+        /// The file that could not be written.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
         /// What to do about it.
         remedy: &'static str,
     },
     /// The artifact in history cannot be read.
-    #[error("the artifact {} cannot be read any more: {reason}; `conjured once` does the work anew, at its own price", path.display())]
+    #[error("the artifact {} can no longer be read: {reason}; `conjured once` repeats the work, which costs a new run", path.display())]
     SourceLost {
         /// The artifact.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
 }
 
 impl PlaceFault {
-    /// Tells whether trying again later can help without anybody touching the configuration.
+    /// Returns whether a later retry can succeed without a change of the configuration.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Parked { .. } => true,
@@ -78,11 +79,12 @@ impl PlaceFault {
         }
     }
 
-    /// Sorts an error of the target's side.
+    /// Maps an error of the target.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;
         if is_in_the_way(&reason) {
-            // A refusal is also what Windows says of a file that is mapped or being deleted: who has it open tells.
+            // Windows returns "access denied" also for a file that is mapped or being deleted; the
+            // programs that have it open tell the difference.
             let who = holders::of(path);
             if is_held(&reason) || !who.is_empty() {
                 return Self::held(path, reason, &who);
@@ -96,21 +98,21 @@ impl PlaceFault {
                 return Self::unplaceable(path, "a folder has that name", MOVE_IT);
             }
             Kind::InvalidFilename | Kind::InvalidInput => {
-                let why = format!("the file system does not take that name ({reason})");
+                let why = format!("the file system does not allow that name ({reason})");
                 return Self::unplaceable(path, why, "change it under `[[project]]`");
             }
             Kind::StorageFull => "free some space on that disk",
-            Kind::QuotaExceeded => "free some of its user's quota",
+            Kind::QuotaExceeded => "free some of the user's disk quota",
             Kind::FileTooLarge => "raise the limit on file sizes there",
             Kind::ReadOnlyFilesystem => {
                 "make that file system writable, for a service also in its `ReadWritePaths`"
             }
             Kind::PermissionDenied if cfg!(windows) => {
-                "let conjured's user write in that folder, or close the program that has the file open"
+                "allow conjured's user to write in that folder, or close the program that has the file open"
             }
-            Kind::PermissionDenied => "let conjured's user write in that folder",
-            Kind::NotFound => "see who removes files or folders there",
-            _ => "see that the drive is there and sound",
+            Kind::PermissionDenied => "allow conjured's user to write in that folder",
+            Kind::NotFound => "check which program removes files or folders there",
+            _ => "check that the drive is connected and healthy",
         };
         Self::Parked { path: path.to_path_buf(), reason, remedy }
     }
@@ -128,19 +130,19 @@ impl PlaceFault {
     }
 }
 
-/// What Windows alone says of a file.
-const LET_GO: &str = "close it in the program that has it open and lets nobody replace it (a viewer, an importer, a scanner)";
+/// The remedy for an error that only Windows returns.
+const LET_GO: &str = "close it in the program that has it open and prevents its replacement (a viewer, an importer, a scanner)";
 
 const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
 
-/// Where a public name leads.
+/// The file that a public name leads to.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// The folder, without symlinks, existing.
+    /// The folder: an existing path without symlinks.
     pub(super) folder: PathBuf,
-    /// The name in it, which is no symlink.
+    /// The name in it, which is not a symlink.
     pub(super) name: OsString,
-    /// The file that stands there now.
+    /// The existing file of that name.
     pub(super) replaced: Option<Metadata>,
 }
 
@@ -151,7 +153,8 @@ impl Resolved {
     }
 }
 
-/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders it lacks.
+/// Follows `target` (absolute) to the file it names, which may not exist yet, and creates
+/// missing folders.
 pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
     let mut walk = Walk::new(target);
     while let Some(sight) = walk.next() {
@@ -193,7 +196,7 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        // Somebody else was quicker: as good.
+        // Another program created it first, which is just as good.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }

@@ -1,4 +1,5 @@
-//! Placements into real folders: what a reader sees at every moment, and what each obstacle is called.
+//! Placements into real folders: what a reader sees at every moment, and the error for
+//! each obstacle.
 
 use std::{
     collections::BTreeSet,
@@ -101,7 +102,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
                 other => panic!("{name} shows {other:?} after step {stop_after}"),
             })
             .collect();
-        // The names change from left to right, and only when everything is written.
+        // The names change from left to right, and only after everything is written.
         assert!(shown.is_sorted_by(|left, right| left >= right), "{shown:?}");
         assert_eq!(shown.iter().filter(|new| **new).count(), (done - 1).clamp(2, 5) - 2);
 
@@ -131,7 +132,7 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
     bench.place(&["project/flux.png"], &["project/0.glb"]).expect("the first is placed");
     let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // Also when a placement fails: the scope waits for the reader.
+        // Also if a placement fails: the scope waits for the reader.
         let stopping = Stopping(&stop);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
@@ -144,7 +145,8 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
                     seen.insert(round);
                 }
                 looks.fetch_add(1, Ordering::Relaxed);
-                // There, what somebody has open is not replaced: a loop without a breath would hold it for ever.
+                // On Windows a file that is open is not replaced: a loop without a pause would
+                // block it for ever.
                 #[cfg(windows)]
                 std::thread::park_timeout(std::time::Duration::from_millis(1));
             }
@@ -154,7 +156,7 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
             bench.artifacts(&content(round, 9000), &content(round, 40_000));
             let looked = looks.load(Ordering::Relaxed);
             bench.place(&["project/flux.png"], &["project/0.glb"]).expect("placed");
-            // So that the reader is really there between the placements, however few cores there are.
+            // Makes sure that the reader runs between the placements, however few cores there are.
             while looks.load(Ordering::Relaxed) == looked && !reader.is_finished() {
                 std::thread::yield_now();
             }
@@ -237,7 +239,7 @@ mod unix {
     }
 
     #[test]
-    fn a_place_nobody_can_write_to_parks_the_job() {
+    fn a_folder_without_write_permission_suspends_the_job() {
         let bench = Bench::new();
         let mut plan = bench.plan(&["project/flux.png"], &["project/0.glb"]);
         plan.names[1].target = "/proc/self/0.glb".into();
@@ -270,7 +272,7 @@ fn a_file_time_can_be_given() {
 }
 
 #[test]
-fn what_a_person_must_change_is_told_apart_from_what_passes() {
+fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
     let bench = Bench::new();
     fs::write(bench.path("project/file"), b"").expect("writes");
     fs::create_dir(bench.path("project/folder.glb")).expect("makes");
@@ -307,7 +309,8 @@ fn a_file_that_another_program_holds_parks_the_job_and_says_who_and_what_to_do()
     assert!(said.contains("safe in history"), "{said}");
 }
 
-/// A program that opened a public name as C's library does is waited for, then told of; nothing is lost, and the next try works.
+/// A program that opened a public name as the C library does is waited for, then reported; nothing
+/// is lost, and the next try works.
 #[cfg(windows)]
 #[test]
 fn a_name_in_use_on_windows_parks_the_job_until_it_is_let_go() {

@@ -1,4 +1,5 @@
-//! Jobs that go to another backend: what is booked, what stays forbidden, what a lost answer becomes.
+//! Jobs that switch to another backend: what is booked, what stays forbidden, and what happens to a
+//! lost answer.
 
 use super::*;
 use crate::{
@@ -23,7 +24,7 @@ fn to(job: JobId, place: Place, booking: Booking) -> Elsewhere {
     }
 }
 
-/// A job whose request the paid backend took.
+/// Returns a job whose request was accepted by the paid backend.
 fn taken(desk: &mut Desk, number: u64) -> JobId {
     let job = desk.release(number, Announce::Submitting);
     desk.ledger.submitted(job, &request(number), at(10)).expect("submitted");
@@ -31,7 +32,7 @@ fn taken(desk: &mut Desk, number: u64) -> JobId {
 }
 
 #[test]
-fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
+fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
@@ -48,7 +49,7 @@ fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
 }
 
 #[test]
-fn what_never_arrived_may_go_elsewhere_too() {
+fn what_never_arrived_may_fail_over_too() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");
@@ -76,7 +77,7 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         let job = taken(&mut desk, number);
         desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
-        // As the daemon does it: at the price of the free place.
+        // As the daemon does it: at the price of the free backend.
         let leaving = Leaving {
             job,
             session: desk.session,

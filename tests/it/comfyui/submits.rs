@@ -73,7 +73,7 @@ async fn what_is_not_installed_is_told_by_name_before_anything_is_sent() {
         for wanted in [
             "ImageResizeKJv2 (node 24, 25, from ComfyUI-KJNodes)",
             "PartPacker_Loader (node 20, from ComfyUI_PartPacker)",
-            "node 4 CheckpointLoaderSimple \"Load Checkpoint\" wants sd_xl_base_1.0.safetensors for ckpt_name, and there is \
+            "node 4 CheckpointLoaderSimple \"Load Checkpoint\" needs sd_xl_base_1.0.safetensors for ckpt_name; available: \
              another-model.safetensors",
         ] {
             assert!(fault.words.contains(wanted), "{version:?}: {}", fault.words);

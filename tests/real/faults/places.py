@@ -35,7 +35,7 @@ def forbidden_folder(world):
     world.prepare().start(wrap=plain_root())
     world.say("a clay owl")
     world.newest_is("placing")
-    world.says("Permission denied", "let conjured's user write in that folder")
+    world.says("Permission denied", "allow conjured's user to write in that folder")
     world.models.chmod(0o755)
     world.done()
 
