@@ -1,6 +1,7 @@
-//! `conjured once`: one job now, of the project's inputs or of others.
+//! `conjured once`: runs one job now, with the project's inputs or with others.
 //!
-//! Owns what is asked for, and that what cannot work is found out before money is spent. How it goes is [`super::one_job`]'s.
+//! Owns the request, and the checks that find problems before money is spent. [`super::one_job`]
+//! runs the job.
 
 use std::path::PathBuf;
 
@@ -35,7 +36,7 @@ fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
     }
     let out = args.out.as_ref().map(absolute).transpose()?;
     if let Some(folder) = &out {
-        // Found out before money is spent.
+        // Find out before money is spent.
         dirs::try_to_write(folder)
             .map_err(|error| Failure::new(CANNOT_WRITE, format!("{error}; nothing was sent")))?;
     }
