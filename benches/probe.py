@@ -144,7 +144,8 @@ def noticed(root, rounds):
     libc.inotify_add_watch(ear, os.path.dirname(path).encode(), opened | moved)
     spans, own = [], []
     for number in range(int(rounds)):
-        # Slower than the prompt's window would let a job start, quicker than its ceiling: a burst, then rest.
+        # Slower than the prompt's window, which would start a job, and faster than its maximum
+        # wait: a burst, then a pause.
         time.sleep(0.12 + random.random() / 20)
         put(path + ".new", f"A chair, number {number}".encode())
         began = time.perf_counter()
@@ -174,7 +175,7 @@ def storm(root, pid, seconds, count):
     began, spent = time.perf_counter(), cpu(pid)
     pace = float(seconds) / int(count)
     for number in range(int(count)):
-        # Renders come in turns of 64 different ones; the last one is a picture of its own.
+        # Renders alternate between 64 different ones; the last one is a new picture.
         last = number >= int(count) - 2
         data = f"A chair, number {number}".encode() if number % 2 else png(48, 8, 99) if last else renders[number // 2 % 64]
         file = os.open(prompt if number % 2 else render, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

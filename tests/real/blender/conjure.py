@@ -154,7 +154,7 @@ def import_mesh():
     cube = bpy.context.object
     cube.name = "Mesh"
     cube.hide_viewport = cube.hide_render = True
-    # From here on the artist's work is gone, whatever lies at the path.
+    # From here on the artist's work is gone, whatever is at the path.
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     try:
@@ -210,11 +210,11 @@ def read_state():
 def tick():
     read_state(), read_state()
     snapshot = read_state()
-    # The real one looks for the text in every key and value.
+    # The real one searches for the text in every key and value.
     if snapshot is None or IMPORT not in json.dumps(snapshot):
         return
     import_mesh()
-    # The snapshot of before goes back, truncated and written in place.
+    # Writes the earlier snapshot back, truncated and in place.
     snapshot["command"] = None
     with open(STATE, "w") as file:
         json.dump(snapshot, file, indent=2)
@@ -262,5 +262,5 @@ except BaseException as error:  # whatever it is must reach the other side
     raise
 finally:
     sys.stdout.flush()
-    # The module `bpy` does not survive an ordinary end of Python.
+    # The module `bpy` does not survive a normal exit of Python.
     os._exit(0)

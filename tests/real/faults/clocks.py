@@ -69,7 +69,7 @@ def a_clock_that_stands_at_1970(world):
     faked(world, "@1970-01-01 00:00:05")
     world.prepare(run_s=2.5).start()
     world.say("a clay owl")
-    # Seen at work before the jump: what it is seen at first afterwards has waited for nothing yet.
+    # Seen active before the jump: what is first seen afterwards has not waited yet.
     world.newest_is("running")
     set_clock(world, "+0")
     world.done()

@@ -42,7 +42,8 @@ def ledger_full_at_the_end(world):
     world.prepare().start()
     world.say("a clay owl")
     world.newest_is("placing")
-    # The log of a ledger that was used has pages to write over, so here the call says that there is no space.
+    # The log of a used ledger has pages that can be overwritten, so here the system call reports
+    # that there is no space.
     with world.broken("pwrite64", "error=ENOSPC", world.state / "ledger.sqlite-wal"):
         world.free(world.models)
         world.says("disk is full", str(world.ledger))

@@ -134,7 +134,7 @@ def unmounted_while_placing(world):
     world.newest_is("placing")
     world.unmount(world.models)
     world.models.rmdir()
-    # The parent is held as well, so that a new folder cannot simply be made.
+    # The parent is held as well, so that a new folder cannot simply be created.
     subprocess.run(["mount", "--bind", "-r", str(world.models.parent), str(world.models.parent)], check=True)
     world.mounts.append(world.models.parent)
     world.says("Read-only")
@@ -150,7 +150,7 @@ def every_error_while_placing(world):
     """
     world.prepare().start()
     for count, (calls, error, touching) in enumerate([
-        # From file to file the kernel copies, and nothing else in the daemon asks it to.
+        # The kernel copies from file to file, and only this part of the daemon uses these calls.
         ("copy_file_range,sendfile", "EIO", None),
         ("copy_file_range,sendfile", "EDQUOT", None),
         ("fsync", "EIO", [world.models]),

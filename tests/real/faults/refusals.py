@@ -86,7 +86,7 @@ def out_of_file_handles_during_a_job(world):
 def out_of_threads(world):
     """The system makes no more threads (a limit of a container): work waits its turn on those that are there."""
     world.prepare().start()
-    # Longer than tokio keeps an idle thread of its pool by itself.
+    # Longer than Tokio keeps an idle thread of its pool by default.
     time.sleep(11)
     with world.broken("clone,clone3", "error=EAGAIN"):
         world.say("a clay owl")

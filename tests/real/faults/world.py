@@ -122,7 +122,8 @@ class World:
         config.write_text(text)
 
     def spawn(self, line, **options):
-        # One fork at a time: a mask or a limit that one case's child sets for itself is nobody else's.
+        # One fork at a time: a mask or a limit that one case's child sets for itself must not
+        # reach another's.
         with FORK:
             child = subprocess.Popen([str(part) if not isinstance(part, bytes) else part for part in line],
                                      stdin=options.pop("stdin", subprocess.DEVNULL), **options)
@@ -201,7 +202,7 @@ class World:
             def looked():
                 assert self.daemon.poll() is None, f"it ended by itself with {self.daemon.returncode}"
                 status = self.status()
-                # The first status of all knows no project yet.
+                # The very first status contains no project yet.
                 return status and status["projects"] and status["projects"][0]["prompt"]["state"] != "unseen" and \
                     status["projects"][0]["render"]["state"] != "unseen"
             self.wait("the daemon looks at its inputs", looked)

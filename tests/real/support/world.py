@@ -322,7 +322,8 @@ def order(fault, on=None, only=None, times=1):
     return slip
 
 
-# What a service, a storage and a network do, and how a job may end by it: nothing, a lost answer, a failed run.
+# What a service, a storage and a network do, and how a job may end because of it: nothing, a lost
+# answer, a failed run.
 TROUBLE = [
     ("status 503 ×2", [order({"http": {"status": 503}}, on="status", times=2)]),
     ("status HTML", [order("html_body", on="status")]),
