@@ -1,7 +1,8 @@
-"""What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word, one measurement.
+"""What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word
+runs one measurement.
 
-Each prints one line of `name=value` pairs for whole.sh. Nothing here talks to anything but files, /proc and the
-daemon's own socket.
+Each prints one line of `name=value` pairs for whole.sh. It uses only files, /proc and the daemon's
+own socket.
 """
 
 import ctypes
@@ -63,7 +64,8 @@ def memory(pid, what="VmRSS"):
 
 
 def switches(pid):
-    """Context switches of every thread: each is one wake-up, or one loss of the processor to somebody else."""
+    """Returns the context switches of every thread: each is one wake-up, or one preemption by
+    another process."""
     found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         try:
@@ -107,7 +109,8 @@ def project(root, side="1024", seed="1"):
 
 
 def projects(folder, count):
-    """Makes many projects, each with inputs of its own name and a render of usual size (one file, many names)."""
+    """Makes many projects, each with its own inputs and a render of usual size (one file, many
+    names)."""
     project(f"{folder}/p0")
     for number in range(1, int(count)):
         root = f"{folder}/p{number}"
@@ -135,8 +138,9 @@ def idle(pid, seconds):
 
 
 def noticed(root, rounds):
-    """Puts a new prompt in place and waits for the daemon to open it: the kernel tells us of that as it told the daemon.
-    The directory is watched by us too, so our own inotify has already paid the same price once in the figure."""
+    """Puts a new prompt in place and waits for the daemon to open it: the kernel reports that to us
+    as it reported the change to the daemon. This process watches the directory too, so the cost
+    of its own inotify is included once."""
     libc = ctypes.CDLL(None, use_errno=True)
     path = f"{root}/{PROMPT}"
     ear = libc.inotify_init1(os.O_CLOEXEC)
@@ -144,7 +148,8 @@ def noticed(root, rounds):
     libc.inotify_add_watch(ear, os.path.dirname(path).encode(), opened | moved)
     spans, own = [], []
     for number in range(int(rounds)):
-        # Slower than the prompt's window would let a job start, quicker than its ceiling: a burst, then rest.
+        # Slower than the prompt's window, which would start a job, and faster than its maximum
+        # wait: a burst, then a pause.
         time.sleep(0.12 + random.random() / 20)
         put(path + ".new", f"A chair, number {number}".encode())
         began = time.perf_counter()
@@ -168,13 +173,13 @@ def noticed(root, rounds):
 
 
 def storm(root, pid, seconds, count):
-    """Writes to both inputs in turn, in place, evenly over the time; every write is another content."""
+    """Writes to both inputs in turn, in place, evenly over the time; every write has new content."""
     prompt, render = f"{root}/{PROMPT}", f"{root}/{RENDER}"
     renders = [png(48, 8, seed) for seed in range(64)]
     began, spent = time.perf_counter(), cpu(pid)
     pace = float(seconds) / int(count)
     for number in range(int(count)):
-        # Renders come in turns of 64 different ones; the last one is a picture of its own.
+        # Renders alternate between 64 different ones; the last one is a new picture.
         last = number >= int(count) - 2
         data = f"A chair, number {number}".encode() if number % 2 else png(48, 8, 99) if last else renders[number // 2 % 64]
         file = os.open(prompt if number % 2 else render, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -215,7 +220,7 @@ def start(path, *command):
 
 
 def command(rounds, *words):
-    """How long a command of the command line takes, start of the process included."""
+    """Measures how long a command takes, including the start of the process."""
     import subprocess
 
     spans = []
@@ -228,7 +233,7 @@ def command(rounds, *words):
 
 
 def ledger(path, count):
-    """Makes the one job of a ledger many, with all its rows."""
+    """Copies the only job of a ledger many times, with all its rows."""
     raw = sqlite3.connect(path)
     raw.executescript(f"""
         PRAGMA defer_foreign_keys = ON;
@@ -261,7 +266,8 @@ def ledger(path, count):
 
 
 def until_done(path, pid, patience):
-    """Waits until the project has no job; prints the most memory on the way and when the public files changed."""
+    """Waits until the project has no job; prints the highest memory use and when the public files
+    changed."""
     most, began = 0, time.perf_counter()
     started = False
     while time.perf_counter() - began < float(patience):

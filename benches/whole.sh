@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The bars that only a whole process can show, each beside what was measured: memory, wake-ups, disk writes, storms,
-# starts, a mesh of 200 MB, the end of a job. Real release binaries, `conjured run` against `conjured simulator`, loopback
-# only. `probe.py` beside this file does what bash cannot: microseconds, /proc, floods of writes.
+# The bars that only a whole process can show, each next to the measured value: memory, wake-ups,
+# disk writes, storms, starts, a mesh of 200 MB, the end of a job. Real release binaries, `conjured
+# run` against `conjured simulator`, loopback only. `probe.py` in this folder does what bash cannot:
+# microseconds, /proc, floods of writes.
 #
 #   benches/whole.sh [idle|many|noticed|storm|start|huge|end|size ...]     all of them: some eight minutes
 #
-# QUIET=60 is how long idleness is watched; RUNS=3 how many jobs of 30 s are timed. It needs Linux, curl and python3.
+# QUIET=60 is how long the idle daemon is observed; RUNS=3 how many jobs of 30 s are timed. Needs
+# Linux, curl and python3.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,7 +20,7 @@ trap 'status=$?; [ $status = 0 ] || tail -5 "$work/stderr" >&2; for pid in "${st
 
 probe() { python3 "$here/probe.py" "$@"; }
 row() { printf '%-58s | %-34s | %s\n' "$1" "$2" "$3"; }
-# Picks one value out of a line of `name=value`.
+# Extracts one value from a line of `name=value` pairs.
 of() { tr ' ' '\n' <<<"$2" | sed -n "s/^$1=//p"; }
 
 # simulator RUN_SECONDS: starts one and sets `api`.
@@ -30,7 +32,8 @@ simulator() {
   api=$(head -1 "$work/api")
 }
 
-# config NAME PROJECTS: writes a configuration for so many projects below $work/NAME and sets `config` and `socket`.
+# config NAME PROJECTS: writes a configuration for this many projects below $work/NAME and sets
+# `config` and `socket`.
 config() {
   config=$work/$1.toml socket=$work/$1/state/conjured.sock
   mkdir -p "$work/$1"
@@ -54,7 +57,7 @@ daemon() {
 stop() { kill "$pid" && wait "$pid" || true; }
 jobs_of() { "$bin" --config "$config" jobs list --json | grep -o '"state"' | wc -l; }
 
-# job WORDS: has one job made and waits for its end.
+# job WORDS: starts one job and waits for its end.
 job() {
   probe touch "$work/$name/p0" "$1"
   probe until_done "$socket" "$pid" 120
@@ -73,7 +76,7 @@ idle() {
 }
 
 many() {
-  # After two of the minute's checks: until then every file is read a second time.
+  # After two of the checks that run every minute: until then every file is read a second time.
   name=many; simulator 0.5; config many 1000; probe projects "$work/many" 1000; daemon; sleep 130
   found=$(probe idle "$pid" "$quiet")
   row "1 000 projects: resident" "60 MB" "$(of rss_mb "$found") MB (peak $(of peak_mb "$found"))"
@@ -90,7 +93,7 @@ noticed() {
 }
 
 storm() {
-  # ext4 writes a file out when it is truncated and closed, and then 2 000 writes a second are all it takes.
+  # ext4 flushes a file that was truncated and closed, which limits it to 2 000 writes a second.
   if [[ -d /dev/shm && $work != /dev/shm/* ]]; then TMPDIR=/dev/shm "$0" storm | tail -n +2; return; fi
   name=storm; simulator 0.5; config storm 1; probe projects "$work/storm" 1; daemon; sleep 2
   found=$(probe storm "$work/storm/p0" "$pid" 10 100000)

@@ -1,7 +1,7 @@
-//! `conjured once`: one job now, of the project's inputs or of others.
+//! `conjured once`: runs one job now, with the project's inputs or with others.
 //!
-//! Owns what is asked for. That what cannot work is found out before money is spent is the daemon's; how it goes is
-//! [`super::one_job`]'s.
+//! Owns the request. The daemon finds problems before money is spent, and [`super::one_job`] runs the
+//! job.
 
 use std::path::PathBuf;
 

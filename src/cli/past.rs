@@ -1,6 +1,7 @@
-//! `conjured jobs restore` and `rate`: what is done with an old job's results.
+//! `conjured jobs restore` and `rate`: restores or rates an old job's results.
 //!
-//! Owns the two ways: through a running daemon, so that two placements never interleave, or alone under its locks.
+//! Owns the two ways to do it: through a running daemon, so that two placements never interleave,
+//! or alone with the daemon's locks.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use crate::{
     web::{Rate, Restored},
 };
 
-/// Places the results of an old job again.
+/// Restores the results of an old job.
 pub(super) async fn restore(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;
     let job = {
@@ -52,7 +53,7 @@ pub(super) async fn restore(context: &Context, id: &str, as_json: bool) -> Resul
     Ok(())
 }
 
-/// Without a daemon: under the locks that one would hold.
+/// Restores without a daemon, holding the locks that a daemon would hold.
 async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> {
     let state_dir = loaded.config.state_dir;
     let holder = holder("conjured jobs restore");
@@ -80,7 +81,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
     Ok(workshop.restore(&row, &targets, false).await?)
 }
 
-/// Keeps how a person likes what a job made.
+/// Stores a person's rating of a job's result.
 pub(super) async fn rate(
     context: &Context,
     id: &str,

@@ -1,6 +1,6 @@
 //! What a daemon is started with, and why it could not start.
 //!
-//! Owns the values that [`super::start`] takes and gives back, no step of the start itself.
+//! Owns the values that [`super::start`] takes and returns, but no step of the start itself.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use crate::{
     web::OnceRequest,
 };
 
-/// What a daemon is started for.
+/// The purpose of a start.
 #[derive(Debug)]
 pub enum Purpose {
-    /// Until a signal comes.
+    /// Serve until a signal arrives.
     Serve,
-    /// One job now, without watching.
+    /// Run one job now, without watching.
     OneJob(OnceRequest),
 }
 
@@ -29,32 +29,32 @@ pub enum Purpose {
 pub struct Options {
     /// The configuration.
     pub loaded: Loaded,
-    /// Where it came from, for reloads.
+    /// Its sources, for reloads.
     pub sources: Sources,
-    /// The configuration, alive.
+    /// The configuration as working parts.
     pub live: Live,
     /// The log, whose level a reload may change.
     pub log: Option<Logging>,
-    /// What it is started for.
+    /// The purpose of the start.
     pub purpose: Purpose,
     /// Whether it takes over the signals of the process.
     pub signals: bool,
-    /// Tells it to stop, as a signal would.
+    /// Receives the order to stop, as a signal would give it.
     pub stop: Option<oneshot::Receiver<()>>,
-    /// Where the status appears; a reader may watch it.
+    /// Where the status is published; a reader may watch it.
     pub status: watch::Sender<Arc<status::Status>>,
 }
 
 /// Why a daemon could not start. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another one serves the state folder or a project.
+    /// Another daemon serves the state folder or a project.
     #[error(transparent)]
     Locked(#[from] LockError),
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] OpenError),
-    /// The ledger refuses an operation.
+    /// The ledger refused an operation.
     #[error(transparent)]
     Operation(#[from] LedgerError),
     /// The state folder cannot be used.
@@ -63,7 +63,7 @@ pub enum StartError {
     /// The socket for the command line cannot be opened.
     #[error("cannot listen on {path}: {source}")]
     Socket {
-        /// The socket.
+        /// The path of the socket.
         path: String,
         /// The system's reason.
         source: std::io::Error,

@@ -1,6 +1,7 @@
-//! The loop's state as a person reads it: builds [`Status`] from the engine and the projects served.
+//! The event loop's state in readable form: builds [`Status`] from the engine and the
+//! served projects.
 //!
-//! Owns the sentences of `status`, and the one line that a service manager shows. It changes nothing.
+//! Owns the texts of `status`, and the single line for a service manager. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::domain::{
     trigger::Wait,
 };
 
-/// What the status is made from.
+/// What the status is built from.
 pub(crate) struct View<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) served: &'a BTreeMap<ProjectId, Served>,
@@ -115,7 +116,7 @@ fn input(path: &str, sight: Option<&Sight>) -> Input {
     Input { path: path.to_owned(), state: state.to_owned(), detail, fingerprint }
 }
 
-/// Says why no job starts, and when that may change by itself.
+/// Returns why no job starts, and when that may change automatically.
 fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
     let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
     let Some(held) = held else { return ("not served".to_owned(), None) };
@@ -172,8 +173,9 @@ fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> Ba
     }
 }
 
-/// Says it in one line, for `systemctl status`: how many projects, what the job does or why there is none, what is wrong. No
-/// figure in it counts up by itself, so that an idle daemon stays silent.
+/// Returns one line for `systemctl status`: how many projects, what the job does or why there
+/// is none, what is wrong. No number in it changes with time alone, so that an idle daemon
+/// sends nothing.
 pub(crate) fn one_line(status: &Status) -> String {
     if status.daemon.stopping {
         return "stopping; jobs at the service go on and are picked up at the next start"

@@ -1,7 +1,8 @@
-//! The house, kept: `src/` is read against the table of layers, and every file against the rules that hold for all of them.
+//! Checks the architecture: compares `src/` with the table of layers, and every file with the rules
+//! for all files.
 //!
-//! Owns the rules and how they complain: with file and line, all at once. The table is [`table`]; how source is read is
-//! [`source`] and [`paths`].
+//! Owns the rules and their error messages: with file and line, all at once. The table is
+//! [`table`]; [`source`] and [`paths`] read the source code.
 
 mod paths;
 mod shapes;
@@ -16,22 +17,23 @@ use self::{
     table::{EXCEPTIONS, LAYERS, LONG, Layer, WATCHED},
 };
 
-/// No file is longer; at 400 lines there is a second noun in it.
+/// The longest a file may be. A file of 400 lines usually contains a second subject that should be
+/// split off.
 const CEILING: usize = 450;
 
-/// Fails with every complaint.
+/// Fails with all complaints.
 #[track_caller]
 fn nothing_in(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Returns the layer that a file below `src/` is in: a folder, or a file directly below it.
+/// Returns the layer of a file in `src/`: a folder, or a file directly in it.
 fn layer_of(path: &str) -> &str {
     let path = path.strip_prefix("src/").expect("it is below src");
     path.split_once('/').map_or_else(|| path.trim_end_matches(".rs"), |(folder, _)| folder)
 }
 
-/// Returns a file's place in the crate.
+/// Returns the path of a file's module.
 fn module_of(path: &str) -> Vec<String> {
     let path = path.strip_prefix("src/").expect("it is below src").trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -42,7 +44,7 @@ fn is_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Returns why a layer may not name this path; `None` when it may.
+/// Returns why a layer may not name this path; `None` if it may.
 fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<String> {
     let first = path.split("::").next().unwrap_or_default();
     if let Some(rest) = path.strip_prefix("crate::") {
@@ -52,7 +54,7 @@ fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<Str
         return (known && !may).then(|| format!("`{}` does not look at `{other}`", layer.name));
     }
     if let Some((name, why)) = WATCHED.iter().find(|(name, _)| is_below(path, name)) {
-        // A permission counts for a watched name only if it is as precise.
+        // A permission applies to a watched name only if it is equally specific.
         let may =
             layer.watched.iter().any(|allowed| is_below(path, allowed) && is_below(allowed, name));
         return (!may).then(|| format!("`{name}` is not for `{}`: {why}", layer.name));
@@ -61,7 +63,7 @@ fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<Str
     (!may).then(|| format!("`{first}` is not among the packages of `{}`", layer.name))
 }
 
-/// Returns the packages that the manifest asks for, as code spells them.
+/// Returns the packages in the manifest, as code spells them.
 fn packages() -> BTreeSet<String> {
     let manifest: toml::Table = source::text_of("Cargo.toml").parse().expect("TOML");
     let mut packages = BTreeSet::new();
@@ -142,7 +144,7 @@ fn no_file_holds_more_than_a_reader_can() {
     nothing_in(&complaints);
 }
 
-/// Cargo is silent about a file that no `mod` leads to: its tests would never run.
+/// Cargo does not report a file that no `mod` refers to, and its tests would never run.
 #[test]
 fn every_file_is_declared_by_the_file_above_it() {
     let mut complaints = Vec::new();
@@ -217,7 +219,7 @@ fn nothing_that_ships_holds_a_secret_an_id_or_a_path_of_somebodys_machine() {
     let below = folders.into_iter().flat_map(files_below);
     let mut complaints = Vec::new();
     for path in single.map(str::to_owned).chain(below) {
-        // A picture of the documentation is not text.
+        // A picture in the documentation is not text.
         let Ok(text) = std::fs::read_to_string(source::root().join(&path)) else { continue };
         for (number, line) in text.lines().enumerate() {
             if let Some(why) = shapes::suspicious(line) {

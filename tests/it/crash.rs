@@ -1,7 +1,7 @@
-//! `kill -9` at every place of the road: nothing is paid twice, and no file is ever half there.
+//! `kill -9` at every step of a job: nothing is paid twice, and no file is ever incomplete.
 //!
-//! Owns the moments. Where a place of the road lasts (the queue, a run, a download, a parked placement) the test goes
-//! there and waits; the moments between are drawn from a seed.
+//! Owns the moments. If a step lasts (the queue, a run, a download, a blocked placement), the test
+//! waits until the job is there; the moments in between are drawn from a seed.
 
 use std::{fs, time::Duration};
 
@@ -48,11 +48,11 @@ fn a_job_killed_while_it_runs_is_followed_to_its_end() {
     follow_after_a_crash(&stage, HOUR);
 }
 
-/// Starts again, sees that the same request is asked about, lets it end, and counts.
+/// Restarts the daemon, checks that it asks about the same request, lets the job end, and counts.
 #[track_caller]
 fn follow_after_a_crash(stage: &Stage, skip: Duration) {
     let asked = stage.service.stats().requests[0].status_calls;
-    // What a crash in a placement would have left.
+    // What a crash during a placement would have left.
     let public = &stage.public()[1];
     let folder = public.parent().expect("a folder");
     fs::create_dir_all(folder).expect("makes");
@@ -71,7 +71,7 @@ fn follow_after_a_crash(stage: &Stage, skip: Duration) {
 
 #[test]
 fn a_download_that_was_killed_goes_on_and_a_finished_one_is_not_repeated() {
-    // Large enough for several of the pieces in which a download gets to the disk.
+    // Large enough that a download is written in several pieces.
     let stage = Stage::with(Settings { mesh_grid: 160, ..quick() });
     let slow = Order::from(Fault::SlowStream { bytes_per_second: 500_000 });
     stage.service.order(slow.on(Call::Download).only(Product::Mesh));
@@ -161,7 +161,7 @@ fn killed_at_drawn_moments_each_job_is_paid_once_third_seed() {
     killed_at_drawn_moments(0x5EED_0003);
 }
 
-/// Four jobs, each killed once, some time between the saved words and the end.
+/// Runs four jobs and kills each once, some time between the saved prompt and the end.
 fn killed_at_drawn_moments(seed: u64) {
     let stage = Stage::new();
     let mut draw = seed;
@@ -184,7 +184,7 @@ fn killed_at_drawn_moments(seed: u64) {
         let jobs = stage.ended(round);
         let newest = jobs.last().expect("a job");
         if lost {
-            // The one hole that is allowed: killed between the submit and its answer.
+            // The only gap that is allowed: killed between the submit and its answer.
             assert_eq!(newest.state, State::Unknown);
             unknown += 1;
         } else {

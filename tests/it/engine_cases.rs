@@ -1,4 +1,5 @@
-//! The settle, trigger and engine rules as data: `cases/engine.toml`, one virtual day in microseconds.
+//! The rules for debouncing, triggers and the engine as data: `cases/engine.toml`, one virtual day
+//! in microseconds.
 
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Overrides {
     }
 }
 
-/// The clock of the cases starts well after zero, as every clock does.
+/// The clock of the cases starts well after zero, like every clock.
 const START: u64 = 1 << 40;
 
 struct Run {
@@ -96,7 +97,7 @@ impl Run {
         Self { engine, show: case.show.clone(), seen: Vec::new(), hands: false }
     }
 
-    /// Lets virtual time pass until `until`, ticking at every deadline, then handles the event.
+    /// Advances virtual time to `until`, with a tick at every deadline, and then handles the event.
     fn go(&mut self, from: u64, until: u64, event: Option<Event>) {
         let mut now = from;
         while let Some(deadline) = self.engine.deadline(at(now)).filter(|d| *d <= at(until)) {
@@ -114,7 +115,7 @@ impl Run {
             if let Some(words) = self.words(&effect) {
                 self.seen.push(format!("{now} {words}"));
             }
-            // The daemon looks at once and tells.
+            // The daemon looks at once and reports.
             if let Effect::LookAtHands { project } = effect {
                 self.handle(now, Event::Hands { project, tracked: self.hands });
             }

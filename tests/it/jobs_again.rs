@@ -1,7 +1,8 @@
-//! What is done with jobs that are over: sent again, run again, placed again, rated, and removed from history in time.
+//! What is done with finished jobs: retried, run again, restored, rated, and eventually removed
+//! from the history.
 //!
-//! Owns the verbs of `conjured jobs` beside a daemon and without one. That a person is asked before money may be spent twice is
-//! the rule here that costs most when it breaks.
+//! Owns the `conjured jobs` commands with and without a daemon. The rule with the most expensive
+//! failure here is that a person is asked before money may be spent twice.
 
 mod history;
 mod resubmit;
@@ -22,7 +23,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Makes one job of the given words, without a daemon.
+/// Runs one job with the given prompt, without a daemon.
 #[track_caller]
 fn once(stage: &Stage, words: &str) -> JobRow {
     let output = stage.cli(&["once", "--prompt", words]);
@@ -30,7 +31,7 @@ fn once(stage: &Stage, words: &str) -> JobRow {
     stage.jobs().pop().expect("a job")
 }
 
-/// Makes one job whose answer is lost, without a daemon.
+/// Runs one job whose answer is lost, without a daemon.
 #[track_caller]
 fn lost(stage: &Stage, words: &str) -> JobRow {
     stage.service.order(Fault::AcceptThenDrop);
@@ -142,7 +143,7 @@ fn a_rerun_sends_the_very_same_bytes_and_takes_nothing_from_history() {
         let mut stage = Stage::new();
         stage.set("generation.seed", "\"random\"");
         let old = once(&stage, "a clay owl");
-        // What is configured meanwhile does not matter.
+        // A configuration change in the meantime does not matter.
         stage.set("generation.steps_flux", "7");
         stage.set("generation.seed", "5");
         stage.film(3);

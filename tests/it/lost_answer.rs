@@ -1,6 +1,7 @@
 //! Submits whose answer is lost, late or a refusal: when one may be sent again, and when never.
 //!
-//! Owns the rule that costs most when it breaks: nothing that may have been taken in is sent a second time by itself.
+//! Owns the rule with the most expensive failure: a request that the service may have accepted is
+//! never automatically sent again.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::support::{
     stage::Stage,
 };
 
-/// Long enough for a client that repeats a request to repeat it.
+/// Long enough for a retrying client to retry.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
 fn http(status: u16, retry_after: Option<&str>) -> Order {

@@ -1,6 +1,7 @@
-//! The main job: what is said and sculpted becomes exactly one paid request, and both files appear.
+//! The main job: a prompt and a sculpted scene become exactly one paid request, and both
+//! files appear.
 //!
-//! Owns the road on which nothing goes wrong; each trouble has a file of its own.
+//! Owns the case in which nothing goes wrong; each kind of problem has its own file.
 
 use std::time::Duration;
 

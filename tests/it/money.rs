@@ -1,7 +1,9 @@
-//! Money that a real process spends: limits that several want to reach at once, the hourly limit over a restart, the price of a
-//! request that leaves late, and what the deployment says of its machine.
+//! Money that a real process spends: limits that several jobs reach at once, the hourly limit
+//! across a restart, the price of a request that is sent late, and what the deployment reports
+//! about its machine.
 //!
-//! Owns what needs a whole process. The sums themselves are `ledger/tests/budget.rs`'s; `cost` is in the file below.
+//! Owns what needs a whole process. The sums themselves are tested in `ledger/tests/budget.rs`, and
+//! `cost` in the file below.
 
 mod cost;
 mod racers;
@@ -22,7 +24,7 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the warnings, but for that about settings of a later version.
+/// Returns the warnings, except the one about settings of a later version.
 fn complaints(status: &Status) -> Vec<&String> {
     status.warnings.iter().filter(|warning| !warning.contains("not yet in effect")).collect()
 }
@@ -74,7 +76,7 @@ fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
     let reserved = stage.jobs()[0].reserved;
     assert!(reserved < MicroUsd::from_cents(50), "{reserved}");
 
-    // While it waits, its machine becomes three and a half times as dear.
+    // While it waits, its machine becomes three and a half times as expensive.
     stage.set("budget.hardware", "\"3x-large\"");
     eventually("it is over budget by now", || {
         doing(&daemon)?.contains("over budget").then_some(())

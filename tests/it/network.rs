@@ -1,6 +1,7 @@
-//! A service that fails, throttles, talks nonsense, refuses the token, or is not there yet.
+//! A service that fails, throttles, sends nonsense, refuses the token, or is not there yet.
 //!
-//! Owns what becomes of jobs then: what was sent is followed to its end, what was not sent waits, and nobody is hammered.
+//! Owns what happens to jobs then: what was sent is followed to its end, what was not sent waits,
+//! and no server is flooded.
 
 use std::{
     fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration,
@@ -58,7 +59,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
         doing(&daemon).filter(|doing| doing.contains("nothing was charged"))
     });
     assert!(said.contains("asked again in"), "{said}");
-    // A newer snapshot takes the place of a job that waits.
+    // A newer snapshot replaces a waiting job.
     stage.say("a clay fox with a hat");
     stage.newest_is(State::Prepared);
     eventually("the older one has made room", || (stage.jobs().len() == 5).then_some(()));
@@ -94,7 +95,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
 fn status_calls_that_fail_or_talk_nonsense_cost_patience_and_nothing_else() {
     let stage = Stage::new();
     let word = |word: &str| Fault::StatusWord(word.to_owned());
-    // An answer in between ends the growth of the waits, so that the test is quick.
+    // An answer in between resets the back-off, so that the test is fast.
     for fault in [
         Fault::Http { status: 500, retry_after: None, body: None, accepted: false },
         Fault::HtmlBody,
@@ -185,7 +186,7 @@ fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_
 /// How long a run of [`long`] takes, unless it is advanced.
 const RUN: Duration = Duration::from_secs(600);
 
-/// A service whose runs end when the test says so.
+/// Returns a service whose runs end when the test says so.
 fn long() -> Settings {
     Settings { run: RUN, ..quick() }
 }

@@ -1,6 +1,6 @@
-//! What reaches the public names: only whole and checked files, at every moment a reader may look.
+//! What appears under the public names: only complete and checked files, whenever they are read.
 //!
-//! Owns bad products, broken downloads and the reader that never stops reading.
+//! Owns bad products, broken downloads, and a reader that never stops reading.
 
 use std::{
     fs,
@@ -88,7 +88,7 @@ fn files_from_elsewhere_and_files_without_end_are_not_fetched() {
     ]);
 }
 
-/// After one good job, lets each of the faults spoil a job of its own.
+/// After one good job, lets each of the faults spoil one job.
 #[track_caller]
 fn refuses_all(cases: &[(&str, Order, bool)]) {
     let stage = Stage::new();
@@ -140,7 +140,7 @@ fn a_url_that_ran_out_is_replaced_by_asking_for_the_result_again() {
         let gone = Fault::Http { status, retry_after: None, body: None, accepted: false };
         stage.service.order(Order::from(gone).on(Call::Download).only(Product::Mesh));
     }
-    // While the service is silent about it, nothing is known about the file.
+    // While the service does not answer, nothing is known about the file.
     let silence = Fault::Http { status: 502, retry_after: None, body: None, accepted: false };
     stage.service.order(Order::from(silence).on(Call::Result).after(1));
     let _daemon = stage.start();
@@ -218,7 +218,7 @@ fn a_reader_sees_whole_files_while_the_daemon_places_new_ones() {
     assert_eq!(faults, Vec::<String>::new());
 }
 
-/// Ends the reader also when the work fails.
+/// Ends the reader, also if the work fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -227,7 +227,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Reads the files in a tight loop while `work` goes on; returns what was wrong with them.
+/// Reads the files in a tight loop during `work`; returns what was wrong with them.
 fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
     let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {

@@ -1,7 +1,8 @@
-//! Every mode goes the same road, and where one backend cannot serve another does: which, how soon, and what it costs.
+//! Every mode runs jobs in the same way, and when one backend is unavailable another one is used:
+//! which, how soon, and at what cost.
 //!
-//! Owns what is seen from outside. The rule itself is tested as a table in `domain::route`, the wires of the backends beside their
-//! adapters.
+//! Owns what is visible from outside. The rule itself is tested as a table in `domain::route`, and
+//! the protocols of the backends next to their adapters.
 
 use std::time::Duration;
 
@@ -21,10 +22,10 @@ use crate::support::{
     stage::Stage,
 };
 
-/// How long a run takes at the servers of one's own.
+/// How long a run takes on the local servers.
 const RUN: Duration = Duration::from_millis(300);
 
-/// A stage with all that can serve: RunComfy's queue, a ComfyUI, two Spaces.
+/// A stage with every backend: RunComfy's queue, a ComfyUI, two Spaces.
 struct Town {
     stage: Stage,
     comfyui: Far<Comfy>,
@@ -52,14 +53,15 @@ impl Town {
         Self { stage, comfyui, spaces }
     }
 
-    /// How many runs each place was asked for: serverless, ComfyUI, Spaces.
+    /// How many runs each backend was asked for: serverless, ComfyUI, Spaces.
     fn asked(&self) -> (u64, u64, u64) {
         let prompts = self.comfyui.prompts();
         let joins = self.spaces.with(|world| world.joins.get("infer").copied().unwrap_or(0));
         (self.stage.submits(), prompts, joins)
     }
 
-    /// How many runs there were in all, and all of them there. Who rents a machine asks nobody else.
+    /// Returns the total number of runs, after checking that all of them were on this backend.
+    /// Renting a machine calls no other one.
     fn runs(&self, place: Place) -> u64 {
         let (serverless, comfyui, spaces) = self.asked();
         let rented =
@@ -70,7 +72,7 @@ impl Town {
         all[at]
     }
 
-    /// Says words and waits for the job to be done; returns where it was made.
+    /// Writes a prompt and waits for the job to be done; returns the backend that ran it.
     fn made_at(&self, words: &str, count: usize) -> Place {
         self.stage.say(words);
         let jobs = self.stage.done(count);
@@ -79,7 +81,7 @@ impl Town {
     }
 }
 
-/// A place, the mode that names it, and its providers.
+/// A backend, the mode that selects it, and its providers.
 const PLACES: [(Place, &str, &str); 4] = [
     (Place::Serverless, "serverless", "[]"),
     (Place::Comfyui, "local", r#"["comfyui"]"#),
@@ -98,13 +100,13 @@ fn every_place_takes_one_save_to_placed_files_and_a_complete_ledger() {
             (job.state, job.basis.is_some(), job.booked.is_some()),
             (State::Done, true, true)
         );
-        // A rented machine is paid for as a machine.
+        // A rented machine is paid as a machine, not per job.
         assert_eq!(job.spent().0 > 0, place == Place::Serverless, "{place}: {}", job.spent());
         let launches = town.stage.service.stats().launches;
         assert_eq!(launches, u64::from(place == Place::Cloud), "{place}");
         assert!(job.timing.run.is_some(), "{place}: there is something to learn");
         assert_eq!(town.runs(place), 1, "{place}");
-        // The same inputs are the same work: nothing is asked for.
+        // The same inputs are the same work: no backend is called.
         town.stage.say("a clay fox");
         town.stage.done(2);
         town.stage.say("a clay owl");
@@ -129,7 +131,7 @@ fn a_job_at_every_place_survives_kill_9_in_mid_run_and_is_made_once_where_that_c
         match place {
             Place::Serverless => assert_eq!(serverless, 1, "followed by its id"),
             Place::Comfyui => assert_eq!(comfyui, 1, "found under the id that is ours"),
-            // Nobody is told a Space's result twice, so it is made again; it costs nothing.
+            // A Space's result can be fetched only once, so it is made again; that costs nothing.
             Place::Huggingface => assert_eq!(spaces, 2),
             Place::Cloud => assert_eq!(town.runs(place), 1, "on the same machine"),
         }
@@ -137,13 +139,13 @@ fn a_job_at_every_place_survives_kill_9_in_mid_run_and_is_made_once_where_that_c
     }
 }
 
-/// "Come back in a second", which says that nothing was taken.
+/// Returns the answer "try again in a second", which says that nothing was accepted.
 fn unavailable() -> Order {
     let retry_after = Some("1".to_owned());
     Fault::Http { status: 503, retry_after, body: None, accepted: false }.into()
 }
 
-/// What can be wrong with RunComfy's queue so that another place must serve.
+/// Causes a problem in RunComfy's queue because of which another backend must be used.
 fn trouble(town: &mut Town, what: &str) {
     match what {
         "refused" => {

@@ -1,4 +1,4 @@
-//! Signals and locks, and where the token must not be.
+//! Signals and locks, and where the token must not appear.
 //!
 //! Owns what a service manager and a second terminal see of the process.
 
@@ -67,7 +67,7 @@ fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Running);
-    // The daemon may be gone before its answer is read to the end.
+    // The daemon may be gone before its whole answer is read.
     drop(daemon.ask("POST /v1/stop"));
     assert_eq!(daemon.ended().code(), Some(0));
 
@@ -94,7 +94,7 @@ fn a_second_signal_ends_a_stop_that_waits_at_once() {
     daemon.signal(Signal::INT);
     assert_eq!(daemon.ended().code(), Some(1));
     let took = Clock.now().moment.since(before);
-    // Alone, the first one would have waited three seconds for the answer.
+    // After one signal only, it would have waited three seconds for the answer.
     assert!(took < Duration::from_secs(2), "it took {took:?} to end");
 
     let _daemon = stage.start();
@@ -107,13 +107,15 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
     let stage = Stage::new();
     let first = stage.start();
     let pid = first.pid().to_string();
-    // Which lock it met is part of the answer: behind the one, the other would go unnoticed when it holds nobody off.
+    // The answer must say which lock it met: otherwise a lock that holds nothing off would go
+    // unnoticed behind the other one.
     for (state_dir, lock) in
         [(stage.state_dir(), STATE_LOCK), (stage.path("another-state"), PROJECT_LOCK)]
     {
         let stderr = stage.path("stderr-of-the-second");
         let command = stage.command_with(&state_dir, &["run"]);
-        // Never waited for without a deadline: two daemons that both serve are what must not be.
+        // Always waited for with a deadline, because two running daemons are exactly the fault
+        // to detect.
         let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
         assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
         let said = std::fs::read_to_string(&stderr).expect("reads");
@@ -134,7 +136,7 @@ fn the_token_appears_nowhere() {
     let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();
     stage.say("a clay owl");
     stage.done(1);
-    // A refusal is when a careless program shows what it sent.
+    // A careless program shows what it sent when it is refused.
     let refusal = Fault::Http { status: 401, retry_after: None, body: None, accepted: false };
     stage.service.order(Order::from(refusal).on(Call::Submit));
     stage.say("a clay fox");

@@ -1,4 +1,4 @@
-//! A token comes in, is tried and stored, and goes out again; and where it must not be meanwhile.
+//! A token is entered, checked, stored and removed again; and where it must not appear meanwhile.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ fn login(stage: &Stage, options: &[&str], input: &[u8]) -> Output {
     let mut command = without_token(stage, &["login"]);
     command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
-    // It may end before it has read everything: that is its right.
+    // The program may end before it has read everything.
     let _ = child.stdin.take().expect("piped").write_all(input);
     child.wait_with_output().expect("it ends")
 }
@@ -210,7 +210,7 @@ fn a_login_that_is_killed_leaves_the_old_token_or_the_new_one_whole() {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("starts");
         let _ = child.stdin.take().expect("piped").write_all(text.as_bytes());
-        // From before it has read anything to after it is done.
+        // From before it has read anything until after it is done.
         std::thread::park_timeout(Duration::from_micros(700 * u64::from(at)));
         child.kill().expect("ours");
         child.wait().expect("ends");
@@ -220,7 +220,7 @@ fn a_login_that_is_killed_leaves_the_old_token_or_the_new_one_whole() {
         assert_eq!(fs::metadata(stored(&stage)).expect("there").permissions().mode() & 0o77, 0);
         seen.push(now);
     }
-    // What a killed one left lying about goes with the next.
+    // The next login removes what a killed one left.
     assert_eq!(login(&stage, &["--no-check"], one.as_bytes()).status.code(), Some(0));
     let folder = stored(&stage).parent().expect("a folder").to_path_buf();
     assert_eq!(files_below(&folder), [stored(&stage)]);

@@ -1,6 +1,8 @@
-//! A way to the service that a test may spoil: a port of its own that forwards to the service, with TLS or without.
+//! A connection to the service that a test may disturb: a port that forwards to the service, with
+//! TLS or without.
 //!
-//! Owns the port and the thread. What the certificates say is the test's choice; they are made in the test and trusted by nobody.
+//! Owns the port and the thread. The test chooses what the certificates say; they are made in the
+//! test and trusted by no one.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +17,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// What the port speaks.
+/// The port's protocol.
 #[derive(Clone)]
 #[cfg_attr(windows, expect(dead_code, reason = "some of its users are for Unix"))]
 pub(crate) enum Speaks {
@@ -23,13 +25,14 @@ pub(crate) enum Speaks {
     Plain,
     /// TLS, and behind it the service.
     Tls(Arc<ServerConfig>),
-    /// These bytes, whatever comes, and then the end.
+    /// These bytes, whatever arrives, and then the end.
     Bytes(&'static [u8]),
-    /// An HTTP proxy that notes what it is asked. `CONNECT` leads to the service behind TLS, or is forbidden.
+    /// An HTTP proxy that records its requests. `CONNECT` leads to the service behind TLS, or
+    /// is forbidden.
     Proxy {
         /// The heads of its requests.
         asked: Arc<Mutex<Vec<String>>>,
-        /// How the far side shows itself.
+        /// The TLS configuration of the far side.
         behind: Option<Arc<ServerConfig>>,
     },
 }
@@ -75,7 +78,7 @@ async fn accept(listener: &TcpListener, to: SocketAddr, speaks: &Speaks) {
 }
 
 async fn forward(mut stream: TcpStream, to: SocketAddr, speaks: Speaks) {
-    // Errors are what the tests order; the client's side of them is what is looked at.
+    // Errors are what the tests order; only the client's side of them is checked.
     match speaks {
         Speaks::Bytes(bytes) => drop(stream.write_all(bytes).await),
         Speaks::Plain => {
@@ -117,7 +120,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed already.
+            // A panic in there has already been printed.
             let _ = thread.join();
         }
     }
