@@ -4,6 +4,7 @@
 //! Owns checks that need the repository as a whole. What one file says about itself is tested beside the code that reads it.
 
 mod commands;
+mod documents;
 mod licences;
 mod migrating;
 mod promises;
