@@ -281,7 +281,7 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
                 _ => "",
             };
             lines.push(format!(
-                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}"
+                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}; docs/runcomfy.md shows each step"
             ));
         }
         Mode::Cloud => {
@@ -360,7 +360,9 @@ fn tell(
     let login = match (stored, &around.token) {
         (Some(place), None) => format!("only for another token; one is there: {place}"),
         (_, Some(name)) => format!("stores your token; one was found in {name} and not copied"),
-        (None, None) => "stores your RunComfy token".to_owned(),
+        (None, None) => {
+            "stores your RunComfy token (docs/runcomfy.md shows where to get one)".to_owned()
+        }
     };
     if mode == Mode::Local {
         let token =

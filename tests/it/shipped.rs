@@ -5,6 +5,7 @@
 //! the code that reads it.
 
 mod commands;
+mod documents;
 mod licences;
 mod migrating;
 mod promises;

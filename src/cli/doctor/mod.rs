@@ -123,7 +123,7 @@ async fn remote(
             "deployment",
             CONFIGURATION,
             "none is configured, so nothing can be sent",
-            "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID",
+            "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID; see docs/runcomfy.md",
         ));
     }
     if offline {

@@ -104,7 +104,7 @@ pub(super) fn deployment(
                 NAME,
                 CONFIGURATION,
                 format!("RunComfy knows no deployment {id} ({words})"),
-                "set `serverless.deployment_id` to the id that RunComfy's dashboard shows",
+                "set `serverless.deployment_id` to the id that RunComfy's dashboard shows; see docs/runcomfy.md",
             )];
         }
         Err(Trouble::Account(words)) => {
@@ -112,7 +112,7 @@ pub(super) fn deployment(
                 NAME,
                 TOKEN,
                 format!("{id} may not be used: {words}"),
-                "use the token of the account that owns the deployment, or another `serverless.deployment_id`",
+                "use the token of the account that owns the deployment, or another `serverless.deployment_id`; see docs/runcomfy.md",
             )];
         }
         Err(trouble @ (Trouble::Token(_) | Trouble::Unreachable(_))) => {

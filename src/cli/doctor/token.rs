@@ -35,7 +35,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                     NAME,
                     TOKEN,
                     "there is none",
-                    "store one with `conjured login`; RunComfy's profile page shows it",
+                    "store one with `conjured login`; RunComfy's profile page shows it (see docs/runcomfy.md)",
                 )),
                 None => {
                     checks.push(Check::skipped(NAME, "there is none, and this mode needs none"));

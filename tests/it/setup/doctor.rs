@@ -152,7 +152,7 @@ fn a_wrong_token_is_found() {
 fn a_missing_token_is_found() {
     let stage = good();
     let report = Report::by(&mut without_token(&stage, &["doctor", "--json"]));
-    report.fails_only("token", "none", "conjured login");
+    report.fails_only("token", "none", "docs/runcomfy.md");
     assert_eq!(report.code, Some(77));
 }
 
@@ -164,7 +164,7 @@ fn an_unknown_deployment_is_found_and_somebody_elses_too() {
     stage.set("serverless.deployment_id", "\"someone-elses-deployment\"");
     doctor(&stage).fails_only("deployment", "may not be used", "account that owns");
     stage.set("serverless.deployment_id", "\"\"");
-    doctor(&stage).fails_only("deployment", "none is configured", "RUNCOMFY_DEPLOYMENT_ID");
+    doctor(&stage).fails_only("deployment", "none is configured", "docs/runcomfy.md");
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set(
         ),
         (
             "Serverless",
-            &["set serverless.deployment_id in it", " login"],
+            &["set serverless.deployment_id in it", "docs/runcomfy.md", " login"],
             &["runs locally", "ComfyUI"],
         ),
         (
