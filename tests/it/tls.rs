@@ -5,7 +5,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -26,7 +25,7 @@ use tokio_rustls::rustls::{
 use crate::support::{
     service::TOKEN,
     stage::Stage,
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -75,7 +74,7 @@ impl Authority {
 
 fn tunnel(stage: &Stage, speaks: Speaks) -> Tunnel {
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    Tunnel::open(SocketAddr::from(([127, 0, 0, 1], 0)), service, speaks)
+    Tunnel::open(Port::closed(), service, speaks)
 }
 
 /// Sends one job through the tunnel; returns what the person heard.
