@@ -24,6 +24,8 @@ use conjured::{
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 
+use crate::support::patience::patience;
+
 mod ends;
 mod running;
 mod submits;
@@ -99,14 +101,14 @@ async fn ended(adapter: &Comfyui, request: &RequestId) -> RunResult {
 /// Waits until the reported progress is `wanted`: frames arrive while the poll goes on.
 async fn told(adapter: &Comfyui, request: &RequestId, wanted: &str) {
     let mut last = String::new();
-    for _ in 0..100 {
-        let progress = seen(adapter, request).await.progress;
-        last = progress.map(|progress| progress.to_string()).unwrap_or_default();
-        if last == wanted {
-            return;
+    let looking = async {
+        while last != wanted {
+            let progress = seen(adapter, request).await.progress;
+            last = progress.map(|progress| progress.to_string()).unwrap_or_default();
         }
-    }
-    panic!("`{wanted}` was never told, but `{last}`");
+    };
+    let found = tokio::time::timeout(patience(), looking).await;
+    assert!(found.is_ok(), "`{wanted}` was never told, but `{last}`");
 }
 
 fn posts(server: &Comfy, path: &str) -> usize {

@@ -8,16 +8,16 @@ mod history;
 mod resubmit;
 mod restore;
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use conjured::{
     domain::job::State,
     ledger::rows::JobRow,
-    simulator::faults::{Call, Fault, Order},
+    simulator::faults::{Fault, Order},
 };
 use serde_json::Value;
 
-use crate::support::stage::Stage;
+use crate::support::{service::quick, stage::Stage};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -180,10 +180,10 @@ fn a_rerun_that_would_not_be_the_same_request_is_refused_before_it_is_sent() {
 
 #[test]
 fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_it() {
-    let stage = Stage::new();
+    // Runs that end when the test says so: the command returns long before.
+    let run = Duration::from_secs(3600);
+    let stage = Stage::with(conjured::simulator::Settings { run, ..quick() });
     let old = lost(&stage, "a clay owl");
-    let slow = Order::from(Fault::SlowStream { bytes_per_second: 2_000 });
-    stage.service.order(slow.on(Call::Download));
     let output = stage.cli(&["jobs", "retry", &old.id.to_string(), "--yes", "--detach"]);
     assert!(output.status.success(), "{output:?}");
     let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -191,6 +191,9 @@ fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_i
     assert_eq!(id, new.id.to_string());
     assert_eq!(stage.submits(), 2);
     let _daemon = stage.start();
+    // The run whose answer was lost comes first.
+    stage.service.advance(run);
+    stage.service.advance(run);
     let jobs = stage.ended(2);
     assert_eq!(jobs[1].state, State::Done);
     assert_eq!(stage.submits(), 2);

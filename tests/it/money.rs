@@ -64,9 +64,14 @@ fn the_hourly_limit_is_not_forgotten_by_a_restart() {
 fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
     let mut stage = Stage::new();
     stage.set("budget.per_job_usd", "0.50");
-    let answer =
-        Fault::Http { status: 429, retry_after: Some("3".to_owned()), body: None, accepted: false };
-    stage.service.order(answer);
+    // The new price must be in effect before the wait is over, also where a reload takes seconds.
+    let wait = Some("10".to_owned());
+    stage.service.order(Fault::Http {
+        status: 429,
+        retry_after: wait,
+        body: None,
+        accepted: false,
+    });
     let daemon = stage.start();
     stage.say("a clay owl");
     let doing = |daemon: &TestDaemon| Some(daemon.status()?.projects[0].job.clone()?.doing);

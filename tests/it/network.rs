@@ -3,9 +3,7 @@
 //! Owns what happens to jobs then: what was sent is followed to its end, what was not sent waits,
 //! and no server is flooded.
 
-use std::{
-    fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
 use conjured::{
     domain::job::State,
@@ -21,7 +19,7 @@ use crate::support::{
     patience::{eventually, in_the_end, stays},
     service::{TOKEN, quick},
     stage::Stage,
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
 
 fn http(status: u16, retry_after: Option<&str>) -> Order {
@@ -206,10 +204,8 @@ fn with_token_file(settings: Settings) -> (Stage, TestDaemon, std::path::PathBuf
 #[test]
 fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
     let mut stage = Stage::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
-    stage.set("serverless.api_url", &format!("\"http://{address}\""));
+    let port = Port::closed();
+    stage.set("serverless.api_url", &port.url());
     let daemon = stage.start();
     stage.say("a clay owl");
     let said = eventually("it says that nothing was sent", || {
@@ -217,7 +213,7 @@ fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
     });
     assert!(said.contains("connection"), "{said}");
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    let _tunnel = Tunnel::open(address, service, Speaks::Plain);
+    let _tunnel = Tunnel::open(port, service, Speaks::Plain);
     stage.done(1);
     assert_eq!((stage.submits(), stage.accepted()), (1, 1));
 }
@@ -279,7 +275,8 @@ fn once_with_a_refused_token_ends_at_once_with_77_also_when_it_is_known_to_be_re
 #[test]
 fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
     let mut stage = Stage::with(long());
-    stage.service.order(http(429, Some("2")));
+    // The reload must be done before the wait is over, also where it takes seconds.
+    stage.service.order(http(429, Some("10")));
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Prepared);

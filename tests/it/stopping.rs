@@ -5,7 +5,6 @@
 use std::{path::MAIN_SEPARATOR, time::Duration};
 
 use conjured::{
-    clock::Clock,
     disk::lock::{PROJECT_LOCK, STATE_LOCK},
     domain::job::State,
     simulator::faults::{Call, Fault, Order},
@@ -28,10 +27,7 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Running);
-    let before = Clock.now().moment;
-    assert_eq!(daemon.stop().code(), Some(0));
-    let took = Clock.now().moment.since(before);
-    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+    assert_eq!(daemon.stop().code(), Some(0), "it does not wait for the run");
     assert_eq!(stage.cli(&["status"]).status.code(), Some(69), "no daemon answers any more");
 
     let _daemon = stage.start();
@@ -42,16 +38,14 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
 }
 
 #[test]
-fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice() {
+fn sigterm_while_an_answer_is_awaited_ends_without_it_and_never_sends_twice() {
     let stage = Stage::new();
     stage.service.order(Fault::Hang { ms: None });
     let daemon = stage.start();
     stage.say("a clay owl");
     eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
-    let before = Clock.now().moment;
-    assert_eq!(daemon.stop().code(), Some(0));
-    let took = Clock.now().moment.since(before);
-    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+    // The answer never comes, and the time-out of a submit is longer than any wait of a test.
+    assert_eq!(daemon.stop().code(), Some(0), "it does not wait for the answer");
 
     let _daemon = stage.start();
     let jobs = stage.ended(1);
@@ -90,12 +84,9 @@ fn a_second_signal_ends_a_stop_that_waits_at_once() {
     eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
     daemon.signal(Signal::TERM);
     eventually("it is stopping", || daemon.status()?.daemon.stopping.then_some(()));
-    let before = Clock.now().moment;
     daemon.signal(Signal::INT);
+    // Alone, the first one would have waited three seconds for the answer, and ended with 0.
     assert_eq!(daemon.ended().code(), Some(1));
-    let took = Clock.now().moment.since(before);
-    // After one signal only, it would have waited three seconds for the answer.
-    assert!(took < Duration::from_secs(2), "it took {took:?} to end");
 
     let _daemon = stage.start();
     assert_eq!(stage.ended(1)[0].state, State::Unknown);

@@ -6,7 +6,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -27,7 +26,7 @@ use tokio_rustls::rustls::{
 use crate::support::{
     service::TOKEN,
     stage::Stage,
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -76,7 +75,7 @@ impl Authority {
 
 fn tunnel(stage: &Stage, speaks: Speaks) -> Tunnel {
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    Tunnel::open(SocketAddr::from(([127, 0, 0, 1], 0)), service, speaks)
+    Tunnel::open(Port::closed(), service, speaks)
 }
 
 /// Sends one job through the tunnel; returns the messages.

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write as _,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Output, Stdio},
@@ -18,6 +17,7 @@ use crate::support::{
     patience::eventually,
     service::TOKEN,
     stage::{Stage, files_below},
+    tunnel::Port,
 };
 
 /// Where `login` stores it.
@@ -35,11 +35,11 @@ fn login(stage: &Stage, options: &[&str], input: &[u8]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// Points a stage at an address where nothing listens.
-fn unreachable(stage: &mut Stage) {
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    stage.set("serverless.api_url", &format!("\"http://127.0.0.1:{port}\""));
+/// Points a stage at an address where nothing listens, for as long as what is returned lives.
+fn unreachable(stage: &mut Stage) -> Port {
+    let port = Port::closed();
+    stage.set("serverless.api_url", &port.url());
+    port
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_token_that_is_refused_is_not_stored_and_the_old_one_stays() {
 #[test]
 fn without_a_network_nothing_is_stored_unless_that_is_asked_for() {
     let mut stage = Stage::new();
-    unreachable(&mut stage);
+    let _closed = unreachable(&mut stage);
     let output = login(&stage, &[], TOKEN.as_bytes());
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
     assert!(said(&output).contains("--no-check"), "{}", said(&output));

@@ -7,11 +7,13 @@
 //! mesh, and writes back, in place, the state that it had before; the launcher and the API read,
 //! think and replace through the same `state.tmp`, with whatever is stale by then.
 //!
-//! One thing is simpler than in reality: CONJURE's own writers do not overlap. A launcher that
-//! restores a command which Blender has just taken imports twice, whoever requested it, and would
-//! say nothing about the client.
+//! Two things are gentler than life. CONJURE's own writers take turns among themselves: a launcher that puts back a command
+//! which Blender has just taken imports twice, whoever had asked, and would tell nothing about the client. And none of
+//! them writes what it read long ago only because this machine stopped it in between ([`launcher`]): the real ones think for a
+//! millisecond, and that is what a client must withstand.
 
 mod api;
+mod launcher;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,14 +26,14 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{Builder, JoinHandle},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use conjured::{clock::Clock, domain::glb};
+use conjured::domain::glb;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use api::{first_state, python, replace};
+use api::{first_state, python};
 
 const IMPORT: &str = "import_and_process_mesh";
 
@@ -101,6 +103,8 @@ struct Shared {
     manners: Manners,
     /// CONJURE's own writers do not overlap.
     turn: Mutex<()>,
+    /// Held by Blender from its first look of a tick to what it writes back.
+    tick: Mutex<()>,
     keys: BTreeMap<String, Value>,
     sprung: Mutex<Vec<String>>,
     imports: Mutex<Vec<Import>>,
@@ -135,6 +139,7 @@ impl FakeConjure {
             results,
             manners,
             turn: Mutex::new(()),
+            tick: Mutex::new(()),
             keys: keys.collect(),
             sprung: Mutex::default(),
             imports: Mutex::default(),
@@ -184,6 +189,13 @@ impl FakeConjure {
         lock(&self.shared.imports).clone()
     }
 
+    /// Waits until whatever CONJURE's own have begun is done: Blender's tick, and then a look that another writer has not
+    /// written back yet. What a client may expect of a wait is expected of this, however slow the machine is.
+    pub(crate) fn catch_up(&self) {
+        drop(lock(&self.shared.tick));
+        drop(lock(&self.shared.turn));
+    }
+
     /// Returns the present, complete state.
     pub(crate) fn state(&self) -> Map<String, Value> {
         let _turn = lock(&self.shared.turn);
@@ -210,8 +222,8 @@ impl FakeConjure {
         assert!(sprung.is_empty(), "traps were sprung:\n{}", sprung.join("\n"));
         let given = self.shared.given.load(Ordering::SeqCst);
         let lost = self.shared.lost.load(Ordering::SeqCst);
-        // The launcher may write between a look and a rename; that cannot be prevented.
-        assert!(lost * 10 <= given, "{lost} of {given} commands of others were written over");
+        // A rename may follow a look by a moment in which the launcher writes: nobody can rule that out. Two may be chance.
+        assert!(lost * 10 <= given + 20, "{lost} of {given} commands of others were written over");
         lock(&self.shared.imports).clone()
     }
 
@@ -306,6 +318,7 @@ impl Shared {
             if !self.blender.load(Ordering::SeqCst) {
                 continue;
             }
+            let _tick = lock(&self.tick);
             // Three reads per tick; the last one counts.
             drop((self.read(), self.read()));
             let Some((bytes, mut snapshot)) = self.read() else { continue };
@@ -383,67 +396,6 @@ impl Shared {
         for piece in text.as_bytes().chunks(text.len().div_ceil(3)) {
             std::thread::park_timeout(Duration::from_micros(chance.random_range(0..400)));
             file.write_all(piece).expect("writes");
-        }
-    }
-
-    /// `StateManager`: read, change, temporary file, replace. The caller holds `turn`.
-    fn update(&self, changes: &[(&str, Value)], thinks: Duration) {
-        let Some((_, mut state)) = self.read() else { return };
-        std::thread::park_timeout(thinks);
-        for (key, value) in changes {
-            state.insert((*key).to_owned(), value.clone());
-        }
-        let temporary = self.state.with_file_name("state.tmp");
-        fs::write(&temporary, python(&state)).expect("writes");
-        replace(&temporary, &self.state);
-    }
-
-    /// The launcher: rewrites at random moments, gives Blender other work from time to time, and
-    /// imports by file time.
-    fn launch(&self, mut chance: StdRng) {
-        let (mut beat, mut number) = (0_u64, 0_u64);
-        let mut pending = None;
-        let mut trigger = None;
-        while !self.is_over() {
-            let (least, most) = self.manners.launcher.unwrap_or((40, 60));
-            self.nap(Duration::from_millis(chance.random_range(least..=most)));
-            beat += 1;
-            if self.manners.launcher.is_some() {
-                let _turn = lock(&self.turn);
-                let thinks = Duration::from_micros(chance.random_range(0..=self.manners.thinks));
-                let idle = self.read().is_some_and(|(_, state)| state["command"].is_null());
-                if let Some(given) = pending.filter(|_| idle) {
-                    pending = None;
-                    if self.carried_out.load(Ordering::SeqCst) < given {
-                        self.lost.fetch_add(1, Ordering::SeqCst);
-                    }
-                }
-                if idle && chance.random_range(0..12) == 0 {
-                    number += 1;
-                    pending = Some(number);
-                    self.given.fetch_add(1, Ordering::SeqCst);
-                    let other =
-                        [("command", json!("spawn_primitive")), ("primitive_type", json!(number))];
-                    self.update(&other, Duration::ZERO);
-                } else {
-                    self.update(&[("beat", json!(beat))], thinks);
-                }
-            }
-            if self.manners.detector {
-                if beat.is_multiple_of(8) {
-                    trigger = Some(Clock.now().wall);
-                }
-                let mesh = self.results.join("partpacker_result_0.glb");
-                let modified = fs::metadata(mesh).and_then(|data| data.modified()).ok();
-                let age = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-                let modified = age.and_then(|age| i64::try_from(age.as_millis()).ok());
-                if let (Some(at), Some(modified)) = (trigger, modified)
-                    && modified > at.unix_millis()
-                {
-                    trigger = None;
-                    self.spring("the launcher imports by file time, a second time");
-                }
-            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Owns the port and the thread. The test chooses what the certificates say; they are made in the
 //! test and trusted by no one.
+//! A port on which nothing listens yet, or never, is a [`Port`]: it stays reserved, so no other test can be given it.
 
 use std::{
     net::SocketAddr,
@@ -12,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::oneshot,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
@@ -37,6 +38,27 @@ pub(crate) enum Speaks {
     },
 }
 
+/// A port of this machine that is bound and does not listen: connections to it are refused.
+pub(crate) struct Port {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Port {
+    /// Reserves any port.
+    pub(crate) fn closed() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        Self { address: socket.local_addr().expect("bound"), socket }
+    }
+
+    /// Returns its address as a URL, quoted as TOML wants it.
+    pub(crate) fn url(&self) -> String {
+        format!("\"http://{}\"", self.address)
+    }
+}
+
 /// A port that forwards.
 pub(crate) struct Tunnel {
     /// Where it listens.
@@ -46,15 +68,15 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Opens `at` (port 0 = any) and forwards to `to`.
-    pub(crate) fn open(at: SocketAddr, to: SocketAddr, speaks: Speaks) -> Self {
+    /// Listens on `at` and forwards to `to`.
+    pub(crate) fn open(at: Port, to: SocketAddr, speaks: Speaks) -> Self {
         let (started, ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                let listener = TcpListener::bind(at).await.expect("a free port");
-                started.send(listener.local_addr().expect("bound")).expect("the test waits");
+                let listener = at.socket.listen(64).expect("the port is ours");
+                started.send(at.address).expect("the test waits");
                 tokio::select! {
                     () = accept(&listener, to, &speaks) => {}
                     _ = stopped => {}

@@ -3,10 +3,8 @@
 //! Owns the protocol. What a request does to the state is decided in the fake.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
     time::Duration,
 };
 
@@ -14,7 +12,6 @@ use rand::{Rng as _, rngs::StdRng};
 use serde_json::{Map, Value};
 
 use super::{Api, FakeConjure, Shared, lock};
-use crate::support::patience::eventually;
 
 impl FakeConjure {
     /// Forgets the imports so far: the same mesh may come again, once.
@@ -84,12 +81,6 @@ fn request(stream: &mut TcpStream) -> Option<(String, Value)> {
             return Some((path, serde_json::from_str(body).ok()?));
         }
     }
-}
-
-/// `os.replace`. On Windows it is refused while a program has the file open, and CONJURE's next
-/// beat tries again.
-pub(super) fn replace(from: &Path, to: &Path) {
-    eventually("the state is replaced", || fs::rename(from, to).ok());
 }
 
 /// Writes JSON as Python does: ASCII.
