@@ -77,7 +77,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         claims: Claims::default(),
     };
     let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
-    Ok(workshop.restore(&row, &targets, false).await?)
+    Ok(workshop.restore(&row, &project.root, &targets, false).await?)
 }
 
 /// Keeps how a person likes what a job made.

@@ -190,7 +190,7 @@ impl Shell {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
                         let told = is_wanted(&live, root).await;
-                        let restored = workshop.restore(&row, targets, told).await;
+                        let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
                     }
                     None => Err(not_served(job)),

@@ -30,9 +30,10 @@ pub enum CopyFault {
     Place(#[from] PlaceFault),
 }
 
-/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in CONJURE's file leads to them any more,
-/// but a late or stale request could.
-pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
+/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in
+/// CONJURE's file leads to them any more, but a late or stale request could. A checkout (`root`)
+/// that is gone is not made anew.
+pub fn make(ticket: &Ticket, root: &Path, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
     let own = ticket.path();
     let own_name = Path::new(&own).file_name().unwrap_or_default();
     // What cannot be removed now (Blender on Windows may hold it) goes the next time.
@@ -43,6 +44,6 @@ pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault
     let artifact = Artifact { kind: Kind::Mesh, path: mesh.to_path_buf() };
     let targets = Targets { image: Vec::new(), mesh: vec![own.into()] };
     let plan = placement::plan(ticket.job(), &[artifact], &targets)?;
-    place::place(&plan, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    place::place(&plan, root, &mut |_| std::ops::ControlFlow::Continue(()))?;
     Ok(())
 }
