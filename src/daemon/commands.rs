@@ -220,6 +220,7 @@ impl Shell {
             }
             Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
             Report::Imported { project } => self.handle(Event::Imported { project }),
+            Report::Standing { project, standing } => self.stands(project, standing),
             Report::Shown { project, job } => {
                 if let Some(at_work) =
                     self.served.get_mut(&project).and_then(|served| served.job.as_mut())
@@ -300,6 +301,7 @@ impl Shell {
             }
             JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
         }
+        self.leave_changes(project);
         self.tidy();
         if let Some(loaded) = self.projects_later.take() {
             self.change_projects(&loaded);

@@ -10,7 +10,8 @@
 //! - `rename`, `holders`: a name that changes hands, with patience where another program is in the way, and who that is;
 //! - [`place`]: a plan of [`crate::domain::placement`] becomes public files, atomically;
 //! - [`sweep`]: what a crash left behind;
-//! - [`lock`]: one daemon for each state folder and for each project;
+//! - [`lock`], [`project_lock`]: one daemon for each state folder and for each project, also when
+//!   the file is removed;
 //! - [`checkout`]: is this folder CONJURE's;
 //! - [`probe`]: questions about a folder that change nothing;
 //! - [`daily`]: the files of the log;
@@ -31,5 +32,6 @@ pub mod history;
 pub mod place;
 pub mod sweep;
 pub mod lock;
+pub mod project_lock;
 
 pub use error::DiskError;

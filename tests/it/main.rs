@@ -16,6 +16,7 @@
 //! - `outputs`: bad products, cut downloads, readers of the public names.
 //! - `handoff`: CONJURE is told of each mesh exactly once; what its scene shows then, and hands in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not be.
+//! - `two_daemons`: a lock that is removed under a running daemon, and who pays then.
 //! - `memory`: what a daemon keeps for itself, at rest and after work.
 //! - `service_manager`: what systemd hears of the process, and lines for its journal.
 //! - `reload`: a new configuration, good or bad, while the daemon runs.
@@ -54,6 +55,7 @@ mod service_manager;
 #[cfg(unix)]
 mod setup;
 mod stopping;
+mod two_daemons;
 mod support;
 mod architecture;
 mod shipped;
