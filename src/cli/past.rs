@@ -78,7 +78,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         claims: Claims::default(),
     };
     let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
-    Ok(workshop.restore(&row, &targets, false).await?)
+    Ok(workshop.restore(&row, &project.root, &targets, false).await?)
 }
 
 /// Stores a person's rating of a job's result.

@@ -190,7 +190,7 @@ impl Shell {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
                         let told = is_wanted(&live, root).await;
-                        let restored = workshop.restore(&row, targets, told).await;
+                        let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
                     }
                     None => Err(not_served(job)),
@@ -220,6 +220,7 @@ impl Shell {
             }
             Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
             Report::Imported { project } => self.handle(Event::Imported { project }),
+            Report::Standing { project, standing } => self.stands(project, standing),
             Report::Shown { project, job } => {
                 if let Some(at_work) =
                     self.served.get_mut(&project).and_then(|served| served.job.as_mut())
@@ -300,6 +301,7 @@ impl Shell {
             None => self.handle(event),
         }
         self.refresh(project);
+        self.leave_changes(project);
         self.tidy();
         if let Some(loaded) = self.projects_later.take() {
             self.change_projects(&loaded);

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     look::{Eyes, Look},
     reload::Reloaded,
+    root_locks::Standing,
     run_job::JobEnd,
     shell::Shell,
     tasks::Finished,
@@ -33,6 +34,7 @@ pub(crate) enum TaskName {
     Reload,
     Housekeeping,
     Hands(ProjectId),
+    Lock(ProjectId),
     /// The socket's server; it never ends.
     Api,
     /// The keeper of rented machines; it ends with the daemon.
@@ -48,6 +50,7 @@ pub(crate) enum Outcome {
     /// Warnings, which of the watched are polled, and which projects changed without an event.
     Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
     Hands(bool),
+    Standing(Standing),
     Nothing,
     /// History is within its bounds, or why not.
     Tidied(Option<String>),
@@ -124,6 +127,12 @@ impl Shell {
             }
             Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
                 self.handle(Event::Hands { project, tracked });
+            }
+            Finished::Returned(TaskName::Lock(project), Outcome::Standing(standing)) => {
+                if let Some(served) = self.served.get_mut(&project) {
+                    served.checking = false;
+                }
+                self.stands(project, standing);
             }
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));

@@ -75,13 +75,22 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             })
             .collect(),
         machines: view.machines.to_vec(),
-        warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
+        warnings: view
+            .unwritten
+            .values()
+            .chain(view.warnings)
+            .cloned()
+            .chain(view.served.values().filter_map(withheld))
+            .collect(),
     }
 }
 
 fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
-    let (waiting, until) = waiting(engine.held(id, now.moment), now);
+    let (waiting, until) = match &served.withheld {
+        Some(reason) if served.job.is_none() => (format!("no job: {reason}"), None),
+        _ => waiting(engine.held(id, now.moment), now),
+    };
     let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
     if let Some(job) = &mut job {
         job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
@@ -98,6 +107,12 @@ fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project
         last_job: served.last_job.clone(),
         unknown: served.unknown.clone(),
     }
+}
+
+/// Says for which project nothing is released because it is not ours.
+fn withheld(served: &Served) -> Option<String> {
+    let reason = served.withheld.as_ref()?;
+    Some(format!("project `{}`: {reason}", served.config.name))
 }
 
 fn input(path: &str, sight: Option<&Sight>) -> Input {

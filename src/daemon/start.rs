@@ -22,6 +22,7 @@ use super::{
     outcome::{Ended, Outcome, TaskName},
     reload::{Fixed, Source},
     retention::Tidying,
+    root_locks::RootLocks,
     run_job::Tools,
     served::Served,
     shell::Shell,
@@ -39,6 +40,7 @@ use crate::{
         dirs,
         history::History,
         lock::{Holder, Lock},
+        project_lock::ProjectLock,
         sweep,
     },
     domain::{
@@ -140,6 +142,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         reports: reports_in,
         live: live_out,
         claims: Claims::default(),
+        root_locks: RootLocks::default(),
         machines: keeper,
     });
 
@@ -147,9 +150,9 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let (mut engine, spent) = engine(&tools, &live, session, now).await?;
     let mut served = BTreeMap::new();
     for project in &live.config.projects {
-        let (lock, id, remembered) = take_project(&tools, project, &holder, now.wall)?;
+        let (id, remembered) = take_project(&tools, project, &holder, now.wall)?;
         engine.add(id, remembered);
-        served.insert(id, Served::new(project.clone(), now.moment, Some(lock)));
+        served.insert(id, Served::new(project.clone(), now.moment));
     }
 
     let (commands_in, commands) = mpsc::channel(web::COMMANDS);
@@ -202,6 +205,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         one_job_id: None,
         next_housekeeping: now.moment.plus(Duration::from_secs(60)),
         next_poll: None,
+        next_locks: None,
         stopping: None,
         later: Vec::new(),
         unsent: Vec::new(),
@@ -346,9 +350,9 @@ pub(crate) fn take_project(
     project: &ProjectConfig,
     holder: &Holder,
     now: WallTime,
-) -> Result<(Lock, ProjectId, Remembered), StartError> {
+) -> Result<(ProjectId, Remembered), StartError> {
     let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
-    let lock = Lock::take_project(&project.root, &fallback, holder)?;
+    let lock = ProjectLock::take(&project.root, &fallback, holder)?;
     let folders: Vec<PathBuf> = project
         .image
         .iter()
@@ -366,7 +370,8 @@ pub(crate) fn take_project(
         prompt: row.baseline_prompt,
         render: row.baseline_render,
     };
-    Ok((lock, row.id, remembered))
+    tools.root_locks.insert(row.id, lock);
+    Ok((row.id, remembered))
 }
 
 async fn engine(

@@ -11,7 +11,8 @@
 //!   names of such programs;
 //! - [`place`]: turns a plan of [`crate::domain::placement`] into public files, atomically;
 //! - [`sweep`]: removes what a crash left behind;
-//! - [`lock`]: one daemon for each state folder and for each project;
+//! - [`lock`], [`project_lock`]: one daemon for each state folder and for each project, even if the
+//!   file is removed;
 //! - [`checkout`]: detects a CONJURE checkout;
 //! - [`probe`]: queries about a folder that change nothing;
 //! - [`daily`]: the files of the log;
@@ -32,5 +33,6 @@ pub mod history;
 pub mod place;
 pub mod sweep;
 pub mod lock;
+pub mod project_lock;
 
 pub use error::DiskError;

@@ -31,9 +31,10 @@ pub enum CopyFault {
     Place(#[from] PlaceFault),
 }
 
-/// Creates the copy for a ticket, unless it exists, and removes all others: CONJURE's file no
-/// longer refers to them, but a late or stale request could.
-pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
+/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in
+/// CONJURE's file leads to them any more, but a late or stale request could. A checkout (`root`)
+/// that is gone is not made anew.
+pub fn make(ticket: &Ticket, root: &Path, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
     let own = ticket.path();
     let own_name = Path::new(&own).file_name().unwrap_or_default();
     // A copy that cannot be removed now (Blender on Windows may have it open) is removed the
@@ -45,6 +46,6 @@ pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault
     let artifact = Artifact { kind: Kind::Mesh, path: mesh.to_path_buf() };
     let targets = Targets { image: Vec::new(), mesh: vec![own.into()] };
     let plan = placement::plan(ticket.job(), &[artifact], &targets)?;
-    place::place(&plan, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    place::place(&plan, root, &mut |_| std::ops::ControlFlow::Continue(()))?;
     Ok(())
 }

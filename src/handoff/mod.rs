@@ -14,7 +14,7 @@ pub mod copies;
 pub mod import_call;
 pub mod state_file;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use self::{import_call::Call, state_file::Replaced};
 use crate::domain::{
@@ -123,7 +123,8 @@ impl Errand {
     fn tell(&mut self, now: Moment, channel: Channel, base: &[u8], ask: bool) -> Step {
         let ticket = self.handover.ticket();
         // The copy is complete and durable before anything refers to it.
-        let made = copies::make(ticket, Path::new(&self.delivery.folder), &self.delivery.mesh);
+        let Delivery { root, folder, mesh, .. } = &self.delivery;
+        let made = copies::make(ticket, root, folder, mesh);
         if let Err(why) = made {
             return self.refused(now, Channel::File, &why.to_string());
         }
@@ -138,7 +139,8 @@ impl Errand {
         if channel == Channel::Api {
             return Step::Call(Call::new(changes));
         }
-        match state_file::replace(&self.state, base, &changes, &ticket.mark()) {
+        match state_file::replace(&self.state, &self.delivery.root, base, &changes, &ticket.mark())
+        {
             Ok(Replaced::Written) => {
                 if ask {
                     self.notes

@@ -54,11 +54,12 @@ pub fn look(path: &Path) -> (Look, Vec<u8>) {
     }
 }
 
-/// Writes `changes` into the file, if its content is still `base`. Every other member is preserved.
-/// `unique` becomes part of the temporary name, which must differ from CONJURE's own (`state.tmp`,
-/// used by two of its processes).
+/// Puts `changes` into the file of the checkout in `root`, if it still holds `base`. Every other
+/// member stays as it stands. `unique` becomes part of the temporary name, which must not be
+/// CONJURE's own (`state.tmp`, used by two of its processes).
 pub fn replace(
     path: &Path,
+    root: &Path,
     base: &[u8],
     changes: &[(&str, Value)],
     unique: &str,
@@ -66,7 +67,7 @@ pub fn replace(
     let document = Document::parse(base).map_err(|_| StateFault::NoState)?;
     let still = || matches!(read::read_whole(path, MAX_STATE), Ok(Reading::Whole { bytes, .. }) if bytes == base);
     let unique = format!("state-{unique}");
-    let written = place::replace_if(path, &document.with(changes), &unique, still)?;
+    let written = place::replace_if(path, root, &document.with(changes), &unique, still)?;
     Ok(if written { Replaced::Written } else { Replaced::Changed })
 }
 
@@ -84,7 +85,8 @@ mod tests {
         let path = folder.path().join("state.json");
         fs::write(&path, r#"{"command": "fuse_mesh"}"#).expect("writes");
         let old = br#"{"command": null}"#;
-        let written = replace(&path, old, &[("a", json!(1))], "x").expect("no fault");
+        let written =
+            replace(&path, folder.path(), old, &[("a", json!(1))], "x").expect("no fault");
         assert_eq!(written, Replaced::Changed);
         assert_eq!(fs::read(&path).expect("reads"), br#"{"command": "fuse_mesh"}"#);
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing is left over");
@@ -96,14 +98,16 @@ mod tests {
         let path = folder.path().join("state.json");
         for torn in ["", "{", "[]"] {
             fs::write(&path, torn).expect("writes");
-            assert!(replace(&path, torn.as_bytes(), &[("a", json!(1))], "x").is_err());
+            assert!(
+                replace(&path, folder.path(), torn.as_bytes(), &[("a", json!(1))], "x").is_err()
+            );
             assert_eq!(fs::read_to_string(&path).expect("reads"), torn);
             assert!(matches!(look(&path).0, Look::Unreadable(_)));
         }
         fs::remove_file(&path).expect("removes");
         assert_eq!(look(&path).0, Look::Missing);
         assert_eq!(
-            replace(&path, b"{}", &[("a", json!(1))], "x").expect("no fault"),
+            replace(&path, folder.path(), b"{}", &[("a", json!(1))], "x").expect("no fault"),
             Replaced::Changed
         );
         assert!(!path.exists(), "a state that is gone is not made");

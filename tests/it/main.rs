@@ -27,6 +27,7 @@
 //! - `handoff`: CONJURE is asked to import each mesh exactly once; its scene afterwards, and hands
 //!   in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not appear.
+//! - `two_daemons`: a lock that is removed under a running daemon, and which daemon pays then.
 //! - `memory`: the daemon's own memory, at rest and after work.
 //! - `service_manager`: what systemd receives from the process, and lines for its journal.
 //! - `reload`: a new configuration, valid or invalid, while the daemon runs.
@@ -69,6 +70,7 @@ mod service_manager;
 #[cfg(unix)]
 mod setup;
 mod stopping;
+mod two_daemons;
 mod support;
 mod architecture;
 mod shipped;

@@ -27,7 +27,7 @@ use conjured::{
 
 use crate::support::{
     media,
-    patience::eventually,
+    patience::{eventually, stays},
     service::quick,
     stage::{Stage, files_below},
     tunnel::{Port, Speaks, Tunnel},
@@ -174,6 +174,43 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
 }
 
 #[test]
+fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    let elsewhere = stage.path("renamed");
+    fs::rename(stage.root(), &elsewhere).expect("renames");
+    stage.service.advance(HOUR);
+    let said = eventually("the job says what it waits for", || {
+        let doing = daemon.status()?.projects.first()?.job.as_ref()?.doing.clone();
+        doing.contains("is not there").then_some(doing)
+    });
+    assert!(said.contains("root") && said.contains("safe in history"), "{said}");
+    stage.newest_is(State::Placing);
+    assert!(!stage.root().exists(), "nothing stands in for the root");
+
+    fs::rename(&elsewhere, stage.root()).expect("renames back");
+    stage.done(1);
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_folder_of_ones_own_below_a_root_that_is_gone_is_refused_before_anything_is_sent() {
+    let stage = Stage::new();
+    fs::rename(stage.root(), stage.path("renamed")).expect("renames");
+    let out = stage.root().join("mine").display().to_string();
+    let output = stage.cli(&["once", "--prompt", "a clay owl", "--out", &out]);
+    assert_eq!(output.status.code(), Some(73), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not there"), "{output:?}");
+    assert!(!stage.root().exists(), "the root was not made");
+    assert_eq!(stage.submits(), 0);
+}
+
+#[test]
 fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
@@ -189,7 +226,7 @@ fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
         fs::write(path("mesh.glb"), media::mesh(1 + number % 7 * 40)).expect("writes");
         let id = JobId::from_parts(Clock.now().wall, number.into());
         let plan = placement::plan(id, &artifacts, &targets).expect("good names");
-        let placed = place(&plan, &mut |_| ControlFlow::Continue(()));
+        let placed = place(&plan, folder.path(), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(placed, Ok(Placed::All(_))), "{placed:?}");
     };
     placement(0);

@@ -7,7 +7,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    daemon::prepare::Ready,
+    daemon::{prepare::Ready, root_locks::Standing},
     domain::{
         engine::event::{ProjectId, Stage},
         job::{Cause, Inputs, JobId, State},
@@ -41,6 +41,13 @@ pub(crate) enum Report {
     Imported {
         /// Whose.
         project: ProjectId,
+    },
+    /// Whether the project is this daemon's, as was found right before a release.
+    Standing {
+        /// Whose.
+        project: ProjectId,
+        /// How.
+        standing: Standing,
     },
     /// What `status` shows of it.
     Shown {

@@ -5,8 +5,9 @@
 //! off (reading the answer to a submit) is bounded instead.
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
-//! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and wishes then; [`announce`]: the
-//!   mark, where the request leaves later; [`elsewhere`]: another place;
+//! - [`send`]: release in the ledger, submit, the three outcomes; [`unsent`]: the waits before, and
+//!   wishes then; [`hold`]: is the project still ours; [`announce`]: the mark, where the request
+//!   leaves later; [`elsewhere`]: another place;
 //! - [`follow`]: status until the end; [`silence`]: nothing heard; [`cancel`]: patience, and the end that somebody wants;
 //! - [`fetch`]: everything into history; [`download`]: one try; [`check`]: the last gate before a name;
 //! - [`publish`]: placement, parked while folders cannot be written;
@@ -16,6 +17,7 @@ mod messages;
 mod cached;
 mod send;
 mod unsent;
+mod hold;
 mod announce;
 mod rent;
 mod elsewhere;
@@ -48,6 +50,7 @@ use super::{
     health::HealthBook,
     live::Live,
     machines::{Keeper, Lease},
+    root_locks::RootLocks,
     store::Store,
 };
 use crate::{
@@ -93,6 +96,8 @@ pub(crate) struct Tools {
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Whose history is being read, and who is placing.
     pub(crate) claims: Claims,
+    /// Which projects are ours.
+    pub(crate) root_locks: RootLocks,
     /// Where machines are asked for.
     pub(crate) machines: Keeper,
 }

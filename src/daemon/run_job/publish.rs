@@ -50,8 +50,10 @@ impl Road {
                 own = handing::dated(own, self.tools.clock.now().wall);
             }
             let alone = self.tools.claims.placing(self.project).await;
+            let root = self.root.clone();
             let placed =
-                blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
+                blocking(move || place::place(&own, &root, &mut |_| ControlFlow::Continue(())))
+                    .await;
             drop(alone);
             match placed {
                 Ok(Placed::All(_) | Placed::Stopped) => break tells,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{JobEnd, NewWork, Report, Road, Step, Wish, reason_of, wished};
+use super::{JobEnd, NewWork, Report, Road, Step, Wish, hold, reason_of, wished};
 use crate::{
     backend::{ServiceFault, Submission, SubmitError, Work},
     daemon::prepare,
@@ -29,11 +29,9 @@ impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
         // A wish that came during the preparation is granted before anything is written or sent.
-        match *self.wish.borrow() {
-            Wish::Go => {}
-            Wish::Stop => return Err(JobEnd::Stopped),
-            Wish::Replace => return Err(JobEnd::Ended { state: State::Replaced, placed: false }),
-            Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
+        let wish = *self.wish.borrow();
+        if let Some(end) = hold::unreleased(wish) {
+            return Err(end);
         }
         let paid = self.place.is_paid();
         let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
@@ -72,6 +70,7 @@ impl Road {
             }
             self.grant_unsent().await?;
             self.rent().await?;
+            self.hold_project_unsent().await?;
             match self.announce().await? {
                 None => return Ok(work),
                 Some(other) => work = other,
@@ -98,6 +97,7 @@ impl Road {
             moves_baseline,
             may_be_cached: _,
         } = work;
+        self.hold_project(cause).await?;
         let live = self.live();
         let now = self.tools.clock.now().wall;
         let job = NewJob {

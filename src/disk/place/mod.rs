@@ -42,14 +42,16 @@ pub enum Placed {
     Stopped,
 }
 
-/// Executes a plan. `observer` is called after each step and may stop the placement there, as a
-/// crash would. After an error no temporary file is left, and names that were already changed
-/// stay changed.
+/// Executes a plan of the project in `root`, whose folder must be there: what lies below it is made
+/// where it is missing, the root itself never. `observer` hears of each step when it is done and
+/// may stop the placement there, as a crash would. After a fault no temporary file is left, and
+/// names that were shown already stay.
 pub fn place(
     plan: &Plan,
+    root: &Path,
     observer: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<Placed, PlaceFault> {
-    let mut work = Work { written: Vec::new() };
+    let mut work = Work { root, written: Vec::new() };
     for step in &plan.steps {
         work.perform(plan, *step)?;
         if observer(*step).is_break() {
@@ -63,8 +65,8 @@ pub fn place(
 /// Replaces one public file by `bytes` with the same guarantees: complete, durable, permissions
 /// kept, symlinks followed. `path` is absolute; `unique` distinguishes writers of the same file and
 /// becomes part of the temporary name.
-pub fn replace(path: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
-    replace_if(path, bytes, unique, || true).map(drop)
+pub fn replace(path: &Path, root: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
+    replace_if(path, root, bytes, unique, || true).map(drop)
 }
 
 /// Replaces one public file as [`replace`] does, if `still` returns true when everything but the
@@ -72,11 +74,12 @@ pub fn replace(path: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault
 /// was replaced.
 pub fn replace_if(
     path: &Path,
+    root: &Path,
     bytes: &[u8],
     unique: &str,
     still: impl FnMut() -> bool,
 ) -> Result<bool, PlaceFault> {
-    let resolved = resolve(path)?;
+    let resolved = resolve(path, root)?;
     let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
     let mut written = Written::begin(resolved, &temporary)?;
     let finished = io::Write::write_all(&mut written.file, bytes)
@@ -95,16 +98,17 @@ pub fn replace_if(
 
 /// The temporary files so far, in the plan's order. Those that were not renamed are removed
 /// on drop.
-struct Work {
+struct Work<'a> {
+    root: &'a Path,
     written: Vec<Written>,
 }
 
-impl Work {
+impl Work<'_> {
     fn perform(&mut self, plan: &Plan, step: Step) -> Result<(), PlaceFault> {
         match step {
             Step::Write(number) => {
                 if let Some(name) = plan.names.get(number) {
-                    let written = failpoint::around(Point::PlaceWrite, || write(name))?;
+                    let written = failpoint::around(Point::PlaceWrite, || write(name, self.root))?;
                     self.written.push(written);
                 }
             }
@@ -133,7 +137,7 @@ impl Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for Work<'_> {
     fn drop(&mut self) {
         self.written.iter_mut().for_each(Written::discard);
     }
@@ -210,11 +214,11 @@ impl Written {
 }
 
 /// Writes one name's temporary file: everything but the rename.
-fn write(name: &PublicName) -> Result<Written, PlaceFault> {
+fn write(name: &PublicName, root: &Path) -> Result<Written, PlaceFault> {
     let lost = |reason| PlaceFault::SourceLost { path: name.source.clone(), reason };
     let mut source = File::open(&name.source).map_err(lost)?;
     let size = source.metadata().map_err(lost)?.len();
-    let mut written = Written::begin(resolve(&name.target)?, &name.temporary)?;
+    let mut written = Written::begin(resolve(&name.target, root)?, &name.temporary)?;
     let finished = copy(&mut source, &mut written, name, size);
     if finished.is_err() {
         written.discard();

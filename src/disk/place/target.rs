@@ -117,6 +117,17 @@ impl PlaceFault {
         Self::Parked { path: path.to_path_buf(), reason, remedy }
     }
 
+    /// The project's root is gone: renamed, removed, or its drive is not mounted. Whoever made it
+    /// anew would place the result where the artist never looks.
+    fn without_root(path: &Path, root: &Path) -> Self {
+        let reason = format!("the project's root {} is not there", root.display());
+        Self::Parked {
+            path: path.to_path_buf(),
+            reason: io::Error::new(io::ErrorKind::NotFound, reason),
+            remedy: "put it back, or mount its drive",
+        }
+    }
+
     pub(super) fn held(path: &Path, reason: io::Error, who: &[String]) -> Self {
         let reason = match who {
             [] => reason,
@@ -153,11 +164,17 @@ impl Resolved {
     }
 }
 
-/// Follows `target` (absolute) to the file it names, which may not exist yet, and creates
-/// missing folders.
-pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
+/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders
+/// it lacks. Of a target below `root` only those below the root are made: neither the root nor what
+/// is above it.
+pub(super) fn resolve(target: &Path, root: &Path) -> Result<Resolved, PlaceFault> {
+    let depth = target.starts_with(root).then(|| root.components().count());
+    let mut below = depth.is_none();
     let mut walk = Walk::new(target);
     while let Some(sight) = walk.next() {
+        // A root that is a symlink has been followed to its end when the first name behind it
+        // comes.
+        below |= matches!((sight.position, depth), (Some(at), Some(depth)) if at >= depth);
         let path = walk.folder().join(&sight.name);
         let replaced = match sight.found {
             Found::Link => continue,
@@ -165,6 +182,7 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
             Found::Folder => {
                 return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
             }
+            Found::Missing if !below => return Err(PlaceFault::without_root(target, root)),
             Found::Missing if !sight.last => {
                 failpoint::around(Point::PlaceFolderMade, || make_folder(&path))
                     .map_err(|error| PlaceFault::of_target(&path, error))?;

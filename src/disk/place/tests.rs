@@ -48,7 +48,7 @@ impl Bench {
     }
 
     fn place(&self, image: &[&str], mesh: &[&str]) -> Result<Placed, PlaceFault> {
-        place(&self.plan(image, mesh), &mut |_| ControlFlow::Continue(()))
+        place(&self.plan(image, mesh), &self.path("project"), &mut |_| ControlFlow::Continue(()))
     }
 
     fn read(&self, relative: &str) -> Vec<u8> {
@@ -89,7 +89,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
         }
         let plan = bench.plan(&names[..1], &names[1..]);
         let mut done = 0;
-        let stopped = place(&plan, &mut |_| {
+        let stopped = place(&plan, &bench.path("project"), &mut |_| {
             done += 1;
             if done > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -106,7 +106,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
         assert!(shown.is_sorted_by(|left, right| left >= right), "{shown:?}");
         assert_eq!(shown.iter().filter(|new| **new).count(), (done - 1).clamp(2, 5) - 2);
 
-        let repeated = place(&plan, &mut |_| ControlFlow::Continue(()));
+        let repeated = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(repeated, Ok(Placed::All(_))), "{repeated:?}");
         assert_eq!(bench.read(names[0]), b"image");
         assert_eq!(bench.read(names[2]), b"mesh");
@@ -233,7 +233,7 @@ mod unix {
         fs::write(bench.path("victim"), b"precious").expect("writes");
         symlink(bench.path("victim"), bench.path("project").join(&plan.names[0].temporary))
             .expect("links");
-        place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+        place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(())).expect("placed");
         assert_eq!(bench.read("victim"), b"precious");
         assert_eq!(bench.read("project/flux.png"), b"image");
     }
@@ -243,7 +243,8 @@ mod unix {
         let bench = Bench::new();
         let mut plan = bench.plan(&["project/flux.png"], &["project/0.glb"]);
         plan.names[1].target = "/proc/self/0.glb".into();
-        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("not in /proc");
+        let fault = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()))
+            .expect_err("not in /proc");
         assert!(fault.may_pass(), "{fault}");
         assert!(!bench.path("project/flux.png").exists(), "nothing is shown before all is written");
         assert_eq!(bench.temporaries("project"), 0, "and nothing is left behind");
@@ -255,9 +256,38 @@ mod unix {
         plan.names[0].target = "/dev/null".into();
         let bench = Bench::new();
         plan.names[0].source = bench.path("history/image.png");
-        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("a device");
+        let fault = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()))
+            .expect_err("a device");
         assert!(matches!(fault, PlaceFault::Unplaceable { .. }), "{fault}");
     }
+}
+
+#[test]
+fn neither_the_projects_root_nor_what_is_above_it_is_ever_made() {
+    let bench = Bench::new();
+    fs::rename(bench.path("project"), bench.path("moved")).expect("renames");
+    for gone in ["project", "drive/project"] {
+        let target = bench.path(gone).join("data/flux.png");
+        let root = bench.path(gone);
+        let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+        assert!(fault.may_pass(), "{fault}");
+        assert!(fault.to_string().contains("is not there"), "{fault}");
+        assert!(!root.exists());
+    }
+    assert!(!bench.path("drive").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_root_behind_a_symlink_that_leads_nowhere_is_not_made() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink(bench.path("drive/art"), bench.path("linked")).expect("links");
+    let (root, target) = (bench.path("linked"), bench.path("linked/data/flux.png"));
+    let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+    assert!(fault.may_pass() && !bench.path("drive").exists(), "{fault}");
+    fs::create_dir_all(bench.path("drive/art")).expect("makes");
+    replace(&target, &root, b"{}", "x").expect("it is there");
+    assert_eq!(bench.read("drive/art/data/flux.png"), b"{}");
 }
 
 #[test]
@@ -265,7 +295,7 @@ fn a_file_time_can_be_given() {
     let bench = Bench::new();
     let when = WallTime::from_unix_millis(1_234_567_000);
     let plan = bench.plan(&["project/flux.png"], &["project/0.glb"]).dated(Kind::Mesh, when);
-    place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+    place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(())).expect("placed");
     let modified = |name: &str| fs::metadata(bench.path(name)).and_then(|m| m.modified());
     assert_eq!(modified("project/0.glb").ok(), system_time(when));
     assert_ne!(modified("project/flux.png").ok(), system_time(when));
@@ -361,8 +391,8 @@ fn a_lost_artifact_changes_nothing_public() {
 fn a_single_public_file_is_replaced_whole() {
     let bench = Bench::new();
     let path = bench.path("project/data/state.json");
-    replace(&path, b"{}", "state-1").expect("made");
-    replace(&path, b"{\"a\":1}", "state-2").expect("replaced");
+    replace(&path, bench.temp.path(), b"{}", "state-1").expect("made");
+    replace(&path, bench.temp.path(), b"{\"a\":1}", "state-2").expect("replaced");
     assert_eq!(bench.read("project/data/state.json"), b"{\"a\":1}");
     assert_eq!(bench.temporaries("project/data"), 0);
 }
