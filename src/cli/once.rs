@@ -16,12 +16,12 @@ use crate::{daemon::live::Live, web::OnceRequest};
 /// Runs one job and returns when it is over.
 pub(super) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
     let loaded = context.load_to_serve()?;
-    let request = request(args, &loaded)?;
+    let request = request(args)?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     Box::pin(one_job::run(context, loaded, live, request, How::default())).await
 }
 
-fn request(args: &OnceArgs, loaded: &Loaded) -> Result<OnceRequest, Failure> {
+fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
     let absolute = |path: &PathBuf| {
         std::path::absolute(path).map_err(|error| {
             Failure::new(super::exit::USAGE, format!("{}: {error}", path.display()))

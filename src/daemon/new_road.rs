@@ -87,7 +87,7 @@ impl NewRoad {
     pub(super) async fn go(mut self, source: Source) -> JobEnd {
         // A folder that cannot take the result is found out before anything is paid for.
         if let Some(folder) = self.out.clone()
-            && let Err(refused) = blocking(move || takes_artifacts(&folder)).await
+            && let Err(refused) = self.takes_artifacts(folder).await
         {
             return not_started(refused.kind, &refused.message, None);
         }
@@ -205,9 +205,9 @@ impl NewRoad {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
                         if let Some(folder) = self.out.clone() {
-                            blocking(move || takes_artifacts(&folder)).await.map_err(
-                                |refused| not_started(refused.kind, &refused.message, None),
-                            )?;
+                            self.takes_artifacts(folder).await.map_err(|refused| {
+                                not_started(refused.kind, &refused.message, None)
+                            })?;
                         }
                         Ok(early)
                     }
@@ -251,6 +251,11 @@ impl NewRoad {
         }
     }
 
+    async fn takes_artifacts(&self, folder: PathBuf) -> Result<(), Refused> {
+        let root = self.root.clone();
+        blocking(move || takes_artifacts(&folder, &root)).await
+    }
+
     /// Reads what a person asked for: their words and picture, or the project's.
     async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
         let request = asked.request.clone();
@@ -281,8 +286,13 @@ impl NewRoad {
     }
 }
 
-/// Tells whether artifacts can be put into a folder that a person named.
-fn takes_artifacts(folder: &Path) -> Result<(), Refused> {
+/// Finds out whether artifacts can be put into a folder that a person named. The folder is created if
+/// it is missing, the project's root (and what is above it) never.
+fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
+    if folder.starts_with(root) && !root.is_dir() {
+        let text = format!("the project's root {} is not there; nothing was sent", root.display());
+        return Err(Refused::new(RefusedKind::CannotWrite, text));
+    }
     if !folder.is_absolute() {
         let text = format!("{} is not an absolute path; nothing was sent", folder.display());
         return Err(Refused::new(RefusedKind::Usage, text));

@@ -8,6 +8,7 @@ use std::{
     path::Path,
     process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use conjured::{
@@ -27,7 +28,7 @@ use conjured::{
 
 use crate::support::{
     media,
-    patience::{eventually, stays},
+    patience::eventually,
     service::quick,
     stage::{Stage, files_below},
     tunnel::{Port, Speaks, Tunnel},
@@ -175,7 +176,6 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
 
 #[test]
 fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back() {
-    const HOUR: Duration = Duration::from_secs(3600);
     let mut settings = quick();
     settings.run = HOUR;
     let stage = Stage::with(settings);
