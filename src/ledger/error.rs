@@ -19,7 +19,7 @@ pub(super) const MAX_PATH: usize = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no file yet, and the ledger was opened only for reading.
-    #[error("there is no ledger at {}: no job has run yet", path.display())]
+    #[error("there is no ledger at {}: no job has been run yet", path.display())]
     Missing {
         /// The file.
         path: PathBuf,

@@ -138,5 +138,5 @@ fn a_comfyui_that_is_absent_is_found_where_jobs_run_locally() {
     stage.set("local.comfyui_url", &format!("\"{url}\""));
     let mut command = stage.command(&["doctor", "--json"]);
     let report = Report::by(command.env("CONJURED__MODE", "local"));
-    report.fails_only("ComfyUI", "no ComfyUI", "start ComfyUI");
+    report.fails_only("ComfyUI", "is not ComfyUI", "start ComfyUI");
 }
