@@ -124,7 +124,7 @@ fn chunks_in_the_wrong_place_are_refused() {
         ("not IHDR", vec![text.clone(), ihdr.clone(), idat.clone(), iend.clone()]),
         ("second header", vec![ihdr.clone(), ihdr.clone(), idat.clone(), iend.clone()]),
         ("no image data", vec![ihdr.clone(), text.clone(), iend.clone()]),
-        ("two places", vec![ihdr.clone(), idat.clone(), text, idat.clone(), iend.clone()]),
+        ("not continuous", vec![ihdr.clone(), idat.clone(), text, idat.clone(), iend.clone()]),
         ("not empty", vec![ihdr.clone(), idat.clone(), chunk(b"IEND", b"x")]),
         ("13 bytes", vec![chunk(b"IHDR", &[0; 12]), idat, iend]),
     ];

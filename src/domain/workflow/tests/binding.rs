@@ -86,7 +86,7 @@ fn a_binding_that_does_not_fit_says_what_would() {
         (
             Role::Image,
             "",
-            "no place for the role `image`: add `image = \"16.image\"` to `[generation.bind]`",
+            "no binding for the role `image`: add `image = \"16.image\"` to `[generation.bind]`",
         ),
     ] {
         let said = placed(role, text);
