@@ -1,11 +1,12 @@
 """What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word
 runs one measurement.
 
-Each prints one line of `name=value` pairs for whole.sh. It uses only files, /proc and the daemon's
-own socket.
+Each prints one line of `name=value` pairs for whole.sh, and fails where there was nothing to measure. Nothing here
+talks to anything but files, /proc, the daemon's own socket and the simulator.
 """
 
 import ctypes
+import datetime
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import struct
 import sys
 import threading
 import time
+import urllib.request
 import zlib
 
 PROMPT = "data/generated_text/userPrompt.txt"
@@ -108,10 +110,9 @@ def project(root, side="1024", seed="1"):
     put(f"{root}/{RENDER}", png(int(side), 6, int(seed)))
 
 
-def projects(folder, count):
-    """Makes many projects, each with its own inputs and a render of usual size (one file, many
-    names)."""
-    project(f"{folder}/p0")
+def projects(folder, count, side="1024"):
+    """Makes many projects, each with inputs of its own name and a render of this size (one file, many names)."""
+    project(f"{folder}/p0", side)
     for number in range(1, int(count)):
         root = f"{folder}/p{number}"
         put(f"{root}/{PROMPT}", b"A chair in the shape of a carrot")
@@ -272,12 +273,13 @@ def until_done(path, pid, patience):
     started = False
     while time.perf_counter() - began < float(patience):
         most = max(most, memory(pid))
-        job = status(path)["projects"][0]["job"]
-        started |= job is not None
-        if started and job is None:
-            break
+        project = status(path)["projects"][0]
+        started |= project["job"] is not None
+        if started and project["job"] is None:
+            tell(peak_mb=round(most / 1024, 1), took_s=round(time.perf_counter() - began, 2))
+            return
         time.sleep(0.02)
-    tell(peak_mb=round(most / 1024, 1), took_s=round(time.perf_counter() - began, 2))
+    raise SystemExit(f"the job {'did not end' if started else 'did not start'} in {patience} s: {project}")
 
 
 def placed(root, image, mesh, patience):
@@ -292,6 +294,46 @@ def placed(root, image, mesh, patience):
             return
         time.sleep(0.001)
     raise SystemExit("nothing was placed")
+
+
+def control(api, word, body=None):
+    data = body and body.encode()
+    with urllib.request.urlopen(f"{api}/_control/{word}", data, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def order(api, fault):
+    """Orders a fault of the simulator."""
+    control(api, "faults", fault)
+
+
+def requests(api, placed_at=None):
+    """What the simulator was sent. With a time of placement: how much later than the end of the last run it was."""
+    stats = control(api, "stats")
+    last = stats["requests"][-1] if stats["requests"] else {}
+    late = {}
+    if placed_at:
+        ended = datetime.datetime.fromisoformat(last["finished_at"].rstrip("Z")).replace(tzinfo=datetime.timezone.utc)
+        late = {"late_ms": round((float(placed_at) - ended.timestamp()) * 1000)}
+    tell(
+        count=len(stats["requests"]),
+        prompt=last.get("prompt", "").replace(" ", "_") or "none",
+        status_calls=last.get("status_calls", 0),
+        result_calls=last.get("result_calls", 0),
+        **late,
+    )
+
+
+def sent(api, words, patience):
+    """Waits until the simulator is sent a prompt that ends so."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < float(patience):
+        prompts = [request["prompt"] for request in control(api, "stats")["requests"]]
+        if any(prompt.endswith(words) for prompt in prompts):
+            tell(sent_s=round(time.perf_counter() - began, 2))
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"no prompt ending in `{words}` was sent in {patience} s, but {prompts}")
 
 
 def touch(root, words):
