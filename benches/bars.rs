@@ -1,7 +1,8 @@
-//! The bars of the product, measured: each module prints its own beside a peer from the same run.
+//! The product's performance bars, measured: each module prints its own beside a reference from the
+//! same run.
 //!
-//! `cargo bench --bench bars -- png` runs those whose names contain `png`. What only a whole process can show (memory,
-//! wake-ups, a start) is measured by `whole.sh` beside this file.
+//! `cargo bench --bench bars -- png` runs those whose names contain `png`. What only a whole
+//! process can show (memory, wake-ups, the start) is measured by `whole.sh` in this folder.
 
 mod ledger;
 mod pixels;

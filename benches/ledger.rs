@@ -1,7 +1,9 @@
-//! The ledger's part of the bars: the one commit between a closing window and the socket, and a start with 10 000 jobs.
+//! The ledger's part of the bars: the single commit between a closing window and the socket, and a
+//! start with 10 000 jobs.
 //!
-//! The commit is measured beside the cheapest thing that could keep the same promise: 4 KB appended to a file and synced,
-//! in the same folder and the same run. Bars: window to socket 2 ms, start to READY 50 ms, `status` 20 ms.
+//! The commit is compared with the cheapest operation that could give the same guarantee: 4 KB
+//! appended to a file and synced, in the same folder and the same run. Bars: window to socket 2 ms,
+//! start to READY 50 ms, `status` 20 ms.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,16 +32,17 @@ use conjured::{
 };
 use criterion::{BatchSize, Criterion};
 
-/// How many jobs the ledger of a busy year holds.
+/// How many jobs the ledger of a busy year contains.
 const JOBS: u64 = 10_000;
 
-/// When the measured jobs are released: after all the old ones.
+/// When the measured jobs are released: after all old jobs.
 const NOW: WallTime = WallTime::from_unix_millis(1_900_000_000_000);
 
-/// Milliseconds between two of the old jobs: all of them fall into the month, so that its sum is as long as it can be.
+/// Milliseconds between two of the old jobs: all of them are within the month, so that its sum
+/// covers as many as possible.
 const PACE: i64 = 4 * 60 * 1000;
 
-/// Midnight twelve hours ago, the first of the month 30 days ago.
+/// Midnight was twelve hours ago, the first of the month 30 days ago.
 const WINDOWS: Windows = Windows {
     day_start: WallTime::from_unix_millis(NOW.unix_millis() - 12 * 3_600_000),
     month_start: WallTime::from_unix_millis(NOW.unix_millis() - 30 * 24 * 3_600_000),
@@ -49,12 +52,13 @@ const WINDOWS: Windows = Windows {
 ///
 /// # Panics
 ///
-/// Where the temporary folder cannot be written.
+/// If the temporary folder cannot be written.
 pub(crate) fn benches(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("ledger.sqlite");
     fill(&path);
-    // The measured commits leave thousands of unfinished jobs, which no start ever meets.
+    // A separate file, because the measured commits leave thousands of unfinished jobs, which no
+    // real start ever finds.
     let written = folder.path().join("written.sqlite");
     fs::copy(&path, &written).expect("a copy");
     commits(c, &written);
@@ -166,6 +170,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: true,
         reserve: MicroUsd::from_cents(35),
@@ -174,7 +180,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
     }
 }
 
-/// Fills a ledger: one job goes all the way by the real operations, the others are its copies, rows and story.
+/// Fills a ledger: one job is completed with the real operations, and the others are copies of its
+/// rows and events.
 fn fill(path: &PathBuf) {
     let mut ledger = Ledger::open(path).expect("a new ledger");
     let session = ledger.begin_session("bench", NOW).expect("a session");

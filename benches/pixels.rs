@@ -1,7 +1,8 @@
-//! How fast pictures and meshes are read: beside the copying of the same bytes, and beside their bare checksum.
+//! How fast pictures and meshes are read, compared with copying the same bytes and with computing
+//! only their checksum.
 //!
-//! Owns its inputs: a render of 1024 × 1024 as Blender writes it (chunks of 8 KiB, text in front), a worse one full of
-//! grain, and a mesh of 3 MB.
+//! Owns its inputs: a render of 1024 × 1024 as Blender writes it (chunks of 8 KiB, text first), a
+//! harder one full of grain, and a mesh of 3 MB.
 
 #![expect(clippy::print_stdout, reason = "a bench tells what it measured on standard output")]
 
@@ -51,7 +52,7 @@ fn copying(group: &mut BenchmarkGroup<'_, WallTime>, bytes: &[u8]) {
     group.bench_function("memcpy", |bencher| bencher.iter(|| black_box(bytes).to_vec()));
 }
 
-/// A shaded body before a dithered ground, as an RGBA PNG of quick compression.
+/// Returns a shaded body in front of a dithered ground, as an RGBA PNG with fast compression.
 fn render(grain: u32) -> Vec<u8> {
     const SIDE: u32 = 1024;
     let mut seed = 1_u32;
@@ -79,7 +80,7 @@ fn render(grain: u32) -> Vec<u8> {
     file
 }
 
-/// A rolling landscape of `side` × `side` vertices.
+/// Returns a hilly landscape of `side` × `side` vertices.
 fn mesh(side: u32) -> Vec<u8> {
     let mut positions = Vec::new();
     let mut indices = Vec::new();

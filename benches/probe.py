@@ -1,10 +1,12 @@
-"""What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word, one measurement.
+"""What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word
+runs one measurement.
 
-Each prints one line of `name=value` pairs for whole.sh. Nothing here talks to anything but files, /proc and the
-daemon's own socket.
+Each prints one line of `name=value` pairs for whole.sh, and fails where there was nothing to measure. Nothing here
+talks to anything but files, /proc, the daemon's own socket and the simulator.
 """
 
 import ctypes
+import datetime
 import http.client
 import json
 import os
@@ -15,6 +17,7 @@ import struct
 import sys
 import threading
 import time
+import urllib.request
 import zlib
 
 PROMPT = "data/generated_text/userPrompt.txt"
@@ -63,7 +66,8 @@ def memory(pid, what="VmRSS"):
 
 
 def switches(pid):
-    """Context switches of every thread: each is one wake-up, or one loss of the processor to somebody else."""
+    """Returns the context switches of every thread: each is one wake-up, or one preemption by
+    another process."""
     found = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         try:
@@ -106,9 +110,9 @@ def project(root, side="1024", seed="1"):
     put(f"{root}/{RENDER}", png(int(side), 6, int(seed)))
 
 
-def projects(folder, count):
-    """Makes many projects, each with inputs of its own name and a render of usual size (one file, many names)."""
-    project(f"{folder}/p0")
+def projects(folder, count, side="1024"):
+    """Makes many projects, each with inputs of its own name and a render of this size (one file, many names)."""
+    project(f"{folder}/p0", side)
     for number in range(1, int(count)):
         root = f"{folder}/p{number}"
         put(f"{root}/{PROMPT}", b"A chair in the shape of a carrot")
@@ -135,8 +139,9 @@ def idle(pid, seconds):
 
 
 def noticed(root, rounds):
-    """Puts a new prompt in place and waits for the daemon to open it: the kernel tells us of that as it told the daemon.
-    The directory is watched by us too, so our own inotify has already paid the same price once in the figure."""
+    """Puts a new prompt in place and waits for the daemon to open it: the kernel reports that to us
+    as it reported the change to the daemon. This process watches the directory too, so the cost
+    of its own inotify is included once."""
     libc = ctypes.CDLL(None, use_errno=True)
     path = f"{root}/{PROMPT}"
     ear = libc.inotify_init1(os.O_CLOEXEC)
@@ -144,7 +149,8 @@ def noticed(root, rounds):
     libc.inotify_add_watch(ear, os.path.dirname(path).encode(), opened | moved)
     spans, own = [], []
     for number in range(int(rounds)):
-        # Slower than the prompt's window would let a job start, quicker than its ceiling: a burst, then rest.
+        # Slower than the prompt's window, which would start a job, and faster than its maximum
+        # wait: a burst, then a pause.
         time.sleep(0.12 + random.random() / 20)
         put(path + ".new", f"A chair, number {number}".encode())
         began = time.perf_counter()
@@ -168,13 +174,13 @@ def noticed(root, rounds):
 
 
 def storm(root, pid, seconds, count):
-    """Writes to both inputs in turn, in place, evenly over the time; every write is another content."""
+    """Writes to both inputs in turn, in place, evenly over the time; every write has new content."""
     prompt, render = f"{root}/{PROMPT}", f"{root}/{RENDER}"
     renders = [png(48, 8, seed) for seed in range(64)]
     began, spent = time.perf_counter(), cpu(pid)
     pace = float(seconds) / int(count)
     for number in range(int(count)):
-        # Renders come in turns of 64 different ones; the last one is a picture of its own.
+        # Renders alternate between 64 different ones; the last one is a new picture.
         last = number >= int(count) - 2
         data = f"A chair, number {number}".encode() if number % 2 else png(48, 8, 99) if last else renders[number // 2 % 64]
         file = os.open(prompt if number % 2 else render, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -215,7 +221,7 @@ def start(path, *command):
 
 
 def command(rounds, *words):
-    """How long a command of the command line takes, start of the process included."""
+    """Measures how long a command takes, including the start of the process."""
     import subprocess
 
     spans = []
@@ -228,7 +234,7 @@ def command(rounds, *words):
 
 
 def ledger(path, count):
-    """Makes the one job of a ledger many, with all its rows."""
+    """Copies the only job of a ledger many times, with all its rows."""
     raw = sqlite3.connect(path)
     raw.executescript(f"""
         PRAGMA defer_foreign_keys = ON;
@@ -261,17 +267,19 @@ def ledger(path, count):
 
 
 def until_done(path, pid, patience):
-    """Waits until the project has no job; prints the most memory on the way and when the public files changed."""
+    """Waits until the project has no job; prints the highest memory use and when the public files
+    changed."""
     most, began = 0, time.perf_counter()
     started = False
     while time.perf_counter() - began < float(patience):
         most = max(most, memory(pid))
-        job = status(path)["projects"][0]["job"]
-        started |= job is not None
-        if started and job is None:
-            break
+        project = status(path)["projects"][0]
+        started |= project["job"] is not None
+        if started and project["job"] is None:
+            tell(peak_mb=round(most / 1024, 1), took_s=round(time.perf_counter() - began, 2))
+            return
         time.sleep(0.02)
-    tell(peak_mb=round(most / 1024, 1), took_s=round(time.perf_counter() - began, 2))
+    raise SystemExit(f"the job {'did not end' if started else 'did not start'} in {patience} s: {project}")
 
 
 def placed(root, image, mesh, patience):
@@ -286,6 +294,46 @@ def placed(root, image, mesh, patience):
             return
         time.sleep(0.001)
     raise SystemExit("nothing was placed")
+
+
+def control(api, word, body=None):
+    data = body and body.encode()
+    with urllib.request.urlopen(f"{api}/_control/{word}", data, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def order(api, fault):
+    """Orders a fault of the simulator."""
+    control(api, "faults", fault)
+
+
+def requests(api, placed_at=None):
+    """What the simulator was sent. With a time of placement: how much later than the end of the last run it was."""
+    stats = control(api, "stats")
+    last = stats["requests"][-1] if stats["requests"] else {}
+    late = {}
+    if placed_at:
+        ended = datetime.datetime.fromisoformat(last["finished_at"].rstrip("Z")).replace(tzinfo=datetime.timezone.utc)
+        late = {"late_ms": round((float(placed_at) - ended.timestamp()) * 1000)}
+    tell(
+        count=len(stats["requests"]),
+        prompt=last.get("prompt", "").replace(" ", "_") or "none",
+        status_calls=last.get("status_calls", 0),
+        result_calls=last.get("result_calls", 0),
+        **late,
+    )
+
+
+def sent(api, words, patience):
+    """Waits until the simulator is sent a prompt that ends so."""
+    began = time.perf_counter()
+    while time.perf_counter() - began < float(patience):
+        prompts = [request["prompt"] for request in control(api, "stats")["requests"]]
+        if any(prompt.endswith(words) for prompt in prompts):
+            tell(sent_s=round(time.perf_counter() - began, 2))
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"no prompt ending in `{words}` was sent in {patience} s, but {prompts}")
 
 
 def touch(root, words):

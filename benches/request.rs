@@ -1,9 +1,10 @@
-//! Bars of the request: from a prepared picture to the body that is sent, beside the copy of that body.
+//! Bars of the request: from a prepared picture to the body that is sent, compared with copying
+//! that body.
 //!
-//! A module of `bars`, no program of its own. The two sizes are those that matter: a picture that just fits into
-//! RunComfy's advice of 256 KB of Base64, and an untouched render of CONJURE's. Each comes with its peer, measured
-//! in the same run: `copy` is what merely moving the finished body costs, `base64` and `digest` are the two
-//! parts of building it that read every byte.
+//! A module of `bars`, not a separate program. The two sizes are those that matter: a picture that
+//! just fits into RunComfy's recommended 256 KB of Base64, and an unchanged render of CONJURE's.
+//! Each has its reference, measured in the same run: `copy` is the cost of only moving the finished
+//! body; `base64` and `digest` are the two steps of building it that read every byte.
 
 use std::{collections::BTreeMap, hint::black_box};
 
@@ -17,14 +18,14 @@ use conjured::domain::{
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-/// Sizes of pictures in bytes.
+/// Sizes of the pictures in bytes.
 const SIZES: [usize; 2] = [192 * 1024, 546 * 1024];
 
-/// A sentence of CONJURE's usual length, with its em dash.
+/// A prompt of CONJURE's usual length, with its em dash.
 const PROMPT: &str = "A chair with carved oak armrests and a worn leather seat. Shown in a three-quarter view — \
                       studio light, plain background, every detail sharp, nothing else in the picture.";
 
-/// Adds the request's measurements.
+/// Adds the measurements of the request.
 pub(crate) fn benches(criterion: &mut Criterion) {
     let workflow = Workflow::built_in("conjure_flux_mesh").expect("built in");
     let bindings = bind(&workflow, &BTreeMap::new()).expect("bound");

@@ -1,8 +1,10 @@
-//! How many events the engine decides in a second: with one project, and with a thousand that all share its loop.
+//! How many events per second the engine handles, with one project and with a thousand that share
+//! its loop.
 //!
-//! Owns a storm in virtual time: every event is a look that found a prompt nobody saw before, a tenth of a millisecond
-//! after the last one. The peer is one `stat`, the least that the look behind such an event costs. Bar: 10 000 writes a
-//! second take at most a quarter of one core, look and all.
+//! Owns an event storm in virtual time: every event is a scan that found a new prompt, a tenth of
+//! a millisecond after the previous one. The reference is one `stat`, the minimum cost of the
+//! scan behind such an event. Bar: 10 000 writes per second take at most a quarter of one core,
+//! scan included.
 
 use std::{hint::black_box, time::Duration};
 
@@ -17,10 +19,10 @@ use conjured::domain::{
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-/// How many projects are served.
+/// The numbers of projects.
 const PROJECTS: [i64; 2] = [1, 1000];
 
-/// Time between two events: 10 000 a second.
+/// The time between two events: 10 000 per second.
 const PACE: Duration = Duration::from_micros(100);
 
 /// Runs the bars of this module.
@@ -51,7 +53,8 @@ struct Storm {
 
 impl Storm {
     fn over(projects: i64) -> Self {
-        // Without the hourly limit: what is measured includes starting a job whenever a window closes.
+        // Without the hourly limit, so that starting a job whenever a window closes is part of
+        // the measurement.
         let settings = Settings { max_jobs_per_hour: u32::MAX, ..Settings::default() };
         let mut engine = Engine::new(settings, 1, Vec::new());
         let now = Moment::default().plus(Duration::from_secs(3600));
@@ -64,12 +67,13 @@ impl Storm {
         Self { engine, projects, now, count: 0 }
     }
 
-    /// One event; what it starts ends at once, so that the storm meets every state of a project.
+    /// Handles one event. A job that it starts ends at once, so that the storm reaches every state
+    /// of a project.
     fn next(&mut self) -> usize {
         self.count += 1;
         self.now = self.now.plus(PACE);
         let turn = i64::try_from(self.count).unwrap_or(0) % self.projects;
-        // A fingerprint without hashing: hashing is the look's work, not the engine's.
+        // A fingerprint without hashing, because hashing belongs to the scan and not to the engine.
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&self.count.to_le_bytes());
         let seen = Event::Seen {

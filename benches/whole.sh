@@ -1,148 +1,221 @@
 #!/usr/bin/env bash
-# The bars that only a whole process can show, each beside what was measured: memory, wake-ups, disk writes, storms,
-# starts, a mesh of 200 MB, the end of a job. Real release binaries, `conjured run` against `conjured simulator`, loopback
-# only. `probe.py` beside this file does what bash cannot: microseconds, /proc, floods of writes.
+# Measures what only a whole process can show, each value beside its bar: memory, wake-ups, disk writes, storms,
+# starts, a mesh of 200 MB, the end of a job. It runs release binaries on the loopback: `conjured run` against
+# `conjured simulator`. `probe.py` beside this file does what bash cannot: microseconds, /proc, floods of writes.
 #
-#   benches/whole.sh [idle|many|noticed|storm|start|huge|end|size ...]     all of them: some eight minutes
+#   benches/whole.sh [--short] [size|idle|many|noticed|storm|start|huge|end ...]
 #
-# QUIET=60 is how long idleness is watched; RUNS=3 how many jobs of 30 s are timed. It needs Linux, curl and python3.
+# Without a name it measures everything, which takes about ten minutes. `--short` takes about a minute with smaller
+# amounts: its values say nothing about the bars, only that each measurement still works (CI runs it).
+# A measurement that measured nothing fails: the exit code is 1 and the last lines name it.
+#
+# QUIET=60 is how many seconds idleness is watched, RUNS=5 how many jobs are timed to their end, CONJURED the binary.
+# It needs Linux and python3.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${CONJURED:-$here/../target/release/conjured}
-quiet=${QUIET:-60}
-runs=${RUNS:-3}
+short=
+[ "${1:-}" != --short ] || { short=1; shift; }
+# amount FULL SHORT: picks one of the two amounts.
+amount() { if [ -n "$short" ]; then echo "$2"; else echo "$1"; fi; }
+quiet=${QUIET:-$(amount 60 3)}
+runs=${RUNS:-$(amount 5 1)}
+settle=$(amount 12 3)
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/conjured-whole.XXXXXX")
+folders=("$work")
 started=()
-trap 'status=$?; [ $status = 0 ] || tail -5 "$work/stderr" >&2; for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done; wait; rm -rf "$work"' EXIT
+wrong=()
+cleanup() {
+  local status=$?
+  [ "$status" = 0 ] || tail -n 5 "$work/stderr" >&2 || true
+  for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
+  wait
+  rm -rf "${folders[@]}"
+}
+trap cleanup EXIT
+
+[ -x "$bin" ] || { echo "there is no $bin: cargo build --release" >&2; exit 1; }
 
 probe() { python3 "$here/probe.py" "$@"; }
 row() { printf '%-58s | %-34s | %s\n' "$1" "$2" "$3"; }
-# Picks one value out of a line of `name=value`.
-of() { tr ' ' '\n' <<<"$2" | sed -n "s/^$1=//p"; }
+fail() { wrong+=("$*"); }
 
-# simulator RUN_SECONDS: starts one and sets `api`.
-simulator() {
-  rm -f "$work/api"
-  "$bin" -q simulator --listen 127.0.0.1:0 --cold-start-s 0 --keep-warm-s 3600 --run-s "$1" >"$work/api" 2>/dev/null &
-  started+=("$!")
-  until [ -s "$work/api" ]; do sleep 0.02; done
-  api=$(head -1 "$work/api")
+# measure WORD ARGUMENT...: runs a probe and puts its values into `found`. Reading a value that is not there
+# (`${found[name]:?}`) ends the script.
+declare -A found
+measure() {
+  local line pair
+  line=$(probe "$@")
+  found=()
+  for pair in $line; do found[${pair%%=*}]=${pair#*=}; done
 }
 
-# config NAME PROJECTS: writes a configuration for so many projects below $work/NAME and sets `config` and `socket`.
+# simulator RUN_SECONDS: starts one and sets `api`. A machine that stays warm for long would make every job
+# expensive: the estimate includes it.
+simulator() {
+  rm -f "$work/api"
+  "$bin" -q simulator --listen 127.0.0.1:0 --cold-start-s 0 --keep-warm-s 60 --run-s "$1" > "$work/api" 2> /dev/null &
+  started+=("$!")
+  until [ -s "$work/api" ]; do kill -0 "$!"; sleep 0.02; done
+  api=$(head -n 1 "$work/api")
+}
+
+# config NAME PROJECTS [FOLDER] [SIDE]: makes so many projects with renders of SIDE x SIDE (1024), writes their
+# configuration and sets `base`, `config` and `socket`.
+# Budgets must not stop what is measured, and no other backend may be asked instead: nothing leaves this machine.
 config() {
-  config=$work/$1.toml socket=$work/$1/state/conjured.sock
-  mkdir -p "$work/$1"
+  base=${3:-$work}/$1 config=$work/$1.toml socket=${3:-$work}/$1/state/conjured.sock
+  mkdir -p "$base"
   {
-    printf 'state_dir = "%s"\n' "$work/$1/state"
-    for ((n = 0; n < $2; n++)); do printf '[[project]]\nname = "p%d"\nroot = "%s"\n' "$n" "$work/$1/p$n"; done
+    printf 'mode = "serverless"\nstate_dir = "%s"\n' "$base/state"
+    for ((n = 0; n < $2; n++)); do printf '[[project]]\nname = "p%d"\nroot = "%s"\n' "$n" "$base/p$n"; done
     printf '[trigger]\nmin_interval_s = 0\nafter_result_hold_s = 0\n[generation]\ncache = false\n'
     printf '[serverless]\napi_url = "%s"\ndownload_hosts = ["127.0.0.1"]\ndeployment_id = "simulated"\n' "$api"
-    printf '[budget]\nper_session_usd = 1000\n[log]\ndir = "%s"\n' "$work/$1/log"
-  } >"$config"
+    printf '[budget]\nper_job_usd = 1000\nper_session_usd = 1000\n[log]\ndir = "%s"\n' "$base/log"
+  } > "$config"
+  probe projects "$base" "$2" "${4:-$(amount 1024 128)}"
 }
 
 # daemon: starts one for `config`, waits for its first answer and sets `pid`.
 daemon() {
-  RUNCOMFY_API_TOKEN=simulated "$bin" --config "$config" run 2>>"$work/stderr" &
+  RUNCOMFY_API_TOKEN=simulated "$bin" --config "$config" run 2>> "$work/stderr" &
   pid=$!
   started+=("$pid")
-  probe ready "$socket" >/dev/null
+  probe ready "$socket" > /dev/null
 }
 
 stop() { kill "$pid" && wait "$pid" || true; }
-jobs_of() { "$bin" --config "$config" jobs list --json | grep -o '"state"' | wc -l; }
 
-# job WORDS: has one job made and waits for its end.
+# job WORDS: makes one job and waits until it is done; leaves its values in `found`.
 job() {
-  probe touch "$work/$name/p0" "$1"
-  probe until_done "$socket" "$pid" 120
+  probe touch "$base/p0" "$1"
+  measure until_done "$socket" "$pid" 120
 }
 
 idle() {
-  name=idle; simulator 0.5; config idle 1; probe projects "$work/idle" 1; daemon; sleep 12
-  found=$(probe idle "$pid" "$quiet")
-  row "idle, one project: wake-ups a second" "0.2" "$(of wakeups "$found")"
-  row "idle, one project: resident" "15 MB" "$(of rss_mb "$found") MB (peak $(of peak_mb "$found"), $(of threads "$found") threads)"
-  row "idle, one project: disk writes in $quiet s" "0" "$(of written "$found") bytes"
-  job "a carrot in the shape of a chair" >/dev/null; sleep 12
-  found=$(probe idle "$pid" 5)
-  row "resident after a job" "15 MB" "$(of rss_mb "$found") MB (peak $(of peak_mb "$found"))"
+  simulator 0.5; config idle 1; daemon; sleep "$settle"
+  measure idle "$pid" "$quiet"
+  local before=${found[rss_mb]:?}
+  row "idle, one project: wake-ups a second" "0.2" "${found[wakeups]:?}"
+  row "idle, one project: resident" "15 MB" "$before MB (peak ${found[peak_mb]:?}, ${found[threads]:?} threads)"
+  row "idle, one project: disk writes in $quiet s" "0" "${found[written]:?} bytes"
+  job "a carrot in the shape of a chair"
+  sleep "$(amount 60 3)"
+  measure idle "$pid" "$(amount 5 1)"
+  row "resident a minute after a job" "3 MB above before" \
+    "$(awk "BEGIN { printf \"%+.1f\", ${found[rss_mb]:?} - $before }") MB: ${found[rss_mb]:?} (peak ${found[peak_mb]:?})"
   stop
 }
 
 many() {
-  # After two of the minute's checks: until then every file is read a second time.
-  name=many; simulator 0.5; config many 1000; probe projects "$work/many" 1000; daemon; sleep 130
-  found=$(probe idle "$pid" "$quiet")
-  row "1 000 projects: resident" "60 MB" "$(of rss_mb "$found") MB (peak $(of peak_mb "$found"))"
-  row "1 000 projects: wake-ups a second, CPU in $quiet s" "idle (0.2)" "$(of wakeups "$found"), $(of cpu "$found") s"
+  local count
+  count=$(amount 1000 40)
+  # The full form waits for two of the checks of each minute: until then every file is read a second time.
+  simulator 0.5; config many "$count"; daemon; sleep "$(amount 130 3)"
+  measure idle "$pid" "$quiet"
+  row "$count projects: resident" "60 MB" "${found[rss_mb]:?} MB (peak ${found[peak_mb]:?})"
+  row "$count projects: wake-ups a second, CPU in $quiet s" "idle (0.2)" "${found[wakeups]:?}, ${found[cpu]:?} s"
   stop
 }
 
 noticed() {
-  name=noticed; simulator 0.5; config noticed 1; probe projects "$work/noticed" 1; daemon; sleep 2
-  found=$(probe noticed "$work/noticed/p0" 300)
+  simulator 0.5; config noticed 1; daemon; sleep 2
+  measure noticed "$base/p0" "$(amount 300 20)"
   row "prompt written -> daemon opens it" "1 ms median, 5 ms p99" \
-    "$(of median_ms "$found") ms, $(of p99_ms "$found") ms (inotify to us: $(of inotify_ms "$found") ms)"
+    "${found[median_ms]:?} ms, ${found[p99_ms]:?} ms (inotify to us: ${found[inotify_ms]:?} ms)"
   stop
 }
 
 storm() {
+  local seconds writes folder=$work
+  seconds=$(amount 10 1) writes=$(amount 100000 5000)
   # ext4 writes a file out when it is truncated and closed, and then 2 000 writes a second are all it takes.
-  if [[ -d /dev/shm && $work != /dev/shm/* ]]; then TMPDIR=/dev/shm "$0" storm | tail -n +2; return; fi
-  name=storm; simulator 0.5; config storm 1; probe projects "$work/storm" 1; daemon; sleep 2
-  found=$(probe storm "$work/storm/p0" "$pid" 10 100000)
-  sleep 9
-  sent=$(curl -sf "$api/_control/stats" | python3 -c 'import json,sys; r=json.load(sys.stdin)["requests"]; print(len(r), "jobs, last prompt:", r[-1]["prompt"] if r else "none")')
-  row "100 000 writes in $(of took_s "$found") s: jobs" "1, with the last content" "$sent"
-  row "100 000 writes: CPU share" "0.25 of one core" "$(of cpu_share "$found")"
+  if [ -d /dev/shm ]; then
+    folder=$(mktemp -d /dev/shm/conjured-whole.XXXXXX)
+    folders+=("$folder")
+  fi
+  simulator 0.5; config storm 1 "$folder"; daemon; sleep 2
+  measure storm "$base/p0" "$pid" "$seconds" "$writes"
+  row "$writes writes in ${found[took_s]:?} s: CPU share" "0.25 of one core" "${found[cpu_share]:?}"
+  local last=${found[last]:?}
+  # Until the last content is sent, and then long enough for a second job to show.
+  measure sent "$api" "${last/_/ }" 30
+  sleep 5
+  measure requests "$api"
+  row "$writes writes: jobs" "1, with the last content" "${found[count]:?}, last prompt: ${found[prompt]//_/ }"
+  [ "${found[count]}" = 1 ] || fail "storm: ${found[count]} jobs instead of 1"
   stop
 }
 
 start() {
-  name=start; simulator 0.2; config start 1; probe projects "$work/start" 1; daemon; sleep 6
-  job "a throne" >/dev/null; stop
-  probe ledger "$work/start/state/ledger.sqlite" 10000 >/dev/null
+  local rows
+  rows=$(amount 10000 200)
+  simulator 0.2; config start 1; daemon; sleep "$(amount 6 2)"
+  job "a throne"
+  stop
+  measure ledger "$base/state/ledger.sqlite" "$rows"
+  [ "${found[jobs]:?}" -ge "$rows" ] || fail "start: the ledger has ${found[jobs]} jobs instead of $rows"
   export RUNCOMFY_API_TOKEN=simulated
-  found=$(probe start "$socket" "$bin" --config "$config" run)
-  row "start to first answer, 10 000 jobs in the ledger" "50 ms" "$(of median_ms "$found") ms ($(of least_ms "$found") to $(of most_ms "$found"))"
+  measure start "$socket" "$bin" --config "$config" run
+  row "start to first answer, $rows jobs in the ledger" "50 ms" "${found[median_ms]:?} ms (${found[least_ms]:?} to ${found[most_ms]:?})"
   daemon
-  found=$(probe command 30 "$bin" --config "$config" status)
-  row "conjured status, process and all" "20 ms" "$(of median_ms "$found") ms (at most $(of most_ms "$found"))"
+  measure command 30 "$bin" --config "$config" status
+  row "conjured status, including its process" "20 ms" "${found[median_ms]:?} ms (at most ${found[most_ms]:?})"
   stop
 }
 
 huge() {
-  name=huge; simulator 0.5; config huge 1; probe projects "$work/huge" 1; daemon; sleep 12
-  before=$(of rss_mb "$(probe idle "$pid" 1)")
-  curl -sf -o /dev/null "$api/_control/faults" -d '{"fault":{"file":{"product":"mesh","content":{"huge":{"megabytes":200}}}}}'
-  found=$(job "a mountain")
-  size=$(stat -c %s "$work/huge/p0/data/generated_models/partpacker_results/result.glb" 2>/dev/null || echo 0)
-  row "most memory while a mesh of $((size / 1000000)) MB comes in" "10 MB above idle" "$(of peak_mb "$found") MB, idle $before MB, in $(of took_s "$found") s"
+  local megabytes before size
+  megabytes=$(amount 200 20)
+  # A small render: the memory that encoding one takes is not the mesh's ("resident a minute after a job" has it).
+  simulator 0.5; config huge 1 "$work" 128; daemon; sleep "$settle"
+  measure idle "$pid" 1
+  before=${found[rss_mb]:?}
+  probe order "$api" "{\"fault\":{\"file\":{\"product\":\"mesh\",\"content\":{\"huge\":{\"megabytes\":$megabytes}}}}}"
+  job "a mountain"
+  size=$(stat -c %s "$base/p0/data/generated_models/partpacker_results/result.glb")
+  row "most memory while a mesh of $((size / 1000000)) MB comes in" "10 MB above idle" \
+    "$(awk "BEGIN { printf \"%+.1f\", ${found[peak_mb]:?} - $before }") MB: ${found[peak_mb]:?}, idle $before, in ${found[took_s]:?} s"
+  [ "$size" -ge $((megabytes * 1000000)) ] || fail "huge: the mesh has $size bytes instead of $megabytes MB"
   stop
 }
 
 end() {
-  name=end; simulator 30; config end 1; probe projects "$work/end" 1; daemon; sleep 2
+  local run n at late=()
+  run=$(amount 30 2)
+  simulator "$run"; config end 1; daemon; sleep 2
   for ((n = 1; n <= runs; n++)); do
-    probe touch "$work/end/p0" "chair number $n"
-    at=$(of at "$(probe placed "$work/end/p0" data/generated_images/flux/flux.png data/generated_models/partpacker_results/result.glb 90)")
-    late=$(curl -sf "$api/_control/stats" | python3 -c '
-import datetime, json, sys
-run = json.load(sys.stdin)["requests"][-1]
-ended = datetime.datetime.fromisoformat(run["finished_at"].rstrip("Z")).replace(tzinfo=datetime.timezone.utc)
-print(round((float(sys.argv[1]) - ended.timestamp()) * 1000), "ms,", run["status_calls"], "status calls")' "$at")
-    row "job of 30 s done -> both files placed, run $n" "500 ms median, 40 calls" "$late"
+    measure requests "$api"
+    local before=${found[count]:?}
+    probe touch "$base/p0" "chair number $n"
+    measure placed "$base/p0" data/generated_images/flux/flux.png data/generated_models/partpacker_results/result.glb 90
+    at=${found[at]:?}
+    measure requests "$api" "$at"
+    [ "${found[count]:?}" -gt "$before" ] || fail "end: run $n was not sent"
+    late+=("${found[late_ms]:?}")
+    row "job of $run s done -> both files placed, run $n" "250 ms median, 30 calls" \
+      "${found[late_ms]} ms, $((${found[status_calls]:?} + ${found[result_calls]:?})) calls"
     sleep 2
   done
+  row "job of $run s done -> both files placed, median" "250 ms" \
+    "$(printf '%s\n' "${late[@]}" | sort -n | sed -n "$(((runs + 1) / 2))p") ms"
   stop
 }
 
-size() { row "release binary, stripped" "15 MB" "$(stat -c %s "$bin" | awk '{printf "%.1f MB", $1 / 1e6}')"; }
+size() { row "release binary, stripped" "15 MB" "$(stat -c %s "$bin") bytes"; }
 
+[ -z "$short" ] || echo 'short form: the values say nothing about the bars'
 row "what" "bar" "measured"
-for part in "${@:-size idle many noticed storm start huge end}"; do
-  for one in $part; do "$one"; done
+[ $# -gt 0 ] || set -- size idle many noticed storm start huge end
+for part in "$@"; do
+  case $part in
+    size | idle | many | noticed | storm | start | huge | end) "$part" ;;
+    *) echo "there is no measurement \`$part\`" >&2; exit 64 ;;
+  esac
 done
+if [ ${#wrong[@]} -gt 0 ]; then
+  printf 'FAILED: %s\n' "${wrong[@]}" >&2
+  exit 1
+fi

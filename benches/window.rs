@@ -1,11 +1,13 @@
-//! From the closing window to the socket: everything the daemon does between the two, on the real parts.
+//! From the closing window to the socket: everything the daemon does in between, with the
+//! real parts.
 //!
-//! Owns a daemon's road without its loop: the question for an earlier success, the inputs' rename, the ledger's commit
-//! with its mark, and the POST of a prepared body on a warm connection to a server that notes when the first and when the
-//! last byte is there. Beside it, in the same run: the copy of that body, and one append of 4 KB with its sync, without
-//! which no mark can be durable. Bars: 2 ms in the median, 5 ms at p99.
+//! Owns a job's path without the event loop: the query for an earlier success, the rename of the
+//! inputs, the ledger's commit with its mark, and the POST of a prepared body on a warm connection
+//! to a server that records when the first and the last byte arrive. Measured in the same run for
+//! comparison: copying that body, and one append of 4 KB with its sync, the minimum for a durable
+//! mark. Bars: 2 ms in the median, 5 ms at p99.
 //!
-//! It leaves out what the loop adds around it: two messages over a channel and one line of log.
+//! It leaves out what the event loop adds: two channel messages and one log line.
 
 #![expect(clippy::print_stdout, reason = "a bench tells what it measured on standard output")]
 
@@ -46,10 +48,10 @@ use conjured::{
 use criterion::Criterion;
 use tokio::{runtime::Runtime, task::spawn_blocking};
 
-/// The largest body: 256 KB of Base64 and the graph's values.
+/// The largest body: 256 KB of Base64, and the graph's values.
 const BODY: usize = 257 * 1024;
 
-/// What the server answers to a submit.
+/// The server's answer to a submit.
 const ANSWER: &str =
     r#"{"request_id":"simulated-1","status_url":"","result_url":"","cancel_url":""}"#;
 
@@ -89,16 +91,16 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     tell("window closes to last byte at the server", &mut last);
 }
 
-/// Runs `round` so often, keeps every duration and returns their sum.
+/// Runs `round` this many times, keeps every duration and returns their sum.
 fn timed(rounds: u64, kept: &mut Vec<Duration>, mut round: impl FnMut() -> Duration) -> Duration {
     let spans: Vec<Duration> = (0..rounds).map(|_| round()).collect();
     kept.extend(&spans);
     spans.iter().sum()
 }
 
-/// Says what Criterion does not: the median and the 99th percentile of single rounds.
+/// Prints what Criterion does not: the median and the 99th percentile of single rounds.
 fn tell(what: &str, spans: &mut [Duration]) {
-    // Nothing was measured when a filter left the bench out.
+    // Nothing was measured if a filter excluded this benchmark.
     if spans.is_empty() {
         return;
     }
@@ -107,7 +109,7 @@ fn tell(what: &str, spans: &mut [Duration]) {
     println!("{what}: median {:?}, p99 {:?} of {} rounds", at(50), at(99), spans.len());
 }
 
-/// The parts that a job passes on its way out.
+/// The parts that a job passes through before it is sent.
 struct Road {
     runtime: Runtime,
     ledger: Arc<Mutex<Ledger>>,
@@ -121,7 +123,7 @@ struct Road {
 
 impl Road {
     fn new(folder: &Path) -> Self {
-        // As the daemon's: one thread, and a small pool for what blocks.
+        // Like the daemon's: one thread, and a small pool for blocking work.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(8)
@@ -141,7 +143,8 @@ impl Road {
         Self { runtime, ledger, session, project, history, backend, arrivals, sent }
     }
 
-    /// Sends one job; returns when its first and its last byte arrived, counted from the closing of the window.
+    /// Sends one job; returns when its first and its last byte arrived, counted from the closing of
+    /// the window.
     fn travel(&self, body: &Bytes) -> (Duration, Duration) {
         let staged = self.history.stage(b"a chair", &body[..190 * 1024]).expect("staged");
         let job = self.job();
@@ -204,6 +207,8 @@ impl Road {
             backend: "serverless".into(),
             deployment: Some("simulated".into()),
             retry_of: None,
+            stands_in_for: None,
+            why: None,
             out: None,
             moves_baseline: true,
             reserve: MicroUsd(1),
@@ -213,14 +218,14 @@ impl Road {
     }
 }
 
-/// Serves submits on a thread of its own, as another machine would.
+/// Serves submits on its own thread, as another machine would.
 fn serve() -> (SocketAddr, mpsc::Receiver<[Moment; 2]>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let (send, arrivals) = mpsc::channel();
     let serving = move || {
         for stream in listener.incoming().flatten() {
-            // A connection ends with the bench.
+            // A connection ends with the benchmark.
             drop(answer(stream, &send));
         }
     };

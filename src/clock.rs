@@ -1,13 +1,15 @@
-//! The only place that reads a clock.
+//! Reads the clocks; no other file does.
 //!
-//! [`Clock::now`] gives both kinds of time of [`crate::domain::time`]: one that never jumps and counts the sleep of the
-//! machine, so that a patience of 15 minutes is 15 minutes with the lid closed too, and the wall clock for people.
+//! [`Clock::now`] returns both kinds of time of [`crate::domain::time`]: one that never jumps and
+//! keeps counting while the machine sleeps, so that a time-out of 15 minutes is 15 minutes with the
+//! lid closed too, and the wall clock for people.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::domain::time::{Moment, Now, WallTime};
 
-/// Where moments begin: twelve days after zero, so that "an hour ago" exists right after a boot.
+/// The offset of all moments: twelve days after zero, so that "an hour ago" exists right
+/// after a boot.
 const OFFSET_MICROS: u64 = 1 << 40;
 
 /// The machine's clocks.
@@ -23,7 +25,8 @@ impl Clock {
         }
     }
 
-    /// Reads the clock that systemd stamps its messages with (`CLOCK_MONOTONIC`, in microseconds); `None` where there is no systemd.
+    /// Reads the clock that systemd uses for its messages (`CLOCK_MONOTONIC`, in microseconds);
+    /// `None` on systems without systemd.
     pub fn monotonic_micros(self) -> Option<u64> {
         imp::monotonic_micros()
     }
@@ -37,7 +40,7 @@ fn wall() -> WallTime {
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod imp {
-    //! `CLOCK_BOOTTIME` goes on while the machine sleeps.
+    //! `CLOCK_BOOTTIME` keeps counting while the machine sleeps.
 
     use rustix::time::{ClockId, clock_gettime};
 
@@ -61,8 +64,9 @@ mod imp {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod imp {
-    //! Where no clock of the standard library counts sleep, the wall clock's forward jumps stand in for it: a
-    //! monotonic reading, or the time since the first reading by the wall clock, whichever is later.
+    //! No clock of the standard library counts sleep on these systems, so forward jumps of the wall
+    //! clock replace it: the result is a monotonic reading, or the time since the first reading by
+    //! the wall clock, whichever is later.
 
     #![expect(
         clippy::disallowed_methods,

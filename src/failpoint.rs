@@ -1,23 +1,29 @@
-//! Failpoints: the named places at which a test can order the process to die.
+//! Failpoints: the named steps at which a test can make the process die.
 //!
-//! Owns the list of the places ([`Point`]) and the death. There is a point at every durable step: each commit of the
-//! ledger, each step of history and of a placement that reaches the disk, and each side of the submit. With the cargo
-//! feature `failpoints`, `CONJURED_FAILPOINT=name:before|after[:nth]` ends the process there with `SIGKILL`: no
-//! destructor, no unwinding, nothing flushed, as `kill -9` or the kernel would. Without the feature, which is how the
-//! program ships, [`hit`] is an empty function and neither the names nor the variable are in the binary.
+//! Owns the list of steps ([`Point`]) and the termination. There is a point at every durable step:
+//! each commit of the ledger, each step of history and of a placement that reaches the disk, and
+//! both sides of the submit. With the cargo feature `failpoints`,
+//! `CONJURED_FAILPOINT=name:before|after[:nth]` ends the process there with `SIGKILL`: no
+//! destructors, no unwinding, no flushing, like `kill -9` or the kernel. Without the feature, as in
+//! released programs, [`hit`] is an empty function, and the binary contains neither the names nor
+//! the variable.
 //!
-//! It deliberately does nothing else: no delays, no errors, no panics. What a disk or a service refuses is made outside
-//! of the process, by the file system and by the simulator.
+//! `CONJURED_FAILPOINT_TRACE=FILE` adds a line `name:side` for each visit, from which a test learns which steps a play takes.
 //!
-//! The crate `fail` was weighed: its actions unwind or return, which runs the very destructors that a crash does not, its
-//! names are strings that no list holds complete, and it brings a registry behind a lock. This is smaller than its set-up.
+//! It deliberately does nothing else: no delays, no errors, no panics. Errors of a disk or a
+//! service are produced outside of the process, by the file system and by the simulator.
+//!
+//! The crate `fail` was considered and rejected: its actions unwind or return, which runs the very
+//! destructors that a crash does not run, its names are strings without a complete list, and it
+//! needs a registry behind a lock. This module is smaller than the set-up of that crate.
 
-/// On which side of a step.
+/// The side of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Everything before the step is done; of a transaction: all is written and nothing is committed.
+    /// Everything before the step is done; within a transaction, everything is written and nothing
+    /// is committed.
     Before,
-    /// The step is done, and nobody has heard of it.
+    /// The step is done, but its result is not reported yet.
     After,
 }
 
@@ -31,10 +37,10 @@ macro_rules! points {
 
         #[cfg(feature = "failpoints")]
         impl Point {
-            /// Every point there is.
+            /// Every point.
             pub const ALL: &'static [Self] = &[$(Self::$point,)*];
 
-            /// Returns the word by which it is ordered.
+            /// Returns the name for the environment variable.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$point => $name,)*
@@ -50,55 +56,55 @@ points! {
     Migrate = "ledger.migrate",
     /// A session begins.
     BeginSession = "ledger.begin_session",
-    /// A session ends in good order.
+    /// A session ends in an orderly way.
     EndSession = "ledger.end_session",
-    /// A project is made known.
+    /// A project is registered.
     TouchProject = "ledger.touch_project",
-    /// Inputs are taken care of without a job.
+    /// A baseline is set without a job.
     SetBaseline = "ledger.set_baseline",
-    /// Money, row, baseline and mark of a new job.
+    /// Money, row, baseline and submit mark of a new job.
     Release = "ledger.release",
-    /// The mark of a job that waited.
+    /// The submit mark of a job that waited.
     Submitting = "ledger.submitting",
     /// The backend's id.
     Submitted = "ledger.submitted",
-    /// The request surely did not arrive.
+    /// The request certainly did not arrive.
     NotSent = "ledger.not_sent",
-    /// The job goes to another backend.
+    /// The job fails over to another backend.
     Elsewhere = "ledger.elsewhere",
-    /// A machine is at work.
+    /// A machine started the run.
     Running = "ledger.running",
-    /// The write-ahead log goes into the file.
+    /// The write-ahead log is copied into the database file.
     Checkpoint = "ledger.checkpoint",
     /// The files that a result lists.
     OutputsKnown = "ledger.outputs_known",
     /// Everything is in history.
     Fetched = "ledger.fetched",
-    /// What a failed job leaves.
+    /// The remaining artifacts of a failed job.
     KeepArtifacts = "ledger.keep_artifacts",
     /// Public names are about to change.
     Placing = "ledger.placing",
     /// Public names have changed.
     Placed = "ledger.placed",
-    /// CONJURE is about to be told.
+    /// The handoff to CONJURE is about to begin.
     HandingOver = "ledger.handing_over",
-    /// A good end.
+    /// Ended successfully.
     Done = "ledger.done",
-    /// An end without a mesh.
+    /// Ended without a mesh.
     Failed = "ledger.failed",
-    /// An end that a person wanted.
+    /// Ended because a person cancelled it.
     Cancelled = "ledger.cancelled",
-    /// An end for a newer job.
+    /// Ended in favour of a newer job.
     Replaced = "ledger.replaced",
-    /// An end that nobody knows.
+    /// Ended with an unknown outcome.
     Unknown = "ledger.unknown",
     /// Lost answers, at start.
     MarkLost = "ledger.mark_lost_answers",
-    /// A wish to cancel.
+    /// A request to cancel.
     WantCancel = "ledger.want_cancel",
-    /// A line in a job's story.
+    /// An event of a job.
     Note = "ledger.note",
-    /// How a person liked it.
+    /// A person's rating.
     Rate = "ledger.rate",
     /// A call that spent or changed something.
     Audit = "ledger.audit",
@@ -108,43 +114,43 @@ points! {
     MachineLaunching = "machine.launching",
     /// The service's id.
     MachineLaunched = "machine.launched",
-    /// The answer to a launch is lost, or tells too little.
+    /// The answer to a launch is lost, or does not identify the machine.
     MachineUnclear = "machine.unclear",
-    /// It is billed from now on.
+    /// The machine is billed from now on.
     MachineReady = "machine.ready",
-    /// It lives, and until when.
+    /// The machine is alive, and until when.
     MachineSeen = "machine.seen",
-    /// A job has it.
+    /// A job uses it.
     MachineTaken = "machine.taken",
-    /// No job has it.
+    /// No job uses it.
     MachineIdle = "machine.idle",
-    /// It is about to be kept longer.
+    /// It is about to be extended.
     MachineExtending = "machine.extending",
-    /// It is kept longer.
+    /// It is extended.
     MachineExtended = "machine.extended",
     /// The mark before a stop.
     MachineStopping = "machine.stopping",
-    /// The call that stops it: before it, and when its answer is there and nobody has read it.
+    /// The call that stops it: before it, and after its answer arrived but was not read.
     MachineDelete = "machine.delete",
-    /// It is stopped, and booked.
+    /// It is stopped, and its cost is booked.
     MachineGone = "machine.gone",
 
     // The submit.
-    /// The POST: before it, and when the head of its answer is there and nothing of it is read.
+    /// The POST: before it, and after the head of its answer arrived but nothing of it was read.
     SubmitPost = "submit.post",
-    /// The answer: read, and handed to the road.
+    /// The answer: after reading it, and after passing it to the job's task.
     SubmitAnswer = "submit.answer",
 
     // History.
-    /// Inputs staged: before the sync of their folder, and after it.
+    /// Inputs are staged: before the sync of their folder, and after it.
     HistoryStage = "history.stage",
     /// The staged inputs become a job's.
     HistoryCommit = "history.commit",
-    /// The folders' new names become durable.
+    /// The new names of the folders become durable.
     HistorySync = "history.sync",
-    /// A download's file is made.
+    /// A download's file is created.
     PartialCreate = "history.partial_create",
-    /// A piece of a download is written.
+    /// A part of a download is written.
     PartialAppend = "history.partial_append",
     /// A finished download is synced.
     FinishSync = "history.finish_sync",
@@ -152,29 +158,29 @@ points! {
     FinishRename = "history.finish_rename",
     /// The name of a finished download becomes durable.
     FinishFolder = "history.finish_folder",
-    /// A picture is written in another form.
+    /// A picture is written in another format.
     FinishAs = "history.finish_as",
-    /// A download is thrown away.
+    /// A download is discarded.
     PartialDiscard = "history.partial_discard",
-    /// A bad file moves into quarantine.
+    /// A bad file is moved into quarantine.
     Quarantine = "history.quarantine",
-    /// Artifacts of an earlier job become another's.
+    /// Artifacts of an earlier job become another job's.
     TakeOver = "history.take_over",
-    /// `job.json`.
+    /// `job.json` is written.
     Record = "history.record",
-    /// What a crash left in history is removed.
+    /// Files that a crash left in history are removed.
     HistorySweep = "history.sweep",
 
     // Small private files.
     /// The content becomes durable.
     PrivateSync = "private.sync",
-    /// It gets its name.
+    /// The file gets its name.
     PrivateRename = "private.rename",
     /// The name becomes durable.
     PrivateFolder = "private.folder",
 
     // Placement.
-    /// A folder of a public name is made.
+    /// A folder of a public name is created.
     PlaceFolderMade = "place.folder_made",
     /// The temporary file is written.
     PlaceWrite = "place.write",
@@ -188,13 +194,13 @@ points! {
     PlaceFolder = "place.folder_sync",
 
     // The start.
-    /// A lock is taken: before its holder is written down, and after.
+    /// A lock is taken: before its holder is recorded, and after.
     Lock = "start.lock",
-    /// A left-over in a public folder is removed.
+    /// A leftover file in a public folder is removed.
     Sweep = "start.sweep",
 }
 
-/// Does a step between its two sides.
+/// Runs a step between its two sides.
 #[inline]
 pub fn around<T>(point: Point, step: impl FnOnce() -> T) -> T {
     hit(point, Side::Before);
@@ -203,29 +209,36 @@ pub fn around<T>(point: Point, step: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Does nothing: the program that ships cannot be ordered to die.
+/// Does nothing: a released program cannot be made to die here.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub const fn hit(_: Point, _: Side) {}
 
 #[cfg(feature = "failpoints")]
-pub use armed::{VARIABLE, hit};
+pub use armed::{TRACE, VARIABLE, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
-    //! The order, read once, and the death.
+    //! Reads the order once, and ends the process.
 
-    use std::sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
+    use std::{
+        fs::File,
+        io::Write as _,
+        sync::{
+            Mutex, OnceLock, PoisonError,
+            atomic::{AtomicU32, Ordering},
+        },
     };
 
     use super::{Point, Side};
 
-    /// The environment variable that orders a death.
+    /// The environment variable with the order.
     pub const VARIABLE: &str = "CONJURED_FAILPOINT";
 
-    /// Where to die, and at which visit.
+    /// The environment variable that names a file for the visits.
+    pub const TRACE: &str = "CONJURED_FAILPOINT_TRACE";
+
+    /// The step at which to die, and at which visit.
     struct Order {
         name: String,
         side: Side,
@@ -234,8 +247,11 @@ mod armed {
 
     static ORDER: OnceLock<Option<Order>> = OnceLock::new();
 
-    /// Dies if this is where it was ordered.
+    static VISITS: OnceLock<Option<Mutex<File>>> = OnceLock::new();
+
+    /// Ends the process if this is the ordered step.
     pub fn hit(point: Point, side: Side) {
+        note(point, side);
         let Some(order) = ORDER.get_or_init(read) else { return };
         if order.side == side
             && order.name == point.name()
@@ -243,6 +259,19 @@ mod armed {
         {
             die();
         }
+    }
+
+    #[expect(clippy::expect_used, reason = "a test that cannot trace must not pass")]
+    fn note(point: Point, side: Side) {
+        let open = || {
+            let path = std::env::var_os(TRACE)?;
+            let file = File::options().create(true).append(true).open(path);
+            Some(Mutex::new(file.expect("the trace can be written")))
+        };
+        let Some(visits) = VISITS.get_or_init(open) else { return };
+        let side = if side == Side::Before { "before" } else { "after" };
+        let mut file = visits.lock().unwrap_or_else(PoisonError::into_inner);
+        writeln!(file, "{}:{side}", point.name()).expect("the trace can be written");
     }
 
     fn read() -> Option<Order> {
@@ -264,18 +293,18 @@ mod armed {
         }
     }
 
-    /// A mistyped order must not look like a place that is never reached.
+    /// A mistyped order must not look like a step that is never reached.
     #[expect(clippy::panic, reason = "a test ordered what there is not, and hears of it")]
     fn complain(text: &str) -> ! {
-        panic!("{VARIABLE}={text}: it is name:before|after[:nth], with a name of the list")
+        panic!("{VARIABLE}={text}: expected name:before|after[:nth], with a name of the list")
     }
 
-    /// Ends the process as `kill -9` does.
+    /// Ends the process like `kill -9`.
     fn die() -> ! {
         #[cfg(unix)]
         {
             use rustix::process::{Signal, getpid, kill_process};
-            // Its own process can always be sent this, and nothing of it runs any more.
+            // A process can always send this to itself, and none of its code runs afterwards.
             let _ = kill_process(getpid(), Signal::KILL);
         }
         std::process::abort()

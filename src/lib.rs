@@ -1,7 +1,9 @@
-//! `conjured`, the background daemon of CONJURE: it notices what an artist said and sculpted, sends **one** paid job
-//! for it to a serverless GPU, follows it, and places the picture and the mesh where CONJURE and Blender look.
+//! `conjured`, the background daemon of CONJURE: it notices what an artist said and sculpted, sends
+//! **one** paid job for it to a serverless GPU, follows the job, and places the picture and the
+//! mesh in the files that CONJURE and Blender read.
 //!
-//! The house, in reading order. Arrows of knowledge go one way only, see `ARCHITECTURE.md`:
+//! The modules below are in reading order. Dependencies go in one direction only, see
+//! `ARCHITECTURE.md`:
 //! `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
 
 pub use conjured_domain as domain;

@@ -1,4 +1,4 @@
-//! The program: hands over to [`conjured::cli`] and ends with its exit code.
+//! The program: calls [`conjured::cli`] and ends with its exit code.
 
 fn main() -> std::process::ExitCode {
     conjured::cli::main(std::env::args_os())

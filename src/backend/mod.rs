@@ -1,8 +1,9 @@
-//! The port: where GPU work happens, seen from the daemon.
+//! The backend interface: submitting GPU jobs and getting their results, as the daemon sees it.
 //!
-//! Owns the trait [`Backend`] (submit, observe, fetch, cancel) and the errors that every adapter sorts its
-//! own troubles into. An adapter sends exactly what it is told, once; it never decides to try again, never
-//! touches a file and never knows a budget. What is sent is [`work`]'s.
+//! Owns the trait [`Backend`] (submit, observe, fetch, cancel) and the error types that every
+//! adapter maps its own errors to. An adapter sends exactly what it is given, once. It never
+//! decides to retry, never touches a file and knows nothing about budgets. What is sent is defined
+//! in [`work`].
 
 pub mod http;
 pub mod comfyui;
@@ -24,89 +25,92 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// Where a request stands, as the backend says.
+/// The state of a request, as the backend reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It waits; the position counts from 0 and is often absent.
+    /// The request waits in the queue.
     Queued {
-        /// Requests before this one.
+        /// How many requests are ahead of this one. Starts at 0; many answers do not contain it.
         position: Option<u64>,
     },
-    /// A machine works on it.
+    /// A machine is running the request.
     Running,
-    /// It ended; how, only [`Backend::result`] says.
+    /// The request has ended. Only [`Backend::result`] says how.
     Ended,
 }
 
-/// An answer to [`Backend::observe`].
+/// The answer to [`Backend::observe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// Where the request stands.
+    /// The state of the request.
     pub phase: Phase,
-    /// The machine that has it, once the backend tells.
+    /// The machine that runs the request, once the backend names it.
     pub instance: Option<String>,
-    /// A word that no reference knows, kept to be logged once. It counts as queued.
+    /// A state that no reference documents, kept so that it can be logged once. It counts
+    /// as queued.
     pub unknown_word: Option<String>,
-    /// How far the run is, where the backend tells.
+    /// The progress of the run, if the backend reports it.
     pub progress: Option<Progress>,
 }
 
-/// An answer to [`Backend::result`].
+/// The answer to [`Backend::result`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunResult {
-    /// Not yet: asking early is allowed.
+    /// The request has not ended. Asking early is allowed.
     Pending(Phase),
-    /// The run succeeded; these are the files it lists.
+    /// The run succeeded and produced these files.
     Succeeded {
         /// Every object with a URL, in any channel of any node.
         files: Vec<RemoteFile>,
-        /// The backend's own times, where it gives them.
+        /// The backend's own timestamps, if it reports them.
         times: RunTimes,
     },
-    /// The run failed for the reason given.
+    /// The run failed.
     Failed {
-        /// The verdict.
+        /// Why it failed.
         fault: ServiceFault,
-        /// Files that were made before the fault.
+        /// Files that were made before the failure.
         files: Vec<RemoteFile>,
-        /// The backend's own times, where it gives them.
+        /// The backend's own timestamps, if it reports them.
         times: RunTimes,
     },
     /// The run was cancelled.
     Cancelled {
-        /// The backend's own times, where it gives them.
+        /// The backend's own timestamps, if it reports them.
         times: RunTimes,
     },
 }
 
-/// The backend's own times of a run.
+/// The backend's own timestamps of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunTimes {
-    /// When the request was taken in.
+    /// When the backend accepted the request.
     pub created_at: Option<WallTime>,
-    /// When it ended.
+    /// When the run ended.
     pub finished_at: Option<WallTime>,
 }
 
-/// What a cancel achieved. The request may still run on for a while, so it is followed to its end all the same.
+/// The outcome of a cancel call. The request may still run for a while, so it is followed to its
+/// end in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelReply {
-    /// The backend will stop it.
+    /// The backend will stop the run.
     Requested,
-    /// It is over already, or cannot be stopped.
+    /// The run is already over, or cannot be stopped.
     TooLate,
 }
 
-/// A fault the service itself reported: its words, a code where it gave one, and what to make of it.
+/// An error that the service itself reported: its text, its code if there is one, and what
+/// it means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceFault {
     /// The service's code (`10011`, `422001`, …).
     pub code: Option<u32>,
-    /// The HTTP status it came with; 200 for faults inside a result.
+    /// The HTTP status of the answer; 200 for faults inside a result.
     pub status: u16,
-    /// The service's own words, cut to a readable length, free of secrets.
+    /// The service's own text, shortened to a readable length and free of secrets.
     pub words: String,
-    /// What it means and what a person can do, in one or two sentences of ours.
+    /// Our explanation: what the fault means and what a person can do, in one or two sentences.
     pub advice: &'static str,
     /// What to do with the job.
     pub verdict: Verdict,
@@ -115,89 +119,90 @@ pub struct ServiceFault {
 /// What a fault means for the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The workflow or its input is at fault: never tried again with the same input.
+    /// The workflow or its input is wrong: never retried with the same input.
     Workflow,
-    /// The account, the deployment or the token is at fault: a person must act; other jobs will fail too.
+    /// The account, the deployment or the token is wrong. A person must act; other jobs will
+    /// fail too.
     Account,
-    /// The token was refused: a job in flight is parked until there is a good one.
+    /// The token was rejected. A running job is suspended until there is a valid token.
     Token,
-    /// The service is at fault: its own business, may pass.
+    /// The service itself has a problem, which may be temporary.
     Service,
-    /// The request or the deployment is not known (any more).
+    /// The service does not know the request or the deployment, or no longer knows it.
     Gone,
 }
 
-/// Why a submit has no request id to show.
+/// Why a submit returned no request id.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// It surely did not arrive: nothing was charged, and it may be sent again.
-    #[error("the request did not reach the service: {reason}")]
+    /// The request certainly did not arrive: nothing was charged, and it may be sent again.
+    #[error("not submitted, nothing was charged: {reason}")]
     NotSent {
         /// What happened.
         reason: String,
-        /// The wait that the service asked for.
+        /// The delay that the service asked for.
         retry_after: Option<Duration>,
     },
-    /// The service said no: nothing runs.
+    /// The service rejected the request: nothing runs.
     #[error("the service refused the request: {}", .0.words)]
     Refused(ServiceFault),
-    /// Nobody knows whether the service has it: it is never sent again by itself.
-    #[error("it is not known whether the service took the request: {reason}")]
+    /// It is unknown whether the service has the request. It is never resent automatically.
+    #[error("it is unknown whether the service accepted the request: {reason}")]
     Unknown {
         /// What happened.
         reason: String,
     },
 }
 
-/// Why a call that costs nothing brought no answer. Neither form ends a job by itself.
+/// Why a free call returned no usable answer. Neither variant alone ends a job.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No answer, or one that says "later": worth trying again.
+    /// There was no answer, or one that says "later": worth a retry.
     #[error("{reason}")]
     Passing {
         /// What happened.
         reason: String,
-        /// The wait that the service asked for.
+        /// The delay that the service asked for.
         retry_after: Option<Duration>,
     },
-    /// The service answered with a fault that will not pass by itself: token, account, address or request. What is
-    /// the service's own trouble ([`Verdict::Service`]) is [`Self::Passing`] instead.
+    /// The service answered with a permanent fault: token, account, address or request. A problem
+    /// of the service itself ([`Verdict::Service`]) is [`Self::Passing`] instead.
     #[error("{}", .0.words)]
     Fault(ServiceFault),
 }
 
-/// Why a file could not be fetched.
+/// Why a file could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The URL is not one we may talk to. Nothing was sent.
-    #[error("refused to download from {host}: {reason}")]
+    /// The URL is not allowed. Nothing was sent.
+    #[error("download from {host} is not allowed: {reason}")]
     Forbidden {
-        /// The host, or the whole of a URL that has none.
+        /// The host, or the whole URL if it has no host.
         host: String,
-        /// The rule it breaks.
+        /// The rule that the URL breaks.
         reason: &'static str,
     },
     /// The file is larger than allowed.
     #[error("the file is larger than the {limit_mb} MB that `placement.max_artifact_mb` allows")]
     TooLarge {
-        /// The limit.
+        /// The limit in MB.
         limit_mb: u64,
     },
-    /// The storage says the file is gone (403, 404, 410): the result may list a fresh URL.
+    /// The storage says that the file is gone (403, 404, 410). The result may list a fresh URL.
     #[error("the storage answered HTTP {status}")]
     Gone {
         /// The HTTP status.
         status: u16,
     },
-    /// The storage says when to come back.
+    /// The storage asks to wait before the next try.
     #[error("{reason}")]
     Busy {
         /// What happened.
         reason: String,
-        /// The wait that it asks for.
+        /// The delay that the storage asked for.
         retry_after: Duration,
     },
-    /// Cut, stalled or refused: worth trying again.
+    /// The download was cut, stalled or refused: worth a retry.
     #[error("{reason}")]
     Passing {
         /// What happened.
@@ -205,32 +210,36 @@ pub enum FetchError {
     },
 }
 
-/// A download under way. `start` is 0 when the storage does not do ranges: what was received before is void then.
+/// A download in progress. `start` is 0 if the storage does not support ranges; bytes received
+/// earlier are then void.
 pub struct Download {
-    /// The offset of the first byte to come.
+    /// The offset of the first byte in `chunks`.
     pub start: u64,
-    /// The whole file's size, where the storage tells.
+    /// The size of the whole file, if the storage reports it.
     pub total: Option<u64>,
-    /// The bytes, from `start`. An error ends it.
+    /// The bytes from `start` on. An error ends the stream.
     pub chunks: futures_util::stream::BoxStream<'static, Result<Bytes, FetchError>>,
 }
 
-/// A place where GPU work happens.
+/// A service that runs GPU jobs.
 pub trait Backend: std::fmt::Debug + Send + Sync {
-    /// Returns the name that status and ledger show (`serverless`, `comfyui`, …).
+    /// Returns the name that the status and the ledger show (`serverless`, `comfyui`, …).
     fn name(&self) -> &'static str;
 
-    /// Tells whether the same [`Submission`] may be sent again after a lost answer, because that neither costs anything nor
-    /// makes a second run that would stay unnoticed: where the client names the request ([`Submission::key`]) it can be looked
-    /// up, and where runs are free one of them may be lost. RunComfy's queue has no such thing.
+    /// Returns whether the same [`Submission`] may be resent after a lost answer, because that
+    /// neither costs anything nor causes a second run that stays unnoticed. This holds if the
+    /// client names the request ([`Submission::key`]), so that it can be looked up, or if runs are
+    /// free, so that one may be lost. RunComfy's queue offers neither.
     fn is_repeatable(&self) -> bool {
         false
     }
 
-    /// Opens a connection while there is time and asks something that costs nothing; tells the balance where there is one.
+    /// Opens a connection ahead of time with a call that costs nothing. Returns the balance, if
+    /// there is one.
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<crate::domain::money::MicroUsd>, CallError>>;
 
-    /// Asks what kind of deployment it is; `None` where the backend has no such thing. Costs nothing.
+    /// Asks for the kind of the deployment. Returns `None` if the backend has no deployments.
+    /// Costs nothing.
     fn facts(&self) -> BoxFuture<'_, Result<Option<Facts>, CallError>> {
         Box::pin(async { Ok(None) })
     }
@@ -241,7 +250,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync {
         submission: &'a Submission,
     ) -> BoxFuture<'a, Result<RequestId, SubmitError>>;
 
-    /// Asks where a request stands.
+    /// Asks for the state of a request.
     fn observe<'a>(
         &'a self,
         request: &'a RequestId,
@@ -256,7 +265,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync {
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<CancelReply, CallError>>;
 
-    /// Begins to download `file` from byte `from` on.
+    /// Starts the download of `file` at byte `from`.
     fn open<'a>(
         &'a self,
         file: &'a RemoteFile,

@@ -1,7 +1,8 @@
-//! A ComfyUI or a Hugging Face Space, asked whether it is there.
+//! Reachability probes for ComfyUI servers and Hugging Face Spaces.
 //!
-//! Owns three GETs that start nothing: `/system_stats`, which every ComfyUI since 2023 answers with a JSON that has `system`;
-//! `/config`, which every Gradio app answers with one that has `dependencies`; and the hub's record of a Space.
+//! Owns three GET requests that start nothing: `/system_stats`, which every ComfyUI since 2023
+//! answers with JSON that contains `system`; `/config`, which every Gradio app answers with JSON
+//! that contains `dependencies`; and the hub's record of a Space.
 
 use std::time::Duration;
 
@@ -12,16 +13,16 @@ use url::Url;
 
 use super::http::{Connector, Timeouts, answer::Answer, send};
 
-/// Where the hub tells about its Spaces.
+/// The hub that holds the records of the Spaces.
 const HUB: &str = "https://huggingface.co";
 
-/// A ComfyUI's answer has one or two KB, the hub's some more.
+/// The answer of a ComfyUI has one or two KB, the hub's answer a little more.
 const LIMIT: usize = 256 * 1024;
 
 /// A Gradio app describes its whole page.
 const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
-/// Asks; returns its version where it tells, or why it is none.
+/// Probes `origin`. Returns the version if the server reports one, or why it is not a ComfyUI.
 pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>, String> {
     let mut url = origin.clone();
     url.set_path(&format!("{}/system_stats", origin.path().trim_end_matches('/')));
@@ -30,11 +31,11 @@ pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>,
     let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     let answer = Answer::read(send::send(request).await?, LIMIT).await;
     if answer.status != 200 {
-        return Err(format!("something answers HTTP {}, and it is no ComfyUI", answer.status));
+        return Err(format!("a server answers with HTTP {}, but it is not ComfyUI", answer.status));
     }
     let json: Value = serde_json::from_slice(&answer.body?).unwrap_or_default();
     let Some(system) = json.get("system") else {
-        return Err("something answers there, and it is no ComfyUI".to_owned());
+        return Err("a server answers, but it is not ComfyUI".to_owned());
     };
     Ok(system
         .get("comfyui_version")
@@ -42,7 +43,7 @@ pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>,
         .map(|text| text.chars().filter(|c| !c.is_control()).take(40).collect()))
 }
 
-/// Asks a Gradio app at `base` for its version; or why it is none.
+/// Probes `base`. Returns the version if the app reports one, or why it is not a Gradio app.
 pub async fn gradio(
     base: &Url,
     token: Option<&SecretString>,
@@ -50,13 +51,13 @@ pub async fn gradio(
 ) -> Result<Option<String>, String> {
     let json = ask(base, "config", token, patience, DESCRIPTION_LIMIT).await?;
     if json.get("dependencies").is_none() {
-        return Err("something answers there, and it is no Gradio app".to_owned());
+        return Err("a server answers, but it is not a Gradio app".to_owned());
     }
     Ok(short(json.get("version")))
 }
 
-/// Asks the hub for the stage of the Space `name` (`owner/name`), in the hub's capitals where it tells; or why nobody can use
-/// it.
+/// Asks the hub for the stage of the Space `name` (`owner/name`). Returns it in the hub's capitals,
+/// if there is one, or why the Space cannot be used.
 pub async fn space(
     name: &str,
     token: Option<&SecretString>,
@@ -67,11 +68,12 @@ pub async fn space(
     usable(short(ask(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage")))
 }
 
-/// Tells the stages in which a Space never answers by itself from those in which it does or will.
+/// Rejects the stages in which a Space never answers without its owner; in all others it answers
+/// now or will answer later.
 fn usable(stage: Option<String>) -> Result<Option<String>, String> {
     let word = stage.as_deref().unwrap_or_default();
     if word.ends_with("ERROR") || ["PAUSED", "STOPPED", "DELETING", "NO_APP_FILE"].contains(&word) {
-        return Err(format!("it is {word}, and only its owner can change that"));
+        return Err(format!("its stage is {word}, and only its owner can change that"));
     }
     Ok(stage)
 }
@@ -90,23 +92,24 @@ async fn ask(
     let mut request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     if let Some(token) = token {
         let text = format!("Bearer {}", token.expose_secret());
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "the token fits no header")?;
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| "the token contains characters that a header cannot contain")?;
         value.set_sensitive(true);
         request = request.header(AUTHORIZATION, value);
     }
     let answer = Answer::read(send::send(request).await?, limit).await;
     match (answer.status, token) {
         (200, _) => Ok(serde_json::from_slice(&answer.body?).unwrap_or_default()),
-        // The hub says 401 of what is not there, too, to whoever has not shown a token.
+        // To a request without a token, the hub answers 401 for Spaces that do not exist, too.
         (401 | 403 | 404, None) => Err(format!(
-            "HTTP {}: there is none of that name, or it is private and needs a token",
+            "HTTP {}: it does not exist, or it is private and needs a token",
             answer.status
         )),
         (401 | 403 | 404, Some(_)) => Err(format!(
-            "HTTP {}: there is none of that name, or your token does not open it",
+            "HTTP {}: it does not exist, or your token has no access to it",
             answer.status
         )),
-        (status, _) => Err(format!("something answers HTTP {status}")),
+        (status, _) => Err(format!("a server answers with HTTP {status}")),
     }
 }
 

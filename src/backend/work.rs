@@ -1,7 +1,8 @@
-//! What an attempt sends, in the form that each kind of backend takes.
+//! The payload of an attempt, in the form that each kind of backend takes.
 //!
-//! Owns plain values, built in the quiet window so that only bytes leave. Which of them a backend takes is settled where it is
-//! chosen; one that is handed another's work refuses it as never sent.
+//! Owns plain values. They are built during the debounce window, so that submitting only has to
+//! send bytes. The code that chooses the backend also chooses the matching payload; an adapter that
+//! receives another adapter's payload rejects it as not sent.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -9,62 +10,65 @@ use serde_json::{Map, Value};
 use super::SubmitError;
 use crate::domain::job::RequestId;
 
-/// One attempt's request.
+/// The request of one attempt.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// An id of our own for the request ([`RequestId::for_job`]): a backend that lets its clients choose takes it as the
-    /// request's, so that a lost answer can be looked up. The others do not get to see it.
+    /// Our own id for the request ([`RequestId::for_job`]). A backend that lets its clients choose
+    /// the id uses it, so that a request with a lost answer can be looked up. The other backends
+    /// never see it.
     pub key: RequestId,
-    /// What is to be done.
+    /// The payload.
     pub work: Work,
 }
 
-/// What is to be done.
+/// The payload for one kind of backend.
 #[derive(Clone, Debug)]
 pub enum Work {
-    /// A RunComfy Serverless request: its finished JSON.
+    /// The complete JSON of a RunComfy Serverless request.
     Body(Bytes),
-    /// A graph for a ComfyUI server, and the picture that it loads.
+    /// A graph for a ComfyUI server, and the picture that the graph loads.
     Graph(GraphWork),
-    /// What functions of Hugging Face Spaces are called with.
+    /// The arguments for functions of Hugging Face Spaces.
     Spaces(SpacesWork),
 }
 
-/// A graph with every value in its place but the picture's name, which the server gives when it is uploaded.
+/// A graph in which all values are set except the name of the picture: the server assigns that name
+/// when the picture is uploaded.
 #[derive(Clone, Debug)]
 pub struct GraphWork {
     /// The nodes, in API format.
     pub graph: Map<String, Value>,
-    /// The node that loads the picture, and its input.
+    /// The node that loads the picture, and the name of its input.
     pub image: (String, String),
     /// The picture.
     pub picture: Upload,
-    /// The bound output nodes, image and mesh: one that the server drops makes the run worthless.
+    /// The bound output nodes, image and mesh. If the server drops one of them, the run is useless.
     pub outputs: Vec<String>,
 }
 
-/// A picture to be uploaded.
+/// A picture to upload.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// A plain ASCII file name of its own for each picture: with a name used twice, a job still in the queue would see the new
-    /// picture.
+    /// A plain ASCII file name, unique for each picture. If a name were reused, a job that is still
+    /// queued would load the new picture.
     pub name: String,
-    /// Its media type, such as `image/png`.
+    /// The media type, such as `image/png`.
     pub mime: String,
-    /// The file.
+    /// The file's content.
     pub bytes: Bytes,
 }
 
-/// What the two Spaces get: a picture of the sentence and the render, then a mesh of that picture.
+/// The arguments for the two Spaces: the first makes an image from the prompt and the render, the
+/// second makes a mesh from that image.
 #[derive(Clone, Debug)]
 pub struct SpacesWork {
-    /// The sentence.
+    /// The prompt.
     pub prompt: String,
     /// The render.
     pub picture: Upload,
-    /// The picture's seed, at most 2147483647.
+    /// The seed of the image, at most 2147483647.
     pub seed: u64,
-    /// The mesh's seed, at most 2147483647.
+    /// The seed of the mesh, at most 2147483647.
     pub mesh_seed: u64,
     /// The sampling steps of the image.
     pub steps_flux: u32,
@@ -73,15 +77,18 @@ pub struct SpacesWork {
 }
 
 impl Work {
-    /// What an adapter says that was handed another's work: a fault of ours, and nothing was sent.
+    /// Returns the error of an adapter that received another adapter's payload. This is a bug of
+    /// ours, and nothing was sent.
     pub(super) fn foreign(&self) -> SubmitError {
         let kind = match self {
-            Self::Body(_) => "a serverless request",
-            Self::Graph(_) => "a graph",
-            Self::Spaces(_) => "a call of Spaces",
+            Self::Body(_) => "a RunComfy Serverless request",
+            Self::Graph(_) => "a ComfyUI graph",
+            Self::Spaces(_) => "a call of Hugging Face Spaces",
         };
         SubmitError::NotSent {
-            reason: format!("the job was prepared as {kind}, which this backend does not take"),
+            reason: format!(
+                "the job was prepared as {kind}, which this backend does not accept; nothing was sent"
+            ),
             retry_after: None,
         }
     }

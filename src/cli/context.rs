@@ -1,7 +1,7 @@
-//! What most commands begin with: the configuration, found and checked.
+//! What most commands start with: the loaded and checked configuration.
 //!
-//! Owns the way from flags and environment to a [`Loaded`] configuration, and where the state folder is for commands that can
-//! do without one.
+//! Owns how flags and environment become a [`Loaded`] configuration, and where the state folder is
+//! for commands that can run without a configuration.
 
 use std::path::PathBuf;
 
@@ -15,17 +15,17 @@ use crate::{
     logging::{self, Logging},
 };
 
-/// A command's surroundings.
+/// The surroundings of a command.
 #[derive(Debug)]
 pub struct Context {
     /// How to print.
     pub out: Out,
-    /// Where settings come from.
+    /// The sources of settings.
     pub sources: Sources,
 }
 
 impl Context {
-    /// Looks at the process and the flags.
+    /// Reads the process's environment and the flags.
     pub fn new(globals: &Globals) -> Self {
         let sources = Sources::from_process(
             globals.config.clone(),
@@ -39,12 +39,12 @@ impl Context {
         Self { out, sources }
     }
 
-    /// Reads and checks the configuration.
+    /// Loads and checks the configuration.
     pub fn load(&self) -> Result<Loaded, Failure> {
         Ok(config::load(&self.sources)?)
     }
 
-    /// Reads and checks the configuration of something that serves projects: there must be one.
+    /// Loads and checks the configuration for a command that serves projects, which requires one.
     pub fn load_to_serve(&self) -> Result<Loaded, Failure> {
         let loaded = self.load()?;
         let missing = loaded.config.projects.first().filter(|project| !project.root.is_dir());
@@ -61,7 +61,8 @@ impl Context {
         }
     }
 
-    /// Returns the state folder: of the configuration, or of the flag alone where no configuration can be read.
+    /// Returns the state folder: from the configuration, or from the flag alone if no configuration
+    /// can be read.
     pub fn state_dir(&self) -> Result<PathBuf, Failure> {
         match (self.load(), &self.sources.state_dir) {
             (Ok(loaded), _) => Ok(loaded.config.state_dir),
@@ -72,7 +73,8 @@ impl Context {
         }
     }
 
-    /// Starts the log of a command that is no daemon: standard error only, and only what a person asked to hear.
+    /// Starts the log of a command that is not the daemon: on standard error only, at the requested
+    /// verbosity only.
     pub fn quiet_log(&self) -> Option<Logging> {
         use tracing::level_filters::LevelFilter;
         let level = match self.out.verbosity {

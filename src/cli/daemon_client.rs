@@ -1,6 +1,8 @@
-//! A running daemon, as the command line talks to it: JSON over its Unix socket, or its named pipe on Windows.
+//! The command line's client for a running daemon: JSON over a Unix socket, or over a named pipe
+//! on Windows.
 //!
-//! Owns the calls and what their failures mean to a person. It finds the socket by the state folder alone.
+//! Owns the calls and how their failures are explained to a person. The state folder alone
+//! determines the socket.
 
 use std::{path::Path, time::Duration};
 
@@ -18,13 +20,14 @@ use crate::{
     domain::{job::JobId, status::Status},
 };
 
-/// How long a daemon may take to answer a question.
+/// How long a daemon may take to answer a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest wait for a newer status.
 const LONG_POLL: Duration = Duration::from_secs(25);
 
-/// How often a pipe that has no free instance is tried again, and how soon: a second in all.
+/// How often, and at what interval, opening a pipe without a free instance is retried: one second
+/// in total.
 #[cfg(windows)]
 const BUSY_TRIES: u32 = 50;
 #[cfg(windows)]
@@ -37,57 +40,60 @@ pub struct DaemonClient {
 }
 
 impl DaemonClient {
-    /// Finds the daemon of a state folder; `None` when none answers.
+    /// Finds the daemon of a state folder; returns `None` if none answers.
     pub async fn find(state_dir: &Path) -> Option<(Self, Status)> {
         let client = Self { http: build(&socket::find(state_dir)?)? };
         let status = client.status().await.ok()?;
         Some((client, status))
     }
 
-    /// Returns the status now.
+    /// Returns the current status.
     pub async fn status(&self) -> Result<Status, Failure> {
         self.answer(self.http.get(url("/v1/status")).timeout(PATIENCE)).await
     }
 
-    /// Waits for a status newer than `revision`; returns the same one when nothing changes for a while.
+    /// Waits for a status newer than `revision`; returns the same one if nothing changes within the
+    /// long poll.
     pub async fn newer(&self, revision: u64) -> Result<Status, Failure> {
         let wait = LONG_POLL.as_millis();
         let path = format!("/v1/status?after={revision}&wait_ms={wait}");
         self.answer(self.http.get(url(&path)).timeout(LONG_POLL + PATIENCE)).await
     }
 
-    /// Asks for a job at once. The answer comes when the job is on its road, which may take as long as another job runs.
+    /// Requests a job now. The answer comes when the job has started, which may have to wait for
+    /// another job to finish.
     pub async fn once(&self, request: &OnceRequest) -> Result<JobId, Failure> {
         let reply: OnceReply = self.answer(json(self.http.post(url("/v1/once")), request)).await?;
         Ok(reply.job)
     }
 
-    /// Asks for the end of a job.
+    /// Requests that a job be cancelled.
     pub async fn cancel(&self, job: JobId) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/cancel");
         let said: Said = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
         Ok(said.said)
     }
 
-    /// Asks for an earlier job's artifacts under the public names. The answer comes when they are there.
+    /// Requests that an earlier job's artifacts be restored under the public names. The answer
+    /// comes when they are there.
     pub async fn restore(&self, job: JobId) -> Result<Restored, Failure> {
         self.answer(self.http.post(url(&format!("/v1/jobs/{job}/restore")))).await
     }
 
-    /// Tells how a person likes what a job made.
+    /// Records a person's rating of a job's result.
     pub async fn rate(&self, job: JobId, rate: &Rate) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/rate");
         let request = json(self.http.post(url(&path)).timeout(PATIENCE), rate);
         Ok(self.answer::<Said>(request).await?.said)
     }
 
-    /// Asks it to read its configuration and its token again.
+    /// Requests a reload of the configuration and the token.
     pub async fn reload(&self) -> Result<String, Failure> {
         let said: Said = self.answer(self.http.post(url("/v1/reload")).timeout(PATIENCE)).await?;
         Ok(said.said)
     }
 
-    /// Asks it to end, as a first signal does. It may be gone before its answer is here.
+    /// Requests a stop, as the first signal does. The daemon may be gone before its answer arrives.
     pub async fn stop(&self) -> Result<String, Failure> {
         let said: Said = self.answer(self.http.post(url("/v1/stop")).timeout(PATIENCE)).await?;
         Ok(said.said)
@@ -132,8 +138,8 @@ fn build(socket: &Path) -> Option<reqwest::Client> {
     client.build().ok()
 }
 
-/// Sends a request. On Windows a pipe has one instance for each client and one that waits; who comes while that one is being made
-/// is told "busy", and nothing has left yet.
+/// Sends a request. On Windows a pipe has one instance per client and one that waits; a client that
+/// connects while the waiting instance is being created gets "busy", before anything was sent.
 async fn send(request: reqwest::RequestBuilder) -> reqwest::Result<reqwest::Response> {
     #[cfg(windows)]
     for _ in 0..BUSY_TRIES {

@@ -1,14 +1,19 @@
-//! How the program ends: documented exit codes, reached from typed errors, each with a message for people.
+//! How the program ends: documented exit codes, reached from typed errors, each with a message
+//! for people.
 //!
-//! Owns the numbers (they follow BSD's `sysexits.h`, as the official RunComfy command line does) and the way from an error to
-//! one of them. Messages say what happened, whether money was involved, and what to do.
+//! Owns the codes (they follow BSD's `sysexits.h`, as the official RunComfy command line does) and
+//! the mapping from errors to codes. Messages say what happened, whether money was involved, and
+//! what to do.
 
 use crate::{
     backend::runcomfy,
     config::{errors::ConfigErrors, secrets::SecretError},
-    daemon::services::{
-        command::{Refused, RefusedKind},
-        errors::{LiveError, StartError},
+    daemon::{
+        jobs::OUT_FOLDER,
+        services::{
+            command::{Refused, RefusedKind},
+            errors::{LiveError, StartError},
+        },
     },
     ledger::error::{LedgerError, OpenError},
 };
@@ -27,29 +32,29 @@ pub const UNAVAILABLE: u8 = 69;
 pub const BUG: u8 = 70;
 /// Outputs cannot be written.
 pub const CANNOT_WRITE: u8 = 73;
-/// Try again: locked, timed out, rate-limited.
+/// Temporary failure, try again: locked, timed out, rate-limited.
 pub const TRY_AGAIN: u8 = 75;
 /// The token is missing or was refused.
 pub const TOKEN: u8 = 77;
-/// Configuration.
+/// Invalid configuration.
 pub const CONFIGURATION: u8 = 78;
 
-/// Why a command ends without having done what it was asked to.
+/// Why a command ended without doing what it was asked to do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
     pub code: u8,
-    /// What standard error says; empty when everything was said already.
+    /// The message for standard error; empty if everything was already printed.
     pub message: String,
 }
 
 impl Failure {
-    /// Makes a failure.
+    /// Creates a failure with a message.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// Ends with a code after everything was said.
+    /// Creates a failure whose message was already printed.
     pub const fn silent(code: u8) -> Self {
         Self { code, message: String::new() }
     }
@@ -69,12 +74,13 @@ pub const fn code_of(kind: RefusedKind) -> u8 {
     }
 }
 
-/// Returns the exit code of a job that failed for the reason with this code.
+/// Returns the exit code of a job that failed with this reason code.
 pub fn code_of_reason(reason: &str) -> u8 {
     match reason {
         "not_sent" => UNAVAILABLE,
         "401001" | "http_401" | "403003" | "http_403" => TOKEN,
         "queue_timeout" | "run_timeout" => TRY_AGAIN,
+        OUT_FOLDER => CANNOT_WRITE,
         _ => JOB_FAILED,
     }
 }

@@ -1,7 +1,8 @@
-//! The words a person types and reads: one file a command, one exit code an ending.
+//! The command line: one file per command, and one exit code for each way to end.
 //!
-//! Owns the dispatch. [`args`] is the grammar, [`out`] prints, [`exit`] is how it ends, [`context`] is what most commands
-//! begin with, [`daemon_client`] talks to a running daemon, [`crate::cli::jobs::follow`] shows a job's progress.
+//! Owns the dispatch. [`args`] is the grammar, [`out`] prints, [`exit`] defines the endings,
+//! [`context`] is what most commands start with, [`daemon_client`] talks to a running daemon,
+//! [`crate::cli::jobs::follow`] shows a job's progress.
 
 pub mod args;
 pub mod exit;
@@ -27,9 +28,9 @@ use self::{
 };
 use crate::{allocator, daemon::services::command::Rate};
 
-/// Runs the program: parses, dispatches, and returns how it ended.
+/// Runs the program: parses, dispatches, and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // First of all: what threads took before keeps its own way.
+    // Must come first, before there is a second thread: an arena that is in use stays.
     allocator::keep_little();
     let cli = match args::parse(args) {
         Ok(cli) => cli,
@@ -53,7 +54,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Makes a panic a sentence: what happened, that it is our fault, and that the ledger knows what was paid for.
+/// Logs a panic as a bug in conjured, before the default hook prints it.
 fn tell_bugs() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -105,12 +106,13 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// How long an idle thread of the blocking pool stays. Longer than the minute between two unasked looks, so that one is always there:
-/// where the system makes no more threads (a limit of a container), work then waits its turn; without any thread, tokio panics.
+/// How long an idle thread of the blocking pool is kept: longer than the minute between two
+/// periodic scans, so that one thread always exists. If the system refuses more threads (a
+/// container's limit), work then waits its turn; with no thread at all, Tokio panics.
 const KEEP_THREADS: std::time::Duration = std::time::Duration::from_secs(150);
 
-/// Runs a future on a runtime of one thread and a small blocking pool: measured, it takes 9 MB where a runtime of many threads
-/// takes 15.
+/// Runs a future on a single-threaded runtime with a small blocking pool: measured, it takes 9 MB,
+/// where a multi-threaded runtime takes 15.
 fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -121,7 +123,8 @@ fn on_runtime<F: Future<Output = Result<(), Failure>>>(future: F) -> Result<(), 
         .build()
         .map_err(|error| Failure::new(BUG, format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(future);
-    // Blocking work that hangs (a network drive) must not keep the process; what matters is in the ledger.
+    // Blocking work that hangs (a network drive) must not keep the process alive; everything
+    // important is in the ledger.
     runtime.shutdown_timeout(std::time::Duration::from_millis(300));
     result
 }

@@ -1,6 +1,8 @@
-//! What a person sees: data on standard output, everything else on standard error, colour only where it is wanted.
+//! Output: data on standard output, everything else on standard error, colour only where it
+//! is wanted.
 //!
-//! Owns printing. A reader that went away (`conjured jobs list | head -1`) ends the output and is no error.
+//! Owns printing. A reader that closes the pipe (`conjured jobs list | head -1`) ends the output
+//! and is not an error.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -9,15 +11,16 @@ use super::args::Color;
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub struct Out {
-    /// Whether standard output takes colour.
+    /// Whether standard output gets colours.
     pub colour: bool,
-    /// Whether standard error is a terminal that shows bars.
+    /// Whether standard error is a terminal that shows progress bars.
     pub bars: bool,
-    /// How much is said besides the data: -1 = only errors, 0 = normal, 1 and more = details.
+    /// How much is printed besides the data: -1 = only errors, 0 = normal, 1 and more = details.
     pub verbosity: i8,
 }
 
-/// Tells whether escape sequences are colours here. An older console of Windows takes them only when it is told to.
+/// Returns whether the terminal understands escape sequences. An older Windows console must be
+/// switched to them first.
 fn takes_colour() -> bool {
     #[cfg(windows)]
     return anstyle_query::windows::enable_ansi_colors() != Some(false);
@@ -26,7 +29,7 @@ fn takes_colour() -> bool {
 }
 
 impl Out {
-    /// Decides by the flags, `NO_COLOR` (<https://no-color.org>) and the terminals.
+    /// Decides from the flags, `NO_COLOR` (<https://no-color.org>) and the terminals.
     pub fn new(color: Color, verbosity: i8, no_color: bool) -> Self {
         let colour = match color {
             Color::Always => true,
@@ -41,28 +44,29 @@ impl Out {
     /// Prints data.
     pub fn data(&self, text: impl AsRef<str>) {
         let mut stdout = std::io::stdout().lock();
-        // A closed pipe is the reader's choice.
+        // The reader may close the pipe.
         drop(writeln!(stdout, "{}", text.as_ref()).and_then(|()| stdout.flush()));
     }
 
-    /// Prints a JSON value as data, on several lines.
+    /// Prints a JSON value as data, over several lines.
     pub fn json(&self, value: &serde_json::Value) {
         self.data(serde_json::to_string_pretty(value).unwrap_or_default());
     }
 
-    /// Tells something besides the data.
+    /// Prints a message besides the data.
     pub fn say(&self, text: impl AsRef<str>) {
         if self.verbosity >= 0 {
             self.error(text);
         }
     }
 
-    /// Tells what went wrong.
+    /// Prints an error.
     pub fn error(&self, text: impl AsRef<str>) {
         drop(writeln!(std::io::stderr().lock(), "{}", text.as_ref()));
     }
 
-    /// Asks a person at a terminal for `word`; `None` where nobody sits, so that a script is never taken for a person.
+    /// Asks a person at a terminal to type `word`; returns `None` without a terminal, so that a
+    /// script cannot confirm by accident.
     pub fn asked_for(&self, question: &str, word: &str) -> Option<bool> {
         let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
@@ -74,22 +78,23 @@ impl Out {
         Some(read.is_ok() && line.trim() == word)
     }
 
-    /// Returns `text` in bold where colour is wanted.
+    /// Returns `text` in bold if colours are on.
     pub fn bold(&self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// Returns `text` in bold red where colour is wanted: what must not be overlooked.
+    /// Returns `text` in bold red if colours are on, for what must not be overlooked.
     pub fn alarm(&self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// Returns `text` dimmed where colour is wanted.
+    /// Returns `text` dimmed if colours are on.
     pub fn dim(&self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// Returns `text` in the colour of a state: green when good, red when bad, yellow when a person should look.
+    /// Returns `text` in the colour of a state: green for success, red for failure, yellow if the
+    /// user should look.
     pub fn state(&self, state: crate::domain::job::State) -> String {
         use crate::domain::job::State;
         let code = match state {
@@ -102,13 +107,13 @@ impl Out {
         self.paint(code, state.word())
     }
 
-    /// Returns `text` in an ANSI style where colour is wanted.
+    /// Returns `text` in an ANSI style if colours are on.
     pub fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
-/// Returns a duration as people say it: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
+/// Returns a duration in a readable form: `4.2 s`, `3 min 20 s`, `2 h 5 min`.
 pub fn span(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -118,7 +123,7 @@ pub fn span(duration: std::time::Duration) -> String {
     }
 }
 
-/// Returns a time in the machine's own zone: `2026-11-23 16:40:02`.
+/// Returns a time in the local time zone: `2026-11-23 16:40:02`.
 pub fn time(at: crate::domain::time::WallTime) -> String {
     jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
         |_| at.unix_millis().to_string(),
@@ -131,7 +136,7 @@ pub fn time(at: crate::domain::time::WallTime) -> String {
     )
 }
 
-/// Returns text that came from elsewhere without what would move a terminal's cursor.
+/// Returns text from outside without the characters that could move a terminal's cursor.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `conjured run`: the daemon in the foreground; what the services start.
+//! `conjured run`: the daemon in the foreground; service managers start this command.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     logging::{self, Logging},
 };
 
-/// Runs until a signal comes.
+/// Runs until a signal arrives.
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut loaded = context.load_to_serve()?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
@@ -42,7 +42,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Starts the log. A folder that cannot be written is a warning: the artist's work does not wait for a log.
+/// Starts the log. A log folder that cannot be written is only a warning: the artist's work does
+/// not wait for a log.
 fn start_log(context: &Context, loaded: &mut Loaded) -> Logging {
     let settings = &loaded.config.log;
     let usable = |dir: &&PathBuf| {

@@ -1,7 +1,7 @@
 //! `conjured status`: what the daemon is doing, for people and for programs.
 //!
-//! Owns the text form; the JSON form is [`crate::domain::status`], as the daemon gives it. Exit code 0 where a daemon answers,
-//! 69 where none runs.
+//! Owns the text form; the JSON form is [`crate::domain::status`], exactly as the daemon returns
+//! it. Exit code 0 if a daemon answers, 69 if none is running.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// Shows the status once, or for as long as it changes.
+/// Prints the status once, or after every change.
 pub(super) async fn status(context: &Context, args: StatusArgs) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;
     let Some((client, mut status)) = DaemonClient::find(&state_dir).await else {
@@ -50,7 +50,7 @@ fn show(out: &Out, status: &Status, args: StatusArgs) -> Result<(), Failure> {
         let value = serde_json::to_value(status)
             .map_err(|error| Failure::new(super::exit::BUG, error.to_string()))?;
         if args.watch {
-            // One line each, so that a program can read them as they come.
+            // One line each, so that a program can read them as they arrive.
             out.data(value.to_string());
         } else {
             out.json(&value);
@@ -59,7 +59,7 @@ fn show(out: &Out, status: &Status, args: StatusArgs) -> Result<(), Failure> {
     }
     let mut text = text(out, status);
     if args.watch && out.colour {
-        // Home, text, and clear what an older and longer text left.
+        // Clear the screen first: the previous text may have been longer.
         text = format!("\x1b[H\x1b[2J{text}");
     }
     out.data(text);

@@ -1,6 +1,6 @@
-//! `conjured workflow`: which graphs there are, what is in one, whether its bindings fit.
+//! `conjured workflow`: lists workflows, shows one, and checks whether its bindings fit.
 //!
-//! Owns the tables. What is found and what is wrong, [`crate::domain::request::workflow`] says.
+//! Owns the tables. [`crate::domain::request::workflow`] does the checks.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -37,7 +37,7 @@ pub(super) fn workflow(context: &Context, command: &WorkflowCommand) -> Result<(
 }
 
 fn list(context: &Context, as_json: bool) -> Result<(), Failure> {
-    // A configuration that cannot be read does not hide what is built in.
+    // The built-in workflows are listed even if the configuration cannot be read.
     let used = context.load().ok().map(|loaded| match loaded.config.generation.workflow {
         Choice::BuiltIn(name) => name.to_owned(),
         Choice::File(path) => path.display().to_string(),
@@ -76,7 +76,7 @@ fn list(context: &Context, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds a workflow by what a person typed: the name of one that is built in, or a file.
+/// Finds a workflow by what was typed: the name of a built-in workflow, or a file.
 fn named(text: &str) -> Result<Workflow, Failure> {
     if let Some(workflow) = Workflow::built_in(text) {
         return Ok(workflow);
@@ -156,7 +156,7 @@ fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failu
 fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let loaded = match (context.load(), text) {
         (Ok(loaded), _) => Some(loaded),
-        // A workflow that is named can be checked without a configuration.
+        // A workflow given by name can be checked without a configuration.
         (Err(_), Some(_)) => None,
         (Err(failure), None) => return Err(failure),
     };

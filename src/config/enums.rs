@@ -1,17 +1,17 @@
-//! Settings that are one word of a few: each an enum whose variants know their word.
+//! Settings that are one of a few words: each is an enum whose variants know their word.
 //!
-//! Owns the words, not what they bring about: that is decided where each is used.
+//! Owns the words, not their effects, which are decided where each setting is used.
 
 use std::fmt;
 
 use crate::domain::inputs::trigger::{AtStart, On, WhenBusy};
 
-/// A setting that is one word of a few.
+/// A setting that is one of a few words.
 pub trait Word: Copy + 'static {
-    /// Every word there is, in the order in which a complaint lists them.
+    /// Every word, in the order in which an error lists them.
     const ALL: &'static [Self];
 
-    /// Returns the word as it is written in a file.
+    /// Returns the word as written in a file.
     fn word(self) -> &'static str;
 }
 
@@ -44,19 +44,19 @@ macro_rules! words {
 words! {
     /// Where jobs run.
     Mode {
-        /// Serverless, and local where serverless cannot serve.
+        /// RunComfy's Serverless API, or a local backend if it is unavailable.
         Auto = "auto",
         /// RunComfy's Serverless API.
         Serverless = "serverless",
-        /// The local providers.
+        /// The local backends.
         Local = "local",
-        /// A RunComfy machine.
+        /// A rented RunComfy machine.
         Cloud = "cloud",
     }
 }
 
-/// CONJURE's own words for a mode, and what each means here. Its plan's LOCAL, CLOUD, SERVERLESS and AUTO are our own
-/// words, in any case.
+/// CONJURE's own names for a mode, and what each means here. Its plan's LOCAL, CLOUD, SERVERLESS
+/// and AUTO are the same as our own words, in any case.
 pub(super) const CONJURES_MODES: [(&str, Mode, Option<Provider>); 4] = [
     ("cloud_legacy", Mode::Cloud, None),
     ("local_comfyui", Mode::Local, Some(Provider::Comfyui)),
@@ -65,21 +65,22 @@ pub(super) const CONJURES_MODES: [(&str, Mode, Option<Provider>); 4] = [
 ];
 
 impl Mode {
-    /// Finds the mode that a text means: one of our words or one of CONJURE's, in any case.
+    /// Finds the mode for a text: one of our words or one of CONJURE's, in any case.
     pub(super) fn named(text: &str) -> Option<Self> {
         let text = text.trim();
         let ours = Self::ALL.iter().copied().find(|mode| mode.word().eq_ignore_ascii_case(text));
         ours.or_else(|| Self::conjures(text).map(|(_, mode, _)| mode))
     }
 
-    /// Finds CONJURE's own word: how it is written, what it means here, and which provider alone it stands for.
+    /// Finds CONJURE's own name: its spelling, what it means here, and the only provider that it
+    /// stands for, if any.
     pub(super) fn conjures(text: &str) -> Option<(&'static str, Self, Option<Provider>)> {
         let text = text.trim();
         CONJURES_MODES.into_iter().find(|(word, ..)| word.eq_ignore_ascii_case(text))
     }
 }
 
-/// Words of types that live where their meaning does.
+/// Defines the words of types that are defined elsewhere.
 macro_rules! words_of {
     ($name:ty { $($variant:ident = $word:literal,)+ }) => {
         impl Word for $name {
@@ -101,11 +102,11 @@ words_of! { AtStart { Changed = "changed", Always = "always", Never = "never", }
 words! {
     /// How files are watched.
     Watch {
-        /// Native where that works, polling elsewhere.
+        /// Native if it works, otherwise polling.
         Auto = "auto",
-        /// By the system's notices.
+        /// With the system's change notifications.
         Native = "native",
-        /// By looking again and again.
+        /// By checking at intervals.
         Poll = "poll",
     }
 }
@@ -121,7 +122,7 @@ words! {
 }
 
 words! {
-    /// A local place where GPU work happens.
+    /// A local backend.
     Provider {
         /// A ComfyUI server.
         Comfyui = "comfyui",
@@ -131,7 +132,7 @@ words! {
 }
 
 words! {
-    /// A machine of RunComfy's Server API.
+    /// A machine type of RunComfy's Server API.
     ServerType {
         /// Medium.
         Medium = "medium",
@@ -147,13 +148,13 @@ words! {
 }
 
 words! {
-    /// How CONJURE is told to import a mesh.
+    /// How CONJURE is asked to import a mesh.
     Handoff {
-        /// By its protocol where a launcher runs, else not at all.
+        /// Through its protocol if a launcher is running, otherwise not at all.
         Auto = "auto",
-        /// By its HTTP API.
+        /// Through its HTTP API.
         Api = "api",
-        /// By its `state.json`.
+        /// Through its `state.json`.
         State = "state",
         /// Not at all.
         Off = "off",
@@ -163,15 +164,15 @@ words! {
 words! {
     /// How much is logged.
     Level {
-        /// What went wrong.
+        /// Errors only.
         Error = "error",
-        /// And what may.
+        /// Also warnings.
         Warn = "warn",
-        /// And what is done.
+        /// Also what is done.
         Info = "info",
-        /// And why.
+        /// Also why it is done.
         Debug = "debug",
-        /// And everything else.
+        /// Everything.
         Trace = "trace",
     }
 }

@@ -1,16 +1,17 @@
-//! What can be wrong with a configuration, said so that a person finds the line and knows what to write instead.
+//! Errors in a configuration, worded so that the user finds the line and knows what to
+//! write instead.
 //!
-//! Owns the words. Every complaint begins with its [`Place`]; all complaints about all files come together in
+//! Owns the texts. Every error begins with its [`Place`]; the errors of all files are collected in
 //! [`ConfigErrors`]. A text that could be a secret is never repeated (`secret_shape`).
 
 use std::{fmt, io};
 
 use super::sources::origin::Place;
 
-/// One complaint.
+/// One error.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// Where it was written.
+    /// Where the setting was written.
     pub place: Place,
     /// What is wrong with it.
     pub problem: Problem,
@@ -31,7 +32,7 @@ impl std::error::Error for ConfigError {
     }
 }
 
-/// What is wrong. Keys are whole (`trigger.on`); texts are as they may be shown.
+/// What is wrong. Keys are complete (`trigger.on`); texts are already safe to show.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The file cannot be read.
@@ -49,22 +50,22 @@ pub enum Problem {
     /// The file is not TOML.
     #[error("column {column}: {words}\n{snippet}")]
     Syntax {
-        /// The column, counted from 1 in characters.
+        /// The column in characters, counted from 1.
         column: usize,
-        /// What the parser says.
+        /// The parser's message.
         words: String,
-        /// The line with a caret below.
+        /// The line, with a caret below it.
         snippet: String,
     },
-    /// There are more complaints about this file than anybody reads.
+    /// The file has more errors than are worth reading.
     #[error("{0} more errors follow")]
     More(usize),
-    /// No section has that name.
+    /// There is no section of that name.
     #[error("unknown section [{name}]{hint}")]
     UnknownSection {
         /// The name.
         name: String,
-        /// A better one.
+        /// A suggestion.
         hint: Hint,
     },
     /// The section has no such key.
@@ -74,28 +75,28 @@ pub enum Problem {
         key: String,
         /// The section; empty for the top level.
         section: &'static str,
-        /// A better one.
+        /// A suggestion.
         hint: Hint,
     },
     /// The variable names no setting.
     #[error("it names no setting{0}")]
     UnknownVariable(Hint),
-    /// The key is needed and not there.
+    /// A required key is missing.
     #[error("`{key}` is missing{why}")]
     Missing {
         /// The key.
         key: String,
-        /// Why it is needed, as the rest of the sentence; may be empty.
+        /// Why it is required, as the rest of the sentence; may be empty.
         why: &'static str,
     },
-    /// The value is of another type.
+    /// The value has the wrong type.
     #[error("`{key}` must be {expected}, not {found}")]
     WrongType {
         /// The key.
         key: String,
-        /// What it must be.
+        /// The expected type.
         expected: String,
-        /// What it is.
+        /// The actual type.
         found: String,
     },
     /// The number is too small or too large.
@@ -105,22 +106,22 @@ pub enum Problem {
         key: String,
         /// The number.
         found: String,
-        /// What is allowed.
+        /// The allowed range.
         range: String,
     },
-    /// The word is none of those that mean something.
+    /// The value is not one of the allowed words.
     #[error("`{key}` cannot be {found}; it is one of {words}{hint}")]
     BadWord {
         /// The key.
         key: String,
         /// The text.
         found: String,
-        /// What means something.
+        /// The allowed words.
         words: String,
-        /// The one that was probably meant.
+        /// The word that was probably meant.
         hint: Hint,
     },
-    /// The value breaks a rule of its own.
+    /// The value violates a rule specific to its key.
     #[error("`{key}` {rule}")]
     Rule {
         /// The key.
@@ -128,7 +129,7 @@ pub enum Problem {
         /// The rule, as the rest of the sentence.
         rule: String,
     },
-    /// A secret stands where anybody may read it.
+    /// A secret is written where others may read it.
     #[error(
         "`{key}` looks like a secret, and a token never stands in this file; remove it, put the token into a file that \
          only you can read and name that file in `serverless.token_file`, or set RUNCOMFY_API_TOKEN in the environment"
@@ -137,12 +138,12 @@ pub enum Problem {
         /// The key.
         key: String,
     },
-    /// Two things that must differ do not.
+    /// Two things are the same and must differ.
     #[error("{what}, as at {first}")]
     Duplicate {
         /// What is the same.
         what: String,
-        /// Where the other one stands.
+        /// Where the other one is written.
         first: Place,
     },
     /// Two variables contradict each other.
@@ -151,7 +152,7 @@ pub enum Problem {
         /// The other variable.
         other: &'static str,
     },
-    /// The layers could not be laid over one another.
+    /// The layers could not be merged.
     #[error("cannot be combined with the other settings: {0}")]
     Merge(String),
 }
@@ -160,18 +161,18 @@ fn within(section: &str) -> String {
     if section.is_empty() { "at the top level".to_owned() } else { format!("in [{section}]") }
 }
 
-/// What a person probably meant; an extra line of a complaint.
+/// A suggestion of what was probably meant; an extra line of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// Nothing comes near.
+    /// No suggestion.
     None,
     /// This spelling.
     Near(String),
-    /// A token was given where settings are.
+    /// A token was given instead of a setting.
     TokenVariable,
-    /// The key exists, elsewhere.
+    /// The key exists in another section.
     BelongsTo(String),
-    /// The key exists at the top level, and stands below a section's header.
+    /// The key exists at the top level, but is written below a section header.
     BelongsToTop,
 }
 
@@ -196,7 +197,7 @@ pub(super) fn nearest<'a>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    // A hostile key may be as long as the file; nothing that long is a slip of the finger.
+    // A hostile key may be as long as the file; a text this long is not a typing mistake.
     if wrong.len() > 64 {
         return None;
     }
@@ -209,12 +210,12 @@ pub(super) fn nearest<'a>(
         .map(|(_, name)| name)
 }
 
-/// Everything that is wrong with a configuration; never empty. Shown one complaint a paragraph.
+/// Every error of a configuration; never empty. Printed with one error per paragraph.
 #[derive(Debug)]
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Returns every complaint, those of earlier layers first, by line within a file.
+    /// Returns every error: those of earlier layers first, and by line within a file.
     pub fn all(&self) -> &[ConfigError] {
         &self.0
     }

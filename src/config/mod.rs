@@ -1,16 +1,17 @@
-//! Settings: files, environment and flags become one checked [`Config`], or a list of everything that is wrong.
+//! Settings: files, environment and flags become one validated [`Config`], or a list of all errors.
 //!
-//! Owns what can be set, and the rule that a wrong setting is found when it is read, with file and line, never later
-//! when money depends on it. It runs nothing and remembers nothing: a reload is another [`load`], and whoever compares
-//! two [`Config`]s sees what changed.
+//! Owns what can be set, and the rule that a wrong setting is found when it is read, with file and
+//! line, and never later when money depends on it. It runs nothing and keeps no state: a reload is
+//! another [`load`], and comparing two [`Config`]s shows what changed.
 //!
-//! Layers, a later one wins, key by key (lists are replaced whole):
+//! Layers; a later one overrides an earlier one, key by key (lists are replaced as a whole):
 //! 1. the built-in defaults, which are `config.example.toml` itself;
 //! 2. the machine's file; 3. the user's file; 4. `--config FILE`;
 //! 5. `CONJURED__SECTION__KEY` in the environment; 6. CONJURE's own variables;
 //! 7. `--root` and `--state-dir`.
 //!
-//! Each layer is checked by itself, so that an error hidden by a later layer is found before that layer goes away.
+//! Each layer is also validated separately, so that an error is found even while a later layer
+//! overrides it.
 
 pub mod errors;
 mod unimplemented;
@@ -45,30 +46,31 @@ use self::{
 /// The built-in defaults: every key, commented.
 pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// The largest configuration file that is read. One with a thousand projects has a fifth of that.
+/// The largest configuration file that is read. A file with a thousand projects is a fifth of that.
 const FILE_LIMIT_KB: u64 = 1024;
 
-/// As many complaints about one layer as anybody reads.
+/// The most errors that are reported for one layer.
 const MOST_COMPLAINTS: usize = 100;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// The checked settings.
+    /// The validated settings.
     pub config: Config,
-    /// The files that were read, earlier ones first; a change of one of them is a reason to load again.
+    /// The files that were read, earlier layers first; a change in one of them is a reason
+    /// to reload.
     pub files: Vec<PathBuf>,
-    /// The files that were looked for and are not there; one that appears is a reason too.
+    /// The files that were looked for but do not exist; one that appears is a reason to reload too.
     pub absent: Vec<PathBuf>,
-    /// What is allowed and probably not meant, one sentence each.
+    /// Settings that are allowed but probably not meant, one sentence each.
     pub warnings: Vec<String>,
-    /// What a person set and what has no effect yet, one sentence each.
+    /// Settings that were set but have no effect yet, one sentence each.
     pub not_in_effect: Vec<String>,
-    /// Whether nobody named a project, so that the built-in default is served.
+    /// Whether no project was configured, so that the built-in default is served.
     pub default_project: bool,
 }
 
-/// Reads, checks and merges every layer. All complaints about all layers come together.
+/// Reads, validates and merges every layer. The errors of all layers are returned together.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut places = Places::default();
     let defaults = sources::toml_source::read_document(EXAMPLE, &Whose::BuiltIn, &mut places)
@@ -106,7 +108,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     for layer in layers.iter().filter(|layer| layer.by_person) {
         let mut reader = reader(Demand::Some);
         let _: Config = sections::read(&mut reader, &layer.table, None);
-        // Tables are read in no order; a person reads from top to bottom.
+        // Tables have no order; report the errors from top to bottom.
         reader.problems.sort_by_cached_key(|error| (error.place.line(), error.to_string()));
         problems.append(&mut shortened(reader.problems));
     }
@@ -138,7 +140,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     Ok(Loaded { config, files: read, absent, warnings, not_in_effect, default_project })
 }
 
-/// Cuts a list of complaints that nobody would read to its end.
+/// Cuts a list of errors that is too long to read.
 fn shortened(mut problems: Vec<ConfigError>) -> Vec<ConfigError> {
     if problems.len() > MOST_COMPLAINTS {
         let more = problems.len() - MOST_COMPLAINTS;
@@ -153,7 +155,7 @@ fn is_default_project(merged: &Table, places: &Places) -> bool {
     merged.get("project").is_some_and(|value| matches!(places.of(value), Place::BuiltIn(_)))
 }
 
-/// Reads one file; `None` when it is not there and need not be.
+/// Reads one file; returns `None` if it is missing and optional.
 fn read_file(
     path: &std::path::Path,
     needed: bool,

@@ -1,7 +1,7 @@
 //! The `[[project]]` blocks: which checkouts are served, and where their files are.
 //!
-//! Owns the paths of a project and that no two projects, and no two files of them, get in each other's way. Whether
-//! the files are there is not asked: they may come later.
+//! Owns a project's paths, and the check that no two projects, and no two of their files, conflict.
+//! Whether the files exist is not checked: they may appear later.
 
 use std::{
     collections::HashMap,
@@ -24,11 +24,11 @@ use super::{
     },
 };
 
-/// The longest name of a project, in characters: it stands in tables.
+/// The longest project name, in characters, because it is shown in tables.
 const LONGEST_NAME: usize = 64;
 
-/// Reads every project. With `only_root` that checkout alone is served: by the block that describes it, if there is
-/// one, else with the default names.
+/// Reads every project. With `only_root` only that checkout is served: with the block that
+/// describes it, if there is one, or else with the default names.
 pub(super) fn read_projects<'a>(
     reader: &mut Reader<'a>,
     table: &'a Table,
@@ -38,7 +38,7 @@ pub(super) fn read_projects<'a>(
     let mut projects = Vec::new();
     if let Some(value) = table.get("project") {
         let place = reader.places.of(value);
-        // The default checkout is nobody's wish when another one was asked for.
+        // The default checkout is not wanted if another one was requested.
         if !(only_root.is_some() && matches!(place, Place::BuiltIn(_))) {
             for block in blocks(reader, value, &place) {
                 let place = reader.places.of(block);
@@ -63,7 +63,7 @@ pub(super) fn read_projects<'a>(
     projects
 }
 
-/// Returns the built-in project, whose names of files are everybody's default.
+/// Returns the built-in project, whose file names are the defaults for all projects.
 fn usual_names<'a>(reader: &Reader<'a>) -> Option<&'a Table> {
     let defaults: &'a Table = reader.defaults;
     defaults.get("project").and_then(items_of)?.first().and_then(table_of)
@@ -126,7 +126,7 @@ fn read_block<'a>(
         }
         None => root.as_deref().map(name_of),
     };
-    // The files are read in any case: their complaints belong to the same report.
+    // The files are read in any case, so that their errors are in the same report.
     let project = read_files(
         &mut section,
         root.clone().unwrap_or_default(),
@@ -149,7 +149,7 @@ fn root(found: &Found<'_>) -> Result<PathBuf, Problem> {
     match found.path() {
         Ok(Some(root)) => Ok(root),
         Ok(None) => Err(found.rule("must not be empty: it is the folder of a CONJURE checkout")),
-        // Nobody wrote this one, so nobody can correct it there.
+        // The user did not write this block and cannot correct it.
         Err(_) if matches!(found.place, Place::BuiltIn(_)) => Err(found.rule(
             "is ~/CONJURE, but there is no home folder (HOME is not set); give --root DIR, or a [[project]] with its root",
         )),
@@ -165,14 +165,14 @@ fn name(found: &Found<'_>) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-/// Names a project by its folder.
+/// Returns a project's name, taken from its folder.
 fn name_of(root: &Path) -> String {
     let name = root.file_name().unwrap_or_default().to_string_lossy();
     let name: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect();
     if name.trim().is_empty() { "conjure".to_owned() } else { name.trim().to_owned() }
 }
 
-/// Reads the path of a project's file, which counts from the project's root.
+/// Reads the path of a project's file, relative to the project's root.
 fn beneath(found: &Found<'_>, root: &Path) -> Result<PathBuf, Problem> {
     let text = found.text()?;
     if text.trim().is_empty() || text.trim_end().ends_with(std::path::is_separator) {
@@ -189,8 +189,8 @@ fn ending_in(path: PathBuf, ending: &str, found: &Found<'_>) -> Result<PathBuf, 
     Err(found.rule(format!("must name files that end in .{ending}")))
 }
 
-/// Complains of names and roots that occur twice, and of a result that would be written over an input or over
-/// another result: the daemon would then start jobs by itself, or lose one.
+/// Reports names and roots that occur twice, and results that would overwrite an input or another
+/// result: the daemon would then trigger its own jobs, or lose a result.
 fn complain_of_collisions(reader: &mut Reader<'_>, projects: &[(ProjectConfig, Place)]) {
     let mut names: HashMap<&str, &Place> = HashMap::new();
     let mut roots: HashMap<PathBuf, &Place> = HashMap::new();
@@ -205,7 +205,7 @@ fn complain_of_collisions(reader: &mut Reader<'_>, projects: &[(ProjectConfig, P
         }
         if let Some(first) = roots.insert(key(&project.root), place) {
             collide(place, first, format!("two projects have the root {}", project.root.display()));
-            // Their files collide too, and one complaint says it all.
+            // Their files collide too; one error is enough.
             continue;
         }
         for input in [&project.prompt, &project.render] {

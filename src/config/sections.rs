@@ -1,7 +1,7 @@
-//! Every key, its type and its range: the one list of what can be set.
+//! Every key with its type and range: the only list of what can be set.
 //!
-//! Owns what is wrong with a value by itself. What values must be to one another is `whole`'s. The defaults
-//! are no business of this file: they stand in `config.example.toml`.
+//! Owns the checks of single values. Checks between values are in `whole`, and the defaults are
+//! in `config.example.toml`.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -35,17 +35,17 @@ pub const ROLES: [&str; 9] = [
     "mesh",
 ];
 
-/// The workflows that come with conjured.
+/// The built-in workflows.
 pub const WORKFLOWS: [&str; 2] = ["conjure_flux_mesh", "conjure_flux_mesh_local"];
 
-/// A day, the longest patience there is.
+/// A day, the largest time-out.
 const DAY: f64 = 86_400.0;
 
-/// Seeds stay below 2^53: beyond, JSON numbers lose digits on the way.
+/// Seeds are below 2^53: beyond that, JSON numbers are not exact.
 const LAST_SEED: u64 = (1 << 53) - 1;
 
-/// Reads everything; the complaints are the reader's. `state_dir` and `log.dir` are read by
-/// [`super::validate`], which knows the folders that stand in for an empty one.
+/// Reads everything and collects errors in the reader. `state_dir` and `log.dir` are completed by
+/// [`super::validate`], which knows the default folders for an empty value.
 pub(super) fn read<'a>(
     reader: &mut Reader<'a>,
     table: &'a Table,
@@ -123,7 +123,8 @@ fn generation<'a>(reader: &mut Reader<'a>, table: &'a Table) -> GenerationConfig
     let image_max_base64_kb = section.take("image_max_base64_kb", None, |found| {
         match found.whole_u32(0..=65_536)? {
             0 => Ok(None),
-            // Below, not even the smallest picture the workflow can use would fit.
+            // With a smaller limit, not even the smallest picture that the workflow can use
+            // would fit.
             1..16 => Err(found.rule("must be 0 (send as it is) or between 16 and 65536")),
             limit => Ok(Some(limit)),
         }
@@ -146,7 +147,7 @@ fn bind<'a>(
     table: &'a Table,
     name: &'static str,
 ) -> BTreeMap<String, String> {
-    // A role that is not bound is bound by the workflow: nothing is missing.
+    // A role without a binding uses the workflow's own binding, so it is not missing.
     let demand = std::mem::replace(&mut reader.demand, super::values::reader::Demand::Some);
     let mut section = reader.section(table, name);
     let mut bind = BTreeMap::new();
@@ -244,7 +245,7 @@ fn budget<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BudgetConfig {
             let names = TIERS.iter().map(|tier| tier.name);
             Tier::find(text).ok_or_else(|| found.no_such_word(text, names))
         }),
-        // Only the layers together tell: see `whole`.
+        // Known only when all layers are merged: see `whole`.
         hardware_is_set: false,
     };
     section.finish();
@@ -287,7 +288,7 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
         level: section.word("level"),
         dir: section.take("dir", None, |found| match found.text()?.trim() {
             "-" => Ok(None),
-            // The caller knows the folder that stands for an empty one.
+            // The caller knows the default folder for an empty value.
             "" => Ok(Some(PathBuf::new())),
             _ => found.path(),
         }),
@@ -298,7 +299,8 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
     settings
 }
 
-/// Reads the mode, in CONJURE's own words too. What one of them says about the providers is [`super::validate`]'s to apply.
+/// Reads the mode, also under CONJURE's own names. [`super::validate`] applies what such a name says
+/// about the providers.
 fn mode(found: &Found<'_>) -> Result<Mode, Problem> {
     let text = found.text()?.trim();
     if text.eq_ignore_ascii_case("debug") {

@@ -1,7 +1,8 @@
-//! The checked configuration: one struct a section, every value of the type it is used as.
+//! The validated configuration: one struct per section, every value in the type in which it
+//! is used.
 //!
-//! Owns shapes only. A value of these types has passed every check of `sections` and `whole`;
-//! whoever holds one need not look again. Nothing in here is a secret, so all of it may be shown and logged.
+//! Owns only the types. A value of these types has passed every check of `sections` and `whole` and
+//! need not be checked again. Nothing in here is a secret, so everything may be shown and logged.
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -17,16 +18,16 @@ use crate::domain::{
     money::{MicroUsd, Plan, Tier},
 };
 
-/// Everything a person can set, checked.
+/// All settings, validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where jobs run.
     pub mode: Mode,
-    /// Paid jobs at once, over all projects; 1 to 16.
+    /// The most paid jobs at the same time, over all projects; 1 to 16.
     pub max_in_flight: u32,
-    /// Where the ledger and the history live.
+    /// Where the ledger and the history are kept.
     pub state_dir: PathBuf,
-    /// The checkouts that are served; at least one, with different names and roots.
+    /// The served checkouts; at least one, with different names and roots.
     pub projects: Vec<ProjectConfig>,
     /// `[trigger]`.
     pub trigger: TriggerConfig,
@@ -50,16 +51,16 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// One CONJURE checkout. Every path is absolute where the root is.
+/// One CONJURE checkout. Every path is absolute if the root is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectConfig {
-    /// What lists and logs call it.
+    /// The name in lists and logs.
     pub name: String,
-    /// The checkout.
+    /// The checkout's folder.
     pub root: PathBuf,
-    /// The prompt.
+    /// The prompt file.
     pub prompt: PathBuf,
-    /// The render.
+    /// The render file.
     pub render: PathBuf,
     /// The public names of the image; each ends in `.png`.
     pub image: Vec<PathBuf>,
@@ -70,58 +71,59 @@ pub struct ProjectConfig {
 /// When a job starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerConfig {
-    /// What may start one.
+    /// Which changes may start a job.
     pub on: On,
-    /// How long a prompt has to stay the same.
+    /// How long a prompt must stay unchanged.
     pub prompt_quiet: Duration,
-    /// How long a render has to stay the same.
+    /// How long a render must stay unchanged.
     pub render_quiet: Duration,
-    /// The longest a prompt that keeps changing waits.
+    /// How long a prompt that keeps changing is held back at most.
     pub prompt_max_wait: Duration,
-    /// Between two jobs that only a render started.
+    /// The shortest interval between two jobs that only a render started.
     pub min_interval: Duration,
-    /// Over all causes; 1 to 3600.
+    /// The most jobs per hour, whatever started them; 1 to 3600.
     pub max_jobs_per_hour: u32,
-    /// Whether a render waits while hands are in the picture.
+    /// Whether a changed render waits while hands are in the picture.
     pub hold_while_sculpting: bool,
-    /// How long after a result changing renders are its own effect.
+    /// How long after a result changing renders count as the result's own effect.
     pub after_result_hold: Duration,
-    /// What a new snapshot does to a job that is under way.
+    /// What a new snapshot does to a job that is in progress.
     pub when_busy: WhenBusy,
-    /// What changed inputs bring about at the start.
+    /// What happens at the start if inputs have changed.
     pub at_start: AtStart,
-    /// Prompts that are accidents: regular expressions, each known to compile.
+    /// Regular expressions for prompts that are accidents; all of them compile.
     pub ignore_prompts: Vec<String>,
     /// How files are watched.
     pub watch: Watch,
-    /// How often files are looked at where they are polled.
+    /// How often files are checked when polling.
     pub poll_interval: Duration,
 }
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationConfig {
-    /// The graph.
+    /// The workflow's graph.
     pub workflow: Workflow,
     /// Where seeds come from.
     pub seed: Seed,
-    /// Sampling steps of the picture.
+    /// Sampling steps for the picture.
     pub steps_flux: u32,
-    /// Sampling steps of the mesh.
+    /// Sampling steps for the mesh.
     pub steps_partpacker: u32,
-    /// The most Base64 a picture may take, in KB of 1024 bytes; `None` sends it as it is.
+    /// The largest picture in Base64, in KB of 1024 bytes; `None` sends it as it is.
     pub image_max_base64_kb: Option<u32>,
-    /// Whether the same work is placed from the history.
+    /// Whether the result of identical earlier work is taken from the history.
     pub cache: bool,
-    /// Role → `node.input` or `title:…`, as written; an empty text leaves the role out. The roles are known ones
-    /// ([`super::sections::ROLES`]); whether a binding fits is seen when the workflow is read.
+    /// Role → `node.input` or `title:…`, as written; an empty text omits the role. The roles are
+    /// known ones ([`super::sections::ROLES`]); whether a binding fits is checked when the workflow
+    /// is read.
     pub bind: BTreeMap<String, String>,
 }
 
 /// A workflow's graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workflow {
-    /// One that comes with conjured, by name.
+    /// A built-in workflow, by name.
     BuiltIn(&'static str),
     /// A file in API format.
     File(PathBuf),
@@ -130,9 +132,9 @@ pub enum Workflow {
 /// Where seeds come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seed {
-    /// From the fingerprints.
+    /// Derived from the fingerprints.
     Derived,
-    /// A new one for each job.
+    /// A new one for every job.
     Random,
     /// This one; below 2^53.
     Fixed(u64),
@@ -143,58 +145,59 @@ pub enum Seed {
 pub struct ServerlessConfig {
     /// Whether it may be used at all.
     pub enabled: bool,
-    /// The deployment; `None` where none is given. Safe in a URL's path.
+    /// The deployment id, if there is one. Safe in a URL's path.
     pub deployment_id: Option<String>,
     /// The API's origin: https, or http on loopback; without path, query and user.
     pub api_url: Url,
-    /// The version segment.
+    /// The version segment of the API's paths.
     pub api_version: ApiVersion,
-    /// Hosts that results may come from, in lower case: `.domain`, a full host or an IP literal, each perhaps with `:port`.
+    /// Hosts that results may come from, in lower case: `.domain`, a full host or an IP literal,
+    /// each with an optional `:port`.
     pub download_hosts: Vec<String>,
-    /// Time-out of a connection.
+    /// The time-out for a connection.
     pub connect_timeout: Duration,
-    /// Time-out of a whole submit.
+    /// The time-out for a whole submit.
     pub submit_timeout: Duration,
-    /// Patience with the queue, cold start included.
+    /// The time-out in the queue, cold start included.
     pub queue_timeout: Duration,
-    /// Patience with a run.
+    /// The time-out of a run.
     pub run_timeout: Duration,
-    /// The quickest pace of asking; not above `poll_max`.
+    /// The shortest poll interval; at most `poll_max`.
     pub poll_min: Duration,
-    /// The slowest pace of asking.
+    /// The longest poll interval.
     pub poll_max: Duration,
-    /// Whether a job of unknown fate is sent again by itself.
+    /// Whether a job whose outcome is unknown is automatically submitted again.
     pub resubmit_unknown: bool,
-    /// The file that holds the token.
+    /// The file that contains the token.
     pub token_file: Option<PathBuf>,
 }
 
 /// Local backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalConfig {
-    /// Who may serve, in order.
+    /// The providers that may be used, in order of preference.
     pub providers: Vec<Provider>,
     /// The ComfyUI server; http or https.
     pub comfyui_url: Url,
-    /// Its graph.
+    /// The graph that it runs.
     pub comfyui_workflow: Workflow,
-    /// Roles bound in that graph, as [`GenerationConfig::bind`] binds them in the other.
+    /// Roles bound in that graph, as [`GenerationConfig::bind`] does for the other one.
     pub bind: BTreeMap<String, String>,
     /// The Space that makes the picture.
     pub flux_space: Space,
-    /// The Space that makes the mesh of it.
+    /// The Space that makes the mesh from it.
     pub mesh_space: Space,
-    /// Whether the mesh's Space first takes away the picture's background.
+    /// Whether the mesh's Space first removes the picture's background.
     pub process_image: bool,
-    /// How long a local job may wait or run; 60 s to a day.
+    /// The time-out of a local job, waiting or running; 60 s to a day.
     pub timeout: Duration,
-    /// Whether a save whose paid answer was lost may be made here as well.
+    /// Whether work may also be done locally if the answer to its paid submit was lost.
     pub after_unknown: bool,
 }
 
 impl LocalConfig {
-    /// Tells whether the ComfyUI is the one that CONJURE's launcher uses in its mode 5: 127.0.0.1:8188
-    /// (`launcher/local_comfyui_service.py`).
+    /// Returns whether the ComfyUI is the one that CONJURE's launcher uses in its mode 5:
+    /// 127.0.0.1:8188 (`launcher/local_comfyui_service.py`).
     pub fn is_conjures_comfyui(&self) -> bool {
         is_loopback(&self.comfyui_url) && self.comfyui_url.port_or_known_default() == Some(8188)
     }
@@ -203,10 +206,10 @@ impl LocalConfig {
 /// A Hugging Face Space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Space {
-    /// One of the hub's, as `owner/name`.
+    /// A Space on the hub, as `owner/name`.
     Named(String),
-    /// One at an address of its own: https, or http on loopback; without query and user, and its path ends in `/`, so that
-    /// a relative path can be joined to it.
+    /// A Space with its own URL: https, or http on loopback; without query and user, and with a
+    /// path that ends in `/`, so that a relative path can be joined to it.
     At(Url),
 }
 
@@ -224,11 +227,11 @@ impl fmt::Display for Space {
 pub struct CloudConfig {
     /// The account's user id. Safe in a URL's path.
     pub user_id: Option<String>,
-    /// The workflow version that a machine is started with. Safe in a URL's path.
+    /// The workflow version with which a machine is started. Safe in a URL's path.
     pub workflow_version_id: Option<String>,
-    /// The machine.
+    /// The type of machine.
     pub server_type: ServerType,
-    /// How long a machine may idle.
+    /// How long a machine may be idle.
     pub idle_stop: Duration,
     /// How long a machine may run.
     pub max_run: Duration,
@@ -239,26 +242,26 @@ pub struct CloudConfig {
 /// What may be spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetConfig {
-    /// The most a job may cost; `None` = no limit, as below.
+    /// The most a job may cost; `None` means no limit, here and below.
     pub per_job: Option<MicroUsd>,
     /// The most a session may cost.
     pub per_session: Option<MicroUsd>,
-    /// The most a civil day may cost.
+    /// The most a calendar day may cost.
     pub per_day: Option<MicroUsd>,
-    /// The most a civil month may cost.
+    /// The most a calendar month may cost.
     pub per_month: Option<MicroUsd>,
     /// The payment plan.
     pub plan: Plan,
-    /// What an hour of the machine costs; `None` = as the price table says.
+    /// The price of one machine hour; `None` uses the price table.
     pub hourly: Option<MicroUsd>,
-    /// The deployment's machine.
+    /// The deployment's type of machine.
     pub hardware: &'static Tier,
-    /// Whether a person wrote one that is not the default.
+    /// Whether the user set a value other than the default.
     pub hardware_is_set: bool,
 }
 
 impl BudgetConfig {
-    /// Returns what is configured of the price.
+    /// Returns the configured part of the price.
     pub const fn wanted(&self) -> Wanted {
         Wanted {
             hourly: self.hourly,
@@ -274,7 +277,7 @@ impl BudgetConfig {
 pub struct PlacementConfig {
     /// The largest download, in MB of 1024 × 1024 bytes.
     pub max_artifact_mb: u64,
-    /// How CONJURE is told.
+    /// How CONJURE is asked to import a mesh.
     pub handoff: Handoff,
     /// CONJURE's own API: http or https.
     pub conjure_url: Url,
@@ -282,19 +285,19 @@ pub struct PlacementConfig {
     pub min_volume_threshold: f64,
 }
 
-/// What is kept.
+/// What is kept in the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
-    /// So many jobs.
+    /// The number of jobs.
     pub keep_jobs: u64,
-    /// So many MB of 1024 × 1024 bytes.
+    /// The total size in MB of 1024 × 1024 bytes.
     pub keep_mb: u64,
 }
 
 /// The local page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageConfig {
-    /// A loopback address, never port 8000; `None` = no page.
+    /// A loopback address, never port 8000; `None` means no page.
     pub listen: Option<SocketAddr>,
 }
 
@@ -303,10 +306,10 @@ pub struct PageConfig {
 pub struct LogConfig {
     /// How much is logged.
     pub level: Level,
-    /// The folder of the log files; `None` = standard error only.
+    /// The folder of the log files; `None` means standard error only.
     pub dir: Option<PathBuf>,
-    /// Days after which a log file is deleted.
+    /// The age in days at which a log file is deleted.
     pub keep_days: u32,
-    /// What all log files may take together, in MB of 2^20 bytes.
+    /// The total size of all log files, in MB of 2^20 bytes.
     pub keep_mb: u32,
 }

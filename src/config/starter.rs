@@ -1,7 +1,9 @@
-//! The first configuration of a person: `config.example.toml` with everything commented out but what differs.
+//! A user's first configuration: `config.example.toml` with everything commented out except
+//! what differs.
 //!
-//! Owns the text that `conjured init` writes, and which settings CONJURE's own variables stand for. A token never gets in:
-//! the variables that may hold one are no settings. Nothing is written or asked here.
+//! Owns the text that `conjured init` writes, and which settings CONJURE's own variables correspond
+//! to. A token is never included: the variables that may contain one are not settings. Nothing is
+//! written or asked here.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -19,34 +21,35 @@ use super::{
     },
 };
 
-/// A setting that differs from the default.
+/// A setting that differs from its default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The section; empty for the keys above all sections.
     pub section: String,
     /// The key.
     pub key: String,
-    /// The value as TOML writes it.
+    /// The value in TOML notation.
     pub value: String,
-    /// Where it comes from (`RUNCOMFY_DEPLOYMENT_ID`, `--mode`).
+    /// Its source (`RUNCOMFY_DEPLOYMENT_ID`, `--mode`).
     pub from: String,
 }
 
 impl Change {
-    /// Makes the change of a setting that is a text.
+    /// Returns the change of a text setting.
     pub fn text(section: &str, key: &str, value: &str, from: &str) -> Self {
         let value = written(&Toml::String(value.to_owned()));
         Self { section: section.to_owned(), key: key.to_owned(), value, from: from.to_owned() }
     }
 }
 
-/// Tells whether [`taken_over`] understands a variable of this name.
+/// Returns whether [`taken_over`] translates a variable of this name.
 pub fn is_conjures(name: &str) -> bool {
     environment::is_conjures(name)
 }
 
-/// Translates CONJURE's variables into what they change; one that says the default changes nothing. The values are as
-/// written: whoever uses them has loaded a configuration with the same variables before, which refuses wrong ones.
+/// Translates CONJURE's variables into the changes they make; a default value is no change. The
+/// values are not validated here: the caller has already loaded a configuration with the same
+/// variables, which rejects wrong values.
 pub fn taken_over(env: &BTreeMap<String, String>) -> Result<Vec<Change>, ConfigErrors> {
     let mut places = Places::default();
     let defaults = read_document(EXAMPLE, &Whose::BuiltIn, &mut places).map_err(ConfigErrors)?;
@@ -111,7 +114,8 @@ fn change(
     })
 }
 
-/// Writes a value. JSON's way to write a text is one of TOML's, and the writer of our TOML library would cost 100 KB.
+/// Formats a value. JSON's notation for a text is also valid TOML, and our TOML library's writer
+/// would add 100 KB.
 fn written(value: &Toml) -> String {
     match value {
         Toml::String(text) => serde_json::Value::from(text.as_str()).to_string(),
@@ -122,7 +126,7 @@ fn written(value: &Toml) -> String {
     }
 }
 
-/// What stands above the settings of a file that `init` wrote.
+/// The text above the settings in a file that `init` writes.
 const HEAD: &str = "\
 # The configuration of conjured, written by `conjured init`.
 #
@@ -131,8 +135,8 @@ const HEAD: &str = "\
 # A token never stands in here: `conjured login` stores it.
 ";
 
-/// Writes the configuration of the checkout `root` with these changes. `None` when the path cannot be written in TOML,
-/// which is always UTF-8.
+/// Returns the configuration of the checkout `root` with these changes; `None` if the path is not
+/// UTF-8, as TOML requires.
 pub fn starter(root: &Path, changes: &[Change]) -> Option<String> {
     let root = Change::text("project", "root", root.to_str()?, "");
     let find = |section: &str, key: &str| {
@@ -141,13 +145,13 @@ pub fn starter(root: &Path, changes: &[Change]) -> Option<String> {
     let mut text = HEAD.to_owned();
     let mut section = String::new();
     let mut open = 0_i32;
-    // The example's own head explains the example.
+    // The example's own head only explains the example.
     for line in EXAMPLE.lines().skip_while(|line| !line.is_empty()) {
         let brackets = |line: &str| {
             line.chars().fold(0, |open, c| open + i32::from(c == '[') - i32::from(c == ']'))
         };
         if open > 0 {
-            // The rest of a list over several lines.
+            // A list's continuation lines.
             open += brackets(line);
             text.push_str(&format!("#{line}\n"));
         } else if line.starts_with('[') {
@@ -182,7 +186,7 @@ mod tests {
         pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
-    // `/srv` is no whole path on Windows.
+    // `/srv` is not an absolute path on Windows.
     #[cfg(unix)]
     #[test]
     fn a_starter_says_the_defaults_and_nothing_is_remarked() {
@@ -203,7 +207,7 @@ mod tests {
             line.strip_prefix('#')
                 .is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
         };
-        // The second line of a list has its indentation behind the mark.
+        // The second line of a list has its indentation after the `#`.
         let all: Vec<&str> = text
             .lines()
             .map(|line| {
@@ -223,7 +227,7 @@ mod tests {
         assert_eq!(active, usual);
     }
 
-    // Its paths hold what no name on Windows can.
+    // Its paths contain characters that Windows does not allow.
     #[cfg(unix)]
     #[test]
     fn conjures_variables_become_settings_and_defaults_do_not() {

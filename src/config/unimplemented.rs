@@ -1,6 +1,8 @@
-//! Settings of parts that do not exist yet: accepted, checked, and named to whoever set them.
+//! Settings of parts that do not exist yet: accepted, validated, and reported to the user who
+//! set them.
 //!
-//! Owns one table, which shrinks as the parts are built; when it is empty this file goes.
+//! Owns one table, which shrinks as the parts are built; this file is removed when the table
+//! is empty.
 
 use super::sources::{
     layer::{Layer, table_of},
@@ -8,10 +10,10 @@ use super::sources::{
     toml_source::Table,
 };
 
-/// A key, or with an empty key a whole section, and what is not done about it yet.
+/// A key (an empty key means the whole section), and what is missing so far.
 const LATER: [(&str, &str, &str); 1] = [("page", "", "there is no page")];
 
-/// Lists what a person set and what has no effect, with the place where it is set last.
+/// Lists the settings that have no effect yet, with the origin of the last value.
 pub(super) fn not_in_effect(layers: &[Layer], places: &Places) -> Vec<String> {
     let told = LATER.iter().filter_map(|(section, key, yet)| {
         let mut set = layers.iter().rev().filter(|layer| layer.by_person);
@@ -26,8 +28,8 @@ pub(super) fn not_in_effect(layers: &[Layer], places: &Places) -> Vec<String> {
     told.collect()
 }
 
-/// Returns where a key is set in a section; for the empty key, where its first one is: a table has no order, and the first
-/// in the file is what a person looks for.
+/// Returns where a section's key is set. For the empty key, returns the section's first key in the
+/// file, because a table has no order and that line is the easiest to find.
 fn place_in(table: &Table, key: &str, places: &Places) -> Option<Place> {
     let first = || table.values().min_by_key(|value| places.of(value).line());
     let value = if key.is_empty() { first() } else { table.get(key) };
@@ -41,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_section_is_named_with_its_first_line_every_time_and_a_key_with_its_own() {
-        // Found by fuzzing: the table that holds it has no order, and each loading named another line.
+        // Found by fuzzing: a table has no order, and each load named another line.
         let text = "[part]\nsize = 1\ncolour = 2\nage = 3\nname = 4\n";
         for _ in 0..20 {
             let mut places = Places::default();

@@ -1,7 +1,7 @@
-//! What values must be to one another, and the folders that stand for an empty setting.
+//! Cross-field validation, and default folders for empty paths.
 //!
-//! Owns the checks that only make sense once all layers lie over one another; each value by itself is checked in
-//! [`super::sections`], layer by layer.
+//! Owns the checks that need all layers merged; [`super::sections`] checks single values, layer
+//! by layer.
 
 use std::path::PathBuf;
 
@@ -17,10 +17,11 @@ use super::{
     },
 };
 
-/// `budget.hardware` where nobody says otherwise; a test compares it with the example.
+/// `budget.hardware` if it is not set; a test compares it with the example.
 const DEFAULT_HARDWARE: &str = "x-large";
 
-/// Completes `config`, which was read from `table`. Returns what is allowed and probably not meant.
+/// Completes `config`, which was read from `table`. Returns the settings that are allowed but
+/// probably not meant.
 pub(super) fn complete(
     config: &mut Config,
     table: &Table,
@@ -46,7 +47,8 @@ pub(super) fn complete(
         let usual = given.or_else(|| sources.default_log_dir.clone());
         config.log.dir = Some(usual.unwrap_or_else(|| config.state_dir.join("logs")));
     }
-    // The default written out once more (a copy of the example has it) is no opinion: the deployment knows better.
+    // Writing the default explicitly (as in a copy of the example) is not a decision: the
+    // deployment's own answer is better.
     let budget = &mut config.budget;
     budget.hardware_is_set = !matches!(place_of("budget", "hardware"), Place::BuiltIn(_))
         && budget.hardware.name != DEFAULT_HARDWARE;
@@ -54,7 +56,7 @@ pub(super) fn complete(
     if serverless.poll_min > serverless.poll_max {
         let (least, most) =
             (place_of("serverless", "poll_min_ms"), place_of("serverless", "poll_max_ms"));
-        // The one a person wrote is the one to correct.
+        // The value that the user wrote is the one to correct.
         let least_is_default = matches!(least, Place::BuiltIn(_));
         let rule = format!(
             "is {}, more than `serverless.poll_max_ms`, which is {}",
@@ -73,7 +75,8 @@ pub(super) fn complete(
     Ok(found)
 }
 
-/// Applies what CONJURE's own word for a mode says beyond the mode, and says how it was understood.
+/// Applies what CONJURE's own name for a mode says beyond the mode, and returns how it
+/// was interpreted.
 fn conjures_word(
     config: &mut Config,
     table: &Table,
@@ -84,7 +87,7 @@ fn conjures_word(
     let text = value.clone().into_string().unwrap_or_default();
     let Some((word, mode, provider)) = Mode::conjures(&text) else { return Vec::new() };
     let taken = match provider {
-        // Whoever names providers as well means those.
+        // Explicit providers have precedence.
         Some(provider) if matches!(place_of("local", "providers"), Place::BuiltIn(_)) => {
             config.local.providers = vec![provider];
             format!("\"{mode}\" with `local.providers = [\"{provider}\"]`")
@@ -101,7 +104,7 @@ fn conjures_word(
     )]
 }
 
-/// Says where a key of two parts, or `mode`, was written last.
+/// Returns where `section.key`, or the top-level `mode`, was last written.
 fn written(table: &Table, places: &Places, section: &str, key: &str) -> String {
     let within =
         if section.is_empty() { Some(table) } else { table.get(section).and_then(table_of) };
@@ -111,7 +114,7 @@ fn written(table: &Table, places: &Places, section: &str, key: &str) -> String {
     }
 }
 
-/// Flag, then setting, then systemd, then platform.
+/// In order: the flag, the setting, systemd, the platform.
 fn state_dir(config: &Config, sources: &Sources) -> Option<PathBuf> {
     if let Some(dir) = &sources.state_dir {
         return Some(sources.folders.on_command_line(dir));

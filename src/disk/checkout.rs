@@ -1,10 +1,11 @@
-//! Is this folder a CONJURE checkout? Told by what lies in it.
+//! Detects whether a folder is a CONJURE checkout, from its content.
 //!
-//! Owns the signs and where people keep checkouts. It opens no file and follows no list of folders deeper than one step.
+//! Owns the signs and the folders where people usually keep checkouts. It opens no file and looks
+//! at most one level below these folders.
 
 use std::path::{Path, PathBuf};
 
-/// What every branch of CONJURE has, or makes when it runs; the strongest first.
+/// Paths that every branch of CONJURE contains or creates when it runs, the strongest sign first.
 const SIGNS: [&str; 5] = [
     "launcher/main.py",
     "scripts/addons/conjure",
@@ -13,7 +14,8 @@ const SIGNS: [&str; 5] = [
     "data/input/state.json",
 ];
 
-/// Folders below the home folder in which people keep checkouts; each is looked at itself, and for `CONJURE` in it.
+/// Folders below the home folder in which people keep checkouts. Each is checked itself, and for a
+/// folder like `CONJURE` in it.
 const USUAL: [&str; 14] = [
     "",
     "Documents",
@@ -31,32 +33,32 @@ const USUAL: [&str; 14] = [
     "Downloads",
 ];
 
-/// The names that a checkout goes by; GitHub's archives add the branch.
+/// The usual names of a checkout. GitHub's archives add the branch.
 const NAMES: [&str; 4] = ["CONJURE", "conjure", "Conjure", "CONJURE-main"];
 
-/// Lists the signs that a folder shows. Two make a checkout: one alone may be anybody's.
+/// Returns the signs that a folder shows. Two make a checkout; one alone may be a coincidence.
 pub fn signs(folder: &Path) -> Vec<&'static str> {
     SIGNS.into_iter().filter(|sign| folder.join(sign).exists()).collect()
 }
 
-/// Tells whether a folder is a checkout.
+/// Returns whether a folder is a checkout.
 pub fn is_checkout(folder: &Path) -> bool {
     signs(folder).len() >= 2
 }
 
-/// Finds the checkout that `folder` is or is in.
+/// Returns the checkout that contains `folder`, or `folder` itself.
 pub fn around(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find(|folder| is_checkout(folder)).map(Path::to_path_buf)
 }
 
-/// Finds the checkouts in the usual places, each once, whatever names lead to it.
+/// Returns the checkouts in the usual folders, each once, whatever paths lead to it.
 pub fn usual(home: &Path) -> Vec<PathBuf> {
     let mut found: Vec<(PathBuf, PathBuf)> = Vec::new();
     for place in USUAL {
         for name in NAMES {
             let folder =
                 if place.is_empty() { home.join(name) } else { home.join(place).join(name) };
-            // Some systems do not tell capitals apart, and links lead anywhere.
+            // Some systems ignore case, and links lead anywhere.
             let real = super::dirs::canonical(&folder);
             if is_checkout(&folder) && found.iter().all(|(_, other)| *other != real) {
                 found.push((folder, real));

@@ -1,8 +1,8 @@
-//! Files of a day for what is written line by line and never read by us: the log.
+//! Daily files for the log, which is written line by line and never read by us.
 //!
-//! Owns their names, when the next one begins, and which old ones go: by age and by size in all, so that even one loud day cannot
-//! fill a disk. Nothing else may lie in their folder under such names. What a line says is not its matter, and which day it
-//! is it is told.
+//! Owns their names, when a new file starts, and which old ones are removed: by age and by total
+//! size, so that even one busy day cannot fill a disk. Nothing else in their folder may have such a
+//! name. It does not interpret the lines, and the caller passes in the day.
 
 use std::{
     fs::{self, File},
@@ -10,23 +10,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What a name begins and ends with.
+/// The prefix and suffix of a name.
 const NAME: (&str, &str) = ("conjured.", ".log");
 
-/// Into how many files at least the size in all is cut: the oldest of them goes when there is no room for a new one.
+/// The minimum number of files that the total size is divided into. The oldest is removed if there
+/// is no room for a new one.
 const PARTS: u64 = 8;
 
-/// The day's file, open, and how much is in it.
+/// The open file of the day, and its size.
 #[derive(Debug)]
 struct Open {
     day: String,
     file: File,
     bytes: u64,
-    /// A line was cut, by a full disk: the next one begins on its own.
+    /// A full disk cut a line, so the next one must start on a new line.
     torn: bool,
 }
 
-/// A writer into daily files of one folder. It takes whole lines, one a call.
+/// A writer for the daily files of one folder. It takes whole lines, one per call.
 pub struct DailyFiles {
     folder: PathBuf,
     keep_days: usize,
@@ -37,8 +38,8 @@ pub struct DailyFiles {
 }
 
 impl DailyFiles {
-    /// Writes into `folder`, and keeps the files of `keep_days` days and at most `keep_bytes` in all. Nothing is opened before the
-    /// first line.
+    /// Writes into `folder`, and keeps the files of `keep_days` days and at most `keep_bytes` in
+    /// all. No file is opened before the first line.
     pub fn new(folder: &Path, keep_days: usize, keep_bytes: u64, today: fn() -> String) -> Self {
         let keep_days = keep_days.max(1);
         Self { folder: folder.to_owned(), keep_days, keep_bytes, today, open: None }
@@ -48,7 +49,7 @@ impl DailyFiles {
         self.keep_bytes / PARTS
     }
 
-    /// Returns the file that has room for `more` bytes, the day's last one or a new one.
+    /// Returns a file with room for `more` bytes: the day's last one or a new one.
     fn ready(&mut self, more: u64) -> io::Result<&mut Open> {
         let today = (self.today)();
         let limit = self.part_limit();
@@ -69,7 +70,7 @@ impl DailyFiles {
         let name = match last {
             None => format!("{}{today}{}", NAME.0, NAME.1),
             Some(name) if size(&name) + more <= self.part_limit() => name,
-            // A part's number is after `_`, which sorts behind the `.` of the first one.
+            // The number of a part follows `_`, which sorts after the `.` of the first file.
             Some(name) => {
                 let number =
                     name.trim_end_matches(NAME.1).rsplit_once('_').map(|(_, number)| number);
@@ -88,7 +89,8 @@ impl DailyFiles {
         Ok(Open { day: today.to_owned(), file, bytes, torn: false })
     }
 
-    /// Removes what is too old or too much, the oldest first; `names` are all but the newest.
+    /// Removes files that are too old or exceed the total size, oldest first. `names` are all but
+    /// the newest.
     fn prune(&self, names: &[String], today: &str) {
         let mut days = vec![today];
         let mut room = self.keep_bytes.saturating_sub(self.part_limit());
@@ -102,13 +104,13 @@ impl DailyFiles {
             let fits = size <= room && days.len() <= self.keep_days;
             room = if fits { room - size } else { 0 };
             if !fits {
-                // One that cannot be removed is tried again with the next file.
+                // A file that cannot be removed is tried again when the next file starts.
                 drop(fs::remove_file(path));
             }
         }
     }
 
-    /// Lists our files, the oldest first.
+    /// Lists our files, oldest first.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries
@@ -120,7 +122,7 @@ impl DailyFiles {
     }
 }
 
-/// `conjured.2026-11-23.log` or `conjured.2026-11-23_002.log`.
+/// Returns whether `name` is like `conjured.2026-11-23.log` or `conjured.2026-11-23_002.log`.
 fn is_ours(name: &str) -> bool {
     let middle = name.strip_prefix(NAME.0).and_then(|rest| rest.strip_suffix(NAME.1));
     middle.is_some_and(|middle| {
@@ -185,7 +187,7 @@ mod tests {
         fs::write(temp.path().join("conjured.notes.log"), "a person's").expect("writes");
         for day in 1..=5 {
             DAY.set(day);
-            // Started anew each day, and twice on each: what is there is gone on with.
+            // The log is opened twice each day: the second time appends to the existing file.
             for _ in 0..2 {
                 let mut log = DailyFiles::new(temp.path(), 3, 1 << 20, today);
                 log.write_all(b"a line\n").expect("writes");

@@ -1,7 +1,7 @@
 //! Folders and small files that only we use: private, written atomically, synced.
 //!
-//! Owns 0700 folders, the atomic write of a private file, the sync of a folder and the
-//! question how much room is left. Public files are [`super::place`]'s.
+//! Owns 0700 folders, the atomic write of a private file, the sync of a folder, and the query for
+//! free space. [`super::place`] owns public files.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -15,8 +15,8 @@ use crate::{
     failpoint::{self, Point},
 };
 
-/// Makes a folder and the missing ones above it, for our user alone (0700). One that exists keeps its permissions:
-/// it may be anybody's.
+/// Creates a folder and its missing parents, for our user only (0700). An existing folder keeps its
+/// permissions, because it may belong to another user.
 pub fn make_private(folder: &Path) -> Result<(), DiskError> {
     let mut missing = Vec::new();
     let mut at = Some(folder);
@@ -36,16 +36,17 @@ pub fn make_private(folder: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Takes group and others out of a folder of ours, in case something loosened it.
+/// Removes the permissions of group and others from one of our folders, in case something
+/// added them.
 pub fn tighten(folder: &Path) -> Result<(), DiskError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let metadata =
-            fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+            fs::symlink_metadata(folder).map_err(DiskError::at("check the folder", folder))?;
         if metadata.is_dir() && metadata.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-                .map_err(DiskError::at("make private the folder", folder))?;
+                .map_err(DiskError::at("restrict the permissions of the folder", folder))?;
         }
     }
     #[cfg(not(unix))]
@@ -53,20 +54,22 @@ pub fn tighten(folder: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Writes a small file for our user alone (0600): readers see the old one or the new one, whole, and it is on
-/// the disk when this returns.
+/// Writes a small file for our user only (0600). Readers see either the complete old file or the
+/// complete new one, and it is on the disk when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     write_whole(path, bytes, false)
 }
 
-/// Makes the names in a folder durable. Does nothing where a folder cannot be synced (Windows, some network drives).
+/// Makes the names in a folder durable. Does nothing if a folder cannot be synced (Windows, some
+/// network drives).
 pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
     if cfg!(windows) {
         return Ok(());
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     match File::open(folder).and_then(|file| file.sync_all()) {
-        // EINVAL and ENOTSUP: this file system has no such thing. EACCES: it may be entered and written, not listed.
+        // EINVAL and ENOTSUP: this file system cannot sync a folder. EACCES: the folder may be
+        // entered and written, but not listed.
         Err(error)
             if matches!(
                 error.kind(),
@@ -81,29 +84,30 @@ pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// Returns how many bytes our user may still write where `folder` is; `None` where the platform does not say.
+/// Returns how many bytes our user may still write on the drive of `folder`, or `None` if the
+/// platform does not say.
 pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
     #[cfg(unix)]
     {
         let stat = rustix::fs::statvfs(folder)
             .map_err(io::Error::from)
-            .map_err(DiskError::at("ask for the free space of", folder))?;
+            .map_err(DiskError::at("get the free space of", folder))?;
         Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
     }
     #[cfg(windows)]
     {
         fs4::available_space(folder)
             .map(Some)
-            .map_err(DiskError::at("ask for the free space of", folder))
+            .map_err(DiskError::at("get the free space of", folder))
     }
 }
 
-/// Opens a file of ours for reading.
+/// Opens one of our files for reading.
 pub fn open(path: &Path) -> Result<File, DiskError> {
     File::open(path).map_err(DiskError::at("open", path))
 }
 
-/// Copies a file of ours to where a person wants it, and returns its size.
+/// Copies one of our files to a path that a person chose, and returns its size.
 pub fn copy(from: &Path, to: &Path) -> Result<u64, DiskError> {
     fs::copy(from, to).map_err(DiskError::at("write", to))
 }
@@ -116,19 +120,20 @@ pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     fs::write(path, bytes).map_err(DiskError::at("write", path))
 }
 
-/// Writes a file that others may read (0644): readers see the old one or the new one, whole, and it is on the disk when this
-/// returns. Its folder is made if it is missing.
+/// Writes a file that others may read (0644). Readers see either the complete old file or
+/// the complete new one, and it is on the disk when this returns. Its folder is created if
+/// it is missing.
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
     write_whole(path, bytes, true)
 }
 
-/// Writes a small file by a temporary one beside it; `public` = readable for others.
+/// Writes a small file through a temporary file beside it. `public` makes it readable for others.
 fn write_whole(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {
-        // Without further words tempfile makes 0600 files, and refuses to open one that exists.
+        // By default tempfile creates 0600 files, and refuses to open an existing one.
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY_PREFIX)
             .suffix(TEMPORARY_SUFFIX)
@@ -157,7 +162,7 @@ const fn readable_for_all(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a small file; `None` where there is none.
+/// Reads a small file. Returns `None` if there is none.
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -165,13 +170,15 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     }
 }
 
-/// Returns the file in `folder` whose name ends in `suffix` and comes last in the alphabet: the newest of dated ones.
+/// Returns the file in `folder` that ends in `suffix` and sorts last: the newest if the names
+/// are dates.
 pub fn newest(folder: &Path, suffix: &str) -> Option<PathBuf> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     names.filter(|path| path.to_string_lossy().ends_with(suffix)).max()
 }
 
-/// Returns the number of the user who owns something; `None` where it is not there, or nothing has such an owner.
+/// Returns the user id of the owner, or `None` if the path does not exist or the system has no
+/// such owners.
 pub fn owner(path: &Path) -> Option<u32> {
     #[cfg(unix)]
     {
@@ -185,7 +192,7 @@ pub fn owner(path: &Path) -> Option<u32> {
     }
 }
 
-/// Returns our own user's number; `None` where users have none.
+/// Returns our own user id, or `None` if users have none.
 pub fn user_id() -> Option<u32> {
     #[cfg(unix)]
     {
@@ -197,7 +204,7 @@ pub fn user_id() -> Option<u32> {
     }
 }
 
-/// Finds out whether files can be made in `folder`, which is made if it is missing.
+/// Checks that files can be created in `folder`, which is created if it is missing.
 pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
     tempfile::Builder::new()
@@ -208,7 +215,7 @@ pub fn try_to_write(folder: &Path) -> Result<(), DiskError> {
         .map_err(DiskError::at("write in the folder", folder))
 }
 
-/// Makes a folder of its own among the system's temporary files. It stays.
+/// Creates a new folder among the system's temporary files. It is not removed automatically.
 pub fn temporary(prefix: &str) -> Result<PathBuf, DiskError> {
     let folder = tempfile::Builder::new()
         .prefix(prefix)
@@ -217,7 +224,7 @@ pub fn temporary(prefix: &str) -> Result<PathBuf, DiskError> {
     Ok(folder.keep())
 }
 
-/// Removes a file; one that is not there is no fault.
+/// Removes a file. A missing file is not an error.
 pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -225,15 +232,15 @@ pub fn remove_if_there(path: &Path) -> Result<(), DiskError> {
     }
 }
 
-/// Takes group and others out of a file of ours (0600).
+/// Removes the permissions of group and others from one of our files (0600).
 #[cfg(unix)]
 pub fn owner_only(path: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(DiskError::at("make private", path))
+        .map_err(DiskError::at("restrict the permissions of", path))
 }
 
-/// Tells whether something is there and belongs to our user.
+/// Returns whether the path exists and belongs to our user.
 #[cfg(unix)]
 pub fn is_ours(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -241,8 +248,8 @@ pub fn is_ours(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.uid() == user)
 }
 
-/// Does something under a mask that keeps what is made to our user alone. The mask is the whole process's, so only while no
-/// other thread makes files.
+/// Runs `make` with a umask that restricts new files to our user. The umask belongs to the whole
+/// process, so no other thread may create files meanwhile.
 #[cfg(unix)]
 pub fn privately<T>(make: impl FnOnce() -> T) -> T {
     let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
@@ -251,8 +258,8 @@ pub fn privately<T>(make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// Returns a folder that only our user can enter: the session's runtime folder, else one of our own among the temporary files. A path
-/// of more than 50 bytes leaves no room for a socket's name.
+/// Returns a folder that only our user can enter: the session's runtime folder, or else one of our
+/// own among the temporary files. A path of more than 50 bytes leaves no room for a socket's name.
 pub fn private_runtime_dir() -> PathBuf {
     let runtime = directories::BaseDirs::new()
         .and_then(|dirs| dirs.runtime_dir().map(Path::to_path_buf))
@@ -266,24 +273,27 @@ pub fn private_runtime_dir() -> PathBuf {
     })
 }
 
-/// Refuses a folder that others could have made or can write: what lies in it may be a trap.
+/// Rejects a folder that others could have created or can write to: its content could be an attack.
 #[cfg(unix)]
 pub fn check_private(folder: &Path) -> Result<(), DiskError> {
     use std::os::unix::fs::MetadataExt;
     let metadata =
-        fs::symlink_metadata(folder).map_err(DiskError::at("look at the folder", folder))?;
+        fs::symlink_metadata(folder).map_err(DiskError::at("check the folder", folder))?;
     let ours = metadata.is_dir()
         && metadata.uid() == rustix::process::geteuid().as_raw()
         && metadata.mode() & 0o777 == 0o700;
     if ours {
         return Ok(());
     }
-    let cause = io::Error::new(io::ErrorKind::PermissionDenied, "it is not ours alone (0700)");
+    let cause = io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        "it must belong to this user and have the permissions 0700",
+    );
     Err(DiskError::at("use the folder", folder)(cause))
 }
 
-/// Returns the one name of a folder that has several; one that is not there keeps the name it was given. On Windows it is a name
-/// that other programs understand, too (`C:\…`, not `\\?\C:\…`), where there is such a one.
+/// Returns the canonical path of a folder; a missing folder keeps the given path. On Windows the
+/// result is a path that other programs understand, too (`C:\…`, not `\\?\C:\…`), if there is one.
 pub fn canonical(path: &Path) -> PathBuf {
     #[cfg(windows)]
     let real = dunce::canonicalize(path);
@@ -339,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn free_space_is_told_for_an_existing_folder_only() {
+    fn free_space_is_reported_for_an_existing_folder_only() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert!(free_space(temp.path()).expect("a number").is_some_and(|bytes| bytes > 0));
         assert!(free_space(&temp.path().join("none")).is_err());

@@ -1,24 +1,25 @@
-//! The error that most of the file system comes down to: what was tried, on which path, and what the system said.
+//! The error of most file system operations: the operation, its path, and the system's error.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// An operation on a path that the system refused. Its text holds the cause, so there is no `source` to print twice.
+/// An operation on a path that failed. Its text contains the cause, so there is no `source`, which
+/// would be printed twice.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {doing} {}: {cause}", path.display())]
 pub struct DiskError {
-    /// What was tried, to be read after "could not".
+    /// The operation, worded to follow "could not".
     pub doing: &'static str,
-    /// What it was tried on.
+    /// The path.
     pub path: PathBuf,
-    /// What the system said.
+    /// The error of the system.
     pub cause: io::Error,
 }
 
 impl DiskError {
-    /// Returns a closure for `map_err` that adds what was tried, and on which path.
+    /// Returns a closure for `map_err` that adds the operation and the path.
     pub(super) fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |cause| Self { doing, path, cause }

@@ -1,14 +1,15 @@
-//! Which programs have a file open, by name: asked where Windows does not let a file be replaced, and nowhere else.
+//! Finds the programs that have a file open, for messages on Windows when a file cannot
+//! be replaced.
 //!
-//! Owns the question to the Restart Manager, the part of Windows that installers ask the same. On Unix an open file is in nobody's
-//! way, so nobody is asked.
+//! Owns the call of the Restart Manager, the part of Windows that installers use for the same
+//! purpose. On Unix an open file does not block a rename, so the list is empty there.
 
 use std::path::Path;
 
-/// The most programs that are named.
+/// The maximum number of programs that are named.
 const MOST: usize = 4;
 
-/// Returns the programs that have `path` open, as far as the system tells.
+/// Returns the names of the programs that have `path` open, as far as the system reports them.
 pub(super) fn of(path: &Path) -> Vec<String> {
     let mut names = imp::of(path);
     names.truncate(MOST);
@@ -37,10 +38,11 @@ mod imp {
 
     use super::MOST;
 
-    /// What each of its functions returns when all is well.
+    /// The return value of each function on success.
     const SUCCESS: u32 = 0;
 
-    /// `ERROR_MORE_DATA`: there are more programs than there was room for; those that fit are there.
+    /// `ERROR_MORE_DATA`: there are more programs than the buffer has room for; those that fit
+    /// were returned.
     const MORE: u32 = 234;
 
     struct Session(u32);
@@ -48,7 +50,8 @@ mod imp {
     impl Session {
         fn start() -> Option<Self> {
             let (mut handle, mut key) = (0, [0_u16; CCH_RM_SESSION_KEY as usize + 1]);
-            // SAFETY: both pointers are to variables of ours, and the key has room for its end.
+            // SAFETY: both pointers are to our own variables, and the key has room for its
+            // terminating zero.
             let code = unsafe { RmStartSession(&mut handle, 0, key.as_mut_ptr()) };
             (code == SUCCESS).then_some(Self(handle))
         }
@@ -65,7 +68,8 @@ mod imp {
         let Some(session) = Session::start() else { return Vec::new() };
         let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
         let names = [name.as_ptr()];
-        // SAFETY: one name, which ends in zero and outlives the call; the two other lists are empty.
+        // SAFETY: one name, which ends in zero and outlives the call; the two other lists
+        // are empty.
         let code = unsafe {
             RmRegisterResources(session.0, 1, names.as_ptr(), 0, ptr::null(), 0, ptr::null())
         };
@@ -75,7 +79,8 @@ mod imp {
         let mut found = [RM_PROCESS_INFO::default(); MOST];
         let room = u32::try_from(found.len()).unwrap_or(0);
         let (mut there, mut told, mut reasons) = (0, room, 0);
-        // SAFETY: `told` says how many fit into `found`, and comes back as how many were put there.
+        // SAFETY: `told` is the capacity of `found` on input, and the number of entries written to
+        // it on output.
         let code = unsafe {
             RmGetList(session.0, &mut there, &mut told, found.as_mut_ptr(), &mut reasons)
         };
@@ -99,12 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asking_who_has_a_file_open_is_harmless_and_finds_nobody_else() {
+    fn asking_who_has_a_file_open_is_harmless_and_finds_no_other_program() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(of(&temp.path().join("none")), Vec::<String>::new());
         let path = temp.path().join("mesh.glb");
         let _open = std::fs::File::create(&path).expect("makes");
-        // Windows itself names us; wine's Restart Manager names nobody.
+        // Windows itself names our process; wine's Restart Manager returns no names.
         let ours = format!("(process {})", std::process::id());
         assert!(of(&path).iter().all(|name| name.ends_with(&ours)));
     }

@@ -1,14 +1,16 @@
-//! One daemon for each state folder and one for each project: a file that says who, under an advisory lock.
+//! One daemon for each state folder and one for each project: a file that names its holder, under
+//! an advisory lock.
 //!
-//! The lock is the system's (`flock`), so it ends with its holder, however that ends; the text in the file is
-//! only for the message of whoever comes second, and is read without the lock; on Windows, where nobody can read what is
-//! locked, it is in a file beside it (`….lock.who`). A file that lies around means nothing.
+//! The lock is the system's (`flock`), so it ends with its holder, however that ends. The text in
+//! the file is only for the message of a second process, and is read without the lock. On Windows a
+//! locked file cannot be read, so the text is in a file beside it (`….lock.who`). A leftover file
+//! means nothing.
 //!
-//! Where the project's lock lies: `.conjured.lock` in the project's root (not in CONJURE's `data/`). A folder
-//! of the user's was weighed and lost: it would not stop a second user, a container or another machine on the
-//! same network drive, and every one of them would pay. It is removed when the daemon ends in good order, so
-//! the checkout stays clean. Only where the root cannot hold a lock (read-only, no locks on that drive) a file
-//! in the given fallback folder stands in.
+//! The project's lock is `.conjured.lock` in the project's root (not in CONJURE's `data/`). A
+//! folder of the user was considered and rejected: it would not stop a second user, a container or
+//! another machine on the same network drive, and each of them would pay. The file is removed when
+//! the daemon ends normally, so the checkout stays clean. Only if the root cannot hold a lock
+//! (read-only, no locks on that drive) a file in the given fallback folder is used instead.
 
 use std::{
     fmt,
@@ -36,20 +38,21 @@ pub const STATE_LOCK: &str = "conjured.lock";
 /// The lock's name in a project's root.
 pub const PROJECT_LOCK: &str = ".conjured.lock";
 
-/// More than any holder writes; the rest of a hostile file is not read.
+/// More than any holder writes; the rest of a malicious file is not read.
 const MAX_HOLDER_BYTES: u64 = 4096;
 
-/// How often a lock whose file vanished under us is tried again. Each time another daemon must have ended in between.
+/// How often a lock is tried again after its file was removed meanwhile. Each time another daemon
+/// must have ended in between.
 const TRIES: usize = 16;
 
-/// Who holds a lock.
+/// The holder of a lock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
-    /// Since when.
+    /// When it took the lock.
     pub since: WallTime,
-    /// Where it answers, if it does.
+    /// The socket that it listens on, if any.
     #[serde(default)]
     pub socket: Option<String>,
     /// What it is (`conjured run`).
@@ -68,15 +71,15 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Why a lock is not ours.
+/// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("{} is held by {}; stop that one first", path.display(), name(holder.as_ref()))]
+    #[error("{} is held by {}; stop it first", path.display(), name(holder.as_ref()))]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who; `None` when the file does not say (yet).
+        /// The holder; `None` if the file does not name it (yet).
         holder: Option<Holder>,
     },
     /// The lock file cannot be used.
@@ -85,21 +88,21 @@ pub enum LockError {
 }
 
 fn name(holder: Option<&Holder>) -> String {
-    holder
-        .map_or_else(|| "another process that does not say its name".to_owned(), Holder::to_string)
+    holder.map_or_else(|| "another, unnamed process".to_owned(), Holder::to_string)
 }
 
 /// A lock, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// The system's lock lives as long as the open file.
+    /// The system's lock lasts as long as the open file.
     file: File,
     path: PathBuf,
 }
 
 impl Lock {
-    /// Takes the lock at `path` or says who has it: at once, but on Windows only after two seconds, since the system takes a
-    /// lock from a process that was killed when it gets round to it (Microsoft's words on `LockFileEx`). The folder must exist.
+    /// Takes the lock at `path` or returns its holder. It fails at once, except on Windows, where
+    /// it retries for two seconds: the system takes some time to release a lock of a killed process
+    /// (Microsoft's documentation of `LockFileEx`). The folder must exist.
     pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
         rename::insist_while(
             || Self::take_now(path, holder),
@@ -121,19 +124,20 @@ impl Lock {
         Self::take(&state_dir.join(STATE_LOCK), holder)
     }
 
-    /// Takes the lock of a project. `fallback` is a folder for the locks of roots that cannot hold one.
+    /// Takes the lock of a project. `fallback` is a folder for the locks of roots that cannot
+    /// hold one.
     pub fn take_project(root: &Path, fallback: &Path, holder: &Holder) -> Result<Self, LockError> {
         let refused = match Self::take(&root.join(PROJECT_LOCK), holder) {
             Err(LockError::Disk(refused)) => refused,
             taken => return taken,
         };
-        // A root that does not exist yet has a lock as well: it may come.
+        // A root that does not exist yet is locked as well, because it may be created later.
         let canonical = canonical(root);
         let digest = Fingerprint::of(canonical.as_os_str().as_encoded_bytes());
         let taken = make_private(fallback)
             .map_err(LockError::from)
             .and_then(|()| Self::take(&fallback.join(format!("{digest}.lock")), holder));
-        // The root's own refusal is what a person can do something about.
+        // The error of the root is the one that a person can fix.
         taken.map_err(|error| match error {
             LockError::Disk(_) => LockError::Disk(refused),
             LockError::Held { .. } => error,
@@ -145,9 +149,9 @@ impl Lock {
         &self.path
     }
 
-    /// Tells whether the name still stands for our lock. `git clean` in a project, for one, takes the file
-    /// away, and then a second daemon finds the way free: whoever sees this should drop the lock and take it
-    /// again.
+    /// Returns whether the path still leads to our lock. For example, `git clean` in a project
+    /// removes the file, and then a second daemon could take a new lock. In that case, drop the
+    /// lock and take it again.
     pub fn is_intact(&self) -> bool {
         is_at(&self.file, &self.path)
     }
@@ -157,7 +161,8 @@ impl Lock {
         Self::claim(file, path, holder)
     }
 
-    /// Returns `None` when the file was removed between opening and locking: what we locked is nobody's any more.
+    /// Locks an open file. Returns `None` if the file was removed between opening and locking: what
+    /// was locked is no longer the lock file.
     fn claim(mut file: File, path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
         match file.try_lock() {
             Ok(()) => {}
@@ -172,8 +177,8 @@ impl Lock {
         if !is_at(&file, path) {
             return Ok(None);
         }
-        // A file of another user's dead daemon can be locked but not written: the lock counts, the text is a
-        // courtesy.
+        // A file of another user's dead daemon can be locked but not written. The lock counts; the
+        // text is optional.
         let _ = failpoint::around(Point::Lock, || {
             imp::write(&mut file, path, &serde_json::to_vec(holder)?)
         });
@@ -183,9 +188,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Still locked: whoever opened this file already finds, once it gets the lock, that the name is
-        // another's. On Windows an open file keeps its name until it is closed, so a taker in that moment is
-        // refused and may try again.
+        // Still locked, so a process that has already opened this file finds, once it gets the
+        // lock, that the path leads to another file. On Windows an open file keeps its name until
+        // it is closed, so an attempt at that moment is refused and may be repeated.
         if self.is_intact() {
             imp::remove(&self.path);
             let _ = fs::remove_file(&self.path);
@@ -193,22 +198,23 @@ impl Drop for Lock {
     }
 }
 
-/// Who has a lock, without taking it away from anybody.
+/// The holder of a lock, determined without taking the lock away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Nobody.
+    /// The lock is free.
     Free,
-    /// Somebody; `None` when the file does not say who.
+    /// The lock is held; `None` if the file does not name the holder.
     By(Option<Holder>),
 }
 
-/// Asks who holds the state lock and the project lock of these folders. Nothing is made or changed; a lock that is free is shared
-/// with others for the moment of the question, in which a daemon that starts just then would be refused.
+/// Returns the holder of a state folder's lock. Nothing is created or changed. If the lock is free,
+/// it is taken in shared mode for the moment of the check, and a daemon that starts at that moment
+/// would be refused.
 pub fn held_state(state_dir: &Path) -> Held {
     held(&state_dir.join(STATE_LOCK))
 }
 
-/// As [`held_state`], for a project's root.
+/// Like [`held_state`], for a project's root.
 pub fn held_project(root: &Path) -> Held {
     held(&root.join(PROJECT_LOCK))
 }
@@ -227,11 +233,12 @@ fn open(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Readable for the second's message; a planted symlink must not make us write elsewhere.
+        // Readable for the message of a second process; a planted symlink must not make us write to
+        // another file.
         let no_links = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options.mode(0o644).custom_flags(i32::try_from(no_links.bits()).unwrap_or(0));
     }
-    // On Windows a name is refused for as long as its last holder takes to close the file it has removed.
+    // On Windows the name is refused until its last holder has closed the file that it removed.
     match rename::insist(|| options.open(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             File::open(path).map_err(|_| error)
@@ -257,7 +264,7 @@ fn read_holder(path: &Path) -> Option<Holder> {
 
 #[cfg(unix)]
 mod imp {
-    //! A lock here keeps nobody from reading: the text is in the locked file itself.
+    //! A lock here does not prevent reading: the text is in the locked file itself.
 
     use std::{
         fs::File,
@@ -275,13 +282,13 @@ mod imp {
         file.write_all(text)
     }
 
-    /// It goes with the lock.
+    /// The text is removed with the lock.
     pub(super) fn remove(_: &Path) {}
 }
 
 #[cfg(windows)]
 mod imp {
-    //! What is locked here cannot be read by others either, so the text is in a file beside the lock.
+    //! A locked file cannot be read by others here, so the text is in a file beside the lock.
 
     use std::{
         fs::{self, File},
@@ -300,7 +307,7 @@ mod imp {
     }
 
     pub(super) fn remove(lock: &Path) {
-        // Who comes next overwrites it.
+        // The next holder overwrites it.
         let _ = fs::remove_file(text_of(lock));
     }
 }
@@ -315,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_is_told_who_holds_it_and_gets_it_when_the_first_is_gone() {
+    fn the_second_learns_the_holder_and_gets_the_lock_when_the_first_is_gone() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
         let refused = Lock::take_state(temp.path(), &holder(22)).expect_err("held");
@@ -368,10 +375,10 @@ mod tests {
         assert!(Lock::take_project(&root, &locks, &holder(22)).is_err());
     }
 
-    // Windows may keep a removed file's name until nobody has it open, and wine does.
+    // Windows may keep a removed file's name until no program has it open, and wine does.
     #[cfg(unix)]
     #[test]
-    fn a_lock_whose_file_was_removed_meanwhile_is_nobodys() {
+    fn a_lock_whose_file_was_removed_meanwhile_is_not_held() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join(STATE_LOCK);
         let late = || open(&path).expect("opens");
@@ -385,7 +392,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_whose_file_somebody_took_away_says_so_and_leaves_the_next_one_alone() {
+    fn a_lock_whose_file_was_removed_says_so_and_does_not_remove_the_next_one() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
         assert!(first.is_intact());

@@ -1,18 +1,20 @@
-//! The file system and nothing else: what the daemon sees of the inputs, keeps in its history and shows to CONJURE.
+//! The file system: reads the inputs, keeps the history, and shows results to CONJURE.
 //!
-//! Owns every call of `std::fs` outside the ledger's own file. All calls block: the daemon runs them on the blocking
-//! pool. Nothing in here decides when to look or what a file means; no part knows a backend, a ledger or a clock
-//! (times are arguments).
+//! Owns every call of `std::fs` outside the ledger's own file. All calls block, so the daemon runs
+//! them on the blocking pool. Nothing here decides when to look at a file or what it means, and no
+//! part knows a backend, a ledger or a clock (times are arguments).
 //!
-//! - [`watch`]: an event, an overflow or a poll becomes "look at this project", nothing more;
-//! - [`stamp`], [`read`]: a whole input in memory, or the reason why not yet;
+//! - [`watch`]: turns an event, an overflow or a poll into "look at this project", nothing more;
+//! - [`stamp`], [`read`]: a complete input in memory, or the reason why it cannot be read yet;
 //! - [`history`]: a folder for each job, downloads that survive a crash, quarantine;
-//! - `rename`, `holders`: a name that changes hands, with patience where another program is in the way, and who that is;
-//! - [`place`]: a plan of [`crate::domain::job::placement`] becomes public files, atomically;
-//! - [`crate::disk::place::sweep`]: what a crash left behind;
-//! - [`lock`]: one daemon for each state folder and for each project;
-//! - [`checkout`]: is this folder CONJURE's;
-//! - [`probe`]: questions about a folder that change nothing;
+//! - `rename`, `holders`: renames with retries if another program has the target open, and the
+//!   names of such programs;
+//! - [`place`]: turns a plan of [`crate::domain::job::placement`] into public files, atomically;
+//! - [`crate::disk::place::sweep`]: removes what a crash left behind;
+//! - [`lock`], [`project_lock`]: one daemon for each state folder and for each project, even if the
+//!   file is removed;
+//! - [`checkout`]: detects a CONJURE checkout;
+//! - [`probe`]: queries about a folder that change nothing;
 //! - [`daily_log`]: the files of the log;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
@@ -30,5 +32,6 @@ pub mod watch;
 pub mod history;
 pub mod place;
 pub mod lock;
+pub mod project_lock;
 
 pub use error::DiskError;

@@ -1,7 +1,8 @@
-//! Questions about a folder that change nothing in it: for `doctor`, which must leave everything as it found it.
+//! Queries about a folder that change nothing in it: for `doctor`, which must leave everything as
+//! it was.
 //!
-//! Owns asking the system; what an answer means is the asker's. Making a file to see whether one can be made is
-//! [`super::dirs::try_to_write`]'s, and not done here.
+//! Owns the queries; the caller decides what an answer means. [`super::dirs::try_to_write`] tests
+//! for write access by creating a file; that is not done here.
 
 use std::{
     fs, io,
@@ -12,13 +13,13 @@ use crate::domain::time::WallTime;
 
 pub use super::watch::kind::{Drive, drive_of};
 
-/// Returns the folder itself, or the nearest one above it that exists: where it would be made.
+/// Returns the folder itself, or its nearest existing parent, where it would be created.
 pub fn nearest(folder: &Path) -> PathBuf {
     folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_path_buf()
 }
 
-/// Tells whether our user may make files in a folder, by asking for the permission and not by trying. Read-only mounts are
-/// seen, quotas and full disks are not.
+/// Checks that our user may create files in a folder, by asking for the permission and not by
+/// trying. Detects read-only mounts, but not quotas and full disks.
 pub fn may_write(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -26,12 +27,14 @@ pub fn may_write(folder: &Path) -> io::Result<()> {
         let wanted = Access::WRITE_OK | Access::EXEC_OK;
         accessat(CWD, folder, wanted, AtFlags::EACCESS).map_err(io::Error::from)
     }
-    // On Windows only trying tells; the read-only attribute of a folder means something else there.
+    // On Windows only an attempt would show it; the read-only attribute of a folder means something
+    // else there.
     #[cfg(windows)]
     fs::metadata(folder).map(drop)
 }
 
-/// Returns the permissions of a file or folder (`0o644`); `None` where there is nothing, or no such thing as permissions.
+/// Returns the permissions of a file or folder (`0o644`), or `None` if it does not exist or the
+/// system has no permissions.
 pub fn mode(path: &Path) -> Option<u32> {
     #[cfg(unix)]
     {
@@ -45,7 +48,7 @@ pub fn mode(path: &Path) -> Option<u32> {
     }
 }
 
-/// Returns when a file was changed last.
+/// Returns when a file was last modified.
 pub fn changed_at(path: &Path) -> Option<WallTime> {
     let modified = fs::metadata(path).ok()?.modified().ok()?;
     let since = modified.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()?;
@@ -59,11 +62,11 @@ pub enum NoWatch {
     Instances,
     /// Our user has no watched folders left (`fs.inotify.max_user_watches`).
     Watches,
-    /// Something else, in the system's words.
+    /// Another error, in the system's words.
     Other(String),
 }
 
-/// Watches a folder for a moment, for real: limits are known only by running into them.
+/// Briefly watches a folder: the only way to find a limit is to reach it.
 pub fn try_watch(folder: &Path) -> Result<(), NoWatch> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {

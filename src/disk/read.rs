@@ -1,8 +1,9 @@
-//! Reading an input whole, as somebody may be writing it: never locking, never writing, never waiting.
+//! Reads an input completely while another program may be writing it: never locks, never writes,
+//! never waits.
 //!
-//! Owns the promise that [`Reading::Whole`] holds bytes of one file that nothing touched meanwhile, as far as
-//! the file system tells. Whether they make a complete picture or a good prompt is the domain's question: a
-//! file may stand still half-written.
+//! Owns the guarantee that [`Reading::Whole`] contains the bytes of one file that was not changed
+//! meanwhile, as far as the file system shows. The domain decides whether they are a complete
+//! picture or a valid prompt: a half-written file may stay unchanged for a while.
 
 use std::{
     fs::{self, File, Metadata},
@@ -15,17 +16,17 @@ use super::{
     stamp::{Stamp, open_to_read},
 };
 
-/// What a look at an input brought.
+/// The result of reading an input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reading {
     /// All of it.
     Whole {
         /// The content.
         bytes: Vec<u8>,
-        /// What the file system said before and after.
+        /// The file's stamp, equal before and after the read.
         stamp: Stamp,
     },
-    /// Somebody wrote or replaced it while it was read: look again.
+    /// The file was written or replaced while it was read: read it again.
     Changing,
     /// There is no such file (yet).
     Missing,
@@ -34,22 +35,22 @@ pub enum Reading {
 /// Why an input cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The name belongs to something that cannot be read whole.
+    /// The path leads to something that cannot be read completely.
     #[error("{} is {what}, not a file", path.display())]
     NotAFile {
-        /// The name.
+        /// The path.
         path: PathBuf,
-        /// What stands there.
+        /// What the path leads to.
         what: &'static str,
     },
-    /// More than anybody could have meant; nothing was read.
-    #[error("{} has {size} bytes, more than the {limit} that make sense here", path.display())]
+    /// The file is larger than any valid input. Nothing was read.
+    #[error("{} has {size} bytes, more than the limit of {limit} bytes for an input", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size.
         size: u64,
-        /// The limit that was given.
+        /// The given limit.
         limit: u64,
     },
     /// Our user may not read it.
@@ -63,35 +64,36 @@ pub enum ReadError {
     Failed {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         cause: io::Error,
     },
 }
 
 const LET_US_READ: &str = if cfg!(windows) {
-    "give its account the right to, or close the program that has it open"
+    "give its account read permission, or close the program that has it open"
 } else {
-    "give its user the right to (chmod, or the folder's owner)"
+    "give its user read permission (chmod, or the folder's owner)"
 };
 
-/// Reads a file of at most `limit` bytes whole.
+/// Reads a complete file of at most `limit` bytes.
 pub fn read_whole(path: &Path, limit: u64) -> Result<Reading, ReadError> {
     read_around(path, limit, || {})
 }
 
-/// Returns a file's stamp without reading it; `None` where there is no such file.
+/// Returns a file's stamp without reading it, or `None` if there is no such file.
 pub fn stamp(path: &Path) -> Result<Option<Stamp>, ReadError> {
     let about =
         |(file, metadata)| Stamp::of(&file, &metadata).map_err(|cause| failure(path, cause));
     open_regular(path)?.map(about).transpose()
 }
 
-/// `meanwhile` runs when the bytes are read and before they are believed, so that a test can be the other writer.
+/// Reads a file. `meanwhile` runs after the bytes are read and before they are checked, so that a
+/// test can change the file.
 fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Reading, ReadError> {
     let (mut file, before) = match open_regular(path) {
         Ok(Some(opened)) => opened,
         Ok(None) => return Ok(Reading::Missing),
-        // Windows: somebody has it to himself, as one who writes may.
+        // On Windows another program may have exclusive access, which a writer is entitled to.
         Err(ReadError::Failed { cause, .. }) if is_held(&cause) => return Ok(Reading::Changing),
         Err(error) => return Err(error),
     };
@@ -102,7 +104,8 @@ fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Read
     let failed = |cause| failure(path, cause);
     let stamp = Stamp::of(&file, &before).map_err(failed)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
-    // One byte more than announced is enough to know that it grew, and bounds the memory whatever happens.
+    // One byte more than announced is enough to detect that it grew, and limits the memory in
+    // any case.
     (&mut file).take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     meanwhile();
     let after = file.metadata().and_then(|after| Stamp::of(&file, &after)).map_err(failed)?;
@@ -119,9 +122,9 @@ fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Read
     }
 }
 
-/// Opens a regular file; `None` where there is none.
+/// Opens a regular file. Returns `None` if there is none.
 fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
-    // Asked before opening as well: opening a device can already do something.
+    // Also checked before opening, because opening a device can already have an effect.
     let opened = fs::metadata(path)
         .and_then(|metadata| {
             if what_else(&metadata).is_some() { Ok(None) } else { open_to_read(path).map(Some) }
@@ -133,7 +136,7 @@ fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
     match opened {
         Ok((Some(file), metadata)) if what_else(&metadata).is_none() => Ok(Some((file, metadata))),
         Ok((_, metadata)) => {
-            let what = what_else(&metadata).unwrap_or("something that changes its kind");
+            let what = what_else(&metadata).unwrap_or("something that keeps changing");
             Err(ReadError::NotAFile { path: path.to_path_buf(), what })
         }
         Err(error) if is_missing(&error) => Ok(None),
@@ -151,7 +154,8 @@ fn what_else(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// A parent that is a file means as much as no parent: there is no input here.
+/// Returns whether the file is missing. A parent that is a file means the same as no parent: there
+/// is no input.
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -214,7 +218,8 @@ mod tests {
             ("shrinks", |path| {
                 File::options().write(true).open(path).and_then(|f| f.set_len(1)).expect("cuts");
             }),
-            // Wine 8 does not replace a file that anybody has open; Windows does, where it is opened as we open it.
+            // Wine 8 does not replace a file that any program has open; Windows does, if it is
+            // opened as we open it.
             #[cfg(unix)]
             ("is replaced", |path| {
                 let other = path.with_extension("new");
@@ -250,7 +255,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_nobody_writes_to_is_refused_at_once() {
+    fn a_pipe_without_a_writer_is_refused_at_once() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join("pipe");
         #[cfg(target_os = "linux")]

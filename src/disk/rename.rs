@@ -1,14 +1,17 @@
-//! Giving a file its name, in place of what bears it: one rename, and patience where somebody has the old file open.
+//! Atomic rename with retries: Windows refuses while another program has the target open.
 //!
-//! Owns that patience. On Unix an open file is no obstacle and the first try is the only one. On Windows a program that opened the
-//! target without sharing its deletion (Python and most C programs do) is in the way for as long as it reads, as are scanners that
-//! look at every new file; both are usually done within a moment. Who is still in the way after that is told, and the caller decides.
+//! Owns the retries. On Unix an open file does not block a rename, so the first try is the only
+//! one. On Windows a program that opened the target without sharing its deletion (Python and most C
+//! programs do) blocks it for as long as it reads, and so do scanners that look at every new file;
+//! both usually finish within a moment. If the target is still blocked after that, the error is
+//! returned and the caller decides.
 
 use std::{fs, io, path::Path, time::Duration};
 
 use tempfile::NamedTempFile;
 
-/// The waits between tries: 1.99 s in all, the first ones for scanners, the last ones for somebody who reads a mesh.
+/// The delays between tries, 1.99 s in all: the first ones for scanners, the last ones for a
+/// program that reads a mesh.
 const WAITS: [Duration; 8] = {
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -16,26 +19,28 @@ const WAITS: [Duration; 8] = {
     [ms(10), ms(20), ms(40), ms(80), ms(160), ms(320), ms(560), ms(800)]
 };
 
-/// Windows' `ERROR_ACCESS_DENIED`: also what it says of a file that is being deleted, or mapped into memory.
+/// Windows' `ERROR_ACCESS_DENIED`. Also returned for a file that is being deleted, or mapped
+/// into memory.
 const ACCESS_DENIED: i32 = 5;
 
-/// Windows' `ERROR_SHARING_VIOLATION`: somebody has the file open and does not share it.
+/// Windows' `ERROR_SHARING_VIOLATION`: another program has the file open and does not share it.
 const SHARING_VIOLATION: i32 = 32;
 
-/// Windows' `ERROR_LOCK_VIOLATION`: somebody has locked a part of the file.
+/// Windows' `ERROR_LOCK_VIOLATION`: another program has locked a part of the file.
 const LOCK_VIOLATION: i32 = 33;
 
-/// Gives `from` the name `to`; what had that name is replaced. Blocks for up to two seconds where another program holds it.
+/// Renames `from` to `to`, replacing a file of that name. Blocks for up to two seconds while
+/// another program has it open.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     insist(|| fs::rename(from, to))
 }
 
-/// Does something to a file with the same patience.
+/// Runs another file operation with the same retries.
 pub(super) fn insist<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     insist_while(attempt, is_in_the_way)
 }
 
-/// Does something again, as [`rename`] does, while what refuses it may pass.
+/// Retries an operation, as [`rename`] does, while its error may be temporary.
 pub(super) fn insist_while<T, E>(
     attempt: impl FnMut() -> Result<T, E>,
     may_pass: impl Fn(&E) -> bool,
@@ -43,7 +48,7 @@ pub(super) fn insist_while<T, E>(
     patiently(attempt, may_pass, wait)
 }
 
-/// Gives a temporary file its name, as [`rename`] does; it is removed if it does not get it.
+/// Renames a temporary file, as [`rename`] does. If that fails, the temporary file is removed.
 pub(super) fn persist(file: NamedTempFile, to: &Path) -> io::Result<()> {
     let mut waiting = Some(file);
     insist(|| match waiting.take() {
@@ -55,18 +60,19 @@ pub(super) fn persist(file: NamedTempFile, to: &Path) -> io::Result<()> {
     })
 }
 
-/// Tells whether an error means that another program has the file open, and for how long nobody knows.
+/// Returns whether an error means that another program has the file open, for an unknown time.
 pub(super) fn is_held(error: &io::Error) -> bool {
     cfg!(windows) && matches!(error.raw_os_error(), Some(SHARING_VIOLATION | LOCK_VIOLATION))
 }
 
-/// Tells whether an error may pass by itself in a moment.
+/// Returns whether an error may be gone in a moment.
 pub(super) fn is_in_the_way(error: &io::Error) -> bool {
     is_held(error) || (cfg!(windows) && error.raw_os_error() == Some(ACCESS_DENIED))
 }
 
 fn wait(span: Duration) {
-    // Nobody unparks a thread of the blocking pool; an early return would only be one more try.
+    // Threads of the blocking pool are never unparked; an early return would only mean one
+    // more try.
     std::thread::park_timeout(span);
 }
 
@@ -88,7 +94,8 @@ fn patiently<T, E>(
 mod tests {
     use super::*;
 
-    /// Fails with `code` for the first `times` tries; returns how it ended, the tries, and the waits.
+    /// Fails with `code` for the first `times` tries. Returns the result, the number of tries, and
+    /// the delays.
     fn try_against(code: i32, times: usize) -> (io::Result<()>, usize, Vec<Duration>) {
         let (mut tries, mut waits) = (0, Vec::new());
         let attempt = || {
@@ -101,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_use_is_tried_again_ever_slower_for_two_seconds_and_then_told() {
+    fn a_file_in_use_is_retried_ever_slower_for_two_seconds_and_then_reported() {
         let (ended, tries, waits) = try_against(SHARING_VIOLATION, usize::MAX);
         assert_eq!(ended.expect_err("never").raw_os_error(), Some(SHARING_VIOLATION));
         assert_eq!((tries, waits.len()), (9, 8));
@@ -118,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_pass_is_told_at_once() {
+    fn what_is_not_temporary_is_reported_at_once() {
         let (ended, tries, waits) = try_against(2, usize::MAX);
         assert_eq!(ended.expect_err("no such file").raw_os_error(), Some(2));
         assert_eq!((tries, waits.len()), (1, 0));

@@ -1,10 +1,10 @@
-//! What the file system says about a file without reading it, and how far that may be believed.
+//! What the file system reports about a file without reading it, and how far that can be trusted.
 //!
-//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are coarse (a kernel
-//! tick of 1 to 10 ms, 2 s on FAT, whatever a server thinks), so a second write in the same tick leaves no
-//! trace. A stamp is believed only about a read that happened [`GRANULARITY`] after the stamp was first seen:
-//! whoever writes later than that gets another time. Only our own clock measures this, so a server's wrong
-//! clock does no harm.
+//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are
+//! coarse (a kernel tick of 1 to 10 ms, 2 s on FAT, an unknown value on a server), so a second
+//! write in the same tick changes nothing in the stamp. A stamp is trusted only for a read that
+//! happened [`GRANULARITY`] after the stamp was first seen: a later write gets another time. Only
+//! our own clock measures this, so a server's wrong clock does no harm.
 
 use std::{
     fs::{File, Metadata},
@@ -21,41 +21,43 @@ pub const GRANULARITY: Duration = Duration::from_secs(2);
 /// A file's identity and times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The device that holds it; 0 where the platform does not say.
+    /// The device that holds it; 0 if the platform does not report it.
     pub device: u64,
-    /// Its number there; 0 where the platform does not say.
+    /// Its inode number; 0 if the platform does not report it.
     pub inode: u64,
-    /// Bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// When its content was changed last, nanoseconds since 1970.
+    /// When its content was last changed, in nanoseconds since 1970.
     pub modified_ns: i128,
-    /// When anything about it was changed last, nanoseconds since 1970; 0 where the platform does not say.
+    /// When its content or metadata was last changed, in nanoseconds since 1970; 0 if the platform
+    /// does not report it.
     pub changed_ns: i128,
 }
 
 impl Stamp {
-    /// Takes apart what the system says of an open file; `metadata` is the file's own.
+    /// Returns the stamp of an open file; `metadata` is the file's own.
     pub fn of(file: &File, metadata: &Metadata) -> io::Result<Self> {
         imp::stamp(file, metadata)
     }
 
-    /// Asks about what a path leads to: a file or a folder.
+    /// Returns the stamp of the file or folder that a path leads to.
     pub fn at(path: &Path) -> io::Result<Self> {
         imp::stamp_at(path, true)
     }
 
-    /// Asks about what bears this very name, be it a symlink.
+    /// Returns the stamp of the path itself, even if it is a symlink.
     pub fn named(path: &Path) -> io::Result<Self> {
         imp::stamp_at(path, false)
     }
 
-    /// Tells whether both are the same file, whatever its content.
+    /// Returns whether both are the same file, whatever its content.
     pub fn same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }
 }
 
-/// Opens a file only to read it, without ever waiting: a FIFO without a writer would hang a plain open.
+/// Opens a file only for reading, without ever waiting: a FIFO without a writer would block a
+/// plain open.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true);
@@ -63,7 +65,7 @@ pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// The memory of one input's last whole read: tells when reading again cannot bring anything new.
+/// The last complete read of one input. It shows when another read cannot find anything new.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     stamp: Stamp,
@@ -72,14 +74,14 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Remembers a whole read that *began* at `began` and found `stamp`, together with what is known from
-    /// earlier reads.
+    /// Records a complete read that *began* at `began` and found `stamp`, combined with an
+    /// earlier read.
     pub fn after(earlier: Option<Self>, stamp: Stamp, began: Moment) -> Self {
         let since = earlier.filter(|seen| seen.stamp == stamp).map_or(began, |seen| seen.since);
         Self { stamp, since, read_at: began }
     }
 
-    /// Tells whether a file that bears `stamp` now must still hold what was read.
+    /// Returns whether a file with this stamp must still have the content that was read.
     pub fn still_holds(&self, stamp: &Stamp) -> bool {
         self.stamp == *stamp && self.read_at.since(self.since) >= GRANULARITY
     }
@@ -96,7 +98,7 @@ mod imp {
 
     use super::Stamp;
 
-    /// The metadata says it all here.
+    /// The metadata contains everything here.
     #[expect(clippy::unnecessary_wraps, reason = "the same shape as where the file is asked again")]
     pub(super) fn stamp(_: &File, metadata: &Metadata) -> io::Result<Stamp> {
         Ok(of(metadata))
@@ -127,7 +129,8 @@ mod imp {
 
 #[cfg(windows)]
 mod imp {
-    //! Only an open file tells its number here, so a name is opened to ask about it, with no right but that: it is in nobody's way.
+    //! On Windows only an open file reports its number, so the path is opened without any access
+    //! rights, which blocks no other program.
 
     use std::{
         fs::{File, Metadata, OpenOptions},
@@ -138,13 +141,13 @@ mod imp {
 
     use super::Stamp;
 
-    /// `FILE_FLAG_BACKUP_SEMANTICS`: folders are opened, too.
+    /// `FILE_FLAG_BACKUP_SEMANTICS`: allows opening folders.
     const FOLDERS_TOO: u32 = 0x0200_0000;
 
-    /// `FILE_FLAG_OPEN_REPARSE_POINT`: the link and not what it leads to.
+    /// `FILE_FLAG_OPEN_REPARSE_POINT`: opens the link itself, not its target.
     const THE_LINK: u32 = 0x0020_0000;
 
-    /// Between 1601, when Windows' times begin, and 1970, in their steps of 100 ns.
+    /// The time between 1601, the start of Windows' times, and 1970, in units of 100 ns.
     const EPOCH: i128 = 116_444_736_000_000_000;
 
     pub(super) fn stamp(file: &File, _: &Metadata) -> io::Result<Stamp> {
@@ -165,7 +168,8 @@ mod imp {
         stamp(&file, &metadata)
     }
 
-    /// Opening waits for nobody here, and std shares a file with everybody who wants to read, write or replace it.
+    /// Opening never blocks on Windows, and std shares a file with programs that want to read,
+    /// write or replace it.
     pub(super) fn never_wait(_: &mut OpenOptions) {}
 }
 

@@ -1,7 +1,8 @@
-//! A path, followed as the kernel would, but visibly: each name on the way, each symlink, and where it ends.
+//! Walks along a path as the kernel would, and reports each name, each symlink and the end.
 //!
-//! `canonicalize` only answers when everything exists. Watching needs the names on the way (each may change), placing
-//! needs the end of a dangling symlink. Nothing is changed here; who wants a missing folder makes it and looks again.
+//! `canonicalize` works only if everything exists. Watching needs the names on the way (each may
+//! change), and placing needs the end of a dangling symlink. Nothing is changed here; a caller that
+//! needs a missing folder creates it and repeats the step.
 
 use std::{
     collections::VecDeque,
@@ -10,34 +11,34 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// The most symlinks one path may lead through: Linux' own limit (`path_resolution(7)`).
+/// The maximum number of symlinks in one path: Linux' own limit (`path_resolution(7)`).
 const MAX_LINKS: u8 = 40;
 
-/// What a name in a folder is.
+/// The kind of a name in a folder.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A folder; the walk goes into it.
+    /// A folder; the walk continues in it.
     Folder,
     /// Something else; the walk ends here.
     File(fs::Metadata),
     /// A symlink; the walk follows it.
     Link,
-    /// Nothing; the walk ends here, unless [`Walk::again`].
+    /// Nothing; the walk ends here, unless [`Walk::again`] is called.
     Missing,
-    /// The system refuses to say, or the links never end; the walk ends here.
+    /// The system denies access, or there are too many links; the walk ends here.
     Refused(io::Error),
 }
 
-/// One name on the way.
+/// One name of the path.
 #[derive(Debug)]
 pub(super) struct Sight {
     /// The name, in the folder [`Walk::folder`].
     pub(super) name: OsString,
-    /// What it is.
+    /// Its kind.
     pub(super) found: Found,
     /// Whether it is the last name: no more will come unless it is a link.
     pub(super) last: bool,
-    /// Which component of the original path it is; `None` when a symlink led here.
+    /// The index of the component in the original path; `None` if a symlink led here.
     pub(super) position: Option<usize>,
 }
 
@@ -62,7 +63,7 @@ enum Piece {
 }
 
 impl Walk {
-    /// Begins at the root of `path`, which must be absolute.
+    /// Starts at the root of `path`, which must be absolute.
     pub(super) fn new(path: &Path) -> Self {
         let mut walk =
             Self { folder: PathBuf::new(), ahead: VecDeque::new(), next: Next::Stay, links: 0 };
@@ -70,12 +71,12 @@ impl Walk {
         walk
     }
 
-    /// Returns the folder of the name seen last: without symlinks, existing.
+    /// Returns the folder of the last name: an existing path without symlinks.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Makes the next step look at the same name once more, after somebody made it.
+    /// Makes the next step repeat the same name, after the caller created it.
     pub(super) fn again(&mut self, sight: Sight) {
         self.next = Next::Stay;
         self.ahead.push_front((Piece::Name(sight.name), sight.position));
@@ -110,7 +111,7 @@ impl Walk {
         });
         let (found, next) = match seen {
             Ok((_, Some(_))) if self.links == MAX_LINKS => {
-                let circle = io::Error::other("its symlinks lead round in a circle");
+                let circle = io::Error::other("its symlinks form a circle");
                 (Found::Refused(circle), Next::Stop)
             }
             Ok((_, Some(target))) => {

@@ -1,9 +1,10 @@
 //! The job's own copy of its mesh: the file that `mesh_path` names.
 //!
-//! Owns making and removing copies. Blender opens the file an unbounded time after the command, and the public name may show
-//! the next job by then; and what lies in history is private to our user, who need not be the artist. So each handover has
-//! a copy beside the public meshes, whole before it has a name and never written again. It stays until the next
-//! handover begins: a person may look at it, and a Blender that is late finds it.
+//! Owns creating and removing copies. Blender opens the file an unlimited time after the command,
+//! and by then the public name may show the next job; and files in history are private to our user,
+//! who need not be the artist. So each handoff has a copy next to the public meshes. It is complete
+//! before it gets its name, and is never written again. It stays until the next handoff begins: a
+//! person may look at it, and a late Blender still finds it.
 
 use std::path::Path;
 
@@ -24,20 +25,22 @@ use crate::{
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyFault {
-    /// The name.
+    /// The name is not possible.
     #[error(transparent)]
     Plan(#[from] placement::PlanError),
-    /// The disk.
+    /// A disk error.
     #[error(transparent)]
     Place(#[from] PlaceFault),
 }
 
-/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in CONJURE's file leads to them any more,
-/// but a late or stale request could.
-pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
+/// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in
+/// CONJURE's file leads to them any more, but a late or stale request could. A checkout (`root`)
+/// that is gone is not made anew.
+pub fn make(ticket: &Ticket, root: &Path, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
     let own = ticket.path();
     let own_name = Path::new(&own).file_name().unwrap_or_default();
-    // What cannot be removed now (Blender on Windows may hold it) goes the next time.
+    // A copy that cannot be removed now (Blender on Windows may have it open) is removed the
+    // next time.
     sweep::remove(folder, |name| copy_of(name).is_some() && name != own_name);
     if matches!(read::stamp(Path::new(&own)), Ok(Some(_))) {
         return Ok(());
@@ -45,6 +48,6 @@ pub fn make(ticket: &Ticket, folder: &Path, mesh: &Path) -> Result<(), CopyFault
     let artifact = Artifact { kind: Kind::Mesh, path: mesh.to_path_buf() };
     let targets = Targets { image: Vec::new(), mesh: vec![own.into()] };
     let plan = placement::plan(ticket.job(), &[artifact], &targets)?;
-    place::place(&plan, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    place::place(&plan, root, &mut |_| std::ops::ControlFlow::Continue(()))?;
     Ok(())
 }

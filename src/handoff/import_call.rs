@@ -1,19 +1,19 @@
-//! CONJURE's HTTP API: one short call that puts members into its state.
+//! CONJURE's HTTP API: one short call that writes members into its state.
 //!
-//! Owns the request and the sorting of what became of it. `POST /state/update` is used and not `/blender/import_mesh`, because
-//! only it can write our mark together with the command. CONJURE generates inside its request handlers, so while its own
-//! pipeline runs every call hangs for minutes: the time-outs are short, and a call without an answer may still be
-//! carried out.
+//! Owns the request and the classification of its result. It uses `POST /state/update` and not
+//! `/blender/import_mesh`, because only the former can write our marker together with the command.
+//! CONJURE generates inside its request handlers, so every call hangs for minutes while its own
+//! pipeline runs: the time-outs are short, and a call without an answer may still be carried out.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use url::Url;
 
-/// How long connecting may take. It is this machine's own port.
+/// The time-out for connecting. The port is on this machine.
 pub const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long the whole call may take.
+/// The time-out for the whole call.
 pub const TOTAL: Duration = Duration::from_secs(5);
 
 /// A call to be sent.
@@ -22,14 +22,14 @@ pub struct Call {
     updates: Map<String, Value>,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// CONJURE says that it has written. Whether into *our* checkout, the file tells.
+    /// CONJURE reports a write. Only the file shows whether it was in *our* checkout.
     Accepted,
     /// It was not carried out, for this reason.
     Refused(String),
-    /// Nobody knows.
+    /// It is not known whether it was carried out.
     Unanswered,
 }
 
@@ -39,15 +39,15 @@ impl Call {
         Self { updates }
     }
 
-    /// Tells whether it holds the command.
+    /// Returns whether it contains the command.
     pub fn asks(&self) -> bool {
         self.updates.contains_key("command")
     }
 
-    /// Sends it, once. `client` connects within [`CONNECT`] and follows no redirect.
+    /// Sends it once. `client` connects within [`CONNECT`] and follows no redirects.
     pub async fn send(&self, client: &reqwest::Client, api: &Url) -> Outcome {
         let Ok(url) = api.join("state/update") else {
-            return Outcome::Refused(format!("{api} is no address of an API"));
+            return Outcome::Refused(format!("{api} is not a valid API address"));
         };
         let body = json!({ "updates": self.updates });
         match client.post(url).timeout(TOTAL).json(&body).send().await {
@@ -55,7 +55,7 @@ impl Call {
             Ok(answer) if answer.status().is_server_error() => Outcome::Unanswered,
             Ok(answer) => Outcome::Refused(format!("its API answered {}", answer.status())),
             Err(error) if error.is_connect() => {
-                Outcome::Refused("nothing answers at its API's address".to_owned())
+                Outcome::Refused(format!("could not connect to its API at {api}"))
             }
             Err(_) => Outcome::Unanswered,
         }

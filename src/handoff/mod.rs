@@ -1,10 +1,12 @@
-//! Telling CONJURE of a mesh, once: by its API or by its state file, and watching for it to be taken.
+//! Hands a mesh over to CONJURE once, by its API or by its state file, and watches until it
+//! is taken.
 //!
-//! Owns the one look and the one deed of a step. What to do is decided by [`crate::domain::blender::handoff::decide`]; when the next
-//! step is due is the caller's matter, who owns the clock and writes down what is told in [`Errand::take_notes`]. No
-//! call in here waits, except [`import_call::Call::send`], which is bounded.
+//! Owns the reading and the action of one step. [`crate::domain::blender::handoff::decide`] decides what
+//! to do; the caller owns the clock, takes the next step when it is due and records the notes of
+//! [`Errand::take_notes`]. No call in here waits, except [`import_call::Call::send`], which has
+//! a time-out.
 //!
-//! - [`state_file`]: reading and replacing `state.json`;
+//! - [`state_file`]: reads and replaces `state.json`;
 //! - [`import_call`]: the HTTP API;
 //! - [`copies`]: the job's own copy of the mesh, which Blender reads.
 
@@ -12,7 +14,7 @@ pub mod copies;
 pub mod import_call;
 pub mod state_file;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use self::{import_call::Call, state_file::Replaced};
 use crate::domain::{
@@ -27,35 +29,36 @@ use crate::domain::{
     time::Moment,
 };
 
-/// What is to be handed over, and to whom.
+/// What to hand over, and to which CONJURE.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The job.
     pub job: JobId,
-    /// 0 for a job's first handover; another number for each later one, or the file would say that it is done already.
+    /// 0 for a job's first handoff and another number for each later one; otherwise the file would
+    /// show it as already done.
     pub turn: u64,
     /// The CONJURE checkout.
     pub root: PathBuf,
     /// The checked mesh in history.
     pub mesh: PathBuf,
-    /// Where the job's own copy is made: a folder that Blender may read.
+    /// The folder for the job's own copy, which Blender must be able to read.
     pub folder: PathBuf,
     /// Parts smaller than this are dropped, in Blender's cubic units.
     pub min_volume_threshold: f64,
-    /// The ways and the bounds.
+    /// The allowed channels and the time limits.
     pub rules: Rules,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub enum Step {
-    /// Take the next step after this long.
+    /// Take the next step after this time.
     Wait(std::time::Duration, Waiting),
-    /// Send this, then tell with [`Errand::called`], then take the next step.
+    /// Send this call, report it with [`Errand::called`], then take the next step.
     Call(Call),
     /// Blender has taken the mesh.
     Taken,
-    /// It is not waited for any longer.
+    /// The handoff is no longer waited for.
     GivenUp {
         /// What it waited for.
         waiting: Waiting,
@@ -64,7 +67,7 @@ pub enum Step {
     },
 }
 
-/// A mesh on its way.
+/// The handoff of one mesh.
 #[derive(Debug)]
 pub struct Errand {
     delivery: Delivery,
@@ -75,7 +78,7 @@ pub struct Errand {
 }
 
 impl Errand {
-    /// Begins, or goes on with what an earlier session began.
+    /// Starts a handoff, or continues what an earlier session began.
     pub fn new(delivery: Delivery) -> Result<Self, Unnameable> {
         let ticket = Ticket::new(delivery.job, delivery.turn, &delivery.folder)?;
         let state = delivery.root.join(STATE_FILE);
@@ -83,17 +86,17 @@ impl Errand {
         Ok(Self { delivery, state, handover, notes: Vec::new(), rival: None })
     }
 
-    /// Returns what happened since the last time, as sentences for the job's story.
+    /// Returns what happened since the last call, as sentences for the job's events.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Returns the launcher that was seen to generate by itself, once.
+    /// Returns once the launcher that was found to generate automatically.
     pub fn take_rival(&mut self) -> Option<Rival> {
         self.rival.take()
     }
 
-    /// Looks at the state and does what it calls for. Blocking, for the pool.
+    /// Reads the state and performs the next step. Blocking, so it runs in the blocking pool.
     pub fn step(&mut self, now: Moment) -> Step {
         let (look, base) = state_file::look(&self.state);
         if let Look::State(seen) = &look
@@ -104,7 +107,7 @@ impl Errand {
         }
         let next = self.handover.next(now, &look);
         if let Some(why) = self.handover.closed() {
-            self.notes.push(format!("goes on by state.json: {why}"));
+            self.notes.push(format!("continuing with state.json: {why}"));
         }
         match next {
             Next::Wait(wait, waiting) => Step::Wait(wait, waiting),
@@ -118,11 +121,12 @@ impl Errand {
         }
     }
 
-    /// Tells CONJURE by one of the ways.
+    /// Writes to CONJURE through one of the channels.
     fn tell(&mut self, now: Moment, channel: Channel, base: &[u8], ask: bool) -> Step {
         let ticket = self.handover.ticket();
-        // The copy is whole and durable before anything names it.
-        let made = copies::make(ticket, Path::new(&self.delivery.folder), &self.delivery.mesh);
+        // The copy is complete and durable before anything refers to it.
+        let Delivery { root, folder, mesh, .. } = &self.delivery;
+        let made = copies::make(ticket, root, folder, mesh);
         if let Err(why) = made {
             return self.refused(now, Channel::File, &why.to_string());
         }
@@ -137,10 +141,12 @@ impl Errand {
         if channel == Channel::Api {
             return Step::Call(Call::new(changes));
         }
-        match state_file::replace(&self.state, base, &changes, &ticket.mark()) {
+        match state_file::replace(&self.state, &self.delivery.root, base, &changes, &ticket.mark())
+        {
             Ok(Replaced::Written) => {
                 if ask {
-                    self.notes.push(format!("asked CONJURE by state.json ({})", ticket.mark()));
+                    self.notes
+                        .push(format!("asked CONJURE through state.json ({})", ticket.mark()));
                 }
                 Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
             }
@@ -156,20 +162,20 @@ impl Errand {
         match self.handover.refused(now, channel, why) {
             Next::GiveUp { waiting, asked } => Step::GivenUp { waiting, asked },
             Next::Wait(wait, waiting) => Step::Wait(wait, waiting),
-            // It says no more than these two.
+            // `refused` returns only the two cases above.
             Next::Stage(_) | Next::Ask(_) | Next::Taken => {
                 Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
             }
         }
     }
 
-    /// Takes in what became of a call.
+    /// Processes the result of a call.
     pub fn called(&mut self, now: Moment, call: &Call, outcome: import_call::Outcome) -> Step {
         match outcome {
             import_call::Outcome::Accepted => {
                 if call.asks() {
                     let mark = self.handover.ticket().mark();
-                    self.notes.push(format!("asked CONJURE by its API ({mark})"));
+                    self.notes.push(format!("asked CONJURE through its API ({mark})"));
                 }
                 Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
             }

@@ -1,8 +1,9 @@
-//! CONJURE's `state.json` on the disk: looked at whole, replaced whole, or left alone.
+//! CONJURE's `state.json` on disk: read as a whole, and replaced as a whole or not at all.
 //!
-//! Owns the reading and the one write. There is no lock and no version in this file, so a writer can only be quick and
-//! careful: the new text is complete and synced under a name of its own before the file is looked at once more, and takes its place
-//! only if nothing changed meanwhile. The rename follows that look within microseconds.
+//! Owns the reading and the one write. The file has no lock and no version, so a writer can only be
+//! quick and careful: the new text is complete and synced under a temporary name before the file is
+//! read once more, and replaces it only if nothing changed in between. The rename follows that read
+//! within microseconds.
 
 use std::path::Path;
 
@@ -16,30 +17,30 @@ use crate::{
     domain::blender::handoff::{decide::Look, document::Document},
 };
 
-/// A state larger than this is none: CONJURE's has 1 KB.
+/// A larger file is not a state: CONJURE's has 1 KB.
 const MAX_STATE: u64 = 1024 * 1024;
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replaced {
-    /// The file is ours now.
+    /// The file now has our content.
     Written,
-    /// Somebody else changed it meanwhile; nothing was written.
+    /// Another program changed it in between; nothing was written.
     Changed,
 }
 
-/// Why the state could not be written. The file is as it was.
+/// Why the state could not be written. The file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum StateFault {
-    /// It is no state; nothing is ever written over that.
-    #[error("state.json holds no state")]
+    /// The file is not a valid state; such a file is never overwritten.
+    #[error("state.json is not a valid state")]
     NoState,
-    /// The disk.
+    /// A disk error.
     #[error(transparent)]
     Place(#[from] PlaceFault),
 }
 
-/// Looks at the file; returns its bytes as well, the basis of a write.
+/// Reads the file. Also returns its bytes, the base of a write.
 pub fn look(path: &Path) -> (Look, Vec<u8>) {
     let unreadable = |why: String| (Look::Unreadable(why), Vec::new());
     match read::read_whole(path, MAX_STATE) {
@@ -53,10 +54,12 @@ pub fn look(path: &Path) -> (Look, Vec<u8>) {
     }
 }
 
-/// Puts `changes` into the file, if it still holds `base`. Every other member stays as it stands. `unique` becomes part of
-/// the temporary name, which must not be CONJURE's own (`state.tmp`, used by two of its processes).
+/// Puts `changes` into the file of the checkout in `root`, if it still holds `base`. Every other
+/// member stays as it stands. `unique` becomes part of the temporary name, which must not be
+/// CONJURE's own (`state.tmp`, used by two of its processes).
 pub fn replace(
     path: &Path,
+    root: &Path,
     base: &[u8],
     changes: &[(&str, Value)],
     unique: &str,
@@ -64,7 +67,7 @@ pub fn replace(
     let document = Document::parse(base).map_err(|_| StateFault::NoState)?;
     let still = || matches!(read::read_whole(path, MAX_STATE), Ok(Reading::Whole { bytes, .. }) if bytes == base);
     let unique = format!("state-{unique}");
-    let written = place::replace_if(path, &document.with(changes), &unique, still)?;
+    let written = place::replace_if(path, root, &document.with(changes), &unique, still)?;
     Ok(if written { Replaced::Written } else { Replaced::Changed })
 }
 
@@ -82,7 +85,8 @@ mod tests {
         let path = folder.path().join("state.json");
         fs::write(&path, r#"{"command": "fuse_mesh"}"#).expect("writes");
         let old = br#"{"command": null}"#;
-        let written = replace(&path, old, &[("a", json!(1))], "x").expect("no fault");
+        let written =
+            replace(&path, folder.path(), old, &[("a", json!(1))], "x").expect("no fault");
         assert_eq!(written, Replaced::Changed);
         assert_eq!(fs::read(&path).expect("reads"), br#"{"command": "fuse_mesh"}"#);
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing is left over");
@@ -94,14 +98,16 @@ mod tests {
         let path = folder.path().join("state.json");
         for torn in ["", "{", "[]"] {
             fs::write(&path, torn).expect("writes");
-            assert!(replace(&path, torn.as_bytes(), &[("a", json!(1))], "x").is_err());
+            assert!(
+                replace(&path, folder.path(), torn.as_bytes(), &[("a", json!(1))], "x").is_err()
+            );
             assert_eq!(fs::read_to_string(&path).expect("reads"), torn);
             assert!(matches!(look(&path).0, Look::Unreadable(_)));
         }
         fs::remove_file(&path).expect("removes");
         assert_eq!(look(&path).0, Look::Missing);
         assert_eq!(
-            replace(&path, b"{}", &[("a", json!(1))], "x").expect("no fault"),
+            replace(&path, folder.path(), b"{}", &[("a", json!(1))], "x").expect("no fault"),
             Replaced::Changed
         );
         assert!(!path.exists(), "a state that is gone is not made");

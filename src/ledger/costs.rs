@@ -1,6 +1,6 @@
-//! Past jobs as `conjured cost` needs them: one light row each, all of them in one question.
+//! Reads past jobs for `conjured cost`: one small row per job, all in one query.
 //!
-//! Owns the query. Sums are [`crate::domain::cost_report`]'s.
+//! Owns the query. [`crate::domain::cost_report`] computes the sums.
 
 use std::time::Duration;
 

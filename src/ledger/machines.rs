@@ -1,8 +1,9 @@
-//! Rented machines: each step of one's life, written down before the outside can see it.
+//! Rented machines: each step in the life of one is recorded before the outside world can see it.
 //!
-//! Owns the rows of `machine` and their money: a launch reserves what it is expected to cost, against the same limits as a
-//! job and in the same commit as its mark; each job that takes the machine and each time that it is kept longer raise the
-//! reservation; the end books the seconds. What is done when is [`crate::domain::machines`]'s.
+//! Owns the rows of `machine` and their money. A launch reserves the expected cost, against the
+//! same limits as a job and in the same commit as the launch mark. Each job that takes the machine
+//! and each extension raise the reservation. The end books the seconds. [`crate::domain::machines`]
+//! decides when each step happens.
 
 use rusqlite::{OptionalExtension, Row, Transaction};
 
@@ -34,7 +35,8 @@ const MACHINES: &str = "\
     FROM machine";
 
 impl Ledger {
-    /// Marks that a machine is about to be launched, and reserves its money. Before this is on the disk nothing may be sent.
+    /// Records that a machine is about to be launched, and reserves its cost. Nothing may be sent
+    /// before this is on the disk.
     pub fn launching(
         &mut self,
         new: &NewMachine,
@@ -71,7 +73,8 @@ impl Ledger {
         Ok(verdict?)
     }
 
-    /// Keeps the service's id of a machine, from the answer to its launch or (`found`) from the account's list.
+    /// Records the service's id of a machine, from the answer to its launch or (`found`) from the
+    /// account's list.
     pub fn launched(
         &mut self,
         id: MachineId,
@@ -91,7 +94,8 @@ impl Ledger {
         })
     }
 
-    /// Records that the answer to a launch is lost, or that it is unclear which machine it made. Its reservation stays.
+    /// Records that the answer to a launch is lost, or that it is unclear which machine it created.
+    /// Its reservation stays.
     pub fn launch_unclear(
         &mut self,
         id: MachineId,
@@ -106,7 +110,7 @@ impl Ledger {
         })
     }
 
-    /// Keeps from when on a machine is billed.
+    /// Records from when on a machine is billed.
     pub fn machine_ready(
         &mut self,
         id: MachineId,
@@ -122,7 +126,7 @@ impl Ledger {
         })
     }
 
-    /// Keeps what the service said of a machine: that it lives, and until when.
+    /// Records the service's report that a machine exists, and when the service will stop it.
     pub fn machine_seen(
         &mut self,
         id: MachineId,
@@ -138,8 +142,8 @@ impl Ledger {
         })
     }
 
-    /// Gives a machine to a job: the job's row says where it runs, and the reservation rises to `reserve`. What that is more
-    /// must fit into `limits`.
+    /// Assigns a machine to a job: the job's row names the machine, and the reservation rises to
+    /// `reserve`. The increase must fit into `limits`.
     pub fn machine_taken(
         &mut self,
         id: MachineId,
@@ -170,7 +174,7 @@ impl Ledger {
         Ok(verdict?)
     }
 
-    /// Marks since when no job has a machine, or (`None`) that one has it again that had it before.
+    /// Records since when no job uses a machine, or (`None`) that the last job uses it again.
     pub fn machine_idle(
         &mut self,
         id: MachineId,
@@ -181,15 +185,16 @@ impl Ledger {
         })
     }
 
-    /// Raises the reservation of a machine that is about to be kept longer. No limit is asked: a job that runs is not killed
-    /// for money, and a machine without one is not kept for long.
+    /// Raises the reservation of a machine that is about to be extended. No limit is checked:
+    /// a running job is not killed because of money, and a machine without a job is not kept
+    /// for long.
     pub fn extending(&mut self, id: MachineId, reserve: MicroUsd) -> Result<(), LedgerError> {
         self.write(Point::MachineExtending, |transaction| {
             set(transaction, "reserved = max(reserved, ?2) WHERE id = ?1", params![id, reserve])
         })
     }
 
-    /// Records that the service keeps a machine longer, or would not.
+    /// Records that the service extended a machine, or refused to.
     pub fn extended(
         &mut self,
         id: MachineId,
@@ -208,7 +213,8 @@ impl Ledger {
         })
     }
 
-    /// Marks that a machine is to be stopped. From here on it is stopped until the service says so, by whatever session.
+    /// Records that a machine must be stopped. From now on every session tries to stop it until the
+    /// service confirms.
     pub fn machine_stopping(
         &mut self,
         id: MachineId,
@@ -224,7 +230,8 @@ impl Ledger {
         })
     }
 
-    /// Books a machine that is stopped, or never was. `None` keeps the reservation: nothing better is known.
+    /// Books a machine that has been stopped, or that never existed. `None` keeps the reservation
+    /// because no better value is known.
     pub fn machine_gone(
         &mut self,
         id: MachineId,
@@ -247,7 +254,7 @@ impl Ledger {
 }
 
 impl Reader {
-    /// Returns every machine that may cost money, oldest first: what recovery begins with.
+    /// Returns every machine that may cost money, oldest first. Recovery starts with these.
     pub fn machines_open(&self) -> Result<Vec<MachineRow>, LedgerError> {
         self.read(|connection| {
             let sql = format!("{MACHINES} WHERE stage <> 'gone' ORDER BY id");

@@ -1,20 +1,24 @@
-//! The ledger: one SQLite file that remembers sessions, projects, jobs, attempts, artifacts, money and audit events.
+//! The ledger: one SQLite file with sessions, projects, jobs, attempts, artifacts, money and
+//! audit events.
 //!
-//! Each state of a job is one transaction, on the disk (`synchronous = FULL`) before the step that it announces. So a
-//! crash at any point leaves a file that says how far things can have gone, and money is reserved in the same commit
-//! that says it may be spent. Everything is synchronous, the daemon calls it from its blocking pool; times, ids and
+//! Each state of a job is one transaction, written to the disk (`synchronous = FULL`) before
+//! the step that it announces. So after a crash at any point, the file says how far things
+//! can have gone, and money is reserved in the same commit that allows spending it.
+//! Everything is synchronous, and the daemon calls it from its blocking pool. Times, ids and
 //! randomness are arguments.
 //!
-//! - [`error`]: what can go wrong, sorted by who must act.
+//! - [`error`]: the errors, grouped by who must act.
 //! - [`crate::ledger::job::transition`]: which state may follow which.
-//! - [`rows`]: what goes in and what comes out.
-//! - `open`: the file, its versions (`migrations/`), durability, reading beside a running daemon.
-//! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation a step; `story` is what
-//!   they share. `marks`: what is written beside the road. `machines`: rented machines and their money.
-//! - `queries`, `money`, `costs`: the questions, to a [`Reader`] or a [`Ledger`].
+//! - [`rows`]: the input and output types.
+//! - `open`: the file, its versions (`migrations/`), durability, and reading while a daemon runs.
+//! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation per
+//!   step; `story` is what they share. `marks`: records that change no state. `machines`: rented
+//!   machines and their money.
+//! - `queries`, `money`, `costs`: the queries, on a [`Reader`] or a [`Ledger`].
 //!
-//! Weighed and dropped: a background thread that groups commits (the hot path has one commit, and the caller must
-//! know it is on the disk before it goes on); summing all jobs at each release (see `tally` in the first migration).
+//! Considered and rejected: a background thread that groups commits (the hot path has one commit,
+//! and the caller must know that it is on the disk before it continues); summing all jobs at each
+//! release (see `tally` in the first migration).
 
 pub mod error;
 pub mod job;
@@ -39,24 +43,24 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use self::error::{Fault, LedgerError};
 use crate::failpoint::{self, Point};
 
-/// The ledger's file in the state folder.
+/// The name of the ledger's file in the state folder.
 pub const FILE: &str = "ledger.sqlite";
 
-/// A ledger that can be asked. One is opened for one command or one page view and dropped again.
+/// A ledger that can be read. One is opened for each command or page view and dropped afterwards.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
     path: PathBuf,
 }
 
-/// A ledger that can be written: it belongs to the one daemon that holds the lock file.
+/// A ledger that can be written. It belongs to the one daemon that holds the lock file.
 #[derive(Debug)]
 pub struct Ledger {
     reader: Reader,
     files: open::Files,
 }
 
-/// Who writes can also read.
+/// A ledger that can be written can also be read.
 impl Deref for Ledger {
     type Target = Reader;
 
@@ -71,7 +75,7 @@ impl Reader {
         &self.path
     }
 
-    /// Asks one question; several statements in it see one state of the file.
+    /// Runs one read. All of its statements see the same state of the file.
     fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LedgerError> {
         let answer = || {
             let transaction = self.connection.unchecked_transaction()?;
@@ -82,7 +86,8 @@ impl Reader {
 }
 
 impl Ledger {
-    /// Does one thing, whole or not at all. `Immediate`: what it reads cannot change before it writes.
+    /// Runs one write in a transaction. It is `Immediate`, so what it reads cannot change before
+    /// it writes.
     fn write<T>(
         &mut self,
         point: Point,
@@ -99,8 +104,9 @@ impl Ledger {
         whole().map_err(|fault: Fault| fault.at(path))
     }
 
-    /// Moves what is in the write-ahead log into the file, as far as no reader needs it there. Costs two or three
-    /// syncs, so it is called while a machine works and nobody waits; a ceiling in the file's settings holds without it.
+    /// Moves the content of the write-ahead log into the file, except what a reader still needs. It
+    /// costs two or three syncs, so it is called while a machine works and nothing waits for us.
+    /// Without these calls, the automatic limit in the file's settings applies.
     pub fn checkpoint(&mut self) -> Result<(), LedgerError> {
         let Reader { connection, path } = &mut self.reader;
         failpoint::around(Point::Checkpoint, || {

@@ -1,6 +1,7 @@
-//! Sums of money, and the times from which the next estimate learns.
+//! Sums of money, and the times that the next estimate is based on.
 //!
-//! Owns the queries behind [`crate::domain::money::budget`] and [`crate::domain::money::estimate`], no rule of either.
+//! Owns the queries for [`crate::domain::money::budget`] and [`crate::domain::money::estimate`], but none of
+//! their rules.
 
 use std::time::Duration;
 
@@ -22,23 +23,25 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// How many of the newest successes are learned from: enough for a spread, few enough to follow a changed machine.
+/// How many of the newest successes are used: enough for a spread, few enough to follow a
+/// changed machine.
 const LEARN_FROM: usize = 50;
 
 impl Reader {
-    /// Returns what is spent: booked costs, and reservations where nothing is booked.
+    /// Returns the money spent: booked costs, or the reservation if nothing is booked.
     pub fn spent(&self, session: SessionId, windows: &Windows) -> Result<Spent, LedgerError> {
         self.read(|connection| spent(connection, session, windows))
     }
 
-    /// Returns how long the newest successes of a backend with a version of a workflow took.
+    /// Returns how long the newest successes took, for a backend and a version of a workflow.
     pub fn learned(
         &self,
         backend: &str,
         workflow_version: &Fingerprint,
     ) -> Result<Learned, LedgerError> {
         self.read(|connection| {
-            // Cold starts are rare where a machine is kept warm, so each kind has its own newest fifty.
+            // Cold starts are rare if a machine is kept warm, so each kind has its own
+            // newest fifty.
             let newest = |column: &str, condition: &str| {
                 let sql = format!(
                     "SELECT {column} FROM job INDEXED BY job_learned
@@ -61,7 +64,7 @@ impl Reader {
         })
     }
 
-    /// Returns when a deployment's machine was last known to be at work.
+    /// Returns when a deployment's machine was last known to be working.
     pub fn last_activity(&self, deployment: &str) -> Result<Activity, LedgerError> {
         self.read(|connection| {
             let works = connection
@@ -84,8 +87,9 @@ impl Reader {
     }
 }
 
-/// Sums what is spent, on whatever connection or transaction asks: whole hours from the tally, the hour in which a
-/// window begins from its jobs and machines. So the effort does not grow with the ledger, and the sums are exact to the millisecond.
+/// Sums the money spent, within the caller's connection or transaction. Whole hours come from the
+/// tally; the hour in which a window begins is summed from its jobs and machines. So the effort
+/// does not grow with the ledger, and the sums are exact to the millisecond.
 pub(super) fn spent(
     connection: &Connection,
     session: SessionId,
@@ -110,7 +114,8 @@ pub(super) fn spent(
     })
 }
 
-/// Compares the kept sums with the jobs and machines that they are sums of; `None` when they agree.
+/// Compares the stored sums with the jobs and machines that they add up. Returns `None` if
+/// they agree.
 pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fault> {
     let sum = |sql: &str| connection.query_row(sql, [], |row| row.column::<MicroUsd>(0));
     let of = |table: &str| {
@@ -122,7 +127,7 @@ pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fa
     let differ = jobs != hours || jobs != sessions;
     Ok(differ.then(|| {
         format!(
-            "jobs and machines cost {jobs}, by the hour {hours} are noted, by session {sessions}"
+            "the costs of jobs and machines add up to {jobs}, but the sums per hour to {hours} and per session to {sessions}"
         )
     }))
 }

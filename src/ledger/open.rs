@@ -1,8 +1,8 @@
-//! Opening the file: permissions, durability, versions, and reading beside a running daemon.
+//! Opens the file: permissions, durability, versions, and reading while a daemon runs.
 //!
-//! Owns every PRAGMA and the migrations. This is the one place of the ledger that touches the file system itself: SQLite
-//! would create the file with the umask's permissions, and only a look at its neighbours tells how to read without
-//! creating anything. It never repairs, moves or deletes.
+//! Owns every PRAGMA and the migrations. Only this part of the ledger uses the file system itself:
+//! SQLite would create the file with the umask's permissions, and only the files beside it tell how
+//! to read without creating anything. It never repairs, moves or deletes a file.
 
 use std::{
     fs, io,
@@ -19,32 +19,41 @@ use super::{
 };
 use crate::failpoint::{self, Point};
 
-/// The file's steps from an empty one to today's. Never edited once released: a change is a new step.
-const MIGRATIONS: [&str; 4] = [
+/// The migrations from an empty file to the current version. A released one is never edited; a
+/// change is a new migration.
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_bill.sql"),
     include_str!("migrations/0003_bytes.sql"),
     include_str!("migrations/0004_machine.sql"),
+    include_str!("migrations/0005_stands_in_for.sql"),
 ];
 
-/// The version after all steps; SQLite's `user_version`.
-pub(super) const VERSION: i32 = 4;
+/// The version after all migrations; SQLite's `user_version`.
+pub(super) const VERSION: i32 = 5;
 
-/// SQLite's `application_id`: the letters CJRD, for `file` and for us.
+/// SQLite's `application_id`: the letters CJRD, which `file` and this program recognise.
 const APPLICATION: i32 = i32::from_be_bytes(*b"CJRD");
 
-/// How long a write waits for another process. Longer than any of ours holds the file, shorter than a person waits.
+/// How long a write waits for another process. Longer than any of our processes holds the file,
+/// shorter than a person waits.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// More statements than the ledger has, so that each is parsed once.
 const STATEMENTS: usize = 64;
 
-/// `synchronous = FULL`: in WAL mode anything less may forget the last commits when the power goes, and with them the
-/// mark that a request may have left. `fullfsync` asks the same of macOS, whose plain fsync stops at the drive's cache.
-/// The log is moved into the file by [`Ledger::checkpoint`] in quiet moments; 1000 pages (4 MB) is the ceiling
-/// where none came, and a longer log (a reader held it) is cut back to that size afterwards.
-/// `cache_size` in KiB: SQLite's own 2000 fill up with pages of past jobs in the first few hundred and stay, in a daemon whose every
-/// step touches a handful of pages. The rest is in the system's cache.
+/// The settings of a connection.
+///
+/// `synchronous = FULL`: in WAL mode, any weaker setting may lose the last commits in a power
+/// failure, and with them the record that a request may have been sent. `fullfsync` requests the
+/// same from macOS, whose plain fsync stops at the drive's cache.
+///
+/// [`Ledger::checkpoint`] moves the log into the file while the daemon is idle. Without it, the
+/// limit is 1000 pages (4 MB). A longer log (a reader held it) is cut back to that size afterwards.
+///
+/// `cache_size` is in KiB. SQLite's default of 2000 fills with pages of past jobs within the first
+/// few hundred jobs and never shrinks, while each step of the daemon uses a handful of pages. The
+/// other pages are in the system's cache.
 const SETTINGS: &str = "
     PRAGMA synchronous = FULL;
     PRAGMA fullfsync = ON;
@@ -57,8 +66,8 @@ const SETTINGS: &str = "
 ";
 
 impl Ledger {
-    /// Opens the ledger for the daemon, creates it (for this user only) where there is none, and brings an older one up to
-    /// date. Does not look through the whole file: [`Reader::check`] does.
+    /// Opens the ledger for the daemon. Creates it (for this user only) if there is none, and
+    /// migrates an older one. Does not check the whole file; [`Reader::check`] does that.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let unreachable = |source| OpenError::Unreachable { path: path.to_owned(), source };
         if cfg!(unix) && path.as_os_str().len() > MAX_PATH {
@@ -73,9 +82,10 @@ impl Ledger {
         Ok(Self { reader: Reader { connection, path: path.to_owned() }, files })
     }
 
-    /// Tells whether what is written now will be found again. A file that was deleted or moved away takes every write all the same, and
-    /// forgets it with the process: what was sent would be paid for once more. Asked before anything may be sent; what was
-    /// sent already is written to wherever it can be.
+    /// Checks that the path still leads to the open file. A file that was deleted or moved away
+    /// still accepts every write, but loses it when the process ends, and then the same work would
+    /// be paid for again. Called before anything may be sent. Records of requests that were already
+    /// sent are written to the open file in any case.
     pub(super) fn still_there(&self) -> Result<(), LedgerError> {
         match Files::at(&self.path) {
             Ok(files) if files == self.files => Ok(()),
@@ -83,7 +93,8 @@ impl Ledger {
         }
     }
 
-    /// Opens the ledger for questions beside a daemon that may run. Creates no file: not the ledger, and not its log.
+    /// Opens the ledger for reading while a daemon may be running. Creates no file: neither the
+    /// ledger nor its log.
     pub fn open_read_only(path: &Path) -> Result<Reader, OpenError> {
         let exists = |path: &Path| {
             path.try_exists()
@@ -94,8 +105,9 @@ impl Ledger {
         }
         let failed = |error| store_error(path, error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        // A ledger that was closed has no log, and SQLite would make an empty one (and leave it behind) even to read.
-        // `immutable` makes it not look for one. If a daemon starts in this very moment we miss what it adds.
+        // A ledger that was closed has no log, and SQLite would create an empty one (and leave it
+        // behind) even for reading. `immutable` prevents that. If a daemon starts at this moment,
+        // its changes are not seen.
         let connection = if exists(&beside(path, "-wal"))? {
             Connection::open_with_flags(path, flags)
         } else {
@@ -113,7 +125,8 @@ impl Ledger {
 }
 
 impl Reader {
-    /// Looks through the whole file and says what is wrong with it. Takes a while for a large one: for `doctor`.
+    /// Checks the whole file and returns what is wrong with it. Takes a while for a large file;
+    /// used by `doctor`.
     pub fn check(&self) -> Result<(), LedgerError> {
         self.read(|connection| {
             let verdict: String =
@@ -130,7 +143,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error| store_error(path, error);
     connection.busy_timeout(PATIENCE).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Before anything is changed: is it ours, and do we know its version?
+    // Before any change: checks that the file is ours and that its version is known.
     version(connection, path)?;
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
@@ -141,7 +154,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     migrate(connection, path)
 }
 
-/// Applies the steps that are missing, all of them or none.
+/// Applies all missing migrations, or none.
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     if version(connection, path)? == VERSION {
         return Ok(());
@@ -149,7 +162,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let failed = |error| store_error(path, error);
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Again, now that nobody else can write: another process may have just done it.
+    // Checked again, now that no other process can write: another one may have just migrated
+    // the file.
     let found = version(&transaction, path)?;
     let missing = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0));
     for step in missing {
@@ -161,7 +175,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Returns the file's version, 0 for an empty one, if the file is ours and not too new.
+/// Returns the file's version (0 for an empty file) if the file is ours and not too new.
 fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
     let number = |sql: &str| {
         connection
@@ -190,8 +204,8 @@ fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
     }
 }
 
-/// Which files the ledger and its log are, whatever their names stand for later. The log is there from the first read until the last
-/// connection closes.
+/// The identities of the ledger and its log, whatever their paths lead to later. The log exists
+/// from the first read until the last connection closes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Files([(u64, u64); 2]);
 
@@ -203,14 +217,15 @@ impl Files {
         Ok(Self([which(path)?, which(&beside(path, "-wal"))?]))
     }
 
-    /// Elsewhere an open file cannot be moved or deleted.
+    /// On other systems an open file cannot be moved or deleted.
     #[cfg(not(unix))]
     fn at(_path: &Path) -> io::Result<Self> {
         Ok(Self([(0, 0); 2]))
     }
 }
 
-/// Makes the file for this user only, and takes the others' permissions from an existing one. SQLite gives its log the same.
+/// Creates the file for this user only, and removes other users' permissions from an existing one.
+/// SQLite gives its log the same permissions.
 fn create_private(path: &Path) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -235,7 +250,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns the path as SQLite's URI, every byte escaped that could mean something else there.
+/// Returns the path as an SQLite URI, with every byte escaped that has a special meaning there.
 fn immutable_uri(path: &Path) -> String {
     use std::fmt::Write as _;
     let mut uri = String::from("file:");
@@ -265,7 +280,7 @@ mod tests {
         assert_eq!(i32::try_from(MIGRATIONS.len()), Ok(VERSION));
     }
 
-    // A path on Windows begins with a drive's letter.
+    // A path on Windows starts with a drive letter.
     #[cfg(unix)]
     #[test]
     fn a_path_cannot_bend_the_uri() {

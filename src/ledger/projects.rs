@@ -1,7 +1,7 @@
-//! Sessions and projects: who pays, and what has been taken care of.
+//! Sessions and projects: who pays, and which inputs are already handled.
 //!
-//! Owns the baseline of a project: the fingerprints to which a snapshot is compared when the daemon starts. A release moves
-//! it as part of its own commit.
+//! Owns the baseline of a project: the fingerprints that a snapshot is compared with when the
+//! daemon starts. A release moves the baseline in its own commit.
 
 use rusqlite::{OptionalExtension, Row};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Ledger {
-    /// Begins a session. One that never ended was ended by a crash.
+    /// Starts a session. A session without an end was ended by a crash.
     pub fn begin_session(
         &mut self,
         version: &str,
@@ -31,7 +31,7 @@ impl Ledger {
         })
     }
 
-    /// Ends a session in good order.
+    /// Records the normal end of a session.
     pub fn end_session(&mut self, session: SessionId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::EndSession, |transaction| {
             transaction
@@ -41,7 +41,8 @@ impl Ledger {
         })
     }
 
-    /// Returns the project at `root`, made known if it is new. Its name may change, its root is what it is.
+    /// Returns the project at `root`, and adds it if it is new. Its name may change, its root
+    /// does not.
     pub fn touch_project(
         &mut self,
         root: &str,
@@ -65,7 +66,7 @@ impl Ledger {
         })
     }
 
-    /// Takes inputs as taken care of without a job. `None` leaves that one as it is.
+    /// Records inputs as handled without a job. `None` leaves that input unchanged.
     pub fn set_baseline(
         &mut self,
         project: ProjectId,
@@ -87,7 +88,7 @@ impl Ledger {
 }
 
 impl Reader {
-    /// Returns every project, in the order in which they became known.
+    /// Returns every project, in the order in which they were added.
     pub fn projects(&self) -> Result<Vec<ProjectRow>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT * FROM project ORDER BY id")?;

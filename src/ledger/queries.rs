@@ -1,6 +1,7 @@
-//! Questions about jobs: what is unfinished, what was, what one job's story is.
+//! Queries about jobs: unfinished ones, past ones, and all records of one job.
 //!
-//! Owns the reading of rows. Nothing in here writes; sums of money and times to learn from are `money`'s.
+//! Owns the reading of rows. Nothing here writes. Sums of money and times for estimates are
+//! in `money`.
 
 use std::time::Duration;
 
@@ -26,34 +27,34 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// A job with what its newest attempt knows, in the order in which [`job_row`] takes it.
+/// A job together with its newest attempt, in the column order of [`job_row`].
 const JOBS: &str = "\
     SELECT job.id, job.project, job.session, job.cause, job.state, job.prompt_fp, job.render_fp,
         job.prompt_excerpt, job.workflow, job.workflow_version, job.body_digest, job.seed,
         job.mesh_seed, job.summary, job.mode, job.backend, job.deployment, job.created_at,
         job.state_at, job.ended_at, job.reason_code, job.reason, job.replaced_by, job.retry_of,
-        job.out, job.reserved, job.booked, job.queue_ms, job.run_ms, job.cold, job.cancel_wanted,
+        job.stands_in_for, job.out, job.reserved, job.booked, job.queue_ms, job.run_ms, job.cold, job.cancel_wanted,
         attempt.request, attempt.instance, attempt.submitted_at, attempt.running_at,
         attempt.busy_at, job.rating, job.rating_note, job.basis, job.cold_start_ms, job.keep_warm_ms,
         job.hourly, attempt.waited_least_ms, attempt.waited_most_ms, attempt.lasted_least_ms,
         attempt.lasted_most_ms, attempt.told_ms, job.body_bytes, job.received_bytes
     FROM job LEFT JOIN attempt ON attempt.job = job.id AND attempt.number = job.attempts";
 
-/// An audit row, in the order in which [`audit_row`] takes it.
+/// An audit row, in the column order of [`audit_row`].
 const AUDITS: &str = "SELECT at, what, job, outcome, cost FROM audit";
 
-/// How many candidates an ambiguous beginning of an id names.
+/// How many candidates an ambiguous id prefix lists.
 const FEW: usize = 4;
 
 impl Reader {
-    /// Returns every job that the daemon has something left to do for, oldest first: what recovery begins with.
+    /// Returns every job that is not finished, oldest first. Recovery starts with these.
     pub fn unfinished(&self) -> Result<Vec<JobRow>, LedgerError> {
         let open = State::ALL.into_iter().filter(|state| !state.is_final()).collect::<Vec<_>>();
         let sql = format!("{JOBS} WHERE {} ORDER BY job.id", among(&open));
         self.read(|connection| rows(connection, &sql, &words(&open)))
     }
 
-    /// Returns the jobs that fit, newest first.
+    /// Returns the jobs that match, newest first.
     pub fn jobs(&self, filter: &Filter) -> Result<Vec<JobRow>, LedgerError> {
         let mut sql = format!("{JOBS} WHERE TRUE");
         let mut values = Vec::new();
@@ -70,12 +71,12 @@ impl Reader {
             values.push(Value::Text(before.to_string()));
         }
         sql += " ORDER BY job.id DESC LIMIT ?";
-        // SQLite's way to say "all of them".
+        // SQLite's way to say "no limit".
         values.push(Value::Integer(filter.limit.map_or(-1, i64::from)));
         self.read(|connection| rows(connection, &sql, &values))
     }
 
-    /// Returns the job that a person means: by its id, or by a beginning of it that no other job has.
+    /// Returns the job with this id or this unique prefix of an id.
     pub fn find(&self, text: &str) -> Result<JobId, LedgerError> {
         let wanted = text.trim().to_ascii_uppercase();
         let unheard = || LedgerError::NoSuchJob(text.chars().take(40).collect());
@@ -83,7 +84,7 @@ impl Reader {
             return Err(unheard());
         }
         let candidates: Vec<JobId> = self.read(|connection| {
-            // `~` comes after every letter of an id.
+            // `~` sorts after every character of an id.
             let mut statement = connection.prepare_cached(
                 "SELECT id FROM job WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT ?2",
             )?;
@@ -105,7 +106,7 @@ impl Reader {
         self.read(|connection| one(connection, job))
     }
 
-    /// Returns all that is known of one job.
+    /// Returns all records of one job.
     pub fn story(&self, job: JobId) -> Result<JobStory, LedgerError> {
         self.read(|connection| {
             Ok(JobStory {
@@ -144,7 +145,8 @@ impl Reader {
         self.read(|connection| artifacts(connection, job))
     }
 
-    /// Returns the remote files of a job whose result is known and whose artifacts are not all here yet.
+    /// Returns the remote files of a job whose result is known but whose artifacts are not yet
+    /// all downloaded.
     pub fn outputs(&self, job: JobId) -> Result<Option<Vec<RemoteFile>>, LedgerError> {
         self.read(|connection| {
             let listed: Option<String> = connection
@@ -159,14 +161,15 @@ impl Reader {
         })
     }
 
-    /// Returns the newest job of a project that has ended, however it ended.
+    /// Returns the newest job of a project that has ended, in any way.
     pub fn last_finished(&self, project: ProjectId) -> Result<Option<JobRow>, LedgerError> {
         let ended = State::ALL.into_iter().filter(|state| state.is_final()).collect();
         let filter = Filter { states: ended, project: Some(project), limit: Some(1), before: None };
         Ok(self.jobs(&filter)?.pop())
     }
 
-    /// Returns the newest success that did exactly this work. Whether its artifacts are still there, the disk knows.
+    /// Returns the newest success of exactly this work. The caller must check on the disk whether
+    /// its artifacts still exist.
     pub fn same_work(
         &self,
         workflow_version: &Fingerprint,
@@ -184,7 +187,7 @@ impl Reader {
         })
     }
 
-    /// Counts the jobs released at or after `when`: for `trigger.max_jobs_per_hour`.
+    /// Counts the jobs released at or after `when`, for `trigger.max_jobs_per_hour`.
     pub fn jobs_since(&self, when: WallTime) -> Result<u32, LedgerError> {
         self.read(|connection| {
             let count = connection
@@ -201,8 +204,8 @@ impl Reader {
         })
     }
 
-    /// Returns the jobs whose history must stay: the newest success of each project, every job that is under way, and what a
-    /// person has not settled.
+    /// Returns the jobs whose history must be kept: the newest success of each project, every
+    /// unfinished job, and every `unknown` job that a person has not settled.
     pub fn must_stay(&self) -> Result<Vec<JobId>, LedgerError> {
         self.read(|connection| {
             let stays = |state: &State| !state.is_final() || *state == State::Unknown;
@@ -218,7 +221,8 @@ impl Reader {
         })
     }
 
-    /// Tells whether a job of this project and these inputs was sent again by itself before.
+    /// Returns whether a job of this project with these inputs was already
+    /// resubmitted automatically.
     pub fn resubmitted(&self, project: ProjectId, inputs: &Inputs) -> Result<bool, LedgerError> {
         self.read(|connection| {
             let found = connection
@@ -233,7 +237,7 @@ impl Reader {
     }
 }
 
-/// Returns the condition that a job is in one of as many states.
+/// Returns an SQL condition for a job in one of these states.
 fn among(states: &[State]) -> String {
     format!("job.state IN ({})", vec!["?"; states.len()].join(", "))
 }
@@ -282,8 +286,8 @@ fn all<T>(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Takes the columns of a row one after the other. Asking for them by name cost 20 µs a row, for 36 columns compare
-/// up to 36 names each.
+/// Reads the columns of a row by position. Reading them by name cost 20 µs per row, because each of
+/// 36 columns is compared with up to 36 names.
 struct Columns<'r> {
     row: &'r Row<'r>,
     next: usize,
@@ -335,7 +339,8 @@ impl Columns<'_> {
     }
 }
 
-/// Reads a row of [`JOBS`]. Fields are evaluated as they stand here, which is the order of the columns.
+/// Reads a row of [`JOBS`]. The fields are evaluated in the order written here, which is the order
+/// of the columns.
 fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     let mut columns = Columns { row, next: 0 };
     let columns = &mut columns;
@@ -362,6 +367,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         reason: columns.reason()?,
         replaced_by: columns.take()?,
         retry_of: columns.take()?,
+        stands_in_for: columns.take()?,
         out: columns.take()?,
         reserved: columns.take()?,
         booked: columns.take()?,

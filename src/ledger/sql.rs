@@ -1,6 +1,6 @@
-//! How the domain's values stand in a column.
+//! Maps the domain's values to columns.
 //!
-//! Owns the mapping and nothing else: ids and words as text, times as milliseconds, money as micro-dollars,
+//! Owns only this mapping: ids and words as text, times as milliseconds, money as micro-dollars,
 //! fingerprints as 32 bytes. A value that does not map back is reported as damage, never guessed.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::domain::{
 
 /// A word that this version does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("`{word}` is no {what}")]
+#[error("`{word}` is not a valid {what}")]
 struct UnknownWord {
     what: &'static str,
     word: String,
@@ -152,9 +152,9 @@ macro_rules! stored_as {
     };
 }
 
-stored_as!(JobId, id => id.to_string(), column => word(column, "job's id", |text| text.parse().ok()));
-stored_as!(RequestId, id => id.as_str(), column => word(column, "request's id", RequestId::new));
-stored_as!(MachineId, id => id.to_string(), column => word(column, "machine's id", |text| text.parse().ok()));
+stored_as!(JobId, id => id.to_string(), column => word(column, "job id", |text| text.parse().ok()));
+stored_as!(RequestId, id => id.as_str(), column => word(column, "request id", RequestId::new));
+stored_as!(MachineId, id => id.to_string(), column => word(column, "machine id", |text| text.parse().ok()));
 stored_as!(Stage, stage => stage.word(), column => word(column, "stage of a machine", |text| {
     Stage::ALL.into_iter().find(|stage| stage.word() == text)
 }));
@@ -169,12 +169,12 @@ stored_as!(Fingerprint, fingerprint => fingerprint.as_bytes().as_slice(), column
     <[u8; 32]>::column_result(column).map(Fingerprint::from_bytes)
 });
 
-/// Milliseconds in a column.
+/// Returns a duration in milliseconds for a column.
 pub(super) fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Cuts `text` to `most` characters, with a mark that something is missing.
+/// Cuts `text` to `most` characters and marks the cut.
 pub(super) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),

@@ -1,8 +1,9 @@
-//! One line of the log, for people: when, how bad, which job, what happened.
+//! Formats one line of the log for people: time, level, job, and what happened.
 //!
-//! Owns the form: `2026-11-23T16:40:02.123+01:00 WARN  job 01K…: what happened (detail: value)`. In systemd's journal, which has
-//! times and levels of its own, a line is `<4>job 01K…: what happened`. Text from outside cannot move a terminal's cursor or pass
-//! for a line of its own.
+//! Owns the format: `2026-11-23T16:40:02.123+01:00 WARN  job 01K…: what happened (detail: value)`.
+//! In systemd's journal, which has its own times and levels, a line is
+//! `<4>job 01K…: what happened`. Text from outside cannot move a terminal's cursor or imitate a
+//! line of the log.
 
 use std::fmt;
 
@@ -18,14 +19,14 @@ use tracing_subscriber::{
 
 use crate::clock::Clock;
 
-/// The form of a line.
+/// The format of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
-    /// For the journal: `sd-daemon(3)`'s priorities instead of times and levels.
+    /// For the journal: with the priorities of `sd-daemon(3)` instead of times and levels.
     pub journal: bool,
 }
 
-/// What a span keeps of its fields: the job, for the lines within it.
+/// Keeps only the job of a span's fields, for the lines within the span.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobOnly;
 
@@ -76,13 +77,13 @@ impl Words {
         }
     }
 
-    /// Says all of it.
+    /// Returns the whole text of the line.
     fn sentence(&self, job_around: Option<&str>) -> String {
         let mut said = String::new();
         if let Some(job) = self.job.as_deref().or(job_around) {
             said += &format!("job {job}: ");
         }
-        // The reason belongs to the sentence, the rest is detail.
+        // The reason belongs to the sentence; the other fields are details.
         let error = self.rest.iter().find(|(name, _)| *name == "error");
         said += &self.message;
         if let Some((_, error)) = error {
@@ -142,7 +143,7 @@ where
     }
 }
 
-/// Each line is an entry of its own in the journal, so each has its priority (`sd-daemon(3)`).
+/// Writes each line as a separate entry of the journal, with its own priority (`sd-daemon(3)`).
 fn write_journal(writer: &mut Writer<'_>, level: Level, sentence: &str) -> fmt::Result {
     let priority = match level {
         Level::ERROR => 3,

@@ -1,8 +1,9 @@
-//! Where the log goes: standard error, and daily files in a folder of their own.
+//! Sets up the log: standard error, and daily files in a separate folder.
 //!
-//! Owns the set-up of `tracing` and the level that a reload may change. What is worth a line is decided where it happens, what a line
-//! looks like is [`line`]'s, the files are [`crate::disk::daily_log`]'s. Nothing that is logged holds a token or the query of a URL. A
-//! file that cannot be written never stops anything: the line is on standard error, too.
+//! Owns the set-up of `tracing` and the level, which a reload may change. Each part decides which
+//! events it logs, [`line`] formats the lines, and [`crate::disk::daily_log`] owns the files. Nothing
+//! that is logged contains a token or the query of a URL. A file that cannot be written never stops
+//! anything: the line is on standard error too.
 
 mod line;
 
@@ -15,11 +16,12 @@ use tracing_subscriber::{Layer, Registry, fmt, layer::SubscriberExt, reload};
 use self::line::{JobOnly, Line};
 use crate::{clock::Clock, disk::daily_log::DailyFiles};
 
-/// How many lines may wait for the file. The library's 128 000 are 4 MB that are written to at start and so stay resident, a quarter of
-/// an idle daemon; these are 128 KB. Where a disk hangs, later lines are on standard error only, and the memory has a bound.
+/// How many lines may wait for the file. The library's 128 000 take 4 MB that are written to at
+/// start and so stay resident, a quarter of an idle daemon; these take 128 KB. If a disk hangs,
+/// later lines are on standard error only, and memory use stays limited.
 const QUEUE: usize = 4096;
 
-/// Keeps the log alive: dropping it writes out what is still in memory.
+/// Keeps the log running: dropping it writes out the lines that are still in memory.
 pub struct Logging {
     level: reload::Handle<LevelFilter, Registry>,
     louder: i8,
@@ -32,30 +34,31 @@ impl std::fmt::Debug for Logging {
     }
 }
 
-/// What to log and where to.
+/// What to log, and where.
 #[derive(Clone, Debug)]
 pub struct Settings<'a> {
-    /// The least important lines that are kept.
+    /// The least important level that is logged.
     pub level: LevelFilter,
-    /// How many steps more (or less) than that the command line asked for; it stays when a reload changes the level.
+    /// How many levels more (or less) the command line asked for; this stays when a reload changes
+    /// the level.
     pub louder: i8,
     /// The folder for daily files; `None` = standard error only.
     pub dir: Option<&'a Path>,
-    /// Of how many days files are kept.
+    /// For how many days files are kept.
     pub keep_days: usize,
-    /// How many bytes all files may take together.
+    /// How many bytes all files together may take.
     pub keep_bytes: u64,
     /// Whether standard error is coloured.
     pub colour: bool,
-    /// What systemd says that standard error is connected to (`$JOURNAL_STREAM`).
+    /// The stream that systemd says standard error is connected to (`$JOURNAL_STREAM`).
     pub journal_stream: Option<&'a str>,
 }
 
-/// Starts the log for the whole process. A second call in one process keeps the first.
+/// Starts the log for the whole process. A second call in one process keeps the first log.
 pub fn start(settings: &Settings<'_>) -> Logging {
     let (level, handle) = reload::Layer::new(louder(settings.level, settings.louder));
     let journal = settings.journal_stream.is_some_and(is_standard_error);
-    // A standard error that is closed must not end the process that would complain about it.
+    // If standard error is closed, reporting that error must not end the process.
     let stderr = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(settings.colour && !journal && std::io::stderr().is_terminal())
@@ -77,20 +80,20 @@ pub fn start(settings: &Settings<'_>) -> Logging {
         }
     };
     let subscriber = Registry::default().with(level).with(stderr).with(file);
-    // Only a test can have set one before, and its log is as good as ours.
+    // Only a test can have set a subscriber before, and its log is just as good.
     drop(tracing::subscriber::set_global_default(subscriber));
     Logging { level: handle, louder: settings.louder, _worker: worker }
 }
 
 impl Logging {
-    /// Changes the level of everything from now on.
+    /// Changes the level of all output from now on.
     pub fn set_level(&self, level: LevelFilter) {
         // It fails only when the subscriber is gone, and then there is no log to change.
         drop(self.level.reload(louder(level, self.louder)));
     }
 }
 
-/// The civil day here and now.
+/// Returns the current civil day in the local time zone.
 fn today() -> String {
     jiff::Timestamp::from_millisecond(Clock.now().wall.unix_millis())
         .unwrap_or_default()
@@ -99,8 +102,8 @@ fn today() -> String {
         .to_string()
 }
 
-/// Tells whether `dev:inode` of `$JOURNAL_STREAM` is our standard error: only then is it the journal that reads it
-/// (`systemd.exec(5)`).
+/// Returns whether `dev:inode` of `$JOURNAL_STREAM` is our standard error: only then does the
+/// journal read it (`systemd.exec(5)`).
 fn is_standard_error(stream: &str) -> bool {
     #[cfg(unix)]
     {
@@ -114,7 +117,7 @@ fn is_standard_error(stream: &str) -> bool {
     }
 }
 
-/// Returns the level `steps` louder, or quieter when negative.
+/// Returns the level that is `steps` more verbose, or less verbose if negative.
 fn louder(level: LevelFilter, steps: i8) -> LevelFilter {
     use LevelFilter as Level;
     const LADDER: [Level; 6] =

@@ -1,8 +1,8 @@
 //! The house, kept: `src/` and `crates/` are read against the table of layers and rooms, and every file against the rules that
 //! hold for all of them.
 //!
-//! Owns the rules and how they complain: with file and line, all at once. The table is [`table`]; how source is read is
-//! [`source`] and [`paths`].
+//! Owns the rules and their error messages: with file and line, all at once. The table is
+//! [`table`]; [`source`] and [`paths`] read the source code.
 
 mod paths;
 mod shapes;
@@ -23,7 +23,7 @@ const MOST_ENTRIES: usize = 16;
 /// Where the code is.
 const CODE: [&str; 2] = ["src", "crates"];
 
-/// Fails with every complaint.
+/// Fails with all complaints.
 #[track_caller]
 fn nothing_in(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -68,7 +68,7 @@ fn is_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Returns why a layer may not name this path; `None` when it may.
+/// Returns why a layer may not name this path; `None` if it may.
 fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<String> {
     let first = path.split("::").next().unwrap_or_default();
     if let Some(rest) = path.strip_prefix("crate::") {
@@ -78,7 +78,7 @@ fn against(layer: &Layer, packages: &BTreeSet<String>, path: &str) -> Option<Str
         return (known && !may).then(|| format!("`{}` does not look at `{other}`", layer.name));
     }
     if let Some((name, why)) = WATCHED.iter().find(|(name, _)| is_below(path, name)) {
-        // A permission counts for a watched name only if it is as precise.
+        // A permission applies to a watched name only if it is equally specific.
         let may =
             layer.watched.iter().any(|allowed| is_below(path, allowed) && is_below(allowed, name));
         return (!may).then(|| format!("`{name}` is not for `{}`: {why}", layer.name));
@@ -350,7 +350,7 @@ fn nothing_that_ships_holds_a_secret_an_id_or_a_path_of_somebodys_machine() {
     let below = folders.into_iter().flat_map(files_below);
     let mut complaints = Vec::new();
     for path in single.map(str::to_owned).chain(below) {
-        // A picture of the documentation is not text.
+        // A picture in the documentation is not text.
         let Ok(text) = std::fs::read_to_string(source::root().join(&path)) else { continue };
         for (number, line) in text.lines().enumerate() {
             if let Some(why) = shapes::suspicious(line) {

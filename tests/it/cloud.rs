@@ -1,8 +1,10 @@
-//! A job on a rented machine, and every way in which its life can be cut short: what the meter shows afterwards.
+//! A job on a rented machine, and every way in which the machine's life can be cut short: what is
+//! charged afterwards.
 //!
-//! Owns the plays of cloud mode: one job; a launch whose answer is lost; a machine that fails; a stop that is refused; a budget
-//! without room; and, with the feature `failpoints`, death at every durable step of a machine's life (complete by construction, but for
-//! those that `UNREACHED` names). `tests/real/cloud-kills` kills at random moments instead.
+//! Owns the scenarios of cloud mode: one job; a launch whose answer is lost; a machine that fails;
+//! a stop that is refused; an insufficient budget; and, with the feature `failpoints`, death at
+//! every durable step of a machine's life (complete by construction, except for those in
+//! `UNREACHED`). `tests/real/cloud-kills` kills at random moments instead.
 
 use std::time::Duration;
 
@@ -20,10 +22,10 @@ use conjured::{
 
 use super::support::{patience::eventually, service::quick, stage::Stage};
 
-/// A second of the machine `large`: what nobody who asks now and then can see.
+/// The price of one second of the machine `large`, which polling cannot observe.
 const SECOND: MicroUsd = MicroUsd(1_750_000 / 3600 + 1);
 
-/// Makes a stage in cloud mode with a quick service.
+/// Creates a stage in cloud mode with a fast service.
 fn cloud() -> Stage {
     let settings = Settings {
         machine_start: Duration::from_millis(800),
@@ -51,7 +53,8 @@ fn rows(stage: &Stage) -> Vec<MachineRow> {
     reader.machines(conjured::domain::time::WallTime::from_unix_millis(0)).unwrap_or_default()
 }
 
-/// Waits until no machine runs at the service and the ledger knows of none; then money and machines must agree.
+/// Waits until no machine runs at the service and the ledger knows of none; then checks that money
+/// and machines agree.
 #[track_caller]
 fn all_over(stage: &Stage) -> Vec<MachineRow> {
     eventually("no machine runs any more", || {
@@ -166,7 +169,7 @@ fn a_daemon_that_stops_takes_its_idle_machine_with_it() {
     assert_eq!(stage.jobs()[0].state, State::Done);
 }
 
-/// Steps that no quick play reaches, and where they are tested instead.
+/// Steps that no fast scenario reaches; they are tested elsewhere.
 #[cfg(feature = "failpoints")]
 const UNREACHED: [&str; 2] = ["machine.extending", "machine.extended"];
 
@@ -203,7 +206,8 @@ fn a_death_at_any_step_of_a_machines_life_leaves_none_running() {
                     assert!(!end.success(), "{order}");
                     let daemon = stage.start();
                     if order == "machine.launching:after" {
-                        // Nobody knows that nothing was sent: a minute is spent on looking, and nothing launched.
+                        // It is not known that nothing was sent, so the daemon looks for the
+                        // machine for a minute and launches nothing.
                         eventually("the mark is taken up", || {
                             let status = stage.json(&["status", "--json"]);
                             (status["machines"][0]["stage"] == "launching").then_some(())

@@ -1,6 +1,7 @@
-//! The adapter for a ComfyUI server against the look-alike, over a real socket: a test for each trap of its wire.
+//! The adapter for a ComfyUI server against the simulated one, over a real socket: one test for
+//! each pitfall of the protocol.
 //!
-//! Nothing here waits for time to pass: the look-alike moves node by node, as the test says.
+//! No test here waits for time to pass: the simulator advances node by node, as the test says.
 
 use std::time::Duration;
 
@@ -25,13 +26,15 @@ use conjured::{
 use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 
+use crate::support::patience::patience;
+
 mod ends;
 mod running;
 mod submits;
 
 const VERSIONS: [Version; 2] = [Version::V03, Version::V33];
 
-/// A server that moves by hand, and an adapter for it.
+/// Creates a server that advances by hand, and an adapter for it.
 async fn both(quirks: Quirks) -> (Comfy, Comfyui) {
     let settings =
         look_alike::Settings { by_hand: true, quirks, ..look_alike::Settings::default() };
@@ -42,7 +45,7 @@ async fn both(quirks: Quirks) -> (Comfy, Comfyui) {
 
 fn settings(server: &Comfy) -> Settings {
     let settings = Settings::local(server.url().parse().expect("a URL"));
-    // No test waits for these: they only end what hangs.
+    // No test waits for these time-outs; they only end what hangs.
     Settings { call_timeout: Duration::from_secs(20), ..settings }
 }
 
@@ -97,17 +100,17 @@ async fn ended(adapter: &Comfyui, request: &RequestId) -> RunResult {
     adapter.result(request).await.expect("an answer")
 }
 
-/// What is said of progress, once it fits: frames take their way while the look goes on.
+/// Waits until the reported progress is `wanted`: frames arrive while the poll goes on.
 async fn told(adapter: &Comfyui, request: &RequestId, wanted: &str) {
     let mut last = String::new();
-    for _ in 0..100 {
-        let progress = seen(adapter, request).await.progress;
-        last = progress.map(|progress| progress.to_string()).unwrap_or_default();
-        if last == wanted {
-            return;
+    let looking = async {
+        while last != wanted {
+            let progress = seen(adapter, request).await.progress;
+            last = progress.map(|progress| progress.to_string()).unwrap_or_default();
         }
-    }
-    panic!("`{wanted}` was never told, but `{last}`");
+    };
+    let found = tokio::time::timeout(patience(), looking).await;
+    assert!(found.is_ok(), "`{wanted}` was never told, but `{last}`");
 }
 
 fn posts(server: &Comfy, path: &str) -> usize {

@@ -1,7 +1,9 @@
-//! The real program, run as a person runs it: what is typed, what comes out where, and the exit code.
+//! The real program, run as a person runs it: the arguments, the output on each stream, and the
+//! exit code.
 //!
-//! Owns what needs neither a daemon nor a service. Every run has its own home and nothing else of this machine's environment, and
-//! what must hold for every run is checked in one place, [`Desk::run`].
+//! Owns what needs neither a daemon nor a service. Every run has its own home and nothing else
+//! from this machine's environment; what must be true for every run is checked in one
+//! function, [`Desk::run`].
 
 mod configuration;
 mod endings;
@@ -16,19 +18,19 @@ use std::{
 
 use tempfile::TempDir;
 
-/// A token that is none; no output may ever hold it.
+/// An invented token; no output may ever contain it.
 const TOKEN: &str = "not-a-real-token-of-the-command-line-tests";
 
-/// A program that takes longer hangs.
+/// A program that takes longer is considered to hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A home, a CONJURE checkout and an environment of one's own.
+/// A separate home, CONJURE checkout and environment.
 struct Desk {
     home: TempDir,
     env: Vec<(String, String)>,
 }
 
-/// What a run said, and how it ended.
+/// The output of a run, and how it ended.
 #[derive(Debug)]
 struct Said {
     code: i32,
@@ -37,12 +39,13 @@ struct Said {
 }
 
 impl Desk {
-    /// A home with nothing in it but an empty checkout, and a token in the environment.
+    /// Creates a home with only an empty checkout in it, and a token in the environment.
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let desk = Self { home, env: Vec::new() }
             .with("RUNCOMFY_API_TOKEN", TOKEN)
-            // The default mode would ask public services on the internet where the paid one does not serve.
+            // The default mode would use public services on the internet when the paid one
+            // is unavailable.
             .with("CONJURED__MODE", "serverless");
         for folder in
             ["tmp", "proj/data/generated_text", "proj/data/generated_images/gestureCamera"]
@@ -63,7 +66,8 @@ impl Desk {
         self
     }
 
-    /// Names a deployment at an address where nobody listens: nothing here may get as far as asking it.
+    /// Sets a deployment at an address where nothing listens: no test here may get as far as
+    /// calling it.
     fn with_deployment(self) -> Self {
         self.with("RUNCOMFY_DEPLOYMENT_ID", "nobodys")
             .with("CONJURED__SERVERLESS__API_URL", "http://127.0.0.1:9")
@@ -82,7 +86,8 @@ impl Desk {
     fn environment(&self) -> Vec<(String, PathBuf)> {
         let folders = [("HOME", ""), ("TMPDIR", "tmp")];
         let folders = folders.map(|(name, folder)| (name.to_owned(), self.path(folder)));
-        // There, a home is not a matter of variables: without this the runs would share the person's own ledger.
+        // On Windows the home does not depend on variables: without this the runs would share the
+        // user's own ledger.
         #[cfg(windows)]
         let folders =
             folders.into_iter().chain([("CONJURED__STATE_DIR".to_owned(), self.path("state"))]);
@@ -127,7 +132,8 @@ impl Desk {
         said
     }
 
-    /// Runs a line that must end with `code`, saying `words` on standard error and nothing on standard output.
+    /// Runs a line that must end with `code`, with `words` on standard error and nothing on
+    /// standard output.
     #[track_caller]
     fn refused(&self, line: &str, code: i32, words: &str) {
         let said = self.run(line);
@@ -136,7 +142,7 @@ impl Desk {
         assert_eq!(said.stdout, "", "{line}");
     }
 
-    /// Runs a line that must end well, and returns its standard output.
+    /// Runs a line that must succeed, and returns its standard output.
     #[track_caller]
     fn done(&self, line: &str) -> String {
         let said = self.run(line);
@@ -144,7 +150,7 @@ impl Desk {
         said.stdout
     }
 
-    /// Runs a line that must end well with JSON and nothing else on standard output.
+    /// Runs a line that must succeed and print only JSON on standard output.
     #[track_caller]
     fn json(&self, line: &str) -> serde_json::Value {
         let text = self.done(line);

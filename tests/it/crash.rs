@@ -1,12 +1,13 @@
-//! `kill -9` at every place of the road: nothing is paid twice, and no file is ever half there.
+//! `kill -9` at every step of a job: nothing is paid twice, and no file is ever incomplete.
 //!
-//! Owns the moments. Where a place of the road lasts (the queue, a run, a download, a parked placement) the test goes
-//! there and waits; the moments between are drawn from a seed.
+//! Owns the moments. If a step lasts (the queue, a run, a download, a blocked placement), the test
+//! waits until the job is there; the moments in between are drawn from a seed.
 
 use std::{fs, time::Duration};
 
 use conjured::{
     domain::job::State,
+    ledger::FILE,
     simulator::{
         Settings,
         faults::{Call, Fault, Order},
@@ -47,11 +48,11 @@ fn a_job_killed_while_it_runs_is_followed_to_its_end() {
     follow_after_a_crash(&stage, HOUR);
 }
 
-/// Starts again, sees that the same request is asked about, lets it end, and counts.
+/// Restarts the daemon, checks that it asks about the same request, lets the job end, and counts.
 #[track_caller]
 fn follow_after_a_crash(stage: &Stage, skip: Duration) {
     let asked = stage.service.stats().requests[0].status_calls;
-    // What a crash in a placement would have left.
+    // What a crash during a placement would have left.
     let public = &stage.public()[1];
     let folder = public.parent().expect("a folder");
     fs::create_dir_all(folder).expect("makes");
@@ -70,7 +71,7 @@ fn follow_after_a_crash(stage: &Stage, skip: Duration) {
 
 #[test]
 fn a_download_that_was_killed_goes_on_and_a_finished_one_is_not_repeated() {
-    // Large enough for several of the pieces in which a download gets to the disk.
+    // Large enough that a download is written in several pieces.
     let stage = Stage::with(Settings { mesh_grid: 160, ..quick() });
     let slow = Order::from(Fault::SlowStream { bytes_per_second: 500_000 });
     stage.service.order(slow.on(Call::Download).only(Product::Mesh));
@@ -160,7 +161,7 @@ fn killed_at_drawn_moments_each_job_is_paid_once_third_seed() {
     killed_at_drawn_moments(0x5EED_0003);
 }
 
-/// Four jobs, each killed once, some time between the saved words and the end.
+/// Runs four jobs and kills each once, some time between the saved prompt and the end.
 fn killed_at_drawn_moments(seed: u64) {
     let stage = Stage::new();
     let mut draw = seed;
@@ -183,7 +184,7 @@ fn killed_at_drawn_moments(seed: u64) {
         let jobs = stage.ended(round);
         let newest = jobs.last().expect("a job");
         if lost {
-            // The one hole that is allowed: killed between the submit and its answer.
+            // The only gap that is allowed: killed between the submit and its answer.
             assert_eq!(newest.state, State::Unknown);
             unknown += 1;
         } else {
@@ -199,4 +200,61 @@ fn killed_at_drawn_moments(seed: u64) {
     }
     let accepted = stage.accepted();
     assert!((expected..=expected + unknown).contains(&accepted), "{accepted} were paid");
+}
+
+#[test]
+fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    let job = stage.newest_is(State::Running);
+    // Another hand in the file: the next step does not follow from what stands there.
+    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    ledger.busy_timeout(Duration::from_secs(5)).expect("waits");
+    let changed = ledger.execute("UPDATE job SET state = 'submitting'", []).expect("writes");
+    assert_eq!(changed, 1);
+    stage.service.advance(HOUR);
+    eventually("the step is refused", || {
+        daemon.stderr_text().contains("is taken up again").then_some(())
+    });
+    let done = stage.done(1).remove(0);
+    assert_eq!((done.id, done.request), (job.id, job.request), "it is the run that was paid for");
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other() {
+    let mut stage = Stage::new();
+    stage.set("trigger.after_result_hold_s", "3600");
+    let in_the_way = stage.public()[0].clone();
+    fs::create_dir_all(&in_the_way).expect("makes");
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Placing);
+    daemon.kill();
+    // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as its turn comes.
+    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    let columns = ledger
+        .prepare("SELECT group_concat(name) FROM pragma_table_info('job') WHERE name <> 'id'")
+        .expect("columns")
+        .query_row([], |row| row.get::<_, String>(0))
+        .expect("columns");
+    let copy = format!(
+        "INSERT INTO job (id, {columns}) SELECT substr(id, 1, 25) || CASE substr(id, 26) WHEN 'Z' THEN 'Y' ELSE 'Z' END, {columns} FROM job"
+    );
+    ledger.execute(&copy, []).expect("a second job");
+    drop(ledger);
+    let daemon = stage.start();
+    fs::remove_dir(&in_the_way).expect("removes");
+    let states: Vec<_> = stage.ended(2).iter().map(|job| job.state).collect();
+    assert!(states.contains(&State::Done) && states.contains(&State::Failed), "{states:?}");
+    let before = daemon.status().expect("it answers").projects[0].render.fingerprint.clone();
+    stage.film(7);
+    eventually("the changed picture is seen", || {
+        let status = daemon.status()?;
+        (status.projects[0].render.fingerprint != before).then_some(())
+    });
+    stays(Duration::from_millis(1200), "no job of our own doing", || stage.jobs().len() == 2);
 }

@@ -1,4 +1,5 @@
-//! The settle, trigger and engine rules as data: `cases/engine.toml`, one virtual day in microseconds.
+//! The rules for debouncing, triggers and the engine as data: `cases/engine.toml`, one virtual day
+//! in microseconds.
 
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ struct Case {
     #[serde(default)]
     show: Vec<String>,
     projects: Option<i64>,
+    max_in_flight: Option<usize>,
     events: Vec<String>,
     expect: Vec<String>,
 }
@@ -66,7 +68,7 @@ impl Overrides {
     }
 }
 
-/// The clock of the cases starts well after zero, as every clock does.
+/// The clock of the cases starts well after zero, like every clock.
 const START: u64 = 1 << 40;
 
 struct Run {
@@ -78,7 +80,8 @@ struct Run {
 
 impl Run {
     fn new(case: &Case) -> Self {
-        let mut engine = Engine::new(case.settings.settings(), 1, Vec::new());
+        let mut engine =
+            Engine::new(case.settings.settings(), case.max_in_flight.unwrap_or(1), Vec::new());
         for id in 1..=case.projects.unwrap_or(1) {
             let remembered = match &case.known {
                 None => Remembered::default(),
@@ -96,7 +99,7 @@ impl Run {
         Self { engine, show: case.show.clone(), seen: Vec::new(), hands: false }
     }
 
-    /// Lets virtual time pass until `until`, ticking at every deadline, then handles the event.
+    /// Advances virtual time to `until`, with a tick at every deadline, and then handles the event.
     fn go(&mut self, from: u64, until: u64, event: Option<Event>) {
         let mut now = from;
         while let Some(deadline) = self.engine.deadline(at(now)).filter(|d| *d <= at(until)) {
@@ -114,7 +117,7 @@ impl Run {
             if let Some(words) = self.words(&effect) {
                 self.seen.push(format!("{now} {words}"));
             }
-            // The daemon looks at once and tells.
+            // The daemon looks at once and reports.
             if let Effect::LookAtHands { project } = effect {
                 self.handle(now, Event::Hands { project, tracked: self.hands });
             }

@@ -1,14 +1,17 @@
-//! The process dies at every durable step, on both sides of it, in three kinds of weather, and is started again: nothing
-//! is paid twice, nothing paid for is lost, no public file is ever half there, and the books are right.
+//! The process dies at every durable step, before and after it, under three service conditions, and
+//! is restarted: nothing is paid twice, no paid result is lost, no public file is ever incomplete,
+//! and the accounts are right.
 //!
-//! Owns the plays (what must happen so that a step is reached) and the list of cases, which is complete by construction:
-//! it is made from [`Point::ALL`]. A point that its play never reaches fails, and so does a new point without a play.
-//! Going through a play is [`drive`]'s, what must hold afterwards [`judge`]'s.
+//! Owns the scenarios (what must happen so that a step is reached) and the list of cases, which is
+//! complete by construction: it is made from [`Point::ALL`]. A point that its scenario never
+//! reaches fails, and so does a new point without a scenario. [`drive`] runs a scenario, [`judge`]
+//! checks the result.
 //!
 //! Only with the feature: `cargo test --features failpoints --test it failpoints`.
 
 mod drive;
 mod judge;
+mod stand_in;
 
 use std::{
     fmt,
@@ -28,7 +31,7 @@ use conjured::{
     },
 };
 
-/// So many worlds at once: most of their time is waiting.
+/// How many worlds run at the same time: most of their time is spent waiting.
 const AT_ONCE: usize = 6;
 
 /// How the service behaves.
@@ -38,7 +41,7 @@ enum Weather {
     Fair,
     /// The answer to the first submit is lost on its way back.
     AnswerLost,
-    /// Both downloads are cut in the middle.
+    /// Both downloads are cut off in the middle.
     DownloadCut,
 }
 
@@ -49,52 +52,53 @@ enum Play {
     FirstStart,
     /// One job.
     OneJob,
-    /// A job whose submit is refused for now.
+    /// A job whose submit is temporarily refused.
     SentAgain,
-    /// A job whose answer is lost, whatever the weather.
+    /// A job whose answer is lost, in every weather.
     AnswerLost,
     /// A job whose picture comes as WebP.
     OtherPicture,
-    /// A job whose mesh is broken, and a good one.
+    /// A job with a broken mesh, and then a good one.
     BrokenMesh,
-    /// A job that a person cancels in the queue.
+    /// A job that a person cancels while it is queued.
     Cancel,
-    /// A job in the queue that a newer one replaces.
+    /// A queued job that a newer one replaces.
     Replace,
     /// The same work as an earlier job.
     Cached,
-    /// A stop in good order.
+    /// A clean stop.
     Stop,
-    /// What an earlier crash left lies around.
+    /// Files of an earlier crash are present.
     LeftOvers,
-    /// CONJURE is told of the mesh.
+    /// CONJURE is asked to import the mesh.
     HandedOver,
-    /// The artist says how the result is liked.
+    /// The artist rates the result.
     Rated,
-    /// A job that the service refuses and a ComfyUI makes.
+    /// A job that the service refuses and a ComfyUI runs.
     Elsewhere,
 }
 
-/// What is done in a play, one after another.
+/// The steps of a scenario, in order.
 #[derive(Clone, Debug)]
 enum Step {
     /// Wait for the first baseline.
     Baseline,
-    /// Order trouble.
+    /// Order a fault.
     Order(Order),
-    /// Forget what was ordered and has not happened.
+    /// Cancel ordered faults that have not happened yet.
     Clear,
-    /// Say something and wait until its job ends like this (or as `unknown`, where the process may have died in the hole).
+    /// Write a prompt and wait until its job ends in this state (or as `unknown`, if the process
+    /// may have died in the gap).
     Say(&'static str, State),
-    /// Say something and wait until its job is at the service.
+    /// Write a prompt and wait until its job is at the service.
     Begin(&'static str),
-    /// Cancel the job of these words, as often as the daemon died over it, and wait for its end.
+    /// Cancel the job of this prompt, again after each death of the daemon, and wait for its end.
     Cancel(&'static str),
-    /// Wait until the job of these words has ended like this.
+    /// Wait until the job of this prompt has ended in this state.
     Ends(&'static str, State),
-    /// Rate the result of these words, as often as the daemon died over it.
+    /// Rate the result of this prompt, again after each death of the daemon.
     Rate(&'static str),
-    /// Stop in good order, and start again.
+    /// Stop cleanly, and start again.
     Stop,
 }
 
@@ -121,7 +125,8 @@ impl fmt::Display for Case {
     }
 }
 
-/// Later visits of a point that is another place then: the project's lock, the mesh's download, the mesh's second name.
+/// Later visits of a point that then mean something else: the project's lock, the mesh's download,
+/// the mesh's second name.
 const LATER: [(Point, u32); 9] = [
     (Point::Lock, 2),
     (Point::PartialCreate, 2),
@@ -198,8 +203,9 @@ impl Case {
         }
     }
 
-    /// Tells whether a death here falls between the mark that a request may leave and the record of its answer: the one hole
-    /// in which a job may end `unknown` though its answer was not lost on the way.
+    /// Returns whether a death here is between the mark that a request may be sent and the record
+    /// of its answer: the only gap in which a job may end as `unknown` although its answer was not
+    /// lost on the way.
     const fn in_the_hole(self) -> bool {
         matches!(
             (self.point, self.side),
@@ -287,7 +293,7 @@ impl Case {
     }
 }
 
-/// Cuts the next download of a product in its middle.
+/// Cuts off the next download of a product in the middle.
 fn cut(product: Product) -> Order {
     Order::from(Fault::CutAt { fraction: 0.5 }).on(Call::Download).only(product)
 }
@@ -307,10 +313,10 @@ fn every_death_at_a_durable_step_costs_nothing_when_downloads_are_cut() {
     die_everywhere(Weather::DownloadCut);
 }
 
-/// Plays every case of a weather and fails with all that went wrong.
+/// Runs every case of a weather and fails with everything that went wrong.
 #[track_caller]
 fn die_everywhere(weather: Weather) {
-    // Machines have plays of their own: `cloud`.
+    // Machines have their own scenarios: `cloud`.
     let here = |point: &Point| !point.name().starts_with("machine.");
     let first = Point::ALL.iter().copied().filter(here).map(|point| (point, 1));
     let wanted = std::env::var("CONJURED_TEST_FAILPOINT").unwrap_or_default();
@@ -351,7 +357,8 @@ fn die_everywhere(weather: Weather) {
     );
 }
 
-/// Without its feature nothing of this is in the binary: see `tests/real/failpoints-absent/run`, which looks into it.
+/// Without its feature none of this is in the binary: see `tests/real/failpoints-absent/run`, which
+/// searches it.
 #[test]
 fn an_order_that_names_no_point_is_refused_aloud() {
     let stage = crate::support::stage::Stage::new();

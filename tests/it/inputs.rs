@@ -1,6 +1,8 @@
-//! What starts a job and what does not: every habit of the programs that write the inputs, and every bad moment.
+//! What starts a job and what does not: every habit of the programs that write the inputs, and
+//! every bad moment.
 //!
-//! Owns the inputs as files on a real disk, with real watching. The rules with virtual time are `engine_cases`'s.
+//! Owns the inputs as files on a real disk, with real watching. The rules in virtual time are
+//! in `engine_cases`.
 
 use std::{fs, time::Duration};
 
@@ -12,7 +14,7 @@ use crate::support::{
     stage::Stage,
 };
 
-/// Longer than a render's window and the time in which a file counts as in flux.
+/// Longer than a render's window and the time in which a file counts as being written.
 const LONG_ENOUGH: Duration = Duration::from_millis(900);
 
 #[test]
@@ -57,7 +59,7 @@ fn a_half_written_picture_is_never_sent_and_is_sent_once_when_it_is_whole() {
 #[test]
 fn a_storm_of_two_thousand_writes_is_one_job_with_the_last_content() {
     let mut stage = Stage::new();
-    // On a machine that is busy with other things the writer itself may be kept waiting, and must not look as if it had ended.
+    // On a busy machine the writer itself may be delayed, and must not look as if it had finished.
     stage.set("trigger.prompt_quiet_ms", "3000");
     stage.set("trigger.prompt_max_wait_ms", "60000");
     stage.set("trigger.render_quiet_ms", "3000");
@@ -122,7 +124,8 @@ fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_las
     stage.say("a clay owl");
     stage.newest_is(State::Running);
 
-    // CONJURE renders about every three seconds and people do not speak faster; here all of it is sixty times as fast.
+    // CONJURE renders about every three seconds, and people do not speak faster; here everything is
+    // sixty times as fast.
     let mut last = stage.film(1);
     for number in 0..50 {
         stage.say(&format!("a clay owl with {number} feathers"));

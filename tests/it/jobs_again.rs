@@ -1,28 +1,29 @@
-//! What is done with jobs that are over: sent again, run again, placed again, rated, and removed from history in time.
+//! What is done with finished jobs: retried, run again, restored, rated, and eventually removed
+//! from the history.
 //!
-//! Owns the verbs of `conjured jobs` beside a daemon and without one. That a person is asked before money may be spent twice is
-//! the rule here that costs most when it breaks.
+//! Owns the `conjured jobs` commands with and without a daemon. The rule with the most expensive
+//! failure here is that a person is asked before money may be spent twice.
 
 mod history;
 mod resubmit;
 mod restore;
 
-use std::process::Output;
+use std::{process::Output, time::Duration};
 
 use conjured::{
     domain::job::State,
     ledger::rows::JobRow,
-    simulator::faults::{Call, Fault, Order},
+    simulator::faults::{Fault, Order},
 };
 use serde_json::Value;
 
-use crate::support::stage::Stage;
+use crate::support::{service::quick, stage::Stage};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Makes one job of the given words, without a daemon.
+/// Runs one job with the given prompt, without a daemon.
 #[track_caller]
 fn once(stage: &Stage, words: &str) -> JobRow {
     let output = stage.cli(&["once", "--prompt", words]);
@@ -30,7 +31,7 @@ fn once(stage: &Stage, words: &str) -> JobRow {
     stage.jobs().pop().expect("a job")
 }
 
-/// Makes one job whose answer is lost, without a daemon.
+/// Runs one job whose answer is lost, without a daemon.
 #[track_caller]
 fn lost(stage: &Stage, words: &str) -> JobRow {
     stage.service.order(Fault::AcceptThenDrop);
@@ -142,7 +143,7 @@ fn a_rerun_sends_the_very_same_bytes_and_takes_nothing_from_history() {
         let mut stage = Stage::new();
         stage.set("generation.seed", "\"random\"");
         let old = once(&stage, "a clay owl");
-        // What is configured meanwhile does not matter.
+        // A configuration change in the meantime does not matter.
         stage.set("generation.steps_flux", "7");
         stage.set("generation.seed", "5");
         stage.film(3);
@@ -179,10 +180,10 @@ fn a_rerun_that_would_not_be_the_same_request_is_refused_before_it_is_sent() {
 
 #[test]
 fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_it() {
-    let stage = Stage::new();
+    // Runs that end when the test says so: the command returns long before.
+    let run = Duration::from_secs(3600);
+    let stage = Stage::with(conjured::simulator::Settings { run, ..quick() });
     let old = lost(&stage, "a clay owl");
-    let slow = Order::from(Fault::SlowStream { bytes_per_second: 2_000 });
-    stage.service.order(slow.on(Call::Download));
     let output = stage.cli(&["jobs", "retry", &old.id.to_string(), "--yes", "--detach"]);
     assert!(output.status.success(), "{output:?}");
     let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -190,6 +191,9 @@ fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_i
     assert_eq!(id, new.id.to_string());
     assert_eq!(stage.submits(), 2);
     let _daemon = stage.start();
+    // The run whose answer was lost comes first.
+    stage.service.advance(run);
+    stage.service.advance(run);
     let jobs = stage.ended(2);
     assert_eq!(jobs[1].state, State::Done);
     assert_eq!(stage.submits(), 2);

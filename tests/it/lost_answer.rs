@@ -1,6 +1,7 @@
 //! Submits whose answer is lost, late or a refusal: when one may be sent again, and when never.
 //!
-//! Owns the rule that costs most when it breaks: nothing that may have been taken in is sent a second time by itself.
+//! Owns the rule with the most expensive failure: a request that the service may have accepted is
+//! never automatically sent again.
 
 use std::time::Duration;
 
@@ -9,9 +10,14 @@ use conjured::{
     simulator::faults::{Fault, Order},
 };
 
-use crate::support::{patience::stays, stage::Stage};
+use rustix::process::Signal;
 
-/// Long enough for a client that repeats a request to repeat it.
+use crate::support::{
+    patience::{eventually, stays},
+    stage::Stage,
+};
+
+/// Long enough for a retrying client to retry.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
 fn http(status: u16, retry_after: Option<&str>) -> Order {
@@ -98,4 +104,20 @@ fn assert_unknown(order: Order) {
     assert!(jobs[0].reason.is_some(), "a person is told why");
     stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
     assert_eq!(stage.jobs().len(), 1);
+}
+
+#[test]
+fn a_daemon_that_was_stopped_past_the_time_out_reads_the_answer_that_came_meanwhile() {
+    let mut stage = Stage::new();
+    stage.set("serverless.submit_timeout_s", "1");
+    stage.service.order(Fault::Hang { ms: Some(300) });
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
+    daemon.signal(Signal::STOP);
+    // The answer comes, and the second passes in which it had to.
+    stays(LONG_ENOUGH, "nothing is sent by a process that stands still", || stage.submits() == 1);
+    daemon.signal(Signal::CONT);
+    stage.done(1);
+    assert_eq!(stage.submits(), 1);
 }

@@ -1,6 +1,7 @@
-//! The main job: what is said and sculpted becomes exactly one paid request, and both files appear.
+//! The main job: a prompt and a sculpted scene become exactly one paid request, and both
+//! files appear.
 //!
-//! Owns the road on which nothing goes wrong; each trouble has a file of its own.
+//! Owns the case in which nothing goes wrong; each kind of problem has its own file.
 
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ fn a_prompt_and_a_render_saved_together_are_one_post_with_the_right_inputs() {
     let mut stage = Stage::new();
     stage.set("generation.steps_flux", "11");
     stage.set("generation.steps_partpacker", "23");
+    // "Together" is the prompt's window from the first file to the second: no machine may be so busy that it ends between them.
+    stage.set("trigger.render_quiet_ms", "10000");
     let _daemon = stage.start();
     let frame = stage.film(5);
     stage.say("\u{feff}  a fox of glazed clay \u{2014} sitting\n");

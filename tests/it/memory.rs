@@ -1,8 +1,8 @@
 //! How much memory a daemon keeps for itself: at rest, and after work.
 //!
-//! Owns bounds that are far from what is measured and nearer than what was there before, in memory of the process's own
-//! (`RssAnon`; pages of the program's file are the system's to take). What many hours do is `tests/real/soak`'s, and what a
-//! release takes in all is `benches/`'s.
+//! Owns limits that are far above the measured values and below the values of earlier versions, in
+//! the process's own memory (`RssAnon`; the system may reclaim the pages of the program file).
+//! `tests/real/soak` covers many hours, and `benches/` the total memory of a release build.
 
 use std::fs;
 
@@ -10,13 +10,15 @@ use conjured::simulator::gesture_camera::GestureCamera;
 
 use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
 
-/// Measured: 2.9 MB. The queue of the log alone was 4.
+/// Measured: 2.9 MB. The log's queue alone used to be 4.
 const AT_REST_KB: u64 = 5 * 1024;
 
-/// Measured: 6.5 MB, half of it the picture itself. With glibc as it is, some eight jobs made it 39.
+/// Measured: 6.5 MB, half of it the picture itself. With glibc's defaults it was 39 after some
+/// eight jobs.
 const AFTER_WORK_KB: u64 = 12 * 1024;
 
-/// glibc reserves this much address space for each arena besides the first, at a multiple of it (`HEAP_MAX_SIZE`).
+/// glibc reserves this much address space for each arena after the first, aligned to that
+/// size (`HEAP_MAX_SIZE`).
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 const ARENA: u64 = 64 << 20;
 
@@ -27,7 +29,7 @@ fn own_kb(daemon: &TestDaemon) -> u64 {
     line.trim_end_matches("kB").trim().parse().expect("a number")
 }
 
-/// Returns how many arenas its threads have beside the one of all.
+/// Returns how many arenas the process has besides the main one.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 fn arenas(daemon: &TestDaemon) -> usize {
     let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).expect("it runs");
@@ -66,7 +68,7 @@ fn memory_that_work_took_is_given_back() {
     }
     #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
     assert_eq!(arenas(&daemon), 0, "its threads take turns, one arena serves them all");
-    // The last job's own buffers go a moment after it is done.
+    // The last job's own buffers are freed a moment after it is done.
     eventually("what the jobs took is given back", || {
         (own_kb(&daemon) <= AFTER_WORK_KB).then_some(())
     });

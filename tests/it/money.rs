@@ -1,7 +1,9 @@
-//! Money that a real process spends: limits that several want to reach at once, the hourly limit over a restart, the price of a
-//! request that leaves late, and what the deployment says of its machine.
+//! Money that a real process spends: limits that several jobs reach at once, the hourly limit
+//! across a restart, the price of a request that is sent late, and what the deployment reports
+//! about its machine.
 //!
-//! Owns what needs a whole process. The sums themselves are `ledger/tests/budget.rs`'s; `cost` is in the file below.
+//! Owns what needs a whole process. The sums themselves are tested in `ledger/tests/budget.rs`, and
+//! `cost` in the file below.
 
 mod cost;
 mod racers;
@@ -22,7 +24,7 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the warnings, but for that about settings of a later version.
+/// Returns the warnings, except the one about settings of a later version.
 fn complaints(status: &Status) -> Vec<&String> {
     status.warnings.iter().filter(|warning| !warning.contains("not yet in effect")).collect()
 }
@@ -62,9 +64,14 @@ fn the_hourly_limit_is_not_forgotten_by_a_restart() {
 fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
     let mut stage = Stage::new();
     stage.set("budget.per_job_usd", "0.50");
-    let answer =
-        Fault::Http { status: 429, retry_after: Some("3".to_owned()), body: None, accepted: false };
-    stage.service.order(answer);
+    // The new price must be in effect before the wait is over, also where a reload takes seconds.
+    let wait = Some("10".to_owned());
+    stage.service.order(Fault::Http {
+        status: 429,
+        retry_after: wait,
+        body: None,
+        accepted: false,
+    });
     let daemon = stage.start();
     stage.say("a clay owl");
     let doing = |daemon: &TestDaemon| Some(daemon.status()?.projects[0].job.clone()?.doing);
@@ -74,7 +81,7 @@ fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
     let reserved = stage.jobs()[0].reserved;
     assert!(reserved < MicroUsd::from_cents(50), "{reserved}");
 
-    // While it waits, its machine becomes three and a half times as dear.
+    // While it waits, its machine becomes three and a half times as expensive.
     stage.set("budget.hardware", "\"3x-large\"");
     eventually("it is over budget by now", || {
         doing(&daemon)?.contains("over budget").then_some(())
@@ -140,7 +147,7 @@ fn another_machine_than_the_configured_one_is_told_once() {
         (!about.is_empty()).then_some(about)
     };
     let about = eventually("the mismatch is told", told);
-    assert!(about[0].contains("1.7500 USD an hour, not 2.5000 USD"), "{about:?}");
+    assert!(about[0].contains("1.7500 USD per hour instead of 2.5000 USD"), "{about:?}");
     for (number, words) in (1..).zip(["a clay owl", "a clay fox"]) {
         stage.say(words);
         let jobs = stage.done(number);

@@ -1,10 +1,9 @@
-//! A service that fails, throttles, talks nonsense, refuses the token, or is not there yet.
+//! A service that fails, throttles, sends nonsense, refuses the token, or is not there yet.
 //!
-//! Owns what becomes of jobs then: what was sent is followed to its end, what was not sent waits, and nobody is hammered.
+//! Owns what happens to jobs then: what was sent is followed to its end, what was not sent waits,
+//! and no server is flooded.
 
-use std::{
-    fs, net::TcpListener, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
 use conjured::{
     domain::job::State,
@@ -20,7 +19,7 @@ use crate::support::{
     patience::{eventually, in_the_end, stays},
     service::{TOKEN, quick},
     stage::Stage,
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
 
 fn http(status: u16, retry_after: Option<&str>) -> Order {
@@ -58,7 +57,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
         doing(&daemon).filter(|doing| doing.contains("nothing was charged"))
     });
     assert!(said.contains("asked again in"), "{said}");
-    // A newer snapshot takes the place of a job that waits.
+    // A newer snapshot replaces a waiting job.
     stage.say("a clay fox with a hat");
     stage.newest_is(State::Prepared);
     eventually("the older one has made room", || (stage.jobs().len() == 5).then_some(()));
@@ -94,7 +93,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
 fn status_calls_that_fail_or_talk_nonsense_cost_patience_and_nothing_else() {
     let stage = Stage::new();
     let word = |word: &str| Fault::StatusWord(word.to_owned());
-    // An answer in between ends the growth of the waits, so that the test is quick.
+    // An answer in between resets the back-off, so that the test is fast.
     for fault in [
         Fault::Http { status: 500, retry_after: None, body: None, accepted: false },
         Fault::HtmlBody,
@@ -185,7 +184,7 @@ fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_
 /// How long a run of [`long`] takes, unless it is advanced.
 const RUN: Duration = Duration::from_secs(600);
 
-/// A service whose runs end when the test says so.
+/// Returns a service whose runs end when the test says so.
 fn long() -> Settings {
     Settings { run: RUN, ..quick() }
 }
@@ -205,10 +204,8 @@ fn with_token_file(settings: Settings) -> (Stage, TestDaemon, std::path::PathBuf
 #[test]
 fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
     let mut stage = Stage::new();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("bound");
-    drop(free);
-    stage.set("serverless.api_url", &format!("\"http://{address}\""));
+    let port = Port::closed();
+    stage.set("serverless.api_url", &port.url());
     let daemon = stage.start();
     stage.say("a clay owl");
     let said = eventually("it says that nothing was sent", || {
@@ -216,7 +213,7 @@ fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
     });
     assert!(said.contains("connection"), "{said}");
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    let _tunnel = Tunnel::open(address, service, Speaks::Plain);
+    let _tunnel = Tunnel::open(port, service, Speaks::Plain);
     stage.done(1);
     assert_eq!((stage.submits(), stage.accepted()), (1, 1));
 }
@@ -278,7 +275,8 @@ fn once_with_a_refused_token_ends_at_once_with_77_also_when_it_is_known_to_be_re
 #[test]
 fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
     let mut stage = Stage::with(long());
-    stage.service.order(http(429, Some("2")));
+    // The reload must be done before the wait is over, also where it takes seconds.
+    stage.service.order(http(429, Some("10")));
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Prepared);

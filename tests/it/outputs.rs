@@ -1,12 +1,12 @@
-//! What reaches the public names: only whole and checked files, at every moment a reader may look.
+//! What appears under the public names: only complete and checked files, whenever they are read.
 //!
-//! Owns bad products, broken downloads and the reader that never stops reading.
+//! Owns bad products, broken downloads, and a reader that never stops reading.
 
 use std::{
     fs,
-    net::SocketAddr,
     ops::ControlFlow,
     path::Path,
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
@@ -28,10 +28,13 @@ use conjured::{
 
 use crate::support::{
     media,
-    patience::stays,
+    patience::eventually,
+    service::quick,
     stage::{Stage, files_below},
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn spoiled(product: Product, content: Spoiled) -> Order {
     Fault::File { product, content }.into()
@@ -84,7 +87,7 @@ fn files_from_elsewhere_and_files_without_end_are_not_fetched() {
     ]);
 }
 
-/// After one good job, lets each of the faults spoil a job of its own.
+/// After one good job, lets each of the faults spoil one job.
 #[track_caller]
 fn refuses_all(cases: &[(&str, Order, bool)]) {
     let stage = Stage::new();
@@ -136,7 +139,7 @@ fn a_url_that_ran_out_is_replaced_by_asking_for_the_result_again() {
         let gone = Fault::Http { status, retry_after: None, body: None, accepted: false };
         stage.service.order(Order::from(gone).on(Call::Download).only(Product::Mesh));
     }
-    // While the service is silent about it, nothing is known about the file.
+    // While the service does not answer, nothing is known about the file.
     let silence = Fault::Http { status: 502, retry_after: None, body: None, accepted: false };
     stage.service.order(Order::from(silence).on(Call::Result).after(1));
     let _daemon = stage.start();
@@ -152,8 +155,9 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
     stage.set("placement.max_artifact_mb", "1");
     let mut flood = b"HTTP/1.1 200 OK\r\ncontent-type: model/gltf-binary\r\n\r\n".to_vec();
     flood.resize(32 << 20, b'g');
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let tunnel = Tunnel::open(any, any, Speaks::Bytes(flood.leak()));
+    // It leads nowhere: these bytes are its own.
+    let nowhere = Port::closed();
+    let tunnel = Tunnel::open(Port::closed(), nowhere.address, Speaks::Bytes(flood.leak()));
     let url = format!("http://{}/mesh.glb", tunnel.address);
     stage.service.order(Fault::ProductUrl { product: Product::Mesh, url });
     let _daemon = stage.start();
@@ -168,6 +172,42 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
         .map(|data| data.len())
         .sum();
     assert!(kept < 200_000, "{kept} bytes are left in history");
+}
+
+#[test]
+fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let daemon = stage.start();
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    let elsewhere = stage.path("renamed");
+    fs::rename(stage.root(), &elsewhere).expect("renames");
+    stage.service.advance(HOUR);
+    let said = eventually("the job says what it waits for", || {
+        let doing = daemon.status()?.projects.first()?.job.as_ref()?.doing.clone();
+        doing.contains("is not there").then_some(doing)
+    });
+    assert!(said.contains("root") && said.contains("safe in history"), "{said}");
+    stage.newest_is(State::Placing);
+    assert!(!stage.root().exists(), "nothing stands in for the root");
+
+    fs::rename(&elsewhere, stage.root()).expect("renames back");
+    stage.done(1);
+    assert_eq!(stage.submits(), 1);
+}
+
+#[test]
+fn a_folder_of_ones_own_below_a_root_that_is_gone_is_refused_before_anything_is_sent() {
+    let stage = Stage::new();
+    fs::rename(stage.root(), stage.path("renamed")).expect("renames");
+    let out = stage.root().join("mine").display().to_string();
+    let output = stage.cli(&["once", "--prompt", "a clay owl", "--out", &out]);
+    assert_eq!(output.status.code(), Some(73), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not there"), "{output:?}");
+    assert!(!stage.root().exists(), "the root was not made");
+    assert_eq!(stage.submits(), 0);
 }
 
 #[test]
@@ -186,7 +226,7 @@ fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
         fs::write(path("mesh.glb"), media::mesh(1 + number % 7 * 40)).expect("writes");
         let id = JobId::from_parts(Clock.now().wall, number.into());
         let plan = placement::plan(id, &artifacts, &targets).expect("good names");
-        let placed = place(&plan, &mut |_| ControlFlow::Continue(()));
+        let placed = place(&plan, folder.path(), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(placed, Ok(Placed::All(_))), "{placed:?}");
     };
     placement(0);
@@ -214,7 +254,7 @@ fn a_reader_sees_whole_files_while_the_daemon_places_new_ones() {
     assert_eq!(faults, Vec::<String>::new());
 }
 
-/// Ends the reader also when the work fails.
+/// Ends the reader, also if the work fails.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -223,7 +263,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Reads the files in a tight loop while `work` goes on; returns what was wrong with them.
+/// Reads the files in a tight loop during `work`; returns what was wrong with them.
 fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
     let (over, looks) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -237,11 +277,53 @@ fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
         });
         {
             let _over = Over(&over);
-            stays(Duration::from_millis(1), "the reader may begin", || true);
+            let begun = || (looks.load(Ordering::Relaxed) > 0).then_some(());
+            eventually("the reader has begun", begun);
             work();
         }
         let faults = reader.join().expect("the reader does not panic");
-        assert!(looks.load(Ordering::Relaxed) > 10, "the reader has read");
+        assert!(looks.load(Ordering::Relaxed) > 1, "the reader has read beside the work");
         faults
     })
+}
+
+#[test]
+fn a_folder_of_ones_own_that_cannot_take_the_result_is_refused_before_anything_is_paid() {
+    let stage = Stage::new();
+    fs::write(stage.path("a file"), b"").expect("writes");
+    let daemon = stage.start();
+    let file = stage.path("a file/results").display().to_string();
+    for (out, kind) in [("relative/x", "usage"), (file.as_str(), "cannot_write")] {
+        let body = serde_json::json!({ "prompt": "a clay owl", "out": out }).to_string();
+        let answer = daemon.post("/v1/once", &body).expect("an answer");
+        assert!(answer.contains(kind) && answer.contains("nothing was sent"), "{out}: {answer}");
+    }
+    assert_eq!((stage.submits(), stage.jobs().len()), (0, 0));
+}
+
+#[test]
+fn a_folder_of_ones_own_that_goes_bad_during_the_run_does_not_hold_up_the_artist() {
+    let mut settings = quick();
+    settings.run = HOUR;
+    let stage = Stage::with(settings);
+    let _daemon = stage.start();
+    let folder = stage.path("results");
+    let out = folder.display().to_string();
+    let mut once = stage.command(&["once", "--prompt", "a clay stork", "--out", &out]);
+    let once = once.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut once = once.expect("the binary starts");
+    stage.newest_is(State::Running);
+    fs::remove_dir(&folder).expect("it is empty");
+    fs::write(&folder, b"in the way").expect("writes");
+    stage.service.advance(HOUR);
+    assert_eq!(once.wait().expect("it ends").code(), Some(73));
+    let job = stage.ended(1).remove(0);
+    assert_eq!(job.state, State::Failed);
+    assert!(job.spent().0 > 0, "it was charged, and is on the books");
+    let kept = stage.state_dir().join("history").join(job.id.to_string()).join("mesh.glb");
+    assert!(kept.is_file(), "what was paid for is in history");
+    stage.say("a clay owl");
+    stage.newest_is(State::Running);
+    stage.service.advance(HOUR);
+    assert_eq!(stage.ended(2)[1].state, State::Done);
 }

@@ -1,6 +1,7 @@
-//! A new configuration while the daemon runs: a good one takes effect, a bad one changes nothing and is told.
+//! A new configuration while the daemon runs: a valid one takes effect, an invalid one is reported
+//! and changes nothing.
 //!
-//! Owns the saved file and SIGHUP as the two ways to ask for it.
+//! Owns the saved file and SIGHUP as the two ways to request it.
 
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
     let stage = Stage::new();
     let daemon = stage.start();
     let whole = std::fs::read(stage.config()).expect("reads");
-    // Empty, then whole, as an editor does it, with a moment between.
+    // Empty, then complete, as an editor does it, with a moment in between.
     std::fs::write(stage.config(), b"").expect("writes");
     stays(Duration::from_millis(20), "the project is still served", || serves(&daemon));
     std::fs::write(stage.config(), whole).expect("writes");
@@ -97,7 +98,8 @@ fn paths_that_change_during_a_job_take_effect_when_it_has_ended() {
     stage.say("a clay owl");
     stage.newest_is(State::Running);
     let spoken = stage.root().join("spoken.txt");
-    // The words of the job at work: others would be news when the path takes effect, and might be sent before the fox.
+    // The active job's prompt: another one would be a change when the path takes effect, and might
+    // be sent before the fox.
     std::fs::write(&spoken, "a clay owl").expect("writes");
     let text = std::fs::read_to_string(stage.config()).expect("reads");
     let text = text.replacen("name = \"test\"", "name = \"test\"\nprompt = \"spoken.txt\"", 1);

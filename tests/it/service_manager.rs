@@ -1,7 +1,8 @@
-//! What systemd hears and reads of the whole process: ready, reloading, a line of status, the watchdog, stopping, and lines that its
-//! journal understands.
+//! What systemd receives from the whole process: ready, reloading, a status line, the watchdog,
+//! stopping, and lines that its journal understands.
 //!
-//! Owns a service manager's ends of the socket and of standard error. A real systemd is `tests/real/systemd`.
+//! Owns the service manager's ends of the socket and of standard error. The test with a real
+//! systemd is `tests/real/systemd`.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
 
-/// A service manager's ear.
+/// The service manager's end of the socket.
 struct Ear {
     socket: UnixDatagram,
     heard: VecDeque<String>,
@@ -25,7 +26,7 @@ impl Ear {
         Self { socket, heard: VecDeque::new() }
     }
 
-    /// Waits for a message that begins so, and returns it with those before it.
+    /// Waits for a message that begins with `start`, and returns it with the earlier ones.
     #[track_caller]
     fn until(&mut self, start: &str) -> Vec<String> {
         let mut all = Vec::new();
@@ -49,7 +50,7 @@ impl Ear {
 fn start(stage: &Stage) -> TestDaemon {
     let mut command = stage.command(&["run"]);
     command.env("NOTIFY_SOCKET", stage.path("notify"));
-    // A second: fed at half of it, so a test sees it.
+    // One second: it is fed at half of that, so that a test sees it.
     command.env("WATCHDOG_USEC", "1000000");
     TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr"))
 }

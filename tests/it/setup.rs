@@ -1,7 +1,8 @@
-//! `init`, `login`, `logout` and `doctor`: the real program, from the first minute on, and when nothing happens.
+//! `init`, `login`, `logout` and `doctor`: the real program at the first setup, and when
+//! nothing happens.
 //!
-//! Owns what the three share: a `conjured` that knows no token, and one that runs as a user who is not root, because root
-//! may write and read everything.
+//! Owns what the three share: a `conjured` without a token, and one that runs as a user other than
+//! root, because root may read and write everything.
 
 mod doctor;
 mod init;
@@ -16,18 +17,20 @@ use std::{
 
 use crate::support::stage::Stage;
 
-/// `nobody`, on every system that has users.
+/// The user `nobody`, on every system that has users.
 const NOBODY: u32 = 65_534;
 
-/// Returns `conjured` for a stage, without the token that the stage usually puts into the environment.
+/// Returns `conjured` for a stage, without the token that the stage usually puts into
+/// the environment.
 fn without_token(stage: &Stage, arguments: &[&str]) -> Command {
     let mut command = stage.command(arguments);
     command.env_remove("RUNCOMFY_API_TOKEN").stdin(Stdio::null());
     command
 }
 
-/// Returns `conjured` as a user who is not root; the stage's files become that user's. Who is not root stays who he is. `None`, said
-/// aloud, where the folder for temporary files is root's alone.
+/// Returns `conjured` as a user other than root; the stage's files become that user's. A user other
+/// than root stays the same. Returns `None`, with a message, if only root can access the folder for
+/// temporary files.
 fn as_nobody(stage: &Stage, arguments: &[&str]) -> Option<Command> {
     let command = without_token(stage, arguments);
     if !rustix::process::geteuid().is_root() {
@@ -37,12 +40,12 @@ fn as_nobody(stage: &Stage, arguments: &[&str]) -> Option<Command> {
     let open = |folder: &Path| {
         std::fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o001 != 0)
     };
-    // The last one is the stage's own, which is given away below.
+    // The last one is the stage's own, whose owner is changed below.
     if !world.ancestors().skip(1).filter(|folder| folder.is_absolute()).all(open) {
         skipped("another user cannot reach the folder for temporary files");
         return None;
     }
-    // The build's folder may be root's alone.
+    // The build folder may be accessible only to root.
     let own = stage.path("conjured");
     let made = std::fs::hard_link(env!("CARGO_BIN_EXE_conjured"), &own);
     made.or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_conjured"), &own).map(drop))
@@ -56,7 +59,7 @@ fn as_nobody(stage: &Stage, arguments: &[&str]) -> Option<Command> {
 }
 
 fn give_away(path: &Path, user: u32) {
-    // The program itself is a second name of the build's file, which must stay its owner's.
+    // The program is a hard link to the build's file, which must keep its owner.
     if path.file_name().is_some_and(|name| name == "conjured") && path.is_file() {
         return;
     }
@@ -69,8 +72,8 @@ fn give_away(path: &Path, user: u32) {
     }
 }
 
-/// Runs a script of `sh` in a namespace of its own, where it may mount and lower limits without touching anybody else's. `None`,
-/// said aloud, where the system does not allow that.
+/// Runs an `sh` script in its own namespace, where it may mount and lower limits without affecting
+/// others. Returns `None`, with a message, if the system does not allow that.
 fn apart(script: &str, command: &Command) -> Option<Output> {
     let allowed = Command::new("unshare").args(["-rm", "true"]).output();
     if !allowed.is_ok_and(|output| output.status.success()) {
@@ -90,7 +93,7 @@ fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-/// Returns everything that a command said.
+/// Returns everything that a command printed.
 fn said(output: &Output) -> String {
     let (data, rest) = (&output.stdout, &output.stderr);
     format!("{}{}", String::from_utf8_lossy(data), String::from_utf8_lossy(rest))

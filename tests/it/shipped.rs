@@ -1,9 +1,11 @@
-//! What is handed out beside the program: licences of everything in it, the lock file, the example configuration, the commands
-//! that documents tell people to type, workflows and units.
+//! What is distributed with the program: licences of everything in it, the lock file, the example
+//! configuration, the commands in documents, workflows and units.
 //!
-//! Owns checks that need the repository as a whole. What one file says about itself is tested beside the code that reads it.
+//! Owns checks that need the whole repository. What one file says about itself is tested next to
+//! the code that reads it.
 
 mod commands;
+mod documents;
 mod licences;
 mod migrating;
 mod promises;
@@ -17,7 +19,7 @@ use conjured::domain::request::workflow::{
     validate::{Severity, validate},
 };
 
-/// Files without which a clone is not whole.
+/// Files without which a clone is incomplete.
 const REQUIRED: &[&str] = &[
     ".ci/run",
     "ARCHITECTURE.md",
@@ -67,7 +69,7 @@ fn everything_in_the_lock_file_comes_from_the_public_registry() {
     }
 }
 
-/// The variables are listed once in the code and once for people.
+/// The variables are listed once in the code and once for users.
 #[test]
 fn the_example_names_every_variable_of_conjure_that_the_code_reads() {
     fn variables(text: &str) -> BTreeSet<&str> {

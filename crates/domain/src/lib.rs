@@ -1,7 +1,7 @@
-//! The rules, pure: inputs become a job, a job becomes a request, and every decision on the way.
+//! Decides which inputs become a job, how a job becomes a request, and every choice in between.
 //!
-//! Nothing in here reads a clock, a file or the network, or runs by itself: all of it is functions from values to
-//! values, so that each rule can be tried with a table of cases.
+//! All functions here are pure: they map values to values, read no clock, file or network, and
+//! spawn nothing. So each rule can be tested with a table of cases.
 
 pub mod time;
 pub mod fingerprint;

@@ -1,7 +1,8 @@
-//! What the daemon tells about itself: the stable, documented shape behind `conjured status --json`.
+//! The status report of the daemon: the stable, documented data format behind
+//! `conjured status --json`.
 //!
-//! Owns the words and units only (milliseconds, micro-dollars, Unix milliseconds). Fields are added, never renamed or
-//! removed, as long as [`SCHEMA`] stays the same.
+//! Owns the field names and units only (milliseconds, micro-dollars, Unix milliseconds). Fields are
+//! added, never renamed or removed, as long as [`SCHEMA`] stays the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,35 +13,35 @@ use super::{
     time::WallTime,
 };
 
-/// The version of this shape.
+/// The version of this format.
 pub const SCHEMA: u32 = 1;
 
-/// Everything at one moment.
+/// The complete status at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// Counts up with every change; `GET /v1/status?after=N` waits for a higher one.
+    /// Increases with every change; `GET /v1/status?after=N` waits for a higher one.
     pub revision: u64,
-    /// When this was true.
+    /// The time of this report.
     pub at: WallTime,
-    /// The process.
+    /// The daemon process.
     pub daemon: Daemon,
-    /// One entry for each project served.
+    /// One entry for each served project.
     pub projects: Vec<Project>,
-    /// Money spent and left.
+    /// The money spent and left.
     pub budget: Budget,
     /// One entry for each backend.
     pub backends: Vec<BackendHealth>,
     /// One entry for each rented machine that may cost money.
     #[serde(default)]
     pub machines: Vec<Machine>,
-    /// What a person should know about, newest last: bad reloads, polling instead of watching, …
+    /// What a person should know, newest last: failed reloads, polling instead of watching, …
     pub warnings: Vec<String>,
 }
 
 impl Status {
-    /// Returns what is true before the daemon has said anything.
+    /// Returns the status before the daemon has reported anything.
     pub fn starting() -> Self {
         Self {
             schema: SCHEMA,
@@ -56,18 +57,18 @@ impl Status {
     }
 }
 
-/// The process.
+/// The daemon process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// `conjured`'s version.
+    /// The version of `conjured`.
     pub version: String,
     /// The process id.
     pub pid: u32,
     /// When this session began.
     pub since: WallTime,
-    /// Where the ledger and the history are.
+    /// The folder of the ledger and the history.
     pub state_dir: String,
-    /// Whether it is on its way out.
+    /// Whether it is stopping.
     pub stopping: bool,
 }
 
@@ -84,15 +85,15 @@ pub struct Project {
     pub prompt: Input,
     /// The render.
     pub render: Input,
-    /// Why the next job does not start, in a sentence.
+    /// Why the next job does not start, as a sentence.
     pub waiting: String,
-    /// When that may change by itself.
+    /// When that may change without any event.
     pub waiting_until: Option<WallTime>,
-    /// The job at work.
+    /// The active job.
     pub job: Option<Job>,
     /// The last job that ended.
     pub last_job: Option<LastJob>,
-    /// Jobs whose answer was lost: it is not known whether they were charged.
+    /// Jobs with a lost answer: it is not known whether they were charged.
     pub unknown: Vec<JobId>,
 }
 
@@ -101,70 +102,70 @@ pub struct Project {
 pub struct Input {
     /// Its path.
     pub path: String,
-    /// `whole`, `unfinished`, `missing`, `refused`, or `unseen` before the first look.
+    /// `whole`, `unfinished`, `missing`, `refused`, or `unseen` before the first scan.
     pub state: String,
-    /// Why it is refused, or how much of it is there.
+    /// Why it is refused, or how much of it exists.
     pub detail: Option<String>,
-    /// The fingerprint's first twelve digits, when whole.
+    /// The first twelve digits of the fingerprint, if complete.
     pub fingerprint: Option<String>,
 }
 
-/// The job at work.
+/// The active job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Its id.
     pub id: JobId,
-    /// Where it is on its road.
+    /// Its current state.
     pub state: State,
     /// What started it.
     pub cause: Cause,
-    /// What it is doing, in a sentence.
+    /// What it is doing, as a sentence.
     pub doing: String,
     /// When it was released.
     pub since: WallTime,
-    /// Where the work happens.
+    /// The backend that makes it.
     pub backend: String,
-    /// Why not at a place that the mode names before it.
+    /// Why a backend that `mode` prefers was not used.
     #[serde(default)]
     pub why: Option<String>,
-    /// How far the run is, where the backend tells.
+    /// The progress of the run, if the backend reports it.
     #[serde(default)]
     pub progress: Option<Progress>,
     /// The backend's own id.
     pub request: Option<String>,
-    /// Requests before this one; 0 = next.
+    /// How many requests are before this one; 0 = next.
     pub queue_position: Option<u64>,
     /// Whether a machine has to start first, as far as is known.
     pub cold: Option<bool>,
-    /// Milliseconds since it was released.
+    /// Milliseconds since the release.
     pub elapsed_ms: u64,
-    /// When it is expected to be placed, from past jobs of this backend and workflow.
+    /// The expected time of placement, from past jobs of this backend and workflow.
     pub eta: Option<Eta>,
-    /// Bytes received and expected, while artifacts come in.
+    /// Bytes received and expected during a download of artifacts.
     pub received: Option<Received>,
-    /// What it is estimated to cost.
+    /// The estimated cost.
     pub estimate: MicroUsd,
 }
 
-/// An expectation with its spread, in milliseconds from the release on.
+/// An expected duration with its spread, in milliseconds since the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Eta {
     /// One job in ten was faster.
     pub p10_ms: u64,
-    /// The middle one.
+    /// The median.
     pub median_ms: u64,
     /// One job in ten was slower.
     pub p90_ms: u64,
-    /// How many jobs this was learned from; 0 = a documented default.
+    /// The number of past jobs it is based on; 0 = a documented default.
     pub samples: u32,
 }
 
-/// A download under way.
+/// A download in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Received {
     /// Bytes on disk.
     pub bytes: u64,
-    /// Bytes in all, where the storage tells.
+    /// The total size in bytes, if the storage reports it.
     pub total: Option<u64>,
 }
 
@@ -173,17 +174,17 @@ pub struct Received {
 pub struct LastJob {
     /// Its id.
     pub id: JobId,
-    /// How it ended.
+    /// Its final state.
     pub state: State,
-    /// Why, when not `done`.
+    /// The reason, unless `done`.
     pub reason: Option<String>,
-    /// When.
+    /// When it ended.
     pub ended_at: Option<WallTime>,
-    /// What is booked, or reserved while nothing is.
+    /// The booked cost, or the reservation while nothing is booked.
     pub cost: MicroUsd,
 }
 
-/// Money.
+/// The budget.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
     /// Spent or reserved in this session.
@@ -198,29 +199,29 @@ pub struct Budget {
     pub day_limit: Option<MicroUsd>,
     /// The month's limit; absent = none.
     pub month_limit: Option<MicroUsd>,
-    /// The account's balance, as the service last told.
+    /// The account's balance, as last reported by the service.
     pub balance: Option<MicroUsd>,
-    /// What an hour of the machine costs.
+    /// The price of the machine per hour.
     #[serde(default)]
     pub hourly: MicroUsd,
-    /// Where that comes from, in words.
+    /// The source of that price, as text.
     #[serde(default)]
     pub hourly_from: String,
-    /// The machine's tier; absent where the rate itself is configured.
+    /// The machine's tier; absent if the rate itself is configured.
     #[serde(default)]
     pub hardware: Option<String>,
-    /// How long a machine idles before it sleeps, in milliseconds; it is paid for.
+    /// How long a machine idles before it sleeps, in milliseconds; this time is billed.
     #[serde(default)]
     pub keep_warm_ms: u64,
-    /// Where that comes from, in words.
+    /// The source of that time, as text.
     #[serde(default)]
     pub keep_warm_from: String,
-    /// Whether a machine never sleeps; its standing cost is no job's.
+    /// Whether a machine never sleeps; its standing cost belongs to no job.
     #[serde(default)]
     pub never_sleeps: bool,
 }
 
-/// How a backend does.
+/// The health of a backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendHealth {
     /// Its name.
@@ -229,35 +230,35 @@ pub struct BackendHealth {
     pub state: String,
     /// Why it is not ready.
     pub reason: Option<String>,
-    /// When it is tried again by itself, where it is left alone.
+    /// When it is retried automatically, if it is paused.
     #[serde(default)]
     pub until: Option<WallTime>,
-    /// Where the token came from; never what it is.
+    /// Where the token came from; never the token.
     pub token_from: Option<String>,
 }
 
 /// A rented machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Our name of its launch.
+    /// Our id of its launch.
     pub id: String,
-    /// The beginning of the service's id; all of it would open the machine.
+    /// The first characters of the service's id; the whole id would give access to the machine.
     pub server: Option<String>,
-    /// The service's word for the machine.
+    /// The service's name for the type of machine.
     pub server_type: String,
-    /// Where it is in its life.
+    /// Its current stage.
     pub stage: Stage,
-    /// What it does, in a fragment.
+    /// What it is doing, as a fragment.
     pub doing: String,
-    /// When its launch was marked.
+    /// When its launch was recorded.
     pub since: WallTime,
-    /// From when on it is billed.
+    /// When its billing starts.
     pub ready_at: Option<WallTime>,
     /// When it is stopped if nothing else happens.
     pub stops_at: Option<WallTime>,
-    /// What an hour of it costs.
+    /// Its price per hour.
     pub hourly: MicroUsd,
-    /// What is reserved for it.
+    /// The amount reserved for it.
     pub reserved: MicroUsd,
     /// Why a person must look at it.
     pub alarm: Option<String>,

@@ -1,24 +1,24 @@
-//! Time as a value: [`Moment`] for "how long", [`WallTime`] for "when".
+//! Time as a value: [`Moment`] for durations, [`WallTime`] for dates.
 //!
-//! Owns the two kinds of time and nothing that reads a clock: every function of the domain is told
-//! the time by its caller, so that a test can let a year pass in a microsecond.
+//! Owns the two kinds of time and nothing that reads a clock: every function of the domain gets the
+//! time from its caller, so that a test can simulate a year in a microsecond.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point on a clock that never jumps and that counts the sleep of the machine (microseconds since an
-/// arbitrary start). For windows, patience and back-off.
+/// A point on a clock that never jumps and that keeps counting while the machine sleeps
+/// (microseconds since an arbitrary start). For debounce windows, time-outs and back-off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// Makes a moment from microseconds since the clock's own start.
+    /// Creates a moment from microseconds since the clock's own start.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
 
-    /// Makes a moment from milliseconds since the clock's own start.
+    /// Creates a moment from milliseconds since the clock's own start.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis.saturating_mul(1000))
     }
@@ -28,19 +28,19 @@ impl Moment {
         self.0
     }
 
-    /// Returns how long ago `earlier` was; zero when it lies ahead.
+    /// Returns the time since `earlier`; zero if it is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 
-    /// Returns the moment `span` later; the end of time when that would overflow.
+    /// Returns the moment `span` later; the last possible one if that would overflow.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(micros))
     }
 
-    /// Returns the moment `span` earlier; the start of the clock when that would underflow.
+    /// Returns the moment `span` earlier; the start of the clock if that would underflow.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
@@ -48,8 +48,8 @@ impl Moment {
     }
 }
 
-/// Civil time: milliseconds since 1970-01-01 UTC. It may jump; only for what people read, for civil days,
-/// and for what must outlive the process.
+/// Civil time: milliseconds since 1970-01-01 UTC. It may jump, so it is only used for texts, for
+/// civil days, and for values that must outlive the process.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -57,17 +57,17 @@ impl Moment {
 pub struct WallTime(i64);
 
 impl WallTime {
-    /// Makes a wall time from Unix milliseconds.
+    /// Creates a wall time from Unix milliseconds.
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Returns Unix milliseconds.
+    /// Returns the Unix milliseconds.
     pub const fn unix_millis(self) -> i64 {
         self.0
     }
 
-    /// Returns how long ago `earlier` was; zero when it lies ahead (a clock set back).
+    /// Returns the time since `earlier`; zero if it is in the future (a clock set back).
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -85,10 +85,10 @@ impl WallTime {
     }
 }
 
-/// Both clocks, read together.
+/// Both clocks, read at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For measuring.
+    /// For measuring durations.
     pub moment: Moment,
     /// For people and for the ledger.
     pub wall: WallTime,

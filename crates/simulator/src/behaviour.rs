@@ -1,11 +1,13 @@
-//! How this look-alike behaves where the sources about the real service disagree.
+//! Switches for behaviour on which the sources about the real service disagree.
 //!
-//! Owns the switches, one for each disagreement, and their defaults (what was seen in real runs comes first). What
-//! happens once or a few times is a fault ([`super::faults`]), not a switch.
+//! Owns the switches, one for each disagreement, and their defaults (what was observed in real runs
+//! takes precedence). Something that happens once or a few times is a fault ([`super::faults`]),
+//! not a switch.
 
 use serde::{Deserialize, Serialize};
 
-/// The switches. `GET` and `PATCH /_control/behaviour` read and change them while the simulator runs.
+/// The switches. `GET` and `PATCH /_control/behaviour` read and change them while the
+/// simulator runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
@@ -15,35 +17,40 @@ pub struct Behaviour {
     pub cancel_shape: CancelShape,
     /// What a cancel does to a run in progress.
     pub running_cancel: RunningCancel,
-    /// Whether a failed run reads `failed` already on the status call; otherwise that says `completed`.
+    /// Whether the status call already reports a failed run as `failed`; otherwise it
+    /// says `completed`.
     pub failed_on_status: bool,
     /// How `created_at` and `finished_at` are written.
     pub timestamps: Timestamps,
-    /// Whether an override of an unknown node or key is refused with 422001; otherwise it is ignored in silence.
+    /// Whether an override of an unknown node or key is refused with 422001; otherwise it is
+    /// silently ignored.
     pub refuse_unknown_overrides: bool,
     /// Whether a submit of `{}` runs the saved defaults; otherwise it is refused with 422001.
     pub accept_empty_body: bool,
-    /// Whether the status call tells the instance (2026) or not (2025).
+    /// Whether the status call names the instance (as in 2026) or not (as in 2025).
     pub tell_instance: bool,
-    /// Whether the status call tells a `log_url`.
+    /// Whether the status call includes a `log_url`.
     pub tell_log: bool,
-    /// The channel of `SaveGLB`: `3d` in ComfyUI itself; CONJURE's clients expect `files` or `mesh`.
+    /// The channel of `SaveGLB`: `3d` in ComfyUI itself; CONJURE's clients expect `files`
+    /// or `mesh`.
     pub mesh_channel: String,
-    /// Whether previews of type `temp` stand beside the outputs of every run.
+    /// Whether every run also lists previews of type `temp` beside its outputs.
     pub previews: bool,
     /// The shape of `error` in the result of a failed run.
     pub error_shape: ErrorShape,
-    /// The HTTP status of refusals 10001 to 10003; the real one is unpublished. 200 puts the code into a 200 body.
+    /// The HTTP status of refusals 10001 to 10003; the real one is unpublished. 200 puts the code
+    /// into the body of a 200.
     pub gate_status: u16,
     /// The HTTP status of files past their retention: 403, 404 or 410.
     pub expired_status: u16,
     /// How far the service's `Date` is ahead of this machine's clock, in seconds; negative: behind.
     pub clock_ahead_s: i64,
-    /// Nodes that the deployment's saved graph lacks where `includes=payload` shows it: another workflow was saved.
+    /// Nodes missing from the deployment's saved graph as `includes=payload` shows it, as if
+    /// another workflow had been saved.
     pub payload_lacks: Vec<String>,
     /// Whether `includes=payload` is honoured; otherwise the record comes without it.
     pub tell_payload: bool,
-    /// Whether the Server API answers 429 to more than about a call a second.
+    /// Whether the Server API answers 429 to more than about one call per second.
     pub limit_server_calls: bool,
     /// Whether the storage serves ranges.
     pub ranges: bool,
@@ -78,7 +85,7 @@ impl Default for Behaviour {
     }
 }
 
-/// The two spellings.
+/// How a cancelled request is spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelledWord {
@@ -97,7 +104,7 @@ impl CancelledWord {
     }
 }
 
-/// The two shapes of a cancel's answer.
+/// The shape of the answer to a cancel call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelShape {
@@ -111,30 +118,31 @@ pub enum CancelShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunningCancel {
-    /// It is promised, and the run ends cancelled this much later (or completes, if that comes first).
+    /// The cancel is accepted, and the run ends as cancelled this much later (or completes, if that
+    /// comes first).
     EndsAfter {
         /// Milliseconds.
         ms: u64,
     },
-    /// It is promised, and the run completes all the same.
+    /// The cancel is accepted, but the run completes anyway.
     CompletesAnyway,
     /// Only queued requests can be cancelled.
     Refused,
 }
 
-/// How times are written; all with microseconds.
+/// How timestamps are written; all of them with microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Timestamps {
-    /// `2026-01-02T03:04:05.123456`: UTC, but nothing says so.
+    /// `2026-01-02T03:04:05.123456`: UTC, without saying so.
     Naive,
-    /// `…+02:00`: the same point in time elsewhere.
+    /// `…+02:00`: the same point in time with another offset.
     Offset,
     /// `…Z`.
     Zulu,
 }
 
-/// The shapes in which a failed run explains itself.
+/// The shapes in which a failed run reports its error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorShape {

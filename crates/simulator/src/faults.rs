@@ -1,7 +1,8 @@
-//! Troubles to order: what may go wrong, at which call or in which run, and how often.
+//! Faults on demand: what goes wrong, at which call or in which run, and how often.
 //!
-//! Owns the catalogue [`Fault`], the slip [`Order`] and the list of open orders. It decides *which* fault a call gets,
-//! never how it looks on the wire: that is for `wire`, `replies` and `storage`.
+//! Owns the catalogue [`Fault`], the request for one ([`Order`]) and the list of open orders. It
+//! decides *which* fault a call gets, never how it looks on the wire: `wire`, `replies` and
+//! `storage` do that.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +11,7 @@ use super::{
     produce::{Product, Spoiled},
 };
 
-/// The calls of a client.
+/// The calls that a client can make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
@@ -39,27 +40,27 @@ pub enum Call {
     Extend,
     /// `DELETE …/servers/{id}`.
     Stop,
-    /// Any of them; only for orders.
+    /// Any of them; valid only in orders.
     Any,
 }
 
-/// One thing that goes wrong. In JSON a plain name (`"accept_then_drop"`) or a name with details
-/// (`{"http":{"status":429,"retry_after":"2"}}`).
+/// One thing that goes wrong. In JSON it is a plain name (`"accept_then_drop"`) or a name with
+/// details (`{"http":{"status":429,"retry_after":"2"}}`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    // At any call; a submit unless the order says otherwise.
-    /// The call takes effect, and the connection breaks without an answer.
+    // At any call; at a submit unless the order names another call.
+    /// The call takes effect, and the connection breaks before an answer.
     AcceptThenDrop,
     /// The connection breaks before the body is read; nothing takes effect.
     DropBeforeReading,
-    /// The call takes effect, and the answer comes after `ms`; without `ms` never.
+    /// The call takes effect, and the answer comes after `ms`; without `ms` it never comes.
     Hang {
         /// Milliseconds.
         #[serde(default)]
         ms: Option<u64>,
     },
-    /// The answer's head comes at once, its body in drops over `ms`.
+    /// The head of the answer comes at once, its body in small pieces over `ms`.
     SlowBody {
         /// Milliseconds.
         ms: u64,
@@ -70,21 +71,21 @@ pub enum Fault {
     EmptyObject,
     /// The call takes effect; the answer is 200 with an HTML page.
     HtmlBody,
-    /// An HTTP error. It takes no effect unless `accepted`.
+    /// An HTTP error. The call takes no effect unless `accepted` is set.
     Http {
         /// The status, 400 to 599.
         status: u16,
-        /// The `Retry-After` header, in whichever form.
+        /// The value of the `Retry-After` header, in any form.
         #[serde(default)]
         retry_after: Option<String>,
-        /// The body; without it a JSON with a fitting message.
+        /// The body; without it, JSON with a fitting message.
         #[serde(default)]
         body: Option<String>,
-        /// Whether the call takes effect all the same: a run that nobody was told of.
+        /// Whether the call takes effect anyway: a run that the client never learns of.
         #[serde(default)]
         accepted: bool,
     },
-    /// 200 with a top-level `error_code`; it takes no effect.
+    /// 200 with a top-level `error_code`; the call takes no effect.
     OkWithErrorCode {
         /// The code.
         code: u32,
@@ -97,18 +98,18 @@ pub enum Fault {
     RequestId(BadRequestId),
 
     // At a status call.
-    /// The queue position is not what one expects (only while the request waits).
+    /// The queue position is unexpected (only while the request waits).
     QueuePosition(OddPosition),
-    /// The status says this word.
+    /// The status has this value.
     StatusWord(String),
 
     // At a download.
-    /// The stream flows at this pace.
+    /// The stream is throttled to this rate.
     SlowStream {
-        /// Bytes a second, at least 1.
+        /// Bytes per second, at least 1.
         bytes_per_second: u64,
     },
-    /// The stream stops after this fraction, with the connection open.
+    /// The stream stops after this fraction, with the connection still open.
     StallAt {
         /// 0 to 1.
         fraction: f64,
@@ -118,7 +119,7 @@ pub enum Fault {
         /// 0 to 1.
         fraction: f64,
     },
-    /// `Content-Length` claims this (10 GB, or too little).
+    /// `Content-Length` claims this many bytes (for example 10 GB, or too few).
     ContentLength {
         /// Bytes.
         claimed: u64,
@@ -132,80 +133,81 @@ pub enum Fault {
         url: String,
     },
 
-    // In a rented machine: bound to the next one that is launched.
+    // In a rented machine: applies to the next one that is launched.
     /// It never becomes ready.
     NeverReady,
     /// It ends in `Error` instead of becoming ready.
     MachineFails,
 
-    // In a run: bound to the next accepted request, for all its life.
-    /// It waits for ever.
+    // In a run: applies to the next accepted request, for its whole life.
+    /// It waits forever.
     StuckInQueue,
-    /// It runs for ever (and the machine is billed for ever).
+    /// It runs forever (and the machine is billed forever).
     StuckInProgress,
-    /// Once ended, status and result say 404.
+    /// Once it has ended, status and result answer 404.
     Forgotten,
-    /// The result is there this long before the status says so.
+    /// The result is available this long before the status says so.
     ResultReadyBeforeStatus {
-        /// Milliseconds; the run's own length at most.
+        /// Milliseconds; at most the length of the run.
         ms: u64,
     },
-    /// Asked before the end, the result answers 400 with 400005.
+    /// A result call before the end answers 400 with 400005.
     #[serde(rename = "result_400005")]
     Result400005,
     /// The run fails with this code (10000 to 10013, or any other).
     RunFails {
         /// The code.
         code: u32,
-        /// How the result says it; without it as [`super::Behaviour::error_shape`] says.
+        /// The shape in which the result reports it; without it,
+        /// [`super::Behaviour::error_shape`] decides.
         #[serde(default)]
         shape: Option<ErrorShape>,
     },
     /// The status of a failed run says `failed`.
     FailedOnStatus,
-    /// The node's outputs are missing.
+    /// The outputs of this product's node are missing.
     NodeMissing(Product),
-    /// The node's item has no `url`.
+    /// The output of this product's node has no `url`.
     ItemWithoutUrl(Product),
-    /// A second image node has a file of the same name.
+    /// A second image node lists a file of the same name.
     EqualNames,
-    /// Previews of type `temp` stand before the outputs.
+    /// Previews of type `temp` come before the outputs.
     TempPreviews,
-    /// The mesh stands in this channel.
+    /// The mesh is listed under this channel.
     MeshChannel(String),
-    /// Members that no client knows.
+    /// The answer has members that no client knows.
     UnknownMembers,
-    /// More nodes, of a sub-graph: their ids have colons.
+    /// The outputs include nodes of a sub-graph, whose ids contain colons.
     ColonIds,
-    /// A node with nested texts.
+    /// The outputs include a node with nested texts.
     NestedText,
-    /// The product's `url` is this: a foreign host, plain http, `file:`.
+    /// The product's `url` is replaced by this one: a foreign host, plain http, `file:`.
     ProductUrl {
-        /// Whose.
+        /// Which product.
         product: Product,
         /// The address.
         #[serde(default = "foreign")]
         url: String,
     },
-    /// The product's file is spoiled.
+    /// The content of the product's file is broken or unusual.
     File {
-        /// Whose.
+        /// Which product.
         product: Product,
-        /// How.
+        /// In which way.
         content: Spoiled,
     },
 }
 
-/// A foreign place that surely serves nothing.
+/// An address on a foreign host that is certain to serve nothing.
 fn foreign() -> String {
     "https://storage.invalid/elsewhere.bin".to_owned()
 }
 
-/// Ways in which a request id is no request id.
+/// Ways in which a request id can be unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BadRequestId {
-    /// No such member.
+    /// The member is missing.
     Missing,
     /// White space.
     Blank,
@@ -217,25 +219,25 @@ pub enum BadRequestId {
     Null,
 }
 
-/// Ways in which a queue position surprises.
+/// Ways in which a queue position can be unexpected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OddPosition {
-    /// 0, which is a value.
+    /// 0, which is a valid value.
     Zero,
-    /// No such member.
+    /// The member is missing.
     Absent,
     /// `null`.
     Null,
 }
 
-/// How often an order is served.
+/// How often an order applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", untagged)]
 pub enum Times {
-    /// The next so many fitting calls or runs.
+    /// To the next this many matching calls or runs.
     Next(u32),
-    /// All of them; in JSON the word `"all"`.
+    /// To all of them; in JSON the word `"all"`.
     All(AllWord),
 }
 
@@ -247,22 +249,22 @@ pub enum AllWord {
     All,
 }
 
-/// A fault with the calls it is meant for.
+/// A fault and the calls it applies to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
     /// What goes wrong.
     pub fault: Fault,
-    /// At which call; counts only for faults that fit any call. Default: submit.
+    /// At which call; only for faults that can happen at any call. Default: submit.
     #[serde(default)]
     pub on: Call,
-    /// For downloads: of which product only.
+    /// For downloads: only for this product.
     #[serde(default)]
     pub only: Option<Product>,
     /// How often. Default: once.
     #[serde(default = "once")]
     pub times: Times,
-    /// How many fitting calls or runs pass unharmed before.
+    /// How many matching calls or runs succeed before.
     #[serde(default)]
     pub after: u32,
 }
@@ -278,7 +280,7 @@ impl From<Fault> for Order {
 }
 
 impl Order {
-    /// Says at which call.
+    /// Sets the call.
     #[must_use]
     pub fn on(mut self, call: Call) -> Self {
         self.on = call;
@@ -292,21 +294,21 @@ impl Order {
         self
     }
 
-    /// Says how often.
+    /// Sets how often the fault happens.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = Times::Next(times);
         self
     }
 
-    /// Makes it last until the faults are cleared.
+    /// Makes the fault last until the faults are cleared.
     #[must_use]
     pub fn always(mut self) -> Self {
         self.times = Times::All(AllWord::All);
         self
     }
 
-    /// Lets so many fitting calls or runs pass before.
+    /// Lets this many matching calls or runs succeed before.
     #[must_use]
     pub fn after(mut self, passed: u32) -> Self {
         self.after = passed;
@@ -354,7 +356,7 @@ impl Order {
         }
     }
 
-    /// Serves the order once, if it is its turn.
+    /// Uses the order once, if its turn has come.
     fn serve(&mut self) -> Option<Fault> {
         if self.after > 0 {
             self.after -= 1;
@@ -367,17 +369,18 @@ impl Order {
     }
 }
 
-/// Where a fault takes place.
+/// Where a fault happens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     At(Call),
-    /// At any call but a download, which has no token.
+    /// At any call except a download, which has no token.
     AtTheApi,
     InARun,
     InAMachine,
 }
 
-/// The most orders that may be open: a mistaken loop must not fill the memory.
+/// The most orders that may be open at once, so that a client with a faulty loop cannot fill
+/// the memory.
 const MOST_ORDERS: usize = 1000;
 
 /// The open orders, oldest first.
@@ -385,7 +388,7 @@ const MOST_ORDERS: usize = 1000;
 pub(super) struct Orders(Vec<Order>);
 
 impl Orders {
-    /// Takes an order; tells whether there was room for it.
+    /// Adds an order; returns whether there was space for it.
     pub(super) fn add(&mut self, order: Order) -> bool {
         let room = self.0.len() < MOST_ORDERS;
         if room {
@@ -394,17 +397,15 @@ impl Orders {
         room
     }
 
-    /// Returns the open orders.
     pub(super) fn open(&self) -> &[Order] {
         &self.0
     }
 
-    /// Forgets all orders.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// Returns the fault of one call: of all fitting orders the oldest whose turn it is.
+    /// Returns the fault for one call: the oldest matching order whose turn has come.
     pub(super) fn at(&mut self, call: Call, product: Option<Product>) -> Option<Fault> {
         let fault = self
             .0
@@ -421,7 +422,8 @@ impl Orders {
         fault
     }
 
-    /// Returns the faults of a new run: all fitting orders whose turn it is, for they can meet in one run.
+    /// Returns the faults of a new run: all matching orders whose turn has come, because one run
+    /// can have several.
     pub(super) fn in_a_run(&mut self) -> Vec<Fault> {
         let runs = self.0.iter_mut().filter(|order| order.place() == Place::InARun);
         let faults = runs.filter_map(Order::serve).collect();

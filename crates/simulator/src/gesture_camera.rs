@@ -1,8 +1,9 @@
-//! A stand-in for the other side: CONJURE's GestureCamera in Blender, and the agent that writes the prompt.
+//! A stand-in for the Blender side: CONJURE's GestureCamera, and the agent that writes the prompt.
 //!
-//! Owns frames that look sculpted and are built like Blender's (fresh `tEXt` chunks at each render even when no pixel
-//! changed, the same `IDAT` while the scene is the same), and the two ways in which CONJURE writes its files, unhappy
-//! as they are. The one thing it does not have is the wish to be read easily.
+//! Owns frames that look sculpted and are structured like Blender's (fresh `tEXt` chunks in each
+//! render even when no pixel changed, the same `IDAT` while the scene is the same), and the two
+//! ways in which CONJURE writes its files, with their flaws. It deliberately does nothing to make
+//! them easier to read.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,14 +23,14 @@ use super::produce::{chunk, scatter};
 pub const SIDE: u32 = 1024;
 /// Blender's PNG writer makes chunks of this size.
 const IDAT_SIZE: usize = 8192;
-/// The pieces in which the file arrives on disk.
+/// The size of the pieces in which the file arrives on disk.
 const PIECE: usize = 4096;
-/// The pieces written between two breaths: with a breath of 5 ms, 150 pieces take some 75 ms (61 to 115 ms were
-/// measured with the real one).
+/// How many pieces are written between two pauses: with a pause of 5 ms, 150 pieces take some 75 ms
+/// (61 to 115 ms were measured with the real one).
 const PIECES_A_BREATH: usize = 10;
 const BREATH: Duration = Duration::from_millis(5);
 
-/// The camera: renders scenes, and remembers the last one's pixels.
+/// The camera: renders scenes, and remembers the pixels of the last one.
 #[derive(Debug)]
 pub struct GestureCamera {
     side: u32,
@@ -45,22 +46,23 @@ impl Default for GestureCamera {
 }
 
 impl GestureCamera {
-    /// Makes a camera of CONJURE's size.
+    /// Creates a camera with CONJURE's picture size.
     pub fn new() -> Self {
         Self::with_side(SIDE)
     }
 
-    /// Makes a camera whose frames are `side` pixels square (at least 8), for tests in a hurry.
+    /// Creates a camera whose frames are `side` pixels square (at least 8), for faster tests.
     pub fn with_side(side: u32) -> Self {
         let clock = jiff::civil::date(2026, 1, 15).at(10, 0, 0, 0);
         Self { side: side.max(8), rendered: None, frames: 0, clock }
     }
 
-    /// Renders `scene` as a PNG. Another number is another sculpture; the same number gives the same pixels and the
-    /// same `IDAT`, but never the same file, because date and render time differ.
+    /// Renders `scene` as a PNG. Another number gives another sculpture; the same number gives
+    /// the same pixels and the same `IDAT`, but never the same file, because date and render
+    /// time differ.
     pub fn frame(&mut self, scene: u32) -> Bytes {
         self.frames += 1;
-        // Auto-refresh comes every three seconds; the date in a file has whole seconds.
+        // Auto-refresh happens every three seconds; the date in a file has whole seconds.
         self.clock = self.clock.saturating_add(jiff::SignedDuration::from_secs(3));
         let pixels = match &self.rendered {
             Some((rendered, pixels)) if *rendered == scene => pixels.clone(),
@@ -95,8 +97,9 @@ impl GestureCamera {
     }
 }
 
-/// Writes a file as Blender does: the old content goes first, then pieces of 4 KiB arrive, with no rename and no sync.
-/// For some 75 ms a reader sees a broken file. The folder is made if it is missing.
+/// Writes a file as Blender does: the old content is truncated first, then pieces of 4 KiB
+/// arrive, with no rename and no sync. For some 75 ms a reader sees a broken file. A missing
+/// folder is created.
 pub async fn write_like_blender(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = truncated(path)?;
     for breath in bytes.chunks(PIECE * PIECES_A_BREATH) {
@@ -108,13 +111,15 @@ pub async fn write_like_blender(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a prompt as CONJURE's `BackendAgent` does: truncate, then one write; no newline, no rename, no sync.
+/// Writes a prompt as CONJURE's `BackendAgent` does: truncate, then one write; no newline, no
+/// rename, no sync.
 pub fn say(path: &Path, text: &str) -> io::Result<()> {
     truncated(path)?.write_all(text.as_bytes())
 }
 
-/// Opens a file empty, keeping its inode. This is the one place of the simulator that touches files: it stands for
-/// two other programs, whose writing the disk layer must be able to bear, and so cannot borrow from that layer.
+/// Opens a file empty, keeping its inode. This is the only code of the simulator that touches
+/// files: it stands for two other programs whose way of writing the disk layer must handle, so it
+/// cannot use that layer.
 fn truncated(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -122,8 +127,8 @@ fn truncated(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(true).open(path)
 }
 
-/// Composes a prompt in the form that CONJURE's agent gives it: a name, what describes it, and a fixed paragraph on
-/// photography, which always holds an em dash.
+/// Composes a prompt in the form of CONJURE's agent: a name, its description, and a fixed paragraph
+/// on photography, which always contains an em dash.
 pub fn prompt(name: &str, descriptors: &str) -> String {
     format!(
         "{name} with {descriptors}. Shown in a three-quarter view so that front and side can both be read, the whole \
@@ -133,7 +138,7 @@ pub fn prompt(name: &str, descriptors: &str) -> String {
     )
 }
 
-/// Renders a scene: RGBA rows, each behind its filter byte.
+/// Renders a scene: RGBA rows, each after its filter byte.
 fn render(scene: u32, side: u32) -> Vec<u8> {
     let sculpture = Sculpture::of(scene);
     let mut rows = Vec::with_capacity((side as usize * 4 + 1) * side as usize);
@@ -141,7 +146,8 @@ fn render(scene: u32, side: u32) -> Vec<u8> {
         rows.push(0); // no filter: the noise would not compress better under another
         for x in 0..side {
             let (across, down) = (centred(x, side), centred(y, side));
-            // Blender dithers: every third pixel or so is a step brighter, the same ones in each render.
+            // Blender dithers: about every third pixel is one step brighter, the same ones in
+            // each render.
             let grain = u8::from(scatter(u64::from(y) << 32 | u64::from(x)).is_multiple_of(3));
             let (light, colour) = sculpture.at(across, down);
             let pixel = match light {
@@ -156,7 +162,7 @@ fn render(scene: u32, side: u32) -> Vec<u8> {
     rows
 }
 
-/// A lump of clay: a ball whose radius swings with the angle, so that each scene has bumps of its own.
+/// A lump of clay: a ball whose radius varies with the angle, so that each scene has its own bumps.
 struct Sculpture {
     centre: [f32; 2],
     radius: f32,
@@ -181,7 +187,8 @@ impl Sculpture {
         }
     }
 
-    /// Returns the light at a point of −1 to 1, `None` beside the sculpture, and the clay's colour.
+    /// Returns the light at a point from −1 to 1 (`None` outside the sculpture) and the colour of
+    /// the clay.
     fn at(&self, across: f32, down: f32) -> (Option<f32>, [f32; 3]) {
         const CLAY: [f32; 3] = [205.0, 188.0, 172.0];
         let (x, y) = (across - self.centre[0], down - self.centre[1]);
@@ -213,7 +220,7 @@ fn shade(value: f32) -> u8 {
 }
 
 fn deflate(rows: &[u8]) -> Vec<u8> {
-    // Blender's 15 %: quick, and some 600 KB for a frame, as CONJURE's are.
+    // Blender's 15 %: fast, and some 600 KB per frame, like CONJURE's.
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(2));
     // Writing to a vector cannot fail.
     let _ = encoder.write_all(rows);

@@ -1,38 +1,46 @@
-//! A RunComfy look-alike on the loopback: for `conjured demo` and `conjured simulator`, for CONJURE's developers, and
-//! for tests that count what would have been paid.
+//! A simulated RunComfy on the loopback interface: for `conjured demo` and `conjured simulator`,
+//! for CONJURE's developers, and for tests that count what would have been paid.
 //!
-//! It speaks the Serverless queue (`/prod/v1` and `/prod/v2`), balance, the deployment's record and a little of the
-//! instance proxy; keeps a line, machines that start cold and stay warm, a meter and a wallet; makes real pictures and
-//! meshes from what is submitted; and goes wrong to order. It deliberately shares no type with our own client, for
-//! both could be wrong together. Rented machines (the Server API) have a meter of their own and a door each. Webhooks are not
-//! simulated: they answer 404.
+//! It speaks the Serverless queue (`/prod/v1` and `/prod/v2`), the balance, the deployment's record
+//! and a little of the instance proxy. It keeps a queue, machines that start cold and stay warm, a
+//! bill and a balance; it makes real pictures and meshes from what is submitted; and it fails on
+//! demand. It deliberately shares no type with our own client, because both could be wrong
+//! together. Rented machines (the Server API) are billed separately and each have an origin of
+//! their own. Webhooks are not simulated: they answer 404.
 //!
-//! The parts: [`behaviour`] switches, [`faults`] to order, `queue` and `billing` (pure), `graph` and `intake` (what a
-//! submit means), `request` and `state` (what is remembered), `replies` (what is said), `server`, `storage`,
-//! `deployments`, `servers` and `control` (the origins), `machines` (rented ones), `wire` (what happens on the way),
-//! [`produce`] (the files), [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE. [`comfyui`]
-//! is another service: a ComfyUI server, which also stands behind each rented machine.
+//! The parts: [`behaviour`] (switches), [`faults`] (faults on demand), `queue` and `billing`
+//! (pure), `graph` and `intake` (what a submit means), `request` and `state` (what is remembered),
+//! `replies` (what is answered), `server`, `storage`, `deployments`, `servers` and `control` (the
+//! origins), `machines` (rented ones), `wire` (what happens on the way), [`produce`] (the files),
+//! [`stats`]. [`gesture_camera`] is the other end: a stand-in for the Blender side of CONJURE.
+//! [`comfyui`] is another service: a ComfyUI server, which also runs behind each rented machine.
 //!
-//! Time is tokio's, and nothing runs in the background: a request's phase is worked out when someone asks. Under a
-//! paused clock on the same runtime an hour passes in no time.
+//! Time is Tokio's, and nothing runs in the background: a request's phase is computed when a caller
+//! asks. Under a paused clock on the same runtime an hour passes instantly.
 //!
 //! # The control path
 //!
 //! ```text
 //! curl $API/_control/stats
 //! curl $API/_control/faults -d '{"fault":"accept_then_drop"}'
-//! curl $API/_control/faults -d '{"fault":{"http":{"status":503,"retry_after":"2"}},"on":"status","times":3}'
-//! curl $API/_control/faults -d '[{"fault":"colon_ids","times":"all"},{"fault":{"cut_at":{"fraction":0.5}},"only":"mesh"}]'
-//! curl $API/_control/faults -d '{"fault":{"file":{"product":"mesh","content":{"huge":{"megabytes":200}}}}}'
-//! curl $API/_control/faults -d '{"fault":{"run_fails":{"code":10011,"shape":"object"}},"after":1}'
+//! curl $API/_control/faults \
+//!      -d '{"fault":{"http":{"status":503,"retry_after":"2"}},"on":"status","times":3}'
+//! curl $API/_control/faults -d '[{"fault":"colon_ids","times":"all"},
+//!      {"fault":{"cut_at":{"fraction":0.5}},"only":"mesh"}]'
+//! curl $API/_control/faults \
+//!      -d '{"fault":{"file":{"product":"mesh","content":{"huge":{"megabytes":200}}}}}'
+//! curl $API/_control/faults \
+//!      -d '{"fault":{"run_fails":{"code":10011,"shape":"object"}},"after":1}'
 //! curl -X DELETE $API/_control/faults
 //! curl -X PATCH $API/_control/behaviour -d '{"cancel_shape":"b","timestamps":"offset"}'
 //! curl $API/_control/advance -d '{"ms":300000}'
 //! curl -X PATCH $API/_control/behaviour -d '{"clock_ahead_s":86400,"payload_lacks":["41"]}'
-//! curl -X PATCH -H "Authorization: Bearer $TOKEN" $API/prod/v2/deployments/$ID -d '{"name":"x","is_enabled":false}'
+//! curl -X PATCH -H "Authorization: Bearer $TOKEN" $API/prod/v2/deployments/$ID \
+//!      -d '{"name":"x","is_enabled":false}'
 //! curl $API/_control/balance -d '{"micro_usd":0}'
 //! curl $API/_control/token -d '{"token":"another"}'
-//! curl $API/_control/faults -d '[{"fault":"accept_then_drop","on":"launch"},{"fault":"never_ready"},{"fault":{"http":{"status":503}},"on":"stop","times":2}]'
+//! curl $API/_control/faults -d '[{"fault":"accept_then_drop","on":"launch"},
+//!      {"fault":"never_ready"},{"fault":{"http":{"status":503}},"on":"stop","times":2}]'
 //! curl -X POST $API/_control/reset
 //! ```
 
@@ -59,10 +67,10 @@ use runcomfy::state::Shared;
 use stats::Stats;
 use wire::{Cord, Cords, Door};
 
-/// How a simulator is set up.
+/// The settings of a simulator.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the API listens; port 0 takes a free one.
+    /// Where the API listens; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Where the storage listens: another origin.
     pub storage_listen: SocketAddr,
@@ -70,40 +78,40 @@ pub struct Settings {
     pub deployment: String,
     /// A deployment that exists but belongs to someone else.
     pub foreign_deployment: String,
-    /// The good token.
+    /// The token that is accepted.
     pub token: String,
     /// The account's user id.
     pub user: String,
     /// From the launch of a rented machine until it is ready (1 to 5 minutes in reality).
     pub machine_start: Duration,
-    /// From its launch until asking for it is no 404 any more (some seconds in reality).
+    /// From its launch until calls about it no longer answer 404 (some seconds in reality).
     pub machine_unknown: Duration,
     /// From the wake signal until a machine works (3 to 5 minutes in reality).
     pub cold_start: Duration,
-    /// From the line to the work on a warm machine (about 10 s in reality).
+    /// From queueing to the start of the work on a warm machine (about 10 s in reality).
     pub warm_delay: Duration,
     /// How long a run takes.
     pub run: Duration,
     /// How long an idle machine stays awake.
     pub keep_warm: Duration,
-    /// The most machines at once.
+    /// The maximum number of machines at once.
     pub max_instances: u32,
-    /// Waiting requests per machine before another one starts.
+    /// How many requests may wait per machine before another one is started.
     pub queue_size: u32,
-    /// What is in the wallet at the start.
+    /// The balance at the start.
     pub balance: MicroUsd,
-    /// The price of a machine's hour.
+    /// The price of a machine per hour.
     pub hourly: MicroUsd,
-    /// How long files and records live after the end.
+    /// How long files and records are kept after the end.
     pub retention: Duration,
     /// The side of the mesh's grid, 8 to 512; 256 makes a file of about 2.7 MB.
     pub mesh_grid: u32,
-    /// The switches at the start, and after a reset.
+    /// The switches at the start and after a reset.
     pub behaviour: Behaviour,
 }
 
 impl Default for Settings {
-    /// Quick enough to watch; the price, keep-warm and scaling are RunComfy's usual ones.
+    /// Fast enough to watch; price, keep-warm and scaling are RunComfy's usual ones.
     fn default() -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
@@ -134,7 +142,7 @@ impl Default for Settings {
 pub struct Simulator {
     shared: Arc<Shared>,
     cords: Cords,
-    /// The two servers; they end with the set.
+    /// The two servers; dropping the set ends them.
     servers: JoinSet<io::Result<()>>,
 }
 
@@ -172,7 +180,8 @@ impl Simulator {
         self.shared.stats()
     }
 
-    /// Orders a fault: a [`faults::Fault`] for the next fitting call or run, or an [`Order`] that says more.
+    /// Orders a fault: a [`faults::Fault`] for the next matching call or run, or an [`Order`] with
+    /// more details.
     pub fn order(&self, order: impl Into<Order>) {
         self.shared.lock().0.orders.add(order.into());
     }
@@ -187,7 +196,7 @@ impl Simulator {
         change(&mut self.shared.lock().0.behaviour);
     }
 
-    /// Lets the simulator's clock jump ahead.
+    /// Moves the simulator's clock forward.
     pub fn advance(&self, span: Duration) {
         self.shared.lock().0.advance(span);
     }
@@ -202,13 +211,13 @@ impl Simulator {
         }
     }
 
-    /// Sets what is left in the wallet. Topping up does not enable a disabled deployment.
+    /// Sets the remaining balance. Topping up does not enable a disabled deployment.
     pub fn set_balance(&self, left: MicroUsd) {
         let (mut state, now) = self.shared.lock();
         state.set_balance(left, now);
     }
 
-    /// Makes another token the good one; ends a revocation.
+    /// Replaces the accepted token; ends a revocation.
     pub fn set_token(&self, token: impl Into<String>) {
         self.shared.lock().0.set_token(token.into());
     }
@@ -218,8 +227,8 @@ impl Simulator {
         self.shared.lock().0.reset();
     }
 
-    /// Waits until the servers end, which they do only when something is badly wrong: for a process that is nothing
-    /// but a simulator.
+    /// Waits until the servers end, which happens only after a serious error: for a process that
+    /// runs nothing but a simulator.
     pub async fn run(&mut self) {
         while self.servers.join_next().await.is_some() {}
     }
@@ -228,7 +237,7 @@ impl Simulator {
 impl Drop for Simulator {
     fn drop(&mut self) {
         self.shared.close();
-        // The set's own drop ends the servers; their connections live on tasks of their own.
+        // Dropping the set ends the servers; their connections run on tasks of their own.
         self.cords.cut_all();
     }
 }
@@ -242,7 +251,7 @@ async fn serve(door: Door, router: Router) -> io::Result<()> {
 fn url_of(listener: &TcpListener) -> io::Result<String> {
     let mut address = listener.local_addr()?;
     if address.ip().is_unspecified() {
-        // "Everywhere" is no place to connect to.
+        // The unspecified address is not one that a client can connect to.
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),

@@ -1,9 +1,10 @@
-//! A Gradio look-alike with both functions that a job needs, over HTTP on the loopback: what a person's own copy of the two Spaces is
-//! to the program.
+//! A simulated Gradio server with both functions that a job needs, over HTTP on the loopback
+//! interface: it stands for a person's own copy of the two Spaces.
 //!
-//! Owns the road on which little goes wrong: description, upload, the queue's protocol (join and data), files, and switches for a
-//! full queue, an error of the app and a server that went away. The traps of each version of Gradio are tested beside the adapter,
-//! on a server that speaks byte by byte. It shares no type with our own client.
+//! Owns the normal case, in which little goes wrong: description, upload, the queue's protocol
+//! (join and data), files, and switches for a full queue, an error of the app and a server that
+//! went away. The peculiarities of each Gradio version are tested beside the adapter, on a server
+//! that is scripted byte by byte. It shares no type with our own client.
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +30,12 @@ use super::{
     wire::{Cords, Door},
 };
 
-/// How a server is set up.
+/// The settings of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// How long each function takes.
     pub run: Duration,
-    /// The side of the mesh's grid in vertices.
+    /// The number of vertices along a side of the mesh's grid.
     pub mesh_grid: u32,
 }
 
@@ -47,13 +48,13 @@ impl Default for Settings {
 /// What a server remembers.
 #[derive(Debug, Default)]
 pub struct World {
-    /// How often each function was joined, by its name.
+    /// How often each function was called with join, by its name.
     pub joins: BTreeMap<String, u64>,
-    /// The sentences that came.
+    /// The prompts that were received.
     pub prompts: Vec<String>,
-    /// Whether the queue is full: 503 to every join.
+    /// Whether the queue is full: every join is answered with 503.
     pub full: bool,
-    /// What the app says instead of a function's result, by the function's name.
+    /// The error message of the app instead of a function's result, by the function's name.
     pub errors: BTreeMap<String, String>,
     files: BTreeMap<String, Bytes>,
     /// The calls of each session, by its hash.
@@ -90,7 +91,7 @@ pub struct Spaces {
 }
 
 impl Spaces {
-    /// Binds a free port and serves on the current runtime. Fails when there is none.
+    /// Binds a free port and serves on the current runtime. Fails when no port is free.
     pub async fn begin(settings: Settings) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = url_of(&listener)?;
@@ -116,7 +117,7 @@ impl Spaces {
         self.url.clone()
     }
 
-    /// Looks at everything that the server remembers, or changes it.
+    /// Gives access to everything that the server remembers.
     pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
         look(&mut self.shared.lock())
     }
@@ -182,7 +183,7 @@ async fn info() -> Json<Value> {
     Json(json!({"named_endpoints": endpoints, "unnamed_endpoints": {}}))
 }
 
-/// A wrong field name is 200 with an empty list.
+/// As in Gradio, a wrong field name is answered with 200 and an empty list.
 async fn upload(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let boundary = kind.and_then(|kind| Some(kind.split_once("boundary=")?.1.trim_matches('"')));
@@ -226,7 +227,7 @@ async fn join(State(shared): State<Arc<Shared>>, Json(call): Json<Value>) -> Res
     Json(json!({"event_id": id})).into_response()
 }
 
-/// All events of a session, told once.
+/// Sends all events of a session, once.
 async fn data(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<BTreeMap<String, String>>,
@@ -261,7 +262,7 @@ async fn data(
 }
 
 impl Shared {
-    /// Does the work of a function.
+    /// Performs the work of a function.
     fn outcome(&self, name: &str, data: &[Value]) -> Result<Value, String> {
         let mut world = self.lock();
         if let Some(words) = world.errors.get(name) {
@@ -300,13 +301,14 @@ impl World {
         let bytes = content.read(0, usize::MAX);
         let path = format!("/tmp/gradio/out{}/{name}", self.files.len());
         self.files.insert(path.clone(), bytes);
-        // The address is wrong, as it is behind Hugging Face's proxy now and then: nobody may use it.
+        // The address is wrong, as it sometimes is behind Hugging Face's proxy: a client must not
+        // use it.
         json!({"path": path, "url": "http://elsewhere.invalid/file", "orig_name": name, "size": null,
             "mime_type": null, "is_stream": false, "meta": {"_type": "gradio.FileData"}})
     }
 }
 
-/// `/gradio_api/file={path}`, slashes and all.
+/// Serves `/gradio_api/file={path}`, where the path may contain slashes.
 async fn file(State(shared): State<Arc<Shared>>, Path(file): Path<String>) -> Response {
     let path = file.strip_prefix("file=").unwrap_or_default();
     match shared.lock().files.get(path) {

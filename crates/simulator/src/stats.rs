@@ -1,4 +1,5 @@
-//! What the simulator has seen: for tests, for the crash harness and for people who wonder what their client does.
+//! The simulator's counters and records: for tests, for the crash harness and for people who want
+//! to see what their client does.
 //!
 //! Owns the shapes of the report (`GET /_control/stats`), not the counting.
 
@@ -10,9 +11,9 @@ use conjured_domain::{fingerprint::Fingerprint, money::MicroUsd};
 /// Everything that was counted since the start or the last reset.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// POSTs to `inference` that arrived, whatever became of them.
+    /// POSTs to `inference` that arrived, whatever happened to them.
     pub submits: u64,
-    /// Submits that made a request: each of them would be billed.
+    /// Submits that created a request: each of them would be billed.
     pub accepted: u64,
     /// Status calls.
     pub status_calls: u64,
@@ -22,18 +23,18 @@ pub struct Stats {
     pub cancel_calls: u64,
     /// Balance calls.
     pub balance_calls: u64,
-    /// Requests at the storage, answered or refused.
+    /// Requests to the storage, answered or refused.
     pub downloads: u64,
     /// Calls of the API refused with 401.
     pub unauthorized: u64,
-    /// Requests at the storage that carried an `Authorization` header: the token leaked.
+    /// Requests to the storage that carried an `Authorization` header: the token leaked.
     pub authorization_leaks: u64,
-    /// Requests at the storage refused because of their User-Agent.
+    /// Requests to the storage refused because of their User-Agent.
     pub agents_refused: u64,
-    /// Rented machines that were launched, whoever was told of it.
+    /// Rented machines that were launched, whether or not the client got the answer.
     #[serde(default)]
     pub launches: u64,
-    /// Calls of the Server API that were too many.
+    /// Calls of the Server API refused by the rate limit.
     #[serde(default)]
     pub server_calls_refused: u64,
     /// Every rented machine, oldest first.
@@ -45,9 +46,9 @@ pub struct Stats {
     pub instances_awake: usize,
     /// The bill so far, in micro-dollars.
     pub bill: MicroUsd,
-    /// What is left, in micro-dollars; may be negative.
+    /// The remaining balance, in micro-dollars; may be negative.
     pub balance: MicroUsd,
-    /// Whether the deployment takes work.
+    /// Whether the deployment accepts work.
     pub enabled: bool,
     /// Every accepted request, oldest first.
     pub requests: Vec<RequestRecord>,
@@ -62,9 +63,9 @@ pub struct MachineRecord {
     pub server_type: String,
     /// Whether it is ready, and billed, now.
     pub runs: bool,
-    /// Whether it is over.
+    /// Whether it has ended.
     pub over: bool,
-    /// From ready until its end or now, in milliseconds.
+    /// From ready until its end or until now, in milliseconds.
     pub billed_ms: u64,
     /// What that cost, in micro-dollars.
     pub billed: MicroUsd,
@@ -73,7 +74,7 @@ pub struct MachineRecord {
     pub prompts: u64,
     /// When it was launched, in milliseconds of Unix time by the simulator's clock.
     pub launched_at: i64,
-    /// When it was over.
+    /// When it ended.
     pub ended_at: Option<i64>,
 }
 
@@ -82,7 +83,7 @@ pub struct MachineRecord {
 pub struct RequestRecord {
     /// Its id.
     pub id: String,
-    /// Where it stands: `in_queue`, `in_progress`, `succeeded`, `failed` or `canceled`.
+    /// Its state: `in_queue`, `in_progress`, `succeeded`, `failed` or `canceled`.
     pub phase: String,
     /// The overrides as received; data URIs are cut and carry a digest instead.
     pub overrides: Value,
@@ -92,11 +93,11 @@ pub struct RequestRecord {
     pub seed: u64,
     /// The mesh seed that reached the sampler.
     pub mesh_seed: u64,
-    /// The picture, if one came as a data URI.
+    /// The picture, if one was sent as a data URI.
     pub picture: Option<PictureRecord>,
     /// The code with which the run fails or failed.
     pub failure: Option<u32>,
-    /// When it was taken in, RFC 3339.
+    /// When it was accepted, RFC 3339.
     pub created_at: String,
     /// When it ended.
     pub finished_at: Option<String>,
@@ -106,7 +107,8 @@ pub struct RequestRecord {
     /// The machine time of its run, in milliseconds.
     #[serde(default)]
     pub billed_run_ms: u64,
-    /// Both of them at the machine's rate, in micro-dollars. What machines idle is in [`Stats::bill`] alone.
+    /// The cost of both at the machine's rate, in micro-dollars. The cost of idle machines is only
+    /// in [`Stats::bill`].
     #[serde(default)]
     pub billed: MicroUsd,
     /// Status calls for it.
@@ -126,12 +128,12 @@ pub struct PictureRecord {
     pub mime: String,
     /// The length of its Base64.
     pub base64_chars: usize,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: usize,
     /// The BLAKE3 digest of its bytes as received (not of its pixels).
     pub fingerprint: Fingerprint,
-    /// Pixels.
+    /// In pixels.
     pub width: u32,
-    /// Pixels.
+    /// In pixels.
     pub height: u32,
 }

@@ -1,8 +1,9 @@
-//! The simulator as its clients meet it: over the wire, under a paused clock.
+//! Tests of the simulator from its clients' point of view: over the wire, under a paused clock.
 //!
-//! In here is the scaffold: a simulator with realistic times and a client of few words. The cases stand in
-//! `tests/queue.rs` (submit to result), `tests/submits.rs` (faults of a submit), `tests/results.rs` (outputs and errors),
-//! `tests/downloads.rs` (the storage) and `tests/account.rs` (money, deployment, control path).
+//! This file holds the test setup: a simulator with realistic times and a minimal client. The cases
+//! are in `tests/queue.rs` (submit to result), `tests/submits.rs` (faults of a submit),
+//! `tests/results.rs` (outputs and errors), `tests/downloads.rs` (the storage) and
+//! `tests/account.rs` (money, deployment, control path).
 
 mod client;
 mod queue;
@@ -21,7 +22,7 @@ use super::{
 };
 use client::{Answer, call};
 
-/// A simulator with times as in reality, and what a client knows of it.
+/// A simulator with realistic times, and what a client knows of it.
 struct Bench {
     simulator: Simulator,
     version: &'static str,
@@ -52,7 +53,7 @@ impl Bench {
         format!("{api}/prod/{version}/deployments/simulated-deployment/{path}")
     }
 
-    /// Calls the API with the good token.
+    /// Calls the API with the accepted token.
     async fn call(&self, method: &str, url: &str, body: &[u8]) -> io::Result<Answer> {
         call(method, url, &[("authorization", "Bearer simulator-token")], body).await
     }
@@ -92,7 +93,7 @@ impl Bench {
         self.result(&id).await
     }
 
-    /// Lets time pass for everybody.
+    /// Advances the clock.
     async fn pass(&self, seconds: u64) {
         tokio::time::advance(Duration::from_secs(seconds)).await;
     }

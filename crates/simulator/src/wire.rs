@@ -1,7 +1,8 @@
 //! What can happen to an answer between the simulator and its client.
 //!
-//! Owns the connections (each has a [`Cord`] by which a handler, or the end of the simulator, cuts it) and the
-//! carrying out of those faults that fit any call. What an answer says is not its business.
+//! Owns the connections (each has a [`Cord`] with which a handler, or the end of the simulator,
+//! breaks it) and the execution of the faults that can happen at any call. It does not know what an
+//! answer says.
 
 use std::{
     io,
@@ -32,7 +33,7 @@ use tokio::{
 
 use crate::faults::Fault;
 
-/// The rope of one connection: pull it and the connection breaks, without another byte.
+/// A handle to one connection: cutting it breaks the connection without another byte.
 #[derive(Clone, Default)]
 pub(crate) struct Cord(Arc<Rope>);
 
@@ -57,7 +58,7 @@ impl Cord {
     }
 }
 
-/// Every open connection's cord.
+/// The handles of all open connections.
 #[derive(Clone, Default)]
 pub(crate) struct Cords(Arc<Mutex<Vec<Weak<Rope>>>>);
 
@@ -87,7 +88,8 @@ impl Listener for Door {
 
     async fn accept(&mut self) -> (Line, SocketAddr) {
         let (stream, from) = Listener::accept(&mut self.listener).await;
-        // An answer in two pieces must not wait for an acknowledgement; a socket that cannot do this works anyway.
+        // An answer in two pieces must not wait for an acknowledgement; a socket that cannot do
+        // this works anyway.
         let _ = stream.set_nodelay(true);
         let cord = Cord::default();
         self.cords.keep(&cord);
@@ -117,7 +119,7 @@ impl AsyncRead for Line {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // First the registration, then the look, so that no cut falls between them.
+        // Register before checking, so that no cut is missed in between.
         self.cord.0.waker.register(context.waker());
         self.cord.check()?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
@@ -145,7 +147,7 @@ impl AsyncWrite for Line {
     }
 }
 
-/// What a fault that fits any call does to this one.
+/// The effect of a fault on one call.
 #[derive(Default)]
 pub(crate) struct Mishap {
     /// The connection breaks before anything is read.
@@ -164,7 +166,7 @@ enum Wait {
 }
 
 impl Mishap {
-    /// Works out what `fault` does; nothing, if it is not of the kind that fits any call.
+    /// Returns the effect of `fault`; none, if it is not a fault that can happen at any call.
     pub(crate) fn of(fault: Option<&Fault>) -> Self {
         let none = Self::default();
         let text = |kind: &'static str, body: &'static str| {
@@ -200,7 +202,7 @@ impl Mishap {
         }
     }
 
-    /// Carries `normal`, or what comes instead of it, to the client in the way the fault wants.
+    /// Delivers `normal`, or what replaces it, to the client in the way the fault requires.
     pub(crate) async fn deliver(self, cord: &Cord, normal: Response<Body>) -> Response<Body> {
         match self.wait {
             Some(Wait::For(span)) => sleep(span).await,
@@ -230,7 +232,7 @@ fn http_error(status: u16, retry_after: Option<&str>, body: Option<&str>) -> Res
     response
 }
 
-/// Sends the head at once and the body in sixteen drops over `span`.
+/// Sends the head at once and the body in sixteen pieces over `span`.
 async fn in_drops(response: Response<Body>, span: Duration) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     let whole = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
@@ -247,12 +249,12 @@ async fn in_drops(response: Response<Body>, span: Duration) -> Response<Body> {
     Response::from_parts(parts, Body::from_stream(drops))
 }
 
-/// Makes an answer of JSON.
+/// Creates an answer of JSON.
 pub(crate) fn answer(status: StatusCode, body: &Value) -> Response<Body> {
     raw(status, "application/json", Bytes::from(body.to_string()))
 }
 
-/// Makes an answer of any kind.
+/// Creates an answer of any content type.
 pub(crate) fn raw(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

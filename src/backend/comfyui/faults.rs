@@ -1,26 +1,27 @@
-//! What a server complains of, as a person can use it: which node, and what is wrong with it.
+//! The errors of a server in a form that a person can use: which node, and what is wrong with it.
 //!
-//! Owns the words of refusals (`node_errors`, `missing_node_type`, …) and of runs that failed, and who is to blame: the workflow, or the
-//! machine that had no memory left for it.
+//! Owns the texts of refusals (`node_errors`, `missing_node_type`, …) and of failed runs, and the
+//! decision whether the workflow is at fault or the machine, which may have run out of memory.
 
 use serde_json::Value;
 
 use super::wire::Wire;
 use crate::backend::{ServiceFault, Verdict};
 
-/// The most complaints that are shown.
+/// The maximum number of errors that are shown.
 const MAX_SHOWN: usize = 4;
 
-/// The most characters of all of them.
+/// The maximum length of all of them in characters.
 const MAX_CHARS: usize = 900;
 
-pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothing ran. Open it in ComfyUI to see the nodes it complains of, or check it with `conjured workflow validate`.";
+pub(super) const CHECK_WORKFLOW: &str = "ComfyUI refused the workflow, so nothing ran. Open it in ComfyUI to see the nodes with errors, or check it with `conjured workflow validate`.";
 
-/// Parts of an exception's type or message that speak of the machine and not of the graph, in lower case, with the advice.
+/// Parts of an exception's type or message, in lower case, that are about the machine and not about
+/// the graph, with the advice.
 const MACHINE: [(&str, &str); 11] = [
     ("outofmemory", OUT_OF_MEMORY),
     ("out of memory", OUT_OF_MEMORY),
-    // ComfyUI's own words: "Allocation on device 0 would exceed allowed memory".
+    // ComfyUI's own text: "Allocation on device 0 would exceed allowed memory".
     ("allocation on device", OUT_OF_MEMORY),
     ("would exceed allowed memory", OUT_OF_MEMORY),
     ("defaultcpuallocator", OUT_OF_MEMORY),
@@ -33,12 +34,12 @@ const MACHINE: [(&str, &str); 11] = [
 ];
 
 const OUT_OF_MEMORY: &str = "The machine ran out of memory. Close other programs that use the graphics card, or let ComfyUI free its models, and try again.";
-const DRIVER: &str = "The graphics card or its driver gave up. Restart ComfyUI and try again.";
+const DRIVER: &str = "The graphics card or its driver failed. Restart ComfyUI and try again.";
 const DISK: &str = "The disk that ComfyUI writes to is full. Free some space and try again.";
-const ABSENT_MODEL: &str = "A node wanted to load a model from the network and could not. Try again, or put the model where the node looks for it.";
-const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not tried again by itself; the log of ComfyUI says more.";
+const ABSENT_MODEL: &str = "A node could not download a model. Try again, or put the model into the folder where the node expects it.";
+const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not retried automatically; see the log of ComfyUI.";
 
-/// Makes a fault of the workflow.
+/// Creates a fault of the workflow.
 pub(super) fn workflow(status: u16, words: String, advice: &'static str) -> ServiceFault {
     ServiceFault { code: None, status, words, advice, verdict: Verdict::Workflow }
 }
@@ -66,7 +67,7 @@ fn named(id: &str, class: &str, title: &str, wire: &Wire) -> String {
     words
 }
 
-/// Returns the words of `node_errors`, those of `outputs` first; empty when there are none.
+/// Returns the texts of `node_errors`; empty if there are none.
 pub(super) fn of_nodes(errors: &Value, graph: &Value, wire: &Wire) -> String {
     let errors = errors.as_object().into_iter().flatten();
     let all: Vec<String> = errors
@@ -100,7 +101,7 @@ fn complaint(error: &Value, wire: &Wire) -> String {
     parts.join(" - ")
 }
 
-/// Puts several complaints into one text that can still be read.
+/// Joins several errors into one readable text.
 pub(super) fn listed(all: &[String]) -> String {
     let mut words = all.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if all.len() > MAX_SHOWN {
@@ -126,12 +127,12 @@ pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) 
         }
     }
     if words.is_empty() {
-        words = format!("HTTP {status}, without a reason");
+        words = format!("HTTP {status} without a reason");
     }
     workflow(status, words, CHECK_WORKFLOW)
 }
 
-/// Returns the fault of a run that failed, from its `execution_error`.
+/// Returns the fault of a failed run, from its `execution_error`.
 pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> ServiceFault {
     let Some(error) = error else {
         return workflow(200, "the run failed without saying why".to_owned(), NODE_FAILED);

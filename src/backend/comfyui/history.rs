@@ -1,7 +1,8 @@
 //! An entry of the server's history: how a run ended, its files, its fault and its times.
 //!
-//! Owns the shape of `GET /history/{id}` and the reading of `status`, which alone decides: outputs are listed for runs that failed, too,
-//! and an interrupt differs from a failure only by its last message. It collects files and chooses none of them.
+//! Owns the shape of `GET /history/{id}` and the reading of `status`, which alone decides: outputs
+//! are listed for failed runs, too, and an interrupt differs from a failure only in its last
+//! message. It collects files but selects none.
 
 use serde_json::{Map, Value};
 
@@ -11,13 +12,13 @@ use crate::{
     domain::{job::artifact::RemoteFile, time::WallTime},
 };
 
-/// The most files that are believed. A run makes a handful.
+/// The maximum number of files that is accepted. A run makes a handful.
 const MAX_FILES: usize = 1000;
 
-/// How deep files may lie below a node; ComfyUI puts them one list down.
+/// How deep files may be nested below a node. ComfyUI nests them one list deep.
 const MAX_DEPTH: usize = 8;
 
-/// Reads an entry; `None` when it says neither how the run ended nor what it made.
+/// Reads an entry. Returns `None` if it says neither how the run ended nor what it made.
 pub(super) fn result(entry: &Value, wire: &Wire) -> Option<RunResult> {
     let messages = Messages::of(entry);
     let times = times(entry, &messages);
@@ -42,7 +43,7 @@ fn graph(entry: &Value) -> &Value {
     entry.pointer("/prompt/2").unwrap_or(&Value::Null)
 }
 
-/// What the server said during the run: pairs of a word and its data.
+/// The server's messages during the run: pairs of a name and its data.
 struct Messages<'a>(Vec<(&'a str, &'a Value)>);
 
 impl<'a> Messages<'a> {
@@ -60,7 +61,8 @@ impl<'a> Messages<'a> {
     }
 }
 
-/// Milliseconds of the server's clock: `create_time` where it tells (0.33), else the run's own messages.
+/// Returns the times in milliseconds of the server's clock: `create_time` if it is sent (0.33),
+/// otherwise the times of the run's own messages.
 fn times(entry: &Value, messages: &Messages<'_>) -> RunTimes {
     let at = |value: Option<&Value>| {
         let millis = i64::try_from(whole(value?)?).ok()?;
@@ -109,7 +111,8 @@ fn walk(
                 }
             }
         },
-        // A string is never a file: text nodes put any string into their list, and Preview3D a path that is no product.
+        // A string is never a file: text nodes put any string into their list, and Preview3D a path
+        // that is not an output.
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

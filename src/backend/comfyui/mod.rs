@@ -1,17 +1,24 @@
-//! A ComfyUI server as a [`Backend`]: the one on this machine, and the one on a rented machine.
+//! A ComfyUI server as a [`Backend`]: the one on this machine, or the one on a rented machine.
 //!
-//! Owns the five calls and their order. One noun a file below it: `wire` (a call), `submit` (its road), `queue`, `history` and `objects` (what the
-//! server knows), `faults` (what it complains of), `view` (addresses of files), `socket`, `watch` and `progress` (what it tells on the way). It never
-//! tries a submit twice, touches no file and starts no task.
+//! Owns the five calls and their order. The files below own one part each:
+//! `wire` (a call), `submit` (its steps), `queue`, `history` and
+//! `objects` (the server's state), `faults` (its errors), `view` (addresses of files), `socket`,
+//! `watch` and `progress` (what it reports during a run). It never retries a submit, touches no
+//! file and starts no task.
 //!
-//! Facts about the wire were seen on ComfyUI 0.3.64 and 0.33.0:
-//! - The id of a request is our own. An id does not guard against a double submit, but a client that lost the answer finds its request by it, so
-//!   [`Backend::is_repeatable`] holds: `submit` looks in the queue and in history first.
-//! - A request is in exactly one of pending, running and history; asked in this order, in none of them means that it is lost.
-//! - History alone says how a run ended. The WebSocket is for progress: it may be silent, broken, or talk of others.
-//! - Other people's jobs run on the same server. Only ours are ever deleted or interrupted, by id.
+//! Facts about the protocol, observed with ComfyUI 0.3.64 and 0.33.0:
+//! - We choose the id of a request. An id does not prevent a double submit, but a client that lost
+//!   the answer can find its request by the id. So [`Backend::is_repeatable`] holds: `submit` first
+//!   looks in the queue and in history.
+//! - A request is in exactly one of pending, running and history. If it is in none of them, asked
+//!   in this order, it is lost.
+//! - Only history says how a run ended. The WebSocket is for progress: it may be silent, broken, or
+//!   report other runs.
+//! - Other people's jobs run on the same server. Only our own requests are ever deleted or
+//!   interrupted, by id.
 //!
-//! The address may be a secret (whoever has it can use a rented machine): then it stands in no message, no log and no file's URL.
+//! The address may be a secret (anyone who knows it can use a rented machine). Then it is in no
+//! message, no log and no file's URL.
 
 mod faults;
 mod history;
@@ -49,30 +56,31 @@ use crate::domain::{
     money::MicroUsd,
 };
 
-/// What is written beside the graph, so that a request can be found whatever id it got.
+/// A marker that is sent with the graph, so that a request can be found whatever id it got.
 const MARK: &str = "conjured_attempt";
 
-/// How often a request that is neither in the queue nor in history is looked for once more, and how long it is waited between.
+/// How often a request that is neither in the queue nor in history is looked up again, and the
+/// delay before each time.
 const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
 
-/// What the adapter needs to know.
+/// The settings of the adapter.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
     /// The name that status and ledger show: `comfyui` or `cloud`.
     pub name: &'static str,
-    /// Where the server answers. A path is kept: some proxies put the server below one.
+    /// The address of the server. A path is kept, because some proxies put the server below one.
     pub origin: Url,
-    /// Whether knowing the address is all that it takes to use the machine.
+    /// Whether the address alone is enough to use the machine.
     pub secret_origin: bool,
-    /// For name, TCP and TLS together.
+    /// For the name look-up, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// For the upload, and for the submit, from connecting to the end of the answer.
+    /// For the upload and for the submit, from connecting to the end of the answer.
     pub submit_timeout: Duration,
     /// For every other call, from connecting to the end of its answer.
     pub call_timeout: Duration,
     /// How long a download may stay silent.
     pub read_idle_timeout: Duration,
-    /// The most bytes of a file.
+    /// The maximum size of a file in bytes.
     pub max_artifact: u64,
 }
 
@@ -108,17 +116,17 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Why the adapter cannot be made of its settings. The address itself is never quoted.
+/// Why the settings are not usable. The address itself is never quoted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SettingsError {
-    /// No address of a server.
+    /// The address is not valid for a server.
     #[error(
         "the address of ComfyUI must be an `http://` or `https://` address without user, query or fragment"
     )]
     Origin,
-    /// The render and the sentence would travel unencrypted.
+    /// The render and the prompt would be sent unencrypted.
     #[error(
-        "a ComfyUI on another machine must be spoken to over `https://`; where it has none, forward its port \
+        "a ComfyUI on another machine must use `https://`; if it does not support that, forward its port \
          (`ssh -L 8188:127.0.0.1:8188 that-machine`) and keep `local.comfyui_url` at `http://127.0.0.1:8188`"
     )]
     Unencrypted,
@@ -137,7 +145,7 @@ pub struct Comfyui {
 }
 
 impl Comfyui {
-    /// Checks `settings`; opens no connection.
+    /// Checks `settings` and creates the client. Opens no connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let origin = &settings.origin;
         let is_bare = origin.username().is_empty()
@@ -155,7 +163,7 @@ impl Comfyui {
             read_idle: settings.submit_timeout.max(settings.call_timeout),
         });
         let wire = Wire::new(connector, origin, settings.secret_origin, settings.call_timeout);
-        // Files come from the server itself and from nowhere else.
+        // Files come only from the server itself.
         let port = origin.port_or_known_default().unwrap_or_default();
         let host = format!("{}:{port}", origin.host_str().unwrap_or_default());
         let hosts = download::Hosts::parse(&[host]).map_err(|_| SettingsError::Origin)?;
@@ -173,7 +181,7 @@ impl Comfyui {
         })
     }
 
-    /// Asks where a request stands in the queue.
+    /// Asks for the state of a request in the queue.
     async fn standing(&self, request: &str) -> Result<Standing, CallError> {
         let answer = self.wire.get(self.wire.url(&["queue"]), LARGE).await?;
         if answer.status != 200 {
@@ -190,8 +198,8 @@ impl Comfyui {
         Ok(told.get_mut(request).map(Value::take).filter(Value::is_object))
     }
 
-    /// Finds a request: queue first, history second. Between the two a server moves a job under one lock, and still it is looked for again
-    /// before it is called lost.
+    /// Finds a request: queue first, history second. A server moves a job between the two under one
+    /// lock; even so, the request is looked up again before it counts as lost.
     async fn find(&self, request: &str) -> Result<Place, CallError> {
         let mut looks = SECOND_LOOKS.into_iter();
         loop {
@@ -215,7 +223,8 @@ impl Comfyui {
     async fn look(&self, request: &RequestId) -> Result<Observation, CallError> {
         let mut watch = self.watches.take(request.as_str());
         if watch.track.is_new() {
-            // Frames speak of nodes by their ids: without the graph nobody could say whose they are.
+            // Frames name nodes by their ids. Without the graph it would be unclear whose nodes
+            // they are.
             if let Ok(standing) = self.standing(request.as_str()).await {
                 phase(&standing, Some(&mut watch));
             }
@@ -232,7 +241,7 @@ impl Comfyui {
         };
         watch.was_running = phase == Phase::Running;
         let progress = watch.track.progress().filter(|_| phase == Phase::Running);
-        // A run that ended has nothing more to say.
+        // A run that has ended sends no more progress.
         if phase != Phase::Ended {
             self.watches.put(watch);
         }
@@ -253,7 +262,7 @@ impl Comfyui {
         }
     }
 
-    /// Deletes a request from the queue, then interrupts it if it is the one that runs.
+    /// Deletes a request from the queue, then interrupts it if it is the running one.
     async fn cancel_run(&self, request: &RequestId) -> Result<CancelReply, CallError> {
         let id = request.as_str();
         let answer = self.wire.post(&["queue"], &json!({ "delete": [id] })).await?;
@@ -262,7 +271,7 @@ impl Comfyui {
         }
         match self.standing(id).await? {
             Standing::Running(_) => {
-                // Servers that do not know `prompt_id` here stop whatever runs: it is ours.
+                // Servers that ignore `prompt_id` here stop whatever runs, which is our run.
                 let answer = self.wire.post(&["interrupt"], &json!({ "prompt_id": id })).await?;
                 if answer.status != 200 {
                     return Err(self.wire.trouble(&answer));
@@ -272,7 +281,7 @@ impl Comfyui {
             Standing::Pending { .. } => Ok(CancelReply::Requested),
             Standing::Absent if self.entry(id).await?.is_some() => Ok(CancelReply::TooLate),
             Standing::Absent => {
-                // It leaves no trace: no message, no entry.
+                // A deleted request leaves no trace: no message, no entry.
                 self.watches.note_deleted(id);
                 Ok(CancelReply::Requested)
             }
@@ -289,7 +298,8 @@ impl Comfyui {
         let opened = self.downloader.open(url.as_str(), from).await;
         let mut download = opened.map_err(|error| hushed(error, &self.wire))?;
         if self.shown.is_none() {
-            // What is said in mid-stream may name the host as well. The words are made beforehand, for the stream outlives this call.
+            // Errors within the stream may name the host as well. Their text is fixed in advance,
+            // because the stream outlives this call.
             download.chunks = download
                 .chunks
                 .map(|chunk| {
@@ -332,19 +342,20 @@ fn phase(standing: &Standing, watch: Option<&mut Watch>) -> Phase {
     }
 }
 
-/// The request is nowhere: the memory of a server goes with it.
+/// Returns the fault of a request that the server does not know any more; its queue and history
+/// exist only in memory.
 fn lost() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 200,
-        words: "ComfyUI does not know the request any more: it was restarted, or somebody deleted it from the queue"
+        words: "ComfyUI no longer knows the request: ComfyUI was restarted, or the request was deleted from its queue"
             .to_owned(),
-        advice: "Its queue and history are in memory only, so the run is lost. `conjured jobs retry` sends it again.",
+        advice: "ComfyUI keeps its queue and history only in memory, so the run is lost. `conjured jobs retry` sends it again.",
         verdict: Verdict::Gone,
     }
 }
 
-/// Takes the address out of an error of a download.
+/// Removes the address from an error of a download.
 fn hushed(error: FetchError, wire: &Wire) -> FetchError {
     match error {
         FetchError::Forbidden { host, .. } => FetchError::Forbidden {

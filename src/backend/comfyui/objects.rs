@@ -1,8 +1,10 @@
-//! What is installed: the classes that a graph uses, and the models and choices that it names.
+//! Checks what is installed: the classes that a graph uses, and the models and choices that
+//! it names.
 //!
-//! Owns the look at `GET /object_info/CLASS` before the first run, and the words that name what is missing. A class that was found is
-//! remembered for as long as the adapter lives; what was missing is asked for again each time, because people install things. Only a
-//! clear "no" counts: an answer that cannot be read leaves the judgement to the server.
+//! Owns the calls of `GET /object_info/CLASS` before the first run, and the messages that name what
+//! is missing. A class that was found is remembered for the life of the adapter. A missing class is
+//! asked for again each time, because people install things. Only a clear "no" counts: if an answer
+//! cannot be read, the server decides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,9 +29,9 @@ const AT_ONCE: usize = 6;
 /// How many of an input's choices are shown.
 const SHOWN_CHOICES: usize = 6;
 
-const INSTALL: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing was run.";
+const INSTALL: &str = "Install what is missing in ComfyUI and restart it (its Manager finds nodes by their class), or choose another workflow with `local.comfyui_workflow`. Nothing ran.";
 
-/// Where the nodes of the built-in workflows come from.
+/// The packages that provide the nodes of the built-in workflows.
 const PACKS: [(&str, &str); 9] = [
     ("DepthAnythingV2Preprocessor", "comfyui_controlnet_aux"),
     ("DepthAnythingPreprocessor", "comfyui_controlnet_aux"),
@@ -49,15 +51,15 @@ type Choices = BTreeMap<String, Vec<Value>>;
 #[derive(Default)]
 pub(super) struct Objects(Mutex<BTreeMap<String, Choices>>);
 
-/// What a node wants that the server does not have.
+/// What the graph needs and the server does not have.
 struct Missing {
     classes: BTreeMap<String, Vec<String>>,
     choices: Vec<String>,
 }
 
 impl Objects {
-    /// Asks for what the nodes of `graph` need and is not known yet. `image` is the input that gets the uploaded picture: its choices are
-    /// the files that are there already.
+    /// Asks for the classes of `graph` that are not known yet. `image` is the input for the
+    /// uploaded picture; its choices are the files that already exist, so it is not checked.
     pub(super) async fn check(
         &self,
         graph: &Map<String, Value>,
@@ -69,7 +71,8 @@ impl Objects {
         let mut missing = self.learn(&unknown, wire).await?;
         let odd = self.odd(graph, image);
         if !odd.is_empty() {
-            // A model may have been added since: what is remembered is looked at anew before anybody is told no.
+            // A model may have been added since, so the remembered classes are asked for again
+            // before anything is reported as missing.
             let stale: BTreeSet<&str> =
                 odd.iter().filter_map(|(id, ..)| class_of(&graph[*id])).collect();
             missing.extend(self.learn(&stale.into_iter().collect::<Vec<_>>(), wire).await?);
@@ -93,14 +96,14 @@ impl Objects {
         self.known().contains_key(class)
     }
 
-    /// Asks for classes; returns those that the server does not have.
+    /// Asks for classes. Returns those that the server does not have.
     async fn learn(&self, classes: &[&str], wire: &Wire) -> Result<BTreeSet<String>, CallError> {
         let questions: Vec<_> =
             classes.iter().map(|class| ask((*class).to_owned(), wire)).collect();
         let answers: Vec<_> = stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
         let mut missing = BTreeSet::new();
         for (class, answer) in answers {
-            // A class that is not there is a 200 with an empty object.
+            // A class that does not exist is a 200 with an empty object.
             let Ok(Value::Object(said)) = wire.json(&answer?) else { continue };
             match said.get(&class) {
                 Some(told) => {
@@ -114,7 +117,8 @@ impl Objects {
         Ok(missing)
     }
 
-    /// Finds the values that are none of their input's choices: node, input, value, choices.
+    /// Returns the values that are not among the choices of their input: node, input,
+    /// value, choices.
     fn odd<'a>(
         &self,
         graph: &'a Map<String, Value>,
@@ -168,7 +172,7 @@ impl Missing {
     }
 }
 
-const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing was run.";
+const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing ran.";
 
 async fn ask(class: String, wire: &Wire) -> (String, Result<Answer, CallError>) {
     let answer = wire.get(wire.url(&["object_info", &class]), LARGE).await;
@@ -200,14 +204,15 @@ fn words_of(
     if offered.len() > SHOWN_CHOICES {
         choices.push(format!("and {} more", offered.len() - SHOWN_CHOICES));
     }
-    let has = if choices.is_empty() { "nothing".to_owned() } else { choices.join(", ") };
-    // The graph as a value only names the node.
+    let has = if choices.is_empty() { "none".to_owned() } else { choices.join(", ") };
+    // The graph is only used to name the node.
     let node = faults::node(id, &Value::Object(graph.clone()), wire);
-    format!("{node} wants {} for {}, and there is {has}", text(value), wire.line(input))
+    format!("{node} needs {} for {}; available: {has}", text(value), wire.line(input))
 }
 
-/// Reads the inputs of a class that offer choices: `[[choice, …], {…}]`, or `["COMBO", {"options": […]}]` since 0.33. An input that takes
-/// uploads is left out: its choices are files.
+/// Reads the inputs of a class that offer choices: `[[choice, …], {…}]`, or
+/// `["COMBO", {"options": […]}]` since 0.33. An input for uploads is left out, because its choices
+/// are files.
 fn choices_of(told: &Value) -> Choices {
     let mut found = Choices::new();
     for group in ["required", "optional"] {
@@ -237,7 +242,7 @@ fn choices_of(told: &Value) -> Choices {
     found
 }
 
-/// Tells whether the server would take `value` for `choice`; 1 and 1.0 are the same to Python.
+/// Returns whether the server would accept `value` for `choice`; 1 and 1.0 are equal in Python.
 fn same(choice: &Value, value: &Value) -> bool {
     choice == value || choice.as_f64().is_some_and(|number| Some(number) == value.as_f64())
 }

@@ -1,7 +1,8 @@
-//! How far a run is, from what the socket says.
+//! The progress of a run, from the frames of the socket.
 //!
-//! Owns the words of the frames and the counting of nodes. Pure: frames in, [`Progress`] out. Nothing here decides how a run ended, for
-//! frames may be missing, late or somebody else's: a job without a `client_id` is told to every socket.
+//! Owns the frame types and the counting of nodes. Pure: frames in, [`Progress`] out. Nothing here
+//! decides how a run ended, because frames may be missing, late or about another run: a job without
+//! a `client_id` is reported to every socket.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use crate::domain::{job::progress::Progress, request::workflow::graph::link};
 /// The longest title that is shown.
 const MAX_TITLE: usize = 60;
 
-/// What was heard about one request.
+/// What is known about one request.
 #[derive(Debug, Default)]
 pub(super) struct Track {
     /// The server's id of the request.
@@ -31,12 +32,13 @@ impl Track {
         Self { id: id.to_owned(), ..Self::default() }
     }
 
-    /// Tells whether the nodes are not known yet.
+    /// Returns whether the nodes are still unknown.
     pub(super) fn is_new(&self) -> bool {
         self.titles.is_empty()
     }
 
-    /// Learns the nodes from the entry in the queue: the only place where they are after a restart of ours.
+    /// Reads the nodes from the entry in the queue. After a restart of the daemon it is the only
+    /// source for them.
     pub(super) fn learn(&mut self, run: &Run) {
         if self.titles.is_empty() {
             self.id.clone_from(&run.id);
@@ -44,8 +46,8 @@ impl Track {
         }
     }
 
-    /// Takes the text of one frame. The socket has a client id that only this request has, so a frame without `prompt_id` (the
-    /// first after a reconnect) is about it.
+    /// Processes the text of one frame. The socket has a client id that only this request uses, so
+    /// a frame without `prompt_id` (the first one after a reconnect) is about this request.
     pub(super) fn hear(&mut self, text: &str) {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
         let data = frame.get("data").unwrap_or(&Value::Null);
@@ -53,7 +55,8 @@ impl Track {
         let node = data.get("node").and_then(Value::as_str);
         match data.get("prompt_id") {
             Some(Value::String(id)) if *id == self.id => {}
-            // Only `executing` comes like this, and only to the client id whose job runs. A node that we do not have is another run's.
+            // Only `executing` comes like this, and only to the client id whose job runs. A node
+            // that we do not have belongs to another run.
             None | Some(Value::Null)
                 if word == "executing"
                     && node.is_some_and(|node| self.titles.contains_key(node)) => {}
@@ -130,12 +133,12 @@ impl Track {
         (self.current, self.step, self.is_over) = (None, None, true);
     }
 
-    /// Tells whether the socket said that the run ended. History decides.
+    /// Returns whether the socket reported the end of the run. History decides.
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Returns what is known; `None` before anything was heard.
+    /// Returns the progress, or `None` before the first frame.
     pub(super) fn progress(&self) -> Option<Progress> {
         let all = self.titles.len() as u64;
         let is_known = self.current.is_some() || !self.finished.is_empty();
@@ -147,7 +150,8 @@ impl Track {
         })
     }
 
-    /// A node of an expanded sub-graph has an id like `12.0.3`; its first part is a node of ours.
+    /// Returns the title of a node. A node of an expanded sub-graph has an id like `12.0.3`, whose
+    /// first part is one of our nodes.
     fn title(&self, node: &str) -> String {
         let outer = node.split(['.', ':']).next().unwrap_or(node);
         let known = self.titles.get(node).or_else(|| self.titles.get(outer));
@@ -155,18 +159,19 @@ impl Track {
     }
 }
 
-/// Reads `value` of `max`; floats are seen as well, and a single step is none.
+/// Reads `value` of `max`. Floats occur as well, and a single step counts as no step.
 fn step(data: &Value) -> Option<(u64, u64)> {
     let (value, max) = (whole(data.get("value")?)?, whole(data.get("max")?)?);
     (max > 1 && value > 0).then_some((value.min(max), max))
 }
 
-/// Reads a number that may be written as a float. By way of its digits: what does not fit is none, and nothing is cut.
+/// Reads a number that may be written as a float. It is parsed from its digits, so a value that
+/// does not fit gives `None` and is never truncated.
 pub(super) fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok())
 }
 
-/// Returns the titles of the nodes that feed one of `outputs`: the others never run.
+/// Returns the titles of the nodes that feed one of `outputs`; the others never run.
 fn titles(graph: &Map<String, Value>, outputs: Option<&[String]>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut waiting: Vec<&str> = match outputs {

@@ -1,38 +1,39 @@
-//! The server's queue, read for one request: does it run, does it wait and behind how many, or is it not there.
+//! Reads the server's queue for one request: running, waiting and behind how many jobs, or absent.
 //!
-//! Owns the shape of `GET /queue`: `[number, prompt id, graph, extra data, output nodes]` for each entry, of everybody's
-//! jobs. The waiting ones are a heap and not sorted, so the place in line is counted by number. Only our own entry is read
-//! whole: others' graphs may be large, and are nobody's business.
+//! Owns the shape of `GET /queue`: `[number, prompt id, graph, extra data, output nodes]` for
+//! each job of every user. The waiting entries are a heap and not sorted, so the position is
+//! counted by number. Only our own entry is parsed completely: other users' graphs may be large,
+//! and are private.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
 use super::MARK;
 
-/// Where a request stands in the queue.
+/// The state of a request in the queue.
 #[derive(Debug, PartialEq)]
 pub(super) enum Standing {
-    /// It is the one that runs, or one of those.
+    /// It is running.
     Running(Run),
-    /// It waits.
+    /// It is waiting.
     Pending {
-        /// Jobs before it, the running one included.
+        /// Jobs ahead of it, including the running one.
         ahead: u64,
         /// The entry.
         run: Run,
     },
-    /// It is not there.
+    /// It is not in the queue.
     Absent,
 }
 
-/// An entry of ours.
+/// One of our entries.
 #[derive(Debug, PartialEq)]
 pub(super) struct Run {
-    /// The server's id for it.
+    /// The server's id of the entry.
     pub(super) id: String,
     /// The graph as the server has it.
     pub(super) graph: Map<String, Value>,
-    /// The output nodes that passed the server's checks; `None` where it does not say.
+    /// The output nodes that passed the server's checks; `None` if it does not list them.
     pub(super) outputs: Option<Vec<String>>,
 }
 
@@ -50,7 +51,7 @@ struct Extra {
     conjured_attempt: Option<String>,
 }
 
-/// Finds `request` in the body of an answer; `None` when that is no queue.
+/// Finds `request` in the body of an answer. Returns `None` if that is not a queue.
 pub(super) fn find(body: &[u8], request: &str) -> Option<Standing> {
     let queues: Queues<'_> = serde_json::from_slice(body).ok()?;
     if let Some((_, run)) = queues.queue_running.iter().find_map(|entry| ours(entry, request)) {
@@ -72,7 +73,7 @@ fn ours(entry: &RawValue, request: &str) -> Option<(f64, Run)> {
     let parts: Vec<&RawValue> = serde_json::from_str(entry.get()).ok()?;
     let id: String = serde_json::from_str(parts.get(1)?.get()).ok()?;
     if id != request {
-        // A server that gave an id of its own still repeats what we wrote beside the graph.
+        // A server that chose its own id still returns the marker that we sent with the graph.
         let extra: Extra = serde_json::from_str(parts.get(3)?.get()).ok()?;
         extra.conjured_attempt.filter(|mark| mark == request)?;
     }
@@ -86,7 +87,8 @@ fn number_of(parts: &[&RawValue]) -> f64 {
     parts.first().and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or(f64::MAX)
 }
 
-/// Returns what is written beside the graph, so that a request can be found whatever id the server gives it.
+/// Returns the marker that is sent with the graph, so that a request can be found whatever id the
+/// server gives it.
 pub(super) fn mark(key: &str) -> Value {
     serde_json::json!({ MARK: key })
 }

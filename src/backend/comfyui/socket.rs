@@ -1,8 +1,9 @@
-//! The WebSocket of one request: opened, read as far as there is something to read, and left.
+//! The WebSocket of one request.
 //!
-//! Owns the handshake and the frames' kinds. It is made of an upgraded HTTP connection, so that TLS, trust, proxies and the rule about
-//! plain HTTP are those of every other call. Nothing reads it in the background: what the server has said is taken out at each look.
-//! A frame that cannot be read, a binary one or an end is never an error of the job.
+//! Owns the handshake and the kinds of frames. The socket is an upgraded HTTP connection, so TLS,
+//! certificate checks, proxies and the rule about plain HTTP are the same as for every other call.
+//! No task reads it in the background: each `observe` reads the frames that have arrived. An
+//! unreadable frame, a binary frame or the end of the socket is never an error of the job.
 
 use std::time::Duration;
 
@@ -23,10 +24,10 @@ use tokio_tungstenite::{
 
 use super::wire::Wire;
 
-/// How long the handshake may take: progress is worth no more waiting.
+/// The time limit of the handshake: progress is not worth a longer wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most frames that are taken at one look. A run has some hundred.
+/// The maximum number of frames that are read at once. A run has some hundred.
 const MOST_FRAMES: usize = 4096;
 
 /// The largest frame: a preview is a picture of some hundred kilobytes.
@@ -35,16 +36,16 @@ const MAX_FRAME: usize = 16 * 1024 * 1024;
 /// An open socket.
 pub(super) struct Socket(WebSocketStream<Upgraded>);
 
-/// What a socket had to say at one look.
+/// The result of reading a socket.
 pub(super) enum Heard {
-    /// All that was there, perhaps nothing.
+    /// Everything that had arrived was read, which may be nothing.
     All,
-    /// It is closed or broken.
+    /// The socket is closed or broken.
     End,
 }
 
 impl Socket {
-    /// Opens the socket of a client id; the reason, when it cannot be had.
+    /// Opens the socket of a client id. Returns the reason if it cannot be opened.
     pub(super) async fn open(wire: &Wire, client_id: &str) -> Result<Self, String> {
         let opened = tokio::time::timeout(PATIENCE, Self::handshake(wire, client_id)).await;
         opened.unwrap_or_else(|_| Err("no answer within the time-out".to_owned()))
@@ -66,7 +67,7 @@ impl Socket {
         let is_agreed = response.status().as_u16() == 101
             && accept.is_some_and(|value| value == derive_accept_key(key.as_bytes()).as_str());
         if !is_agreed {
-            return Err(format!("HTTP {} where a WebSocket was asked for", response.status()));
+            return Err(format!("HTTP {} instead of a WebSocket", response.status()));
         }
         let stream = response.upgrade().await.map_err(|error| error.without_url().to_string())?;
         let config = WebSocketConfig::default()
@@ -75,9 +76,10 @@ impl Socket {
         Ok(Self(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await))
     }
 
-    /// Hands every text that has arrived to `hear`. Where none has, it waits up to `linger` for the first.
+    /// Passes every text frame that has arrived to `hear`. If none has, it waits up to `linger` for
+    /// the first.
     pub(super) async fn drain(&mut self, linger: Duration, mut hear: impl FnMut(&str)) -> Heard {
-        // The runtime learns only between two polls that something has arrived.
+        // The runtime notices arrived data only between two polls.
         tokio::task::yield_now().await;
         let mut count = 0;
         while count < MOST_FRAMES {
@@ -93,7 +95,7 @@ impl Socket {
             };
             match next {
                 Some(Ok(Message::Text(text))) => hear(&text),
-                // A preview or something new. Pings are answered by the library.
+                // A preview or something new. The library answers pings.
                 Some(Ok(
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
                 )) => {}

@@ -1,8 +1,10 @@
-//! The road of a submit: look for the request, ask for what is missing, upload, send once, and read what the server makes of it.
+//! The steps of a submit: look for the request, check what is missing, upload, send once, and read
+//! the server's answer.
 //!
-//! Owns the order of the steps and the sorting of each answer into *not sent*, *refused* and *unknown*. Everything before the POST of
-//! the graph can be repeated without harm, so whatever fails there was not sent; a lost answer to the POST itself is unknown, and the
-//! next submit of the same key finds the request in the queue or in history instead of sending it again.
+//! Owns the order of the steps and the sorting of each answer into *not sent*, *refused* and
+//! *unknown*. Every step before the POST of the graph can safely be repeated, so a failure there
+//! means *not sent*. A lost answer to the POST itself means *unknown*, and the next submit with the
+//! same key finds the request in the queue or in history instead of sending it again.
 
 use bytes::Bytes;
 use reqwest::{Method, header::CONTENT_TYPE};
@@ -26,10 +28,10 @@ use crate::{
     failpoint::{self, Point, Side},
 };
 
-const BAD_PICTURE: &str = "ComfyUI did not take the picture, so nothing ran. Check the render and the free space of the machine.";
+const BAD_PICTURE: &str = "ComfyUI did not accept the picture, so nothing ran. Check the render and the free space of the machine.";
 
 impl Comfyui {
-    /// Sends `work`, unless the server has it already.
+    /// Sends `work`, unless the server already has it.
     pub(super) async fn submit_graph(
         &self,
         submission: &Submission,
@@ -43,7 +45,8 @@ impl Comfyui {
         if let Some(fault) = missing.map_err(not_sent)? {
             return Err(SubmitError::Refused(fault));
         }
-        // The socket first: what is said before the answer to the POST is then heard as well.
+        // The socket is opened first, so that frames sent before the answer to the POST are
+        // received as well.
         let mut watch = self.watches.take(key.as_str());
         let (uploaded, ()) =
             tokio::join!(self.upload(key, &work.picture), watch.connect(&self.wire));
@@ -57,7 +60,8 @@ impl Comfyui {
         sent
     }
 
-    /// Looks for a request of ours in the queue, then in history: it is in exactly one of them, if it arrived.
+    /// Looks for our request in the queue, then in history. If it arrived, it is in exactly one
+    /// of them.
     async fn look_for(
         &self,
         key: &RequestId,
@@ -78,7 +82,7 @@ impl Comfyui {
         Ok(entry.map(|_| key.clone()))
     }
 
-    /// Uploads the picture; returns what its loader takes: the name that the server gave it.
+    /// Uploads the picture. Returns the name that the server gave it, which the loader node takes.
     async fn upload(&self, key: &RequestId, picture: &Upload) -> Result<String, SubmitError> {
         let boundary = format!("conjured-{key}");
         let request = self
@@ -90,7 +94,7 @@ impl Comfyui {
             .body(form(&boundary, picture));
         let answer = self.wire.ask(request, SMALL).await.map_err(not_sent)?;
         if matches!(answer.status, 400 | 413 | 415) {
-            let words = format!("the picture was not taken (HTTP {})", answer.status);
+            let words = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
             return Err(SubmitError::Refused(faults::workflow(answer.status, words, BAD_PICTURE)));
         }
         let told = self.wire.json(&answer).map_err(not_sent)?;
@@ -102,7 +106,7 @@ impl Comfyui {
         }
     }
 
-    /// Sends the graph, exactly once. `is_named` gives it our own id.
+    /// Sends the graph, exactly once. `is_named` sends our own id with it.
     async fn send(
         &self,
         key: &RequestId,
@@ -119,15 +123,14 @@ impl Comfyui {
             .request(Method::POST, self.wire.url(&["prompt"]))
             .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
             .header(CONTENT_TYPE, "application/json");
-        let sent =
-            send::post_once(request, Bytes::from(body.to_string()), self.submit_timeout).await;
-        let response = sent.map_err(|fault| match fault {
+        let body = Bytes::from(body.to_string());
+        let sent = send::post_once(request, body, self.submit_timeout, SMALL).await;
+        let answer = sent.map_err(|fault| match fault {
             SendFault::NotSent(reason) => {
-                SubmitError::NotSent { reason: self.wire.line(&reason), retry_after: None }
+                SubmitError::NotSent { reason: self.wire.no_answer(&reason), retry_after: None }
             }
             SendFault::Unknown(reason) => SubmitError::Unknown { reason: self.wire.line(&reason) },
         })?;
-        let answer = Answer::read(response, SMALL).await;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
         let told: Value = answer
             .body
@@ -139,14 +142,14 @@ impl Comfyui {
             && answer.status == 400
             && told.pointer("/error/type") == Some(&"invalid_prompt_id".into())
         {
-            // A server with another rule for ids refused it whole, so nothing runs: it may choose one itself, and the mark beside the graph
-            // is found in its queue.
+            // A server with other rules for ids rejected the request completely, so nothing runs.
+            // Let the server choose the id; the marker sent with the graph is found in its queue.
             return Box::pin(self.send(key, graph, work, false)).await;
         }
         self.sort(key, &answer, &told, graph, work).await
     }
 
-    /// Sorts the answer to the graph.
+    /// Maps the answer to the graph to an outcome.
     async fn sort(
         &self,
         key: &RequestId,
@@ -161,7 +164,7 @@ impl Comfyui {
                 let id = told.get("prompt_id").and_then(Value::as_str).and_then(RequestId::new);
                 let Some(id) = id else {
                     let reason = match &answer.body {
-                        Ok(_) => "its answer holds no id".to_owned(),
+                        Ok(_) => "the answer of ComfyUI contains no id".to_owned(),
                         Err(reason) => self.wire.line(reason),
                     };
                     return Err(SubmitError::Unknown { reason });
@@ -185,14 +188,15 @@ impl Comfyui {
                 let graph = Value::Object(graph.clone());
                 Err(SubmitError::Refused(faults::of_refusal(told, status, &graph, &self.wire)))
             }
-            // The server's own code stumbled over the graph. Whether it was queued before, the queue knows.
+            // The server's own code failed on the graph. The queue shows whether the request was
+            // queued before that.
             500 => match self.look_for(key, work).await {
                 Ok(Some(id)) => Ok(id),
                 Ok(None) => Err(SubmitError::Refused(ServiceFault {
                     code: None,
                     status,
                     words: self.said(answer),
-                    advice: "ComfyUI failed on the request and did not take it; its log says why. Restart it if this goes on.",
+                    advice: "ComfyUI failed on the request and did not queue it; see its log. Restart it if this happens again.",
                     verdict: Verdict::Service,
                 })),
                 Err(_) => Err(SubmitError::Unknown { reason: self.said(answer) }),
@@ -205,14 +209,14 @@ impl Comfyui {
         format!("ComfyUI answered HTTP {}: {}", answer.status, self.wire.body_line(answer))
     }
 
-    /// Takes back what would only run for nothing. It costs nothing but time if that fails.
+    /// Cancels a run that would be useless. If that fails, it costs only time.
     async fn undo(&self, id: &RequestId) {
         let _ = self.cancel_run(id).await;
         self.watches.end(id.as_str());
     }
 }
 
-/// Nothing of the graph has left: the way there is closed, or it leads to somebody else.
+/// Converts an error from before the POST of the graph: nothing of the graph has been sent.
 fn not_sent(error: CallError) -> SubmitError {
     match error {
         CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
@@ -220,7 +224,7 @@ fn not_sent(error: CallError) -> SubmitError {
     }
 }
 
-/// Returns the graph with the name of the uploaded picture in its place.
+/// Returns the graph with the name of the uploaded picture in it.
 fn with_picture(work: &GraphWork, name: &str) -> Map<String, Value> {
     let mut graph = work.graph.clone();
     let (node, input) = &work.image;
@@ -231,7 +235,8 @@ fn with_picture(work: &GraphWork, name: &str) -> Map<String, Value> {
     graph
 }
 
-/// Writes the form. The name is made plain ASCII: the server does not decode it, so an encoded space would be stored as `%20`.
+/// Builds the multipart form. The name is made plain ASCII: the server does not decode it, so an
+/// encoded space would be stored as `%20`.
 fn form(boundary: &str, picture: &Upload) -> Bytes {
     let plain =
         |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' };
@@ -247,7 +252,8 @@ fn form(boundary: &str, picture: &Upload) -> Bytes {
     body.into()
 }
 
-/// Finds a refusal in a 200: an output node whose inputs are not sound is dropped, and the rest runs and ends well.
+/// Finds a refusal in a 200: an output node with invalid inputs is dropped, while the rest runs
+/// and succeeds.
 fn half_refusal(
     told: &Value,
     graph: &Value,
@@ -270,7 +276,7 @@ fn half_refusal(
     Some(faults::workflow(200, words, faults::CHECK_WORKFLOW))
 }
 
-/// Finds the same of a request whose answer was lost: the queue lists the output nodes that were left.
+/// Finds the same in a request whose answer was lost: the queue lists the output nodes that remain.
 fn dropped(run: &Run, work: &GraphWork) -> Option<ServiceFault> {
     let kept = run.outputs.as_ref().filter(|kept| !kept.is_empty())?;
     let lost: Vec<&str> =

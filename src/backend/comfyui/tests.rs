@@ -1,1 +1,1 @@
-//! The adapter on the wire.
+//! The adapter against a fake server.

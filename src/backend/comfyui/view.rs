@@ -1,20 +1,22 @@
-//! The address of a file: `/view` with its three parameters, relative to whichever machine has it.
+//! The address of a file: `/view` with its three parameters, relative to the server.
 //!
-//! Owns how it is written into the ledger and read back. It is relative because the address of a rented machine is a secret, and
-//! because the same machine may come back elsewhere. `preview` and `channel` would re-encode a picture, and `preview` on a
-//! mesh is HTTP 500: no other parameter ever gets through.
+//! Owns how the address is written into the ledger and read back. It is relative because the
+//! address of a rented machine is a secret, and because the same machine may return at another
+//! address. `preview` and `channel` would re-encode a picture, and `preview` of a mesh answers HTTP
+//! 500, so no other parameter is accepted.
 
 use url::{Url, form_urlencoded};
 
-/// The longest name that is believed; file systems allow 255 bytes.
+/// The longest name that is accepted. File systems allow 255 bytes.
 pub(super) const MAX_NAME: usize = 1024;
 
 const PATH: &str = "/view";
 
-/// Writes an address. The folder is a parameter of its own: inside the name, or left away, it is 404.
+/// Returns the relative address. The folder must be a separate parameter: as part of the name, or
+/// missing, it leads to 404.
 pub(super) fn address(filename: &str, subfolder: &str, kind: &str) -> String {
     let encode = |text: &str| {
-        // A plus is a space only to those who decode forms; what was a plus is `%2B` here.
+        // A plus means a space only in form encoding. A literal plus is already `%2B` here.
         form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
     };
     format!(
@@ -25,7 +27,8 @@ pub(super) fn address(filename: &str, subfolder: &str, kind: &str) -> String {
     )
 }
 
-/// Puts a relative address behind the server's `view`; `None` for anything that [`address`] would not write.
+/// Appends a relative address to the server's `view`. Returns `None` for anything that [`address`]
+/// would not write.
 pub(super) fn join(view: &Url, relative: &str) -> Option<Url> {
     let query = relative.strip_prefix(PATH)?.strip_prefix('?')?;
     let (mut filename, mut subfolder, mut kind) = (None, None, None);

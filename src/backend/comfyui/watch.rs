@@ -1,10 +1,12 @@
-//! What is known of each request beside what the server answers: its socket, its progress, and whether we deleted it.
+//! The local state of each request: its socket, its progress, and whether we deleted it.
 //!
-//! Owns the few requests that are looked at, and when a socket is tried again. A socket has a client id of its own request, so that
-//! - closing it makes the server forget nobody else's (of two with one id, the newer is silent for good once the older closes);
-//! - a daemon that was started again hears of the run it finds in the queue.
+//! Owns the few requests that are watched, and the retries of their sockets. Each request's socket
+//! has its own client id, so that
+//! - closing it does not affect another socket (of two sockets with one id, the newer is silent for
+//!   ever once the older closes);
+//! - a restarted daemon receives the progress of a run that it finds in the queue.
 //!
-//! The old socket is always dropped before another one with its id is opened.
+//! The old socket is always dropped before another one with the same id is opened.
 
 use std::{
     collections::VecDeque,
@@ -20,16 +22,16 @@ use super::{
     wire::Wire,
 };
 
-/// The most requests with a socket: a server runs one at a time.
+/// The maximum number of requests with a socket. A server runs one at a time.
 const MOST_WATCHES: usize = 4;
 
-/// The most deleted requests that are remembered.
+/// The maximum number of deleted requests that are remembered.
 const MOST_DELETED: usize = 64;
 
-/// How long a socket that failed is left alone.
+/// The delay before a failed socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a look may wait for the next frame of a run.
+/// How long one `observe` may wait for the next frame of a run.
 const LINGER: Duration = Duration::from_millis(150);
 
 /// One request.
@@ -38,20 +40,20 @@ pub(super) struct Watch {
     socket: Option<Socket>,
     not_before: Option<Instant>,
     pub(super) track: Track,
-    /// It ran when it was last looked at, so frames are to be expected.
+    /// Whether it was running at the last `observe`, so that frames are expected.
     pub(super) was_running: bool,
 }
 
-/// Every request.
+/// All requests.
 #[derive(Default)]
 pub(super) struct Watches {
-    /// Never held across an await: a watch is taken out, used, and put back.
+    /// Never held across an await: a watch is removed, used, and put back.
     known: Mutex<VecDeque<Watch>>,
     deleted: Mutex<VecDeque<String>>,
 }
 
 impl Watches {
-    /// Takes the watch of a request out, or a new one.
+    /// Removes and returns the watch of a request, or creates a new one.
     pub(super) fn take(&self, request: &str) -> Watch {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().position(|watch| watch.request == request);
@@ -64,7 +66,7 @@ impl Watches {
         })
     }
 
-    /// Puts a watch back. The oldest goes when there are too many.
+    /// Puts a watch back. Drops the oldest if there are too many.
     pub(super) fn put(&self, watch: Watch) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.push_back(watch);
@@ -73,12 +75,12 @@ impl Watches {
         }
     }
 
-    /// Closes the socket of a request that ended.
+    /// Closes the socket of a request that has ended.
     pub(super) fn end(&self, request: &str) {
         drop(self.take(request));
     }
 
-    /// Remembers that a request was deleted from the queue on our own word: it leaves no trace at the server.
+    /// Remembers that we deleted a request from the queue, because the server keeps no trace of it.
     pub(super) fn note_deleted(&self, request: &str) {
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         deleted.push_back(request.to_owned());
@@ -87,7 +89,7 @@ impl Watches {
         }
     }
 
-    /// Forgets that, because it is sent once more.
+    /// Forgets the deletion, because the request is sent again.
     pub(super) fn note_sent(&self, request: &str) {
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         deleted.retain(|known| known != request);
@@ -100,7 +102,7 @@ impl Watches {
 }
 
 impl Watch {
-    /// Opens the socket if there is none and it is time to try.
+    /// Opens the socket if there is none and the retry delay is over.
     pub(super) async fn connect(&mut self, wire: &Wire) {
         let now = Instant::now();
         if self.socket.is_some() || self.not_before.is_some_and(|at| now < at) {
@@ -112,7 +114,7 @@ impl Watch {
         }
     }
 
-    /// Takes in what the socket has to say; waits a little for it while the run is at work.
+    /// Reads the frames that have arrived. Waits a little for more while the run is active.
     pub(super) async fn listen(&mut self, wire: &Wire) {
         self.connect(wire).await;
         let Some(socket) = &mut self.socket else { return };

@@ -1,9 +1,10 @@
-//! One call: its address below the origin, the sending, and its answer opened.
+//! One call: builds its address, sends it, and reads its answer.
 //!
-//! Owns the client, the time-outs, the size caps and what may be shown of a server whose address is a secret. What the
-//! answers mean is said in the files beside it. Nothing is ever sent twice here.
+//! Owns the client, the time-outs, the size limits, and the hiding of a secret server address. The
+//! files beside it own what the answers mean. Nothing is ever sent twice here.
 //!
-//! No `Origin` and no `Sec-Fetch-Site` goes out: a server refuses both when they name another site than itself.
+//! No `Origin` and no `Sec-Fetch-Site` header is sent: a server rejects both if they name another
+//! site than its own.
 
 use std::time::Duration;
 
@@ -20,16 +21,17 @@ use crate::backend::{
     http::{Connector, answer::Answer, message::Cleaner, send},
 };
 
-/// The most bytes of a queue, a history entry or a class: each quotes whole graphs or long lists of files.
+/// The maximum size in bytes of a queue, a history entry or a class: each quotes whole graphs or
+/// long lists of files.
 pub(super) const LARGE: usize = 16 * 1024 * 1024;
 
-/// The most bytes of any other answer. A refusal quotes the choices of an input.
+/// The maximum size of any other answer in bytes. A refusal quotes the choices of an input.
 pub(super) const SMALL: usize = 1024 * 1024;
 
-/// What stands in words where the address of a rented machine stood.
+/// The text that replaces the address of a rented machine.
 const HIDDEN: &str = "[address]";
 
-/// The way to one server.
+/// Sends calls to one server.
 pub(super) struct Wire {
     pub(super) connector: Connector,
     origin: Url,
@@ -48,7 +50,7 @@ impl Wire {
         Self { connector, origin: origin.clone(), hush, call_timeout }
     }
 
-    /// Returns the address of `path` below the origin; every part is encoded on its own.
+    /// Returns the address of `path` below the origin; every part is encoded separately.
     pub(super) fn url(&self, path: &[&str]) -> Url {
         let mut url = self.origin.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -57,12 +59,13 @@ impl Wire {
         url
     }
 
-    /// Returns `text` as a person may see it: one line, without the secret part of an address.
+    /// Returns `text` as it may be shown to a person: one line, without the secret part of
+    /// an address.
     pub(super) fn line(&self, text: &str) -> String {
         self.hush.line(text)
     }
 
-    /// Begins a request.
+    /// Starts a request.
     pub(super) fn request(
         &self,
         method: reqwest::Method,
@@ -72,33 +75,49 @@ impl Wire {
         Ok(client.request(method, url).header(ACCEPT, "application/json"))
     }
 
-    /// Asks for something.
+    /// Sends a GET request.
     pub(super) async fn get(&self, url: Url, limit: usize) -> Result<Answer, CallError> {
-        let request = self.request(reqwest::Method::GET, url).map_err(|reason| passing(&reason))?;
+        let request =
+            self.request(reqwest::Method::GET, url).map_err(|reason| self.unreachable(&reason))?;
         self.ask(request.timeout(self.call_timeout), limit).await
     }
 
-    /// Tells the server something whose repetition harms nobody.
+    /// Sends a POST request that may safely be repeated.
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer, CallError> {
         let request = self
             .request(reqwest::Method::POST, self.url(path))
-            .map_err(|reason| passing(&reason))?
+            .map_err(|reason| self.unreachable(&reason))?
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
         self.ask(request.timeout(self.call_timeout), SMALL).await
     }
 
-    /// Sends a request whose repetition harms nobody, and reads the answer.
+    /// Sends a request that may safely be repeated, and reads the answer.
     pub(super) async fn ask(
         &self,
         request: RequestBuilder,
         limit: usize,
     ) -> Result<Answer, CallError> {
-        let response = send::send(request).await.map_err(|reason| passing(&self.line(&reason)))?;
+        let response = send::send(request).await.map_err(|reason| self.unreachable(&reason))?;
         Ok(Answer::read(response, limit).await)
     }
 
-    /// Returns the JSON of a success; anything else is trouble.
+    /// Describes a call without an answer. The address is named unless it is a secret.
+    pub(super) fn no_answer(&self, reason: &str) -> String {
+        let reason = self.line(reason);
+        if self.hush.0.is_empty() {
+            let origin = self.origin.as_str().trim_end_matches('/');
+            format!("could not reach ComfyUI at {origin}: {reason}")
+        } else {
+            format!("could not reach ComfyUI on the rented machine: {reason}")
+        }
+    }
+
+    fn unreachable(&self, reason: &str) -> CallError {
+        CallError::Passing { reason: self.no_answer(reason), retry_after: None }
+    }
+
+    /// Returns the JSON of a success, or an error for anything else.
     pub(super) fn json(&self, answer: &Answer) -> Result<Value, CallError> {
         if !matches!(answer.status, 200..300) {
             return Err(self.trouble(answer));
@@ -109,7 +128,8 @@ impl Wire {
         }
     }
 
-    /// Returns what an answer means that is no success: what is the server's own trouble passes, the rest needs a person.
+    /// Returns the error for an answer that is not a success: a problem of the server itself is
+    /// temporary, the others need a person.
     pub(super) fn trouble(&self, answer: &Answer) -> CallError {
         match answer.status {
             401 | 403 => CallError::Fault(shut(answer.status)),
@@ -121,48 +141,49 @@ impl Wire {
         }
     }
 
-    /// Returns the beginning of a body that is prose.
+    /// Returns the beginning of a body that is text.
     pub(super) fn body_line(&self, answer: &Answer) -> String {
         match &answer.body {
             Ok(bytes) if bytes.trim_ascii_start().starts_with(b"<") => "a web page".to_owned(),
-            Ok(bytes) if bytes.is_empty() => "without a word".to_owned(),
+            Ok(bytes) if bytes.is_empty() => "without a message".to_owned(),
             Ok(bytes) => self.line(&String::from_utf8_lossy(&bytes[..bytes.len().min(4096)])),
             Err(reason) => self.line(reason),
         }
     }
 }
 
-/// No answer, or one that may be another the next time.
+/// Returns the error for an answer that could not be read, which may differ next time.
 pub(super) fn passing(reason: &str) -> CallError {
     CallError::Passing {
-        reason: format!("ComfyUI could not be asked: {reason}"),
+        reason: format!("could not read the answer of ComfyUI: {reason}"),
         retry_after: None,
     }
 }
 
-/// Something answers there that is no ComfyUI.
+/// Returns the fault of a server that is not ComfyUI.
 pub(super) fn stranger() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 404,
-        words: "what answers at the address is no ComfyUI".to_owned(),
-        advice: "Set `local.comfyui_url` to where ComfyUI listens. Nothing was run.",
+        words: "the server at the configured address is not ComfyUI".to_owned(),
+        advice: "Set `local.comfyui_url` to the address of ComfyUI. Nothing ran.",
         verdict: Verdict::Account,
     }
 }
 
-/// The server does not let us in. ComfyUI itself asks for no credentials: something before it does.
+/// Returns the fault of a server that denies access. ComfyUI itself asks for no credentials, so
+/// something in front of it does.
 pub(super) fn shut(status: u16) -> ServiceFault {
     ServiceFault {
         code: None,
         status,
-        words: format!("the way to ComfyUI is shut (HTTP {status})"),
-        advice: "ComfyUI itself asks for no password, so something in front of it does. Let `local.comfyui_url` name the server itself.",
+        words: format!("access to ComfyUI was denied (HTTP {status})"),
+        advice: "ComfyUI itself asks for no password, so something in front of it does. Set `local.comfyui_url` to the address of ComfyUI itself.",
         verdict: Verdict::Account,
     }
 }
 
-/// What must not be shown of an address.
+/// The parts of an address that must not be shown.
 struct Hush(Vec<String>);
 
 impl Hush {
@@ -179,12 +200,14 @@ impl Hush {
 
     fn line(&self, text: &str) -> String {
         let separates = |c: char| matches!(c, '\t' | '\n' | '\r');
-        // A control character inside the address must not hide it, and half of it must not survive the cut.
+        // A control character inside the address must not hide it, and half of the address must not
+        // remain after the text is cut.
         let mut clean: String = text.chars().filter(|c| !c.is_control() || separates(*c)).collect();
         for part in &self.0 {
             let wanted = part.to_ascii_lowercase();
             let mut from = 0;
-            // The same length in bytes in either case, so that places are the same.
+            // ASCII lower case keeps the length in bytes, so the positions are the same in
+            // both strings.
             while let Some(at) = clean[from..].to_ascii_lowercase().find(&wanted) {
                 clean.replace_range(from + at..from + at + wanted.len(), HIDDEN);
                 from += at + HIDDEN.len();

@@ -1,45 +1,46 @@
-//! Where files may come from.
+//! The hosts that downloads may come from.
 //!
-//! Owns the list of allowed hosts and the rules for a URL: HTTPS (plain HTTP only to this machine), no user in it, a
-//! host from the list. URLs are judged as the WHATWG parser reads them, the same one that the request is made of, so
-//! that no spelling means one host here and another one there.
+//! Owns the list of allowed hosts and the rules for a URL: HTTPS (plain HTTP only to this machine),
+//! no user name, and a host from the list. The check uses the same WHATWG parser that builds the
+//! request, so no spelling of a URL can mean one host in the check and another host in the request.
 
 use url::{Host, Url};
 
 use crate::backend::{FetchError, http::is_loopback};
 
-/// An entry that is no host.
+/// An entry that is not a valid host.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is no host: write `files.example.com`, `.example.com` for every host below it, or `127.0.0.1:8080`"
+    "`{0}` is not a host: write `files.example.com`, `.example.com` for every host below it, or `127.0.0.1:8080`"
 )]
 pub struct NotAHost(pub String);
 
 /// The allowed hosts.
 ///
-/// An entry is a host (`files.example.com`, `127.0.0.1`, `[::1]`), or a domain with a dot in front that stands
-/// for every host below it, not for itself. A port behind it must be the URL's; without one any port will do.
+/// An entry is a host (`files.example.com`, `127.0.0.1`, `[::1]`), or a domain with a leading dot,
+/// which matches every host below the domain but not the domain itself. If the entry has a port,
+/// the URL must use that port; without one, any port is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts(Vec<Entry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    /// The host as a URL writes it; for a domain with its dot.
+    /// The host as a URL writes it; for a domain, including the leading dot.
     host: String,
     is_domain: bool,
     port: Option<u16>,
 }
 
 impl Hosts {
-    /// Reads the entries of a configuration.
+    /// Parses the entries of a configuration.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NotAHost> {
         entries.iter().map(|entry| Entry::parse(entry.as_ref())).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Checks one hop of a download.
+    /// Checks the URL of one hop of a download.
     pub fn check(&self, url: &Url) -> Result<(), FetchError> {
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
-            return Err(Self::forbidden_text(url.as_str(), "it is no URL with a host"));
+            return Err(Self::forbidden_text(url.as_str(), "it is not a URL with a host"));
         };
         match url.scheme() {
             "https" => {}
@@ -48,7 +49,7 @@ impl Hosts {
             _ => return Err(Self::forbidden(url, "its URL is not `https://`")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Self::forbidden(url, "its URL names a user"));
+            return Err(Self::forbidden(url, "its URL contains a user name"));
         }
         let port = url.port_or_known_default();
         if self.0.iter().any(|entry| entry.allows(host, port)) {
@@ -58,12 +59,13 @@ impl Hosts {
         }
     }
 
-    /// Makes the refusal of a URL that has a host.
+    /// Returns the error for a URL that has a host.
     pub(super) fn forbidden(url: &Url, reason: &'static str) -> FetchError {
         Self::forbidden_text(url.host_str().unwrap_or_default(), reason)
     }
 
-    /// Makes the refusal of a text: a host, or a URL that has none. Its query stays out, and it is cut.
+    /// Returns the error for a host, or for a URL without a host. The query is removed, and the
+    /// text is shortened.
     pub(super) fn forbidden_text(text: &str, reason: &'static str) -> FetchError {
         let visible = text.split(['?', '#']).next().unwrap_or_default().chars();
         let host = visible.filter(|c| !c.is_control()).take(100).collect();
@@ -79,7 +81,7 @@ impl Entry {
             Some(rest) => (rest, true),
             None => (trimmed, false),
         };
-        // A colon ends the host, except inside the brackets of an IPv6 address.
+        // The last colon separates the port, except inside the brackets of an IPv6 address.
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => {
                 (host, Some(port.parse().map_err(|_| error())?))

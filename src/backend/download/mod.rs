@@ -1,16 +1,19 @@
-//! Downloads: bytes from the storage of a backend, as a stream, from where they were cut.
+//! Downloads from the storage of a backend, as a stream that can be resumed.
 //!
-//! Owns where we may go (every hop is checked against [`Hosts`]), how a download is resumed, and how large a file may
-//! be. It writes nothing, checks no content, tries nothing twice, and has never seen a token.
+//! Owns which hosts are allowed (every hop is checked against [`Hosts`]), how a download is
+//! resumed, and how large a file may be. It writes no files, checks no content, retries nothing and
+//! never has a token.
 //!
 //! # Resuming
-//! `Range: bytes=N-` is sent with `If-Range` where the storage gave this process a strong `ETag` for the same URL. An
-//! answer that does not begin at N (no support for ranges, another file, a range beyond the end) becomes a download
-//! from the start, and [`Download::start`] says so.
+//! `Range: bytes=N-` is sent with `If-Range` if the storage gave this process a strong `ETag` for
+//! the same URL. If the answer does not begin at N (ranges are not supported, the file has changed,
+//! or the range is beyond the end), the download starts from the beginning, and [`Download::start`]
+//! says so.
 //!
-//! # What can't be promised
-//! Hosts are checked by name. A name in an allowed domain that resolves to an address of this machine is not noticed
-//! (DNS rebinding); over HTTPS such an address still needs a certificate for the name.
+//! # Limit
+//! Hosts are checked by name. A name in an allowed domain that resolves to an address of this
+//! machine is not detected (DNS rebinding); over HTTPS such an address still needs a certificate
+//! for the name.
 
 mod hosts;
 #[cfg(test)]
@@ -42,10 +45,10 @@ use super::{
     },
 };
 
-/// The most redirects that are followed; storage networks use one or two.
+/// The maximum number of redirects. Storage networks use one or two.
 const MAX_HOPS: usize = 5;
 
-/// How many validators are remembered: the files of a few jobs.
+/// How many validators are kept: enough for the files of a few jobs.
 const MAX_VALIDATORS: usize = 32;
 
 /// Opens downloads.
@@ -53,17 +56,18 @@ pub struct Downloader {
     connector: Connector,
     hosts: Hosts,
     max: u64,
-    /// Strong `ETag`s by URL, the newest last. A std mutex: it is never held across an await.
+    /// Strong `ETag`s by URL, the newest last. A std mutex, because it is never held across
+    /// an await.
     validators: Mutex<VecDeque<(String, String)>>,
 }
 
 impl Downloader {
-    /// Makes a downloader for files of at most `max` bytes.
+    /// Creates a downloader for files of at most `max` bytes.
     pub fn new(timeouts: Timeouts, hosts: Hosts, max: u64) -> Self {
         Self { connector: Connector::new(timeouts), hosts, max, validators: Mutex::default() }
     }
 
-    /// Begins to download `address` from byte `from` on.
+    /// Starts the download of `address` at byte `from`.
     pub async fn open(&self, address: &str, from: u64) -> Result<Download, FetchError> {
         if from > self.max {
             return Err(self.too_large());
@@ -78,10 +82,10 @@ impl Downloader {
         self.whole(response, address)
     }
 
-    /// Follows redirects to the answer that is none.
+    /// Follows redirects and returns the first answer that is not a redirect.
     async fn get(&self, address: &str, from: u64) -> Result<Response, FetchError> {
         let mut url = Url::parse(address)
-            .map_err(|_| Hosts::forbidden_text(address, "it is no URL with a host"))?;
+            .map_err(|_| Hosts::forbidden_text(address, "it is not a URL with a host"))?;
         for _ in 0..=MAX_HOPS {
             self.hosts.check(&url)?;
             let response = self.ask(&url, address, from).await?;
@@ -91,7 +95,7 @@ impl Downloader {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
             url = next.ok_or_else(|| FetchError::Passing {
-                reason: format!("{} redirects without saying where to", host_of(&url)),
+                reason: format!("{} redirects without naming a target", host_of(&url)),
             })?;
         }
         Err(Hosts::forbidden(&url, "it redirects too many times"))
@@ -99,7 +103,7 @@ impl Downloader {
 
     async fn ask(&self, url: &Url, address: &str, from: u64) -> Result<Response, FetchError> {
         let passing = |reason: String| FetchError::Passing {
-            reason: format!("{} could not be asked: {reason}", host_of(url)),
+            reason: format!("could not reach {}: {reason}", host_of(url)),
         };
         let client = self.connector.client(url).map_err(|error| passing(error.to_string()))?;
         let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
@@ -113,15 +117,13 @@ impl Downloader {
         let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
-            return Err(Hosts::forbidden(
-                url,
-                "it sent a compressed body, which was not asked for",
-            ));
+            return Err(Hosts::forbidden(url, "it sent a compressed body that was not requested"));
         }
         Ok(response)
     }
 
-    /// Reads the answer to a range request; `None` when the download must begin anew.
+    /// Reads the answer to a range request. Returns `None` if the download must start from
+    /// the beginning.
     fn resumed(
         &self,
         response: Response,
@@ -134,7 +136,7 @@ impl Downloader {
                 let total = range.and_then(|range| range.total);
                 self.stream(response, address, from, total).map(Some)
             }
-            // Everything was there already, and only the end was not noticed.
+            // All bytes were already received; only the end was not seen.
             416 if range.is_some_and(|range| range.total == Some(from)) => Ok(Some(Download {
                 start: from,
                 total: Some(from),
@@ -146,11 +148,11 @@ impl Downloader {
         }
     }
 
-    /// Takes the answer to a question for the whole file.
+    /// Reads the answer to a request for the whole file.
     pub(super) fn whole(&self, response: Response, address: &str) -> Result<Download, FetchError> {
         match response.status().as_u16() {
             200 => self.stream(response, address, 0, None),
-            // Some storages answer so although the whole file was asked for.
+            // Some storages answer 206 although the whole file was requested.
             206 if ContentRange::of(response.headers())
                 .is_some_and(|range| range.start == Some(0)) =>
             {
@@ -210,7 +212,7 @@ impl Downloader {
         known.map(|(_, validator)| validator.clone())
     }
 
-    /// Keeps a strong validator; a weak one must not stand in `If-Range` (RFC 9110, 13.1.5).
+    /// Keeps a strong validator. A weak one must not be used in `If-Range` (RFC 9110, 13.1.5).
     fn remember(&self, address: &str, headers: &HeaderMap) {
         let etag = headers.get(ETAG).and_then(|value| value.to_str().ok());
         let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,7 +227,7 @@ impl Downloader {
 }
 
 impl fmt::Debug for Downloader {
-    /// URLs may be signed, so the known ones are not shown.
+    /// Leaves out the known URLs, because they may be signed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Downloader")
             .field("hosts", &self.hosts)
@@ -238,7 +240,8 @@ fn host_of(url: &Url) -> &str {
     url.host_str().unwrap_or_default()
 }
 
-/// What becomes of a status that brings no file: the storage's own trouble passes, the rest will not get better.
+/// Maps a status without a file to an error: problems of the storage itself are temporary, the
+/// others are permanent.
 fn refused(status: u16, response: &Response) -> FetchError {
     match status {
         408 | 425 | 429 | 500..600 => {
@@ -250,15 +253,12 @@ fn refused(status: u16, response: &Response) -> FetchError {
         }
         400..500 => FetchError::Gone { status },
         _ => FetchError::Passing {
-            reason: format!(
-                "{} answered HTTP {status} where a file was asked for",
-                host_of(response.url())
-            ),
+            reason: format!("{} answered HTTP {status} instead of a file", host_of(response.url())),
         },
     }
 }
 
-/// The header `Content-Range: bytes 7-99/100`; both parts may be unknown.
+/// The header `Content-Range: bytes 7-99/100`. Both values may be unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ContentRange {
     start: Option<u64>,

@@ -1,4 +1,4 @@
-//! Downloads on the wire and the rules for hosts, each with the trick it stops.
+//! Downloads from a hand-written server and the rules for hosts, each with the attack it stops.
 
 use std::time::Duration;
 
@@ -176,7 +176,7 @@ async fn redirects_are_followed_within_the_allowed_hosts_and_not_for_ever() {
 async fn a_redirect_to_a_host_that_is_not_allowed_is_not_asked() {
     let inner = Fake::start([Step::Answer(answer("200 OK", "", "secret"))]).await;
     let port = inner.url.port().expect("a port");
-    // The fake answers to each of these names, but only 127.0.0.1 is in the list.
+    // The fake server answers to each of these names, but only 127.0.0.1 is in the list.
     for to in [
         format!("http://localhost:{port}/"),
         format!("http://127.0.0.2:{port}/"),

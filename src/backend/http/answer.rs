@@ -1,6 +1,7 @@
-//! An answer, read whole and bounded, and the wait it asks for.
+//! Reads an answer completely, up to a size limit, and the delay that it asks for.
 //!
-//! Owns the size limits of API answers and the `Retry-After` and `Date` headers. It does not parse the body.
+//! Owns the size limits of API answers and the `Retry-After` and `Date` headers. It does not parse
+//! the body.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use reqwest::{
 use super::send::describe;
 use crate::domain::job::backoff::RETRY_AFTER_CAP;
 
-/// The wait for a `Retry-After` that names a date where the answer does not say what time it is there.
+/// The delay for a `Retry-After` date if the answer has no `Date` to compare it with.
 const UNMEASURED_WAIT: Duration = Duration::from_secs(5);
 
 /// An answer with its body.
@@ -21,25 +22,31 @@ const UNMEASURED_WAIT: Duration = Duration::from_secs(5);
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The wait that the service asks for, at most [`RETRY_AFTER_CAP`].
+    /// The delay that the service asks for, at most [`RETRY_AFTER_CAP`].
     pub retry_after: Option<Duration>,
-    /// What time it is there: its `Date`, in Unix seconds.
+    /// The time of the server (its `Date` header), in Unix seconds.
     pub date: Option<i64>,
     /// The body, or why it could not be read.
     pub body: Result<Bytes, String>,
 }
 
 impl Answer {
-    /// Reads `response` to its end; a body of more than `limit` bytes is given up as soon as that is known.
+    /// Reads `response` to its end. A body of more than `limit` bytes is aborted as soon as its
+    /// size is known.
     pub async fn read(mut response: Response, limit: usize) -> Self {
+        Self { body: read_body(&mut response, limit).await, ..Self::head(&response) }
+    }
+
+    /// Reads the head alone: a body that has not come is empty.
+    pub(super) fn head(response: &Response) -> Self {
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let date = date(response.headers());
-        Self { status, retry_after, date, body: read_body(&mut response, limit).await }
+        Self { status, retry_after, date, body: Ok(Bytes::new()) }
     }
 }
 
-async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, String> {
+pub(super) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, String> {
     let too_large = || format!("the answer is larger than {} KiB", limit / 1024);
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
@@ -54,12 +61,13 @@ async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, Strin
     Ok(body.into())
 }
 
-/// Returns the wait in `Retry-After`, given in seconds or as a date (measured against the answer's own `Date`, so
-/// that no clock of ours matters). Rubbish counts as absent; a date in the past is no wait; [`RETRY_AFTER_CAP`] is the most.
+/// Returns the delay from `Retry-After`, given in seconds or as a date. A date is compared with the
+/// answer's own `Date`, so that our clock does not matter. An invalid value counts as absent, a
+/// date in the past as no delay, and [`RETRY_AFTER_CAP`] is the maximum.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are still a number, and an absurd one.
+        // A number with too many digits is still a number, and an absurdly large one.
         let seconds = text.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP));
     }
@@ -69,16 +77,17 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RETRY_AFTER_CAP))
 }
 
-/// Returns the answer's own time in Unix seconds; rubbish counts as absent.
+/// Returns the answer's own time in Unix seconds. An invalid value counts as absent.
 fn date(headers: &HeaderMap) -> Option<i64> {
     http_date(headers.get(DATE)?.to_str().ok()?)
 }
 
-/// Reads an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) as Unix seconds.
+/// Parses an HTTP date (`Sun, 06 Nov 1994 08:49:37 GMT`) into Unix seconds.
 fn http_date(text: &str) -> Option<i64> {
     let parser = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
     let parse = |text: &str| parser.parse_timestamp(text).ok().map(jiff::Timestamp::as_second);
-    // The last day of 9999, a usual way to write "never", is beyond the library's time; a year earlier is as absurd.
+    // The last day of 9999, often used to write "never", is beyond the library's range. One year
+    // earlier has the same effect.
     parse(text.trim()).or_else(|| parse(&text.trim().replace(" 9999 ", " 9998 ")))
 }
 

@@ -1,6 +1,6 @@
-//! A server for tests that speaks the wire by hand: it can answer, answer half, or just hang up.
+//! A hand-written HTTP server for tests: it can answer, answer partly, or just hang up.
 //!
-//! It runs on the test's own runtime and dies with it. It knows nothing of any API.
+//! It runs on the test's own runtime and ends with it. It does not know any API.
 
 use std::{
     sync::{Arc, Mutex},
@@ -18,19 +18,19 @@ use url::Url;
 /// What the server does with the next request (or the next connection).
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Reads the whole request, writes these bytes, keeps the connection.
+    /// Reads the whole request, writes these bytes and keeps the connection.
     Answer(Vec<u8>),
-    /// The same, then closes without having said so.
+    /// The same, but then closes the connection without announcing it.
     AnswerAndClose(Vec<u8>),
     /// Accepts the connection and closes it without reading.
     CloseUnread,
-    /// Reads the whole request and closes.
+    /// Reads the whole request and closes the connection.
     ReadAndClose,
     /// Reads the whole request and stays silent.
     Hang,
     /// Writes the bytes, then keeps the connection open and silent.
     AnswerAndHang(Vec<u8>),
-    /// Writes the bytes one by one, so slowly that nobody should wait for the last.
+    /// Writes the bytes one by one, too slowly for any client to wait for the last one.
     Drip(Vec<u8>),
 }
 
@@ -43,7 +43,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Returns the value of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(':')?;
@@ -74,7 +73,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Starts a server that takes one step for each request, and repeats the last one.
+    /// Starts a server that runs one step for each request and repeats the last step.
     pub(crate) async fn start(steps: impl IntoIterator<Item = Step>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
@@ -193,7 +192,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((head, bytes[head_len..].to_vec()))
 }
 
-/// Writes an answer with a body and the usual headers, and `headers` (each line ending in `\r\n`).
+/// Returns an answer with a body, the usual headers, and `headers` (each line ending in `\r\n`).
 pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut bytes = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n", body.len())
@@ -202,7 +201,7 @@ pub(crate) fn answer(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec
     bytes
 }
 
-/// Writes a 200 with a JSON body.
+/// Returns a 200 answer with a JSON body.
 pub(crate) fn json(body: &str) -> Vec<u8> {
     answer("200 OK", "content-type: application/json\r\n", body)
 }

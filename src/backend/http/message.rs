@@ -1,26 +1,26 @@
-//! Words of a service, made fit for a terminal, a log and a page.
+//! Cleans texts of a service for a terminal, a log and a page.
 //!
-//! Owns what may be shown: one short line, no control characters, and never the token, even when the service
-//! sends it back.
+//! Owns what may be shown: one short line, no control characters, and never the token, even if the
+//! service sends it back.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// The most characters of a service's words that a person gets to see, as RunComfy's own tools do it.
+/// The maximum number of characters of a service's text that is shown, as in RunComfy's own tools.
 pub const MAX_CHARS: usize = 300;
 
-/// What stands where the token stood.
+/// The text that replaces the token.
 const REDACTED: &str = "[token]";
 
-/// Cleans words of a service that knows `secret`.
+/// Cleans texts of a service that knows `secret`.
 #[derive(Clone)]
 pub struct Cleaner {
     secret: SecretString,
 }
 
 impl Cleaner {
-    /// Makes a cleaner that removes `secret` wherever it turns up.
+    /// Creates a cleaner that removes every occurrence of `secret`.
     pub const fn new(secret: SecretString) -> Self {
         Self { secret }
     }
@@ -31,11 +31,12 @@ impl Cleaner {
         if secret.is_empty() { text.to_owned() } else { text.replace(secret, REDACTED) }
     }
 
-    /// Returns `text` as one line of at most [`MAX_CHARS`] characters, without control characters, invisible
-    /// direction marks or the secret.
+    /// Returns `text` as one line of at most [`MAX_CHARS`] characters, without control characters,
+    /// invisible direction marks or the secret.
     pub fn line(&self, text: &str) -> String {
-        // The secret goes last but one: a control character inside it must not hide it, and half of it must not
-        // survive the cut.
+        // The secret is replaced after the control characters are removed, because one inside
+        // the secret must not hide it, and before the text is cut, so that half of the secret
+        // cannot remain.
         let visible: String = text.chars().filter(|c| !is_invisible(*c)).collect();
         let words: Vec<&str> =
             visible.split(|c: char| c.is_whitespace() || c.is_control()).collect();
@@ -54,8 +55,8 @@ impl fmt::Debug for Cleaner {
     }
 }
 
-/// Tells whether `c` draws nothing but changes how its neighbours are drawn, or is a control character that does not
-/// separate words.
+/// Returns whether `c` draws nothing but changes how its neighbours are drawn, or is a control
+/// character that does not separate words.
 fn is_invisible(c: char) -> bool {
     let separates = matches!(c, '\t' | '\n' | '\r');
     (c.is_control() && !separates)

@@ -1,20 +1,24 @@
-//! The HTTP clients of every adapter: connections, time-outs, trust, and one request that is sent once.
+//! The HTTP clients of all adapters: connections, time-outs and certificate checks.
 //!
-//! Owns how we connect: HTTP/1.1 over rustls with ring and the platform's certificate authorities, kept-alive
-//! connections, explicit time-outs, no redirects, no decompression, no cookies, no retry of any kind. It does not own
-//! what is said: hosts of downloads are [`super::download`]'s rule, words and codes the adapter's.
+//! Owns how we connect: HTTP/1.1 over rustls with ring and the platform's certificate authorities,
+//! kept-alive connections, explicit time-outs, no redirects, no decompression, no cookies, no
+//! retries of any kind. It does not own the content: the allowed hosts of downloads belong to
+//! [`super::download`], messages and codes to the adapters.
 //!
 //! # A request is sent once
-//! - `reqwest` is told never to retry. Below it, `hyper-util` moves a request to another connection when a kept-alive
-//!   one turned out to be closed; it does so only for a request that no connection has begun to write (it gets the
-//!   untouched request back), so the server cannot see it twice. [`send`] keeps an independent record of that: the body
-//!   is handed out behind a gate, and the gate says whether a byte of it was ever asked for.
-//! - A kept-alive connection that the server closed *before* we send is noticed: [`send`] lets the runtime look at its
-//!   sockets first. One that is closed *while* we send is an unknown outcome, and is reported as such.
+//! - `reqwest` is configured never to retry. Below it, `hyper-util` moves a request to another
+//!   connection if a kept-alive connection turned out to be closed. It does so only if no
+//!   connection has begun to write the request (it gets the untouched request back), so the server
+//!   cannot receive it twice. [`send`] verifies this independently: the body is handed out behind a
+//!   gate, and the gate records whether any byte of it was requested.
+//! - A kept-alive connection that the server closed *before* we send is detected: [`send`] first
+//!   lets the runtime check its sockets. If it is closed *while* we send, the outcome is unknown
+//!   and is reported as unknown.
 //!
 //! # Proxies
-//! `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are honoured for hosts beyond this machine, always as a tunnel, so that a
-//! proxy sees neither token nor picture. Loopback is never proxied. Plain HTTP is spoken to loopback only.
+//! `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are honoured for hosts beyond this machine, always as
+//! a tunnel, so that a proxy sees neither the token nor the picture. Loopback never uses a proxy.
+//! Plain HTTP is used for loopback only.
 
 pub mod answer;
 pub mod send;
@@ -30,49 +34,51 @@ use std::{
 
 use url::{Host, Url};
 
-/// How we name ourselves. RunComfy's storage answers 403 to the default names of some libraries.
+/// The `User-Agent` header. RunComfy's storage answers 403 to the default names of some libraries.
 pub const USER_AGENT: &str = concat!("conjured/", env!("CARGO_PKG_VERSION"));
 
-/// How long an unused connection is kept: longer than a quiet window and any wait between two status calls, so that
-/// what was opened early is still there when it is needed.
+/// How long an unused connection is kept: longer than a debounce window and longer than any delay
+/// between two status calls, so that a connection opened early is still there when it is needed.
 const KEEP_IDLE: Duration = Duration::from_secs(90);
 
-/// When the kernel begins to probe a silent connection: below the minute after which home routers forget it.
+/// When the kernel begins to probe a silent connection: earlier than the minute after which home
+/// routers drop it.
 const PROBE_AFTER: Duration = Duration::from_secs(20);
 
 /// The time-outs of a [`Connector`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For name, TCP and TLS together.
+    /// For the name look-up, TCP and TLS together.
     pub connect: Duration,
-    /// For the answer's head, and then for each piece of its body.
+    /// For the head of the answer, and then for each piece of its body.
     pub read_idle: Duration,
 }
 
-/// Why no client can be had for a URL. Nothing was sent.
+/// Why there is no client for a URL. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     /// The URL is neither HTTPS nor plain HTTP on this machine.
     #[error(
-        "refused to speak unencrypted to `{host}`: only `https://` is allowed beyond this machine"
+        "unencrypted connection to `{host}` refused: outside this machine only `https://` is allowed"
     )]
     Unencrypted {
         /// The host.
         host: String,
     },
-    /// TLS cannot be set up, most often because the machine has no certificate authorities.
+    /// TLS cannot be set up, usually because the machine has no certificate authorities.
     #[error(
-        "no server can be trusted, because the certificate authorities of this system could not be loaded \
+        "no secure connection is possible, because the certificate authorities of this system could not be loaded \
          ({reason}): install the package `ca-certificates`, or point SSL_CERT_FILE at a bundle"
     )]
     NoTrust {
-        /// What the TLS library says.
+        /// The error text of the TLS library.
         reason: String,
     },
 }
 
-/// Makes and keeps the clients, one for each kind of way, each at its first use: a machine without certificate
-/// authorities can still talk to a ComfyUI of its own, and a daemon with nothing to do loads no certificates.
+/// Creates and keeps one client for each kind of connection, each at its first use. So a machine
+/// without certificate authorities can still talk to its own ComfyUI, and an idle daemon loads
+/// no certificates.
 #[derive(Debug)]
 pub struct Connector {
     timeouts: Timeouts,
@@ -82,7 +88,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Makes a connector. Nothing is loaded or opened yet.
+    /// Creates a connector. Nothing is loaded or opened yet.
     pub const fn new(timeouts: Timeouts) -> Self {
         Self {
             timeouts,
@@ -92,11 +98,11 @@ impl Connector {
         }
     }
 
-    /// Returns the client for `url`. A client that could not be made is tried again the next time.
+    /// Returns the client for `url`. If creating a client failed, the next call tries again.
     pub fn client(&self, url: &Url) -> Result<&reqwest::Client, ConnectorError> {
         match (url.scheme(), is_loopback(url)) {
             ("http", true) => kept(&self.plain_loopback, || {
-                // No certificates: they would take milliseconds and megabytes for nothing.
+                // No certificates: they would cost milliseconds and megabytes for no benefit.
                 self.builder().no_proxy().tls_certs_only([])
             }),
             ("https", true) => kept(&self.tls_loopback, || self.builder().no_proxy()),
@@ -136,7 +142,8 @@ fn kept(
     Ok(place.get_or_init(|| client))
 }
 
-/// Begins a client for a server of this machine that speaks plain HTTP, such as a daemon's own socket.
+/// Starts to build a client for a server on this machine that speaks plain HTTP, such as the socket
+/// of a daemon.
 pub fn plain_client() -> reqwest::ClientBuilder {
     provide();
     reqwest::Client::builder()
@@ -146,16 +153,17 @@ pub fn plain_client() -> reqwest::ClientBuilder {
         .tls_certs_only([])
 }
 
-/// Chooses the cryptography of this process, once.
+/// Installs the cryptography provider of this process, once.
 fn provide() {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
-        // An error only says that somebody in this process was quicker; theirs is then as good.
+        // An error only means that another part of this process was faster; its provider works
+        // as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
 
-/// Tells whether `url` names this machine: 127.0.0.0/8, `::1` or `localhost`.
+/// Returns whether `url` names this machine: 127.0.0.0/8, `::1` or `localhost`.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),

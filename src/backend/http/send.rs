@@ -1,15 +1,18 @@
-//! One request, sent once, and an honest word on whether it left.
+//! Sends one request once and reports whether it left this process.
 //!
-//! Owns the line between "surely did not arrive" and "nobody knows". Everything that may cost money stands on it.
+//! Owns the distinction between "certainly did not arrive" and "unknown". Every call that may cost
+//! money depends on it.
 //!
-//! The line is not drawn by reading error texts. The body of a POST is handed to the HTTP library behind a gate:
-//! as long as the library has not asked for the body, no server can hold a whole request; and once we have given
-//! up, the gate is shut, so that it cannot leave afterwards either. Name look-up, TCP, TLS, a proxy's refusal and a
-//! time-out on the way to a connection all come before; whatever comes later is unknown.
+//! The distinction does not rely on error texts. The body of a POST is handed to the HTTP library
+//! behind a gate. As long as the library has not requested the body, no server can have a whole
+//! request; and once we have given up, the gate is closed, so that the body cannot leave later
+//! either. Name look-up, TCP, TLS, a refusal by a proxy and a time-out while connecting all happen
+//! before the body is requested; after that, the outcome is unknown.
 
 use std::{
     error::Error,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -19,24 +22,36 @@ use std::{
 
 use bytes::Bytes;
 use reqwest::{Body, RequestBuilder, Response, header::CONTENT_LENGTH};
+use tokio::time::Sleep;
 
+use super::answer::{Answer, read_body};
 use crate::failpoint::{self, Point, Side};
 
-/// Why a POST brought no answer.
+/// Why a POST returned no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFault {
-    /// No byte of its body left this process, and none will.
+    /// No byte of the body left this process, and none will.
     NotSent(String),
-    /// It left, wholly or in part.
+    /// The body left completely or in part.
     Unknown(String),
 }
 
-/// Sends `body` with `request`, waiting for the answer's head and body no longer than `timeout` in all.
+/// The extra time for reading an answer that has already arrived when the time-out expires.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// The error text of an answer that does not arrive in time.
+const TOO_LATE: &str = "no answer within the time-out";
+
+/// Sends `body` with `request`. `timeout` covers the head and the body (at most `limit` bytes) of the
+/// answer together. After the time-out the socket is polled once more: a process that was stopped in
+/// between (SIGSTOP, a frozen container, a suspended machine) finds both the expired time-out and the
+/// answer, and the answer counts.
 pub async fn post_once(
     request: RequestBuilder,
     body: Bytes,
     timeout: Duration,
-) -> Result<Response, SendFault> {
+    limit: usize,
+) -> Result<Answer, SendFault> {
     look_at_sockets().await;
     let gate = Arc::new(Gate::default());
     let behind_gate = {
@@ -46,33 +61,53 @@ pub async fn post_once(
         })
     };
     failpoint::hit(Point::SubmitPost, Side::Before);
-    let answer = request
-        // A stream has no length of its own; with this header it goes as it is, not in chunks.
+    let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
+    let head = request
+        // A stream has no length of its own. With this header it is sent as it is, not in chunks.
         .header(CONTENT_LENGTH, body.len())
         .body(Body::wrap_stream(behind_gate))
-        .timeout(timeout)
-        .send()
-        .await;
+        .send();
+    let head = before(deadline.as_mut(), head).await;
     failpoint::hit(Point::SubmitPost, Side::After);
-    answer.map_err(|error| {
-        let reason = describe(&error);
-        if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) }
-    })
+    let reason = match head {
+        Some(Ok(mut response)) => {
+            let mut answer = Answer::head(&response);
+            answer.body = before(deadline, read_body(&mut response, limit))
+                .await
+                .unwrap_or_else(|| Err(TOO_LATE.to_owned()));
+            return Ok(answer);
+        }
+        Some(Err(error)) => describe(&error),
+        None => TOO_LATE.to_owned(),
+    };
+    Err(if gate.shut() { SendFault::NotSent(reason) } else { SendFault::Unknown(reason) })
 }
 
-/// Sends a request without a body whose repetition would harm nobody.
+/// Waits for `wanted` until the deadline, then polls it for [`LAST_LOOK`] more.
+async fn before<T>(deadline: Pin<&mut Sleep>, wanted: impl Future<Output = T>) -> Option<T> {
+    let mut wanted = std::pin::pin!(wanted);
+    tokio::select! {
+        biased;
+        done = &mut wanted => return Some(done),
+        () = deadline => {}
+    }
+    // The connection is a task of its own, which must run before the answer can arrive here.
+    tokio::time::timeout(LAST_LOOK, wanted).await.ok()
+}
+
+/// Sends a request without a body that may safely be repeated.
 pub async fn send(request: RequestBuilder) -> Result<Response, String> {
     look_at_sockets().await;
     request.send().await.map_err(|error| describe(&error))
 }
 
-/// Lets the runtime ask the kernel about its sockets before one is chosen. Without it a kept-alive connection
-/// whose end has already arrived looks alive to a daemon that was busy until now, and the request is lost in it.
+/// Lets the runtime check its sockets before one is chosen. Otherwise a busy daemon would not
+/// notice that a kept-alive connection has already been closed, and would lose the request in it.
 async fn look_at_sockets() {
     tokio::task::yield_now().await;
 }
 
-/// Decides a race once: either the body was asked for, or it never will be.
+/// Decides a race once: either the body was requested, or it never will be.
 #[derive(Default)]
 struct Gate(AtomicU8);
 
@@ -81,17 +116,17 @@ impl Gate {
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
-    /// The library asks for the body; false when it must not have it any more.
+    /// Called when the library requests the body. Returns false if the body must no longer be sent.
     fn pass(&self) -> bool {
         self.settle(Self::PASSED) != Self::SHUT
     }
 
-    /// The sender gives up; true when the body was never asked for.
+    /// Called when the sender gives up. Returns true if the body was never requested.
     fn shut(&self) -> bool {
         self.settle(Self::SHUT) != Self::PASSED
     }
 
-    /// Returns the state after an attempt to leave `WAITING` for `wanted`.
+    /// Tries to change `WAITING` to `wanted` and returns the resulting state.
     fn settle(&self, wanted: u8) -> u8 {
         let tried =
             self.0.compare_exchange(Self::WAITING, wanted, Ordering::SeqCst, Ordering::SeqCst);
@@ -99,22 +134,36 @@ impl Gate {
     }
 }
 
-/// Says in a fragment what went wrong, without the URL.
+/// Describes an error in a short phrase without the URL.
 pub fn describe(error: &reqwest::Error) -> String {
     if let Some(tls) = super::trust::tls_fault(error) {
         let host = error.url().and_then(url::Url::host_str).unwrap_or("the service");
         return super::trust::words(tls, host);
     }
     match (error.is_connect(), error.is_timeout()) {
-        _ if error.is_dns() => format!("its name could not be looked up ({})", cause(error)),
+        _ if error.is_dns() => format!("the name look-up failed ({})", cause(error)),
         (true, true) => "no connection within the time-out".to_owned(),
+        (true, false) if is_refused(error) => "connection refused".to_owned(),
         (true, false) => format!("no connection ({})", cause(error)),
-        (false, true) => "no answer within the time-out".to_owned(),
+        (false, true) => TOO_LATE.to_owned(),
         (false, false) => format!("the connection failed ({})", cause(error)),
     }
 }
 
-/// Returns the innermost cause in its own words: the outer ones repeat each other and the URL.
+/// Returns whether the server refused the connection, which usually means that it is not running.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Returns the text of the innermost cause; the outer errors repeat each other and the URL.
 pub fn cause(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,23 +1,24 @@
-//! Why a server was not trusted, in words for people.
+//! Explains to people why a server was not trusted.
 //!
-//! Owns the sentences about TLS. It decides nothing: whatever fails here failed before a byte of ours left, and nothing
-//! ever falls back to plain HTTP.
+//! Owns the sentences about TLS. It decides nothing: every failure described here happened before
+//! any byte of ours was sent, and nothing ever falls back to plain HTTP.
 //!
-//! Certificate authorities are the platform's. On Linux that is the bundle of the distribution, or what `SSL_CERT_FILE`
-//! and `SSL_CERT_DIR` name instead of it: behind a company's proxy, name a bundle that holds the company's authority as well.
+//! The certificate authorities are those of the platform. On Linux that is the bundle of the
+//! distribution, or what `SSL_CERT_FILE` and `SSL_CERT_DIR` name instead of it. Behind a company's
+//! proxy, name a bundle that also contains the company's authority.
 
 use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError as Cert, Error as Tls};
 
-/// Finds the TLS library's own error beneath `error`.
+/// Finds the TLS library's own error inside `error`.
 pub(super) fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
-        // An I/O error's `source` skips the error that it wraps.
+        // The `source` of an I/O error skips the error that it wraps.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         if let Some(tls) = wrapped.and_then(|wrapped| tls_fault(wrapped)) {
             return Some(tls);
@@ -27,9 +28,9 @@ pub(super) fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls>
     None
 }
 
-/// Says in a fragment why `host` was not trusted.
+/// Returns a short phrase that says why `host` was not trusted.
 pub(super) fn words(fault: &Tls, host: &str) -> String {
-    let clock = "if that is wrong, this machine's clock is";
+    let clock = "or this machine's clock is wrong";
     match fault {
         Tls::InvalidCertificate(Cert::Expired) => {
             format!("the certificate of {host} has expired ({clock})")
@@ -45,9 +46,9 @@ pub(super) fn words(fault: &Tls, host: &str) -> String {
             day(not_before.as_secs())
         ),
         Tls::InvalidCertificate(Cert::NotValidForName | Cert::NotValidForNameContext { .. }) => {
-            format!("the certificate that {host} shows is for another name")
+            format!("the certificate of {host} is for another name")
         }
-        // A bad signature is what an authority of the same name and another key leaves behind.
+        // An authority with the same name but another key causes a bad signature.
         Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => format!(
             "the certificate of {host} is from an authority that this machine does not trust (behind a company's proxy, point \
              SSL_CERT_FILE at a bundle that holds its authority too)"
@@ -56,14 +57,14 @@ pub(super) fn words(fault: &Tls, host: &str) -> String {
             format!("the certificate of {host} was revoked")
         }
         Tls::InvalidCertificate(reason) => {
-            format!("the certificate of {host} is not acceptable ({reason})")
+            format!("the certificate of {host} is not valid ({reason})")
         }
         Tls::PeerIncompatible(_)
         | Tls::AlertReceived(
             AlertDescription::ProtocolVersion | AlertDescription::HandshakeFailure,
-        ) => format!("{host} does not speak a TLS that is safe today (1.2 or 1.3): {fault}"),
+        ) => format!("{host} does not support a secure version of TLS (1.2 or 1.3): {fault}"),
         Tls::InvalidMessage(_) => {
-            format!("{host} does not speak TLS on this port, so nothing was said to it ({fault})")
+            format!("{host} does not speak TLS on this port; nothing was sent ({fault})")
         }
         fault => format!("no trusted connection to {host} ({fault})"),
     }

@@ -1,7 +1,8 @@
-//! Where a Space is: `owner/name` as people write it, or the address of a copy of one's own.
+//! The address of a Space: `owner/name`, or the base URL of a private copy.
 //!
-//! Owns the spelling of both, the host that a name stands for by rule, and what the Hub's record of a Space may add. The rule is
-//! what the Hub's own clients did for years, and nobody promises it (`host` in the record is the better word, where it is had).
+//! Owns the syntax of both, the host that follows from a name, and what the Hub's record of a Space
+//! may add. The rule for the host is what the Hub's own clients did for years, but it is not
+//! guaranteed; `host` in the record is more reliable if it is available.
 
 use std::{fmt, str::FromStr};
 
@@ -10,27 +11,27 @@ use url::Url;
 
 use crate::backend::http::is_loopback;
 
-/// The domain below which every Space of the public service lives.
+/// The parent domain of every Space of the public service.
 const DOMAIN: &str = "hf.space";
 
-/// A Space, as it is configured.
+/// The configured address of a Space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpaceAddress {
     /// A Space of the public service.
     Named {
         /// A person or an organisation.
         owner: String,
-        /// The Space.
+        /// The name of the Space.
         name: String,
     },
-    /// A base URL: a copy on another server, or a test's.
+    /// A base URL: a copy on another server, or a test server.
     Base(Url),
 }
 
-/// A text that is no Space.
+/// A text that is not a valid address of a Space.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "`{0}` is no Space: write `owner/name`, or an `https://` address without user, query or fragment (plain `http://` only on this \
+    "`{0}` is not a Space: write `owner/name`, or an `https://` address without user, query or fragment (plain `http://` only on this \
      machine)"
 )]
 pub struct NotASpace(pub String);
@@ -41,7 +42,7 @@ impl FromStr for SpaceAddress {
     fn from_str(text: &str) -> Result<Self, NotASpace> {
         let trimmed = text.trim().trim_end_matches('/');
         let error = || NotASpace(text.chars().filter(|c| !c.is_control()).take(100).collect());
-        // The page of a Space is what a person has in the browser, and means its name.
+        // The URL of a Space's page, as copied from a browser, stands for its name.
         let page = ["https://huggingface.co/spaces/", "huggingface.co/spaces/"];
         let named = page.iter().find_map(|start| trimmed.strip_prefix(start)).unwrap_or(trimmed);
         if named.contains("://") {
@@ -67,7 +68,7 @@ impl FromStr for SpaceAddress {
     }
 }
 
-/// Tells whether `part` can stand in an address as it is.
+/// Returns whether `part` can be used in an address without encoding.
 fn is_plain(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=96).contains(&part.len()) && part.chars().all(plain) && part.chars().any(|c| c != '.')
@@ -83,7 +84,8 @@ impl fmt::Display for SpaceAddress {
 }
 
 impl SpaceAddress {
-    /// Returns the base URL: what is configured, else owner and name in lower case with dashes for dots and underscores.
+    /// Returns the base URL: the configured one, or one made from owner and name in lower case,
+    /// with dashes for dots and underscores.
     pub fn base(&self) -> Url {
         match self {
             Self::Base(url) => url.clone(),
@@ -98,7 +100,7 @@ impl SpaceAddress {
         }
     }
 
-    /// Returns where the Hub tells about it; `None` for a base URL, which is believed as it is.
+    /// Returns the address of the Hub's record, or `None` for a base URL, which is used as it is.
     pub(super) fn record(&self, hub: &Url) -> Option<Url> {
         let Self::Named { owner, name } = self else { return None };
         let mut url = hub.clone();
@@ -108,10 +110,10 @@ impl SpaceAddress {
     }
 }
 
-/// What the Hub says of a Space.
+/// The Hub's record of a Space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
-    /// Its base URL, where that is one to which a token may go.
+    /// Its base URL, if the token may be sent there.
     pub(super) base: Option<Url>,
     /// Its stage, in the Hub's capitals.
     pub(super) stage: Option<String>,
@@ -120,17 +122,18 @@ pub(super) struct Record {
 /// What a stage means for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// Nothing speaks against a call. A stage that no reference knows counts so: the Space itself will say.
+    /// A call is possible. This includes stages that no reference documents: the Space itself
+    /// will answer.
     Ready,
-    /// It is being built or wakes up: later.
+    /// It is being built or started: try later.
     Soon(&'static str),
     /// Its owner must do something first.
     Never(&'static str),
 }
 
 impl Record {
-    /// Reads the Hub's answer. A host beyond the public service's domain is not believed, unless the Hub is a stand-in of this
-    /// machine and so is the host.
+    /// Reads the Hub's answer. A host outside the public service's domain is not trusted, unless
+    /// both the Hub and the host are on this machine (tests).
     pub(super) fn read(body: &Value, hub: &Url) -> Self {
         let host = body.get("host").and_then(Value::as_str).and_then(|text| Url::parse(text).ok());
         let base = host.filter(|url| {
@@ -155,7 +158,7 @@ impl Record {
             Some("BUILD_ERROR" | "CONFIG_ERROR" | "NO_APP_FILE" | "RUNTIME_ERROR") => {
                 Readiness::Never("is broken; its owner must repair it")
             }
-            // A sleeping Space wakes by being called.
+            // A call wakes a sleeping Space.
             _ => Readiness::Ready,
         }
     }

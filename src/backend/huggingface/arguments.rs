@@ -1,8 +1,9 @@
-//! The values of a call, in the order that the Space wants.
+//! The values of a call, in the order that the Space requires.
 //!
-//! Owns which names the two roads need, what goes under the others, and that every number stays inside its slider: old versions
-//! of Gradio take a value beyond it in silence. Too few values are an error of the Space, too many are cut off there in silence,
-//! so the list is made of its own parameters, one for each.
+//! Owns the names of the parameters that our calls need, the values for the others, and the check
+//! that every number is within its slider: old versions of Gradio silently accept a value outside
+//! it. Too few values are an error of the Space and too many are silently cut, so the list is built
+//! from the Space's own parameters, one value for each.
 
 use serde_json::{Value, json};
 
@@ -20,11 +21,11 @@ pub(super) struct Argument {
 /// How an argument is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// A function without that parameter is none that we can call.
+    /// A function without this parameter cannot be used.
     Needed,
-    /// It goes where the parameter is there.
+    /// Used if the parameter exists.
     Where,
-    /// It goes where the Space has no default of its own.
+    /// Used if the parameter exists and has no default.
     Instead,
 }
 
@@ -32,13 +33,14 @@ const fn argument(name: &'static str, value: Value, use_: Use) -> Argument {
     Argument { name, value, use_ }
 }
 
-/// Returns the form in which an uploaded file is handed to a function. Never null: a function that allows it would run without
-/// the picture and succeed.
+/// Returns an uploaded file as a function argument. It is never null: a function that allows null
+/// would run without the picture and succeed.
 pub(super) fn file(path: &str) -> Value {
     json!({"path": path, "meta": {"_type": "gradio.FileData"}})
 }
 
-/// The picture of the sentence and the render. Unless `randomize_seed` is false, the seed is ignored.
+/// Returns the arguments that make the picture from the prompt and the render. Unless
+/// `randomize_seed` is false, the seed is ignored.
 pub(super) fn flux(work: &SpacesWork, image: &str) -> Vec<Argument> {
     vec![
         argument("control_image", file(image), Use::Needed),
@@ -53,12 +55,12 @@ pub(super) fn flux(work: &SpacesWork, image: &str) -> Vec<Argument> {
     ]
 }
 
-/// The picture without its background.
+/// Returns the arguments that remove the picture's background.
 pub(super) fn segment(image: &str) -> Vec<Argument> {
     vec![argument("image_path", file(image), Use::Needed)]
 }
 
-/// The mesh of the picture.
+/// Returns the arguments that make the mesh from the picture.
 pub(super) fn mesh(work: &SpacesWork, image: &str) -> Vec<Argument> {
     vec![
         argument("input_image", file(image), Use::Needed),
@@ -71,7 +73,7 @@ pub(super) fn mesh(work: &SpacesWork, image: &str) -> Vec<Argument> {
     ]
 }
 
-/// Returns `data` for the simple protocol, or says plainly what does not fit.
+/// Returns `data` for the simple protocol, or an error that names what does not fit.
 pub(super) fn arrange(
     function: &Function,
     arguments: &[Argument],
@@ -104,7 +106,7 @@ pub(super) fn arrange(
                 let name: String =
                     parameter.name.chars().filter(|c| !c.is_control()).take(60).collect();
                 return Err(errors::changed(format!(
-                    "{space} wants `{name}` in `/{api_name}`, which is not known here"
+                    "{space} requires the unknown parameter `{name}` in `/{api_name}`"
                 )));
             }
         };
@@ -117,7 +119,7 @@ pub(super) fn arrange(
             let (least, most) = (bounds.0.unwrap_or(f64::MIN), bounds.1.unwrap_or(f64::MAX));
             if number < least || number > most {
                 return Err(errors::unfit(format!(
-                    "{space} takes `{name}` in `/{api_name}` from {least} to {most}, and it is {number}"
+                    "{space} accepts `{name}` in `/{api_name}` from {least} to {most}, but it is {number}"
                 )));
             }
         }
@@ -126,7 +128,7 @@ pub(super) fn arrange(
     Ok(data)
 }
 
-/// Returns `data` for the queue's protocol, which has a place for hidden state.
+/// Returns `data` for the queue protocol, which also has entries for hidden state.
 pub(super) fn with_state(function: &Function, data: Vec<Value>) -> Vec<Value> {
     let mut data = data.into_iter();
     let place = |is_parameter: &bool| {
@@ -135,9 +137,11 @@ pub(super) fn with_state(function: &Function, data: Vec<Value>) -> Vec<Value> {
     function.places.iter().map(place).collect()
 }
 
-/// Returns the seed inside the slider: any seed is as good as another, as long as the same one gives the same one.
+/// Maps the seed into the slider's range. Any seed is as good as another, as long as equal seeds
+/// stay equal.
 fn folded(seed: u64, bounds: (Option<f64>, Option<f64>)) -> u64 {
-    // Bounds of sliders are small; what is not a whole number here, or beyond 2^53, is no bound that we could keep.
+    // Bounds of sliders are small. A bound that is not a whole number, or is beyond 2^53,
+    // is ignored.
     let whole = |bound: f64| -> Option<u64> {
         let fits = (0.0..=9_007_199_254_740_992.0).contains(&bound);
         if fits { format!("{bound:.0}").parse().ok() } else { None }
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_needed_and_not_there_is_refused_plainly_and_so_is_one_that_nobody_knows() {
+    fn a_missing_required_parameter_and_an_unknown_one_are_refused_by_name() {
         let mut without = usual();
         without.parameters.retain(|parameter| parameter.name != "seed");
         let said = arrange(&without, &flux(&work(), "x"), "FLUX").expect_err("no seed").to_string();

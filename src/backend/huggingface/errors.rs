@@ -1,7 +1,9 @@
-//! What a refusal of a Space means: by HTTP class, by the app's own words, and by the way a call was lost.
+//! The meaning of a Space's refusals: by HTTP class, by the app's own text, and by how a call
+//! was lost.
 //!
-//! Owns the sentences for people and the search for a quota in an app's text. The proxy of the service was never seen refusing
-//! anything, and the app's exact words are nobody's promise: classes are judged, words are shown.
+//! Owns the sentences for people and the detection of a used-up quota in an app's text. We have
+//! never seen the service's proxy refuse a call, and the app's exact texts are not guaranteed. So
+//! HTTP classes decide, and texts are only shown.
 
 use std::time::Duration;
 
@@ -11,70 +13,69 @@ use crate::{
     domain::job::backoff::RETRY_AFTER_CAP,
 };
 
-/// How long a Space whose quota is used up is left alone, where its text names no time. The quota of the service is counted by
-/// the day; half an hour costs nobody much.
+/// How long a Space is not called after its quota is used up, if its text names no time. The
+/// service counts the quota per day, so half an hour loses little.
 const QUOTA_REST: Duration = Duration::from_secs(1800);
 
-/// The longest rest that a text is believed.
+/// The longest time from such a text that is accepted.
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
 
-const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Look at HUGGINGFACE_HUB_ACCESS_TOKEN and at what it may do, \
-     or take it away to use public Spaces anonymously.";
+const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Check HUGGINGFACE_HUB_ACCESS_TOKEN and its permissions, \
+     or remove it to use public Spaces anonymously.";
 const PRIVATE_ADVICE: &str = "The Space is private or asks for a password. Set HUGGINGFACE_HUB_ACCESS_TOKEN to a token that may use it; \
      a Space with a password of its own cannot be used.";
-const ABSENT_ADVICE: &str = "There is no such Space, or the address is not a Gradio app's. Look at `local.flux_space` and \
-     `local.mesh_space`; a copy of one's own is named by its base URL.";
-const REDIRECT_ADVICE: &str = "The address answers with a redirect, which is not followed so that the token cannot travel. Write the \
+const ABSENT_ADVICE: &str = "There is no such Space, or the address is not a Gradio app's. Check `local.flux_space` and \
+     `local.mesh_space`; use the base URL for a private copy.";
+const REDIRECT_ADVICE: &str = "The address answers with a redirect, which is not followed, so that the token is not sent to another host. Write the \
      final address into `local.flux_space` or `local.mesh_space`.";
-const CHANGED_ADVICE: &str = "The Space does not offer what CONJURE's road needs. It may have changed: point `local.flux_space` or \
+const CHANGED_ADVICE: &str = "The Space does not offer a function that CONJURE needs. It may have changed: point `local.flux_space` or \
      `local.mesh_space` at a copy that still has it.";
 const OWNER_ADVICE: &str = "Its owner must act. Duplicate the Space and name the copy in `local.flux_space` or `local.mesh_space`.";
-const QUOTA_ADVICE: &str = "The free GPU time is used up and comes back by itself; until then the Space is left alone. A token in \
-     HUGGINGFACE_HUB_ACCESS_TOKEN, or a copy of the Space on hardware of one's own, has more.";
-const INPUT_ADVICE: &str = "The Space refused what it was given; the same input fails again.";
-const RUN_ADVICE: &str =
-    "The Space's app failed. Nothing was charged; it may work when it is tried again.";
-const LOST_ADVICE: &str = "What the Space made is lost, for Gradio hands out a result only once. Nothing was charged, and the job may be \
-     tried again.";
+const QUOTA_ADVICE: &str = "The free GPU time is used up. It comes back automatically; until then the Space is not called. A token in \
+     HUGGINGFACE_HUB_ACCESS_TOKEN, or a copy of the Space on your own hardware, has more.";
+const INPUT_ADVICE: &str = "The Space refused the input; the same input would fail again.";
+const RUN_ADVICE: &str = "The Space's app failed. Nothing was charged; a retry may work.";
+const LOST_ADVICE: &str = "The result is lost, because Gradio delivers a result only once. Nothing was charged, and the job can be \
+     retried.";
 const REFUSED_ADVICE: &str = "The Space refused the call.";
 
-/// Makes a fault of ours about a Space.
+/// Creates a fault about a Space.
 fn fault(status: u16, words: String, advice: &'static str, verdict: Verdict) -> ServiceFault {
     ServiceFault { code: None, status, words, advice, verdict }
 }
 
-/// Returns the fault of a Space that lacks what we need.
+/// Returns the fault of a Space that lacks something we need.
 pub(super) fn changed(words: String) -> CallError {
     CallError::Fault(fault(200, words, CHANGED_ADVICE, Verdict::Account))
 }
 
-/// Returns the fault of a value that the Space does not take.
+/// Returns the fault of a value that the Space does not accept.
 pub(super) fn unfit(words: String) -> CallError {
     CallError::Fault(fault(200, words, INPUT_ADVICE, Verdict::Workflow))
 }
 
-/// Returns the fault of a Space that its owner must see to.
+/// Returns the fault of a Space whose owner must act.
 pub(super) fn owners(words: String) -> CallError {
     CallError::Fault(fault(200, words, OWNER_ADVICE, Verdict::Account))
 }
 
-/// Returns the fault of a request that this process does not know, because an earlier one made it.
+/// Returns the fault of a request that belongs to an earlier process.
 pub(super) fn forgotten() -> CallError {
-    let words = "the call of the Space belonged to an earlier run of the daemon, and Gradio lets nobody take it up again".to_owned();
+    let words = "the call of the Space belongs to an earlier run of the daemon, and Gradio cannot resume it".to_owned();
     CallError::Fault(fault(404, words, LOST_ADVICE, Verdict::Gone))
 }
 
-/// Returns the fault of a call whose result cannot be had any more.
+/// Returns the fault of a call whose result is no longer available.
 pub(super) fn lost(words: String) -> ServiceFault {
     fault(200, words, LOST_ADVICE, Verdict::Service)
 }
 
-/// Returns the fault of an app that succeeded without giving what it is there for.
+/// Returns the fault of an app that reported success but returned no file.
 pub(super) fn empty(words: String) -> ServiceFault {
     fault(200, words, RUN_ADVICE, Verdict::Service)
 }
 
-/// Returns the fault of an app that said no. `text` is empty where it told nothing.
+/// Returns the fault of an app that reported an error. `text` is empty if it gave no reason.
 pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
     if text.is_empty() {
         let words = format!("{space} failed without saying why");
@@ -90,19 +91,20 @@ pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
     }
 }
 
-/// Tells whether an app's text is about a quota.
+/// Returns whether an app's text is about a quota.
 pub(super) fn is_quota(text: &str) -> bool {
     text.to_ascii_lowercase().contains("quota")
 }
 
-/// Tells whether a text is one of Gradio's own about a value out of bounds.
+/// Returns whether a text is one of Gradio's own messages about a value out of bounds.
 fn is_about_input(text: &str) -> bool {
     ["is less than minimum value", "is greater than maximum value"]
         .iter()
         .any(|words| text.contains(words))
 }
 
-/// Returns how long a Space is left alone for a quota's sake: `Try again in 1:02:03` where the text has it.
+/// Returns how long a Space is not called because of its quota: from `Try again in 1:02:03` if the
+/// text contains that.
 pub(super) fn quota_rest(text: &str) -> Duration {
     let told = text.to_ascii_lowercase().split_once(" in ").map(|(_, rest)| rest.to_owned());
     let clock = told.and_then(|rest| {
@@ -116,18 +118,15 @@ pub(super) fn quota_rest(text: &str) -> Duration {
     clock.unwrap_or(QUOTA_REST).clamp(Duration::from_secs(60), LONGEST_REST)
 }
 
-/// Returns what is said of a Space whose quota is used up, until `left` from now.
+/// Returns the error for a Space whose quota is used up for another `left`.
 pub(super) fn resting(words: &str, left: Duration) -> CallError {
     CallError::Passing {
-        reason: format!(
-            "{words}; it is left alone for {} more minutes",
-            left.as_secs().div_ceil(60)
-        ),
+        reason: format!("{words}; not called for {} more minutes", left.as_secs().div_ceil(60)),
         retry_after: Some(left.min(RETRY_AFTER_CAP)),
     }
 }
 
-/// Returns what is made of an answer that is not the one that was asked for.
+/// Returns the error for an unexpected answer.
 pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallError {
     let said = match &reply.content {
         Content::Page => "its proxy answered with a web page instead of the app".to_owned(),
@@ -148,10 +147,11 @@ pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallEr
         405 | 422 => (CHANGED_ADVICE, Verdict::Account),
         503 if matches!(reply.content, Content::Page | Content::Text(_)) => {
             return passing(format!(
-                "{words}; it sleeps, is being built or is overloaded, and being asked wakes it"
+                "{words}; it sleeps, is being built or is overloaded (a call wakes it up)"
             ));
         }
-        // A success that could not be read is here, too: a proxy that says "in a moment" does it so.
+        // This includes a success that could not be read: some proxies answer "in a moment"
+        // like this.
         200..300 | 408 | 425 | 429 | 500..600 => return passing(words),
         _ => (REFUSED_ADVICE, Verdict::Service),
     };

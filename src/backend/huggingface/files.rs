@@ -1,9 +1,12 @@
-//! The files of a Space: found among outputs, addressed by us, downloaded whole.
+//! The files of a Space: finds them in outputs, builds their addresses, and downloads
+//! them completely.
 //!
-//! Owns the address of a file. Gradio's own `url` is not read: in some versions it is wrong for some names, and its host is
-//! whatever a header said. Addresses are `{base}{prefix}/file={path}`.
+//! Owns the address of a file. Gradio's own `url` is not used: in some versions it
+//! is wrong for some names, and its host comes from a request header. Addresses
+//! are `{base}{prefix}/file={path}`.
 //!
-//! A download never resumes: the answer to a range carries *our* headers back, so nothing in it can be believed.
+//! A download never resumes: the answer to a range request repeats *our* headers, so nothing in it
+//! can be trusted.
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -17,22 +20,22 @@ use crate::{
     domain::job::artifact::RemoteFile,
 };
 
-/// How deep a file may lie in an output; a gallery puts it two objects down.
+/// How deep a file may be nested in an output. A gallery nests it two objects deep.
 const MAX_DEPTH: usize = 6;
 
-/// The longest path that is believed.
+/// The longest path that is accepted.
 const MAX_PATH: usize = 2048;
 
 /// A file in an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Where the server keeps it.
+    /// Its path on the server.
     pub(super) path: String,
     /// Its name.
     pub(super) name: String,
 }
 
-/// Finds the first file among outputs whose name has one of `extensions`, else the first file of all.
+/// Returns the first file in the outputs that has one of `extensions`, or else the first file.
 pub(super) fn find(outputs: &[Value], extensions: &[&str]) -> Option<Found> {
     let mut all = Vec::new();
     for output in outputs {
@@ -54,7 +57,8 @@ fn collect(value: &Value, depth: usize, out: &mut Vec<Found>) {
         Value::Array(list) => list.iter().for_each(|value| collect(value, depth - 1, out)),
         Value::Object(members) => match members.get("path").and_then(Value::as_str) {
             Some(path) if is_path(path) => {
-                // `orig_name` is what the app calls it, and may be anything; the path's end is what the file has.
+                // `orig_name` is chosen by the app and may be anything; the end of the path is the
+                // real file name.
                 let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
                 out.push(Found { path: path.to_owned(), name: name.to_owned() });
             }
@@ -64,7 +68,7 @@ fn collect(value: &Value, depth: usize, out: &mut Vec<Found>) {
     }
 }
 
-/// Tells whether a path can stand in an address and mean there what it means to the server.
+/// Returns whether a path can be part of an address and keeps its meaning there.
 fn is_path(path: &str) -> bool {
     let is_step = |segment: &str| matches!(segment, "." | "..");
     (1..=MAX_PATH).contains(&path.len())
@@ -72,7 +76,7 @@ fn is_path(path: &str) -> bool {
         && !path.split('/').any(is_step)
 }
 
-/// Returns the address of a path: percent-encoded except its slashes.
+/// Returns the address of a path: percent-encoded, except for its slashes.
 pub(super) fn address(space: &Description, path: &str) -> Url {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
@@ -86,7 +90,8 @@ pub(super) fn address(space: &Description, path: &str) -> Url {
     space.at(&format!("/file={encoded}"))
 }
 
-/// Returns the extension and the media type of a picture, by its first bytes: neither name nor `Content-Type` is believed.
+/// Returns the extension and the media type of a picture from its first bytes. The name and the
+/// `Content-Type` are not trusted.
 pub(super) fn picture_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     match image::guess_format(bytes) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => {
@@ -96,7 +101,7 @@ pub(super) fn picture_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)>
     }
 }
 
-/// Returns a file as the rest of the house knows it.
+/// Returns a file in the form that the rest of the crate uses.
 pub(super) fn remote(part: Part, url: &Url, filename: String) -> RemoteFile {
     let (node, channel) = part.output();
     RemoteFile {
@@ -109,8 +114,8 @@ pub(super) fn remote(part: Part, url: &Url, filename: String) -> RemoteFile {
 }
 
 impl Spaces {
-    /// Begins a download, always from the start. The picture that went on to the second Space is still here: the first one may have
-    /// been restarted since.
+    /// Starts a download, always from the beginning. A picture that was passed on to the second
+    /// Space is still in memory, because the first Space may have restarted since.
     pub(super) async fn open_file(&self, file: &RemoteFile) -> Result<Download, FetchError> {
         if let Some(bytes) = self.kept_picture(&file.url).await {
             return Ok(in_memory(bytes));
@@ -122,18 +127,19 @@ impl Spaces {
         let Some(url) = url else {
             return Err(FetchError::Forbidden {
                 host: host(&file.url),
-                reason: "it is no address of a configured Space",
+                reason: "it is not an address of a configured Space",
             });
         };
         let name = url.host_str().unwrap_or_default().to_owned();
         let response = self.files.download(url).await.map_err(|reason| FetchError::Passing {
-            reason: format!("{name} could not be asked: {reason}"),
+            reason: format!("could not reach {name}: {reason}"),
         })?;
         if response.status().is_redirection() {
-            // It would be followed without the token, which a private Space's file needs; and a public one's never does it.
+            // The redirect would be followed without the token, which a private Space's file
+            // requires. A public Space never redirects its files.
             return Err(FetchError::Forbidden {
                 host: name,
-                reason: "it redirects to somewhere else, where a Space's file is not",
+                reason: "it redirects to another address, which is not followed",
             });
         }
         self.downloader.whole(response, &file.url)

@@ -1,17 +1,20 @@
-//! Two Hugging Face Spaces as a [`Backend`]: FLUX.1-Depth-dev makes the picture, PartPacker makes a mesh of it.
+//! Two Hugging Face Spaces as a [`Backend`]: FLUX.1-Depth-dev makes the picture, PartPacker makes a
+//! mesh from it.
 //!
-//! Owns the memory of the runs and the port's calls; each noun has a file. Runs are free, and nothing here spends
-//! anything.
+//! Owns the runs that are kept in memory and the methods of the trait; each part has its own file.
+//! Runs are free, and nothing here spends money.
 //!
-//! - `settings`, `address`, `describe`, `arguments`, `calls`: where a Space is, what it offers, and how it is called;
+//! - `settings`, `address`, `describe`, `arguments`, `calls`: where a Space is, what it offers, and
+//!   how it is called;
 //! - `wire`, `reply`, `errors`: a request, an answer, and what a refusal means;
-//! - `upload`, `sse`, `events`, `files`: a picture going in, news coming out, files being fetched;
-//! - `run`, `road`: where a job is, and its way over both Spaces.
+//! - `upload`, `sse`, `events`, `files`: uploading a picture, receiving events, downloading files;
+//! - `run`, `road`: the state of a job, and its steps over both Spaces.
 //!
 //! # A run lives in this process
-//! Gradio hands out a result once, to whoever listens, and lets nobody come back to a stream. So a run is a value here, with its
-//! open stream, that [`Backend::observe`] takes a step further each time; there is no task. A request of an earlier process is
-//! gone, and says so. As a run costs nothing, it may be made again ([`Backend::is_repeatable`]).
+//! Gradio delivers a result once, to the client that listens, and a stream cannot be resumed. So a
+//! run is a value in this process that owns its open stream, and [`Backend::observe`] advances it a
+//! step each time; there is no task. A request of an earlier process is lost and is reported as
+//! lost. As a run costs nothing, it may be repeated ([`Backend::is_repeatable`]).
 
 mod address;
 mod arguments;
@@ -55,33 +58,34 @@ use crate::domain::{
     money::MicroUsd,
 };
 
-/// How many runs are remembered. One is under way at a time, and the ledger knows what came of older ones.
+/// How many runs are kept. One runs at a time, and the ledger knows the outcome of older ones.
 const MAX_RUNS: usize = 16;
 
-/// A Space that is left alone until then, and why.
+/// Until when a Space is not called, and why.
 type Rest = Option<(Instant, String)>;
 
 /// Both Spaces.
 pub struct Spaces {
     settings: Settings,
     wire: Wire,
-    /// The same for downloads, with their own patience.
+    /// The same for downloads, with their own time-outs.
     files: Wire,
     downloader: Downloader,
     /// The newest last.
     runs: StdMutex<VecDeque<(RequestId, Arc<Mutex<Run>>)>>,
-    /// The bases that the Hub told of, beside the configured ones.
+    /// The base URLs that the Hub returned, in addition to the configured ones.
     told: StdMutex<Vec<Url>>,
-    /// Which Space is left alone because its quota is used up.
+    /// The Spaces that are not called because their quota is used up.
     rests: StdMutex<[Rest; 2]>,
 }
 
 impl Spaces {
-    /// Checks `settings`; opens no connection.
+    /// Checks `settings` and creates the client. Opens no connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let connect = settings.connect_timeout.min(settings.call_timeout);
-        // A stream is silent between two looks at it, and looks are as far apart as the daemon likes: the time-out of the
-        // library would count that. Silence is counted where the stream is read.
+        // A stream is not read between two `observe` calls, and the daemon decides how far apart
+        // those are. The library's time-out would count that time as silence, so silence is
+        // measured where the stream is read.
         let calm = Timeouts { connect, read_idle: settings.deadline.max(settings.call_timeout) };
         let files = Timeouts { connect, read_idle: settings.read_idle_timeout };
         let token = settings.token.as_ref();
@@ -108,12 +112,13 @@ impl Spaces {
         }
     }
 
-    /// Returns how a Space is called before people.
+    /// Returns the name of a Space for messages.
     fn title(&self, side: Side) -> String {
         format!("{} on {}", side.word(), self.address(side))
     }
 
-    /// Asks a Space for its `/config`, where it is and whether it is awake.
+    /// Asks a Space for its `/config`. First asks the Hub where the Space is and whether it
+    /// is awake.
     async fn config(&self, side: Side) -> Result<(Url, serde_json::Value), CallError> {
         let title = self.title(side);
         if let Some(words) = self.resting(side) {
@@ -141,7 +146,7 @@ impl Spaces {
                 }
             }
         }
-        // The one path that has no prefix in any version.
+        // The only path that has no prefix in any version.
         let mut url = base.clone();
         url.set_path(&format!("{}/config", base.path().trim_end_matches('/')));
         let config = self.wire.get(url, &title).await?;
@@ -149,7 +154,7 @@ impl Spaces {
         Ok((base, config))
     }
 
-    /// Asks a Space what it offers.
+    /// Asks a Space which functions it offers.
     async fn describe(&self, side: Side) -> Result<Description, CallError> {
         let (base, config) = self.config(side).await?;
         let title = self.title(side);
@@ -159,7 +164,7 @@ impl Spaces {
         Description::read(&base, &config, &info, names, &title)
     }
 
-    /// Returns what is said of a Space that is left alone.
+    /// Returns the error for a Space that is not called at the moment.
     fn resting(&self, side: Side) -> Option<CallError> {
         let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, words) = rests[side.index()].as_ref()?;
@@ -173,7 +178,7 @@ impl Spaces {
         rests[side.index()] = Some((until, format!("{}: {words}", self.title(side))));
     }
 
-    /// Tells whether a URL belongs to one of the Spaces, so that the token may go there.
+    /// Returns whether a URL belongs to one of the Spaces, so that the token may be sent there.
     fn is_ours(&self, url: &Url) -> bool {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let configured = [self.settings.flux.base(), self.settings.mesh.base()];
@@ -196,7 +201,7 @@ impl Spaces {
         }
     }
 
-    /// Returns the picture behind a URL, if it is one that went on to the second Space.
+    /// Returns the picture behind a URL if it is one that was passed on to the second Space.
     async fn kept_picture(&self, url: &str) -> Option<Bytes> {
         let runs: Vec<_> = {
             let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,7 +217,8 @@ impl Spaces {
 
     async fn submit_run(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
         let Work::Spaces(work) = &submission.work else { return Err(submission.work.foreign()) };
-        // Both are asked before the first works: a mesh that cannot be made must not cost a picture's minutes.
+        // Both Spaces are asked before the first one starts: a mesh that cannot be made must not
+        // cost the minutes of a picture.
         let (flux, mesh) =
             futures_util::future::join(self.describe(Side::Flux), self.describe(Side::Mesh)).await;
         let run = self.begin(work, flux.map_err(unsent)?, mesh.map_err(unsent)?).await?;
@@ -221,7 +227,8 @@ impl Spaces {
     }
 }
 
-/// Nothing was called yet: what passes was not sent, and what does not was refused.
+/// Converts an error from before the first call: a temporary error means not sent, a permanent one
+/// means refused.
 fn unsent(error: CallError) -> SubmitError {
     match error {
         CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
@@ -270,7 +277,7 @@ impl Backend for Spaces {
         Box::pin(async {
             let run = self.run_of(request)?;
             let mut run = run.lock().await;
-            // Whoever asks at the end of their patience wants to know how it is now.
+            // The result may be requested when a deadline is over, so the state must be up to date.
             self.advance(&mut run).await?;
             Ok(run.result(self.observation(&run).phase))
         })

@@ -1,6 +1,6 @@
-//! A run: where a job is on its way over the two Spaces.
+//! The state of a run over the two Spaces.
 //!
-//! Owns the state and what is told of it. What moves it is [`super::steps`]'s.
+//! Owns the state and what is reported about it. [`super::steps`] advances it.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use crate::{
 /// One of the two Spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// The Space of the picture.
+    /// The Space that makes the picture.
     Flux,
-    /// The Space of the mesh.
+    /// The Space that makes the mesh.
     Mesh,
 }
 
@@ -41,7 +41,7 @@ impl Side {
         }
     }
 
-    /// Returns the functions that the road needs of it.
+    /// Returns the functions that a run calls on this Space.
     pub(super) const fn functions(self, process_image: bool) -> &'static [&'static str] {
         match (self, process_image) {
             (Self::Flux, _) => &["infer"],
@@ -51,14 +51,14 @@ impl Side {
     }
 }
 
-/// A call on the road.
+/// One of the calls of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The picture.
+    /// Makes the picture.
     Flux,
-    /// The picture without its background, where that is wanted.
+    /// Removes the picture's background, if that is wanted.
     Segment,
-    /// The mesh.
+    /// Makes the mesh.
     Mesh,
 }
 
@@ -78,7 +78,7 @@ impl Part {
         }
     }
 
-    /// Returns the node and the channel under which its file is listed.
+    /// Returns the node and the channel that its file is listed under.
     pub(super) const fn output(self) -> (&'static str, &'static str) {
         match self {
             Self::Flux => ("flux", "image"),
@@ -96,63 +96,63 @@ impl Part {
     }
 }
 
-/// A call that a Space took.
+/// A call that a Space accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
-    /// The session whose events tell of it; `None` in the simple protocol.
+    /// The session whose events belong to the call; `None` in the simple protocol.
     pub(super) session: Option<String>,
-    /// The Space's id for it.
+    /// The Space's id of the call.
     pub(super) event: String,
-    /// The function's number.
+    /// The number of the function.
     pub(super) function: u64,
 }
 
-/// What is to be done next.
+/// The next step of a run.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// The Space has the call, and nobody listens yet.
+    /// The Space has the call; its events are not read yet.
     Joined(Ticket),
-    /// Somebody listens.
+    /// The events of the call are being read.
     Listening(Ticket, Box<Stream>),
-    /// The picture is at the first Space.
+    /// The picture is at the first Space, at this URL.
     Fetch(String),
-    /// The picture is here, and goes to the second Space.
+    /// The picture is in memory and must be uploaded to the second Space.
     Upload {
         /// Its name there.
         name: String,
         /// Its media type.
         mime: &'static str,
-        /// The file.
+        /// The file's content.
         bytes: Bytes,
     },
-    /// The next function is to be called with the file at this path.
+    /// The next function must be called with the file at this path.
     Join {
-        /// The picture, on the second Space.
+        /// The path of the picture on the second Space.
         image: String,
-        /// The earliest moment: a full queue was met before.
+        /// The earliest time for the call, after a full queue.
         not_before: Instant,
-        /// Attempts that failed.
+        /// The number of failed attempts.
         failures: u32,
     },
-    /// It is over.
+    /// The run is over.
     Over(Outcome),
 }
 
-/// How it ended.
+/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Every part is there.
+    /// All parts succeeded.
     Succeeded,
-    /// One failed.
+    /// A part failed.
     Failed(ServiceFault),
-    /// Somebody stopped it.
+    /// The run was cancelled.
     Cancelled,
 }
 
-/// What people are shown of the call under way.
+/// The progress of the current call, as shown to people.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shown {
-    /// Whether it waits in the Space's queue.
+    /// Whether the call waits in the Space's queue.
     pub(super) waits: bool,
     position: Option<u64>,
     doing: String,
@@ -161,7 +161,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Takes what an event says; `line` makes a text fit for people.
+    /// Updates the progress from an event; `line` cleans a text for people.
     pub(super) fn take(&mut self, event: &Event, line: impl Fn(&str) -> String) {
         let at = |left: &Option<Duration>| left.map(|left| Instant::now() + left);
         match event {
@@ -184,17 +184,17 @@ impl Shown {
         }
     }
 
-    /// Returns what is shown of something that is done here.
+    /// Returns the progress of a step that this process does.
     pub(super) fn ours(doing: &str) -> Self {
         Self { doing: doing.to_owned(), ..Self::default() }
     }
 
-    /// Returns what is shown of a call that is not taken yet.
+    /// Returns the progress of a call that was not accepted yet.
     pub(super) fn waiting_because(why: &str) -> Self {
         Self { waits: true, ..Self::ours(why) }
     }
 
-    /// Returns what is shown of a call that waits.
+    /// Returns the progress of a call that waits.
     pub(super) fn waiting() -> Self {
         Self { waits: true, ..Self::default() }
     }
@@ -203,25 +203,25 @@ impl Shown {
 /// A run.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// What was asked for.
+    /// The arguments of the job.
     pub(super) work: SpacesWork,
     /// The two Spaces, by [`Side::index`].
     pub(super) spaces: [Description; 2],
-    /// Whether the background is taken away in between.
+    /// Whether the background is removed before the mesh is made.
     pub(super) process_image: bool,
-    /// The call under way, or to be made next.
+    /// The current call, or the next one.
     pub(super) part: Part,
-    /// What is to be done next.
+    /// The next step.
     pub(super) stage: Stage,
-    /// When the part's time is over.
+    /// The deadline of the current part.
     pub(super) deadline: Instant,
-    /// What was made.
+    /// The files made so far.
     pub(super) files: Vec<RemoteFile>,
     /// The picture and its address.
     pub(super) picture: Option<(String, Bytes)>,
-    /// When the Space was told to stop.
+    /// When the Space was asked to stop.
     pub(super) cancelled: Option<Instant>,
-    /// What people are shown.
+    /// The progress that is shown.
     pub(super) shown: Shown,
 }
 
@@ -239,10 +239,10 @@ impl Run {
         }
     }
 
-    /// Ends it.
+    /// Ends the run.
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.stage = Stage::Over(outcome);
-        // The render is not needed any more, and old runs are remembered for a while.
+        // The render is no longer needed, and old runs are kept for a while.
         self.work.picture.bytes = Bytes::new();
     }
 
@@ -250,7 +250,7 @@ impl Run {
         self.picture.as_ref().filter(|(known, _)| known == url).map(|(_, bytes)| bytes.clone())
     }
 
-    /// Returns how it ended; `phase` where it did not.
+    /// Returns how the run ended, or `phase` if it has not ended.
     pub(super) fn result(&self, phase: Phase) -> RunResult {
         let times = RunTimes::default();
         match &self.stage {
@@ -277,7 +277,7 @@ impl Run {
 }
 
 impl Spaces {
-    /// Returns where a run is, as it is known now.
+    /// Returns the current state of a run.
     pub(super) fn observation(&self, run: &Run) -> Observation {
         let shown = &run.shown;
         let phase = match &run.stage {

@@ -1,6 +1,7 @@
-//! What the adapter of the Spaces needs to know.
+//! The settings of the Spaces adapter.
 //!
-//! Owns the values and their defaults, which are CONJURE's. It shows no token, and checks only what can be wrong in itself.
+//! Owns the values and their defaults, which are CONJURE's. It never shows the token, and checks
+//! only what can be checked without other values.
 
 use std::{fmt, time::Duration};
 
@@ -9,33 +10,35 @@ use url::Url;
 
 use super::address::SpaceAddress;
 
-/// What the adapter needs to know.
+/// The settings of the adapter.
 #[derive(Clone)]
 pub struct Settings {
     /// The Space that makes the picture.
     pub flux: SpaceAddress,
     /// The Space that makes the mesh.
     pub mesh: SpaceAddress,
-    /// Where records of Spaces are asked for.
+    /// The Hub that has the records of Spaces.
     pub hub: Url,
     /// A token of the service; public Spaces need none.
     pub token: Option<SecretString>,
-    /// For name, TCP and TLS together.
+    /// For the name look-up, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// For every call but a stream, from connecting to the end of its answer; an upload is one.
+    /// For every call except a stream, from connecting to the end of its answer. Uploads
+    /// are included.
     pub call_timeout: Duration,
     /// How long a stream or a download may stay silent. Gradio sends a heartbeat every 15 seconds.
     pub read_idle_timeout: Duration,
-    /// How long each function may take in all, its queue included: heartbeats keep a stream alive for ever.
+    /// How long each function may take in all, including its queue. Heartbeats would keep a stream
+    /// alive for ever.
     pub deadline: Duration,
-    /// The most bytes of a file.
+    /// The maximum size of a file in bytes.
     pub max_artifact: u64,
     /// Whether `/process_image` is called in between, which CONJURE does not do.
     pub process_image: bool,
 }
 
 impl Default for Settings {
-    /// The Spaces that CONJURE uses, without a token.
+    /// Returns the settings for the Spaces that CONJURE uses, without a token.
     fn default() -> Self {
         let named = |owner: &str, name: &str| SpaceAddress::Named {
             owner: owner.to_owned(),
@@ -49,7 +52,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             call_timeout: Duration::from_secs(60),
             read_idle_timeout: Duration::from_secs(45),
-            // CONJURE gave up after 5 and 10 minutes; a queue may take as long again.
+            // CONJURE gave up after 5 and 10 minutes. A queue may take as long again.
             deadline: Duration::from_secs(1200),
             max_artifact: 512 * 1024 * 1024,
             process_image: false,
@@ -82,12 +85,12 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Why the adapter cannot be made of its settings.
+/// Why the settings are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The token cannot stand in a header.
+    /// The token cannot be part of a header.
     #[error(
-        "HUGGINGFACE_HUB_ACCESS_TOKEN holds characters that no token has; public Spaces need none at all"
+        "HUGGINGFACE_HUB_ACCESS_TOKEN contains characters that no token has; public Spaces need no token"
     )]
     Token,
 }

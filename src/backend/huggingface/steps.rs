@@ -1,10 +1,11 @@
-//! The way of a run: render to FLUX, picture to PartPacker, mesh.
+//! The steps of a run: render to FLUX, picture to PartPacker, mesh.
 //!
-//! Owns each step, the deadlines, and what is told to a Space that is no longer waited for. A step that fails in passing leaves the
-//! run where it was, so that asking again tries it again; whatever cannot pass ends the run, with the files that there are.
+//! Owns each step, the deadlines, and the cancelling of calls that are no longer waited for. A step
+//! that fails temporarily leaves the run as it was, so that the next `observe` retries it. A
+//! permanent failure ends the run and keeps the files made so far.
 //!
-//! A call that was broken off is not made again here, because its function may still run and would stand before ours in the
-//! Space's queue: whether the job is tried anew is for those to say who know what else could serve.
+//! A broken call is not repeated here: its function may still run, and would run before ours in the
+//! Space's queue. Whether to retry the job is decided where the other backends are known.
 
 use std::time::Duration;
 
@@ -27,20 +28,22 @@ use crate::backend::{
     CallError, CancelReply, ServiceFault, SubmitError, Verdict, work::SpacesWork,
 };
 
-/// How long one look waits in all for news that are not there yet.
+/// How long one `observe` waits in all for events that have not arrived yet.
 const LINGER: Duration = Duration::from_millis(120);
 
-/// How long one look goes on from step to step, so that a picture does not lie about until the next one.
+/// How long one `observe` continues from step to step, so that a finished picture need not wait for
+/// the next call.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How long a cancelled call is waited for.
 const AFTER_CANCEL: Duration = Duration::from_secs(10);
 
-/// The most bytes of a picture that is held in memory; a 1024² WebP has about one hundred thousand.
+/// The maximum size in bytes of a picture that is held in memory. A WebP of 1024² pixels has about
+/// one hundred thousand.
 const PICTURE_LIMIT: usize = 64 * 1024 * 1024;
 
 impl Spaces {
-    /// Gives the render to FLUX and calls it.
+    /// Uploads the render to FLUX and makes the first call.
     pub(super) async fn begin(
         &self,
         work: &SpacesWork,
@@ -60,7 +63,7 @@ impl Spaces {
             cancelled: None,
             shown: Shown::waiting(),
         };
-        // What the second Space would refuse is refused before the first one works.
+        // Arguments that the second Space would reject are rejected before the first Space starts.
         self.data(&run, "x").map_err(unsent)?;
         run.part = Part::Flux;
         let picture = &work.picture;
@@ -70,7 +73,7 @@ impl Spaces {
         Ok(run)
     }
 
-    /// Takes a run as far as it goes at the moment.
+    /// Advances a run as far as possible at the moment.
     pub(super) async fn advance(&self, run: &mut Run) -> Result<(), CallError> {
         let begun = Instant::now();
         loop {
@@ -85,13 +88,14 @@ impl Spaces {
                 }
                 passing => passing,
             };
-            // Looked at last: what came at the end of its time is taken all the same.
+            // The deadline is checked last, so that a result that arrives just in time is
+            // still used.
             if !matches!(run.stage, Stage::Over(_)) && Instant::now() >= run.deadline {
                 self.let_go(run).await;
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
                 let words =
-                    format!("{title} did not finish within {limit} s and is no longer waited for");
+                    format!("{title} did not finish within {limit} s, so the call was given up");
                 Self::settle(run, Outcome::Failed(errors::lost(words)));
                 return Ok(());
             }
@@ -143,13 +147,13 @@ impl Spaces {
         }
     }
 
-    /// Takes what the stream has.
+    /// Reads the events that have arrived.
     async fn listen(&self, run: &mut Run) -> Result<Pace, CallError> {
         let title = self.title(run.part.side());
         let (linger, until) = (Instant::now() + LINGER, Instant::now() + LOOK);
         loop {
             let Stage::Listening(ticket, stream) = &mut run.stage else { return Ok(Pace::Again) };
-            // What is there already is taken even when the time is over.
+            // Events that have already arrived are read even if the time is over.
             let Ok(next) = timeout_at(linger, stream.next()).await else { break };
             let event = match next {
                 Next::Frame(frame) if ticket.session.is_some() => {
@@ -158,7 +162,7 @@ impl Spaces {
                 Next::Frame(frame) => events::of_call(&frame),
                 Next::Over(reason) => {
                     let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-                    let words = format!("the connection to {title} broke before it was done{why}");
+                    let words = format!("the connection to {title} broke before it finished{why}");
                     self.let_go(run).await;
                     Self::settle(run, Outcome::Failed(errors::lost(words)));
                     return Ok(Pace::Again);
@@ -196,10 +200,8 @@ impl Spaces {
             _ => Duration::ZERO,
         };
         if silence > self.settings.read_idle_timeout {
-            let words = format!(
-                "nothing was heard of {title} for {} s, not even a sign of life",
-                silence.as_secs()
-            );
+            let words =
+                format!("{title} sent nothing for {} s, not even a heartbeat", silence.as_secs());
             self.let_go(run).await;
             Self::settle(run, Outcome::Failed(errors::lost(words)));
         } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
@@ -208,7 +210,7 @@ impl Spaces {
         Ok(Pace::Rest)
     }
 
-    /// Takes what a call made, and goes on to the next one.
+    /// Takes the output of a call and continues with the next call.
     fn take_outputs(&self, run: &mut Run, outputs: &[Value]) {
         if run.cancelled.is_some() && run.part != Part::Mesh {
             return run.end(Outcome::Cancelled);
@@ -216,7 +218,7 @@ impl Spaces {
         let Some(found) = files::find(outputs, run.part.extensions()) else {
             let title = self.title(run.part.side());
             let what = if run.part == Part::Mesh { "mesh" } else { "picture" };
-            let words = format!("{title} says that it is done, and gave no {what}");
+            let words = format!("{title} finished but returned no {what}");
             return run.end(Outcome::Failed(errors::empty(words)));
         };
         let url = files::address(run.space(), &found.path);
@@ -226,7 +228,7 @@ impl Spaces {
                 run.files.push(files::remote(Part::Flux, &url, found.name));
                 self.enter(run, next, Stage::Fetch(found.path));
             }
-            // The same server: its own path needs no upload.
+            // The same server, so its own path can be used without an upload.
             Part::Segment => {
                 let stage =
                     Stage::Join { image: found.path, not_before: Instant::now(), failures: 0 };
@@ -240,17 +242,17 @@ impl Spaces {
     }
 
     fn enter(&self, run: &mut Run, part: Part, stage: Stage) {
-        run.shown = Shown::ours("the picture is handed over");
+        run.shown = Shown::ours("uploading the picture");
         (run.part, run.stage) = (part, stage);
         run.deadline = Instant::now() + self.settings.deadline;
     }
 
-    /// Looks at FLUX's picture before it goes on.
+    /// Checks FLUX's picture before it is passed on.
     fn take_picture(&self, run: &mut Run, url: &url::Url, bytes: Bytes) {
         let Some((extension, mime)) = files::picture_kind(&bytes) else {
             let title = self.title(Side::Flux);
-            let words = format!("{title} gave a file that is no picture");
-            // What cannot be a picture is not worth being placed in quarantine as one.
+            let words = format!("{title} returned a file that is not a picture");
+            // A file that cannot be a picture is not worth keeping in quarantine as one.
             run.files.clear();
             return run.end(Outcome::Failed(errors::lost(words)));
         };
@@ -264,20 +266,21 @@ impl Spaces {
     }
 
     fn fail(run: &mut Run, mut fault: ServiceFault) {
-        // It is about a Space, not about our request, which exists as long as we say so.
+        // The fault is about a Space and not about our request, which exists as long as we say so.
         if fault.verdict == Verdict::Gone {
             fault.verdict = Verdict::Service;
         }
         Self::settle(run, Outcome::Failed(fault));
     }
 
-    /// Ends a run; one that was told to stop was stopped, however the stream put it.
+    /// Ends a run. A run that was asked to stop counts as cancelled, whatever the stream says.
     fn settle(run: &mut Run, outcome: Outcome) {
         let outcome = if run.cancelled.is_some() { Outcome::Cancelled } else { outcome };
         run.end(outcome);
     }
 
-    /// Stops a run that is not wanted any more. Where a Space cannot be told, it is at least not waited for: it costs nothing.
+    /// Stops a run that is no longer wanted. If the Space cannot be notified, the run is at least
+    /// no longer waited for; it costs nothing.
     pub(super) async fn stop(&self, run: &mut Run) -> Result<CancelReply, CallError> {
         let ticket = match &run.stage {
             Stage::Over(_) => return Ok(CancelReply::TooLate),

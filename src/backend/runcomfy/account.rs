@@ -1,7 +1,9 @@
-//! What an account tells for nothing: its balance and one deployment's record, with the service's own time.
+//! Free calls about an account: its balance and the record of one deployment, each with the
+//! service's own time.
 //!
-//! Owns two calls for `login` and `doctor`, which need no deployment, or ask whether there is one. It changes nothing at the
-//! service: both are GETs under `/prod/v2`, where alone they exist, and neither is ever repeated here.
+//! Owns two calls for `login` and `doctor`, which work without a deployment or check whether one
+//! exists. Both are GET requests under `/prod/v2`, the only version that has them. They change
+//! nothing at the service and are never retried here.
 
 use std::{fmt, time::Duration};
 
@@ -19,7 +21,7 @@ use crate::{
     domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
 };
 
-/// The account that a token opens.
+/// The account that belongs to a token.
 pub struct Account {
     connector: Connector,
     authorization: HeaderValue,
@@ -29,30 +31,30 @@ pub struct Account {
     patience: Duration,
 }
 
-/// An answer, and what time it was at the service.
+/// An answer, and the service's time.
 #[derive(Debug)]
 pub struct Asked<T> {
-    /// Unix seconds of the answer's `Date`; `None` without an answer.
+    /// Unix seconds from the answer's `Date` header; `None` without an answer.
     pub date: Option<i64>,
-    /// What was answered.
+    /// The answer.
     pub answer: Result<T, CallError>,
 }
 
-/// A deployment's record for people who ask what is wrong: its [`Facts`], and what no job depends on.
+/// A deployment's record for diagnosis: its [`Facts`], and values that no job depends on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deployment {
     /// Its name.
     pub name: Option<String>,
     /// The pinned version of its workflow (`v1`).
     pub version: Option<String>,
-    /// What jobs and their price depend on.
+    /// The values that jobs and their price depend on.
     pub facts: Facts,
-    /// The saved graph in API format, where the service included it.
+    /// The saved graph in API format, if the service included it.
     pub graph: Option<Value>,
 }
 
 impl Account {
-    /// Checks the address and the token; opens no connection. `patience` is for a whole call.
+    /// Checks the address and the token. Opens no connection. `patience` limits a whole call.
     pub fn new(
         api: &Url,
         token: &SecretString,
@@ -83,8 +85,9 @@ impl Account {
         })
     }
 
-    /// Asks for the balance: official tools check a token so. An answer that holds none proves nothing about the token
-    /// (a hotel's log-in page answers 200 to everything) and is no success.
+    /// Asks for the balance; official tools check a token this way. An answer without a balance
+    /// proves nothing about the token (the log-in page of a hotel answers 200 to everything), so it
+    /// is not a success.
     pub async fn balance(&self) -> Asked<MicroUsd> {
         let mut asked = self.get(self.balance.clone(), ANSWER_LIMIT).await;
         let date = asked.as_mut().map_or(None, |(date, _)| date.take());
@@ -92,7 +95,8 @@ impl Account {
             Ok(Some(balance)) => Ok(balance),
             Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.trouble()),
             Ok(None) => Err(CallError::Passing {
-                reason: "the answer holds no balance, so it is hardly RunComfy's".to_owned(),
+                reason: "the answer contains no balance, so it is probably not from RunComfy"
+                    .to_owned(),
                 retry_after: None,
             }),
             Err(error) => Err(error),

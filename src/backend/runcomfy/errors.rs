@@ -1,28 +1,32 @@
-//! RunComfy's error codes and HTTP classes: what each means, what a person can do, and what becomes of the job.
+//! RunComfy's error codes and HTTP classes: the meaning of each, the advice for a person, and the
+//! effect on the job.
 //!
-//! Owns the table. It reads no JSON ([`super::reply`] and [`super::result`] find the code and the words).
+//! Owns the table. It reads no JSON ([`super::reply`] and [`super::result`] find the code and
+//! the text).
 //!
-//! Sources: docs.runcomfy.com, "Error codes" and "Async queue endpoints"; the 4000xx codes are the Model API's and are
-//! here to be recognised. The HTTP status of the 100xx codes is unpublished: the code decides, wherever it stands.
+//! Sources: docs.runcomfy.com, "Error codes" and "Async queue endpoints". The 4000xx codes belong
+//! to the Model API and are listed so that they are recognised. The HTTP status of the 100xx codes
+//! is not published, so the code decides, whatever the status is.
 
 use crate::backend::{ServiceFault, Verdict};
 
-/// What a code or an HTTP class means.
+/// The meaning of a code or an HTTP class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     /// The service's code; 0 for an HTTP class.
     code: u32,
-    /// The service's name for it, as it sometimes stands in place of the code.
+    /// The service's name for the code. Some answers contain the name instead of the code.
     name: &'static str,
     /// What to do with the job.
     pub(super) verdict: Verdict,
-    /// Whether a request that meets it is over: as the answer to a submit nothing runs, later nothing runs any more.
+    /// Whether the request is over. In the answer to a submit this means that nothing runs; in a
+    /// later answer, that nothing runs any more.
     pub(super) is_over: bool,
-    /// For a person.
+    /// The advice for a person.
     advice: &'static str,
 }
 
-/// The code with which the Model API answers an early question for a result.
+/// The code that the Model API returns if the result is requested too early.
 pub(super) const NOT_READY: u32 = 400_005;
 
 const fn over(code: u32, name: &'static str, verdict: Verdict, advice: &'static str) -> Meaning {
@@ -35,37 +39,37 @@ const fn open(code: u32, name: &'static str, advice: &'static str) -> Meaning {
 
 #[rustfmt::skip]
 const CODES: [Meaning; 23] = [
-    open(10_000, "InternalServerError", "RunComfy reports an internal fault; it may pass."),
-    over(10_001, "InsufficientFunds", Verdict::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again: topping up alone does not do that."),
+    open(10_000, "InternalServerError", "RunComfy reports an internal error, which may be temporary."),
+    over(10_001, "InsufficientFunds", Verdict::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again; topping up alone does not enable it."),
     over(10_002, "DisabledDeployment", Verdict::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
     over(10_003, "DeletedDeployment", Verdict::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
-    open(10_004, "QueuePromptUnexpectedError", "RunComfy could not hand the prompt to ComfyUI; it may pass."),
-    open(10_005, "PollingResultUnexpectedError", "RunComfy lost sight of the run for a moment; it may pass."),
-    open(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs; it may pass."),
-    open(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine; it may pass."),
+    open(10_004, "QueuePromptUnexpectedError", "RunComfy could not pass the prompt to ComfyUI, which may be temporary."),
+    open(10_005, "PollingResultUnexpectedError", "RunComfy could not get the state of the run, which may be temporary."),
+    open(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs, which may be temporary."),
+    open(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine, which may be temporary."),
     over(10_008, "ComfyUIQueuePromptError", Verdict::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
     over(10_009, "FileUploadException", Verdict::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
     over(10_011, "ComfyUIExecutionError", Verdict::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
     Meaning { code: 10_012, name: "ComfyUIRequestMissing", verdict: Verdict::Service, is_over: true, advice: "The run was lost (a crash, a restart, or not enough memory). If it happens again, choose a larger GPU." },
-    over(10_013, "EmptyWorkflowApiJson", Verdict::Account, "The deployment's workflow holds no API graph. Save it again with Cloud Save and use the new version."),
+    over(10_013, "EmptyWorkflowApiJson", Verdict::Account, "The deployment's workflow contains no API graph. Save it again with Cloud Save and use the new version."),
     over(400_001, "", Verdict::Workflow, "RunComfy found the request malformed."),
     over(400_002, "", Verdict::Account, "The balance does not allow runs. Top up."),
-    over(400_004, "", Verdict::Account, "RunComfy does not accept this account or token for runs. Look at the account page."),
+    over(400_004, "", Verdict::Account, "RunComfy does not accept this account or token for runs. Check the account page."),
     open(NOT_READY, "", "The result is not ready yet."),
-    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Put a good one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
+    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
     over(403_001, "", Verdict::Account, "The account of this token may not do that. Check the token and the deployment."),
     over(403_003, "", Verdict::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
-    over(404_001, "", Verdict::Gone, "RunComfy does not know the deployment or the request (any more). Check `serverless.deployment_id`."),
+    over(404_001, "", Verdict::Gone, "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`."),
     over(422_001, "", Verdict::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
-    open(500_001, "", "RunComfy reports an internal error; it may pass."),
+    open(500_001, "", "RunComfy reports an internal error, which may be temporary."),
 ];
 
-/// Finds what a code means; `None` for codes that no reference explains (10010 is one).
+/// Returns the meaning of a code, or `None` for codes that no reference explains (such as 10010).
 pub(super) fn of_code(code: u32) -> Option<&'static Meaning> {
     CODES.iter().find(|meaning| meaning.code == code)
 }
 
-/// Finds the code whose name stands in `text`.
+/// Returns the code whose name is `text`.
 pub(super) fn code_of_name(text: &str) -> Option<u32> {
     let named = |meaning: &&Meaning| {
         !meaning.name.is_empty() && meaning.name.eq_ignore_ascii_case(text.trim())
@@ -73,31 +77,31 @@ pub(super) fn code_of_name(text: &str) -> Option<u32> {
     CODES.iter().find(named).map(|meaning| meaning.code)
 }
 
-/// Returns what an HTTP status means that came without a known code.
+/// Returns the meaning of an HTTP status that came without a known code.
 pub(super) const fn of_status(status: u16) -> Meaning {
     match status {
         200..300 => open(
             0,
             "",
-            "RunComfy reports a fault and gives no code that is known; its words are all there is.",
+            "RunComfy reports an error without a known code; only its message is available.",
         ),
         300..400 => over(
             0,
             "",
             Verdict::Account,
-            "The API's address answers with a redirect, which is not followed so that the token cannot travel. Check `serverless.api_url`.",
+            "The API's address answers with a redirect, which is not followed, so that the token is not sent to another host. Check `serverless.api_url`.",
         ),
         401 => over(
             0,
             "",
             Verdict::Token,
-            "The token was refused. Put a good one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`.",
+            "The token was refused. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`.",
         ),
         402 => over(
             0,
             "",
             Verdict::Account,
-            "RunComfy wants payment first: the balance does not allow runs. Top up, and see whether the deployment is still enabled.",
+            "RunComfy requires payment: the balance does not allow runs. Top up, and check that the deployment is still enabled.",
         ),
         403 => over(
             0,
@@ -109,7 +113,7 @@ pub(super) const fn of_status(status: u16) -> Meaning {
             0,
             "",
             Verdict::Gone,
-            "RunComfy does not know the deployment or the request (any more). Check `serverless.deployment_id`.",
+            "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`.",
         ),
         413 => over(
             0,
@@ -123,20 +127,25 @@ pub(super) const fn of_status(status: u16) -> Meaning {
             Verdict::Workflow,
             "RunComfy found the request invalid. Compare node ids and input names with the deployment's workflow.",
         ),
-        408 => open(0, "", "RunComfy did not get the request in time; it may pass."),
-        425 | 429 => open(0, "", "RunComfy asks to slow down; it passes."),
+        408 => open(0, "", "RunComfy did not receive the request in time, which may be temporary."),
+        425 | 429 => open(0, "", "RunComfy asks to slow down. The call is retried later."),
         400..500 => Meaning { is_over: true, ..open(0, "", "RunComfy refused the request.") },
-        500..600 => open(0, "", "RunComfy or something before it is in trouble; it may pass."),
+        500..600 => open(
+            0,
+            "",
+            "RunComfy or a server in front of it has a problem, which may be temporary.",
+        ),
         _ => open(0, "", "RunComfy's answer could not be understood."),
     }
 }
 
-/// Returns what is to be made of an answer: its code decides, else its HTTP status.
+/// Returns the meaning of an answer: from its code if that is known, otherwise from its
+/// HTTP status.
 pub(super) fn meaning(code: Option<u32>, status: u16) -> Meaning {
     code.and_then(of_code).copied().unwrap_or_else(|| of_status(status))
 }
 
-/// Makes the fault that the rest of the house sees.
+/// Creates the fault that the rest of the crate uses.
 pub(super) fn fault(code: Option<u32>, status: u16, words: String) -> ServiceFault {
     let meaning = meaning(code, status);
     let words = if words.is_empty() { plain_words(code, status) } else { words };
@@ -148,7 +157,7 @@ fn plain_words(code: Option<u32>, status: u16) -> String {
     match code {
         Some(code) if !name.is_empty() => format!("{name} ({code})"),
         Some(code) => format!("error {code}"),
-        None => format!("HTTP {status}, without a word"),
+        None => format!("HTTP {status} without a message"),
     }
 }
 
@@ -227,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_fault_without_words_still_says_something() {
-        assert_eq!(fault(None, 502, String::new()).words, "HTTP 502, without a word");
+        assert_eq!(fault(None, 502, String::new()).words, "HTTP 502 without a message");
         assert_eq!(fault(Some(10_002), 200, String::new()).words, "DisabledDeployment (10002)");
         assert_eq!(fault(Some(77), 200, String::new()).words, "error 77");
     }

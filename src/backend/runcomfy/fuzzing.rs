@@ -1,6 +1,6 @@
-//! What must hold for every answer of the service, however odd: the oracle of the fuzz targets.
+//! The oracle of the fuzz targets: what must hold for every answer of the service, however odd.
 //!
-//! Compiled for `cargo fuzz` alone. It lives here because the wire's types are private to this folder and stay so.
+//! Compiled only for `cargo fuzz`. It is in this folder because the wire types are private to it.
 
 #![expect(
     clippy::missing_panics_doc,
@@ -22,10 +22,11 @@ use crate::backend::{
     },
 };
 
-/// The token of a fuzzed client: no word for people may hold it.
+/// The token of a fuzzed client. No message for people may contain it.
 const TOKEN: &str = "the-token-that-must-not-be-seen";
 
-/// Reads `data` as the answer to each kind of call. Two bytes are the HTTP status, one the `Retry-After`, the rest the body.
+/// Reads `data` as the answer to each kind of call. Two bytes are the HTTP status, one is the
+/// `Retry-After`, the rest is the body.
 pub fn answers(data: &[u8]) {
     let [low, high, wait, body @ ..] = data else { return };
     let status = 200 + u16::from_le_bytes([*low, *high]) % 400;
@@ -43,7 +44,8 @@ pub fn answers(data: &[u8]) {
             );
             assert!(!request.as_str().contains(['/', '?', '#', '%']), "it stands in a URL");
         }
-        // The one verdict that lets a request be sent again: only what the service turned away unread.
+        // The only error that allows sending a request again: the service rejected it without
+        // reading it.
         Err(SubmitError::NotSent { reason, .. }) => {
             assert!(
                 status == 429 || status == 503 && retry_after.is_some(),
@@ -75,7 +77,7 @@ pub fn answers(data: &[u8]) {
     }
 }
 
-/// Reads `text` as a timestamp: what is understood is a time that can be written down and read again.
+/// Parses `text` as a timestamp. Every accepted time can be written and read again.
 pub fn timestamp(text: &str) {
     let Some(at) = timestamp::parse(Some(&Value::from(text))) else { return };
     let Ok(written) = jiff::Timestamp::from_millisecond(at.unix_millis()) else {
@@ -96,7 +98,8 @@ fn check(fault: &ServiceFault) {
     assert!(!fault.advice.is_empty(), "a fault without advice");
 }
 
-/// Words for people hold no token, no control characters, and have an end.
+/// Checks that a message for people contains no token and no control characters, and is not
+/// too long.
 fn clean(words: &str) {
     assert!(!words.contains(TOKEN), "the token is in {words:?}");
     assert!(words.chars().count() <= 2 * MAX_CHARS, "{} characters", words.chars().count());

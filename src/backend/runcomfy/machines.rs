@@ -1,14 +1,17 @@
 //! RunComfy's Server API: machines that a person rents by the second.
 //!
-//! Owns five calls (launch, list, state, extend, stop) and the tolerant reading of their answers. It tries nothing twice,
-//! limits no rate and decides nothing: what a machine's state means is [`crate::domain::machines`]'s.
+//! Owns five calls (launch, list, state, extend, stop) and the tolerant reading of their answers.
+//! It retries nothing, limits no rate and decides nothing: [`crate::domain::machines`] owns what a
+//! machine's state means.
 //!
-//! - A launch is sent exactly once. Whoever loses its answer may have a machine that costs money: that is
-//!   [`SubmitError::Unknown`], never a reason to launch again.
-//! - A machine's address is all that guards it (its ComfyUI asks for no token), so it leaves this file only as a
-//!   [`MachineUrl`], which cannot be printed, and it is it is never part of a text that is shown.
-//! - Sources disagree on much: lists come bare or under `servers`, times with and without a zone, durations as numbers or
-//!   texts, addresses as null, absent or empty; a machine may be unknown (404) for some seconds after its launch.
+//! - A launch is sent exactly once. If its answer is lost, there may be a machine that costs money:
+//!   that is [`SubmitError::Unknown`], never a reason to launch again.
+//! - A machine's address is its only protection (its ComfyUI asks for no token), so it leaves this
+//!   file only as a [`MachineUrl`], which cannot be printed, and it is never part of a text that
+//!   is shown.
+//! - Sources disagree about many details: lists come without a wrapper or under `servers`, times
+//!   with and without a zone, durations as numbers or texts, addresses as null, absent or empty; a
+//!   machine may be unknown (404) for some seconds after its launch.
 
 mod read;
 #[cfg(test)]
@@ -25,7 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under};
+use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under, unreachable};
 use crate::{
     backend::{
         CallError, SubmitError, Verdict,
@@ -44,50 +47,50 @@ use crate::{
     failpoint::{self, Point, Side},
 };
 
-/// What the client needs to know.
+/// The settings of the client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The API's origin, as for the queue.
+    /// The API's origin, the same as for the queue.
     pub api_url: Url,
     /// The account's user id.
     pub user_id: String,
     /// The bearer token.
     pub token: SecretString,
-    /// For name, TCP and TLS together.
+    /// For the name look-up, TCP and TLS together.
     pub connect_timeout: Duration,
     /// For a launch, from connecting to the end of its answer.
     pub launch_timeout: Duration,
     /// For every other call.
     pub call_timeout: Duration,
-    /// Where machines may live; see [`Hosts`].
+    /// The allowed hosts of machines; see [`Hosts`].
     pub hosts: Vec<String>,
 }
 
-/// Why the client cannot be made of its settings.
+/// Why the settings are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The address would send the token unencrypted, or is no address of an API.
+    /// The address would send the token unencrypted, or is not the address of an API.
     #[error(
         "`serverless.api_url` must be an `https://` address without user, query or fragment (plain `http://` only on this machine)"
     )]
     ApiUrl,
-    /// The id is missing or cannot stand in an address.
-    #[error("`cloud.user_id` is missing, or holds characters that no RunComfy id has")]
+    /// The id is missing or cannot be part of an address.
+    #[error("`cloud.user_id` is missing, or contains characters that no RunComfy id has")]
     UserId,
-    /// The token is missing or cannot stand in a header.
-    #[error("the RunComfy token is missing or holds characters that no token has")]
+    /// The token is missing or cannot be part of a header.
+    #[error("the RunComfy token is missing or contains characters that no token has")]
     Token,
-    /// An entry of the list is no host.
+    /// An entry of the list is not a host.
     #[error("`serverless.download_hosts`: {0}")]
     Hosts(#[from] crate::backend::download::NotAHost),
 }
 
-/// A machine's address. It opens the machine to whoever knows it, so it has no text form of its own.
+/// A machine's address. Anyone who knows it can use the machine, so it has no text form of its own.
 #[derive(Clone)]
 pub struct MachineUrl(Url);
 
 impl MachineUrl {
-    /// Returns the address, for the client of the machine and for nobody else.
+    /// Returns the address. Only the client of the machine may use it.
     pub const fn expose(&self) -> &Url {
         &self.0
     }
@@ -105,18 +108,18 @@ impl fmt::Debug for MachineUrl {
     }
 }
 
-/// What is wanted of a launch.
+/// The parameters of a launch.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The service's id of the workflow version.
     pub workflow_version: String,
-    /// The service's word for the machine.
+    /// The service's name of the machine type.
     pub server_type: String,
-    /// After how long the service may stop it by itself.
+    /// After how long the service may stop the machine automatically.
     pub duration: Duration,
 }
 
-/// A machine, as the service tells. Every member but the id may be missing.
+/// A machine, as the service describes it. Every member except the id may be missing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
     /// The service's id.
@@ -125,24 +128,24 @@ pub struct Server {
     pub server_type: Option<String>,
     /// The workflow version that it was launched with.
     pub workflow_version: Option<String>,
-    /// How it is.
+    /// Its state.
     pub word: Word,
-    /// The service's word, where no reference knows it.
+    /// The service's word for the state, if no reference documents it.
     pub unknown_word: Option<String>,
-    /// Its ComfyUI, once it is ready.
+    /// The address of its ComfyUI, once it is ready.
     pub url: Option<MachineUrl>,
-    /// An address that was told and that we may not talk to: its host.
+    /// The host of an address that the service sent but that is not allowed.
     pub refused_host: Option<String>,
-    /// For how long it is ready at most, by the service's clock.
+    /// The longest time that it may have been ready, by the service's clock.
     pub ready_for: Option<Duration>,
-    /// In how long the service stops it by itself, by its own clock.
+    /// The time until the service stops it automatically, by the service's clock.
     pub stops_in: Option<Duration>,
-    /// For how long it was launched or kept.
+    /// The duration that it was launched for or extended to.
     pub duration: Option<Duration>,
 }
 
 impl Server {
-    /// Returns what an unanswered launch is compared by.
+    /// Returns the values that are compared to find the machine of an unanswered launch.
     pub fn seen(&self) -> Seen {
         Seen {
             id: self.id.clone(),
@@ -153,12 +156,12 @@ impl Server {
     }
 }
 
-/// What became of a stop.
+/// The outcome of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// The service takes it down; it is billed no longer.
+    /// The service stops the machine; it is no longer billed.
     Now,
-    /// The service knows no such machine (any more).
+    /// The service does not know the machine, or no longer knows it.
     Unknown,
 }
 
@@ -175,7 +178,7 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// Checks `settings`; opens no connection.
+    /// Checks `settings` and creates the client. Opens no connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let api = &settings.api_url;
         let is_bare = api.username().is_empty()
@@ -220,12 +223,12 @@ impl Machines {
         });
         let request = self.request(Method::POST, self.servers.clone()).map_err(not_sent)?;
         let request = request.header(CONTENT_TYPE, "application/json");
-        let sent = send::post_once(request, Bytes::from(body.to_string()), self.launch_timeout);
-        let response = sent.await.map_err(|fault| match fault {
-            SendFault::NotSent(reason) => not_sent(reason),
+        let body = Bytes::from(body.to_string());
+        let sent = send::post_once(request, body, self.launch_timeout, ANSWER_LIMIT).await;
+        let answer = sent.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => not_sent(unreachable(&self.servers, &reason)),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
-        let answer = Answer::read(response, ANSWER_LIMIT).await;
         let date = answer.date;
         read::launched(&Reply::open(answer, &self.cleaner), date, self)
     }
@@ -236,13 +239,14 @@ impl Machines {
         read::list(&reply, date, self)
     }
 
-    /// Asks how a machine is; `None` when the service does not know it.
+    /// Asks for the state of a machine. Returns `None` if the service does not know it.
     pub async fn state(&self, id: &ServerId) -> Result<Option<Server>, CallError> {
         let (reply, date) = self.call(Method::GET, self.of(id), None).await?;
         known(read::one(&reply, date, self, Some(id)))
     }
 
-    /// Keeps a machine: it may last `duration` in all. `None` when the service does not know it.
+    /// Extends a machine's duration to `duration` in all. Returns `None` if the service does not
+    /// know the machine.
     pub async fn extend(&self, id: &ServerId, duration: Duration) -> Result<Option<()>, CallError> {
         let url = append(&self.of(id), "update-estimated-duration");
         let body = json!({ "update_estimated_duration": duration.as_secs() });
@@ -278,7 +282,7 @@ impl Machines {
         body: Option<Value>,
     ) -> Result<(Reply<'_>, Option<i64>), CallError> {
         let passing = |reason: String| CallError::Passing {
-            reason: format!("RunComfy could not be asked: {reason}"),
+            reason: unreachable(&self.servers, &reason),
             retry_after: None,
         };
         let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
@@ -291,8 +295,8 @@ impl Machines {
         Ok((Reply::open(answer, &self.cleaner), date))
     }
 
-    /// Tells whether a machine may live there. Pictures are sent to it, so it must be RunComfy's, and encrypted; a service on
-    /// this machine has its machines on this machine.
+    /// Returns whether a machine may be at `url`. Pictures are sent to it, so it must belong to
+    /// RunComfy and be encrypted. A service on this machine has its machines on this machine, too.
     fn may_be(&self, url: &Url) -> bool {
         let is_safe = match (url.scheme(), http::is_loopback(url)) {
             (_, true) => self.is_here,
@@ -304,7 +308,7 @@ impl Machines {
     }
 }
 
-/// Makes of "there is no such thing" an answer like any other.
+/// Turns "not found" into a normal answer.
 fn known<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -1,13 +1,14 @@
 //! RunComfy's Serverless API as a [`Backend`].
 //!
-//! Owns addresses, token and the five calls; what their answers mean stands in the files below. It never tries
-//! anything twice, limits no rate and touches no file.
+//! Owns the addresses, the token and the five calls; the files below own what the answers mean. It
+//! retries nothing, limits no rate and touches no file.
 //!
-//! - Every address is built here, from the configured origin and the request's id. The `status_url`, `result_url`
-//!   and `cancel_url` of a submit reply are not used: they could only say the same or send the token elsewhere.
-//! - Queue calls stand under `/prod/{version}`; the balance always under `/prod/v2`, where alone it exists.
-//! - The token goes into the `Authorization` header of calls to the configured origin, marked as sensitive, and nowhere
-//!   else: downloads have a connector of their own that never had it.
+//! - Every address is built here, from the configured origin and the request id. The
+//!   `status_url`, `result_url` and `cancel_url` of a submit reply are ignored: they could only
+//!   repeat our address or make us send the token to another host.
+//! - Queue calls are under `/prod/{version}`. The balance exists only under `/prod/v2`.
+//! - The token is sent in the `Authorization` header of calls to the configured origin, marked as
+//!   sensitive, and nowhere else. Downloads use a separate connector that never had the token.
 
 pub mod account;
 pub mod machines;
@@ -52,24 +53,25 @@ use crate::{
     failpoint::{self, Point, Side},
 };
 
-/// The most bytes of a result: it lists files and may quote texts.
+/// The size limit of a result in bytes. A result lists files and may quote texts.
 const RESULT_LIMIT: usize = 4 * 1024 * 1024;
 
-/// The most bytes of any other answer; they have a few hundred.
+/// The size limit of any other answer in bytes. Such answers have a few hundred.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
-/// What the adapter needs to know.
+/// The settings of the adapter.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The API's origin. A path before `/prod` is kept; `/prod`, `/prod/v1` and `/prod/v2` at its end are understood.
+    /// The API's origin. A path before `/prod` is kept. A trailing `/prod`,
+    /// `/prod/v1` or `/prod/v2` is accepted.
     pub api_url: Url,
-    /// The version segment of queue calls: `v1` or `v2`. Sources disagree, both are live.
+    /// The version segment of queue calls: `v1` or `v2`. Sources disagree; both work.
     pub api_version: String,
     /// The deployment that runs the workflow.
     pub deployment_id: String,
     /// The bearer token.
     pub token: SecretString,
-    /// For name, TCP and TLS together.
+    /// For the name look-up, TCP and TLS together.
     pub connect_timeout: Duration,
     /// For a submit, from connecting to the end of its answer.
     pub submit_timeout: Duration,
@@ -77,9 +79,9 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long a download may stay silent.
     pub read_idle_timeout: Duration,
-    /// Where files may come from; see [`download::Hosts`].
+    /// The allowed hosts of downloads; see [`download::Hosts`].
     pub download_hosts: Vec<String>,
-    /// The most bytes of a file.
+    /// The maximum size of a file in bytes.
     pub max_artifact: u64,
 }
 
@@ -102,27 +104,29 @@ impl Settings {
     }
 }
 
-/// Why the adapter cannot be made of its settings.
+/// Why the settings are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The address would send the token unencrypted, or is no address of an API.
+    /// The address would send the token unencrypted, or is not the address of an API.
     #[error(
         "`serverless.api_url` must be an `https://` address without user, query or fragment (plain `http://` only on this machine)"
     )]
     ApiUrl,
-    /// The version is no path segment like `v2`.
-    #[error("`serverless.api_version` is `v1` or `v2`")]
+    /// The version is not `v1` or `v2`.
+    #[error("`serverless.api_version` must be `v1` or `v2`")]
     ApiVersion,
-    /// The id is missing or cannot stand in an address.
-    #[error("`serverless.deployment_id` is missing, or holds characters that no RunComfy id has")]
-    DeploymentId,
-    /// The token is missing or cannot stand in a header.
+    /// The id is missing or cannot be part of an address.
     #[error(
-        "the RunComfy token is missing or holds characters that no token has: set RUNCOMFY_API_TOKEN, or `serverless.token_file` to a file with \
-         it"
+        "`serverless.deployment_id` is missing, or contains characters that no RunComfy id has"
+    )]
+    DeploymentId,
+    /// The token is missing or cannot be part of a header.
+    #[error(
+        "the RunComfy token is missing or contains characters that no token has: set RUNCOMFY_API_TOKEN, or set `serverless.token_file` to a file that \
+         contains it"
     )]
     Token,
-    /// An entry of the list is no host.
+    /// An entry of the list is not a host.
     #[error("`serverless.download_hosts`: {0}")]
     DownloadHosts(#[from] download::NotAHost),
 }
@@ -141,7 +145,7 @@ pub struct Serverless {
 }
 
 impl Serverless {
-    /// Checks `settings`; opens no connection.
+    /// Checks `settings` and creates the client. Opens no connection.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
         let api = &settings.api_url;
         let is_bare = api.username().is_empty()
@@ -156,7 +160,7 @@ impl Serverless {
         if !matches!(version, "v1" | "v2") {
             return Err(SettingsError::ApiVersion);
         }
-        // The same alphabet as a request's id: what can stand in a path as it is.
+        // The same alphabet as a request id: characters that need no encoding in a path.
         let deployment = RequestId::new(settings.deployment_id.trim());
         let deployment = deployment.ok_or(SettingsError::DeploymentId)?;
         let token = settings.token.expose_secret().trim();
@@ -169,7 +173,8 @@ impl Serverless {
 
         let max = settings.max_artifact;
         let timeouts = Timeouts {
-            // Only the way to a connection is surely free; it must not use up the whole patience of a submit.
+            // Only the time before a connection exists is certainly free of charge, so it must not
+            // use up the whole time of a submit.
             connect: settings.connect_timeout.min(settings.submit_timeout),
             read_idle: settings.submit_timeout.max(settings.call_timeout),
         };
@@ -204,16 +209,17 @@ impl Serverless {
             .header(ACCEPT, "application/json"))
     }
 
-    /// Makes one call that is not a submit.
+    /// Makes one call other than a submit.
     async fn call(&self, method: Method, url: Url, limit: usize) -> Result<Reply<'_>, CallError> {
         let passing = |reason: String| CallError::Passing {
-            reason: format!("RunComfy could not be asked: {reason}"),
+            reason: unreachable(&self.queue, &reason),
             retry_after: None,
         };
         let is_post = method == Method::POST;
         let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
         if is_post {
-            // Some gateways answer 411 to a POST that does not say that it has no body.
+            // Some gateways answer 411 to a POST without a `Content-Length`, even if it has
+            // no body.
             request = request.header(CONTENT_LENGTH, 0);
         }
         let response = send::send(request).await.map_err(passing)?;
@@ -227,12 +233,11 @@ impl Serverless {
             .request(Method::POST, append(&self.queue, "inference"))
             .map_err(not_sent)?
             .header(CONTENT_TYPE, "application/json");
-        let sent = send::post_once(request, body.clone(), self.submit_timeout).await;
-        let response = sent.map_err(|fault| match fault {
-            SendFault::NotSent(reason) => not_sent(reason),
+        let sent = send::post_once(request, body.clone(), self.submit_timeout, ANSWER_LIMIT).await;
+        let answer = sent.map_err(|fault| match fault {
+            SendFault::NotSent(reason) => not_sent(unreachable(&self.queue, &reason)),
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
-        let answer = Answer::read(response, ANSWER_LIMIT).await;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
         wire::submitted(&Reply::open(answer, &self.cleaner))
     }
@@ -246,6 +251,11 @@ fn under(api: &Url, path: &str) -> Url {
     let mut url = api.clone();
     url.set_path(&format!("{base}/prod/{path}"));
     url
+}
+
+/// Describes a call without an answer; `url` is any address of the API.
+fn unreachable(url: &Url, reason: &str) -> String {
+    format!("could not reach RunComfy at {}: {reason}", url.origin().ascii_serialization())
 }
 
 fn append(url: &Url, path: &str) -> Url {

@@ -1,7 +1,8 @@
-//! An answer of RunComfy's API, opened: its JSON or its plain text, its error code, its words.
+//! An answer of RunComfy's API: its JSON or plain text, its error code and its message.
 //!
-//! Owns what every kind of answer has in common. It believes nothing: members may be missing, of another type or
-//! new, and a body may be a proxy's HTML page. Nothing here decides what becomes of a job.
+//! Owns what all kinds of answers have in common. It trusts nothing: members may be missing, new,
+//! or of another type, and a body may be a proxy's HTML page. It does not decide what happens to
+//! a job.
 
 use std::time::Duration;
 
@@ -13,37 +14,37 @@ use crate::backend::{
     http::{answer::Answer, message::Cleaner},
 };
 
-/// An answer with its content opened.
+/// An answer with its parsed content.
 #[derive(Debug)]
 pub(super) struct Reply<'a> {
     /// The HTTP status.
     pub(super) status: u16,
-    /// The wait that the service asks for.
+    /// The delay that the service asks for.
     pub(super) retry_after: Option<Duration>,
-    /// What the body is.
+    /// The content of the body.
     pub(super) content: Content,
     cleaner: &'a Cleaner,
 }
 
-/// What a body is.
+/// The content of a body.
 #[derive(Debug)]
 pub(super) enum Content {
     /// JSON of any shape.
     Json(Value),
-    /// Something else: a proxy's page, a word, nothing.
+    /// Anything else: a proxy's page, a plain word, or nothing.
     Text(String),
-    /// It could not be read; the reason.
+    /// The body could not be read, for this reason.
     Unreadable(String),
 }
 
 impl<'a> Reply<'a> {
-    /// Opens `answer`. The token is taken out of the text before anything is read from it.
+    /// Parses `answer`. The token is removed from the text before anything is read from it.
     pub(super) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
         let content = match answer.body {
             Err(reason) => Content::Unreadable(reason),
             Ok(bytes) => {
                 let text = cleaner.redact(&String::from_utf8_lossy(&bytes));
-                // Depth is bounded by the parser (128), size by the caller's limit.
+                // The parser limits the depth (128), the caller limits the size.
                 serde_json::from_str(text.trim_start_matches('\u{feff}'))
                     .map_or(Content::Text(text), Content::Json)
             }
@@ -51,12 +52,13 @@ impl<'a> Reply<'a> {
         Self { status: answer.status, retry_after: answer.retry_after, content, cleaner }
     }
 
-    /// Tells whether the HTTP status is a success. All of 2xx: clients met 200 and 202 for every operation.
+    /// Returns whether the HTTP status is a success. All of 2xx counts: clients have seen 200 and
+    /// 202 for every operation.
     pub(super) const fn is_success(&self) -> bool {
         matches!(self.status, 200..300)
     }
 
-    /// Returns the JSON, whatever its shape; null for anything else.
+    /// Returns the JSON, whatever its shape; null if the body is not JSON.
     pub(super) const fn json(&self) -> &Value {
         match &self.content {
             Content::Json(value) => value,
@@ -64,12 +66,12 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Returns the code at the top of the body. A 200 that has one is an error.
+    /// Returns the code at the top level of the body. A 200 with a code is an error.
     pub(super) fn code(&self) -> Option<u32> {
         ["error_code", "errorCode"].iter().find_map(|key| as_code(self.json().get(key)?))
     }
 
-    /// Returns `text` as a person may see it.
+    /// Returns `text` as it may be shown to a person.
     pub(super) fn line(&self, text: &str) -> String {
         self.cleaner.line(text)
     }
@@ -79,8 +81,8 @@ impl<'a> Reply<'a> {
         errors::fault(self.code(), self.status, self.line(&self.words()))
     }
 
-    /// Returns what a call that may be repeated makes of an answer that is not what it asked for: the service's own
-    /// trouble passes, everything else is a fault.
+    /// Returns the error for a repeatable call that got an unexpected answer. A problem of the
+    /// service itself is temporary; everything else is a fault.
     pub(super) fn trouble(&self) -> CallError {
         let fault = self.fault();
         if fault.verdict == Verdict::Service {
@@ -96,14 +98,14 @@ impl<'a> Reply<'a> {
             Content::Text(text) if text.trim_start().starts_with('<') => {
                 format!("HTTP {}, with a web page instead of an API answer", self.status)
             }
-            // Only the beginning can be shown; the rest is not worth cleaning.
+            // Only the beginning can be shown, so the rest is not cleaned.
             Content::Text(text) => text.chars().take(4096).collect(),
             Content::Unreadable(reason) => format!("HTTP {}: {reason}", self.status),
         }
     }
 }
 
-/// Reads a code: a number or digits in a string. Zero means that there is none.
+/// Reads a code: a number, or digits in a string. Zero means that there is no code.
 pub(super) fn as_code(value: &Value) -> Option<u32> {
     let code = match value {
         Value::Number(number) => u32::try_from(number.as_u64()?).ok()?,
@@ -113,7 +115,7 @@ pub(super) fn as_code(value: &Value) -> Option<u32> {
     (code != 0).then_some(code)
 }
 
-/// Returns the words of an error body: `error_message`, `message` or `error`, and `detail`.
+/// Returns the text of an error body: `error_message`, `message` or `error`, and `detail`.
 fn words_of_body(body: &Value) -> String {
     if let Value::String(text) = body {
         return text.clone();
@@ -130,7 +132,8 @@ fn words_of_body(body: &Value) -> String {
     said.into_iter().chain(detail).filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns one entry of a validation report (`{"loc":["body","overrides"],"msg":"…"}`) as `body.overrides: …`.
+/// Returns one entry of a validation report (`{"loc":["body","overrides"],"msg":"…"}`) as
+/// `body.overrides: …`.
 fn words_of_detail(entry: &Value) -> String {
     let said = ["msg", "message"].iter().find_map(|key| text_of(entry.get(key)?));
     let place = entry.get("loc").and_then(Value::as_array).map(|parts| {
@@ -145,7 +148,7 @@ fn words_of_detail(entry: &Value) -> String {
     }
 }
 
-/// Returns a string that says something.
+/// Returns the string, unless it is blank.
 pub(super) fn text_of(value: &Value) -> Option<String> {
     value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
 }

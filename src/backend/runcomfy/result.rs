@@ -1,7 +1,8 @@
-//! The answer that tells how a run ended, with its files and its error.
+//! The answer that says how a run ended, with its files and its error.
 //!
-//! Owns the shapes of `outputs` (node, channel, list; a list; or the `output` of RunComfy's other products) and of
-//! `error` (a list, an object, a string). It collects files and chooses none of them; URLs are not judged here either.
+//! Owns the shapes of `outputs` (node, channel, list; a list; or the `output` of RunComfy's other
+//! products) and of `error` (a list, an object, a string). It collects files but selects none, and
+//! it does not check URLs.
 
 use serde_json::{Map, Value};
 
@@ -16,16 +17,16 @@ use crate::{
     domain::job::artifact::RemoteFile,
 };
 
-/// The most files that are believed. A run makes a handful.
+/// The maximum number of files that is accepted. A run makes a handful.
 const MAX_FILES: usize = 1000;
 
-/// The longest URL that is believed; signed ones have about one thousand characters.
+/// The longest URL that is accepted. Signed URLs have about one thousand characters.
 const MAX_URL: usize = 8 * 1024;
 
-/// How deep files may lie under a channel; RunComfy puts them one list down.
+/// How deep files may be nested under a channel. RunComfy nests them one list deep.
 const MAX_DEPTH: usize = 16;
 
-/// Reads the answer to a question for the result.
+/// Reads the answer to a request for the result.
 pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
     let code = reply.code();
     if code == Some(errors::NOT_READY) {
@@ -49,7 +50,8 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
         Some(Word::Running) => Ok(RunResult::Pending(Phase::Running)),
         Some(Word::Cancelled) => Ok(RunResult::Cancelled { times }),
         Some(Word::Failed) => Ok(failed()),
-        // Either word beside a code is an error that came with HTTP 200; `completed` leaves the outcome open.
+        // Either word together with a code is an error that came with HTTP 200. `completed` alone
+        // does not say whether the run succeeded.
         Some(Word::Succeeded) if code.is_none() => {
             Ok(RunResult::Succeeded { files: files(body, reply), times })
         }
@@ -59,7 +61,7 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
         }
         None if is_about_the_run(code) => Ok(failed()),
         None if code.is_some() || !reply.is_success() => Err(reply.trouble()),
-        // No status at all: outputs or an error tell enough, anything less does not.
+        // There is no status at all. Outputs or an error are sufficient; anything less is not.
         None if has_failed => Ok(failed()),
         None => match files(body, reply) {
             files if files.is_empty() => Err(unreadable(reply)),
@@ -78,7 +80,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// Finds code and words of a run that failed: in `error`, else at the top of the body.
+/// Finds the code and the text of a failed run: in `error`, otherwise at the top level of the body.
 fn run_fault(reply: &Reply<'_>) -> crate::backend::ServiceFault {
     let error = reply.json().get("error").unwrap_or(&Value::Null);
     let entries = match error {
@@ -105,7 +107,7 @@ fn code_of_entry(entry: &Value) -> Option<u32> {
         .find_map(|key| as_code(entry.get(key)?))
 }
 
-/// Returns the words of one error: a string, or what stands under the names that were seen.
+/// Returns the text of one error: the string itself, or the values of the known members.
 fn words_of_entry(entry: &Value) -> String {
     if let Some(text) = text_of(entry) {
         return text;
@@ -146,7 +148,7 @@ impl Collection<'_> {
         }
     }
 
-    /// An entry of a list without nodes: a file, a node that names itself, or just a URL.
+    /// Collects an entry of a list without nodes: a file, a node that names itself, or just a URL.
     fn entry(&mut self, entry: &Value) {
         match entry {
             Value::String(url) if url.starts_with("https://") || url.starts_with("http://") => {
@@ -172,7 +174,8 @@ impl Collection<'_> {
         }
     }
 
-    /// Strings are never files here: text nodes put any string into their channel, a URL as well.
+    /// Collects the files below `value`. Strings never count as files here: text nodes put any
+    /// string into their channel, even a URL.
     fn walk(&mut self, node: &str, channel: &str, value: &Value, depth: usize) {
         if depth > MAX_DEPTH || self.files.len() >= MAX_FILES {
             return;

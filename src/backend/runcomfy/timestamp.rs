@@ -1,17 +1,18 @@
 //! RunComfy's timestamps.
 //!
-//! Owns the forms that were seen: with microseconds or any other fraction, with `Z`, with `±hh:mm`, or with no zone at
-//! all, which means UTC (docs.runcomfy.com shows the last; a client of 2025 met the numeric offset).
+//! Owns the known formats: with microseconds or any other fraction, with `Z`, with `±hh:mm`, or
+//! without a zone, which means UTC (docs.runcomfy.com shows the last form; a client of 2025
+//! received the numeric offset).
 
 use jiff::{Timestamp, civil::DateTime, tz::Offset};
 use serde_json::Value;
 
 use crate::domain::time::WallTime;
 
-/// No timestamp is longer, so nothing longer is looked at.
+/// No timestamp is longer, so longer texts are not parsed.
 const MAX_LEN: usize = 64;
 
-/// Reads a timestamp; `None` when it is absent or unreadable, which harms nobody.
+/// Parses a timestamp. Returns `None` if it is absent or unreadable, which is harmless.
 pub(super) fn parse(value: Option<&Value>) -> Option<WallTime> {
     let text = value?.as_str()?.trim();
     if text.len() > MAX_LEN {

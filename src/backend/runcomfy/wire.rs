@@ -1,9 +1,10 @@
 //! The small answers of the queue: submit, status, cancel, balance.
 //!
-//! Owns what each answer means for the job. The rule of the first: a clear refusal is believed, an id is believed, and
-//! everything else may be a paid run. The rule of the others: nothing unclear ever ends a job.
+//! Owns what each answer means for the job. The rule for a submit: a clear refusal is trusted, an
+//! id is trusted, and every other answer may be a paid run. The rule for the other calls: an
+//! unclear answer never ends a job.
 //!
-//! Results have a file of their own, [`super::result`].
+//! Results are in a separate file, [`super::result`].
 
 use std::time::Duration;
 
@@ -18,14 +19,14 @@ use crate::{
     domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
 };
 
-/// A status word, understood.
+/// A parsed status word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     /// `in_queue`, `queued`.
     Queued,
-    /// `in_progress`, and `cancellation_requested`, which may still run on.
+    /// `in_progress`, and `cancellation_requested`, because such a run may continue.
     Running,
-    /// `completed`: over, the outcome stands only in the result.
+    /// `completed`: the run is over; only the result contains its outcome.
     Completed,
     /// `succeeded`.
     Succeeded,
@@ -33,12 +34,12 @@ pub(super) enum Word {
     Failed,
     /// `canceled`, `cancelled`.
     Cancelled,
-    /// A word that no reference knows. It counts as pending.
+    /// A word that no reference documents. It counts as pending.
     Unknown(String),
 }
 
 impl Word {
-    /// Reads the word under `status`; `None` when there is none.
+    /// Parses the word under `status`. Returns `None` if there is none.
     pub(super) fn read(reply: &Reply<'_>) -> Option<Self> {
         let text = reply.json().get("status")?.as_str()?;
         let plain = text.trim().to_ascii_lowercase().replace(['-', ' '], "_");
@@ -54,7 +55,7 @@ impl Word {
         })
     }
 
-    /// Tells whether nothing runs any more.
+    /// Returns whether nothing runs any more.
     const fn is_terminal(&self) -> bool {
         matches!(self, Self::Completed | Self::Succeeded | Self::Failed | Self::Cancelled)
     }
@@ -63,7 +64,7 @@ impl Word {
 /// Reads the answer to a submit.
 pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
     let code = reply.code();
-    // The code is the clearest word there is, whatever HTTP status it came with.
+    // The code is the clearest statement, whatever HTTP status it came with.
     if let Some(meaning) = code.and_then(errors::of_code) {
         return Err(if meaning.is_over {
             SubmitError::Refused(reply.fault())
@@ -79,14 +80,16 @@ pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
             id.and_then(RequestId::new).ok_or_else(|| unknown(reply))
         }
         _ if is_surely_turned_away(reply) => Err(turned_away(reply)),
-        // 303 says "done, look over there": somebody took the request. 408 comes from servers in between, too.
+        // 303 says that the request was accepted and the answer is at another address. 408 also
+        // comes from intermediate servers.
         303 | 408 => Err(unknown(reply)),
         300..500 => Err(SubmitError::Refused(reply.fault())),
         _ => Err(unknown(reply)),
     }
 }
 
-/// Tells whether the service sent the request away unread: 429, and 503 where it says when to come back.
+/// Returns whether the service rejected the request without reading it: 429, or 503 with
+/// a `Retry-After`.
 const fn is_surely_turned_away(reply: &Reply<'_>) -> bool {
     reply.status == 429 || (reply.status == 503 && reply.retry_after.is_some())
 }
@@ -99,9 +102,9 @@ fn unknown(reply: &Reply<'_>) -> SubmitError {
     let reason = match &reply.content {
         Content::Unreadable(reason) => format!("HTTP {}: {reason}", reply.status),
         Content::Json(_) if reply.is_success() && reply.code().is_none() => {
-            "the answer holds no usable request id".to_owned()
+            "the answer contains no usable request id".to_owned()
         }
-        Content::Text(_) if reply.is_success() => "the answer is no JSON".to_owned(),
+        Content::Text(_) if reply.is_success() => "the answer is not JSON".to_owned(),
         Content::Json(_) | Content::Text(_) => {
             format!("HTTP {}: {}", reply.status, reply.fault().words)
         }
@@ -112,7 +115,8 @@ fn unknown(reply: &Reply<'_>) -> SubmitError {
 /// Reads the answer to a status call.
 pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
     let word = if reply.is_success() { Word::read(reply) } else { None };
-    // A verdict on the run itself ends it, as a word or as a code; the result will say the rest.
+    // A statement about the run itself ends it, as a word or as a code. The result contains
+    // the details.
     if word.as_ref().is_some_and(Word::is_terminal) || is_about_the_run(reply.code()) {
         return Ok(Observation {
             phase: Phase::Ended,
@@ -141,24 +145,24 @@ fn instance(reply: &Reply<'_>) -> Option<String> {
     Some(reply.line(text)).filter(|text| !text.is_empty())
 }
 
-/// Tells whether a code that ends a request speaks about this run, and not about token, account or address. Those can
-/// be put right, and the result of the run that was paid for is still there then.
+/// Returns whether a code that ends a request is about this run, and not about the token, account
+/// or address. Those can be corrected, and then the result of the paid run is still available.
 pub(super) const fn is_about_the_run(code: Option<u32>) -> bool {
     matches!(code, Some(10_008 | 10_009 | 10_011 | 10_012 | 10_013))
 }
 
-/// Returns what is said of a success that cannot be read: ask again later.
+/// Returns the error for a success that cannot be read: ask again later.
 pub(super) fn unreadable(reply: &Reply<'_>) -> CallError {
     let reason = match &reply.content {
         Content::Unreadable(reason) => reason.clone(),
-        Content::Text(_) => "the answer is no JSON".to_owned(),
-        Content::Json(_) => "the answer lacks a status".to_owned(),
+        Content::Text(_) => "the answer is not JSON".to_owned(),
+        Content::Json(_) => "the answer contains no status".to_owned(),
     };
     CallError::Passing { reason, retry_after: reply.retry_after }
 }
 
-/// Reads a queue position. It counts from 0, so 0 is a value; other types than whole numbers were never seen and
-/// are tolerated where they are clear.
+/// Reads a queue position. It counts from 0, so 0 is a valid value. Other types than whole numbers
+/// were never seen; they are accepted if they are unambiguous.
 fn as_position(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64(),
@@ -167,11 +171,12 @@ fn as_position(value: &Value) -> Option<u64> {
     }
 }
 
-/// Reads the answer to a cancel, in both of its shapes: `status` alone, or `outcome` beside a `status` of `completed`
-/// that describes the cancel call and not the job. A success in any other shape means that it was taken.
+/// Reads the answer to a cancel, in both of its shapes: `status` alone, or `outcome` beside a
+/// `status` of `completed`, which then describes the cancel call and not the job. A success in any
+/// other shape means that the cancel was accepted.
 pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
     if reply.code().is_some() || !reply.is_success() {
-        // 409 is how HTTP says that it is too late; the others speak for themselves.
+        // 409 means that it is too late. Other codes carry their own meaning.
         let is_conflict = reply.status == 409 && reply.code().is_none();
         return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.trouble()) };
     }
@@ -185,11 +190,12 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
     })
 }
 
-/// The longest keep-warm time that is believed, in seconds: a day. The API names no ceiling; a slip of a person or of the service must
-/// not make every job look too dear to be sent.
+/// The longest keep-warm time that is trusted, in seconds: one day. The API documents no maximum; a
+/// typing error or a bug of the service must not make every job look too expensive to submit.
 const LONGEST_KEEP_WARM: u32 = 24 * 3600;
 
-/// Returns a deployment's record. The service shows it bare; a wrapper and a list of one are understood.
+/// Returns a deployment's record. The service sends it without a wrapper; a wrapper or a list with
+/// one entry is also accepted.
 pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     if reply.code().is_some() || !reply.is_success() {
         return Err(reply.trouble());
@@ -198,7 +204,7 @@ pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     let body = body.get("deployment").filter(|inner| inner.is_object()).unwrap_or(body);
     let body = match body.as_array().map(Vec::as_slice) {
         Some([only]) => only,
-        // Of several nobody can say which is ours.
+        // With several entries it is unclear which one is ours.
         _ => body,
     };
     if !body.is_object() {
@@ -207,14 +213,16 @@ pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     Ok(body)
 }
 
-/// Reads what jobs and their price depend on. What is missing or of another type is not known.
+/// Reads the values that jobs and their price depend on. A missing value or one of another type
+/// counts as unknown.
 pub(super) fn facts(record: &Value) -> Facts {
     let number = |key: &str| {
         let value = record.get(key)?;
         let whole = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
         u32::try_from(whole?).ok()
     };
-    // A list of exactly one. Of several machines nobody can say which one is billed: then it is not known.
+    // A list with exactly one entry. With several machines it is unclear which one is billed, so
+    // the hardware counts as unknown.
     let hardware = record.get("hardware").and_then(|value| match value.as_array() {
         Some(list) => list.first().filter(|_| list.len() == 1)?.as_str(),
         None => value.as_str(),
@@ -231,8 +239,9 @@ pub(super) fn facts(record: &Value) -> Facts {
     }
 }
 
-/// Reads the balance: exact micro-dollars, else dollars. Nothing and less than nothing are balances; an answer without
-/// one is no fault, for this call is there to open the connection and to try the token.
+/// Reads the balance: exact micro-dollars if there are any, otherwise dollars. Zero and negative
+/// values are valid. An answer without a balance is not an error, because this call only opens the
+/// connection and checks the token.
 pub(super) fn balance(reply: &Reply<'_>) -> Result<Option<MicroUsd>, CallError> {
     if let Content::Unreadable(reason) = &reply.content {
         return Err(CallError::Passing { reason: reason.clone(), retry_after: reply.retry_after });

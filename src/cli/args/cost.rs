@@ -1,14 +1,14 @@
-//! `conjured cost`: by what, since when, in which form.
+//! Arguments of `conjured cost`: grouping, period and output format.
 
 use clap::{Args, ValueEnum};
 
 /// Options of `cost`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct CostArgs {
-    /// One row for each of these.
+    /// Group the rows by this.
     #[arg(long, value_name = "WORD", value_enum, default_value_t)]
     pub by: By,
-    /// Count only jobs since then: a day like 2026-11-01, or a span like 7d, 12h, 2w.
+    /// Count only jobs since then: a day such as 2026-11-01, or a period such as 7d, 12h or 2w.
     #[arg(long, value_name = "WHEN", value_parser = since)]
     pub since: Option<Since>,
     /// Print JSON.
@@ -19,15 +19,15 @@ pub struct CostArgs {
     pub csv: bool,
 }
 
-/// What a row stands for.
+/// What one row stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// A run of the daemon.
+    /// One run of the daemon.
     Session,
-    /// A civil day.
+    /// A calendar day.
     #[default]
     Day,
-    /// A civil month.
+    /// A calendar month.
     Month,
     /// A project.
     Project,
@@ -35,16 +35,16 @@ pub enum By {
     Deployment,
     /// A mode.
     Mode,
-    /// A version of a workflow.
+    /// A workflow version.
     Workflow,
 }
 
-/// Since when.
+/// The start of the reported period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// The beginning of a civil day.
+    /// The beginning of a calendar day.
     Day(jiff::civil::Date),
-    /// So many hours ago.
+    /// This many hours ago.
     Hours(u32),
 }
 

@@ -1,4 +1,4 @@
-//! `conjured jobs …`: what a person can ask about jobs.
+//! Arguments of `conjured jobs …`.
 
 use clap::{Args, Subcommand};
 
@@ -7,28 +7,28 @@ use crate::domain::job::State;
 /// `conjured jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct JobsArgs {
-    /// What to do with them.
+    /// What to do with the jobs.
     #[command(subcommand)]
     pub command: JobsCommand,
 }
 
-/// What can be done with jobs.
+/// The commands about jobs.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum JobsCommand {
-    /// List jobs, the newest first.
+    /// List jobs, newest first.
     #[command(after_help = "\
 Examples:
   conjured jobs list
   conjured jobs list --state failed --state unknown --limit 100
   conjured jobs list --project conjure --json")]
     List {
-        /// Show at most so many.
+        /// Show at most this many.
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
-        /// Show only jobs in this state; may be given several times.
+        /// Show only jobs in this state; can be given several times.
         #[arg(long = "state", value_name = "STATE", value_parser = state)]
         states: Vec<State>,
-        /// Show only this project's.
+        /// Show only this project's jobs.
         #[arg(long, value_name = "NAME")]
         project: Option<String>,
         /// Print JSON.
@@ -40,79 +40,81 @@ Examples:
 Example:
   conjured jobs show 01K7Z0000000000000000000AB --json")]
     Show {
-        /// The job, as `conjured jobs list` shows it.
+        /// The job's id or a unique prefix of it, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
         id: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Send the work of a job that did not succeed again, as a new job.
+    /// Submit the work of an unsuccessful job again, as a new job.
     ///
-    /// It is made of the job's own prompt, render and seeds, under today's settings, and has a price of its own. The request of an
-    /// `unknown` job may have arrived the first time, and then it is charged twice: a person confirms that, or --yes does. The old
-    /// job is settled with it; its money stays counted.
+    /// The new job uses the old job's prompt, render and seeds with today's settings, and has its
+    /// own price. The request of an `unknown` job may have reached the service, and then the work
+    /// is charged twice: confirm that when asked, or with --yes. The old job is settled at the same
+    /// time; its amount still counts as spent.
     #[command(after_help = "\
 Examples:
   conjured jobs retry 01K7Z0000000000000000000AB
   conjured jobs retry 01K7Z --yes --detach")]
     Retry {
-        /// Which, and how.
+        /// The job and how to follow it.
         #[command(flatten)]
         again: AgainArgs,
-        /// Send an `unknown` job again although it may be charged twice.
+        /// Submit an `unknown` job again although it may be charged twice.
         #[arg(long)]
         yes: bool,
     },
     /// Run exactly the same request again, as a new job at its own price.
     ///
-    /// The same prompt, picture, seeds and steps are sent again, also where the result is still in history.
+    /// Sends the same prompt, picture, seeds and steps, even if the result is still in the history.
     #[command(after_help = "\
 Example:
   conjured jobs rerun 01K7Z0000000000000000000AB")]
     Rerun {
-        /// Which, and how.
+        /// The job and how to follow it.
         #[command(flatten)]
         again: AgainArgs,
     },
-    /// Place the results of an old job again, free of charge.
+    /// Put the results of an old job back in place, free of charge.
     ///
-    /// They are checked first: what is missing, damaged or no longer sound is refused, and the public files stay as they are.
+    /// The results are checked first. If one is missing, damaged or invalid, the command refuses
+    /// and the public files stay as they are.
     #[command(after_help = "\
 Example:
   conjured jobs restore 01K7Z0000000000000000000AB")]
     Restore {
-        /// The job, as `conjured jobs list` shows it.
+        /// The job's id or a unique prefix of it, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
         id: String,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Say how you like what a job made.
+    /// Rate what a job made.
     #[command(after_help = "\
 Example:
   conjured jobs rate 01K7Z0000000000000000000AB 4 \"good hands, dull back\"")]
     Rate {
-        /// The job, as `conjured jobs list` shows it.
+        /// The job's id or a unique prefix of it, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
         id: String,
-        /// 1 (bad) to 5 (good). A second rating takes the place of the first.
+        /// From 1 (bad) to 5 (good). A second rating replaces the first.
         #[arg(value_name = "1..5", value_parser = clap::value_parser!(u8).range(1..=5))]
         stars: u8,
-        /// Words.
+        /// A comment.
         #[arg(value_name = "NOTE")]
         note: Vec<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// List what spent or changed something outside, the newest first.
+    /// List what spent money or changed something outside, newest first.
     #[command(after_help = "\
 Example:
   conjured jobs audit --limit 100 --json")]
     Audit {
-        /// Show at most so many.
+        /// Show at most this many.
         #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         limit: u32,
         /// Print JSON.
@@ -121,12 +123,12 @@ Example:
     },
     /// Cancel a job, at the service too.
     ///
-    /// What has run until then is billed all the same.
+    /// Time already used is still billed.
     #[command(after_help = "\
 Example:
   conjured jobs cancel 01K7Z0000000000000000000AB")]
     Cancel {
-        /// The job, as `conjured jobs list` shows it.
+        /// The job's id or a unique prefix of it, as `conjured jobs list` shows it.
         #[arg(value_name = "ID")]
         id: String,
         /// Print JSON.
@@ -135,13 +137,13 @@ Example:
     },
 }
 
-/// What `retry` and `rerun` have in common.
+/// Arguments that `retry` and `rerun` share.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct AgainArgs {
-    /// The job, as `conjured jobs list` shows it.
+    /// The job's id or a unique prefix of it, as `conjured jobs list` shows it.
     #[arg(value_name = "ID")]
     pub id: String,
-    /// Return as soon as it is on its road.
+    /// Return as soon as the job has started, without waiting for its result.
     #[arg(long)]
     pub detach: bool,
     /// Print JSON.
@@ -149,7 +151,7 @@ pub struct AgainArgs {
     pub json: bool,
 }
 
-/// Reads a state; the one whose word has a space may be written with `-` or `_`.
+/// Reads a state's name; a space in it may be written as `-` or `_`.
 fn state(text: &str) -> Result<State, String> {
     let word = text.trim().to_ascii_lowercase().replace(['-', '_'], " ");
     State::from_word(&word).ok_or_else(|| {

@@ -1,7 +1,8 @@
-//! The grammar of the command line: every command, every option, and the help a person reads.
+//! The command-line grammar: every command, every option, and the help texts.
 //!
-//! Owns words and their types. What a command does is its own file's; what is typed wrongly ends with exit code 64
-//! here, before anything was looked at. There is no option for a token of yours: arguments are seen by every process.
+//! Owns the arguments and their types; what a command does is in that command's own file. Wrong
+//! usage ends with exit code 64 here, before anything is read. No option takes a user's own token,
+//! because every process can see the arguments.
 
 mod cost;
 mod jobs;
@@ -27,7 +28,7 @@ pub use self::{
     workflow::{WorkflowArgs, WorkflowCommand},
 };
 
-/// Exit codes, for the long help and the manual.
+/// Exit codes, shown in the long help and in the manual page.
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done                          69  backend unavailable, or no daemon runs
@@ -37,7 +38,7 @@ Exit codes:
   66  input file missing            77  token missing or refused
                                     78  configuration";
 
-/// Examples of the whole.
+/// Examples for the whole program.
 const EXAMPLES: &str = "\
 Examples:
   conjured demo                          see all of it: no account, no network, no cost
@@ -50,12 +51,13 @@ Settings: `config.example.toml` shows every one. A token is never an argument.";
 
 /// The background daemon of CONJURE.
 ///
-/// It notices what an artist said and sculpted, sends one job for it to a serverless GPU, follows it, and places the
-/// picture and the mesh where CONJURE and Blender look.
+/// It watches CONJURE's prompt and render, sends one job for each change to a serverless GPU,
+/// follows the job, and puts the picture and the mesh where CONJURE and Blender look for them.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(
     name = "conjured",
-    // Else usage lines name the file, which has a suffix on Windows, and the examples below them do not.
+    // Otherwise usage lines would show the file name, which has a suffix on Windows, and differ
+    // from the examples.
     bin_name = "conjured",
     version,
     after_help = EXAMPLES,
@@ -68,7 +70,7 @@ pub struct Cli {
     /// Options that every command takes.
     #[command(flatten)]
     pub globals: Globals,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -77,22 +79,22 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Options for every command")]
 pub struct Globals {
-    /// Read this configuration file too; it wins over the machine's and the user's.
+    /// Read this configuration file too; it overrides the machine's and the user's configuration.
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Serve this CONJURE checkout alone.
+    /// Serve only this CONJURE checkout.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub root: Option<PathBuf>,
-    /// Keep the ledger and the history here.
+    /// Keep the ledger and the history in this folder.
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
-    /// Say more; twice: everything.
+    /// Show more detail; give it twice to show everything.
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Say less: only warnings; twice: only errors.
+    /// Show only warnings; give it twice to show only errors.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub quiet: u8,
-    /// When to use colours and progress bars; `NO_COLOR` is honoured by `auto`.
+    /// When to use colours and progress bars; `auto` respects `NO_COLOR`.
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: Color,
 }
@@ -100,7 +102,7 @@ pub struct Globals {
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal.
+    /// Only on a terminal.
     #[default]
     Auto,
     /// Always.
@@ -114,9 +116,9 @@ pub enum Color {
 pub enum Command {
     /// Run the daemon in the foreground.
     ///
-    /// It watches every configured project and starts a job when the prompt or the render has changed and come to
-    /// rest. Ctrl-C stops it within seconds; jobs that are under way go on at the service and are picked up at the
-    /// next start. A second Ctrl-C ends it at once.
+    /// It watches every configured project and starts a job once a changed prompt or render has
+    /// stopped changing. Ctrl-C stops it within seconds; running jobs continue at the service, and
+    /// the next start picks them up. A second Ctrl-C ends it at once.
     #[command(after_help = "\
 Examples:
   conjured run
@@ -124,10 +126,10 @@ Examples:
   CONJURED__TRIGGER__RENDER_QUIET_MS=8000 conjured -v run")]
     Run,
     #[cfg(feature = "simulator")]
-    /// See all of it at work: no account, no network, no cost.
+    /// See the whole program at work: no account, no network, no cost.
     ///
-    /// In a temporary project a stand-in for GestureCamera writes files as Blender does, the real daemon notices them,
-    /// and a simulator takes RunComfy's place.
+    /// In a temporary project, a stand-in for GestureCamera writes files as Blender does, the real
+    /// daemon notices them, and a simulator replaces RunComfy.
     #[command(after_help = "\
 Examples:
   conjured demo
@@ -135,12 +137,12 @@ Examples:
   conjured demo --seed 7 --color never")]
     Demo(DemoArgs),
     #[cfg(feature = "simulator")]
-    /// Serve a RunComfy look-alike, for developers and tests.
+    /// Run a simulator of RunComfy, for developers and tests.
     Simulator(SimulatorArgs),
-    /// Do one job now and wait for it.
+    /// Run one job now and wait for it.
     ///
-    /// The project's own prompt and render are used where none are given. Whatever the daemon's triggers say, this
-    /// starts a job; the budget's limits hold all the same.
+    /// Without --prompt or --render, the project's own prompt or render is used. The job starts
+    /// whatever the daemon's triggers say; the budget limits still apply.
     #[command(after_help = "\
 Examples:
   conjured once
@@ -150,19 +152,20 @@ Examples:
     Once(OnceArgs),
     /// Show what the daemon is doing.
     ///
-    /// Ends with 0 where a daemon answers, and with 69 where none runs.
+    /// Exit code 0 if a daemon answers, 69 if none is running.
     #[command(after_help = "\
 Examples:
   conjured status
   conjured status --watch
   conjured status --json | jq .projects")]
     Status(StatusArgs),
-    /// List, show and cancel jobs.
+    /// List, show, repeat, restore, rate and cancel jobs.
     Jobs(JobsArgs),
-    /// Show what was spent on what, and what other settings would have cost.
+    /// Show what was spent, and what other settings would have cost.
     ///
-    /// Reads the ledger, whether a daemon runs or not. Booked money is measured, or (marked) an upper bound where a run
-    /// happened unseen; reserved money counts as spent until more is known.
+    /// Reads the ledger, with or without a running daemon. A booked amount is measured, or is an
+    /// upper bound (marked) for a run that could not be observed; a reserved amount counts as spent
+    /// until more is known.
     #[command(after_help = "\
 Examples:
   conjured cost
@@ -174,10 +177,11 @@ Examples:
     Workflow(WorkflowArgs),
     /// Write a configuration for a CONJURE checkout.
     ///
-    /// The checkout is --root, else the working folder or one above it, else one in the usual places. What CONJURE's
-    /// environment already says (`RUNCOMFY_DEPLOYMENT_ID` and others, a `.env` in the checkout) is taken over; a token is
-    /// not, see `conjured login`. The file is the user's configuration, or the one that --config names, and one that is
-    /// there is replaced only when you say so.
+    /// The checkout is --root, otherwise the working folder or a folder above it, otherwise one in
+    /// the usual locations. Settings from CONJURE's environment (`RUNCOMFY_DEPLOYMENT_ID` and
+    /// others, and a `.env` in the checkout) are copied into it; a token is not, see `conjured
+    /// login`. The file is the user's configuration, or the one given with --config; an existing
+    /// file is replaced only if you agree.
     #[command(after_help = "\
 Examples:
   conjured init
@@ -186,8 +190,9 @@ Examples:
     Init(InitArgs),
     /// Check a RunComfy token and store it.
     ///
-    /// It is typed without being shown, or read from standard input, tried with a call that costs nothing, and stored in
-    /// a file that only you can read. It is never an argument: every program on the machine sees those.
+    /// The token is typed without being shown, or read from standard input. It is checked with a
+    /// call that costs nothing, and stored in a file that only you can read. It is never an
+    /// argument, because every program on the machine can see arguments.
     #[command(after_help = "\
 Examples:
   conjured login
@@ -198,15 +203,15 @@ Examples:
     Logout(LogoutArgs),
     /// Check everything that could explain why nothing happens.
     ///
-    /// It changes nothing and spends nothing. Ends with 0 when no check failed; else with the exit code of the first
-    /// failed check.
+    /// Changes nothing and spends nothing. Exit code 0 if no check failed, otherwise the exit code
+    /// of the first failed check.
     #[command(after_help = "\
 Examples:
   conjured doctor
   conjured doctor --offline
   conjured doctor --json | jq '.checks[] | select(.verdict == \"fail\")'")]
     Doctor(DoctorArgs),
-    /// Let the system start conjured by itself: systemd, launchd or the Task Scheduler.
+    /// Start conjured automatically, with systemd, launchd or the Task Scheduler.
     Service(ServiceArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "\
@@ -219,13 +224,13 @@ Examples:
         #[arg(value_name = "SHELL", value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write all of them into a folder.
+    /// Print the manual page, or write all manual pages into a folder.
     #[command(after_help = "\
 Examples:
   conjured man | man -l -
   conjured man --dir ./man1")]
     Man {
-        /// Write one page a command into this folder instead of printing the first.
+        /// Write one page per command into this folder instead of printing the main page.
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
@@ -235,10 +240,10 @@ Examples:
 /// Options of `demo`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct DemoArgs {
-    /// Keep the temporary project and say where it is.
+    /// Keep the demo running at the end, until Ctrl-C, and show how to try it out.
     #[arg(long)]
     pub keep: bool,
-    /// Draw and generate from this number, so that a demo can be repeated.
+    /// Use this seed for drawing and generating, so that a demo can be repeated.
     #[arg(long, value_name = "N", value_parser = parse::seed)]
     pub seed: Option<u64>,
 }
@@ -255,10 +260,10 @@ pub struct OnceArgs {
     /// Use this seed instead of the configured one.
     #[arg(long, value_name = "N", value_parser = parse::seed)]
     pub seed: Option<u64>,
-    /// Write the results into this folder instead of the project's places.
+    /// Write the results into this folder instead of the project's output files.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
-    /// The project, where several are configured.
+    /// The project, if several are configured.
     #[arg(long, value_name = "NAME")]
     pub project: Option<String>,
 }
@@ -266,10 +271,10 @@ pub struct OnceArgs {
 /// Options of `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
 pub struct StatusArgs {
-    /// Print JSON; with `--watch` one object a line.
+    /// Print JSON; with `--watch` one object per line.
     #[arg(long)]
     pub json: bool,
-    /// Go on showing it until Ctrl-C.
+    /// Keep showing changes until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
 }

@@ -1,7 +1,8 @@
-//! From words to [`Cli`], or to what ends the program instead: help, version, or wrong usage with exit code 64.
+//! Parses the arguments into [`Cli`], or into an early exit: help, version, or wrong usage with
+//! exit code 64.
 //!
-//! Owns the reading of single arguments that are more than text. Colours of the help follow `--color` too, which is
-//! looked for before the rest is understood.
+//! Owns the parsers of single arguments that are more than text. The help's colours follow
+//! `--color` too, so that option is searched for before the other arguments are parsed.
 
 use std::ffi::OsString;
 
@@ -9,19 +10,19 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches, error::ErrorKind};
 
 use super::Cli;
 
-/// Wrong usage, after sysexits.h.
+/// Wrong usage, as in `sysexits.h`.
 const USAGE: u8 = 64;
 
-/// The program ends before it began: with help, a version, or a complaint about what was typed.
+/// An exit before any command runs: help, the version, or an error in the arguments.
 #[derive(Debug)]
 pub struct Exit(clap::Error);
 
 impl Exit {
-    /// Returns the exit code: 0 for help and version that were asked for, else 64.
+    /// Returns the exit code: 0 for requested help and version, otherwise 64.
     pub fn code(&self) -> u8 {
         match self.0.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
-            // Also for `DisplayHelpOnMissingArgumentOrSubcommand`: a command is missing.
+            // Includes `DisplayHelpOnMissingArgumentOrSubcommand`: the command is missing.
             _ => USAGE,
         }
     }
@@ -31,13 +32,14 @@ impl Exit {
         self.0.render().to_string()
     }
 
-    /// Prints the text: on standard output what was asked for, else on standard error. A closed pipe is no fault.
+    /// Prints the text: requested output on standard output, errors on standard error. A closed
+    /// pipe is not an error.
     pub fn print(&self) {
         drop(self.0.print());
     }
 }
 
-/// Understands the arguments of the program; the first is the program's own name.
+/// Parses the program's arguments; the first is the program's own name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     let args: Vec<OsString> = args.into_iter().collect();
     let command = Cli::command().color(colour(&args));
@@ -45,7 +47,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     Cli::from_arg_matches(&matches).map_err(|error| Exit(error.format(&mut Cli::command())))
 }
 
-/// Finds `--color` as far as one can without understanding the rest. The last one counts, as it does for the rest.
+/// Finds `--color` without parsing the other arguments. The last one counts, as in the full parse.
 fn colour(args: &[OsString]) -> ColorChoice {
     let words: Vec<&str> =
         args.iter().map_while(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
@@ -58,13 +60,13 @@ fn colour(args: &[OsString]) -> ColorChoice {
     }
 }
 
-/// Reads a seed: a whole number below 2^53, the last that JSON numbers keep exactly.
+/// Parses a seed: an integer below 2^53, the limit up to which JSON numbers are exact.
 pub(super) fn seed(text: &str) -> Result<u64, String> {
     let seed = text.trim().parse::<u64>().ok().filter(|seed| *seed < 1 << 53);
     seed.ok_or_else(|| "a seed is a whole number from 0 to 9007199254740991".to_owned())
 }
 
-/// Reads a deployment's id: what can stand in an address as it is.
+/// Parses a deployment id: only characters that need no escaping in a URL.
 pub fn deployment(text: &str) -> Result<String, String> {
     let id = Some(text.trim()).filter(|text| text.len() <= 128);
     let id = id.and_then(crate::domain::job::RequestId::new);
@@ -72,7 +74,7 @@ pub fn deployment(text: &str) -> Result<String, String> {
         .ok_or_else(|| "a deployment's id holds only letters, digits, `-`, `_` and `.`".to_owned())
 }
 
-/// Reads a prompt that is not empty.
+/// Parses a prompt, which must not be empty.
 pub(super) fn prompt(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("an empty prompt starts no job".to_owned());

@@ -1,22 +1,23 @@
-//! `conjured init`, `login`, `logout` and `doctor`: what a person does once, and when nothing happens.
+//! Arguments of `conjured init`, `login`, `logout` and `doctor`: the commands for setup and for
+//! finding faults.
 
 use clap::{Args, ValueEnum};
 
 use super::parse;
 
-/// `conjured init`. Where the checkout is, `--root` says; which file is written, `--config`.
+/// `conjured init`. `--root` names the checkout and `--config` the file to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct InitArgs {
-    /// The deployment that runs the workflow, as RunComfy's dashboard shows it.
+    /// The id of the deployment that runs the workflow, as RunComfy's dashboard shows it.
     #[arg(long, value_name = "ID", value_parser = parse::deployment)]
     pub deployment: Option<String>,
     /// Where jobs run.
     #[arg(long, value_name = "MODE", value_enum, ignore_case = true)]
     pub mode: Option<ModeArg>,
-    /// Replace a configuration that is there already; the old one is kept beside it.
+    /// Replace an existing configuration; the old file is kept next to it.
     #[arg(long)]
     pub force: bool,
-    /// Take what was found without asking; a configuration that is there is still not replaced.
+    /// Use what was found without asking; this does not replace an existing configuration.
     #[arg(short, long)]
     pub yes: bool,
     /// Print the configuration instead of writing it.
@@ -24,21 +25,21 @@ pub struct InitArgs {
     pub print: bool,
 }
 
-/// The modes, as an option.
+/// The modes, as values of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeArg {
-    /// Serverless, and local where serverless cannot serve.
+    /// RunComfy's Serverless API, or a local backend if it is unavailable.
     Auto,
     /// RunComfy's Serverless API.
     Serverless,
     /// Local backends.
     Local,
-    /// A RunComfy machine.
+    /// A rented RunComfy machine.
     Cloud,
 }
 
 impl ModeArg {
-    /// Returns the word of the configuration.
+    /// Returns the mode's name in the configuration.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -52,19 +53,19 @@ impl ModeArg {
 /// `conjured login`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct LoginArgs {
-    /// Read the token from standard input, as a script hands it over.
+    /// Read the token from standard input, for use in scripts.
     #[arg(long)]
     pub token_stdin: bool,
-    /// Store it without asking RunComfy whether it is good.
+    /// Store the token without checking it at RunComfy.
     #[arg(long)]
     pub no_check: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// Not a way to hand over a token: it is here to say so.
+    /// Refuses a token as an argument; it exists only to explain why.
     #[arg(long = "token", hide = true, num_args = 0.., value_name = "TOKEN")]
     pub token_option: Option<Vec<std::ffi::OsString>>,
-    /// Not a way to hand over a token: it is here to say so.
+    /// Refuses a token as an argument; it exists only to explain why.
     #[arg(hide = true, num_args = 0.., value_name = "TOKEN")]
     pub token_words: Vec<std::ffi::OsString>,
 }
@@ -83,7 +84,7 @@ pub struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// Ask nobody over the network.
+    /// Skip the checks that use the network.
     #[arg(long)]
     pub offline: bool,
 }

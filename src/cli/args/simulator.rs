@@ -1,4 +1,4 @@
-//! `conjured simulator …`: how the RunComfy look-alike behaves.
+//! Arguments of `conjured simulator …`: how the simulated RunComfy behaves.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,13 +16,14 @@ Examples:
 
 Faults are ordered over HTTP while it runs, below /_control.")]
 pub struct SimulatorArgs {
-    /// Listen here; port 0 takes any free one. The address is printed on standard output.
+    /// Listen on this address; port 0 takes any free port. The address is printed on
+    /// standard output.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7718", value_parser = listen)]
     pub listen: SocketAddr,
-    /// Take this bearer token and no other. It is made up: never give a real one.
+    /// Accept only this bearer token. It is invented: never give a real one.
     #[arg(long, value_name = "TEXT", default_value = "simulated")]
     pub token: String,
-    /// The deployment that exists.
+    /// The id of the only deployment.
     #[arg(long, value_name = "ID", default_value = "simulated")]
     pub deployment: String,
     /// How long a sleeping machine takes to wake.
@@ -34,13 +35,13 @@ pub struct SimulatorArgs {
     /// How long an idle machine stays awake.
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub keep_warm_s: Duration,
-    /// The account's user id, for rented machines.
+    /// The account's user id, used for rented machines.
     #[arg(long, value_name = "ID", default_value = "simulated")]
     pub user: String,
     /// How long a rented machine takes to start.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub machine_start_s: Duration,
-    /// Run so many machines at most.
+    /// Run at most this many machines.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
     pub max_instances: u32,
 }

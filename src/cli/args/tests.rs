@@ -1,4 +1,4 @@
-//! What is typed, and what it comes to.
+//! Checks how command lines are parsed.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

@@ -1,7 +1,9 @@
-//! `conjured demo`: the whole thing in one process, on a project of its own: no account, no network, no cost.
+//! `conjured demo`: the whole system in one process, on its own project: no account, no network,
+//! no cost.
 //!
-//! Owns the cast: the RunComfy simulator, a stand-in for GestureCamera, and the real daemon with its real configuration. What
-//! happens is the story's ([`story`]), where it happens the stage's ([`stage`]), what it took the report's ([`report`]).
+//! Owns the start of the parts: the RunComfy simulator, a stand-in for GestureCamera, and the real
+//! daemon with its real configuration. [`story`] decides what happens, [`stage`] where, and
+//! [`report`] summarizes it.
 
 pub(crate) mod simulator;
 mod report;
@@ -29,13 +31,13 @@ use crate::{
     simulator::{Settings, Simulator},
 };
 
-/// A machine's start in the demo; in reality it is 3 to 5 minutes.
+/// A machine's cold start in the demo; a real one takes 3 to 5 minutes.
 const COLD_START: Duration = Duration::from_secs(4);
 
-/// A run in the demo; in reality it is some minutes.
+/// A run in the demo; a real one takes some minutes.
 const RUN: Duration = Duration::from_secs(5);
 
-/// Plays the demo. Returns when it is over, or, with `--keep`, when a signal comes.
+/// Runs the demo. Returns when it is over, or, with `--keep`, on a signal.
 pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failure> {
     let _log = context.quiet_log();
     let settings = Settings { cold_start: COLD_START, run: RUN, ..Settings::default() };
@@ -79,13 +81,13 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
             () = simulator.run() => {}
         }
     }
-    // The daemon says goodbye to its ledger before the process ends.
+    // The daemon closes its ledger before the process ends.
     let _ = stop.send(());
     daemon.await?;
     played
 }
 
-/// The daemon ended before the story did.
+/// Returns the failure for a daemon that ended before the story did.
 fn early(ended: Ended) -> Failure {
     match ended {
         Ended::Stopped | Ended::OneJob(_) => {
@@ -102,7 +104,7 @@ fn finish(ended: Ended) -> Result<(), Failure> {
     }
 }
 
-/// Says how to play with what goes on running.
+/// Explains how to try out what keeps running.
 fn keep(context: &Context, stage: &Stage, simulator: &Simulator) {
     context.out.data(format!(
         "\nEverything goes on running; Ctrl-C ends it. To play with it:\n  \

@@ -1,6 +1,6 @@
-//! The demo's last words: how long each step took, what it would have cost, where the files are.
+//! The demo's summary: how long each step took, what it would have cost, where the files are.
 //!
-//! Owns the table. Before it says that files are there, it opens and checks them as the daemon did.
+//! Owns the table. Before it reports files, it opens and checks them as the daemon did.
 
 use std::{io::BufReader, path::Path};
 
@@ -21,10 +21,10 @@ use crate::{
     ledger::{FILE, Ledger, rows::JobStory},
 };
 
-/// An image that the demo makes has some hundred kilobytes.
+/// Far above the demo's images, which have a few hundred kilobytes.
 const MAX_IMAGE: u64 = 16 * 1024 * 1024;
 
-/// Shows the table and the files.
+/// Prints the table and the files.
 pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), Failure> {
     let ledger = Ledger::open_read_only(&stage.state_dir.join(FILE))?;
     let stories = told.jobs.iter().map(|job| ledger.story(*job)).collect::<Result<Vec<_>, _>>()?;
@@ -69,7 +69,8 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
     Ok(())
 }
 
-/// Returns how long a part of a job took, by the ledger; the first part counts from the release.
+/// Returns how long one part of a job took, from the ledger; the first part counts from the
+/// trigger's release.
 fn took(story: &JobStory, from: Option<State>, to: State) -> String {
     let at = |state: State| {
         story.events.iter().find(|event| event.kind == state.word()).map(|event| event.at)

@@ -1,6 +1,6 @@
-//! `conjured simulator`: the RunComfy look-alike on a port, for CONJURE developers and for scripts.
+//! `conjured simulator`: the RunComfy simulator on a port, for CONJURE developers and for scripts.
 //!
-//! Owns its start and the words that say how to point a daemon at it.
+//! Owns its start and the instructions for pointing a daemon at it.
 
 use crate::{
     cli::{
@@ -12,7 +12,7 @@ use crate::{
     simulator::{Settings, Simulator},
 };
 
-/// Serves until a signal comes.
+/// Serves until a signal arrives.
 pub(in crate::cli) async fn simulator(
     context: &Context,
     args: &SimulatorArgs,

@@ -1,7 +1,8 @@
-//! The demo's stage: a temporary CONJURE project, a configuration for it, and the camera that films it for ever.
+//! The demo's surroundings: a temporary CONJURE project, its configuration, and a camera that
+//! renders it repeatedly.
 //!
-//! Owns the folders. They stay when the demo is over, because a person wants to look at them; the system's clean-up of
-//! temporary files takes them in the end.
+//! Owns the folders. They stay when the demo is over, so that the user can look at them; the
+//! system's clean-up of temporary files removes them eventually.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -20,27 +21,27 @@ use crate::{
     },
 };
 
-/// The pause between two renders of CONJURE's auto-refresh.
+/// The interval between two renders of CONJURE's auto-refresh.
 const REFRESH: Duration = Duration::from_secs(3);
 
-/// Where everything is.
+/// The paths and settings of the demo.
 pub(super) struct Stage {
     /// The temporary CONJURE checkout.
     pub(super) root: PathBuf,
     /// The daemon's state folder.
     pub(super) state_dir: PathBuf,
-    /// What the artist says.
+    /// The prompt file.
     pub(super) prompt: PathBuf,
     render: PathBuf,
-    /// The public names.
+    /// The public name of the image.
     pub(super) image: PathBuf,
     pub(super) mesh: Vec<PathBuf>,
-    /// The configuration of the demo's daemon.
+    /// The sources of the demo daemon's configuration.
     pub(super) sources: Sources,
 }
 
 impl Stage {
-    /// Makes the project, with a scene and a sentence that are there already.
+    /// Creates the project with an initial scene and prompt.
     pub(super) fn build(
         context: &Context,
         simulator: &Simulator,
@@ -61,7 +62,8 @@ impl Stage {
         }
         say(&prompt, "a placeholder from yesterday").map_err(|error| failed(error.to_string()))?;
 
-        // The environment of this process stays out of it: a real token must not reach the demo, nor its settings.
+        // This process's environment is left out: neither a real token nor other settings may reach
+        // the demo.
         let env = [
             ("CONJURED__MODE", "serverless".to_owned()),
             ("CONJURED__SERVERLESS__API_URL", simulator.api_url()),
@@ -94,7 +96,7 @@ impl Stage {
         })
     }
 
-    /// Renders the scene again and again, as Blender does. Ends only when the file cannot be written.
+    /// Renders the scene repeatedly, as Blender does. Ends only if the file cannot be written.
     pub(super) async fn film(&self, mut scenes: watch::Receiver<u32>) -> Failure {
         let mut camera = GestureCamera::new();
         loop {
@@ -103,12 +105,12 @@ impl Stage {
             if let Err(error) = write_like_blender(&self.render, &frame).await {
                 return Failure::new(CANNOT_WRITE, format!("{}: {error}", self.render.display()));
             }
-            // The timer is armed after each render, whatever has changed.
+            // Blender's timer starts again after each render, whether or not anything changed.
             tokio::time::sleep(REFRESH).await;
         }
     }
 
-    /// Speaks: CONJURE's agent writes the sentence.
+    /// Writes the prompt, as CONJURE's agent does.
     pub(super) fn say(&self, words: &str) -> Result<(), Failure> {
         say(&self.prompt, words).map_err(|error| {
             Failure::new(CANNOT_WRITE, format!("{}: {error}", self.prompt.display()))

@@ -1,6 +1,7 @@
-//! The demo's story: what the artist does, and what a newcomer is told about it.
+//! The demo's script: the artist's actions, and the explanations for a newcomer.
 //!
-//! Owns the order of events and the waiting for them; every number it tells is read from the daemon or from the simulator.
+//! Owns the order of events and the waiting for them; every reported number is read from the daemon
+//! or the simulator.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,20 +24,20 @@ use crate::{
 /// The longest that any step of the demo may take.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// How long the camera films an unchanged scene before anything happens: two renders.
+/// How long the camera renders an unchanged scene before anything happens: two renders.
 const STILL: Duration = Duration::from_millis(6500);
 
-/// What happened.
+/// What happened during the demo.
 pub(super) struct Told {
     /// The jobs, in order.
     pub(super) jobs: Vec<JobId>,
     /// How many requests the simulator received.
     pub(super) submits: u64,
-    /// The simulator's bill.
+    /// The simulated cost.
     pub(super) bill: crate::domain::money::MicroUsd,
 }
 
-/// Plays the story.
+/// Runs the script.
 pub(super) async fn tell(
     context: &Context,
     stage: &Stage,
@@ -66,7 +67,7 @@ pub(super) async fn tell(
     out.data("2. The artist sculpts something new and says: \"an owl\".");
     let before = seen(&statuses.borrow());
     scene.send_replace(2);
-    // The hands first, then the voice: the sentence takes the new picture along.
+    // The render changes before the prompt, so that the new prompt is sent with the new picture.
     until(&mut statuses, "the new picture", |status| seen(status) != before).await?;
     let owl = gesture_camera::prompt("a clay owl", "big eyes, ruffled feathers and a crooked beak");
     stage.say(&owl)?;
@@ -83,7 +84,7 @@ pub(super) async fn tell(
     Ok(Told { jobs, submits: stats.submits, bill: stats.bill })
 }
 
-/// Follows the next job and tells each of its steps once.
+/// Follows the next job and reports each of its steps once.
 async fn watch_job(
     context: &Context,
     statuses: &mut watch::Receiver<Arc<Status>>,
@@ -118,7 +119,7 @@ async fn watch_job(
                         format!("job {job} ended as {}: {reason}", ended.state),
                     ));
                 }
-                // The loop knows that it ended, and the ledger's answer is on its way.
+                // The status loop knows that the job ended; the ledger's answer is about to arrive.
                 None => {}
             }
         }
@@ -129,7 +130,7 @@ async fn watch_job(
     }
 }
 
-/// Returns the fingerprint of the render that was seen last.
+/// Returns the fingerprint of the last render that was seen.
 fn seen(status: &Status) -> Option<String> {
     status.projects.iter().find_map(|project| project.render.fingerprint.clone())
 }

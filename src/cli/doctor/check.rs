@@ -1,26 +1,26 @@
-//! One check: what was looked at, how it stands, what was found, and the one sentence on how to put it right.
+//! The result of one check: its name, verdict, findings, and how to fix the problem.
 //!
-//! Owns the shape and how it looks, on a terminal and as JSON.
+//! Owns the structure and how it is printed, on a terminal and as JSON.
 
 use serde_json::{Value, json};
 
 use crate::cli::out::{Out, plain};
 
-/// How a check stands.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// As it should be.
+    /// Everything is fine.
     Ok,
-    /// It works, and a person should look.
+    /// It works, but the user should look at it.
     Warn,
     /// It does not work.
     Fail,
-    /// It could not be looked at, or there was no need.
+    /// It could not be checked, or did not need to be.
     Skipped,
 }
 
 impl Verdict {
-    /// Returns the word in JSON.
+    /// Returns the verdict's name in JSON.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -31,22 +31,23 @@ impl Verdict {
     }
 }
 
-/// One check.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Check {
-    /// What was looked at; stable, machines rely on it.
+    /// The checked thing. Stable, because programs rely on it.
     pub(super) name: &'static str,
-    /// The project it is about, where there are several things of the same name.
+    /// The project concerned, if several things have the same name.
     pub(super) project: Option<String>,
-    /// How it stands.
+    /// The outcome.
     pub(super) verdict: Verdict,
     /// What was found.
     pub(super) found: String,
-    /// What to do, in a sentence; for warnings and failures.
+    /// What to do, in one sentence; for warnings and failures.
     pub(super) fix: Option<String>,
-    /// The exit code when this is the first that failed.
+    /// The exit code if this is the first failed check.
     pub(super) code: u8,
-    /// Whether what fails is only not there: wrong is worse, as somebody meant it.
+    /// Whether the failure is only that something is missing. A wrong value is worse, because the
+    /// user set it on purpose.
     is_missing: bool,
 }
 
@@ -55,12 +56,12 @@ impl Check {
         Self { name, project: None, verdict, found, fix, code: 0, is_missing: false }
     }
 
-    /// Says that something is as it should be.
+    /// Reports that something is fine.
     pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         Self::new(name, Verdict::Ok, found.into(), None)
     }
 
-    /// Says that a person should look at something.
+    /// Reports something that the user should look at.
     pub(super) fn warn(
         name: &'static str,
         found: impl Into<String>,
@@ -69,7 +70,7 @@ impl Check {
         Self::new(name, Verdict::Warn, found.into(), Some(fix.into()))
     }
 
-    /// Says that something does not work.
+    /// Reports that something does not work.
     pub(super) fn fail(
         name: &'static str,
         code: u8,
@@ -79,7 +80,7 @@ impl Check {
         Self { code, ..Self::new(name, Verdict::Fail, found.into(), Some(fix.into())) }
     }
 
-    /// Says that something is not there without which RunComfy does nothing.
+    /// Reports that something is missing without which RunComfy cannot be used.
     pub(super) fn missing(
         name: &'static str,
         code: u8,
@@ -89,7 +90,8 @@ impl Check {
         Self { is_missing: true, ..Self::fail(name, code, found, fix) }
     }
 
-    /// Makes a warning of something that is not there, for somebody else does the work.
+    /// Turns the failure into a warning if something is only missing, because another backend does
+    /// the work.
     pub(super) fn soften_what_is_missing(&mut self) {
         if self.is_missing {
             self.verdict = Verdict::Warn;
@@ -97,17 +99,17 @@ impl Check {
         }
     }
 
-    /// Says that something was not looked at, and why.
+    /// Reports that something was not checked, and why.
     pub(super) fn skipped(name: &'static str, why: impl Into<String>) -> Self {
         Self::new(name, Verdict::Skipped, why.into(), None)
     }
 
-    /// Names the project.
+    /// Sets the project concerned.
     pub(super) fn of(self, project: &str) -> Self {
         Self { project: Some(project.to_owned()), ..self }
     }
 
-    /// Returns the stable JSON.
+    /// Returns the stable JSON form.
     pub(super) fn json(&self) -> Value {
         json!({
             "name": self.name,
@@ -118,7 +120,8 @@ impl Check {
         })
     }
 
-    /// Prints it for a person. `width` is that of the longest name, `several` whether projects must be told apart.
+    /// Prints the check for a person. `width` is the length of the longest name; `several` says
+    /// whether to show the project.
     pub(super) fn print(&self, out: &Out, width: usize, several: bool) {
         let mark = match self.verdict {
             Verdict::Ok => out.paint("32", "ok  "),
@@ -128,7 +131,7 @@ impl Check {
         };
         let project = self.project.as_ref().filter(|_| several);
         let project = project.map(|name| format!("{}: ", plain(name))).unwrap_or_default();
-        // Several lines, as the complaints about a configuration are, keep to their column.
+        // Findings of several lines, such as configuration errors, stay in their column.
         let column = format!("\n{:1$}", "", width + 7);
         let lines: Vec<String> = self.found.lines().map(plain).collect();
         let found = lines.join(&column);

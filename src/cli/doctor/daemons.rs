@@ -1,6 +1,7 @@
-//! Is a daemon running, is it the only one, and what does it say?
+//! Checks whether a daemon is running, whether it is the only one, and what it reports.
 //!
-//! Owns the judgement of locks and of a running daemon's status: it knows best why the next job does not start.
+//! Owns the judgement of the locks and of a running daemon's status, which is the best source for
+//! why the next job does not start.
 
 use super::check::Check;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     domain::status::{Budget, Status},
 };
 
-/// Judges the lock of the state folder against what answers there.
+/// Compares the lock of the state folder with whether a daemon answers.
 pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -> Check {
     const NAME: &str = "daemon";
     match (status, held) {
@@ -69,7 +70,7 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
     }
 }
 
-/// Judges a project's lock: another daemon that serves the same checkout pays for the same changes.
+/// Checks a project's lock: a second daemon on the same checkout would pay for the same changes.
 pub(super) fn second(
     project: &ProjectConfig,
     held: &Held,
@@ -95,7 +96,7 @@ pub(super) fn second(
     ))
 }
 
-/// Passes on what a running daemon says about a project.
+/// Passes on what a running daemon reports about a project.
 pub(super) fn project(
     project: &ProjectConfig,
     trigger: &TriggerConfig,
@@ -134,7 +135,8 @@ pub(super) fn project(
     checks
 }
 
-/// Passes on what a running daemon warns of; `said` are warnings that this run of the doctor has found itself.
+/// Passes on a running daemon's warnings, except those in `said`, which this run of the doctor
+/// found itself.
 pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
     const NAME: &str = "daemon";
     let backends =
@@ -163,7 +165,7 @@ pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
     backends.chain(warnings).collect()
 }
 
-/// Judges what is left of the limits.
+/// Checks what is left of the budget limits.
 pub(super) fn budget(budget: &Budget) -> Check {
     const NAME: &str = "budget";
     let limits = [
@@ -185,7 +187,7 @@ pub(super) fn budget(budget: &Budget) -> Check {
             ),
         );
     }
-    // 80 %, the last warning before the limit.
+    // 80 %: where the daemon gives its last warning before the limit.
     let near =
         limited().find(|(_, spent, limit)| spent.0.saturating_mul(10) >= limit.0.saturating_mul(8));
     match near {

@@ -1,6 +1,8 @@
-//! The folders and files of a project, and our own: are they there, and may we read or write them?
+//! Checks a project's folders and files, and the daemon's own: whether they exist and can be read
+//! or written.
 //!
-//! Owns the judgement of inputs, outputs and the state folder. It reads the inputs as the daemon does and makes nothing.
+//! Owns the judgement of inputs, outputs and the state folder. It reads the inputs as the daemon
+//! does and creates nothing.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -19,10 +21,11 @@ use crate::{
     },
 };
 
-/// CONJURE in Blender renders every three seconds; a picture that is older than a day is nobody's work of now.
+/// CONJURE in Blender renders every three seconds, so a picture older than a day does not belong to
+/// current work.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
-/// Judges a project's two inputs.
+/// Checks a project's two inputs.
 pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now) -> Vec<Check> {
     const NAME: &str = "inputs";
     if !project.root.is_dir() {
@@ -111,7 +114,7 @@ fn input(
     }
 }
 
-/// Judges the folders in which a project's results appear.
+/// Checks the folders in which a project's results appear.
 pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
     const NAME: &str = "outputs";
     let folders: BTreeSet<&Path> =
@@ -151,7 +154,7 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
     checks
 }
 
-/// Judges the state folder: it holds the ledger, history and perhaps the token.
+/// Checks the state folder, which holds the ledger, the history and perhaps the token.
 pub(super) fn state(folder: &Path) -> Check {
     const NAME: &str = "state folder";
     let there = probe::nearest(folder);

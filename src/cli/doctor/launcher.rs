@@ -1,6 +1,7 @@
-//! Does CONJURE's own launcher generate as well? Then each change is paid twice, and both write the same files.
+//! Checks whether CONJURE's own launcher generates as well: then every change is paid twice, and
+//! both write the same files.
 //!
-//! Owns the judgement of `data/input/state.json`, read once and never written.
+//! Owns the judgement of `data/input/state.json`, which is read once and never written.
 
 use std::{path::Path, time::Duration};
 
@@ -22,14 +23,15 @@ use crate::{
 
 const NAME: &str = "CONJURE";
 
-/// A state has some hundred bytes; ten thousand times that is none.
+/// Far above a real state file, which has a few hundred bytes; a file ten thousand times as large
+/// is something else.
 const LIMIT: u64 = 4 << 20;
 
-/// A launcher that runs writes its state at least every 30 seconds; after so long without a write it is gone, whatever the
-/// file says.
+/// A running launcher writes its state at least every 30 seconds; after this long without a write
+/// it is not running, whatever the file says.
 const GONE: Duration = Duration::from_secs(15 * 60);
 
-/// Looks at the launcher's state.
+/// Checks the launcher's state.
 pub(super) fn look(root: &Path, now: WallTime) -> Check {
     let path = root.join(STATE_FILE);
     let state = match read::read_whole(&path, LIMIT) {
@@ -59,7 +61,8 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
     )
 }
 
-/// Tells whether the launcher runs in mode 5, in which it sends its work to the ComfyUI on port 8188, if one is there.
+/// Returns whether the launcher runs in mode 5, in which it sends its work to the ComfyUI on port
+/// 8188, if there is one.
 pub(super) fn uses_comfyui(root: &Path, now: WallTime) -> bool {
     let path = root.join(STATE_FILE);
     let Ok(Reading::Whole { bytes, .. }) = read::read_whole(&path, LIMIT) else { return false };

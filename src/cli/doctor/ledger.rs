@@ -1,6 +1,7 @@
-//! Is the ledger sound?
+//! Checks whether the ledger is intact.
 //!
-//! Owns the judgement of [`crate::ledger::Reader::check`], which looks through the whole file and changes nothing.
+//! Owns the judgement of [`crate::ledger::Reader::check`], which reads the whole file and
+//! changes nothing.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use crate::{
 
 const NAME: &str = "ledger";
 
-/// Looks through it.
+/// Checks the ledger.
 pub(super) fn look(state_dir: &Path) -> Check {
     let path = state_dir.join(FILE);
     match Ledger::open_read_only(&path) {

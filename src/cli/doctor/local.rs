@@ -1,7 +1,8 @@
-//! Who could serve locally: the ComfyUI, the Hugging Face Spaces, each asked whether it is there where a job may go to it.
+//! Checks the local backends to which a job may go: ComfyUI and the Hugging Face Spaces.
 //!
-//! Owns what an absent one means: alone in mode `local` it is a failure, beside another one it is not, and in mode `auto` it is only
-//! what would stand in for RunComfy. The calls are [`probes`]'s.
+//! Owns what an unavailable backend means. In mode `local` it is a failure if no other one
+//! is available; in mode `auto` only the fallback for RunComfy is missing. [`probes`] makes
+//! the calls.
 
 use secrecy::SecretString;
 
@@ -22,15 +23,15 @@ const COMFYUI: &str = "ComfyUI";
 const SPACE: &str = "Space";
 const TOKEN: &str = "Hugging Face token";
 
-/// What was found.
+/// The results for the local backends.
 pub(super) struct Local {
-    /// What is to be told.
+    /// The checks to report.
     pub(super) checks: Vec<Check>,
     serves: bool,
     is_conjures_comfyui: bool,
 }
 
-/// What one provider came to: the parts that answered or did not, each with its name and what to do.
+/// The result for one provider: each part with its name, its answer and its fix.
 struct Found {
     parts: Vec<(&'static str, Result<String, String>, &'static str)>,
 }
@@ -41,7 +42,7 @@ impl Found {
     }
 }
 
-/// Asks everybody to whom a job may go.
+/// Asks every local backend to which a job may go.
 pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Local {
     let local = &config.local;
     let mut nothing = Local { checks: Vec::new(), serves: false, is_conjures_comfyui: false };
@@ -108,7 +109,7 @@ async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
     }
 }
 
-/// Looks for the token that nobody needs.
+/// Looks for the optional Hugging Face token.
 fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<SecretString> {
     const FIX: &str = "put a token and nothing else there, or remove it: public Spaces need none";
     let search = match secrets::find_huggingface_token(sources, config) {
@@ -132,7 +133,7 @@ fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<
     Some(token.secret)
 }
 
-/// Judges what one part came to. `serves` says whether anybody does.
+/// Judges one part's answer. `serves` says whether any local backend is available.
 fn judge(
     name: &'static str,
     answer: Result<String, String>,
@@ -156,13 +157,13 @@ fn judge(
 }
 
 impl Local {
-    /// Tells whether a job could be done locally now.
+    /// Returns whether a job could run locally now.
     pub(super) const fn serves(&self) -> bool {
         self.serves
     }
 
-    /// Finds the checkouts whose launcher sends its own work to the same ComfyUI. Mode 5 is off only where nothing answers on
-    /// port 8188.
+    /// Finds the checkouts whose launcher sends its own work to the same ComfyUI. The launcher's
+    /// mode 5 is inactive only if nothing answers on port 8188.
     pub(super) async fn shared(&self, projects: &[ProjectConfig]) -> Vec<Check> {
         let mut checks = Vec::new();
         if !self.is_conjures_comfyui {

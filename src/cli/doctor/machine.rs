@@ -1,6 +1,7 @@
-//! Does the configuration say which RunComfy machine to start, where jobs go to one?
+//! Checks whether the configuration says which RunComfy machine to start, if jobs run on one.
 //!
-//! Owns what the file alone tells. The token and the balance are asked for as for every paid mode.
+//! Owns what can be told from the file alone. The token and the balance are checked as for every
+//! paid mode.
 
 use super::check::Check;
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 
 const NAME: &str = "machine";
 
-/// Looks at `[cloud]`.
+/// Checks `[cloud]`.
 pub(super) fn look(config: &Config) -> Vec<Check> {
     if config.mode != Mode::Cloud {
         return Vec::new();

@@ -1,8 +1,10 @@
-//! `conjured doctor`: everything that could explain why nothing happens, each with its fix.
+//! `conjured doctor`: checks everything that could explain why nothing happens, and says how to
+//! fix it.
 //!
-//! Owns the order of the checks, that they run at the same time, and how they end. It changes nothing and spends nothing: it
-//! takes no lock for longer than a look, makes no file, and asks RunComfy only what is free. Each file below judges one
-//! matter; facts come from `config`, `disk`, `ledger` and [`crate::daemon::services::probes`].
+//! Owns the order of the checks, running them concurrently, and the exit code. It changes nothing
+//! and spends nothing: it holds a lock only for the moment of the check, creates no file, and calls
+//! RunComfy only where that is free. Each file below judges one subject; the facts come from
+//! `config`, `disk`, `ledger` and [`crate::daemon::services::probes`].
 
 mod check;
 mod settings;
@@ -43,10 +45,11 @@ use crate::{
     domain::{inputs::prompt::IgnorePatterns, status::Status},
 };
 
-/// How long a look at the disk may take: longer than a slow network drive, shorter than a person's patience.
+/// How long disk access may take: longer than a slow network drive needs, shorter than a
+/// user waits.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Looks at everything and tells it.
+/// Runs all checks and prints them.
 pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<(), Failure> {
     let loaded = config::load(&context.sources);
     let mut checks = settings::judge(loaded.as_ref());
@@ -66,7 +69,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         local::ask(&context.sources, config, offline),
     );
     if config.mode == Mode::Auto && local.serves() {
-        // Whoever has no account works locally, and that is a way to work.
+        // Without an account everything runs locally, which is a valid setup.
         for check in &mut remote {
             check.soften_what_is_missing();
         }
@@ -101,7 +104,7 @@ async fn status(config: &Config) -> Option<Status> {
     DaemonClient::find(&config.state_dir).await.map(|(_, status)| status)
 }
 
-/// Asks RunComfy, where jobs go there.
+/// Asks RunComfy, if jobs go there.
 async fn remote(
     context: &Context,
     config: &Config,
@@ -120,7 +123,7 @@ async fn remote(
             "deployment",
             CONFIGURATION,
             "none is configured, so nothing can be sent",
-            "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID",
+            "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID; see docs/runcomfy.md",
         ));
     }
     if offline {
@@ -154,7 +157,7 @@ async fn ask(
             return (checks, None);
         }
     };
-    // A machine has no deployment.
+    // A rented machine has no deployment.
     let id = settings.deployment_id.as_deref().filter(|_| config.mode != Mode::Cloud);
     let ((date, balance), deployment) = tokio::join!(service.balance(), async {
         match id {
@@ -168,7 +171,7 @@ async fn ask(
         settings.api_url.as_str().trim_end_matches('/'),
         config.budget.per_job,
     );
-    // A token that is refused is one fault, not a good one and a bad one.
+    // A rejected token is one failure; drop the earlier check that found it readable.
     if said.iter().any(|check| check.name == token::NAME) {
         checks.retain(|check| check.name != token::NAME || check.verdict != Verdict::Ok);
     }
@@ -179,7 +182,8 @@ async fn ask(
     (checks, answer.ok())
 }
 
-/// Looks at files and folders; a drive that hangs is a finding and hangs nobody.
+/// Checks files and folders. A drive that hangs becomes a failed check and does not block
+/// the others.
 async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
     let (own, shared) = (Arc::clone(loaded), Arc::clone(loaded));
     let common = probes::within(DISK_PATIENCE, move || {

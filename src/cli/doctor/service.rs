@@ -1,4 +1,4 @@
-//! RunComfy: does it take the token, is there money, is the deployment there and enabled, is our clock right?
+//! Checks RunComfy: the token, the balance, the deployment, and the local clock.
 //!
 //! Owns the judgement of four answers that cost nothing.
 
@@ -13,13 +13,14 @@ use crate::{
     },
 };
 
-/// A minute off: nothing breaks, logs and the budget's midnight mislead.
+/// At one minute nothing breaks, but log times and the budget's midnight are wrong.
 const CLOCK_WARN_S: i64 = 60;
 
-/// A quarter of an hour: signed addresses of downloads live about that long, and certificates are judged by our clock.
+/// A quarter of an hour: signed download URLs are valid for about that long, and the local clock
+/// decides whether certificates are valid.
 const CLOCK_FAIL_S: i64 = 15 * 60;
 
-/// Judges the balance, which is also the trial of the token. `least` is what one job may cost by the limits.
+/// Judges the balance, which also tests the token. `least` is what one job may cost by the limits.
 pub(super) fn balance(
     answer: &Result<MicroUsd, Trouble>,
     origin: &str,
@@ -73,7 +74,7 @@ pub(super) fn balance(
     }
 }
 
-/// Judges our clock against the service's, both in Unix seconds.
+/// Compares the local clock with the service's; both are in Unix seconds.
 pub(super) fn clock(theirs: Option<i64>, ours: i64) -> Option<Check> {
     const NAME: &str = "clock";
     let off = ours.saturating_sub(theirs?);
@@ -103,7 +104,7 @@ pub(super) fn deployment(
                 NAME,
                 CONFIGURATION,
                 format!("RunComfy knows no deployment {id} ({words})"),
-                "set `serverless.deployment_id` to the id that RunComfy's dashboard shows",
+                "set `serverless.deployment_id` to the id that RunComfy's dashboard shows; see docs/runcomfy.md",
             )];
         }
         Err(Trouble::Account(words)) => {
@@ -111,7 +112,7 @@ pub(super) fn deployment(
                 NAME,
                 TOKEN,
                 format!("{id} may not be used: {words}"),
-                "use the token of the account that owns the deployment, or another `serverless.deployment_id`",
+                "use the token of the account that owns the deployment, or another `serverless.deployment_id`; see docs/runcomfy.md",
             )];
         }
         Err(trouble @ (Trouble::Token(_) | Trouble::Unreachable(_))) => {
@@ -140,7 +141,7 @@ pub(super) fn deployment(
     checks
 }
 
-/// Judges the machine by the rate that jobs are booked at.
+/// Compares the machine with the rate at which jobs are booked.
 fn hardware(facts: &Facts, wanted: &Wanted) -> Option<Check> {
     const NAME: &str = "hardware";
     let sku = facts.hardware.as_deref()?;
@@ -168,7 +169,7 @@ fn hardware(facts: &Facts, wanted: &Wanted) -> Option<Check> {
     })
 }
 
-/// What a graph that cannot be used ends with.
+/// The exit code for a graph that cannot be used.
 pub(super) const MISFIT: u8 = BAD_INPUT;
 
 #[cfg(test)]

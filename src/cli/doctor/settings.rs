@@ -1,6 +1,7 @@
-//! Is the configuration readable, and does it mean what was meant?
+//! Checks whether the configuration can be read and is valid.
 //!
-//! Owns the first thing that is said: with a wrong configuration nothing starts, and nothing else can be looked at.
+//! Owns the first check: with an invalid configuration nothing starts, and nothing else can
+//! be checked.
 
 use super::check::Check;
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
 
 const NAME: &str = "configuration";
 
-/// Judges what loading brought.
+/// Judges the result of loading the configuration.
 pub(super) fn judge(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
     let loaded = match loaded {
         Err(errors) => {

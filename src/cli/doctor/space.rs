@@ -1,8 +1,8 @@
-//! Is there room for results?
+//! Checks whether there is disk space for results.
 //!
-//! Owns two thresholds. One result at CONJURE's largest (a mesh of 29 MB) lies in history, under two public names and in a
-//! temporary file beside them: 120 MB. Below that the next result may not fit. History grows by one such result a job, so a
-//! gigabyte is an evening's work.
+//! Owns two thresholds. One result at CONJURE's largest (a mesh of 29 MB) is stored in the history,
+//! under two public names and in a temporary file next to them: 120 MB. With less, the next result
+//! may not fit. The history grows by one such result per job, so a gigabyte is an evening's work.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ use crate::{
 
 const NAME: &str = "disk space";
 
-/// Below this the next result may not fit.
+/// With less than this, the next result may not fit.
 const FAIL_BYTES: u64 = 120 << 20;
 
-/// Below this an evening's results may not fit.
+/// With less than this, one evening's results may not fit.
 const WARN_BYTES: u64 = 1 << 30;
 
-/// Looks at every folder that is written.
+/// Checks every folder that is written to.
 pub(super) fn look(config: &Config) -> Vec<Check> {
     let public =
         config.projects.iter().flat_map(|project| project.image.iter().chain(&project.mesh));
@@ -29,7 +29,8 @@ pub(super) fn look(config: &Config) -> Vec<Check> {
     let mut places: Vec<(PathBuf, u64)> = Vec::new();
     for folder in folders.map(probe::nearest) {
         match dirs::free_space(&folder) {
-            // The same drive says the same, give or take what is written meanwhile.
+            // Folders with almost the same free space are on the same drive; other programs write
+            // in the meantime.
             Ok(Some(free)) if !places.iter().any(|(_, other)| other.abs_diff(free) < 1 << 16) => {
                 places.push((folder, free));
             }

@@ -1,6 +1,7 @@
-//! Is there a token, can it be read, and can nobody else read it?
+//! Checks whether there is a token, whether it can be read, and whether other users can read it.
 //!
-//! Owns what is seen on this machine. Whether RunComfy takes it is [`super::service`]'s.
+//! Owns what can be seen on this machine. Whether RunComfy accepts the token is checked
+//! in [`super::service`].
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::{
 
 pub(super) const NAME: &str = "token";
 
-/// Judges what the search brought.
+/// Judges the result of the search for a token.
 pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) -> Vec<Check> {
     match search {
         Err(error) => vec![unusable(error)],
@@ -22,7 +23,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                 .warnings
                 .iter()
                 .map(|warning| {
-                    // The search's own warnings end with what to do.
+                    // The search's own warnings end with the fix.
                     let (found, fix) =
                         warning.split_once("; ").unwrap_or((warning, "look at that file"));
                     Check::warn(NAME, found, fix)
@@ -34,7 +35,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                     NAME,
                     TOKEN,
                     "there is none",
-                    "store one with `conjured login`; RunComfy's profile page shows it",
+                    "store one with `conjured login`; RunComfy's profile page shows it (see docs/runcomfy.md)",
                 )),
                 None => {
                     checks.push(Check::skipped(NAME, "there is none, and this mode needs none"));
@@ -73,7 +74,7 @@ fn unusable(error: &SecretError) -> Check {
     }
 }
 
-/// Says when a file that we may not read can be read by others.
+/// Returns a remark on the permissions of a token file that we cannot read.
 fn loose(path: &Path) -> String {
     match probe::mode(path) {
         Some(mode) if mode & 0o077 != 0 => format!(

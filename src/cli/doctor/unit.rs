@@ -1,13 +1,13 @@
-//! Is conjured installed as a service?
+//! Checks whether conjured is installed as a service.
 //!
-//! Owns where systemd and launchd keep units. It runs no program: whether the service runs is seen by whether a daemon
-//! answers.
+//! Owns where systemd and launchd keep their service files. It runs no program: whether the service
+//! is running is seen from whether a daemon answers.
 
 use std::path::PathBuf;
 
 use crate::config::sources::Sources;
 
-/// Finds an installed unit.
+/// Finds an installed service.
 pub(super) fn installed(sources: &Sources) -> Option<String> {
     let user = sources.user_config_dir.iter().map(|dir| dir.join("systemd/user/conjured.service"));
     let agents = sources

@@ -1,6 +1,8 @@
-//! Does the system tell of changes: is there a watch left, and is the drive one that tells?
+//! Checks whether the system reports file changes: whether a watch is available, and whether the
+//! drive supports it.
 //!
-//! Owns the judgement by `trigger.watch`: what is polled works, only later and with more wake-ups.
+//! Owns the judgement by `trigger.watch`: polling also works, but notices changes later and wakes
+//! up more often.
 
 use std::path::Path;
 
@@ -16,7 +18,7 @@ use crate::{
 
 const NAME: &str = "watching";
 
-/// Tries one watch for real and asks for the drive.
+/// Creates one real watch and asks for the type of drive.
 pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Check> {
     let mut checks = Vec::new();
     for input in [&project.prompt, &project.render] {
@@ -30,7 +32,7 @@ pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Chec
             .flatten();
         checks.extend([drive, watch].into_iter().flatten());
     }
-    // Both inputs usually lie on one drive, under one limit.
+    // Both inputs are usually on one drive and under one limit.
     checks.dedup();
     if checks.is_empty() {
         let how = match trigger.watch {
@@ -64,7 +66,8 @@ fn judge_watch(tried: &Result<(), NoWatch>, trigger: &TriggerConfig) -> Option<C
     Some(limited(found, fix, trigger))
 }
 
-/// By itself the daemon polls then: a warning. With `native` somebody said that polling will not do.
+/// In `auto` the daemon switches to polling, so this is a warning. `native` says that polling is
+/// not acceptable.
 fn limited(found: String, fix: &str, trigger: &TriggerConfig) -> Check {
     match trigger.watch {
         Watch::Native => Check::fail(NAME, CONFIGURATION, found, fix),

@@ -1,7 +1,7 @@
-//! Does what would be sent fit the graph that would run?
+//! Checks whether the values that would be sent fit the graph that would run.
 //!
-//! Owns the comparison of the bindings with the deployment's own saved graph, and with the configured workflow where that
-//! graph is not told.
+//! Owns the comparison of the bindings with the graph saved in the deployment, and with the
+//! configured workflow if that graph is not known.
 
 use serde_json::Value;
 
@@ -31,12 +31,13 @@ pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Che
     checks
 }
 
-/// Judges the local ComfyUI's workflow by itself. Which of its nodes and models the server lacks is told when a job is to run.
+/// Judges the local ComfyUI's workflow without the server. Nodes and models that the server lacks
+/// are reported when a job is about to run.
 fn for_comfyui(local: &LocalConfig) -> Check {
     let fix = "correct `local.comfyui_workflow` or [local.bind]; `conjured workflow validate` shows what fits";
     let workflow = runtime_config::workflow(&local.comfyui_workflow);
     if let (Workflow::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
-        // Nobody can correct that in a configuration.
+        // The user cannot fix that in a configuration.
         return Check::skipped(NAME, format!("{name} is not built into this version"));
     }
     let fits =
@@ -52,7 +53,7 @@ fn for_comfyui(local: &LocalConfig) -> Check {
     }
 }
 
-/// Judges the configured workflow, and the deployment's where it was told.
+/// Judges the configured workflow, and the deployment's if it is known.
 fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec<Check> {
     let fix = "correct `generation.workflow` or [generation.bind]; `conjured workflow validate` shows what fits";
     let workflow = match runtime_config::workflow(&generation.workflow) {
@@ -86,7 +87,7 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
     )]
 }
 
-/// Lists the places that are bound and not in `graph`.
+/// Lists the bound inputs that are missing from `graph`.
 fn missing(bindings: &Bindings, graph: &Value) -> Vec<String> {
     bindings
         .iter()

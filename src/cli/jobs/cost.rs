@@ -1,7 +1,8 @@
-//! `conjured cost`: what was spent on what, and what other settings would have cost.
+//! `conjured cost`: what was spent, and what other settings would have cost.
 //!
-//! Owns the groups and the three forms. It reads the ledger itself, so it works whether or not a daemon runs; numbers go to
-//! standard output alone. Sums are [`crate::domain::cost_report`]'s, advice [`crate::domain::cost_report::what_if`]'s.
+//! Owns the grouping and the three output formats. It reads the ledger directly, so it works with
+//! or without a running daemon; numbers go to standard output only. [`crate::domain::cost_report`]
+//! computes the sums, [`crate::domain::cost_report::what_if`] the advice.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,11 +29,11 @@ use crate::{
     ledger::{FILE, Ledger, error::OpenError},
 };
 
-/// The header of `--csv`. Columns are only ever added at its end.
+/// The header of `--csv`. New columns are only ever added at the end.
 const CSV: &str = "key,jobs,done,failed,cancelled,unknown,open,success_rate,booked_usd,bounded_usd,reserved_usd,\
                    cost_per_result_usd,median_cold_s,median_warm_s,mean_rating,rated,machines,machines_usd";
 
-/// Shows what was spent.
+/// Prints the cost report.
 pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Failure> {
     let path = context.state_dir()?.join(FILE);
     let (past, machines) = match Ledger::open_read_only(&path) {
@@ -66,7 +67,7 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
     if args.csv {
         let lines = rows.iter().map(|(key, tally)| csv(key, tally));
         let lines: Vec<String> = std::iter::once(CSV.to_owned()).chain(lines).collect();
-        // RFC 4180 ends each line with CR LF; the last LF is the printer's.
+        // RFC 4180 ends every line with CR LF; the printer adds the last LF.
         out.data(lines.join("\r\n") + "\r");
         return Ok(());
     }
@@ -99,7 +100,7 @@ fn begin(since: Option<Since>) -> Result<WallTime, Failure> {
     }
 }
 
-/// What machines are listed under where they belong to no single project or workflow.
+/// The row for machines that belong to no single project or workflow.
 const MACHINES: &str = "(rented machines)";
 
 fn civil(at: WallTime, format: &str) -> String {
@@ -153,7 +154,7 @@ type Advised = (String, Record, Advice);
 fn advice(past: &[Past]) -> Vec<Advised> {
     let mut deployments: BTreeMap<&str, Vec<&Past>> = BTreeMap::new();
     for job in past {
-        // A rented machine is no deployment: nothing of it can be set.
+        // A rented machine is not a deployment: it has no settings to advise on.
         if let Some(deployment) = &job.deployment
             && deployment.parse::<MachineId>().is_err()
         {
@@ -270,7 +271,7 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
         ]);
     }
     let lines = numbers_to_the_right(&mut table);
-    // The last line is the sum of the others.
+    // The last line is the sum of the lines above it.
     let (above, sum) = lines.rsplit_once('\n').unwrap_or(("", lines.as_str()));
     let mut text = format!("{above}\n{}", out.bold(sum));
     if total.machines > 0 {
@@ -285,14 +286,15 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
     text
 }
 
-/// Returns a table without lines. It never breaks a line: half a number helps nobody, a terminal does that better.
+/// Returns an empty table without borders. It never breaks a line: a terminal wraps long lines
+/// better than a table splits numbers.
 fn new_table() -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table
 }
 
-/// Returns the table's text, with every column but the first one to the right.
+/// Returns the table's text, with every column but the first aligned to the right.
 fn numbers_to_the_right(table: &mut Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -300,12 +302,12 @@ fn numbers_to_the_right(table: &mut Table) -> String {
     table.trim_fmt()
 }
 
-/// Returns an amount without its unit, which stands in the header.
+/// Returns an amount without its unit, which is in the header.
 fn dollars(amount: MicroUsd) -> String {
     amount.to_string().trim_end_matches(" USD").to_owned()
 }
 
-/// Returns a name in one line of bearable length.
+/// Returns a name on one line, shortened if it is long.
 fn cut(name: &str) -> String {
     let name = plain(name);
     match name.char_indices().nth(32) {

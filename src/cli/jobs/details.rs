@@ -1,6 +1,7 @@
-//! `conjured jobs show`: one job's whole story, for people and as JSON.
+//! `conjured jobs show`: everything about one job, for people and as JSON.
 //!
-//! Owns the page. What the ledger does not know is asked of the disk here: whether the artifacts are still in history.
+//! Owns the page. It asks the disk for what the ledger does not know: whether the artifacts are
+//! still in the history.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::{
     ledger::rows::{Artifact, AttemptRow, JobRow, JobStory},
 };
 
-/// Returns the story as JSON, with what the disk says.
+/// Returns the job's history as JSON, with the facts from the disk.
 pub(in crate::cli) fn json(story: &JobStory, state_dir: &Path) -> Value {
     let mut value = job_json::json(story);
     if let Some(listed) = value["artifacts"].as_array_mut() {
@@ -28,7 +29,7 @@ fn in_history(artifact: &Artifact, state_dir: &Path) -> bool {
     state_dir.join("history").join(&artifact.path).is_file()
 }
 
-/// Returns the story for a person.
+/// Returns the job's history for a person.
 pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: WallTime) -> String {
     let job = &story.job;
     let mut lines = vec![format!("{} {}", out.bold(&job.id.to_string()), out.state(job.state))];

@@ -1,7 +1,7 @@
-//! A job's progress for a person: a bar on a terminal, plain lines without one.
+//! Shows a job's progress: a bar on a terminal, plain lines otherwise.
 //!
-//! Owns the display only. It is fed statuses, from a running daemon or from one in this process, and says when the job is over
-//! or stuck; how it ended is read from the ledger.
+//! Owns only the display. Statuses come from a running daemon or from one in this process; it
+//! returns when the job is over or stuck. How the job ended is read from the ledger.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,13 +20,14 @@ use crate::{
     },
 };
 
-/// How long a job may wait for folders that cannot be written before a person is told instead of kept waiting.
+/// How long a job may wait for a folder that cannot be written before the command reports it
+/// and returns.
 const STUCK_PLACING_MS: u64 = 8_000;
 
 /// Where statuses come from.
 #[derive(Debug)]
 pub enum Source {
-    /// A daemon, over its socket.
+    /// A daemon, through its socket.
     Remote(DaemonClient),
     /// A daemon in this process.
     Local(watch::Receiver<Arc<Status>>),
@@ -38,7 +39,7 @@ impl Source {
         match self {
             Self::Remote(client) => client.newer(revision).await.map(Arc::new),
             Self::Local(receiver) => {
-                // A sender that is gone has said everything.
+                // If the sender is gone, the last status is final.
                 drop(receiver.wait_for(|status| status.revision > revision).await);
                 Ok(Arc::clone(&receiver.borrow()))
             }
@@ -49,9 +50,9 @@ impl Source {
 /// How following ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// The job is no longer at work.
+    /// The job is no longer active.
     Ended,
-    /// Its artifacts wait until a folder can be written, for the reason given.
+    /// Its artifacts wait until a folder can be written; contains the reason.
     StuckPlacing(String),
 }
 
@@ -74,7 +75,8 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
             .filter_map(|project| project.job.as_ref())
             .find(|at| at.id == job);
         let Some(at_work) = at_work else {
-            // A daemon names a job's id before its status shows the job: absent and unheard of is not over.
+            // The daemon returns a job's id before its status shows the job, so a job that was
+            // never seen is not over yet.
             if !seen && !has_ended(&status, job) {
                 continue;
             }
@@ -93,7 +95,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
     }
 }
 
-/// Tells whether a status knows of a job's end, or of a later job's: ids sort by time.
+/// Returns whether a status shows that this job ended, or shows a later job: ids sort by time.
 fn has_ended(status: &Status, job: JobId) -> bool {
     status.projects.iter().any(|project| {
         project.last_job.as_ref().is_some_and(|last| last.id >= job)
@@ -102,7 +104,7 @@ fn has_ended(status: &Status, job: JobId) -> bool {
     })
 }
 
-/// What is on the screen.
+/// The progress display.
 struct Display {
     out: Out,
     bar: Option<ProgressBar>,
@@ -113,7 +115,8 @@ impl Display {
     fn new(out: &Out) -> Self {
         let bar = out.bars.then(|| {
             let bar = ProgressBar::new(1000);
-            // The template is ours and tried by every run on a terminal; a plain bar would do as well.
+            // The template is constant and used by every run on a terminal; on an error the default
+            // bar is good enough.
             if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
                 bar.set_style(style.progress_chars("━╸─"));
             }
@@ -169,7 +172,8 @@ fn line(job: &Job) -> String {
     line
 }
 
-/// Returns how far the job is, in thousandths: by its expected length, and never quite done before it is.
+/// Returns the progress in thousandths, from the expected duration; it never reaches the end before
+/// the job does.
 fn share(job: &Job) -> u64 {
     let by_time = job
         .eta

@@ -1,7 +1,7 @@
-//! `conjured jobs`: history, and the end of a job that nobody wants any more.
+//! `conjured jobs`: lists and shows jobs, and cancels one.
 //!
-//! Owns the tables of jobs and of the audit. It reads the ledger itself, so it works whether or not a daemon runs; only `cancel` needs one when the job
-//! is at work.
+//! Owns the tables of jobs and of audit events. It reads the ledger directly, so it works with or
+//! without a running daemon; only `cancel` needs one, if the job is active.
 
 pub mod follow;
 pub(crate) mod once;
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::jobs::job_json,
+    daemon::{event_loop::commands::not_cancelled, jobs::job_json},
     disk::lock::{Holder, Lock},
     domain::job::State,
     ledger::{
@@ -95,7 +95,7 @@ pub(super) fn list(
     Ok(())
 }
 
-/// Shows all that is known of one job.
+/// Shows everything known about one job.
 pub(super) fn show(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;
     let reader = opened(&state_dir)?;
@@ -108,7 +108,7 @@ pub(super) fn show(context: &Context, id: &str, as_json: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// Lists what spent or changed something outside, newest first.
+/// Lists what spent money or changed something outside, newest first.
 pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), Failure> {
     let rows = match open(&context.state_dir()?)? {
         Some(reader) => reader.audits(limit)?,
@@ -140,7 +140,7 @@ pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), 
     Ok(())
 }
 
-/// Cancels a job: at the service, if it is at work there.
+/// Cancels a job, at the service too if it is active there.
 pub(super) async fn cancel(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;
     let job = opened(&state_dir)?.find(id)?;
@@ -156,7 +156,8 @@ pub(super) async fn cancel(context: &Context, id: &str, as_json: bool) -> Result
     Ok(())
 }
 
-/// Without a daemon: what was never sent ends here, what is at the service is cancelled by the next daemon.
+/// Cancels without a daemon: a job that was never sent ends here, and the next daemon cancels one
+/// that is at the service.
 fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<String, Failure> {
     let now = Clock.now().wall;
     let holder = Holder {
@@ -170,7 +171,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
     let mut ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;
     match row.state {
-        State::Prepared | State::Unknown | State::Fetched | State::Placing => {
+        State::Prepared | State::Unknown | State::Fetched => {
             let booking =
                 if row.state == State::Prepared { Booking::Nothing } else { row.bill().0 };
             ledger.cancelled(
@@ -181,12 +182,8 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
             )?;
             Ok(format!("job {job} is cancelled"))
         }
-        state if state.is_final() => Err(Failure::new(
-            USAGE,
-            format!("job {job} is `{state}` already; nothing was cancelled"),
-        )),
         _ => {
-            ledger.want_cancel(job, now)?;
+            ledger.want_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
             Ok(format!(
                 "no daemon runs: job {job} goes on at the service, and the next `conjured run` cancels it first"
             ))

@@ -1,6 +1,7 @@
-//! `conjured once`: one job now, of the project's inputs or of others.
+//! `conjured once`: runs one job now, with the project's inputs or with others.
 //!
-//! Owns what is asked for, and that what cannot work is found out before money is spent. How it goes is [`super::one_job`]'s.
+//! Owns the request. The daemon finds problems before money is spent, and [`super::one_job`] runs the
+//! job.
 
 use std::path::PathBuf;
 
@@ -9,16 +10,15 @@ use crate::{
     cli::{
         args::OnceArgs,
         context::Context,
-        exit::{CANNOT_WRITE, Failure, MISSING_INPUT},
+        exit::{Failure, MISSING_INPUT},
     },
     daemon::services::{command::OnceRequest, runtime_config::Live},
-    disk::dirs,
 };
 
 /// Runs one job and returns when it is over.
 pub(in crate::cli) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
-    let request = request(args)?;
     let loaded = context.load_to_serve()?;
+    let request = request(args)?;
     let live = Live::new(loaded.config.clone(), &context.sources)?;
     Box::pin(one_job::run(context, loaded, live, request, How::default())).await
 }
@@ -37,11 +37,6 @@ fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
         return Err(Failure::new(MISSING_INPUT, message));
     }
     let out = args.out.as_ref().map(absolute).transpose()?;
-    if let Some(folder) = &out {
-        // Found out before money is spent.
-        dirs::try_to_write(folder)
-            .map_err(|error| Failure::new(CANNOT_WRITE, format!("{error}; nothing was sent")))?;
-    }
     Ok(OnceRequest {
         project: args.project.clone(),
         prompt: args.prompt.clone(),

@@ -1,7 +1,8 @@
-//! One job now, through a running daemon or without one: what `once`, `jobs retry` and `jobs rerun` have in common.
+//! Runs one job now, with or without a running daemon; shared by `once`, `jobs retry` and
+//! `jobs rerun`.
 //!
-//! Owns what a person sees of it: progress, where the artifacts are, and the exit code. The job itself goes the same road as
-//! every other one.
+//! Owns what the user sees of it: progress, the paths of the artifacts, and the exit code. The job
+//! itself runs like every other job.
 
 use std::{
     path::{Path, PathBuf},
@@ -35,16 +36,16 @@ use crate::{
     ledger::{FILE, Ledger},
 };
 
-/// How one job is followed and told of.
+/// How one job is followed and reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::cli) struct How {
-    /// Return as soon as it is on its road.
+    /// Return as soon as the job has started.
     pub(in crate::cli) detach: bool,
     /// Print JSON.
     pub(in crate::cli) json: bool,
 }
 
-/// Runs one job and returns when it is over, or on its road.
+/// Runs one job and returns when it is over, or when it has started.
 pub(in crate::cli) async fn run(
     context: &Context,
     loaded: Loaded,
@@ -66,7 +67,7 @@ pub(in crate::cli) async fn run(
         return tell(context, &state_dir, job, over, how);
     }
     let _log = context.quiet_log();
-    // Said now and not after half a second of preparation.
+    // Report this now, before half a second of preparation.
     if let Err(unready) = live.ready() {
         return Err(Failure::new(crate::cli::exit::code_of(unready.kind), unready.reason.clone()));
     }
@@ -99,9 +100,9 @@ pub(in crate::cli) async fn run(
             }
             job = &mut sent, if how.detach && detached.is_none() => {
                 detached = Some(job);
-                // What runs at the service goes on there; the daemon in this process lets go.
+                // A run at the service continues there; the daemon in this process stops.
                 if let Some(stop) = stop.take() {
-                    // An error means that it has ended by itself.
+                    // An error means that the daemon has already ended.
                     let _ = stop.send(());
                 }
             }
@@ -132,7 +133,7 @@ fn on_its_road(context: &Context, job: JobId, how: How) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the service has taken in the one job of a daemon in this process.
+/// Waits until the service has accepted the only job of a daemon in this process.
 async fn taken_in(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
     loop {
         let found = ours(&statuses.borrow_and_update(), since)
@@ -147,13 +148,13 @@ async fn taken_in(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -
     }
 }
 
-/// Finds the job that was asked for: an unfinished one of an earlier session may go first.
+/// Finds the requested job: an unfinished job of an earlier session may run first.
 fn ours(status: &Status, since: WallTime) -> Option<&Job> {
     let mut jobs = status.projects.iter().filter_map(|project| project.job.as_ref());
     jobs.find(|job| job.cause == Cause::Person && job.since >= since)
 }
 
-/// Shows the progress of the one job of a daemon in this process.
+/// Shows the progress of the only job of a daemon in this process.
 async fn watch_local(
     statuses: watch::Receiver<Arc<Status>>,
     context: &Context,
@@ -174,7 +175,7 @@ async fn watch_local(
     Ok((job, over))
 }
 
-/// Says how the job ended, and where its artifacts are.
+/// Reports how the job ended, and where its artifacts are.
 fn tell(
     context: &Context,
     state_dir: &Path,

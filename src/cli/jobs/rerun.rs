@@ -1,7 +1,8 @@
-//! `conjured jobs retry` and `rerun`: an earlier job's work once more, as a new job.
+//! `conjured jobs retry` and `rerun`: submit an earlier job's work again, as a new job.
 //!
-//! Owns the question whether a second charge is risked, and that a person hears the price before. What may be done again is decided
-//! by [`crate::daemon::jobs::rerun`], here and once more where the job is made.
+//! Owns the warning about a possible second charge and the estimated price shown before anything is
+//! sent. Which jobs may be repeated is decided by [`crate::daemon::jobs::rerun`], here and once more
+//! where the job is created.
 
 use super::{
     one_job::{self, How},
@@ -25,7 +26,7 @@ use crate::{
     ledger::rows::JobRow,
 };
 
-/// Sends the work of a job that did not succeed again.
+/// Submits the work of an unsuccessful job again.
 pub(in crate::cli) async fn retry(
     context: &Context,
     args: &AgainArgs,
@@ -34,7 +35,7 @@ pub(in crate::cli) async fn retry(
     again(context, args, AgainKind::Retry, yes).await
 }
 
-/// Sends exactly the same request again.
+/// Submits exactly the same request again.
 pub(in crate::cli) async fn rerun(context: &Context, args: &AgainArgs) -> Result<(), Failure> {
     again(context, args, AgainKind::Rerun, false).await
 }
@@ -57,7 +58,7 @@ async fn again(
     };
     let mut again = Again { job: row.id, kind, may_charge_twice: yes };
     let unknown = row.state == State::Unknown && kind == AgainKind::Retry;
-    // What cannot be done is said before anybody is asked for anything.
+    // Refuse an impossible request before asking for a confirmation.
     if let Some(refused) = refusal(&row, Again { may_charge_twice: true, ..again }) {
         return Err(refused.into());
     }
@@ -76,7 +77,7 @@ async fn again(
     Box::pin(one_job::run(context, loaded, live, request, how)).await
 }
 
-/// Asks for a typed word, so that nobody pays twice for a key pressed in passing.
+/// Asks for a typed word, so that one accidental key press cannot cause a second charge.
 fn confirmed(context: &Context, row: &JobRow) -> Result<bool, Failure> {
     match context.out.asked_for("Send it again all the same?", "yes") {
         Some(true) => Ok(true),

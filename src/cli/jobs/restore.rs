@@ -1,6 +1,7 @@
-//! `conjured jobs restore` and `rate`: what is done with an old job's results.
+//! `conjured jobs restore` and `rate`: restores or rates an old job's results.
 //!
-//! Owns the two ways: through a running daemon, so that two placements never interleave, or alone under its locks.
+//! Owns the two ways to do it: through a running daemon, so that two placements never interleave,
+//! or alone with the daemon's locks.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use crate::{
     ledger::{FILE, Ledger},
 };
 
-/// Places the results of an old job again.
+/// Restores the results of an old job.
 pub(in crate::cli) async fn restore(
     context: &Context,
     id: &str,
@@ -58,7 +59,7 @@ pub(in crate::cli) async fn restore(
     Ok(())
 }
 
-/// Without a daemon: under the locks that one would hold.
+/// Restores without a daemon, holding the locks that a daemon would hold.
 async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> {
     let state_dir = loaded.config.state_dir;
     let holder = holder("conjured jobs restore");
@@ -83,10 +84,10 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         claims: Claims::default(),
     };
     let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
-    Ok(workshop.restore(&row, &targets, false).await?)
+    Ok(workshop.restore(&row, &project.root, &targets, false).await?)
 }
 
-/// Keeps how a person likes what a job made.
+/// Stores a person's rating of a job's result.
 pub(in crate::cli) async fn rate(
     context: &Context,
     id: &str,

@@ -1,7 +1,8 @@
-//! From this process and the configuration to the service that is wanted.
+//! Derives the wanted service from this process and the configuration.
 //!
-//! Owns the trap that a service knows nothing of the shell it is installed from: its configuration is read once more as the service
-//! will read it, without this shell's variables and with its own user's home, and what would be lost is said.
+//! Owns one difficulty: a service does not see the shell that it is installed from. So the
+//! configuration is read once more as the service will read it, without this shell's variables and
+//! with its own user's home, and what would be lost is reported.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -18,23 +19,23 @@ use crate::{
     disk::dirs,
 };
 
-/// Variables that decide where files are: the service gets them with their values of now.
+/// Variables that decide where files are: the service gets their present values.
 const CARRIED: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFIG_DIR"];
 
-/// Where the machine's token lies: root's alone, and systemd hands it over.
+/// The machine's token file: only root can read it, and systemd passes it to the daemon.
 const SYSTEM_TOKEN: &str = "/etc/conjured/runcomfy_token";
 
-/// A service and what a person should know about it.
+/// A service, and remarks for the user.
 pub(super) struct Facts {
     /// The service.
     pub wanted: Wanted,
-    /// One sentence each.
+    /// Remarks of one sentence each.
     pub remarks: Vec<String>,
 }
 
-/// Whose service and with what.
+/// The requested scope, user and token file.
 pub(super) struct Asked<'a> {
-    /// Whose.
+    /// The requested scope.
     pub scope: Scope,
     /// `--as USER`.
     pub user: Option<&'a str>,
@@ -42,8 +43,8 @@ pub(super) struct Asked<'a> {
     pub token_file: Option<&'a Path>,
 }
 
-/// Finds out what the service is to be. Fails where the daemon would fail at its start, so that a broken service is not
-/// installed.
+/// Determines the wanted service. Fails where the daemon would fail at its start, so that a broken
+/// service is not installed.
 pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failure> {
     let mut remarks = Vec::new();
     let sources = &context.sources;
@@ -68,7 +69,7 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     arguments.push("run".to_owned());
 
     let environment = match asked.scope {
-        // The machine's service is another user's: our variables are not its.
+        // The machine's service runs as another user, who does not have our variables.
         Scope::System => Vec::new(),
         Scope::User => carried(sources)?,
     };
@@ -140,7 +141,7 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     Ok(Facts { wanted, remarks })
 }
 
-/// The user of a machine's service: named, else the owner of the checkout.
+/// Returns the user of a machine's service: the given one, otherwise the owner of the checkout.
 fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Failure> {
     if cfg!(windows) {
         return account(&context.sources, asked.user).map(Some);
@@ -153,7 +154,7 @@ fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Fail
             Failure::new(USAGE, format!("this machine has no user `{name}`; nothing was installed"))
         });
     }
-    // Without a user's home the machine's file and the flags are what there is to go by.
+    // As long as the user's home is unknown, only the machine's file and the flags can be read.
     let there = as_the_service(&context.sources, Scope::System, None);
     let owner = match config::load(&there) {
         Ok(loaded) => loaded.config.projects.first().and_then(|project| dirs::owner(&project.root)),
@@ -167,7 +168,8 @@ fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Fail
     })
 }
 
-/// On Windows a task is always somebody's, and a service's folders are found in its own account: so it is ours.
+/// Returns our own account. On Windows a task always belongs to a user, and the service's folders
+/// are found in its account.
 fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure> {
     let variable = |name: &str| sources.env.get(name).map(String::as_str).unwrap_or_default();
     let (domain, name) = (variable("USERDOMAIN"), variable("USERNAME"));
@@ -196,7 +198,7 @@ fn as_the_service(sources: &Sources, scope: Scope, user: Option<&host::User>) ->
         let home = user.and_then(|user| user.home.clone());
         there.user_config_dir = home.as_ref().map(|home| home.join(".config"));
         there.user_file = home.as_ref().map(|home| home.join(".config/conjured/config.toml"));
-        // Not taken for granted: what `StateDirectory=` makes.
+        // The folder that systemd creates because of `StateDirectory=`.
         there.default_state_dir = Some(PathBuf::from("/var/lib/conjured"));
         if cfg!(target_os = "linux") {
             there.default_log_dir = Some(PathBuf::from("/var/log/conjured"));
@@ -244,7 +246,7 @@ fn writable(loaded: &Loaded, scope: Scope, there: &Sources) -> Vec<PathBuf> {
         folders.push(project.root.clone());
         let names = project.image.iter().chain(&project.mesh);
         folders.extend(names.filter_map(|name| name.parent().map(Path::to_path_buf)));
-        // A name that is a link is followed.
+        // A name that is a symbolic link is followed.
         let targets = project.image.iter().chain(&project.mesh).map(|name| dirs::canonical(name));
         folders.extend(targets.filter_map(|name| name.parent().map(Path::to_path_buf)));
     }
@@ -278,7 +280,8 @@ fn token_file(
     Ok((asked.scope == Scope::System && usual.is_file()).then(|| SYSTEM_TOKEN.to_owned()))
 }
 
-/// Says which settings of this shell the service will not have. Names alone: values may be secret.
+/// Reports which settings of this shell the service will not have. Names only: values may
+/// be secret.
 fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
     let ours = |name: &str| {
         name.starts_with("CONJURED__")
@@ -311,7 +314,7 @@ fn absolute(sources: &Sources, path: &Path) -> PathBuf {
     path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }
 
-/// Accepts a path that can stand in every kind of service file.
+/// Accepts a path that can be written into every kind of service file.
 fn text(what: &str, path: &Path) -> Result<String, Failure> {
     let refuse = |why: &str| {
         let shown = path.to_string_lossy().escape_debug().to_string();

@@ -1,6 +1,7 @@
-//! The other programs of this machine: running them, asking them, and what they say about users.
+//! Other programs of this machine: runs them, reads their output, and looks up users.
 //!
-//! Owns processes. What is run is decided in [`super::plan`]; words are passed one by one, no shell reads them.
+//! Owns processes. [`super::plan`] decides what is run; arguments are passed one by one, without
+//! a shell.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,11 +13,12 @@ use std::{
 pub(super) struct User {
     /// The name.
     pub name: String,
-    /// The home folder, where it is known.
+    /// The home folder, if it is known.
     pub home: Option<PathBuf>,
 }
 
-/// Runs a program on our own terminal and returns its exit code; `Err` says why it could not be run.
+/// Runs a program on our own terminal and returns its exit code; `Err` says why it could not
+/// be run.
 pub(super) fn run(words: &[String]) -> Result<i32, String> {
     let (program, arguments) = words.split_first().ok_or("there is no command")?;
     let ended = Command::new(program).args(arguments).stdin(Stdio::null()).status();
@@ -26,16 +28,16 @@ pub(super) fn run(words: &[String]) -> Result<i32, String> {
     }
 }
 
-/// Runs a program and returns what it says, where it succeeds.
+/// Runs a program and returns its output, if it succeeds.
 pub(super) fn ask(words: &[&str]) -> Option<String> {
     let (program, arguments) = words.split_first()?;
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Looks a user up, by name or by number.
+/// Looks up a user by name or number.
 pub(super) fn user(name_or_id: &str) -> Option<User> {
-    // A leading dash would be an option.
+    // A leading dash would be read as an option.
     if name_or_id.is_empty() || name_or_id.starts_with('-') {
         return None;
     }
@@ -48,14 +50,14 @@ pub(super) fn user(name_or_id: &str) -> Option<User> {
         .filter(|_| cfg!(target_os = "macos"))
 }
 
-/// Reads a line of the user data base: `name:x:1000:1000:,,,:/people/name:/bin/bash` (`passwd(5)`).
+/// Parses a line of the user database: `name:x:1000:1000:,,,:/people/name:/bin/bash` (`passwd(5)`).
 fn passwd(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.lines().next()?.split(':').collect();
     let home = fields.get(5).filter(|home| home.starts_with('/')).map(PathBuf::from);
     Some(User { name: (*fields.first()?).to_owned(), home }).filter(|user| !user.name.is_empty())
 }
 
-/// Tells whether systemd runs this machine (`sd_booted(3)`).
+/// Returns whether systemd runs this machine (`sd_booted(3)`).
 pub(super) fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }

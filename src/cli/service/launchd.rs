@@ -1,17 +1,17 @@
-//! The property list that launchd reads: text in, text out, on every platform.
+//! The property list for launchd: text in, text out, on every platform.
 //!
-//! Owns its keys (`launchd.plist(5)`) and XML's escaping. Nothing here touches a file or runs a command. Not tried on a Mac: the keys
-//! and their types are checked by `tests/real/launchd`.
+//! Owns its keys (`launchd.plist(5)`) and XML's escaping. Nothing here touches a file or runs a
+//! command. Not tried on a Mac: `tests/real/launchd` checks the keys and their types.
 
 use super::wanted::{Scope, Wanted};
 
 /// The job's label, and the file's name without `.plist`.
 pub(super) const LABEL: &str = "org.conjured.daemon";
 
-/// What only our own files hold.
+/// A text that only our own files contain.
 pub(super) const MARK: &str = "Written by `conjured service install`.";
 
-/// Writes the property list.
+/// Returns the property list.
 pub(super) fn plist(wanted: &Wanted) -> String {
     let mut text = format!(
         "\
@@ -67,14 +67,15 @@ pub(super) fn plist(wanted: &Wanted) -> String {
   <integer>18</integer>
 ";
     if let Some(folder) = &wanted.log_dir {
-        // The daemon's own log has every line; this file has what it says before there is a log, and a panic.
+        // The daemon's own log has every line; this file gets the output before logging starts, and
+        // a panic.
         let file = escaped(&format!("{folder}/launchd.err"));
         text += &format!("  <key>StandardErrorPath</key>\n  <string>{file}</string>\n");
     }
     text + "</dict>\n</plist>\n"
 }
 
-/// Writes a text so that XML reads it as it is.
+/// Escapes a text for XML.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

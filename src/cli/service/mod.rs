@@ -1,8 +1,9 @@
-//! `conjured service`: the system starts conjured by itself, and a person sees how that goes.
+//! `conjured service`: lets the system start conjured automatically, and shows how that goes.
 //!
-//! Owns the order of checks: nothing is written before it is clear that the service would start and that no file of somebody else
-//! is in the way. [`facts`] finds out what is wanted, [`systemd`], [`launchd`] and [`task_scheduler`] put it into words, [`plan`]
-//! says what to do, [`host`] does it.
+//! Owns the order of checks: nothing is written before it is clear that the service would start and
+//! that no foreign file would be overwritten. [`facts`] determines what is wanted, [`systemd`],
+//! [`launchd`] and [`task_scheduler`] write it as text, [`plan`] lists the steps, [`host`] carries
+//! them out.
 
 mod facts;
 mod host;
@@ -35,13 +36,14 @@ use crate::{
     },
 };
 
-/// How long a daemon may take to end when it is asked to: its own patience with what must not be broken off, and some.
+/// How long a daemon may take to end when asked to: its own limit for work that must not be
+/// interrupted, plus a margin.
 const END_PATIENCE: Duration = Duration::from_secs(8);
 
-/// How often it is looked whether it has.
+/// How often to check whether the daemon has ended.
 const END_PACE: Duration = Duration::from_millis(50);
 
-/// Does what was asked about the service.
+/// Runs a service command.
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
     match command {
         ServiceCommand::Install(args) => install(context, args),
@@ -51,7 +53,8 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
         ServiceCommand::Start { scope, dry_run } => act(context, *scope, *dry_run, Place::start),
         ServiceCommand::Stop { scope, dry_run } => {
             act(context, *scope, *dry_run, Place::stop)?;
-            // The Task Scheduler's word is in the language of the machine; the lock speaks all of them.
+            // The Task Scheduler's answer is in the language of the machine; the lock works in
+            // every language.
             if *dry_run || Platform::here() != Platform::TaskScheduler {
                 return Ok(());
             }
@@ -147,7 +150,8 @@ fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
     reachable(&place)?;
     installed(&place)?;
     match host::run(&place.status()) {
-        // Of a service that is known and does not run they say so in words alone, in the language of the machine.
+        // For an installed service that is not running, these managers only print a text, in the
+        // language of the machine.
         Ok(0) if place.platform != Platform::Systemd && !is_held(context) => Err(Failure::new(
             UNAVAILABLE,
             "no daemon has the state folder: `conjured service start` starts it",
@@ -181,7 +185,7 @@ fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result
     }
 }
 
-/// Shows the daemon's own files, where no journal collects what services say.
+/// Shows the daemon's own log files, where no journal collects the output of services.
 fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Result<(), Failure> {
     let newest = dir.and_then(|dir| dirs::newest(dir, ".log"));
     let Some(newest) = newest else {
@@ -203,19 +207,21 @@ fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Res
     Ok(())
 }
 
-/// Tells whether a daemon has the configured state folder; without a configuration nobody knows, and the manager's word counts.
+/// Returns whether a daemon holds the configured state folder. Without a configuration that is
+/// unknown, so the service manager's answer counts.
 fn is_held(context: &Context) -> bool {
     context.load().map_or(true, |loaded| lock::held_state(&loaded.config.state_dir) != Held::Free)
 }
 
-/// Asks a daemon that answers to end, and waits for that. That it may fail is no matter: what follows ends it all the same.
+/// Asks a running daemon to stop, and waits for it. Failure is acceptable: the next step ends the
+/// daemon in any case.
 fn ask_to_stop(context: &Context) {
     let Ok(loaded) = context.load() else { return };
     let asked = super::on_runtime(async {
         let Some((client, _)) = DaemonClient::find(&loaded.config.state_dir).await else {
             return Ok(());
         };
-        // It may be gone before its answer is here.
+        // The daemon may be gone before its answer arrives.
         if let Ok(said) = client.stop().await {
             context.out.say(said);
         }
@@ -226,7 +232,8 @@ fn ask_to_stop(context: &Context) {
     }
 }
 
-/// Waits until no daemon has the state folder. Without a configuration nobody knows which one it is.
+/// Waits until no daemon holds the state folder. Without a configuration the folder is unknown, so
+/// there is nothing to wait for.
 async fn ends(context: &Context) -> Result<(), Failure> {
     let Ok(loaded) = context.load() else { return Ok(()) };
     let until = Clock.now().moment.plus(END_PATIENCE);
@@ -242,7 +249,7 @@ async fn ends(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds out where the service's file is.
+/// Determines where the service's file is.
 fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
     let scope = if scope.system { Scope::System } else { Scope::User };
     let sources = &context.sources;
@@ -262,7 +269,7 @@ fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
     })
 }
 
-/// Refuses what this user cannot do here, before anything is written.
+/// Refuses what this user is not allowed to do here, before anything is written.
 fn may(place: &Place) -> Result<(), Failure> {
     if place.scope == Scope::System && dirs::user_id().is_some_and(|id| id != 0) {
         return Err(Failure::new(
@@ -273,7 +280,7 @@ fn may(place: &Place) -> Result<(), Failure> {
     reachable(place)
 }
 
-/// Refuses where there is nobody to talk to.
+/// Fails if there is no service manager to talk to.
 fn reachable(place: &Place) -> Result<(), Failure> {
     if place.platform != Platform::Systemd || host::has_systemd() {
         return Ok(());
@@ -285,7 +292,7 @@ fn reachable(place: &Place) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses to talk about a service that was never installed.
+/// Refuses a command about a service that is not installed.
 fn installed(place: &Place) -> Result<(), Failure> {
     if readable(dirs::read_if_there(&place.file))?.is_some() {
         return Ok(());
@@ -303,10 +310,10 @@ fn installed(place: &Place) -> Result<(), Failure> {
     ))
 }
 
-/// Refuses to touch a file that we did not write.
+/// Refuses to change a file that conjured did not write.
 fn ours(place: &Place, bytes: &[u8], verb: &str) -> Result<(), Failure> {
     let text = match place.platform {
-        // Its file is UTF-16.
+        // The task's file is UTF-16.
         Platform::TaskScheduler => {
             bytes.iter().filter(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
         }
@@ -328,8 +335,8 @@ fn readable<T>(result: Result<T, DiskError>) -> Result<T, Failure> {
     result.map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
 }
 
-/// Prints what would be done. The file comes first and everything else is a comment in its own language, so that all of it is a
-/// good service file.
+/// Prints what would be done. The file comes first, and everything else is a comment in the file's
+/// syntax, so that the whole output is a valid service file.
 fn show(context: &Context, place: &Place, steps: &[Step]) {
     let mut notes = Vec::new();
     for step in steps {
@@ -393,7 +400,7 @@ fn carry_out(context: &Context, place: &Place, steps: &[Step]) -> Result<(), Fai
             Step::Try(command) => {
                 context.out.say(shown(command));
                 let words: Vec<&str> = command.iter().map(String::as_str).collect();
-                // It fails where there is nothing to do.
+                // This fails if there is nothing to do.
                 drop(host::ask(&words));
             }
         }

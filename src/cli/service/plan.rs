@@ -1,7 +1,7 @@
-//! What is to be done, step by step: shown by `--dry-run`, else carried out.
+//! The steps to take: printed by `--dry-run`, otherwise carried out.
 //!
-//! Owns the order of steps on each platform and the commands in them. A plan is a value: making it changes nothing, and what
-//! `--dry-run` shows is what is done.
+//! Owns the order of steps on each platform and their commands. A plan is a value: making it
+//! changes nothing, and what `--dry-run` prints is what would be done.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::{
 /// The Task Scheduler's own command.
 const SCHTASKS: &str = "schtasks";
 
-/// Who starts services here.
+/// The system's service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Platform {
     /// Linux.
@@ -25,7 +25,7 @@ pub(super) enum Platform {
 }
 
 impl Platform {
-    /// Returns this machine's.
+    /// Returns this machine's service manager.
     pub(super) const fn here() -> Self {
         if cfg!(target_os = "macos") {
             Self::Launchd
@@ -36,7 +36,7 @@ impl Platform {
         }
     }
 
-    /// Returns what every file that we wrote holds.
+    /// Returns the text that every file written by conjured contains.
     pub(super) const fn mark(self) -> &'static str {
         match self {
             Self::Systemd => systemd::MARK,
@@ -53,30 +53,31 @@ pub(super) enum Step {
     Write(PathBuf, String),
     /// Remove this file, if it is there.
     Remove(PathBuf),
-    /// Ask the daemon to end, and wait for that; where none answers, or it takes too long, the next step is what ends it.
+    /// Ask the daemon to stop, and wait for it; if none answers, or it takes too long, the next
+    /// step ends it.
     AskToStop,
-    /// Run this command; its failure ends the plan.
+    /// Run this command; if it fails, the plan stops.
     Run(Vec<String>),
-    /// Run this command; it fails where there is nothing to do.
+    /// Run this command; it is expected to fail if there is nothing to do.
     Try(Vec<String>),
 }
 
-/// Where and whose.
+/// The service's location and owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Who starts services.
+    /// The service manager.
     pub platform: Platform,
-    /// Whose it is.
+    /// Whose service it is.
     pub scope: Scope,
     /// The service's file.
     pub file: PathBuf,
-    /// Our user's number, for launchd.
+    /// Our user id, for launchd.
     pub user_id: u32,
 }
 
 impl Place {
-    /// Finds the service's file. `config` is the user's folder for configuration, `home` their home, `data` where the
-    /// Task Scheduler's file is kept.
+    /// Determines the service's file. `config` is the user's configuration folder, `home` the
+    /// user's home, and `data` where the Task Scheduler's file is kept.
     pub(super) fn new(
         platform: Platform,
         scope: Scope,
@@ -101,7 +102,7 @@ impl Place {
         Some(Self { platform, scope, file, user_id })
     }
 
-    /// Returns the text of the service's file. `version` is systemd's.
+    /// Returns the text of the service's file. `version` is systemd's version.
     pub(super) fn text(&self, wanted: &Wanted, version: Option<u32>) -> String {
         match self.platform {
             Platform::Systemd => systemd::unit(wanted, version),
@@ -110,7 +111,7 @@ impl Place {
         }
     }
 
-    /// Plans to install; `again` = the file was there before.
+    /// Returns the steps to install; `again` says that the file existed before.
     pub(super) fn install(&self, text: String, again: bool) -> Vec<Step> {
         let mut steps = vec![Step::Write(self.file.clone(), text)];
         match self.platform {
@@ -118,7 +119,7 @@ impl Place {
                 steps.push(Step::Run(self.systemctl(&["daemon-reload"])));
                 steps.push(Step::Run(self.systemctl(&["enable", "--now", systemd::UNIT])));
                 if again {
-                    // What runs already runs by the old file.
+                    // A service that is already running still uses the old file.
                     steps.push(Step::Run(self.systemctl(&["restart", systemd::UNIT])));
                 }
             }
@@ -146,13 +147,13 @@ impl Place {
         steps
     }
 
-    /// Plans to take away what `install` made.
+    /// Returns the steps to remove what `install` created.
     pub(super) fn uninstall(&self) -> Vec<Step> {
         match self.platform {
             Platform::Systemd => vec![
                 Step::Try(self.systemctl(&["disable", "--now", systemd::UNIT])),
                 Step::Remove(self.file.clone()),
-                // systemctl makes it, and removes it where there is a manager to talk to.
+                // `systemctl` creates this link, and removes it if there is a manager to talk to.
                 Step::Remove(self.wants_link()),
                 Step::Run(self.systemctl(&["daemon-reload"])),
                 Step::Try(self.systemctl(&["reset-failed", systemd::UNIT])),
@@ -170,7 +171,7 @@ impl Place {
         }
     }
 
-    /// Plans to start.
+    /// Returns the steps to start.
     pub(super) fn start(&self) -> Vec<Step> {
         vec![Step::Run(match self.platform {
             Platform::Systemd => self.systemctl(&["start", systemd::UNIT]),
@@ -179,7 +180,8 @@ impl Place {
         })]
     }
 
-    /// Plans to stop. launchd keeps what it has loaded and starts it again at the next login.
+    /// Returns the steps to stop. launchd keeps what it has loaded and starts it again at the
+    /// next login.
     pub(super) fn stop(&self) -> Vec<Step> {
         match self.platform {
             Platform::Systemd => vec![Step::Run(self.systemctl(&["stop", systemd::UNIT]))],
@@ -190,7 +192,7 @@ impl Place {
         }
     }
 
-    /// Plans to stop and start.
+    /// Returns the steps to restart.
     pub(super) fn restart(&self) -> Vec<Step> {
         match self.platform {
             Platform::Systemd => vec![Step::Run(self.systemctl(&["restart", systemd::UNIT]))],
@@ -205,7 +207,7 @@ impl Place {
         }
     }
 
-    /// Returns the command that shows how it is.
+    /// Returns the command that shows the status.
     pub(super) fn status(&self) -> Vec<String> {
         match self.platform {
             Platform::Systemd => {
@@ -216,13 +218,14 @@ impl Place {
         }
     }
 
-    /// Returns the command that shows what it has said; `None` where there are only the daemon's own files.
+    /// Returns the command that shows the log; `None` if there are only the daemon's own files.
     pub(super) fn logs(&self, follow: bool, lines: u32) -> Option<Vec<String>> {
         if self.platform != Platform::Systemd {
             return None;
         }
         let unit = match self.scope {
-            // Not `--user --unit`: where the journal is in memory users have no file of their own.
+            // Not `--user --unit`: if the journal is kept in memory, users have no journal file of
+            // their own.
             Scope::User => format!("--user-unit={}", systemd::UNIT),
             Scope::System => format!("--unit={}", systemd::UNIT),
         };
@@ -259,8 +262,8 @@ impl Place {
     }
 }
 
-/// The Task Scheduler knows no polite end: what it ends is gone at once, with whatever request was on its way. So the daemon is asked
-/// first; the task is then over, and ending it has nothing to do.
+/// The Task Scheduler cannot ask a task to stop: it kills it at once, even with a request under
+/// way. So the daemon is asked first; then the task is over, and ending it has nothing left to do.
 fn end_task() -> [Step; 2] {
     [Step::AskToStop, Step::Try(schtasks(&["/end"]))]
 }
@@ -274,7 +277,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Shows a command as a person would type it.
+/// Returns a command as a person would type it.
 pub(super) fn shown(command: &[String]) -> String {
     let plain = |word: &&String| {
         !word.is_empty()

@@ -1,24 +1,27 @@
-//! The unit that systemd reads: text in, text out, on every platform.
+//! The unit file for systemd: text in, text out, on every platform.
 //!
-//! Owns the words of the unit, their escaping, and which of them an older systemd does not know. Nothing here touches a file or
-//! runs a command. `systemd/*.service` are the same units for people who install by hand; a test compares them.
+//! Owns the unit's settings, their escaping, and which of them an older systemd does not know.
+//! Nothing here touches a file or runs a command. `systemd/*.service` are the same units for
+//! installation by hand; a test compares them.
 
 use super::wanted::{Scope, Wanted};
 
 /// The unit's name.
 pub(super) const UNIT: &str = "conjured.service";
 
-/// The first line of what we wrote ourselves: a unit without it is somebody else's.
+/// The first line of a unit that conjured wrote; a unit without it belongs to someone else.
 pub(super) const MARK: &str = "# Written by `conjured service install`. Changes are lost at the next one; `systemctl edit` keeps them.";
 
-/// Exit codes that a restart does not change, a person does: usage, workflow, input, token, configuration; and systemd's own for a
-/// credential that is not there. 73 (the disk is full) and 75 (locked) mend themselves.
+/// Exit codes that a restart cannot fix, but a person can: usage, workflow, input, token,
+/// configuration; and systemd's own code for a missing credential. 73 (the disk is full) and 75
+/// (locked) can pass without help.
 const GIVE_UP: &str = "64 65 66 77 78 CREDENTIALS";
 
-/// How long the loop may be silent. It feeds the watchdog at half of that, so it wakes up once a minute for it.
+/// How long the event loop may stay silent. It feeds the watchdog twice in that time, so it wakes
+/// up once a minute for it.
 const WATCHDOG_S: u32 = 120;
 
-/// Writes the unit. `version` is systemd's, where it is known.
+/// Returns the unit. `version` is systemd's version, if it is known.
 pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
     let knows = |since: u32| version.is_some_and(|version| version >= since);
     let mut lines = vec![
@@ -103,7 +106,7 @@ const USER_WALLS: &str = "\
 # What a user's own manager can enforce without namespaces of its own, which some kernels and distributions forbid. No UMask: what is
 # private is made so by the program, and what is placed for CONJURE shall look as if CONJURE had written it.";
 
-/// For both scopes.
+/// The restrictions for both scopes.
 const WALLS: &str = "\
 NoNewPrivileges=yes
 LockPersonality=yes
@@ -120,7 +123,7 @@ SystemCallFilter=~@privileged @resources
 SystemCallFilter=@chown
 SystemCallErrorNumber=EPERM";
 
-/// For the machine's manager, which may build namespaces.
+/// The restrictions for the system manager, which may create namespaces.
 fn system_walls(wanted: &Wanted) -> Vec<String> {
     let mut lines: Vec<String> = [
         "# $STATE_DIRECTORY and $LOGS_DIRECTORY: ledger and history, daily logs.",
@@ -174,8 +177,8 @@ RemoveIPC=yes";
     lines
 }
 
-/// The program and its arguments. `$` means a variable to systemd in all but the first word, and `:` in front of that one
-/// switches it off (`systemd.service(5)`, "Command lines").
+/// Returns the program and its arguments. systemd expands `$` in every word but the first, and a
+/// `:` before the first word turns that off (`systemd.service(5)`, "Command lines").
 fn command_line(wanted: &Wanted) -> String {
     let words: Vec<&String> = [&wanted.program].into_iter().chain(&wanted.arguments).collect();
     let literal = if words.iter().any(|word| word.contains('$')) { ":" } else { "" };
@@ -183,8 +186,8 @@ fn command_line(wanted: &Wanted) -> String {
     format!("{literal}{}", words.join(" "))
 }
 
-/// Writes a word so that systemd reads it as it is: `%` begins a specifier, white space ends a word, `\` and quotes are
-/// themselves after a `\` (`systemd.syntax(7)`, "Quoting").
+/// Escapes a word for systemd: `%` begins a specifier, white space ends a word, and `\` and quotes
+/// must follow a `\` (`systemd.syntax(7)`, "Quoting").
 fn quoted(word: &str) -> String {
     let word = word.replace('%', "%%");
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@,%".contains(c);
@@ -194,7 +197,8 @@ fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Finds systemd's version in what `systemctl --version` says: `systemd 252 (252.39-1~deb12u1)`.
+/// Parses systemd's version from the output of `systemctl --version`: `systemd
+/// 252 (252.39-1~deb12u1)`.
 pub(super) fn version(said: &str) -> Option<u32> {
     let number = said.strip_prefix("systemd ")?;
     let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());

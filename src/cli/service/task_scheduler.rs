@@ -1,8 +1,9 @@
-//! The task that Windows' Task Scheduler reads: text in, text out, on every platform.
+//! The task for Windows' Task Scheduler: text in, text out, on every platform.
 //!
-//! Owns the elements of the task (schema 1.2 of `http://schemas.microsoft.com/windows/2004/02/mit/task`, whose order counts) and the
-//! quoting of a Windows command line. Nothing here touches a file or runs a command. The elements are checked against the published
-//! schema by eye; no Task Scheduler has read them yet.
+//! Owns the elements of the task (schema 1.2 of
+//! `http://schemas.microsoft.com/windows/2004/02/mit/task`, in which order matters) and the quoting
+//! of a Windows command line. Nothing here touches a file or runs a command. The elements were
+//! compared with the published schema by eye; no Task Scheduler has read them yet.
 
 use super::{
     launchd::escaped,
@@ -12,23 +13,27 @@ use super::{
 /// The task's name.
 pub(super) const TASK: &str = "conjured";
 
-/// What only our own files hold.
+/// A text that only our own files contain.
 pub(super) const MARK: &str = "Written by `conjured service install`.";
 
-/// What starts the daemon without a window: a console program that the Task Scheduler starts in somebody's session gets one, and
-/// whoever closes it ends the daemon. `--headless` gives it a console that is not shown; the daemon stays the task's own child, so
-/// that the task runs as long as it does, and ends with it.
+/// Starts the daemon without a window. A console program that the Task Scheduler starts in a user's
+/// session gets a window, and closing it would end the daemon. `--headless` creates a hidden
+/// console; the daemon stays a child of the task, so the task runs as long as the daemon and ends
+/// with it.
 const CONSOLE: &str = r"%SystemRoot%\System32\conhost.exe";
 
-/// Writes the task. A user's own task names its user: one for whoever logs on is an administrator's matter. It restarts as often as
-/// the schema allows (an unsigned byte), and runs at an ordinary priority, not at a background task's 7. The Task Scheduler wants the declared encoding to be the file's: see [`bytes`].
+/// Returns the task. A user's own task names its user, because only an administrator may create one
+/// for every user. It restarts as often as the schema allows (an unsigned byte), and runs at normal
+/// priority instead of a background task's 7. The Task Scheduler requires the declared encoding to
+/// be the file's: see [`bytes`].
 pub(super) fn task(wanted: &Wanted) -> String {
     let program = ["--headless", &wanted.program];
     let words = program.into_iter().chain(wanted.arguments.iter().map(String::as_str));
     let arguments: Vec<String> = words.map(argument).collect();
     let (trigger, logon) = match wanted.scope {
         Scope::User => ("LogonTrigger", "InteractiveToken"),
-        // From boot on and without a password, so without that user's network drives. Only an administrator may order that.
+        // Runs from boot and without a password, so without that user's network drives. Only an
+        // administrator may create it.
         Scope::System => ("BootTrigger", "S4U"),
     };
     let user = wanted.user.as_deref().map(escaped);
@@ -82,14 +87,16 @@ pub(super) fn task(wanted: &Wanted) -> String {
     )
 }
 
-/// Returns the file's bytes: UTF-16 with a byte order mark, as `schtasks` exports it and reads it in every language.
+/// Returns the file's bytes: UTF-16 with a byte order mark, as `schtasks` exports it and reads it
+/// in every language.
 pub(super) fn bytes(text: &str) -> Vec<u8> {
     let text = text.replace('\n', "\r\n");
     let units = [0xfeff].into_iter().chain(text.encode_utf16());
     units.flat_map(u16::to_le_bytes).collect()
 }
 
-/// Quotes one argument as the C library of Windows takes command lines apart: backslashes count only before a quote.
+/// Quotes one argument for the C library of Windows, in which backslashes are special only before
+/// a quote.
 pub(super) fn argument(word: &str) -> String {
     let plain = |c: char| !c.is_whitespace() && c != '"';
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,5 @@
-//! The texts of services: what is written for which paths, and that the units for hand-installing say the same.
+//! Checks the texts of services: what is written for which paths, and that the units for
+//! installation by hand are the same.
 
 use std::path::Path;
 
@@ -25,7 +26,7 @@ fn wanted(scope: Scope) -> Wanted {
     }
 }
 
-/// The settings of a unit, without comments, in order.
+/// Returns the settings of a unit, without comments, in order.
 fn settings(unit: &str) -> Vec<&str> {
     unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
@@ -93,7 +94,8 @@ fn a_property_list_says_what_is_to_run_in_xml() {
     assert!(!plist.contains("UserName"), "{plist}");
     let keys =
         plist.lines().filter_map(|line| line.strip_prefix("  <key>")?.strip_suffix("</key>"));
-    // The keys that tests/real/launchd checks with their types in the file for installing by hand, and three that depend on the user.
+    // The keys whose types tests/real/launchd checks in the file for installation by hand, and
+    // three that depend on the user.
     let known = [
         "Label",
         "ProgramArguments",
@@ -107,7 +109,7 @@ fn a_property_list_says_what_is_to_run_in_xml() {
         "StandardErrorPath",
     ];
     assert_eq!(keys.collect::<Vec<_>>(), known);
-    // What `tests/real/launchd` has a real parser read, letter for letter.
+    // A real parser reads exactly this text in `tests/real/launchd`.
     assert_eq!(plist, include_str!("../../../tests/real/launchd/user.plist"));
     let system = Wanted { arguments: odd.arguments, ..wanted(Scope::System) };
     let plist = launchd::plist(&system);
@@ -151,7 +153,7 @@ fn commands(steps: &[Step]) -> Vec<String> {
     steps.iter().filter_map(shown).collect()
 }
 
-// Paths are put together with this system's separator.
+// Paths are joined with this system's separator.
 #[cfg(unix)]
 #[test]
 fn each_platform_is_told_in_its_own_words() {

@@ -1,24 +1,25 @@
-//! The few questions that a person is asked, and what is read from standard input.
+//! Interactive questions, and reading from standard input.
 //!
-//! Owns the terminal as an input. A question goes to standard error, so that data on standard output stays data; without a
-//! terminal nobody is asked, and the caller says by which flag it is answered.
+//! Owns the terminal as an input. Questions go to standard error, so that standard output carries
+//! only data. Without a terminal no question is asked; the caller names the flag that answers it.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
-/// More than any answer; the rest of a line is not read into memory.
+/// Longer than any answer; the rest of a longer line is not read into memory.
 const LONGEST_ANSWER: u64 = 1024;
 
-/// Tells whether there is a person: the question can be seen, and the answer typed.
+/// Returns whether questions can be shown and answered: standard input and standard error
+/// are terminals.
 pub(in crate::cli) fn is_person_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Tells whether standard input is a terminal.
+/// Returns whether standard input is a terminal.
 pub(in crate::cli) fn is_typed() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Asks for a line; `None` at the end of input.
+/// Asks for one line; returns `None` at the end of input.
 fn line(question: &str) -> Option<String> {
     let mut stderr = io::stderr().lock();
     drop(write!(stderr, "{question} ").and_then(|()| stderr.flush()));
@@ -33,13 +34,14 @@ fn line(question: &str) -> Option<String> {
     }
 }
 
-/// Asks a question whose answer is no unless it is plainly yes.
+/// Asks a yes/no question; anything that is not clearly yes counts as no.
 pub(in crate::cli) fn yes(question: &str) -> bool {
     line(&format!("{question} [y/N]"))
         .is_some_and(|answer| matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-/// Asks for one of `count` things, counted from 1; nothing typed is the first. Returns its place, counted from 0.
+/// Asks for one of `count` choices, numbered from 1; an empty answer means the first. Returns the
+/// index, counted from 0.
 pub(in crate::cli) fn which(question: &str, count: usize) -> Option<usize> {
     let answer = line(&format!("{question} [1-{count}, Enter = 1]"))?;
     if answer.is_empty() {
@@ -48,14 +50,16 @@ pub(in crate::cli) fn which(question: &str, count: usize) -> Option<usize> {
     answer.parse::<usize>().ok().filter(|number| (1..=count).contains(number)).map(|n| n - 1)
 }
 
-/// Asks for something that is not shown while it is typed. Ctrl-C is an error of kind `Interrupted`.
+/// Asks for input that is not shown while it is typed. Ctrl-C returns an error of
+/// kind `Interrupted`.
 #[cfg(unix)]
 pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
     use std::sync::{Arc, atomic::AtomicBool};
 
     use signal_hook::consts::SIGINT;
 
-    // The library makes a signal of Ctrl-C; one that ended the process would leave the terminal mute.
+    // The library raises the signal for Ctrl-C; if it ended the process, the terminal would stay
+    // without echo.
     let interrupted = Arc::new(AtomicBool::new(false));
     let caught = signal_hook::flag::register(SIGINT, interrupted)?;
     let typed = rpassword::prompt_password(format!("{question} "));
@@ -65,20 +69,21 @@ pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
     typed.map(String::into_bytes)
 }
 
-/// Asks for something that is not shown while it is typed. Ctrl-C ends the process; the console's shell sees to its echo.
+/// Asks for input that is not shown while it is typed. Ctrl-C ends the process; the console's shell
+/// restores the echo.
 #[cfg(windows)]
 pub(in crate::cli) fn unseen(question: &str) -> io::Result<Vec<u8>> {
     rpassword::prompt_password(format!("{question} ")).map(String::into_bytes)
 }
 
-/// Reads standard input to its end, at most `limit` bytes; `None` when there is more.
+/// Reads all of standard input, at most `limit` bytes; returns `None` if there is more.
 pub(in crate::cli) fn all_of_stdin(limit: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
-/// Asks for a deployment's id until it is one; nothing typed is none.
+/// Asks for a deployment id until the answer is a valid one; an empty answer means none.
 pub(in crate::cli) fn deployment() -> Option<String> {
     loop {
         let answer = line("Deployment id (RunComfy's dashboard shows it; Enter = later):")?;

@@ -1,7 +1,9 @@
-//! `conjured init`: a commented configuration for a CONJURE checkout, with what CONJURE's environment already says.
+//! `conjured init`: writes a commented configuration for a CONJURE checkout, with the settings from
+//! CONJURE's environment.
 //!
-//! Owns the finding, the questions and the telling. The text is [`crate::config::starter`]'s, what makes a checkout
-//! [`crate::disk::checkout`]'s. A token is named and never copied.
+//! Owns the search for the checkout, the questions and the report. [`crate::config::starter`]
+//! writes the text and [`crate::disk::checkout`] recognizes a checkout. A token is mentioned by its
+//! variable's name and never copied.
 
 use std::{
     collections::BTreeMap,
@@ -32,21 +34,21 @@ use crate::{
 /// The largest `.env` that is read.
 const DOTENV_LIMIT: u64 = 64 * 1024;
 
-/// What most of the settings that are taken over begin with.
+/// The prefix of most copied settings.
 const PREFIX: &str = "RUNCOMFY_";
 
-/// The checkout, and why it is that one.
+/// The checkout, and why it was chosen.
 struct Found {
     root: PathBuf,
     why: String,
     others: Vec<PathBuf>,
 }
 
-/// CONJURE's variables: those of the process win over those of the checkout's `.env`.
+/// CONJURE's variables; the process's values override those in the checkout's `.env`.
 struct Surroundings {
     settings: BTreeMap<String, String>,
     in_dotenv: Option<PathBuf>,
-    /// The variable that holds a token, and where it stands.
+    /// The variable that holds a token, and where it is set.
     token: Option<String>,
 }
 
@@ -164,19 +166,20 @@ fn surroundings(context: &Context, root: &Path) -> Surroundings {
     let in_dotenv = of_file.keys().any(|name| !is_token(name)).then_some(file);
     let mut settings = of_file;
     settings.extend(of_process);
-    // From here on nothing can copy it by mistake.
+    // From here on the token cannot be copied by mistake.
     settings.retain(|name, _| !is_token(name));
     Surroundings { settings, in_dotenv, token }
 }
 
-/// Collects what differs from the defaults: variables first, options win.
+/// Collects what differs from the defaults; options override variables.
 fn changes(
     context: &Context,
     args: &InitArgs,
     root: &Path,
     around: &Surroundings,
 ) -> Result<Vec<Change>, Failure> {
-    // As a configuration would take them, so that a wrong one is refused now and not at the first start.
+    // Parsed as a configuration would be, so that a wrong value is refused now and not at the
+    // first start.
     let alone = Sources {
         env: around.settings.clone(),
         root: Some(root.to_path_buf()),
@@ -212,7 +215,7 @@ fn changes(
 
 fn deployment(args: &InitArgs, changes: &[Change]) -> Option<String> {
     let known = changes.iter().any(|change| change.key == "deployment_id");
-    // Neither a ComfyUI nor a machine has one.
+    // Neither a ComfyUI nor a rented machine has a deployment.
     if matches!(args.mode, Some(ModeArg::Local | ModeArg::Cloud)) {
         return args.deployment.clone();
     }
@@ -230,11 +233,12 @@ fn target(context: &Context) -> Result<PathBuf, Failure> {
             "there is no home folder (HOME is not set): name the file to write with --config FILE",
         )
     })?;
-    // A link is somebody's arrangement: what it leads to is replaced, not the link.
+    // A symbolic link is kept, and the file it points to is replaced.
     Ok(dirs::canonical(&sources.folders.current.join(file)))
 }
 
-/// Refuses to replace a configuration unasked; keeps the old one beside the new. Returns where.
+/// Refuses to replace a configuration without permission; renames the old file next to the new one
+/// and returns its path.
 fn make_room(
     context: &Context,
     args: &InitArgs,
@@ -267,7 +271,7 @@ fn make_room(
     Ok(Some(kept))
 }
 
-/// Lists what a person still has to set in the new file, and what works against it.
+/// Lists what still has to be set in the new file, and what conflicts with it.
 fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
     let mut lines = Vec::new();
     match config.mode {
@@ -277,7 +281,7 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
                 _ => "",
             };
             lines.push(format!(
-                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}"
+                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}; docs/runcomfy.md shows each step"
             ));
         }
         Mode::Cloud => {
@@ -356,7 +360,9 @@ fn tell(
     let login = match (stored, &around.token) {
         (Some(place), None) => format!("only for another token; one is there: {place}"),
         (_, Some(name)) => format!("stores your token; one was found in {name} and not copied"),
-        (None, None) => "stores your RunComfy token".to_owned(),
+        (None, None) => {
+            "stores your RunComfy token (docs/runcomfy.md shows where to get one)".to_owned()
+        }
     };
     if mode == Mode::Local {
         let token =

@@ -1,7 +1,9 @@
-//! `conjured login` and `logout`: a token is read unseen, tried for nothing, and stored for our user alone.
+//! `conjured login` and `logout`: read a token without showing it, check it free of charge, and
+//! store it for this user only.
 //!
-//! Owns the order: nothing is stored that the service refused, and what was stored before stays whole until the new one is
-//! on the disk. Where a token may be is [`crate::config::secrets`]'s; it is printed nowhere.
+//! Owns the order: a token that the service rejected is not stored, and the previous one stays
+//! intact until the new one is on the disk. [`crate::config::secrets`] knows where tokens are kept;
+//! a token is never printed.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +27,7 @@ use crate::{
     domain::money::MicroUsd,
 };
 
-/// The most that is read from standard input; a token has some dozens of bytes.
+/// The most that is read from standard input; a token has a few dozen bytes.
 const LIMIT: u64 = 64 * 1024;
 
 /// Checks a token and stores it.
@@ -38,7 +40,7 @@ pub(in crate::cli) fn login(context: &Context, args: &LoginArgs) -> Result<(), F
              or pipe it in with --token-stdin",
         ));
     }
-    // Before the token is typed: whoever cannot use it should hear that first.
+    // Load before the token is typed, so that a configuration error appears first.
     let config = context.load()?.config;
     let secret = read(args)?;
     crate::cli::on_runtime(try_and_store(context, args, &config, secret))
@@ -105,14 +107,15 @@ async fn try_and_store(
     Ok(())
 }
 
-/// Who can read what was stored. On Windows a file has its folder's rights, which we neither set nor check.
+/// Who can read the stored file. On Windows a file has its folder's permissions, which are neither
+/// set nor checked here.
 const PRIVATE: &str = if cfg!(windows) {
     "readable by your account, administrators and the system, as your profile's folders are"
 } else {
     "0600"
 };
 
-/// Tries the token; a call that costs nothing.
+/// Checks the token with a call that costs nothing.
 async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failure> {
     let origin = &config.serverless.api_url;
     let service = Service::new(&config.serverless, secret)
@@ -134,7 +137,8 @@ async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failu
     })
 }
 
-/// Writes the token where it is looked for; the old one is whole until the new one is on the disk.
+/// Writes the token where the daemon looks for it; the old one stays intact until the new one is on
+/// the disk.
 fn store(context: &Context, config: &Config, secret: &SecretString) -> Result<PathBuf, Failure> {
     let failed = |error: crate::disk::DiskError| {
         Failure::new(CANNOT_WRITE, format!("the token was not stored: {error}"))
@@ -142,7 +146,7 @@ fn store(context: &Context, config: &Config, secret: &SecretString) -> Result<Pa
     let path = secrets::stores(&context.sources, config).swap_remove(0);
     if let Some(folder) = path.parent() {
         dirs::make_private(folder).map_err(failed)?;
-        // A login that was killed may have left half a token under a name of ours.
+        // A login that was killed may have left half a token in one of our temporary files.
         sweep::sweep(&[folder.to_path_buf()], |_| false);
     }
     let line = zeroizing_line(secret);
@@ -154,7 +158,7 @@ fn zeroizing_line(secret: &SecretString) -> SecretString {
     SecretString::from(format!("{}\n", secret.expose_secret()))
 }
 
-/// Says where another token would be used instead of the one in `path`.
+/// Lists the sources that would be used instead of the token in `path`.
 fn others(context: &Context, config: &Config, path: &Path) -> Vec<String> {
     let mut remarks = Vec::new();
     match secrets::find_token(&context.sources, config) {
@@ -170,7 +174,7 @@ fn others(context: &Context, config: &Config, path: &Path) -> Vec<String> {
     remarks
 }
 
-/// Lets a running daemon look for its token again.
+/// Asks a running daemon to look for its token again.
 async fn tell_daemon(config: &Config) -> Option<String> {
     let (daemon, _) = DaemonClient::find(&config.state_dir).await?;
     Some(match daemon.reload().await {

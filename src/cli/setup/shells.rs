@@ -1,4 +1,4 @@
-//! `conjured completions` and `conjured man`: what packagers ship beside the binary.
+//! `conjured completions` and `conjured man`: files that packagers ship with the binary.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(in crate::cli) fn completions(context: &Context, shell: clap_complete::Shell
     context.out.data(String::from_utf8_lossy(&script).trim_end());
 }
 
-/// Prints the manual page, or writes one for each command into a folder.
+/// Prints the manual page, or writes the pages of all commands into a folder.
 pub(in crate::cli) fn man(context: &Context, dir: Option<&Path>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(CANNOT_WRITE, error.to_string());
     let mut command = Cli::command();

@@ -1,13 +1,16 @@
-//! The Hugging Face token, which nobody needs: it raises a person's share of a Space and opens private ones.
+//! The Hugging Face token, which is optional: it raises the user's quota on a Space and gives
+//! access to private Spaces.
 //!
-//! Order, the first one that is there wins:
+//! The search order; the first one found is used:
 //! 1. the systemd credential `huggingface_token`;
-//! 2. `HUGGINGFACE_HUB_ACCESS_TOKEN` (CONJURE's name for it), then `HF_TOKEN` (the hub's own) in the environment;
-//! 3. the file `huggingface_token` beside the user's configuration, then in the state folder;
-//! 4. the same two variables in the `.env` of a checkout that is served, the first that has one.
+//! 2. `HUGGINGFACE_HUB_ACCESS_TOKEN` (CONJURE's name for it), then `HF_TOKEN` (the hub's own) in
+//!    the environment;
+//! 3. the file `huggingface_token` next to the user's configuration, then in the state folder;
+//! 4. the same two variables in the `.env` of the served checkouts, the first that has one.
 //!
-//! The file that the hub's own command line writes is not read: a token goes to whatever Space is configured, and who
-//! logged in there did not mean that. The same goes for any other program's store.
+//! The file that the hub's own command line writes is not read: the token is sent to whatever Space
+//! is configured, and a login there does not mean consent to that. The same is true for any other
+//! program's stored token.
 
 use super::{
     SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in, warn_if_loose,
@@ -17,16 +20,17 @@ use crate::config::{
     sources::{dotenv, files::read_small},
 };
 
-/// The name of the systemd credential, and of our own token file.
+/// The name of the systemd credential and of our own token file.
 pub const HUGGINGFACE_TOKEN_NAME: &str = "huggingface_token";
 
-/// The variables that may hold the token, in this order.
+/// The variables that may contain the token, in this order.
 pub const HUGGINGFACE_TOKEN_VARIABLES: [&str; 2] = ["HUGGINGFACE_HUB_ACCESS_TOKEN", "HF_TOKEN"];
 
 /// The largest `.env` that is read.
 const DOTENV_LIMIT: u64 = 64 * 1024;
 
-/// Looks for the token. Reads files; never asks the process or the network. That there is none is no error.
+/// Looks for the token. It reads only the given sources and files, never the process or the
+/// network. A missing token is not an error.
 pub fn find_huggingface_token(
     sources: &Sources,
     config: &Config,
@@ -51,7 +55,7 @@ pub fn find_huggingface_token(
     }
     for project in &config.projects {
         let path = project.root.join(".env");
-        // It is CONJURE's file, not ours: whether it can be read at all is no concern of a token nobody needs.
+        // The file is CONJURE's and the token is optional, so an unreadable file is ignored.
         let Ok(bytes) = read_small(&path, DOTENV_LIMIT) else { continue };
         let text = String::from_utf8_lossy(&bytes);
         let set = dotenv::read(&text, |name| HUGGINGFACE_TOKEN_VARIABLES.contains(&name));
@@ -103,7 +107,7 @@ mod tests {
         let check = |desk: &Desk, expected: &str, place: &str| {
             let token = search(desk).token.expect("a token");
             assert_eq!(token.secret.expose_secret(), expected);
-            // The same words on each system, whichever way its separators lean.
+            // Write separators the same way on every system, so that the expected text is the same.
             let plain = |text: &str| text.replace('\\', "/");
             let folder = format!("{}/", plain(&desk.dir.path().display().to_string()));
             assert_eq!(plain(&token.source.to_string()).replace(&folder, ""), place);

@@ -1,18 +1,19 @@
-//! RunComfy's token: where it is looked for, and a wrapper that never shows it. The Hugging Face token's places are
-//! `huggingface`'s.
+//! RunComfy's token: where it is looked for, and a wrapper that never shows it. The Hugging Face
+//! token is in `huggingface`.
 //!
-//! Order, the first one that is there wins:
+//! The search order; the first one found is used:
 //! 1. the systemd credential `runcomfy_token` (`$CREDENTIALS_DIRECTORY`);
-//! 2. the file that `serverless.token_file` names;
+//! 2. the file named by `serverless.token_file`;
 //! 3. `RUNCOMFY_API_TOKEN`, `RUNCOMFY_TOKEN`, `RUNCOMFY_API_KEY` in the environment;
-//! 4. the file `runcomfy_token` beside the user's configuration, then in the state folder;
-//! 5. the token file of RunComfy's own command line (`token.json` in `$RUNCOMFY_CONFIG_DIR`, else `runcomfy/token.json` in
-//!    the user's configuration folder; its member `access_token`). Whether that one has expired is not looked at: the
-//!    service says so.
+//! 4. the file `runcomfy_token` next to the user's configuration, then in the state folder;
+//! 5. the token file of RunComfy's own command line (`token.json` in `$RUNCOMFY_CONFIG_DIR`, or
+//!    else `runcomfy/token.json` in the user's configuration folder; its member `access_token`).
+//!    Its expiry is not checked: the service reports an expired token.
 //!
-//! Place 4 is where `conjured login` stores one ([`stores`]). The operating system's key ring is not used: a daemon that starts
-//! at boot or over SSH finds it locked or absent, and what a person stored there would be missing exactly then; see
-//! `docs/login.md`. Nothing is written here, and no message repeats a token.
+//! `conjured login` stores a token at number 4 ([`stores`]). The operating system's key ring is not
+//! used: a daemon that starts at boot or over SSH finds it locked or absent, and a token stored
+//! there would be missing exactly then; see `docs/login.md`. Nothing is written here, and no
+//! message repeats a token.
 
 pub(crate) mod shape;
 mod huggingface;
@@ -35,29 +36,29 @@ use super::{
     },
 };
 
-/// The name of the systemd credential, and of our own token file.
+/// The name of the systemd credential and of our own token file.
 pub const TOKEN_NAME: &str = "runcomfy_token";
 
-/// The variables that may hold the token, in this order.
+/// The variables that may contain the token, in this order.
 pub const TOKEN_VARIABLES: [&str; 3] = ["RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN", "RUNCOMFY_API_KEY"];
 
-/// The longest token that is believed; a header must have room for it.
+/// The longest token that is accepted; it must fit into a header.
 const LONGEST_TOKEN: usize = 4096;
 
-/// The largest token file that is read; the official one holds a little JSON.
+/// The largest token file that is read; the official one contains a little JSON.
 const FILE_LIMIT: u64 = 64 * 1024;
 
 /// A token and where it was found.
 #[derive(Clone, Debug)]
 pub struct Token {
-    /// The token: visible ASCII, fit for a header.
+    /// The token: visible ASCII, valid in a header.
     pub secret: SecretString,
     /// Where it was found.
     pub source: TokenSource,
 }
 
 impl PartialEq for Token {
-    /// Compares what is sent, for a reload to see a change.
+    /// Compares the token that is sent, so that a reload notices a change.
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source && self.secret.expose_secret() == other.secret.expose_secret()
     }
@@ -68,11 +69,11 @@ impl PartialEq for Token {
 pub enum TokenSource {
     /// The systemd credential, in this file.
     Credential(PathBuf),
-    /// A file that holds nothing else.
+    /// A file that contains only the token.
     File(PathBuf),
-    /// A variable.
+    /// An environment variable.
     Variable(&'static str),
-    /// A variable that stands in a checkout's `.env`.
+    /// A variable in a checkout's `.env`.
     Dotenv(PathBuf, &'static str),
     /// The token file of RunComfy's own command line.
     OfficialCli(PathBuf),
@@ -92,43 +93,44 @@ impl fmt::Display for TokenSource {
     }
 }
 
-/// What the search brought.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenSearch {
-    /// The token; `None` where there is none anywhere.
+    /// The token; `None` if none was found.
     pub token: Option<Token>,
-    /// What a person should put right, one sentence each.
+    /// Problems that the user should fix, one sentence each.
     pub warnings: Vec<String>,
 }
 
-/// Why the search stopped at a place that was meant to hold a token. No other place is then tried: a person who named
-/// one wants that one.
+/// Why the search stopped at a source that should contain a token. No other source is then tried,
+/// because a source that was configured is the one that is wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
     #[error("{what} {} cannot be read: {cause}; {fix}", path.display())]
     Unreadable {
-        /// What the file is.
+        /// The kind of file.
         what: &'static str,
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         #[source]
         cause: io::Error,
-        /// What to do.
+        /// What to do about it.
         fix: &'static str,
     },
-    /// What was found is no token.
+    /// What was found is not a token.
     #[error("{place} does not hold a token: {why}")]
     NotAToken {
-        /// The place.
+        /// Where it was found.
         place: TokenSource,
         /// What is wrong with it.
         why: &'static str,
     },
 }
 
-/// Looks for the token. Reads files; never asks the process or the network.
+/// Looks for the token. It reads only the given sources and files, never the process or
+/// the network.
 pub fn find_token(sources: &Sources, config: &Config) -> Result<TokenSearch, SecretError> {
     let mut warnings = Vec::new();
     let token = search(sources, config, &mut warnings)?;
@@ -140,7 +142,7 @@ fn search(
     config: &Config,
     warnings: &mut Vec<String>,
 ) -> Result<Option<Token>, SecretError> {
-    // systemd sets the folder for any credential; this one need not be among them.
+    // systemd sets this folder if there is any credential; this one may be absent.
     if let Some(path) = sources.credential(TOKEN_NAME)
         && let Some(bytes) = read_if_there(&path, "the systemd credential")?
     {
@@ -180,7 +182,8 @@ fn stored(sources: &Sources, config: &Config, name: &str) -> Vec<PathBuf> {
     beside.into_iter().chain([config.state_dir.as_path()]).map(|dir| dir.join(name)).collect()
 }
 
-/// Accepts a token that a person typed or piped in; the error says what is wrong with it, never what it is.
+/// Accepts a token that was typed or piped in. The error says what is wrong with it and never
+/// repeats it.
 pub fn typed_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
     sound(bytes)
 }
@@ -211,7 +214,7 @@ fn warn_if_loose(path: &Path, warnings: &mut Vec<String>) {
     }
 }
 
-/// Accepts a token that can stand in a header.
+/// Accepts a token that is valid in a header.
 fn token_in(bytes: &[u8], source: TokenSource) -> Result<Token, SecretError> {
     match sound(bytes) {
         Ok(secret) => Ok(Token { secret, source }),
@@ -235,7 +238,7 @@ fn sound(bytes: &[u8]) -> Result<SecretString, &'static str> {
     }
 }
 
-/// Lists where RunComfy's own command line may keep its token.
+/// Lists the files in which RunComfy's own command line may keep its token.
 fn official_files(sources: &Sources) -> Vec<PathBuf> {
     let own = sources
         .variable("RUNCOMFY_CONFIG_DIR")
@@ -243,7 +246,7 @@ fn official_files(sources: &Sources) -> Vec<PathBuf> {
     let xdg = sources.variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let usual =
         xdg.filter(|folder| folder.is_absolute()).or_else(|| sources.user_config_dir.clone());
-    // A folder that was named by hand is the only one then.
+    // A folder that was set explicitly is the only one that counts.
     match (own, usual) {
         (Some(own), _) => vec![own.join("token.json"), own.join("runcomfy").join("token.json")],
         (None, Some(usual)) => vec![usual.join("runcomfy").join("token.json")],
@@ -251,7 +254,8 @@ fn official_files(sources: &Sources) -> Vec<PathBuf> {
     }
 }
 
-/// Reads the token of RunComfy's own command line. It is not our file: what is wrong with it is a warning.
+/// Reads the token of RunComfy's own command line. A problem in that file, which is not ours, is
+/// only a warning.
 fn official_token(path: &Path, warnings: &mut Vec<String>) -> Option<Token> {
     let mut useless = |why: &str| {
         warnings.push(format!(
@@ -266,7 +270,7 @@ fn official_token(path: &Path, warnings: &mut Vec<String>) -> Option<Token> {
         Err(ReadError::Io(cause)) => return useless(&format!("cannot be read: {cause}")),
         Err(ReadError::TooLarge) => return useless("is larger than 64 KB"),
     };
-    // The parser's own words could quote the file.
+    // The parser's message could quote the file.
     let Ok(json) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
         return useless("is not JSON");
     };

@@ -1,16 +1,19 @@
-//! What looks like a secret: names and values that must not stand in a configuration file, and the masking of what
-//! is quoted from one in a complaint.
+//! Recognizes what looks like a secret: names and values that must not be in a configuration file,
+//! and masks what an error quotes from one.
 //!
-//! Owns guesses only. A RunComfy token has no documented form and may look like a deployment's id, so a name says
-//! more than a value, and what is quoted is masked sooner than it is refused.
+//! Owns only heuristics. A RunComfy token has no documented form and may look like a
+//! deployment id, so a name is better evidence than a value, and a text is masked more readily
+//! than it is rejected.
 
-/// The longest text that a complaint quotes, in characters.
+/// The longest text that an error quotes, in characters.
 const QUOTED: usize = 48;
 
-/// A run of letters, digits and dashes of this length with a digit in it is not quoted: ids and tokens look like that.
+/// A run of letters, digits and dashes of this length that contains a digit is not quoted, because
+/// ids and tokens look like that.
 const LONG_RUN: usize = 16;
 
-/// Tells whether a key of this name asks for a secret. Keys that conjured knows (`token_file`) are never asked about.
+/// Returns whether a key of this name suggests a secret. Known keys (`token_file`) are not
+/// passed in.
 pub(in crate::config) fn is_secret_name(name: &str) -> bool {
     let name: String =
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
@@ -19,7 +22,7 @@ pub(in crate::config) fn is_secret_name(name: &str) -> bool {
         .any(|word| name.contains(word))
 }
 
-/// Tells whether a text has the form of a token that is known to be one.
+/// Returns whether a text has the form of a known kind of token.
 pub(in crate::config) fn is_secret_value(text: &str) -> bool {
     let text = text.trim();
     let tail_is_long = |prefix: &str| {
@@ -34,8 +37,8 @@ pub(in crate::config) fn is_secret_value(text: &str) -> bool {
     bearer || web_token || ["hf_", "sk-"].into_iter().any(tail_is_long)
 }
 
-/// Tells whether a text that should be the *path* of a token is the token itself: one long word without a separator
-/// or an extension.
+/// Returns whether a text that should be the *path* of a token is the token itself: one long word
+/// without a separator or an extension.
 pub(in crate::config) fn is_token_instead_of_path(text: &str) -> bool {
     let text = text.trim();
     text.len() >= 20
@@ -43,7 +46,7 @@ pub(in crate::config) fn is_token_instead_of_path(text: &str) -> bool {
         && text.contains(|c: char| c.is_ascii_digit())
 }
 
-/// Returns a text as a complaint quotes it: escaped, cut, and hidden where it could be a secret.
+/// Returns a text as an error quotes it: escaped, shortened, and masked if it could be a secret.
 pub(in crate::config) fn quoted(text: &str) -> String {
     if is_secret_value(text) || has_long_run(text) {
         return "a text that is not repeated here, for it could be a secret".to_owned();
@@ -51,7 +54,7 @@ pub(in crate::config) fn quoted(text: &str) -> String {
     format!("{:?}", shortened(text))
 }
 
-/// Returns a key's name as a complaint shows it.
+/// Returns a key's name as an error shows it.
 pub(in crate::config) fn shown_key(name: &str) -> String {
     if is_secret_value(name) || has_long_run(name) {
         return "…".to_owned();
@@ -59,12 +62,12 @@ pub(in crate::config) fn shown_key(name: &str) -> String {
     shortened(name).chars().flat_map(char::escape_debug).collect()
 }
 
-/// Returns a line of a file as a complaint shows it: long runs become dots of the same width, so that a caret below
-/// still points at the right column, and nothing is left of what stands behind the name of a secret.
+/// Returns a line of a file as an error shows it: long runs become dots of the same width, so that
+/// a caret below still points at the right column, and everything after a secret's name is removed.
 pub(in crate::config) fn masked_line(line: &str) -> String {
     let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if is_secret_name(line.split('=').next().unwrap_or_default()) {
-        // Without a `=` the name itself cannot be told from the secret: nothing is shown.
+        // Without a `=` the name cannot be separated from the secret, so nothing is shown.
         let kept = line.find('=').map_or(0, |at| at + 1);
         let (shown, hidden) = line.split_at(kept);
         return shown.chars().chain(hidden.chars().map(dotted)).collect();

@@ -1,4 +1,4 @@
-//! Where a token is found, in which order, and that it stays unseen.
+//! Checks where a token is found, in which order, and that it is never shown.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::{TokenSearch, TokenSource, find_token};
 use crate::config::tests::Desk;
 
-/// A desk with a token at every place; each tells its place.
+/// Returns a [`Desk`] with a different token at every source; each token names its source.
 fn full_desk() -> Desk {
     let mut desk = Desk::with("state_dir = \"state\"\n[serverless]\ntoken_file = \"named\"\n");
     for folder in ["credentials", "state", "user", "xdg/runcomfy"] {
@@ -57,7 +57,7 @@ fn refusal(desk: &Desk) -> String {
     desk.without_folder(&error.to_string())
 }
 
-// It compares paths in the text of Unix.
+// It compares paths in Unix notation.
 #[cfg(unix)]
 #[test]
 fn the_first_place_that_holds_a_token_wins() {

@@ -1,11 +1,13 @@
-//! A `.env` file: `NAME=value` lines, as shells and Python's readers of it agree on them.
+//! A `.env` file: `NAME=value` lines, read as shells and Python's readers agree on them.
 //!
-//! Owns the notation. It expands nothing and runs nothing, and keeps only the names it is asked for. CONJURE itself reads
-//! no such file, it takes what its shell exports; people keep their exports there all the same.
+//! Owns the notation. It expands nothing, runs nothing, and keeps only the requested names. CONJURE
+//! itself does not read such a file, it uses what its shell exports; but people do keep their
+//! exports there.
 
 use std::collections::BTreeMap;
 
-/// Reads the variables whose names `wanted` accepts; a later line wins. Lines that are none are passed over.
+/// Reads the variables whose names `wanted` accepts; a later line overrides an earlier one. Other
+/// lines are ignored.
 pub fn read(text: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     text.lines()
@@ -24,7 +26,7 @@ pub fn read(text: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Strin
 fn unquoted(value: &str) -> String {
     for quote in ['"', '\''] {
         if let Some(rest) = value.strip_prefix(quote) {
-            // What follows the closing quote is a comment.
+            // Everything after the closing quote is a comment.
             return rest.split(quote).next().unwrap_or_default().to_owned();
         }
     }

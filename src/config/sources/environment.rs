@@ -1,7 +1,9 @@
-//! Settings from the environment: `CONJURED__SECTION__KEY`, and the variables that CONJURE's plan names.
+//! Settings from the environment: `CONJURED__SECTION__KEY`, and the variables named in
+//! CONJURE's plan.
 //!
-//! Owns names and their translation to keys. Values stay text here, with their variable as place; the reading of each
-//! key knows what text it can take. Tokens are no settings: [`crate::config::secrets`] looks for those.
+//! Owns the names and their translation to keys. Values stay text here, with the variable as
+//! their origin; the code that reads a key knows which text it accepts. Tokens are not settings:
+//! see [`crate::config::secrets`].
 
 use std::collections::BTreeMap;
 
@@ -18,11 +20,12 @@ use crate::config::{
     secrets::shape::quoted,
 };
 
-/// What every variable of our own begins with.
+/// The prefix of our own variables.
 pub(in crate::config) const PREFIX: &str = "CONJURED__";
 
-/// CONJURE's variables that are a key's value as it is. A time-out there covers queue and run in one, ours are two. Those of
-/// its machines and of its local ComfyUI are counted in seconds there as here (`runcomfy/runcomfy_client.py`,
+/// CONJURE's variables whose value is used unchanged. A time-out there covers queue and run
+/// together; here they are two. The time-outs of its machines and of its local ComfyUI are
+/// in seconds there as here (`runcomfy/runcomfy_client.py`,
 /// `runcomfy/runcomfy_orchestrator.py`, `runcomfy/comfyui_workflow_client.py`).
 const PLAIN: [(&str, &[(&str, &str)]); 11] = [
     ("RUNCOMFY_DEPLOYMENT_ID", &[("serverless", "deployment_id")]),
@@ -41,19 +44,21 @@ const PLAIN: [(&str, &[(&str, &str)]); 11] = [
     ("COMFYUI_EXECUTION_TIMEOUT", &[("local", "timeout_s")]),
 ];
 
-/// CONJURE's pace in seconds; ours is in milliseconds, and the slowest one.
+/// CONJURE's poll interval in seconds; ours is in milliseconds, and is the longest one.
 const POLL_INTERVAL: &str = "RUNCOMFY_POLL_INTERVAL";
 
-/// For how many seconds CONJURE asks for a machine, which then ends by itself; ours is in minutes.
+/// For how many seconds CONJURE requests a machine, which then ends automatically; ours is
+/// in minutes.
 const DURATION: &str = "RUNCOMFY_DEFAULT_DURATION";
 
-/// CONJURE's machine. Its plan writes `x-large` for what the Server API calls `extra-large`.
+/// CONJURE's machine type. Its plan writes `x-large` for what the Server API calls `extra-large`.
 const SERVER_TYPE: &str = "RUNCOMFY_DEFAULT_SERVER_TYPE";
 
-/// Two names for one thing: whether a job may run locally where serverless cannot serve.
+/// Two names for one setting: whether a job may run locally when serverless is unavailable.
 const FALLBACK: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"];
 
-/// Reads `CONJURED__SECTION__KEY`. Deeper parts become deeper tables; whether they mean anything is the reader's to say.
+/// Reads `CONJURED__SECTION__KEY`. Deeper parts become nested tables; the reader decides whether
+/// they mean anything.
 pub(in crate::config) fn own_variables(
     env: &BTreeMap<String, String>,
     places: &mut Places,
@@ -63,7 +68,7 @@ pub(in crate::config) fn own_variables(
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
         let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
         let place = places.remember(Place::Variable(name.clone()));
-        // Lists and tables are written as TOML; a text that only begins like one stays a text.
+        // Lists and tables are written as TOML; a text that merely starts like one stays a text.
         let looks_nested = text.trim_start().starts_with(['[', '{']);
         let value = looks_nested
             .then(|| read_value(text.trim(), name, places))
@@ -74,8 +79,8 @@ pub(in crate::config) fn own_variables(
     layer
 }
 
-/// Puts `value` at `parts`, making tables on the way. Where a value stands in the way it stays: the key that is too
-/// deep then goes unread, and the value is refused as what it is, not a section.
+/// Inserts `value` at `parts`, creating tables as needed. A value where a table is needed is kept:
+/// the deeper key is then not read, and the value is rejected because it is not a section.
 fn insert(table: &mut Table, parts: &[String], place: &String, value: Value) {
     match parts {
         [] => {}
@@ -93,8 +98,9 @@ fn insert(table: &mut Table, parts: &[String], place: &String, value: Value) {
     }
 }
 
-/// Reads CONJURE's variables. An empty one is none, as CONJURE's own shells see it. `below` are the layers they win
-/// over: whether a fallback is allowed changes a mode, it is not one. What cannot be translated is complained of here.
+/// Reads CONJURE's variables. An empty one counts as unset, as in CONJURE's own shells. `below` are
+/// the layers that they override; they are needed because a fallback variable changes the mode.
+/// Values that cannot be translated are reported here.
 pub(in crate::config) fn runcomfy_variables(
     env: &BTreeMap<String, String>,
     below: &[Layer],
@@ -112,7 +118,8 @@ pub(in crate::config) fn runcomfy_variables(
             insert(&mut layer.table, &[(*section).to_owned(), (*key).to_owned()], &place, value);
         }
     }
-    // A machine that is asked for until the minute's end is asked for as long as before, not shorter.
+    // The maximum rounds up to whole minutes, so that a machine is not requested for less time
+    // than before.
     let scaled =
         [(POLL_INTERVAL, ["serverless", "poll_max_ms"]), (DURATION, ["cloud", "max_minutes"])];
     for (name, parts) in scaled {
@@ -121,7 +128,7 @@ pub(in crate::config) fn runcomfy_variables(
             #[expect(clippy::cast_possible_truncation, reason = "at most a day of milliseconds")]
             Some(seconds) => {
                 let place = places.remember(Place::Variable(name.to_owned()));
-                // A quotient of whole minutes is exact, as a product with a sixtieth would not be.
+                // Dividing by 60 is exact for whole minutes; multiplying by 1/60 would not be.
                 let number = if name == DURATION {
                     (seconds / 60.0).ceil()
                 } else {
@@ -153,7 +160,7 @@ pub(in crate::config) fn runcomfy_variables(
     (layer, problems)
 }
 
-/// Returns what the two fallback variables agree on, and the name of the first that says so.
+/// Returns what the two fallback variables agree on, and the name of the first one that is set.
 fn fallback<'a>(
     set: &impl Fn(&str) -> Option<&'a str>,
 ) -> Result<Option<(bool, &'static str)>, Vec<ConfigError>> {
@@ -174,15 +181,15 @@ fn fallback<'a>(
     if problems.is_empty() { Ok(agreed) } else { Err(problems) }
 }
 
-/// Tells whether a variable of CONJURE's is a setting here.
+/// Returns whether one of CONJURE's variables is a setting here.
 pub(in crate::config) fn is_conjures(name: &str) -> bool {
     PLAIN.iter().any(|(known, _)| *known == name)
         || FALLBACK.contains(&name)
         || [POLL_INTERVAL, DURATION, SERVER_TYPE].contains(&name)
 }
 
-/// Lists what a variable of our own and one of CONJURE's set to different values, each with both names: nobody means that,
-/// and the later layer's would win without a word. Values are not shown.
+/// Lists the keys that one of our variables and one of CONJURE's set to different values, with both
+/// names. That is never intended, and the later layer would win silently. Values are not shown.
 pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Places) -> Vec<String> {
     let mut told = Vec::new();
     for (section, table) in &theirs.table {
@@ -206,7 +213,7 @@ pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Places
     told
 }
 
-/// Tells whether two values of variables mean the same, however a number or a flag is written.
+/// Returns whether two values of variables mean the same, however a number or a flag is written.
 fn same(a: &ValueKind, b: &ValueKind) -> bool {
     let (a, b) = (a.to_string(), b.to_string());
     let (a, b) = (a.trim(), b.trim());
@@ -224,7 +231,7 @@ fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
     ConfigError { place: Place::Variable(name.to_owned()), problem }
 }
 
-/// Reads a flag as shells and Python programs write it.
+/// Parses a flag as shells and Python programs write it.
 pub(in crate::config) fn yes_or_no(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
@@ -233,14 +240,14 @@ pub(in crate::config) fn yes_or_no(text: &str) -> Option<bool> {
     }
 }
 
-/// Returns the mode that `layers` come to; `None` where the last one that sets it says nothing that is a mode.
+/// Returns the mode that `layers` result in; `None` if the last value is not a valid mode.
 fn mode_of(layers: &[Layer]) -> Option<Mode> {
     let value = layers.iter().rev().find_map(|layer| layer.table.get("mode"))?;
     let ValueKind::String(text) = &value.kind else { return None };
     Mode::named(text)
 }
 
-/// Returns the mode that allowing or forbidding a fallback makes of `mode`; `None` where it changes nothing.
+/// Returns the mode that results from allowing or forbidding a fallback; `None` if nothing changes.
 fn mode_with_fallback(mode: Option<Mode>, allowed: bool) -> Option<Mode> {
     match (mode?, allowed) {
         (Mode::Serverless, true) => Some(Mode::Auto),
@@ -250,7 +257,7 @@ fn mode_with_fallback(mode: Option<Mode>, allowed: bool) -> Option<Mode> {
     }
 }
 
-/// Returns the variable's spelling of a key.
+/// Returns the name of a key's variable.
 pub(in crate::config) fn variable_of(section: &str, key: &str) -> String {
     let section = if section.is_empty() { String::new() } else { format!("{section}__") };
     format!("{PREFIX}{section}{key}").to_uppercase()

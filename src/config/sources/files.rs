@@ -1,7 +1,8 @@
-//! The few small files that are read before anything else stands: configuration and token files.
+//! The few small files that are read before anything else is set up: configuration and token files.
 //!
-//! Owns bounded reading, and the only use of `std::fs` in this layer: `disk` serves the daemon's data, and what
-//! configures the daemon must be readable before there is one. Nothing is ever written here.
+//! Owns bounded reading, and the only use of `std::fs` in this layer: `disk` serves the daemon's
+//! data, and the configuration must be readable before there is a daemon. Nothing is ever
+//! written here.
 
 use std::{
     fs::File,
@@ -12,11 +13,11 @@ use std::{
 /// Why a small file could not be read.
 #[derive(Debug)]
 pub(in crate::config) enum ReadError {
-    /// There is none.
+    /// The file does not exist.
     Missing(io::Error),
-    /// The system refused.
+    /// The system reported an error.
     Io(io::Error),
-    /// It holds more than the limit.
+    /// The file is larger than the limit.
     TooLarge,
 }
 
@@ -28,19 +29,20 @@ pub(in crate::config) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, 
     };
     let file = File::open(path).map_err(sorted)?;
     let mut bytes = Vec::new();
-    // Not the length that the system tells: a pipe and `/proc` have none, and a file may grow meanwhile.
+    // The length reported by the system is not used: a pipe and `/proc` have none, and a file may
+    // grow in the meantime.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if bytes.len() as u64 > limit { Err(ReadError::TooLarge) } else { Ok(bytes) }
 }
 
-/// Tells whether others than the owner may read a file. Where the system has no such modes: no.
+/// Returns whether others than the owner may read a file; false on systems without such modes.
 #[cfg(unix)]
 pub(in crate::config) fn others_may_read(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Tells whether others than the owner may read a file. Where the system has no such modes: no.
+/// Returns whether others than the owner may read a file; false on systems without such modes.
 #[cfg(not(unix))]
 pub(in crate::config) fn others_may_read(_path: &Path) -> bool {
     false

@@ -1,7 +1,8 @@
-//! One layer of settings: a table from one file or from the environment, and the laying of layers over one another.
+//! One layer of settings: a table from one file or from the environment, and the merging of layers.
 //!
-//! Owns the order's mechanics, done by the `config` crate: tables are merged key by key, everything else, lists
-//! included, is replaced by the later layer. Which layers there are, and in which order, is [`crate::config::load`]'s.
+//! Owns how layers are merged, which the `config` crate does: tables are merged key by key;
+//! everything else, including lists, is replaced by the later layer. [`crate::config::load`] decides which
+//! layers there are, and their order.
 
 use ::config::{ConfigError as MergeError, Map, Source, Value, ValueKind};
 
@@ -10,9 +11,9 @@ use super::toml_source::Table;
 /// One layer.
 #[derive(Clone, Debug, Default)]
 pub(in crate::config) struct Layer {
-    /// Its settings, each with its place.
+    /// The settings, each with its origin.
     pub table: Table,
-    /// Whether a person wrote it: not so for the built-in defaults.
+    /// Whether the user wrote it; false for the built-in defaults.
     pub by_person: bool,
 }
 
@@ -26,8 +27,8 @@ impl Source for Layer {
     }
 }
 
-/// Lays `layers` over one another, later ones win. Their keys are checked before, so that none is an expression
-/// in the `config` crate's own language (`a.b`, `a[0]`).
+/// Merges `layers`; later ones override earlier ones. Their keys were checked before, so that none
+/// is an expression in the `config` crate's own language (`a.b`, `a[0]`).
 pub(in crate::config) fn merge(layers: &[Layer]) -> Result<Table, MergeError> {
     let mut builder = ::config::Config::builder();
     for layer in layers {

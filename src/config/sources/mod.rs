@@ -1,7 +1,7 @@
-//! Where settings come from: files, environment and flags, as values that a test can make up.
+//! The sources of settings: files, environment and flags, as values that a test can choose.
 //!
-//! Owns the only look at the process itself ([`Sources::from_process`]). Everything below is given a [`Sources`] and
-//! never asks the process again, so that tests run side by side.
+//! Owns the only access to the process itself ([`Sources::from_process`]). All other code gets a
+//! [`Sources`] and never asks the process, so that tests can run in parallel.
 
 pub mod origin;
 pub mod dotenv;
@@ -20,35 +20,36 @@ use directories::{BaseDirs, ProjectDirs};
 
 use super::values::folders::Folders;
 
-/// Everything settings and tokens are looked for in.
+/// Everything in which settings and tokens are looked for.
 #[derive(Clone, Default)]
 pub struct Sources {
-    /// `--config FILE`: must be there.
+    /// `--config FILE`; must exist.
     pub explicit: Option<PathBuf>,
-    /// `--root DIR`: this checkout alone.
+    /// `--root DIR`: serve only this checkout.
     pub root: Option<PathBuf>,
     /// `--state-dir DIR`.
     pub state_dir: Option<PathBuf>,
-    /// The environment.
+    /// The environment variables.
     pub env: BTreeMap<String, String>,
-    /// The machine's file; need not be there.
+    /// The machine's file; optional.
     pub system_file: Option<PathBuf>,
-    /// The user's file; need not be there.
+    /// The user's file; optional.
     pub user_file: Option<PathBuf>,
-    /// What `~` and relative paths stand for.
+    /// The folders that `~` and relative paths resolve to.
     pub folders: Folders,
-    /// The folder that all programs keep their configuration in, for the official RunComfy command line's token.
+    /// The folder in which all programs keep their configuration; needed for the token of the
+    /// official RunComfy command line.
     pub user_config_dir: Option<PathBuf>,
     /// The platform's state folder for conjured.
     pub default_state_dir: Option<PathBuf>,
-    /// The platform's log folder for conjured, where it is not beneath the state folder.
+    /// The platform's log folder for conjured, if it is not below the state folder.
     pub default_log_dir: Option<PathBuf>,
-    /// This program's own file, for a service to start.
+    /// The path of this program, for a service to start.
     pub program: Option<PathBuf>,
 }
 
 impl fmt::Debug for Sources {
-    /// Names the variables without their values: tokens are among them.
+    /// Shows the variables' names without their values, because some are tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sources")
             .field("explicit", &self.explicit)
@@ -63,7 +64,8 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// Looks at the process: its environment, its folders, its user. The three flags are the command line's.
+    /// Reads the process's environment, folders and user. The three arguments come from the
+    /// command line.
     pub fn from_process(
         explicit: Option<PathBuf>,
         root: Option<PathBuf>,
@@ -71,7 +73,7 @@ impl Sources {
     ) -> Self {
         let env = std::env::vars_os()
             .map(|(name, value)| {
-                // Windows does not tell the case of these names apart, and keeps the one in which somebody wrote them.
+                // Windows ignores the case of these names, but keeps it as written.
                 let name = name.to_string_lossy();
                 let name = if cfg!(windows) { name.to_uppercase() } else { name.into_owned() };
                 (name, value.to_string_lossy().into_owned())
@@ -93,7 +95,7 @@ impl Sources {
             system_file: cfg!(unix).then(|| PathBuf::from("/etc/conjured/config.toml")),
             user_file: ours.map(|ours| ours.config_dir().join("config.toml")),
             folders: Folders {
-                // Without a working folder (deleted meanwhile) relative paths stay what they are.
+                // Without a working folder (it may have been deleted) relative paths stay relative.
                 current: std::env::current_dir().unwrap_or_default(),
                 home: home.clone(),
             },
@@ -109,24 +111,24 @@ impl Sources {
         self.env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())
     }
 
-    /// Returns where systemd puts a credential of this name, where it gives any.
+    /// Returns the path at which systemd puts a credential of this name, if it passes any.
     pub(super) fn credential(&self, name: &str) -> Option<PathBuf> {
         self.variable("CREDENTIALS_DIRECTORY").map(|folder| Path::new(folder).join(name))
     }
 
-    /// Returns the first folder of a variable in which systemd may list several.
+    /// Returns the first folder in a variable that systemd may fill with several.
     pub(super) fn systemd_folder(&self, name: &str) -> Option<&Path> {
         self.variable(name)?.split(':').find(|folder| !folder.is_empty()).map(Path::new)
     }
 
-    /// Lists the files that are read, earlier ones first, and whether each must be there.
+    /// Lists the files to read, earlier layers first, and whether each must exist.
     pub(super) fn files(&self) -> Vec<(PathBuf, bool)> {
         let optional = [&self.system_file, &self.user_file].into_iter().flatten();
         let mut files: Vec<_> =
             optional.map(|file| (self.folders.on_command_line(file), false)).collect();
         if let Some(file) = &self.explicit {
             let file = self.folders.on_command_line(file);
-            // Named again by hand it is read once, as the last one.
+            // If `--config` names it again, it is read once, as the last one.
             files.retain(|(other, _)| *other != file);
             files.push((file, true));
         }

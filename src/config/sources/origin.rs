@@ -1,7 +1,7 @@
-//! Where a setting was written: a line of a file, a variable, a flag. Every complaint begins with it.
+//! The origin of a setting: a line of a file, a variable, a flag. Every error begins with it.
 //!
-//! The `config` crate carries one text with each value, its origin. Ours is the number of a [`Place`] in
-//! `Places`, so that a merged value still knows the file and the line it came from.
+//! The `config` crate stores one text with each value, its origin. Ours is the number of a
+//! [`Place`] in `Places`, so that a merged value still knows the file and line it came from.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -14,16 +14,16 @@ pub enum Place {
     BuiltIn(usize),
     /// A line of a file, counted from 1.
     Line(Arc<Path>, usize),
-    /// A file as a whole: it could not be read.
+    /// A whole file that could not be read.
     File(Arc<Path>),
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
-    /// A flag of the command line.
+    /// A command-line flag.
     Flag(&'static str),
 }
 
 impl Place {
-    /// Returns the line, where there is one.
+    /// Returns the line, if there is one.
     pub const fn line(&self) -> Option<usize> {
         match self {
             Self::BuiltIn(line) | Self::Line(_, line) => Some(*line),
@@ -31,7 +31,8 @@ impl Place {
         }
     }
 
-    /// Returns the folder that a relative path written here counts from; `None` is the working folder.
+    /// Returns the folder at which a relative path written here starts; `None` means the
+    /// working folder.
     pub(in crate::config) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Line(file, _) | Self::File(file) => file.parent(),
@@ -52,12 +53,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// Every place that a value came from, by number.
+/// The origins of all values, by number.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Places(Vec<Place>);
 
 impl Places {
-    /// Remembers a place; the text returned is what a [`Value`] carries as its origin.
+    /// Stores an origin; returns the text that a [`Value`] carries to refer to it.
     pub(in crate::config) fn remember(&mut self, place: Place) -> String {
         self.0.push(place);
         (self.0.len() - 1).to_string()
@@ -65,7 +66,7 @@ impl Places {
 
     /// Returns where a value was written.
     pub(in crate::config) fn of(&self, value: &Value) -> Place {
-        // The merge makes empty tables of its own, which have no origin and never are at fault themselves.
+        // The merge creates empty tables, which have no origin and never cause an error themselves.
         let number = value.origin().and_then(|origin| origin.parse::<usize>().ok());
         number.and_then(|number| self.0.get(number)).cloned().unwrap_or(Place::BuiltIn(1))
     }

@@ -1,8 +1,9 @@
-//! TOML text to values that know their line, with syntax errors a person can find.
+//! Parses TOML text into values that know their line, and reports syntax errors so that they can
+//! be found.
 //!
-//! Owns the way from text to [`Value`]s and nothing of what they mean. The parser bounds its own depth; the caller
-//! bounds the size ([`super::files`]). Dates exist in TOML and in no setting: they become [`ValueKind::Nil`], which
-//! TOML lacks, so that a complaint can call them by their name.
+//! Owns the conversion of text to [`Value`]s, not their meaning. The parser limits its own depth;
+//! the caller limits the size ([`super::files`]). TOML has dates, but no setting uses them: they
+//! become [`ValueKind::Nil`], which TOML does not have, so that an error can name them.
 
 use std::{path::Path, sync::Arc};
 
@@ -21,20 +22,20 @@ use crate::config::{
 /// A table of settings.
 pub(in crate::config) type Table = Map<String, Value>;
 
-/// As many syntax errors of one file as anybody reads.
+/// The most syntax errors that are reported for one file.
 const MOST_ERRORS: usize = 20;
 
-/// A line longer than this is shown around its error only.
+/// Only the part around the error is shown of a line longer than this.
 const SHOWN_COLUMNS: usize = 100;
 
-/// Whose text is read.
+/// The origin of the parsed text.
 #[derive(Clone, Debug)]
 pub(in crate::config) enum Whose {
-    /// The embedded defaults.
+    /// The built-in defaults.
     BuiltIn,
     /// A file.
     File(Arc<Path>),
-    /// A variable's value; all of it is one place.
+    /// A variable's value; all of it has one origin.
     Variable(String),
 }
 
@@ -44,15 +45,16 @@ pub(in crate::config) fn read_document(
     whose: &Whose,
     places: &mut Places,
 ) -> Result<Table, Vec<ConfigError>> {
-    // Editors on Windows put a byte order mark first; it is no content.
+    // Editors on Windows write a byte order mark first; it is not content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = Lines::new(text, whose);
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         return Ok(lines.table(document.get_ref(), places));
     }
-    // What follows on the same line is the parser finding its way back. Sorted out before anything is quoted: a
-    // hostile text has as many errors as characters, all on one long line.
+    // Further errors on the same line come from the parser's recovery. They are removed before
+    // anything is quoted, because a hostile text has as many errors as characters, all on one
+    // long line.
     let mut first: Vec<(usize, &toml::de::Error)> =
         errors.iter().map(|error| (lines.line(lines.position(error)), error)).collect();
     first.sort_by_key(|(line, error)| (*line, lines.position(error)));
@@ -65,14 +67,15 @@ pub(in crate::config) fn read_document(
     Err(problems.chain(more).collect())
 }
 
-/// Reads one value, as the environment gives it: `[1, 2]`, `{ prompt = "41.value" }`. `None` when it is no TOML.
+/// Reads one value from the environment: `[1, 2]`, `{ prompt = "41.value" }`. Returns `None` if it
+/// is not TOML.
 pub(in crate::config) fn read_value(text: &str, name: &str, places: &mut Places) -> Option<Value> {
     let value = DeValue::parse(text).ok()?;
     let whose = Whose::Variable(name.to_owned());
     Some(Lines::new(text, &whose).value(value.get_ref(), value.span().start, places))
 }
 
-/// Where lines begin in a text.
+/// The positions at which the lines of a text begin.
 struct Lines<'t> {
     text: &'t str,
     whose: &'t Whose,
@@ -103,7 +106,8 @@ impl<'t> Lines<'t> {
         table
             .iter()
             .map(|(key, value)| {
-                // The key's place, not the value's: that is the line a person looks for.
+                // The position of the key and not of the value, because that is the line to
+                // look for.
                 let value = self.value(value.get_ref(), key.span().start, places);
                 (key.get_ref().to_string(), value)
             })
@@ -115,7 +119,8 @@ impl<'t> Lines<'t> {
             DeValue::String(text) => ValueKind::String(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(
-                    // Too large for any setting; kept as a number, for the range check to refuse.
+                    // Too large for any setting; kept as a number, so that the range check
+                    // rejects it.
                     |_| {
                         let negative = number.as_str().starts_with('-');
                         ValueKind::Float(if negative { f64::MIN } else { f64::MAX })
@@ -123,7 +128,7 @@ impl<'t> Lines<'t> {
                     ValueKind::I64,
                 ),
             DeValue::Float(number) => {
-                // TOML's `inf` and `nan` are read by `parse` as well, and refused by every range.
+                // `parse` also reads TOML's `inf` and `nan`, which every range check rejects.
                 ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN))
             }
             DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
@@ -141,10 +146,11 @@ impl<'t> Lines<'t> {
         Value::new(Some(&places.remember(self.place(at))), kind)
     }
 
-    /// Returns the byte that an error is about, at the beginning of a character.
+    /// Returns the byte position of an error, at the beginning of a character.
     fn position(&self, error: &toml::de::Error) -> usize {
         let at = error.span().map_or(self.text.len(), |span| span.start);
-        // The end of the text lies behind its last line break; what is missing is missing on the line before.
+        // The end of the text is after its last line break; what is missing there belongs to the
+        // line before.
         let at = if at >= self.text.len() { self.text.trim_end().len() } else { at };
         (0..=at).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
     }
@@ -167,7 +173,7 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// The parser's own words. They quote keys at most, never a value.
+/// Returns the parser's own message. It may quote keys, but never a value.
 fn shown_words(message: &str) -> String {
     message
         .split_whitespace()
@@ -177,7 +183,7 @@ fn shown_words(message: &str) -> String {
         .to_owned()
 }
 
-/// Shows a line with a caret below `column` (counted from 0).
+/// Returns a line with a caret below `column` (counted from 0).
 fn snippet(text: &str, line: usize, column: usize) -> String {
     let masked: Vec<char> = masked_line(text).chars().collect();
     let from =
@@ -188,7 +194,7 @@ fn snippet(text: &str, line: usize, column: usize) -> String {
     format!("  {number} | {}\n  {} | {caret}^", shown.trim_end(), " ".repeat(number.len()))
 }
 
-/// Returns where a file stops being UTF-8, as a place.
+/// Returns the origin of the first byte that is not UTF-8.
 pub(in crate::config) fn first_bad_line(
     bytes: &[u8],
     valid_up_to: usize,
@@ -198,7 +204,7 @@ pub(in crate::config) fn first_bad_line(
     Place::Line(Arc::clone(file), line)
 }
 
-/// Names the type of a value as a complaint does.
+/// Returns the name of a value's type, as used in errors.
 pub(in crate::config) fn type_name(value: &Value) -> String {
     match &value.kind {
         ValueKind::Nil => "a date or a time".to_owned(),

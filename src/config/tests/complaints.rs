@@ -1,4 +1,4 @@
-//! The exact words of each kind of complaint.
+//! Checks the exact text of every kind of error.
 
 use super::Desk;
 
@@ -173,7 +173,7 @@ fn a_wrong_variable_is_named() {
     );
 }
 
-// The system's words differ.
+// The system's message differs.
 #[cfg(unix)]
 #[test]
 fn a_file_that_cannot_be_read_is_named() {

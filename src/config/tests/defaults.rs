@@ -1,4 +1,4 @@
-//! The defaults: the example file, the structs and the design's list say the same.
+//! Checks that the example file, the structs and the design's list have the same defaults.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-/// The defaults as the design lists them, written out once more: an edit of the example is seen here.
+/// The defaults as the design lists them, written once more, so that an edit of the example is
+/// noticed here.
 fn expected() -> Config {
     let root = PathBuf::from("/home/ada/CONJURE");
     let state_dir = PathBuf::from("/home/ada/.local/state/conjured");
@@ -121,7 +122,7 @@ fn expected() -> Config {
     }
 }
 
-// It compares paths in the text of Unix.
+// It compares paths in Unix notation.
 #[cfg(unix)]
 #[test]
 fn without_any_file_the_defaults_are_those_of_the_design() {
@@ -136,9 +137,10 @@ fn without_any_file_the_defaults_are_those_of_the_design() {
     );
 }
 
-/// With [`without_any_file_the_defaults_are_those_of_the_design`] this holds example and code together both ways: a key
-/// that the code does not know is refused here, and a key that the example lacks is missing there.
-// `/home` is no whole path on Windows.
+/// Together with [`without_any_file_the_defaults_are_those_of_the_design`] this keeps example and
+/// code equal in both directions: a key that the code does not know is refused here, and a key that
+/// the example lacks is missing there.
+// `/home` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn the_example_is_a_valid_file_that_changes_nothing() {
@@ -191,7 +193,7 @@ fn every_key_of_the_example_has_a_comment_above_it_or_above_its_group() {
     for line in EXAMPLE.lines() {
         match line.trim_start().chars().next() {
             Some('#') => commented = true,
-            // The keys of a group stand directly below one another.
+            // The keys of a group follow each other without a blank line.
             None | Some('[') => commented = false,
             Some(_) => {
                 let plain = ["enabled", "hardware"];

@@ -1,11 +1,12 @@
-//! Texts that nobody wrote by hand: nothing panics, every complaint names its line, nothing secret comes back.
+//! Checks generated texts: nothing panics, every error names its line, and no secret is repeated.
 
 use proptest::prelude::*;
 
 use super::Desk;
 use crate::config::EXAMPLE;
 
-/// The example with a few of its characters replaced: nearly right, which random text never is.
+/// Generates the example with a few characters replaced: almost correct, which random text
+/// never is.
 fn damaged_example() -> impl Strategy<Value = String> {
     let damage =
         prop::collection::vec((0..EXAMPLE.len(), "[\\[\\]{}=\"'#\n.,a0-9_ é-]{0,3}"), 1..6);

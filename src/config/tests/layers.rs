@@ -1,4 +1,4 @@
-//! Which layer wins, what variables mean, and which folders stand for an empty setting.
+//! Checks which layer wins, what variables mean, and which folders are the defaults.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -161,7 +161,7 @@ fn other_variables_are_nobodys_business() {
         .loaded();
 }
 
-// `/abs` is no whole path on Windows.
+// `/abs` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn relative_paths_count_from_their_file_and_a_tilde_is_the_home_folder() {
@@ -178,7 +178,7 @@ fn relative_paths_count_from_their_file_and_a_tilde_is_the_home_folder() {
     assert_eq!(config.projects[0].render, PathBuf::from("/abs/r.png"));
 }
 
-// `/abs` is no whole path on Windows.
+// `/abs` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn the_state_folder_comes_from_the_flag_the_setting_systemd_or_the_platform() {
@@ -196,7 +196,7 @@ fn the_state_folder_comes_from_the_flag_the_setting_systemd_or_the_platform() {
     assert_eq!(desk.loaded().config.state_dir, desk.dir.path().join("flag"));
 }
 
-// `/s` is no whole path on Windows.
+// `/s` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_missing_home_is_told_only_where_it_is_needed() {

@@ -1,4 +1,5 @@
-//! CONJURE's words and variables: what each means here, and what is told where two of them disagree.
+//! Checks what CONJURE's words and variables mean here, and what is reported if two of
+//! them disagree.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ fn each_mode_of_the_plan_and_of_the_menu_is_one_of_ours() {
         assert_eq!(told.is_empty(), why.is_empty(), "{word}: {told}");
         assert!(told.contains(why), "{word}: {told}");
     }
-    // Whoever names providers means those, whatever the word says.
+    // Explicit providers override what the mode's name says.
     let desk = Desk::with("mode = \"local_comfyui\"\n[local]\nproviders = [\"huggingface\"]\n");
     let loaded = desk.loaded();
     assert_eq!(loaded.config.local.providers, [Huggingface]);
@@ -92,7 +93,8 @@ fn a_mode_that_is_none_or_pays_twice_is_refused() {
     }
 }
 
-/// Who may serve is mode and `serverless.enabled` together: `auto` without the second is local alone.
+/// The mode and `serverless.enabled` together decide which backends may be used: `auto` without the
+/// second means local only.
 #[test]
 fn what_the_plan_enables_and_allows_decides_who_may_serve() {
     const OFF: &str = "RUNCOMFY_SERVERLESS_ENABLED=false";
@@ -105,23 +107,23 @@ fn what_the_plan_enables_and_allows_decides_who_may_serve() {
         // The plan's default: serverless, then local.
         ("", &[], Auto, true, ""),
         ("AUTO", &[ON, YES], Auto, true, ""),
-        // Local alone.
+        // Local only.
         ("AUTO", &[OFF], Auto, false, ""),
         ("AUTO", &[OFF, YES], Auto, false, ""),
         ("SERVERLESS", &[OFF, YES], Auto, false, ""),
         ("LOCAL", &[OFF], Local, false, ""),
         ("LOCAL", &[ON, NO], Local, true, ""),
-        // Serverless alone.
+        // Serverless only.
         ("AUTO", &[NO], Serverless, true, ""),
         ("AUTO", &[NO_TOO], Serverless, true, ""),
         ("AUTO", &[ON, NO, NO_TOO], Serverless, true, ""),
         ("SERVERLESS", &[], Serverless, true, ""),
         ("SERVERLESS", &[NO], Serverless, true, ""),
-        // A mode that was chosen by itself is no fallback.
+        // Allowing a fallback turns "serverless" into "auto", and leaves "cloud" as it is.
         ("SERVERLESS", &[YES], Auto, true, ""),
         ("CLOUD", &[OFF, NO], Cloud, false, ""),
         ("cloud_legacy", &[YES], Cloud, true, "CONJURE's word"),
-        // Nobody is left.
+        // No backend is left.
         ("SERVERLESS", &[OFF], Serverless, false, NOTHING),
         ("AUTO", &[OFF, NO], Serverless, false, NOTHING),
         ("", &[OFF, "CONJURED__LOCAL__PROVIDERS="], Auto, false, NOTHING),
@@ -176,7 +178,7 @@ fn a_contradiction_is_told_with_both_places() {
         "environment variable RUNCOMFY_FALLBACK_ENABLED: it says the opposite of RUNCOMFY_FALLBACK_TO_LOCAL; unset \
          one of them"
     );
-    // The same thing in other letters is none.
+    // The same value in another notation is not a contradiction.
     let same = [
         "CONJURED__SERVERLESS__ENABLED=yes",
         "RUNCOMFY_SERVERLESS_ENABLED=1",
@@ -199,7 +201,7 @@ fn what_conjure_says_about_machines_and_its_comfyui_is_understood() {
             "RUNCOMFY_MACHINE_TIMEOUT=1800",
             "CONJURE_IDLE_TIMEOUT=600",
             "COMFYUI_EXECUTION_TIMEOUT=2000",
-            // These have no counterpart, whatever they say.
+            // These have no counterpart, whatever their value.
             "RUNCOMFY_MAX_RETRIES=many",
             "RUNCOMFY_COST_TRACKING=sometimes",
             "RUNCOMFY_API_BASE_URL=elsewhere",

@@ -1,4 +1,4 @@
-//! What is written, and what it comes to; one file a question.
+//! Checks what a written configuration results in; one file per topic.
 
 mod complaints;
 mod defaults;
@@ -11,11 +11,12 @@ use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use super::{Loaded, errors::ConfigErrors, load, sources::Sources, values::folders::Folders};
 
-/// A folder of its own for every test, and sources that know nothing else: no environment, no real home.
+/// A separate folder for every test, and sources that know nothing else: no environment, no
+/// real home.
 pub(super) struct Desk {
-    /// The folder; it goes with the value.
+    /// The folder; it is removed when the value is dropped.
     pub dir: tempfile::TempDir,
-    /// What is loaded.
+    /// The sources to load from.
     pub sources: Sources,
 }
 
@@ -28,7 +29,7 @@ impl Desk {
         Self { dir, sources }
     }
 
-    /// Begins with `config.toml`, given with `--config`.
+    /// Starts with a `config.toml`, given with `--config`.
     pub(super) fn with(text: &str) -> Self {
         let mut desk = Self::new();
         desk.sources.explicit = Some(desk.write("config.toml", text.as_bytes()));
@@ -54,7 +55,7 @@ impl Desk {
         self.load().unwrap_or_else(|errors| panic!("{errors}"))
     }
 
-    /// Returns what is complained of, with the temporary folder's name taken out.
+    /// Returns the errors, without the temporary folder's name.
     pub(super) fn complaints(&self) -> String {
         let errors = self.load().expect_err("something is wrong");
         self.without_folder(&errors.to_string())

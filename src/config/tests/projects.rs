@@ -1,10 +1,10 @@
-//! Which checkouts are served, and that they do not get in each other's way.
+//! Checks which checkouts are served, and that they do not conflict.
 
 use std::path::{Path, PathBuf};
 
 use super::Desk;
 
-// `/a` is no whole path on Windows.
+// `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_project_needs_a_root_only() {
@@ -16,7 +16,7 @@ fn a_project_needs_a_root_only() {
     assert_eq!(project.mesh.len(), 2);
 }
 
-// `/a` is no whole path on Windows.
+// `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_later_files_projects_replace_all_of_an_earlier_ones() {
@@ -41,7 +41,7 @@ fn a_root_alone_serves_that_checkout_with_the_defaults() {
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
 
-// `/a` is no whole path on Windows.
+// `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_root_that_a_block_describes_is_served_as_that_block_says() {
@@ -62,7 +62,7 @@ fn check(text: &str, expected: &str) {
     assert_eq!(Desk::with(text).complaints(), expected);
 }
 
-// `/a` is no whole path on Windows.
+// `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_name_or_a_root_that_occurs_twice_names_both_places() {
@@ -76,7 +76,7 @@ fn a_name_or_a_root_that_occurs_twice_names_both_places() {
     );
 }
 
-// `/a` is no whole path on Windows.
+// `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_result_is_never_written_over_an_input_or_another_result() {

@@ -1,6 +1,7 @@
-//! Settings that are addresses: the API's origin, hosts to download from, a Space, the page's socket.
+//! Settings that are addresses: the API's origin, download hosts, a Space, the page's socket.
 //!
-//! Owns what such an address may be. Whether anything answers there is found out by whoever talks to it.
+//! Owns which addresses are valid. Whether anything answers there is found out when the address
+//! is used.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,10 +10,10 @@ use url::{Host, Url};
 use super::reader::Found;
 use crate::config::{errors::Problem, secrets::shape::quoted, settings::Space};
 
-/// CONJURE's own port. Its clean-up ends whatever process listens there.
+/// CONJURE's own port. Its clean-up ends any process that listens there.
 const CONJURES_PORT: u16 = 8000;
 
-/// Reads the API's origin: https, or http on loopback.
+/// Parses the API's origin: https, or http on loopback.
 pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
     let url = http_url(found)?;
     if url.scheme() == "http" && !is_loopback(&url) {
@@ -28,7 +29,7 @@ pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
     Ok(url)
 }
 
-/// Reads an http or https URL without user, query or fragment.
+/// Parses an http or https URL without user, query or fragment.
 pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
     let text = found.text()?.trim();
     let url = Url::parse(text).ok().filter(|url| {
@@ -36,7 +37,7 @@ pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
             && url.host_str().is_some_and(|host| !host.is_empty())
     });
     let Some(url) = url else {
-        // Not repeated where it could hold a password.
+        // Not repeated if it could contain a password.
         let shown = if text.contains('@') { "that".to_owned() } else { quoted(text) };
         return Err(found.rule(format!(
             "must be a URL such as https://host or http://127.0.0.1:8188, not {shown}"
@@ -51,16 +52,16 @@ pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
     Ok(url)
 }
 
-/// The hub, where a Space's own page has the path `/spaces/owner/name`; it is no address of the Space itself.
+/// The hub, where the path `/spaces/owner/name` is a Space's web page and not the Space itself.
 const HUB: &str = "huggingface.co";
 
-/// Reads a Hugging Face Space: `owner/name`, the address of its page on the hub (which means the same), or the base URL
-/// of another one: https, or http on loopback.
+/// Parses a Hugging Face Space: `owner/name`, the URL of its page on the hub (which means the
+/// same), or the base URL of any other Space: https, or http on loopback.
 pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
     let text = found.text()?.trim();
     if !text.contains("://") {
         return named_space(text).ok_or_else(|| {
-            // A bare host is the likeliest slip.
+            // The most likely mistake is a host without a scheme.
             let hint = if text.contains('/') { "" } else { "; an address begins with https://" };
             found.rule(format!(
                 "must name a Space as \"owner/name\", or by its base URL, not {}{hint}",
@@ -89,8 +90,9 @@ pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
     Ok(Space::At(url))
 }
 
-/// Accepts `owner/name` as the hub names things: letters, digits, `-`, `_` and `.`, not first or last a `-` or a `.`, at most
-/// 96 of them (<https://huggingface.co/docs/huggingface_hub>, `validate_repo_id`).
+/// Accepts `owner/name` as the hub allows names: letters, digits, `-`, `_` and `.`, at most
+/// 96 of them, with no `-` or `.` first or last
+/// (<https://huggingface.co/docs/huggingface_hub>, `validate_repo_id`).
 fn named_space(text: &str) -> Option<Space> {
     let (owner, name) = text.split_once('/')?;
     let sound = |part: &str| {
@@ -104,12 +106,13 @@ fn named_space(text: &str) -> Option<Space> {
     (sound(owner) && sound(name)).then(|| Space::Named(text.to_owned()))
 }
 
-/// Stands for a URL that could not be read; the complaint about that one keeps it from being used.
+/// Returns a placeholder for a URL that could not be parsed. It is never used, because the error
+/// rejects the configuration.
 pub(in crate::config) fn filler_url() -> Url {
     Url::parse("http://localhost").expect("the literal is a URL")
 }
 
-/// Tells whether a URL leads to this machine.
+/// Returns whether a URL leads to this machine.
 pub(in crate::config) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -119,7 +122,8 @@ pub(in crate::config) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Reads a host that may be downloaded from: `.domain`, a host or an IP literal, each perhaps with `:port`.
+/// Parses a host that may be downloaded from: `.domain`, a host or an IP literal, each with an
+/// optional `:port`.
 pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Problem> {
     let text = found.text()?.trim().to_ascii_lowercase();
     let refused = |rule: &str| Err(found.rule(format!("holds {}, {rule}", quoted(&text))));
@@ -128,7 +132,7 @@ pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Prob
             "but takes hosts only: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" for one host",
         );
     }
-    // A bare IPv6 address has colons of its own, and no port.
+    // A bare IPv6 address contains colons and has no port.
     if text.parse::<IpAddr>().is_ok() {
         return Ok(text);
     }
@@ -159,7 +163,7 @@ pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Prob
     Ok(text)
 }
 
-/// Reads the page's address; an empty one is no page.
+/// Parses the page's address; an empty one means no page.
 pub(in crate::config) fn listen_address(found: &Found<'_>) -> Result<Option<SocketAddr>, Problem> {
     let text = found.text()?.trim();
     if text.is_empty() {

@@ -1,22 +1,22 @@
-//! What `~` and relative paths stand for, and the folders that the platform and systemd offer.
+//! What `~` and relative paths resolve to, and the folders that the platform and systemd provide.
 //!
-//! Owns paths as text: nothing here looks at a disk. The folders are given ([`crate::config::Sources`]), so that tests have
-//! their own.
+//! Owns paths as text: nothing here accesses a disk. The folders are passed in
+//! ([`crate::config::Sources`]), so that tests can use their own.
 
 use std::path::{Component, Path, PathBuf};
 
-/// What `~` and relative paths stand for.
+/// The folders that `~` and relative paths resolve to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folders {
-    /// The home folder, where there is one.
+    /// The home folder, if there is one.
     pub home: Option<PathBuf>,
     /// The working folder.
     pub current: PathBuf,
 }
 
 impl Folders {
-    /// Makes a written path absolute: `~` is the home folder, and a relative path counts from `base`, else from the
-    /// working folder. The error is the rest of a sentence about the key.
+    /// Makes a written path absolute: `~` is the home folder, and a relative path starts at `base`,
+    /// or else at the working folder. The error is the rest of a sentence about the key.
     pub(in crate::config) fn resolve(
         &self,
         text: &str,
@@ -38,13 +38,14 @@ impl Folders {
         Ok(tidy(&self.current.join(path)))
     }
 
-    /// Makes a path from the command line absolute. A shell has replaced `~` already.
+    /// Makes a path from the command line absolute. A shell has already replaced `~`.
     pub(in crate::config) fn on_command_line(&self, path: &Path) -> PathBuf {
         tidy(&self.current.join(path))
     }
 }
 
-/// Takes out what changes nothing: `.`, doubled and trailing separators. `..` stays: behind a link it leads elsewhere.
+/// Removes the parts without effect: `.`, doubled and trailing separators. `..` is kept, because
+/// after a symbolic link it leads to a different folder.
 fn tidy(path: &Path) -> PathBuf {
     path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }

@@ -1,7 +1,7 @@
-//! One value as it was written, and its reading as each type that a setting may have.
+//! One value as it was written, and its conversion to each type that a setting may have.
 //!
-//! Owns types and ranges. A variable of the environment is always text: a number or a flag is then read from it, where
-//! a file must write a number as a number.
+//! Owns types and ranges. An environment variable is always text, so numbers and flags are parsed
+//! from it; a file must write a number as a number.
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -23,16 +23,16 @@ use crate::{
 pub(in crate::config) struct Found<'a> {
     /// The value.
     pub value: &'a Value,
-    /// Where it stands.
+    /// Where it was written.
     pub place: Place,
-    /// Its whole key.
+    /// Its complete key.
     pub key: String,
-    /// What relative paths and `~` stand for.
+    /// The folders that relative paths and `~` resolve to.
     pub folders: &'a Folders,
 }
 
 impl Found<'_> {
-    /// Makes the complaint that the value is of another type.
+    /// Returns the error for a value of the wrong type.
     pub(in crate::config) fn wrong_type(&self, expected: impl Into<String>) -> Problem {
         Problem::WrongType {
             key: self.key.clone(),
@@ -41,12 +41,12 @@ impl Found<'_> {
         }
     }
 
-    /// Makes the complaint that the value breaks a rule.
+    /// Returns the error for a value that violates a rule.
     pub(in crate::config) fn rule(&self, rule: impl Into<String>) -> Problem {
         Problem::Rule { key: self.key.clone(), rule: rule.into() }
     }
 
-    /// Returns the text that a variable holds; `None` in a file, where types are written.
+    /// Returns a variable's text; `None` in a file, where values have types.
     fn variable_text(&self) -> Option<&str> {
         match (&self.place, &self.value.kind) {
             (Place::Variable(_), ValueKind::String(text)) => Some(text.trim()),
@@ -65,7 +65,7 @@ impl Found<'_> {
         }
     }
 
-    /// Reads yes or no.
+    /// Reads a boolean.
     pub(in crate::config) fn flag(&self) -> Result<bool, Problem> {
         let flag = match &self.value.kind {
             ValueKind::Boolean(flag) => Some(*flag),
@@ -74,14 +74,14 @@ impl Found<'_> {
         flag.ok_or_else(|| self.wrong_type("true or false"))
     }
 
-    /// Reads a word of a few.
+    /// Reads one of a fixed set of words.
     pub(in crate::config) fn word<W: Word>(&self) -> Result<W, Problem> {
         let text = self.text()?.trim();
         let found = W::ALL.iter().copied().find(|word| word.word().eq_ignore_ascii_case(text));
         found.ok_or_else(|| self.no_such_word(text, W::ALL.iter().map(|word| word.word())))
     }
 
-    /// Makes the complaint that a text is none of `words`.
+    /// Returns the error for a text that is not one of `words`.
     pub(in crate::config) fn no_such_word<'w>(
         &self,
         text: &str,
@@ -95,7 +95,7 @@ impl Found<'_> {
         }
     }
 
-    /// Reads a whole number within `range`; `unit` follows the number where a complaint names it ("milliseconds").
+    /// Reads an integer within `range`; `unit` follows the number in an error ("milliseconds").
     pub(in crate::config) fn whole(
         &self,
         range: RangeInclusive<u64>,
@@ -114,10 +114,10 @@ impl Found<'_> {
         fits.ok_or_else(|| self.out_of_range(number, range.start(), range.end(), unit))
     }
 
-    /// Reads a whole number within `range` that fits into 32 bits.
+    /// Reads an integer within `range` that fits into 32 bits.
     pub(in crate::config) fn whole_u32(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
         let wide = u64::from(*range.start())..=u64::from(*range.end());
-        // The range's own end fits, so the filler is never used.
+        // The end of the range fits into 32 bits, so the fallback is never used.
         Ok(u32::try_from(self.whole(wide, "")?).unwrap_or(*range.end()))
     }
 
@@ -162,7 +162,7 @@ impl Found<'_> {
         }
     }
 
-    /// Reads a whole number of milliseconds.
+    /// Reads an integer number of milliseconds.
     pub(in crate::config) fn millis(
         &self,
         range: RangeInclusive<u64>,
@@ -170,7 +170,7 @@ impl Found<'_> {
         self.whole(range, "milliseconds").map(Duration::from_millis)
     }
 
-    /// Reads a number of seconds; half a second is one too.
+    /// Reads a number of seconds, which may have a fraction.
     pub(in crate::config) fn seconds(
         &self,
         range: RangeInclusive<f64>,
@@ -178,13 +178,14 @@ impl Found<'_> {
         self.number(range, "seconds").map(Duration::from_secs_f64)
     }
 
-    /// Reads an amount of dollars; 0 is no limit.
+    /// Reads an amount in dollars; 0 means no limit.
     pub(in crate::config) fn dollars(&self) -> Result<Option<MicroUsd>, Problem> {
         let dollars = self.number(0.0..=1e6, "US dollars")?;
         Ok(MicroUsd::from_dollars(dollars).filter(|amount| *amount > MicroUsd::ZERO))
     }
 
-    /// Reads a path; an empty one is none. Relative ones count from the folder of the file they stand in.
+    /// Reads a path; an empty one means none. A relative path starts at the folder of the file it
+    /// is written in.
     pub(in crate::config) fn path(&self) -> Result<Option<PathBuf>, Problem> {
         let text = self.text()?;
         if text.trim().is_empty() {
@@ -193,21 +194,21 @@ impl Found<'_> {
         self.folders.resolve(text, self.place.folder()).map(Some).map_err(|rule| self.rule(rule))
     }
 
-    /// Reads a text that may stand in a URL's path; an empty one is none.
+    /// Reads a text that may be part of a URL's path; an empty one means none.
     pub(in crate::config) fn id(&self) -> Result<Option<String>, Problem> {
         let text = self.text()?.trim();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if text.is_empty() {
             return Ok(None);
         }
-        // Not repeated in the complaint: people paste the wrong thing, and it may be a token.
+        // Not repeated in the error: a text pasted here by mistake may be a token.
         if text.len() > 128 || !text.chars().all(plain) || text.chars().all(|c| c == '.') {
             return Err(self.rule("must be an id: up to 128 letters, digits, `-`, `_` and `.`"));
         }
         Ok(Some(text.to_owned()))
     }
 
-    /// Reads the list that a variable may write with commas.
+    /// Reads a list; a variable may separate its items with commas.
     pub(in crate::config) fn comma_separated(&self, expected: &str) -> Result<Vec<Value>, Problem> {
         let Some(text) = self.variable_text() else {
             return Err(self.wrong_type(format!("a list of {expected}: [\"…\", \"…\"]")));

@@ -1,9 +1,9 @@
-//! Reading keys out of a table, each with its type, collecting every complaint on the way.
+//! Reads keys from a table, each with its type, and collects every error on the way.
 //!
-//! A section asks for each key it knows, with what the key must be; [`Section::finish`] then complains about every key
-//! nobody asked for. So the list of keys stands in one place only: where they are read. After a complaint, and for a
-//! key that a layer does not set, the reader hands out a *filler* and reading goes on; a value that was read along
-//! with complaints is thrown away by the caller.
+//! A section asks for each key that it knows, with the key's requirements; [`Section::finish`] then
+//! reports every key that was not asked for. So the list of keys exists only once: where they are
+//! read. After an error, and for a key that a layer does not set, the reader returns a *filler* and
+//! goes on; the caller discards a value that was read with errors.
 
 use std::fmt::Display;
 
@@ -24,31 +24,32 @@ use crate::config::{
 
 pub(in crate::config) use super::raw_value::Found;
 
-/// What to do about a key that is not there.
+/// What to do about a missing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum Demand {
-    /// A single layer sets what it likes.
+    /// A single layer may set any subset of the keys.
     Some,
-    /// All layers together set everything: the built-in defaults do.
+    /// All layers together must set every key; the built-in defaults do.
     All,
 }
 
-/// What every section's reading needs.
+/// The state shared by all sections while they are read.
 pub(in crate::config) struct Reader<'a> {
-    /// Where values were written.
+    /// The origins of the values.
     pub places: &'a Places,
-    /// What relative paths and `~` stand for.
+    /// The folders that relative paths and `~` resolve to.
     pub folders: &'a Folders,
-    /// The built-in defaults: every key there is, for hints, and the names of a project's files.
+    /// The built-in defaults: every existing key, for suggestions, and the names of a
+    /// project's files.
     pub defaults: &'a Table,
-    /// What to do about a key that is not there.
+    /// What to do about a missing key.
     pub demand: Demand,
-    /// The complaints so far.
+    /// The errors so far.
     pub problems: Vec<ConfigError>,
 }
 
 impl<'a> Reader<'a> {
-    /// Begins to read the section `name` of `table`; the empty name is the top level.
+    /// Starts to read the section `name` of `table`; the empty name means the top level.
     pub(in crate::config) fn section<'r>(
         &'r mut self,
         table: &'a Table,
@@ -58,7 +59,7 @@ impl<'a> Reader<'a> {
         Section { reader: self, table: found, fallback: None, name, asked: Vec::new() }
     }
 
-    /// Finds the table of a section, down the dots of its name.
+    /// Finds the table of a section, following the dots in its name.
     fn inner(&mut self, table: &'a Table, name: &str) -> Option<&'a Table> {
         let mut table = table;
         for part in name.split('.') {
@@ -75,7 +76,7 @@ impl<'a> Reader<'a> {
         Some(table)
     }
 
-    /// Begins to read a table that stands in a list; keys that it lacks are read from `fallback`.
+    /// Starts to read a table that is an item of a list; missing keys are read from `fallback`.
     pub(in crate::config) fn entry<'r>(
         &'r mut self,
         table: &'a Table,
@@ -85,12 +86,12 @@ impl<'a> Reader<'a> {
         Section { reader: self, table: Some(table), fallback, name, asked: Vec::new() }
     }
 
-    /// Notes a complaint.
+    /// Adds an error.
     pub(in crate::config) fn complain(&mut self, place: Place, problem: Problem) {
         self.problems.push(ConfigError { place, problem });
     }
 
-    /// Finds where a key would belong that does not belong where it stands.
+    /// Finds the section in which a misplaced key belongs.
     fn home_of(&self, key: &str) -> Option<&'a str> {
         if self.defaults.contains_key(key) {
             return Some("");
@@ -103,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// One section being read.
+/// One section while it is read.
 pub(in crate::config) struct Section<'r, 'a> {
     reader: &'r mut Reader<'a>,
     table: Option<&'a Table>,
@@ -113,7 +114,7 @@ pub(in crate::config) struct Section<'r, 'a> {
 }
 
 impl<'a> Section<'_, 'a> {
-    /// Returns what is written for `key`, if anything is.
+    /// Returns the value of `key`, if there is one.
     pub(in crate::config) fn find(&mut self, key: &'static str) -> Option<Found<'a>> {
         self.asked.push(key);
         let value = self
@@ -137,14 +138,15 @@ impl<'a> Section<'_, 'a> {
         Some(found)
     }
 
-    /// Returns what is written for `key` in the table itself; that it is not is no complaint.
+    /// Returns the value of `key` in the table itself; a missing key is not an error.
     pub(in crate::config) fn find_own(&mut self, key: &'static str) -> Option<Found<'a>> {
         self.asked.push(key);
         let value = self.table.and_then(|table| table.get(key))?;
         Some(self.found(value, self.path(key)))
     }
 
-    /// Reads `key` with `read`; complaints are noted, and `filler` stands for what could not be read.
+    /// Reads `key` with `read`; errors are collected, and `filler` replaces a value that could not
+    /// be read.
     pub(in crate::config) fn take<T>(
         &mut self,
         key: &'static str,
@@ -161,12 +163,12 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
-    /// Reads `key` as a word of a few.
+    /// Reads `key` as one of a fixed set of words.
     pub(in crate::config) fn word<W: Word>(&mut self, key: &'static str) -> W {
         self.take(key, W::ALL[0], Found::word)
     }
 
-    /// Reads `key` as yes or no.
+    /// Reads `key` as a boolean.
     pub(in crate::config) fn flag(&mut self, key: &'static str) -> bool {
         self.take(key, false, Found::flag)
     }
@@ -208,12 +210,12 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
-    /// Notes a complaint about `key`.
+    /// Adds an error about `key`.
     pub(in crate::config) fn complain(&mut self, place: Place, problem: Problem) {
         self.reader.complain(place, problem);
     }
 
-    /// Marks a key as known that is read elsewhere.
+    /// Marks a key as known that other code reads.
     pub(in crate::config) fn known(&mut self, key: &'static str) {
         self.asked.push(key);
     }
@@ -222,12 +224,12 @@ impl<'a> Section<'_, 'a> {
         Found { value, place: self.reader.places.of(value), key, folders: self.reader.folders }
     }
 
-    /// Returns the whole name of a key.
+    /// Returns the complete name of a key.
     fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    /// Complains about every key that nobody asked for.
+    /// Reports every key that was not asked for.
     pub(in crate::config) fn finish(self) {
         let Some(table) = self.table else { return };
         for (key, value) in table {
@@ -267,12 +269,12 @@ impl<'a> Section<'_, 'a> {
     }
 }
 
-/// Tells whether a name is one of ours with a slip in it: `token_fil` is no secret.
+/// Returns whether a name is a known key with a typing mistake: `token_fil` is not a secret.
 fn is_misspelt(key: &str, asked: &[&str]) -> bool {
     asked.iter().any(|known| strsim::damerau_levenshtein(&shown_key(key), known) <= 2)
 }
 
-/// Lists words for a complaint.
+/// Formats a list of words for an error.
 pub(in crate::config) fn listed<T: Display>(words: impl IntoIterator<Item = T>) -> String {
     words.into_iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

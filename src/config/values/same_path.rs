@@ -1,30 +1,32 @@
-//! When two paths as text surely name the same file, and names that a platform cannot give.
+//! Whether two paths, as text, surely name the same file; and names that a platform does not allow.
 //!
-//! Owns what Windows and macOS do with names: they keep the case and do not tell it apart, and Windows has names for devices in every
-//! folder. Text alone: no disk is looked at, so links and short names (`PROGRA~1`) stay unseen here; the project's lock notices those.
+//! Owns the rules of Windows and macOS for names: they keep the case but ignore it in comparisons,
+//! and Windows has device names in every folder. Only text is compared: the disk is not accessed,
+//! so links and short names (`PROGRA~1`) are not recognized here; the project's lock notices those.
 
 use std::path::{Component, Path, PathBuf};
 
-/// Whether this platform's file systems usually take `Render.PNG` and `render.png` for one file.
+/// Whether this platform's file systems usually treat `Render.PNG` and `render.png` as one file.
 const ONE_CASE: bool = cfg!(any(windows, target_os = "macos"));
 
-/// Names of devices on Windows, with any ending (Microsoft: "Naming Files, Paths, and Namespaces").
+/// Names of devices on Windows, with any extension (Microsoft: "Naming Files, Paths,
+/// and Namespaces").
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// Returns what two paths of the same file have in common.
+/// Returns a key that is the same for two paths of the same file.
 pub(in crate::config) fn key(path: &Path) -> PathBuf {
     key_on(path, ONE_CASE)
 }
 
 fn key_on(path: &Path, one_case: bool) -> PathBuf {
     match path.to_str() {
-        // Not the very table that NTFS has, and as near to it as text comes.
+        // Not exactly the table that NTFS uses, but as close as text comparison gets.
         Some(text) if one_case => PathBuf::from(text.to_lowercase()),
         _ => path.to_path_buf(),
     }
 }
 
-/// Says why a file could not have this path here; the rest of a sentence about the key.
+/// Returns why no file can have this path here, as the rest of a sentence about the key.
 pub(in crate::config) fn fault(path: &Path) -> Option<String> {
     if !cfg!(windows) {
         return None;
@@ -35,7 +37,7 @@ pub(in crate::config) fn fault(path: &Path) -> Option<String> {
     })
 }
 
-/// Says what Windows has against the name of a file or folder.
+/// Returns why Windows does not allow this name for a file or folder.
 fn fault_of(name: &str) -> Option<String> {
     if let Some(bad) = name.chars().find(|c| c.is_control() || "<>:\"|?*".contains(*c)) {
         return Some(format!("holds {bad:?}, which no name on Windows can"));

@@ -1,17 +1,19 @@
-//! The daemon's own API: what the command line asks of a running daemon, over a socket only its user can open.
+//! The daemon's own API: the calls of the command line to a running daemon, over a socket that only
+//! its user can open.
 //!
-//! Owns the routes and their JSON. It decides nothing: it is given a receiver of the status and a sender of commands. It
-//! listens on a Unix socket in the state folder (0600); a TCP port that a browser could reach is not opened here.
+//! Owns the routes and their JSON. It makes no decisions: it gets a receiver of the status and a
+//! sender of commands. It listens on a Unix socket in the state folder (0600); it opens no TCP port
+//! that a browser could reach. A `POST` that cannot be carried out is answered with [`Refused`].
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET /v1/status` | the [`Status`]; `?after=REVISION` waits up to `wait_ms` (default 25 000) for a newer one |
-//! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` as soon as the job is on its road, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once its artifacts are under the public names again, else [`Refused`] |
-//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/reload` | `{"said": …}`, else [`Refused`] |
-//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may be gone before the answer is |
+//! | `GET /v1/status` | [`Status`]; `?after=N` waits up to `wait_ms` (default 25 000) for a newer |
+//! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` once the job is in the ledger |
+//! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved |
+//! | `POST /v1/jobs/{id}/restore` | [`Restored`] once the files are public again |
+//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}` |
+//! | `POST /v1/reload` | `{"said": …}` |
+//! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may end before it answers |
 
 use std::{sync::Arc, time::Duration};
 

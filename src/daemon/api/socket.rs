@@ -1,7 +1,9 @@
-//! Where the command line finds a daemon: a Unix socket, or a named pipe on Windows, that only its user can open.
+//! Where the command line finds a daemon: a Unix socket, or a named pipe on Windows, that only its
+//! user can open.
 //!
-//! Owns the address and its privacy. What is served there is [`crate::daemon::services::command`]'s. On both sides: `address` is what a daemon that
-//! starts will listen on, [`find`] where one that runs is listening, `listen` serves.
+//! Owns the address and its privacy. [`crate::daemon::services::command`] serves the API. On both platforms: `address`
+//! is where a starting daemon will listen, [`find`] returns where a running one listens, and
+//! `listen` serves.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +11,12 @@ use crate::daemon::services::errors::StartError;
 
 pub(in crate::daemon) use imp::{address, listen};
 
-/// Returns where the daemon of a state folder listens; `None` where surely none of ours does.
+/// Returns where the daemon of a state folder listens; `None` if certainly none of ours does.
 pub fn find(state_dir: &Path) -> Option<PathBuf> {
     imp::find(state_dir)
 }
 
-/// Serves the API to whoever comes; returns why it ended, which it never should.
+/// Serves the API to every client; returns why it ended, which it never should.
 async fn serve<L>(listener: L, routes: axum::Router) -> String
 where
     L: axum::serve::Listener,
@@ -37,10 +39,12 @@ mod imp {
     /// The socket's name in the state folder.
     const SOCKET: &str = "conjured.sock";
 
-    /// The longest path of a Unix socket that every platform takes (macOS: 104 with its end).
+    /// The longest path of a Unix socket that every platform accepts (macOS: 104 including
+    /// the terminator).
     const MAX_SOCKET_PATH: usize = 100;
 
-    /// In the state folder, or, where that path is too long for a socket, in the folder for temporary files.
+    /// Returns a path in the state folder, or in the folder for temporary files if the first is too
+    /// long for a socket.
     pub(in crate::daemon) fn address(state_dir: &Path) -> PathBuf {
         let path = state_dir.join(SOCKET);
         if path.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -52,7 +56,8 @@ mod imp {
     }
 
     pub(super) fn find(state_dir: &Path) -> Option<PathBuf> {
-        // A socket of another user's is no daemon of ours: it is told nothing and believed nothing.
+        // A socket of another user is not our daemon: nothing is sent to it, and nothing from it
+        // is trusted.
         Some(address(state_dir)).filter(|socket| dirs::is_ours(socket))
     }
 
@@ -62,14 +67,14 @@ mod imp {
     ) -> Result<impl Future<Output = String> + use<>, StartError> {
         if let Some(folder) = path.parent() {
             dirs::make_private(folder)?;
-            // The state folder may be anybody's choice; any other place must be ours alone.
+            // The user chooses the state folder; any other folder must be private.
             if path.file_name() != Some(std::ffi::OsStr::new(SOCKET)) {
                 dirs::check_private(folder)?;
             }
         }
-        // The state folder is locked, so a socket that is there belongs to a dead process.
+        // The state folder is locked, so an existing socket belongs to a dead process.
         dirs::remove_if_there(path)?;
-        // Private from its first moment on, not only after a chmod. No other thread makes files yet.
+        // Private from the beginning, not only after a chmod. No other thread creates files yet.
         let bound = dirs::privately(|| tokio::net::UnixListener::bind(path));
         Ok(serve(bound.map_err(failed(path))?, routes))
     }
@@ -77,10 +82,11 @@ mod imp {
 
 #[cfg(windows)]
 mod imp {
-    //! Every user sees the names of all pipes, and whoever makes one first has it. So the name is drawn anew at each start and
-    //! stands beside the lock of the state folder, which others cannot write to: a client that finds the lock held finds the
-    //! holder's own pipe. Windows' default lets only the pipe's user, administrators and the system write to it, and no other
-    //! user add an instance to it; other machines are refused.
+    //! Every user can see the names of all pipes, and the first to create a name owns it. So the
+    //! name is random at each start and is written next to the lock of the state folder, where
+    //! other users cannot write: a client that finds the lock held finds the holder's own pipe. By
+    //! Windows' default only the pipe's user, administrators and the system can write to it, and no
+    //! other user can add an instance to it; other machines are refused.
 
     use std::{io, time::Duration};
 
@@ -89,7 +95,7 @@ mod imp {
     use super::{Path, PathBuf, StartError, failed, serve};
     use crate::disk::lock::{Held, held_state};
 
-    /// How soon a pipe that cannot be made is tried again.
+    /// The delay before a pipe that could not be created is retried.
     const AGAIN: Duration = Duration::from_millis(100);
 
     pub(in crate::daemon) fn address(_: &Path) -> PathBuf {
@@ -115,7 +121,8 @@ mod imp {
         ServerOptions::new().first_pipe_instance(first).reject_remote_clients(true).create(path)
     }
 
-    /// A pipe serves one client an instance; there is always one more instance, which waits for the next one.
+    /// A pipe. Each instance serves one client, and one more instance always waits for the
+    /// next client.
     struct Pipe {
         path: PathBuf,
         waiting: Option<NamedPipeServer>,
@@ -136,11 +143,11 @@ mod imp {
                 };
                 match (met, self.waiting.take()) {
                     (Ok(()), Some(client)) => {
-                        // Before this client is served, so that the next one finds somebody.
+                        // Before this client is served, so that the next one finds an instance.
                         self.waiting = make(&self.path, false).ok();
                         return (client, self.path.clone());
                     }
-                    // A client that left before it was met leaves an instance that is no good any more.
+                    // A client that left before it was accepted leaves an unusable instance.
                     _ => tokio::time::sleep(AGAIN).await,
                 }
             }

@@ -1,6 +1,7 @@
-//! The loop's state as a person reads it: builds [`Status`] from the engine and the projects served.
+//! The event loop's state in readable form: builds [`Status`] from the engine and the
+//! served projects.
 //!
-//! Owns the sentences of `status`, and the one line that a service manager shows. It changes nothing.
+//! Owns the texts of `status`, and the single line for a service manager. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ use crate::{
     },
 };
 
-/// What the status is made from.
+/// What the status is built from.
 pub(crate) struct View<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) served: &'a BTreeMap<ProjectId, Served>,
@@ -79,13 +80,22 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             })
             .collect(),
         machines: view.machines.to_vec(),
-        warnings: view.unwritten.values().chain(view.warnings).cloned().collect(),
+        warnings: view
+            .unwritten
+            .values()
+            .chain(view.warnings)
+            .cloned()
+            .chain(view.served.values().filter_map(withheld))
+            .collect(),
     }
 }
 
 fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
-    let (waiting, until) = waiting(engine.held(id, now.moment), now);
+    let (waiting, until) = match &served.withheld {
+        Some(reason) if served.job.is_none() => (format!("no job: {reason}"), None),
+        _ => waiting(engine.held(id, now.moment), now),
+    };
     let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
     if let Some(job) = &mut job {
         job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
@@ -104,6 +114,12 @@ fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project
     }
 }
 
+/// Says for which project nothing is released because it is not ours.
+fn withheld(served: &Served) -> Option<String> {
+    let reason = served.withheld.as_ref()?;
+    Some(format!("project `{}`: {reason}", served.config.name))
+}
+
 fn input(path: &str, sight: Option<&Sight>) -> Input {
     let (state, detail, fingerprint) = match sight {
         None => ("unseen", None, None),
@@ -120,7 +136,7 @@ fn input(path: &str, sight: Option<&Sight>) -> Input {
     Input { path: path.to_owned(), state: state.to_owned(), detail, fingerprint }
 }
 
-/// Says why no job starts, and when that may change by itself.
+/// Returns why no job starts, and when that may change automatically.
 fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
     let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
     let Some(held) = held else { return ("not served".to_owned(), None) };
@@ -177,8 +193,9 @@ fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> Ba
     }
 }
 
-/// Says it in one line, for `systemctl status`: how many projects, what the job does or why there is none, what is wrong. No
-/// figure in it counts up by itself, so that an idle daemon stays silent.
+/// Returns one line for `systemctl status`: how many projects, what the job does or why there
+/// is none, what is wrong. No number in it changes with time alone, so that an idle daemon
+/// sends nothing.
 pub(crate) fn one_line(status: &Status) -> String {
     if status.daemon.stopping {
         return "stopping; jobs at the service go on and are picked up at the next start"

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     daemon::{
+        inputs::project_state::Served,
         jobs::{
             handoff::{hand_over_again, is_wanted},
             restore::{self, Workshop, not_served, refused},
@@ -111,9 +112,6 @@ impl Shell {
             .values()
             .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
         let found = at_work.is_some();
-        if let Some(served) = at_work {
-            served.wish(Wish::Cancel);
-        }
         let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
         self.tasks.spawn(TaskName::Errand, async move {
             let said = store
@@ -130,6 +128,7 @@ impl Shell {
                             row.reserved
                         ));
                     }
+                    // First the ledger, which alone can tell whether the placement has begun; then the job's task.
                     ledger.want_cancel(job, now)?;
                     Ok(if found {
                         format!("job {job} is being cancelled; a run that has begun may still be charged")
@@ -140,22 +139,23 @@ impl Shell {
                 .await;
             let answer = match said {
                 Ok(said) => Ok(said),
-                // Unsent work grants the wish at once, which may be written before this errand comes to the ledger.
-                Err(LedgerError::Illegal { from: State::Cancelled, .. }) if found => {
-                    Ok(format!("job {job} is cancelled"))
-                }
-                Err(LedgerError::Illegal { from, .. }) => Err(Refused::new(
-                    RefusedKind::Usage,
-                    format!("job {job} is `{from}` already; nothing was cancelled"),
-                )),
-                Err(error @ LedgerError::NoSuchJob(_)) => {
-                    Err(Refused::new(RefusedKind::NotFound, error.to_string()))
-                }
-                Err(error) => Err(Refused::new(RefusedKind::TryAgain, error.to_string())),
+                // It is being prepared and has no row yet: its task hears of it before anything is sent.
+                Err(LedgerError::NoSuchJob(_)) if found => Ok(format!("job {job} is cancelled")),
+                Err(error) => Err(not_cancelled(job, &error)),
             };
+            let outcome = if answer.is_ok() { Outcome::Cancel(job) } else { Outcome::Nothing };
             drop(reply.send(answer));
-            Outcome::Nothing
+            outcome
         });
+    }
+
+    /// Tells the task of a job, if it is at work, that a person cancelled it.
+    pub(crate) fn cancel_at_work(&self, job: JobId) {
+        let at_work =
+            |served: &&Served| served.job.as_ref().is_some_and(|at_work| at_work.id == job);
+        if let Some(served) = self.served.values().find(at_work) {
+            served.wish(Wish::Cancel);
+        }
     }
 
     /// Asks a deployment about itself that was never asked: at the start and after a reload. Later, work asks again.
@@ -195,7 +195,7 @@ impl Shell {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
                         let told = is_wanted(&live, root).await;
-                        let restored = workshop.restore(&row, targets, told).await;
+                        let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
                     }
                     None => Err(not_served(job)),
@@ -225,6 +225,7 @@ impl Shell {
             }
             Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
             Report::Imported { project } => self.handle(Event::Imported { project }),
+            Report::Standing { project, standing } => self.stands(project, standing),
             Report::Shown { project, job } => {
                 if let Some(at_work) =
                     self.served.get_mut(&project).and_then(|served| served.job.as_mut())
@@ -275,23 +276,14 @@ impl Shell {
             served.job = None;
         }
         let reply = self.starting.remove(&job);
-        if self.stopping.is_none()
-            && let Some(at) = self.later.iter().position(|row| row.project == project)
-        {
-            // An unfinished job of an earlier session goes before anything new.
-            let row = self.later.remove(at);
-            self.resume(project, row);
-            self.refresh(project);
-            return None;
-        }
-        match end {
+        let event = match end {
             JobEnd::NotStarted { kind, reason, retry_after } => {
                 tracing::warn!(job = %job, "not started: {reason}");
                 if let Some(reply) = reply {
                     drop(reply.send(Err(Refused::new(kind, reason.clone()))));
                 }
                 let retry_at = retry_after.map(|wait| self.clock.now().moment.plus(wait));
-                self.handle(Event::NotStarted { project, retry_at, reason });
+                Event::NotStarted { project, retry_at, reason }
             }
             JobEnd::Ended { state, placed } => {
                 if state == State::Unknown && self.one_job.is_none() && self.one_job_id.is_none() {
@@ -300,11 +292,21 @@ impl Shell {
                 if let Some(reply) = reply {
                     drop(reply.send(Ok(job)));
                 }
-                self.handle(Event::Ended { project, placed });
-                self.refresh(project);
+                Event::Ended { project, placed }
             }
-            JobEnd::Parked => self.handle(Event::Ended { project, placed: false }),
+            JobEnd::Stopped | JobEnd::Interrupted { .. } => Event::Ended { project, placed: false },
+        };
+        let next = self.later.iter().position(|row| row.project == project);
+        match next.filter(|_| self.stopping.is_none()) {
+            // An unfinished job of an earlier session goes before anything new.
+            Some(at) => {
+                let row = self.later.remove(at);
+                self.resume_after(Some(event), project, row);
+            }
+            None => self.handle(event),
         }
+        self.refresh(project);
+        self.leave_changes(project);
         self.tidy();
         if let Some(loaded) = self.projects_later.take() {
             self.change_projects(&loaded);
@@ -392,6 +394,25 @@ impl Shell {
                 }
             }
         });
+    }
+}
+
+/// Says why a job was not cancelled.
+pub(crate) fn not_cancelled(job: JobId, error: &LedgerError) -> Refused {
+    match error {
+        LedgerError::Illegal { from, .. } if from.is_placing() => Refused::new(
+            RefusedKind::TryAgain,
+            format!(
+                "job {job} is being placed, so it can no longer be cancelled; nothing was changed. `conjured jobs restore` shows \
+                 an earlier result again when it is done"
+            ),
+        ),
+        LedgerError::Illegal { from, .. } => Refused::new(
+            RefusedKind::Usage,
+            format!("job {job} is `{from}` already; nothing was cancelled"),
+        ),
+        LedgerError::NoSuchJob(_) => Refused::new(RefusedKind::NotFound, error.to_string()),
+        _ => Refused::new(RefusedKind::TryAgain, error.to_string()),
     }
 }
 

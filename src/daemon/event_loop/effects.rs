@@ -29,7 +29,7 @@ use crate::{
         },
     },
     domain::{
-        engine::event::{ProjectId, Stage, Work},
+        engine::event::{Event, ProjectId, Stage, Work},
         fingerprint::Fingerprint,
         job::{Cause, Inputs, JobId, State, choose_backend::Place},
         money::{MicroUsd, estimate::Basis},
@@ -166,6 +166,12 @@ impl Shell {
 
     /// Lets a job of an earlier session go on.
     pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
+        self.resume_after(None, project, row);
+    }
+
+    /// Lets a job of an earlier session go on behind the end of another one of its project: the engine hears of both at
+    /// once, and starts nothing in between.
+    pub(crate) fn resume_after(&mut self, end: Option<Event>, project: ProjectId, row: JobRow) {
         let Some(served) = self.served.get_mut(&project) else { return };
         let targets = match &row.out {
             Some(folder) => served.targets().within(Path::new(folder)),
@@ -201,7 +207,7 @@ impl Shell {
             _ => Stage::Placing,
         };
         tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
-        self.handle(crate::domain::engine::event::Event::Resumed { project, stage });
+        self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
         let tools = Arc::clone(&self.tools);
         let live = Arc::clone(&self.live.borrow());
         let name = TaskName::Job(project, row.id);
@@ -242,6 +248,7 @@ impl Shell {
                 public,
                 received: 0,
                 root,
+                taken: None,
             };
             Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
         };

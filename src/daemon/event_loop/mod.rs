@@ -118,6 +118,8 @@ pub(crate) struct Shell {
     pub(crate) one_job_id: Option<JobId>,
     pub(crate) next_housekeeping: Moment,
     pub(crate) next_poll: Option<Moment>,
+    /// When the locks that are not ours are checked again.
+    pub(crate) next_locks: Option<Moment>,
     pub(crate) stopping: Option<Moment>,
     /// Unfinished jobs that wait behind another one of their project.
     pub(crate) later: Vec<crate::ledger::rows::JobRow>,
@@ -203,8 +205,13 @@ impl Shell {
 
     /// Hands an event to the engine and does what it says.
     pub(crate) fn handle(&mut self, event: Event) {
+        self.handle_all([event]);
+    }
+
+    /// Hands events that belong together to the engine and does what it says.
+    pub(crate) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.clock.now().moment;
-        for effect in self.engine.handle(now, event) {
+        for effect in self.engine.handle_all(now, events) {
             match effect {
                 Effect::Prepare { project, inputs } => self.prepare(project, inputs),
                 Effect::Start { project, work, cause } => self.start(project, work, cause),
@@ -246,6 +253,9 @@ impl Shell {
             self.ask_facts();
         } else if self.next_poll.is_some_and(|at| now >= at) {
             self.tend(false);
+        }
+        if self.next_locks.is_some_and(|at| now >= at) {
+            self.check_locks(false);
         }
         self.look_where_due();
         self.handle(Event::Tick);
@@ -298,14 +308,16 @@ impl Shell {
         let looks = self.served.values().filter_map(Served::due).min();
         let looks = looks.filter(|_| self.room_for_looks() > 0);
         let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
-        let (engine, looks, housekeeping, poll) = match self.stopping {
-            Some(_) => (None, None, None, None),
-            None => {
-                (self.engine.deadline(now), looks, Some(self.next_housekeeping), self.next_poll)
-            }
-        };
-        let asked = [self.reload.due, self.manager.deadline()].into_iter().flatten().min();
-        [engine, looks, show, housekeeping, poll, asked, self.stopping].into_iter().flatten().min()
+        let work = [
+            self.engine.deadline(now),
+            looks,
+            Some(self.next_housekeeping),
+            self.next_poll,
+            self.next_locks,
+        ];
+        let work = if self.stopping.is_some() { None } else { work.into_iter().flatten().min() };
+        let asked = [self.reload.due, self.manager.deadline(), show, self.stopping];
+        asked.into_iter().flatten().chain(work).min()
     }
 
     /// Hands the status round when it changed and the last one is old enough.
@@ -364,6 +376,9 @@ impl Shell {
             Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
             Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
         }
+        let released = self.tools.root_locks.release_all();
+        // One whose drive does not answer ends with the process.
+        drop(tokio::time::timeout(Duration::from_millis(300), released).await);
         drop(self.lock);
     }
 }

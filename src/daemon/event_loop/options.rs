@@ -1,6 +1,6 @@
 //! What a daemon is started with, and why it could not start.
 //!
-//! Owns the values that [`super::start`] takes and gives back, no step of the start itself.
+//! Owns the values that [`super::start`] takes and returns, but no step of the start itself.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::{
     logging::Logging,
 };
 
-/// What a daemon is started for.
+/// The purpose of a start.
 #[derive(Debug)]
 pub enum Purpose {
-    /// Until a signal comes.
+    /// Serve until a signal arrives.
     Serve,
-    /// One job now, without watching.
+    /// Run one job now, without watching.
     OneJob(OnceRequest),
 }
 
@@ -26,18 +26,18 @@ pub enum Purpose {
 pub struct Options {
     /// The configuration.
     pub loaded: Loaded,
-    /// Where it came from, for reloads.
+    /// Its sources, for reloads.
     pub sources: Sources,
-    /// The configuration, alive.
+    /// The configuration as working parts.
     pub live: Live,
     /// The log, whose level a reload may change.
     pub log: Option<Logging>,
-    /// What it is started for.
+    /// The purpose of the start.
     pub purpose: Purpose,
     /// Whether it takes over the signals of the process.
     pub signals: bool,
-    /// Tells it to stop, as a signal would.
+    /// Receives the order to stop, as a signal would give it.
     pub stop: Option<oneshot::Receiver<()>>,
-    /// Where the status appears; a reader may watch it.
+    /// Where the status is published; a reader may watch it.
     pub status: watch::Sender<Arc<status::Status>>,
 }

@@ -11,6 +11,7 @@ use crate::{
         services::{
             command::{AgainKind, Refused},
             messages::JobEnd,
+            root_locks::Standing,
             tasks::Finished,
         },
     },
@@ -34,6 +35,7 @@ pub(crate) enum TaskName {
     Reload,
     Housekeeping,
     Hands(ProjectId),
+    Lock(ProjectId),
     /// The socket's server; it never ends.
     Api,
     /// The keeper of rented machines; it ends with the daemon.
@@ -49,11 +51,14 @@ pub(crate) enum Outcome {
     /// Warnings, which of the watched are polled, and which projects changed without an event.
     Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
     Hands(bool),
+    Standing(Standing),
     Nothing,
     /// History is within its bounds, or why not.
     Tidied(Option<String>),
     /// An earlier job's artifacts are in front of the artist of this project again.
     Restored(ProjectId),
+    /// The ledger has it that a person cancelled this job.
+    Cancel(JobId),
     /// A lost answer may be sent again.
     Resubmit(Box<JobRow>, AgainKind),
     Stopped(String),
@@ -118,6 +123,12 @@ impl Shell {
             Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
                 self.handle(Event::Hands { project, tracked });
             }
+            Finished::Returned(TaskName::Lock(project), Outcome::Standing(standing)) => {
+                if let Some(served) = self.served.get_mut(&project) {
+                    served.checking = false;
+                }
+                self.stands(project, standing);
+            }
             Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
                 return Some(Ended::Broken(reason));
             }
@@ -125,6 +136,7 @@ impl Shell {
             Finished::Returned(_, Outcome::Restored(project)) => {
                 self.handle(Event::Restored { project });
             }
+            Finished::Returned(_, Outcome::Cancel(job)) => self.cancel_at_work(job),
             Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
             Finished::Returned(_, Outcome::Resubmit(row, kind)) => self.resubmit_now(&row, kind),
             Finished::Returned(_, _) => {}

@@ -1,8 +1,11 @@
-//! History within its bounds: the oldest jobs' folders go when there are too many or they take too much.
+//! Keeps the history within its limits: the oldest job folders are deleted if there are too many or
+//! they take too much space.
 //!
-//! Owns when that is looked at (at start and after each job) and whose folder stays all the same: every job under way or `unknown` (its
-//! inputs are needed to send it again), every folder that somebody reads, and each project's newest success. Rows of the ledger never go. Which of the others are overdue is
-//! [`crate::disk::history::overdue`]'s rule. It runs beside the loop, one folder a step, so that a stop waits for no more than one.
+//! Owns when that is checked (at start and after each job) and which folders stay in any case:
+//! every job in progress or `unknown` (its inputs are needed to send it again), every folder that
+//! is being read, and each project's newest success. Ledger rows are never deleted.
+//! [`crate::disk::history::overdue`] decides which other folders are due. It runs next to the event
+//! loop, one folder per step, so that a stop waits for at most one.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -20,7 +23,7 @@ use crate::{
     ledger::{error::LedgerError, rows::AuditRow},
 };
 
-/// Whether history is being tidied, and whether it should be once more.
+/// Whether the history is being pruned, and whether that should be repeated.
 #[derive(Debug, Default)]
 pub(crate) struct Tidying {
     under_way: bool,
@@ -28,7 +31,7 @@ pub(crate) struct Tidying {
 }
 
 impl Shell {
-    /// Brings history back within its bounds.
+    /// Prunes the history to its limits.
     pub(crate) fn tidy(&mut self) {
         if self.tidying.under_way {
             self.tidying.again = true;
@@ -46,7 +49,7 @@ impl Shell {
         });
     }
 
-    /// Takes in how that went.
+    /// Handles the result.
     pub(crate) fn tidied(&mut self, fault: Option<String>) {
         self.tidying.under_way = false;
         self.warn(fault);
@@ -56,7 +59,8 @@ impl Shell {
     }
 }
 
-/// Removes what is overdue. An error is a sentence for a person; what could be removed until then is.
+/// Removes what is overdue. An error is a message for the user; what could be removed before it
+/// is gone.
 async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
     if limits.jobs == 0 && limits.bytes == 0 {
         return Ok(());
@@ -79,7 +83,7 @@ async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
                 removed.insert(job);
             }
             Ok(false) => {}
-            // Others may still go; the first reason is as good as the last.
+            // Other folders may still be removable; the last error is as useful as the first.
             Err(error) => result = Err(error),
         }
     }
@@ -105,16 +109,18 @@ async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
     result
 }
 
-/// Removes one job's folder unless the job is at work or its folder is being read.
+/// Removes one job's folder, unless the job is active or its folder is being read.
 async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
     let (history, claims) = (Arc::clone(&tools.history), tools.claims.clone());
     let aside = tools
         .store
         .with(move |ledger| {
-            // Asked again at the last moment, in the same breath in which a release would make it a job.
+            // Checked again at the last moment, in the same ledger operation in which a release
+            // would make it a job.
             match ledger.job(job) {
                 Ok(row) if !row.state.is_final() || row.state == State::Unknown => return Ok(None),
-                // A folder that no job has: of a crash in the middle of a release, or of a ledger that was replaced.
+                // A folder without a job: from a crash in the middle of a release, or from a ledger
+                // that was replaced.
                 Ok(_) | Err(LedgerError::NoSuchJob(_)) => {}
                 Err(error) => return Err(fault(&error)),
             }

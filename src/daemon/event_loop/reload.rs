@@ -234,12 +234,11 @@ impl Shell {
                     }
                 }
                 None => match start::take_project(&self.tools, project, &holder, now.wall) {
-                    Ok((lock, id, remembered)) => {
+                    Ok((id, remembered)) => {
                         self.engine.add(id, remembered);
                         let served = crate::daemon::inputs::project_state::Served::new(
                             project.clone(),
                             now.moment,
-                            Some(lock),
                         );
                         self.served.insert(id, served);
                         keep.push(id);
@@ -260,6 +259,13 @@ impl Shell {
                 "its project is not served any more; nothing was sent",
             );
             drop(asked.reply.send(Err(refused)));
+        }
+        for id in self.served.keys().filter(|id| !keep.contains(id)).copied() {
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(TaskName::Errand, async move {
+                tools.root_locks.release(id).await;
+                Outcome::Nothing
+            });
         }
         self.served.retain(|id, _| keep.contains(id));
         self.engine.retain(&keep);

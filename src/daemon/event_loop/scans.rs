@@ -3,7 +3,10 @@
 //! Owns the looks' tasks, the hands' among them, and the care for the watches. What is seen goes to the engine; when a look is due, [`crate::daemon::inputs::project_state`]
 //! says.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     Shell,
@@ -11,9 +14,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    daemon::inputs::{
-        project_state::Served,
-        scan::{Eyes, Glance, Look},
+    daemon::{
+        inputs::scan::{Eyes, Glance, Look},
+        services::root_locks::Standing,
     },
     disk::{
         read::{self, Reading},
@@ -29,6 +32,9 @@ use crate::{
 
 /// The most looks at once. Each holds a whole render: a thousand projects that are all looked at at start would hold 1 GB.
 const MOST_LOOKS: usize = 4;
+
+/// How soon it is asked again whether a project is ours that was not.
+const LOCKS_AGAIN: Duration = Duration::from_secs(2);
 
 /// A `fingertips.json` larger than this is none: CONJURE's has 2 KB.
 const MAX_HANDS: u64 = 1024 * 1024;
@@ -108,6 +114,7 @@ impl Shell {
         }
         let lost = std::mem::take(&mut self.lost);
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        self.leave_changes(project);
         // Only now is it known whether something newer takes their place.
         for job in lost {
             self.resubmit(job);
@@ -163,23 +170,70 @@ impl Shell {
             .await
         });
         if all {
-            self.mind_locks();
+            self.check_locks(true);
         }
     }
 
-    /// Tells when somebody removed a project's lock: then a second daemon could pay for the same changes.
-    pub(crate) fn mind_locks(&mut self) {
-        let gone = |served: &&Served| served.lock.as_ref().is_some_and(|lock| !lock.is_intact());
-        let words = |served: &Served| {
-            format!(
-                "the lock of project `{}` was removed ({}/.conjured.lock): restart conjured, or a second daemon could serve it \
-                 too and pay twice",
-                served.config.name,
-                served.config.root.display()
-            )
+    /// Checks the locks of all projects, or of those that are not ours at this moment: a second
+    /// daemon could pay for the same changes.
+    pub(crate) fn check_locks(&mut self, all: bool) {
+        let due: Vec<ProjectId> = self
+            .served
+            .iter_mut()
+            .filter(|(_, served)| !served.checking && (all || served.withheld.is_some()))
+            .map(|(id, served)| {
+                served.checking = true;
+                *id
+            })
+            .collect();
+        for project in due {
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(TaskName::Lock(project), async move {
+                Outcome::Standing(tools.root_locks.check(project).await)
+            });
+        }
+        let withheld = self.served.values().any(|served| served.withheld.is_some());
+        self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCKS_AGAIN));
+    }
+
+    /// Takes in whether a project is ours.
+    pub(crate) fn stands(&mut self, project: ProjectId, standing: Standing) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        let (withheld, regained) = match standing {
+            Standing::Ours { regained } => (None, regained),
+            Standing::Withheld(reason) => (Some(reason), served.regained),
         };
-        let unlocked: Vec<String> = self.served.values().filter(gone).map(words).collect();
-        self.warn(unlocked);
+        if served.withheld != withheld {
+            let name = &served.config.name;
+            match &withheld {
+                Some(reason) => tracing::warn!(project = name, "{reason}"),
+                None => tracing::info!(project = name, "the project is ours again"),
+            }
+            self.dirty = true;
+        }
+        if withheld.is_some() && self.next_locks.is_none() {
+            self.next_locks = Some(self.clock.now().moment.plus(LOCKS_AGAIN));
+        }
+        served.withheld = withheld;
+        if served.regained != regained {
+            served.regained = regained;
+            served.leaves_changes = true;
+        }
+        self.leave_changes(project);
+    }
+
+    /// Makes what has changed the baseline where another process served the project until now: it
+    /// may have paid for it.
+    pub(crate) fn leave_changes(&mut self, project: ProjectId) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        if !served.leaves_changes || served.job.is_some() {
+            return;
+        }
+        // Half a file belongs to whoever sees it whole.
+        let Some(inputs) = self.engine.snapshot(project) else { return };
+        served.leaves_changes = false;
+        self.handle(Event::Took { project, inputs });
+        self.rebase(project, Some(inputs.prompt), Some(inputs.render));
     }
 
     /// Remembers who is polled; `polled` begins with the projects in their order.

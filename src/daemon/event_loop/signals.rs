@@ -1,12 +1,13 @@
-//! Signals as messages: stop, stop at once, reload. On Windows the console's events stand for them.
+//! Signals as messages: stop, stop at once, reload. On Windows the console's events take
+//! their role.
 //!
-//! Owns which signal means what. The second request to stop ends the process at once, whatever the loop is doing: a person
-//! who presses Ctrl-C twice means it.
+//! Owns the meaning of each signal. The second request to stop ends the process at once, whatever
+//! the event loop is doing, because pressing Ctrl-C twice is deliberate.
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Finish what is quick, persist, end.
+    /// Finish quick work, save the state, end.
     Stop,
     /// Read the configuration again.
     #[cfg_attr(windows, expect(dead_code, reason = "a console has no event for it"))]
@@ -39,18 +40,20 @@ mod imp {
         pub(crate) fn new() -> io::Result<Self> {
             let stopping = Arc::new(AtomicBool::new(false));
             for signal in [SIGINT, SIGTERM] {
-                // The order matters: the first signal finds the flag down and raises it, the second one ends the process
-                // in the handler itself, even when the loop hangs. 1 is the exit code of a job that was broken off.
+                // The order matters: the first signal finds the flag unset and sets it; the second
+                // one ends the process in the handler itself, even if the event loop hangs. 1 is
+                // the exit code of an interrupted job.
                 signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))?;
                 signal_hook::flag::register(signal, Arc::clone(&stopping))?;
             }
-            // A limit on file sizes is an error of the write that meets it, like a full disk. Unhandled, this signal is death.
+            // Exceeding a limit on file sizes becomes an error of the write, like a full disk.
+            // Unhandled, this signal ends the process.
             signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
             debug_assert!(!stopping.load(Ordering::Relaxed), "no signal has come yet");
             Ok(Self { signals: Signals::new([SIGINT, SIGTERM, SIGHUP])? })
         }
 
-        /// Waits for the next one.
+        /// Waits for the next signal.
         pub(crate) async fn next(&mut self) -> Signal {
             loop {
                 match self.signals.next().await {
@@ -65,9 +68,10 @@ mod imp {
 
 #[cfg(windows)]
 mod imp {
-    //! What Windows tells a console program: Ctrl-C, Ctrl-Break, the closing of its window, the end of the session, the end of
-    //! the machine. After the last three it ends the process in about 5 s, which is why a stop takes less. There is no word for
-    //! "reload": a saved configuration is noticed by itself.
+    //! What Windows sends to a console program: Ctrl-C, Ctrl-Break, and events for closing its
+    //! window, logging off and shutting down. After the last three it ends the process in about 5
+    //! s, which is why a stop takes less. There is no event for "reload"; a saved configuration is
+    //! noticed automatically.
 
     use std::{
         future::poll_fn,
@@ -95,7 +99,8 @@ mod imp {
         pub(crate) fn new() -> io::Result<Self> {
             let (told, stops) = mpsc::unbounded_channel();
             let (ready, made) = std::sync::mpsc::channel();
-            // A thread of its own, so that the second request ends the process even when the loop hangs.
+            // A separate thread, so that the second request ends the process even if the event
+            // loop hangs.
             std::thread::Builder::new()
                 .name("signals".to_owned())
                 .spawn(move || listen(&ready, &told))?;
@@ -103,7 +108,7 @@ mod imp {
             Ok(Self { stops })
         }
 
-        /// Waits for the next one.
+        /// Waits for the next request.
         pub(crate) async fn next(&mut self) -> Signal {
             match self.stops.recv().await {
                 Some(()) => Signal::Stop,
@@ -119,7 +124,7 @@ mod imp {
     fn listen(ready: &std::sync::mpsc::Sender<io::Result<()>>, told: &mpsc::UnboundedSender<()>) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().build() {
             Ok(runtime) => runtime,
-            // Nobody to tell means that the daemon is gone already.
+            // If the receiver is gone, the daemon has already ended.
             Err(error) => return drop(ready.send(Err(error))),
         };
         runtime.block_on(async {
@@ -129,10 +134,10 @@ mod imp {
             };
             drop(ready.send(Ok(())));
             events.next().await;
-            // A loop that is gone has stopped.
+            // An event loop that is gone has already stopped.
             let _ = told.send(());
             events.next().await;
-            // The exit code of a job that was broken off.
+            // The exit code of an interrupted job.
             std::process::exit(1);
         });
     }
@@ -161,7 +166,7 @@ mod imp {
         }
 
         fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-            // All are asked: each that is not ready remembers whom to wake.
+            // Polls all of them, so that each one that is not ready registers the waker.
             let came = [
                 self.typed.poll_recv(context).is_ready(),
                 self.broken.poll_recv(context).is_ready(),
@@ -183,7 +188,7 @@ impl SignalStream {
     }
 }
 
-/// Waits for the word to stop; a sender that is gone has not said it.
+/// Waits for the order to stop; a dropped sender is not an order.
 pub(crate) async fn told_to_stop(stop: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
     let told = match stop.as_mut() {
         Some(receiver) => receiver.await.is_ok(),

@@ -42,6 +42,7 @@ use crate::{
             leases::{self, Keeper},
             project_locks::Claims,
             rate_limiter::Gate,
+            root_locks::RootLocks,
             runtime_config::Live,
             store::Store,
             tasks::Tasks,
@@ -52,6 +53,7 @@ use crate::{
         history::History,
         lock::{Holder, Lock},
         place::sweep,
+        project_lock::ProjectLock,
     },
     domain::{
         engine::{
@@ -151,6 +153,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         reports: reports_in,
         live: live_out,
         claims: Claims::default(),
+        root_locks: RootLocks::default(),
         machines: keeper,
     });
 
@@ -158,9 +161,9 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let (mut engine, spent) = engine(&tools, &live, session, now).await?;
     let mut served = BTreeMap::new();
     for project in &live.config.projects {
-        let (lock, id, remembered) = take_project(&tools, project, &holder, now.wall)?;
+        let (id, remembered) = take_project(&tools, project, &holder, now.wall)?;
         engine.add(id, remembered);
-        served.insert(id, Served::new(project.clone(), now.moment, Some(lock)));
+        served.insert(id, Served::new(project.clone(), now.moment));
     }
 
     let (commands_in, commands) = mpsc::channel(command::COMMANDS);
@@ -217,6 +220,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         one_job_id: None,
         next_housekeeping: now.moment.plus(Duration::from_secs(60)),
         next_poll: None,
+        next_locks: None,
         stopping: None,
         later: Vec::new(),
         unsent: Vec::new(),
@@ -365,9 +369,9 @@ pub(crate) fn take_project(
     project: &ProjectConfig,
     holder: &Holder,
     now: WallTime,
-) -> Result<(Lock, ProjectId, Remembered), StartError> {
+) -> Result<(ProjectId, Remembered), StartError> {
     let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
-    let lock = Lock::take_project(&project.root, &fallback, holder)?;
+    let lock = ProjectLock::take(&project.root, &fallback, holder)?;
     let folders: Vec<PathBuf> = project
         .image
         .iter()
@@ -385,7 +389,8 @@ pub(crate) fn take_project(
         prompt: row.baseline_prompt,
         render: row.baseline_render,
     };
-    Ok((lock, row.id, remembered))
+    tools.root_locks.insert(row.id, lock);
+    Ok((row.id, remembered))
 }
 
 async fn engine(

@@ -1,23 +1,25 @@
-//! What the service manager hears: ready, reloading, stopping, one line of status, and that the loop is alive.
+//! Notifications to the service manager: ready, reloading, stopping, one status line, and that the
+//! event loop is alive.
 //!
-//! Owns systemd's notification protocol (`sd_notify(3)`: datagrams of `NAME=value` lines to `$NOTIFY_SOCKET`) and its rhythm: a
-//! line at most once a second, the watchdog at half its time. It is called by the loop alone, so a loop that hangs stops
-//! feeding the watchdog. Elsewhere than on Linux, and where nobody listens, all of it does nothing. What the line says is
-//! [`crate::daemon::api::status_view`]'s; nothing here can fail the daemon.
+//! Owns systemd's notification protocol (`sd_notify(3)`: datagrams of `NAME=value` lines to
+//! `$NOTIFY_SOCKET`) and its timing: a status line at most once a second, the watchdog at half its
+//! time. Only the event loop calls it, so a loop that hangs stops feeding the watchdog. On other
+//! systems than Linux, and without a listener, it does nothing. [`crate::daemon::api::status_view`] writes the line;
+//! nothing here can fail the daemon.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::Shell;
 use crate::{clock::Clock, domain::time::Moment};
 
-/// The least time between two lines of status.
+/// The shortest interval between two status lines.
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the first look at the inputs may delay "ready": a drive that hangs must not let the start time out, and `status`
-/// tells of it.
+/// How long the first scan of the inputs may delay "ready": a drive that hangs must not make the
+/// start time out, and `status` reports it.
 const FIRST_LOOK: Duration = Duration::from_secs(20);
 
-/// The longest line: `systemctl status` shows it on one.
+/// The longest line: `systemctl status` shows it on one line.
 const LONGEST_LINE: usize = 240;
 
 /// The service manager, if there is one.
@@ -32,26 +34,27 @@ pub(crate) struct Manager {
 }
 
 impl Shell {
-    /// One turn of the loop, for the service manager.
+    /// Notifies the service manager once per turn of the event loop.
     pub(crate) fn beat(&mut self) {
         let looked = self.manager.ready || self.seen_and_shown();
         self.manager.beat(looked, self.clock.now().moment);
     }
 
-    /// Every input was looked at, and `status` says so: whoever asks after "ready" must not hear of a time before it.
+    /// Returns whether every input was scanned and `status` shows it, so that a status call after
+    /// "ready" is not older than that.
     fn seen_and_shown(&self) -> bool {
         !self.dirty && self.served.values().all(|served| served.looked)
     }
 }
 
-/// How often it wants to hear of us.
+/// The watchdog's interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watchdog {
     every: Duration,
     next: Moment,
 }
 
-/// The line of status: what was said when, and what is to be said next.
+/// The status line: what was sent and when, and what to send next.
 #[derive(Debug, Default)]
 struct Line {
     said: String,
@@ -60,23 +63,24 @@ struct Line {
 }
 
 impl Manager {
-    /// Finds out from the environment whether somebody listens; `pid` is ours.
+    /// Reads from the environment whether there is a listener; `pid` is ours.
     pub(crate) fn of(env: &BTreeMap<String, String>, pid: u32, now: Moment) -> Self {
         let socket = env.get("NOTIFY_SOCKET").and_then(|name| imp::Socket::open(name));
         let watchdog = socket.as_ref().and_then(|_| watchdog(env, pid)).map(|every| {
-            // The first one goes out with the first turn of the loop.
+            // The first one is sent in the first turn of the event loop.
             Watchdog { every, next: now }
         });
         let line = Line::default();
         Self { socket, watchdog, began: now, ready: false, stopping: false, line }
     }
 
-    /// Tells nobody.
+    /// Returns a manager that notifies nothing.
     pub(crate) fn nobody(now: Moment) -> Self {
         Self::of(&BTreeMap::new(), 0, now)
     }
 
-    /// One turn of the loop: says what is due. `looked` = every input was looked at once.
+    /// Sends what is due in one turn of the event loop. `looked` says that every input was
+    /// scanned once.
     pub(crate) fn beat(&mut self, looked: bool, now: Moment) {
         if self.socket.is_none() {
             return;
@@ -98,7 +102,7 @@ impl Manager {
         }
     }
 
-    /// When the loop has to turn again for it; `None` = not on its account.
+    /// Returns when the event loop must turn again for this; `None` if it need not.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.socket.as_ref()?;
         let ready = (!self.ready && !self.stopping).then(|| self.began.plus(FIRST_LOOK));
@@ -107,7 +111,7 @@ impl Manager {
         [ready, watchdog, line].into_iter().flatten().min()
     }
 
-    /// Takes the newest line; it is said when it is another one and the last one is old enough.
+    /// Takes the newest line. It is sent if it is different and the previous one is old enough.
     pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
         if self.socket.is_none() {
             return;
@@ -118,7 +122,7 @@ impl Manager {
         self.line.next = (line != self.line.said).then_some(line);
     }
 
-    /// The configuration is being read again.
+    /// Reports that the configuration is being reloaded.
     pub(crate) fn reloading(&mut self) {
         if !self.ready || self.stopping {
             return;
@@ -130,14 +134,14 @@ impl Manager {
         }
     }
 
-    /// It was read, taken or refused.
+    /// Reports that the reload is over, accepted or refused.
     pub(crate) fn reloaded(&mut self) {
         if self.ready && !self.stopping {
             self.say("READY=1");
         }
     }
 
-    /// The daemon is on its way out.
+    /// Reports that the daemon is stopping.
     pub(crate) fn stopping(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
             self.say("STOPPING=1");
@@ -151,7 +155,8 @@ impl Manager {
     }
 }
 
-/// Returns how often to feed the watchdog: at half the time it waits, as `sd_watchdog_enabled(3)` advises.
+/// Returns how often to feed the watchdog: at half its time-out, as
+/// `sd_watchdog_enabled(3)` advises.
 fn watchdog(env: &BTreeMap<String, String>, pid: u32) -> Option<Duration> {
     let number = |name: &str| env.get(name)?.trim().parse::<u64>().ok();
     if env.contains_key("WATCHDOG_PID") && number("WATCHDOG_PID") != Some(u64::from(pid)) {
@@ -168,7 +173,7 @@ mod imp {
         unix::net::{SocketAddr, UnixDatagram},
     };
 
-    /// A socket of ours and the manager's address.
+    /// Our socket and the manager's address.
     #[derive(Debug)]
     pub(super) struct Socket {
         ours: UnixDatagram,
@@ -176,16 +181,17 @@ mod imp {
     }
 
     impl Socket {
-        /// `name` is a path, or with `@` in front a name in the kernel's abstract space.
+        /// Opens a socket. `name` is a path, or with a leading `@` a name in the kernel's
+        /// abstract namespace.
         pub(super) fn open(name: &str) -> Option<Self> {
             let to = match name.strip_prefix('@') {
                 Some(name) => SocketAddr::from_abstract_name(name),
                 None if name.starts_with('/') => SocketAddr::from_pathname(name),
-                // `vsock:` is for virtual machines as a whole.
+                // `vsock:` is for whole virtual machines.
                 None => return None,
             };
             let ours = UnixDatagram::unbound().ok()?;
-            // A manager that does not read must not stop the loop.
+            // A manager that does not read must not block the loop.
             ours.set_nonblocking(true).ok()?;
             Some(Self { ours, to: to.ok()? })
         }
@@ -200,7 +206,7 @@ mod imp {
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
-    /// Nobody listens on this platform.
+    /// There is no listener on this platform.
     #[derive(Debug)]
     pub(super) struct Socket;
 

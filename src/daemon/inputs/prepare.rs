@@ -1,6 +1,8 @@
-//! The early work of the quiet window: the picture in its best form, the body in one buffer, the inputs on the disk.
+//! The preparation during the debounce window: the picture in its best form, the body in one
+//! buffer, the inputs on the disk.
 //!
-//! Owns what a job is made of before it has a name. Blocking, for the pool; nothing in here leaves the machine or costs money.
+//! Owns what a job is made of before it has an id. Blocking, for the pool; nothing in here leaves
+//! the machine or costs money.
 
 use std::io::Read as _;
 
@@ -29,7 +31,7 @@ use crate::{
     ledger::rows::{Artifact, JobRow},
 };
 
-/// One whole snapshot in memory.
+/// One complete snapshot in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Material {
     pub(crate) inputs: Inputs,
@@ -37,35 +39,35 @@ pub(crate) struct Material {
     pub(crate) render: Bytes,
 }
 
-/// A request that is ready to leave.
+/// A request that is ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Ready {
     pub(crate) inputs: Inputs,
     pub(crate) prompt: String,
-    /// The render as it was read: another place may take it in another form.
+    /// The render as it was read, because another backend may need another form.
     pub(crate) render: Bytes,
     pub(crate) seeds: Seeds,
     pub(crate) made: Made,
     pub(crate) staged: Staged,
 }
 
-/// What one place is sent.
+/// What is sent to one backend.
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) place: Place,
     pub(crate) work: Work,
-    /// Equal digests are equal work at places that run the same.
+    /// Equal digests mean equal work, on backends that run the same workflow.
     pub(crate) digest: Fingerprint,
-    /// The size of what is sent, but for what a protocol wraps around it.
+    /// The size of what is sent, without the protocol's own overhead.
     pub(crate) bytes: u64,
     /// The values without the picture, for people.
     pub(crate) summary: Value,
-    /// The name and the fingerprint of what runs there.
+    /// The name and the fingerprint of the workflow.
     pub(crate) workflow: String,
     pub(crate) version: Fingerprint,
 }
 
-/// Why no request can be made of a snapshot. Nothing was sent.
+/// Why no request can be made from a snapshot. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrepareFault {
     /// The picture cannot be used.
@@ -74,30 +76,31 @@ pub(crate) enum PrepareFault {
     /// The workflow's bindings do not fit it.
     #[error("{0}; nothing was sent")]
     Bindings(String),
-    /// History cannot be written or read.
+    /// The history cannot be written or read.
     #[error("the inputs cannot be kept in history: {0}; nothing was sent")]
     Disk(#[from] DiskError),
     /// The inputs of an older job are gone.
     #[error("its inputs are no longer in the history folder; nothing was sent")]
     InputsLost,
-    /// The same bytes do not come out any more.
+    /// The same bytes can no longer be produced.
     #[error("{0}; nothing was sent")]
     NotTheSame(String),
 }
 
-/// Whose sampling steps a request gets.
+/// The sampling steps of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Steps {
-    /// Those that are configured now.
+    /// Those configured now.
     Configured,
-    /// Those that the earlier job was sent with; the rest must be as it was too.
+    /// Those of the earlier job; everything else must be the same too.
     AsSent,
 }
 
-/// Limits for the picture's size that a request may have been made with: today's, the default, and none.
+/// Limits on the picture's size with which an earlier request may have been made, besides the
+/// present one: the default, and none.
 const PICTURE_LIMITS: [Option<u32>; 2] = [Some(256), None];
 
-/// Prepares a snapshot for a place. `random` is used for seeds that are to be random.
+/// Prepares a snapshot for a backend. `random` is used for random seeds.
 pub(crate) fn prepare(
     live: &Live,
     place: Place,
@@ -113,12 +116,12 @@ pub(crate) fn prepare(
     Ok(Ready { inputs, prompt, render, seeds, made, staged })
 }
 
-/// Makes a prepared request into one for another place.
+/// Converts a prepared request into one for another backend.
 pub(crate) fn remake(live: &Live, place: Place, ready: &Ready) -> Result<Made, PrepareFault> {
     made(live, place, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
 }
 
-/// Builds the request of an older job, with its own seeds, from its inputs in history.
+/// Builds the request of an older job again, with its own seeds, from its inputs in the history.
 pub(crate) fn rebuild(
     live: &Live,
     place: Place,
@@ -129,7 +132,7 @@ pub(crate) fn rebuild(
     made(live, place, &prompt, &render, row.inputs.render, seeds_of(row))
 }
 
-/// Prepares an earlier job's work as a new job's: its inputs from history, its seeds.
+/// Prepares an earlier job's work for a new job: its inputs from the history, its seeds.
 pub(crate) fn prepare_again(
     live: &Live,
     place: Place,
@@ -158,7 +161,7 @@ fn seeds_of(row: &JobRow) -> Seeds {
     Seeds { image: row.seed.unwrap_or(derived.image), mesh: row.mesh_seed.unwrap_or(derived.mesh) }
 }
 
-/// Builds the very request that an earlier job sent, or says why it cannot be had.
+/// Builds exactly the request that an earlier job sent, or returns why that is impossible.
 fn made_the_same(
     live: &Live,
     place: Place,
@@ -197,7 +200,7 @@ fn made_the_same(
     gone("the settings or conjured itself have changed")
 }
 
-/// Reads the inputs that a job was made of.
+/// Reads the inputs of a job.
 pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFault> {
     let whole = |path: &std::path::Path| match read::read_whole(path, u64::from(u32::MAX)) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
@@ -236,17 +239,20 @@ fn made_with(
     (steps_flux, steps_partpacker): (Option<u32>, Option<u32>),
     limit: Option<u32>,
 ) -> Result<Made, PrepareFault> {
-    // The limit is RunComfy's advice for what stands inside a request; elsewhere the picture is a file of its own.
+    // The limit is RunComfy's advice for a picture inside a request; other backends get the picture
+    // as a separate file.
     let limit = if place == Place::Serverless { limit.unwrap_or(0) } else { 0 };
     let encoded = picture::best_form(render.clone(), limit)?;
     if encoded.form == Form::Original {
-        // Other forms were decoded to be made; this one must not carry pixels that nobody can decode.
+        // Other forms were decoded when they were made; this one must be checked for pixels that
+        // cannot be decoded.
         picture::check_image(&encoded.bytes)?;
     }
     let recipe = live.recipes.at(place);
     let name = format!("conjured-{:.16}.png", fingerprint.to_string());
     let upload = Upload { name, mime: encoded.mime.to_owned(), bytes: encoded.bytes.clone() };
-    // `generation.steps_flux` is FLUX's; another model at home is tuned to the steps that stand in its graph.
+    // `generation.steps_flux` is for FLUX; a local workflow's model is tuned to the steps in
+    // its graph.
     let steps = if place == Place::Comfyui { None } else { steps_flux };
     let values = Values { prompt, seeds, steps_flux: steps, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
@@ -276,7 +282,7 @@ fn made_with(
             (Work::Graph(work), digest, size, summary)
         }
         Recipe::Spaces { .. } => {
-            // Sliders: their real bounds are not published, and 0 to 2147483647 is the usual range.
+            // Sliders: their real limits are not published, and 0 to 2147483647 is the usual range.
             let work = SpacesWork {
                 prompt: prompt.to_owned(),
                 seed: seeds.image % overrides::MESH_SEED_LIMIT,
@@ -307,7 +313,7 @@ fn made_with(
     })
 }
 
-/// Describes a finished artifact: size, digest, vertices.
+/// Returns a finished artifact's size, digest and vertices.
 pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Artifact, String> {
     let path = folder.artifact(kind).ok_or_else(|| format!("the {kind} is gone from history"))?;
     let mut file = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;

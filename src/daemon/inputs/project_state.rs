@@ -15,13 +15,12 @@ use super::{
 use crate::{
     config::settings::ProjectConfig,
     daemon::services::messages::Wish,
-    disk::lock::Lock,
     domain::{
         inputs::{debounce::Sight, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
         money::estimate::{Estimate, Learned},
         status,
-        time::Moment,
+        time::{Moment, WallTime},
     },
 };
 
@@ -77,8 +76,15 @@ pub(crate) struct Served {
     pub(crate) unknown: Vec<JobId>,
     /// Looked at least once.
     pub(crate) looked: bool,
-    /// Held as long as the project is served.
-    pub(crate) lock: Option<Lock>,
+    /// Why nothing is released for it, where its lock is not ours.
+    pub(crate) withheld: Option<String>,
+    /// Since when it is ours again, after another process had it.
+    pub(crate) regained: Option<WallTime>,
+    /// What has changed until now was another process's business: it becomes the baseline when no
+    /// job is at work.
+    pub(crate) leaves_changes: bool,
+    /// Its lock is being checked.
+    pub(crate) checking: bool,
     /// Counts the changes of paths and rules: what older eyes saw is void.
     epoch: u64,
     /// It is not looked at at all.
@@ -90,7 +96,7 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) fn new(config: ProjectConfig, now: Moment, lock: Option<Lock>) -> Self {
+    pub(crate) fn new(config: ProjectConfig, now: Moment) -> Self {
         let eyes = Eyes::new(config.prompt.clone(), config.render.clone(), 0);
         Self {
             config,
@@ -103,7 +109,10 @@ impl Served {
             last_job: None,
             unknown: Vec::new(),
             looked: false,
-            lock,
+            withheld: None,
+            regained: None,
+            leaves_changes: false,
+            checking: false,
             epoch: 0,
             closed: false,
             due: Some(now),
@@ -220,7 +229,7 @@ impl Served {
     /// Wants something of the job at work.
     pub(crate) fn wish(&self, wish: Wish) {
         if let Some(job) = &self.job {
-            job.wish.send_replace(wish);
+            wish.raise(&job.wish);
         }
     }
 }

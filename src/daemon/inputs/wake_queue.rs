@@ -1,6 +1,6 @@
-//! What has stirred: filled by the watcher's thread, emptied by the loop.
+//! What may have changed: filled by the watcher's thread, emptied by the event loop.
 //!
-//! Owns the hand-over between the two. It carries no data besides names: the truth is on the disk.
+//! Owns the handover between the two. It carries only names, no data: the truth is on the disk.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::domain::engine::event::ProjectId;
 
-/// Which projects may have changed; filled by the watcher's thread, emptied by the loop.
+/// The projects that may have changed; filled by the watcher's thread, emptied by the event loop.
 #[derive(Debug, Default)]
 pub(crate) struct Wakes {
     projects: Mutex<Woken>,
@@ -21,16 +21,17 @@ pub(crate) struct Wakes {
 
 #[derive(Debug, Default)]
 struct Woken {
-    /// Woken, and not yet looked at: more events of theirs say nothing new.
+    /// Projects that were reported and not scanned yet: more events for them say nothing new.
     unseen: BTreeSet<ProjectId>,
-    /// Those of them that the loop has not heard of.
+    /// Those of them that the event loop has not taken yet.
     unheard: Vec<ProjectId>,
 }
 
 impl Wakes {
-    /// A project's inputs may have changed.
+    /// Reports that a project's inputs may have changed.
     pub(crate) fn project(&self, project: ProjectId) {
-        // Called up to 10 000 times a second: only the first event after a look wakes the loop.
+        // Called up to 10 000 times a second: only the first event after a scan wakes the
+        // event loop.
         let mut woken = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
         if woken.unseen.insert(project) {
             woken.unheard.push(project);
@@ -39,18 +40,19 @@ impl Wakes {
         }
     }
 
-    /// A look begins now: the next event is news again.
+    /// Starts a scan: the next event counts again.
     pub(crate) fn looking(&self, project: ProjectId) {
         self.projects.lock().unwrap_or_else(PoisonError::into_inner).unseen.remove(&project);
     }
 
-    /// A configuration file may have changed.
+    /// Reports that a configuration file may have changed.
     pub(crate) fn config(&self) {
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.notify.notify_one();
     }
 
-    /// Returns what has stirred since the last time: projects, and whether a configuration file did.
+    /// Returns what may have changed since the last call: projects, and whether a configuration
+    /// file did.
     pub(crate) fn take(&self) -> (Vec<ProjectId>, bool) {
         let projects = std::mem::take(
             &mut self.projects.lock().unwrap_or_else(PoisonError::into_inner).unheard,
@@ -60,7 +62,7 @@ impl Wakes {
         (projects, config)
     }
 
-    /// Waits until something stirs.
+    /// Waits until something may have changed.
     pub(crate) async fn stirred(&self) {
         self.notify.notified().await;
     }

@@ -10,7 +10,7 @@ use super::{NewWork, Road, Step, fetch::Fetched};
 use crate::{
     daemon::{
         jobs::restore,
-        services::{messages::JobEnd, project_locks::Claim, store::blocking},
+        services::{project_locks::Claim, store::blocking},
     },
     domain::{engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
     ledger::{
@@ -86,9 +86,7 @@ impl Road {
     async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
-        if self.tools.store.record("that an earlier result serves", note).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that an earlier result serves", note).await?;
         self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
         let history = Arc::clone(&self.tools.history);
         let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;

@@ -1,6 +1,8 @@
-//! The early work of a job as a task: the request, what it is expected to take and to cost, a warm connection.
+//! Early preparation of a job as a task: its request, its expected duration and cost, a
+//! warm connection.
 //!
-//! Owns what is done before a window closes. The request itself is `prepare`'s; nothing in here costs money.
+//! Owns what is done before a debounce window closes. `prepare` builds the request; nothing in here
+//! costs money.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,7 +29,7 @@ use crate::{
     ledger::{Reader, error::LedgerError},
 };
 
-/// Prepares a request for a place and says what it is expected to cost.
+/// Prepares a request for a backend and returns its expected cost.
 pub(crate) async fn early(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
@@ -45,16 +47,18 @@ pub(crate) async fn early(
     Ok(Early { ready, learned, estimate, made_at })
 }
 
-/// Returns what past jobs teach, and what a job sent to a place now is expected to cost.
+/// Returns what past jobs show, and the expected cost of a job submitted to a backend now.
 pub(crate) async fn expectation(tools: &Tools, live: &Live, place: Place) -> (Learned, Estimate) {
     let (version, now) = (live.recipes.at(place).version(), tools.clock.now().wall);
     let deployment = deployment_of(live, place).unwrap_or_default();
     let known = tools.store.with(move |ledger| known(ledger, place, &version, &deployment)).await;
-    // A ledger that cannot be read fails the release right after; until then the defaults do.
+    // If the ledger cannot be read, the release fails right after this; until then the defaults are
+    // good enough.
     expected(known.unwrap_or_default(), live, place, now)
 }
 
-/// Returns what a job sent now is expected to cost, for whoever has no daemon's tools: what a person is told before.
+/// Returns the expected cost of a job submitted now, without a daemon's services: the price shown
+/// before a confirmation.
 pub(crate) fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
     let place = live.first();
     let deployment = deployment_of(live, place).unwrap_or_default();
@@ -62,7 +66,7 @@ pub(crate) fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> Micr
     expected(known.unwrap_or_default(), live, place, now).1.cost
 }
 
-/// Returns the deployment that a job goes to, where the place has such.
+/// Returns the deployment that a job goes to, if the backend has one.
 pub(crate) fn deployment_of(live: &Live, place: Place) -> Option<String> {
     (place == Place::Serverless).then(|| live.config.serverless.deployment_id.clone()).flatten()
 }
@@ -83,12 +87,13 @@ fn expected(
     now: WallTime,
 ) -> (Learned, Estimate) {
     let rate = live.rate();
-    // What no queue of RunComfy's serves is not billed by the job: one's own server costs nothing, a rented machine is paid
-    // for as a machine.
+    // Only RunComfy's queue bills per job: a local server costs nothing, and a rented machine is
+    // paid as a machine.
     let billed = place == Place::Serverless;
     let situation = Situation {
         learned,
-        // A machine that never sleeps is at work, as far as money goes: nothing waits for it and it idles at nobody's cost.
+        // As far as money is concerned, a machine that never sleeps counts as active: there is no
+        // cold start, and its idle time is not charged.
         activity: if rate.never_sleeps || !billed { Activity::Now } else { activity },
         keep_warm: if billed { rate.keep_warm } else { Duration::ZERO },
         hourly: if billed { rate.hourly } else { MicroUsd::ZERO },
@@ -112,12 +117,13 @@ pub(crate) async fn warm_up(tools: &Tools, live: &Live, place: Place) {
             drop(tools.reports.send(Report::Balance(balance)).await);
         }
         Ok(None) => {}
-        // The submit itself says what is wrong, if it still is then.
+        // If the problem persists, the submit itself reports it.
         Err(error) => tracing::debug!(%error, "no early connection"),
     }
 }
 
-/// Asks the deployment about itself, where that is due. A failure changes nothing: the defaults do until it answers.
+/// Asks the deployment about itself, if that is due. A failure changes nothing: the defaults apply
+/// until it answers.
 pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
     let Ok(serverless) = live.at(Place::Serverless) else { return };
     if !serverless.wants_facts(tools.clock.now().moment) {
@@ -135,10 +141,11 @@ pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
     }
 }
 
-/// Fills in what is expected of a job.
+/// Fills in the expectations for a job.
 pub(crate) fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-    // Only a queue's machines sleep: one's own is there or not, and a rented one says itself that it starts.
+    // Only a queue's machines sleep: a local one is available or not, and a rented one reports
+    // its start.
     let sleeps = shown.backend == Place::Serverless.word();
     shown.cold = sleeps.then_some(estimate.cold.is_some());
     shown.estimate = estimate.cost;

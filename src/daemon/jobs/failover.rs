@@ -6,22 +6,18 @@
 
 use std::time::Duration;
 
-use super::{Road, Step, reason_of};
+use super::{Road, Step, interrupted, reason_of};
 use crate::{
     backend::{ServiceFault, Verdict, Work},
     daemon::{
         inputs::prepare,
         jobs::{early_work, routing},
-        services::{
-            messages::{JobEnd, Report},
-            runtime_config::Live,
-            store::blocking,
-        },
+        services::{messages::Report, runtime_config::Live, store::blocking},
     },
     domain::{
         engine::event::Stage,
         job::{
-            Cause, State,
+            Cause, JobId, State,
             choose_backend::{Outcome, Place, Route, Tried},
         },
         money::job_cost::Terms,
@@ -40,9 +36,6 @@ const LOST_TRIES: u32 = 5;
 
 /// So many attempts are remembered; a place that is out of reach for days makes more.
 const MOST_TRIED: usize = 40;
-
-/// The kind of the note that a job bears whose work another one may have been paid for: see [`earlier`].
-pub(super) const UNANSWERED: &str = "unanswered";
 
 /// Tells from a job's story what the attempts of earlier sessions came to, as far as it bears on where it may go, and whether it was
 /// sent elsewhere. What surely did not arrive, or was refused, is asked anew: that may be why somebody started the daemon again.
@@ -65,16 +58,21 @@ pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
             format!("it {} in an earlier session", outcome_word(outcome)),
         ));
     }
-    for event in &story.events {
-        let place = event.note.split(':').next().and_then(Place::from_word);
-        if event.kind == UNANSWERED
-            && let Some(place) = place
-        {
-            all.push(tried(place, Outcome::Unknown, event.note.clone()));
-        }
-    }
+    all.extend(story.job.stands_in_for.map(|lost| lost_answer(live, lost)));
     let redirected = story.events.iter().any(|event| event.kind == "goes to");
     (all, redirected)
+}
+
+/// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's queue loses an answer that
+/// may have been charged: every other backend can be asked for it again.
+pub(crate) fn lost_answer(live: &Live, lost: JobId) -> Tried {
+    let place = Place::Serverless;
+    Tried {
+        place,
+        workflow: live.recipes.at(place).version(),
+        outcome: Outcome::Unknown,
+        reason: format!("the answer about job {lost} is lost"),
+    }
 }
 
 /// Returns the ledger's word for an attempt that came to nothing.
@@ -158,9 +156,7 @@ impl Road {
         tracing::warn!(job = %id, place = %self.place, reason, "the answer is lost; it is asked for");
         let note = format!("the answer is lost, it is asked for: {reason}");
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.asked_again(id, &note, now);
-        if self.tools.store.record("that the answer is lost", record).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that the answer is lost", record).await?;
         self.moved(State::Prepared, Stage::Waiting).await;
         if failures < LOST_TRIES {
             self.say(format!("the answer is lost and asked for: {reason}")).await;
@@ -245,10 +241,7 @@ impl Road {
                 let own = std::sync::Arc::clone(&live);
                 blocking(move || prepare::rebuild(&own, place, &history, &row)).await
             }
-            Err(error) => {
-                tracing::error!(job = %id, %error, "the job cannot be read");
-                return Err(JobEnd::Parked);
-            }
+            Err(error) => return Err(interrupted("reading the job", &error)),
         };
         let made = match made {
             Ok(made) => made,
@@ -282,14 +275,11 @@ impl Road {
         }
         match self.tools.store.record("that it goes elsewhere", record).await {
             Ok(()) => {}
-            Err(LedgerError::Illegal { .. }) => {
+            Err(LedgerError::ChargedBefore { .. }) => {
                 let text = format!("{why}; {place} is paid, and may not be asked after what was");
                 return Err(self.end_failed(Reason::new("nowhere", text), booking).await);
             }
-            Err(error) => {
-                tracing::error!(job = %id, %error, "the ledger refuses that it goes elsewhere");
-                return Err(JobEnd::Parked);
-            }
+            Err(error) => return Err(interrupted("that it goes elsewhere", &error)),
         }
         tracing::warn!(job = %id, from = %self.place, to = %place, "it goes elsewhere: {why}");
         self.place = place;

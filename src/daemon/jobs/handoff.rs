@@ -146,6 +146,10 @@ pub(crate) async fn hand_over(
         () = stopped(wish) => return Handed::Stopped,
     };
     let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
+    // Wished for before the handover began, and not to be heard of again.
+    if *wish.borrow_and_update() == Wish::Replace {
+        hurries = Some(tools.clock.now().moment);
+    }
     loop {
         let now = tools.clock.now().moment;
         let (back, mut step) = blocking(move || {

@@ -1,6 +1,8 @@
-//! A job's story as JSON: `job.json` in history and `conjured jobs show --json` say the same.
+//! A job's full record as JSON: the same in the history's `job.json` and in `conjured jobs
+//! show --json`.
 //!
-//! Owns the field names. Times are Unix milliseconds, money is micro-dollars, durations are milliseconds.
+//! Owns the field names. Times are Unix milliseconds, money is in micro-dollars, durations
+//! are milliseconds.
 
 use std::sync::Arc;
 
@@ -16,11 +18,12 @@ use crate::{
     ledger::rows::{AuditRow, EventRow, Filter, JobRow, JobStory},
 };
 
-/// How many of the newest jobs a start looks after: more than a daemon has in its hands when it dies.
+/// How many of the newest jobs are checked at start: more than a daemon can have active when
+/// it dies.
 const NEWEST: u32 = 8;
 
-/// Leaves a job's story beside its artifacts, and nothing that was on its way there. It is a copy for people: where it cannot be
-/// written, that is said in the log.
+/// Writes a job's record next to its artifacts, and removes partial downloads. It is a copy for
+/// people: if it cannot be written, that is only logged.
 pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
     let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
     let history = Arc::clone(history);
@@ -36,7 +39,7 @@ pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
     }
 }
 
-/// Writes the stories that a crash at the very end of a job left unwritten.
+/// Writes the records that are missing because of a crash at the very end of a job.
 pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
     let newest = Filter { states: vec![State::Done], limit: Some(NEWEST), ..Filter::default() };
     let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
@@ -92,7 +95,7 @@ pub(crate) fn row(job: &JobRow) -> Value {
     })
 }
 
-/// Returns the whole story, as `jobs show --json` shows it.
+/// Returns the full record, as `jobs show --json` prints it.
 pub(crate) fn json(story: &JobStory) -> Value {
     let attempts: Vec<Value> = story
         .attempts
@@ -134,7 +137,7 @@ pub(crate) fn audit(row: &AuditRow) -> Value {
     })
 }
 
-/// Returns each line of the story with how long its state lasted, where it is one that the job left again.
+/// Returns every event, with the duration of its state if the job has left that state.
 fn events(story: &JobStory) -> Value {
     let lines = story.events.iter().zip(lasted(story)).map(|(event, lasted)| {
         let mut line = json!(event);
@@ -144,7 +147,8 @@ fn events(story: &JobStory) -> Value {
     Value::Array(lines.collect())
 }
 
-/// Returns for each event how many milliseconds the state that it began lasted; `None` for what is no state, and for the last one.
+/// Returns for each event how many milliseconds the state that it began lasted; `None` for the last
+/// one and for events that are not states.
 pub(crate) fn lasted(story: &JobStory) -> Vec<Option<u64>> {
     let is_state = |event: &EventRow| State::from_word(&event.kind).is_some();
     let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
@@ -155,7 +159,7 @@ pub(crate) fn lasted(story: &JobStory) -> Vec<Option<u64>> {
     story.events.iter().enumerate().map(one).collect()
 }
 
-/// Returns the job whose artifacts served this one, if it was not made anew.
+/// Returns the job whose artifacts were reused for this one, if any.
 pub(crate) fn cache_of(story: &JobStory) -> Option<JobId> {
     let note = &story.events.iter().find(|event| event.kind == "cache")?.note;
     note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())

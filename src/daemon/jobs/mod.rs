@@ -5,17 +5,22 @@
 //! off (reading the answer to a submit) is bounded instead.
 //!
 //! - [`cached`]: the same work as an earlier job costs nothing;
-//! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the waits before, and wishes then; [`submit::mark_submitting`]: the
-//!   mark, where the request leaves later; [`failover`]: another place;
-//! - [`poll`]: status until the end; [`poll::poll_errors`]: nothing heard; [`poll::cancel`]: patience, and the end that somebody wants;
-//! - [`fetch`]: everything into history; [`fetch::download`]: one try; [`fetch::check`]: the last gate before a name;
-//! - [`publish`]: placement, parked while folders cannot be written.
+//! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the waits
+//!   before, and controls then; [`hold`]: is the project still ours; [`submit::mark_submitting`]: the
+//!   mark, if the request leaves later; [`failover`]: another backend;
+//! - [`poll`]: status until the end; [`poll::poll_errors`]: failed status calls; [`poll::cancel`]:
+//!   time-outs, and the end that a person wants;
+//! - [`fetch`]: everything into history; [`fetch::download`]: one try; [`fetch::check`]: the last check
+//!   before a name;
+//! - [`publish`]: placement, parked while folders cannot be written;
+//! - [`take_up`]: resumes a job after the ledger refused a step.
 
 pub(crate) mod setup;
 pub(crate) mod early_work;
 pub(crate) mod routing;
 mod cached;
 mod submit;
+mod hold;
 mod failover;
 mod poll;
 mod fetch;
@@ -24,14 +29,18 @@ pub(crate) mod handoff;
 pub(crate) mod rerun;
 pub(crate) mod restore;
 pub(crate) mod job_json;
+mod take_up;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-pub(crate) use self::failover::earlier;
 use self::poll::Followed;
-pub(crate) use self::setup::{Begin, NewWork};
+pub(crate) use self::{
+    failover::{earlier, lost_answer},
+    publish::OUT_FOLDER,
+    setup::{Begin, NewWork},
+};
 pub(crate) use super::services::messages::{JobEnd, Report, Wish};
 use super::services::{Tools, leases::Lease, runtime_config::Live};
 use crate::{
@@ -51,7 +60,11 @@ use crate::{
         status,
         time::Moment,
     },
-    ledger::rows::{JobRow, Reason},
+    ledger::{
+        Ledger,
+        error::LedgerError,
+        rows::{JobRow, Reason},
+    },
 };
 
 /// What following a request came to.
@@ -93,6 +106,9 @@ pub(crate) struct Road {
     pub(crate) received: u64,
     /// The project's checkout.
     pub(crate) root: PathBuf,
+    /// The id of a request that was taken, until and after it is in the ledger: a ledger that refuses it now must not make
+    /// a paid run unknown.
+    pub(crate) taken: Option<RequestId>,
 }
 
 /// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
@@ -109,10 +125,20 @@ fn nap(until: Moment, now: Moment) -> Option<Duration> {
 type Step<T> = Result<T, JobEnd>;
 
 impl Road {
-    /// Goes the whole road.
-    pub(crate) async fn go(mut self, begin: Begin) -> JobEnd {
-        match self.steps(begin).await {
-            Ok(end) | Err(end) => end,
+    /// Goes the whole road. A step that the ledger refused does not end it, because a request may have been paid for: it is
+    /// taken up again from what the ledger says, after ever longer waits.
+    pub(crate) async fn go(mut self, mut begin: Begin) -> JobEnd {
+        let mut interruptions = 0;
+        loop {
+            let reason = match self.steps(begin).await {
+                Ok(JobEnd::Interrupted { reason }) | Err(JobEnd::Interrupted { reason }) => reason,
+                Ok(end) | Err(end) => return end,
+            };
+            interruptions += 1;
+            match self.take_up(reason, &mut interruptions).await {
+                Ok(row) => begin = Begin::Resume(Box::new(row)),
+                Err(end) => return end,
+            }
         }
     }
 
@@ -204,6 +230,16 @@ impl Road {
         }
     }
 
+    /// Writes down what has happened; see [`Store::record`].
+    async fn record(
+        &self,
+        what: &'static str,
+        operation: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
+    ) -> Step<()> {
+        let recorded = self.tools.store.record(what, operation).await;
+        recorded.map_err(|error| interrupted(what, &error))
+    }
+
     /// Returns the configuration's newest state.
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.tools.live.borrow())
@@ -242,11 +278,11 @@ impl Road {
             tokio::select! {
                 changed = live.changed() => {
                     if changed.is_err() {
-                        return Err(JobEnd::Parked);
+                        return Err(JobEnd::Stopped);
                     }
                 }
                 wish = wished(&mut self.wish) => {
-                    return if wish == Wish::Stop { Err(JobEnd::Parked) } else { Ok(None) };
+                    return if wish == Wish::Stop { Err(JobEnd::Stopped) } else { Ok(None) };
                 }
             }
         }
@@ -263,9 +299,9 @@ impl Road {
         }
     }
 
-    /// Tells whether a person wants the job to end, and it still can.
+    /// Tells whether a person wants the job to end. Nothing of it is placed then, whatever the service makes of a cancel.
     fn unwanted(&self) -> bool {
-        *self.wish.borrow() == Wish::Cancel && !self.too_late
+        *self.wish.borrow() == Wish::Cancel
     }
 
     /// Waits, and is woken by a wish that differs from `known`.
@@ -320,6 +356,11 @@ async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
         Ok(()) => *wish.borrow_and_update(),
         Err(_) => Wish::Stop,
     }
+}
+
+/// Ends a step that the ledger refused; the job is taken up again.
+fn interrupted(what: &'static str, error: &LedgerError) -> JobEnd {
+    JobEnd::Interrupted { reason: format!("the ledger refuses {what}: {error}") }
 }
 
 /// Makes a reason of what a service said.

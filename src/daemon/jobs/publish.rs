@@ -5,7 +5,7 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{Road, Step, fetch::Fetched};
+use super::{Road, Step, fetch::Fetched, interrupted};
 use crate::{
     daemon::{
         jobs::{
@@ -22,8 +22,14 @@ use crate::{
         engine::event::Stage,
         job::{State, artifact::Kind, backoff::Backoff, placement},
     },
-    ledger::rows::{Booking, Reason, Timing},
+    ledger::{
+        error::LedgerError,
+        rows::{Booking, Reason, Timing},
+    },
 };
+
+/// The code of a job's reason whose own folder could not take its artifacts.
+pub(crate) const OUT_FOLDER: &str = "out_folder";
 
 /// The first and the longest wait before a placement is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -39,7 +45,7 @@ impl Road {
             }
         };
         if self.unwanted() {
-            return Err(self.given_up().await);
+            return Err(self.keep_unwanted().await);
         }
         self.step("placing", crate::ledger::Ledger::placing).await?;
         self.moved(State::Placing, Stage::Placing).await;
@@ -52,13 +58,25 @@ impl Road {
                 own = handoff::dated(own, self.tools.clock.now().wall);
             }
             let alone = self.tools.claims.placing(self.project).await;
+            let root = self.root.clone();
             let placed =
-                blocking(move || place::place(&own, &mut |_| ControlFlow::Continue(()))).await;
+                blocking(move || place::place(&own, &root, &mut |_| ControlFlow::Continue(())))
+                    .await;
             drop(alone);
             match placed {
                 Ok(Placed::All(_) | Placed::Stopped) => break tells,
                 Err(fault @ PlaceFault::SourceLost { .. }) => {
                     let reason = Reason::new("history_lost", fault.to_string());
+                    return Err(self.end_failed(reason, self.booking_of_run().await).await);
+                }
+                // A folder of one person's is no reason for the artist's next job to wait: its job ends here.
+                Err(fault) if !self.public => {
+                    let text = format!(
+                        "{}; the run was charged, and its files are in the history folder of job {}",
+                        fault.what_is_wrong(),
+                        self.id
+                    );
+                    let reason = Reason::new(OUT_FOLDER, text);
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
                 Err(fault) => {
@@ -69,10 +87,7 @@ impl Road {
                     let wait = backoff.wait(failures, rand::random(), None);
                     let known = *self.wish.borrow();
                     if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
-                        return Err(JobEnd::Parked);
-                    }
-                    if self.unwanted() {
-                        return Err(self.given_up().await);
+                        return Err(JobEnd::Stopped);
                     }
                 }
             }
@@ -124,7 +139,7 @@ impl Road {
         };
         match handoff::hand_over(&tools, handing, &mut self.wish, &mut doing).await {
             Handed::Taken | Handed::Left(_) => Ok(()),
-            Handed::Stopped => Err(JobEnd::Parked),
+            Handed::Stopped => Err(JobEnd::Stopped),
         }
     }
 
@@ -139,9 +154,7 @@ impl Road {
         let now = self.tools.clock.now().wall;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
-        if self.tools.store.record("that the job is done", record).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that the job is done", record).await?;
         let took = now.since(self.shown.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.moved(State::Done, Stage::Placing).await;
@@ -154,22 +167,6 @@ impl Road {
         job_json::keep(&self.tools.store, &self.tools.history, self.id).await;
     }
 
-    /// A person does not want a parked placement any more.
-    async fn given_up(&mut self) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let reason = Reason::new(
-            "cancelled",
-            "not placed at a person's request; its artifacts are in history",
-        );
-        let booking = self.booking_of_run().await;
-        let record =
-            move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
-        if self.tools.store.record("that a placement was given up", record).await.is_err() {
-            return JobEnd::Parked;
-        }
-        JobEnd::Ended { state: State::Cancelled, placed: false }
-    }
-
     async fn step(
         &mut self,
         what: &'static str,
@@ -177,7 +174,7 @@ impl Road {
             &mut crate::ledger::Ledger,
             crate::domain::job::JobId,
             crate::domain::time::WallTime,
-        ) -> Result<(), crate::ledger::error::LedgerError>
+        ) -> Result<(), LedgerError>
         + Clone
         + Send
         + 'static,
@@ -186,10 +183,9 @@ impl Road {
         let record = move |ledger: &mut crate::ledger::Ledger| operation(ledger, id, now);
         match self.tools.store.record(what, record).await {
             Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::error!(job = %id, %error, what, "the ledger refuses the step");
-                Err(JobEnd::Parked)
-            }
+            // The cancel reached the ledger before the placement did.
+            Err(LedgerError::CancelWanted(_)) => Err(self.keep_unwanted().await),
+            Err(error) => Err(interrupted(what, &error)),
         }
     }
 }

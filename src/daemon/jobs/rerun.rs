@@ -46,6 +46,15 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
             "job {job} is `unknown`: its request may have reached the service, and then sending it again is charged twice. \
              Nothing was sent; say that this is wanted with --yes"
         )),
+        (AgainKind::Retry, State::Failed | State::Cancelled)
+            if row.stands_in_for.is_some() && !again.may_charge_twice =>
+        {
+            let lost = row.stands_in_for.unwrap_or(job);
+            usage(format!(
+                "job {job} stands in for job {lost}, whose request may have been charged: a paid run of the same work is charged \
+                 twice. Nothing was sent; say that this is wanted with --yes"
+            ))
+        }
         (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, State::Unknown)
         | (AgainKind::Retry, State::Failed | State::Cancelled) => None,
         (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, state) => usage(format!(

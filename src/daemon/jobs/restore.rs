@@ -3,7 +3,7 @@
 //! Owns the checks before anything becomes visible (whole, the digests that the ledger wrote down, a mesh that is still sound) and
 //! the words that the ledger keeps of it. It is the same with a daemon and without one; the renames are [`crate::disk::place`]'s.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use super::handoff;
 use crate::{
@@ -44,11 +44,12 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Places a job's artifacts under `targets`; `told` where CONJURE is told of the mesh afterwards. Refused, the public names are what
-    /// they were.
+    /// Places a job's artifacts under `targets`, names of the project in `root`; `told` where
+    /// CONJURE is told of the mesh afterwards. Refused, the public names are what they were.
     pub(crate) async fn restore(
         &self,
         row: &JobRow,
+        root: &Path,
         targets: &Targets,
         told: bool,
     ) -> Result<Restored, Refused> {
@@ -81,8 +82,9 @@ impl Workshop {
         let _alone = self.claims.placing(project).await;
         // Written down first: whatever happens to us, the story says why the public files changed.
         self.note(job, "begun").await?;
+        let root = root.to_path_buf();
         let placed =
-            blocking(move || place::place(&plan, &mut |_| ControlFlow::Continue(()))).await;
+            blocking(move || place::place(&plan, &root, &mut |_| ControlFlow::Continue(()))).await;
         match placed {
             Ok(Placed::All(files)) => {
                 self.note(job, "placed").await?;
@@ -170,6 +172,8 @@ pub(crate) fn refused(error: &LedgerError) -> Refused {
     let kind = match error {
         LedgerError::NoSuchJob(_) => RefusedKind::NotFound,
         LedgerError::NotARating(_)
+        | LedgerError::ChargedBefore { .. }
+        | LedgerError::CancelWanted(_)
         | LedgerError::Ambiguous { .. }
         | LedgerError::Illegal { .. } => RefusedKind::Usage,
         LedgerError::Store(_) => RefusedKind::TryAgain,

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     Road,
     early_work::{deployment_of, describe, early, expectation},
+    lost_answer,
     rerun::{cause, ready_again},
     routing,
 };
@@ -32,7 +33,10 @@ use crate::{
             store::blocking,
         },
     },
-    disk::read::{self, Reading},
+    disk::{
+        dirs,
+        read::{self, Reading},
+    },
     domain::{
         engine::event::ProjectId,
         inputs::{png, prompt},
@@ -76,6 +80,8 @@ pub(crate) struct NewWork {
     pub(crate) cause: Cause,
     /// The job it does again.
     pub(crate) retry_of: Option<JobId>,
+    /// The job whose lost answer it stands in for: it may be made by free backends only.
+    pub(crate) stands_in_for: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub(crate) out: Option<PathBuf>,
     /// Whether it is made of the project's own inputs, which are taken care of then.
@@ -114,10 +120,19 @@ pub(crate) struct NewRoad {
 
 impl NewRoad {
     pub(crate) async fn go(mut self, source: Source) -> JobEnd {
+        // A folder that cannot take the result is found out before anything is paid for.
+        if let Some(folder) = self.out.clone()
+            && let Err(refused) = self.takes_artifacts(folder).await
+        {
+            return not_started(refused.kind, &refused.message, None);
+        }
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
         let again = if let Source::Again(again) = &source { Some(*again) } else { None };
-        let mut tried = again.map_or_else(Vec::new, |again| self.tried_before(again));
+        let free = again.filter(|again| again.kind == AgainKind::Free);
+        let stands_in_for = free.map(|again| again.job);
+        let mut tried: Vec<Tried> =
+            stands_in_for.map(|lost| lost_answer(&self.live, lost)).into_iter().collect();
         let (mut place, mut why) =
             match routing::choose(&self.tools, &self.live, &tried, person).await {
                 Route::Go { place, why } => (place, why),
@@ -190,21 +205,12 @@ impl NewRoad {
             public,
             received: 0,
             root: self.root,
+            taken: None,
         };
         let moves_baseline = self.own_inputs;
-        let work = NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached };
+        let work =
+            NewWork { ready, cause, retry_of, stands_in_for, out, moves_baseline, may_be_cached };
         road.go(Begin::New(Box::new(work))).await
-    }
-
-    /// Tells what became of an earlier job whose work is to be made where it costs nothing.
-    fn tried_before(&self, again: Again) -> Vec<Tried> {
-        if again.kind != AgainKind::Free {
-            return Vec::new();
-        }
-        let place = Place::Serverless;
-        let workflow = self.live.recipes.at(place).version();
-        let reason = format!("the answer about job {} is lost", again.job);
-        vec![Tried { place, workflow, outcome: Outcome::Unknown, reason }]
     }
 
     /// Does the early work, or takes what was done of it.
@@ -233,6 +239,11 @@ impl NewRoad {
                 match ready_again(&self.tools, &self.live, place, self.project, again).await {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
+                        if let Some(folder) = self.out.clone() {
+                            self.takes_artifacts(folder).await.map_err(|refused| {
+                                not_started(refused.kind, &refused.message, None)
+                            })?;
+                        }
                         Ok(early)
                     }
                     Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
@@ -276,6 +287,11 @@ impl NewRoad {
         }
     }
 
+    async fn takes_artifacts(&self, folder: PathBuf) -> Result<(), Refused> {
+        let root = self.root.clone();
+        blocking(move || takes_artifacts(&folder, &root)).await
+    }
+
     /// Reads what a person asked for: their words and picture, or the project's.
     async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
         let request = asked.request.clone();
@@ -304,6 +320,22 @@ impl NewRoad {
         })
         .await
     }
+}
+
+/// Finds out whether artifacts can be put into a folder that a person named. The folder is created if
+/// it is missing, the project's root (and what is above it) never.
+fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
+    if folder.starts_with(root) && !root.is_dir() {
+        let text = format!("the project's root {} is not there; nothing was sent", root.display());
+        return Err(Refused::new(RefusedKind::CannotWrite, text));
+    }
+    if !folder.is_absolute() {
+        let text = format!("{} is not an absolute path; nothing was sent", folder.display());
+        return Err(Refused::new(RefusedKind::Usage, text));
+    }
+    dirs::try_to_write(folder).map_err(|error| {
+        Refused::new(RefusedKind::CannotWrite, format!("{error}; nothing was sent"))
+    })
 }
 
 /// Reads a file that a person named, whole.

@@ -1,7 +1,7 @@
-//! Who gets which machine, and the launch of one where there is none.
+//! Assigns machines to jobs, and launches one if there is none.
 //!
-//! Owns the rule that a launch is never repeated while it is not known what became of the last one, and that nothing is sent
-//! before its mark and its money are on the disk.
+//! Owns two rules: no launch while the result of the previous one is unknown, and no request before
+//! its mark and its money are on the disk.
 
 use std::sync::PoisonError;
 
@@ -34,21 +34,21 @@ use crate::{
     },
 };
 
-/// Between two launches that did not come about.
+/// The shortest and longest delay after a failed launch.
 const LAUNCH_AGAIN: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(30));
 
 type Answer = Result<Lease, NoMachine>;
 
 impl Work {
-    /// Gives machines to those who wait, and notes which machine nobody wants.
+    /// Assigns machines to waiting jobs, and records which machines are idle.
     pub(crate) async fn hand_out(&mut self) {
         let mut rest = Vec::new();
         for (want, mut on) in std::mem::take(&mut self.waiting) {
             if want.reply.is_closed() {
                 continue;
             }
-            // Who waits for a machine waits on for that one, for as long as it is on its way.
+            // A job keeps waiting for the same machine as long as that one is starting.
             match self.answer(&want, &mut on).await {
                 Some(answer) => drop(want.reply.send(answer)),
                 None => rest.push((want, on)),
@@ -74,7 +74,7 @@ impl Work {
         }
     }
 
-    /// Answers a wish, if that can be done now. `on`: the machine that it waits for.
+    /// Answers a request, if that is possible now. `on` is the machine that the job waits for.
     async fn answer(&mut self, want: &Want, on: &mut Option<MachineId>) -> Option<Answer> {
         let live = self.live();
         let says = |words: String| drop(want.words.send(words));
@@ -116,7 +116,7 @@ impl Work {
         }
         for held in &mut self.held {
             match held.life.stage {
-                // Too little time is left to it for another job.
+                // It has too little time left for another job.
                 Stage::Ready if held.leases.is_empty() && held.kind == *fit => {
                     held.life.doom(crate::domain::machines::Why::Ceiling);
                 }
@@ -140,7 +140,7 @@ impl Work {
         self.launch(want, on, cloud, &fit.clone(), &live).await
     }
 
-    /// Gives a machine away that starts or works, as soon as its ComfyUI answers.
+    /// Assigns a starting or ready machine, as soon as its ComfyUI answers.
     async fn ready_for(&mut self, want: &Want, id: MachineId, live: &Live) -> Option<Answer> {
         let says = |words: String| drop(want.words.send(words));
         let now = self.now();
@@ -190,7 +190,8 @@ impl Work {
                 Some(Ok(self.lease(id, backend)))
             }
             Err(refused) => {
-                // Nobody has it, and it goes on being idle: who is refused for hours must not keep it.
+                // The machine is not assigned and stays idle: a job that is refused for hours must
+                // not keep it alive.
                 self.at(id)?.life = before;
                 let words = match refused {
                     ReleaseError::Budget(refusal) => refusal.to_string(),
@@ -240,7 +241,7 @@ impl Work {
             fit.server_type
         ));
         self.gate.pass().await;
-        // Who is there already is what tells ours from others, should the answer be lost.
+        // Existing machines are listed first, so that ours can be recognized if the answer is lost.
         let listed = match self.bounded(cloud.machines.list(), false).await? {
             Ok(listed) => listed,
             Err(error) => return self.not_launched(want, error).await,
@@ -289,7 +290,7 @@ impl Work {
             duration: cloud.rules.first_term(want.run),
         };
         self.gate.pass().await;
-        // Broken off, the mark stays, and the next start looks for what it made.
+        // If this is interrupted, the mark stays, and the next start looks for the machine.
         let answer = self.bounded(cloud.machines.launch(&launch), true).await?;
         let wall = self.tools.clock.now().wall;
         let now = self.now();
@@ -328,7 +329,7 @@ impl Work {
         }
     }
 
-    /// Takes back a launch that surely did not happen.
+    /// Reverts a launch that certainly did not happen.
     fn never_was(&mut self, id: MachineId, outcome: &'static str) {
         let wall = self.tools.clock.now().wall;
         self.held.retain(|held| held.id != id);
@@ -337,7 +338,7 @@ impl Work {
         });
     }
 
-    /// Says that there is no machine yet, or that there will be none.
+    /// Reports that there is no machine yet, or that there will be none.
     async fn not_launched(&mut self, want: &Want, error: CallError) -> Option<Answer> {
         let (reason, retry_after) = match error {
             CallError::Passing { reason, retry_after } => (reason, retry_after),
@@ -364,7 +365,7 @@ impl Work {
         None
     }
 
-    /// Tells of limits that come nearer, and that sums have changed.
+    /// Reports that limits are near, and that sums have changed.
     async fn money_moved(&self, limits: &Limits, windows: &Windows, released: &Released) {
         let news = {
             let mut told = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);

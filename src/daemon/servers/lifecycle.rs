@@ -1,7 +1,8 @@
-//! The calls for a machine that exists, or may: look for it, ask, keep it longer, stop it; and its end on the books.
+//! The calls for a machine that exists or may exist: find it, poll it, extend it, stop it; and the
+//! booking at its end.
 //!
-//! Owns what an answer means for a machine's life and row. A stop is sent whether or not its mark can be written: a full disk must
-//! not cost a machine's hours.
+//! Owns what an answer means for a machine's life and its ledger row. A stop is sent whether or not
+//! its mark can be written: a full disk must not cost hours of a machine.
 
 use std::time::Duration;
 
@@ -23,17 +24,17 @@ use crate::{
     },
 };
 
-/// How often it is written down that a machine lives.
+/// How often the ledger records that a machine is alive.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 
-/// By how much its end must move to be written down.
+/// By how much a machine's end must move to be recorded.
 const END_MOVED: Duration = Duration::from_secs(5);
 
-/// How often a ComfyUI is tried that does not answer yet.
+/// How often a ComfyUI that does not answer yet is retried.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 impl Work {
-    /// Does the first thing that is due, if any. Returns whether there was one.
+    /// Performs the first action that is due. Returns whether there was one.
     pub(crate) async fn act(&mut self) -> bool {
         let (now, live) = (self.now(), self.live());
         for at in 0..self.held.len() {
@@ -60,8 +61,8 @@ impl Work {
         false
     }
 
-    /// Does what is due for the machines that are to be stopped as the daemon ends; the first of them. Returns whether
-    /// anything was done.
+    /// Performs the first action that is due for the machines to stop at the end of the daemon.
+    /// Returns whether there was one.
     pub(crate) async fn stop_one(&mut self, ids: &[MachineId]) -> bool {
         let (now, live) = (self.now(), self.live());
         for id in ids {
@@ -112,7 +113,7 @@ impl Work {
         if held.life.stage == Stage::Lost
             && let Found::Ours(one) = found
         {
-            // Of several one is left. That the other was ours is as likely.
+            // One of several candidates is left, but the other one is as likely to have been ours.
             found = Found::Unclear(vec![one]);
         }
         let was = held.life.stage;
@@ -145,7 +146,7 @@ impl Work {
         }
     }
 
-    /// Asks how a machine is.
+    /// Polls a machine's state.
     async fn ask(&mut self, id: MachineId) {
         let live = self.live();
         let Some((cloud, server)) = self
@@ -163,7 +164,7 @@ impl Work {
         }
     }
 
-    /// Takes what the service says of a machine.
+    /// Applies what the service reports about a machine.
     fn told(&mut self, id: MachineId, told: &Server) {
         let now = self.now();
         let config = self.live();
@@ -215,8 +216,8 @@ impl Work {
         }
     }
 
-    /// The service says that it does not know a machine: only its list tells whether that is so. An address with a slip in it
-    /// must not pass for a machine that is gone.
+    /// Handles the answer that the service does not know a machine. Only its list decides whether
+    /// that is true, because a wrong address must not make a machine look gone.
     async fn unknown_there(&mut self, id: MachineId, server: &ServerId) {
         let Some(listed) = self.list(id).await else { return };
         if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
@@ -254,7 +255,8 @@ impl Work {
         }
     }
 
-    /// Lists the account's machines; `None` when that failed, which is noted at the machine.
+    /// Lists the account's machines; returns `None` if the call failed, which is recorded at
+    /// the machine.
     async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
         let live = self.live();
         let account = self.at(id)?.account.clone();
@@ -286,7 +288,7 @@ impl Work {
         held.trouble = Some(words);
     }
 
-    /// Keeps a machine longer: its money first.
+    /// Extends a machine: reserves the money first.
     async fn extend(&mut self, id: MachineId, until: Moment) {
         let (live, now) = (self.live(), self.now());
         let Some(held) = self.at(id) else { return };
@@ -295,14 +297,15 @@ impl Work {
         let from = held.life.ready.unwrap_or(now);
         let reserve = cost_of(until.since(from), held.hourly).max(held.reserved);
         held.reserved = reserve;
-        // The whole duration, as at the launch; what the service makes of it is read back from its record.
+        // The total duration, as at the launch; the actual result is read back from the
+        // service's record.
         let whole = match (held.term, held.life.stops_at) {
             (Some(term), Some(stops)) => term + until.since(stops),
             _ => until.since(held.life.launched),
         };
         let extending = self.tools.store.with(move |ledger| ledger.extending(id, reserve)).await;
         if let Err(error) = extending {
-            // The money is spent in any case: without an extension the run would be lost as well.
+            // The money is spent in any case: without an extension the run would be lost too.
             tracing::warn!(machine = %id, %error, "the higher reservation is not in the ledger");
         }
         self.gate.pass().await;
@@ -329,7 +332,7 @@ impl Work {
         self.report(Report::MachineMoney).await;
     }
 
-    /// Writes the mark of a stop, and tells who works on the machine.
+    /// Records the mark of a stop, and notifies the jobs that use the machine.
     async fn decide_stop(&mut self, id: MachineId, why: Why) {
         let wall = self.tools.clock.now().wall;
         let Some(held) = self.at(id) else { return };
@@ -358,7 +361,7 @@ impl Work {
             return;
         };
         self.gate.pass().await;
-        // Not broken off when the daemon stops: whoever waits for it has a limit of their own.
+        // Not interrupted when the daemon stops: the caller has its own time limit.
         match cloud.machines.stop(&server).await {
             Ok(Stopped::Now) => {
                 if let Some(held) = self.at(id) {
@@ -383,7 +386,8 @@ impl Work {
         }
     }
 
-    /// Tries the ComfyUI of a machine: the service calls it ready a little before it answers.
+    /// Probes a machine's ComfyUI, because the service reports it as ready a little before
+    /// it answers.
     async fn probe(&mut self, id: MachineId) {
         let Some(backend) = self.at(id).and_then(|held| held.backend.clone()) else { return };
         let warm = tokio::time::timeout(Duration::from_secs(10), backend.warm_up());
@@ -403,7 +407,8 @@ impl Work {
         }
     }
 
-    /// Books a machine that is gone and lets go of it. `stopped`: when the service took the stop.
+    /// Books a machine that is gone and removes it. `stopped` is when the service accepted
+    /// the stop.
     fn end(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
         let now = self.now();
         let Some(at) = self.held.iter().position(|held| held.id == id) else { return };
@@ -412,7 +417,7 @@ impl Work {
             held.over.send_replace(Some(format!("the RunComfy machine {} is gone", held.name())));
         }
         let (booked, basis) = match held.server {
-            // Nobody knows whether there was one.
+            // It is unknown whether there was a machine.
             None => (None, Basis::Reserved),
             Some(_) => {
                 let (cost, basis) = cost(&held, stopped, now);
@@ -431,13 +436,13 @@ impl Work {
 /// Returns what a machine cost, and how that is known.
 fn cost(held: &Held, stopped: Option<Moment>, now: Moment) -> (MicroUsd, Basis) {
     let life = &held.life;
-    // Its end: seen, or before now and before the service's own stop, should that lie behind us.
+    // The end: observed, or at the latest now, or at the service's own stop if that has passed.
     let end =
         stopped.unwrap_or_else(|| life.stops_at.map_or(now, |at| at.plus(SEEN_WITHIN).min(now)));
     let end_seen = stopped.is_some() || life.heard().is_some_and(|at| end.since(at) <= SEEN_WITHIN);
     let (begin, begin_seen) = match life.ready {
         Some(ready) => (ready, life.ready_seen),
-        // It was never seen ready: whatever it cost lies between the last look and the end.
+        // It was never seen ready: its cost is for the time between the last poll and the end.
         None => match life.heard_starting() {
             Some(heard) => (heard, end.since(heard) <= SEEN_WITHIN),
             None => (life.launched, false),

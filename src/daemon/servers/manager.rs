@@ -1,7 +1,8 @@
-//! The standing task: its order of things, what an earlier session left, and the end.
+//! The background task: its order of work, recovery after an earlier session, and shutdown.
 //!
-//! Owns the machines of the process and the waiting between two steps. It does one thing at a time, at most one call a second
-//! (the service answers 429 to more), and none without a machine or a wish for one.
+//! Owns the machines of the process and the waiting between two steps. It does one thing at a time,
+//! with at most one call per second (the service answers 429 to more), and makes no call without a
+//! machine or a request for one.
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
@@ -30,23 +31,24 @@ use crate::{
     ledger::rows::MachineRow,
 };
 
-/// How often the service may be called: about once a second, then it answers 429.
+/// The shortest interval between calls to the service, which otherwise answers 429.
 const CALLS_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest sleep in one piece: timers do not count the sleep of the computer, and a machine goes on meanwhile.
+/// The longest single sleep: timers do not advance while the computer sleeps, but a machine
+/// keeps running.
 const NAP: Duration = Duration::from_secs(20);
 
-/// How long a job of an earlier session may take to ask for the machine that it runs on.
+/// How long a job of an earlier session may take to request the machine that it runs on.
 const EXPECTED: Duration = Duration::from_secs(30);
 
-/// How long a stopping daemon waits for jobs to let go of their machines, and then for the stops.
+/// How long a stopping daemon waits for jobs to release their machines, and then for the stops.
 const LET_GO: Duration = Duration::from_millis(1500);
 const LAST_CALLS: Duration = Duration::from_millis(2500);
 
 /// How long a stopping daemon waits for the answer to a launch.
 const LAST_ANSWER: Duration = Duration::from_millis(1500);
 
-/// A machine in our hands.
+/// A machine that this process manages.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) id: MachineId,
@@ -61,20 +63,20 @@ pub(crate) struct Held {
     pub(crate) why: Option<Why>,
     pub(crate) url: Option<MachineUrl>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
-    /// Its ComfyUI answered.
+    /// Whether its ComfyUI has answered.
     pub(crate) answers: bool,
-    /// When its ComfyUI is tried again.
+    /// When its ComfyUI is probed again.
     pub(crate) probe_at: Option<Moment>,
-    /// For how long it was launched or kept, as the service told.
+    /// The total duration for which it was launched or extended, as the service reported.
     pub(crate) term: Option<Duration>,
-    /// Whose it is: the numbers of the leases.
+    /// The numbers of the leases on it.
     pub(crate) leases: BTreeSet<u64>,
     pub(crate) over: watch::Sender<Option<String>>,
-    /// What is wrong, for `status`.
+    /// The problem to show in `status`.
     pub(crate) trouble: Option<String>,
-    /// When it was last written down that it lives.
+    /// When the ledger last recorded that it is alive.
     pub(crate) seen_written: Moment,
-    /// A job of an earlier session runs on it and may ask for it until then.
+    /// A job of an earlier session runs on it and may request it until then.
     pub(crate) expected: Option<Moment>,
     pub(crate) warned: bool,
 }
@@ -109,7 +111,7 @@ impl Held {
         }
     }
 
-    /// Returns its name for people: ours, and the beginning of the service's.
+    /// Returns its name for messages: its type, and the beginning of the service's id.
     pub(crate) fn name(&self) -> String {
         match &self.server {
             Some(server) => format!("{} ({server})", self.kind.server_type),
@@ -118,7 +120,7 @@ impl Held {
     }
 }
 
-/// The task.
+/// The background task.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) tools: Arc<Tools>,
@@ -152,7 +154,7 @@ impl Work {
         }
     }
 
-    /// Minds the machines until the daemon stops.
+    /// Manages the machines until the daemon stops.
     pub(crate) async fn run(mut self) {
         self.recover().await;
         let mut live = self.tools.live.clone();
@@ -192,7 +194,7 @@ impl Work {
         }
     }
 
-    /// Takes up what an earlier session left. Nothing is launched before that.
+    /// Takes over the machines of an earlier session. Nothing is launched before that.
     async fn recover(&mut self) {
         let now = self.tools.clock.now();
         let read = self
@@ -222,8 +224,9 @@ impl Work {
             life.ready = row.ready_at.map(at);
             life.ready_seen = row.ready_seen;
             life.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
-            // Nobody has it yet. That it idles is written down, or a crash after a crash would begin the wait anew. A run that is
-            // paid for is waited for by its job instead.
+            // No job has it yet. The start of its idle time is in the ledger, because otherwise
+            // repeated crashes would keep restarting the wait. If a paid run is on it, its job
+            // waits for that instead.
             let its = row.id.to_string();
             let is_expected = jobs.iter().any(|job| {
                 job.state.is_in_flight() && job.deployment.as_deref() == Some(its.as_str())
@@ -247,7 +250,7 @@ impl Work {
         }
     }
 
-    /// Hears everything that was asked by now.
+    /// Takes all pending requests.
     fn hear(&mut self) {
         while let Ok(ask) = self.desk.asks.try_recv() {
             self.take(ask);
@@ -265,7 +268,7 @@ impl Work {
         }
     }
 
-    /// Stops what cannot be used any more: another kind is configured, or none.
+    /// Stops machines that can no longer be used, because another kind is configured, or none.
     fn mind_fit(&mut self) {
         let live = self.live();
         let Ok(cloud) = &live.cloud else { return };
@@ -282,7 +285,7 @@ impl Work {
         }
     }
 
-    /// Returns how long there is nothing to do; `None` for as long as nobody asks.
+    /// Returns how long there is nothing to do; `None` until the next request.
     fn rest(&self) -> Option<Duration> {
         let now = self.now();
         let live = self.live();
@@ -294,7 +297,7 @@ impl Work {
         });
         let launch = self.launch_after.filter(|_| !self.waiting.is_empty());
         let due = lives.chain(launch).chain(self.notes.again).min()?;
-        // The shortest rest keeps a slip in here from turning the loop without end.
+        // The minimum keeps a bug in here from turning the loop without end.
         Some(due.since(now).clamp(Duration::from_millis(10), NAP))
     }
 
@@ -302,7 +305,8 @@ impl Work {
         self.waiting.iter().any(|(_, on)| *on == Some(id))
     }
 
-    /// The end: machines that no job of ours runs on are stopped while there is time; the next start does the rest.
+    /// Shuts down: stops machines without a job of ours while there is time; the next start does
+    /// the rest.
     async fn close_down(&mut self) {
         self.waiting.clear();
         let leave = self.now().plus(LET_GO);
@@ -323,7 +327,7 @@ impl Work {
                         matches!(job.state, State::Submitting | State::Submitted | State::Running);
                     remote && job.deployment.as_deref() == Some(its.as_str())
                 }),
-                // Nobody knows: a run that is paid for is not thrown away, and the machine ends by itself.
+                // It is unknown: a paid run is not thrown away, and the machine ends automatically.
                 Err(_) => !held.leases.is_empty(),
             }
         };
@@ -363,7 +367,8 @@ impl Work {
         }
     }
 
-    /// Waits for a call; `None` when the daemon stops before its end. `grace` is for what must not be broken off.
+    /// Waits for a call; returns `None` if the daemon stops first. A launch gets some extra time,
+    /// because it must not be interrupted.
     pub(crate) async fn bounded<T>(
         &self,
         call: impl Future<Output = T>,
@@ -372,7 +377,7 @@ impl Work {
         let mut closing = self.desk.closing.clone();
         let stopping = async {
             if closing.wait_for(|closing| *closing).await.is_err() {
-                // The loop is gone: so is everything.
+                // The event loop is gone, so the process is ending.
             }
             if is_launch {
                 tokio::time::sleep(LAST_ANSWER).await;
@@ -398,7 +403,7 @@ impl Work {
     }
 
     pub(crate) async fn report(&self, report: Report) {
-        // The loop is gone only when the process ends.
+        // The event loop is gone only when the process ends.
         drop(self.tools.reports.send(report).await);
     }
 
@@ -406,7 +411,7 @@ impl Work {
         self.report(Report::Warning(words)).await;
     }
 
-    /// Returns when that is on the wall clock.
+    /// Converts a moment to the wall clock.
     pub(crate) fn wall(&self, moment: Moment) -> WallTime {
         let now = self.tools.clock.now();
         if moment >= now.moment {
@@ -426,12 +431,13 @@ impl Work {
     }
 }
 
-/// Returns the Server API of an account, if that is the one that is configured.
+/// Returns the Server API of an account, if that account is the configured one.
 pub(crate) fn usable<'a>(live: &'a Live, account: &str) -> Option<&'a Cloud> {
     live.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
 }
 
-/// Returns what a machine is reserved for that a job takes now: what it ran, the job, and the idling afterwards.
+/// Returns the amount to reserve for a machine that a job takes now: its time so far, the job, and
+/// the idle time afterwards.
 pub(crate) fn reserve(
     life: &Life,
     now: Moment,

@@ -1,8 +1,8 @@
-//! What happened to machines and waits to be written down.
+//! Events about machines that still have to be written to the ledger.
 //!
-//! Owns the order of notes and the patience with a disk that refuses them. A full disk must not keep a machine running, so a
-//! note never holds up a stop: it waits in line and is written when it can be. What must be on the disk *before* a step (the
-//! mark of a launch) is not a note.
+//! Owns the order of the notes and the retries if the disk refuses them. A full disk must not keep
+//! a machine running, so a note never delays a stop: it stays queued and is written as soon as
+//! possible. What must be on the disk *before* a step (the mark of a launch) is not a note.
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{
     ledger::{Ledger, error::LedgerError},
 };
 
-/// How long a disk that refused a note is left alone.
+/// The delay before a refused write is retried.
 const AGAIN: Duration = Duration::from_secs(5);
 
 type Write = Arc<dyn Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync>;
 
-/// The notes in line.
+/// The queued notes.
 #[derive(Default)]
 pub(crate) struct Notes {
     line: VecDeque<Write>,
-    /// When the next try is due.
+    /// When the next attempt is due.
     pub(crate) again: Option<Moment>,
-    /// Why the first one waits.
+    /// Why the first note could not be written.
     pub(crate) trouble: Option<String>,
 }
 
@@ -36,12 +36,12 @@ impl Notes {
         self.line.push_back(Arc::new(write));
     }
 
-    /// Tells whether all is written down.
+    /// Returns whether everything is written.
     pub(crate) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }
 
-    /// Writes what can be written, in order. Returns whether something was.
+    /// Writes what can be written, in order. Returns whether something was written.
     pub(crate) async fn write(&mut self, store: &Store, now: Moment) -> bool {
         if self.again.is_some_and(|again| again > now) {
             return false;

@@ -1,6 +1,7 @@
-//! What `status` says of rented machines.
+//! What `status` reports about rented machines.
 //!
-//! Owns the sentences. They hold points in time and no durations, so that an idle daemon has nothing new to say.
+//! Owns the texts. They contain points in time and no durations, so that the status of an idle
+//! daemon does not change.
 
 use super::manager::{Held, Work, usable};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
 };
 
 impl Work {
-    /// Tells the loop what `status` shows of the machines, if that changed.
+    /// Reports to the event loop what `status` shows of the machines, if that changed.
     pub(crate) async fn show(&mut self) {
         let live = self.live();
         let shown: Vec<status::Machine> =
@@ -57,13 +58,14 @@ impl Work {
         }
     }
 
-    /// Returns a moment on the wall clock to the second: two readings of two clocks must not look like news.
+    /// Converts a moment to the wall clock, rounded to the second, so that small differences
+    /// between two clock readings are not a change.
     fn steady(&self, moment: crate::domain::time::Moment) -> crate::domain::time::WallTime {
         let millis = self.wall(moment).unix_millis();
         crate::domain::time::WallTime::from_unix_millis((millis + 500).div_euclid(1000) * 1000)
     }
 
-    /// Says what a person must know: a machine that may cost money and that nobody has in hand.
+    /// Returns the warning about a machine that may cost money and that conjured cannot control.
     fn alarm(&self, held: &Held, live: &Live) -> Option<String> {
         if usable(live, &held.account).is_none() {
             let reason = match &live.cloud {

@@ -1,18 +1,19 @@
-//! Since when a day and a month of the budget are counted.
+//! When the budget's current day and month began.
 //!
-//! Owns the step from the clock to civil midnights. What counts from there on is [`crate::domain::money::budget`]'s and the ledger's.
+//! Owns the conversion from the clock to local midnights. [`crate::domain::money::budget`] and the ledger
+//! count from there.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use crate::domain::{money::budget::Windows, time::WallTime};
 
-/// Returns when the civil day and the month of `now` began, in the machine's time zone.
+/// Returns when the calendar day and month of `now` began, in the machine's time zone.
 pub(crate) fn windows(now: WallTime) -> Windows {
     windows_in(now, TimeZone::system())
 }
 
-/// Returns when the civil day and the month of `now` began in a zone. A day begins with its first moment, which is not midnight where
-/// a change of the clocks skips that.
+/// Returns when the calendar day and month of `now` began in a zone. A day begins with its first
+/// moment, which is not midnight if a clock change skips midnight.
 fn windows_in(now: WallTime, zone: TimeZone) -> Windows {
     let civil = || {
         let zoned = Timestamp::from_millisecond(now.unix_millis())?.to_zoned(zone);
@@ -21,7 +22,7 @@ fn windows_in(now: WallTime, zone: TimeZone) -> Windows {
     let wall = |at: &Zoned| WallTime::from_unix_millis(at.timestamp().as_millisecond());
     match civil() {
         Ok((day, month)) => Windows { day_start: wall(&day), month_start: wall(&month) },
-        // A clock outside of all calendars: everything ever spent counts.
+        // A clock outside every calendar: everything ever spent counts.
         Err(_) => {
             let unix = WallTime::from_unix_millis(0);
             Windows { day_start: unix, month_start: unix }
@@ -37,8 +38,9 @@ mod tests {
 
     use super::*;
 
-    // In POSIX's form, as a machine need not have a time zone database. The last two change their clocks at odd times: Lord Howe
-    // by half an hour, Havana at midnight, so that one day a year has none and one has two.
+    // In POSIX's form, because a machine need not have a time zone database. The last two change
+    // their clocks in unusual ways: Lord Howe by half an hour, Havana at midnight, so that one day
+    // a year has no midnight and another has two.
     const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
     const NEW_YORK: &str = "EST5EDT,M3.2.0,M11.1.0";
     const KATHMANDU: &str = "<+0545>-5:45";
@@ -65,15 +67,16 @@ mod tests {
             (BERLIN, "2026-03-29T21:59:59Z", "2026-03-28T23:00:00Z", "2026-02-28T23:00:00Z"),
             (BERLIN, "2026-10-25T22:59:59Z", "2026-10-24T22:00:00Z", "2026-09-30T22:00:00Z"),
             (BERLIN, "2026-10-25T23:00:00Z", "2026-10-25T23:00:00Z", "2026-09-30T22:00:00Z"),
-            // The month began in the other season.
+            // The month began before the clock change.
             (NEW_YORK, "2026-03-31T23:00:00Z", "2026-03-31T04:00:00Z", "2026-03-01T05:00:00Z"),
             (NEW_YORK, "2026-11-30T12:00:00Z", "2026-11-30T05:00:00Z", "2026-11-01T04:00:00Z"),
             (KATHMANDU, "2026-12-31T18:15:00Z", "2026-12-31T18:15:00Z", "2026-12-31T18:15:00Z"),
             (KATHMANDU, "2026-12-31T18:14:59Z", "2026-12-30T18:15:00Z", "2026-11-30T18:15:00Z"),
             (LORD_HOWE, "2026-04-05T12:00:00Z", "2026-04-04T13:00:00Z", "2026-03-31T13:00:00Z"),
-            // No midnight: the day begins at one o'clock, which is the moment after the last one of the day before.
+            // No midnight: the day begins at one o'clock, the moment after the last one of the
+            // previous day.
             (HAVANA, "2026-03-08T12:00:00Z", "2026-03-08T05:00:00Z", "2026-03-01T05:00:00Z"),
-            // Two midnights: the first one counts. It is the month's first day, too.
+            // Two midnights: the first one counts. It is also the first day of the month.
             (HAVANA, "2026-11-01T05:30:00Z", "2026-11-01T04:00:00Z", "2026-11-01T04:00:00Z"),
             ("UTC0", "2028-02-29T23:59:59Z", "2028-02-29T00:00:00Z", "2028-02-01T00:00:00Z"),
         ];
@@ -92,7 +95,8 @@ mod tests {
     }
 
     proptest! {
-        /// No moment is in two days, none in no day: a day's money can neither count twice nor vanish between two.
+        /// No moment is in two days and none is in no day, so money can neither count twice nor
+        /// disappear between two days.
         #[test]
         fn the_days_of_a_zone_lie_end_to_end(
             second in 1_750_000_000_i64..1_900_000_000, which in 0_usize..ZONES.len(),

@@ -1,6 +1,6 @@
-//! What a person wants of a running daemon, as values: the commands, what they carry, and why one is refused.
+//! Commands to a running daemon as values: the commands, what they carry, and why one is refused.
 //!
-//! Owns the types and their JSON. How they arrive is [`crate::daemon::api::routes`]'.
+//! Owns the types and their JSON. [`crate::daemon::api::routes`] is how they arrive.
 
 use std::path::PathBuf;
 
@@ -12,116 +12,117 @@ use crate::domain::job::JobId;
 /// How many commands may wait for the loop; more are refused with "busy".
 pub const COMMANDS: usize = 16;
 
-/// A job that a person asks for.
+/// A manual request for a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OnceRequest {
-    /// Which project, by name; may be left out where there is only one.
+    /// The project's name; optional if there is only one.
     pub project: Option<String>,
-    /// Words instead of the project's prompt.
+    /// A text instead of the project's prompt.
     pub prompt: Option<String>,
-    /// An absolute path of a picture instead of the project's render.
+    /// The absolute path of a picture instead of the project's render.
     pub render: Option<PathBuf>,
     /// A seed instead of the configured choice.
     pub seed: Option<u64>,
-    /// An absolute path of a folder for the artifacts instead of the project's public names.
+    /// The absolute path of a folder for the artifacts instead of the project's public names.
     pub out: Option<PathBuf>,
-    /// The work of an earlier job instead of all the above but `project`.
+    /// The work of an earlier job instead of all the above except `project`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
 }
 
-/// An earlier job whose work is wanted again, as a new job.
+/// An earlier job whose work is requested again, as a new job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
-    /// Which.
+    /// The earlier job.
     pub job: JobId,
-    /// In which way.
+    /// How to repeat it.
     pub kind: AgainKind,
-    /// The person knows that the work of an `unknown` job may be charged twice.
+    /// The person accepts that the work of an `unknown` job may be charged twice.
     #[serde(default)]
     pub may_charge_twice: bool,
 }
 
-/// In which way a job's work is wanted again.
+/// How to repeat a job's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgainKind {
-    /// It did not succeed: its inputs and seeds under today's settings.
+    /// After a failure: its inputs and seeds with the current settings.
     Retry,
     /// Exactly the same request, whether or not its result is still in history.
     Rerun,
-    /// As [`Self::Retry`], by itself after a lost answer; nobody outside can ask for it.
+    /// Like [`Self::Retry`], but started automatically after a lost answer; not available
+    /// through the API.
     #[serde(skip)]
     Resubmit,
-    /// As [`Self::Retry`], by itself after a lost answer that may have been charged, where it costs nothing; nobody outside can
-    /// ask for it.
+    /// Like [`Self::Retry`], but started automatically on a free backend after a lost answer that
+    /// may have been charged; not available through the API.
     #[serde(skip)]
     Free,
 }
 
-/// How an artist liked a result.
+/// The artist's rating of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// 1 to 5.
     pub stars: u8,
-    /// Words; may be empty.
+    /// A comment; may be empty.
     #[serde(default)]
     pub note: String,
 }
 
-/// An earlier job's artifacts are under the public names.
+/// The result of a restore: an earlier job's artifacts are public again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
-    /// What happened, in a sentence.
+    /// What happened, as a sentence.
     pub said: String,
     /// The public files, image before mesh.
     pub files: Vec<PathBuf>,
 }
 
-/// What a person wants from the loop; each is answered exactly once.
+/// A person's command to the loop; each is answered exactly once.
 #[derive(Debug)]
 pub enum Command {
-    /// A job at once.
+    /// Start a job now.
     Once {
-        /// What of.
+        /// What to make it from.
         request: OnceRequest,
         /// The job's id once it is in the ledger.
         reply: oneshot::Sender<Result<JobId, Refused>>,
     },
-    /// The end of a job.
+    /// Cancel a job.
     Cancel {
-        /// Which.
+        /// The job.
         job: JobId,
-        /// What was achieved, in a sentence.
+        /// What was achieved, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// An earlier job's artifacts under the public names again.
+    /// Make an earlier job's artifacts public again.
     Restore {
-        /// Which.
+        /// The job.
         job: JobId,
         /// What was placed.
         reply: oneshot::Sender<Result<Restored, Refused>>,
     },
-    /// How the artist liked a result.
+    /// Rate a result.
     Rate {
-        /// Of which job.
+        /// The job.
         job: JobId,
-        /// How much.
+        /// The rating.
         rate: Rate,
-        /// A sentence.
+        /// The answer, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// A fresh look at the configuration.
+    /// Read the configuration again.
     Reload {
-        /// What changed, in a sentence.
+        /// What changed, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
-    /// The daemon's end, where there are no signals to ask for it.
+    /// Stop the daemon, for systems without signals.
     Stop {
-        /// What becomes of the jobs, in a sentence.
+        /// What happens to the jobs, as a sentence.
         reply: oneshot::Sender<Result<String, Refused>>,
     },
 }
@@ -136,34 +137,34 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refused {
-    /// What kind of reason it is.
+    /// The kind of reason.
     pub kind: RefusedKind,
     /// What happened, whether money was involved, and what to do.
     pub message: String,
 }
 
 impl Refused {
-    /// Makes a refusal.
+    /// Creates a refusal.
     pub fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
 
-/// The kinds of refusal; each has an exit code of its own.
+/// The kinds of refusal; each has its own exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedKind {
-    /// The request itself makes no sense.
+    /// The request itself is invalid.
     Usage,
     /// An input or a workflow cannot be used.
     BadInput,
-    /// A file that was named is not there.
+    /// A given file does not exist.
     MissingInput,
-    /// Not now: the budget, a limit, or too many requests.
+    /// Not possible now: the budget, a limit, or too many requests.
     TryAgain,
     /// No backend can serve.
     Unavailable,
-    /// The token is missing or was refused.
+    /// The token is missing or was rejected.
     Token,
     /// The configuration does not allow it.
     Configuration,

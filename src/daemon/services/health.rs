@@ -1,7 +1,9 @@
-//! How each backend does, for every job and for `status`: the breaker, and a token that was refused.
+//! The health of each backend, for every job and for `status`: the circuit breaker, and a
+//! rejected token.
 //!
-//! Owns one [`Breaker`] a place behind a lock, what counts as the backend's own fault, and the one line in the log when that
-//! changes. It sends nothing and waits for nothing: that is the road of a job ([`crate::daemon::jobs`]). Memory only, see [`Breaker`].
+//! Owns one [`Breaker`] per backend behind a lock, the rule for what counts as the backend's own
+//! fault, and the single log line when that changes. It sends nothing and waits for nothing; jobs
+//! do that ([`crate::daemon::jobs`]). It is kept in memory only, see [`Breaker`].
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -22,10 +24,11 @@ use crate::{
     },
 };
 
-/// How long after a refusal of the token it is tried again unasked, with a call that costs nothing.
+/// How long after a rejection of the token it is automatically checked again, with a call that
+/// costs nothing.
 const TOKEN_PROBE: Duration = Duration::from_secs(60);
 
-/// The health of every place.
+/// The health of every backend.
 #[derive(Debug)]
 pub(crate) struct HealthBook([Health; Place::ALL.len()]);
 
@@ -36,7 +39,7 @@ impl Default for HealthBook {
 }
 
 impl HealthBook {
-    /// Returns the health of a place.
+    /// Returns the health of a backend.
     pub(crate) fn at(&self, place: Place) -> &Health {
         let [serverless, comfyui, huggingface, cloud] = &self.0;
         match place {
@@ -59,41 +62,41 @@ pub(crate) struct Health {
 struct Inner {
     breaker: Breaker,
     refused: Option<RefusedToken>,
-    /// Whether the log has been told that it is left alone, and not yet that it is back.
+    /// Whether the log has reported that it is paused, and not yet that it is back.
     told: bool,
 }
 
-/// A token that the service does not take.
+/// A token that the service rejected.
 #[derive(Clone, Debug)]
 struct RefusedToken {
-    /// Which: another one is not refused.
+    /// The rejected token; a different one is not rejected.
     token: Option<SecretString>,
     probe_at: Moment,
     words: String,
 }
 
-/// What a job that wants to send may do now.
+/// What a job that is ready to submit may do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum May {
-    /// Send.
+    /// Submit.
     Go,
-    /// Ask for the balance first, and tell what came of it.
+    /// Ask for the balance first, and report the result.
     Probe,
-    /// Wait until then, for that reason.
+    /// Wait until then, for this reason.
     Wait(Moment, String),
 }
 
-/// Health as `status` shows it.
+/// A backend's problem as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
-    /// Why, in a sentence.
+    /// The reason, in one sentence.
     pub(crate) reason: String,
-    /// When it is tried again by itself.
+    /// When it is automatically retried.
     pub(crate) until: Option<Moment>,
 }
 
 impl Health {
-    /// Tells whether a job may be sent.
+    /// Returns whether a job may be submitted.
     pub(crate) fn ask(&self, now: Moment, live: &Live, person: bool) -> May {
         self.with(|inner| {
             if let Some(refused) = inner.refused_by(live, self.place) {
@@ -118,7 +121,7 @@ impl Health {
         })
     }
 
-    /// Tells whether a job may be sent without any ado. Asking changes nothing.
+    /// Returns whether a job may be submitted without waiting or probing. Changes nothing.
     pub(crate) fn is_well(&self, now: Moment, live: &Live) -> bool {
         self.with(|inner| {
             inner.refused_by(live, self.place).is_none()
@@ -126,7 +129,7 @@ impl Health {
         })
     }
 
-    /// Notes how a submit went.
+    /// Records the result of a submit.
     pub(crate) fn submitted<T>(&self, now: Moment, live: &Live, answer: &Result<T, SubmitError>) {
         match answer {
             Ok(_) => self.note(Breaker::taken),
@@ -138,7 +141,7 @@ impl Health {
         }
     }
 
-    /// Notes how a call went that costs nothing.
+    /// Records the result of a free call.
     pub(crate) fn called<T>(&self, now: Moment, live: &Live, answer: &Result<T, CallError>) {
         match answer {
             Ok(_) => {
@@ -152,7 +155,7 @@ impl Health {
         }
     }
 
-    /// Notes how a run ended: `None` is success, or an end that somebody wanted.
+    /// Records how a run ended: `None` is success, or an end that was requested.
     pub(crate) fn ran(&self, now: Moment, fault: Option<&ServiceFault>) {
         match fault {
             Some(fault) if fault.verdict == Verdict::Service => {
@@ -162,7 +165,7 @@ impl Health {
         }
     }
 
-    /// Returns what `status` says of it; `None` while all is well.
+    /// Returns the problem for `status`; `None` if there is none.
     pub(crate) fn trouble(&self, live: &Live) -> Option<Trouble> {
         self.with(|inner| {
             if let Some(refused) = inner.refused_by(live, self.place) {
@@ -183,7 +186,8 @@ impl Health {
         })
     }
 
-    /// A fault that the service named: its own, the token's, or one that shows that it is well.
+    /// Records a fault that the service reported: its own, the token's, or one that shows that it
+    /// is healthy.
     fn faulted(&self, now: Moment, live: &Live, fault: &ServiceFault) {
         match fault.verdict {
             Verdict::Service => self.failed(now, Failure::Call, &fault.words, None),
@@ -214,7 +218,7 @@ impl Health {
                 self.note(Breaker::answered);
             }
             Verdict::Workflow | Verdict::Account | Verdict::Gone => {
-                // Whoever says this has read the token.
+                // An answer like this means that the token was accepted.
                 self.with(|inner| inner.refused = None);
                 self.note(Breaker::answered);
             }
@@ -245,13 +249,13 @@ impl Health {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
-        // A poisoned lock holds counts like any other.
+        // A poisoned lock still contains valid counts.
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Inner {
-    /// Returns the refusal of the token that `live` holds.
+    /// Returns the rejection of the token that `live` holds.
     fn refused_by(&mut self, live: &Live, place: Place) -> Option<&mut RefusedToken> {
         let ready = live.at(place).as_ref().ok()?;
         self.refused.as_mut().filter(|refused| ready.has_token(refused.token.as_ref()))

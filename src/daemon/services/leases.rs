@@ -1,18 +1,21 @@
-//! Rented machines (cloud mode): one standing task that owns every machine, and what a job's road asks of it.
+//! Rented machines (cloud mode): one background task owns every machine and serves the jobs that
+//! need one.
 //!
-//! Owns the promise that no machine is ever left running unnoticed. A road asks for a machine ([`Keeper::want`]), works on it for
-//! as long as it holds the [`Lease`], and lets it go by dropping that; nothing else is the road's business. What is decided
-//! when is [`crate::domain::machines`]'s.
+//! Owns the guarantee that no machine is ever left running unnoticed. A job requests a machine
+//! ([`Keeper::want`]), works on it while it holds the [`Lease`], and releases it by dropping the
+//! lease; it does nothing else. [`crate::domain::machines`] decides what happens when.
 //!
-//! - [`crate::daemon::services::runtime_config::server_api`]: the configuration, alive; `keeper`: the task, its order of things, what an earlier session left, the end;
-//! - `hand_out`: who gets which machine, and launching one; `acts`: the other calls; `notes`: what waits to be written down;
-//! - `show`: what `status` says.
+//! - [`crate::daemon::services::runtime_config::server_api`]: the configuration as working parts; `keeper`: the task, its order of work, recovery
+//!   and shutdown;
+//! - `hand_out`: assigning and launching machines; `acts`: the other calls; `notes`: pending
+//!   ledger writes;
+//! - `show`: what `status` reports.
 //!
-//! # Plugging it in
-//! `Tools` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a standing task and calls [`Keeper::close`] when it
-//! stops. A road in cloud mode calls `want` after its job is in the ledger (`prepared`) and before it is announced: the
-//! keeper writes the machine's own id into the job's `deployment`. A job that another session sent calls
-//! [`Keeper::want_again`] with that id.
+//! # How it is used
+//! `Tools` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a background task and calls
+//! [`Keeper::close`] when it stops. A job in cloud mode calls `want` after it is in the ledger
+//! (`prepared`) and before its submit is marked: the keeper writes the machine's own id into the
+//! job's `deployment`. A job that another session sent calls [`Keeper::want_again`] with that id.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,11 +41,11 @@ use crate::{
 /// Why there is no machine for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoMachine {
-    /// What kind of reason it is.
+    /// The kind of reason.
     pub(crate) kind: RefusedKind,
     /// The reason, whether money is involved, and what to do.
     pub(crate) reason: String,
-    /// Whether the machine that a job was on is gone: its run is lost.
+    /// Whether the machine that a job was on is gone, so that its run is lost.
     pub(crate) is_gone: bool,
 }
 
@@ -56,26 +59,26 @@ impl NoMachine {
     }
 }
 
-/// What the task hears.
+/// A message to the task.
 #[derive(Debug)]
 pub(crate) enum Ask {
     Want(Want),
     Left(u64),
 }
 
-/// A job that wants a machine.
+/// A job's request for a machine.
 #[derive(Debug)]
 pub(crate) struct Want {
     pub(crate) job: JobId,
     /// How long it is expected to need the machine.
     pub(crate) run: Duration,
-    /// The machine that it was on.
+    /// The machine that the job was on.
     pub(crate) again: Option<MachineId>,
     pub(crate) words: watch::Sender<String>,
     pub(crate) reply: oneshot::Sender<Result<Lease, NoMachine>>,
 }
 
-/// The way to the task that owns the machines.
+/// The handle to the task that owns the machines.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
     asks: mpsc::UnboundedSender<Ask>,
@@ -91,20 +94,21 @@ pub(crate) struct Desk {
 }
 
 impl Keeper {
-    /// Makes the two ends.
+    /// Creates both ends.
     pub(crate) fn new() -> (Self, Desk) {
-        // A few asks for each job at work: nothing that could grow.
+        // A few messages for each active job, so the queue cannot grow without limit.
         let (asks, desk) = mpsc::unbounded_channel();
         let (closing, closes) = watch::channel(false);
         (Self { asks: asks.clone(), closing }, Desk { asks: desk, back: asks, closing: closes })
     }
 
-    /// Asks for a ready machine for a job that needs it for about `run`. Dropping the answer takes the wish back.
+    /// Requests a ready machine for a job that needs it for about `run`. Dropping the result
+    /// withdraws the request.
     pub(crate) fn want(&self, job: JobId, run: Duration) -> Wanted {
         self.ask(job, run, None)
     }
 
-    /// Asks for the machine that a job was sent to before.
+    /// Requests the machine that a job was sent to before.
     pub(crate) fn want_again(&self, job: JobId, run: Duration, machine: MachineId) -> Wanted {
         self.ask(job, run, Some(machine))
     }
@@ -112,18 +116,18 @@ impl Keeper {
     fn ask(&self, job: JobId, run: Duration, again: Option<MachineId>) -> Wanted {
         let (words, said) = watch::channel("asks for a machine".to_owned());
         let (reply, answer) = oneshot::channel();
-        // A task that is gone drops the reply, and `next` tells.
+        // If the task is gone, the reply is dropped, and `next` reports that.
         drop(self.asks.send(Ask::Want(Want { job, run, again, words, reply })));
         Wanted { said, answer, silent: false }
     }
 
-    /// The daemon stops: machines without work are stopped while there is time, and the task ends.
+    /// Shuts down: machines without work are stopped while there is time, and the task ends.
     pub(crate) fn close(&self) {
         self.closing.send_replace(true);
     }
 }
 
-/// A wish under way.
+/// A pending request.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     said: watch::Receiver<String>,
@@ -131,17 +135,17 @@ pub(crate) struct Wanted {
     silent: bool,
 }
 
-/// What comes of it.
+/// News about a request.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// What is being done, for `status`.
+    /// The present step, for `status`.
     Says(String),
-    /// The end.
+    /// The result.
     Answer(Result<Lease, NoMachine>),
 }
 
 impl Wanted {
-    /// Waits for the next news. After the answer there is none.
+    /// Waits for the next news. There is none after the answer.
     pub(crate) async fn next(&mut self) -> News {
         loop {
             tokio::select! {
@@ -163,10 +167,10 @@ impl Wanted {
     }
 }
 
-/// A machine in a job's hands. Dropping it gives it back.
+/// A machine assigned to a job. Dropping the lease releases it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// Our name of the machine; the job's `deployment` in the ledger.
+    /// Our id of the machine, which is the job's `deployment` in the ledger.
     pub(crate) machine: MachineId,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) over: watch::Receiver<Option<String>>,
@@ -180,8 +184,8 @@ impl Lease {
         Arc::clone(&self.backend)
     }
 
-    /// Returns why the machine is not there any more; `None` while it is. To be asked when its ComfyUI does not answer: the run
-    /// on it is lost then.
+    /// Returns why the machine no longer exists; `None` while it does. Check it when the machine's
+    /// ComfyUI does not answer, because the run is then lost.
     pub(crate) fn over(&self) -> Option<String> {
         self.over.borrow().clone()
     }
@@ -193,7 +197,7 @@ impl Drop for Lease {
     }
 }
 
-/// Makes the client of a machine's ComfyUI.
+/// Creates the client of a machine's ComfyUI.
 pub(crate) fn connect(url: &MachineUrl, config: &Config) -> Result<Arc<dyn Backend>, String> {
     let settings = comfyui::Settings {
         connect_timeout: config.serverless.connect_timeout,
@@ -205,7 +209,8 @@ pub(crate) fn connect(url: &MachineUrl, config: &Config) -> Result<Arc<dyn Backe
     Ok(Arc::new(client))
 }
 
-/// What stands for cloud mode where no machine is asked for yet: it can serve, and is never sent anything.
+/// The backend for cloud mode as long as no machine was requested: it is available, and nothing is
+/// ever sent to it.
 #[derive(Debug)]
 pub(crate) struct NoMachineYet;
 

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::{
-    daemon::services::command::RefusedKind,
+    daemon::services::{command::RefusedKind, root_locks::Standing},
     domain::{
         engine::event::{ProjectId, Stage},
         job::{Inputs, JobId, State},
@@ -38,6 +40,13 @@ pub(crate) enum Report {
         /// Whose.
         project: ProjectId,
     },
+    /// Whether the project is this daemon's, as was found right before a release.
+    Standing {
+        /// Whose.
+        project: ProjectId,
+        /// How.
+        standing: Standing,
+    },
     /// What `status` shows of it.
     Shown {
         /// Whose.
@@ -66,8 +75,9 @@ pub(crate) enum Report {
     MachineMoney,
 }
 
-/// What the loop wants of a job's task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the loop wants of a job's task, in the order of what it weighs: a wish is only ever raised, so that a newer
+/// snapshot cannot take back a person's cancel ([`Wish::raise`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
     /// Go on.
     Go,
@@ -77,6 +87,19 @@ pub(crate) enum Wish {
     Cancel,
     /// The daemon stops: leave remote work alone, it goes on at the next start.
     Stop,
+}
+
+impl Wish {
+    /// Wants this of a task, unless something that weighs more is wanted of it already.
+    pub(crate) fn raise(self, of: &watch::Sender<Self>) {
+        of.send_if_modified(|wanted| {
+            let is_more = self > *wanted;
+            if is_more {
+                *wanted = self;
+            }
+            is_more
+        });
+    }
 }
 
 /// How a job's task ended.
@@ -98,6 +121,12 @@ pub(crate) enum JobEnd {
         /// Whether its artifacts are in front of the artist.
         placed: bool,
     },
-    /// The daemon stops; the ledger says where to go on.
-    Parked,
+    /// The daemon stops; the ledger says where the next session goes on.
+    Stopped,
+    /// The ledger refused a step. The task itself takes the job up again from what the ledger says, so the loop never
+    /// sees this end.
+    Interrupted {
+        /// Which step, and why, for people.
+        reason: String,
+    },
 }

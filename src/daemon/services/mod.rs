@@ -11,6 +11,7 @@ pub(crate) mod leases;
 pub(crate) mod health;
 pub(crate) mod rate_limiter;
 pub(crate) mod project_locks;
+pub(crate) mod root_locks;
 pub(crate) mod budget_windows;
 pub(crate) mod tasks;
 pub mod probes;
@@ -21,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::{
     health::HealthBook, leases::Keeper, messages::Report, project_locks::Claims,
-    rate_limiter::Gate, runtime_config::Live, store::Store,
+    rate_limiter::Gate, root_locks::RootLocks, runtime_config::Live, store::Store,
 };
 use crate::{
     clock::Clock,
@@ -50,6 +51,8 @@ pub(crate) struct Tools {
     pub(crate) live: watch::Receiver<Arc<Live>>,
     /// Whose history is being read, and who is placing.
     pub(crate) claims: Claims,
+    /// Which projects are ours.
+    pub(crate) root_locks: RootLocks,
     /// Where machines are asked for.
     pub(crate) machines: Keeper,
 }

@@ -1,7 +1,9 @@
-//! Who is using what on the disk at this moment: jobs' folders that are being read, projects whose public names change.
+//! What is in use on the disk at this moment: job folders that are being read, projects whose
+//! public names are changing.
 //!
-//! Owns three promises: a folder is not taken out of history while somebody reads it, two placements of one project never
-//! interleave, and neither do two of its handovers, of which the later one counts. Nothing here survives the process.
+//! Owns three guarantees: a folder is not removed from the history while it is read; two placements
+//! of one project never overlap; and neither do two of its handoffs, of which the later one counts.
+//! Nothing here outlives the process.
 
 use std::{
     collections::BTreeMap,
@@ -16,21 +18,21 @@ use crate::domain::{engine::event::ProjectId, job::JobId};
 /// The claims of one daemon.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims {
-    /// How many read each job's folder.
+    /// The number of readers of each job's folder.
     read: Arc<Mutex<BTreeMap<JobId, usize>>>,
     placing: Arc<Mutex<BTreeMap<ProjectId, Arc<tokio::sync::Mutex<()>>>>>,
     handing: Arc<Mutex<BTreeMap<ProjectId, Arc<Line>>>>,
 }
 
-/// The handovers of one project.
+/// The handoffs of one project.
 #[derive(Debug, Default)]
 struct Line {
-    /// The number of the last one that came.
+    /// The number of the last handoff in the queue.
     last: AtomicU64,
     alone: tokio::sync::Mutex<()>,
 }
 
-/// A handover's place in its project's line.
+/// A handoff's position in its project's queue.
 #[derive(Debug)]
 pub(crate) struct Turn {
     line: Arc<Line>,
@@ -38,37 +40,37 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits until the one before has ended.
+    /// Waits until the previous one has ended.
     pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.line.alone.lock().await
     }
 
-    /// Tells whether a later one waits.
+    /// Returns whether a later one is waiting.
     pub(crate) fn is_over(&self) -> bool {
         self.line.last.load(Ordering::Relaxed) != self.number
     }
 }
 
 impl Claims {
-    /// Keeps a job's folder in history until the claim is dropped.
+    /// Keeps a job's folder in the history until the claim is dropped.
     pub(crate) fn read(&self, job: JobId) -> Claim {
         *locked(&self.read).entry(job).or_default() += 1;
         Claim { claims: self.clone(), job }
     }
 
-    /// Does `work` unless somebody reads the job's folder; nobody begins to meanwhile.
+    /// Runs `work` unless the job's folder is being read; no reader can start meanwhile.
     pub(crate) fn unless_read<T>(&self, job: JobId, work: impl FnOnce() -> T) -> Option<T> {
         let read = locked(&self.read);
         (!read.contains_key(&job)).then(work)
     }
 
-    /// Waits until nobody changes the public names of a project, and keeps others away until the guard is dropped.
+    /// Waits for exclusive access to a project's public names; dropping the guard releases it.
     pub(crate) async fn placing(&self, project: ProjectId) -> tokio::sync::OwnedMutexGuard<()> {
         let own = Arc::clone(locked(&self.placing).entry(project).or_default());
         own.lock_owned().await
     }
 
-    /// Gets in line with a handover of a project; whoever is before should end soon.
+    /// Queues a handoff of a project; an earlier one should then end soon.
     pub(crate) fn handing(&self, project: ProjectId) -> Turn {
         let line = Arc::clone(locked(&self.handing).entry(project).or_default());
         let number = line.last.fetch_add(1, Ordering::Relaxed) + 1;
@@ -95,7 +97,7 @@ impl Drop for Claim {
     }
 }
 
-/// A poisoned lock holds counts like any other.
+/// A poisoned lock still contains valid counts.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

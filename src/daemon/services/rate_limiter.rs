@@ -1,17 +1,18 @@
-//! The client-side rate limit: one submit and five status calls a second, over all projects.
+//! The client-side rate limit: one submit and five status calls per second, over all projects.
 //!
-//! Owns the spacing of calls, not their number or their order of importance: who comes first goes first.
+//! Owns the spacing of calls, not their number or priority: calls pass in the order in which
+//! they arrive.
 
 use std::{sync::Mutex, time::Duration};
 
 use crate::{clock::Clock, domain::time::Moment};
 
-/// Lets one call through every `every`.
+/// Lets one call pass every `every`.
 #[derive(Debug)]
 pub(crate) struct Gate {
     every: Duration,
     clock: Clock,
-    /// A plain mutex: it is never held across an await.
+    /// A plain mutex, because it is never held across an await.
     next: Mutex<Moment>,
 }
 
@@ -20,17 +21,17 @@ impl Gate {
         Self { every, clock, next: Mutex::new(Moment::default()) }
     }
 
-    /// Takes the next place and returns how long it is until then; zero for at once.
+    /// Takes the next slot and returns the delay until then; zero means now.
     pub(crate) fn take(&self) -> Duration {
         let now = self.clock.now().moment;
-        // A poisoned lock holds a moment like any other.
+        // A poisoned lock still contains a valid moment.
         let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let place = (*next).max(now);
         *next = place.plus(self.every);
         place.since(now)
     }
 
-    /// Waits for the next place.
+    /// Waits for the next slot.
     pub(crate) async fn pass(&self) {
         let wait = self.take();
         if !wait.is_zero() {

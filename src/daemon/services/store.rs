@@ -1,7 +1,8 @@
-//! The ledger for tasks: each operation runs on the blocking pool, one at a time.
+//! The ledger for async tasks: each operation runs on the blocking pool, one at a time.
 //!
-//! Owns the patience with a ledger that cannot be written (a full disk): what announces a step fails that step, but what
-//! records something that *has* happened is repeated until it is written, because forgetting it would cost money.
+//! Owns the retries for a ledger that cannot be written (a full disk). A write that announces a
+//! step fails that step, but a write that records something that *has* happened is repeated until
+//! it succeeds, because losing it would cost money.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,15 +17,16 @@ use crate::ledger::{
     error::{LedgerError, StoreError},
 };
 
-/// The longest wait between two tries to write down what has happened.
+/// The longest delay between two attempts to record what has happened.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// A handle to the one ledger of the process.
+/// A handle to the process's only ledger.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    /// Held only on blocking threads, for the length of one transaction.
+    /// Locked only on blocking threads, for the length of one transaction.
     ledger: Arc<Mutex<Ledger>>,
-    /// Where the loop hears that something waits to be written down: a person looks at the status, not into the log.
+    /// Reports to the event loop that a write is pending, because people look at the status and not
+    /// into the log.
     reports: mpsc::Sender<Report>,
 }
 
@@ -33,12 +35,12 @@ impl Store {
         Self { ledger: Arc::new(Mutex::new(ledger)), reports }
     }
 
-    /// A ledger without a loop: a command that works alone.
+    /// Returns a ledger without an event loop, for a command that works alone.
     pub(crate) fn alone(ledger: Ledger) -> Self {
         Self::new(ledger, mpsc::channel(1).0)
     }
 
-    /// Does one operation. A panic inside is the caller's panic.
+    /// Runs one operation. A panic inside becomes the caller's panic.
     pub(crate) async fn with<T, E>(
         &self,
         operation: impl FnOnce(&mut Ledger) -> Result<T, E> + Send + 'static,
@@ -49,14 +51,15 @@ impl Store {
     {
         let ledger = Arc::clone(&self.ledger);
         blocking(move || {
-            // A transaction that panicked was rolled back, so the ledger behind a poisoned lock is whole.
+            // A transaction that panicked was rolled back, so the ledger behind a poisoned lock
+            // is intact.
             let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
             operation(&mut ledger)
         })
         .await
     }
 
-    /// Does one operation at once, on this thread: for the few that happen at start and at a reload.
+    /// Runs one operation on this thread: for the few at start and at a reload.
     pub(crate) fn now<T, E>(
         &self,
         operation: impl FnOnce(&mut Ledger) -> Result<T, E>,
@@ -64,7 +67,7 @@ impl Store {
         operation(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes down what has happened, for as long as it takes. Only an operation that makes no sense is given up.
+    /// Records what has happened, for as long as it takes. Only an invalid operation is given up.
     pub(crate) async fn record(
         &self,
         what: &'static str,
@@ -73,7 +76,7 @@ impl Store {
         let (mut wait, mut waits) = (Duration::from_millis(100), false);
         loop {
             match self.with(operation.clone()).await {
-                // A damaged file does not mend itself, and what it could not take stays told.
+                // A damaged file does not recover, so the report of what it could not store stays.
                 Err(LedgerError::Store(error @ StoreError::Corrupt { .. })) => {
                     self.tell(what, Some(format!("{what} could not be written down: {error}")))
                         .await;
@@ -97,22 +100,23 @@ impl Store {
         }
     }
 
-    /// Tells the loop what waits, or that it waits no more.
+    /// Reports to the event loop that a write is pending, or no longer is.
     async fn tell(&self, what: &'static str, trouble: Option<String>) {
-        // At the very end nobody listens, and the log has it.
+        // At the very end there is no receiver; the log has the message.
         drop(self.reports.send(Report::Unwritten { what, trouble }).await);
     }
 }
 
-/// Runs `work` on the blocking pool; a panic in it goes on in the caller, a cancelled runtime never returns.
+/// Runs `work` on the blocking pool. A panic in it continues in the caller; during shutdown it
+/// never returns.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    // What is logged there belongs to the same job.
+    // Log lines from there belong to the same job.
     let span = tracing::Span::current();
     match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),
-            // The runtime is shutting down: nobody waits for this task any more.
+            // The runtime is shutting down, and nothing waits for this task any more.
             Err(_) => std::future::pending().await,
         },
     }

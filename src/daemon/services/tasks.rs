@@ -1,7 +1,7 @@
-//! Every task of the process: each has a name, and the loop that owns this set awaits it.
+//! The process's tasks: each has a name, and the event loop that owns this set awaits it.
 //!
-//! Owns spawning. What a panic means is the owner's decision: in a job's task it fails that job, in a standing task it
-//! stops the daemon.
+//! Owns spawning. The owner decides what a panic means: in a job's task it fails that job, in a
+//! background task it stops the daemon.
 
 use std::future::Future;
 
@@ -40,7 +40,8 @@ impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
         handle
     }
 
-    /// Waits for the next task to end; pends for ever while there is none, so that it can stand in a `select!`.
+    /// Waits for the next task to end. Pending while there is none, so that it can be used in
+    /// a `select!`.
     pub(crate) async fn next(&mut self) -> Finished<N, T> {
         loop {
             match self.set.join_next_with_id().await {
@@ -59,7 +60,7 @@ impl<N: Clone + Send + 'static, T: Send + 'static> Tasks<N, T> {
         }
     }
 
-    /// Ends every task at its next await.
+    /// Aborts every task at its next await.
     pub(crate) fn abort_all(&mut self) {
         self.set.abort_all();
     }

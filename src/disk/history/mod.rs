@@ -3,14 +3,15 @@
 //! ```text
 //! <state>/history/<job id>/prompt.txt  render.png      what was sent, written before the submit
 //!                          image.png   mesh.glb        checked artifacts; they never change again
-//!                          job.json                    the record, rewritten whole
-//!                          .conjured-mesh-….part       a download under way
+//!                          job.json                    the record, always rewritten as a whole
+//!                          .conjured-mesh-….part       a download in progress
 //! <state>/history/.staging-…/                          inputs of a job that has no id yet
-//! <state>/history/.dropped-…/                          a folder on its way out
+//! <state>/history/.dropped-…/                          a folder that is being removed
 //! <state>/quarantine/<job id>-mesh-1.bad  ….txt        what failed its checks, and why
 //! ```
-//! The rule: a file under its final name is complete and was checked; there is no other record of that. Folders
-//! are 0700, files 0600. What a job's states mean is the ledger's, which jobs may go is decided by its caller.
+//! The rule: a file under its final name is complete and was checked; there is no other record of
+//! that. Folders are 0700, files 0600. The ledger owns the meaning of a job's states, and the
+//! caller decides which jobs may be removed.
 
 mod partial;
 mod quarantine;
@@ -63,7 +64,7 @@ pub struct History {
 }
 
 impl History {
-    /// Opens the history in a state folder, and makes what is missing.
+    /// Opens the history in a state folder, and creates what is missing.
     pub fn open(state_dir: &Path) -> Result<Self, DiskError> {
         let history =
             Self { root: state_dir.join("history"), quarantine: state_dir.join("quarantine") };
@@ -74,12 +75,13 @@ impl History {
         Ok(history)
     }
 
-    /// Returns the folder that holds a folder for each job.
+    /// Returns the folder that contains a folder for each job.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Removes what a crash left half-made or half-removed. For the holder of the state folder's lock, at start.
+    /// Removes what a crash left half-created or half-removed. Called at start by the holder of the
+    /// state folder's lock.
     pub fn sweep(&self) -> Result<usize, DiskError> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.root).map_err(DiskError::at("list", &self.root))? {
@@ -100,8 +102,8 @@ impl History {
         }
     }
 
-    /// Writes a snapshot's inputs, durably, before anybody knows whether it becomes a job. Meant for the quiet
-    /// window.
+    /// Writes a snapshot's inputs durably before it is known whether they become a job. Meant for
+    /// the debounce window.
     pub fn stage(&self, prompt: &[u8], render: &[u8]) -> Result<Staged, DiskError> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(STAGING);
@@ -118,12 +120,13 @@ impl History {
         Ok(Staged { folder, root: self.root.clone() })
     }
 
-    /// Makes the folder names of new jobs durable: what [`Staged::commit`] leaves for a calmer moment.
+    /// Makes the folder names of new jobs durable, which [`Staged::commit`] leaves for later.
     pub fn sync(&self) -> Result<(), DiskError> {
         failpoint::around(Point::HistorySync, || sync_folder(&self.root))
     }
 
-    /// Returns a job's folder, made if it is missing: a rerun or a restored ledger may have none.
+    /// Returns a job's folder. It is created if it is missing: a rerun or a restored ledger may
+    /// have none.
     pub fn job(&self, job: JobId) -> Result<JobFolder, DiskError> {
         let path = self.root.join(job.to_string());
         match private_builder().create(&path) {
@@ -140,12 +143,13 @@ impl History {
         path.is_dir().then_some(JobFolder { path })
     }
 
-    /// Returns where a job's folder is or was, and makes nothing: for reading what may be gone.
+    /// Returns the path of a job's folder without creating it, for reading a folder that may
+    /// be gone.
     pub fn past(&self, job: JobId) -> JobFolder {
         JobFolder { path: self.root.join(job.to_string()) }
     }
 
-    /// Lists the jobs that have a folder, oldest first, with what each takes on the disk.
+    /// Lists the jobs that have a folder, oldest first, with the disk space of each.
     pub fn jobs(&self) -> Result<Vec<Kept>, DiskError> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(DiskError::at("list", &self.root))? {
@@ -153,7 +157,7 @@ impl History {
             let Some(job) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // A link could lead anywhere: what lies there is not ours to weigh or to remove.
+            // A link could lead anywhere, and its target is not ours to measure or remove.
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -163,13 +167,14 @@ impl History {
         Ok(kept)
     }
 
-    /// Removes a job's folder; one that is gone already is no fault. A crash in the middle leaves only what
-    /// [`Self::sweep`] takes.
+    /// Removes a job's folder. A missing folder is not an error. After a crash in the middle,
+    /// [`Self::sweep`] removes the rest.
     pub fn remove(&self, job: JobId) -> Result<(), DiskError> {
         self.set_aside(job)?.map_or(Ok(()), Aside::remove)
     }
 
-    /// Takes a job's folder out of history in one step, to be removed at leisure; `None` when there is none.
+    /// Moves a job's folder out of history in one step, to be removed later. Returns `None` if
+    /// there is none.
     pub fn set_aside(&self, job: JobId) -> Result<Option<Aside>, DiskError> {
         let path = self.root.join(job.to_string());
         let dropped = self.root.join(format!("{DROPPED}{job}"));
@@ -182,8 +187,8 @@ impl History {
         }
     }
 
-    /// Moves a download that failed its checks into quarantine, with the reason, and returns where it is now.
-    /// The oldest leave when there are too many.
+    /// Moves a download that failed its checks into quarantine, with the reason, and returns its
+    /// new path. The oldest files are removed if there are too many.
     pub fn quarantine(
         &self,
         job: JobId,
@@ -194,19 +199,20 @@ impl History {
     }
 }
 
-/// A folder that is no longer in history. What is not removed is swept at the next start.
+/// A folder that is no longer in history. If it is not removed, the sweep at the next start
+/// removes it.
 #[derive(Debug)]
 #[must_use = "it stays on the disk until it is removed"]
 pub struct Aside(PathBuf);
 
 impl Aside {
-    /// Removes it with all that is in it.
+    /// Removes the folder with its content.
     pub fn remove(self) -> Result<(), DiskError> {
         fs::remove_dir_all(&self.0).map_err(DiskError::at("remove", &self.0))
     }
 }
 
-/// Inputs on the disk without a job. Dropped, they are removed.
+/// Inputs on the disk without a job. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct Staged {
     folder: tempfile::TempDir,
@@ -214,8 +220,9 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Gives the inputs to a job: one rename. The files are durable already; the folder's new name is after
-    /// [`History::sync`], which can wait until the submit is on its way, since only copies are at stake.
+    /// Assigns the inputs to a job: one rename. The files are already durable; the new name of the
+    /// folder becomes durable with [`History::sync`], which can wait until the submit is sent,
+    /// because the inputs are only copies.
     pub fn commit(self, job: JobId) -> Result<JobFolder, DiskError> {
         let path = self.root.join(job.to_string());
         failpoint::around(Point::HistoryCommit, || rename(self.folder.path(), &path))
@@ -238,23 +245,23 @@ impl JobFolder {
         &self.path
     }
 
-    /// Returns where the prompt that was sent lies.
+    /// Returns the path of the prompt that was sent.
     pub fn prompt(&self) -> PathBuf {
         self.path.join(PROMPT)
     }
 
-    /// Returns where the render that was sent lies.
+    /// Returns the path of the render that was sent.
     pub fn render(&self) -> PathBuf {
         self.path.join(RENDER)
     }
 
-    /// Returns where an artifact lies, if it is there: then it is complete and was checked.
+    /// Returns the path of an artifact, if it exists. Then it is complete and was checked.
     pub fn artifact(&self, kind: Kind) -> Option<PathBuf> {
         let path = self.path.join(artifact_name(kind));
         fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
     }
 
-    /// Takes the artifacts away, for those of another attempt.
+    /// Removes the artifacts, so that those of another attempt can replace them.
     pub fn clear_artifacts(&self) -> Result<(), DiskError> {
         Kind::ALL
             .into_iter()
@@ -267,8 +274,8 @@ impl JobFolder {
         write_private(&self.render(), render)
     }
 
-    /// Gets the artifacts of another job as its own. They never change, so a second name of the same file serves where the file
-    /// system has such; what is there already stays.
+    /// Takes over the artifacts of another job. They never change, so a hard link is enough if the
+    /// file system supports it. Existing artifacts stay.
     pub fn take_over(&self, other: &Self) -> Result<(), DiskError> {
         for kind in Kind::ALL {
             let Some(source) = other.artifact(kind) else { continue };
@@ -285,8 +292,8 @@ impl JobFolder {
         sync_folder(&self.path)
     }
 
-    /// Removes what was on its way into this folder and is not needed any more: small files that a crash left unfinished, and
-    /// downloads whose artifact is there.
+    /// Removes unfinished files from this folder that are no longer needed: small files that a
+    /// crash left unfinished, and downloads whose artifact exists.
     pub fn tidy(&self) -> Result<(), DiskError> {
         for entry in fs::read_dir(&self.path).map_err(DiskError::at("list", &self.path))? {
             let path = entry.map_err(DiskError::at("list", &self.path))?.path();
@@ -299,18 +306,19 @@ impl JobFolder {
         Ok(())
     }
 
-    /// Tells whether `job.json` is there.
+    /// Returns whether `job.json` exists.
     pub fn has_record(&self) -> bool {
         self.path.join(RECORD).exists()
     }
 
-    /// Writes `job.json`: the old one or the new one, whole.
+    /// Writes `job.json`. Readers see either the complete old file or the complete new one.
     pub fn write_record(&self, json: &[u8]) -> Result<(), DiskError> {
         failpoint::around(Point::Record, || write_private(&self.path.join(RECORD), json))
     }
 
-    /// Opens the download of an artifact, continuing where an earlier one of the same `origin` stopped. `origin`
-    /// stands for the request and the remote file; another origin's remains are removed. At most `limit` bytes fit.
+    /// Opens the download of an artifact, continuing an earlier one of the same `origin`. `origin`
+    /// identifies the request and the remote file; partial downloads of other origins are removed.
+    /// The file can have at most `limit` bytes.
     pub fn download(
         &self,
         kind: Kind,
@@ -331,7 +339,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Unreadable entries count as nothing: this number only serves tidying up.
+/// Returns the total size of the files. Unreadable entries count as nothing, because the number is
+/// only used for cleaning up.
 fn size_of_files(folder: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     entries

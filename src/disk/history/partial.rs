@@ -1,11 +1,12 @@
-//! A download on its way into history: appended to, continued after a cut or a crash, and renamed once it was
-//! checked.
+//! A download into history: appended to, continued after a cut or a crash, and renamed once it
+//! was checked.
 //!
-//! The file is `.conjured-<kind>-<origin>-<boot>.part`. After the process died, the kernel still has everything
-//! that was appended; after the *machine* died, nobody knows what the length of the file is worth (a GLB whose
-//! tail is zeros imports silently wrong). So the data is synced at every multiple of [`SYNC_EVERY`], and the
-//! name says in which boot of the machine it was written: in another one, the part after the last multiple is
-//! fetched again. A sidecar with a synced length was weighed; it needs syncs of its own and can itself be lost.
+//! The file is `.conjured-<kind>-<origin>-<boot>.part`. After the process dies, the kernel still
+//! has everything that was appended. After the *machine* dies, the length of the file cannot be
+//! trusted (a GLB whose tail is zeros imports silently wrong). So the data is synced at every
+//! multiple of [`SYNC_EVERY`], and the name identifies the boot of the machine in which it was
+//! written: in another boot, the part after the last multiple is downloaded again. A separate file
+//! with the synced length was considered; it needs its own syncs and can itself be lost.
 
 use std::{
     fs::{self, File},
@@ -25,27 +26,27 @@ use crate::{
     failpoint::{self, Point},
 };
 
-/// How much may have to be fetched twice after a loss of power. Rare enough to cost no time on a disk, and a small
-/// part of a large mesh.
+/// How much may have to be downloaded twice after a power failure. Rare enough to cost no time on a
+/// disk, and a small part of a large mesh.
 pub(super) const SYNC_EVERY: u64 = 4 << 20;
 
-/// Why a download cannot go on.
+/// Why a download cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum PartialError {
-    /// More bytes came than a file may have; those that fit are kept.
+    /// More bytes arrived than a file may have; those that fit are kept.
     #[error("the {kind} is larger than the {limit} bytes that `placement.max_artifact_mb` allows")]
     TooLarge {
-        /// What was fetched.
+        /// The kind of artifact.
         kind: Kind,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The disk refuses; what was appended before is kept.
+    /// The disk failed; what was appended before is kept.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
 
-/// A download under way. Dropped, it stays on the disk, to be continued.
+/// A download in progress. When dropped, it stays on the disk and can be continued.
 #[derive(Debug)]
 pub struct Partial {
     pub(super) file: File,
@@ -67,7 +68,8 @@ impl Partial {
         let ours = format!("{TEMPORARY_PREFIX}{kind}-{}-", origin.short());
         let path = folder.join(format!("{ours}{boot}{TEMPORARY_SUFFIX}"));
         if let Some(earlier) = clear_others(folder, kind, &ours, &path)? {
-            // Cut before it gets the new name: a crash in between must not make it look trustworthy.
+            // Cut before it gets the new name: a crash in between must not make it
+            // look trustworthy.
             let cut = || {
                 let file = File::options().write(true).open(&earlier)?;
                 let synced = file.metadata()?.len() / SYNC_EVERY * SYNC_EVERY;
@@ -82,7 +84,7 @@ impl Partial {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = failpoint::around(Point::PartialCreate, || options.open(&path))
             .map_err(DiskError::at("open", &path))?;
-        let len = file.seek(SeekFrom::End(0)).map_err(DiskError::at("look into", &path))?;
+        let len = file.seek(SeekFrom::End(0)).map_err(DiskError::at("read", &path))?;
         let mut partial = Self { file, path, folder: folder.to_path_buf(), kind, len, limit };
         if len > limit {
             partial.restart()?;
@@ -90,27 +92,28 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Returns how many bytes are there: where the download goes on.
+    /// Returns how many bytes are there: where the download continues.
     pub const fn len(&self) -> u64 {
         self.len
     }
 
-    /// Tells whether nothing is there yet.
+    /// Returns whether nothing was downloaded yet.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Returns what it becomes.
+    /// Returns the kind of artifact.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Returns where it lies until it is finished.
+    /// Returns its path while it is not finished.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends what came. On an error the file is as long as [`Self::len`] says, and appending may go on.
+    /// Appends downloaded bytes. After an error the file has the length [`Self::len`], and
+    /// appending may continue.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), PartialError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -127,7 +130,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Writes within one stretch between two syncs.
+    /// Writes within one section between two syncs.
     fn write(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         let len = self.len + u64::try_from(bytes.len()).unwrap_or(0);
         let wrote = failpoint::around(Point::PartialAppend, || self.file.write_all(bytes));
@@ -143,7 +146,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Forgets what is there: the storage begins from the first byte again.
+    /// Discards the bytes so far: the storage starts at the first byte again.
     pub fn restart(&mut self) -> Result<(), DiskError> {
         self.file
             .set_len(0)
@@ -153,14 +156,15 @@ impl Partial {
         Ok(())
     }
 
-    /// Opens what is there for the checks, at its first byte. A large mesh is checked without being loaded.
+    /// Opens the file for the checks, at its first byte. A large mesh is checked without
+    /// being loaded.
     pub fn reader(&self) -> Result<File, DiskError> {
         File::open(&self.path).map_err(DiskError::at("open", &self.path))
     }
 
-    /// Makes it the artifact, durably: the caller has checked that it is a good one. An artifact that is there
-    /// already stays, since artifacts never change; then this is a fault of kind
-    /// [`io::ErrorKind::AlreadyExists`].
+    /// Makes it the artifact, durably; the caller has checked that it is valid. An
+    /// existing artifact stays, because artifacts never change; then this returns an error
+    /// of kind [`io::ErrorKind::AlreadyExists`].
     pub fn finish(self) -> Result<PathBuf, DiskError> {
         let path = self.free_name()?;
         failpoint::around(Point::FinishSync, || self.file.sync_all())
@@ -171,7 +175,7 @@ impl Partial {
         Ok(path)
     }
 
-    /// Makes `bytes` the artifact instead of what was downloaded: the same picture as a PNG.
+    /// Makes `bytes` the artifact instead of the downloaded file: the same picture as a PNG.
     pub fn finish_as(self, bytes: &[u8]) -> Result<PathBuf, DiskError> {
         let path = self.free_name()?;
         failpoint::around(Point::FinishAs, || write_private(&path, bytes))?;
@@ -195,14 +199,15 @@ impl Partial {
     }
 }
 
-/// Tells whether a name is that of a download of this kind.
+/// Returns whether a name belongs to a download of this kind.
 pub(super) fn is_download(name: &str, kind: Kind) -> bool {
     name.strip_prefix(TEMPORARY_PREFIX)
         .and_then(|rest| rest.strip_prefix(&kind.to_string()))
         .is_some_and(|rest| rest.starts_with('-'))
 }
 
-/// Removes the remains of other origins and returns what an earlier boot left of this one.
+/// Removes partial downloads of other origins and returns the one that an earlier boot left of
+/// this origin.
 fn clear_others(
     folder: &Path,
     kind: Kind,
@@ -226,8 +231,8 @@ fn clear_others(
     Ok(earlier)
 }
 
-/// Returns a short name of this boot of the machine. Where the platform tells none, every process counts as a
-/// boot of its own.
+/// Returns a short name of this boot of the machine. If the platform does not provide one, every
+/// process counts as its own boot.
 pub(super) fn boot_name() -> String {
     // random(4): a new UUID at every boot, the same for every process and container.
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Quarantine: what a backend gave us and no check let through, kept for whoever wants to know why.
+//! Quarantine: files of a backend that failed every check, kept for later diagnosis.
 //!
-//! Owns the names and the bounds. A quarantined file never ends in `.glb` or `.png`, and its reason lies beside
-//! it as text.
+//! Owns the names and the limits. A quarantined file never ends in `.glb` or `.png`, and its reason
+//! is in a text file beside it.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use crate::{
     failpoint::{self, Point},
 };
 
-/// The most files that are kept.
+/// The maximum number of files that are kept.
 pub(super) const MAX_FILES: usize = 20;
 
-/// The most bytes that are kept; the newest file stays even if it alone has more.
+/// The maximum number of bytes that are kept. The newest file stays even if it is larger.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 
 const ENDING: &str = "bad";
@@ -46,7 +46,7 @@ pub(super) fn put(
     Ok(free)
 }
 
-/// Removes the oldest until the bounds are kept; never `newest`.
+/// Removes the oldest files until the limits are kept; never `newest`.
 pub(super) fn prune(
     folder: &Path,
     newest: &Path,
@@ -73,7 +73,7 @@ pub(super) fn prune(
             break;
         }
         fs::remove_file(&path).map_err(DiskError::at("remove", &path))?;
-        // A reason without its file harms nobody.
+        // A reason without its file is harmless.
         let _ = fs::remove_file(path.with_extension("txt"));
         files -= 1;
         bytes -= size;

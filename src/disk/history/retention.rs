@@ -1,14 +1,14 @@
-//! Which jobs' folders are overdue: a pure rule over a list.
+//! Selects the jobs whose folders must be removed: a pure rule over a list.
 //!
-//! Owns the order in which history is given up. Which jobs must stay (the newest success, jobs under way) is
-//! the caller's knowledge.
+//! Owns the order in which history is removed. The caller knows which jobs must stay (the newest
+//! success, unfinished jobs).
 
 use crate::domain::job::JobId;
 
-/// A job's folder and its weight.
+/// A job's folder and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// Whose it is.
+    /// The job.
     pub job: JobId,
     /// The bytes of its files.
     pub bytes: u64,
@@ -23,7 +23,8 @@ pub struct Limits {
     pub bytes: u64,
 }
 
-/// Returns the jobs to remove, oldest first, until both limits are kept. `protected` jobs stay, and count.
+/// Returns the jobs to remove, oldest first, until both limits are kept. `protected` jobs stay,
+/// and count.
 pub fn overdue(
     oldest_first: &[Kept],
     limits: Limits,

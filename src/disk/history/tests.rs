@@ -219,7 +219,7 @@ fn jobs_are_listed_by_age_with_their_weight_and_removed_whole() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_leaves_the_download_as_long_as_it_says() {
-    // A file that cannot grow is the nearest an unprivileged test comes to a full disk.
+    // A file that cannot grow is the closest that an unprivileged test gets to a full disk.
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
     let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");

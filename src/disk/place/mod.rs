@@ -1,9 +1,11 @@
-//! Placement: executes a [`Plan`] so that a reader of a public name sees the old file or the new one, whole.
+//! Placement: executes a [`Plan`] so that a reader of a public name sees either the complete old
+//! file or the complete new one.
 //!
-//! Each temporary file lies in the folder of its target, so a rename is one step of one file system. A target that is
-//! a symlink stays one: what it points to is replaced. The permissions of a replaced file are kept, its owner too
-//! where we may; extended attributes and access lists are not. Every step can be repeated, so a placement that was
-//! stopped anywhere is simply done again. Not promised: that two *different* names change in the same instant.
+//! Each temporary file is in the folder of its target, so that a rename is one step within one file
+//! system. A target that is a symlink stays one: the file it points to is replaced. The permissions
+//! of a replaced file are kept, and its owner if we may set it; extended attributes and access
+//! lists are not. Every step can be repeated, so an interrupted placement is simply done again.
+//! Limit: two *different* names do not change at the same instant.
 
 pub mod sweep;
 mod target;
@@ -33,22 +35,26 @@ use crate::{
     failpoint::{self, Point},
 };
 
-/// How a placement went.
+/// The result of a placement.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Placed {
-    /// Every name shows its artifact, durably. These are the files behind the names, in the plan's order.
+    /// Every name shows its artifact, durably. These are the files behind the names, in the
+    /// plan's order.
     All(Vec<PathBuf>),
-    /// The observer stopped it; temporary files lie where a crash would leave them.
+    /// The observer stopped it; the temporary files are left as after a crash.
     Stopped,
 }
 
-/// Executes a plan. `observer` hears of each step when it is done and may stop the placement there, as a crash would.
-/// After a fault no temporary file is left, and names that were shown already stay.
+/// Executes a plan of the project in `root`, whose folder must be there: what lies below it is made
+/// where it is missing, the root itself never. `observer` hears of each step when it is done and
+/// may stop the placement there, as a crash would. After a fault no temporary file is left, and
+/// names that were shown already stay.
 pub fn place(
     plan: &Plan,
+    root: &Path,
     observer: &mut dyn FnMut(Step) -> ControlFlow<()>,
 ) -> Result<Placed, PlaceFault> {
-    let mut work = Work { written: Vec::new() };
+    let mut work = Work { root, written: Vec::new() };
     for step in &plan.steps {
         work.perform(plan, *step)?;
         if observer(*step).is_break() {
@@ -59,21 +65,24 @@ pub fn place(
     Ok(Placed::All(work.written.iter().map(|written| written.resolved.path()).collect()))
 }
 
-/// Replaces one public file by `bytes` under the same promises: whole, durable, permissions kept, symlinks followed.
-/// `path` is absolute; `unique` tells writers of the same file apart and becomes part of the temporary name.
-pub fn replace(path: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
-    replace_if(path, bytes, unique, || true).map(drop)
+/// Replaces one public file by `bytes` with the same guarantees: complete, durable, permissions
+/// kept, symlinks followed. `path` is absolute; `unique` distinguishes writers of the same file and
+/// becomes part of the temporary name.
+pub fn replace(path: &Path, root: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
+    replace_if(path, root, bytes, unique, || true).map(drop)
 }
 
-/// Replaces one public file as [`replace`] does, if `still` agrees when everything but the rename is done: the last look of a
-/// writer who shares the file with others. Returns whether it was replaced.
+/// Replaces one public file as [`replace`] does, if `still` returns true when everything but the
+/// rename is done: the last check of a writer that shares the file with others. Returns whether it
+/// was replaced.
 pub fn replace_if(
     path: &Path,
+    root: &Path,
     bytes: &[u8],
     unique: &str,
     still: impl FnMut() -> bool,
 ) -> Result<bool, PlaceFault> {
-    let resolved = resolve(path)?;
+    let resolved = resolve(path, root)?;
     let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
     let mut written = Written::begin(resolved, &temporary)?;
     let finished = io::Write::write_all(&mut written.file, bytes)
@@ -90,17 +99,19 @@ pub fn replace_if(
     Ok(false)
 }
 
-/// The temporary files so far, in the plan's order. Those that were not shown are removed when it is dropped.
-struct Work {
+/// The temporary files so far, in the plan's order. Those that were not renamed are removed
+/// on drop.
+struct Work<'a> {
+    root: &'a Path,
     written: Vec<Written>,
 }
 
-impl Work {
+impl Work<'_> {
     fn perform(&mut self, plan: &Plan, step: Step) -> Result<(), PlaceFault> {
         match step {
             Step::Write(number) => {
                 if let Some(name) = plan.names.get(number) {
-                    let written = failpoint::around(Point::PlaceWrite, || write(name))?;
+                    let written = failpoint::around(Point::PlaceWrite, || write(name, self.root))?;
                     self.written.push(written);
                 }
             }
@@ -129,7 +140,7 @@ impl Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for Work<'_> {
     fn drop(&mut self) {
         self.written.iter_mut().for_each(Written::discard);
     }
@@ -147,8 +158,8 @@ impl Written {
     fn begin(resolved: Resolved, temporary: &str) -> Result<Self, PlaceFault> {
         let temporary = resolved.folder.join(temporary);
         let fault = |error| PlaceFault::of_target(&temporary, error);
-        // What a crash left under this name is ours. `create_new` refuses everything else that may stand there,
-        // a symlink above all.
+        // A file that a crash left under this name is ours. `create_new` refuses anything else with
+        // that name, above all a symlink.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fault(error)),
             _ => {}
@@ -161,13 +172,13 @@ impl Written {
         Ok(Self { file, temporary, resolved, shown: false })
     }
 
-    /// Returns how errors of this file are told: by the name that a person knows.
+    /// Returns a closure that maps errors of this file to the public name, which a person knows.
     fn fault(&self) -> impl Fn(io::Error) -> PlaceFault + use<> {
         let public = self.resolved.path();
         move |error| PlaceFault::of_target(&public, error)
     }
 
-    /// Gives the file its permissions and time, and makes its content durable.
+    /// Sets the file's permissions and time, and makes its content durable.
     fn settle(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
         let (file, fault) = (&self.file, self.fault());
         if let Some(replaced) = &self.resolved.replaced {
@@ -183,7 +194,8 @@ impl Written {
         self.show_if(|| true).map(drop)
     }
 
-    /// Asks `still` right before each try: whoever made the first one fail may have written.
+    /// Calls `still` directly before each try: the program that made the first try fail may have
+    /// written the file.
     fn show_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
         let public = self.resolved.path();
         let replaced = self.resolved.replaced.as_ref();
@@ -198,18 +210,18 @@ impl Written {
 
     fn discard(&mut self) {
         if !self.shown {
-            // Best effort: the sweep at the next start takes what stays.
+            // Best effort: the sweep at the next start removes what is left.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
 /// Writes one name's temporary file: everything but the rename.
-fn write(name: &PublicName) -> Result<Written, PlaceFault> {
+fn write(name: &PublicName, root: &Path) -> Result<Written, PlaceFault> {
     let lost = |reason| PlaceFault::SourceLost { path: name.source.clone(), reason };
     let mut source = File::open(&name.source).map_err(lost)?;
     let size = source.metadata().map_err(lost)?.len();
-    let mut written = Written::begin(resolve(&name.target)?, &name.temporary)?;
+    let mut written = Written::begin(resolve(&name.target, root)?, &name.temporary)?;
     let finished = copy(&mut source, &mut written, name, size);
     if finished.is_err() {
         written.discard();
@@ -224,7 +236,7 @@ fn copy(
     size: u64,
 ) -> Result<(), PlaceFault> {
     let fault = written.fault();
-    // From file to file the standard library lets the kernel copy, or share the blocks where it can.
+    // The standard library lets the kernel copy from file to file, or share the blocks if it can.
     let copied = io::copy(source, &mut written.file).map_err(&fault)?;
     let there = written.file.metadata().map_err(&fault)?.len();
     if (copied, there) != (size, size) {
@@ -245,7 +257,7 @@ fn system_time(wall: WallTime) -> Option<SystemTime> {
 
 #[cfg(unix)]
 mod imp {
-    //! Permissions are the file's own and do not hinder a rename.
+    //! On Unix, permissions belong to the file and do not block a rename.
 
     use std::{
         fs::{File, Metadata},
@@ -253,15 +265,16 @@ mod imp {
         path::Path,
     };
 
-    /// A daemon of the system must not take the artist's file away from the artist. Where we may not give it back,
-    /// group and others keep their rights, which is all a reader needs.
+    /// A system daemon must not take the artist's file away from the artist. If we may not set the
+    /// owner, group and others keep their permissions, which is all that a reader needs.
     pub(super) fn before(file: &File, replaced: &Metadata) {
         if let Ok(ours) = file.metadata()
             && (ours.uid(), ours.gid()) != (replaced.uid(), replaced.gid())
         {
             let _ = std::os::unix::fs::fchown(file, Some(replaced.uid()), Some(replaced.gid()));
         }
-        // Not every file system has permissions to keep (FAT, some network drives): the file counts for more.
+        // Not every file system has permissions to keep (FAT, some network drives): the file is
+        // more important.
         let _ = file.set_permissions(replaced.permissions());
     }
 
@@ -272,8 +285,9 @@ mod imp {
 
 #[cfg(windows)]
 mod imp {
-    //! Who may read a file is its folder's matter. The read-only attribute is the file's own, and with it a file can be neither
-    //! replaced nor, as a temporary one, removed: it is taken off the old file and put on the new one.
+    //! On Windows the folder's permissions decide who can read a file. The read-only attribute
+    //! belongs to the file, and a file with it can be neither replaced nor, as a temporary file,
+    //! removed: it is removed from the old file and set on the new one.
 
     use std::{
         fs::{self, File, Metadata},
@@ -294,7 +308,7 @@ mod imp {
         let Some(mut permissions) = replaced.map(Metadata::permissions) else { return };
         if permissions.readonly() {
             permissions.set_readonly(read_only);
-            // Where it cannot be done the rename says why.
+            // If this fails, the rename returns the reason.
             let _ = fs::set_permissions(public, permissions);
         }
     }

@@ -1,7 +1,8 @@
-//! What a crash left in the folders of others: our temporary files, and nothing else.
+//! Removes what a crash left in folders that are not ours: our temporary files, and nothing else.
 //!
-//! Owns the removal of `.conjured-*.part` files directly in given folders, and of files whose names their owner knows. Our own folders (history, quarantine) look
-//! after themselves. Called at start, by the holder of the project's lock, before anything is placed.
+//! Owns the removal of `.conjured-*.part` files directly in the given folders, and of files whose
+//! names the caller recognises. Our own folders (history, quarantine) have their own cleanup.
+//! Called at start, by the holder of the project's lock, before anything is placed.
 
 use std::{
     fs, io,
@@ -14,17 +15,17 @@ use crate::{
     failpoint::{self, Point},
 };
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Default)]
 pub struct Swept {
     /// The files that were removed.
     pub removed: Vec<PathBuf>,
-    /// What could not be looked at or removed. Harmless: it is tried again at the next start.
+    /// What could not be read or removed. Harmless: it is tried again at the next start.
     pub faults: Vec<DiskError>,
 }
 
-/// Removes our temporary files from `folders`, except those whose name `keep` claims. Never a folder, never
-/// what a symlink points to, never a file with another name.
+/// Removes our temporary files from `folders`, except those whose name `keep` accepts. Never
+/// removes a folder, the target of a symlink, or a file with another name.
 pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
     let mut swept = Swept::default();
     for folder in folders {
@@ -35,13 +36,13 @@ pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
     swept
 }
 
-/// Removes the regular files directly in `folder` whose names `ours` claims. What cannot be removed stays, and a folder that is
-/// not there holds none.
+/// Removes the regular files directly in `folder` whose names `ours` accepts. Files that cannot be
+/// removed stay; a missing folder is not an error.
 pub fn remove(folder: &Path, ours: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let claimed = entry.file_name().to_str().is_some_and(&ours);
         if claimed && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            // The caller has said that it may stay.
+            // The caller accepts that the file may stay.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -54,7 +55,7 @@ fn sweep_one(
 ) -> Result<(), DiskError> {
     let entries = match fs::read_dir(folder) {
         Err(error)
-            // The last one is how wine says that it is a file.
+            // Wine returns the last one if the folder is a file.
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound
@@ -77,7 +78,9 @@ fn sweep_one(
         match failpoint::around(Point::Sweep, || fs::remove_file(&path)) {
             Ok(()) => swept.removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => swept.faults.push(DiskError::at("remove the left-over", &path)(error)),
+            Err(error) => {
+                swept.faults.push(DiskError::at("remove the temporary file", &path)(error))
+            }
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! Where a public name really lies: symlinks followed, missing folders made.
+//! Resolves a public name: follows symlinks and creates missing folders.
 //!
-//! Owns [`resolve`] and the sorting of what the system says into [`PlaceFault`]s: what a person must change, and what
-//! passes when there is room or a right again.
+//! Owns [`resolve`] and the mapping of the system's errors to [`PlaceFault`]s: errors that a person
+//! must fix, and errors that pass when there is space or a permission again.
 
 use std::{
     ffi::OsString,
@@ -23,10 +23,11 @@ use crate::{
 /// Why artifacts could not be made visible. They are safe in history, and no money is at stake.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceFault {
-    /// A public name that cannot become a file as things are: a person must change the name or what is in its way.
+    /// A public name that cannot become a file at the moment: a person must change the name or
+    /// remove what blocks it.
     #[error("cannot place {}: {why}; {remedy}", path.display())]
     Unplaceable {
-        /// The public name, or what is in its way.
+        /// The public name, or the path that blocks it.
         path: PathBuf,
         /// What is wrong.
         why: String,
@@ -35,29 +36,29 @@ pub enum PlaceFault {
     },
     /// The system refuses for now: the placement is tried again.
     #[error(
-        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed then",
+        "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed automatically",
         path.display()
     )]
     Parked {
-        /// What could not be written.
+        /// The file that could not be written.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
         /// What to do about it.
         remedy: &'static str,
     },
     /// The artifact in history cannot be read.
-    #[error("the artifact {} cannot be read any more: {reason}; `conjured once` does the work anew, at its own price", path.display())]
+    #[error("the artifact {} can no longer be read: {reason}; `conjured once` repeats the work, which costs a new run", path.display())]
     SourceLost {
         /// The artifact.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: io::Error,
     },
 }
 
 impl PlaceFault {
-    /// Tells whether trying again later can help without anybody touching the configuration.
+    /// Returns whether a later retry can succeed without a change of the configuration.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Parked { .. } => true,
@@ -65,11 +66,25 @@ impl PlaceFault {
         }
     }
 
-    /// Sorts an error of the target's side.
+    /// Says what is wrong, without a word on what becomes of the result.
+    pub fn what_is_wrong(&self) -> String {
+        match self {
+            Self::Unplaceable { path, why, .. } => {
+                format!("cannot place {}: {why}", path.display())
+            }
+            Self::Parked { path, reason, .. } => {
+                format!("cannot place {}: {reason}", path.display())
+            }
+            Self::SourceLost { .. } => self.to_string(),
+        }
+    }
+
+    /// Maps an error of the target.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;
         if is_in_the_way(&reason) {
-            // A refusal is also what Windows says of a file that is mapped or being deleted: who has it open tells.
+            // Windows returns "access denied" also for a file that is mapped or being deleted; the
+            // programs that have it open tell the difference.
             let who = holders::of(path);
             if is_held(&reason) || !who.is_empty() {
                 return Self::held(path, reason, &who);
@@ -83,23 +98,34 @@ impl PlaceFault {
                 return Self::unplaceable(path, "a folder has that name", MOVE_IT);
             }
             Kind::InvalidFilename | Kind::InvalidInput => {
-                let why = format!("the file system does not take that name ({reason})");
+                let why = format!("the file system does not allow that name ({reason})");
                 return Self::unplaceable(path, why, "change it under `[[project]]`");
             }
             Kind::StorageFull => "free some space on that disk",
-            Kind::QuotaExceeded => "free some of its user's quota",
+            Kind::QuotaExceeded => "free some of the user's disk quota",
             Kind::FileTooLarge => "raise the limit on file sizes there",
             Kind::ReadOnlyFilesystem => {
                 "make that file system writable, for a service also in its `ReadWritePaths`"
             }
             Kind::PermissionDenied if cfg!(windows) => {
-                "let conjured's user write in that folder, or close the program that has the file open"
+                "allow conjured's user to write in that folder, or close the program that has the file open"
             }
-            Kind::PermissionDenied => "let conjured's user write in that folder",
-            Kind::NotFound => "see who removes files or folders there",
-            _ => "see that the drive is there and sound",
+            Kind::PermissionDenied => "allow conjured's user to write in that folder",
+            Kind::NotFound => "check which program removes files or folders there",
+            _ => "check that the drive is connected and healthy",
         };
         Self::Parked { path: path.to_path_buf(), reason, remedy }
+    }
+
+    /// The project's root is gone: renamed, removed, or its drive is not mounted. Whoever made it
+    /// anew would place the result where the artist never looks.
+    fn without_root(path: &Path, root: &Path) -> Self {
+        let reason = format!("the project's root {} is not there", root.display());
+        Self::Parked {
+            path: path.to_path_buf(),
+            reason: io::Error::new(io::ErrorKind::NotFound, reason),
+            remedy: "put it back, or mount its drive",
+        }
     }
 
     pub(super) fn held(path: &Path, reason: io::Error, who: &[String]) -> Self {
@@ -115,19 +141,19 @@ impl PlaceFault {
     }
 }
 
-/// What Windows alone says of a file.
-const LET_GO: &str = "close it in the program that has it open and lets nobody replace it (a viewer, an importer, a scanner)";
+/// The remedy for an error that only Windows returns.
+const LET_GO: &str = "close it in the program that has it open and prevents its replacement (a viewer, an importer, a scanner)";
 
 const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`";
 
-/// Where a public name leads.
+/// The file that a public name leads to.
 #[derive(Debug)]
 pub(super) struct Resolved {
-    /// The folder, without symlinks, existing.
+    /// The folder: an existing path without symlinks.
     pub(super) folder: PathBuf,
-    /// The name in it, which is no symlink.
+    /// The name in it, which is not a symlink.
     pub(super) name: OsString,
-    /// The file that stands there now.
+    /// The existing file of that name.
     pub(super) replaced: Option<Metadata>,
 }
 
@@ -138,10 +164,17 @@ impl Resolved {
     }
 }
 
-/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders it lacks.
-pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
+/// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders
+/// it lacks. Of a target below `root` only those below the root are made: neither the root nor what
+/// is above it.
+pub(super) fn resolve(target: &Path, root: &Path) -> Result<Resolved, PlaceFault> {
+    let depth = target.starts_with(root).then(|| root.components().count());
+    let mut below = depth.is_none();
     let mut walk = Walk::new(target);
     while let Some(sight) = walk.next() {
+        // A root that is a symlink has been followed to its end when the first name behind it
+        // comes.
+        below |= matches!((sight.position, depth), (Some(at), Some(depth)) if at >= depth);
         let path = walk.folder().join(&sight.name);
         let replaced = match sight.found {
             Found::Link => continue,
@@ -149,6 +182,7 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
             Found::Folder => {
                 return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
             }
+            Found::Missing if !below => return Err(PlaceFault::without_root(target, root)),
             Found::Missing if !sight.last => {
                 failpoint::around(Point::PlaceFolderMade, || make_folder(&path))
                     .map_err(|error| PlaceFault::of_target(&path, error))?;
@@ -180,7 +214,7 @@ pub(super) fn resolve(target: &Path) -> Result<Resolved, PlaceFault> {
 
 fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
-        // Somebody else was quicker: as good.
+        // Another program created it first, which is just as good.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }

@@ -1,4 +1,5 @@
-//! Placements into real folders: what a reader sees at every moment, and what each obstacle is called.
+//! Placements into real folders: what a reader sees at every moment, and the error for
+//! each obstacle.
 
 use std::{
     collections::BTreeSet,
@@ -47,7 +48,7 @@ impl Bench {
     }
 
     fn place(&self, image: &[&str], mesh: &[&str]) -> Result<Placed, PlaceFault> {
-        place(&self.plan(image, mesh), &mut |_| ControlFlow::Continue(()))
+        place(&self.plan(image, mesh), &self.path("project"), &mut |_| ControlFlow::Continue(()))
     }
 
     fn read(&self, relative: &str) -> Vec<u8> {
@@ -88,7 +89,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
         }
         let plan = bench.plan(&names[..1], &names[1..]);
         let mut done = 0;
-        let stopped = place(&plan, &mut |_| {
+        let stopped = place(&plan, &bench.path("project"), &mut |_| {
             done += 1;
             if done > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -101,11 +102,11 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
                 other => panic!("{name} shows {other:?} after step {stop_after}"),
             })
             .collect();
-        // The names change from left to right, and only when everything is written.
+        // The names change from left to right, and only after everything is written.
         assert!(shown.is_sorted_by(|left, right| left >= right), "{shown:?}");
         assert_eq!(shown.iter().filter(|new| **new).count(), (done - 1).clamp(2, 5) - 2);
 
-        let repeated = place(&plan, &mut |_| ControlFlow::Continue(()));
+        let repeated = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()));
         assert!(matches!(repeated, Ok(Placed::All(_))), "{repeated:?}");
         assert_eq!(bench.read(names[0]), b"image");
         assert_eq!(bench.read(names[2]), b"mesh");
@@ -131,7 +132,7 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
     bench.place(&["project/flux.png"], &["project/0.glb"]).expect("the first is placed");
     let (stop, looks) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        // Also when a placement fails: the scope waits for the reader.
+        // Also if a placement fails: the scope waits for the reader.
         let stopping = Stopping(&stop);
         let reader = scope.spawn(|| {
             let mut seen = BTreeSet::new();
@@ -144,7 +145,8 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
                     seen.insert(round);
                 }
                 looks.fetch_add(1, Ordering::Relaxed);
-                // There, what somebody has open is not replaced: a loop without a breath would hold it for ever.
+                // On Windows a file that is open is not replaced: a loop without a pause would
+                // block it for ever.
                 #[cfg(windows)]
                 std::thread::park_timeout(std::time::Duration::from_millis(1));
             }
@@ -154,7 +156,7 @@ fn a_reader_in_a_tight_loop_never_sees_anything_but_a_whole_file() {
             bench.artifacts(&content(round, 9000), &content(round, 40_000));
             let looked = looks.load(Ordering::Relaxed);
             bench.place(&["project/flux.png"], &["project/0.glb"]).expect("placed");
-            // So that the reader is really there between the placements, however few cores there are.
+            // Makes sure that the reader runs between the placements, however few cores there are.
             while looks.load(Ordering::Relaxed) == looked && !reader.is_finished() {
                 std::thread::yield_now();
             }
@@ -231,17 +233,18 @@ mod unix {
         fs::write(bench.path("victim"), b"precious").expect("writes");
         symlink(bench.path("victim"), bench.path("project").join(&plan.names[0].temporary))
             .expect("links");
-        place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+        place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(())).expect("placed");
         assert_eq!(bench.read("victim"), b"precious");
         assert_eq!(bench.read("project/flux.png"), b"image");
     }
 
     #[test]
-    fn a_place_nobody_can_write_to_parks_the_job() {
+    fn a_folder_without_write_permission_suspends_the_job() {
         let bench = Bench::new();
         let mut plan = bench.plan(&["project/flux.png"], &["project/0.glb"]);
         plan.names[1].target = "/proc/self/0.glb".into();
-        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("not in /proc");
+        let fault = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()))
+            .expect_err("not in /proc");
         assert!(fault.may_pass(), "{fault}");
         assert!(!bench.path("project/flux.png").exists(), "nothing is shown before all is written");
         assert_eq!(bench.temporaries("project"), 0, "and nothing is left behind");
@@ -253,9 +256,38 @@ mod unix {
         plan.names[0].target = "/dev/null".into();
         let bench = Bench::new();
         plan.names[0].source = bench.path("history/image.png");
-        let fault = place(&plan, &mut |_| ControlFlow::Continue(())).expect_err("a device");
+        let fault = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()))
+            .expect_err("a device");
         assert!(matches!(fault, PlaceFault::Unplaceable { .. }), "{fault}");
     }
+}
+
+#[test]
+fn neither_the_projects_root_nor_what_is_above_it_is_ever_made() {
+    let bench = Bench::new();
+    fs::rename(bench.path("project"), bench.path("moved")).expect("renames");
+    for gone in ["project", "drive/project"] {
+        let target = bench.path(gone).join("data/flux.png");
+        let root = bench.path(gone);
+        let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+        assert!(fault.may_pass(), "{fault}");
+        assert!(fault.to_string().contains("is not there"), "{fault}");
+        assert!(!root.exists());
+    }
+    assert!(!bench.path("drive").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_root_behind_a_symlink_that_leads_nowhere_is_not_made() {
+    let bench = Bench::new();
+    std::os::unix::fs::symlink(bench.path("drive/art"), bench.path("linked")).expect("links");
+    let (root, target) = (bench.path("linked"), bench.path("linked/data/flux.png"));
+    let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+    assert!(fault.may_pass() && !bench.path("drive").exists(), "{fault}");
+    fs::create_dir_all(bench.path("drive/art")).expect("makes");
+    replace(&target, &root, b"{}", "x").expect("it is there");
+    assert_eq!(bench.read("drive/art/data/flux.png"), b"{}");
 }
 
 #[test]
@@ -263,14 +295,14 @@ fn a_file_time_can_be_given() {
     let bench = Bench::new();
     let when = WallTime::from_unix_millis(1_234_567_000);
     let plan = bench.plan(&["project/flux.png"], &["project/0.glb"]).dated(Kind::Mesh, when);
-    place(&plan, &mut |_| ControlFlow::Continue(())).expect("placed");
+    place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(())).expect("placed");
     let modified = |name: &str| fs::metadata(bench.path(name)).and_then(|m| m.modified());
     assert_eq!(modified("project/0.glb").ok(), system_time(when));
     assert_ne!(modified("project/flux.png").ok(), system_time(when));
 }
 
 #[test]
-fn what_a_person_must_change_is_told_apart_from_what_passes() {
+fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
     let bench = Bench::new();
     fs::write(bench.path("project/file"), b"").expect("writes");
     fs::create_dir(bench.path("project/folder.glb")).expect("makes");
@@ -307,7 +339,8 @@ fn a_file_that_another_program_holds_parks_the_job_and_says_who_and_what_to_do()
     assert!(said.contains("safe in history"), "{said}");
 }
 
-/// A program that opened a public name as C's library does is waited for, then told of; nothing is lost, and the next try works.
+/// A program that opened a public name as the C library does is waited for, then reported; nothing
+/// is lost, and the next try works.
 #[cfg(windows)]
 #[test]
 fn a_name_in_use_on_windows_parks_the_job_until_it_is_let_go() {
@@ -358,8 +391,8 @@ fn a_lost_artifact_changes_nothing_public() {
 fn a_single_public_file_is_replaced_whole() {
     let bench = Bench::new();
     let path = bench.path("project/data/state.json");
-    replace(&path, b"{}", "state-1").expect("made");
-    replace(&path, b"{\"a\":1}", "state-2").expect("replaced");
+    replace(&path, bench.temp.path(), b"{}", "state-1").expect("made");
+    replace(&path, bench.temp.path(), b"{\"a\":1}", "state-2").expect("replaced");
     assert_eq!(bench.read("project/data/state.json"), b"{\"a\":1}");
     assert_eq!(bench.temporaries("project/data"), 0);
 }

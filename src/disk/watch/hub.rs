@@ -1,8 +1,9 @@
-//! The watcher's ear: sorts each event into "wake that project", "something about its folders changed", or nothing.
+//! Handles the watcher's events: maps each to "wake that project", "something about its folders
+//! changed", or nothing.
 //!
-//! Runs on the watcher's own thread, up to 10 000 times a second. It never waits, never touches the disk, and
-//! never holds a lock while it calls anybody: the one who changes the routes may be waiting for this very
-//! thread.
+//! Runs on the watcher's own thread, up to 10 000 times a second. It never waits, never touches the
+//! disk, and never holds a lock during a call: a thread that changes the routes may be waiting for
+//! this one.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,33 +24,34 @@ use notify::{
 use super::ProjectIndex;
 use crate::domain::job::placement::{TEMPORARY_PREFIX, is_temporary};
 
-/// How the name of a probe file goes on after [`TEMPORARY_PREFIX`].
+/// The part of a probe file's name that follows [`TEMPORARY_PREFIX`].
 pub(super) const PROBE: &str = "probe-";
 
-/// A name in a watched folder, and whose it is.
+/// A name in a watched folder, and the project that it belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) name: OsString,
     pub(super) project: ProjectIndex,
-    /// Whether the name is the input itself (or what it waits for) rather than a folder on the way.
+    /// Whether the name is the input itself (or the first missing part of its path) rather than a
+    /// parent folder.
     pub(super) end: bool,
 }
 
-/// What is of interest in each watched folder.
+/// The relevant names in each watched folder.
 pub(super) type Routes = HashMap<PathBuf, Vec<Route>>;
 
-/// What the events since the last look say about the watches themselves.
+/// What the events since the last call say about the watches themselves.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    /// Projects whose inputs may be reached on another way now.
+    /// Projects whose inputs may now have another path.
     pub(super) suspects: BTreeSet<ProjectIndex>,
     /// Watched folders that were removed or renamed: their watch is void.
     pub(super) lost: BTreeSet<PathBuf>,
-    /// Events were lost: nothing is sure.
+    /// Events were lost, so anything may have changed.
     pub(super) everything: bool,
 }
 
-/// The place where events arrive.
+/// Receives the events.
 pub(super) struct Hub {
     projects: usize,
     wake: Box<dyn Fn(ProjectIndex) + Send + Sync>,
@@ -78,12 +80,12 @@ impl Hub {
         }
     }
 
-    /// Replaces what is of interest.
+    /// Replaces the routes.
     pub(super) fn publish(&self, routes: Routes) {
         *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
-    /// Returns what was marked since the last call, if anything.
+    /// Returns the marks since the last call, if there are any.
     pub(super) fn take_marks(&self) -> Option<Marks> {
         self.marked.swap(false, Ordering::AcqRel).then(|| {
             std::mem::take(&mut *self.marks.lock().unwrap_or_else(PoisonError::into_inner))
@@ -95,7 +97,7 @@ impl Hub {
         (self.wake)(project);
     }
 
-    /// Takes in one event, or the watcher's own trouble.
+    /// Handles one event, or an error of the watcher.
     pub(super) fn hear(&self, event: notify::Result<Event>) {
         if self.deaf {
             return;
@@ -108,7 +110,7 @@ impl Hub {
                     }
                 }
             }
-            // An overflow or an error: nobody knows what was missed.
+            // An overflow or an error: it is unknown what was missed.
             Ok(_) | Err(_) => {
                 self.mark(|marks| marks.everything = true);
                 self.wake_all();
@@ -120,7 +122,7 @@ impl Hub {
         let name = path.file_name().unwrap_or_default();
         if let Some(ours) = name.to_str().filter(|name| is_temporary(name)) {
             if ours.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.starts_with(PROBE)) {
-                // A full channel has the news already.
+                // If the channel is full, it already contains this message.
                 let _ = self.probe.try_send(());
             }
             return;
@@ -140,8 +142,8 @@ impl Hub {
         }
         let beside = path.parent().and_then(|folder| routes.get(folder));
         for route in beside.into_iter().flatten().filter(|route| may_be(&route.name, name)) {
-            // New content of the input itself leads nowhere else. All the rest may: a folder came, a file
-            // became a symlink.
+            // New content of the input itself does not change its path. Everything else may: a
+            // folder was created, or a file became a symlink.
             if !(route.end && is_content(kind)) {
                 self.mark(|marks| {
                     marks.suspects.insert(route.project);
@@ -150,7 +152,7 @@ impl Hub {
             self.wake(route.project);
         }
         if itself.is_none() && beside.is_none() {
-            // From a folder whose watch was just taken back, or named in a way we did not expect.
+            // An event of a folder that was just unwatched, or with an unexpected path.
             self.wake_all();
         }
     }
@@ -165,7 +167,8 @@ impl Hub {
     }
 }
 
-/// Our own reading opens and closes files; taking that for news would wake us for ever.
+/// Returns whether an event may mean a change. Our own reading opens and closes files; if that
+/// counted, it would wake us for ever.
 fn may_matter(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -177,7 +180,8 @@ fn may_matter(kind: EventKind) -> bool {
     }
 }
 
-/// New content, new permissions: the name still stands for the same thing.
+/// Returns whether only the content or the permissions are new: the path still leads to the
+/// same file.
 fn is_content(kind: EventKind) -> bool {
     matches!(
         kind,
@@ -185,8 +189,8 @@ fn is_content(kind: EventKind) -> bool {
     )
 }
 
-/// Compares generously: a needless look costs little. Where file names ignore case or are normalised (macOS,
-/// Windows), an event may bear the name in another spelling.
+/// Compares names loosely, because an unnecessary look costs little. If file names ignore case or
+/// are normalised (macOS, Windows), an event may contain another spelling of the name.
 fn may_be(wanted: &OsStr, name: &OsStr) -> bool {
     wanted.eq_ignore_ascii_case(name)
         || (cfg!(not(target_os = "linux")) && !(wanted.is_ascii() && name.is_ascii()))
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_reading_wakes_nobody_and_a_closed_writer_does() {
+    fn our_own_reading_wakes_no_project_and_a_closed_writer_does() {
         let (hub, woken, _probed) = hub();
         for access in [
             AccessKind::Open(AccessMode::Any),
@@ -287,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn our_temporary_files_wake_nobody_and_a_probe_is_reported() {
+    fn our_temporary_files_wake_no_project_and_a_probe_is_reported() {
         let (hub, woken, probed) = hub();
         hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part")));
         assert!(probed.try_recv().is_err());

@@ -1,10 +1,10 @@
-//! Which folder stands under a name: another one may come to bear it, without an event.
+//! The identity of the folder at a path: without an event, another folder may take its place.
 
 use std::path::Path;
 
 use crate::disk::stamp::Stamp;
 
-/// A folder's device, its number there, and the mount it is seen through where the platform tells.
+/// A folder's device, its inode number, and its mount if the platform reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) device: u64,
@@ -12,18 +12,19 @@ pub(super) struct Identity {
     mount: u64,
 }
 
-/// Returns what stands under `folder` now; `None` when nothing does.
+/// Returns the identity of `folder`, or `None` if it does not exist.
 pub(super) fn identity(folder: &Path) -> Option<Identity> {
     let stamp = Stamp::at(folder).ok()?;
     Some(Identity { device: stamp.device, inode: stamp.inode, mount: mount(folder) })
 }
 
-/// A drive that was unmounted and mounted again has the same device and the same numbers, but it is another mount.
+/// Returns the mount of a folder. A drive that was unmounted and mounted again has the same device
+/// and the same numbers, but is another mount.
 #[cfg(target_os = "linux")]
 fn mount(folder: &Path) -> u64 {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-    // STATX_MNT_ID_UNIQUE (Linux 6.8), which rustix does not name. Older kernels answer with a number that they may
-    // give again, still older ones and some sandboxes with nothing.
+    // STATX_MNT_ID_UNIQUE (Linux 6.8), which rustix does not name. Older kernels return a number
+    // that they may reuse; even older ones and some sandboxes return nothing.
     let unique = StatxFlags::from_bits_retain(0x4000);
     statx(CWD, folder, AtFlags::empty(), StatxFlags::MNT_ID | unique)
         .map_or(0, |stat| stat.stx_mnt_id)

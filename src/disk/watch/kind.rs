@@ -1,44 +1,45 @@
-//! What kind of drive a folder is on: does the kernel hear of every change there?
+//! The kind of drive that a folder is on: does the kernel report every change there?
 //!
-//! Owns the list of file systems. The numbers are `f_type` of statfs(2), from the kernel's `linux/magic.h` and
-//! the file systems' own sources. A remote drive raises events only for what this machine does to it; FUSE also
-//! covers local ones, for which polling is merely slower.
+//! Owns the list of file systems. The numbers are
+//! `f_type` of statfs(2), from the kernel's `linux/magic.h` and the file systems' own sources. A
+//! remote drive reports only the changes made by this machine. FUSE also includes local file
+//! systems, for which polling is merely slower.
 
 use std::path::Path;
 
 /// What is known about a folder's drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FsKind {
-    /// Every change is made by this kernel, which tells of it.
+    /// Every change is made by this kernel, which reports it.
     #[cfg_attr(
         not(any(target_os = "linux", target_os = "android")),
         expect(dead_code, reason = "elsewhere the probe finds out")
     )]
     Local,
-    /// Changes can come from elsewhere, silently.
+    /// Another machine can change it without an event.
     #[cfg_attr(
         not(any(target_os = "linux", target_os = "android", windows)),
         expect(dead_code, reason = "elsewhere the probe finds out")
     )]
     Remote(&'static str),
-    /// To be tried.
+    /// Unknown: it must be probed.
     Unknown,
 }
 
-/// What kind of drive a folder is on, for a person.
+/// The kind of drive that a folder is on, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drive {
-    /// One whose every change the kernel tells of.
+    /// The kernel reports every change.
     Local,
-    /// Changes can come from elsewhere without an event; what people call it.
+    /// Another machine can change it without an event. Contains its usual name.
     Network(&'static str),
-    /// Layers over other folders, as containers have them: changes made beneath raise no event.
+    /// Layers over other folders, as in containers: changes in the lower layers cause no event.
     Layered,
-    /// One that is not in the list.
+    /// The drive is not in the list.
     Unknown,
 }
 
-/// Asks what kind of drive a folder is on.
+/// Returns the kind of drive that a folder is on.
 pub fn drive_of(folder: &Path) -> Drive {
     match kind_of(folder) {
         FsKind::Local => Drive::Local,
@@ -65,7 +66,7 @@ fn is_layered(_: &Path) -> bool {
     false
 }
 
-/// Asks the system.
+/// Asks the system for the kind of drive.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn kind_of(folder: &Path) -> FsKind {
     match rustix::fs::statfs(folder) {
@@ -79,7 +80,8 @@ pub(super) fn kind_of(folder: &Path) -> FsKind {
     }
 }
 
-/// A share is seen by its name (`\\server\share`); what stands behind a drive's letter, the probe finds out.
+/// Returns the kind of drive. A share is recognised by its path (`\\server\share`); for a drive
+/// letter, the probe finds out.
 #[cfg(windows)]
 pub(super) fn kind_of(folder: &Path) -> FsKind {
     use std::path::{Component, Prefix};
@@ -93,7 +95,7 @@ pub(super) fn kind_of(folder: &Path) -> FsKind {
     }
 }
 
-/// No list for this platform: the probe decides.
+/// There is no list for this platform, so the probe decides.
 #[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
 pub(super) fn kind_of(_: &Path) -> FsKind {
     FsKind::Unknown
@@ -117,12 +119,13 @@ fn of_number(number: u32) -> FsKind {
         0x0116_1970 => FsKind::Remote("GFS2"),
         0x7461_636f => FsKind::Remote("OCFS2"),
         0x4750_4653 => FsKind::Remote("GPFS"),
-        // ext2 to 4, XFS, Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs, JFS, ReiserFS, FAT, exFAT, NTFS3, HFS+,
-        // UDF, eCryptfs.
+        // ext2 to 4, XFS, Btrfs, tmpfs, ramfs, ZFS, F2FS, bcachefs, JFS, ReiserFS, FAT, exFAT,
+        // NTFS3, HFS+, UDF, eCryptfs.
         0x0000_ef53 | 0x5846_5342 | 0x9123_683e | 0x0102_1994 | 0x8584_58f6 | 0x2fc1_2fc1
         | 0xf2f5_2010 | 0xca45_1a4e | 0x3153_464a | 0x5265_4973 | 0x0000_4d44 | 0x2011_bab0
         | 0x7366_746e | 0x0000_482b | 0x1501_3346 | 0x0000_f15f => FsKind::Local,
-        // overlayfs among them: it tells of what is written through it, not of what is written beneath it.
+        // Includes overlayfs: it reports what is written through it, but not what is written to the
+        // lower layers.
         _ => FsKind::Unknown,
     }
 }
@@ -132,12 +135,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_drives_are_told_apart() {
+    fn the_usual_drives_are_distinguished() {
         assert_eq!(of_number(0xef53), FsKind::Local);
         assert_eq!(of_number(0x6969), FsKind::Remote("NFS"));
         assert_eq!(of_number(0x794c_7630), FsKind::Unknown);
         assert_eq!(kind_of(Path::new("/no/such/folder")), FsKind::Unknown);
-        // A number with its highest bit set survives the platforms that extend the sign.
+        // A number with its highest bit set works on platforms that extend the sign.
         assert_eq!(of_number(0xff53_4d42), FsKind::Remote("CIFS"));
     }
 }

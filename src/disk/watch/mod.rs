@@ -1,19 +1,22 @@
-//! Watching: something may have happened to an input of project N. Never what, never how often.
+//! Watching: reports that something may have happened to an input of project N, but never what or
+//! how often.
 //!
-//! Events are hints. The parent folders of the two inputs are watched (files are replaced, deleted, made anew),
-//! and on the way down from the project's root each folder for the next name, so that a renamed or a new folder
-//! is noticed at once. A symlink's target is watched like the input itself. What cannot be watched natively is
-//! polled.
+//! Events are only hints. The parent folders of the two inputs are watched (files are replaced,
+//! deleted, recreated), and so is each folder below the project's root on the path to them, for the
+//! next name, so that a renamed or new folder is noticed at once. A symlink's target is watched
+//! like the input itself. Inputs that cannot be watched natively are polled.
 //!
-//! Weighed: notify's own `PollWatcher` walks folders and misses fast rewrites, so polling is ours ([`poll`]);
-//! notify-debouncer wakes up by itself all day. One native watcher serves all projects; it brings the only thread.
+//! Alternatives considered: notify's own `PollWatcher` walks folders and misses fast rewrites, so
+//! we have our own polling ([`poll`]); notify-debouncer wakes up all day without a reason. One
+//! native watcher serves all projects and adds the only thread.
 //!
-//! How the daemon uses it: after every wake [`Watcher::mend`], *then* look at the inputs; [`Watcher::rearm`]
-//! about once a minute and after sleep; [`Watcher::poll`] on its timer while [`Watcher::is_polling`]. All three
-//! block (a little): the blocking pool is the place for them.
+//! How the daemon uses it: after every wake it calls [`Watcher::mend`] and *then* looks at the
+//! inputs; it calls [`Watcher::rearm`] about once a minute and after sleep, and [`Watcher::poll`]
+//! on its timer while [`Watcher::is_polling`]. All three block for a short time, so they belong on
+//! the blocking pool.
 //!
-//! What can't be promised: changes made by another machine on a drive that looks local, and folders above a project's
-//! root that are renamed. The minute's `rearm` and look are for those.
+//! Limit: changes made by another machine on a drive that looks local, and renamed folders above a
+//! project's root, cause no event. `rearm` and the look at the inputs every minute cover these.
 
 mod hub;
 mod identity;
@@ -28,14 +31,14 @@ use std::path::{Path, PathBuf, absolute};
 
 pub use watcher::Watcher;
 
-/// Which project of the list given to [`Watcher::new`].
+/// The index of a project in the list given to [`Watcher::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectIndex(pub usize);
 
-/// The inputs of one project. Relative paths count from the working folder.
+/// The inputs of one project. Relative paths start at the working folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchedInputs {
-    /// The project's root. Below it every folder on the way to an input is watched.
+    /// The project's root. Below it every folder on the path to an input is watched.
     pub root: PathBuf,
     /// The prompt's file.
     pub prompt: PathBuf,
@@ -61,32 +64,33 @@ pub enum WatchMode {
     /// Native, except where that cannot work.
     #[default]
     Auto,
-    /// Native even on drives that are known for not telling; polling only where the system refuses to watch.
+    /// Native even on drives that are known to report no changes; polling only if the system
+    /// refuses to watch.
     Native,
     /// Polling only.
     Poll,
 }
 
-/// Why projects are polled although nobody asked for it.
+/// Why projects are polled although polling is not configured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum PollReason {
-    /// The drive shows changes of other machines, or of the host, without telling.
-    #[error("{} is on a {kind} drive, which does not tell of changes made elsewhere: polling it", folder.display())]
+    /// The drive does not report changes of other machines, or of the host.
+    #[error("{} is on a {kind} drive, which does not report changes made by other machines: polling it", folder.display())]
     RemoteDrive {
         /// The input's folder.
         folder: PathBuf,
         /// The file system.
         kind: &'static str,
     },
-    /// A file we made there for a try raised no event.
-    #[error("{} does not tell of changes (tried it): polling it", folder.display())]
+    /// A probe file that we created there caused no event.
+    #[error("{} does not report changes (a test file caused no event): polling it", folder.display())]
     NoEvents {
         /// The input's folder.
         folder: PathBuf,
     },
     /// The system has no more watches for our user.
     #[error(
-        "the system's limit on watched folders is reached: polling instead; raise fs.inotify.max_user_watches to watch again"
+        "the system's limit on watched folders is reached: polling instead; raise fs.inotify.max_user_watches to use native watching again"
     )]
     LimitReached,
     /// The system refuses to watch this folder.
@@ -94,7 +98,7 @@ pub enum PollReason {
     Refused {
         /// The input's folder.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
     /// The system refuses to watch anything.
@@ -102,12 +106,12 @@ pub enum PollReason {
         "native watching is not available ({reason}): polling instead; if this is a limit, raise fs.inotify.max_user_instances"
     )]
     Unavailable {
-        /// What the system said.
+        /// The error of the system.
         reason: String,
     },
 }
 
-/// Projects that began to be polled, and why.
+/// Projects that are now polled, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchWarning {
     /// The projects.

@@ -1,8 +1,8 @@
-//! Polling one project: has either input another stamp than last time?
+//! Polls one project: has either input another stamp than last time?
 //!
-//! Owns the rule against coarse file times: a second write within the same tick leaves the same stamp, so every
-//! change is reported twice, at once and again when the stamp has stood for [`GRANULARITY`]. Has no timer and
-//! no thread: it is asked.
+//! Owns the rule for coarse file times: a second write within the same tick leaves the same stamp,
+//! so every change is reported twice, immediately and again when the stamp has been the same for
+//! [`GRANULARITY`]. It has no timer and no thread; the caller decides when to poll.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::{
     domain::time::Moment,
 };
 
-/// What polling remembers of a project.
+/// What polling remembers about a project.
 #[derive(Debug)]
 pub struct PollState {
     files: [PathBuf; 2],
@@ -31,15 +31,15 @@ enum Glimpse {
 }
 
 impl PollState {
-    /// Begins without any memory: the first look reports a change.
+    /// Starts without memory: the first look reports a change.
     pub fn new(inputs: &WatchedInputs) -> Self {
         let files = inputs.files().map(std::path::Path::to_path_buf);
         Self { files, seen: None, again_at: None }
     }
 
-    /// Looks at both files; tells whether there may be something new to read.
+    /// Checks both files. Returns whether there may be something new to read.
     pub fn look(&mut self, now: Moment) -> bool {
-        // Opened, not only asked about: that makes a network drive fetch fresh times.
+        // Opened and not only queried: that makes a network drive fetch fresh times.
         let glimpses = self.files.each_ref().map(|file| match stamp(file) {
             Ok(Some(stamp)) => Glimpse::There(stamp),
             Ok(None) => Glimpse::Missing,

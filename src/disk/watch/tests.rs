@@ -11,7 +11,7 @@ use std::{
 use super::{kind::FsKind, watcher::Machine, *};
 use crate::domain::time::Moment;
 
-/// Longer than any healthy machine needs, so only a real fault lets a test wait it out.
+/// Longer than any healthy machine needs, so that a test reaches it only if there is a real fault.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Bench {
@@ -30,7 +30,7 @@ fn inputs(root: &Path) -> WatchedInputs {
 }
 
 impl Bench {
-    /// Makes `count` projects `0`, `1`, … prepared by `prepare`, and watches them.
+    /// Creates `count` projects `0`, `1`, … prepared by `prepare`, and watches them.
     fn new(count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
         Self::on(Machine::THIS, count, mode, prepare)
     }
@@ -57,7 +57,7 @@ impl Bench {
         fs::write(self.path(relative), b"new").expect("writes");
     }
 
-    /// Waits for a wake of `project`, as the daemon would: mending after each.
+    /// Waits for a wake of `project`, as the daemon would, with a `mend` after each wake.
     fn expect_wake(&mut self, project: usize, why: &str) {
         loop {
             let woken = self.woken.recv_timeout(PATIENCE);
@@ -68,7 +68,8 @@ impl Bench {
         }
     }
 
-    /// Waits until everything that happened so far has been heard: project 1's prompt is touched for that.
+    /// Waits until all earlier events are handled, by writing project 1's prompt and waiting for
+    /// its event.
     fn settle(&mut self) -> usize {
         let mut others = 0;
         self.write("1/data/text/prompt.txt");
@@ -114,7 +115,7 @@ fn either_input_wakes_its_own_project_however_it_is_written() {
 }
 
 #[test]
-fn reading_the_inputs_and_writing_beside_them_wakes_nobody() {
+fn reading_the_inputs_and_writing_beside_them_wakes_no_project() {
     let mut bench = Bench::new(2, WatchMode::Native, whole);
     bench.settle();
     for _ in 0..20 {
@@ -141,7 +142,7 @@ fn folders_that_do_not_exist_yet_are_waited_for() {
     bench.write("0/data/text/prompt.txt");
     bench.expect_wake(0, "the input itself");
     bench.settle();
-    // All at once: by the time the first event is heard, the rest is there.
+    // Everything at once: when the first event is handled, the rest already exists.
     fs::create_dir_all(bench.path("0/data/camera")).expect("makes");
     bench.expect_wake(0, "the other folder");
     bench.settle();
@@ -192,7 +193,7 @@ fn a_folder_on_the_way_that_is_swapped_takes_its_watches_along() {
         bench.write("0/data/text/prompt.txt");
         bench.expect_wake(0, &format!("written after {old} was swapped"));
         bench.settle();
-        // The one that was moved away is nobody's any more.
+        // The folder that was moved away no longer belongs to a project.
         let moved = if old == "0" { "data/text/prompt.txt" } else { "text/prompt.txt" };
         bench.write(&format!("{spare}/{moved}"));
         assert_eq!(bench.settle(), 0, "{spare}");

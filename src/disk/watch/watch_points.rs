@@ -1,7 +1,7 @@
 //! Where a change to an input can be noticed: pairs of an existing folder and a name in it.
 //!
-//! Owns the choice of the names on the way: all below the project's root, each symlink, and the end. The end is the
-//! input itself, or the first thing on the way that does not exist yet.
+//! Owns the selection of the names on the path: all below the project's root, each symlink, and the
+//! end. The end is the input itself, or the first part of the path that does not exist yet.
 
 use std::{
     ffi::OsString,
@@ -10,14 +10,14 @@ use std::{
 
 use crate::disk::walk::{Found, Walk};
 
-/// A name worth watching, in a folder that exists.
+/// A name to watch, in a folder that exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Spot {
     /// The folder, without symlinks.
     pub(super) folder: PathBuf,
     /// The name in it.
     pub(super) name: OsString,
-    /// Whether the way ends here: what happens to this name is what matters most.
+    /// Whether the path ends here, so that changes to this name matter most.
     pub(super) end: bool,
     /// Whether the name is the input's own, so that this is its folder.
     pub(super) last: bool,

@@ -1,6 +1,7 @@
-//! The watcher itself: which folders are watched now, which should be, and who is polled instead.
+//! The watcher: which folders are watched, which should be, and which projects are polled instead.
 //!
-//! Owns the native watcher and the repair of its watches; what an event means is [`super::hub`]'s.
+//! Owns the native watcher and the repair of its watches; [`super::hub`] owns the meaning
+//! of events.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,13 +25,16 @@ use crate::domain::{
     time::Moment,
 };
 
-/// How long the probe waits for the event of its own file. A native event comes within a millisecond.
+/// How long the probe waits for the event of its own file. A native event comes within
+/// a millisecond.
 const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often folders may appear or vanish while they are being armed before it is left to the next time.
+/// How often folders may appear or vanish while they are being watched before the rest is left to
+/// the next call.
 const PASSES: usize = 8;
 
-/// What this machine does, in one place, so that a test can have a machine without watches or with a network drive.
+/// The properties of this machine, replaceable so that a test can have a machine without watches or
+/// with a network drive.
 #[derive(Clone, Copy)]
 pub(super) struct Machine {
     pub(super) kind_of: fn(&Path) -> FsKind,
@@ -49,13 +53,13 @@ pub struct Watcher {
     native: Option<RecommendedWatcher>,
     unavailable: Option<PollReason>,
     probed: mpsc::Receiver<()>,
-    /// What the probe found on each device.
+    /// The result of the probe for each device.
     verdicts: HashMap<u64, bool>,
     mode: WatchMode,
     machine: Machine,
     projects: Vec<Project>,
     folders: HashMap<PathBuf, Folder>,
-    /// Which folder [`Self::refresh_one`] comes to next.
+    /// The next folder for [`Self::refresh_one`].
     turn: usize,
 }
 
@@ -68,7 +72,7 @@ struct Project {
 }
 
 struct Polled {
-    /// `None` when the configuration asks for polling.
+    /// `None` if polling is configured.
     reason: Option<PollReason>,
     state: PollState,
 }
@@ -76,17 +80,18 @@ struct Polled {
 /// A folder that is watched, or should be.
 #[derive(Default)]
 struct Folder {
-    /// Whether an input or its next missing folder is in it; otherwise it is a folder on the way, and good to have.
+    /// Whether it contains an input or the first missing part of a path. Otherwise it is a parent
+    /// folder, which is less important.
     end: bool,
-    /// What was there when it was armed; `None` while it is not.
+    /// The identity of the folder when it was watched; `None` while it is not.
     armed: Option<Identity>,
     trouble: Option<PollReason>,
 }
 
 impl Watcher {
-    /// Watches `projects`, and calls `wake` from the watcher's thread or from [`Self::poll`] whenever an input
-    /// may have changed. `wake` must be quick (it may be called 10 000 times a second), must not wait and must
-    /// not call the watcher.
+    /// Watches `projects`, and calls `wake` from the watcher's thread or from [`Self::poll`]
+    /// whenever an input may have changed. `wake` must be fast (it may be called 10 000 times a
+    /// second), must not wait and must not call the watcher.
     ///
     /// It never fails: what cannot be watched is polled, and the warnings say what and why.
     pub fn new(
@@ -130,9 +135,9 @@ impl Watcher {
         (watcher, warnings)
     }
 
-    /// Repairs what the events since the last call broke: folders that came, went or were renamed. Costs next
-    /// to nothing when there is nothing to repair. To be called after each wake, *before* the inputs are looked
-    /// at.
+    /// Repairs what the events since the last call broke: folders that were created, removed or
+    /// renamed. Costs almost nothing if there is nothing to repair. Must be called after each wake,
+    /// *before* the inputs are read.
     pub fn mend(&mut self) -> Vec<WatchWarning> {
         let Some(marks) = self.hub.take_marks() else { return Vec::new() };
         if marks.everything {
@@ -144,8 +149,8 @@ impl Watcher {
         self.arm(&marks.suspects)
     }
 
-    /// Checks and repairs everything, also what no event tells of: an unmounted drive, a renamed root, a watch
-    /// limit that was raised.
+    /// Checks and repairs everything, including what causes no event: an unmounted drive, a renamed
+    /// root, a raised watch limit.
     pub fn rearm(&mut self) -> Vec<WatchWarning> {
         let lost = self.hub.take_marks().map(|marks| marks.lost).unwrap_or_default();
         for folder in &lost {
@@ -165,17 +170,17 @@ impl Watcher {
         self.arm(&all)
     }
 
-    /// Tells whether any project needs [`Self::poll`].
+    /// Returns whether any project needs [`Self::poll`].
     pub fn is_polling(&self) -> bool {
         self.projects.iter().any(|project| project.polled.is_some())
     }
 
-    /// Tells for each project, in the order in which they were given, whether it is polled.
+    /// Returns for each project, in the given order, whether it is polled.
     pub fn polled(&self) -> Vec<bool> {
         self.projects.iter().map(|project| project.polled.is_some()).collect()
     }
 
-    /// Looks at the inputs of every polled project and wakes those that differ.
+    /// Checks the inputs of every polled project and wakes those that changed.
     pub fn poll(&mut self, now: Moment) {
         for (index, project) in self.projects.iter_mut().enumerate() {
             if project.polled.as_mut().is_some_and(|polled| polled.state.look(now)) {
@@ -184,7 +189,8 @@ impl Watcher {
         }
     }
 
-    /// Starts the native watcher if there should be one and is none: the system's limit may have been raised.
+    /// Starts the native watcher if it is wanted and not running: the system's limit may have
+    /// been raised.
     fn start_native(&mut self) {
         if self.native.is_some() || self.mode == WatchMode::Poll {
             return;
@@ -201,10 +207,10 @@ impl Watcher {
         }
     }
 
-    /// A watch can be lost without an event and without a trace (a drive that was unmounted and mounted again,
-    /// on a kernel that gives mounts their old numbers). inotify takes a second watch of the same folder for
-    /// the first one, so there one folder at a time is asked for again; all at once would wake the watcher's
-    /// thread a thousand times for nothing.
+    /// Renews one watch. A watch can be lost without an event and without a trace (a drive that was
+    /// unmounted and mounted again, on a kernel that reuses mount numbers). inotify treats a second
+    /// watch of the same folder as the first one, so on Linux one folder per call is watched again;
+    /// renewing all at once would wake the watcher's thread a thousand times for nothing.
     fn refresh_one(&mut self) {
         let Some(native) = self.native.as_mut().filter(|_| cfg!(target_os = "linux")) else {
             return;
@@ -220,7 +226,8 @@ impl Watcher {
         }
     }
 
-    /// Forgets the watches of a folder and of all below it: when a folder is renamed, theirs go with it, silently.
+    /// Drops the watches of a folder and of all folders below it: if a folder is renamed, their
+    /// watches are lost, too, without an event.
     fn disarm(&mut self, lost: &Path) {
         for (path, folder) in self.folders.iter_mut().filter(|(path, _)| path.starts_with(lost)) {
             folder.armed = None;
@@ -228,14 +235,15 @@ impl Watcher {
         }
     }
 
-    /// An error means that the watch is gone already, which is what was wanted.
+    /// Removes a watch. An error means that the watch is already gone, which is what was wanted.
     fn unwatch(native: Option<&mut RecommendedWatcher>, path: &Path) {
         if let Some(native) = native {
             let _ = native.unwatch(path);
         }
     }
 
-    /// Finds out where `projects` must be watched, and does so until nothing changes under our hands.
+    /// Finds out where `projects` must be watched and watches there, until nothing
+    /// changes meanwhile.
     fn arm(&mut self, projects: &BTreeSet<ProjectIndex>) -> Vec<WatchWarning> {
         if self.native.is_some() {
             for _ in 0..PASSES {
@@ -245,7 +253,7 @@ impl Watcher {
                 if !moved && !waiting {
                     break;
                 }
-                // Routes first: an event between the two finds its way.
+                // Routes first, so that an event between the two is not lost.
                 self.publish();
                 self.watch_folders();
             }
@@ -253,7 +261,7 @@ impl Watcher {
         self.choose_polling()
     }
 
-    /// Updates where the inputs of `projects` can be noticed; tells whether anything changed.
+    /// Updates where the inputs of `projects` can be noticed. Returns whether anything changed.
     fn find_spots(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
         let mut moved = false;
         for ProjectIndex(index) in projects {
@@ -273,7 +281,7 @@ impl Watcher {
         moved
     }
 
-    /// Says why the drives of an input cannot be watched, if so.
+    /// Returns why the drives of an input cannot be watched, if so.
     fn assess(&mut self, spots: &[Spot]) -> Option<PollReason> {
         if self.mode != WatchMode::Auto {
             return None;
@@ -283,7 +291,8 @@ impl Watcher {
             match (self.machine.kind_of)(&folder) {
                 FsKind::Local => None,
                 FsKind::Remote(kind) => Some(PollReason::RemoteDrive { folder, kind }),
-                // Only the input's own folder is written to, never one of the folders above that it waits in.
+                // Probe files are created only in the input's own folder, never in a parent folder
+                // of a missing path.
                 FsKind::Unknown => {
                     (spot.last && !self.probe(&folder)).then_some(PollReason::NoEvents { folder })
                 }
@@ -291,7 +300,8 @@ impl Watcher {
         })
     }
 
-    /// Tries whether a file made in `folder` raises an event. Where we may not write, it is assumed to.
+    /// Tests whether a file created in `folder` causes an event. If we may not write there, it is
+    /// assumed to.
     fn probe(&mut self, folder: &Path) -> bool {
         let device = identity(folder).map(|identity| identity.device);
         if let Some(verdict) = device.and_then(|device| self.verdicts.get(&device)) {
@@ -299,7 +309,7 @@ impl Watcher {
         }
         let Some(native) = self.native.as_mut() else { return true };
         if native.watch(folder, RecursiveMode::NonRecursive).is_err() {
-            // Asked for again when it is armed, where the error is sorted.
+            // It is watched again later, where the error is handled.
             return true;
         }
         while self.probed.try_recv().is_ok() {}
@@ -338,8 +348,8 @@ impl Watcher {
         self.hub.publish(routes);
     }
 
-    /// Makes the watched folders those of the spots. Inputs' own folders first: they matter most when watches
-    /// are short.
+    /// Makes the set of watched folders match the spots. The inputs' own folders come first,
+    /// because they matter most if watches are scarce.
     fn watch_folders(&mut self) {
         let mut wanted: BTreeMap<&Path, bool> = BTreeMap::new();
         for spot in self.watched().flat_map(|(_, project)| &project.spots) {
@@ -364,7 +374,8 @@ impl Watcher {
             if folder.armed.is_some() || folder.trouble.is_some() {
                 continue;
             }
-            // The identity from before the watch: what is swapped in between is found at the next check.
+            // The identity from before the watch: a folder swapped in between is found at the
+            // next check.
             let there = identity(&path);
             let tried = match self.native.as_mut() {
                 Some(native) if armed < self.machine.watch_limit => watch(native, &path),
@@ -379,7 +390,8 @@ impl Watcher {
         }
     }
 
-    /// Decides for each project whether it is polled, and reports those that begin to be for a reason of their own.
+    /// Decides for each project whether it is polled, and reports those whose polling starts for a
+    /// reason other than the configuration.
     fn choose_polling(&mut self) -> Vec<WatchWarning> {
         let mut warnings: BTreeMap<PollReason, Vec<ProjectIndex>> = BTreeMap::new();
         for (index, project) in self.projects.iter_mut().enumerate() {

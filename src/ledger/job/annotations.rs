@@ -1,6 +1,7 @@
-//! What is written beside a job's road: a person's wishes and ratings, notes, and the audit.
+//! Records that do not change a job's state: cancel requests, ratings, notes, and the audit.
 //!
-//! Owns the operations that change no state. They are allowed in every state unless they say otherwise.
+//! Owns these operations. They are allowed in every state unless their documentation
+//! says otherwise.
 
 use super::events::{Current, MOST_WORDS, audit, current, tell};
 use crate::{
@@ -19,11 +20,12 @@ use crate::{
 };
 
 impl Ledger {
-    /// Remembers that a person wants the job cancelled, so that a restart asks the backend again. An ended job is refused.
+    /// Records that a person wants the job cancelled: nothing of it is placed from now on, and the
+    /// backend is asked again after a restart. Fails for a job that has ended or is being placed.
     pub fn want_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::WantCancel, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
-            if state.is_final() {
+            if state.is_final() || state.is_placing() {
                 let to = State::Cancelled;
                 return Err(LedgerError::Illegal { job, from: state, to }.into());
             }
@@ -34,7 +36,7 @@ impl Ledger {
         })
     }
 
-    /// Adds a line to a job's story, in whatever state it is.
+    /// Adds a line to a job's events, in any state.
     pub fn note(
         &mut self,
         job: JobId,
@@ -48,7 +50,8 @@ impl Ledger {
         })
     }
 
-    /// Keeps how the artist liked a result: 1 to 5 and a few words. A second rating takes the place of the first.
+    /// Records the artist's rating of a result: 1 to 5 and a few words. A second rating overwrites
+    /// the first.
     pub fn rate(
         &mut self,
         job: JobId,
@@ -68,12 +71,13 @@ impl Ledger {
         })
     }
 
-    /// Records a call that spent or changed something outside. Submits are recorded by the steps of a job themselves.
+    /// Records a call that spent money or changed something outside. Submits are recorded by the
+    /// steps of a job.
     pub fn audit(&mut self, row: &AuditRow) -> Result<(), LedgerError> {
         self.write(Point::Audit, |transaction| audit(transaction, row))
     }
 
-    /// Adds to what was downloaded for a job.
+    /// Adds to the number of bytes downloaded for a job.
     pub fn received(&mut self, job: JobId, bytes: u64) -> Result<(), LedgerError> {
         self.write(Point::Note, |transaction| {
             transaction
@@ -85,7 +89,8 @@ impl Ledger {
         })
     }
 
-    /// Records that a job's artifacts stand, or were to stand, under the public names again: a line of its story and an audit row.
+    /// Records that a job's artifacts were restored under the public names, or that the attempt
+    /// failed: one event and one audit row.
     pub fn restored(
         &mut self,
         job: JobId,

@@ -1,7 +1,8 @@
-//! The words that every step of a job writes: its state, its story, its newest attempt, and the audit of its submits.
+//! The writes that the steps of a job share: its state, its events, its newest attempt, and the
+//! audit of its submits.
 //!
-//! Owns the helpers inside a transaction. Which operation uses which is `road`'s and `ends`' business; that no step is
-//! taken against the table of [`super::transition`] is decided here, in one place.
+//! Owns the helpers inside a transaction. `road` and `ends` decide which operation uses which. Only
+//! here is it checked that no step violates the table of [`super::transition`].
 
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -19,20 +20,21 @@ use crate::{
     },
 };
 
-/// The most characters of a note or a reason that are kept: a service may send pages of a stack trace.
+/// The longest note or reason that is stored, in characters: a service may send pages of a
+/// stack trace.
 pub(in crate::ledger) const MOST_WORDS: usize = 2000;
 
-/// What a job was before a step.
+/// A job before a step.
 pub(in crate::ledger) struct Current {
     /// Its state.
     pub(in crate::ledger) state: State,
-    /// Since when.
+    /// When it entered that state.
     pub(in crate::ledger) since: WallTime,
-    /// What is reserved for it.
+    /// The money reserved for it.
     pub(in crate::ledger) reserved: MicroUsd,
 }
 
-/// Returns what a job is.
+/// Returns the current state of a job.
 pub(in crate::ledger) fn current(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -46,7 +48,8 @@ pub(in crate::ledger) fn current(
         .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
 }
 
-/// Moves a job along its road and tells its story; returns what it was. A repeated state is no new line of the story.
+/// Changes a job's state and adds an event; returns the job as it was before. A repeated state adds
+/// no event.
 pub(in crate::ledger) fn move_to(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -70,7 +73,7 @@ pub(in crate::ledger) fn move_to(
     Ok(before)
 }
 
-/// Adds a line to a job's story.
+/// Adds a line to a job's events.
 pub(in crate::ledger) fn tell(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -84,7 +87,7 @@ pub(in crate::ledger) fn tell(
     Ok(())
 }
 
-/// The statement that changes a job's newest attempt; the job's id is its first parameter.
+/// Returns a statement that changes a job's newest attempt; the job's id is its first parameter.
 pub(in crate::ledger) fn attempt_sets(assignments: &str) -> String {
     format!(
         "UPDATE attempt SET {assignments}
@@ -92,7 +95,7 @@ pub(in crate::ledger) fn attempt_sets(assignments: &str) -> String {
     )
 }
 
-/// Ends the newest attempt, unless it has ended; a better word than `ended` takes its place.
+/// Ends the newest attempt, unless it has ended. A more specific outcome replaces the word `ended`.
 pub(in crate::ledger) fn end_attempt(
     transaction: &Transaction<'_>,
     job: JobId,

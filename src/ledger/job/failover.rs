@@ -1,7 +1,9 @@
-//! A job that goes to another backend: the attempt so far is ended and paid for, and the job is `prepared` again.
+//! Switches a job to another backend: the current attempt is ended and booked, and the job is
+//! `prepared` again.
 //!
-//! Owns the one commit in between, and the rule that no second paid attempt follows one that may have been charged: it is held
-//! here as well as where jobs are routed ([`crate::domain::job::choose_backend`]). What the next attempt reserves is the release's matter.
+//! Owns the one commit in between, and the rule that no second paid attempt follows one that may
+//! have been charged. The rule is enforced here as well as in the routing of jobs
+//! ([`crate::domain::job::choose_backend`]). The release decides what the next attempt reserves.
 
 use rusqlite::Transaction;
 
@@ -24,38 +26,69 @@ use crate::{
     },
 };
 
-/// Returns where a job is made.
-fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
+/// Tells whether work at a backend of this name may cost money. An unknown one may.
+pub(crate) fn is_paid(backend: &str) -> bool {
+    Place::from_word(backend).is_none_or(Place::is_paid)
+}
+
+/// Returns the error of a paid request that must not be sent.
+pub(crate) fn charged_before(job: JobId, backend: &str) -> LedgerError {
+    LedgerError::ChargedBefore { job, backend: backend.to_owned() }
+}
+
+/// Tells whether a request for a job's work may have been charged: a paid backend took an earlier attempt, an
+/// attempt is paid for already, or the job stands in for one whose answer was lost.
+pub(crate) fn may_have_been_charged(
+    transaction: &Transaction<'_>,
+    job: JobId,
+) -> Result<bool, Fault> {
+    let (stands_in, settled): (bool, bool) = transaction
+        .prepare_cached(
+            "SELECT stands_in_for IS NOT NULL, basis IS NOT NULL FROM job WHERE id = ?1",
+        )?
+        .query_row(params![job], |row| Ok((row.column(0)?, row.column(1)?)))?;
+    if stands_in || settled {
+        return Ok(true);
+    }
+    // A request has an id exactly when its backend took it.
+    let taken = transaction
+        .prepare_cached("SELECT backend FROM attempt WHERE job = ?1 AND request IS NOT NULL")?
+        .query_map(params![job], |row| row.column::<String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(taken.iter().any(|backend| is_paid(backend)))
+}
+
+/// Returns the current backend of a job.
+pub(crate) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
         .query_row(params![job], |row| row.column(0))?)
 }
 
 impl Ledger {
-    /// Moves a job to another backend, or to the same free one once more. What the attempt so far cost stays booked. After a
-    /// request that a paid backend took, only a free backend may follow.
+    /// Switches a job to another backend, or retries on the same free one. The cost of the
+    /// current attempt stays booked. After a request that a paid backend accepted, only a free
+    /// backend may follow.
     pub fn elsewhere(&mut self, to: &Elsewhere) -> Result<(), LedgerError> {
         self.write(Point::Elsewhere, |transaction| {
             let job = to.job;
             let from = current(transaction, job)?;
             let ran = matches!(from.state, State::Submitted | State::Running);
-            let is_paid = |word: &str| Place::from_word(word).is_none_or(Place::is_paid);
             let settled = settled(transaction, job)?;
-            let charged = settled.is_some() || ran && is_paid(&backend(transaction, job)?);
-            if charged && is_paid(&to.backend) {
-                let (from, to) = (from.state, State::Prepared);
-                return Err(LedgerError::Illegal { job, from, to }.into());
+            if is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
+                return Err(charged_before(job, &to.backend).into());
             }
             if from.state == State::Submitting {
                 audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;
             }
-            // A request that surely did not arrive has ended its attempt already.
+            // A request that certainly did not arrive has already ended its attempt.
             if from.state != State::Prepared {
                 move_to(transaction, job, State::Prepared, to.at, &to.why)?;
                 end_attempt(transaction, job, &to.outcome, to.at)?;
             }
             tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
-            // Settled once is settled: what a paid attempt cost is kept whatever a free one does afterwards.
+            // A settled cost is final: the cost of a paid attempt is kept whatever a free one
+            // does afterwards.
             let (spent, basis) = match (settled, ran, to.booking) {
                 (Some(basis), ..) => (from.reserved, Some(basis)),
                 (None, true, Booking::Cost(cost)) if cost > MicroUsd::ZERO => {
@@ -93,7 +126,8 @@ impl Ledger {
         })
     }
 
-    /// Records that the answer to a submit is lost which may be sent again: the backend is free, and can be asked for it.
+    /// Records that the answer to a submit is lost, but that the request may be sent again: the
+    /// backend is free, and can be asked for it.
     pub fn asked_again(&mut self, job: JobId, why: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
             move_to(transaction, job, State::Prepared, now, why)?;

@@ -1,7 +1,8 @@
-//! How jobs end, and what becomes of their money.
+//! How jobs end, and what happens to their money.
 //!
-//! Owns the five ends and the recovery of lost answers. The reservation of an `unknown` job stays for ever, what was never
-//! sent costs nothing, what ran costs what was measured; nobody but a person ends an `unknown` job.
+//! Owns the five ends and the recovery of lost answers. The reservation of an `unknown` job stays
+//! for ever, a request that was never sent costs nothing, and a run costs what was measured. Only a
+//! person can end an `unknown` job.
 
 use rusqlite::Transaction;
 
@@ -21,11 +22,13 @@ use crate::{
     },
 };
 
-/// The code of a settled job's reason when its work was sent again; `replaced_by` names the newer job then.
+/// The reason code of a settled job whose work was sent again; `replaced_by` then names the
+/// newer job.
 pub const RETRIED: &str = "retried";
 
 impl Ledger {
-    /// Ends a job well: books its measured cost in place of the reservation and keeps its times to learn from.
+    /// Ends a job successfully: replaces the reservation by the measured cost and stores its times
+    /// for estimates.
     pub fn done(
         &mut self,
         job: JobId,
@@ -50,7 +53,8 @@ impl Ledger {
         })
     }
 
-    /// Ends a job without its mesh. What was never sent costs nothing, whatever `booking` says.
+    /// Ends a job without a mesh. A request that was never sent costs nothing, whatever
+    /// `booking` says.
     pub fn failed(
         &mut self,
         job: JobId,
@@ -67,7 +71,8 @@ impl Ledger {
         })
     }
 
-    /// Ends a job because a person wanted it. Also settles an `unknown` one, which is a decision about money and audited as such.
+    /// Ends a job that a person cancelled. Also settles an `unknown` job, which is a decision about
+    /// money and is audited as such.
     pub fn cancelled(
         &mut self,
         job: JobId,
@@ -84,7 +89,7 @@ impl Ledger {
         })
     }
 
-    /// Ends a job because `by` takes its place; the newer job need not be in the ledger yet.
+    /// Ends a job because `by` replaces it; the newer job need not be in the ledger yet.
     pub fn replaced(
         &mut self,
         job: JobId,
@@ -93,7 +98,7 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Replaced, |transaction| {
-            let reason = Reason::new("replaced", "a newer prompt or render took its place");
+            let reason = Reason::new("replaced", "a newer prompt or render replaced it");
             end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
             transaction
                 .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
@@ -102,7 +107,8 @@ impl Ledger {
         })
     }
 
-    /// Ends a job of which nobody knows whether the backend has it. Its reservation counts as spent.
+    /// Ends a job if it is unknown whether the backend has its request. Its reservation counts
+    /// as spent.
     pub fn unknown(
         &mut self,
         job: JobId,
@@ -112,31 +118,54 @@ impl Ledger {
         self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
     }
 
-    /// Makes `unknown` what was being sent when the process died, and returns it. What can be asked for at its
-    /// backend, or costs nothing there, is `prepared` again instead. Called once, before anything is sent.
+    /// Does for one job what [`Self::mark_lost_answers`] does for all, after the outcome of its submit could
+    /// not be recorded.
+    pub fn mark_lost_answer(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+        self.write(Point::MarkLost, |transaction| {
+            if may_ask_again(&super::failover::backend(transaction, job)?) {
+                return ask_again(transaction, job, now);
+            }
+            lose(transaction, job, &lost_answer(), now)
+        })
+    }
+
+    /// Marks as `unknown` the jobs that were being submitted when the process died, and returns
+    /// them. A job whose backend can be asked for the request, or where it costs nothing, becomes
+    /// `prepared` again instead. Called once, before anything is sent.
     pub fn mark_lost_answers(&mut self, now: WallTime) -> Result<Vec<JobId>, LedgerError> {
         self.write(Point::MarkLost, |transaction| {
             let mut lost = transaction
                 .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
                 .query_map(params![State::Submitting], |row| Ok((row.column(0)?, row.column(1)?)))?
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
-            let again = |backend: &str| Place::from_word(backend).is_some_and(Place::is_repeatable);
-            for (job, _) in lost.extract_if(.., |(_, backend)| again(backend)) {
-                let why = "conjured stopped before the answer; there it can be asked for, and is sent again if it never arrived";
-                move_to(transaction, job, State::Prepared, now, why)?;
-                end_attempt(transaction, job, "answer lost", now)?;
+            for (job, _) in lost.extract_if(.., |(_, backend)| may_ask_again(backend)) {
+                ask_again(transaction, job, now)?;
             }
             let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
-            let reason = Reason::new(
-                "lost_answer",
-                "conjured stopped between sending the request and reading the answer; it is not known whether it runs",
-            );
             for &job in &lost {
-                lose(transaction, job, &reason, now)?;
+                lose(transaction, job, &lost_answer(), now)?;
             }
             Ok(lost)
         })
     }
+}
+
+/// Returns whether a lost answer of this backend can be requested again, or costs nothing to repeat.
+fn may_ask_again(backend: &str) -> bool {
+    Place::from_word(backend).is_some_and(Place::is_repeatable)
+}
+
+fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
+    let why = "conjured stopped before the answer; the backend is asked for the request, and it is resubmitted if it never arrived";
+    move_to(transaction, job, State::Prepared, now, why)?;
+    end_attempt(transaction, job, "answer lost", now)
+}
+
+fn lost_answer() -> Reason {
+    Reason::new(
+        "lost_answer",
+        "conjured stopped between sending the request and reading the answer; it is unknown whether the request runs",
+    )
 }
 
 /// Ends a job: state, reason, money and its attempt.
@@ -155,7 +184,8 @@ fn end(
         (_, Booking::AtMost(cost)) => (Some(cost), Basis::Bounded),
         (_, Booking::Reserved) => (None, Basis::Reserved),
     };
-    // A basis before the end: a paid attempt was settled when the job went to a free backend.
+    // A basis before the end means that a paid attempt was settled when the job switched to a
+    // free backend.
     let settled = if before.state.is_final() { None } else { settled(transaction, job)? };
     let (booked, basis) = match settled {
         Some(basis) => (Some(before.reserved), basis),
@@ -176,7 +206,7 @@ fn end(
     Ok(before)
 }
 
-/// Returns how the cost of an open job came about whose paid attempt is over.
+/// Returns how the cost of an open job was determined if its paid attempt is over.
 pub(in crate::ledger) fn settled(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -199,8 +229,8 @@ fn lose(
     Ok(())
 }
 
-/// Settles an `unknown` job because `by` does its work again. It is not asked about any more; its money stays counted. A job that
-/// ended in another way is left as it is.
+/// Settles an `unknown` job because `by` repeats its work. It no longer needs a decision; its money
+/// stays counted. A job that ended in another way is not changed.
 pub(in crate::ledger) fn settle_retried(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -210,7 +240,7 @@ pub(in crate::ledger) fn settle_retried(
     if current(transaction, job)?.state != State::Unknown {
         return Ok(());
     }
-    let text = format!("its work was sent again as job {by}; its own money stays counted as spent");
+    let text = format!("its work was sent again as job {by}; its own cost still counts as spent");
     let reason = Reason::new(RETRIED, text);
     let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
     transaction

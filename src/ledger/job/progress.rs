@@ -1,9 +1,10 @@
-//! A job's road after its release: one operation a step, one transaction an operation.
+//! A job's steps after its release: one operation per step, one transaction per operation.
 //!
-//! Owns what is written with each step up to the last one; how jobs end is `ends`'. An operation is called *before* the
-//! step that it announces, except where it reports an answer. One that may not happen changes nothing and says so.
+//! Owns what is written with each step except the last; `ends` owns how jobs end. An operation is
+//! called *before* the step that it announces, except if it reports an answer. One that is not
+//! allowed changes nothing and returns an error.
 
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::events::{attempt_sets, audit_submit, current, end_attempt, move_to, tell};
 use crate::{
@@ -17,12 +18,13 @@ use crate::{
         Ledger,
         error::{Fault, LedgerError},
         rows::{Artifact, RunEnd},
-        sql::{millis, params},
+        sql::{ReadColumn as _, millis, params},
     },
 };
 
 impl Ledger {
-    /// Records the backend's id: from here on the request can be followed to its end whatever happens to us.
+    /// Records the backend's id: from now on the request can be followed to its end, even after
+    /// a crash.
     pub fn submitted(
         &mut self,
         job: JobId,
@@ -38,7 +40,8 @@ impl Ledger {
         })
     }
 
-    /// Records that the request surely did not arrive. The job is prepared again, its money stays reserved.
+    /// Records that the request certainly did not arrive. The job is prepared again and its money
+    /// stays reserved.
     pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
             move_to(transaction, job, State::Prepared, now, note)?;
@@ -47,10 +50,12 @@ impl Ledger {
         })
     }
 
-    /// Records that a machine is at work, and which. May be told again when the backend names another machine.
+    /// Records that a machine is working, and which one. May be called again if the backend names
+    /// another machine.
     ///
-    /// The write-ahead log is emptied now: a machine works, nobody waits for us. After the last step of a job it would be
-    /// wrong, as the first commit into an emptied log needs a second sync, and that commit would be the next release.
+    /// The write-ahead log is emptied now, while a machine works and nothing waits for us. After
+    /// the last step of a job it would be wrong: the first commit into an emptied log needs a
+    /// second sync, and that commit would be the next release.
     pub fn running(
         &mut self,
         job: JobId,
@@ -60,8 +65,8 @@ impl Ledger {
         self.running_after(job, instance, None, now)
     }
 
-    /// Records that a machine is at work, as [`Self::running`], and how long the request waited for it. What was recorded
-    /// first stays.
+    /// Records that a machine is working, like [`Self::running`], and how long the request waited
+    /// for it. The first recorded value stays.
     pub fn running_after(
         &mut self,
         job: JobId,
@@ -87,14 +92,16 @@ impl Ledger {
             Ok(before.state != State::Running)
         })?;
         if is_news {
-            // The step is on the disk already. A log that cannot be emptied now stays readable and is emptied later.
+            // The step is already on the disk. A log that cannot be emptied now stays readable and
+            // is emptied later.
             drop(self.checkpoint());
         }
         Ok(())
     }
 
-    /// Records the files that the result lists, so that a restart during the download need not ask again. The job's
-    /// state stays. What is known of the run is written in the same commit: no crash can forget it any more.
+    /// Records the files that the result lists, so that a restart during the download need not ask
+    /// again. The job's state does not change. What is known about the run is written in the same
+    /// commit, so that no crash can lose it.
     pub fn outputs_known(
         &mut self,
         job: JobId,
@@ -135,7 +142,8 @@ impl Ledger {
         })
     }
 
-    /// Records that every artifact is in history, checked. The remote files are forgotten: nobody needs them any more.
+    /// Records that every artifact is in history and checked. The remote files are forgotten,
+    /// because they are no longer needed.
     pub fn fetched(
         &mut self,
         job: JobId,
@@ -155,7 +163,8 @@ impl Ledger {
         })
     }
 
-    /// Records artifacts of a job that fails all the same: its image was paid for and stays in history.
+    /// Records artifacts of a job that fails nevertheless: its image was paid for and stays
+    /// in history.
     pub fn keep_artifacts(
         &mut self,
         job: JobId,
@@ -166,9 +175,19 @@ impl Ledger {
         })
     }
 
-    /// Records that public names are about to change.
+    /// Records that public names are about to change. From here on the job cannot be cancelled any more; one that was
+    /// cancelled before is refused, whatever has been heard of it since.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.step(Point::Placing, job, State::Placing, "", now)
+        self.write(Point::Placing, |transaction| {
+            let cancelled = transaction
+                .prepare_cached("SELECT cancel_wanted FROM job WHERE id = ?1")?
+                .query_row(params![job], |row| row.column::<bool>(0))
+                .optional()?;
+            if cancelled == Some(true) && current(transaction, job)?.state != State::Placing {
+                return Err(LedgerError::CancelWanted(job).into());
+            }
+            move_to(transaction, job, State::Placing, now, "").map(drop)
+        })
     }
 
     /// Records that every public name shows this job.
@@ -176,7 +195,8 @@ impl Ledger {
         self.step(Point::Placed, job, State::Placed, "", now)
     }
 
-    /// Records that CONJURE is about to be told; `note` may keep what tells our command from another's.
+    /// Records that the handoff to CONJURE is about to start; `note` may contain what distinguishes
+    /// our command from another one.
     pub fn handing_over(
         &mut self,
         job: JobId,

@@ -1,12 +1,15 @@
-//! The birth of a job: budget, row, story and baseline in one commit.
+//! The start of a job: budget, row, events and baseline in one commit.
 //!
-//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is settled in the same commit. The rule for the budget is [`crate::domain::money::budget`]'s; here it gets
-//! its sums inside the transaction that also reserves, so that two processes cannot both spend the last cents.
+//! Owns the release and the mark before a submit; an `unknown` job whose work is released again is
+//! settled in the same commit. [`crate::domain::money::budget`] owns the rule for the budget. It gets its
+//! sums here, inside the transaction that also reserves, so that two processes cannot both spend
+//! the last cents.
 
 use rusqlite::Transaction;
 
 use super::{
     events::{current, move_to, tell},
+    failover::{backend, charged_before, is_paid, may_have_been_charged},
     finish::{settle_retried, settled},
 };
 use crate::{
@@ -29,13 +32,16 @@ use crate::{
     },
 };
 
-/// How much of a prompt lists show, in characters.
+/// How many characters of a prompt lists show.
 const EXCERPT: usize = 160;
 
 impl Ledger {
-    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's baseline to its inputs.
+    /// Releases a job: checks `limits`, reserves its money, records it and moves its project's
+    /// baseline to its inputs.
+    /// What it stands in for is in the same commit, so that no crash can leave a row that may be sent to a paid
+    /// backend by mistake.
     ///
-    /// When this returns `Ok`, all of it is on the disk. When it returns an error, none of it is.
+    /// If this returns `Ok`, all of it is on the disk. If it returns an error, none of it is.
     pub fn release(
         &mut self,
         job: &NewJob,
@@ -49,11 +55,17 @@ impl Ledger {
             if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
                 return Ok(Err(refusal));
             }
+            if job.stands_in_for.is_some() && is_paid(&job.backend) {
+                return Err(charged_before(job.id, &job.backend).into());
+            }
             insert(transaction, job)?;
             if let Some(earlier) = job.retry_of {
                 settle_retried(transaction, earlier, job.id, job.at)?;
             }
             tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
+            if let Some(why) = &job.why {
+                tell(transaction, job.id, job.at, "goes to", &format!("{}: {why}", job.backend))?;
+            }
             if job.moves_baseline {
                 transaction
                     .prepare_cached(
@@ -70,9 +82,10 @@ impl Ledger {
         Ok(verdict?)
     }
 
-    /// Marks that the request of a job leaves that was released a while ago, and begins an attempt. What it is expected to cost
-    /// now takes the place of what was reserved; what that is more must fit into `limits`. Before this is on the disk nothing
-    /// may be sent; when it returns an error, nothing has changed.
+    /// Marks that the request of a job that was released earlier is about to be sent, and begins an
+    /// attempt. Its expected cost now replaces the amount reserved before; the increase must fit
+    /// into `limits`. Nothing may be sent before this is on the disk. If it returns an error,
+    /// nothing has changed.
     pub fn submitting(
         &mut self,
         leaving: &Leaving,
@@ -84,14 +97,20 @@ impl Ledger {
         let verdict = self.write(Point::Submitting, |transaction| {
             let before = spent(transaction, session, windows)?;
             let old = current(transaction, job)?.reserved;
-            // What is reserved already was allowed once: a limit that was lowered since refuses new jobs only.
+            let to = backend(transaction, job)?;
+            if is_paid(&to) && may_have_been_charged(transaction, job)? {
+                return Err(charged_before(job, &to).into());
+            }
+            // The amount already reserved was allowed once: a limit that was lowered since affects
+            // only new jobs.
             if reserve > old
                 && let Err(refusal) = budget::decide(limits, &before.without(old), reserve)
             {
                 return Ok(Err(refusal));
             }
             begin_attempt(transaction, job, at)?;
-            // What a paid attempt cost stays booked: a free place follows it, whose own price is nothing.
+            // The cost of a paid attempt stays booked: a free backend follows it, whose own price
+            // is zero.
             if let Some(terms) = terms
                 && settled(transaction, job)?.is_none()
             {
@@ -103,7 +122,7 @@ impl Ledger {
     }
 }
 
-/// Puts other terms and their price in the place of what a job was released on.
+/// Replaces the terms of a job's release and their price.
 fn renew(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -129,10 +148,10 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
                  workflow_version, body_digest, body_bytes, seed, mesh_seed, summary, mode, backend, deployment,
-                 created_at, state_at, retry_of, out, reserved, cold_start_ms, keep_warm_ms, hourly)
+                 created_at, state_at, retry_of, stands_in_for, out, reserved, cold_start_ms, keep_warm_ms, hourly)
              VALUES (:id, :project, :session, :cause, :state, :prompt, :render, :excerpt, :workflow,
                  :workflow_version, :body_digest, :body_bytes, :seed, :mesh_seed, :summary, :mode, :backend,
-                 :deployment, :at, :at, :retry_of, :out, :reserved, :cold_start, :keep_warm, :hourly)",
+                 :deployment, :at, :at, :retry_of, :stands_in_for, :out, :reserved, :cold_start, :keep_warm, :hourly)",
         )?
         .execute(named_params! {
             ":id": job.id,
@@ -155,6 +174,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":deployment": job.deployment,
             ":at": job.at,
             ":retry_of": job.retry_of,
+            ":stands_in_for": job.stands_in_for,
             ":out": job.out,
             ":reserved": job.reserve,
             ":cold_start": job.terms.cold_start.map_or(0, millis),

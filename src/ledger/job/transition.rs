@@ -1,26 +1,29 @@
-//! Which state may follow which: the road of a job as one pure table.
+//! The table of allowed state changes of a job.
 //!
-//! Owns the table and nothing else. Who moves a job and what is written with it is `road`'s and `ends`'s; a move that
-//! is not in here is refused there with both states named, so that a bug in the daemon cannot rewrite history.
+//! Owns only the pure table. `road` and `ends` make the changes and write the records. A change
+//! that is not in this table is rejected there with both states named, so that a bug in the daemon
+//! cannot rewrite history.
 
 use crate::domain::job::State;
 
-/// Says whether a job in state `from` may become `to`.
+/// Returns whether a job in state `from` may change to `to`.
 ///
-/// `running`, `placing` and `handing over` may repeat themselves: after a crash the step is taken again.
+/// `running`, `placing` and `handing over` may be repeated: after a crash the step is done again.
 pub const fn may_become(from: State, to: State) -> bool {
     match from {
-        // `fetched` at once: the same work was done before and its artifacts are still in history.
+        // Directly to `fetched`: the same work was done before and its artifacts are still
+        // in history.
         State::Prepared => matches!(
             to,
             State::Submitting | State::Fetched | State::Failed | State::Cancelled | State::Replaced
         ),
-        // Back to `prepared` only when the request surely did not arrive. Nobody may cancel or replace a job here:
-        // first it must be known whether there is something to cancel.
+        // Back to `prepared` only if the request certainly did not arrive. A job cannot be
+        // cancelled or replaced in this state: first it must be known whether there is something
+        // to cancel.
         State::Submitting => {
             matches!(to, State::Prepared | State::Submitted | State::Failed | State::Unknown)
         }
-        // Back to `prepared` only for a free backend, which `elsewhere` sees to.
+        // Back to `prepared` only for a free backend, which `elsewhere` ensures.
         State::Submitted | State::Running => matches!(
             to,
             State::Prepared
@@ -41,7 +44,8 @@ pub const fn may_become(from: State, to: State) -> bool {
         State::Placed | State::HandingOver => {
             matches!(to, State::HandingOver | State::Done | State::Failed)
         }
-        // A person may settle what nobody else can know; doing its work again is a job of its own.
+        // A person may settle what cannot be determined automatically; repeating the work is a
+        // separate job.
         State::Unknown => matches!(to, State::Cancelled),
         State::Done | State::Failed | State::Cancelled | State::Replaced => false,
     }
@@ -80,7 +84,8 @@ mod tests {
         assert_eq!(to_submitting, [State::Prepared]);
         let to_prepared: Vec<_> =
             State::ALL.into_iter().filter(|&s| may_become(s, State::Prepared)).collect();
-        // From a request that was taken only towards a free backend: `ledger::tests` has the rest of this promise.
+        // From a request that was accepted, only towards a free backend; `ledger::tests` covers the
+        // rest of this rule.
         assert_eq!(to_prepared, [State::Submitting, State::Submitted, State::Running]);
     }
 

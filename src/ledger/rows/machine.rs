@@ -1,6 +1,6 @@
-//! What goes in and comes out of rented machines.
+//! The input and output types of rented machines.
 //!
-//! Owns the shapes; what may change them is [`crate::ledger`]'s `machines`.
+//! Owns the types. The `machines` module of [`crate::ledger`] changes them.
 
 use super::SessionId;
 use crate::domain::{
@@ -9,43 +9,43 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// A machine to be launched.
+/// A machine to launch.
 #[derive(Clone, Debug)]
 pub struct NewMachine {
-    /// Our name of the launch.
+    /// Our id of the launch.
     pub id: MachineId,
     /// The session that pays.
     pub session: SessionId,
     /// The service's user id.
     pub account: String,
-    /// The service's word for the machine.
+    /// The service's name of the machine type.
     pub server_type: String,
     /// The service's id of the workflow version that it is launched with.
     pub workflow_version: String,
     /// The account's machines before the launch.
     pub known_before: Vec<ServerId>,
-    /// What an hour of it costs.
+    /// The price of one hour.
     pub hourly: MicroUsd,
-    /// What it is expected to cost, to be reserved.
+    /// The expected cost, to be reserved.
     pub reserve: MicroUsd,
     /// The time.
     pub at: WallTime,
 }
 
-/// A machine as the ledger knows it.
+/// A machine in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineRow {
-    /// Our name of the launch.
+    /// Our id of the launch.
     pub id: MachineId,
     /// The session that launched it.
     pub session: SessionId,
-    /// Where it is in its life.
+    /// The stage of its life.
     pub stage: Stage,
     /// The service's id, once it is known.
     pub server: Option<ServerId>,
     /// The service's user id.
     pub account: String,
-    /// The service's word for the machine.
+    /// The service's name of the machine type.
     pub server_type: String,
     /// The service's id of the workflow version.
     pub workflow_version: String,
@@ -55,28 +55,28 @@ pub struct MachineRow {
     pub created_at: WallTime,
     /// When the launch was answered, or the machine was found.
     pub launched_at: Option<WallTime>,
-    /// From when on it is billed, or a time at which it was not ready yet.
+    /// When its billing starts, or a time at which it was not ready yet.
     pub ready_at: Option<WallTime>,
-    /// Whether that was seen.
+    /// Whether that start was observed.
     pub ready_seen: bool,
-    /// Since when no job has it; `None` while one does.
+    /// Since when no job uses it; `None` while one does.
     pub idle_since: Option<WallTime>,
-    /// When the service stops it by itself, as it last told.
+    /// When the service stops it automatically, according to its last answer.
     pub stops_at: Option<WallTime>,
-    /// When the service last said that it lives.
+    /// When the service last reported it.
     pub last_seen_at: Option<WallTime>,
     /// When the mark of the stop was written.
     pub stopping_at: Option<WallTime>,
     /// When it was known to be stopped.
     pub ended_at: Option<WallTime>,
-    /// Why it was stopped: a word.
+    /// Why it was stopped, as a word.
     pub reason_code: Option<String>,
-    /// What an hour of it costs.
+    /// The price of one hour.
     pub hourly: MicroUsd,
-    /// What is reserved for it.
+    /// The money reserved for it.
     pub reserved: MicroUsd,
-    /// What is booked; `None` while the reservation counts.
+    /// The amount booked; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
-    /// How that came about.
+    /// How the booked amount was determined.
     pub basis: Option<Basis>,
 }

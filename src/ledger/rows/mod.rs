@@ -1,6 +1,6 @@
-//! What goes into the ledger and what comes out: plain values, one type a row.
+//! The input and output types of the ledger: plain values, one type per row.
 //!
-//! Owns the shapes. How they stand in columns is `sql`'s, what may change them `jobs`'.
+//! Owns the types. `sql` maps them to columns, and the modules of the operations change them.
 
 mod machine;
 
@@ -26,7 +26,7 @@ pub use self::machine::{MachineRow, NewMachine};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SessionId(pub(super) i64);
 
-/// A project as the ledger knows it.
+/// A project in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectRow {
     /// Its number.
@@ -35,19 +35,19 @@ pub struct ProjectRow {
     pub root: String,
     /// Its name in the configuration.
     pub name: String,
-    /// The prompt that is taken care of: the last job's, or the one found first.
+    /// The prompt that is already handled: the last job's, or the one found first.
     pub baseline_prompt: Option<Fingerprint>,
-    /// The render that is taken care of.
+    /// The render that is already handled.
     pub baseline_render: Option<Fingerprint>,
     /// When it was first served.
     pub first_seen: WallTime,
     /// When it was last served.
     pub last_seen: WallTime,
-    /// Whether the ledger had never heard of it.
+    /// Whether the ledger did not know it before.
     pub is_new: bool,
 }
 
-/// A job to be released.
+/// A job to release.
 #[derive(Clone, Debug)]
 pub struct NewJob {
     /// Its id.
@@ -60,37 +60,42 @@ pub struct NewJob {
     pub cause: Cause,
     /// The fingerprints of its snapshot.
     pub inputs: Inputs,
-    /// The prompt; the ledger keeps an excerpt for lists, history keeps the whole.
+    /// The prompt. The ledger stores an excerpt for lists, history stores all of it.
     pub prompt: String,
     /// The workflow's name.
     pub workflow: String,
     /// The fingerprint of the workflow's graph.
     pub workflow_version: Fingerprint,
-    /// The fingerprint of the request's body: equal bodies are equal work.
+    /// The fingerprint of the request body. Equal bodies are equal work.
     pub body_digest: Fingerprint,
-    /// The size of the request's body.
+    /// The size of the request body.
     pub body_bytes: u64,
-    /// The picture's seed, where the workflow has one.
+    /// The picture's seed, if the workflow has one.
     pub seed: Option<u64>,
-    /// The mesh's seed, where the workflow has one.
+    /// The mesh's seed, if the workflow has one.
     pub mesh_seed: Option<u64>,
     /// The overrides without the picture, for people.
     pub summary: serde_json::Value,
     /// The configured mode.
     pub mode: String,
-    /// The backend that gets it.
+    /// The backend of the first attempt.
     pub backend: String,
-    /// The deployment, where the backend has such.
+    /// The deployment, if the backend has deployments.
     pub deployment: Option<String>,
-    /// The job that this one does again.
+    /// The job that this one repeats.
     pub retry_of: Option<JobId>,
-    /// A folder for the artifacts instead of the project's public names.
+    /// The job whose lost answer this one stands in for. That request may have been charged, so this
+    /// job may only ever be sent to a free backend.
+    pub stands_in_for: Option<JobId>,
+    /// Why this backend and not an earlier one in the mode's order; a line of the job's story.
+    pub why: Option<String>,
+    /// A folder for the artifacts, used instead of the project's public names.
     pub out: Option<String>,
-    /// Whether its inputs are the project's own, so that they are taken care of from now on.
+    /// Whether its inputs are the project's own, so that they count as handled from now on.
     pub moves_baseline: bool,
-    /// The estimate, to be reserved; zero on one's own machine.
+    /// The estimated cost to reserve; zero on the user's own machine.
     pub reserve: MicroUsd,
-    /// The terms on which it is sent: what its bill is made of.
+    /// The terms of the submit, which its bill is computed from.
     pub terms: Terms,
     /// When it was released.
     pub at: WallTime,
@@ -99,29 +104,29 @@ pub struct NewJob {
 /// How far a release goes in its one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Announce {
-    /// To `prepared`: nothing is about to leave yet.
+    /// To `prepared`: no request is about to be sent.
     PreparedOnly,
-    /// To `submitting`: the request leaves right after. One sync of the disk instead of two.
+    /// To `submitting`: the request is sent immediately afterwards. One disk sync instead of two.
     Submitting,
 }
 
-/// What a release did to the budget.
+/// The effect of a release on the budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Released {
-    /// What was spent or reserved before.
+    /// The money spent or reserved before.
     pub before: Spent,
-    /// What is spent or reserved now, this job included.
+    /// The money spent or reserved now, including this job.
     pub spent: Spent,
 }
 
-/// A job whose request leaves some time after its release.
+/// A job whose request is sent some time after its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leaving {
-    /// Which.
+    /// The job.
     pub job: JobId,
-    /// The session whose limit holds now.
+    /// The session whose limit applies now.
     pub session: SessionId,
-    /// What it is expected to cost now.
+    /// Its expected cost now.
     pub reserve: MicroUsd,
     /// The terms of that expectation; `None` keeps the old ones.
     pub terms: Option<Terms>,
@@ -129,14 +134,14 @@ pub struct Leaving {
     pub at: WallTime,
 }
 
-/// A job that goes to another backend.
+/// A job that switches to another backend.
 #[derive(Clone, Debug)]
 pub struct Elsewhere {
-    /// Which.
+    /// The job.
     pub job: JobId,
-    /// Where it goes.
+    /// The new backend.
     pub backend: String,
-    /// The deployment, where that backend has such.
+    /// The deployment, if that backend has deployments.
     pub deployment: Option<String>,
     /// The workflow that runs there.
     pub workflow: String,
@@ -148,17 +153,17 @@ pub struct Elsewhere {
     pub body_bytes: u64,
     /// The new request without the picture, for people.
     pub summary: serde_json::Value,
-    /// What the attempt so far cost.
+    /// The cost of the current attempt.
     pub booking: Booking,
-    /// How the attempt so far ended: a word.
+    /// The outcome of the current attempt, as a word.
     pub outcome: String,
-    /// Why it goes there, for people.
+    /// The reason for the switch, for people.
     pub why: String,
-    /// When.
+    /// The time.
     pub at: WallTime,
 }
 
-/// A job as the ledger knows it.
+/// A job in the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRow {
     /// Its id.
@@ -169,7 +174,7 @@ pub struct JobRow {
     pub session: SessionId,
     /// What started it.
     pub cause: Cause,
-    /// Where it is.
+    /// Its state.
     pub state: State,
     /// The fingerprints of its snapshot.
     pub inputs: Inputs,
@@ -179,7 +184,7 @@ pub struct JobRow {
     pub workflow: String,
     /// The fingerprint of the workflow's graph.
     pub workflow_version: Fingerprint,
-    /// The fingerprint of the request's body.
+    /// The fingerprint of the request body.
     pub body_digest: Fingerprint,
     /// The picture's seed.
     pub seed: Option<u64>,
@@ -199,53 +204,56 @@ pub struct JobRow {
     pub state_at: WallTime,
     /// When it ended; `None` while it has not.
     pub ended_at: Option<WallTime>,
-    /// Why it ended, where that was not a success.
+    /// Why it ended, unless it succeeded.
     pub reason: Option<Reason>,
-    /// The newer job that took its place.
+    /// The newer job that replaced it.
     pub replaced_by: Option<JobId>,
-    /// The job that this one does again.
+    /// The job that this one repeats.
     pub retry_of: Option<JobId>,
-    /// A folder for the artifacts instead of the project's public names.
+    /// The job whose lost answer it stands in for: no paid backend may be asked for it.
+    pub stands_in_for: Option<JobId>,
+    /// A folder for the artifacts, used instead of the project's public names.
     pub out: Option<String>,
-    /// What was reserved for it.
+    /// The money reserved for it.
     pub reserved: MicroUsd,
-    /// What it cost; `None` while the reservation counts.
+    /// Its cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
-    /// How what it cost came about; `None` before its end, and for ends of an older version.
+    /// How its cost was determined; `None` before its end, and for jobs that an older
+    /// version ended.
     pub basis: Option<Basis>,
-    /// The terms on which it was sent; `None` for jobs of an older version.
+    /// The terms of its submit; `None` for jobs of an older version.
     pub terms: Option<Terms>,
-    /// What is known of the newest attempt's run.
+    /// What is known about the newest attempt's run.
     pub seen: Seen,
     /// How long it took.
     pub timing: Timing,
     /// Whether a person wants it cancelled.
     pub cancel_wanted: bool,
-    /// The newest attempt's request.
+    /// The request of the newest attempt.
     pub request: Option<RequestId>,
-    /// The newest attempt's machine.
+    /// The machine of the newest attempt.
     pub instance: Option<String>,
-    /// When the newest attempt's request was taken in.
+    /// When the newest attempt's request was accepted.
     pub submitted_at: Option<WallTime>,
-    /// When the newest attempt was first seen at work.
+    /// When the newest attempt was first seen running.
     pub running_at: Option<WallTime>,
-    /// When a machine was last known to be at work on the newest attempt.
+    /// When a machine was last known to be working on the newest attempt.
     pub busy_at: Option<WallTime>,
-    /// How the artist liked it.
+    /// The artist's rating.
     pub rating: Option<Rating>,
-    /// The size of the request's body; `None` for jobs that an older version released.
+    /// The size of the request body; `None` for jobs that an older version released.
     pub body_bytes: Option<u64>,
-    /// What was downloaded for it, also in vain.
+    /// The bytes downloaded for it, including failed downloads.
     pub received_bytes: u64,
 }
 
 impl JobRow {
-    /// Returns what it counts for in the budget.
+    /// Returns the amount that it counts for in the budget.
     pub fn spent(&self) -> MicroUsd {
         self.booked.unwrap_or(self.reserved)
     }
 
-    /// Returns what is booked for a job that ran, and the times to learn from.
+    /// Returns the booking of a job that ran, and the times for future estimates.
     pub fn bill(&self) -> (Booking, Timing) {
         let bill = self.terms.and_then(|terms| Some((terms, job_cost::bill(&terms, &self.seen)?)));
         let timing = bill.as_ref().map_or_else(Timing::default, |(terms, bill)| Timing {
@@ -254,7 +262,8 @@ impl JobRow {
             cold: bill.run.map(|_| terms.cold_start.is_some()),
         });
         let booking = match bill {
-            // Free, or the same work as before: there is nothing to be billed, and yet something to learn.
+            // Free, or the same work as before: there is nothing to bill, but the times are
+            // still useful.
             _ if self.reserved == MicroUsd::ZERO => Booking::Nothing,
             Some((_, bill)) => bill.into(),
             None => Booking::Reserved,
@@ -263,43 +272,43 @@ impl JobRow {
     }
 }
 
-/// How long a job took, as far as that was seen.
+/// How long a job took, as far as that was observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// From the submit to the start of the run.
     pub queue: Option<Duration>,
     /// From the start of the run to its end.
     pub run: Option<Duration>,
-    /// Whether the machine had to wake first.
+    /// Whether the machine had a cold start.
     pub cold: Option<bool>,
 }
 
 /// Why a job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// A word or number for machines (`10011`, `queue_timeout`, …).
+    /// A code for programs (`10011`, `queue_timeout`, …).
     pub code: String,
     /// A sentence for people, free of secrets.
     pub text: String,
 }
 
 impl Reason {
-    /// Makes a reason.
+    /// Creates a reason.
     pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
         Self { code: code.into(), text: text.into() }
     }
 }
 
-/// What happens to a job's reservation when it ends.
+/// What happens to a job's reservation when the job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Booking {
     /// Nothing ran, so nothing was spent.
     Nothing,
-    /// This was spent.
+    /// This amount was spent.
     Cost(MicroUsd),
-    /// This or less was spent: some of it happened unseen.
+    /// At most this amount was spent; part of the run was not observed.
     AtMost(MicroUsd),
-    /// Nobody knows: the reservation stays.
+    /// The cost is unknown: the reservation stays.
     Reserved,
 }
 
@@ -318,12 +327,12 @@ impl From<job_cost::Bill> for Booking {
     }
 }
 
-/// The end of a run, as it is written down with its outputs.
+/// The end of a run, as it is recorded with its outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunEnd {
-    /// When it was over, as the backend says, else when that was seen.
+    /// When it ended, from the backend if it says so, otherwise when the end was observed.
     pub at: WallTime,
-    /// What is known of the run.
+    /// What is known about the run.
     pub seen: Seen,
 }
 
@@ -333,16 +342,16 @@ impl From<WallTime> for RunEnd {
     }
 }
 
-/// How the artist liked a result.
+/// The artist's rating of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rating {
     /// 1 to 5.
     pub stars: u8,
-    /// The artist's words; may be empty.
+    /// The artist's comment; may be empty.
     pub note: String,
 }
 
-/// A try of a job on a backend.
+/// An attempt of a job on a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRow {
     /// 1, 2, …
@@ -353,28 +362,28 @@ pub struct AttemptRow {
     pub deployment: Option<String>,
     /// The backend's id, once it was received.
     pub request: Option<RequestId>,
-    /// The machine, once the backend told.
+    /// The machine, once the backend names it.
     pub instance: Option<String>,
-    /// When nothing had left yet.
+    /// The last time at which nothing had been sent yet.
     pub prepared_at: WallTime,
-    /// When the request may have left.
+    /// When the request may have been sent.
     pub submitting_at: WallTime,
     /// When its id was received.
     pub submitted_at: Option<WallTime>,
-    /// When it was first seen at work.
+    /// When it was first seen running.
     pub running_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
-    /// How it ended: a word.
+    /// Its outcome, as a word.
     pub outcome: Option<String>,
 }
 
-/// A line of a job's story.
+/// A line of a job's events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EventRow {
-    /// When.
+    /// The time.
     pub at: WallTime,
-    /// A state's word, or what else happened.
+    /// The word of a state, or another kind of event.
     pub kind: String,
     /// A sentence; may be empty.
     pub note: String,
@@ -391,22 +400,22 @@ pub struct Artifact {
     pub bytes: u64,
     /// The digest of its bytes.
     pub blake3: Fingerprint,
-    /// A mesh's vertices.
+    /// The number of vertices of a mesh.
     pub vertices: Option<u64>,
 }
 
-/// All that is known of one job.
+/// All records of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobStory {
     /// The job.
     pub job: JobRow,
-    /// Its tries, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<AttemptRow>,
-    /// What happened, oldest first.
+    /// Its events, oldest first.
     pub events: Vec<EventRow>,
     /// Its artifacts, image before mesh.
     pub artifacts: Vec<Artifact>,
-    /// The calls that spent or changed something outside for it, oldest first.
+    /// The calls that spent money or changed something outside for it, oldest first.
     pub audits: Vec<AuditRow>,
 }
 
@@ -419,21 +428,21 @@ pub struct Filter {
     pub project: Option<ProjectId>,
     /// Only jobs older than this one: the next page.
     pub before: Option<JobId>,
-    /// At most so many; `None` for all.
+    /// The maximum number of jobs; `None` for all.
     pub limit: Option<u32>,
 }
 
-/// A call that spent or changed something outside.
+/// A call that spent money or changed something outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AuditRow {
-    /// When.
+    /// The time.
     pub at: WallTime,
-    /// What was called (`submit`, `cancel`, …).
+    /// The call (`submit`, `cancel`, …).
     pub what: String,
-    /// For which job.
+    /// The job that it was made for.
     pub job: Option<JobId>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: String,
-    /// What it cost or may cost.
+    /// Its actual or possible cost.
     pub cost: MicroUsd,
 }

@@ -1,5 +1,5 @@
-//! What may be spent: edges of days, clocks that jump, steps that are told once, prices that rise before a request leaves, and
-//! racers who cannot spend the same cents.
+//! What may be spent: boundaries of days, clocks that jump, warnings that are given once, prices
+//! that rise before a submit, and concurrent writers that cannot spend the same cents.
 
 use std::sync::Barrier;
 
@@ -14,7 +14,8 @@ use crate::{
 
 const HOUR: i64 = 3600;
 
-/// The windows of a machine whose day began `seconds` after the tests did, and whose month began long before.
+/// Returns windows whose day began `seconds` after the tests did, and whose month began
+/// long before.
 fn day_since(seconds: i64) -> Windows {
     Windows { day_start: at(seconds), month_start: at(-40 * 24 * HOUR) }
 }
@@ -46,7 +47,7 @@ fn try_release(
 
 #[test]
 fn a_day_s_limit_ends_with_the_day_and_not_a_moment_sooner() {
-    // In most places midnight is a whole hour of UTC; in some it is not.
+    // In most time zones midnight is a whole hour of UTC; in some it is not.
     for midnight in [0, 45 * 60, 1] {
         let mut desk = Desk::new();
         let limits = a_day(10);
@@ -93,12 +94,13 @@ fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
         let news = told.news(&limits, &windows(), &released.before, &released.spent);
         steps.extend(news.into_iter().map(|warning| (number, warning.percent)));
         if number % 2 == 0 {
-            // It was cheaper than expected: the sums sink below a step that was told.
+            // It was cheaper than expected: the sum falls below a step that was already reported.
             let reason = Reason::new("x", "y");
             desk.ledger.failed(job.id, &reason, Booking::Cost(cents(5)), at(9)).expect("failed");
         }
     }
-    // 10, 20 → 15, 25, 35 → 30 … the sixth job reaches 50 and its booking leaves it, the tenth 80.
+    // 10, 20 → 15, 25, 35 → 30 … the sixth job reaches 50 and its booking falls below it again, the
+    // tenth reaches 80.
     assert_eq!(steps, [(6, 50), (10, 80), (13, 100)]);
 }
 
@@ -148,7 +150,7 @@ fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
 #[test]
 fn racers_for_the_last_cents_never_cross_a_limit() {
     const ROUNDS: usize = 20;
-    // Some fit only once; the last is tried until nothing is left.
+    // Some fit only once; the last one is tried until nothing is left.
     let costs = [37, 23, 11, 5, 5, 1].map(cents);
     let mut desk = Desk::new();
     let sessions: Vec<SessionId> =

@@ -1,4 +1,4 @@
-//! Killed at any point: what was announced is there, what was half written is not.
+//! Kills at any point: what was announced is there, what was half written is not.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::{
     ledger::rows::{Booking, Reason},
 };
 
-/// Every step of a road, each with the state that must be found after a kill right behind it.
+/// Returns every step of a job, each with the state that must be found after a kill right after it.
 fn steps() -> Vec<(State, Step)> {
     vec![
         (State::Submitting, |l, job| l.leaves(job, at(2)).expect("submitting")),
@@ -96,7 +96,8 @@ fn the_log_is_emptied_while_a_machine_works() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// The power goes in the middle of a write: the log ends anywhere. The job is then in some earlier state, whole.
+    /// A power failure in the middle of a write: the log ends at any byte. The job is then
+    /// completely in some earlier state.
     #[test]
     fn a_log_that_was_cut_anywhere_gives_an_earlier_state_whole(cut in 0.0_f64..1.0) {
         let mut desk = Desk::new();

@@ -1,4 +1,4 @@
-//! Files that are not what they should be, and readers that must leave no trace.
+//! Damaged and foreign files, and readers that must leave no trace.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -13,7 +13,7 @@ use crate::ledger::{
     rows::Filter,
 };
 
-/// Asks everything that can be asked. Answers and errors are both fine; a panic is not.
+/// Calls every query. Answers and errors are both fine; a panic is not.
 fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
     let graph = Fingerprint::of(b"graph");
     drop(reader.check());
@@ -30,10 +30,10 @@ fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
     drop(reader.same_work(&graph, &graph));
 }
 
-/// What [`sound_bytes`] made, once for all cases.
+/// The result of [`sound_bytes`], computed once for all cases.
 static SOUND: LazyLock<(Vec<u8>, SessionId, JobId)> = LazyLock::new(sound_bytes);
 
-/// A closed ledger with one finished job and one on its way, as bytes.
+/// Returns a closed ledger with one finished and one unfinished job, as bytes.
 fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
     let mut desk = Desk::new();
     let job = desk.finish(1, took(1, 2, true));
@@ -88,7 +88,7 @@ fn a_newer_ledger_is_refused_with_both_versions_and_left_as_it_is() {
 }
 
 #[test]
-fn another_program_s_database_is_left_alone() {
+fn another_program_s_database_is_not_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.sqlite");
     let raw = Connection::open(&path).expect("opens");
@@ -123,7 +123,8 @@ fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
             .release(&desk.new_job(2), &Limits::default(), &windows, Announce::Submitting)
             .expect_err("it would be forgotten");
         assert!(refused.to_string().contains("put it back"), "{suffix}: {refused}");
-        // What was sent is written to wherever it can be: the job is finished in this session.
+        // A request that was sent is recorded in the open file in any case: the job is finished in
+        // this session.
         desk.ledger.submitted(sent, &request(1), at(2)).expect("the open file takes it");
 
         fs::rename(&away, &path).expect("moved back");
@@ -167,7 +168,8 @@ fn the_ledger_and_its_log_are_for_this_user_only() {
     assert_eq!(mode(&path), 0o600, "tightened again");
 }
 
-/// Every file of a folder with its content, but for SQLite's lock table, which every reader writes its marks into.
+/// Returns every file of a folder with its content, except for SQLite's lock table, which every
+/// reader writes to.
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
     let bytes = |path: &Path| match path.extension() {
@@ -216,7 +218,7 @@ fn a_reader_of_nothing_says_so_and_makes_nothing() {
     assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
 }
 
-// No name on Windows holds a question mark.
+// No name on Windows may contain a question mark.
 #[cfg(unix)]
 #[test]
 fn a_strange_folder_name_is_only_a_name() {
@@ -262,7 +264,7 @@ proptest! {
         with_file(&bytes, |path| {
             drop(Ledger::open_read_only(path));
             let opened = Ledger::open(path).is_ok();
-            // Nothing at all is an empty ledger; rubbish is not.
+            // An empty file is an empty ledger; random bytes are not.
             assert_eq!(opened, bytes.is_empty());
         });
     }

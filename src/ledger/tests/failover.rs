@@ -1,4 +1,5 @@
-//! Jobs that go to another backend: what is booked, what stays forbidden, what a lost answer becomes.
+//! Jobs that switch to another backend: what is booked, what stays forbidden, and what happens to a
+//! lost answer.
 
 use super::*;
 use crate::{
@@ -26,7 +27,7 @@ fn to(job: JobId, place: Place, booking: Booking) -> Elsewhere {
     }
 }
 
-/// A job whose request the paid backend took.
+/// Returns a job whose request was accepted by the paid backend.
 fn taken(desk: &mut Desk, number: u64) -> JobId {
     let job = desk.release(number, Announce::Submitting);
     desk.ledger.submitted(job, &request(number), at(10)).expect("submitted");
@@ -34,7 +35,7 @@ fn taken(desk: &mut Desk, number: u64) -> JobId {
 }
 
 #[test]
-fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
+fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
@@ -51,7 +52,7 @@ fn what_was_refused_costs_nothing_elsewhere_and_is_a_second_attempt() {
 }
 
 #[test]
-fn what_never_arrived_may_go_elsewhere_too() {
+fn what_never_arrived_may_fail_over_too() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");
@@ -79,7 +80,7 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         let job = taken(&mut desk, number);
         desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
-        // As the daemon does it: at the price of the free place.
+        // As the daemon does it: at the price of the free backend.
         let leaving = Leaving {
             job,
             session: desk.session,
@@ -118,11 +119,13 @@ fn after_a_free_attempt_a_paid_backend_may_follow_and_after_a_paid_one_never() {
     let job = taken(&mut desk, 2);
     desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
     let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
-    assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "before it left: {refused:?}");
+    let charged =
+        |refused: &Result<(), _>| matches!(refused, Err(LedgerError::ChargedBefore { .. }));
+    assert!(charged(&refused), "before it left: {refused:?}");
     desk.ledger.leaves(job, at(31)).expect("leaves");
     desk.ledger.submitted(job, &request(2), at(32)).expect("submitted");
     let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
-    assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "and after: {refused:?}");
+    assert!(charged(&refused), "and after: {refused:?}");
 }
 
 #[test]
@@ -131,7 +134,7 @@ fn after_a_request_that_was_taken_no_paid_backend_follows() {
         let mut desk = Desk::new();
         let job = taken(&mut desk, 1);
         let refused = desk.ledger.elsewhere(&to(job, place, Booking::Nothing));
-        assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{place}: {refused:?}");
+        assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{place}: {refused:?}");
         assert_eq!(desk.ledger.job(job).expect("a row").state, State::Submitted, "as it was");
     }
     let mut desk = Desk::new();
@@ -157,4 +160,33 @@ fn an_answer_lost_at_a_free_backend_is_asked_for_and_one_at_the_paid_queue_is_un
     desk.ledger.leaves(free, at(31)).expect("leaves once more");
     desk.ledger.asked_again(free, "silence", at(32)).expect("asked again");
     assert_eq!(desk.ledger.job(free).expect("a row").state, State::Prepared);
+}
+
+#[test]
+fn a_job_that_stands_in_for_a_lost_answer_is_never_sent_to_a_paid_backend() {
+    let mut desk = Desk::new();
+    let lost = desk.release(1, Announce::Submitting);
+    desk.ledger.unknown(lost, &Reason::new("x", "y"), at(11)).expect("unknown");
+
+    let limits = Limits::default();
+    let mut stand_in = new_job(desk.session, desk.project, 2);
+    stand_in.stands_in_for = Some(lost);
+    for place in [Place::Serverless, Place::Cloud] {
+        stand_in.backend = place.word().to_owned();
+        let refused = desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting);
+        let is_gate =
+            matches!(refused, Err(ReleaseError::Ledger(LedgerError::ChargedBefore { .. })));
+        assert!(is_gate, "{place}: {refused:?}");
+        assert!(desk.ledger.job(stand_in.id).is_err(), "nothing of it is written");
+    }
+
+    stand_in.backend = Place::Comfyui.word().to_owned();
+    let free = stand_in.id;
+    desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting).expect("it is free");
+    assert_eq!(desk.ledger.job(free).expect("a row").stands_in_for, Some(lost));
+    desk.ledger.not_sent(free, "connection refused", at(20)).expect("not sent");
+    let refused = desk.ledger.elsewhere(&to(free, Place::Serverless, Booking::Nothing));
+    assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{refused:?}");
+    desk.ledger.elsewhere(&to(free, Place::Huggingface, Booking::Nothing)).expect("free as well");
+    desk.ledger.leaves(free, at(31)).expect("leaves");
 }

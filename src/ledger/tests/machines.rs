@@ -1,4 +1,5 @@
-//! Rented machines in the ledger: money before anything is sent, sums that include them, and what a restart finds.
+//! Rented machines in the ledger: money is reserved before anything is sent, sums include machines,
+//! and a restart finds them.
 
 use super::*;
 use crate::{
@@ -75,7 +76,7 @@ fn a_machine_without_room_in_the_budget_is_not_marked_and_a_job_that_takes_one_p
     let id = launch(&mut desk, 2, cents(40));
     let job = desk.release(3, Announce::PreparedOnly);
     let (session, windows) = (desk.session, windows());
-    // The job of these tests reserves ten cents of its own: the limit is reached.
+    // The job of these tests reserves ten cents itself, so the limit is reached.
     let taken = |ledger: &mut Ledger, reserve| {
         ledger.machine_taken(id, session, job, reserve, &limits, &windows)
     };

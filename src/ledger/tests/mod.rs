@@ -1,7 +1,7 @@
-//! Whether the ledger keeps its word: on the road, after crashes, in races, and before damaged files.
+//! The ledger's guarantees: in normal steps, after crashes, in races, and with damaged files.
 //!
-//! A real SQLite file in a temporary folder each time. `crash` tests copy the file and its log while it is open: that is
-//! what the disk holds when the process is killed.
+//! Each test uses a real SQLite file in a temporary folder. The `crash` tests copy the file and its
+//! log while the ledger is open: that is what the disk holds if the process is killed.
 
 mod budget;
 mod crash;
@@ -39,12 +39,12 @@ use crate::domain::{
     time::WallTime,
 };
 
-/// A time in the middle of a day and of a month, `seconds` after the tests begin.
+/// Returns a time in the middle of a day and of a month, `seconds` after the start of the tests.
 fn at(seconds: i64) -> WallTime {
     WallTime::from_unix_millis(1_800_000_000_000 + seconds * 1000)
 }
 
-/// Since the tests began.
+/// Returns windows that begin with the tests.
 fn windows() -> Windows {
     Windows { day_start: at(0), month_start: at(0) }
 }
@@ -53,7 +53,7 @@ fn cents(cents: i64) -> MicroUsd {
     MicroUsd::from_cents(cents)
 }
 
-/// A ledger in a folder of its own, with a session and a project.
+/// A ledger in its own folder, with a session and a project.
 struct Desk {
     folder: TempDir,
     ledger: Ledger,
@@ -79,14 +79,14 @@ impl Desk {
         new_job(self.session, self.project, number)
     }
 
-    /// Releases job `number`, one second later than the one before, without limits.
+    /// Releases job `number` without limits, one second later than the previous one.
     fn release(&mut self, number: u64, announce: Announce) -> JobId {
         let job = self.new_job(number);
         self.ledger.release(&job, &Limits::default(), &windows(), announce).expect("released");
         job.id
     }
 
-    /// Takes job `number` all the way to a finished run.
+    /// Takes job `number` to a finished run.
     fn finish(&mut self, number: u64, timing: Timing) -> JobId {
         let job = self.release(number, Announce::Submitting);
         let ledger = &mut self.ledger;
@@ -102,7 +102,7 @@ impl Desk {
 }
 
 impl Ledger {
-    /// Marks that a job's request leaves, on the terms of its release and without limits.
+    /// Marks a job as submitting, on the terms of its release and without limits.
     fn leaves(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         let row = self.job(job)?;
         let leaving =
@@ -138,6 +138,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: true,
         reserve: cents(10),
@@ -177,7 +179,8 @@ fn took(queue: u64, run: u64, cold: bool) -> Timing {
     Timing { queue: Some(seconds(queue)), run: Some(seconds(run)), cold: Some(cold) }
 }
 
-/// Copies what a killed process leaves: the file and its log, with the first `keep` bytes of the log.
+/// Copies what a killed process leaves: the file and its log, with the first `keep` bytes of
+/// the log.
 fn copy_as_after_a_kill(from: &Path, to: &Path, keep: Option<usize>) {
     fs::copy(from, to).expect("the file is copied");
     let log = |path: &Path| path.with_extension("sqlite-wal");

@@ -1,4 +1,4 @@
-//! What is reserved, booked and learned. What may be spent is `budget`'s.
+//! What is reserved, booked and used for estimates. The `budget` tests cover what may be spent.
 
 use proptest::prelude::*;
 
@@ -157,7 +157,8 @@ fn a_sum_that_disagrees_with_its_jobs_is_found() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// The kept sums are those of the jobs, whatever was booked, wherever a window begins.
+    /// The stored sums equal the sums of the jobs, whatever was booked and wherever a
+    /// window begins.
     #[test]
     fn kept_sums_are_the_sums_of_the_jobs(
         jobs in prop::collection::vec((0_u64..200_000, prop::option::of(0_i64..50)), 1..8),

@@ -1,4 +1,4 @@
-//! Steps, stories, projects and questions, one after the other as a daemon takes them.
+//! Steps, events, projects and queries, in the order in which a daemon uses them.
 
 use super::*;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn a_whole_road_leaves_its_story_its_attempt_and_its_artifacts() {
+fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let mut desk = Desk::new();
     let job = desk.finish(1, took(5, 70, true));
     let story = desk.ledger.story(job).expect("a story");
@@ -86,9 +86,10 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         created_at: at(2),
         state_at: at(6),
         ended_at: Some(at(6)),
-        reason: Some(Reason::new("replaced", "a newer prompt or render took its place")),
+        reason: Some(Reason::new("replaced", "a newer prompt or render replaced it")),
         replaced_by: Some(older),
         retry_of: Some(older),
+        stands_in_for: None,
         out: None,
         reserved: cents(10),
         booked: Some(cents(2)),
@@ -143,7 +144,7 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
 }
 
 #[test]
-fn a_step_off_the_road_is_refused_and_changes_nothing() {
+fn an_illegal_step_is_refused_and_changes_nothing() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::PreparedOnly);
     let before = desk.ledger.story(job).expect("a story");
@@ -187,7 +188,7 @@ fn no_operation_moves_a_job_that_has_ended() {
 
 #[test]
 fn an_end_time_stands_exactly_in_the_final_states() {
-    // Every state, reached by the shortest legal road through the real operations' own core.
+    // Every state, reached by the shortest legal sequence through the core of the real operations.
     for target in State::ALL {
         let mut desk = Desk::new();
         let job = desk.release(1, Announce::PreparedOnly);
@@ -298,7 +299,7 @@ fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
 }
 
 #[test]
-fn wishes_notes_and_ratings_stay_with_the_job() {
+fn cancel_requests_notes_and_ratings_stay_with_the_job() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.want_cancel(job, at(2)).expect("wanted");

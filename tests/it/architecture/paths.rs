@@ -1,13 +1,14 @@
-//! Which names a file names: every `use` taken apart, every path in the code, each led back to where it begins.
+//! Lists the names that a file refers to: every `use` and every path in the code, resolved to
+//! its origin.
 //!
-//! Owns the way from words to [`Name`]s. It knows the file's own imports and modules, not types: a method of a value is not a
-//! path.
+//! Owns the conversion of tokens to [`Name`]s. It knows the file's own imports and modules, but no
+//! types: a method call on a value is not a path.
 
 use std::collections::BTreeMap;
 
 use super::source::is_word;
 
-/// A path as a file names it.
+/// A path that a file refers to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
     /// The line, counted from 1.
@@ -71,9 +72,9 @@ fn tokens(code: &str) -> Vec<Token> {
 struct Found {
     line: usize,
     words: Vec<String>,
-    /// The module it stands in.
+    /// The module that contains it.
     here: Vec<String>,
-    /// Whether it is a `use`, which never looks at the file's other ones.
+    /// Whether it is in a `use`, which is never resolved through the file's other imports.
     imported: bool,
 }
 
@@ -85,7 +86,7 @@ struct Reader<'a> {
     /// The crate that the file is in, as a layer of the house; empty for the program's own.
     root: Vec<String>,
     depth: usize,
-    /// Inline modules that are open, with the depth of their braces.
+    /// The open inline modules, with the depth of their braces.
     open: Vec<usize>,
     imports: BTreeMap<String, Vec<String>>,
     modules: BTreeMap<String, Vec<String>>,
@@ -116,7 +117,7 @@ impl Reader<'_> {
                         self.open.push(self.depth);
                         self.module.push(name);
                     }
-                    // The name itself is no path.
+                    // The name itself is not a path.
                     self.at += 1;
                 }
                 "use" if self.text(1) != "<" => {
@@ -136,7 +137,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a path that stands in the code: `a::b::c`, or `name!`.
+    /// Reads a path in the code: `a::b::c`, or `name!`.
     fn path(&mut self) {
         let line = self.tokens[self.at].line;
         let mut words = vec![self.text(0).to_owned()];
@@ -153,7 +154,7 @@ impl Reader<'_> {
         self.found.push(Found { line, words, here: self.module.clone(), imported: false });
     }
 
-    /// Reads one branch of a `use`, up to what ends it, which stays to be read.
+    /// Reads one branch of a `use`, up to its terminator, which is not consumed.
     fn tree(&mut self, stem: &[String]) {
         let line = self.tokens.get(self.at).map_or(0, |token| token.line);
         let mut words = stem.to_vec();
@@ -195,7 +196,7 @@ impl Reader<'_> {
         self.found.push(Found { line, words, here: self.module.clone(), imported: true });
     }
 
-    /// Leads a path back to `crate` or to the crate that it comes from, as seen from the module `here`.
+    /// Resolves a path to `crate` or to its crate, as seen from the module `here`.
     fn absolute(&self, words: &[String], here: &[String]) -> Vec<String> {
         let climbs = words.iter().take_while(|word| *word == "super").count();
         let above = &here[..here.len().saturating_sub(climbs)];

@@ -1,6 +1,7 @@
-//! What a secret, somebody's id and a path of somebody's machine look like.
+//! Recognizes what looks like a secret, a real id, or a path on a real machine.
 //!
-//! Owns guesses. What is plainly made up passes: digits in their order, one piece repeated, few different letters.
+//! Owns heuristics. What is obviously invented passes: digits in order, one repeated piece, few
+//! different letters.
 
 /// Returns what is suspicious about a line of a file.
 pub(super) fn suspicious(line: &str) -> Option<&'static str> {
@@ -11,11 +12,11 @@ pub(super) fn suspicious(line: &str) -> Option<&'static str> {
     if words().any(has_prefix_of_a_token) || words().any(is_random) {
         return Some("it looks like a token or a key");
     }
-    // Put together here, for this file is read, too.
+    // Joined here, because this file is checked too.
     let machines =
         [["/ho", "me/"], ["/wo", "rk/"], ["/ro", "ot/"], ["/Use", "rs/"], ["/tmp/w", "t/"]];
     let machines = machines.map(|parts| parts.concat());
-    // Nobody's: the person that tests and examples are about.
+    // The fictional users of tests and examples.
     let nobodys = ["ada", "USER", "you"];
     for folder in &machines {
         for (at, _) in line.match_indices(folder.as_str()) {
@@ -47,7 +48,7 @@ fn has_prefix_of_a_token(word: &str) -> bool {
     })
 }
 
-/// A long run in which letters and digits alternate as no word and no number does.
+/// Returns whether a long run alternates between letters and digits as no word and no number does.
 fn is_random(word: &str) -> bool {
     let digits = word.chars().filter(char::is_ascii_digit).count();
     word.len() >= 28
@@ -57,7 +58,8 @@ fn is_random(word: &str) -> bool {
         && !is_made_up(word)
 }
 
-/// Tells whether a person typed it to look like something: few different characters, or a piece of it again and again.
+/// Returns whether a text was invented by a person: few different characters, or one
+/// piece repeated.
 fn is_made_up(word: &str) -> bool {
     let mut different: Vec<char> = word.chars().collect();
     different.sort_unstable();
@@ -69,7 +71,7 @@ fn is_made_up(word: &str) -> bool {
 
 #[test]
 fn secrets_and_ids_are_noticed_and_words_are_not() {
-    // Joined here, for this file is read, too.
+    // Joined here, because this file is checked too.
     let id = ["7c9e6679", "7425", "40de", "944b", "e07fc1f90ae7"].join("-");
     let token = ["hf_", "aB3xK9mQ7tR2", "vY8pL4nW6"].concat();
     let key = ["9f86d081884c7d65", "9a2feaa0c55ad015"].concat();

@@ -1,7 +1,8 @@
-//! Rust source as these checks read it: files of the repository, comments and texts blanked, test code taken out.
+//! Rust source for these checks: the files of the repository, with comments and strings blanked and
+//! test code removed.
 //!
-//! Owns lexing, and nothing that is a rule. Everything blanked becomes spaces, so that a line keeps its number. It is no parser:
-//! macros are read as the words they are written in.
+//! Owns lexing, and no rule. Blanked text becomes spaces, so that line numbers stay correct. It is
+//! not a parser: macros are read as plain tokens.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -10,11 +11,11 @@ use std::{collections::BTreeSet, fs, path::Path};
 pub(super) struct Source {
     /// Its path from the repository's root, with `/`.
     pub path: String,
-    /// Its bytes as they are.
+    /// Its unchanged text.
     pub text: String,
-    /// The text without comments and without what stands in quotes.
+    /// The text without comments and without the content of quotes.
     pub code: String,
-    /// The code without test code; empty where the whole file is test code.
+    /// The code without test code; empty if the whole file is test code.
     pub shipped: String,
 }
 
@@ -23,8 +24,8 @@ pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Lists the files below a folder of the repository, by their paths from its root, in a stable order. What is not there has
-/// no files.
+/// Lists the files below a folder of the repository, as paths from its root in a stable order. A
+/// missing folder has no files.
 pub(super) fn files_below(folder: &str) -> Vec<String> {
     let mut files = Vec::new();
     let Ok(entries) = fs::read_dir(root().join(folder)) else { return files };
@@ -46,7 +47,8 @@ pub(super) fn text_of(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Reads every Rust file below a folder. What a `#[cfg(test)] mod name;` leads to is test code whatever its name.
+/// Reads every Rust file below a folder. A module declared by `#[cfg(test)] mod name;` is test code
+/// whatever its name.
 pub(super) fn sources_below(folder: &str) -> Vec<Source> {
     let rust = |path: &String| Path::new(path).extension().is_some_and(|found| found == "rs");
     let paths = files_below(folder).into_iter().filter(rust);
@@ -71,7 +73,7 @@ pub(super) fn sources_below(folder: &str) -> Vec<Source> {
     sources
 }
 
-/// Returns the folder in which the child modules of a file live.
+/// Returns the folder of a file's child modules.
 pub(super) fn children_of(path: &str) -> String {
     let (folder, name) = path.rsplit_once('/').expect("a file is in a folder");
     match name {
@@ -80,7 +82,7 @@ pub(super) fn children_of(path: &str) -> String {
     }
 }
 
-/// Blanks comments, texts and characters.
+/// Blanks comments, strings and characters.
 pub(super) fn code_only(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -160,7 +162,7 @@ fn quoted(rest: &str, after_word: bool) -> Option<usize> {
     Some(rest[open..].find(&close).map_or(rest.len(), |at| open + at + close.len()))
 }
 
-/// Returns the length of what stands before and with an unescaped `quote`.
+/// Returns the length up to and including an unescaped `quote`.
 fn end_of(inside: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in inside.char_indices() {
@@ -174,7 +176,8 @@ fn end_of(inside: &str, quote: char) -> usize {
     inside.len()
 }
 
-/// Blanks every item under `#[cfg(test)]` or `#[cfg(all(test, …))]`; returns the names of modules that were declared so.
+/// Blanks every item under `#[cfg(test)]` or `#[cfg(all(test, …))]`; returns the names of modules
+/// declared that way.
 pub(super) fn without_tests(code: &str) -> (String, Vec<String>) {
     let mut shipped = code.to_owned();
     let mut modules = Vec::new();
@@ -200,7 +203,8 @@ pub(super) fn without_tests(code: &str) -> (String, Vec<String>) {
     (shipped, modules)
 }
 
-/// Finds the end of the item whose attributes begin at `start`: its `;`, or the brace that closes its body.
+/// Finds the end of the item whose attributes begin at `start`: its `;`, or the brace that closes
+/// its body.
 fn end_of_item(code: &str, start: usize) -> usize {
     let (mut round, mut curly) = (0_i32, 0_i32);
     for (at, c) in code[start..].char_indices() {
@@ -218,7 +222,7 @@ fn end_of_item(code: &str, start: usize) -> usize {
     code.len()
 }
 
-/// Lists the modules that a file declares and keeps elsewhere: `mod name;`.
+/// Lists the modules that a file declares with `mod name;` and that have their own file.
 pub(super) fn modules(code: &str) -> Vec<String> {
     let words =
         code.split_inclusive(|c| !is_word(c)).map(str::trim).filter(|word| !word.is_empty());

@@ -1,17 +1,18 @@
 //! The table of the house: which layer may name what, the rooms with their stairs, and the few files that may do more, each with
 //! its reason.
 //!
-//! Owns data. A new folder below `src/` needs a row here, a new dependency of a layer a word in its row.
+//! Owns data. A new folder in `src/` needs a row here, and a layer's new dependency an entry in
+//! its row.
 
 /// A row: a folder or a file directly below `src/`, or a crate below `crates/`.
 pub(super) struct Layer {
     /// Its name.
     pub name: &'static str,
-    /// Which layers it may look at, besides itself.
+    /// The layers that it may use, besides itself.
     pub ours: &'static [&'static str],
-    /// Which other packages it may name.
+    /// The other packages that it may name.
     pub packages: &'static [&'static str],
-    /// Which of [`WATCHED`] it may name.
+    /// The names in [`WATCHED`] that it may use.
     pub watched: &'static [&'static str],
 }
 
@@ -78,12 +79,12 @@ pub(super) const LAYERS: &[Layer] = &[
             "winapi_util",
             "windows_sys",
         ],
-        // Times of files are its matter, the time of day is not.
+        // It handles the times of files, but not the time of day.
         watched: &["std::fs", "std::time::SystemTime"],
     },
     Layer {
         name: "handoff",
-        // Of the disk it needs the careful reading and the atomic writing.
+        // From `disk` it needs the careful reading and the atomic writing.
         ours: &["disk", "domain"],
         packages: &["reqwest", "serde_json", "thiserror", "url"],
         watched: &[],
@@ -113,7 +114,7 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "simulator",
-        // Nothing of the client's: both could be wrong together.
+        // It shares nothing with the client, because both could then be wrong in the same way.
         ours: &["domain"],
         packages: &[
             "axum",
@@ -198,7 +199,8 @@ pub(super) const LAYERS: &[Layer] = &[
     },
     Layer { name: "allocator", ours: &[], packages: &["libc"], watched: &[] },
     Layer { name: "clock", ours: &["domain"], packages: &["rustix"], watched: TIME },
-    // Nothing of it is left without its feature. Only then it asks the environment, and ends the process.
+    // Without its feature nothing of it is compiled. With it, it reads the environment and ends
+    // the process.
     Layer {
         name: "failpoint",
         ours: &[],
@@ -223,8 +225,8 @@ pub(super) const LAYERS: &[Layer] = &[
 const TIME: &[&str] =
     &["std::time::Instant", "std::time::SystemTime", "std::time::SystemTime::now"];
 
-/// Names that have one owner each, and why. Where a layer's row does not list one, nothing in it may name it or what is below
-/// it.
+/// Names that have one owner each, and why. If a layer's row does not list one, nothing in that
+/// layer may use it or anything below it.
 pub(super) const WATCHED: &[(&str, &str)] = &[
     ("std::fs", "files belong to `disk`"),
     ("tokio::fs", "files belong to `disk`"),
@@ -255,13 +257,13 @@ pub(super) const WATCHED: &[(&str, &str)] = &[
     ("dbg!", "it is for the person at the keyboard"),
 ];
 
-/// A file that may name what its layer may not, and why.
+/// A file that may use what its layer may not, and why.
 pub(super) struct Exception {
     /// The file.
     pub file: &'static str,
-    /// What it may name, with what is below it; `crate::…`, a watched name, or a package.
+    /// What it may use, including everything below it: `crate::…`, a watched name, or a package.
     pub name: &'static str,
-    /// Why.
+    /// The reason.
     pub reason: &'static str,
 }
 
@@ -269,7 +271,7 @@ const fn except(file: &'static str, name: &'static str, reason: &'static str) ->
     Exception { file, name, reason }
 }
 
-/// The exceptions. One that is no longer needed fails the check, too.
+/// The exceptions. The check also fails for one that is no longer needed.
 pub(super) const EXCEPTIONS: &[Exception] = &[
     except(
         "src/cli/daemon_client.rs",

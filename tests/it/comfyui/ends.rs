@@ -1,4 +1,5 @@
-//! How runs end: outputs and files, failures, interrupts and cancels, and what of others stays untouched.
+//! How runs end: outputs and files, failures, interrupts and cancels, and that other clients' work
+//! stays untouched.
 
 use super::*;
 
@@ -143,7 +144,7 @@ async fn a_waiting_job_is_deleted_without_a_trace_and_that_is_a_cancel_too() {
     let id = sent(&adapter, 1).await;
     assert_eq!(adapter.cancel(&id).await.expect("an answer"), CancelReply::Requested);
     assert!(matches!(ended(&adapter, &id).await, RunResult::Cancelled { .. }));
-    // Sent once more, it is a job like any other.
+    // Submitted again, it is a job like any other.
     assert_eq!(sent(&adapter, 1).await, id);
     assert_eq!(seen(&adapter, &id).await.phase, Phase::Queued { position: Some(1) });
 }

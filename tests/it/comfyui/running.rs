@@ -1,4 +1,5 @@
-//! What is seen while a job waits and runs: the queue's truth, and the socket that may say anything.
+//! What is observed while a job waits and runs: the queue, which is reliable, and the socket, which
+//! may send anything.
 
 use super::*;
 
@@ -71,7 +72,7 @@ async fn a_socket_that_breaks_is_opened_again_and_hears_the_node_without_an_id()
     assert_eq!(server.node().as_deref(), Some("4"));
     told(&adapter, &id, "part 2 of 19").await;
     server.cut_connections();
-    // The first frames after a reconnect are `status` and an `executing` without a prompt_id.
+    // The first frames after a reconnect are `status` and an `executing` without a `prompt_id`.
     told(&adapter, &id, "Load Checkpoint, part 1 of 19").await;
     server.node();
     told(&adapter, &id, "part 3 of 19").await;
@@ -135,7 +136,7 @@ async fn a_server_that_was_started_again_has_lost_the_job_and_says_so_for_ever()
         for _ in 0..2 {
             let fault = match (adapter.observe(&id).await, adapter.result(&id).await) {
                 (Err(CallError::Fault(one)), Err(CallError::Fault(two))) if one == two => one,
-                // A kept connection that broke is no answer yet.
+                // A kept connection that broke is not an answer yet.
                 (Err(CallError::Passing { .. }), _) => continue,
                 other => panic!("it is lost, and not {other:?}"),
             };

@@ -1,4 +1,4 @@
-//! The road of a submit: what is looked at before, what is sent, and how each answer is sorted.
+//! A submit step by step: what is checked before, what is sent, and how each answer is classified.
 
 use super::*;
 
@@ -6,7 +6,8 @@ use super::*;
 async fn a_job_is_sent_whole_under_our_own_id_with_the_name_that_the_server_gave_the_picture() {
     for version in VERSIONS {
         let (server, adapter) = both(Quirks { version, ..Quirks::default() }).await;
-        // Another picture lies there under the same name, so ours becomes "conjured-render (1).png".
+        // A different picture exists under the same name, so ours becomes
+        // "conjured-render (1).png".
         server.with(|world| {
             world.uploads.insert("conjured-render.png".to_owned(), Bytes::from_static(b"another"))
         });
@@ -30,7 +31,7 @@ async fn a_lost_answer_is_unknown_and_the_next_submit_finds_the_job_instead_of_s
         assert!(adapter.is_repeatable());
         let lost = adapter.submit(&submission).await;
         assert!(matches!(lost, Err(SubmitError::Unknown { .. })), "{lost:?}");
-        // A daemon that was started again has another adapter.
+        // A restarted daemon has a new adapter.
         let again = super::adapter(&server);
         for stage in ["pending", "running", "history"] {
             assert_eq!(again.submit(&submission).await.expect(stage), key(1));
@@ -73,13 +74,13 @@ async fn what_is_not_installed_is_told_by_name_before_anything_is_sent() {
         for wanted in [
             "ImageResizeKJv2 (node 24, 25, from ComfyUI-KJNodes)",
             "PartPacker_Loader (node 20, from ComfyUI_PartPacker)",
-            "node 4 CheckpointLoaderSimple \"Load Checkpoint\" wants sd_xl_base_1.0.safetensors for ckpt_name, and there is \
+            "node 4 CheckpointLoaderSimple \"Load Checkpoint\" needs sd_xl_base_1.0.safetensors for ckpt_name; available: \
              another-model.safetensors",
         ] {
             assert!(fault.words.contains(wanted), "{version:?}: {}", fault.words);
         }
         assert_eq!(posts(&server, "/prompt") + posts(&server, "/upload/image"), 0);
-        // It was installed meanwhile: the next try looks again.
+        // It was installed in the meantime: the next attempt checks again.
         server.behave(|quirks| quirks.lacks.clear());
         sent(&adapter, 1).await;
     }
@@ -97,7 +98,7 @@ async fn classes_are_asked_for_once_and_a_model_that_went_is_noticed() {
         quirks.lacks.insert("flow.pt".to_owned());
         quirks.lacks.insert("PartPacker_Sampler".to_owned());
     });
-    // What is remembered does not know better than the server, which refuses both in its own words.
+    // Remembered facts do not override the server, which refuses both in its own words.
     let fault = refusal(adapter.submit(&submission(3, work(local_graph()))).await);
     assert!(fault.words.contains("PartPacker_Sampler"), "{}", fault.words);
 }
@@ -107,7 +108,7 @@ async fn a_refusal_names_node_and_reason_in_the_words_of_either_version() {
     for version in VERSIONS {
         let (server, adapter) = both(Quirks { version, ..Quirks::default() }).await;
         let mut graph = local_graph();
-        // A text where only a number fits, in front of both outputs.
+        // A text where only a number fits, upstream of both outputs.
         graph["3"]["inputs"]["steps"] = "many".into();
         let fault = refusal(adapter.submit(&submission(1, work(graph))).await);
         assert_eq!((fault.status, fault.verdict), (400, Verdict::Workflow));
@@ -120,7 +121,7 @@ async fn a_refusal_names_node_and_reason_in_the_words_of_either_version() {
         server.behave(|quirks| {
             quirks.lacks.insert("SaveGLB".to_owned());
         });
-        // It is remembered as installed, so the server itself says that it is gone.
+        // It is remembered as installed, so the server itself reports that it is gone.
         let fault = refusal(adapter.submit(&submission(3, work(local_graph()))).await);
         let wanted = match version {
             Version::V03 => "SaveGLB does not exist",
@@ -140,7 +141,7 @@ async fn a_200_that_drops_a_bound_output_is_cancelled_and_refused_and_another_ou
     assert!(fault.words.contains("node 21 PartPacker_Sampler"), "{}", fault.words);
     assert_eq!(server.with(|world| world.waiting()), Vec::<String>::new(), "it does not run");
 
-    // The same with a lost answer: the queue still tells which outputs were left.
+    // The same with a lost answer: the queue still shows which outputs were left.
     server.behave(|quirks| quirks.lose_answers = 1);
     assert!(matches!(adapter.submit(&broken).await, Err(SubmitError::Unknown { .. })));
     let fault = refusal(adapter.submit(&broken).await);

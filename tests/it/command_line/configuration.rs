@@ -1,10 +1,12 @@
-//! Each kind of bad configuration, as the program says it: file and line, key, what is wrong, what to write instead, 78.
+//! Each kind of invalid configuration, as the program reports it: file and line, key, what is
+//! wrong, what to write instead, 78.
 //!
-//! The exact words are the concern of `config`'s own tests; here they must get out, whole, with the right code.
+//! The exact texts are checked by `config`'s own tests; here they must be printed completely and
+//! with the right exit code.
 
 use super::Desk;
 
-/// Checks that a configuration file is refused with its place and each of `words`.
+/// Checks that a configuration file is rejected with its origin and each of `words`.
 #[track_caller]
 fn check(text: impl AsRef<[u8]>, place: &str, words: &[&str]) {
     let desk = Desk::new();

@@ -1,4 +1,5 @@
-//! How commands end: each exit code that is reached without a daemon or a service, and what is said with it.
+//! How commands end: each exit code that can be reached without a daemon or a service, and
+//! its message.
 
 use std::fs;
 
@@ -27,7 +28,7 @@ fn wrong_usage_ends_with_64_and_names_the_slip() {
     ] {
         desk.refused(line, 64, words);
     }
-    // Elsewhere a service is the account's own.
+    // On other systems a service belongs to the user's own account.
     #[cfg(unix)]
     desk.refused(
         "service install --system --as no-such-user --root {}/proj --dry-run",
@@ -80,7 +81,7 @@ fn an_input_that_is_not_there_ends_with_66() {
 }
 
 impl Desk {
-    /// Runs `once`, which refuses what it would send: nothing was sent, and no artifact is named.
+    /// Runs `once`, which refuses to send: nothing was sent, and no artifact is reported.
     #[track_caller]
     fn check_once(&self, options: &str, code: i32, words: &str) {
         self.refused(&format!("once {options}"), code, words);

@@ -1,4 +1,5 @@
-//! What comes out: help, manual, completions, workflows and jobs; data on standard output, pure where it is JSON.
+//! The output: help, manual, completions, workflows and jobs; data on standard output, and only
+//! JSON where JSON is requested.
 
 use std::{fs, io::Read as _, path::Path, process::Stdio};
 
@@ -144,7 +145,8 @@ fn colour_is_there_when_asked_for_and_only_then() {
     }
     let painted = bare.run("--color=always --help");
     assert!(painted.stdout.contains('\x1b'), "{painted:?}");
-    // `run` itself looks for escapes: here none of the variables that ask programs for colour may bring any.
+    // `run` itself checks for escape sequences: no variable that requests colours may produce
+    // any here.
     let asked = Desk::new()
         .with("NO_COLOR", "1")
         .with("CLICOLOR_FORCE", "1")

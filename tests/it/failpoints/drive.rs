@@ -1,7 +1,8 @@
-//! One case: a world, a daemon that is ordered to die, and everything that goes on until the play is over.
+//! One case: a world, a daemon that is ordered to die, and everything until the scenario is over.
 //!
-//! Owns the order of things: the order to die is given to the first daemon only; wherever it dies, the next one is started
-//! at once and the play goes on where it was. What must hold at the end is [`super::judge`]'s.
+//! Owns the order of events: only the first daemon is ordered to die; wherever it dies, the next
+//! one is started at once and the scenario continues. [`super::judge`] checks what must be true at
+//! the end.
 
 use std::{cell::RefCell, fs, os::unix::process::ExitStatusExt as _, time::Duration};
 
@@ -31,14 +32,14 @@ use crate::support::{
 /// The number of `SIGKILL`.
 const KILLED: i32 = 9;
 
-/// A world in which a daemon is to die.
+/// A world in which a daemon is going to die.
 struct World {
     stage: Stage,
     daemon: RefCell<Option<TestDaemon>>,
     died: RefCell<bool>,
 }
 
-/// Plays a case to its end and judges it.
+/// Runs a case to its end and judges it.
 pub(super) fn play(case: Case) {
     let mut stage = Stage::new();
     prepare(&stage, case);
@@ -66,7 +67,7 @@ pub(super) fn play(case: Case) {
         world.look();
         world.died.borrow().then_some(())
     });
-    // The play is over, so the last start has nothing left to do but what the death left.
+    // The scenario is over, so the last start only has to clean up what the death left.
     let submits = world.stage.submits();
     let daemon = world.daemon.take().expect("a daemon runs").ready();
     eventually("each job that is done has its record", || {
@@ -89,12 +90,12 @@ pub(super) fn play(case: Case) {
     }
 }
 
-/// Makes what was there before the daemon that dies.
+/// Creates what existed before the daemon that dies.
 fn prepare(stage: &Stage, case: Case) {
     if case.play() == Play::FirstStart {
         return;
     }
-    // A project that is known, with what lies there as its baseline: the next thing that is said is news.
+    // A known project whose present inputs are its baseline, so that the next prompt is a change.
     let state = stage.state_dir();
     conjured::disk::dirs::make_private(&state).expect("makes");
     let mut ledger = Ledger::open(&state.join(FILE)).expect("opens");
@@ -119,7 +120,7 @@ fn prepare(stage: &Stage, case: Case) {
 }
 
 impl World {
-    /// Sees whether the daemon has died, and starts the next one if it has.
+    /// Checks whether the daemon has died, and starts the next one if so.
     fn look(&self) {
         let mut daemon = self.daemon.borrow_mut();
         let Some(ended) = daemon.as_mut().expect("a daemon runs").has_ended() else { return };
@@ -128,7 +129,7 @@ impl World {
         *daemon = Some(self.stage.start());
     }
 
-    /// Waits for something while the daemon may die.
+    /// Waits for a condition while the daemon may die.
     #[track_caller]
     fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         eventually(what, || {
@@ -191,7 +192,7 @@ impl World {
             Step::Rate(words) => {
                 let job = self.job(words).expect("it has ended");
                 self.until("the rating is kept", || {
-                    // A daemon that is just starting hears nothing yet.
+                    // A daemon that is still starting does not answer yet.
                     drop(self.stage.cli(&["jobs", "rate", &job.id.to_string(), "4"]));
                     self.job(words)?.rating.map(drop)
                 });

@@ -1,6 +1,7 @@
-//! What must hold after a death and what followed, whatever the point: requests, money, files, the ledger itself.
+//! What must be true after a death and the restart, whatever the point: requests, money, files, the
+//! ledger itself.
 //!
-//! Owns the verdict. It knows the promises of the README, not how they are kept.
+//! Owns the verdict. It knows what the README promises, not how that is implemented.
 
 use std::collections::BTreeSet;
 
@@ -15,24 +16,25 @@ use conjured::{
 use super::{Case, Play, Step, Weather};
 use crate::support::stage::{Stage, files_below};
 
-/// A machine's last second is billed whole, and its first and last moments lie between two looks: two seconds of a machine at
-/// less than 2.50 USD an hour.
+/// A machine's last second is billed in full, and its first and last moments are between two polls:
+/// two seconds of a machine that costs less than 2.50 USD per hour.
 const UNSEEN: MicroUsd = MicroUsd(1400);
 
-/// Fails the test with the first promise that is broken.
+/// Fails the test with the first broken promise.
 #[track_caller]
 pub(super) fn judge(stage: &Stage, case: Case) {
     let stats = stage.service.stats();
     let jobs = stage.jobs();
 
-    // Nothing is paid twice: no words reached the service in two requests.
+    // Nothing is paid twice: no prompt reached the service in two requests.
     let mut said = BTreeSet::new();
     for request in &stats.requests {
         assert!(said.insert(&request.prompt), "`{}` was taken in twice", request.prompt);
     }
     assert_eq!(stats.authorization_leaks, 0);
 
-    // Nothing paid for is lost: whatever has an id has ended as it should, with its artifacts.
+    // No paid result is lost: every job with a request id has ended as it should, with
+    // its artifacts.
     let expected = |words: &str| {
         case.steps().into_iter().find_map(|step| match step {
             Step::Say(said, state) | Step::Ends(said, state) if said == words => Some(state),
@@ -51,7 +53,8 @@ pub(super) fn judge(stage: &Stage, case: Case) {
             assert_eq!(job.booked, None, "the money of `{words}` does not count as spent");
             continue;
         }
-        // Who wanted the cancel of a job is told by the session that sent it; the next one only sees it cancelled.
+        // The reason for a cancel is known to the session that sent it; the next one only sees that
+        // the job was cancelled.
         let replaced = job.state == State::Cancelled && expected(words) == Some(State::Replaced);
         assert!(
             replaced || Some(job.state) == expected(words),
@@ -70,11 +73,13 @@ pub(super) fn judge(stage: &Stage, case: Case) {
             State::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
             State::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
             State::Failed => assert!(spent > MicroUsd::ZERO, "`{words}` ran and was free"),
-            // No machine ever took them. Where the end was not seen, nobody knows that, and a bound from above stays booked.
+            // No machine ever ran them. If the end was not observed, that is unknown, and an upper
+            // bound stays booked.
             State::Cancelled | State::Replaced => {}
             other => assert!(!other.is_final(), "`{words}` is `{other}`"),
         }
-        // Never less on the books than the service bills, but for the seconds that nobody who polls can see.
+        // The booked amount is never below the service's bill, except for the seconds that polling
+        // cannot observe.
         let billed: MicroUsd = same.iter().map(|request| request.billed).sum();
         assert!(spent + UNSEEN >= billed, "`{words}` cost {billed} and {spent} is on the books");
         if job.state == State::Done {
@@ -93,7 +98,7 @@ pub(super) fn judge(stage: &Stage, case: Case) {
     let reader = Ledger::open_read_only(&stage.state_dir().join(FILE)).expect("opens");
     reader.check().expect("the ledger is sound");
 
-    // Files: whole, and alone.
+    // Files: complete, and without leftovers.
     if jobs.iter().any(|job| job.state == State::Done) {
         stage.assert_public_whole();
     }

@@ -1,4 +1,5 @@
-//! `history.keep_jobs` and `history.keep_mb`: what goes, what stays, and that the ledger forgets nothing.
+//! `history.keep_jobs` and `history.keep_mb`: what is removed, what stays, and that the ledger
+//! keeps everything.
 
 use std::{fs, time::Duration};
 
@@ -58,7 +59,7 @@ fn the_newest_success_and_what_is_not_settled_stay_whatever_the_limit() {
     let done = once(&stage, "a clay owl").id.to_string();
     let unknown = lost(&stage, "a clay fox").id.to_string();
     stage.json(&["jobs", "rate", &done, "1", "--json"]);
-    // Jobs that only a folder knows, one older and one newer, and what is no job of ours.
+    // Jobs that exist only as a folder, one older and one newer, and folders that are not jobs.
     let history = stage.state_dir().join("history");
     let strangers = [1, 4_000_000_000_000]
         .map(|millis| JobId::from_parts(WallTime::from_unix_millis(millis), 1).to_string());
@@ -70,7 +71,7 @@ fn the_newest_success_and_what_is_not_settled_stay_whatever_the_limit() {
     fs::create_dir(&outside).expect("makes");
     fs::write(outside.join("precious"), b"precious").expect("writes");
     let mut left = vec![done, unknown];
-    // On Windows only an administrator may make one.
+    // On Windows only an administrator may create one.
     #[cfg(unix)]
     {
         let link = JobId::from_parts(WallTime::from_unix_millis(2), 2).to_string();

@@ -1,4 +1,4 @@
-//! `jobs restore`: whole, checked, free, and never half.
+//! `jobs restore`: complete, checked, free of charge, and never partial.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -144,7 +144,7 @@ fn what_a_restored_mesh_does_to_the_render_is_no_news() {
     let _daemon = stage.start();
     let before = stage.jobs().len();
     assert!(stage.cli(&["jobs", "restore", &old]).status.success());
-    // Blender imports the mesh, and so the picture changes.
+    // Blender imports the mesh, so the picture changes.
     stage.film(9);
     stays(Duration::from_millis(1500), "no job", || stage.jobs().len() == before);
     stage.say("a clay bat");

@@ -1,4 +1,5 @@
-//! `serverless.resubmit_unknown`: a lost answer sent again by itself, once, where somebody wants that.
+//! `serverless.resubmit_unknown`: a job with a lost answer is automatically submitted again, once,
+//! if that is configured.
 
 use std::time::Duration;
 

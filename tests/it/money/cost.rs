@@ -1,6 +1,7 @@
 //! `conjured cost` as a person and a program read it.
 //!
-//! Owns its forms and its words. What a job cost is decided elsewhere: here ledgers are written by hand.
+//! Owns its output formats and texts. The cost of a job is decided elsewhere: here ledgers are
+//! written by hand.
 
 use conjured::{
     domain::{
@@ -24,7 +25,7 @@ use serde_json::Value;
 use super::complaints;
 use crate::support::stage::Stage;
 
-/// The words of `--by`.
+/// The values of `--by`.
 const WORDS: [&str; 7] = ["session", "day", "month", "project", "deployment", "mode", "workflow"];
 
 /// Noon of 2024-03-05 UTC.
@@ -51,7 +52,7 @@ impl Books {
         self.ledger.touch_project(&format!("/{name}"), name, at(0)).expect("a project").id
     }
 
-    /// Releases a job of ten cents and takes it to `state`; one that ran has cost four cents.
+    /// Releases a job of ten cents and takes it to `state`; one that ran cost four cents.
     fn add(&mut self, project: ProjectId, state: State, released: WallTime) -> JobId {
         self.jobs += 1;
         let job = new_job(self.session, project, self.jobs, released);
@@ -120,6 +121,8 @@ fn new_job(session: SessionId, project: ProjectId, number: u128, at: WallTime) -
         backend: "serverless".into(),
         deployment: Some("deployment-a".into()),
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: false,
         reserve: MicroUsd::from_cents(10),
@@ -166,7 +169,7 @@ fn jobs_of_all_ends_are_counted_each_in_its_place() {
     let total = &stage.json(&["cost", "--json"])["total"];
     let number = |key: &str| total[key].as_i64().unwrap_or(-1);
     assert_eq!(number("jobs"), i64::try_from(State::ALL.len()).expect("few"));
-    // `add` takes every other state that a job passes through to its good end.
+    // `add` takes every other state that a job passes through to its successful end.
     assert_eq!((number("failed"), number("cancelled"), number("unknown")), (1, 2, 1));
     assert_eq!(number("done") + number("open") + 4, number("jobs"), "{total}");
     assert_eq!(number("open"), 3, "prepared, submitting, running");
@@ -261,7 +264,7 @@ fn the_csv_is_that_of_rfc_4180_whatever_a_project_is_called() {
     assert_eq!(table.lines().filter(|line| line.contains("two lines")).count(), 1, "{table}");
 }
 
-/// Reads RFC 4180 as its grammar says, and nothing that it does not allow.
+/// Parses RFC 4180 according to its grammar, and accepts nothing else.
 fn parse(text: &str) -> Vec<Vec<String>> {
     let (mut records, mut record, mut field) = (Vec::new(), Vec::new(), String::new());
     let mut rest = text.chars().peekable();

@@ -1,4 +1,5 @@
-//! Several who want the same last cents: projects of one daemon and a person beside them, and whole processes on one ledger.
+//! Several jobs compete for the same last cents: projects of one daemon and a person, and whole
+//! processes on one ledger.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,7 +33,8 @@ use crate::support::{
     stage::{Stage, files_below},
 };
 
-/// A first job on a sleeping machine is estimated at 0.3542 USD, one behind it at 0.1458 USD: there is room for one, whoever comes first.
+/// A first job on a sleeping machine is estimated at 0.3542 USD, and one after it at 0.1458 USD:
+/// there is room for one, whichever comes first.
 const ROOM_FOR_ONE: &str = "0.40";
 
 #[test]
@@ -70,7 +72,8 @@ fn two_projects_and_once_racing_for_the_last_cents_never_cross_the_limit() {
         let told = status.projects.iter().filter(|p| p.waiting.contains("over budget")).count();
         Some((told, status))
     };
-    // A person who is refused hears it and goes; a project that is refused says so until there is room.
+    // A person who is refused is informed and that is all; a project that is refused says so until
+    // there is room.
     eventually("one has started and the projects that have not are over budget", || {
         let (told, _) = refused()?;
         let winner = stage.jobs().pop()?;
@@ -109,15 +112,17 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Tells a process of [`whole_processes_racing_on_one_ledger_never_cross_a_limit`] that it is a racer, and on which ledger.
+/// Tells a process of [`whole_processes_racing_on_one_ledger_never_cross_a_limit`] that it is a
+/// racer, and which ledger to use.
 const RACE: &str = "CONJURED_TEST_RACE";
 
 const RACERS: usize = 3;
 
-/// How much may be spent: a hundred cents and a little that is too little for anything.
+/// How much may be spent: a hundred cents, and a remainder that is too small for anything.
 const LIMIT: MicroUsd = MicroUsd(1_000_003);
 
-/// The racer: this test binary, started again by the test below. Without a race it has nothing to do.
+/// The racer: this test binary, started again by the test below. Without a race it has nothing
+/// to do.
 #[test]
 fn a_racer_spends_until_it_is_refused() {
     let Some(path) = std::env::var_os(RACE).map(PathBuf::from) else { return };
@@ -125,7 +130,7 @@ fn a_racer_spends_until_it_is_refused() {
     let session = ledger.begin_session("test", WallTime::from_unix_millis(1)).expect("begins");
     let project = ledger.touch_project("/art", "art", WallTime::from_unix_millis(1)).expect("it");
     let limits = Limits { per_day: Some(LIMIT), ..Limits::default() };
-    // Everybody begins when everybody is there.
+    // All racers start when all are ready.
     let here = path.with_extension(format!("here-{}", std::process::id()));
     std::fs::write(here, b"").expect("writes");
     let folder = path.parent().expect("a folder");
@@ -201,6 +206,8 @@ fn job(session: SessionId, project: ProjectId, reserve: MicroUsd) -> NewJob {
         backend: "serverless".into(),
         deployment: None,
         retry_of: None,
+        stands_in_for: None,
+        why: None,
         out: None,
         moves_baseline: false,
         reserve,
@@ -209,7 +216,7 @@ fn job(session: SessionId, project: ProjectId, reserve: MicroUsd) -> NewJob {
     }
 }
 
-/// Numbers that differ between processes and calls.
+/// Returns numbers that differ between processes and calls.
 fn rand() -> u128 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static CALLS: AtomicU64 = AtomicU64::new(0);

@@ -1,6 +1,7 @@
 //! Each planted fault is found, with its fix, and a good setup gets no complaint.
 //!
-//! A network drive needs a file server: the pure rule is tested beside the code, a real FUSE drive in `tests/real/doctor`.
+//! A network drive needs a file server: the pure rule is tested next to the code, a real FUSE drive
+//! in `tests/real/doctor`.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +22,7 @@ use crate::support::{
     stage::{Stage, files_below},
 };
 
-/// What a run of the doctor said.
+/// The output of a run of the doctor.
 pub(super) struct Report {
     pub(super) code: Option<i32>,
     pub(super) checks: Vec<Value>,
@@ -54,7 +55,8 @@ impl Report {
             .collect()
     }
 
-    /// Fails the test unless exactly this check fails, saying `found`, and has a fix that says `fix`.
+    /// Fails the test unless exactly this check fails, with `found` in its finding and `fix` in
+    /// its fix.
     #[track_caller]
     pub(super) fn fails_only(&self, name: &str, found: &str, fix: &str) {
         self.has("fail", name, found, fix);
@@ -85,10 +87,10 @@ impl Report {
     }
 }
 
-/// A project to which nothing is wanting.
+/// Creates a project without any problem.
 pub(super) fn good() -> Stage {
     let mut stage = Stage::new();
-    // The stage switches off what most tests do not want; here nothing is out of the ordinary.
+    // The stage switches off what most tests do not want; here everything is as usual.
     stage.unset("placement", "handoff");
     stage.unset("page", "listen");
     for path in stage.public() {
@@ -150,7 +152,7 @@ fn a_wrong_token_is_found() {
 fn a_missing_token_is_found() {
     let stage = good();
     let report = Report::by(&mut without_token(&stage, &["doctor", "--json"]));
-    report.fails_only("token", "none", "conjured login");
+    report.fails_only("token", "none", "docs/runcomfy.md");
     assert_eq!(report.code, Some(77));
 }
 
@@ -162,7 +164,7 @@ fn an_unknown_deployment_is_found_and_somebody_elses_too() {
     stage.set("serverless.deployment_id", "\"someone-elses-deployment\"");
     doctor(&stage).fails_only("deployment", "may not be used", "account that owns");
     stage.set("serverless.deployment_id", "\"\"");
-    doctor(&stage).fails_only("deployment", "none is configured", "RUNCOMFY_DEPLOYMENT_ID");
+    doctor(&stage).fails_only("deployment", "none is configured", "docs/runcomfy.md");
 }
 
 #[test]
@@ -195,7 +197,7 @@ fn a_binding_that_the_deployments_own_graph_does_not_have_is_found() {
     let stage = good();
     stage.service.behave(|behaviour| behaviour.payload_lacks = vec!["41".to_owned()]);
     doctor(&stage).fails_only("workflow", "node 41 (prompt)", "workflow inspect");
-    // Where it does not tell its graph, the built-in one is all there is to compare with.
+    // If the deployment does not report its graph, only the built-in one can be compared.
     stage.service.behave(|behaviour| behaviour.tell_payload = false);
     assert_eq!(doctor(&stage).code, Some(0));
 }
@@ -300,7 +302,7 @@ fn conjures_launcher_in_a_paid_mode_is_found_with_the_way_to_switch_it_off() {
     }
     write("local_comfyui", "running", json!("new"));
     assert_eq!(doctor(&stage).code, Some(0));
-    // One that ended without a word has left its file behind.
+    // A launcher that ended abnormally leaves its file behind.
     write("serverless", "running", json!("new"));
     age(&state, Duration::from_secs(3600));
     assert_eq!(doctor(&stage).code, Some(0));
@@ -319,7 +321,7 @@ fn a_token_file_that_cannot_be_read_and_is_open_to_others_is_found() {
     let report = Report::by(&mut command);
     report.fails_only("token", "0044, so others have access", "chmod 600");
     assert_eq!(report.code, Some(77));
-    // Readable by us and by everybody: it works, and a person should know.
+    // Readable by us and by everyone: it works, but the user should know.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("ours");
     let report = Report::by(&mut command);
     report.has("warn", "token", "can be read by others", "chmod 600");

@@ -1,4 +1,5 @@
-//! The first configuration: which checkout, what is taken over, and that nothing is replaced unasked.
+//! The first configuration: which checkout, which settings are copied, and that nothing is replaced
+//! without permission.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 use super::said;
 
-/// A home folder, in which checkouts can be.
+/// A home folder that may contain checkouts.
 struct Desk(TempDir);
 
 impl Desk {
@@ -20,11 +21,11 @@ impl Desk {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        // The system may keep temporary files behind a link.
+        // The system's folder for temporary files may be a symbolic link.
         self.0.path().canonicalize().expect("there").join(name)
     }
 
-    /// Makes a CONJURE checkout.
+    /// Creates a CONJURE checkout.
     fn checkout(&self, name: &str) -> PathBuf {
         let root = self.path(name);
         for folder in ["launcher", "scripts/addons/conjure", "data/generated_text"] {
@@ -133,7 +134,7 @@ fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set(
         ),
         (
             "Serverless",
-            &["set serverless.deployment_id in it", " login"],
+            &["set serverless.deployment_id in it", "docs/runcomfy.md", " login"],
             &["runs locally", "ComfyUI"],
         ),
         (

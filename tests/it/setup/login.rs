@@ -1,9 +1,8 @@
-//! A token comes in, is tried and stored, and goes out again; and where it must not be meanwhile.
+//! A token is entered, checked, stored and removed again; and where it must not appear meanwhile.
 
 use std::{
     fs,
     io::Write as _,
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Output, Stdio},
@@ -18,6 +17,7 @@ use crate::support::{
     patience::eventually,
     service::TOKEN,
     stage::{Stage, files_below},
+    tunnel::Port,
 };
 
 /// Where `login` stores it.
@@ -30,16 +30,16 @@ fn login(stage: &Stage, options: &[&str], input: &[u8]) -> Output {
     let mut command = without_token(stage, &["login"]);
     command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
-    // It may end before it has read everything: that is its right.
+    // The program may end before it has read everything.
     let _ = child.stdin.take().expect("piped").write_all(input);
     child.wait_with_output().expect("it ends")
 }
 
-/// Points a stage at an address where nothing listens.
-fn unreachable(stage: &mut Stage) {
-    let port =
-        TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
-    stage.set("serverless.api_url", &format!("\"http://127.0.0.1:{port}\""));
+/// Points a stage at an address where nothing listens, for as long as what is returned lives.
+fn unreachable(stage: &mut Stage) -> Port {
+    let port = Port::closed();
+    stage.set("serverless.api_url", &port.url());
+    port
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_token_that_is_refused_is_not_stored_and_the_old_one_stays() {
 #[test]
 fn without_a_network_nothing_is_stored_unless_that_is_asked_for() {
     let mut stage = Stage::new();
-    unreachable(&mut stage);
+    let _closed = unreachable(&mut stage);
     let output = login(&stage, &[], TOKEN.as_bytes());
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
     assert!(said(&output).contains("--no-check"), "{}", said(&output));
@@ -210,7 +210,7 @@ fn a_login_that_is_killed_leaves_the_old_token_or_the_new_one_whole() {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("starts");
         let _ = child.stdin.take().expect("piped").write_all(text.as_bytes());
-        // From before it has read anything to after it is done.
+        // From before it has read anything until after it is done.
         std::thread::park_timeout(Duration::from_micros(700 * u64::from(at)));
         child.kill().expect("ours");
         child.wait().expect("ends");
@@ -220,7 +220,7 @@ fn a_login_that_is_killed_leaves_the_old_token_or_the_new_one_whole() {
         assert_eq!(fs::metadata(stored(&stage)).expect("there").permissions().mode() & 0o77, 0);
         seen.push(now);
     }
-    // What a killed one left lying about goes with the next.
+    // The next login removes what a killed one left.
     assert_eq!(login(&stage, &["--no-check"], one.as_bytes()).status.code(), Some(0));
     let folder = stored(&stage).parent().expect("a folder").to_path_buf();
     assert_eq!(files_below(&folder), [stored(&stage)]);

@@ -1,6 +1,7 @@
-//! What `doctor` says of the modes other than serverless: who could serve locally, and what a machine needs.
+//! What `doctor` reports in the modes other than serverless: which local backends are available,
+//! and what a machine needs.
 //!
-//! Everybody who is asked is on this machine: the Spaces are given by address, never by name.
+//! Every server that is called is on this machine: the Spaces are given by address, never by name.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::support::stage::Stage;
 
-/// Runs the doctor with another mode than the stage's. The stage's providers must be on this machine.
+/// Runs the doctor in another mode than the stage's. The stage's providers must be on this machine.
 fn doctor_in(stage: &Stage, mode: &str) -> Report {
     Report::by(stage.command(&["doctor", "--json"]).env("CONJURED__MODE", mode))
 }
@@ -54,7 +55,8 @@ fn whoever_could_serve_locally_is_asked_and_an_absent_one_matters_as_far_as_nobo
     stage.set("local.comfyui_url", nobody);
     stage.set("local.flux_space", &format!("\"{}\"", gradio.url));
     stage.set("local.mesh_space", &format!("\"{}/mine\"", gradio.url));
-    // The Spaces serve: an absent ComfyUI is remarked where it was asked for first, and no matter in `auto`.
+    // The Spaces are available: an absent ComfyUI is reported if it was the first choice, and is no
+    // problem in `auto`.
     let report = Report::by(
         stage
             .command(&["doctor", "--json"])
@@ -81,7 +83,7 @@ fn whoever_could_serve_locally_is_asked_and_an_absent_one_matters_as_far_as_nobo
     doctor_in(&stage, "local").has("fail", "Space", "127.0.0.1:1", "local.mesh_space");
     let report = doctor_in(&stage, "auto");
     report.has("warn", "Space", "nobody stands in for RunComfy", "local.mesh_space");
-    // What is missing at RunComfy is a failure only where nobody works locally.
+    // What is missing for RunComfy is a failure only if no local backend is available.
     stage.unset("serverless", "deployment_id");
     doctor_in(&stage, "auto").fails_only("deployment", "none is configured", "deployment_id");
     stage.set("local.mesh_space", &format!("\"{}\"", gradio.url));
@@ -131,10 +133,10 @@ fn a_comfyui_that_is_absent_is_found_where_jobs_run_locally() {
     let report = Report::by(command.env("CONJURED__MODE", "local"));
     report.fails_only("ComfyUI", "http://127.0.0.1:1", "start ComfyUI");
     assert_eq!(report.code, Some(69));
-    // Something that listens is not yet a ComfyUI.
+    // Something that listens is not necessarily a ComfyUI.
     let url = stage.service.api_url();
     stage.set("local.comfyui_url", &format!("\"{url}\""));
     let mut command = stage.command(&["doctor", "--json"]);
     let report = Report::by(command.env("CONJURED__MODE", "local"));
-    report.fails_only("ComfyUI", "no ComfyUI", "start ComfyUI");
+    report.fails_only("ComfyUI", "is not ComfyUI", "start ComfyUI");
 }

@@ -1,13 +1,14 @@
-//! Commands that documents, help and units tell people and machines to run: the program must understand each of them.
+//! Commands that documents, help and units tell people and machines to run: the program must accept
+//! each of them.
 
 use std::{ffi::OsString, fs};
 
 use clap::CommandFactory as _;
 use conjured::cli::args::{Cli, parse};
 
-use super::{root, text};
+use super::{documents::documents, root, text};
 
-/// The two commands a newcomer types; `.ci/run` runs the same.
+/// The two commands that a newcomer types; `.ci/run` runs the same.
 const NEWCOMERS: [&str; 2] = ["cargo run --release -- demo", "cargo test"];
 
 /// Lists the lines of a document's code blocks, without prompts.
@@ -39,7 +40,7 @@ fn ci_runs_the_commands_that_the_readme_tells_newcomers_to_type() {
     }
 }
 
-/// Finds the arguments of `conjured` in a line of a shell, up to what the shell would do with its output.
+/// Finds the arguments of `conjured` in a shell line, up to a redirection or a pipe.
 fn arguments(line: &str) -> Option<Vec<String>> {
     let mut words = words(line).into_iter().skip_while(|word| {
         word == "sudo" || word.split_once('=').is_some_and(|(name, _)| !name.starts_with('-'))
@@ -53,7 +54,7 @@ fn arguments(line: &str) -> Option<Vec<String>> {
     })
 }
 
-/// Splits a line as a shell does, as far as quotes go.
+/// Splits a line as a shell does, as far as quotes are concerned.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote) = (None::<String>, None);
@@ -89,7 +90,7 @@ fn every_example_of_the_help_is_understood() {
         {
             let help = help.to_string().replace("\\\n", " ");
             for line in help.lines() {
-                // What stands behind two spaces explains.
+                // Text after two spaces is an explanation.
                 let line = line.trim();
                 let line = line.split_once("   ").map_or(line, |(typed, _)| typed);
                 *checked += usize::from(check(command.get_name(), line));
@@ -104,18 +105,17 @@ fn every_example_of_the_help_is_understood() {
 
 #[test]
 fn every_command_in_the_documents_is_understood() {
-    let mut documents =
-        vec!["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/migrating.md"];
-    documents.retain(|path| root().join(path).exists());
-    for path in documents {
-        let text = fs::read_to_string(root().join(path)).expect("reads");
+    let mut checked = 0;
+    for path in documents() {
+        let text = text(&path);
         for line in code_lines(&text.replace("\\\n", " ")) {
-            // A placeholder of a synopsis is no command.
+            // A synopsis with placeholders is not a command.
             if !line.contains(['[', '…', '◀', '─', '│']) && !line.contains("...") {
-                check(path, line);
+                checked += usize::from(check(&path, line));
             }
         }
     }
+    assert!(checked >= 40, "only {checked} commands were found");
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! The licence of every package in the lock file, against the list of `deny.toml`: a machine without `cargo-deny` notices a new
-//! licence, too.
+//! The licence of every package in the lock file, compared with the list in `deny.toml`, so that a
+//! machine without `cargo-deny` also notices a new licence.
 //!
-//! Owns the reading of SPDX expressions as far as packages use them: `AND`, `OR`, `WITH`, parentheses, and the old `/` for
-//! `OR`.
+//! Owns the evaluation of SPDX expressions as far as packages use them: `AND`, `OR`, `WITH`,
+//! parentheses, and the old `/` for `OR`.
 
 use std::{collections::BTreeSet, process::Command};
 
 use super::{root, text};
 
-/// Asks cargo about every package; `--locked` fails if the lock file is not in step with the manifest.
+/// Asks cargo about every package; `--locked` fails if the lock file does not match the manifest.
 fn metadata() -> serde_json::Value {
     let ask = |more: &[&str]| {
         Command::new(env!("CARGO"))
@@ -53,7 +53,7 @@ fn every_package_has_a_licence_that_is_allowed_and_the_lock_file_is_in_step() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Evaluates an SPDX expression; what cannot be read is not allowed.
+/// Evaluates an SPDX expression; one that cannot be parsed is not allowed.
 fn is_allowed(expression: &str, allowed: &BTreeSet<&str>) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let words: Vec<&str> = spaced.split_whitespace().collect();

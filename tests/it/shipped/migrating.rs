@@ -1,4 +1,5 @@
-//! `docs/migrating.md`: every setting that it names is one, and every variable that is understood stands in its table.
+//! `docs/migrating.md`: every setting that it names exists, and every variable that is read is in
+//! its table.
 //!
 //! Owns the comparison of names. What a variable means is tested in `src/config/tests/legacy.rs`.
 
@@ -8,7 +9,7 @@ use super::text;
 
 const PAGE: &str = "docs/migrating.md";
 
-/// Returns every key of the example: `section.key`, and those above all sections alone.
+/// Returns every key of the example: `section.key`, and the keys above all sections without one.
 fn keys() -> BTreeSet<String> {
     let example: toml::Table = text("config.example.toml").parse().expect("TOML");
     let mut keys = BTreeSet::new();
@@ -25,7 +26,7 @@ fn keys() -> BTreeSet<String> {
     keys
 }
 
-/// Returns what stands between backticks, code blocks apart.
+/// Returns the texts between backticks, without code blocks.
 fn quoted(markdown: &str) -> Vec<String> {
     let mut within = false;
     let prose = markdown.lines().filter(|line| {
@@ -36,8 +37,8 @@ fn quoted(markdown: &str) -> Vec<String> {
     prose.join("\n").split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Returns the key that a quotation names, with or without a value: two words of small letters with a dot between, of which the
-/// first is a section's.
+/// Returns the key that a quotation names, with or without a value: two lower-case words with a dot
+/// between them, of which the first is a section's name.
 fn key_in(quotation: &str, sections: &BTreeSet<&str>) -> Option<String> {
     let key = quotation.split(" = ").next().unwrap_or_default().trim();
     let is_word = |word: &str| {
@@ -59,7 +60,7 @@ fn every_setting_that_the_guide_names_exists() {
     let unknown: Vec<_> = named.difference(&keys).collect();
     assert!(unknown.is_empty(), "{PAGE} names settings that do not exist: {unknown:?}");
     assert!(named.len() >= 20, "only {} settings were found", named.len());
-    // A section that does not exist is no word of another language either.
+    // A section that does not exist is not a word of some other notation either.
     for text in &quoted {
         if let Some((key, _)) = text.split_once(" = ") {
             assert!(keys.contains(key.trim()), "{PAGE} sets `{key}`, which does not exist");
@@ -71,7 +72,7 @@ fn every_setting_that_the_guide_names_exists() {
 fn every_variable_that_is_understood_stands_in_the_guide() {
     let quoted = quoted(&text(PAGE));
     let example = text("config.example.toml");
-    // The list in the example's head: a name, and what it stands for.
+    // The list in the example's head: a name and its meaning.
     let names: BTreeSet<&str> = example
         .lines()
         .take_while(|line| !line.is_empty())

@@ -1,6 +1,7 @@
-//! The table of promises: every proof that `docs/reliability.md` names is there.
+//! The table of promises: every proof that `docs/reliability.md` names exists.
 //!
-//! Owns the comparison of names. That a test proves what its row says is for the reader of both.
+//! Owns the comparison of names. Whether a test proves what its row says is for the reader of both
+//! to judge.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +14,7 @@ use super::{root, text};
 /// The page.
 const PAGE: &str = "docs/reliability.md";
 
-/// As many scenarios as the page must have at the least.
+/// The least number of scenarios on the page.
 const LEAST: usize = 25;
 
 #[test]
@@ -58,13 +59,13 @@ fn cells(row: &str) -> Vec<&str> {
     row.trim().trim_matches('|').split(" |").map(str::trim).collect()
 }
 
-/// Returns what stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Tells whether a proof is a file, a test, a case, or a beginning of names (`clocks::*`), which cases that are made in a loop have
-/// only in the `scripts`' text.
+/// Returns whether a proof is a file, a test, a case, or the beginning of names (`clocks::*`),
+/// which exist only in the text of the `scripts` if cases are made in a loop.
 fn exists(proof: &str, names: &BTreeSet<String>, scripts: &str) -> bool {
     let proof = proof.trim_start_matches("faults ");
     let file = proof.split(' ').next().unwrap_or_default();
@@ -72,7 +73,7 @@ fn exists(proof: &str, names: &BTreeSet<String>, scripts: &str) -> bool {
         return ["", "src/"].iter().any(|folder| root().join(folder).join(file).exists());
     }
     let name = proof.rsplit("::").next().unwrap_or_default();
-    // `submit.answer:before` is a side of the failpoint `submit.answer`.
+    // `submit.answer:before` is one side of the failpoint `submit.answer`.
     let name = name.split(':').next().unwrap_or_default();
     match name.strip_suffix('*') {
         Some("") => proof.contains("::"),
@@ -83,7 +84,7 @@ fn exists(proof: &str, names: &BTreeSet<String>, scripts: &str) -> bool {
     }
 }
 
-/// Returns the names of functions, of Python's too, and of failpoints.
+/// Returns the names of functions, including Python's, and of failpoints.
 fn definitions(content: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in content.lines() {
@@ -100,7 +101,7 @@ fn definitions(content: &str) -> Vec<String> {
         {
             found.push(name.to_owned());
         }
-        // `"broken_pipe": …`, and cases that are made by the row of a table.
+        // `"broken_pipe": …`, and cases that are made from the rows of a table.
         found.extend(
             line.split('"').skip(1).step_by(2).filter(|text| is_name(text)).map(str::to_owned),
         );

@@ -1,7 +1,8 @@
-//! `conjured` as a child process: the daemon of a test, and the commands a person would type beside it.
+//! `conjured` as a child process: a test's daemon, and the commands that a person would type next
+//! to it.
 //!
-//! Owns the child: it is ended by its own handle when the test is over, however that ends. What the daemon did is asked of
-//! the [`super::stage::Stage`].
+//! Owns the child: its own handle ends it when the test is over, whatever the result. What the
+//! daemon did can be asked of the [`super::stage::Stage`].
 
 use std::{
     fs::File,
@@ -32,7 +33,7 @@ impl TestDaemon {
         Self { child: child.expect("the binary starts"), state_dir, stderr }
     }
 
-    /// Waits until it has looked at its project's inputs.
+    /// Waits until it has scanned its project's inputs.
     #[track_caller]
     pub(crate) fn ready(mut self) -> Self {
         eventually("the daemon looks at its inputs", || {
@@ -50,23 +51,36 @@ impl TestDaemon {
         self.child.id()
     }
 
-    /// Asks it how it is, over its socket; `None` while it does not answer.
+    /// Asks for its status, over its socket; `None` while it does not answer.
     pub(crate) fn status(&self) -> Option<Status> {
         let answer = self.ask("GET /v1/status")?;
         serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
     }
 
-    /// Asks it something over its socket; `None` where no answer, or not all of one, comes.
+    /// Sends it a request over its socket; `None` if no complete answer arrives.
     pub(crate) fn ask(&self, what: &str) -> Option<String> {
+        self.exchange(what, "", "")
+    }
+
+    /// Posts JSON to it over its socket; `None` where no answer, or not all of one, comes.
+    pub(crate) fn post(&self, path: &str, body: &str) -> Option<String> {
+        let headers =
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        self.exchange(&format!("POST {path}"), &headers, body)
+    }
+
+    fn exchange(&self, what: &str, headers: &str, body: &str) -> Option<String> {
         let mut stream = connect(&socket::find(&self.state_dir)?)?;
-        let request = format!("{what} HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n\r\n");
+        let request = format!(
+            "{what} HTTP/1.1\r\nHost: conjured\r\nConnection: close\r\n{headers}\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
     }
 
-    /// Returns what it has said on standard error.
+    /// Returns its output on standard error.
     pub(crate) fn stderr_text(&self) -> String {
         let bytes = std::fs::read(&self.stderr).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -78,13 +92,13 @@ impl TestDaemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it is our child and not reaped");
     }
 
-    /// Tells how it ended, if it has.
+    /// Returns its exit status, if it has ended.
     #[cfg(feature = "failpoints")]
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("waits")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends without being asked to.
     #[track_caller]
     pub(crate) fn ended(mut self) -> ExitStatus {
         eventually("the daemon ends", || self.child.try_wait().expect("waits"))
@@ -95,7 +109,8 @@ impl TestDaemon {
     pub(crate) fn stop(self) -> ExitStatus {
         #[cfg(unix)]
         self.signal(Signal::TERM);
-        // Nobody sends a signal to another process there, and a test may have no console to press Ctrl-Break in.
+        // Windows cannot send a signal to another process, and a test may have no console
+        // for Ctrl-Break.
         #[cfg(windows)]
         self.ask("POST /v1/stop");
         self.ended()
@@ -121,7 +136,7 @@ fn connect(pipe: &Path) -> Option<File> {
 
 impl Drop for TestDaemon {
     fn drop(&mut self) {
-        // Both fail only where it has ended already.
+        // Both fail only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let said = self.stderr_text();

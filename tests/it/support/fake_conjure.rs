@@ -1,14 +1,19 @@
-//! CONJURE's side of `state.json`: a Blender, a launcher and an API that behave as the real ones do, and notice every trap.
+//! CONJURE's side of `state.json`: a Blender, a launcher and an API that behave as the real ones
+//! do, and detect every pitfall.
 //!
-//! Owns the threads and the list of traps that were sprung; [`FakeConjure::finish`] fails the test if there is one. Written from
-//! the protocol, not from the client: Blender looks about thirty times a second, reads the file twice for an import, deletes the artist's
-//! work *before* it reads the mesh, and writes back, in place, the state that it had before; the launcher and the API
-//! read, think and replace by way of the same `state.tmp`, with whatever is stale by then.
+//! Owns the threads and the list of detected pitfalls; [`FakeConjure::finish`] fails the test if
+//! there is one. Written from the protocol, not from the client: Blender looks about thirty times a
+//! second, reads the file twice for an import, deletes the artist's work *before* it reads the
+//! mesh, and writes back, in place, the state that it had before; the launcher and the API read,
+//! think and replace through the same `state.tmp`, with whatever is stale by then.
 //!
-//! One thing is gentler than life: CONJURE's own writers take turns among themselves. A launcher that puts back a command
-//! which Blender has just taken imports twice, whoever had asked, and would tell nothing about the client.
+//! Two things are gentler than life. CONJURE's own writers take turns among themselves: a launcher that puts back a command
+//! which Blender has just taken imports twice, whoever had asked, and would tell nothing about the client. And none of
+//! them writes what it read long ago only because this machine stopped it in between ([`launcher`]): the real ones think for a
+//! millisecond, and that is what a client must withstand.
 
 mod api;
+mod launcher;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,29 +26,30 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{Builder, JoinHandle},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use conjured::{clock::Clock, domain::mesh};
+use conjured::domain::mesh;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use api::{first_state, python, replace};
+use api::{first_state, python};
 
 const IMPORT: &str = "import_and_process_mesh";
 
 /// How the fake behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manners {
-    /// What chance is made of.
+    /// The seed of its random numbers.
     pub(crate) seed: u64,
-    /// The time between two rewrites of the launcher, milliseconds; `None` = it writes nothing.
+    /// The time between two rewrites by the launcher, in milliseconds; `None` means that it
+    /// writes nothing.
     pub(crate) launcher: Option<(u64, u64)>,
-    /// How long launcher and API think between reading and writing, microseconds at most.
+    /// How long launcher and API think between reading and writing, in microseconds at most.
     pub(crate) thinks: u64,
-    /// How long an import takes, milliseconds at most.
+    /// How long an import takes, in milliseconds at most.
     pub(crate) import: u64,
-    /// The launcher imports by file time, as the real one does.
+    /// Whether the launcher imports by file time, as the real one does.
     pub(crate) detector: bool,
     /// Whether Blender runs CONJURE from the beginning.
     pub(crate) blender: bool,
@@ -58,9 +64,9 @@ pub(crate) enum Api {
     None,
     /// This checkout's API.
     Own,
-    /// Another checkout's.
+    /// Another checkout's API.
     Another,
-    /// This checkout's, which answers nothing and carries out what it was told, a while later.
+    /// This checkout's API, which does not answer and carries out its orders a while later.
     Late,
 }
 
@@ -84,7 +90,7 @@ pub(crate) struct Import {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The far side.
+/// The fake CONJURE.
 pub(crate) struct FakeConjure {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -95,16 +101,18 @@ struct Shared {
     state: PathBuf,
     results: PathBuf,
     manners: Manners,
-    /// CONJURE's own writers take turns.
+    /// CONJURE's own writers do not overlap.
     turn: Mutex<()>,
+    /// Held by Blender from its first look of a tick to what it writes back.
+    tick: Mutex<()>,
     keys: BTreeMap<String, Value>,
     sprung: Mutex<Vec<String>>,
     imports: Mutex<Vec<Import>>,
-    /// Meshes that lay ready when the state named them.
+    /// Meshes that existed when the state named them.
     ready: Mutex<BTreeSet<PathBuf>>,
     blender: AtomicBool,
     over: AtomicBool,
-    /// Commands of CONJURE's own: given, the last one carried out, and those that vanished before.
+    /// CONJURE's own commands: the number given, the last one carried out, and those lost before.
     given: AtomicU64,
     carried_out: AtomicU64,
     lost: AtomicU64,
@@ -131,6 +139,7 @@ impl FakeConjure {
             results,
             manners,
             turn: Mutex::new(()),
+            tick: Mutex::new(()),
             keys: keys.collect(),
             sprung: Mutex::default(),
             imports: Mutex::default(),
@@ -165,12 +174,12 @@ impl FakeConjure {
         Self { shared, threads, api }
     }
 
-    /// Returns where its API is.
+    /// Returns the URL of its API.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.api.unwrap_or(9))
     }
 
-    /// Lets Blender run CONJURE, or not.
+    /// Sets whether Blender runs CONJURE.
     pub(crate) fn blender(&self, runs: bool) {
         self.shared.blender.store(runs, Ordering::SeqCst);
     }
@@ -180,25 +189,32 @@ impl FakeConjure {
         lock(&self.shared.imports).clone()
     }
 
-    /// Returns the state as it is, whole.
+    /// Waits until whatever CONJURE's own have begun is done: Blender's tick, and then a look that another writer has not
+    /// written back yet. What a client may expect of a wait is expected of this, however slow the machine is.
+    pub(crate) fn catch_up(&self) {
+        drop(lock(&self.shared.tick));
+        drop(lock(&self.shared.turn));
+    }
+
+    /// Returns the present, complete state.
     pub(crate) fn state(&self) -> Map<String, Value> {
         let _turn = lock(&self.shared.turn);
         serde_json::from_slice(&fs::read(&self.shared.state).expect("reads")).expect("JSON")
     }
 
-    /// Changes the state as one of CONJURE's own would, at once.
+    /// Changes the state at once, as one of CONJURE's own programs would.
     pub(crate) fn change(&self, changes: &[(&str, Value)]) {
         let _turn = lock(&self.shared.turn);
         self.shared.update(changes, Duration::ZERO);
     }
 
-    /// Puts any bytes in the state's place, as somebody would who was stopped in mid-write.
+    /// Replaces the state with any bytes, like a program that was stopped in the middle of a write.
     pub(crate) fn tear(&self, bytes: &[u8]) {
         let _turn = lock(&self.shared.turn);
         fs::write(&self.shared.state, bytes).expect("writes");
     }
 
-    /// Ends it, and fails the test if a trap was sprung. Returns every import.
+    /// Ends it, and fails the test if a pitfall was hit. Returns every import.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Vec<Import> {
         self.end();
@@ -206,8 +222,8 @@ impl FakeConjure {
         assert!(sprung.is_empty(), "traps were sprung:\n{}", sprung.join("\n"));
         let given = self.shared.given.load(Ordering::SeqCst);
         let lost = self.shared.lost.load(Ordering::SeqCst);
-        // A rename may follow a look by a moment in which the launcher writes: nobody can rule that out.
-        assert!(lost * 10 <= given, "{lost} of {given} commands of others were written over");
+        // A rename may follow a look by a moment in which the launcher writes: nobody can rule that out. Two may be chance.
+        assert!(lost * 10 <= given + 20, "{lost} of {given} commands of others were written over");
         lock(&self.shared.imports).clone()
     }
 
@@ -217,7 +233,7 @@ impl FakeConjure {
             drop(TcpStream::connect(("127.0.0.1", port)));
         }
         for thread in self.threads.drain(..) {
-            // A panic in there is a fault of the fake, and has been printed.
+            // A panic in there is a bug in the fake, and has already been printed.
             let _ = thread.join();
         }
     }
@@ -247,7 +263,7 @@ impl Shared {
         }
     }
 
-    /// Reads the state as Blender and the launcher do; a torn one deadlocks the real launcher for good.
+    /// Reads the state as Blender and the launcher do; a torn one blocks the real launcher forever.
     fn read(&self) -> Option<(Vec<u8>, Map<String, Value>)> {
         let bytes = match fs::read(&self.state) {
             Ok(bytes) => bytes,
@@ -302,7 +318,8 @@ impl Shared {
             if !self.blender.load(Ordering::SeqCst) {
                 continue;
             }
-            // Three looks a tick; the last one counts.
+            let _tick = lock(&self.tick);
+            // Three reads per tick; the last one counts.
             drop((self.read(), self.read()));
             let Some((bytes, mut snapshot)) = self.read() else { continue };
             let text = String::from_utf8_lossy(&bytes);
@@ -324,9 +341,9 @@ impl Shared {
         }
     }
 
-    /// The import operator, in its order.
+    /// The import operator, with its order of steps.
     fn import(&self, chance: &mut StdRng) {
-        // Python takes its time from the one look to the other.
+        // Python takes time between the two reads.
         std::thread::park_timeout(Duration::from_micros(chance.random_range(0..2000)));
         let Some((_, state)) = self.read() else { return };
         let Some(path) = state.get("mesh_path").and_then(Value::as_str).map(PathBuf::from) else {
@@ -344,8 +361,9 @@ impl Shared {
             self.spring(format!("{name} is imported, which the next job may replace meanwhile"));
         }
         if !path.exists() {
-            // The real one returns here, and the artist's work stays. A copy that is gone again is named by somebody's stale
-            // state; one that never was is asked for too early.
+            // The real one returns here, and the artist's work stays. If a stale state names a copy
+            // that was deleted, that is not the client's fault; a copy that never existed was
+            // requested too early.
             if !lock(&self.ready).contains(&path) {
                 self.spring(format!("{} is asked for and was never there", path.display()));
             }
@@ -367,10 +385,10 @@ impl Shared {
         imports.push(Import { bytes });
     }
 
-    /// Truncate, then write in pieces: what everybody else sees meanwhile is torn.
+    /// Truncates, then writes in pieces: meanwhile other programs see a torn file.
     fn write_in_place(&self, state: &Map<String, Value>, chance: &mut StdRng) {
         let _turn = lock(&self.turn);
-        // What CONJURE writes over itself is not the client's doing.
+        // What CONJURE itself overwrites is not the client's fault.
         let others = self.read().and_then(|(_, now)| now.get("primitive_type")?.as_u64());
         self.carried_out.fetch_max(others.unwrap_or(0), Ordering::SeqCst);
         let text = python(state);
@@ -378,66 +396,6 @@ impl Shared {
         for piece in text.as_bytes().chunks(text.len().div_ceil(3)) {
             std::thread::park_timeout(Duration::from_micros(chance.random_range(0..400)));
             file.write_all(piece).expect("writes");
-        }
-    }
-
-    /// `StateManager`: read, change, temporary file, replace. The caller holds the turn.
-    fn update(&self, changes: &[(&str, Value)], thinks: Duration) {
-        let Some((_, mut state)) = self.read() else { return };
-        std::thread::park_timeout(thinks);
-        for (key, value) in changes {
-            state.insert((*key).to_owned(), value.clone());
-        }
-        let temporary = self.state.with_file_name("state.tmp");
-        fs::write(&temporary, python(&state)).expect("writes");
-        replace(&temporary, &self.state);
-    }
-
-    /// The launcher: rewrites at random moments, gives Blender other work now and then, and imports by file time.
-    fn launch(&self, mut chance: StdRng) {
-        let (mut beat, mut number) = (0_u64, 0_u64);
-        let mut pending = None;
-        let mut trigger = None;
-        while !self.is_over() {
-            let (least, most) = self.manners.launcher.unwrap_or((40, 60));
-            self.nap(Duration::from_millis(chance.random_range(least..=most)));
-            beat += 1;
-            if self.manners.launcher.is_some() {
-                let _turn = lock(&self.turn);
-                let thinks = Duration::from_micros(chance.random_range(0..=self.manners.thinks));
-                let idle = self.read().is_some_and(|(_, state)| state["command"].is_null());
-                if let Some(given) = pending.filter(|_| idle) {
-                    pending = None;
-                    if self.carried_out.load(Ordering::SeqCst) < given {
-                        self.lost.fetch_add(1, Ordering::SeqCst);
-                    }
-                }
-                if idle && chance.random_range(0..12) == 0 {
-                    number += 1;
-                    pending = Some(number);
-                    self.given.fetch_add(1, Ordering::SeqCst);
-                    let other =
-                        [("command", json!("spawn_primitive")), ("primitive_type", json!(number))];
-                    self.update(&other, Duration::ZERO);
-                } else {
-                    self.update(&[("beat", json!(beat))], thinks);
-                }
-            }
-            if self.manners.detector {
-                if beat.is_multiple_of(8) {
-                    trigger = Some(Clock.now().wall);
-                }
-                let mesh = self.results.join("partpacker_result_0.glb");
-                let modified = fs::metadata(mesh).and_then(|data| data.modified()).ok();
-                let age = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-                let modified = age.and_then(|age| i64::try_from(age.as_millis()).ok());
-                if let (Some(at), Some(modified)) = (trigger, modified)
-                    && modified > at.unix_millis()
-                {
-                    trigger = None;
-                    self.spring("the launcher imports by file time, a second time");
-                }
-            }
         }
     }
 }

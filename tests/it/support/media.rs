@@ -1,7 +1,7 @@
-//! Small files of our own making, and the question whether a public file is whole.
+//! Small files made by the tests, and the check whether a public file is complete.
 //!
-//! Owns a GLB writer; pictures come from [`conjured::simulator::gesture_camera`]. The checks are the crate's own, which
-//! have tests of their own.
+//! Owns a GLB writer; pictures come from [`conjured::simulator::gesture_camera`]. The checks are
+//! the crate's own, which has its own tests for them.
 
 use std::{io::Cursor, path::Path};
 
@@ -47,7 +47,7 @@ pub(crate) fn mesh(triangles: u16) -> Vec<u8> {
     file
 }
 
-/// Tells what is wrong with a public file, by its ending; `None` when it is there and whole.
+/// Returns what is wrong with a public file, by its extension; `None` if it exists and is complete.
 pub(crate) fn fault(path: &Path) -> Option<String> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

@@ -1,28 +1,28 @@
 //! Waiting for a condition, with a deadline.
 //!
-//! Owns the one knob: `CONJURED_TEST_PATIENCE_S`, for how many seconds a condition may stay away before its test
-//! fails. A test that passes never waits that long, so the default is generous.
+//! Owns the only knob: `CONJURED_TEST_PATIENCE_S`, how many seconds a condition may take before its
+//! test fails. A passing test never waits that long, so the default is generous.
 
 use std::time::Duration;
 
 use conjured::clock::Clock;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const PACE: Duration = Duration::from_millis(4);
 
-/// Returns how long a condition may stay away.
+/// Returns how long a condition may take.
 pub(crate) fn patience() -> Duration {
     let seconds = std::env::var("CONJURED_TEST_PATIENCE_S").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(40))
 }
 
-/// Waits until `look` finds something, and fails the test when patience runs out.
+/// Waits until `look` returns something, and fails the test at the deadline.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     within(patience(), what, look)
 }
 
-/// Waits as [`eventually`] does, for something that the program itself puts off for up to that long.
+/// Waits like [`eventually`], for something that the program itself may delay for that long.
 #[track_caller]
 pub(crate) fn in_the_end<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     within(patience() * 3, what, look)

@@ -1,6 +1,7 @@
-//! The simulator for a test: on a thread and a current-thread runtime of its own, like the far side of a network.
+//! The simulator for a test: on its own thread and current-thread runtime, like the far side of
+//! a network.
 //!
-//! Owns the thread. What is counted and what goes wrong is the simulator's; tests reach it by `Deref`.
+//! Owns the thread. Counters and faults are the simulator's; tests reach it by `Deref`.
 
 use std::{
     ops::Deref,
@@ -19,20 +20,21 @@ use conjured::{
 };
 use tokio::sync::oneshot;
 
-/// The token that the service takes. It says what it is, so that a search for it finds nothing else.
+/// The token that the service accepts. Its text is unique, so that a search for it finds
+/// nothing else.
 pub(crate) const TOKEN: &str = "the-token-that-must-not-be-seen";
 
 /// A running simulator.
 pub(crate) type Service = Far<Simulator>;
 
-/// Something that serves on a runtime of its own.
+/// A server on its own runtime.
 pub(crate) struct Far<T> {
     server: Arc<T>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Returns a service that is always warm, quick and rich.
+/// Returns a service that is always warm, fast and has a high balance.
 pub(crate) fn quick() -> Settings {
     Settings {
         token: TOKEN.to_owned(),
@@ -94,7 +96,7 @@ impl<T> Drop for Far<T> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed already.
+            // A panic in there has already been printed.
             let _ = thread.join();
         }
     }

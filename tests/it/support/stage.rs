@@ -1,7 +1,7 @@
-//! A test's own small world: a temporary CONJURE project, its configuration, the service, and what became of it all.
+//! A test's world: a temporary CONJURE project, its configuration, the service, and the results.
 //!
-//! Owns the folders and the configuration file. The windows are short, the limits of money and of jobs an hour are off:
-//! a test that is about one of them sets it.
+//! Owns the folders and the configuration file. The debounce windows are short, and the limits on
+//! money and on jobs per hour are off: a test about one of them sets it.
 
 use std::{
     collections::BTreeMap,
@@ -31,10 +31,10 @@ use super::{
     service::{Service, TOKEN, quick},
 };
 
-/// The side of a test's renders.
+/// The side of a test's renders, in pixels.
 const SIDE: u32 = 64;
 
-/// The world.
+/// A test's world.
 pub(crate) struct Stage {
     /// The service.
     pub(crate) service: Service,
@@ -45,12 +45,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes a project with a prompt and a render, and a quick service.
+    /// Creates a project with a prompt and a render, and a fast service.
     pub(crate) fn new() -> Self {
         Self::with(quick())
     }
 
-    /// Makes a project with a prompt and a render, and this service.
+    /// Creates a project with a prompt and a render, and this service.
     pub(crate) fn with(settings: Settings) -> Self {
         let deployment = settings.deployment.clone();
         let service = Service::start(settings);
@@ -106,7 +106,7 @@ impl Stage {
         self.save_config();
     }
 
-    /// Takes a setting back and saves the configuration.
+    /// Removes a setting and saves the configuration.
     pub(crate) fn unset(&mut self, section: &str, key: &str) {
         self.settings.get_mut(section).and_then(|keys| keys.remove(key)).expect("it was set");
         self.save_config();
@@ -125,9 +125,9 @@ impl Stage {
         fs::write(self.config(), text).expect("writes");
     }
 
-    // Places.
+    // Paths.
 
-    /// Returns a path of the test's own.
+    /// Returns a path in the test's own folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -169,7 +169,7 @@ impl Stage {
 
     // What the artist does.
 
-    /// Says something.
+    /// Writes the prompt.
     pub(crate) fn say(&self, words: &str) {
         say(&self.prompt(), words).expect("writes");
     }
@@ -198,7 +198,8 @@ impl Stage {
         let mut command = Command::new(env!("CARGO_BIN_EXE_conjured"));
         command.env_clear().env("HOME", self.path("home")).env("RUNCOMFY_API_TOKEN", TOKEN);
         command.env("TMPDIR", self.folder.path()).current_dir(self.folder.path());
-        // Without the first Windows has no network, and the second is its word for the folder of temporary files.
+        // Without the first variable Windows has no network; the second is its folder for
+        // temporary files.
         #[cfg(windows)]
         command
             .envs(std::env::var_os("SystemRoot").map(|root| ("SystemRoot", root)))
@@ -221,25 +222,25 @@ impl Stage {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    /// Starts the daemon and waits until it has looked at the inputs.
+    /// Starts the daemon and waits until it has scanned the inputs.
     #[track_caller]
     pub(crate) fn start(&self) -> TestDaemon {
         TestDaemon::spawn(self.command(&["run"]), self.state_dir(), self.path("stderr")).ready()
     }
 
-    // What became of it.
+    // The results.
 
-    /// Returns how many submits the service took in, each of which would be billed.
+    /// Returns how many submits the service accepted, each of which would be billed.
     pub(crate) fn accepted(&self) -> u64 {
         self.service.stats().accepted
     }
 
-    /// Returns how many submits arrived, whatever became of them.
+    /// Returns how many submits arrived, accepted or not.
     pub(crate) fn submits(&self) -> u64 {
         self.service.stats().submits
     }
 
-    /// Returns the jobs of the ledger, oldest first.
+    /// Returns the ledger's jobs, oldest first.
     pub(crate) fn jobs(&self) -> Vec<JobRow> {
         let Ok(reader) = Ledger::open_read_only(&self.state_dir().join(FILE)) else {
             return Vec::new();
@@ -267,7 +268,8 @@ impl Stage {
         })
     }
 
-    /// Waits until `count` jobs have ended, all of them `done`, the public files whole and nothing left over.
+    /// Waits until `count` jobs have ended, all of them `done`, with complete public files and
+    /// nothing left over.
     #[track_caller]
     pub(crate) fn done(&self, count: usize) -> Vec<JobRow> {
         let jobs = self.ended(count);
@@ -278,7 +280,7 @@ impl Stage {
         jobs
     }
 
-    /// Fails the test unless every public file is whole, and alone.
+    /// Fails the test unless every public file is complete, and there is no other file.
     #[track_caller]
     pub(crate) fn assert_public_whole(&self) {
         for path in self.public() {
@@ -316,7 +318,7 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Tells whether a number stands anywhere in a JSON, as a value of its own.
+/// Returns whether a number occurs anywhere in a JSON value, as a value of its own.
 pub(crate) fn holds_number(value: &serde_json::Value, number: u64) -> bool {
     match value {
         serde_json::Value::Array(items) => items.iter().any(|item| holds_number(item, number)),
@@ -327,7 +329,7 @@ pub(crate) fn holds_number(value: &serde_json::Value, number: u64) -> bool {
     }
 }
 
-/// Writes a text as TOML does; JSON's spelling is a subset for what stands in paths and addresses.
+/// Formats a text as TOML; JSON's notation is valid there for what occurs in paths and addresses.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

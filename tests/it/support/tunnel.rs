@@ -1,6 +1,9 @@
-//! A way to the service that a test may spoil: a port of its own that forwards to the service, with TLS or without.
+//! A connection to the service that a test may disturb: a port that forwards to the service, with
+//! TLS or without.
 //!
-//! Owns the port and the thread. What the certificates say is the test's choice; they are made in the test and trusted by nobody.
+//! Owns the port and the thread. The test chooses what the certificates say; they are made in the
+//! test and trusted by no one.
+//! A port on which nothing listens yet, or never, is a [`Port`]: it stays reserved, so no other test can be given it.
 
 use std::{
     net::SocketAddr,
@@ -10,12 +13,12 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::oneshot,
 };
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 
-/// What the port speaks.
+/// The port's protocol.
 #[derive(Clone)]
 #[cfg_attr(windows, expect(dead_code, reason = "some of its users are for Unix"))]
 pub(crate) enum Speaks {
@@ -23,15 +26,37 @@ pub(crate) enum Speaks {
     Plain,
     /// TLS, and behind it the service.
     Tls(Arc<ServerConfig>),
-    /// These bytes, whatever comes, and then the end.
+    /// These bytes, whatever arrives, and then the end.
     Bytes(&'static [u8]),
-    /// An HTTP proxy that notes what it is asked. `CONNECT` leads to the service behind TLS, or is forbidden.
+    /// An HTTP proxy that records its requests. `CONNECT` leads to the service behind TLS, or
+    /// is forbidden.
     Proxy {
         /// The heads of its requests.
         asked: Arc<Mutex<Vec<String>>>,
-        /// How the far side shows itself.
+        /// The TLS configuration of the far side.
         behind: Option<Arc<ServerConfig>>,
     },
+}
+
+/// A port of this machine that is bound and does not listen: connections to it are refused.
+pub(crate) struct Port {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    socket: TcpSocket,
+}
+
+impl Port {
+    /// Reserves any port.
+    pub(crate) fn closed() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        Self { address: socket.local_addr().expect("bound"), socket }
+    }
+
+    /// Returns its address as a URL, quoted as TOML wants it.
+    pub(crate) fn url(&self) -> String {
+        format!("\"http://{}\"", self.address)
+    }
 }
 
 /// A port that forwards.
@@ -43,15 +68,15 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Opens `at` (port 0 = any) and forwards to `to`.
-    pub(crate) fn open(at: SocketAddr, to: SocketAddr, speaks: Speaks) -> Self {
+    /// Listens on `at` and forwards to `to`.
+    pub(crate) fn open(at: Port, to: SocketAddr, speaks: Speaks) -> Self {
         let (started, ready) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
-                let listener = TcpListener::bind(at).await.expect("a free port");
-                started.send(listener.local_addr().expect("bound")).expect("the test waits");
+                let listener = at.socket.listen(64).expect("the port is ours");
+                started.send(at.address).expect("the test waits");
                 tokio::select! {
                     () = accept(&listener, to, &speaks) => {}
                     _ = stopped => {}
@@ -75,7 +100,7 @@ async fn accept(listener: &TcpListener, to: SocketAddr, speaks: &Speaks) {
 }
 
 async fn forward(mut stream: TcpStream, to: SocketAddr, speaks: Speaks) {
-    // Errors are what the tests order; the client's side of them is what is looked at.
+    // Errors are what the tests order; only the client's side of them is checked.
     match speaks {
         Speaks::Bytes(bytes) => drop(stream.write_all(bytes).await),
         Speaks::Plain => {
@@ -117,7 +142,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic in there has been printed already.
+            // A panic in there has already been printed.
             let _ = thread.join();
         }
     }

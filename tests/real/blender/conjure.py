@@ -1,14 +1,18 @@
-"""What CONJURE does inside Blender, as far as a daemon can see it: run by a real Blender, or by Python with its module `bpy`.
+"""What CONJURE does inside Blender, as far as a daemon can see it: run by a real Blender, or by
+Python with its module `bpy`.
 
     blender -b --factory-startup --python conjure.py -- ROOT EVENTS
     python3.11 conjure.py -- ROOT EVENTS
 
-Owns the modal operator (thirty looks a second at `data/input/state.json`, three reads each), the import in the add-on's order
-(the artist's mesh goes *before* the new one is read), and the auto-refresh, which renders GestureCamera into the watched file
-three seconds after each run, changed or not. One thread does it all, as in Blender: who renders or imports looks at nothing else.
-It tells what it did on the file handle EVENTS, a JSON a line, and takes orders by standard input, a JSON a line; ROOT is the
-checkout. Not CONJURE's own code, but written from what was read and measured of it; what it leaves out (hands, voice, panels,
-the fine alignment) changes no file. Cycles renders instead of EEVEE, which needs a display.
+Owns the modal operator (it checks `data/input/state.json` thirty times a second, with three reads
+each), the import in the add-on's order (the artist's mesh is deleted *before* the new one is read),
+and the auto-refresh, which renders GestureCamera into the watched file three seconds after each
+run, changed or not. One thread does all of it, as in Blender: while it renders or imports, it
+checks nothing. It reports what it did on the file handle EVENTS, one JSON object per line, and
+takes orders on standard input, one JSON object per line; ROOT is the checkout. This is not
+CONJURE's own code, but it was written from reading and measuring it; what it leaves out (hands,
+voice, panels, the fine alignment) changes no file. Cycles renders instead of EEVEE, which needs a
+display.
 """
 
 import hashlib
@@ -48,7 +52,7 @@ def trap(words):
 # The scene.
 
 def at_the_start():
-    """A lump of clay before the camera; CONJURE's start scene is as plain."""
+    """A lump of clay in front of the camera, as plain as CONJURE's first scene."""
     bpy.ops.wm.read_factory_settings(use_empty=True)
     scene = bpy.context.scene
     bpy.ops.mesh.primitive_ico_sphere_add(subdivisions=4, radius=0.8)
@@ -125,7 +129,7 @@ def volume(thing):
 
 
 def read_gltf(path):
-    """Reads a file as the add-on does; returns the meshes that came."""
+    """Reads a file as the add-on does; returns the new meshes."""
     before = set(bpy.data.objects)
     bpy.ops.import_scene.gltf(filepath=path)
     bpy.context.view_layer.update()
@@ -138,7 +142,7 @@ def measured(things):
 
 
 def import_mesh():
-    """`conjure.import_and_process_mesh`, in its order."""
+    """`conjure.import_and_process_mesh`, with its order of steps."""
     state = read_state()
     path = (state or {}).get("mesh_path")
     if not path or not os.path.exists(path):
@@ -154,7 +158,7 @@ def import_mesh():
     cube = bpy.context.object
     cube.name = "Mesh"
     cube.hide_viewport = cube.hide_render = True
-    # From here on the artist's work is gone, whatever lies at the path.
+    # From here on the artist's work is gone, whatever is at the path.
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     try:
@@ -210,11 +214,11 @@ def read_state():
 def tick():
     read_state(), read_state()
     snapshot = read_state()
-    # The real one looks for the text in every key and value.
+    # The real one searches for the text in every key and value.
     if snapshot is None or IMPORT not in json.dumps(snapshot):
         return
     import_mesh()
-    # The snapshot of before goes back, truncated and written in place.
+    # Writes the earlier snapshot back, truncated and in place.
     snapshot["command"] = None
     with open(STATE, "w") as file:
         json.dump(snapshot, file, indent=2)
@@ -262,5 +266,5 @@ except BaseException as error:  # whatever it is must reach the other side
     raise
 finally:
     sys.stdout.flush()
-    # The module `bpy` does not survive an ordinary end of Python.
+    # The module `bpy` does not survive a normal exit of Python.
     os._exit(0)

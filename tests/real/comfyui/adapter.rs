@@ -1,6 +1,7 @@
-//! The adapter's whole road at a ComfyUI that is not ours: `tests/real/comfyui/run URL`.
+//! Runs every step of the adapter at a real ComfyUI: `tests/real/comfyui/run URL`.
 //!
-//! Owns one model-free graph and what must hold for it. It is a program of its own, so that no ordinary test run asks for a server.
+//! Owns one graph without models and what must be true for it. It is a separate program, so that no
+//! ordinary test run needs a server.
 
 #![expect(clippy::print_stdout, reason = "it is a script's voice")]
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a broken promise ends it")]
@@ -153,7 +154,7 @@ fn done(what: &str) {
     println!("  ok {what}");
 }
 
-/// An id that no earlier run of this script has used.
+/// Returns an id that no earlier run of this script has used.
 fn key(number: u32) -> RequestId {
     let random = u128::from(std::process::id()) << 32 | u128::from(number);
     RequestId::for_job(JobId::from_parts(WallTime::from_unix_millis(0), random))
@@ -173,7 +174,7 @@ fn submission(number: u32, graph: Map<String, Value>) -> Submission {
     Submission { key: key(number), work: Work::Graph(work) }
 }
 
-/// LoadImage → ImageScale → ImageInvert → ImageAddNoise → SaveImage, and a sentence on its way to be shown.
+/// LoadImage → ImageScale → ImageInvert → ImageAddNoise → SaveImage, and a text to be previewed.
 fn graph(seed: u32, side: u32) -> Map<String, Value> {
     let graph = json!({
         "1": {"class_type": "LoadImage", "inputs": {"image": ""}},

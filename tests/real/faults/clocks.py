@@ -1,4 +1,5 @@
-"""The wall clock jumps, stands at 1970, passes midnight and a change to summer time: jobs are done once, and waits stay as long as they are."""
+"""The wall clock jumps, starts in 1970, passes midnight and a change to summer time: jobs are done
+once, and waits keep their length."""
 
 import pathlib
 import time
@@ -17,7 +18,8 @@ def library():
 
 
 def faked(world, moment, zone="UTC"):
-    """Gives the daemon a wall clock that can be set while it runs; its other clocks stay true. `moment` is `+0` or a date."""
+    """Gives the daemon a wall clock that can be set while it runs; its other clocks stay correct.
+    `moment` is `+0` or a date."""
     world.env |= {"LD_PRELOAD": library(), "FAKETIME_TIMESTAMP_FILE": str(world.folder / "clock"), "FAKETIME_NO_CACHE": "1",
                   "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1", "TZ": zone}
     set_clock(world, moment)
@@ -47,7 +49,8 @@ def jumps(world):
 
 
 def a_day_back_between_jobs(world):
-    """Set back a day and left there: the newest job is still told as the newest, and a restart begins nothing anew."""
+    """Set back a day permanently: the newest job is still shown as the newest, and a restart starts
+    nothing again."""
     faked(world, "+0")
     world.prepare().start()
     world.say("a clay owl")
@@ -65,11 +68,12 @@ def a_day_back_between_jobs(world):
 
 
 def a_clock_that_stands_at_1970(world):
-    """A machine without a clock of its own: jobs are done, also when the right time comes in the middle of one."""
+    """A machine without a real-time clock: jobs are done, even if the correct time arrives in the
+    middle of one."""
     faked(world, "@1970-01-01 00:00:05")
     world.prepare(run_s=2.5).start()
     world.say("a clay owl")
-    # Seen at work before the jump: what it is seen at first afterwards has waited for nothing yet.
+    # Seen active before the jump: what is first seen afterwards has not waited yet.
     world.newest_is("running")
     set_clock(world, "+0")
     world.done()
@@ -80,7 +84,7 @@ def a_clock_that_stands_at_1970(world):
 
 
 def ahead_by_fifty_years(world):
-    """The other way round: started in 2076, set right later."""
+    """The opposite: started in 2076, corrected later."""
     faked(world, f"{50 * 365 * DAY:+d}")
     world.prepare(run_s=1.5).start()
     world.say("a clay owl")
@@ -92,7 +96,7 @@ def ahead_by_fifty_years(world):
 
 
 def midnight(world):
-    """Midnight passes in a job, and with it the day of the budget and of the log's file."""
+    """Midnight passes during a job, and with it the budget's day and the day of the log file."""
     faked(world, "@2026-03-28 23:59:58", "Europe/Berlin")
     world.settings["budget"]["per_day_usd"] = 5
     world.settings["log"] = {"level": "debug", "dir": str(world.folder / "logs")}

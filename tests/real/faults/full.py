@@ -1,10 +1,12 @@
-"""No space left, at each writer of the daemon. Nothing is sent that cannot be written down, and nothing that was paid for is lost."""
+"""No disk space, at each writer of the daemon: nothing is sent that cannot be recorded, and no paid
+result is lost."""
 
 HANG = {"fault": {"hang": {"ms": 1500}}}
 
 
 def ledger_full_at_release(world):
-    """The job's row cannot be written: nothing is sent, `status` says why, and with space the job runs by itself."""
+    """The job's row cannot be written: nothing is sent, `status` gives the reason, and with free
+    space the job runs automatically."""
     world.mount(world.state)
     world.mount(world.history, "16m")
     world.prepare().start()
@@ -19,7 +21,8 @@ def ledger_full_at_release(world):
 
 
 def ledger_full_at_submitted(world):
-    """The id of a paid request cannot be written: it is written again and again, and `status` says what waits."""
+    """The id of a paid request cannot be written: the write is retried, and `status` shows what is
+    pending."""
     world.mount(world.state)
     world.mount(world.history, "16m")
     world.prepare().start()
@@ -36,13 +39,15 @@ def ledger_full_at_submitted(world):
 
 
 def ledger_full_at_the_end(world):
-    """The end of a job cannot be written: its files are public, the job ends when there is space."""
+    """The end of a job cannot be written: its files are public, and the job ends when there is
+    space."""
     world.mount(world.models, "16m")
     world.fill(world.models)
     world.prepare().start()
     world.say("a clay owl")
     world.newest_is("placing")
-    # The log of a ledger that was used has pages to write over, so here the call says that there is no space.
+    # The log of a used ledger has pages that can be overwritten, so here the system call reports
+    # that there is no space.
     with world.broken("pwrite64", "error=ENOSPC", world.state / "ledger.sqlite-wal"):
         world.free(world.models)
         world.says("disk is full", str(world.ledger))
@@ -72,7 +77,8 @@ def ledger_full_then_killed(world):
 
 
 def history_full_at_inputs(world):
-    """The inputs cannot be kept: nothing is sent, `status` names the folder, and with space the job runs by itself."""
+    """The inputs cannot be saved: nothing is sent, `status` names the folder, and with free space
+    the job runs automatically."""
     world.mount(world.history, "16m")
     world.prepare().start()
     world.fill(world.history)
@@ -85,7 +91,8 @@ def history_full_at_inputs(world):
 
 
 def history_full_at_download(world):
-    """A paid result finds no room: the job waits with its reason, and goes on by itself. Nothing is sent again."""
+    """There is no room for a paid result: the job waits and gives the reason, and continues
+    automatically. Nothing is sent again."""
     world.mount(world.history, "16m")
     world.prepare(run_s=1.5).start()
     world.say("a clay owl")
@@ -100,7 +107,8 @@ def history_full_at_download(world):
 
 
 def history_full_and_killed_at_download(world):
-    """The same with a kill -9 and a start in between, still without space: the result is fetched in the end."""
+    """The same with a kill -9 and a restart in between, still without space: the result is fetched
+    in the end."""
     world.mount(world.history, "16m")
     world.prepare(run_s=1.5).start()
     world.say("a clay owl")
@@ -116,7 +124,8 @@ def history_full_and_killed_at_download(world):
 
 
 def target_full_at_placement(world):
-    """The public folder is full: what was there stays, whole; the job waits as `placing` and says where; then all is placed."""
+    """The public folder is full: the old files stay complete; the job waits as `placing` and says
+    where; then everything is placed."""
     world.mount(world.models, "16m")
     world.prepare().start()
     world.say("a clay owl")
@@ -135,7 +144,7 @@ def target_full_at_placement(world):
 
 
 def record_full_at_the_end(world):
-    """`job.json` cannot be written: the job is done all the same."""
+    """`job.json` cannot be written: the job is done anyway."""
     world.mount(world.history, "16m")
     world.mount(world.models, "16m")
     world.fill(world.models)
@@ -150,7 +159,7 @@ def record_full_at_the_end(world):
 
 
 def log_full(world):
-    """The log's disk is full, from before the start: the daemon starts, says so, and the job is done."""
+    """The log's disk is full from the start: the daemon starts, reports it, and the job is done."""
     logs = world.mount(world.folder / "logs", "64k")
     world.settings["log"] = {"level": "trace", "dir": str(logs)}
     world.prepare()
@@ -162,7 +171,7 @@ def log_full(world):
 
 
 def log_fills_up_on_the_way(world):
-    """Lines that find no room are lost, and nothing else."""
+    """Log lines without room are lost, and nothing else."""
     logs = world.mount(world.folder / "logs", "64k")
     world.settings["log"] = {"level": "trace", "dir": str(logs)}
     world.prepare().start()
@@ -175,7 +184,8 @@ def log_fills_up_on_the_way(world):
 
 
 def standard_error_full(world):
-    """Standard error can't be written (`/dev/full`): the job is done all the same, and the log's files have the story."""
+    """Standard error cannot be written (`/dev/full`): the job is done anyway, and the log files are
+    complete."""
     logs = world.folder / "logs"
     world.settings["log"] = {"level": "trace", "dir": str(logs)}
     world.prepare()
@@ -189,7 +199,8 @@ def standard_error_full(world):
 
 
 def state_full_at_start(world):
-    """No room for a new ledger: it ends with a message and a code for it, and starts when there is room."""
+    """No room for a new ledger: the daemon ends with a message and its own exit code, and starts
+    when there is room."""
     world.mount(world.state, "2m")
     world.fill(world.state)
     world.prepare().start(ready=False)
@@ -204,7 +215,8 @@ def state_full_at_start(world):
 
 
 def state_full_at_a_later_start(world):
-    """With a paid job on its way and no room: whatever ends is started again by its service, and the job is done once."""
+    """With a paid job in progress and no room: a daemon that ends is restarted by its service, and
+    the job is done once."""
     world.mount(world.state)
     world.mount(world.history, "16m")
     world.prepare(run_s=1).start()

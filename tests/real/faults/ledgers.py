@@ -1,4 +1,5 @@
-"""The ledger damaged, held, foreign, too new, read-only, gone: nothing is sent without one, and the message says what to do."""
+"""The ledger damaged, locked, foreign, too new, read-only, gone: nothing is sent without one, and
+the message says what to do."""
 
 import os
 import signal
@@ -19,7 +20,8 @@ def used(world):
 
 
 def refused(world, codes, *words):
-    """Starts the daemon, which must end with one of these codes and all of these words, having sent nothing."""
+    """Starts the daemon, which must end with one of these codes and all of these words, without
+    having sent anything."""
     before = world.submits()
     world.stderr.write_text("")
     world.say("a clay fox, while there is no ledger")
@@ -33,7 +35,8 @@ def refused(world, codes, *words):
 
 
 def damaged_in_the_middle(world):
-    """Damage inside the file: whatever is found out about it, nothing is sent twice and nothing panics."""
+    """Damage inside the file: whether it is detected or not, nothing is sent twice and nothing
+    panics."""
     used(world)
     data = bytearray(world.ledger.read_bytes())
     for at in range(4096, len(data), 512):
@@ -86,7 +89,7 @@ def of_a_newer_version(world):
 
 
 def read_only(world):
-    """The ledger cannot be written (`chattr +i`): told at the start, before anything is sent."""
+    """The ledger cannot be written (`chattr +i`): reported at the start, before anything is sent."""
     need("chattr")
     used(world)
     if subprocess.run(["chattr", "+i", str(world.ledger)], capture_output=True).returncode != 0:
@@ -111,7 +114,8 @@ def on_a_read_only_disk(world):
 
 
 def emptied(world):
-    """Zero bytes are an empty ledger: the scene counts as new, and nothing is sent unasked."""
+    """Zero bytes are an empty ledger: the scene counts as new, and nothing is sent without a
+    request."""
     used(world)
     for path in world.state.glob("ledger.sqlite*"):
         path.unlink()
@@ -123,7 +127,8 @@ def emptied(world):
 
 
 def without_its_log(world):
-    """The `-wal` file of a killed daemon is gone: what it held is forgotten, and nothing is sent unasked."""
+    """The `-wal` file of a killed daemon is gone: its content is lost, and nothing is sent without
+    a request."""
     world.prepare(run_s=0.3).start()
     world.say("a clay owl")
     world.done()
@@ -137,7 +142,8 @@ def without_its_log(world):
 
 
 def held_for_ten_seconds(world):
-    """Another process holds it at the release: nothing is sent meanwhile, the message says what to do, then the job runs."""
+    """Another process locks it at the release: nothing is sent meanwhile, the message says what to
+    do, then the job runs."""
     world.prepare().start()
     other = sqlite3.connect(world.ledger, isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
@@ -153,7 +159,8 @@ def held_for_ten_seconds(world):
 
 
 def held_while_a_job_is_paid(world):
-    """Another process holds it when the answer comes: the id is written when it can be, and the job is done once."""
+    """Another process locks it when the answer arrives: the id is written when that is possible,
+    and the job is done once."""
     world.prepare().start()
     world.order({"fault": {"hang": {"ms": 1000}}})
     world.say("a clay owl")
@@ -170,7 +177,7 @@ def held_while_a_job_is_paid(world):
 
 
 def held_for_ever(world):
-    """Held at the start and never let go: it ends with 75 and says by whom it is kept."""
+    """Locked at the start and never released: the daemon ends with 75 and says what holds the lock."""
     used(world)
     other = sqlite3.connect(world.ledger, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -183,7 +190,7 @@ def held_for_ever(world):
 
 
 def stopping_while_it_is_held(world):
-    """A stop does not wait for a held ledger longer than its five seconds."""
+    """A stop does not wait for a locked ledger longer than its five seconds."""
     world.prepare(run_s=60).start()
     world.say("a clay owl")
     world.newest_is("running")
@@ -217,7 +224,8 @@ def deleted_while_running(world):
 
 
 def moved_away_during_a_job(world):
-    """Moved away while a job is paid for: the job is finished, the next one is not sent; put back, all goes on."""
+    """Moved away during a paid job: the job is finished, the next one is not sent; moved back,
+    everything continues."""
     world.prepare(run_s=1).start()
     world.say("a clay owl")
     world.newest_is("running")
@@ -232,7 +240,7 @@ def moved_away_during_a_job(world):
 
 
 def log_deleted_while_running(world):
-    """Only its `-wal` file is deleted: the same, for what is written from then on would be forgotten."""
+    """Only its `-wal` file is deleted: the same, because later writes would be lost."""
     world.prepare().start()
     world.say("a clay owl")
     world.done()
@@ -243,7 +251,8 @@ def log_deleted_while_running(world):
 
 
 def damaged_while_running(world):
-    """Overwritten by somebody under the running daemon: it keeps running and says so; nothing panics, nothing is paid twice."""
+    """Overwritten under the running daemon: it keeps running and reports it; nothing panics,
+    nothing is paid twice."""
     world.prepare().start()
     world.say("a clay owl")
     world.done()

@@ -1,4 +1,5 @@
-"""The public folders and the watched ones: read-only, missing, other things in their place, other disks, gone and back again."""
+"""The public and the watched folders: read-only, missing, replaced by other things, on other disks,
+gone and back again."""
 
 import os
 import shutil
@@ -15,7 +16,8 @@ def plain_root(*line):
 
 
 def read_only_folder(world):
-    """A read-only file system: the job waits with the remedy, what was there stays; writable again, all is placed."""
+    """A read-only file system: the job waits and gives the remedy, the old files stay; writable
+    again, everything is placed."""
     world.models.mkdir(parents=True)
     world.mount(world.models, "16m")
     world.remount(world.models, "ro")
@@ -29,13 +31,13 @@ def read_only_folder(world):
 
 
 def forbidden_folder(world):
-    """A folder that our user may not write in."""
+    """A folder in which our user may not write."""
     world.models.mkdir(parents=True)
     world.models.chmod(0o555)
     world.prepare().start(wrap=plain_root())
     world.say("a clay owl")
     world.newest_is("placing")
-    world.says("Permission denied", "let conjured's user write in that folder")
+    world.says("Permission denied", "allow conjured's user to write in that folder")
     world.models.chmod(0o755)
     world.done()
 
@@ -61,7 +63,7 @@ def immutable_file(world):
 
 
 def file_in_its_place(world):
-    """A file stands where the folder should be."""
+    """A file exists where the folder should be."""
     world.models.parent.mkdir(parents=True)
     world.models.write_text("no folder")
     world.prepare().start()
@@ -98,7 +100,8 @@ def other_file_system(world):
 
 
 def symlinks_to_outside(world):
-    """Folder and file are symlinks to elsewhere, one of them to nothing yet: both are followed and stay symlinks."""
+    """Folder and file are symlinks to other places, one of them dangling: both are followed and
+    stay symlinks."""
     outside = world.folder / "outside"
     outside.mkdir()
     world.models.parent.mkdir(parents=True)
@@ -112,7 +115,7 @@ def symlinks_to_outside(world):
 
 
 def permissions_and_owner_are_kept(world):
-    """What replaces a file has its permissions and its owner."""
+    """A result has the permissions and the owner of the file that it replaces."""
     world.prepare().start()
     world.say("a clay owl")
     world.done()
@@ -125,7 +128,8 @@ def permissions_and_owner_are_kept(world):
 
 
 def unmounted_while_placing(world):
-    """The drive goes while its folder is full, and comes back empty: the placement is completed there."""
+    """The drive is unmounted while its folder is full, and comes back empty: the placement is
+    completed there."""
     world.models.mkdir(parents=True)
     world.mount(world.models, "16m")
     world.fill(world.models)
@@ -134,7 +138,7 @@ def unmounted_while_placing(world):
     world.newest_is("placing")
     world.unmount(world.models)
     world.models.rmdir()
-    # The parent is held as well, so that a new folder cannot simply be made.
+    # The parent is held as well, so that a new folder cannot simply be created.
     subprocess.run(["mount", "--bind", "-r", str(world.models.parent), str(world.models.parent)], check=True)
     world.mounts.append(world.models.parent)
     world.says("Read-only")
@@ -144,13 +148,14 @@ def unmounted_while_placing(world):
 
 
 def every_error_while_placing(world):
-    """What a drive can answer a write or a sync with: nothing half shows, the job waits, and is placed when it passes.
+    """Every error of a drive for a write or a sync: nothing incomplete appears, the job waits, and
+    is placed when the error is over.
 
-    (For a rename: `immutable_file`.)
+        (For a rename: `immutable_file`.)
     """
     world.prepare().start()
     for count, (calls, error, touching) in enumerate([
-        # From file to file the kernel copies, and nothing else in the daemon asks it to.
+        # The kernel copies from file to file, and only this part of the daemon uses these calls.
         ("copy_file_range,sendfile", "EIO", None),
         ("copy_file_range,sendfile", "EDQUOT", None),
         ("fsync", "EIO", [world.models]),
@@ -165,7 +170,8 @@ def every_error_while_placing(world):
 
 
 def watched_folder_goes_and_comes(world):
-    """The watched folders deleted and made anew, renamed away and back: the next change is a job."""
+    """The watched folders are deleted and created again, and renamed away and back: the next change
+    is a job."""
     world.prepare().start()
     shutil.rmtree(world.prompt.parent)
     world.says('"missing"')
@@ -183,7 +189,8 @@ def watched_folder_goes_and_comes(world):
 
 
 def root_goes_and_comes(world):
-    """The project's root renamed away and back, then deleted and made anew: noticed by an event or by the minute's look."""
+    """The project's root is renamed away and back, then deleted and created again: noticed by an
+    event or by the periodic scan."""
     world.prepare().start()
     away = world.root.with_name("elsewhere")
     world.root.rename(away)
@@ -198,7 +205,8 @@ def root_goes_and_comes(world):
 
 
 def permission_goes_and_comes(world):
-    """The watched folder may not be read any more: `status` says so; readable again, the change made meanwhile is a job."""
+    """The watched folder becomes unreadable: `status` says so; readable again, a change in the
+    meantime is a job."""
     world.prepare().start(wrap=plain_root())
     world.prompt.parent.chmod(0)
     world.say("a clay owl")
@@ -209,7 +217,8 @@ def permission_goes_and_comes(world):
 
 
 def silent_drive(world):
-    """A drive that tells of nothing (as network drives do): polled by choice, every change is seen, also the same length again."""
+    """A drive that reports nothing (like network drives): with polling every change is seen, also
+    one of the same length."""
     world.settings["trigger"]["watch"] = "poll"
     world.settings["trigger"]["poll_interval_ms"] = 200
     world.prepare().start()

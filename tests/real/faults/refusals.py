@@ -1,4 +1,5 @@
-"""System calls that fail: EIO, EROFS, EDQUOT, EMFILE, EACCES, EAGAIN at each writer. Nothing is sent unwritten, nothing paid is lost."""
+"""System calls that fail: EIO, EROFS, EDQUOT, EMFILE, EACCES, EAGAIN at each writer. Nothing is
+sent unrecorded, nothing paid is lost."""
 
 import subprocess
 import time
@@ -9,7 +10,8 @@ LOG = "ledger.sqlite-wal"
 
 
 def ledger_refused_at_release(calls, error):
-    """Whatever the system answers to a write or a sync of the ledger: nothing is sent until it is written."""
+    """Any error of the system for a write or a sync of the ledger: nothing is sent until it is
+    written."""
     def case(world):
         world.prepare().start()
         with world.broken(calls, f"error={error}", world.state / LOG):
@@ -23,7 +25,8 @@ def ledger_refused_at_release(calls, error):
 
 
 def ledger_refused_when_paid(calls, error):
-    """The same when the id of a paid request is to be written: it is written later, and the job is done once."""
+    """The same when the id of a paid request must be written: it is written later, and the job is
+    done once."""
     def case(world):
         world.prepare().start()
         world.order({"fault": {"hang": {"ms": 1200}}})
@@ -38,7 +41,7 @@ def ledger_refused_when_paid(calls, error):
 
 
 def history_refused_at_inputs(error):
-    """The staging folder cannot be made: nothing is sent, and the reason is told."""
+    """The staging folder cannot be created: nothing is sent, and the reason is reported."""
     def case(world):
         world.prepare().start()
         with world.broken("mkdir", f"error={error}"):
@@ -52,7 +55,8 @@ def history_refused_at_inputs(error):
 
 
 def out_of_file_handles(world):
-    """No more file handles in the middle of its life: nothing panics; when there are some again, the change is a job."""
+    """No more file handles while it runs: nothing panics; when there are some again, the change is
+    a job."""
     need("prlimit")
     world.prepare().start()
     few = ["prlimit", "--pid", str(world.pid()), "--nofile=12:4096"]
@@ -70,7 +74,8 @@ def out_of_file_handles(world):
 
 
 def out_of_file_handles_during_a_job(world):
-    """The same while a paid run is followed: it is followed on, downloaded and placed when there are handles again."""
+    """The same while a paid run is followed: it is followed, downloaded and placed when there are
+    handles again."""
     need("prlimit")
     world.prepare(run_s=2).start()
     world.say("a clay owl")
@@ -84,9 +89,10 @@ def out_of_file_handles_during_a_job(world):
 
 
 def out_of_threads(world):
-    """The system makes no more threads (a limit of a container): work waits its turn on those that are there."""
+    """The system creates no more threads (a container's limit): work waits its turn on the existing
+    ones."""
     world.prepare().start()
-    # Longer than tokio keeps an idle thread of its pool by itself.
+    # Longer than Tokio keeps an idle thread of its pool by default.
     time.sleep(11)
     with world.broken("clone,clone3", "error=EAGAIN"):
         world.say("a clay owl")
@@ -97,7 +103,7 @@ def out_of_threads(world):
 
 
 def log_folder_refused(world):
-    """The log's folder cannot be written at the start: the daemon says so and serves all the same."""
+    """The log's folder cannot be written at the start: the daemon reports it and works anyway."""
     logs = world.mount(world.folder / "logs", "64k")
     world.remount(logs, "ro")
     world.settings["log"] = {"level": "debug", "dir": str(logs)}
@@ -108,7 +114,8 @@ def log_folder_refused(world):
 
 
 def history_is_read_only(world):
-    """History read-only (EROFS) under the running daemon, then in the middle of a paid job."""
+    """The history becomes read-only (EROFS) under the running daemon, then in the middle of a paid
+    job."""
     world.mount(world.history, "16m")
     world.prepare(run_s=1.5).start()
     world.remount(world.history, "ro")

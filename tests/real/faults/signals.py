@@ -9,7 +9,8 @@ import world as worlds
 
 def ends(first, then=None):
     def case(world):
-        """One signal ends it with 0 within five seconds and leaves the paid job alone; a second one ends it at once."""
+        """One signal ends it with 0 within five seconds and does not affect the paid job; a second
+        one ends it at once."""
         world.prepare(run_s=2).start()
         world.say("a clay owl")
         world.newest_is("running")
@@ -28,7 +29,8 @@ def ends(first, then=None):
 
 
 def second_signal_when_stuck(world):
-    """A stop that waits (for a submit without an answer) is ended at once by the second signal; nothing is sent twice."""
+    """A stop that waits (for a submit without an answer) is ended at once by the second signal;
+    nothing is sent twice."""
     world.prepare().start()
     world.order({"fault": {"hang": {}}})
     world.say("a clay owl")
@@ -58,7 +60,8 @@ def storm_of_hang_ups(world):
 
 
 def asleep_longer_than_patience(world):
-    """The machine sleeps longer than a run may take: the result is looked at once more, and it is there. Nothing is cancelled."""
+    """The machine sleeps longer than a run may take: the result is checked once more, and it is
+    there. Nothing is cancelled."""
     world.settings["serverless"] |= {"run_timeout_s": 3, "queue_timeout_s": 3}
     world.prepare(run_s=1.5).start()
     world.say("a clay owl")
@@ -71,7 +74,8 @@ def asleep_longer_than_patience(world):
 
 
 def overflow_of_the_watch_queue(world):
-    """More events than the system keeps, while the daemon hangs: the last change is still one job."""
+    """More events than the system can queue while the daemon hangs: the last change is still one
+    job."""
     limit = int(open("/proc/sys/fs/inotify/max_queued_events").read())
     if limit > 200_000:
         raise worlds.Skipped(f"the queue takes {limit} events")
@@ -89,7 +93,8 @@ def overflow_of_the_watch_queue(world):
 
 
 def second_daemon(world):
-    """On the same state folder, on the same project, by another name of it: 75, and who holds it. Either lock refuses alone."""
+    """On the same state folder, and on the same project under another name: 75, and the holder's
+    name. Each lock refuses on its own."""
     world.prepare().start()
     alias, another = world.folder / "alias", world.folder / "another"
     alias.symlink_to(world.root)
@@ -111,7 +116,7 @@ def second_daemon(world):
 
 
 def lock_of_a_killed_daemon(world):
-    """A lock file whose daemon was killed is no lock."""
+    """A lock file of a killed daemon is not a lock."""
     world.prepare().start()
     assert (world.root / ".conjured.lock").exists()
     world.daemon.kill()

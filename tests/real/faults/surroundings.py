@@ -1,4 +1,5 @@
-"""Strange surroundings: environment, masks, closed handles, folders that are gone, paths and words as nobody expects them."""
+"""Strange surroundings: environment, masks, closed handles, missing folders, unusual paths and
+prompts."""
 
 import json
 import os
@@ -13,7 +14,7 @@ from places import plain_root
 
 
 def served(world, words="a clay owl", **options):
-    """Starts the daemon, says something and waits for its one job."""
+    """Starts the daemon, writes a prompt and waits for its only job."""
     world.start(**options)
     world.say(words)
     world.done()
@@ -21,14 +22,15 @@ def served(world, words="a clay owl", **options):
 
 
 def no_home(world):
-    """`HOME` unset: with a configuration, a state folder and a token, nothing is missed."""
+    """`HOME` unset: with a configuration, a state folder and a token, nothing else is needed."""
     world.prepare()
     del world.env["HOME"]
     served(world)
 
 
 def no_home_and_nothing_named(world):
-    """`HOME` unset and no state folder named: it serves from the user database's home, or says what to set; it never panics."""
+    """`HOME` unset and no state folder given: it uses the user database's home, or says what to
+    set; it never panics."""
     world.prepare()
     env = {key: value for key, value in world.env.items() if key != "HOME"}
     env["XDG_STATE_HOME"] = "relative/is/not/allowed"
@@ -38,7 +40,7 @@ def no_home_and_nothing_named(world):
 
 
 def home_not_writable(world):
-    """A home that cannot be written: the first start says which folder and which key."""
+    """A home that cannot be written: the first start names the folder and the key."""
     world.prepare()
     world.home.chmod(0o555)
     world.start(ready=False, wrap=plain_root(), line=plain_root(worlds.BINARY, "--config", world.folder / "config.toml", "run"))
@@ -47,14 +49,14 @@ def home_not_writable(world):
 
 
 def no_temporary_folder(world):
-    """`TMPDIR` does not exist: nothing of ours is there."""
+    """`TMPDIR` does not exist: the daemon does not need it."""
     world.prepare()
     world.env["TMPDIR"] = str(world.folder / "no such folder")
     served(world)
 
 
 def working_folder_deleted(world):
-    """The folder it was started in is gone."""
+    """The folder in which it was started is gone."""
     world.prepare()
     gone = world.folder / "gone"
     gone.mkdir()
@@ -62,7 +64,8 @@ def working_folder_deleted(world):
 
 
 def every_handle_closed(world):
-    """Started without standard input, output and error: no file of ours may take their place and be written into."""
+    """Started without standard input, output and error: none of the daemon's files may get their
+    numbers and be written into."""
     world.prepare()
     served(world, stdout=None, stderr=None, stdin=None, preexec_fn=lambda: [os.close(handle) for handle in (0, 1, 2)])
     for path in [world.ledger, *world.public]:
@@ -71,7 +74,7 @@ def every_handle_closed(world):
 
 
 def broken_pipe(world):
-    """Whoever read its standard error is gone."""
+    """The reader of its standard error is gone."""
     world.prepare()
     reading, writing = os.pipe()
     os.close(reading)
@@ -82,7 +85,8 @@ def broken_pipe(world):
 
 
 def mask(bits, name):
-    """Files of ours are private whatever the mask says; public files are for everybody if the mask allows it."""
+    """Private files are private whatever the mask says; public files are readable for everyone if
+    the mask allows it."""
     def case(world):
         world.prepare()
         served(world, preexec_fn=lambda: os.umask(bits))
@@ -105,7 +109,8 @@ def no_core_file_size_or_memory_to_lock(world):
 
 
 def file_size_limit(world):
-    """A limit on file sizes (`ulimit -f`) is an error and no death by SIGXFSZ: the job waits with its reason."""
+    """A limit on file sizes (`ulimit -f`) is an error and not death by SIGXFSZ: the job waits and
+    gives the reason."""
     need("prlimit")
     world.prepare(run_s=1).start()
     world.say("a clay owl")
@@ -118,7 +123,7 @@ def file_size_limit(world):
 
 
 def root_named(name, title):
-    """A project whose path has unusual bytes: by `--root`, as a person types it."""
+    """A project whose path has unusual bytes: with `--root`, as typed on a command line."""
     def case(world):
         base = os.fsencode(world.folder) + b"/" + name
         world.root = pathlib.Path(os.fsdecode(base))
@@ -147,14 +152,15 @@ def state_folder_named(name, title):
 
 
 def state_folder_too_long(world):
-    """Longer than SQLite takes: a fault of the configuration, told as that."""
+    """Longer than SQLite accepts: reported as a configuration error."""
     world.state = world.folder / os.fsdecode(LONG[:1200])
     world.prepare().start(ready=False)
     assert world.ended() == 78 and "shorter path" in world.log(), world.log()
 
 
 def words(said, sent, title):
-    """A prompt as some program may write it; `sent` is what reaches the service, None if nothing may."""
+    """A prompt as some program may write it; `sent` is what reaches the service, None if nothing
+    may."""
     def case(world):
         world.prepare().start()
         world.say(said)
@@ -173,7 +179,7 @@ def words(said, sent, title):
 
 
 def a_huge_prompt(world):
-    """200 KB of words: sent whole or refused with a reason, and never cut silently."""
+    """A prompt of 200 KB: sent completely or refused with a reason, and never cut silently."""
     world.prepare().start()
     text = "a clay owl with many feathers " * 7000
     world.say(text)

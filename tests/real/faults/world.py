@@ -1,6 +1,8 @@
-"""One case's world: a simulator, a project, a state folder, the daemon, and what became of it all.
+"""One case's world: a simulator, a project, a state folder, the daemon, and questions about the
+result.
 
-Owns every child and every mount of a case and ends them with it. Waits are for conditions, with a deadline.
+Owns every child and every mount of a case and ends them with it. Waits are for conditions, with a
+deadline.
 """
 
 import contextlib
@@ -26,7 +28,7 @@ FORK = threading.Lock()
 
 
 class Skipped(Exception):
-    """A part that this case needs cannot be had."""
+    """Something that this case needs is not available."""
 
 
 def need(tool):
@@ -35,7 +37,7 @@ def need(tool):
 
 
 def png(scene, side=48):
-    """A small picture, another one for each scene."""
+    """A small picture, different for each scene."""
     rows = b"".join(
         b"\0" + bytes(v for x in range(side) for v in ((x * 5 + scene * 31) % 256, (y * 3) % 256, (scene * 7) % 256))
         for y in range(side)
@@ -46,7 +48,7 @@ def png(scene, side=48):
 
 
 def fault_of(path):
-    """What is wrong with a public file; None when it is there and whole."""
+    """Returns what is wrong with a public file; None if it exists and is complete."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -122,7 +124,8 @@ class World:
         config.write_text(text)
 
     def spawn(self, line, **options):
-        # One fork at a time: a mask or a limit that one case's child sets for itself is nobody else's.
+        # One fork at a time: a mask or a limit that one case's child sets for itself must not
+        # reach another's.
         with FORK:
             child = subprocess.Popen([str(part) if not isinstance(part, bytes) else part for part in line],
                                      stdin=options.pop("stdin", subprocess.DEVNULL), **options)
@@ -130,7 +133,7 @@ class World:
         return child
 
     def mount(self, folder, size="2m", kind="tmpfs"):
-        """A file system of its own at `folder`, and the proof that it is one."""
+        """Mounts a separate file system at `folder`, and checks that it is one."""
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", kind, "-o", f"size={size},mode=0755", "conjured-test", str(folder)], check=True)
         self.mounts.append(folder)
@@ -151,7 +154,7 @@ class World:
         self.mounts.remove(folder)
 
     def fill(self, folder):
-        """Takes every byte of a small file system."""
+        """Fills a small file system completely."""
         assert folder in self.mounts and folder.stat().st_dev != self.folder.stat().st_dev, "never fill anything else"
         filler = folder / "filler"
         assert os.statvfs(folder).f_blocks * os.statvfs(folder).f_frsize < 64 << 20, "only a small one"
@@ -190,7 +193,7 @@ class World:
     # The daemon.
 
     def start(self, wrap=(), ready=True, arguments=(), line=None, env=None, **options):
-        """Starts it; with `ready`, waits until it has looked at its inputs."""
+        """Starts it; with `ready`, waits until it has scanned its inputs."""
         line = line or [*wrap, BINARY, "--config", self.folder / "config.toml", "--state-dir", self.state, *arguments, "run"]
         options.setdefault("cwd", self.folder)
         with open(self.stderr, "ab") as log:
@@ -201,7 +204,7 @@ class World:
             def looked():
                 assert self.daemon.poll() is None, f"it ended by itself with {self.daemon.returncode}"
                 status = self.status()
-                # The first status of all knows no project yet.
+                # The very first status contains no project yet.
                 return status and status["projects"] and status["projects"][0]["prompt"]["state"] != "unseen" and \
                     status["projects"][0]["render"]["state"] != "unseen"
             self.wait("the daemon looks at its inputs", looked)
@@ -220,7 +223,7 @@ class World:
         return json.loads(answer.stdout) if answer.returncode == 0 else None
 
     def said(self):
-        """All that a person sees of the daemon's state, as one text."""
+        """Returns everything that a user sees of the daemon's state, as one text."""
         return json.dumps(self.status(), ensure_ascii=False)
 
     def jobs(self):
@@ -245,7 +248,7 @@ class World:
 
     @contextlib.contextmanager
     def broken(self, calls, error, path=None):
-        """Lets these system calls of the running daemon fail (of those that touch `path`)."""
+        """Makes these system calls of the running daemon fail (those on `path` only)."""
         need("strace")
         line = ["strace", "-f", "-qq", "-p", str(self.pid()), "-o", self.folder / "strace"]
         for one in [path] if isinstance(path, (str, pathlib.Path)) else path or []:
@@ -304,7 +307,7 @@ class World:
             (job for job in self.jobs()[:1] if job["state"] in states), None))
 
     def says(self, *words):
-        """Waits until the status holds all of these words."""
+        """Waits until the status contains all of these words."""
         seen = {}
         def look():
             seen["text"] = self.said()
@@ -315,7 +318,8 @@ class World:
             raise AssertionError(f"{error}; it says {seen.get('text')}") from None
 
     def done(self, count=1, submits=None):
-        """Waits for so many jobs that are done, and checks that each was paid once and that the public files are whole."""
+        """Waits for this many finished jobs, and checks that each was paid once and that the public
+        files are complete."""
         self.wait(f"{count} jobs are done", lambda: sum(job["state"] == "done" for job in self.jobs()) == count)
         self.whole()
         stats = self.stats()

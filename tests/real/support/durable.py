@@ -1,8 +1,10 @@
-"""What a disk had when the power went: a run's system calls, replayed into a file system that forgets what was not synced.
+"""What is on a disk after a power loss: a run's system calls, replayed into a file system that
+forgets what was not synced.
 
-Owns the model. A file's bytes are durable as of its last fsync or fdatasync, a folder's names as of the folder's last fsync: what POSIX
-promises, and no more (ext4 keeps more, so a run on a real ext4 would hide a missing sync of a folder). The calls come from `strace`; what
-lay there when the recording began counts as durable.
+Owns the model. A file's bytes are durable as of its last fsync or fdatasync, a folder's names as of
+the folder's last fsync: what POSIX guarantees, and no more (ext4 keeps more, so a run on a real
+ext4 would hide a missing sync of a folder). The calls come from `strace`; what existed when the
+recording began counts as durable.
 """
 
 import pathlib, random, re
@@ -12,7 +14,7 @@ CALLS = ("openat,write,pwrite64,writev,ftruncate,lseek,fsync,fdatasync,rename,re
 
 
 def recorder(log):
-    """Returns the words to set before a command."""
+    """Returns the words to put before a command."""
     return ["strace", "-f", "-y", "-xx", "-s", "8388608", "-o", str(log), "-e", f"trace={CALLS}", "-e", "signal=none"]
 
 
@@ -24,7 +26,7 @@ class Node:
 
 
 class Disk:
-    """The tree below `base`, now and as the disk has it."""
+    """The tree below `base`, as it is now and as it is on the disk."""
 
     def __init__(self, base, forgets=""):
         self.forgets = forgets
@@ -215,7 +217,8 @@ class Disk:
     # What is left.
 
     def differs(self, real):
-        """Returns the first file in which the replayed tree is not the real one: then the model has missed a call."""
+        """Returns the first file in which the replayed tree differs from the real one: then the
+        model has missed a call."""
         return self._differs(self.root, pathlib.Path(real))
 
     def _differs(self, node, real):
@@ -234,8 +237,8 @@ class Disk:
     def leave(self, to, how, draw):
         """Writes what the disk may have.
 
-        `strict`: nothing that was not synced. `names`: every name, but only synced bytes, zeros where there were others. `torn`: of
-        each file and each folder one or the other.
+            `strict`: nothing that was not synced. `names`: every name, but only synced bytes, and zeros for the others. `torn`: for
+            each file and each folder one or the other.
         """
         self._leave(self.root, pathlib.Path(to), how, draw)
 

@@ -1,7 +1,9 @@
-"""A world for scripts that drive the real program: a simulator, a CONJURE project, a daemon, and questions about them.
+"""A world for scripts that drive the real program: a simulator, a CONJURE project, a daemon, and
+questions about them.
 
-Owns processes and files below one temporary folder, and nothing outside. It ends only what it started. Python's standard
-library alone. The checks of public files are written anew on purpose: the crate's own could be wrong together with it.
+Owns processes and files below one temporary folder, and nothing outside. It ends only what it
+started. It uses only Python's standard library. The checks of public files are written anew on
+purpose: the crate's own could be wrong in the same way.
 """
 
 import sys
@@ -29,7 +31,7 @@ def _end_all():
 
 
 def binary(*features):
-    """Returns the program: what CONJURED names, else a development build of this checkout."""
+    """Returns the program: the one in CONJURED, or else a development build of this checkout."""
     named = os.environ.get("CONJURED")
     if named:
         return pathlib.Path(named).resolve()
@@ -46,7 +48,7 @@ def scratch(name):
 
 
 class Simulator:
-    """`conjured simulator` as a process of its own."""
+    """`conjured simulator` as a separate process."""
 
     def __init__(self, program, folder, run_s=0.1, keep_warm_s=60, more=()):
         self.log = open(folder / "simulator.log", "ab")
@@ -82,10 +84,11 @@ def environment(folder, **more):
 
 
 def asking(path):
-    """Opens a ledger for a question, and closes it after one that failed too.
+    """Opens a ledger for one query, and closes it even after an error.
 
-    One that stays open would be a trap: whoever in this process then reads the ledger's files (`durable`) takes its locks away, and the
-    next daemon truncates what is mapped here."""
+        A connection that stays open is dangerous: code in this process that then reads the ledger's files (`durable`) releases its
+        locks, and the next daemon truncates what is mapped here.
+    """
     return contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5))
 
 
@@ -133,7 +136,7 @@ dir = "{folder / 'log'}"
         self.prompt.write_text(words)
 
     def film(self, draw):
-        """Saves another picture, in two writes, as Blender does it."""
+        """Saves a new picture, in two writes, as Blender does."""
         whole = png(draw)
         with open(self.render, "wb") as file:
             file.write(whole[: len(whole) // 2])
@@ -170,7 +173,7 @@ dir = "{folder / 'log'}"
             return False
 
     def sound(self):
-        """Returns what is wrong with the ledger's file; nothing for a sound one."""
+        """Returns what is wrong with the ledger's file; nothing if it is intact."""
         with contextlib.closing(sqlite3.connect(self.state / "ledger.sqlite", timeout=5)) as connection:
             verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
         return None if verdict == "ok" else verdict
@@ -180,7 +183,7 @@ dir = "{folder / 'log'}"
 
 
 class Daemon:
-    """`conjured run` as a process of its own, perhaps below another program (`strace …`)."""
+    """`conjured run` as a separate process, perhaps started by another program (`strace …`)."""
 
     def __init__(self, program, project, before=(), **variables):
         self.project = project
@@ -198,7 +201,8 @@ class Daemon:
         return self.wait()
 
     def kill_below(self):
-        """Kills what the other program runs, whose end that one awaits: strace with `-o` takes no signal meanwhile."""
+        """Kills the program started by the other one, which ends with it: strace with `-o` accepts
+        no signal meanwhile."""
         try:
             children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         except OSError:
@@ -218,7 +222,8 @@ class Daemon:
 
 
 def until(what, look, seconds=None):
-    """Waits for a condition, with a deadline: CONJURED_TEST_PATIENCE_S, as in the tests; generous, since whoever passes never waits it."""
+    """Waits for a condition, with a deadline: CONJURED_TEST_PATIENCE_S, as in the tests. It is
+    generous, because a passing run never waits that long."""
     seconds = seconds or float(os.environ.get("CONJURED_TEST_PATIENCE_S", 150))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -232,7 +237,7 @@ def until(what, look, seconds=None):
 # Files.
 
 def png(draw, side=48):
-    """Returns a small picture that is of more than one colour."""
+    """Returns a small picture with more than one colour."""
     base = [draw.randrange(200) for _ in range(3)]
     rows = b"".join(b"\0" + b"".join(bytes((base[0] + x, base[1] + y, base[2])) for x in range(side)) for y in range(side))
 
@@ -281,7 +286,7 @@ def glb_fault(data):
 
 
 def fault_of(path):
-    """Returns what is wrong with a public file; nothing for a whole one or none at all."""
+    """Returns what is wrong with a public file; nothing for a complete or missing one."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -290,7 +295,8 @@ def fault_of(path):
 
 
 class Reader(threading.Thread):
-    """Polls public names as Blender does, in a loop, and keeps every look that was not at a whole file."""
+    """Polls public names as Blender does, in a loop, and records every time that a file was
+    incomplete."""
 
     def __init__(self, projects, pace=0.002):
         super().__init__(daemon=True)
@@ -322,7 +328,8 @@ def order(fault, on=None, only=None, times=1):
     return slip
 
 
-# What a service, a storage and a network do, and how a job may end by it: nothing, a lost answer, a failed run.
+# What a service, a storage and a network do, and how a job may end because of it: nothing, a lost
+# answer, a failed run.
 TROUBLE = [
     ("status 503 ×2", [order({"http": {"status": 503}}, on="status", times=2)]),
     ("status HTML", [order("html_body", on="status")]),

@@ -1,62 +1,65 @@
-//! Does CONJURE's own launcher generate as well? Then a change is worked on twice, and both write the same files.
+//! Detects whether CONJURE's own launcher generates too. Then every change is processed twice, and
+//! both write the same files.
 //!
-//! Owns the answer, its words and the way out; `doctor` asks before a job, a handover after one. Menu and modes are those of
-//! CONJURE's `launcher/main.py` (branch of September 2025): every 30 seconds the launcher sets `flux_pipeline_request` to `"new"`,
-//! changed or not, and `generation_mode` says where that goes. It only judges what `state.json` was seen to say.
+//! Owns the answer, its text and the remedy; `doctor` checks before a job, a handoff after one.
+//! Menu and modes are those of CONJURE's `launcher/main.py` (branch of September 2025): every 30
+//! seconds the launcher sets `flux_pipeline_request` to `"new"`, changed or not, and
+//! `generation_mode` says which service that uses. It only evaluates what `state.json` said.
 
 use super::handoff::Seen;
 
-/// How to switch it off, in the one way that needs no change to CONJURE and costs nothing.
+/// How to switch it off, in the only way that needs no change to CONJURE and costs nothing.
 pub const SWITCH_OFF: &str = "start CONJURE's launcher in mode 5 (LOCAL) while no ComfyUI listens on port 8188: its attempts then fail at once, \
-     cost nothing, and voice, hand tracking and Blender go on";
+     cost nothing, and voice, hand tracking and Blender keep working";
 
-/// What the launcher's state says.
+/// The launcher's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launcher {
-    /// It says that it is not running.
+    /// It reports that it is not running.
     Off,
-    /// It runs in a mode that sends nothing anywhere but to a local ComfyUI.
+    /// It runs in a mode that sends nothing except to a local ComfyUI.
     Harmless,
-    /// It runs and generates by itself.
+    /// It runs and generates automatically.
     Generates(Rival),
-    /// It runs in a mode that no reference knows.
+    /// It runs in a mode that the reference does not list.
     Unclear {
-        /// The mode's word; empty when there is none.
+        /// The name of the mode; empty if there is none.
         mode: String,
     },
 }
 
-/// A launcher that generates beside us.
+/// A launcher that generates in parallel to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rival {
-    /// The mode's word.
+    /// The name of the mode.
     pub mode: String,
-    /// Whether the service that it uses is paid for.
+    /// Whether the service that it uses costs money.
     pub is_paid: bool,
-    /// Whether it is generating at this moment, or has been told to.
+    /// Whether it is generating now, or was asked to.
     pub now: bool,
 }
 
 impl Rival {
-    /// Says what it means and how to end it.
+    /// Returns what this means and how to stop it.
     pub fn words(&self, project: &str) -> String {
-        let both = if self.is_paid { "both are paid" } else { "it sends each change elsewhere" };
+        let both =
+            if self.is_paid { "both are paid" } else { "it sends each change to Hugging Face" };
         let mode = &self.mode;
         format!(
-            "CONJURE's launcher generates by itself, too (project `{project}`, mode `{mode}`): {both}, and both write the same \
+            "CONJURE's launcher generates too (project `{project}`, mode `{mode}`): {both}, and both write the same \
              files; {SWITCH_OFF}"
         )
     }
 }
 
-/// Judges what `state.json` says.
+/// Evaluates what `state.json` says.
 pub fn launcher(seen: &Seen) -> Launcher {
     if !seen.is_running() {
         return Launcher::Off;
     }
     let word = |said: &Option<String>| said.as_deref().unwrap_or_default().trim().to_owned();
     let now = word(&seen.flux_pipeline_request) == "new";
-    // A foreign text ends in a message.
+    // The text is foreign and becomes part of a message.
     let mode: String =
         word(&seen.generation_mode).chars().filter(|c| !c.is_control()).take(40).collect();
     match mode.as_str() {
@@ -75,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_mode_of_the_launcher_is_told_apart() {
+    fn every_mode_of_the_launcher_is_recognised() {
         let of = |status: &str, mode: &str, request: &str| {
             launcher(&Seen {
                 app_status: Some(status.to_owned()),
@@ -98,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_pay_is_not_said_to() {
+    fn a_free_launcher_is_not_described_as_paid() {
         let rival = |mode: &str, is_paid| Rival { mode: mode.to_owned(), is_paid, now: true };
         let told = rival("serverless", true).words("owl");
         assert!(told.contains("`owl`") && told.contains("both are paid"), "{told}");

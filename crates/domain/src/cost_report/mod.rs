@@ -1,6 +1,7 @@
-//! What past jobs cost and brought: sums, rates and middles over a group of them.
+//! Summarises past jobs: sums, rates and medians over a group.
 //!
-//! Owns the arithmetic behind `conjured cost`. Which jobs form a group (a civil day, a project…) is the caller's choice.
+//! Owns the arithmetic behind `conjured cost`. The caller chooses which jobs form a group (a civil
+//! day, a project…).
 
 pub mod what_if;
 
@@ -17,14 +18,14 @@ use super::{
     time::WallTime,
 };
 
-/// A job, as far as money depends on it.
+/// The facts about a past job that matter for its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// The session that paid, by its number.
+    /// The number of the session that paid.
     pub session: i64,
     /// The project's name.
     pub project: String,
-    /// The deployment, where there was one.
+    /// The deployment, if there was one.
     pub deployment: Option<String>,
     /// The mode.
     pub mode: String,
@@ -32,70 +33,71 @@ pub struct Past {
     pub workflow: String,
     /// When it was released.
     pub released: WallTime,
-    /// When its request was taken in, if ever.
+    /// When its request was accepted, if ever.
     pub submitted: Option<WallTime>,
     /// When it ended.
     pub ended: Option<WallTime>,
-    /// Where it is.
+    /// Its current state.
     pub state: State,
-    /// What was reserved.
+    /// The reserved amount.
     pub reserved: MicroUsd,
-    /// What is booked; `None` while the reservation counts.
+    /// The booked cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
-    /// How that came about.
+    /// How the booked cost was obtained.
     pub basis: Option<Basis>,
-    /// The terms on which it was sent.
+    /// The terms that applied when it was sent.
     pub terms: Option<Terms>,
     /// Whether it waited for a machine to wake.
     pub cold: Option<bool>,
-    /// From submit to run, where it was measured.
+    /// From submit to run, if measured.
     pub queue: Option<Duration>,
-    /// The run, where it was measured.
+    /// The run time, if measured.
     pub run: Option<Duration>,
-    /// 1 to 5, where it was rated.
+    /// The rating from 1 to 5, if rated.
     pub rating: Option<u8>,
 }
 
-/// What a group of jobs cost and brought.
+/// The costs and results of a group of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tally {
-    /// All of them.
+    /// The number of all jobs.
     pub jobs: u64,
-    /// Results that were placed.
+    /// The number of placed results.
     pub done: u64,
-    /// Failures.
+    /// The number of failed jobs.
     pub failed: u64,
-    /// Cancelled, or replaced by a newer one.
+    /// The number of cancelled or superseded jobs.
     pub cancelled: u64,
-    /// Nobody knows whether they ran.
+    /// The number of jobs that may or may not have run.
     pub unknown: u64,
-    /// Not ended yet.
+    /// The number of jobs that have not ended yet.
     pub open: u64,
-    /// Done, of those that a person let run to an end; `None` without any.
+    /// The share of done jobs among all that ended without being cancelled or superseded; `None`
+    /// without any.
     pub success_rate: Option<f64>,
-    /// What is booked.
+    /// The sum of booked costs.
     pub booked_microusd: MicroUsd,
-    /// The part of it that is an upper bound: some of those runs happened unseen.
+    /// The part of it that is an upper bound, because those runs were not fully observed.
     pub bounded_microusd: MicroUsd,
-    /// Rented machines. What they cost is in the sums.
+    /// The number of rented machines. Their cost is included in the sums.
     pub machines: u64,
-    /// What they cost, booked or reserved.
+    /// The cost of the rented machines, booked or reserved.
     pub machines_microusd: MicroUsd,
-    /// Reservations that still count, as nothing better is known.
+    /// The sum of reservations that still count, because nothing better is known.
     pub reserved_microusd: MicroUsd,
-    /// Booked and reserved for each result.
+    /// Booked and reserved costs, divided by the number of results.
     pub cost_per_result_microusd: Option<MicroUsd>,
-    /// From release to result where the machine slept, the middle one, in milliseconds.
+    /// The median time from release to result in milliseconds, if the machine slept.
     pub median_cold_ms: Option<u64>,
-    /// The same where it was awake.
+    /// The same if it was awake.
     pub median_warm_ms: Option<u64>,
     /// The mean of the ratings.
     pub mean_rating: Option<f64>,
-    /// How many were rated.
+    /// The number of rated jobs.
     pub rated: u64,
 }
 
-/// Returns the sums of `jobs`.
+/// Returns the summary of `jobs`.
 pub fn tally<'a>(jobs: impl IntoIterator<Item = &'a Past>) -> Tally {
     let mut tally = Tally::default();
     let (mut cold, mut warm, mut stars) = (Vec::new(), Vec::new(), 0_u64);
@@ -141,23 +143,23 @@ pub fn tally<'a>(jobs: impl IntoIterator<Item = &'a Past>) -> Tally {
     tally
 }
 
-/// A rented machine, as far as money depends on it.
+/// The facts about a rented machine that matter for its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rented {
-    /// The session that paid, by its number.
+    /// The number of the session that paid.
     pub session: i64,
     /// When it was launched.
     pub launched: WallTime,
-    /// What was reserved.
+    /// The reserved amount.
     pub reserved: MicroUsd,
-    /// What is booked; `None` while the reservation counts.
+    /// The booked cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
-    /// How that came about.
+    /// How the booked cost was obtained.
     pub basis: Option<Basis>,
 }
 
 impl Tally {
-    /// Adds rented machines: they cost as much as they cost, however many jobs were made on them.
+    /// Adds rented machines. Each one counts once, however many jobs ran on it.
     pub fn add<'a>(&mut self, machines: impl IntoIterator<Item = &'a Rented>) {
         for machine in machines {
             self.machines += 1;
@@ -182,7 +184,7 @@ fn per_result(all: MicroUsd, done: u64) -> Option<MicroUsd> {
     i64::try_from(done).ok().filter(|done| *done > 0).map(|done| MicroUsd(all.0 / done))
 }
 
-/// Returns the middle one; of two middle ones the later.
+/// Returns the median; with an even number of values, the later of the two middle ones.
 pub fn median(mut spans: Vec<Duration>) -> Option<Duration> {
     spans.sort_unstable();
     spans.get(spans.len() / 2).copied()
@@ -196,7 +198,7 @@ fn millis(span: Duration) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    /// A job that was released at second `at` and done `took` seconds later.
+    /// Returns a job that was released at second `at` and done `took` seconds later.
     pub(crate) fn done(at: i64, took: i64, cold: bool) -> Past {
         let second = |second: i64| WallTime::from_unix_millis(second * 1000);
         Past {

@@ -1,7 +1,8 @@
-//! What other settings of a deployment would have cost: past jobs, played again.
+//! Computes what other settings of a deployment would have cost, by replaying past jobs.
 //!
-//! Owns the replay and the sentence of advice. It knows what was measured and says what it assumes: that the artist would
-//! have asked at the same times, that each machine of another tier runs at the same speed, that one machine serves all.
+//! Owns the replay and the sentence of advice. It separates measured values from assumptions: that
+//! the artist would have made the same requests at the same times, that machines of other tiers run
+//! at the same speed, and that one machine serves all jobs.
 
 use std::time::Duration;
 
@@ -16,52 +17,54 @@ use crate::{
     time::WallTime,
 };
 
-/// The keep-warm times that are tried, in seconds: none, RunComfy's default, and what its form offers up to an hour.
+/// The keep-warm times to try, in seconds: none, RunComfy's default, and the values up to an hour
+/// that its form offers.
 pub const KEEP_WARM: [u64; 8] = [0, 30, 60, 120, 300, 600, 1800, 3600];
 
-/// Fewer jobs than this are an afternoon, not a habit.
+/// The number of jobs needed for advice: fewer are one afternoon, not a habit.
 pub const ENOUGH_JOBS: usize = 10;
 
-/// How much more an option may cost than the cheapest and still be advised for its shorter waits, in percent.
+/// How much more than the cheapest option a recommended one may cost for its shorter waits,
+/// in percent.
 const WORTH: i64 = 10;
 
-/// A deployment's past, ready to be played again.
+/// The past jobs of a deployment, ready for a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// When each job was asked for and how long it ran, oldest first.
+    /// When each job was requested and how long it ran, oldest first.
     pub jobs: Vec<(WallTime, Duration)>,
-    /// A cold start: the middle of those measured, else the default.
+    /// The median of the measured cold starts, or the default.
     pub cold_start: Duration,
-    /// How many cold starts were measured.
+    /// The number of measured cold starts.
     pub cold_samples: usize,
-    /// How many runs were measured; the others are taken for the middle one, or for the default.
+    /// The number of measured runs; the others are assumed to take the median, or the default.
     pub run_samples: usize,
-    /// How long a machine idles as it is set now, as far as the ledger tells.
+    /// The current keep-warm time, as far as the ledger knows.
     pub keep_warm: Duration,
-    /// Whether the ledger tells, or it is the default.
+    /// Whether the keep-warm time comes from the ledger and not from the default.
     pub keep_warm_known: bool,
-    /// What an hour costs now.
+    /// The current price per hour.
     pub hourly: MicroUsd,
 }
 
-/// What a setting would have brought.
+/// The result of a replay with one setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// How long a machine idles before it sleeps, in seconds.
     pub keep_warm_s: u64,
-    /// Machines that never sleep: 0 or 1.
+    /// The number of machines that never sleep: 0 or 1.
     pub min_instances: u8,
-    /// What all the jobs would have cost.
+    /// The cost of all jobs.
     pub cost_microusd: MicroUsd,
-    /// How long the artist would have waited for all of them, in seconds.
+    /// How long the artist would have waited for all jobs, in seconds.
     pub waited_s: u64,
     /// How often a machine would have had to wake.
     pub cold_starts: u32,
-    /// Whether this is the setting of now.
+    /// Whether this is the current setting.
     pub current: bool,
 }
 
-/// What the current setting would have cost on another machine at the same speed.
+/// The cost of the current setting on another machine at the same speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Elsewhere {
     /// The tier.
@@ -70,25 +73,25 @@ pub struct Elsewhere {
     pub sku: &'static str,
     /// The plan.
     pub plan: Plan,
-    /// What all the jobs would have cost.
+    /// The cost of all jobs.
     pub cost_microusd: MicroUsd,
 }
 
-/// What the record teaches.
+/// The findings from a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Advice {
     /// Every setting that was tried.
     pub settings: Vec<Outcome>,
     /// The current setting on other machines.
     pub machines: Vec<Elsewhere>,
-    /// What was not measured, in sentences.
+    /// The assumptions for values that were not measured, as sentences.
     pub assumed: Vec<String>,
-    /// What to do, in a sentence.
+    /// The recommendation, as a sentence.
     pub sentence: String,
 }
 
 impl Record {
-    /// Makes the record of the jobs that were sent to one deployment; `None` when none was.
+    /// Creates the record of the jobs that were sent to one deployment; `None` if there are none.
     pub fn of(jobs: &[&Past]) -> Option<Self> {
         let mut sent: Vec<&&Past> = jobs.iter().filter(|job| job.submitted.is_some()).collect();
         sent.sort_by_key(|job| job.released);
@@ -96,7 +99,8 @@ impl Record {
         let runs: Vec<Duration> = sent.iter().filter_map(|job| job.run).collect();
         let cold: Vec<Duration> =
             sent.iter().filter(|job| job.cold == Some(true)).filter_map(|job| job.queue).collect();
-        // A job that found the machine asleep was sent with all of the idling, a later one of a burst with less.
+        // A job that found the machine asleep was charged the whole idle time, a later one of a
+        // burst only a part.
         let keep_warm =
             sent.iter().rev().filter_map(|job| job.terms).find(|t| t.cold_start.is_some());
         let (run_samples, cold_samples) = (runs.len(), cold.len());
@@ -112,12 +116,12 @@ impl Record {
         })
     }
 
-    /// Plays the jobs again on one machine that idles for `keep_warm`, or never sleeps.
+    /// Replays the jobs on one machine that idles for `keep_warm`, or never sleeps.
     pub fn replay(&self, keep_warm: Duration, never_sleeps: bool) -> Outcome {
         let mut awake = Duration::ZERO;
         let mut waited = Duration::ZERO;
         let mut cold_starts = 0;
-        // When the machine was last done; `None` before the first job.
+        // When the machine last finished a job; `None` before the first one.
         let mut free: Option<WallTime> = None;
         for &(asked, run) in &self.jobs {
             let idle = free.map(|free| asked.since(free));
@@ -139,7 +143,8 @@ impl Record {
             waited += ends.since(asked);
             free = Some(ends);
         }
-        // What never sleeps is counted from the first job to the last: before and after, nobody asked.
+        // A machine that never sleeps is counted from the first job to the last: no requests exist
+        // before and after.
         if !never_sleeps && free.is_some() {
             awake += keep_warm;
         }
@@ -153,7 +158,7 @@ impl Record {
         }
     }
 
-    /// Tries every setting and says which is best.
+    /// Tries every setting and returns the best one.
     pub fn advice(&self) -> Advice {
         let mut times: Vec<Duration> = KEEP_WARM.into_iter().map(Duration::from_secs).collect();
         if !times.contains(&self.keep_warm) {
@@ -193,7 +198,7 @@ impl Record {
             let what = if self.run_samples == 0 {
                 "the published default"
             } else {
-                "the middle of the others"
+                "the median of the others"
             };
             assumed.push(format!(
                 "{unmeasured} of {} runs were not measured: {what} is assumed",
@@ -202,11 +207,11 @@ impl Record {
         }
         if !self.keep_warm_known {
             assumed.push(format!(
-                "the present keep-warm time is not known: {} s are assumed",
+                "the current keep-warm time is unknown: {} s are assumed",
                 self.keep_warm.as_secs()
             ));
         }
-        assumed.push("the same jobs at the same times on one machine; the speed of other machines is not known, so at the same speed".to_owned());
+        assumed.push("the same jobs at the same times on one machine; other machines are assumed to be equally fast".to_owned());
         assumed
     }
 
@@ -224,12 +229,12 @@ impl Record {
             .unwrap_or(now);
         let saves_money = now.cost_microusd.0 - best.cost_microusd.0;
         let saves_time = i128::from(now.waited_s) - i128::from(best.waited_s);
-        // Less than a twentieth either way is noise in what was measured.
+        // A difference of less than a twentieth is noise in the measurements.
         let matters = saves_money.abs() * 20 > now.cost_microusd.0
             || saves_time.abs() * 20 > i128::from(now.waited_s);
         if best.current || !matters {
             return format!(
-                "the present keep-warm time of {} s fits these jobs; no other setting is clearly better",
+                "the current keep-warm time of {} s fits these jobs; no other setting is clearly better",
                 now.keep_warm_s
             );
         }
@@ -261,7 +266,8 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    /// Jobs at these seconds, of 30 s each, at a cent a second, behind cold starts of 200 s.
+    /// Jobs of 30 s each, requested at these seconds, at a cent per second, with cold starts
+    /// of 200 s.
     fn record(asked: &[i64], keep_warm: u64) -> Record {
         Record {
             jobs: asked
@@ -279,21 +285,22 @@ mod tests {
 
     #[test]
     fn each_setting_costs_and_waits_what_it_must() {
-        // asked at, keep-warm, never sleeps → cents, seconds waited, cold starts
+        // requested at, keep-warm, never sleeps → cents, seconds waited, cold starts
         type Case<'a> = (&'a [i64], u64, bool, i64, u64, u32);
         let cases: &[Case<'_>] = &[
             (&[], 60, false, 0, 0, 0),
             (&[0], 60, false, 200 + 30 + 60, 230, 1),
             (&[0], 0, false, 230, 230, 1),
             (&[0], 60, true, 30, 30, 0),
-            // Ends at 230; asked again after 20 s of idling: warm.
+            // Ends at 230; the next request comes after 20 s of idling: warm.
             (&[0, 250], 60, false, 230 + 20 + 30 + 60, 260, 1),
-            // Asked again when the time is just over: cold, and the idling was paid.
+            // The next request comes when the keep-warm time is just over: cold, and the idling was
+            // paid for.
             (&[0, 290], 60, false, 230 + 60 + 230 + 60, 460, 2),
-            // Asked while it works: waits for it, nothing idles.
+            // Requested during a run: the job waits for it, nothing idles.
             (&[0, 10], 60, false, 230 + 30 + 60, 230 + 250, 1),
             (&[0, 10], 0, false, 230 + 30, 230 + 250, 1),
-            // Never sleeps: the gap is paid, nobody waits for a start.
+            // Never sleeps: the gap is paid for, and no job waits for a start.
             (&[0, 1000], 60, true, 30 + 970 + 30, 60, 0),
         ];
         for &(asked, keep_warm, never_sleeps, cents, waited, cold) in cases {

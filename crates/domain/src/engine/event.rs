@@ -1,4 +1,4 @@
-//! The words between the engine and the daemon: what happened, what to do, and why nothing is done.
+//! The messages between the engine and the daemon: events, effects, and why a job does not start.
 
 use crate::{
     fingerprint::Fingerprint,
@@ -7,15 +7,15 @@ use crate::{
     time::Moment,
 };
 
-/// A project's number: its row in the ledger.
+/// Identifies a project by its row in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectId(pub i64);
 
-/// A person's request for a job, kept by the daemon under this number until its turn comes.
+/// Identifies a manual job request, which the daemon keeps under this number until its turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// What the ledger remembers of a project when the daemon starts.
+/// What the ledger knows about a project when the daemon starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// Whether the ledger has seen the project before.
@@ -26,172 +26,177 @@ pub struct Remembered {
     pub render: Option<Fingerprint>,
 }
 
-/// What a job at work is doing, as far as decisions need it.
+/// The progress of an active job, as far as decisions need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It has not been sent: it is being prepared, or waits to be tried again.
+    /// Not sent yet: the job is being prepared or waits for a retry.
     Waiting,
-    /// Its request may be on its way.
+    /// The request may be on its way.
     Submitting,
-    /// It waits in the backend's queue.
+    /// The request waits in the backend's queue.
     Queued,
-    /// The backend is at work.
+    /// The backend is executing the job.
     Running,
-    /// The paid work is over; artifacts are being fetched, checked and placed.
+    /// The paid work is over. Artifacts are being downloaded, checked and placed.
     Placing,
-    /// Everything is placed, and CONJURE is being told. A newer snapshot does not wait for that: what was asked stays asked.
+    /// Everything is placed and the handoff to CONJURE is in progress. A newer snapshot does not
+    /// wait for it: a request that CONJURE already has stays valid.
     HandingOver,
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// An input may have changed: a look is on its way, and nothing is released before it.
+    /// An input may have changed. A scan is on its way, and no job is released before its result.
     Stirred {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
-    /// A look at a project's inputs.
+    /// A scan of a project's inputs has finished.
     Seen {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// The prompt.
+        /// The state of the prompt.
         prompt: Sight,
-        /// The render.
+        /// The state of the render.
         render: Sight,
     },
-    /// A job that a person asked for has taken the project's own inputs along.
+    /// A manual job was made from the project's own inputs.
     Took {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Which.
+        /// The inputs that it used.
         inputs: Inputs,
     },
-    /// A person wants a job at once.
+    /// A person requested a job now.
     Asked {
-        /// For which project.
+        /// The project.
         project: ProjectId,
-        /// The request's number.
+        /// The number of the request.
         ticket: Ticket,
     },
-    /// A job that was at work when the daemon stopped goes on.
+    /// A job that was active when the daemon stopped continues.
     Resumed {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Where it is.
+        /// Its current stage.
         stage: Stage,
     },
-    /// A job moved on.
+    /// A job reached another stage.
     Moved {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Where to.
+        /// The new stage.
         stage: Stage,
     },
-    /// A job ended, however it did.
+    /// A job ended, with any outcome.
     Ended {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Whether its artifacts are in front of the artist now.
+        /// Whether its artifacts are now visible to the artist.
         placed: bool,
     },
-    /// A person has put an earlier job's artifacts in front of the artist again.
+    /// A person restored an earlier job's artifacts.
     Restored {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
-    /// Our own mesh is in CONJURE's scene, or will be at any moment: what the next renders show is our own doing.
+    /// Our own mesh is in CONJURE's scene, or may appear there at any moment: the next renders
+    /// change because of it.
     Imported {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
     /// The answer to [`Effect::LookAtHands`].
     Hands {
-        /// Whose.
+        /// The project.
         project: ProjectId,
         /// Whether a hand is in the picture.
         tracked: bool,
     },
-    /// A job could not be started (no budget, bad binding): its change stays pending.
+    /// A job could not be started (no budget, bad binding). Its change stays pending.
     NotStarted {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// When it may be tried again by itself; `None` = when the inputs or the configuration change.
+        /// When the start may be retried automatically; `None` = when the inputs or the
+        /// configuration change.
         retry_at: Option<Moment>,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
     /// A deadline may have passed.
     Tick,
-    /// No new jobs from now on.
+    /// No new jobs may start from now on.
     Stopping,
 }
 
 /// What a job is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// The project's newest whole snapshot.
+    /// The project's newest complete snapshot.
     Snapshot(Inputs),
-    /// What a person asked for.
+    /// A manual request.
     Asked(Ticket),
 }
 
-/// What to do.
+/// What the daemon must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// A window is open over this snapshot: do everything that can be done early.
+    /// A debounce window is open for this snapshot: do all work that can be done early.
     Prepare {
-        /// For which project.
+        /// The project.
         project: ProjectId,
         /// The snapshot.
         inputs: Inputs,
     },
     /// Start a job.
     Start {
-        /// For which project.
+        /// The project.
         project: ProjectId,
-        /// Of what.
+        /// What to make it from.
         work: Work,
-        /// Why.
+        /// What caused it.
         cause: Cause,
     },
-    /// The job at work makes room for a newer snapshot: it is cancelled, or, when only the handover is left, lets go of that.
+    /// A newer snapshot supersedes the active job: cancel it, or, if only the handoff is left,
+    /// abandon that.
     Replace {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
-    /// A job that only a render started is due: tell whether hands are in the picture ([`Event::Hands`]).
+    /// A job caused by the render alone is due: report whether hands are in the
+    /// picture ([`Event::Hands`]).
     LookAtHands {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
-    /// Remember these as the baseline.
+    /// Store these as the baseline.
     Rebase {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// The prompt's.
+        /// The prompt's fingerprint.
         prompt: Option<Fingerprint>,
-        /// The render's.
+        /// The render's fingerprint.
         render: Option<Fingerprint>,
     },
 }
 
-/// Why a project's next job does not start; what `status` shows.
+/// Why a project's next job does not start, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// A rule of the trigger.
+    /// A trigger rule.
     Trigger(Wait),
     /// Hands are in the picture, and only the render changed.
     Hands,
-    /// A job of this project is at work; the newest snapshot goes next.
+    /// A job of this project is active; the newest snapshot is next.
     JobAtWork,
-    /// A job of this project is being cancelled to make room.
+    /// A job of this project is being cancelled in favour of a newer snapshot.
     Replacing,
     /// Other projects use every paid slot.
     SlotsTaken,
-    /// `max_jobs_per_hour` is reached until then.
+    /// `max_jobs_per_hour` is reached until that moment.
     HourlyLimit(Moment),
-    /// It could not be started, for this reason.
+    /// The job could not be started, for this reason.
     NotStarted(String),
     /// The daemon is stopping.
     Stopping,

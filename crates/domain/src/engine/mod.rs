@@ -1,8 +1,9 @@
-//! The one decision maker: looks and reports go in, effects come out.
+//! The decision engine: scans and reports go in, effects come out.
 //!
-//! Owns, for every project, the two channels, the job at work and what waits behind it; and over all projects how many
-//! paid jobs run at once and how many started within the hour. It performs nothing: the daemon does what an
-//! [`Effect`] says and reports back with an [`Event`]. Newest wins, one job at a time for each project.
+//! Owns, for every project, its two inputs, the active job and the pending work; and across all
+//! projects how many paid jobs run at once and how many started within the last hour. It has no
+//! side effects: the daemon carries out each [`Effect`] and reports back with an [`Event`]. The
+//! newest snapshot wins, and each project has one job at a time.
 
 pub mod event;
 mod project;
@@ -25,12 +26,12 @@ use super::{
     time::Moment,
 };
 
-/// The most requests of people that wait for one project.
+/// The maximum number of manual requests that may be pending for one project.
 pub const MAX_ASKED: usize = 16;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The state of everything that is decided.
+/// Holds all state that decisions depend on.
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
@@ -42,7 +43,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine without projects. `starts` are the jobs of the last hour that the ledger knows, oldest first.
+    /// Creates an engine without projects. `starts` are the job starts of the last hour from the
+    /// ledger, oldest first.
     pub fn new(settings: Settings, max_in_flight: usize, starts: Vec<Moment>) -> Self {
         Self {
             settings,
@@ -53,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// Begins to serve a project. One that is served already goes on as it is.
+    /// Starts serving a project. A project that is already served keeps its state.
     pub fn add(&mut self, project: ProjectId, remembered: Remembered) {
         self.projects.entry(project).or_insert_with(|| Project::new(remembered));
     }
@@ -63,7 +65,8 @@ impl Engine {
         self.projects.retain(|project, _| keep.contains(project));
     }
 
-    /// Takes new rules; what is open goes on under them, and what was refused is tried again.
+    /// Applies new settings. Open debounce windows continue under them, and a job that could not
+    /// start is tried again.
     pub fn reconfigure(&mut self, settings: Settings, max_in_flight: usize) {
         self.settings = settings;
         self.max_in_flight = max_in_flight.max(1);
@@ -72,9 +75,27 @@ impl Engine {
         }
     }
 
-    /// Takes in one event and says what to do about it.
+    /// Processes one event and returns the effects to carry out.
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        self.handle_all(now, [event])
+    }
+
+    /// Takes in events that belong together, and only then releases what may start: what comes between two of them, as
+    /// between the end of a job and the one that another session left behind it, starts nothing new.
+    pub fn handle_all(
+        &mut self,
+        now: Moment,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        for event in events {
+            self.take(now, event, &mut effects);
+        }
+        self.release(now, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Stirred { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
@@ -84,7 +105,7 @@ impl Engine {
             Event::Seen { project, prompt, render } => {
                 if let Some(state) = self.projects.get_mut(&project) {
                     state.stirred = false;
-                    state.see(&self.settings, now, project, prompt, render, &mut effects);
+                    state.see(&self.settings, now, project, prompt, render, effects);
                 }
             }
             Event::Took { project, inputs } => {
@@ -111,7 +132,7 @@ impl Engine {
             }
             Event::Ended { project, placed } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.ended(now, project, placed, &mut effects);
+                    state.ended(now, project, placed, effects);
                     if placed {
                         state.expect_effect(&self.settings, now);
                     }
@@ -133,19 +154,20 @@ impl Engine {
                 }
             }
             Event::NotStarted { project, retry_at, reason } => {
-                if let Some(state) = self.projects.get_mut(&project) {
-                    state.not_started(now, retry_at, reason);
-                    self.starts.pop_back();
-                }
+                let counted = self
+                    .projects
+                    .get_mut(&project)
+                    .and_then(|state| state.not_started(now, retry_at, reason));
+                // Its own start alone is no start any more: another project's still counts.
+                let own = counted.and_then(|at| self.starts.iter().rposition(|start| *start == at));
+                own.map(|at| self.starts.remove(at));
             }
             Event::Tick => {}
             Event::Stopping => self.stopping = true,
         }
-        self.release(now, &mut effects);
-        effects
     }
 
-    /// Starts whatever may start, the longest waiting project first.
+    /// Starts every job that may start, beginning with the project that has waited longest.
     fn release(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         while self.starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
             self.starts.pop_front();
@@ -173,10 +195,11 @@ impl Engine {
         let decision = project.decide(&settings, now);
 
         if let Some(job) = &mut project.job {
-            // What a person asked for makes room for nothing.
+            // A manually requested job is never cancelled for a newer snapshot.
             let wanted = matches!(decision, Decision::Release(_)) && below_hourly && !job.person;
             let may_cancel = match settings.when_busy {
-                // Nothing is cancelled: what was asked of CONJURE stays asked.
+                // Nothing is cancelled at this stage: a request that CONJURE already has
+                // stays valid.
                 _ if job.stage == Stage::HandingOver => true,
                 WhenBusy::Wait => false,
                 WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
@@ -198,9 +221,10 @@ impl Engine {
         if !free_slot {
             return;
         }
-        // A person who asks does not wait for the trigger, and neither for the hourly limit, which guards against loops.
+        // A manual request skips the trigger rules and the hourly limit: that limit only guards
+        // against loops.
         if let Some(ticket) = project.asked.pop_front() {
-            project.start(None, false, true);
+            project.start(now, None, false, true);
             self.starts.push_back(now);
             effects.push(Effect::Start {
                 project: id,
@@ -209,7 +233,8 @@ impl Engine {
             });
             return;
         }
-        // What was seen last may be outdated on a busy machine: the truth is on the disk, and a look is on its way.
+        // On a busy machine the last scan may be outdated. The disk has the truth, and a new scan
+        // is already on its way.
         if project.stirred || !below_hourly || project.refused(now) {
             return;
         }
@@ -223,7 +248,7 @@ impl Engine {
             let cause = if project.differed_at_start { Cause::Start } else { cause };
             let render_only = cause == Cause::Render;
             let before = (project.prompt.baseline(), project.render.baseline());
-            project.start(Some(before), render_only, false);
+            project.start(now, Some(before), render_only, false);
             project.prompt.rebase(Some(inputs.prompt));
             project.render.rebase(Some(inputs.render));
             project.prepared = None;
@@ -236,7 +261,7 @@ impl Engine {
         }
     }
 
-    /// Asks for early work, once for each snapshot that is about to be released.
+    /// Requests early preparation, once for each snapshot that is about to be released.
     fn prepare_one(&mut self, now: Moment, id: ProjectId, effects: &mut Vec<Effect>) {
         let Some(project) = self.projects.get_mut(&id) else { return };
         if project.prepare_at(&self.settings, now).is_some_and(|at| at <= now)
@@ -247,7 +272,7 @@ impl Engine {
         }
     }
 
-    /// Returns how many jobs may have a paid machine at work.
+    /// Returns how many jobs may currently occupy a paid machine.
     fn in_flight(&self) -> usize {
         let paid = |project: &&Project| {
             let over = |stage| matches!(stage, Stage::Placing | Stage::HandingOver);
@@ -258,12 +283,13 @@ impl Engine {
 
     fn hourly_limit_until(&self) -> Option<Moment> {
         let limit = usize::try_from(self.settings.max_jobs_per_hour).unwrap_or(usize::MAX);
-        // The job that must leave the hour before another may start.
+        // The start that must become older than an hour before another job may start.
         let index = self.starts.len().checked_sub(limit.max(1))?;
         self.starts.get(index).map(|start| start.plus(HOUR))
     }
 
-    /// Returns when to handle a [`Event::Tick`], if nothing else happens before; `now` when it is time already.
+    /// Returns when [`Event::Tick`] is due if no other event arrives first. Returns `now` if it is
+    /// already due.
     pub fn deadline(&self, now: Moment) -> Option<Moment> {
         if self.stopping {
             return None;
@@ -296,18 +322,19 @@ impl Engine {
         })
     }
 
-    /// Returns the newest whole snapshot of a project.
+    /// Returns the newest complete snapshot of a project.
     pub fn snapshot(&self, project: ProjectId) -> Option<Inputs> {
         self.projects.get(&project)?.snapshot()
     }
 
-    /// Returns what the last look found: the prompt and the render.
+    /// Returns what the last scan found for the prompt and the render.
     pub fn sights(&self, project: ProjectId) -> Option<(Option<&Sight>, Option<&Sight>)> {
         let state = self.projects.get(&project)?;
         Some((state.prompt.sight(), state.render.sight()))
     }
 
-    /// Tells whether an input was unfinished at the last look, so that it must be looked at again unasked.
+    /// Returns whether the last scan found an incomplete input, so that it must be scanned again
+    /// without an event.
     pub fn is_unfinished(&self, project: ProjectId) -> bool {
         self.projects.get(&project).is_some_and(|state| {
             [&state.prompt, &state.render]
@@ -317,7 +344,7 @@ impl Engine {
     }
 }
 
-/// Tells whether a decision is one that hands in the picture put off.
+/// Returns whether `decision` is one that is held back while hands are in the picture.
 fn held_by_hands(settings: &Settings, decision: &Decision) -> bool {
     settings.hold_while_sculpting && *decision == Decision::Release(Cause::Render)
 }
@@ -342,5 +369,31 @@ mod tests {
         let effects = engine.handle(late, Event::Tick);
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Start { .. })));
         assert_eq!(engine.deadline(late), None, "nothing is left to do, or the daemon would spin");
+    }
+
+    #[test]
+    fn nothing_starts_between_a_jobs_end_and_the_older_job_behind_it_and_its_effect_is_absorbed() {
+        let project = ProjectId(1);
+        let [old, new, ours] = [b"old", b"new", b"our"].map(|text| Fingerprint::of(text));
+        let mut engine = Engine::new(Settings::default(), 1, Vec::new());
+        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        let begun = Moment::from_millis(1000);
+        engine.handle(begun, Event::Resumed { project, stage: Stage::Placing });
+        let look = |prompt, render| {
+            let [prompt, render] = [prompt, render].map(Sight::Whole);
+            Event::Seen { project, prompt, render }
+        };
+        engine.handle(begun, look(new, old));
+
+        let later = begun.plus(Duration::from_secs(5));
+        let end = Event::Ended { project, placed: true };
+        let next = Event::Resumed { project, stage: Stage::Running };
+        let effects = engine.handle_all(later, [end, next]);
+        assert_eq!(effects, [], "the older job goes first");
+        assert_eq!(engine.held(project, later), Some(Held::JobAtWork));
+
+        let effects = engine.handle(later.plus(Duration::from_secs(1)), look(new, ours));
+        let absorbed = |effect: &Effect| matches!(effect, Effect::Rebase { render: Some(render), .. } if *render == ours);
+        assert!(effects.iter().any(absorbed), "the placed mesh is in the picture: {effects:?}");
     }
 }

@@ -1,6 +1,7 @@
-//! One project over time: its two channels, the job at work, and what people asked for.
+//! The state of one project over time: its two inputs, the active job and the manual requests.
 //!
-//! Owns what concerns a single project; what projects share (slots, the hourly limit) is [`super::Engine`]'s.
+//! Owns everything that concerns a single project. What projects share (slots, the hourly limit)
+//! belongs to [`super::Engine`].
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,25 +16,28 @@ use crate::{
     time::Moment,
 };
 
-/// How long before a window closes the early work begins: long enough to encode a picture and to open a TLS connection,
-/// short enough not to do so at every tick of a scene that is still being sculpted.
+/// How long before a debounce window closes the early preparation begins: long enough to encode a
+/// picture and to open a TLS connection, short enough not to repeat it at every tick of a scene
+/// that is still being sculpted.
 pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
 
-/// How long an import may take to show: two ticks of CONJURE's auto-refresh (3.1 s each). When a user's quiet time is
-/// shorter than a tick, the quiet before the first picture proves nothing.
+/// How long an import may take to become visible: two ticks of CONJURE's auto-refresh (3.1 s each).
+/// If the configured debounce time is shorter than a tick, a quiet period before the first picture
+/// proves nothing.
 pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
 
-/// How long the first picture after an import is waited for when none was written since: a big scene on a small machine takes
-/// many seconds to render, and that picture shows our own mesh. Where none comes for so long, nobody renders.
+/// How long to wait for the first picture after an import if none was written since: a big scene on
+/// a small machine takes many seconds to render, and that picture shows our own mesh. After this
+/// time without a picture, nothing is rendering.
 const SLOWEST_RENDER: Duration = Duration::from_secs(60);
 
-/// How long hands are believed to be out of the picture: the release follows at once.
+/// How long an answer "no hands" stays valid: the release follows at once.
 const HANDS_FRESH: Duration = Duration::from_secs(1);
 
-/// How often hands that hold a release back are looked at again.
+/// How often to check again while hands hold back a release.
 const HANDS_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of hands in the picture. Nobody looks unless it matters.
+/// What is known about hands in the picture. The daemon checks only when the answer matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hands {
     Unknown,
@@ -42,12 +46,13 @@ pub(super) enum Hands {
     Away(Moment),
 }
 
-/// How long changed renders are taken as the effect of our own mesh.
+/// How long changed renders count as the effect of our own mesh.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Absorb {
-    /// Nobody tells when the mesh is imported: until this moment.
+    /// The time of the import will not be reported: ignore changes until this moment.
     Until(Moment),
-    /// CONJURE has it: until the picture has changed and is quiet again, or was rendered anew and has not changed for two ticks.
+    /// CONJURE has the mesh: ignore changes until the picture has changed and is stable again, or
+    /// until it was rendered again and has not changed for two ticks.
     Import { since: Moment, changed: Option<Moment> },
 }
 
@@ -70,17 +75,26 @@ impl Absorb {
 pub(super) struct AtWork {
     pub(super) stage: Stage,
     pub(super) replacing: bool,
-    /// What to go back to when the job turns out not to have started.
+    /// The baselines to restore if the job turns out not to have started.
     pub(super) before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
     pub(super) render_only: bool,
-    /// A person asked for it.
+    /// Whether it is a manual request.
     pub(super) person: bool,
+    /// When it started, as the hourly limit counts it; `None` for a job that another session began.
+    pub(super) started: Option<Moment>,
 }
 
 impl AtWork {
-    /// A job that another session began: what was before it is not known any more.
+    /// Describes a job that an earlier session began. The baselines before it are no longer known.
     pub(super) const fn resumed(stage: Stage) -> Self {
-        Self { stage, replacing: false, before: None, render_only: false, person: false }
+        Self {
+            stage,
+            replacing: false,
+            before: None,
+            render_only: false,
+            person: false,
+            started: None,
+        }
     }
 }
 
@@ -91,7 +105,7 @@ pub(super) struct Refusal {
     pub(super) inputs: (Option<Fingerprint>, Option<Fingerprint>),
 }
 
-/// Which inputs still belong to the first look, and until when.
+/// Which inputs still belong to the first scan, and until when.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Adopt {
     pub(super) until: Moment,
@@ -105,19 +119,19 @@ pub(super) struct Project {
     pub(super) render: Channel,
     pub(super) remembered: Remembered,
     pub(super) looked: bool,
-    /// Inputs that were caught in mid-write by the first look of a baseline start.
+    /// Inputs that the first scan of a baseline start found in the middle of a write.
     pub(super) adopt: Option<Adopt>,
-    /// Changed renders are taken as the effect of our own mesh.
+    /// Set while changed renders count as the effect of our own mesh.
     pub(super) absorb: Option<Absorb>,
     pub(super) hands: Hands,
-    /// The inputs differed already when the daemon looked for the first time.
+    /// Whether the inputs already differed at the daemon's first scan.
     pub(super) differed_at_start: bool,
     pub(super) prepared: Option<Inputs>,
     pub(super) job: Option<AtWork>,
     pub(super) asked: VecDeque<Ticket>,
     pub(super) last_render_only: Option<Moment>,
     pub(super) refusal: Option<Refusal>,
-    /// A look is on its way.
+    /// Whether a scan is on its way.
     pub(super) stirred: bool,
 }
 
@@ -141,8 +155,8 @@ impl Project {
         }
     }
 
-    /// A result of ours was put in front of the artist: what changes in the picture for a while is its effect, unless
-    /// it is known already how long that will be.
+    /// Notes that one of our results was placed: picture changes count as its effect for a while,
+    /// unless the length of that time is already known.
     pub(super) fn expect_effect(&mut self, settings: &Settings, now: Moment) {
         self.let_go(settings, now);
         if !matches!(self.absorb, Some(Absorb::Import { .. })) {
@@ -150,7 +164,8 @@ impl Project {
         }
     }
 
-    /// CONJURE has our mesh, or may have it at any moment; told again, what changed since the first time stays its effect.
+    /// Notes that CONJURE has our mesh or may have it at any moment. If repeated, the changes since
+    /// the first call still count as its effect.
     pub(super) fn imported(&mut self, settings: &Settings, now: Moment) {
         self.let_go(settings, now);
         let changed = match self.absorb {
@@ -160,7 +175,7 @@ impl Project {
         self.absorb = Some(Absorb::Import { since: now, changed });
     }
 
-    /// Ends what is over of the time in which changes are our own effect.
+    /// Ends the time in which changes count as our own effect, once it is over.
     fn let_go(&mut self, settings: &Settings, now: Moment) {
         let lasts = |absorb: &Absorb| absorb.lasts(&self.render, settings.render.quiet, now);
         self.absorb = self.absorb.filter(lasts);
@@ -189,8 +204,8 @@ impl Project {
         self.let_go(settings, now);
 
         if first && baseline_start {
-            // A file caught in the middle of being written belongs to the baseline once it is whole; one that
-            // does not become whole soon does not stretch the first look for ever.
+            // A file found in the middle of a write belongs to the baseline once it is complete.
+            // One that does not become complete soon must not extend the first scan indefinitely.
             self.adopt =
                 Some(Adopt { until: now.plus(settings.render.quiet), prompt: true, render: true });
         }
@@ -233,7 +248,7 @@ impl Project {
         }
     }
 
-    /// Returns when early work on the pending snapshot should begin.
+    /// Returns when early preparation of the pending snapshot should begin.
     pub(super) fn prepare_at(&self, settings: &Settings, now: Moment) -> Option<Moment> {
         if self.job.is_some() || self.prepared.is_some() && self.prepared == self.snapshot() {
             return None;
@@ -266,19 +281,32 @@ impl Project {
 
     pub(super) fn start(
         &mut self,
+        now: Moment,
         before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
         render_only: bool,
         person: bool,
     ) {
         self.refusal = None;
-        self.job =
-            Some(AtWork { stage: Stage::Waiting, replacing: false, before, render_only, person });
+        self.job = Some(AtWork {
+            stage: Stage::Waiting,
+            replacing: false,
+            before,
+            render_only,
+            person,
+            started: Some(now),
+        });
     }
 
-    pub(super) fn not_started(&mut self, now: Moment, retry_at: Option<Moment>, reason: String) {
-        let Some(job) = self.job.take() else { return };
-        let Some((prompt, render)) = job.before else { return };
-        // The refusal speaks of what the job was made of; a newer snapshot is tried at once.
+    /// Takes back a job that did not start. Returns when it was counted as a start, if it was.
+    pub(super) fn not_started(
+        &mut self,
+        now: Moment,
+        retry_at: Option<Moment>,
+        reason: String,
+    ) -> Option<Moment> {
+        let job = self.job.take()?;
+        let Some((prompt, render)) = job.before else { return job.started };
+        // The refusal applies to the inputs of this job; a newer snapshot is tried at once.
         let inputs = (self.prompt.baseline(), self.render.baseline());
         self.prompt.give_back(now, prompt);
         self.render.give_back(now, render);
@@ -286,9 +314,11 @@ impl Project {
             self.last_render_only = None;
         }
         self.refusal = Some(Refusal { retry_at, reason, inputs });
+        job.started
     }
 
-    /// A job is over. One that made room gives its change back: should the inputs return to it, it is wanted after all.
+    /// Ends the job. A superseded job gives its change back: if the inputs return to that content,
+    /// it is pending again.
     pub(super) fn ended(
         &mut self,
         now: Moment,
@@ -304,7 +334,8 @@ impl Project {
         }
     }
 
-    /// Tells whether hands keep a job that only a render started from being released; asks once when nobody knows.
+    /// Returns whether hands hold back a job caused by the render alone. Requests a check if the
+    /// answer is not known.
     pub(super) fn hands_hold(
         &mut self,
         now: Moment,
@@ -323,7 +354,8 @@ impl Project {
         true
     }
 
-    /// A person's job has taken these inputs along: what of them is still there is no change any more.
+    /// Notes that a manual job used these inputs: where the content is still the same, it is no
+    /// longer a change.
     pub(super) fn took(&mut self, inputs: Inputs) {
         if self.prompt.current() == Some(inputs.prompt) {
             self.prompt.rebase(Some(inputs.prompt));
@@ -333,7 +365,8 @@ impl Project {
         }
     }
 
-    /// Tells whether the last refusal still stands: it falls with its time, and with other inputs.
+    /// Returns whether the last refusal still applies. It ends at its time limit or when the
+    /// inputs change.
     pub(super) fn refused(&mut self, now: Moment) -> bool {
         let stands = self.is_refused(now);
         if !stands {
@@ -349,8 +382,9 @@ impl Project {
         })
     }
 
-    /// Returns when something is to be done without any other event; `now` when it is due already. A moment can pass
-    /// between the last event and this question, and must not be lost with it. `free` tells whether a paid slot is.
+    /// Returns when the next action is due if no other event arrives, or `now` if it is already
+    /// due. A deadline can pass between the last event and this call, and must not be lost. `free`
+    /// says whether a paid slot is free.
     pub(super) fn deadline(
         &self,
         settings: &Settings,
@@ -359,11 +393,11 @@ impl Project {
         now: Moment,
     ) -> Option<Moment> {
         let release = match self.decide(settings, now) {
-            // The look that is on its way is an event of its own.
+            // The scan that is on its way is an event of its own.
             _ if self.stirred && self.asked.is_empty() => return None,
             Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
             Decision::Wait(_) => None,
-            // A job that could make room is spared for the hands' sake: they are looked at again.
+            // Hands hold back the cancellation of an active job: check them again.
             Decision::Release(Cause::Render)
                 if self.job.is_some() && settings.hold_while_sculpting =>
             {
@@ -372,7 +406,8 @@ impl Project {
                     Hands::Unknown | Hands::Asked | Hands::Away(_) => None,
                 }
             }
-            // Ready, but a job is at work or a slot is taken: its end is an event of its own.
+            // Ready, but a job is active or no slot is free: the end of that job is an event
+            // of its own.
             Decision::Release(_) if self.job.is_some() || !free => None,
             Decision::Release(cause) => {
                 match self.refusal.as_ref().filter(|_| self.is_refused(now)) {

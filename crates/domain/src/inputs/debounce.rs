@@ -1,63 +1,67 @@
-//! Waiting until an input has settled: one [`Channel`] for the prompt, one for the render.
+//! Debounces the inputs: one [`Channel`] for the prompt, one for the render.
 //!
-//! Owns the two quiet windows and the memory of what the last job had (the baseline). It is told what was seen and
-//! when; it reads nothing, and it does not know what a job costs or whether one is running ([`super::trigger`]).
+//! Owns the two debounce windows and the baseline, which is the content that the last job used.
+//! Scan results and times are arguments: it reads nothing, and it does not know what a job costs or
+//! whether one is running ([`super::trigger`]).
 //!
-//! The rule: only a *fingerprint* that differs from the baseline opens a window, and only another fingerprint
-//! restarts it. An identical re-render is no event at all.
+//! The rule: only a *fingerprint* that differs from the baseline opens a window, and only another
+//! new fingerprint restarts it. A re-render with identical content has no effect.
 
 use std::time::Duration;
 
 use crate::{fingerprint::Fingerprint, time::Moment};
 
-/// What a look at one input found.
+/// The state of one input, as a scan found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// It is whole and usable.
+    /// Complete and usable.
     Whole(Fingerprint),
-    /// It is being written, or was cut off: its size tells one unfinished state from the next.
+    /// Still being written, or truncated. The size distinguishes one incomplete state from
+    /// the next.
     Unfinished {
-        /// Bytes there now; `u64::MAX` when it changed while it was read.
+        /// The current size in bytes; `u64::MAX` if the file changed while it was read.
         size: u64,
     },
-    /// It is not there.
+    /// The file does not exist.
     Missing,
-    /// It is there and no job can be made of it; the reason is for people.
+    /// The file exists but cannot be used for a job; the reason is for people.
     Refused(String),
 }
 
-/// The lengths of the windows.
+/// The timing of a debounce window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quiet {
-    /// How long an input must stay the same.
+    /// How long an input must stay unchanged.
     pub quiet: Duration,
-    /// The longest wait after the first change, however often it changes again; `None` = no ceiling.
+    /// The longest wait after the first change, however often the input changes again; `None` =
+    /// no limit.
     pub max_wait: Option<Duration>,
 }
 
-/// How long an input counts as in flux after it stirred. Blender's pieces arrive every few milliseconds and its
-/// whole write takes 60 to 115 ms, so 300 ms without a stir means that nobody is writing.
+/// How long an input counts as being written after an observed change. Blender writes in pieces a
+/// few milliseconds apart and needs 60 to 115 ms for the whole file, so after 300 ms without a
+/// change no write is in progress.
 pub const FLUX: Duration = Duration::from_millis(300);
 
 /// One input over time.
 #[derive(Clone, Debug, Default)]
 pub struct Channel {
-    /// What the last look found.
+    /// What the last scan found.
     sight: Option<Sight>,
-    /// The newest whole content; it stays while the file is being rewritten.
+    /// The newest complete content; it stays while the file is being rewritten.
     current: Option<Fingerprint>,
-    /// What the last job, or the first start, had.
+    /// The content that the last job, or the first start, used.
     baseline: Option<Fingerprint>,
     window: Option<Window>,
-    /// When the content changed last.
+    /// When the content last changed.
     changed: Option<Moment>,
-    /// When an unfinished file grew last; nothing once it is whole.
+    /// When an incomplete file last changed; `None` once it is complete.
     growing: Option<Moment>,
-    /// When a file that was seen unfinished became whole last, be it with the same content.
+    /// When a file last went from incomplete to complete, even with the same content.
     rewritten: Option<Moment>,
 }
 
-/// An open window: the content differs from the baseline.
+/// An open debounce window: the content differs from the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Window {
     first: Moment,
@@ -65,12 +69,12 @@ struct Window {
 }
 
 impl Channel {
-    /// Starts with the baseline that the ledger remembers, if any.
+    /// Creates an input with the baseline from the ledger, if any.
     pub fn new(baseline: Option<Fingerprint>) -> Self {
         Self { baseline, ..Self::default() }
     }
 
-    /// Takes in what a look found. Returns whether the newest whole content is another than before.
+    /// Processes a scan result. Returns whether the newest complete content changed.
     pub fn see(&mut self, now: Moment, sight: Sight, quiet: Quiet) -> bool {
         let before = self.current;
         match &sight {
@@ -81,7 +85,7 @@ impl Channel {
                 if changed {
                     self.changed = Some(now);
                 }
-                // A re-render that ends with the same content was no stir, only a rewrite.
+                // A re-render that ends with the same content is only a rewrite, not a change.
                 if self.growing.take().is_some() {
                     self.rewritten = Some(now);
                 }
@@ -92,13 +96,14 @@ impl Channel {
                 }
             }
             Sight::Unfinished { size } => {
-                // One that changed while it was read stirs although nobody knows its size.
+                // A file that changed while it was read counts as being written, although its size
+                // is not known.
                 if self.sight.as_ref() != Some(&sight) || *size == u64::MAX {
                     self.growing = Some(now);
                 }
             }
-            // What was there is gone: nothing whole is left to send. The window stays open, so that an input that
-            // flickers (truncate, then write) does not escape its ceiling.
+            // The content is gone, so no complete input is left to send. The window stays open, so
+            // that an input that flickers (truncate, then write) cannot evade the maximum wait.
             Sight::Missing | Sight::Refused(_) => {
                 if self.current.is_some() {
                     self.changed = Some(now);
@@ -116,35 +121,36 @@ impl Channel {
     }
 
     fn open(&mut self, now: Moment, quiet: Quiet) {
-        // A window that was left open by something unusable long ago does not count as waiting since then.
+        // A window that stayed open long ago because the input was unusable does not count as
+        // waiting since then.
         let still_open =
             self.window.filter(|window| now.since(window.last) <= quiet.quiet.saturating_mul(2));
         let first = still_open.map_or(now, |window| window.first);
         self.window = Some(Window { first, last: now });
     }
 
-    /// Returns what the last look found.
+    /// Returns what the last scan found.
     pub const fn sight(&self) -> Option<&Sight> {
         self.sight.as_ref()
     }
 
-    /// Returns the newest whole and usable content.
+    /// Returns the newest complete and usable content.
     pub const fn current(&self) -> Option<Fingerprint> {
         self.current
     }
 
-    /// Returns what the last job had.
+    /// Returns the content that the last job used.
     pub const fn baseline(&self) -> Option<Fingerprint> {
         self.baseline
     }
 
-    /// Returns the moment of the first change that is not yet in a job.
+    /// Returns when the first change happened that no job has used yet.
     pub fn pending_since(&self) -> Option<Moment> {
         self.current?;
         self.window.map(|window| window.first)
     }
 
-    /// Returns when the window closes, if one is open over something usable.
+    /// Returns when the window closes, if one is open and the content is usable.
     pub fn ready_at(&self, quiet: Quiet) -> Option<Moment> {
         self.current?;
         let window = self.window?;
@@ -155,7 +161,7 @@ impl Channel {
         })
     }
 
-    /// Tells whether the file was seen to be written anew after `since`, with whatever content.
+    /// Returns whether the file was rewritten after `since`, with the same or other content.
     pub fn is_rewritten(&self, since: Moment) -> bool {
         self.rewritten.is_some_and(|at| at > since)
     }
@@ -168,7 +174,7 @@ impl Channel {
             .filter(|until| *until > now)
     }
 
-    /// Takes `content` as what the last job had. A window over other content stays open.
+    /// Sets `content` as the baseline. A window for other content stays open.
     pub fn rebase(&mut self, content: Option<Fingerprint>) {
         self.baseline = content;
         if self.current == content {
@@ -176,7 +182,7 @@ impl Channel {
         }
     }
 
-    /// Gives back a change whose job was not started after all.
+    /// Restores the baseline of a job that was not started, so that its change is pending again.
     pub fn give_back(&mut self, now: Moment, baseline: Option<Fingerprint>) {
         self.baseline = baseline;
         if self.current.is_some() && self.current != baseline && self.window.is_none() {
@@ -199,7 +205,7 @@ mod tests {
             channel.see(now, Sight::Unfinished { size: u64::MAX }, quiet);
             assert_eq!(channel.flux_until(now), Some(now.plus(FLUX)));
         }
-        // One that stands still half-written is nobody's work in progress.
+        // A file that stays incomplete without changing is not being written.
         let late = Moment::from_millis(5000);
         channel.see(Moment::from_millis(4000), Sight::Unfinished { size: 7 }, quiet);
         channel.see(late, Sight::Unfinished { size: 7 }, quiet);

@@ -1,8 +1,9 @@
-//! Whether hands are in CONJURE's picture, by what its tracker wrote.
+//! Detects whether hands are in CONJURE's picture, from the file that its tracker writes.
 //!
-//! Owns the reading of `fingertips.json` and how long it may be believed. The file is rewritten in place for every camera
-//! frame, so a torn one is common: while it is fresh it says that the tracker lives, and is looked at again. Whatever is odd or old
-//! means that no hands are known, because a hold that rests on rubbish would never end.
+//! Owns the parsing of `fingertips.json` and how long it stays valid. The file is rewritten in
+//! place for every camera frame, so a partial read is common: while the file is fresh, that means
+//! that the tracker is alive, and the file is read again. Anything unexpected or old counts as no
+//! hands, because a hold based on garbage would never end.
 
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use serde_json::Value;
 
 use crate::time::WallTime;
 
-/// How old the file may be. The tracker writes with every frame of a camera, 15 to 60 times a second, and the slowest stutter of a
-/// busy machine is far below this; a tracker that has ended leaves its last hands in the file for ever.
+/// The maximum age of the file. The tracker writes with every camera frame, 15 to 60 times a
+/// second, and the slowest stutter of a busy machine is far below this limit; a tracker that has
+/// ended leaves its last hands in the file forever.
 pub const FRESH: Duration = Duration::from_secs(2);
 
-/// Tells whether a hand is in the picture. `modified` is the file's time; one that lies ahead by more than [`FRESH`] is
-/// another clock's and says nothing.
+/// Returns whether a hand is in the picture. `modified` is the file's time; if it is more than
+/// [`FRESH`] in the future, it comes from another clock and says nothing.
 pub fn in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
     let age = now.since(modified).max(modified.since(now));
     if age > FRESH {
@@ -24,7 +26,8 @@ pub fn in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
     let file = match serde_json::from_slice(bytes) {
         Ok(Value::Object(file)) => file,
         Ok(_) => return false,
-        // Torn and fresh: a living tracker is in mid-frame. One that died there is stale in a moment.
+        // Incomplete and fresh: a running tracker is in the middle of a frame. If it died there,
+        // the file is soon too old.
         Err(_) => return true,
     };
     let tracked = |key: &str| match file.get(key) {

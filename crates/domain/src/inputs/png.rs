@@ -1,15 +1,18 @@
-//! Whether a PNG is whole, and what its pixels *are*: a walk over its chunks.
+//! Checks whether a PNG is complete, and fingerprints its pixels, by walking over its chunks.
 //!
-//! Owns the answer to "may this file be sent?": signature, a valid IHDR first, every length in range, every CRC
-//! right, PLTE where the colour type needs it, one unbroken run of IDAT, IEND last. It inflates nothing; whether
-//! the compressed pixels make sense is [`crate::picture`]'s business.
+//! Owns the answer to "may this file be sent?": signature, a valid IHDR first, every length in
+//! range, every CRC correct, PLTE if the colour type needs it, one continuous run of IDAT,
+//! IEND last. It decompresses nothing; [`crate::picture`] checks whether the compressed pixels
+//! are valid.
 //!
-//! Owns also the render's fingerprint: BLAKE3 over IHDR and over every chunk that can change what a reader sees.
-//! Blender writes a new `Date` and `RenderTime` at every render, so text, times, physical size, suggested palettes
-//! and private ancillary chunks count for nothing, and so does the place where the writer cut its IDAT chunks.
+//! Also owns the render's fingerprint: BLAKE3 over IHDR and every chunk that can change what a
+//! reader shows. Blender writes a new `Date` and `RenderTime` at every render, so text, times,
+//! physical size, suggested palettes and private ancillary chunks are ignored, and so are the
+//! boundaries between the IDAT chunks.
 //!
-//! Bytes behind IEND are a fault. Blender truncates before it writes, so there are none in a good render;
-//! where there are some, one picture was written over a longer one, and nobody knows which is meant.
+//! Bytes after IEND are a fault. Blender truncates before it writes, so a good render has none;
+//! if there are some, one picture was written over a longer one, and it is not clear which one
+//! is intended.
 //!
 //! Rules and numbers are those of the PNG specification, third edition (W3C, 2025).
 
@@ -18,39 +21,39 @@ mod walk;
 use crate::fingerprint::Fingerprint;
 use walk::{Step, Walk};
 
-/// The longest side that is believed. FLUX and PartPacker work at 1024 and below.
+/// The longest side that is accepted. FLUX and PartPacker work at 1024 and below.
 pub const MAX_SIDE: u32 = 16_384;
 
-/// The most pixels that are believed: 8192 × 8192.
+/// The largest number of pixels that is accepted: 8192 × 8192.
 pub const MAX_PIXELS: u64 = 1 << 26;
 
-/// The eight bytes that open every PNG.
+/// The first eight bytes of every PNG.
 pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Bytes that are checked and then hashed while they are still in the cache.
+/// The number of bytes that are checked and then hashed while they are still in the cache.
 const PIECE: usize = 32 * 1024;
 
-/// What a whole PNG says about itself.
+/// The properties of a complete PNG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PngFacts {
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub height: u32,
     /// Bits of one sample, or of one palette index: 1, 2, 4, 8 or 16.
     pub bit_depth: u8,
-    /// What the samples of a pixel mean.
+    /// The meaning of the samples of a pixel.
     pub colour_type: ColourType,
-    /// Whether the rows come in the seven Adam7 passes.
+    /// Whether the rows are stored in the seven Adam7 passes.
     pub interlaced: bool,
-    /// What the picture is, whenever and by whom it was written.
+    /// The identity of the picture, independent of when and by which program it was written.
     pub fingerprint: Fingerprint,
 }
 
-/// What the samples of a pixel mean.
+/// The meaning of the samples of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourType {
-    /// One sample of grey.
+    /// One grey sample.
     Grey,
     /// Red, green and blue.
     Rgb,
@@ -62,60 +65,61 @@ pub enum ColourType {
     Rgba,
 }
 
-/// Why a file is not a whole PNG.
+/// Why a file is not a complete PNG.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PngFault {
-    /// There is no byte. Blender empties the file before it writes.
-    #[error("the picture is empty: it is about to be written, or its writer failed")]
+    /// The file is empty. Blender truncates the file before it writes.
+    #[error("the picture is empty: a program is about to write it, or failed to")]
     Empty,
-    /// It ends before its end: still being written, or cut.
+    /// The file ends too early: still being written, or truncated.
     #[error(
-        "the picture ends after {have} bytes without its last chunk: it is being written, or it was cut"
+        "the picture is incomplete ({have} bytes, its end is missing): it is still being written, or was cut off"
     )]
     Incomplete {
-        /// The bytes that are there.
+        /// The number of existing bytes.
         have: usize,
     },
-    /// It does not open like a PNG.
+    /// It does not begin with the PNG signature.
     #[error("the file is not a PNG: save the render as PNG")]
     NotPng,
-    /// It breaks a rule of the format, most often a wrong checksum.
+    /// It violates a rule of the format, most often with a wrong checksum.
     #[error("the picture is damaged: {reason} (chunk {chunk} at byte {at})")]
     Corrupt {
-        /// The chunk's name, as far as it is readable.
+        /// The chunk's name, with unreadable bytes escaped.
         chunk: String,
-        /// Where the chunk begins.
+        /// The offset of the chunk.
         at: usize,
-        /// The rule that is broken.
+        /// The violated rule.
         reason: &'static str,
     },
-    /// Something follows the end.
+    /// There is data after the end.
     #[error("{count} bytes follow the end of the picture: it was written over a longer one")]
     TrailingBytes {
-        /// How many.
+        /// The number of extra bytes.
         count: usize,
     },
     /// Larger than any render.
     #[error(
-        "the picture has {width} x {height} pixels, more than the {MAX_SIDE} a side or {MAX_PIXELS} in all that are accepted: render it smaller"
+        "the picture has {width} x {height} pixels, the limit is {MAX_SIDE} per side and {MAX_PIXELS} in total: render it smaller"
     )]
     TooLarge {
-        /// Pixels from left to right, as IHDR says.
+        /// Width in pixels, from IHDR.
         width: u32,
-        /// Pixels from top to bottom, as IHDR says.
+        /// Height in pixels, from IHDR.
         height: u32,
     },
-    /// It may be a good PNG of a kind that no reader here knows.
-    #[error("the picture uses {what}, which PNG readers do not know: save it as a plain PNG")]
+    /// It may be a valid PNG, but uses a feature that no reader here supports.
+    #[error("the picture uses {what}, which PNG readers do not support: save it as a plain PNG")]
     Unsupported {
-        /// What is not known.
+        /// The unsupported feature.
         what: String,
     },
 }
 
 impl PngFault {
-    /// Tells whether the same file may be whole at the next look, with its writer still at work.
-    /// In a file that is rewritten in place, new bytes stand before old ones for a moment, so damage may pass too.
+    /// Returns whether the same file may be complete at the next scan, because its writer is still
+    /// active. While a file is rewritten in place, new bytes are followed by old ones for a moment,
+    /// so damage may be temporary too.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Empty
@@ -127,7 +131,7 @@ impl PngFault {
     }
 }
 
-/// Checks that `bytes` are one whole PNG and nothing else, and tells what its pixels are.
+/// Checks that `bytes` are one complete PNG and nothing else, and returns its properties.
 pub fn check(bytes: &[u8]) -> Result<PngFacts, PngFault> {
     if bytes.is_empty() {
         return Err(PngFault::Empty);
@@ -164,7 +168,7 @@ pub fn check(bytes: &[u8]) -> Result<PngFacts, PngFault> {
     Ok(PngFacts { width, height, bit_depth, colour_type, interlaced, fingerprint })
 }
 
-/// One chunk, its bytes all there, its checksum not looked at yet.
+/// One chunk with all its bytes; its checksum is not verified yet.
 struct Chunk<'a> {
     name: [u8; 4],
     data: &'a [u8],
@@ -173,7 +177,7 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// Length, name and checksum.
+    /// The size of length, name and checksum.
     const FRAME: usize = 12;
 
     fn read(bytes: &'a [u8], at: usize) -> Result<Self, PngFault> {
@@ -206,7 +210,8 @@ impl<'a> Chunk<'a> {
         PngFault::Corrupt { chunk, at: self.at, reason }
     }
 
-    /// Compares the checksum, and hashes the data in the same pass if it has a place in the fingerprint.
+    /// Verifies the checksum, and in the same pass hashes the data if it is part of
+    /// the fingerprint.
     fn check_sum(&self, mut hasher: Option<&mut blake3::Hasher>) -> Result<(), PngFault> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.name);
@@ -220,7 +225,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// IHDR, checked.
+/// A validated IHDR.
 struct Header {
     width: u32,
     height: u32,
@@ -232,7 +237,7 @@ struct Header {
 impl Header {
     fn read(chunk: &Chunk<'_>) -> Result<Self, PngFault> {
         let Ok(data) = <&[u8; 13]>::try_from(chunk.data) else {
-            return Err(chunk.corrupt("it has not 13 bytes"));
+            return Err(chunk.corrupt("it does not have 13 bytes"));
         };
         let [w0, w1, w2, w3, h0, h1, h2, h3, bit_depth, colour, compression, filter, interlace] =
             *data;
@@ -251,10 +256,10 @@ impl Header {
             3 => (ColourType::Indexed, &[1, 2, 4, 8]),
             4 => (ColourType::GreyAlpha, &[8, 16]),
             6 => (ColourType::Rgba, &[8, 16]),
-            _ => return Err(chunk.corrupt("there is no such colour type")),
+            _ => return Err(chunk.corrupt("its colour type does not exist")),
         };
         if !depths.contains(&bit_depth) {
-            return Err(chunk.corrupt("its bit depth does not go with its colour type"));
+            return Err(chunk.corrupt("its bit depth does not fit its colour type"));
         }
         if compression != 0 || filter != 0 || interlace > 1 {
             let what = format!("compression {compression}, filter {filter}, interlace {interlace}");

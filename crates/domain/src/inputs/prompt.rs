@@ -1,16 +1,20 @@
-//! What an artist said: from the bytes of `userPrompt.txt` to a text worth a paid job, or the reason why not.
+//! Turns the bytes of `userPrompt.txt` into a text for a paid job, or into the reason why
+//! there is none.
 //!
-//! Owns decoding, trimming, the fingerprint and the refusals. It reads no file (it is given bytes), knows no
-//! window of quiet ([`super::debounce`]) and changes nothing inside the text except that NUL and control
-//! characters are left out: line ends, tabs and every printable character travel as they were written.
+//! Owns decoding, trimming, the fingerprint and the refusals. It reads no file (its input is
+//! bytes), knows no debounce window ([`super::debounce`]) and does not change the text except that
+//! NUL and control characters are removed: line ends, tabs and every printable character are sent
+//! as they were written.
 //!
 //! In this order:
-//! 1. A UTF-16 byte order mark: decoded as UTF-16. Otherwise UTF-8; where that fails, Windows-1252, which every
-//!    byte sequence fits (Blender's own writer uses the locale's encoding on Windows). A text cut in the middle
-//!    of a character is one of those too: the quiet window, not this file, waits for the rest of it.
-//! 2. Characters that no text encoder knows (NUL, C0 and C1 controls except tab and line ends) are left out.
-//!    A file that holds many of them is not text and is refused.
-//! 3. White space and byte order marks at both ends are dropped; what remains is fingerprinted and judged.
+//! 1. With a UTF-16 byte order mark the bytes are decoded as UTF-16. Otherwise as UTF-8, and if
+//!    that fails as Windows-1252, which accepts every byte sequence (Blender's own writer uses the
+//!    locale's encoding on Windows). The last case includes a text that was cut in the middle of a
+//!    character: the debounce window, not this file, waits for the rest of it.
+//! 2. Characters that no text encoder knows (NUL, C0 and C1 controls except tab and line ends) are
+//!    removed. A file with many of them is not text and is refused.
+//! 3. White space and byte order marks at both ends are removed; the rest is fingerprinted
+//!    and checked.
 
 use std::borrow::Cow;
 
@@ -18,18 +22,22 @@ use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use crate::fingerprint::Fingerprint;
 
-/// The longest prompt that is sent, in bytes of UTF-8. FLUX's T5 encoder looks at 512 tokens, about 2 KB;
-/// CONJURE's longest known prompt has 1442 bytes. Anything beyond this is a wrong file, not a long sentence.
+/// The longest prompt that is sent, in bytes of UTF-8. FLUX's T5 encoder reads 512 tokens, about
+/// 2 KB; CONJURE's longest known prompt has 1442 bytes. A longer file is the wrong file, not a
+/// long sentence.
 pub const MAX_PROMPT_BYTES: usize = 64 * 1024;
 
-/// How much of a prompt file is worth reading, in bytes: room for [`MAX_PROMPT_BYTES`] in UTF-16 and for generous
-/// white space around it. A reader that finds more may hand over any longer piece: it is refused as too long.
+/// How many bytes of a prompt file to read: room for [`MAX_PROMPT_BYTES`] in UTF-16 and for plenty
+/// of white space around it. A reader that finds more may pass any longer part: it is refused as
+/// too long.
 pub const READ_LIMIT: usize = 512 * 1024;
 
-/// This many control characters are left out without a word about binary files: a short text may hold a few.
+/// The number of control characters that are removed without a check for binary data: a short text
+/// may contain a few.
 const TOLERATED_CONTROLS: usize = 8;
 
-/// Above [`TOLERATED_CONTROLS`], one control character in so many makes a file binary. Random bytes hold one in 7.
+/// Above [`TOLERATED_CONTROLS`], a file is binary if at least one character in this many is a
+/// control character. Random bytes have one in 7.
 const BINARY_SHARE: usize = 20;
 
 /// A prompt that may start a job.
@@ -39,48 +47,49 @@ pub struct Prompt {
     pub text: String,
     /// BLAKE3 of `text`.
     pub fingerprint: Fingerprint,
-    /// The file was no UTF-8 and was read as Windows-1252; worth a warning, the text may be garbled.
+    /// Whether the file was not UTF-8 and was read as Windows-1252; deserves a warning, because the
+    /// text may be garbled.
     pub windows_1252: bool,
-    /// How many NUL and control characters were left out; worth a warning when it is not 0.
+    /// How many NUL and control characters were removed; deserves a warning unless 0.
     pub left_out: usize,
 }
 
 /// Why a prompt starts no job. Nothing was sent and nothing was charged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PromptRefusal {
-    /// Nothing but white space. CONJURE's launcher empties the file at every start.
-    #[error("the prompt is empty, so there is nothing to make; say or write a sentence")]
+    /// Only white space. CONJURE's launcher empties the file at every start.
+    #[error("the prompt is empty; say or write a sentence")]
     Empty,
     /// It matches a pattern of `trigger.ignore_prompts`.
     #[error(
         "the prompt matches the pattern `{pattern}` of `trigger.ignore_prompts` and is ignored; \
-         say it again, or remove the pattern if this text is meant"
+         say it again, or remove the pattern if you mean this text"
     )]
     Ignored {
-        /// The pattern, as it stands in the configuration.
+        /// The pattern as configured.
         pattern: String,
     },
     /// Longer than [`MAX_PROMPT_BYTES`].
     #[error(
-        "the prompt is too long: it has at least {bytes} bytes and only {MAX_PROMPT_BYTES} are sent; shorten it"
+        "the prompt is too long: it has at least {bytes} bytes, the limit is {MAX_PROMPT_BYTES}; shorten it"
     )]
     TooLong {
         /// Its size, as far as it was read.
         bytes: usize,
     },
-    /// No text in any encoding that is understood.
-    #[error("the prompt file holds no text but binary data; is it the right file?")]
+    /// Not a text in any supported encoding.
+    #[error("the prompt file contains binary data instead of text; is it the right file?")]
     NotText,
 }
 
-/// A pattern of `trigger.ignore_prompts` that is no regular expression.
+/// The error for an entry of `trigger.ignore_prompts` that is not a regular expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "entry {} of `trigger.ignore_prompts`, `{pattern}`, is not a regular expression: {reason}",
     index + 1
 )]
 pub struct BadPattern {
-    /// Its place in the list, counted from 0 (the message counts from 1).
+    /// Its index in the list, counted from 0 (the message counts from 1).
     pub index: usize,
     /// The pattern as written.
     pub pattern: String,
@@ -88,13 +97,13 @@ pub struct BadPattern {
     pub reason: String,
 }
 
-/// The patterns of `trigger.ignore_prompts`, checked and ready. Each is searched for in the trimmed text, so
-/// `^` and `$` mean the ends of the whole prompt. The default ignores nothing.
+/// The compiled patterns of `trigger.ignore_prompts`. Each is searched for in the trimmed text, so
+/// `^` and `$` match the ends of the whole prompt. The default ignores nothing.
 #[derive(Clone, Debug, Default)]
 pub struct IgnorePatterns(Vec<regex_lite::Regex>);
 
 impl IgnorePatterns {
-    /// Checks every pattern; the first bad one is the error.
+    /// Compiles every pattern; the first bad one is the error.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
         let compile = |(index, pattern): (usize, &String)| {
             regex_lite::Regex::new(pattern).map_err(|fault| BadPattern {
@@ -106,13 +115,13 @@ impl IgnorePatterns {
         patterns.iter().enumerate().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Returns the first pattern that is found in `text`.
+    /// Returns the first pattern that matches `text`.
     fn first_match(&self, text: &str) -> Option<&str> {
         self.0.iter().find(|pattern| pattern.is_match(text)).map(regex_lite::Regex::as_str)
     }
 }
 
-/// Reads a prompt from a file's bytes: a text to send, or why there is none.
+/// Reads a prompt from a file's bytes. Returns the text to send, or why there is none.
 pub fn read(bytes: &[u8], ignore: &IgnorePatterns) -> Result<Prompt, PromptRefusal> {
     if bytes.len() > READ_LIMIT {
         return Err(PromptRefusal::TooLong { bytes: bytes.len() });
@@ -133,7 +142,7 @@ pub fn read(bytes: &[u8], ignore: &IgnorePatterns) -> Result<Prompt, PromptRefus
     Ok(Prompt { text: text.to_owned(), fingerprint, windows_1252, left_out })
 }
 
-/// Decodes, and tells whether it had to fall back to Windows-1252.
+/// Decodes the bytes. The flag says whether it had to fall back to Windows-1252.
 fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, bool), PromptRefusal> {
     let utf_16 = match bytes {
         [0xff, 0xfe, rest @ ..] => Some((UTF_16LE, rest)),
@@ -147,13 +156,15 @@ fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, bool), PromptRefusal> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Ok((Cow::Borrowed(text), false));
     }
-    // A byte order mark says "UTF-8" even where what follows is broken; it must not become three letters.
+    // A byte order mark means "UTF-8" even if the rest is invalid; it must not become
+    // three letters.
     let rest = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     Ok((WINDOWS_1252.decode_without_bom_handling(rest).0, true))
 }
 
-/// Leaves out what cannot be part of a sentence, and counts it. NULs alone never make a file binary: a file
-/// rewritten after a truncation, or cut off by a power loss, is padded with them.
+/// Removes the characters that cannot be part of a sentence, and counts them. NULs alone never make
+/// a file binary: a file that was rewritten after a truncation, or cut off by a power loss, is
+/// padded with them.
 fn leave_out_controls(text: &str) -> Result<(Cow<'_, str>, usize), PromptRefusal> {
     let unwanted = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
     let left_out = text.chars().filter(|c| unwanted(*c)).count();

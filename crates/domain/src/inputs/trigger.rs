@@ -1,7 +1,7 @@
-//! Whether what has settled may start a job now, and if not, why and until when.
+//! Decides whether debounced inputs may start a job now, and if not, why and until when.
 //!
-//! Owns the rules of `[trigger]` that concern one project. How many jobs run at once and what becomes of a running one
-//! is decided in [`crate::engine`]; whether there is money, in [`crate::money::budget`].
+//! Owns the `[trigger]` rules that concern one project. [`crate::engine`] decides how many jobs run
+//! at once and what happens to an active one; [`crate::money::budget`] decides whether there is money.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::debounce::{Channel, Quiet, Sight};
 use crate::{job::Cause, time::Moment};
 
-/// What may start a job (`trigger.on`).
+/// Which changes may start a job (`trigger.on`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum On {
@@ -21,61 +21,62 @@ pub enum On {
     Prompt,
     /// A change of the render.
     Render,
-    /// Each has changed since the last job.
+    /// Both inputs have changed since the last job.
     Both,
 }
 
-/// What becomes of a job at work when a new snapshot is ready (`trigger.when_busy`).
+/// What happens to an active job when a new snapshot is ready (`trigger.when_busy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
-    /// One that still waits in the backend's queue is cancelled; a running one finishes first.
+    /// A job in the backend's queue is cancelled; a running one finishes first.
     #[default]
     ReplaceQueued,
-    /// Nothing is ever cancelled.
+    /// No job is ever cancelled.
     Wait,
-    /// A running one is cancelled too.
+    /// A running job is cancelled too.
     Cancel,
 }
 
-/// What the first look after a start means (`trigger.at_start`).
+/// What the first scan after a start means (`trigger.at_start`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AtStart {
-    /// It is compared with the last job; a project never seen before is a baseline.
+    /// It is compared with the last job; for a project that was never seen before it sets
+    /// the baseline.
     #[default]
     Changed,
     /// It starts a job.
     Always,
-    /// It is the baseline.
+    /// It sets the baseline.
     Never,
 }
 
-/// The rules, checked.
+/// The validated trigger settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What may start a job.
+    /// Which changes may start a job.
     pub on: On,
-    /// The prompt's window.
+    /// The debounce window of the prompt.
     pub prompt: Quiet,
-    /// The render's window.
+    /// The debounce window of the render.
     pub render: Quiet,
-    /// The least time between two jobs that only a render started.
+    /// The shortest time between two jobs caused by the render alone.
     pub min_interval: Duration,
-    /// The most jobs that start within an hour, over all projects.
+    /// The maximum number of jobs that start within an hour, across all projects.
     pub max_jobs_per_hour: u32,
-    /// Whether a job that only a render started waits while hands are in the picture.
+    /// Whether a job caused by the render alone waits while hands are in the picture.
     pub hold_while_sculpting: bool,
-    /// For how long after a placement changed renders are taken as the effect of our own mesh.
+    /// How long after a placement changed renders count as the effect of our own mesh.
     pub after_result_hold: Duration,
-    /// What becomes of a job at work.
+    /// What happens to an active job.
     pub when_busy: WhenBusy,
-    /// What the first look means.
+    /// What the first scan means.
     pub at_start: AtStart,
 }
 
 impl Default for Settings {
-    /// The defaults of `config.example.toml`.
+    /// Returns the defaults of `config.example.toml`.
     fn default() -> Self {
         Self {
             on: On::Either,
@@ -94,10 +95,11 @@ impl Default for Settings {
     }
 }
 
-/// The longest that a prompt waits for a render in flux. `prompt_max_wait_ms` is the ceiling for words that keep changing
-/// over a picture that stands still or changes as Blender changes it (a tenth of a second every three). When *both*
-/// files are rewritten without a pause, a program is at work and not an artist: then one job after the storm is what
-/// a person wants, and this is the end of patience with it.
+/// The longest time that a prompt waits while the render is being written. `prompt_max_wait_ms` is
+/// the limit for a prompt that keeps changing while the picture is stable or changes at Blender's
+/// normal rate (a tenth of a second every three). If *both* files are rewritten without a pause, a
+/// program is writing and not an artist: then one job after the burst is the right result, and this
+/// constant limits the wait for it.
 pub const STORM_CEILING: Duration = Duration::from_secs(15);
 
 /// Why no job starts.
@@ -105,28 +107,28 @@ pub const STORM_CEILING: Duration = Duration::from_secs(15);
 pub enum Wait {
     /// Nothing has changed since the last job.
     Unchanged,
-    /// Something changed and is not quiet yet.
+    /// An input changed and its debounce window is still open.
     Settling(Moment),
-    /// No job can be made of the prompt, for the reason given.
+    /// The prompt cannot be used for a job, for the given reason.
     NoPrompt(String),
-    /// No job can be made of the render, for the reason given.
+    /// The render cannot be used for a job, for the given reason.
     NoRender(String),
-    /// Only the render changed, and the last such job is too young.
+    /// Only the render changed, and the last such job was too recent.
     MinInterval(Moment),
-    /// `trigger.on = "both"`, and only one has changed.
+    /// `trigger.on = "both"`, and only one input has changed.
     OtherInput,
 }
 
-/// What the rules say.
+/// The result of the trigger rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Start a job for the newest whole snapshot.
+    /// Start a job for the newest complete snapshot.
     Release(Cause),
-    /// Not now.
+    /// Do not start a job now.
     Wait(Wait),
 }
 
-/// Decides whether the two inputs, as they are now, may start a job.
+/// Decides whether the two inputs, in their current state, may start a job.
 pub fn decide(
     settings: &Settings,
     prompt: &Channel,
@@ -142,7 +144,8 @@ pub fn decide(
         On::Render => render_pending.is_some(),
         On::Both => prompt_pending.is_some() && render_pending.is_some(),
     };
-    // What is missing is told before "unchanged": it is the answer to "why does nothing happen?".
+    // A missing input is reported before "unchanged": it answers the question "why does
+    // nothing happen?".
     if prompt.current().is_none() {
         return Decision::Wait(Wait::NoPrompt(reason(prompt.sight(), "the prompt")));
     }
@@ -161,7 +164,8 @@ pub fn decide(
         (Some(prompt_ready), Some(render_ready)) if settings.on == On::Both => {
             prompt_ready.max(render_ready)
         }
-        // A changed prompt never waits for the render's long window: both go together when the words are ready.
+        // A changed prompt never waits for the render's long window: both are sent when the prompt
+        // is ready.
         (Some(prompt_ready), _) => prompt_ready,
         (None, Some(render_ready)) => render_ready,
         (None, None) => now,
@@ -185,7 +189,7 @@ pub fn decide(
     Decision::Release(cause)
 }
 
-/// Returns when nobody is writing the render any more, within the bounds of patience.
+/// Returns when the render is no longer being written, limited by [`STORM_CEILING`].
 fn end_of_flux(prompt: &Channel, render: &Channel, now: Moment) -> Moment {
     let Some(flux) = render.flux_until(now) else { return Moment::default() };
     match prompt.pending_since().or(render.pending_since()) {
@@ -196,14 +200,16 @@ fn end_of_flux(prompt: &Channel, render: &Channel, now: Moment) -> Moment {
 
 fn reason(sight: Option<&Sight>, what: &str) -> String {
     match sight {
-        None => format!("{what} has not been looked at yet"),
-        Some(Sight::Missing) => format!("{what} is not there yet"),
-        Some(Sight::Unfinished { size: 0 }) => format!("{what} is empty so far"),
+        None => format!("{what} has not been read yet"),
+        Some(Sight::Missing) => format!("{what} does not exist yet"),
+        Some(Sight::Unfinished { size: 0 }) => format!("{what} is still empty"),
+        // The file changed while it was read, so its size is not known.
+        Some(Sight::Unfinished { size: u64::MAX }) => format!("{what} is being written"),
         Some(Sight::Unfinished { size }) => {
-            format!("{what} is not whole yet ({size} bytes so far)")
+            format!("{what} is incomplete ({size} bytes so far)")
         }
         Some(Sight::Refused(reason)) => reason.clone(),
-        // A whole sight always sets the content.
-        Some(Sight::Whole(_)) => format!("{what} is whole"),
+        // `Sight::Whole` always sets the content, so this case cannot occur.
+        Some(Sight::Whole(_)) => format!("{what} is complete"),
     }
 }

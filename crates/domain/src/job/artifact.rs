@@ -1,7 +1,8 @@
-//! What a run gave us: the remote files a backend lists, and which of them are the job's image and mesh.
+//! The output files of a run as the backend lists them, and which of them are the job's image
+//! and mesh.
 //!
-//! Owns the choice (bound node, then `type = output`, then extension), not the checks of the content:
-//! those are [`crate::picture`]'s and [`crate::mesh`]'s once the bytes are here.
+//! Owns this choice (bound node, then `type = output`, then extension), but not the checks of the
+//! content: [`crate::picture`] and [`crate::mesh`] do those after the download.
 
 use std::fmt;
 
@@ -36,23 +37,24 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A file that a run produced, as the backend lists it. Nothing in it is believed.
+/// An output file as the backend lists it. None of its fields is trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteFile {
     /// The node that made it.
     pub node: String,
-    /// The list it stood in (`images`, `3d`, …).
+    /// The list that contained it (`images`, `3d`, …).
     pub channel: String,
-    /// Where it can be fetched.
+    /// The download URL.
     pub url: String,
-    /// Its name there; empty when the backend gives none.
+    /// Its name on the backend; empty if the backend gives none.
     pub filename: String,
-    /// `output`, `temp`, …; empty when the backend gives none.
+    /// `output`, `temp`, …; empty if the backend gives none.
     pub file_type: String,
 }
 
 impl RemoteFile {
-    /// Returns the lower-case extension of the file name, else of the URL's path; empty when there is none.
+    /// Returns the lower-case extension of the file name or, without one, of the URL's path; empty
+    /// if both have none.
     pub fn extension(&self) -> String {
         let path = self.url.split(['?', '#']).next().unwrap_or_default();
         [self.filename.as_str(), path]
@@ -72,8 +74,8 @@ impl RemoteFile {
     }
 }
 
-/// Chooses the file that is the job's `kind`: made by `node` if any file was, an output rather than an
-/// unlabelled file, and of a fitting extension. A `temp` preview is never chosen.
+/// Chooses the file that is the job's `kind`: made by `node` if such a file exists, an output
+/// rather than an unlabelled file, and with a suitable extension. A `temp` preview is never chosen.
 pub fn choose<'a>(files: &'a [RemoteFile], kind: Kind, node: &str) -> Option<&'a RemoteFile> {
     files
         .iter()

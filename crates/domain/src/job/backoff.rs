@@ -1,15 +1,16 @@
-//! How long to wait before something that failed is tried again.
+//! Computes how long to wait before a retry.
 //!
-//! Owns the growth, the jitter and the ceiling. It reads no clock and draws no randomness (both are arguments), and it
-//! does not know what may be tried again: the caller does.
+//! Owns the growth, the jitter and the upper limit. It reads no clock and draws no randomness (both
+//! are arguments), and it does not know what may be retried: the caller does.
 
 use std::time::Duration;
 
-/// The longest wait that a service may ask for. Anything beyond is a mistake or an attempt to stop us for good, and an
-/// artist waits at the other end, whose job must not freeze for a day: to ask four times an hour harms no service.
+/// The longest wait that a service may ask for. Anything longer is a mistake or an attempt to stop
+/// us for good, and the artist's job must not be blocked for a day: a request every 15 minutes
+/// harms no service.
 pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(900);
 
-/// An exponential back-off with a ceiling. It cannot be built so that it never waits.
+/// An exponential back-off with an upper limit. It cannot be built so that it never waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -20,21 +21,24 @@ impl Backoff {
     /// The shortest first wait: below that a retry is a busy loop.
     const SHORTEST: Duration = Duration::from_millis(10);
 
-    /// The highest ceiling. A day is for ever to the person who waits, and far from any overflow.
+    /// The highest possible limit. A day is very long for a waiting person, and far from
+    /// any overflow.
     const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-    /// Makes a back-off that begins around `first`, doubles with each failure and stops growing at `ceiling`.
+    /// Creates a back-off that begins around `first`, doubles with each failure and stops growing
+    /// at `ceiling`.
     pub fn new(first: Duration, ceiling: Duration) -> Self {
         let first = first.clamp(Self::SHORTEST, Self::LONGEST);
         let ceiling = ceiling.min(Self::LONGEST);
         Self { first, ceiling: ceiling.max(first) }
     }
 
-    /// Returns the wait after `failures` failures in a row (the first one is 1).
+    /// Returns the wait after `failures` failures in a row (1 for the first).
     ///
-    /// Half of it is fixed and half is jitter: `random` (0 to 1) chooses the point, so that many daemons that lost
-    /// the same service do not come back in step. A wait that the service asked for is a floor, capped at
-    /// [`RETRY_AFTER_CAP`]; it may exceed the ceiling, because it is the service that knows.
+    /// Half of it is fixed and half is jitter: `random` (0 to 1) selects the point, so that many
+    /// daemons that lost the same service do not return at the same time. A wait that the service
+    /// asked for is a minimum, capped at [`RETRY_AFTER_CAP`]; it may exceed the ceiling, because
+    /// the service knows best.
     pub fn wait(&self, failures: u32, random: f64, retry_after: Option<Duration>) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let grown = self.first.saturating_mul(1 << doublings).min(self.ceiling);

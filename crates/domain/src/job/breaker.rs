@@ -1,48 +1,52 @@
-//! When a backend that keeps failing is left alone, and when it is tried again.
+//! Decides when a failing backend is paused and when it is tried again.
 //!
-//! Owns the count, the growing wait and the three states of a [`Health`]. It reads no clock and draws no randomness
-//! (both are arguments), it sends nothing, and it does not judge what is a backend's own fault: the caller does. A fault
-//! of a workflow, an account, a token or a budget never comes here, for leaving the service alone would not mend it.
+//! Owns the failure count, the growing wait and the three states of a [`Health`]. It reads no clock
+//! and draws no randomness (both are arguments), it sends nothing, and it does not judge which
+//! failures are the backend's own: the caller does. Failures of a workflow, an account, a token or
+//! a budget are never reported here, because a pause would not fix them.
 //!
-//! - Three failures in a row open it: of calls (no connection, TLS, 5xx, 429, …), or of runs that the service itself lost
-//!   (10000, 10007, 500001, …), which a good status call in between must not excuse.
-//! - When the wait is over one caller may probe, with a call that costs nothing. A good answer closes the breaker *on
-//!   trial*: the next failure opens it again, for longer. Only a request that was taken, or a run that ended well, wipes the slate.
-//! - It lives in memory. A restart forgets it on purpose: a person who restarts wants it tried now, and all it can cost
-//!   is three calls, none of them repeated where it may have been charged.
+//! - Three failures in a row open it: failed calls (no connection, TLS, 5xx, 429, …), or runs that
+//!   the service itself lost (10000, 10007, 500001, …). A successful status call in between does
+//!   not reset the count of lost runs.
+//! - After the wait, one caller may probe with a call that costs nothing. A good answer closes the
+//!   breaker *on trial*: the next failure opens it again, for longer. Only an accepted request or a
+//!   run that ended well resets the counts.
+//! - Its state is in memory only. A restart clears it on purpose: a person who restarts wants a try
+//!   now, and it costs three calls at most, none of which is repeated if it may have been charged.
 
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use crate::time::Moment;
 
-/// So many failures in a row open it.
+/// How many failures in a row open the breaker.
 pub const THRESHOLD: u32 = 3;
 
-/// The first wait and the longest one.
+/// The first and the longest pause.
 const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
-/// How long a probe may take before another caller may probe: who began it may have been stopped.
+/// How long a probe may take before another caller may probe: the first caller may have
+/// been stopped.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a backend does, as `status` shows it and as routing between backends reads it.
+/// The health of a backend, as `status` shows it and as routing reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// It is used.
+    /// The backend is used.
     #[default]
     Closed,
-    /// It is left alone.
+    /// The backend is paused.
     Open {
-        /// Until when; then it is probed.
+        /// When the pause ends; then the backend is probed.
         until: Moment,
-        /// What failed last.
+        /// The last failure.
         reason: String,
     },
-    /// Someone asks at this moment whether it is back.
+    /// A caller is probing the backend now.
     Probing {
-        /// Since when.
+        /// When the probe began.
         since: Moment,
-        /// What failed last.
+        /// The last failure.
         reason: String,
     },
 }
@@ -52,7 +56,8 @@ pub enum Health {
 pub enum Permit {
     /// Send.
     Go,
-    /// Ask something that costs nothing first, and tell [`Breaker::answered`] or [`Breaker::failed`].
+    /// First make a call that costs nothing, and report it to [`Breaker::answered`]
+    /// or [`Breaker::failed`].
     Probe,
     /// Ask again at that moment.
     Wait(Moment),
@@ -61,9 +66,9 @@ pub enum Permit {
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// A call brought no answer, or one that says that the service is in trouble.
+    /// A call got no answer, or an answer that reports a problem of the service.
     Call,
-    /// A run that the service accepted, and then lost for a reason of its own.
+    /// A run that the service accepted and then lost for a reason of its own.
     Run,
 }
 
@@ -73,17 +78,17 @@ pub struct Breaker {
     health: Health,
     calls: u32,
     runs: u32,
-    /// Openings without a success that wiped the slate in between.
+    /// How often it opened since the counts were last reset.
     openings: u32,
 }
 
 impl Breaker {
-    /// Returns how the backend does.
+    /// Returns the health of the backend.
     pub const fn health(&self) -> &Health {
         &self.health
     }
 
-    /// Tells whether a request may be sent. A person who asks for one is a good reason to probe before the time.
+    /// Returns whether a request may be sent. A manual request may probe before the pause ends.
     pub fn ask(&mut self, now: Moment, person: bool) -> Permit {
         let (at, reason) = match &self.health {
             Health::Closed => return Permit::Go,
@@ -97,9 +102,11 @@ impl Breaker {
         Permit::Probe
     }
 
-    /// Notes a failure for the backend's own reasons; returns how long it is left alone if this opened the breaker.
+    /// Records a failure of the backend's own. Returns the length of the pause if this opened
+    /// the breaker.
     ///
-    /// `random` (0 to 1) is the jitter. A wait that the service asked for is a floor, as in [`Backoff::wait`].
+    /// `random` (0 to 1) is the jitter. A wait that the service asked for is a minimum, as
+    /// in [`Backoff::wait`].
     pub fn failed(
         &mut self,
         now: Moment,
@@ -114,7 +121,8 @@ impl Breaker {
         };
         *count = count.saturating_add(1);
         let over = self.calls.max(self.runs) >= THRESHOLD;
-        // What fails while it is open was under way before, or follows a job that was sent: no news.
+        // A failure while it is open is no news: the call began earlier, or belongs to a job that
+        // was already sent.
         if matches!(self.health, Health::Open { .. }) || !over {
             return None;
         }
@@ -125,10 +133,12 @@ impl Breaker {
         Some(wait)
     }
 
-    /// Notes a good answer to a call that cost nothing: it is back, on trial. Returns whether that closed the breaker.
+    /// Records a good answer to a call that costs nothing: the backend is back, on trial. Returns
+    /// whether this closed the breaker.
     pub fn answered(&mut self) -> bool {
         if self.health == Health::Closed {
-            // A job that is followed is answered all the time; submits that fail meanwhile are still three in a row.
+            // Status calls of an active job succeed all the time; failed submits in between must
+            // still count in a row.
             return false;
         }
         self.calls = self.calls.min(THRESHOLD - 1);
@@ -137,7 +147,7 @@ impl Breaker {
         true
     }
 
-    /// Notes that a request was taken. Returns whether that closed the breaker.
+    /// Records that a request was accepted. Returns whether this closed the breaker.
     pub fn taken(&mut self) -> bool {
         self.calls = 0;
         if self.runs == 0 {
@@ -146,7 +156,8 @@ impl Breaker {
         std::mem::take(&mut self.health) != Health::Closed
     }
 
-    /// Notes that a run ended for no reason of the backend's own. Returns whether that closed the breaker.
+    /// Records that a run ended without a failure of the backend's own. Returns whether this closed
+    /// the breaker.
     pub fn ran(&mut self) -> bool {
         self.runs = 0;
         self.taken()

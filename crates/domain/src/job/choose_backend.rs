@@ -1,12 +1,13 @@
-//! Which backend makes a job: the modes as one pure function over what is configured, how each backend does, and what has
-//! happened to the job so far.
+//! Decides which backend makes a job: the `mode` setting as one pure function of the configuration,
+//! the health of each backend and the job's earlier attempts.
 //!
-//! Owns the order and its exceptions. It asks nobody (how a backend does is an argument), waits for nothing and keeps nothing.
-//! Three rules hold whatever else is true:
-//! - after a request that may have been charged no other one is sent that could be charged;
-//! - what a workflow itself was found guilty of is not tried again with the same workflow;
-//! - a free place follows a paid one whose end is known: refused, or failed. Where nobody knows whether the paid one still comes to
-//!   something, both roads would be taken for one save, and that only a person may ask for (`local.after_unknown`).
+//! Owns the order of backends and its exceptions. It calls no backend (health is an argument), does
+//! not wait and keeps no state. Three rules always hold:
+//! - after a request that may have been charged, no other request is sent that could be charged;
+//! - if a workflow itself caused the failure, the job is not tried again with the same workflow;
+//! - a free backend follows a paid one only after a known end: refused or failed. As long as the
+//!   paid request may still succeed, one save could produce two results; only a person may allow
+//!   that (`local.after_unknown`).
 
 use std::fmt;
 
@@ -14,25 +15,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{fingerprint::Fingerprint, time::Moment};
 
-/// Where an attempt can be made.
+/// A backend that can make a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
-    /// RunComfy's queue, paid by the second of a run.
+    /// RunComfy's queue, billed per second of a run.
     Serverless,
-    /// A ComfyUI server of one's own.
+    /// The user's own ComfyUI server.
     Comfyui,
     /// Two Hugging Face Spaces, free within a quota.
     Huggingface,
-    /// A machine rented from RunComfy, paid by the second it is up.
+    /// A machine rented from RunComfy, billed per second while it is up.
     Cloud,
 }
 
 impl Place {
-    /// Every place.
+    /// Every backend.
     pub const ALL: [Self; 4] = [Self::Serverless, Self::Comfyui, Self::Huggingface, Self::Cloud];
 
-    /// Returns the word that people and the ledger see.
+    /// Returns the name that people and the ledger see.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Serverless => "serverless",
@@ -42,18 +43,19 @@ impl Place {
         }
     }
 
-    /// Finds the place of a word.
+    /// Returns the backend with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|place| place.word() == word)
     }
 
-    /// Tells whether work there costs money.
+    /// Returns whether work on this backend costs money.
     pub const fn is_paid(self) -> bool {
         matches!(self, Self::Serverless | Self::Cloud)
     }
 
-    /// Tells whether a request whose answer was lost may be sent again there: it is looked for first, or costs nothing.
-    /// RunComfy's queue knows neither an id of ours nor a list of requests.
+    /// Returns whether a request with a lost answer may be sent again to this backend: either the
+    /// backend is searched for it first, or it is free. RunComfy's queue accepts no id from us and
+    /// lists no requests.
     pub const fn is_repeatable(self) -> bool {
         !matches!(self, Self::Serverless)
     }
@@ -65,96 +67,97 @@ impl fmt::Display for Place {
     }
 }
 
-/// How a place does at this moment.
+/// Whether a backend can serve now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// As far as is known it can serve.
+    /// It can serve, as far as is known.
     Ready,
-    /// It cannot serve before a person does something: it is not configured, switched off, without a token.
+    /// It cannot serve until a person acts: not configured, switched off, or no token.
     Missing {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// It is left alone.
+    /// It is paused.
     Away {
-        /// Until when.
+        /// When the pause ends.
         until: Moment,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A place that the configuration names, in the configured order.
+/// A backend from the configuration, in the configured order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which.
+    /// The backend.
     pub place: Place,
-    /// How it does.
+    /// Whether it can serve now.
     pub standing: Standing,
-    /// What runs there.
+    /// The workflow that runs there.
     pub workflow: Fingerprint,
 }
 
 /// How an earlier attempt of the same job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It surely did not arrive.
+    /// The request certainly did not arrive.
     NotSent,
     /// It was refused, or would have been: over budget, no token, no such deployment. Nothing ran.
     Refused,
-    /// The workflow or its input is at fault.
+    /// The workflow or its input caused the failure.
     Workflow,
-    /// Nobody knows whether it arrived.
+    /// It is not known whether the request arrived.
     Unknown,
-    /// It ran, or may have, and failed for the place's own reasons.
+    /// It ran, or may have run, and failed for a reason of the backend's own.
     Failed,
-    /// A free place forgot it: a server was started anew.
+    /// A free backend lost the job, because a server was restarted.
     Lost,
 }
 
 /// An earlier attempt of the same job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// Where.
+    /// The backend.
     pub place: Place,
-    /// What ran there.
+    /// The workflow that ran there.
     pub workflow: Fingerprint,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// How often a free place may forget one job before it is not asked again.
+/// How often a free backend may lose one job before it is not tried again.
 pub const MOST_LOST: usize = 2;
 
-/// Where a job goes.
+/// The routing decision for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// There.
+    /// Send the job to this backend.
     Go {
-        /// Where.
+        /// The backend.
         place: Place,
-        /// Why not to a place that comes before it; empty when it is the first.
+        /// Why the backends before it were skipped; empty for the first one.
         why: String,
     },
-    /// To a place that is left alone for now.
+    /// Wait for a backend that is paused.
     Wait {
-        /// Which.
+        /// The backend.
         place: Place,
-        /// Until when.
+        /// When the pause ends.
         until: Moment,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Nowhere, for these reasons, one a place.
+    /// No backend can make the job.
     Nowhere {
-        /// Why, for people.
+        /// One reason per backend, for people.
         reason: String,
     },
 }
 
-/// Finds the place for a job. `after_unknown` lets a free place make what may have been charged already.
+/// Chooses the backend for a job. `after_unknown` allows a free backend after a request that may
+/// have been charged.
 pub fn route(candidates: &[Candidate], tried: &[Tried], after_unknown: bool) -> Route {
     let mut reasons: Vec<(Place, String)> = Vec::new();
     let mut waits: Vec<(Place, Moment, String)> = Vec::new();
@@ -178,7 +181,8 @@ pub fn route(candidates: &[Candidate], tried: &[Tried], after_unknown: bool) -> 
                 let Some(unreached) = unreached else {
                     return Route::Go { place, why: in_words(&reasons) };
                 };
-                // Asked again when nobody else can serve, and the one that was asked least first.
+                // Retry only if no other backend can serve, and start with the one that was tried
+                // least often.
                 let times = tried.iter().filter(|tried| tried.place == place).count();
                 reasons.push((place, unreached.reason.clone()));
                 if again.is_none_or(|(_, least)| times < least) {
@@ -191,14 +195,14 @@ pub fn route(candidates: &[Candidate], tried: &[Tried], after_unknown: bool) -> 
         reasons.retain(|(other, _)| *other != place);
         return Route::Go { place, why: in_words(&reasons) };
     }
-    // The soonest; of two equal ones the first in the order.
+    // Take the earliest; of two equal ones, the first in the configured order.
     match waits.into_iter().min_by_key(|(_, until, _)| *until) {
         Some((place, until, reason)) => Route::Wait { place, until, reason },
         None => Route::Nowhere { reason: in_words(&reasons) },
     }
 }
 
-/// Says why a place must not be asked, whatever it could do.
+/// Returns why a backend must not be used for this job, whatever its health.
 fn ruled_out(candidate: &Candidate, tried: &[Tried], after_unknown: bool) -> Option<String> {
     let place = candidate.place;
     if place.is_paid()
@@ -229,12 +233,13 @@ fn ruled_out(candidate: &Candidate, tried: &[Tried], after_unknown: bool) -> Opt
     }) {
         return Some(over.reason.clone());
     }
-    // A free place whose answer was lost was asked again as often as is sensible before it came here.
+    // A free backend with a lost answer was already retried as often as is sensible before
+    // this call.
     if let Some(lost) = here().find(|tried| tried.outcome == Outcome::Unknown) {
         return Some(lost.reason.clone());
     }
     let forgotten = here().filter(|tried| tried.outcome == Outcome::Lost).count();
-    (forgotten >= MOST_LOST).then(|| format!("it forgot the job {forgotten} times"))
+    (forgotten >= MOST_LOST).then(|| format!("it lost the job {forgotten} times"))
 }
 
 fn in_words(reasons: &[(Place, String)]) -> String {

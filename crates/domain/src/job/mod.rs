@@ -1,7 +1,8 @@
-//! A job's identity, its states and why it was started or ended.
+//! A job's identity, its states, and why it was started or ended.
 //!
-//! Owns the words of `jobs list`. What moves a job from one state to the next is decided in
-//! [`super::engine`] and in the daemon; each state is written to the ledger before the step it announces.
+//! Owns the words that `jobs list` prints. [`super::engine`] and the daemon decide when a job
+//! moves from one state to the next; each state is written to the ledger before the step that
+//! it announces.
 
 pub mod choose_backend;
 pub mod breaker;
@@ -17,18 +18,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{fingerprint::Fingerprint, time::WallTime};
 
-/// A job's name: a ULID, so names sort by time.
+/// Identifies a job: a ULID, so ids sort by time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(ulid::Ulid);
 
-/// A text that is no ULID.
+/// The error for a text that is not a ULID.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a job's id: an id has 26 letters and digits, as `conjured jobs list` shows")]
+#[error("`{0}` is not a job id: an id has 26 letters and digits, see `conjured jobs list`")]
 pub struct NotAJobId(pub String);
 
 impl JobId {
-    /// Makes an id from the time and 80 random bits, both given by the caller.
+    /// Creates an id from the time and 80 random bits, both given by the caller.
     pub fn from_parts(wall: WallTime, random: u128) -> Self {
         let millis = u64::try_from(wall.unix_millis()).unwrap_or(0);
         Self(ulid::Ulid::from_parts(millis, random))
@@ -69,16 +70,18 @@ impl From<JobId> for String {
     }
 }
 
-/// The backend's own id for an attempt. Checked when it is received: not empty, no path separators, no white space.
+/// The backend's own id for an attempt. Checked on receipt: not empty, no path separators, no
+/// white space.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// The longest id that is believed; RunComfy's have 36 characters.
+    /// The longest id that is accepted; RunComfy's have 36 characters.
     pub const MAX_LEN: usize = 200;
 
-    /// Accepts an id that can stand in a URL's path as it is: letters, digits, `-`, `_`, `.`, but not only dots.
+    /// Accepts an id that can be used in a URL path as it is: letters, digits, `-`, `_`, `.`, but
+    /// not only dots.
     pub fn new(text: &str) -> Option<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let fits = (1..=Self::MAX_LEN).contains(&text.len());
@@ -86,9 +89,9 @@ impl RequestId {
             .then(|| Self(text.to_owned()))
     }
 
-    /// Returns the id of our own for a job's request, for backends that let their clients choose: always the same, so that it
-    /// need not be remembered and a request whose answer was lost is found under it. In the form of a version 4 UUID, the only
-    /// one that ComfyUI takes.
+    /// Returns our own id for a job's request, for backends that let the client choose. It is
+    /// always the same for a job, so it need not be stored, and a request with a lost answer can be
+    /// found by it. It has the form of a version 4 UUID, the only form that ComfyUI accepts.
     pub fn for_job(job: JobId) -> Self {
         let digest = blake3::hash(format!("conjured request {job}").as_bytes());
         let mut bytes = [0_u8; 16];
@@ -105,7 +108,7 @@ impl RequestId {
         Self(text)
     }
 
-    /// Returns the id's text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -117,41 +120,43 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Where a job is on its road. A state says what is true, and is in the ledger before the next step begins.
+/// The progress of a job. A state says what is true, and is in the ledger before the next
+/// step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Inputs are copied and money is reserved; nothing has left the machine.
     Prepared,
-    /// The request may be on its way: from here on it is never sent again by itself.
+    /// The request may be on its way: from here on it is never sent again automatically.
     Submitting,
-    /// The backend gave its id; the request waits in the backend's queue.
+    /// The backend returned its id; the request waits in the backend's queue.
     Submitted,
-    /// The backend is at work.
+    /// The backend is executing the job.
     Running,
-    /// Every artifact is in history, checked.
+    /// Every artifact is in history and checked.
     Fetched,
-    /// Artifacts are being made visible, or wait until the folders can be written.
+    /// Artifacts are being placed, or wait until the folders are writable.
     Placing,
     /// Every public name shows this job's artifacts.
     Placed,
-    /// CONJURE has been told and has not taken the mesh yet.
+    /// CONJURE was asked to import the mesh and has not taken it yet.
     #[serde(rename = "handing over")]
     HandingOver,
     /// Finished.
     Done,
     /// Ended without the mesh; the reason is in the row.
     Failed,
-    /// Ended because a person wanted it.
+    /// Cancelled by a person.
     Cancelled,
-    /// Ended because a newer snapshot took its place.
+    /// Superseded by a newer snapshot.
     Replaced,
-    /// It is not known whether the backend has the request. Its money counts as spent; a person decides.
+    /// It is not known whether the backend has the request. Its money counts as spent; a
+    /// person decides.
     Unknown,
 }
 
 impl State {
-    /// Every state, in the order of the road.
+    /// Every state, in the order of a job's progress.
     pub const ALL: [Self; 13] = [
         Self::Prepared,
         Self::Submitting,
@@ -187,17 +192,23 @@ impl State {
         }
     }
 
-    /// Finds the state of a word.
+    /// Returns the state with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 
-    /// Tells whether the daemon has nothing left to do for a job in this state.
+    /// Tells whether the job's artifacts are being put in front of the artist, or are there: from here on it cannot be
+    /// cancelled any more.
+    pub const fn is_placing(self) -> bool {
+        matches!(self, Self::Placing | Self::Placed | Self::HandingOver)
+    }
+
+    /// Returns whether the daemon has nothing left to do for a job in this state.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled | Self::Replaced | Self::Unknown)
     }
 
-    /// Tells whether a paid machine may be at work for a job in this state.
+    /// Returns whether a job in this state may occupy a paid machine.
     pub const fn is_in_flight(self) -> bool {
         matches!(self, Self::Prepared | Self::Submitting | Self::Submitted | Self::Running)
     }
@@ -221,7 +232,7 @@ pub enum Cause {
     Both,
     /// The inputs differed from the last job's when the daemon started.
     Start,
-    /// A person asked for it (`conjured once`, the page).
+    /// A person requested it (`conjured once`, the page).
     Person,
 }
 
@@ -237,7 +248,7 @@ impl Cause {
         }
     }
 
-    /// Finds the cause of a word.
+    /// Returns the cause with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Prompt, Self::Render, Self::Both, Self::Start, Self::Person]
             .into_iter()
@@ -245,12 +256,12 @@ impl Cause {
     }
 }
 
-/// The fingerprints of one snapshot: what makes two jobs the same work.
+/// The fingerprints of one snapshot: two jobs with equal fingerprints are the same work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Inputs {
-    /// The prompt's.
+    /// The prompt's fingerprint.
     pub prompt: Fingerprint,
-    /// The render's.
+    /// The render's fingerprint.
     pub render: Fingerprint,
 }
 

@@ -1,23 +1,25 @@
-//! Placement as a plan: which public name gets which artifact, and in which order, so that a reader and a crash
-//! only ever meet whole files.
+//! Plans a placement: which public name gets which artifact, and in which order, so that readers
+//! and crashes only ever see complete files.
 //!
-//! The rule: every temporary file of the whole set is written and synced *before* the first public name changes,
-//! then the image's names change, then the mesh's, then the folders are synced. Every step may be repeated.
-//! Owns the order and the temporary names; the file system is `disk::place`'s, which executes the plan.
+//! The rule: every temporary file of the whole set is written and synced *before* the first public
+//! name changes, then the image's names change, then the mesh's, then the folders are synced. Every
+//! step may be repeated. Owns the order and the temporary names; `disk::place` executes the plan on
+//! the file system.
 
 use std::path::{Path, PathBuf};
 
 use super::{JobId, artifact::Kind};
 use crate::time::WallTime;
 
-/// How every temporary file of ours begins. Hidden, and recognisable for ever.
+/// The prefix of all our temporary files. It hides them and must never change, so that they
+/// stay recognisable.
 pub const TEMPORARY_PREFIX: &str = ".conjured-";
 
-/// How every temporary file of ours ends. CONJURE takes the newest `*.glb` of a folder for a finished mesh, so
-/// it is neither `.glb` nor `.png`.
+/// The suffix of all our temporary files. It is neither `.glb` nor `.png`, because CONJURE takes
+/// the newest `*.glb` in a folder for a finished mesh.
 pub const TEMPORARY_SUFFIX: &str = ".part";
 
-/// Tells whether a file's name is one that only we give.
+/// Returns whether a file name has the form of our temporary files.
 pub fn is_temporary(name: &str) -> bool {
     name.len() > TEMPORARY_PREFIX.len() + TEMPORARY_SUFFIX.len()
         && name.starts_with(TEMPORARY_PREFIX)
@@ -27,18 +29,18 @@ pub fn is_temporary(name: &str) -> bool {
 /// A checked file in history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// What it is.
+    /// The kind of artifact.
     pub kind: Kind,
-    /// Where it lies.
+    /// The path of the file.
     pub path: PathBuf,
 }
 
-/// The public names of a project, absolute.
+/// The public names of a project, as absolute paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Where the picture appears.
+    /// The paths of the image.
     pub image: Vec<PathBuf>,
-    /// Where the mesh appears.
+    /// The paths of the mesh.
     pub mesh: Vec<PathBuf>,
 }
 
@@ -51,7 +53,7 @@ impl Targets {
         }
     }
 
-    /// Returns the same file names in another folder, each kind once.
+    /// Returns the same file names in another folder, one for each kind.
     #[must_use]
     pub fn within(&self, folder: &Path) -> Self {
         let within = |names: &[PathBuf]| {
@@ -61,18 +63,20 @@ impl Targets {
     }
 }
 
-/// One public name and what it will show.
+/// One public name and the artifact it will show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicName {
-    /// What it shows.
+    /// The kind of artifact.
     pub kind: Kind,
     /// The artifact in history.
     pub source: PathBuf,
-    /// The public name as configured; it may be a symlink, which is followed when the plan is executed.
+    /// The public name as configured; it may be a symlink, which is followed when the plan
+    /// is executed.
     pub target: PathBuf,
-    /// The name of the temporary file in the folder where the target really lies.
+    /// The name of the temporary file, in the folder that really contains the target.
     pub temporary: String,
-    /// The file time the public file shall bear; its own if `None`. CONJURE's launcher imports by file time.
+    /// The modification time to set; `None` keeps the file's own. CONJURE's launcher imports by
+    /// file time.
     pub modified: Option<WallTime>,
 }
 
@@ -83,21 +87,21 @@ pub enum Step {
     Write(usize),
     /// Renames the temporary file onto its public name.
     Show(usize),
-    /// Syncs every folder that got a new name, so that power loss cannot take the names back.
+    /// Syncs every folder that got a new name, so that a power loss cannot undo the renames.
     SyncFolders,
 }
 
-/// A placement, thought through.
+/// A planned placement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The public names, image before mesh.
     pub names: Vec<PublicName>,
-    /// What to do, in this order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Plan {
-    /// Gives every public file of `kind` the same file time.
+    /// Sets the same modification time for every public file of `kind`.
     #[must_use]
     pub fn dated(mut self, kind: Kind, modified: WallTime) -> Self {
         for name in self.names.iter_mut().filter(|name| name.kind == kind) {
@@ -107,25 +111,25 @@ impl Plan {
     }
 }
 
-/// A configuration that no placement can serve.
+/// A configuration for which no placement is possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// A path that does not say where it counts from.
+    /// A relative path.
     #[error("the public name {} is not an absolute path", .0.display())]
     NotAbsolute(PathBuf),
     /// A path that ends in `..` or is a root.
-    #[error("the public name {} has no file name: let it end in one, such as result.glb", .0.display())]
+    #[error("the public name {} must end in a file name, such as result.glb", .0.display())]
     NoFileName(PathBuf),
-    /// A name that looks like one of our temporary files would be swept at the next start.
-    #[error("the public name {} looks like a temporary file of conjured: choose another", .0.display())]
+    /// A name that looks like one of our temporary files and would be deleted at the next start.
+    #[error("the public name {} looks like a temporary file of conjured: choose another name", .0.display())]
     Temporary(PathBuf),
     /// Image and mesh would overwrite each other.
-    #[error("the public name {} stands for both the image and the mesh: give each its own", .0.display())]
+    #[error("the public name {} is used for both the image and the mesh: use two different names", .0.display())]
     Twice(PathBuf),
 }
 
-/// Plans the placement of a job's artifacts. A kind without an artifact keeps its public files as they are;
-/// a name that is listed twice is served once.
+/// Plans the placement of a job's artifacts. The public files of a kind without an artifact stay as
+/// they are; a name that is listed twice is written once.
 pub fn plan(job: JobId, artifacts: &[Artifact], targets: &Targets) -> Result<Plan, PlanError> {
     let mut names: Vec<PublicName> = Vec::new();
     for kind in Kind::ALL {
@@ -186,7 +190,7 @@ mod tests {
         JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), 7)
     }
 
-    /// An absolute path: on Windows `/p` counts from whatever drive one is on.
+    /// Returns an absolute path: on Windows `/p` is relative to the current drive.
     fn at(path: &str) -> PathBuf {
         if cfg!(windows) { format!("C:{path}").into() } else { path.into() }
     }
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_mesh_leaves_the_public_meshes_alone() {
+    fn a_missing_mesh_leaves_the_public_meshes_unchanged() {
         let artifacts = [both().remove(1)];
         let plan = plan(job(), &artifacts, &targets(&["/p/flux.png"], &["/p/a.glb"]));
         assert_eq!(plan.expect("a good plan").names.len(), 1);
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_never_taken_for_a_temporary_file_of_ours() {
+    fn another_programs_file_never_counts_as_our_temporary_file() {
         for stranger in [".conjured-.part", "x.part", ".conjured-a.glb", "conjured-a.part", ""] {
             assert!(!is_temporary(stranger), "{stranger:?}");
         }

@@ -1,45 +1,48 @@
-//! When to ask next how a job stands.
+//! Decides when to poll a job's status next.
 //!
-//! Owns the rhythm of status calls: quick in the first seconds (a request that is refused or answered from a cache ends
-//! there), quick around the expected end, slow in between. Each call costs the service something and each late one
-//! costs the artist a wait; the numbers below spend about forty calls on a job of half a minute.
+//! Owns the rhythm of status calls: frequent in the first seconds (a request that is refused or
+//! answered from a cache ends there), frequent around the expected end, infrequent in between. Each
+//! call costs the service something, and each late one costs the artist a wait; the numbers below
+//! spend about forty calls on a job of half a minute.
 //!
-//! It reads no clock: ages are arguments. It is no rate limit (that counts over all projects) and no back-off after
-//! failed calls ([`super::backoff`]).
+//! It reads no clock: ages are arguments. It is not a rate limit (which counts across all projects)
+//! and not a back-off after failed calls ([`super::backoff`]).
 //!
-//! Alternatives weighed: a constant interval of 500 ms is quick enough and makes 60 calls in 30 s and 600 in a cold
-//! start of 5 minutes; an interval that grows with the age alone is slowest exactly when the job ends; asking only at the
-//! learned end is the cheapest and worst when a setting changed and the run now takes half as long.
+//! Alternatives considered: a constant interval of 500 ms is fast enough, but needs 60 calls in 30
+//! s and 600 in a cold start of 5 minutes; an interval that grows with the age alone is slowest
+//! exactly when the job ends; polling only at the learned end needs the fewest calls, but is worst
+//! when a setting changed and the run now takes half as long.
 
 use std::time::Duration;
 
 use crate::money::estimate::Spread;
 
-/// Where the job is, with its ages.
+/// The phase of a job, with its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It waits for a machine, or a machine boots; the age since the submit.
+    /// It waits for a machine, or the machine is starting.
     Queued {
         /// Time since the request was sent.
         age: Duration,
     },
-    /// A machine works on it.
+    /// A machine is executing it.
     Running {
-        /// Time since the daemon first saw it run.
+        /// Time since the daemon first observed the run.
         age: Duration,
-        /// How long earlier runs took from there to their end.
+        /// How long earlier runs took from then to their end.
         expected: Option<Spread>,
     },
 }
 
-/// The shortest and the longest wait between two status calls (`serverless.poll_min_ms`, `poll_max_ms`).
+/// The shortest and the longest wait between two status calls
+/// (`serverless.poll_min_ms`, `poll_max_ms`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     min: Duration,
     max: Duration,
 }
 
-/// The waits right after the submit. They sum up to two seconds.
+/// The waits right after the submit. They add up to two seconds.
 const FIRST: [Duration; 5] = [
     Duration::from_millis(250),
     Duration::from_millis(250),
@@ -48,18 +51,21 @@ const FIRST: [Duration; 5] = [
     Duration::from_millis(500),
 ];
 
-/// The wait when nothing is known: half a minute then takes some forty calls, and half of it, the median delay
-/// after the end, is below the half second that the daemon promises.
+/// The wait without any knowledge: half a minute then takes about forty calls, and half of it, the
+/// median delay after the end, is below the half second that the daemon promises.
 const BLIND: Duration = Duration::from_millis(850);
 
-/// When nothing is known, a wait is also this share of the age: who has waited five minutes does not mind five seconds.
+/// Without any knowledge, a wait is also at least this fraction of the age: after five minutes,
+/// five seconds more do not matter.
 const BLIND_SHARE: u32 = 40;
 
-/// The most calls inside the window of the expected end: a narrow window gets the shortest wait and far fewer.
+/// The most calls within the window of the expected end: a narrow window gets the shortest wait and
+/// far fewer calls.
 const WINDOW_CALLS: u32 = 40;
 
 impl Pace {
-    /// Makes a pace that never waits less than `min` nor more than `max` (at least `min`).
+    /// Creates a pace that never waits less than `min` or more than `max` (which is at
+    /// least `min`).
     pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max: max.max(min) }
     }
@@ -74,17 +80,19 @@ impl Pace {
         wait.clamp(self.min, self.max)
     }
 
-    /// Slow until the window in which runs end, quick inside it, slower and slower after it.
+    /// Returns a long wait before the window in which runs end, a short one inside it, and growing
+    /// ones after it.
     fn informed(&self, age: Duration, spread: Spread) -> Duration {
-        // A tenth on both sides: the start of a run is only known to within one wait, and a few runs in the ledger
-        // are no distribution yet.
+        // The margin is a tenth on both sides: the start of a run is known only to within one wait,
+        // and a few runs in the ledger are not a distribution yet.
         let margin = (spread.median / 10).max(Duration::from_secs(1));
         let opens = spread.p10.saturating_sub(margin);
         let closes = spread.p90.max(spread.median).saturating_add(margin);
         let quick = (closes.saturating_sub(opens) / WINDOW_CALLS).max(self.min);
         if age < opens {
-            // Runs that end far too early happen (another number of steps): they are found within a fifteenth of
-            // the usual time. The last wait is cut so that the window begins with a call.
+            // Some runs end far too early (another number of steps): they are detected within a
+            // fifteenth of the usual time. The last wait is shortened so that the window begins
+            // with a call.
             let slow = (spread.median / 15).max(quick);
             return slow.min(opens.saturating_sub(age));
         }
@@ -96,7 +104,8 @@ impl Pace {
 fn first(age: Duration) -> Option<Duration> {
     let mut due = Duration::ZERO;
     FIRST.into_iter().find(|wait| {
-        // Half a step of tolerance: an answer takes its time, and a call is not worth repeating for it.
+        // The tolerance is half a step: an answer takes time, and that must not cause an
+        // extra call.
         let is_next = age < due.saturating_add(*wait / 2);
         due = due.saturating_add(*wait);
         is_next

@@ -1,33 +1,34 @@
-//! How far a run is, where a backend tells more than that it runs.
+//! The progress of a run, for backends that report more than the state.
 //!
-//! Owns plain values and their one line for people; who asks for them and how often is the daemon's matter.
+//! Owns plain values and their one-line text for people. The daemon decides when to query them.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How far a run is. Every part may be missing.
+/// The progress of a run. Every part may be missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// What is done at the moment: a node's title, a Space's own words. Cut to a readable length, free of control characters.
+    /// The current activity: a node's title, or a Space's own words. Shortened to a readable
+    /// length, without control characters.
     pub doing: Option<String>,
-    /// The step of it and how many there are.
+    /// The current step and the number of steps.
     pub step: Option<(u64, u64)>,
-    /// How many parts (nodes, Spaces) are finished, and how many there are.
+    /// The number of finished parts (nodes, Spaces) and the number of all parts.
     pub parts: Option<(u64, u64)>,
-    /// How long the backend thinks that it will take from now, in milliseconds.
+    /// The backend's estimate of the remaining time, in milliseconds.
     pub left_ms: Option<u64>,
 }
 
 impl Progress {
-    /// Returns the backend's own estimate of what is left.
+    /// Returns the backend's own estimate of the remaining time.
     pub fn left(&self) -> Option<Duration> {
         self.left_ms.map(Duration::from_millis)
     }
 }
 
 impl fmt::Display for Progress {
-    /// `PartPacker_Sampler, step 12 of 50, part 5 of 7`
+    /// Writes, for example, `PartPacker_Sampler, step 12 of 50, part 5 of 7`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         parts.extend(self.doing.clone());

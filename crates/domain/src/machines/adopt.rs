@@ -1,38 +1,40 @@
-//! Which machine of an account is ours, after the answer to a launch was lost.
+//! Identifies our machine in an account after the answer to a launch was lost.
 //!
-//! Owns the one comparison. A person may have machines of their own in the same account, and may have started one in the same
-//! minute: what is not certain is left alone and said aloud.
+//! Owns this one comparison. A person may have other machines in the same account, and may have
+//! started one in the same minute: if the match is not certain, no machine is touched and the doubt
+//! is reported.
 
 use super::ServerId;
 
-/// A machine in the account's list, as far as it can be compared.
+/// A machine in the account's list, with the facts used for the comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Its id.
     pub id: ServerId,
-    /// Its type, where the list tells.
+    /// Its type, if the list contains it.
     pub server_type: Option<String>,
-    /// The workflow version that it was launched with, where the list tells.
+    /// The workflow version that it was launched with, if the list contains it.
     pub workflow_version: Option<String>,
-    /// Whether it is on its way out: it costs nothing any more.
+    /// Whether it is being stopped: it no longer costs anything.
     pub is_ending: bool,
 }
 
-/// What the list says.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// None can be ours.
+    /// No machine can be ours.
     None,
-    /// This one and no other can be.
+    /// Exactly this machine can be ours.
     Ours(ServerId),
-    /// These may be, and it cannot be told.
+    /// Each of these may be ours; the list does not allow a decision.
     Unclear(Vec<ServerId>),
 }
 
-/// Finds the machine of a launch: one that was not there `before` and is of the type and version that were asked for.
+/// Finds the machine of a launch: one that is not in `before` and has the requested type
+/// and version.
 ///
-/// What the list does not tell counts as a match, as it cannot speak against one. Ids that other launches of ours have are
-/// to be among `before`.
+/// A value that the list does not contain counts as a match, because it cannot rule the machine
+/// out. `before` must include the ids of our other launches.
 pub fn which_is_ours(
     listed: &[Seen],
     before: &[ServerId],

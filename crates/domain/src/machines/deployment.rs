@@ -1,34 +1,36 @@
-//! What a deployment is, as far as money depends on it: its machine, how long that idles, how many never sleep.
+//! The properties of a deployment that affect money: its machine, its keep-warm time, and how many
+//! machines never sleep.
 //!
-//! Owns the facts and the precedence between them and what a person configured. Asking for them is the backend's business.
+//! Owns the facts and the precedence between them and the configuration. The backend queries
+//! the service.
 
 use std::time::Duration;
 
 use crate::money::{MicroUsd, Plan, Tier, estimate::DEFAULT_KEEP_WARM};
 
-/// What the service says of a deployment. Each member may be missing in an answer.
+/// The facts that the service reports about a deployment. An answer may lack any of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The machine's SKU.
     pub hardware: Option<String>,
     /// How long a machine idles before it sleeps.
     pub keep_warm: Option<Duration>,
-    /// Machines that never sleep.
+    /// The number of machines that never sleep.
     pub min_instances: Option<u32>,
-    /// The most machines.
+    /// The maximum number of machines.
     pub max_instances: Option<u32>,
-    /// Whether it takes work.
+    /// Whether it accepts work.
     pub is_enabled: Option<bool>,
 }
 
-/// What a person configured of the price.
+/// The configured price settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// `budget.hourly_usd`, unless 0.
     pub hourly: Option<MicroUsd>,
     /// `budget.hardware`.
     pub hardware: &'static Tier,
-    /// Whether a person wrote one that is not the default.
+    /// Whether `budget.hardware` is configured, and not left at its default.
     pub hardware_is_set: bool,
     /// `budget.plan`.
     pub plan: Plan,
@@ -43,12 +45,12 @@ pub enum Source {
     Configured,
     /// The deployment's own record.
     Deployment,
-    /// The default: nobody set it and the service has not told.
+    /// The default: it is not configured and the service has not reported it.
     Default,
 }
 
 impl Source {
-    /// Returns its words, to stand behind "from".
+    /// Returns its text, to follow "from".
     pub const fn words(self) -> &'static str {
         match self {
             Self::Hourly => "budget.hourly_usd",
@@ -59,24 +61,26 @@ impl Source {
     }
 }
 
-/// The terms that a deployment works on.
+/// The terms of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// What an hour of the machine costs.
+    /// The price of the machine per hour.
     pub hourly: MicroUsd,
-    /// Where that comes from.
+    /// The source of the price.
     pub hourly_from: Source,
-    /// The machine whose price it is, unless the rate itself is configured.
+    /// The machine with this price, unless the rate itself is configured.
     pub hardware: Option<&'static Tier>,
     /// How long a machine idles before it sleeps.
     pub keep_warm: Duration,
-    /// Where that comes from.
+    /// The source of that time.
     pub keep_warm_from: Source,
-    /// Whether a machine never sleeps: then no job waits for one, and its standing cost is no job's.
+    /// Whether a machine never sleeps: then no job waits for one, and its standing cost belongs
+    /// to no job.
     pub never_sleeps: bool,
 }
 
-/// Returns the terms: what a person wrote wins over what the deployment says, and that over the defaults.
+/// Returns the terms: the configuration has precedence over the deployment's facts, and those over
+/// the defaults.
 pub fn rate(wanted: &Wanted, facts: Option<&Facts>) -> Rate {
     let told = facts.and_then(|facts| Tier::find(facts.hardware.as_deref()?));
     let (hardware, from) = match (wanted.hardware_is_set, told) {
@@ -95,14 +99,14 @@ pub fn rate(wanted: &Wanted, facts: Option<&Facts>) -> Rate {
     }
 }
 
-/// Returns what a person should know of a deployment's facts.
+/// Returns the warnings that a person should see about a deployment's facts.
 pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
     let mut warnings = Vec::new();
     let sku = facts.hardware.as_deref().unwrap_or_default();
     match Tier::find(sku) {
         Some(told) if wanted.hourly.is_none() && wanted.hardware_is_set && told != wanted.hardware => {
             warnings.push(format!(
-                "the deployment runs on {} ({}) and `budget.hardware` says {} ({}): jobs are booked at {} an hour, not {}",
+                "the deployment runs on {} ({}), but `budget.hardware` is {} ({}): jobs are booked at {} per hour instead of {}",
                 told.name,
                 told.sku,
                 wanted.hardware.name,
@@ -112,8 +116,8 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
             ));
         }
         None if !sku.is_empty() && wanted.hourly.is_none() => warnings.push(format!(
-            "the deployment runs on {sku:.40?}, whose price is not known: set `budget.hourly_usd`; until then jobs are \
-             booked at {} an hour",
+            "the deployment runs on {sku:.40?}, whose price is unknown: set `budget.hourly_usd`; until then jobs are \
+             booked at {} per hour",
             wanted.hardware.hourly(wanted.plan)
         )),
         Some(_) | None => {}
@@ -125,8 +129,8 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
     }
     if let Some(min @ 1..) = facts.min_instances {
         warnings.push(format!(
-            "the deployment keeps {min} machine(s) awake round the clock (`min_instances`): that standing cost is no job's, \
-             and `cost` does not count it"
+            "the deployment keeps {min} machine(s) awake all the time (`min_instances`): this cost belongs to no job, \
+             and `conjured cost` does not include it"
         ));
     }
     warnings

@@ -1,16 +1,17 @@
-//! The life of one rented machine (RunComfy's Server API): what is to be done next, and when.
+//! Decides what to do next with one rented machine (RunComfy's Server API), and when.
 //!
-//! Owns the decisions, on virtual time: when a machine is asked about, kept longer, stopped, given up or taken for gone, and
-//! which of the machines of an account is ours after an answer was lost. It sends nothing, writes nothing down and bills
-//! nothing ([`super::money::server_cost`]).
+//! Owns the decisions, on virtual time: when a machine is polled, extended, stopped, given up or
+//! considered gone, and which machine of an account is ours after a lost answer. It sends nothing,
+//! stores nothing and bills nothing ([`super::money::server_cost`]).
 //!
-//! A machine costs money until somebody stops it, so every doubt ends in a stop: one that errs, that does not become ready,
-//! that idles, that reaches the ceiling. A stop is repeated until the service says that it happened. The service itself is
-//! a second pair of eyes: a machine is launched for a short time only and kept longer in steps, so that one that nobody
-//! minds any more ends by itself.
+//! A machine costs money until it is stopped, so every doubt ends in a stop: one that reports an
+//! error, does not become ready, idles, or reaches its maximum run time. A stop is repeated until
+//! the service confirms it. The service is a second safeguard: a machine is launched for a short
+//! term only and extended in steps, so that a machine without a supervisor ends automatically.
 //!
-//! A job that runs when the ceiling comes is not waited for: the ceiling is the one promise that holds whatever else goes
-//! wrong. It is told beforehand ([`Life::warning`]), and a machine with too little time left is not given another job.
+//! A job that is running when the maximum run time ends is not waited for: this limit must hold
+//! whatever else goes wrong. There is a warning before it ([`Life::warning`]), and a machine with
+//! too little time left gets no further job.
 
 pub mod deployment;
 mod adopt;
@@ -26,123 +27,127 @@ pub use self::{
 };
 use super::{job::backoff::Backoff, money::job_cost::SEEN_WITHIN, time::Moment};
 
-/// How long after its launch a machine may be unknown to the service: "some seconds", generously.
+/// How long after its launch a machine may be unknown to the service: "some seconds", with a
+/// generous margin.
 pub const YOUNG: Duration = Duration::from_secs(90);
 
-/// How long a machine must have been unknown to count as gone; one answer may be a slip.
+/// How long a machine must be unknown before it counts as gone; a single answer may be an error.
 const ABSENT: Duration = Duration::from_secs(5);
 
-/// How often a machine that starts is asked about.
+/// How often to poll a starting machine.
 const ASK_STARTING: Duration = Duration::from_secs(3);
 
-/// How often a ready machine is asked about: whether it lives, and until when.
+/// How often to poll a ready machine: whether it is still up, and until when.
 const ASK_READY: Duration = Duration::from_secs(60);
 
-/// How long before its end a machine is kept longer.
+/// How long before its end a machine is extended.
 const EXTEND_BEFORE: Duration = Duration::from_secs(120);
 
-/// How long after it was kept longer that is not tried again.
+/// How long after an extension no other one is tried.
 const EXTEND_AGAIN: Duration = Duration::from_secs(30);
 
 /// How much later a new end must be to be worth a call.
 const WORTH_A_CALL: Duration = Duration::from_secs(30);
 
-/// How long the service is searched for a machine whose launch was not answered.
+/// How long to search for a machine whose launch got no answer.
 const SEARCH: Duration = Duration::from_secs(60);
 
-/// How often the service must have listed its machines without ours before the launch counts as one that never arrived.
+/// How many listings without our machine are needed before the launch counts as never received.
 const SEARCHES: u32 = 3;
 
-/// How often an account with an unclear machine is looked at.
+/// How often to list an account in which our machine could not be identified.
 const ASK_LOST: Duration = Duration::from_secs(60);
 
-/// Between two tries of a call that fails.
+/// Returns the back-off between retries of a failing call.
 fn backoff() -> Backoff {
     Backoff::new(Duration::from_secs(2), Duration::from_secs(30))
 }
 
-/// What a person allows a machine.
+/// The limits that a person sets for a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// How long it may idle (`cloud.idle_stop_s`).
     pub idle_stop: Duration,
-    /// How long it may take to become ready (`cloud.start_timeout_s`); the reference says 1 to 5 minutes and more.
+    /// How long it may take to become ready (`cloud.start_timeout_s`); the reference says 1 to 5
+    /// minutes and more.
     pub start: Duration,
     /// How long it may run once it is ready (`cloud.max_minutes`).
     pub max_run: Duration,
 }
 
 impl Rules {
-    /// Returns for how long a machine is launched: until it is ready, has done one job and has idled, or a little longer.
+    /// Returns the term of a launch: long enough to start, run one job and idle, or a
+    /// little longer.
     pub fn first_term(&self, run: Duration) -> Duration {
         self.start + (run + self.idle_stop).min(self.max_run)
     }
 
-    /// Returns what a launch is expected to be billed for: one job and the idling afterwards. The start is free.
+    /// Returns the expected billed time of a launch: one job and the idling afterwards. The
+    /// start is free.
     pub fn expected(&self, run: Duration) -> Duration {
         (run + self.idle_stop).min(self.max_run)
     }
 }
 
-/// What is to be done.
+/// The next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// List the account's machines: ours is among them, or it is not.
+    /// List the account's machines to find out whether ours is among them.
     List,
-    /// Nothing ever came of the launch: say so and let it go.
+    /// The launch was never received: report it and forget the machine.
     NeverCame,
-    /// Ask how it is.
+    /// Poll its state.
     Ask,
-    /// Keep it until then.
+    /// Extend it until that moment.
     Extend(Moment),
-    /// Decide to stop it: write the mark.
+    /// Decide to stop it and record that.
     Stop(Why),
     /// Send the stop.
     Delete,
 }
 
-/// One machine's life.
+/// The life cycle of one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// Where it is.
+    /// The current stage.
     pub stage: Stage,
-    /// When the mark of its launch was written.
+    /// When the launch was recorded.
     pub launched: Moment,
-    /// When it became ready, or the last moment at which it was not yet.
+    /// When it became ready, or the last moment at which it was not ready yet.
     pub ready: Option<Moment>,
-    /// Whether that is known to a few seconds.
+    /// Whether `ready` is accurate to a few seconds.
     pub ready_seen: bool,
-    /// When the service stops it by itself.
+    /// When the service stops it automatically.
     pub stops_at: Option<Moment>,
-    /// Since when no job wants it; `None` while one does.
+    /// Since when no job needs it; `None` while one does.
     pub idle_since: Option<Moment>,
-    /// How much longer a job needs that has it.
+    /// How much longer the job on it needs.
     pub run: Duration,
-    /// When it was last asked about with an answer.
+    /// When a poll was last answered.
     heard: Option<Moment>,
-    /// When it was last seen to start.
+    /// When it was last observed to be starting.
     starting: Option<Moment>,
-    /// Before that it is not kept longer again: the service is given time to say that it did.
+    /// No extension before this moment: the service gets time to report the last one.
     extend_after: Option<Moment>,
-    /// When the next try of a call is due.
+    /// When the next retry of a call is due.
     due: Option<Moment>,
-    /// Calls that failed in a row.
+    /// How many calls failed in a row.
     failures: u32,
     /// Since when the service does not know it.
     absent: Option<Moment>,
-    /// Listings without it.
+    /// How many listings did not contain it.
     searches: u32,
-    /// What must be stopped, and why.
+    /// Why it must be stopped, if it must.
     doomed: Option<Why>,
 }
 
 impl Life {
-    /// Begins with the mark of a launch, for a job.
+    /// Starts the life cycle at the recorded launch, for a job.
     pub const fn launching(now: Moment) -> Self {
         Self::at(Stage::Launching, now)
     }
 
-    /// Takes up a life that another session began: it is asked about at once.
+    /// Continues the life cycle from an earlier session: the machine is polled at once.
     pub const fn at(stage: Stage, launched: Moment) -> Self {
         Self {
             stage,
@@ -163,14 +168,15 @@ impl Life {
         }
     }
 
-    /// Tells whether a job may be given to it: it is not on its way out, and has `run` left to work.
+    /// Returns whether it can take a job: it is not being stopped, and has `run` left to work.
     pub fn serves(&self, now: Moment, rules: &Rules, run: Duration) -> bool {
-        // Where the ceiling is lower than that, half of it must do: else no machine ever would.
+        // If the maximum run time is shorter than the job, half of it must be enough: otherwise no
+        // machine would do.
         let need = run.min(rules.max_run / 2);
         self.is_alive() && self.ceiling(rules).is_none_or(|ceiling| ceiling.since(now) >= need)
     }
 
-    /// Tells whether it starts or works, and is not to be stopped.
+    /// Returns whether it is starting or ready, and not to be stopped.
     pub fn is_alive(&self) -> bool {
         matches!(self.stage, Stage::Starting | Stage::Ready) && self.doomed.is_none()
     }
@@ -180,12 +186,12 @@ impl Life {
         self.ready.map(|ready| ready.plus(rules.max_run))
     }
 
-    /// Returns until when it is wanted, as far as is known.
+    /// Returns until when it is needed, as far as is known.
     fn wanted_until(&self, now: Moment, rules: &Rules) -> Moment {
         let wanted = match self.idle_since {
             Some(since) => since.plus(rules.idle_stop),
             None => {
-                // A job whose start takes its time begins only then.
+                // A job on a starting machine begins only when the machine is ready.
                 let begin = if self.ready.is_some() { now } else { self.start_ends(now, rules) };
                 begin.plus(self.run.max(EXTEND_BEFORE) + rules.idle_stop)
             }
@@ -197,7 +203,7 @@ impl Life {
         self.launched.plus(rules.start).max(now)
     }
 
-    /// Says what to do now, or else when to ask again.
+    /// Returns the action that is due now, or else the moment to call again.
     pub fn next(&self, now: Moment, rules: &Rules) -> Result<Act, Moment> {
         let act = match self.stage {
             Stage::Gone => return Err(NEVER),
@@ -215,7 +221,7 @@ impl Life {
             Act::Ask => self.due.unwrap_or_else(|| self.next_look(now, rules)),
             _ => self.due.unwrap_or(now),
         };
-        // A decision must not wait for a look.
+        // A decision must not wait for a poll.
         let due = self.next_decision(rules).map_or(due, |decision| due.min(decision));
         if due > now { Err(due) } else { Ok(act) }
     }
@@ -238,7 +244,7 @@ impl Life {
         idle.then_some(Why::Idle)
     }
 
-    /// Returns when [`Self::stop_now`] changes its mind by itself.
+    /// Returns when the result of [`Self::stop_now`] changes without any event.
     fn next_decision(&self, rules: &Rules) -> Option<Moment> {
         if !matches!(self.stage, Stage::Starting | Stage::Ready) {
             return None;
@@ -266,7 +272,7 @@ impl Life {
             ASK_STARTING
         };
         let look = heard.plus(every);
-        // In time to keep it longer.
+        // Poll in time for an extension.
         let wanted = self.wanted_until(now, rules);
         match self.stops_at {
             Some(end) if wanted >= end.plus(WORTH_A_CALL) => look.min(end.minus(EXTEND_BEFORE)),
@@ -274,28 +280,29 @@ impl Life {
         }
     }
 
-    /// Says what a person should know before it happens.
+    /// Returns a warning for a stop that is about to happen.
     pub fn warning(&self, now: Moment, rules: &Rules) -> Option<String> {
         let left = self.ceiling(rules)?.since(now);
         let busy = self.idle_since.is_none() && self.stage == Stage::Ready;
         (busy && left <= EXTEND_BEFORE).then(|| {
             format!(
-                "the machine reaches `cloud.max_minutes` in {} s and is stopped then, whether or not its job is done",
+                "the machine reaches `cloud.max_minutes` in {} s and is then stopped, even if its job is not finished",
                 left.as_secs()
             )
         })
     }
 
-    // What happened.
+    // Events.
 
-    /// The launch was answered, or the machine was found.
+    /// Notes that the launch was answered, or the machine was found.
     pub fn started(&mut self, now: Moment) {
         self.stage = Stage::Starting;
         self.calmed(now);
         self.heard = None;
     }
 
-    /// The service told how it is. `stops_at`: when it stops by itself; `ready_for`: for how long it is ready.
+    /// Processes a state report. `stops_at`: when it stops automatically; `ready_for`: how long it
+    /// has been ready.
     pub fn told(
         &mut self,
         now: Moment,
@@ -313,7 +320,8 @@ impl Life {
             Word::Starting => self.starting = Some(now),
             Word::Ready => {
                 if self.ready.is_none() {
-                    // What it is billed from lies between the last look and this one; the service's word is better where it fits.
+                    // Billing starts between the previous poll and this one; the reported time is
+                    // better if it is plausible.
                     let earliest = self.starting.unwrap_or(self.launched);
                     let told = ready_for.map(|span| now.minus(span));
                     let told = told.filter(|told| told.plus(SEEN_WITHIN) >= earliest);
@@ -327,7 +335,7 @@ impl Life {
         }
     }
 
-    /// The service does not know it.
+    /// Notes that the service does not know the machine.
     pub fn unknown_there(&mut self, now: Moment) {
         self.calmed(now);
         let young = self.stage == Stage::Starting && now < self.launched.plus(YOUNG);
@@ -337,14 +345,14 @@ impl Life {
         }
     }
 
-    /// The machines were listed and it was not clear which is ours, or none was.
+    /// Notes a listing in which our machine was missing or could not be identified.
     pub fn searched(&mut self, now: Moment, found: &Found) {
         self.calmed(now);
         match found {
             Found::None => {
                 self.searches += 1;
                 if self.stage == Stage::Lost {
-                    // What was unclear is not there any more.
+                    // The candidate is no longer there.
                     self.stage = Stage::Gone;
                 } else {
                     self.due = Some(now.plus(ASK_STARTING));
@@ -358,46 +366,46 @@ impl Life {
         }
     }
 
-    /// A call failed; `random` is between 0 and 1.
+    /// Notes a failed call; `random` is between 0 and 1.
     pub fn failed(&mut self, now: Moment, random: f64, retry_after: Option<Duration>) {
         self.failures += 1;
         self.due = Some(now.plus(backoff().wait(self.failures, random, retry_after)));
     }
 
-    /// It was kept longer.
+    /// Notes an extension.
     pub fn extended(&mut self, now: Moment, until: Moment) {
         self.calmed(now);
         self.stops_at = Some(until);
         self.extend_after = Some(now.plus(EXTEND_AGAIN));
-        // The service's own word on it is wanted.
+        // Poll again, so that the service confirms it.
         self.heard = None;
     }
 
-    /// The mark of the stop is written.
+    /// Notes that the stop was recorded.
     pub fn stopping(&mut self) {
         self.stage = Stage::Stopping;
         self.due = None;
         self.failures = 0;
     }
 
-    /// The service stopped it, or it is known not to be.
+    /// Notes that the service stopped it, or that it certainly does not exist.
     pub const fn gone(&mut self) {
         self.stage = Stage::Gone;
     }
 
-    /// A job that needs `run` has it.
+    /// Notes that a job that needs `run` uses it.
     pub fn taken(&mut self, run: Duration) {
         self.idle_since = None;
         self.run = self.run.max(run);
     }
 
-    /// No job has it any more.
+    /// Notes that no job uses it any more.
     pub const fn left(&mut self, now: Moment) {
         self.idle_since = Some(now);
         self.run = Duration::ZERO;
     }
 
-    /// It is to be stopped, whatever else is true.
+    /// Requests a stop, whatever else is true. The first reason is kept.
     pub fn doom(&mut self, why: Why) {
         self.doomed.get_or_insert(why);
     }
@@ -407,12 +415,12 @@ impl Life {
         self.heard
     }
 
-    /// Returns when it was last seen to start.
+    /// Returns when it was last observed to be starting.
     pub const fn heard_starting(&self) -> Option<Moment> {
         self.starting
     }
 
-    /// Calls that failed in a row.
+    /// Returns how many calls failed in a row.
     pub const fn failures(&self) -> u32 {
         self.failures
     }
@@ -424,5 +432,5 @@ impl Life {
     }
 }
 
-/// A moment that does not come.
+/// A moment that is never reached.
 const NEVER: Moment = Moment::from_micros(u64::MAX);

@@ -1,6 +1,7 @@
-//! The names and words of a rented machine: its two ids, its stages, the service's words, the reasons for a stop.
+//! The ids and enumerations of a rented machine: its two ids, its stages, the service's states, the
+//! reasons for a stop.
 //!
-//! Owns how they are written and read. What follows from them is [`super`]'s.
+//! Owns how they are written and parsed. [`super`] decides what follows from them.
 
 use std::{fmt, str::FromStr};
 
@@ -8,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{job::RequestId, time::WallTime};
 
-/// A launch's name, given by us before anything is sent: a ULID.
+/// Identifies a launch: a ULID that we create before anything is sent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct MachineId(ulid::Ulid);
 
-/// A text that names no launch.
+/// The error for a text that is not a launch id.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a machine's id")]
+#[error("`{0}` is not a machine id")]
 pub struct NotAMachineId(pub String);
 
 impl MachineId {
-    /// Makes an id from the time and 80 random bits, both given by the caller.
+    /// Creates an id from the time and 80 random bits, both given by the caller.
     pub fn from_parts(wall: WallTime, random: u128) -> Self {
         Self(ulid::Ulid::from_parts(u64::try_from(wall.unix_millis()).unwrap_or(0), random))
     }
@@ -58,16 +59,16 @@ impl From<MachineId> for String {
     }
 }
 
-/// The service's id of a machine. Its address follows from it, and the address is all that guards the machine: so it is
-/// shown cut, whoever prints it.
+/// The service's id of a machine. The address is derived from it and is the only protection of the
+/// machine, so `Display` and `Debug` shorten the id.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerId(RequestId);
 
 impl ServerId {
-    /// How many of its characters are shown: enough to find the machine in the account's list.
+    /// How many characters are shown: enough to find the machine in the account's list.
     const SHOWN: usize = 8;
 
-    /// Accepts an id that can stand in a URL's path as it is.
+    /// Accepts an id that can be used in a URL path as it is.
     pub fn new(text: &str) -> Option<Self> {
         RequestId::new(text).map(Self)
     }
@@ -94,21 +95,22 @@ impl fmt::Debug for ServerId {
     }
 }
 
-/// Where a machine is in its life. In the ledger before the next step begins.
+/// The stage of a machine's life. It is in the ledger before the next step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// The launch may be on its way, or its answer was lost: it is searched for.
+    /// The launch may be on its way, or its answer was lost: the account is searched for
+    /// the machine.
     Launching,
-    /// There may be one, and which it is cannot be told: a person must look.
+    /// A machine may exist but cannot be identified: a person must look.
     Lost,
-    /// The service has it; it starts.
+    /// The service has it, and it is starting.
     Starting,
-    /// It works, and is billed.
+    /// It is up and billed.
     Ready,
-    /// It is to be stopped; the service has not said yet that it is.
+    /// It is to be stopped; the service has not confirmed that yet.
     Stopping,
-    /// It is stopped, or never was.
+    /// It is stopped, or never existed.
     Gone,
 }
 
@@ -130,21 +132,22 @@ impl Stage {
     }
 }
 
-/// What the service says of a machine.
+/// The state that the service reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// `Starting`, `Initializing`, and every word that no reference knows.
+    /// `Starting`, `Initializing`, and every word that the reference does not list.
     Starting,
     /// `Ready`, with an address.
     Ready,
-    /// `Deleting`, `Stopping`: somebody stopped it.
+    /// `Deleting`, `Stopping`: stopped from outside.
     Ending,
     /// `Error`.
     Failed,
 }
 
 impl Word {
-    /// Reads the service's word, whatever its case; `false` beside it when no reference knows it.
+    /// Parses the service's word, ignoring case. The flag is `false` if the reference does not list
+    /// the word.
     pub fn read(text: &str) -> (Self, bool) {
         let known = |word| (word, true);
         match text.trim().to_ascii_lowercase().as_str() {
@@ -160,21 +163,21 @@ impl Word {
 /// Why a machine is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Nothing was left to do for it.
+    /// It had nothing left to do.
     Idle,
-    /// It ran for as long as it may.
+    /// It reached its maximum run time.
     Ceiling,
-    /// The service says that it failed.
+    /// The service reported a failure.
     Failed,
-    /// It did not become ready.
+    /// It did not become ready in time.
     NeverReady,
-    /// Somebody or something else stopped it.
+    /// It was stopped from outside.
     Elsewhere,
-    /// Another kind of machine is configured now.
+    /// The configuration now asks for another kind of machine.
     Unfit,
-    /// The daemon stops.
+    /// The daemon is stopping.
     Closing,
-    /// An earlier session left it and it is of no use.
+    /// An earlier session left it running, and it cannot be used.
     LeftOver,
 }
 
@@ -205,17 +208,17 @@ impl Why {
         }
     }
 
-    /// Returns its sentence for people.
+    /// Returns its text for people.
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Idle => "nothing was left to do for it (`cloud.idle_stop_s`)",
-            Self::Ceiling => "it ran for as long as it may (`cloud.max_minutes`)",
-            Self::Failed => "the service says that it failed",
+            Self::Idle => "it was idle for too long (`cloud.idle_stop_s`)",
+            Self::Ceiling => "it reached its maximum run time (`cloud.max_minutes`)",
+            Self::Failed => "the service reported that it failed",
             Self::NeverReady => "it did not become ready in time (`cloud.start_timeout_s`)",
-            Self::Elsewhere => "it was stopped elsewhere",
-            Self::Unfit => "another kind of machine is configured now",
-            Self::Closing => "conjured stops",
-            Self::LeftOver => "an earlier session left it",
+            Self::Elsewhere => "it was stopped from outside conjured",
+            Self::Unfit => "the configuration now asks for another type of machine",
+            Self::Closing => "conjured is stopping",
+            Self::LeftOver => "an earlier session left it running",
         }
     }
 }

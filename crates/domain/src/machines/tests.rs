@@ -1,4 +1,5 @@
-//! The life of a machine as tables: what is done when, and what never is.
+//! The life cycle of a machine as tables: each action and when it is due, and what must
+//! never happen.
 
 use proptest::prelude::*;
 
@@ -20,7 +21,8 @@ fn id(text: &str) -> ServerId {
     ServerId::new(text).expect("plain")
 }
 
-/// Launched at 0, known to the service at 1, ready at 100 and told so at once; it stops by itself at 1400.
+/// Launched at 0, known to the service at 1, ready at 100 and reported so at once; it stops
+/// automatically at 1400.
 fn ready() -> Life {
     let mut life = Life::launching(s(0));
     life.taken(RUN);
@@ -79,12 +81,12 @@ fn each_stage_does_what_it_must_and_when() {
 fn a_machine_is_kept_longer_only_while_it_is_wanted_and_never_beyond_the_ceiling() {
     let busy = ready();
     assert_eq!(busy.next(s(1280), &RULES), Ok(Act::Extend(s(1280 + 200 + 300))));
-    // Idle: its end by idling lies before the end that the service has in mind.
+    // Idle: its idle time ends before the end that the service has planned.
     let mut idle = ready();
     idle.told(s(1250), Word::Ready, None, None);
     idle.left(s(1000));
     assert_eq!(idle.next(s(1280), &RULES), Err(s(1300)), "only the idle stop is waited for");
-    // Near the ceiling (3700) the end is the ceiling, and there it stays.
+    // Near the maximum run time (3700) that is the end, and it stays there.
     let mut late = ready();
     late.extended(s(3200), s(3300));
     assert_eq!(late.next(s(3250), &RULES), Ok(Act::Extend(s(3700))));
@@ -144,7 +146,7 @@ fn a_lost_launch_is_searched_for_until_it_is_clear() {
 }
 
 #[test]
-fn ready_is_billed_from_when_the_service_says_or_else_from_when_it_surely_was_not() {
+fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
     let ready_at = |told: Option<u64>| {
         let mut life = Life::launching(s(0));
         life.started(s(1));
@@ -155,7 +157,7 @@ fn ready_is_billed_from_when_the_service_says_or_else_from_when_it_surely_was_no
     assert_eq!(ready_at(Some(30)), (Some(s(90)), true));
     assert_eq!(ready_at(None), (Some(s(50)), false), "nobody saw it: the longer time");
     assert_eq!(ready_at(Some(500)), (Some(s(50)), false), "it was seen starting after that");
-    // Another session launched it and died; this one sees it ready.
+    // An earlier session launched it and died; this one sees it ready.
     let mut resumed = Life::at(Stage::Starting, s(0));
     resumed.told(s(500), Word::Ready, None, Some(Duration::from_secs(100)));
     assert_eq!((resumed.ready, resumed.ready_seen), (Some(s(400)), true));
@@ -209,8 +211,8 @@ fn the_services_id_is_shown_cut_because_the_address_follows_from_it() {
 }
 
 proptest! {
-    /// Whatever the service says and however calls fail: no machine is wanted beyond its ceiling, none idles longer than
-    /// it may, and none waits for ever to become ready.
+    /// Whatever the service answers and however calls fail: no machine is kept beyond its maximum
+    /// run time, none idles longer than allowed, and none may take forever to become ready.
     #[test]
     fn every_life_ends(steps in proptest::collection::vec((0_u8..8, 1_u64..400), 1..120)) {
         let mut life = Life::launching(s(0));
@@ -234,7 +236,7 @@ proptest! {
             {
                 prop_assert!(until <= ceiling);
             }
-            // Asked at the moment that it names itself, it decides.
+            // Called again at the moment that it returned, it decides.
             if let Err(next) = life.next(now, &RULES) {
                 prop_assert!(life.stage == Stage::Gone || next <= now.plus(Duration::from_secs(901)));
             }

@@ -1,7 +1,7 @@
-//! From an accessor to its bytes in the file.
+//! Resolves an accessor to its bytes in the file.
 //!
-//! Owns the following of references, each step checked against the size of what it points into, and the reading in
-//! pieces. What the bytes mean is [`super::scan`]'s.
+//! Owns the resolution of references, with each step checked against the size of its target, and
+//! the reading in pieces. [`super::scan`] interprets the bytes.
 
 use std::{
     io::{Read, Seek, SeekFrom},
@@ -13,32 +13,32 @@ use super::{
     document::{Accessor, Document, Kind},
 };
 
-/// Bytes that are read at a time.
+/// How many bytes to read at once.
 const PIECE: u64 = 64 * 1024;
 
-/// How often each byte of BIN may be read on average. Interleaved attributes lie in each other's way, a hostile
-/// file lets thousands of accessors share the same bytes.
+/// How often each byte of BIN may be read on average. The spans of interleaved attributes overlap,
+/// and a hostile file may let thousands of accessors share the same bytes.
 const MAX_READS: u64 = 32;
 
-/// Where the elements of an accessor lie in the file.
+/// The position of an accessor's elements in the file.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     start: u64,
-    /// From one element to the next.
+    /// The distance from one element to the next.
     stride: u64,
-    /// Bytes of an element.
+    /// The size of an element in bytes.
     element: u64,
-    /// Elements; at least one.
+    /// The number of elements; at least one.
     count: u64,
 }
 
-/// The mesh's bytes, with the map that leads to them.
+/// The mesh's bytes, with the description that locates them.
 pub(super) struct Source<'a, R> {
     reader: &'a mut R,
     document: &'a Document,
     bin: Range<u64>,
     piece: Vec<u8>,
-    /// Bytes that may still be read.
+    /// How many bytes may still be read.
     budget: u64,
 }
 
@@ -48,7 +48,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         Self { reader, document, bin, piece: Vec::new(), budget }
     }
 
-    /// Tells whether positions may be integers.
+    /// Returns whether positions may be integers.
     pub(super) fn is_quantized(&self) -> bool {
         self.document.is_quantized()
     }
@@ -59,7 +59,8 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         accessor.ok_or_else(|| GlbFault::OutOfRange { what: format!("accessor {index}") })
     }
 
-    /// Finds an accessor's bytes; `None` when it has no bufferView, which means zeros.
+    /// Returns the location of an accessor's bytes; `None` if it has no bufferView, which
+    /// means zeros.
     pub(super) fn span(&self, index: usize) -> Result<Option<Span>, GlbFault> {
         let accessor = self.accessor(index)?;
         let out_of_range = || GlbFault::OutOfRange { what: format!("accessor {index}") };
@@ -73,7 +74,8 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         let Some(view_index) = accessor.buffer_view else { return Ok(None) };
         let view = self.view(view_index)?;
         let stride = self.document.buffer_views[view_index].byte_stride.unwrap_or(element);
-        // Blender's importer takes components by their size, and fails at a stride that falls between two of them.
+        // Blender's importer takes components by their size, and fails at a stride that falls
+        // between two of them.
         let component = component_size(accessor.component_type).unwrap_or(1);
         if stride < element || stride > 252 || !stride.is_multiple_of(component) {
             let what = format!("bufferView {view_index} has an impossible stride");
@@ -97,8 +99,9 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         views.try_for_each(|view| self.view(view).map(drop))
     }
 
-    /// Hands the bytes of `span` to `visit`, in pieces of whole elements and of whole groups of three of them. The
-    /// second argument is the stride; the last element of a piece may be shorter, never than an element.
+    /// Passes the bytes of `span` to `visit`, in pieces of whole elements and of whole groups of
+    /// three of them. The second argument is the stride; the last element of a piece may be shorter
+    /// than the stride, but never than an element.
     pub(super) fn read(
         &mut self,
         span: Span,
@@ -124,7 +127,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         Ok(())
     }
 
-    /// Finds a bufferView's bytes in the file.
+    /// Returns the location of a bufferView's bytes in the file.
     fn view(&self, index: usize) -> Result<Range<u64>, GlbFault> {
         let out_of_range = || GlbFault::OutOfRange { what: format!("bufferView {index}") };
         let view = self.document.buffer_views.get(index).ok_or_else(out_of_range)?;
@@ -138,7 +141,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     }
 }
 
-/// Returns the bytes of one component.
+/// Returns the size of one component in bytes.
 pub(super) const fn component_size(component_type: u32) -> Option<u64> {
     match component_type {
         5120 | 5121 => Some(1),
@@ -148,7 +151,7 @@ pub(super) const fn component_size(component_type: u32) -> Option<u64> {
     }
 }
 
-/// Returns the bytes of one element. The columns of a matrix begin at multiples of 4.
+/// Returns the size of one element in bytes. The columns of a matrix begin at multiples of 4.
 fn element_size(accessor: &Accessor) -> Option<u64> {
     let size = component_size(accessor.component_type)?;
     let columns = |count: u64| count * (count * size).next_multiple_of(4);

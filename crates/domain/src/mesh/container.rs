@@ -1,6 +1,7 @@
-//! The outer shape of a GLB: a header of 12 bytes, then chunks that fill the file exactly.
+//! The outer structure of a GLB: a header of 12 bytes, then chunks that fill the file exactly.
 //!
-//! Owns the walk over the chunks. It reads the JSON into memory, within [`MAX_JSON`], and only notes where BIN is.
+//! Owns the walk over the chunks. It reads the JSON into memory, up to [`MAX_JSON`], and only
+//! records the position of BIN.
 
 use std::{
     io::{Read, Seek, SeekFrom},
@@ -12,14 +13,15 @@ use super::{GlbFault, MAX_JSON};
 const JSON: [u8; 4] = *b"JSON";
 const BIN: [u8; 4] = *b"BIN\0";
 
-/// Chunks beyond JSON and BIN have to be skipped, says the format; nobody writes more than one or two.
+/// The maximum number of chunks. The format requires that chunks other than JSON and BIN are
+/// skipped; real files have no more than one or two of them.
 const MAX_CHUNKS: usize = 64;
 
-/// What a container holds.
+/// The content of a container.
 pub(super) struct Container {
     /// The first chunk.
     pub(super) json: Vec<u8>,
-    /// Where the data of the second chunk is in the file; empty when there is none.
+    /// The position of the second chunk's data in the file; empty if there is none.
     pub(super) bin: Range<u64>,
 }
 
@@ -42,7 +44,8 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
     let mut at = 12;
     for number in 0..MAX_CHUNKS {
         if at == length && number > 0 {
-            // The last bytes may be of no accessor, and nobody would miss them.
+            // The last bytes may belong to no accessor, so their absence would not be
+            // noticed otherwise.
             reader.seek(SeekFrom::Start(length - 1))?;
             return match reader.read(&mut [0])? {
                 0 => Err(GlbFault::Chunks("the file ended while it was read")),
@@ -50,7 +53,7 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
             };
         }
         if length.saturating_sub(at) < 8 {
-            return Err(GlbFault::Chunks("its last chunk is cut"));
+            return Err(GlbFault::Chunks("its last chunk is incomplete"));
         }
         reader.seek(SeekFrom::Start(at))?;
         let [size, name] = words(reader)?;
@@ -66,20 +69,18 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
             (0, JSON) => container.json = read_json(reader, size)?,
             (0, _) => return Err(GlbFault::Chunks("the first chunk is not JSON")),
             (1, BIN) => container.bin = data.clone(),
-            (_, JSON | BIN) => return Err(GlbFault::Chunks("a chunk stands in the wrong place")),
-            // Unknown chunks are for readers that know them.
+            (_, JSON | BIN) => return Err(GlbFault::Chunks("a chunk is in the wrong position")),
+            // Unknown chunks are for other readers.
             (_, _) => {}
         }
         at = data.end;
     }
-    Err(GlbFault::Chunks("it has more chunks than any GLB"))
+    Err(GlbFault::Chunks("it has too many chunks"))
 }
 
 fn read_json<R: Read>(reader: &mut R, size: u32) -> Result<Vec<u8>, GlbFault> {
     if size > MAX_JSON {
-        return Err(GlbFault::TooLarge(format!(
-            "{size} bytes of JSON, at most {MAX_JSON} are read"
-        )));
+        return Err(GlbFault::TooLarge(format!("{size} bytes of JSON, the limit is {MAX_JSON}")));
     }
     let mut json = Vec::new();
     reader.take(u64::from(size)).read_to_end(&mut json)?;

@@ -1,7 +1,7 @@
 //! The JSON of a glTF, as far as geometry and Blender's importer need it.
 //!
-//! Owns the parsed shape and the rules that concern the JSON alone. References are numbers here and nothing
-//! more; [`super::access`] follows them.
+//! Owns the parsed structure and the rules that concern the JSON alone. References are only numbers
+//! here; [`super::access`] resolves them.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use super::GlbFault;
 /// The mode of a primitive that is a list of triangles.
 pub(super) const TRIANGLES: u32 = 4;
 
-/// The most objects, lists and members that a JSON may have. Each becomes at most a few hundred bytes in memory;
-/// PartPacker's JSON has some 400.
+/// The maximum number of objects, lists and members in a JSON. Each takes at most a few hundred
+/// bytes of memory; PartPacker's JSON has about 400.
 const MAX_ITEMS: usize = 200_000;
 
-/// Extensions that a file may *require*: those that Blender's importer knows (`extensions_managed` in its
-/// `gltf2_io_gltf.py`), without Draco, which is named in a fault of its own.
+/// Extensions that a file may *require*: those that Blender's importer supports
+/// (`extensions_managed` in its `gltf2_io_gltf.py`), except Draco, which has a fault of its own.
 const KNOWN_EXTENSIONS: [&str; 17] = [
     "EXT_mesh_gpu_instancing",
     "EXT_texture_webp",
@@ -160,7 +160,7 @@ pub(super) struct BufferView {
     extensions: Extensions,
 }
 
-/// The extensions of a primitive or a bufferView that keep its bytes from being read.
+/// Extensions of a primitive or a bufferView that make its bytes unreadable here.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Extensions {
@@ -196,13 +196,13 @@ pub(super) struct Image {
 }
 
 impl Document {
-    /// Parses the JSON chunk and checks what needs no other chunk.
+    /// Parses the JSON chunk and checks everything that needs no other chunk.
     pub(super) fn parse(json: &[u8]) -> Result<Self, GlbFault> {
-        // Characters within strings count too; no honest file comes near either way.
+        // Characters within strings count too; no normal file comes near the limit in either case.
         let items = json.iter().filter(|byte| matches!(byte, b'{' | b'[' | b',')).count();
         if items > MAX_ITEMS {
             return Err(GlbFault::TooLarge(format!(
-                "{items} items of JSON, at most {MAX_ITEMS} are read"
+                "{items} items of JSON, the limit is {MAX_ITEMS}"
             )));
         }
         let document: Self =
@@ -216,7 +216,7 @@ impl Document {
         Ok(document)
     }
 
-    /// Tells whether positions may be integers.
+    /// Returns whether positions may be integers.
     pub(super) fn is_quantized(&self) -> bool {
         self.extensions_used.iter().any(|name| name == QUANTIZATION)
     }
@@ -227,7 +227,7 @@ impl Document {
             return Ok(());
         }
         let version: String = self.asset.version.chars().take(20).collect();
-        Err(GlbFault::NotForBlender(format!("glTF {version}, and only 2.0 is read")))
+        Err(GlbFault::NotForBlender(format!("glTF {version}, but only 2.0 is supported")))
     }
 
     fn check_extensions(&self) -> Result<(), GlbFault> {
@@ -247,11 +247,11 @@ impl Document {
         Ok(())
     }
 
-    /// Everything must be in the file itself, uncompressed.
+    /// Checks that everything is in the file itself and uncompressed.
     fn check_storage(&self) -> Result<(), GlbFault> {
         let outside = self.buffers.iter().any(|buffer| buffer.uri.is_some());
         if outside || self.buffers.len() > 1 {
-            return Err(GlbFault::Uncheckable("a buffer outside the file's own".to_owned()));
+            return Err(GlbFault::Uncheckable("a buffer outside of the file".to_owned()));
         }
         if self.accessors.iter().any(|accessor| accessor.sparse.is_some()) {
             return Err(GlbFault::Uncheckable("sparse accessors".to_owned()));

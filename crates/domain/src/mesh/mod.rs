@@ -1,21 +1,24 @@
-//! Whether a mesh may be shown to Blender: a streaming check of a binary glTF.
+//! Checks whether a mesh may be shown to Blender: a streaming check of a binary glTF.
 //!
-//! Owns the answer, in a few hundred kilobytes of memory whatever the mesh's size. Blender deletes the artist's
-//! mesh *before* it reads ours, so everything that would make its importer fail, or import silently wrong, is
-//! refused here:
+//! Owns the answer, and needs a few hundred kilobytes of memory regardless of the mesh's size.
+//! Blender deletes the artist's mesh *before* it reads ours, so everything that would make its
+//! importer fail, or import wrongly without an error, is refused here:
 //!
 //! - the container: magic, version, header length = file length, chunks that add up (`container`);
-//! - the JSON: `asset.version` 2.0 and no required extension that Blender's importer does not know (`document`);
-//! - the references: every accessor and bufferView within the file (`access`);
-//! - the numbers: every position finite and within the declared bounds, every index a vertex, no tail of zeros
-//!   as a broken download leaves it (`scan`);
-//! - the scene: the importer makes what nodes use and nothing else (`scene`).
+//! - the JSON: `asset.version` 2.0 and no required extension that Blender's importer does not
+//!   support (`document`);
+//! - the references: every accessor and bufferView is within the file (`access`);
+//! - the numbers: every position is finite and within the declared bounds, every index is a vertex,
+//!   no tail of zeros as after a broken download (`scan`);
+//! - the scene: the importer creates only the meshes that nodes use (`scene`).
 //!
-//! Not checked: materials and textures beyond their references, animations, skins, and whether a part is large
-//! enough to be worth importing. Refused although the format allows it, because it cannot be checked or would not be
-//! found: Draco and meshopt compression, sparse accessors, buffers outside the file. No workflow here makes them.
+//! Not checked: materials and textures beyond their references, animations, skins, and whether a
+//! part is large enough to be worth importing. Refused although the format allows it, because it
+//! cannot be checked or would not be found: Draco and meshopt compression, sparse accessors,
+//! buffers outside of the file. No workflow here produces them.
 //!
-//! Facts of the format: glTF 2.0 specification (Khronos, 2.0.1), of the importer: glTF-Blender-IO.
+//! Sources: the glTF 2.0 specification (Khronos, 2.0.1) for the format, glTF-Blender-IO for
+//! the importer.
 
 mod container;
 mod document;
@@ -28,78 +31,78 @@ use std::io::{self, Read, Seek};
 use access::Source;
 use document::{Document, Primitive, TRIANGLES};
 
-/// The largest JSON chunk that is read. PartPacker's takes 2.5 KB; embedded textures stand in BIN.
+/// The largest JSON chunk that is read. PartPacker's has 2.5 KB; embedded textures are in BIN.
 pub const MAX_JSON: u32 = 16 * 1024 * 1024;
 
-/// What a good mesh says about itself. Counts are those of the meshes that the scene uses, each once.
+/// The properties of a valid mesh. The counts cover the meshes that the scene uses, each once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GlbFacts {
-    /// Meshes: Blender makes an object of each.
+    /// Number of meshes: Blender creates an object for each.
     pub meshes: usize,
-    /// Their primitives.
+    /// Number of their primitives.
     pub primitives: usize,
-    /// Vertices of all primitives.
+    /// Number of vertices in all primitives.
     pub vertices: u64,
-    /// Triangles of all primitives that have any.
+    /// Number of triangles in all primitives that have any.
     pub triangles: u64,
-    /// The least coordinates that are in the file, before any node's transformation.
+    /// The smallest coordinates in the file, before any node's transformation.
     pub min: [f32; 3],
-    /// The greatest coordinates that are in the file, before any node's transformation.
+    /// The largest coordinates in the file, before any node's transformation.
     pub max: [f32; 3],
 }
 
 /// Why a mesh must not be shown to Blender.
 #[derive(Debug, thiserror::Error)]
 pub enum GlbFault {
-    /// It does not open like a GLB, or is too short for one.
+    /// It does not begin like a GLB, or is too short.
     #[error("the file is not a GLB")]
     NotGlb,
-    /// The container is of another version.
+    /// The container has another version.
     #[error("the mesh is a GLB of version {0}, and Blender reads version 2 only")]
     Version(u32),
-    /// The header disagrees with the file: cut, or with something behind.
+    /// The length in the header differs from the file: truncated, or with extra data at the end.
     #[error(
-        "the mesh should have {promised} bytes and has {actual}: it is cut or damaged, fetch it again"
+        "the mesh has {actual} bytes instead of {promised}: it is incomplete or damaged, download it again"
     )]
     Length {
-        /// What the header says.
+        /// The length in the header.
         promised: u64,
-        /// What is there.
+        /// The real length.
         actual: u64,
     },
     /// The chunks do not add up.
     #[error("the mesh is damaged: {0}")]
     Chunks(&'static str),
     /// The JSON is larger than any mesh needs.
-    #[error("the mesh's description is too large to be checked: {0}")]
+    #[error("the mesh's JSON is too large to be checked: {0}")]
     TooLarge(String),
-    /// The JSON does not parse, or is not glTF.
-    #[error("the mesh's description is not valid glTF: {0}")]
+    /// The JSON cannot be parsed, or is not glTF.
+    #[error("the mesh's JSON is not valid glTF: {0}")]
     Json(String),
-    /// It needs something that Blender's importer does not know.
+    /// It needs a feature that Blender's importer does not support.
     #[error("Blender cannot import the mesh: it needs {0}")]
     NotForBlender(String),
-    /// It uses something that cannot be checked here.
+    /// It uses a feature that cannot be checked here.
     #[error(
-        "the mesh uses {0}, which cannot be checked before Blender reads it: let the workflow save a plain GLB"
+        "the mesh uses {0}, which cannot be checked before Blender reads it: change the workflow to save a plain GLB"
     )]
     Uncheckable(String),
-    /// A reference leads nowhere.
-    #[error("the mesh is damaged: {what} leads outside the file")]
+    /// A reference points outside of the file.
+    #[error("the mesh is damaged: {what} points outside of the file")]
     OutOfRange {
-        /// What refers.
+        /// The object with the reference.
         what: String,
     },
-    /// The description contradicts itself.
+    /// The JSON contradicts itself.
     #[error("the mesh is damaged: {what}")]
     Inconsistent {
-        /// How.
+        /// The contradiction.
         what: String,
     },
-    /// No triangles of any mesh.
+    /// No mesh has triangles.
     #[error("the mesh is empty: no mesh has triangles")]
     NoTriangles,
-    /// There are meshes, but the importer would make none of them.
+    /// There are meshes, but the importer would create none of them.
     #[error("no node of the scene uses a mesh: nothing would be imported")]
     NothingInScene,
     /// A position is NaN or infinite.
@@ -108,7 +111,7 @@ pub enum GlbFault {
         /// The accessor.
         accessor: usize,
     },
-    /// The bytes are not those that the description was made for.
+    /// The data does not match its declared bounds.
     #[error(
         "the mesh is damaged: the values of accessor {accessor} are not within their declared bounds, or do not fill them"
     )]
@@ -116,34 +119,34 @@ pub enum GlbFault {
         /// The accessor.
         accessor: usize,
     },
-    /// Zeros where data should be: what an interrupted download leaves.
+    /// Zeros in place of data, as after an interrupted download.
     #[error(
-        "the mesh is damaged: accessor {accessor} ends in zeros, as if the download broke off; fetch it again"
+        "the mesh is damaged: accessor {accessor} ends in zeros, as after an interrupted download; download it again"
     )]
     ZeroTail {
         /// The accessor.
         accessor: usize,
     },
-    /// An index is no vertex.
+    /// An index is not a vertex.
     #[error("the mesh is damaged: accessor {accessor} refers to vertex {index} of {vertices}")]
     IndexTooHigh {
         /// The accessor of the indices.
         accessor: usize,
         /// The highest index.
         index: u32,
-        /// How many vertices there are.
+        /// The number of vertices.
         vertices: u64,
     },
-    /// All points are one point, or no triangle has three corners.
-    #[error("the mesh has no extent: all of it is one point")]
+    /// All points coincide, or no triangle has three different corners.
+    #[error("the mesh has no size: all of it is one point")]
     NoExtent,
     /// The file could not be read.
     #[error("the mesh could not be read: {0}")]
     Read(#[from] io::Error),
 }
 
-/// Checks the GLB of `length` bytes that `reader` holds from its start on. Reads it in pieces, each part of it
-/// a few times at most.
+/// Checks the GLB of `length` bytes that begins at the start of `reader`. Reads it in pieces, each
+/// part a few times at most.
 pub fn check<R: Read + Seek>(reader: &mut R, length: u64) -> Result<GlbFacts, GlbFault> {
     let container = container::read(reader, length)?;
     let document = Document::parse(&container.json)?;
@@ -194,7 +197,7 @@ pub fn check<R: Read + Seek>(reader: &mut R, length: u64) -> Result<GlbFacts, Gl
     Ok(facts)
 }
 
-/// What one primitive adds to the facts.
+/// The contribution of one primitive to the facts.
 struct Part {
     vertices: u64,
     triangles: u64,

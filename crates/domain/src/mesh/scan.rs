@@ -1,8 +1,8 @@
-//! The numbers themselves: positions and indices as they are in the file, against what the JSON says of them.
+//! Checks the numbers: positions and indices in the file against what the JSON declares.
 //!
-//! Owns the reading of geometry. A GLB of the right length whose tail is zeros is what a broken download leaves,
-//! and importers take it without a word; its bounds, its indices and its last elements give it away. What cannot be
-//! seen: damage that leaves all of these as they were.
+//! Owns the reading of geometry. A broken download can leave a GLB of the right length with a tail
+//! of zeros, which importers accept without an error; its bounds, its indices and its last elements
+//! reveal it. Limit: damage that leaves all of these unchanged is not detected.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,13 +22,15 @@ const UNSIGNED_SHORT: u32 = 5123;
 const UNSIGNED_INT: u32 = 5125;
 const FLOAT: u32 = 5126;
 
-/// Vertices in the origin, one after the other at the very end, that no modeller makes.
+/// How many consecutive vertices in the origin at the very end count as damage: no modeller
+/// creates them.
 const ZEROS_AT_END: u64 = 4;
 
-/// How far bounds may be off, as a part of the mesh's size: writers round them to five or six digits.
+/// The tolerance for bounds, as a fraction of the mesh's size: writers round them to five or
+/// six digits.
 const TOLERANCE: f64 = 1e-4;
 
-/// What was found out, kept by accessor: primitives share them.
+/// Results by accessor, because primitives share accessors.
 #[derive(Default)]
 pub(super) struct Checks {
     positions: BTreeMap<usize, Positions>,
@@ -51,14 +53,15 @@ pub(super) struct Indices {
     pub(super) count: u64,
     pub(super) max: u32,
     min: u32,
-    /// Groups of three different indices.
+    /// The number of groups of three different indices.
     pub(super) real_triangles: u64,
-    /// Groups of three zeros, counted from the end.
+    /// The number of groups of three zeros at the end.
     pub(super) zero_triangles_at_end: u64,
 }
 
 impl Checks {
-    /// Reads every position: finite, within the declared bounds and filling them.
+    /// Reads every position: each must be finite and within the declared bounds, and together they
+    /// must fill the bounds.
     pub(super) fn positions<R: Read + Seek>(
         &mut self,
         source: &mut Source<'_, R>,
@@ -72,11 +75,11 @@ impl Checks {
             matches!(accessor.component_type, BYTE | UNSIGNED_BYTE | SHORT | UNSIGNED_SHORT)
                 && source.is_quantized();
         if accessor.kind != Kind::Vec3 || !(accessor.component_type == FLOAT || quantized) {
-            let what = format!("accessor {index} is no list of positions");
+            let what = format!("accessor {index} is not a list of positions");
             return Err(GlbFault::Inconsistent { what });
         }
         let Some(span) = source.span(index)? else {
-            // The format says zeros: all of the mesh would be one point.
+            // The format defines this as zeros: the whole mesh would be one point.
             return Err(GlbFault::NoExtent);
         };
         let mut bounds = Bounds::default();
@@ -123,7 +126,7 @@ impl Checks {
         let unsigned =
             matches!(accessor.component_type, UNSIGNED_BYTE | UNSIGNED_SHORT | UNSIGNED_INT);
         if accessor.kind != Kind::Scalar || !unsigned {
-            let what = format!("accessor {index} is no list of indices");
+            let what = format!("accessor {index} is not a list of indices");
             return Err(GlbFault::Inconsistent { what });
         }
         let Some(span) = source.span(index)? else {
@@ -151,8 +154,8 @@ impl Checks {
         Ok(indices)
     }
 
-    /// Looks for elements of zeros in an attribute whose declared bounds exclude zero. Its bounds are not compared
-    /// further: writers disagree on what the bounds of normalised integers are.
+    /// Searches for elements of zeros in an attribute whose declared bounds exclude zero. The
+    /// bounds are not compared any further: writers disagree on the bounds of normalised integers.
     pub(super) fn attribute<R: Read + Seek>(
         &mut self,
         source: &mut Source<'_, R>,
@@ -181,7 +184,7 @@ impl Checks {
     }
 }
 
-/// The bounds of positions, as they are found.
+/// The actual bounds of positions.
 struct Bounds {
     min: [f32; 3],
     max: [f32; 3],
@@ -207,7 +210,7 @@ impl Bounds {
             for (axis, value) in point.into_iter().enumerate() {
                 self.min[axis] = self.min[axis].min(value);
                 self.max[axis] = self.max[axis].max(value);
-                // `min` and `max` pass over NaN.
+                // `min` and `max` ignore NaN.
                 self.finite &= value.is_finite();
             }
             let zeros = element.iter().all(|&byte| byte == 0);
@@ -274,7 +277,7 @@ impl Indices {
 }
 
 impl Kind {
-    /// Returns the numbers in an element.
+    /// Returns how many numbers an element has.
     const fn components(self) -> u64 {
         match self {
             Self::Scalar => 1,

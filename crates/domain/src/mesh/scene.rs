@@ -1,14 +1,15 @@
-//! Which meshes an importer would make: those that a node of the scene uses.
+//! Determines which meshes an importer would create: those that a node of the scene uses.
 //!
-//! Owns the walk over the nodes. It keeps a list of its own instead of calling itself, so a deep tree cannot
-//! exhaust the stack, and it meets every node once, so a cycle ends it.
+//! Owns the walk over the nodes. It uses a list instead of recursion, so a deep tree cannot exhaust
+//! the stack, and it visits each node only once, so a cycle ends it.
 
 use super::{
     GlbFault,
     document::{Document, Node},
 };
 
-/// Tells for each mesh whether the scene uses it. The scene is the default one, else the first, else all nodes.
+/// Returns for each mesh whether the scene uses it. The scene is the default one, or else the
+/// first, or else all nodes.
 pub(super) fn meshes(document: &Document) -> Result<Vec<bool>, GlbFault> {
     for node in &document.nodes {
         check_transformation(node)?;
@@ -23,7 +24,7 @@ pub(super) fn meshes(document: &Document) -> Result<Vec<bool>, GlbFault> {
         let node = document.nodes.get(index);
         let node = node.ok_or_else(|| GlbFault::OutOfRange { what: format!("node {index}") })?;
         if std::mem::replace(&mut visited[index], true) {
-            let what = format!("node {index} has two parents, or is its own");
+            let what = format!("node {index} has two parents, or is its own parent");
             return Err(GlbFault::Inconsistent { what });
         }
         if let Some(mesh) = node.mesh {
@@ -52,7 +53,7 @@ fn roots(document: &Document) -> Result<Vec<usize>, GlbFault> {
     }
 }
 
-/// Blender computes in 32 bits: what is infinite there makes the whole object vanish.
+/// Blender computes in 32 bits: a value that is infinite there makes the whole object disappear.
 fn check_transformation(node: &Node) -> Result<(), GlbFault> {
     let Node { matrix, translation, rotation, scale, .. } = node;
     for (name, numbers, len) in [
@@ -63,7 +64,9 @@ fn check_transformation(node: &Node) -> Result<(), GlbFault> {
     ] {
         let finite = numbers.iter().all(|number| number.abs() <= f64::from(f32::MAX));
         if !finite || !(numbers.is_empty() || numbers.len() == len) {
-            return Err(GlbFault::Inconsistent { what: format!("the {name} of a node is wrong") });
+            return Err(GlbFault::Inconsistent {
+                what: format!("the {name} of a node is invalid"),
+            });
         }
     }
     Ok(())

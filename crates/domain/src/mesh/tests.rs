@@ -1,4 +1,4 @@
-//! Meshes that are good, and every way in which one can be damaged.
+//! Valid meshes, and every way in which a mesh can be damaged.
 
 use std::io::Cursor;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Wraps JSON and BIN into a container, padded as the format asks.
+/// Wraps JSON and BIN into a container, padded as the format requires.
 fn container(json: &str, bin: &[u8]) -> Vec<u8> {
     let mut json = json.as_bytes().to_vec();
     json.resize(json.len().next_multiple_of(4), b' ');
@@ -106,7 +106,8 @@ fn every_cut_is_refused_with_its_true_length_and_with_the_promised_one() {
         assert!(check(&mut Cursor::new(cut), whole.len() as u64).is_err(), "read to {end}");
     }
     assert_fault!(check_bytes(&[whole, vec![0; 4]].concat()), GlbFault::Length { .. });
-    // Found by fuzzing: bytes at the end that no accessor covers, so that nobody would read them.
+    // Found by fuzzing: bytes at the end that belong to no accessor, so that no check would
+    // read them.
     let spare = container(&json.to_string(), &[bin, vec![7; 8]].concat());
     check_bytes(&spare).expect("a buffer may be longer than what is used of it");
     for missing in 1..=8 {
@@ -136,7 +137,7 @@ fn chunks_must_stand_in_order_and_fill_the_file() {
     longer[12] = longer[12].wrapping_add(2);
     assert_fault!(check_bytes(&longer), GlbFault::Chunks(_));
 
-    // A third chunk that nobody knows is skipped; a second JSON is not.
+    // An unknown third chunk is skipped; a second JSON is not.
     let with_third = |name: &[u8; 4]| {
         let mut file = [whole.clone(), vec![4, 0, 0, 0], name.to_vec(), vec![1; 4]].concat();
         let length = u32::try_from(file.len()).expect("small").to_le_bytes();
@@ -149,12 +150,13 @@ fn chunks_must_stand_in_order_and_fill_the_file() {
 
 #[test]
 fn a_tail_of_zeros_is_refused_wherever_it_begins() {
-    // From byte 132 on stand the last two triangles. A single one of zeros may be a writer's own.
+    // The last two triangles begin at byte 132. A single one of zeros may come from the writer.
     for start in 0..=132 {
         let result = check_with_bin(|bin| bin[start..].fill(0));
         assert!(result.is_err(), "zeros from byte {start} on");
     }
-    // In the middle of the mesh bounds survive, so the run of zeros itself is looked for.
+    // In the middle of the mesh the bounds stay valid, so the check searches for the run of
+    // zeros itself.
     let (mut json, _) = octahedron();
     let mut points = vec![[-1.0_f32, -1.0, -0.5], [1.0, 1.0, 1.0], [0.5, 0.0, 0.0]];
     points.extend([[0.0; 3]; 6]);

@@ -1,8 +1,9 @@
-//! What may be spent: a pure rule from limits and sums to yes, or to no with its reason.
+//! Decides what may be spent: a pure function from limits and sums to yes, or to a refusal with
+//! its reason.
 //!
-//! Owns the order in which limits are asked and the words of a refusal and of a warning. It sums nothing (the
-//! ledger does, in the transaction that also reserves) and it never stops a job that runs: crossing a limit
-//! only refuses *new* ones.
+//! Owns the order in which limits are checked, and the texts of refusals and warnings. It adds
+//! nothing up (the ledger does, in the transaction that also reserves the money) and it never stops
+//! a running job: a crossed limit only refuses *new* jobs.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::MicroUsd;
 use crate::time::WallTime;
 
-/// The limits of `[budget]`; `None` is no limit.
+/// The limits of `[budget]`; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The most that one job may be expected to cost.
+    /// The highest estimate that one job may have.
     pub per_job: Option<MicroUsd>,
     /// The most that one run of the daemon may spend.
     pub per_session: Option<MicroUsd>,
-    /// The most that a civil day may cost.
+    /// The most that may be spent in a civil day.
     pub per_day: Option<MicroUsd>,
-    /// The most that a civil month may cost.
+    /// The most that may be spent in a civil month.
     pub per_month: Option<MicroUsd>,
 }
 
@@ -36,16 +37,16 @@ impl Limits {
     }
 }
 
-/// Since when a day and a month are counted. The caller knows the time zone, this rule does not.
+/// When the current day and month began. The caller knows the time zone; this module does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// The last midnight.
     pub day_start: WallTime,
-    /// The midnight that began the month.
+    /// The midnight at which the month began.
     pub month_start: WallTime,
 }
 
-/// What has been spent: booked costs, and reservations where nothing is booked yet.
+/// The sums spent: booked costs, and reservations where nothing is booked yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Spent {
     /// In this run of the daemon.
@@ -57,13 +58,13 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Returns the sums with `cost` added to each of them.
+    /// Returns the sums with `cost` added to each.
     #[must_use]
     pub fn with(self, cost: MicroUsd) -> Self {
         Self { session: self.session + cost, day: self.day + cost, month: self.month + cost }
     }
 
-    /// Returns the sums without `cost`, not below zero.
+    /// Returns the sums with `cost` subtracted from each, at least zero.
     #[must_use]
     pub fn without(self, cost: MicroUsd) -> Self {
         Self {
@@ -73,7 +74,8 @@ impl Spent {
         }
     }
 
-    /// Returns the sum that counts for `limit`; nothing is ever spent for a single job before it begins.
+    /// Returns the sum that counts towards `limit`. Nothing is spent for a single job before
+    /// it begins.
     const fn of(&self, limit: Limit) -> MicroUsd {
         match limit {
             Limit::Job => MicroUsd::ZERO,
@@ -99,7 +101,8 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Every limit, in the order in which they are asked: the narrowest first, its words help most.
+    /// Every limit, in the order of the checks: the narrowest first, because its message
+    /// helps most.
     pub const ALL: [Self; 4] = [Self::Job, Self::Session, Self::Day, Self::Month];
 
     /// Returns the configuration key that sets it.
@@ -112,7 +115,7 @@ impl Limit {
         }
     }
 
-    /// Returns what it limits, to stand after "the 5 USD for".
+    /// Returns what it limits, as a text that follows "the 5 USD for".
     const fn span(self) -> &'static str {
         match self {
             Self::Job => "one job",
@@ -122,7 +125,7 @@ impl Limit {
         }
     }
 
-    /// Returns what ends a refusal besides a higher limit.
+    /// Returns the remedy besides a higher limit.
     const fn or_else(self) -> &'static str {
         match self {
             Self::Job => "choose a cheaper `budget.hardware`",
@@ -136,13 +139,13 @@ impl Limit {
 /// Why a job may not start. Nothing was sent and nothing is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 pub struct Refusal {
-    /// The limit it would cross.
+    /// The limit that the job would cross.
     pub limit: Limit,
-    /// What that limit allows.
+    /// The amount that the limit allows.
     pub allowed: MicroUsd,
-    /// What is spent or reserved of it.
+    /// The amount already spent or reserved.
     pub used: MicroUsd,
-    /// What the job would cost.
+    /// The estimated cost of the job.
     pub cost: MicroUsd,
 }
 
@@ -160,9 +163,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Says whether a job that would cost `estimate` may start. A limit may be reached, not crossed.
+/// Decides whether a job with this estimated cost may start. A limit may be reached but
+/// not crossed.
 ///
-/// What costs nothing is always allowed: a spent budget must not stop the artist's own graphics card.
+/// A free job is always allowed: a spent budget must not stop the artist's own graphics card.
 pub fn decide(limits: &Limits, spent: &Spent, estimate: MicroUsd) -> Result<(), Refusal> {
     if estimate <= MicroUsd::ZERO {
         return Ok(());
@@ -175,16 +179,16 @@ pub fn decide(limits: &Limits, spent: &Spent, estimate: MicroUsd) -> Result<(), 
     crossed.map_or(Ok(()), Err)
 }
 
-/// A part of a budget that has just been used up.
+/// A share of a budget that has just been reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// The limit that comes nearer.
+    /// The limit.
     pub limit: Limit,
-    /// The step that was reached: 50, 80 or 100.
+    /// The percentage that was reached: 50, 80 or 100.
     pub percent: u8,
-    /// What is spent or reserved of it.
+    /// The amount spent or reserved.
     pub used: MicroUsd,
-    /// What the limit allows.
+    /// The amount that the limit allows.
     pub allowed: MicroUsd,
 }
 
@@ -200,25 +204,26 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The steps at which a person is told, highest first.
+/// The percentages that produce a warning, highest first.
 const STEPS: [u8; 3] = [100, 80, 50];
 
-/// What a person has been told of each limit, so that they are told of each step once: a booked cost is mostly lower than its
-/// reservation, so sums sink and cross the same step again and again.
+/// Remembers which warnings were given, so that each one is given once: a booked cost is usually
+/// lower than its reservation, so the sums sink and cross the same percentage again and again.
 #[derive(Clone, Debug, Default)]
 pub struct Told(BTreeMap<Limit, Heard>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Heard {
-    /// Which day or month; the session is the process itself.
+    /// The day or month it belongs to; a session is the process itself.
     window: Option<WallTime>,
     allowed: MicroUsd,
     percent: u8,
 }
 
 impl Told {
-    /// Returns what is news now that the sums went from `before` to `after`: one warning for each limit that has reached a higher
-    /// step than ever in this window. Where nothing was told yet, what was reached `before` was another process's to tell.
+    /// Returns the warnings that are new after the sums went from `before` to `after`: one for each
+    /// limit that reached a higher percentage than ever in this window. If no warning is recorded
+    /// yet, whatever was reached `before` was for another process to report.
     pub fn news(
         &mut self,
         limits: &Limits,
@@ -309,7 +314,7 @@ mod tests {
         );
     }
 
-    /// The windows of a day that began then, in the month of zero.
+    /// Windows with a day that began at `day` and a month that began at zero.
     fn since(day: i64) -> Windows {
         let [day_start, month_start] = [day, 0].map(WallTime::from_unix_millis);
         Windows { day_start, month_start }
@@ -320,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_told_when_it_is_reached_and_only_the_highest() {
+    fn a_warning_is_given_when_a_step_is_reached_and_only_for_the_highest() {
         let steps = |before, after| {
             let (before, after) = (spent(before), spent(after));
             percents(&Told::default().news(&five_a_session(), &since(0), &before, &after))
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_told_once_also_when_bookings_sink_below_it_or_rise_over_it() {
+    fn a_step_warns_once_even_when_bookings_fall_below_it_or_rise_above_it() {
         let mut told = Told::default();
         let mut steps = |before, after| {
             percents(&told.news(&five_a_session(), &since(0), &spent(before), &spent(after)))
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_day_and_a_new_limit_are_told_of_again() {
+    fn a_new_day_and_a_new_limit_warn_again() {
         let mut told = Told::default();
         let limits = |day| Limits { per_day: Some(cents(day)), ..Limits::default() };
         let mut steps = |limit, day, before, after| {
@@ -368,7 +373,8 @@ mod tests {
             let limits = Limits { per_day: Some(MicroUsd(allowed)), ..Limits::default() };
             let spent = Spent { day: MicroUsd(used), ..Spent::default() };
             let fits = i128::from(used) + i128::from(cost) <= i128::from(allowed);
-            // The sum saturates at the end of the number range, where a limit is no limit any more.
+            // The sum saturates at the end of the number range; a limit up there no longer
+            // limits anything.
             prop_assume!(allowed < i64::MAX);
             prop_assert_eq!(decide(&limits, &spent, MicroUsd(cost)).is_ok(), fits);
             let after = spent.with(MicroUsd(cost));

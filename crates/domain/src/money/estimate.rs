@@ -1,31 +1,35 @@
-//! What a job will cost and how long it will take, before: pure arithmetic on durations.
+//! Estimates what a job will cost and how long it will take: pure arithmetic on durations.
 //!
-//! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines. It reads no ledger (it
-//! is given [`Learned`]), bills nothing ([`super::job_cost`]) and knows no limit ([`super::budget`]).
+//! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines.
+//! It reads no ledger (its input is [`Learned`]), bills nothing ([`super::job_cost`]) and knows no
+//! limit ([`super::budget`]).
 //!
-//! RunComfy bills by the second from the wake signal to the full shutdown: cold start, run and keep-warm idling
-//! count, waiting in the queue does not (docs.runcomfy.com, "About billing"). It tells no cost per request and
-//! nothing of when a machine went to sleep, so the keep-warm part stays an estimate for ever.
+//! RunComfy bills per second from the wake signal to the full shutdown: cold start, run and
+//! keep-warm idling count, waiting in the queue does not (docs.runcomfy.com, "About billing"). It
+//! reports neither the cost of a request nor when a machine went to sleep, so the keep-warm part
+//! always stays an estimate.
 
 use std::time::Duration;
 
 use super::{MicroUsd, cost_of};
 use crate::time::WallTime;
 
-/// A cold start where none has been measured: the middle of the 3 to 5 minutes in RunComfy's documentation.
+/// The cold start time if none has been measured: the middle of the 3 to 5 minutes in
+/// RunComfy's documentation.
 pub const DEFAULT_COLD_START: Duration = Duration::from_secs(240);
 
-/// A run where none has been measured: the middle of the 2 to 5 minutes that CONJURE's author guesses for
-/// FLUX and PartPacker together.
+/// The run time if none has been measured: the middle of the 2 to 5 minutes that CONJURE's author
+/// guesses for FLUX and PartPacker together.
 pub const DEFAULT_RUN: Duration = Duration::from_secs(210);
 
-/// How long a machine idles before it sleeps where the deployment has not been asked: RunComfy's own default.
+/// The keep-warm time if the deployment has not been queried: RunComfy's own default.
 pub const DEFAULT_KEEP_WARM: Duration = Duration::from_secs(60);
 
-/// From how many samples on a measured spread is believed more than a default. One odd run must not set the price.
+/// The number of samples needed before a measured spread replaces a default. One odd run must not
+/// set the price.
 pub const ENOUGH_SAMPLES: u32 = 3;
 
-/// How a duration varied.
+/// The distribution of a measured duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
     /// One in ten was shorter.
@@ -34,16 +38,18 @@ pub struct Spread {
     pub median: Duration,
     /// One in ten was longer.
     pub p90: Duration,
-    /// How many were measured; at least one.
+    /// The number of measurements; at least one.
     pub samples: u32,
 }
 
 impl Spread {
-    /// Returns the spread of `samples`, `None` when there are none. Nearest ranks: each value is one that happened.
+    /// Returns the spread of `samples`, or `None` without any. It uses nearest ranks: each value
+    /// was really measured.
     pub fn of(mut samples: Vec<Duration>) -> Option<Self> {
         samples.sort_unstable();
         let last = samples.len().checked_sub(1)?;
-        // Rounded up for the high rank, so that few samples give their worst and not their second worst.
+        // The high rank is rounded up, so that few samples give their worst value and not the
+        // second worst.
         let rank = |tenths: usize| samples[(last * tenths).div_ceil(10)];
         Some(Self {
             p10: samples[last / 10],
@@ -54,10 +60,10 @@ impl Spread {
     }
 }
 
-/// What the ledger remembers of the successes of one backend with one version of a workflow.
+/// What the ledger knows from the successful jobs of one backend with one version of a workflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
-    /// From submit to run on a machine that slept.
+    /// From submit to run on a sleeping machine.
     pub cold: Option<Spread>,
     /// From submit to run on a machine that was awake.
     pub queue: Option<Spread>,
@@ -65,19 +71,20 @@ pub struct Learned {
     pub run: Option<Spread>,
 }
 
-/// When a deployment's machine was last known to be at work.
+/// When a deployment's machine was last known to be active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
-    /// Never, as far as the ledger goes.
+    /// Never, as far as the ledger knows.
     #[default]
     Never,
-    /// It ended a job then.
+    /// It finished a job at that time.
     Until(WallTime),
-    /// It is at work now.
+    /// It is active now.
     Now,
 }
 
-/// Says whether a job sent now must wait for a machine to wake. A clock that was set back counts as just active.
+/// Returns whether a job sent now must wait for a machine to wake. A clock that was set back counts
+/// as just active.
 pub fn is_cold(activity: Activity, keep_warm: Duration, now: WallTime) -> bool {
     match activity {
         Activity::Never => true,
@@ -86,10 +93,11 @@ pub fn is_cold(activity: Activity, keep_warm: Duration, now: WallTime) -> bool {
     }
 }
 
-/// Returns how much idling after a job sent now is not paid for already.
+/// Returns how much of the idling after a job sent now is not paid for yet.
 ///
-/// The job before has booked its whole keep-warm time. While the machine is still warm, a new job only moves the
-/// end of it: what it adds is the idle time that has passed since. So a burst of jobs pays keep-warm once.
+/// The previous job has already booked its whole keep-warm time. While the machine is still warm, a
+/// new job only moves the end of that time: it adds the idle time that has passed since. So a burst
+/// of jobs pays for keep-warm once.
 pub fn keep_warm_share(activity: Activity, keep_warm: Duration, now: WallTime) -> Duration {
     match activity {
         Activity::Never => keep_warm,
@@ -98,51 +106,51 @@ pub fn keep_warm_share(activity: Activity, keep_warm: Duration, now: WallTime) -
     }
 }
 
-/// Where a part of an estimate comes from.
+/// The source of a part of an estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// From past jobs in the ledger.
+    /// Past jobs in the ledger.
     Learned,
-    /// From the published or guessed figures at the head of this page.
+    /// The published or guessed figures at the top of this file.
     Default,
 }
 
-/// What is known when a job is about to be sent.
+/// The facts known when a job is about to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation {
     /// Past jobs of the same backend and workflow.
     pub learned: Learned,
-    /// The machine's last sign of life.
+    /// The machine's last known activity.
     pub activity: Activity,
     /// How long the deployment keeps a machine awake.
     pub keep_warm: Duration,
-    /// What an hour of the machine costs; zero for one's own.
+    /// The price of the machine per hour; zero for the user's own machine.
     pub hourly: MicroUsd,
-    /// The time.
+    /// The current time.
     pub now: WallTime,
 }
 
-/// What a job is expected to take and to cost.
+/// The expected duration and cost of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// The cold start and where its length comes from; `None` when the machine should still be awake.
+    /// The cold start time and its source; `None` if the machine should still be awake.
     pub cold: Option<(Duration, Basis)>,
-    /// The run.
+    /// The run time.
     pub run: Duration,
-    /// Where the run's length comes from.
+    /// The source of the run time.
     pub run_basis: Basis,
-    /// The idling afterwards, as far as no earlier job has paid for it.
+    /// The idling afterwards that no earlier job has paid for.
     pub keep_warm: Duration,
-    /// The machine's rate.
+    /// The price of the machine per hour.
     pub hourly: MicroUsd,
-    /// All of it at that rate: what is reserved.
+    /// The cost of all parts at that price: the amount to reserve.
     pub cost: MicroUsd,
 }
 
-/// Returns what a job sent now is expected to cost.
+/// Returns the expected cost of a job sent now.
 ///
-/// From measured spreads it takes the ninetieth percentile, not the middle: it is what gets reserved, and a
-/// reservation that every second job outgrows guards no limit.
+/// From measured spreads it takes the ninetieth percentile, not the median: this amount is
+/// reserved, and a reservation that every second job exceeds would protect no limit.
 pub fn estimate(situation: &Situation) -> Estimate {
     let Situation { learned, activity, keep_warm, hourly, now } = *situation;
     let believe = |spread: Option<Spread>, default| match spread {
@@ -239,7 +247,8 @@ mod tests {
     }
 
     proptest! {
-        /// The machine's real time is one span from waking to sleeping: what the jobs of a burst book must sum to it.
+        /// The machine is awake for one span of real time: the costs booked by the jobs of a burst
+        /// must add up to it.
         #[test]
         fn a_burst_books_every_second_of_the_machine_once(
             jobs in prop::collection::vec((0_u64..60, 1_u64..300), 1..12), cold_start in 0_u64..600,

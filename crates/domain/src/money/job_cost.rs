@@ -1,36 +1,40 @@
-//! What a job has cost, from what was seen and told of it: exact where it can be, else a figure that it surely did not exceed.
+//! Computes a finished job's cost from observed times: exact if possible, otherwise an upper bound.
 //!
-//! Owns the arithmetic of a bill and the word for how it came about. Expectations are [`super::estimate`]'s; what happens
-//! to a reservation is the ledger's.
+//! Owns the arithmetic of a bill and the word for how its figure was obtained. Expected costs are
+//! [`super::estimate`]'s; the ledger decides what happens to a reservation.
 //!
-//! The service tells when it took a request in and when it ended, by its own clock, and nothing of the start between. Our
-//! clock knows when we heard of each step, and nothing of what happened while nobody listened. So durations are taken within
-//! one clock, and the start of a run is known as lying between two looks: what is billed is the longer run of the two.
+//! The service reports when it accepted a request and when the request ended, by its own clock, but
+//! not when the run started. Our clock knows when each step was observed, but not what happened
+//! between observations. So each duration is measured within one clock, and the start of a run is
+//! only known to lie between two status calls: the longer of the two possible runs is billed.
 
 use std::time::Duration;
 
 use super::{MicroUsd, cost_of, estimate::Estimate};
 
-/// The most that may lie between two looks at a step for it to count as seen: three of the longest pauses between polls
-/// (`serverless.poll_max_ms` is 5 s), as one call may fail or hang.
+/// The longest time between two observations of a step that still counts as measured: three of
+/// the longest pauses between polls (`serverless.poll_max_ms` is 5 s), because one call may
+/// fail or hang.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// How much earlier the service may have taken a request in than we read its answer: the time-out of a submit.
+/// How much earlier than our receipt of the answer the service may have accepted the request: the
+/// time-out of a submit.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// The terms on which a job was sent. They are kept with it, as they change: a machine goes cold, prices and plans change.
+/// The terms that applied when a job was sent. They are stored with it, because they change: a
+/// machine goes cold, prices and plans change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// How long the cold start was expected to take; `None` where the machine should have been awake.
+    /// The expected cold start time; `None` if the machine should have been awake.
     pub cold_start: Option<Duration>,
     /// The idling afterwards that no earlier job has paid for.
     pub keep_warm: Duration,
-    /// What an hour of the machine costs.
+    /// The price of the machine per hour.
     pub hourly: MicroUsd,
 }
 
 impl Terms {
-    /// Returns the terms that an estimate was made on.
+    /// Returns the terms that an estimate was based on.
     pub fn of(estimate: &Estimate) -> Self {
         Self {
             cold_start: estimate.cold.map(|(span, _)| span),
@@ -40,55 +44,56 @@ impl Terms {
     }
 }
 
-/// A duration that lies between two others.
+/// A duration between two bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Between {
-    /// It was not shorter.
+    /// The lower bound.
     pub least: Duration,
-    /// It was not longer.
+    /// The upper bound.
     pub most: Duration,
 }
 
 impl Between {
-    /// Tells whether its ends are so near to each other that it counts as measured.
+    /// Returns whether the bounds are close enough to count as measured.
     fn is_seen(&self) -> bool {
         self.most.saturating_sub(self.least) <= SEEN_WITHIN
     }
 }
 
-/// What is known of a run.
+/// What is known about a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// From the request's id to the start of the run, by our clock.
+    /// From receiving the request's id to the start of the run, by our clock.
     pub waited: Option<Between>,
-    /// From the request's id to its end, by our clock.
+    /// From receiving the request's id to its end, by our clock.
     pub lasted: Option<Between>,
-    /// From taking the request in to its end, by the service's clock.
+    /// From accepting the request to its end, by the service's clock.
     pub told: Option<Duration>,
 }
 
-/// Returns the span that a service tells of, unless what we saw ourselves says that its clock cannot be right.
+/// Returns the duration that the service reports, unless our own observations show that its clock
+/// cannot be right.
 pub fn believable(told: Duration, lasted: Between) -> Option<Duration> {
     let possible = told <= lasted.most + ANSWER && told + SEEN_WITHIN >= lasted.least;
     possible.then_some(told)
 }
 
-/// How a figure came about.
+/// How a figure was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
-    /// No machine was at work.
+    /// No machine was active.
     Nothing,
-    /// Start and end were seen or told.
+    /// Start and end were observed or reported.
     Measured,
-    /// Some of it happened unseen: it cost this or less.
+    /// A part was not observed: the cost is this much or less.
     Bounded,
-    /// Nothing is known: what was reserved.
+    /// Nothing is known: the figure is the reservation.
     Reserved,
 }
 
 impl Basis {
-    /// Every one.
+    /// Every basis.
     pub const ALL: [Self; 4] = [Self::Nothing, Self::Measured, Self::Bounded, Self::Reserved];
 
     /// Returns its word.
@@ -102,32 +107,35 @@ impl Basis {
     }
 }
 
-/// A bill.
+/// The cost of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bill {
-    /// Cold start and run.
+    /// The cost of cold start and run.
     pub machine: MicroUsd,
-    /// The idling afterwards: an estimate for ever, the service does not tell when a machine went to sleep.
+    /// The cost of the idling afterwards. It stays an estimate, because the service does not report
+    /// when a machine went to sleep.
     pub keep_warm: MicroUsd,
-    /// How [`Self::machine`] came about: measured or bounded.
+    /// How [`Self::machine`] was obtained: measured or bounded.
     pub basis: Basis,
-    /// From the start of the run to its end, where both were seen: to learn from.
+    /// From the start of the run to its end, for future estimates, if both were observed.
     pub run: Option<Duration>,
-    /// From the request to the start of the run, where that was seen: to learn from.
+    /// From the request to the start of the run, for future estimates, if that was observed.
     pub queue: Option<Duration>,
 }
 
 impl Bill {
-    /// Returns what the ledger books.
+    /// Returns the amount that the ledger books.
     pub fn total(&self) -> MicroUsd {
         self.machine + self.keep_warm
     }
 }
 
-/// Returns what a job that ran has cost; `None` when nothing is known, and the reservation stays.
+/// Returns the cost of a job that ran, or `None` if nothing is known, so that the
+/// reservation stays.
 ///
-/// On a cold machine all of the time from request to end is taken for cold start and run. That is an upper bound (some may have
-/// been free queueing), as the service names no moment at which the machine began to wake.
+/// On a cold machine the whole time from request to end counts as cold start and run. That is an
+/// upper bound (a part may have been free queueing), because the service does not report when the
+/// machine began to wake.
 pub fn bill(terms: &Terms, seen: &Seen) -> Option<Bill> {
     let (whole, whole_seen) = match (seen.told, seen.lasted) {
         (Some(told), _) => (told, true),
@@ -151,8 +159,9 @@ pub fn bill(terms: &Terms, seen: &Seen) -> Option<Bill> {
     })
 }
 
-/// Returns the most that a request has cost which ended in the queue. Waiting is free; but the request has woken the machine if
-/// it slept, and a machine that is waking is paid for. Where `followed`, a newer request takes it over and pays the rest.
+/// Returns the most that a request can have cost if it ended in the queue. Waiting is free, but the
+/// request has woken a sleeping machine, and a waking machine is billed. If `followed`, a newer
+/// request takes over the machine and pays the rest.
 pub fn unrun(terms: &Terms, waited: Duration, followed: bool, reserved: MicroUsd) -> MicroUsd {
     let Some(cold_start) = terms.cold_start else { return MicroUsd::ZERO };
     let awake = if followed { waited } else { waited.max(cold_start) + terms.keep_warm };
@@ -264,7 +273,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was unseen, the figure is not below the truth.
+        /// Whatever was not observed, the figure is not below the true cost.
         #[test]
         fn a_bill_is_never_too_low(
             wait in 0_u64..1000, run in 0_u64..1000, before in 0_u64..500, after in 0_u64..500,

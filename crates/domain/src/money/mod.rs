@@ -1,7 +1,7 @@
 //! Money as integer micro-dollars, and the price table of the hardware.
 //!
-//! Owns the unit and the published hourly rates. It estimates nothing ([`super::money::estimate`]) and refuses nothing
-//! ([`super::money::budget`]).
+//! Owns the unit and the published hourly rates. It does not estimate ([`super::money::estimate`]) or
+//! refuse anything ([`super::money::budget`]).
 
 pub mod budget;
 pub mod estimate;
@@ -20,17 +20,19 @@ use serde::{Deserialize, Serialize};
 pub struct MicroUsd(pub i64);
 
 impl MicroUsd {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
 
-    /// Makes an amount from whole cents.
+    /// Creates an amount from whole cents.
     pub const fn from_cents(cents: i64) -> Self {
         Self(cents * 10_000)
     }
 
-    /// Makes an amount from dollars as a person writes them; `None` when not finite, negative or absurd.
+    /// Creates an amount from dollars as a person writes them; `None` if it is not finite, negative
+    /// or absurdly high.
     pub fn from_dollars(dollars: f64) -> Option<Self> {
-        // A billion dollars: far beyond any budget, far below what an i64 of micro-dollars holds.
+        // The limit is a billion dollars: far above any budget, far below what an i64 of
+        // micro-dollars can hold.
         if !dollars.is_finite() || !(0.0..=1e9).contains(&dollars) {
             return None;
         }
@@ -38,7 +40,7 @@ impl MicroUsd {
         Some(Self((dollars * 1e6).round() as i64))
     }
 
-    /// Returns the difference, not below zero.
+    /// Returns the difference, at least zero.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).max(0))
@@ -59,7 +61,7 @@ impl Sum for MicroUsd {
 }
 
 impl fmt::Display for MicroUsd {
-    /// Four digits behind the point: a second of the cheapest machine costs 0.0003 USD.
+    /// Writes four decimal places: a second of the cheapest machine costs 0.0003 USD.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
         let ten_thousandths = self.0.unsigned_abs().saturating_add(50) / 100;
@@ -78,16 +80,16 @@ pub enum Plan {
     Pro,
 }
 
-/// A hardware tier: its name in CONJURE's plan, RunComfy's SKU and what an hour of it costs.
+/// A hardware tier: its name in CONJURE's plan, RunComfy's SKU and its price per hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// The name a person writes in `budget.hardware`.
+    /// The name in `budget.hardware`.
     pub name: &'static str,
     /// RunComfy's name for the machine.
     pub sku: &'static str,
-    /// Dollars per hour, pay as you go, in micro-dollars.
+    /// The pay-as-you-go price per hour.
     pub hobby: MicroUsd,
-    /// Dollars per hour on the Pro plan, in micro-dollars.
+    /// The price per hour on the Pro plan.
     pub pro: MicroUsd,
 }
 
@@ -107,7 +109,7 @@ const fn tier(name: &'static str, sku: &'static str, hobby: i64, pro: i64) -> Ti
 }
 
 impl Tier {
-    /// Finds a tier by its name or its SKU, whatever the case, with `_` or a space for `-`.
+    /// Finds a tier by name or SKU, ignoring case and accepting `_` or a space for `-`.
     pub fn find(text: &str) -> Option<&'static Self> {
         let wanted = text.trim().to_ascii_lowercase().replace(['_', ' '], "-");
         TIERS.iter().find(|tier| {
@@ -115,7 +117,7 @@ impl Tier {
         })
     }
 
-    /// Returns the rate of an hour on `plan`.
+    /// Returns the price per hour on `plan`.
     pub const fn hourly(&self, plan: Plan) -> MicroUsd {
         match plan {
             Plan::Hobby => self.hobby,
@@ -124,7 +126,7 @@ impl Tier {
     }
 }
 
-/// Returns what `span` costs at `hourly`, rounded up: an estimate never flatters.
+/// Returns the cost of `span` at `hourly`, rounded up so that an estimate is never too low.
 pub fn cost_of(span: Duration, hourly: MicroUsd) -> MicroUsd {
     let micros = span.as_millis().saturating_mul(u128::try_from(hourly.0).unwrap_or(0));
     MicroUsd(i64::try_from(micros.div_ceil(3_600_000)).unwrap_or(i64::MAX))

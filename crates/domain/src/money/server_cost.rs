@@ -1,13 +1,15 @@
-//! What a rented machine has cost: by the second, from ready until the service took the stop.
+//! Computes the cost of a rented machine: per second, from ready until the service accepted
+//! the stop.
 //!
-//! Owns the arithmetic and the prices of the Server API's machine types. What happens to a reservation is the ledger's.
+//! Owns the arithmetic and the prices of the Server API's machine types. The ledger decides what
+//! happens to a reservation.
 
 use std::time::Duration;
 
 use super::{MicroUsd, Plan, Tier, cost_of, job_cost::Basis};
 
-/// The tier whose price a machine type of the Server API has. The reference calls this inferred: the two lists of names
-/// were never seen side by side.
+/// The price tier for each machine type of the Server API. The reference marks this as inferred:
+/// the two lists of names were never seen side by side.
 const TYPES: [(&str, &str); 5] = [
     ("medium", "medium"),
     ("large", "large"),
@@ -16,7 +18,8 @@ const TYPES: [(&str, &str); 5] = [
     ("2xl-turbo", "2x-large-plus"),
 ];
 
-/// Returns what an hour of a machine of this type costs; of an unknown one as much as of the dearest.
+/// Returns the price per hour of a machine type; an unknown type costs as much as the most
+/// expensive one.
 pub fn hourly(server_type: &str, plan: Plan) -> MicroUsd {
     let tier = TYPES.iter().find(|(name, _)| *name == server_type);
     let tier = tier.and_then(|(_, tier)| Tier::find(tier));
@@ -24,16 +27,17 @@ pub fn hourly(server_type: &str, plan: Plan) -> MicroUsd {
     tier.map(|tier| tier.hourly(plan)).or_else(dearest).unwrap_or_default()
 }
 
-/// What is known of the time that is billed.
+/// What is known about the billed time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
-    /// From when it was ready, or surely was not yet, until the service took the stop, or surely had.
+    /// The longest possible time from ready to the accepted stop, using the earliest possible begin
+    /// and the latest possible end where one was not observed.
     pub most: Duration,
-    /// Whether both ends were seen.
+    /// Whether both ends were observed.
     pub seen: bool,
 }
 
-/// Returns the bill. Seconds that were begun count whole.
+/// Returns the cost. A started second counts as a whole one.
 pub fn bill(ran: Ran, hourly: MicroUsd) -> (MicroUsd, Basis) {
     let seconds = ran.most.as_millis().div_ceil(1000);
     let span = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));

@@ -1,8 +1,9 @@
-//! Rows into the smallest PNG, or into a JPEG.
+//! Writes rows as the smallest PNG, or as a JPEG.
 //!
-//! Owns the choice of row filter and of palette against samples. Trying every filter on a whole render would
-//! take a second, so each is tried on a few bands of rows at a quick level, and only the best is then written in
-//! full. Measured on renders of 1024 × 1024: the quick level ranks the filters as the thorough one does.
+//! Owns the choice of the row filter and between palette and samples. Trying every filter on a
+//! whole render would take a second, so each is tried on a few bands of rows at a fast level, and
+//! only the best one is used for the whole file. Measured on renders of 1024 × 1024: the fast level
+//! ranks the filters like the thorough one.
 
 use std::borrow::Cow;
 
@@ -10,22 +11,24 @@ use ::png::{BitDepth, ColorType, DeflateCompression, Filter};
 
 use super::{PictureFault, pixels::Pixels, reduce};
 
-/// Rows that are looked at as a whole; beyond, `BANDS` bands of `BAND_ROWS` rows stand for the picture. A band is
-/// two blocks of a JPEG high, and its 48 KB of RGB fill the window of deflate.
+/// Up to this many rows are examined completely; for more rows, `BANDS` bands of `BAND_ROWS`
+/// rows represent the picture. A band is two JPEG blocks high, and its 48 KB of RGB fill the
+/// window of deflate.
 const SAMPLE_ROWS: usize = BANDS * BAND_ROWS;
 const BANDS: usize = 8;
 const BAND_ROWS: usize = 16;
 
-/// The level at which plans are compared: a tenth of the thorough one's time.
+/// The level at which plans are compared: it takes a tenth of the thorough one's time.
 const QUICK: u8 = 1;
 
-/// The level of the final file: 70 ms for 1024 × 1024 RGB. Level 7 takes twice as long for 3 % less, 9 eight times.
+/// The level of the final file: 70 ms for 1024 × 1024 RGB. Level 7 takes twice as long for 3 %
+/// less, 9 eight times.
 const THOROUGH: u8 = 6;
 
 const FILTERS: [Filter; 6] =
     [Filter::NoFilter, Filter::Sub, Filter::Up, Filter::Avg, Filter::Paeth, Filter::Adaptive];
 
-/// A PNG that has not been written yet: its rows are settled, its filter is the best of a trial.
+/// A PNG that is not written yet: its rows are decided, its filter is the best one of a trial.
 pub(super) struct Plan<'a> {
     rows: Rows<'a>,
     filter: Filter,
@@ -33,7 +36,7 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Tries the ways to write `pixels` (reduced already) and keeps the smallest.
+    /// Tries the ways to write `pixels` (already reduced) and keeps the smallest.
     pub(super) fn smallest(pixels: &'a Pixels) -> Result<Self, PictureFault> {
         let rows = Rows::of_samples(pixels);
         let (mut filter, mut quick) = rows.best_filter()?;
@@ -48,7 +51,7 @@ impl<'a> Plan<'a> {
         Ok(Self { rows: best, filter, estimate })
     }
 
-    /// Returns how large the file will be, within some percent.
+    /// Returns the estimated file size, which is accurate to a few percent.
     pub(super) const fn estimate(&self) -> usize {
         self.estimate
     }
@@ -88,7 +91,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Uses a palette where that takes fewer bits for a pixel.
+    /// Uses a palette if that needs fewer bits per pixel.
     fn of_palette(pixels: &Pixels) -> Option<Self> {
         let reduce::Indexed { palette, indices } = reduce::indexed(pixels)?;
         let depth = match palette.len() {
@@ -112,14 +115,15 @@ impl<'a> Rows<'a> {
         })
     }
 
-    /// Returns the bytes of a file that do not grow with its rows: signature, frames of the chunks, IHDR, palette.
+    /// Returns the part of the file size that does not depend on its rows: signature, chunk frames,
+    /// IHDR, palette.
     const fn overhead(&self) -> usize {
         8 + 25 + 12 + 12 + self.palette.len() + self.transparency.len()
     }
 
-    /// Finds the filter that makes the smallest file, and how small, at the quick level.
+    /// Returns the filter that makes the smallest file, and its size, at the fast level.
     fn best_filter(&self) -> Result<(Filter, usize), PictureFault> {
-        // Indices of less than a byte and a row filter do not go together.
+        // Row filters do not help indices of less than a byte.
         let filters = if self.depth as u8 >= 8 { &FILTERS[..] } else { &FILTERS[..1] };
         let mut best = (Filter::NoFilter, usize::MAX);
         for &filter in filters {
@@ -131,7 +135,8 @@ impl<'a> Rows<'a> {
         Ok(best)
     }
 
-    /// Estimates the size of the file from a few bands. Header and palette come once, however many rows there are.
+    /// Estimates the size of the file from a few bands. Header and palette are counted once, for
+    /// any number of rows.
     fn estimate(&self, filter: Filter, level: u8) -> Result<usize, PictureFault> {
         let (rows, packed) = bands(&self.packed, self.height);
         let sample = Rows {
@@ -167,7 +172,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Packs indices into 1, 2, 4 or 8 bits, the leftmost into the highest; every row begins with a new byte.
+/// Packs indices into 1, 2, 4 or 8 bits, the leftmost into the highest; every row starts with a
+/// new byte.
 fn pack(indices: Vec<u8>, width: usize, depth: BitDepth) -> Vec<u8> {
     let bits = depth as usize;
     if bits == 8 {
@@ -183,7 +189,8 @@ fn pack(indices: Vec<u8>, width: usize, depth: BitDepth) -> Vec<u8> {
     bytes.collect()
 }
 
-/// Returns a few bands of rows that stand for the whole, or the whole where it is small, and how many rows that is.
+/// Returns a few bands of rows that represent the picture, or all rows of a small one, and the
+/// number of these rows.
 fn bands(rows: &[u8], height: u32) -> (u32, Cow<'_, [u8]>) {
     let count = height as usize;
     if count <= SAMPLE_ROWS {
@@ -199,7 +206,7 @@ fn bands(rows: &[u8], height: u32) -> (u32, Cow<'_, [u8]>) {
     (SAMPLE_ROWS as u32, Cow::Owned(sample))
 }
 
-/// Scales the length of a sample's file to all rows, but for the part that does not grow.
+/// Scales the length of a sample's file to all rows, except for the constant part.
 fn scaled(length: usize, overhead: usize, rows: u32, all: u32) -> usize {
     overhead + length.saturating_sub(overhead).saturating_mul(all as usize) / rows as usize
 }
@@ -207,7 +214,7 @@ fn scaled(length: usize, overhead: usize, rows: u32, all: u32) -> usize {
 /// Bytes of a colour JPEG before its first block: markers, quantisation and Huffman tables.
 const JPEG_OVERHEAD: usize = 620;
 
-/// Estimates the size of a JPEG from a few bands; `None` for what JPEG cannot hold.
+/// Estimates the size of a JPEG from a few bands; `None` if JPEG cannot represent the picture.
 pub(super) fn jpeg_estimate(pixels: &Pixels, quality: u8) -> Result<Option<usize>, PictureFault> {
     let (rows, samples) = bands(&pixels.samples, pixels.height);
     let sample = Pixels { height: rows, samples: samples.into_owned(), ..*pixels };
@@ -215,7 +222,8 @@ pub(super) fn jpeg_estimate(pixels: &Pixels, quality: u8) -> Result<Option<usize
     Ok(file.map(|file| scaled(file.len(), JPEG_OVERHEAD, rows, pixels.height)))
 }
 
-/// Writes a JPEG without chroma subsampling; `None` for what JPEG cannot hold: alpha, two-byte samples, sides beyond 65535.
+/// Writes a JPEG without chroma subsampling; `None` if JPEG cannot represent the picture: alpha,
+/// two-byte samples, sides above 65535.
 pub(super) fn jpeg(pixels: &Pixels, quality: u8) -> Result<Option<Vec<u8>>, PictureFault> {
     let colour = match (pixels.channels, pixels.depth) {
         (1, 1) => image::ExtendedColorType::L8,

@@ -1,8 +1,9 @@
-//! In which form a render is sent, so that its Base64 stays below what the service advises.
+//! Chooses the form in which a render is sent, so that its Base64 stays below the limit that the
+//! service recommends.
 //!
-//! Owns the order of `product.md`: the file as it is, the same pixels as a plain PNG, then a smaller PNG or a JPEG,
-//! whichever keeps more. A form is never larger than the limit, and every limit above zero can be kept: the sides
-//! shrink as far as one pixel.
+//! Owns the order of forms: the file as it is, the same pixels as a plain PNG, then a smaller PNG
+//! or a JPEG, whichever keeps more. A form is never larger than the limit, and every limit above
+//! zero can be met: the sides can shrink to one pixel.
 
 use bytes::Bytes;
 
@@ -20,7 +21,8 @@ use crate::inputs::png;
 /// Bytes of Base64 in one KB of `generation.image_max_base64_kb`.
 const KB: usize = 1024;
 
-/// Sides to try, as fractions of the render's: 1024 becomes 768, 640, 512, … For halves the filter has it easy.
+/// Sizes to try, as fractions of the render's sides: 1024 becomes 768, 640, 512, … Halves are easy
+/// for the filter.
 const SIDES: [(u32, u32); 14] = [
     (7, 8),
     (3, 4),
@@ -41,39 +43,41 @@ const SIDES: [(u32, u32); 14] = [
 /// Qualities to try at each size, best first. Below 50, fewer pixels keep more than coarser ones.
 const QUALITIES: [u8; 8] = [97, 95, 92, 88, 82, 75, 65, 50];
 
-/// How much of an estimate a file takes at least, in percent: beyond the limit by more, it is not written.
+/// The smallest possible ratio of a file to its estimate, in percent: a file whose estimate exceeds
+/// the limit by more is not written.
 const ESTIMATE_ERROR: usize = 92;
 
-/// The fewest bits that a JPEG takes for a block of 64 pixels: a DC and an end-of-block code for each component.
+/// The minimum number of bits of a JPEG for a block of 64 pixels: a DC and an end-of-block code for
+/// each component.
 const JPEG_BLOCK_BITS: usize = 4;
 
-/// A render as it is sent.
+/// A render in the form in which it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The file.
+    /// The bytes of the file.
     pub bytes: Bytes,
-    /// What a data URI calls it.
+    /// The media type for a data URI.
     pub mime: &'static str,
-    /// What was done to it.
+    /// How it was changed.
     pub form: Form,
-    /// Pixels from left to right.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels from top to bottom.
+    /// Height in pixels.
     pub height: u32,
 }
 
-/// What was done to a render so that it fits.
+/// How a render was changed to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Nothing: the file as it was saved.
+    /// Unchanged: the file as it was saved.
     Original,
-    /// The same pixels, written smaller and without metadata.
+    /// The same pixels, in a smaller file without metadata.
     SamePixels,
     /// Fewer pixels, as a PNG.
     SmallerPng,
-    /// A JPEG; of all pixels where `width` and `height` are the render's.
+    /// A JPEG; with all pixels if `width` and `height` are the render's.
     Jpeg {
-        /// 1 to 100.
+        /// The quality from 1 to 100.
         quality: u8,
     },
 }
@@ -83,7 +87,8 @@ pub const fn base64_len(bytes: usize) -> usize {
     bytes.div_ceil(3).saturating_mul(4)
 }
 
-/// Puts a whole PNG into the best form whose Base64 takes at most `max_base64_kb` times 1024 characters; 0 means as it is.
+/// Returns the best form of a complete PNG whose Base64 takes at most `max_base64_kb` times 1024
+/// characters; 0 keeps the file as it is.
 pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault> {
     let facts = png::check(&png)?;
     let max_base64 = usize::try_from(max_base64_kb).unwrap_or(usize::MAX).saturating_mul(KB);
@@ -109,7 +114,7 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
     let candidates =
         [smaller_png(&pixels, &original, limit)?, best_jpeg(&pixels, &original, limit)?];
     let best = candidates.into_iter().flatten().reduce(|best, next| {
-        // On a tie the PNG stays: it adds no blocks of its own.
+        // On a tie the PNG wins: it adds no block artifacts.
         if next.kept > best.kept { next } else { best }
     });
     best.map(|candidate| candidate.encoded).ok_or(PictureFault::DoesNotFit { max_base64_kb })
@@ -130,8 +135,9 @@ fn written(plan: &Plan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFaul
     Ok((file.len() <= limit).then_some(file))
 }
 
-/// Returns the PNG with the most pixels that fits. How much smaller a file gets with its sides nobody can tell
-/// beforehand (averaging removes grain and makes new colours), so the ladder of sides is halved.
+/// Returns the PNG with the most pixels that fits. The file size cannot be predicted from the sides
+/// alone (averaging removes grain and creates new colours), so a binary search goes through the
+/// list of sides.
 fn smaller_png(
     pixels: &Pixels,
     original: &Original,
@@ -156,7 +162,7 @@ fn smaller_png(
     Ok(None)
 }
 
-/// Returns the JPEG with the most pixels that fits, of the best quality that fits.
+/// Returns the JPEG with the most pixels that fits, with the best quality that fits.
 fn best_jpeg(
     pixels: &Pixels,
     original: &Original,
@@ -181,7 +187,7 @@ fn best_jpeg(
     Ok(None)
 }
 
-/// Returns the JPEG of the best quality that fits.
+/// Returns the JPEG with the best quality that fits.
 fn best_quality(pixels: &Pixels, limit: usize) -> Result<Option<(u8, Vec<u8>)>, PictureFault> {
     let first =
         first_that_fits(&QUALITIES, limit, |quality| encode::jpeg_estimate(pixels, quality))?;
@@ -193,8 +199,8 @@ fn best_quality(pixels: &Pixels, limit: usize) -> Result<Option<(u8, Vec<u8>)>, 
     Ok(None)
 }
 
-/// Returns the index of the first step of a ladder, largest file first, that may fit by its estimate; the ladder's
-/// length when none does.
+/// Returns the index of the first step of a list, largest file first, that may fit by its estimate;
+/// the list's length if none does.
 fn first_that_fits<T: Copy>(
     ladder: &[T],
     limit: usize,
@@ -211,7 +217,7 @@ fn first_that_fits<T: Copy>(
     Ok(fits)
 }
 
-/// Tells whether a file may fit by its estimate, so that writing it is worth the time.
+/// Returns whether a file may fit by its estimate, so that writing it is worth the time.
 const fn may_fit(estimate: usize, limit: usize) -> bool {
     estimate / 100 * ESTIMATE_ERROR <= limit
 }

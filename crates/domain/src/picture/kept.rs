@@ -1,9 +1,10 @@
-//! How much of a picture a lossy form keeps: a number to compare a smaller PNG with a JPEG.
+//! Measures how much of a picture a lossy form keeps, to compare a smaller PNG with a JPEG.
 //!
-//! Owns the measure. Both forms are seen as the workflow sees them first: its depth node makes the shorter side
-//! [`SEEN_SIDE`] pixels by averaging (`resolution` 512). There the form with the smaller error wins, up to
-//! [`INVISIBLE`]: beyond, nobody sees a difference, and the form that is nearer to the render at its own size
-//! wins, for workflows that look closer. Errors are peak signal-to-noise ratios over all samples, in decibels.
+//! Owns the measure. Both forms are compared as the workflow sees them first: its depth node makes
+//! the shorter side [`SEEN_SIDE`] pixels by averaging (`resolution` 512). There the form with the
+//! smaller error wins, up to [`INVISIBLE`]: above that value no difference is visible, and the form
+//! that is closer to the render at its own size wins, for workflows that use more detail. Errors
+//! are peak signal-to-noise ratios over all samples, in decibels.
 
 use super::{
     PictureFault,
@@ -11,23 +12,23 @@ use super::{
     scale::{AREA, SHARP, bounded, resized},
 };
 
-/// The side at which CONJURE's workflow looks at a render.
+/// The side at which CONJURE's workflow uses a render.
 const SEEN_SIDE: u32 = 512;
 
-/// The side beyond which a render is not compared: more takes long and decides nothing.
+/// The largest side for a comparison: more takes long and does not change the result.
 const WHOLE_SIDE: u32 = 2048;
 
-/// An error of one step of 255 in every sample, give or take: 48.1 dB.
+/// An error of about one step of 255 in every sample: 48.1 dB.
 const INVISIBLE: f64 = 48.0;
 
-/// What a form keeps; more is better.
+/// How much a form keeps; more is better.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(super) struct Kept {
     seen: f64,
     whole: f64,
 }
 
-/// A picture to compare forms with, in the two sizes in which they are compared.
+/// A picture to compare forms with, in the two sizes of the comparison.
 pub(super) struct Original {
     seen: Pixels,
     whole: Pixels,
@@ -43,7 +44,7 @@ impl Original {
         })
     }
 
-    /// Measures what `form` keeps. A form with other channels than the original keeps nothing.
+    /// Measures how much `form` keeps. A form with other channels than the original keeps nothing.
     pub(super) fn kept_by(&self, form: &Pixels) -> Result<Kept, PictureFault> {
         let at = |original: &Pixels| -> Result<f64, PictureFault> {
             let sides = (original.width, original.height);
@@ -59,7 +60,7 @@ fn psnr(a: &Pixels, b: &Pixels) -> f64 {
     if a.samples.len() != b.samples.len() || a.samples.is_empty() {
         return 0.0;
     }
-    // Sums of at most a row's worth stay exact in 32 bits, and vectorise.
+    // Sums of at most this many samples stay exact in 32 bits, and vectorise.
     let squares: u64 = a
         .samples
         .chunks(4096)

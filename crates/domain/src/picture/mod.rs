@@ -1,19 +1,21 @@
-//! Pictures as pixels: is a render one flat colour, in which form is it sent, and is a result a picture at all?
+//! Pictures as pixels: detects a render of one colour, chooses the form in which a render is sent,
+//! and checks results.
 //!
-//! Owns everything that must decode: [`single_colour`] and [`best_form`] for renders, [`check_image`] and
-//! [`into_png`] for results. Whether a PNG is whole is [`super::inputs::png`]'s answer and is asked first; when a picture
-//! counts as an accident is the trigger's.
+//! Owns everything that must decode: [`single_colour`] and [`best_form`] for renders,
+//! [`check_image`] and [`into_png`] for results. [`super::inputs::png`] checks first whether a PNG is
+//! complete; the trigger decides when a picture counts as an accident.
 //!
-//! Every function takes hostile bytes. Sizes are read from the headers and refused before a pixel is
-//! decoded: at most [`super::inputs::png::MAX_SIDE`] a side, [`super::inputs::png::MAX_PIXELS`] in all and [`MAX_DECODED`] bytes.
+//! Every function accepts untrusted bytes. Sizes are read from the headers and refused before any
+//! pixel is decoded: at most [`super::inputs::png::MAX_SIDE`] per side, [`super::inputs::png::MAX_PIXELS`] in total
+//! and [`MAX_DECODED`] bytes.
 //!
-//! - `pixels`: decoding a PNG into plain rows, turned the right way up;
+//! - `pixels`: decodes a PNG into plain rows in the right orientation;
 //! - `reduce`: the same pixels with fewer bits each;
-//! - `encode`: rows into the smallest PNG, or into a JPEG;
-//! - `fit`: the order of forms until one fits;
-//! - `scale`: other sides;
-//! - `kept`: how much of a picture a lossy form keeps;
-//! - `result`: pictures that came back, PNG, WebP or JPEG.
+//! - `encode`: writes rows as the smallest PNG, or as a JPEG;
+//! - `fit`: tries forms in order until one fits;
+//! - `scale`: resizes;
+//! - `kept`: measures how much of a picture a lossy form keeps;
+//! - `result`: pictures from a backend: PNG, WebP or JPEG.
 
 mod pixels;
 mod reduce;
@@ -82,43 +84,44 @@ impl fmt::Display for Format {
 /// Why a picture cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PictureFault {
-    /// It is a PNG, but not a whole one.
+    /// It is a PNG, but not a complete one.
     #[error(transparent)]
     Png(#[from] PngFault),
     /// It is neither PNG nor WebP nor JPEG.
-    #[error("the file is no picture: it is neither PNG nor WebP nor JPEG")]
+    #[error("the file is not a PNG, WebP or JPEG picture")]
     NotAPicture,
     /// The file ends before the picture does.
-    #[error("the {format} picture is cut: fetch it again")]
+    #[error("the {format} picture is incomplete: download it again")]
     Cut {
-        /// What it is.
+        /// The format of the file.
         format: Format,
     },
-    /// Its header promises more pixels than are decoded here.
+    /// Its header declares more pixels than are decoded here.
     #[error(
-        "the picture has {width} x {height} pixels, which take more memory than a picture is given here: make it smaller"
+        "the picture has {width} x {height} pixels, which need too much memory: make it smaller"
     )]
     TooLarge {
-        /// Pixels from left to right, as the header says.
+        /// Width in pixels, from the header.
         width: u32,
-        /// Pixels from top to bottom, as the header says.
+        /// Height in pixels, from the header.
         height: u32,
     },
-    /// The file is all there and its checksums may be right, but the pixels in it make no sense.
+    /// The file is complete and its checksums may be correct, but its pixel data is invalid.
     #[error("the {format} picture cannot be decoded: {reason}")]
     Undecodable {
-        /// What it is.
+        /// The format of the file.
         format: Format,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
-    /// A picture that moves.
-    #[error("the WebP picture is an animation: let the workflow save a still picture")]
+    /// An animation.
+    #[error("the WebP picture is an animation: change the workflow to save a still picture")]
     Animated,
-    /// Pixels in memory could not be written in another form. A fault of this program, not of the picture.
+    /// Pixels in memory could not be written in another form. An error of this program, not of
+    /// the picture.
     #[error("the picture could not be encoded: {reason}")]
     Unencodable {
-        /// The encoder's words.
+        /// The encoder's message.
         reason: String,
     },
     /// No form is small enough.

@@ -1,7 +1,7 @@
-//! Decoding a PNG into plain rows, and the question whether they show anything.
+//! Decodes a PNG into plain rows, and detects pictures of a single colour.
 //!
-//! Owns [`Pixels`]: palettes and colour keys resolved, 1, 2 and 4 bits widened to 8, turned as eXIf says.
-//! Colour spaces are left alone: ComfyUI's LoadImage does not look at them either.
+//! Owns [`Pixels`]: palettes and colour keys are resolved, 1, 2 and 4 bits widened to 8, and the
+//! picture is rotated as eXIf says. Colour spaces are ignored, as in ComfyUI's LoadImage.
 
 use std::io::Cursor;
 
@@ -10,7 +10,7 @@ use image::metadata::Orientation;
 use super::{Format, MAX_DECODED, PictureFault};
 use crate::inputs::png;
 
-/// Rows of samples without gaps. Two-byte samples are big-endian, as PNG has them.
+/// Rows of samples without gaps. Two-byte samples are big-endian, as in PNG.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pixels {
     pub(super) width: u32,
@@ -23,24 +23,25 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Returns the bytes of one pixel.
+    /// Returns the size of one pixel in bytes.
     pub(super) const fn pixel_len(&self) -> usize {
         self.channels * self.depth
     }
 
-    /// Returns the bytes of one row.
+    /// Returns the size of one row in bytes.
     pub(super) const fn row_len(&self) -> usize {
         self.width as usize * self.pixel_len()
     }
 
-    /// Tells whether the last sample of a pixel is alpha.
+    /// Returns whether the last sample of a pixel is alpha.
     pub(super) const fn has_alpha(&self) -> bool {
         self.channels.is_multiple_of(2)
     }
 
-    /// Turns the picture as the orientation of a camera says.
+    /// Rotates the picture by a camera's orientation.
     fn turned(self, orientation: Orientation) -> Self {
-        // Every orientation is a transposition or none, and then a mirror or none along each axis of the result.
+        // Every orientation is an optional transposition, followed by an optional mirroring along
+        // each axis of the result.
         let (transposed, mirror_x, mirror_y) = match orientation {
             Orientation::NoTransforms => return self,
             Orientation::FlipHorizontal => (false, true, false),
@@ -80,28 +81,30 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, PictureFault> {
     let mut samples = vec![0; len];
     reader.next_frame(&mut samples).map_err(undecodable)?;
     let orientation = orientation(&reader);
-    // Reads up to IEND: the end of the compressed stream holds the checksum over all of it.
+    // Reads up to IEND: the end of the compressed stream contains the checksum over all of it.
     reader.finish().map_err(undecodable)?;
     let (channels, depth) = shape(&reader);
     Ok(Pixels { width, height, channels, depth, samples }.turned(orientation))
 }
 
-/// Decodes a whole PNG row by row, in the memory of a few rows, and keeps nothing of it.
+/// Decodes a whole PNG row by row, in the memory of a few rows, and discards the rows.
 pub(super) fn decode_all_rows(bytes: &[u8]) -> Result<(), PictureFault> {
     let mut reader = open(bytes)?;
     while reader.next_row().map_err(undecodable)?.is_some() {}
     reader.finish().map_err(undecodable)
 }
 
-/// Tells the colour (red, green, blue, alpha) that all pixels of a PNG share, if they do. Two-byte samples are
-/// compared whole and reported by their upper byte. Stops at the first pixel that differs, so a picture with
-/// more than one colour may still turn out to be undecodable further down; [`super::best_form`] reads it all.
+/// Returns the colour (red, green, blue, alpha) of a PNG whose pixels all have the same one.
+/// Two-byte samples are compared completely and reported by their upper byte. Stops at the first
+/// pixel that differs, so a picture with more than one colour may still be undecodable further
+/// down; [`super::best_form`] reads all of it.
 pub fn single_colour(png: &[u8]) -> Result<Option<[u8; 4]>, PictureFault> {
     let mut reader = open(png)?;
     let (channels, depth) = shape(&reader);
     let pixel_len = channels * depth;
     let mut first: Vec<u8> = Vec::new();
-    // The rows of an interlaced picture are those of its seven passes; each pixel comes once all the same.
+    // The rows of an interlaced picture are those of its seven passes; each pixel still occurs
+    // exactly once.
     while let Some(row) = reader.next_row().map_err(undecodable)? {
         let row = row.data();
         if first.is_empty() {
@@ -126,11 +129,11 @@ pub fn single_colour(png: &[u8]) -> Result<Option<[u8; 4]>, PictureFault> {
 
 type Reader<'a> = ::png::Reader<Cursor<&'a [u8]>>;
 
-/// Opens a PNG that is whole and not too large.
+/// Opens a PNG that is complete and not too large.
 fn open(bytes: &[u8]) -> Result<Reader<'_>, PictureFault> {
     png::check(bytes)?;
     let mut options = ::png::DecodeOptions::default();
-    // `check` has looked at every CRC; the inner checksum of the compressed pixels is looked at here.
+    // `check` has verified every CRC; the inner checksum of the compressed pixels is verified here.
     options.set_ignore_crc(true);
     options.set_ignore_adler32(false);
     options.set_ignore_text_chunk(true);

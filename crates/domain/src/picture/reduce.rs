@@ -1,12 +1,12 @@
-//! The same pixels with fewer bits each, and never another colour.
+//! Stores the same pixels with fewer bits each, without changing any colour.
 //!
-//! Owns the lossless reductions: two-byte samples that say what one byte could, alpha that is opaque everywhere,
-//! colour that is grey everywhere, and few colours as a palette. Colours beneath transparent pixels are kept:
-//! ComfyUI's LoadImage drops alpha and shows them.
+//! Owns the lossless reductions: two-byte samples that fit into one byte, alpha that is opaque
+//! everywhere, colour that is grey everywhere, and few colours as a palette. Colours of transparent
+//! pixels are kept: ComfyUI's LoadImage drops alpha and shows them.
 
 use super::pixels::Pixels;
 
-/// Takes away what says nothing. Every pixel keeps its exact colour.
+/// Removes redundant bits. Every pixel keeps its exact colour.
 pub(super) fn lossless(mut pixels: Pixels) -> Pixels {
     if pixels.depth == 2 && pixels.samples.chunks_exact(2).all(|sample| sample[0] == sample[1]) {
         pixels = one_byte_samples(&pixels);
@@ -20,7 +20,7 @@ pub(super) fn lossless(mut pixels: Pixels) -> Pixels {
     pixels
 }
 
-/// Keeps the upper byte of every sample; the lossy forms know no other.
+/// Keeps the upper byte of every sample; the lossy forms support only one-byte samples.
 pub(super) fn one_byte_samples(pixels: &Pixels) -> Pixels {
     let samples = pixels.samples.iter().step_by(pixels.depth).copied().collect();
     Pixels { depth: 1, samples, ..*pixels }
@@ -43,22 +43,22 @@ fn is_opaque(pixels: &Pixels) -> bool {
     every.all(|pixel| pixel[len - depth..].iter().all(|&byte| byte == u8::MAX))
 }
 
-/// Tells whether red, green and blue are the same in every pixel.
+/// Returns whether red, green and blue are equal in every pixel.
 fn is_grey(pixels: &Pixels) -> bool {
     let (len, depth) = (pixels.pixel_len(), pixels.depth);
     let mut every = pixels.samples.chunks_exact(len);
     every.all(|pixel| pixel[..2 * depth] == pixel[depth..3 * depth])
 }
 
-/// A picture of at most 256 colours, one byte of index for each pixel.
+/// A picture with at most 256 colours, with a one-byte index for each pixel.
 pub(super) struct Indexed {
-    /// Red, green, blue, alpha; those that are not opaque first, so that tRNS is short.
+    /// Red, green, blue, alpha; non-opaque colours come first, so that tRNS is short.
     pub(super) palette: Vec<[u8; 4]>,
     /// One index for each pixel, row by row.
     pub(super) indices: Vec<u8>,
 }
 
-/// Finds the palette of a picture with one-byte samples and at most 256 colours.
+/// Returns the palette form of a picture with one-byte samples and at most 256 colours.
 pub(super) fn indexed(pixels: &Pixels) -> Option<Indexed> {
     if pixels.depth != 1 {
         return None;
@@ -82,7 +82,8 @@ pub(super) fn indexed(pixels: &Pixels) -> Option<Indexed> {
     Some(sorted(&table.colours, indices))
 }
 
-/// Sorts the palette by opacity and brightness: neighbours in the picture become neighbours in the palette.
+/// Sorts the palette by opacity and brightness: neighbours in the picture become neighbours in
+/// the palette.
 fn sorted(colours: &[[u8; 4]], mut indices: Vec<u8>) -> Indexed {
     let brightness = |c: [u8; 4]| u16::from(c[0]) + u16::from(c[1]) + u16::from(c[2]);
     let mut order: Vec<u8> = (0..=u8::MAX).take(colours.len()).collect();
@@ -100,7 +101,8 @@ fn sorted(colours: &[[u8; 4]], mut indices: Vec<u8>) -> Indexed {
     Indexed { palette: order.into_iter().map(|old| colours[usize::from(old)]).collect(), indices }
 }
 
-/// Colours in order of appearance, found by a small hash table: a million look-ups take a few milliseconds.
+/// Colours in order of appearance, with a small hash table: a million look-ups take a
+/// few milliseconds.
 struct Table {
     colours: Vec<[u8; 4]>,
     /// Index of a colour plus one; 0 is free. Never more than a quarter full.
@@ -116,7 +118,7 @@ impl Default for Table {
 impl Table {
     const SLOTS: usize = 1024;
 
-    /// Returns the index of `colour`, and `None` when it would be the 257th.
+    /// Returns the index of `colour`, or `None` if it would be the 257th.
     fn index(&mut self, colour: [u8; 4]) -> Option<u8> {
         // Fibonacci hashing: the upper ten bits of the product are well mixed.
         let mut slot = (u32::from_le_bytes(colour).wrapping_mul(0x9E37_79B1) >> 22) as usize;

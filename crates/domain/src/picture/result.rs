@@ -1,8 +1,9 @@
-//! Pictures that came back from a backend: is this a picture, and as a PNG, please.
+//! Checks pictures from a backend, and converts them to PNG.
 //!
-//! Owns the check of the job's image. A file says what it is by its first bytes, never by its name; its header is
-//! read here, before any decoder sees it, so that a small file that promises a huge picture costs nothing.
-//! A PNG stays byte for byte; WebP and JPEG become PNG, because the public name ends in `.png`.
+//! Owns the check of the job's image. The first bytes determine the format, never the name; the
+//! header is read here before any decoder sees it, so that a small file that declares a huge
+//! picture costs nothing. A PNG stays byte for byte; WebP and JPEG become PNG, because the public
+//! name ends in `.png`.
 
 use std::io::Cursor;
 
@@ -19,19 +20,19 @@ use image::{
 use super::{Format, MAX_DECODED, PictureFault, pixels, pixels::Pixels};
 use crate::inputs::png;
 
-/// What a picture that decodes says about itself.
+/// The properties of a picture that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// What the file is.
+    /// The format of the file.
     pub format: Format,
-    /// Pixels from left to right, before any turn that eXIf asks for.
+    /// Width in pixels, before a rotation that eXIf asks for.
     pub width: u32,
-    /// Pixels from top to bottom, before any turn that eXIf asks for.
+    /// Height in pixels, before a rotation that eXIf asks for.
     pub height: u32,
 }
 
-/// Checks that `bytes` are a picture that decodes to its last pixel. A PNG is decoded row by row; a WebP or JPEG
-/// takes the memory of its pixels for the time of the call.
+/// Checks that `bytes` are a picture that can be decoded to its last pixel. A PNG is decoded row by
+/// row; a WebP or JPEG takes the memory of its pixels during the call.
 pub fn check_image(bytes: &[u8]) -> Result<ImageFacts, PictureFault> {
     let format = Format::of(bytes).ok_or(PictureFault::NotAPicture)?;
     if format == Format::Png {
@@ -45,8 +46,9 @@ pub fn check_image(bytes: &[u8]) -> Result<ImageFacts, PictureFault> {
     Ok(ImageFacts { format, width, height })
 }
 
-/// Returns the picture as a PNG: a PNG as it is, after the same checks as in [`check_image`]; WebP and JPEG
-/// decoded, turned the right way up and written as PNG without metadata.
+/// Returns the picture as a PNG. A PNG is returned unchanged, after the same checks as in
+/// [`check_image`]; WebP and JPEG are decoded, rotated as eXIf says and written as PNG
+/// without metadata.
 pub fn into_png(bytes: Bytes) -> Result<Bytes, PictureFault> {
     let format = Format::of(&bytes).ok_or(PictureFault::NotAPicture)?;
     if format == Format::Png {
@@ -66,7 +68,7 @@ pub fn into_png(bytes: Bytes) -> Result<Bytes, PictureFault> {
     Ok(file.into())
 }
 
-/// Decodes a JPEG of one's own making.
+/// Decodes a JPEG that this program created.
 pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, PictureFault> {
     let picture = decode(open(bytes, Format::Jpeg)?, Format::Jpeg)?;
     let (width, height) = (picture.width(), picture.height());
@@ -74,13 +76,13 @@ pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, PictureFault> {
     Ok(Pixels { width, height, channels, depth: 1, samples: picture.into_bytes() })
 }
 
-/// Opens a WebP or a JPEG that has an end and is not too large.
+/// Opens a WebP or a JPEG that is complete and not too large.
 fn open<'a>(bytes: &'a [u8], format: Format) -> Result<Box<dyn ImageDecoder + 'a>, PictureFault> {
     let reader = Cursor::new(bytes);
     match format {
         Format::Jpeg => {
-            // The decoder fills what is missing with grey, so the end is looked for here: the marker EOI. Some
-            // writers pad the file behind it.
+            // The decoder fills missing parts with grey, so the marker EOI at the end is checked
+            // here. Some writers add padding after it.
             let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
             if !bytes[..end].ends_with(b"\xFF\xD9") {
                 return Err(PictureFault::Cut { format });
@@ -119,10 +121,12 @@ fn within_limits((width, height): (u32, u32), decoded: u64) -> Result<(), Pictur
     }
 }
 
-/// Walks the chunks of a WebP: all there, nothing that moves, and no frame larger than is decoded here. The decoder
-/// would allocate a frame by the frame's own header before it compares it with the canvas.
+/// Walks over the chunks of a WebP: all must be complete, without animation, and no frame may be
+/// too large. The decoder would allocate a frame by the frame's own header before it compares that
+/// with the canvas.
 ///
-/// Layout: RFC 9649; frame headers: RFC 6386 section 9.1 (`VP8 `) and the lossless specification section 3 (`VP8L`).
+/// Layout: RFC 9649; frame headers: RFC 6386 section 9.1 (`VP8 `) and the lossless specification
+/// section 3 (`VP8L`).
 fn walk_webp(bytes: &[u8]) -> Result<(), PictureFault> {
     let cut = PictureFault::Cut { format: Format::WebP };
     let size =
@@ -155,7 +159,7 @@ fn walk_webp(bytes: &[u8]) -> Result<(), PictureFault> {
         };
         let sides = sides.ok_or_else(|| cut.clone())?;
         within_limits(sides, 4 * u64::from(sides.0) * u64::from(sides.1))?;
-        // A chunk of odd size is padded; the padding of the last one is missing in some files.
+        // A chunk of odd size is padded; some files lack the padding of the last one.
         rest = tail.get(size + size % 2..).unwrap_or_default();
     }
     if rest.is_empty() { Ok(()) } else { Err(cut) }

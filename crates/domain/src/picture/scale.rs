@@ -1,19 +1,20 @@
-//! Other sides for a picture.
+//! Resizes pictures.
 //!
-//! Owns the resampling. Channels are filtered each for itself, alpha too: ComfyUI's LoadImage shows the colours beneath
-//! transparent pixels, so they must not be mixed away.
+//! Owns the resampling. Each channel is filtered separately, alpha too: ComfyUI's LoadImage shows
+//! the colours of transparent pixels, so they must not be mixed with alpha.
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
 
 use super::{PictureFault, pixels::Pixels};
 
-/// Keeps most detail of the common filters.
+/// Keeps more detail than the other common filters.
 pub(super) const SHARP: FilterType = FilterType::Lanczos3;
 
-/// Averages the pixels beneath: what the depth node's `cv2.INTER_AREA` does when it makes a picture smaller.
+/// Averages the covered pixels: the same as `cv2.INTER_AREA` of the depth node when it shrinks
+/// a picture.
 pub(super) const AREA: FilterType = FilterType::Box;
 
-/// Returns one-byte `pixels` with other sides.
+/// Returns one-byte `pixels` in another size.
 pub(super) fn resized(
     pixels: &Pixels,
     (width, height): (u32, u32),
@@ -39,7 +40,8 @@ pub(super) fn resized(
     Ok(Pixels { width, height, samples: target.into_vec(), ..*pixels })
 }
 
-/// Returns the sides of a picture whose shorter side is at most `shorter`, proportions kept.
+/// Returns the size of a picture whose shorter side is at most `shorter`, with the
+/// same proportions.
 pub(super) fn bounded((width, height): (u32, u32), shorter: u32) -> (u32, u32) {
     let least = width.min(height);
     if least <= shorter { (width, height) } else { times((width, height), shorter, least) }

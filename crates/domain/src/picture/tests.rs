@@ -1,4 +1,4 @@
-//! Pictures in and out: lossless where that is promised, small where that is asked, refused where they are bad.
+//! Pictures in and out: lossless where promised, small where requested, refused if they are bad.
 #![expect(
     clippy::cast_possible_truncation,
     reason = "patterns made of the lower bits of coordinates"
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::inputs::png;
 
-/// Writes a PNG the way a careless program does: no filter worth the name, quick compression.
+/// Writes a PNG without care for its size: no useful filter, fast compression.
 fn png_of(pixels: &Pixels) -> Vec<u8> {
     png_with(pixels, &[])
 }
@@ -43,21 +43,21 @@ fn png_with(pixels: &Pixels, extra: &[([u8; 4], &[u8])]) -> Vec<u8> {
     file
 }
 
-/// Makes a picture from a function of x and y.
+/// Creates a picture from a function of x and y.
 fn picture<const N: usize>(width: u32, height: u32, at: impl Fn(u32, u32) -> [u8; N]) -> Pixels {
     let samples = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let samples = samples.flat_map(|(x, y)| at(x, y)).collect();
     Pixels { width, height, channels: N, depth: 1, samples }
 }
 
-/// A number that looks random, the same at every run.
+/// Returns a number that looks random, but is the same in every run.
 fn noise(x: u32, y: u32) -> u32 {
     let mut v = x.wrapping_mul(0x9E37_79B1) ^ y.wrapping_mul(0x85EB_CA77);
     v = (v ^ (v >> 15)).wrapping_mul(0x2C1B_3C6D);
     v ^ (v >> 13)
 }
 
-/// A shaded body before a soft background, slightly noisy as a path tracer leaves it.
+/// A shaded body in front of a soft background, slightly noisy like the output of a path tracer.
 fn render(side: u32) -> Pixels {
     picture(side, side, |x, y| {
         let (dx, dy) = (f64::from(x) - f64::from(side) / 2.0, f64::from(y) - f64::from(side) / 2.0);
@@ -71,7 +71,7 @@ fn render(side: u32) -> Pixels {
     })
 }
 
-/// Nothing that any form could make small without loss.
+/// A picture that no form can make small without loss.
 fn static_noise(side: u32) -> Pixels {
     picture(side, side, |x, y| {
         let [r, g, b, _] = noise(x, y).to_le_bytes();
@@ -88,7 +88,7 @@ fn fit(pixels: &Pixels, max_base64_kb: u32) -> Encoded {
     encoded
 }
 
-/// Red, green, blue, alpha of every pixel, two bytes each.
+/// Returns red, green, blue, alpha of every pixel, two bytes each.
 fn rgba16(pixels: &Pixels) -> Vec<[u16; 4]> {
     let sample = |bytes: &[u8]| match *bytes {
         [high, low] => u16::from_be_bytes([high, low]),
@@ -317,14 +317,15 @@ fn a_small_file_that_promises_a_huge_picture_is_refused_by_its_header() {
         let size = u32::try_from(4 + chunk.len()).expect("small").to_le_bytes();
         check_image(&[b"RIFF", &size[..], b"WEBP", chunk].concat())
     };
-    // A canvas of one pixel, and a frame of 16383 × 16383 in it.
+    // A canvas of one pixel that contains a frame of 16383 × 16383.
     let canvas = b"VP8X\x0A\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let frame = b"VP8 \x0A\0\0\0\x10\0\0\x9D\x01\x2A\xFF\x3F\xFF\x3F";
     assert!(too_large(&webp(&[&canvas[..], frame].concat())));
     assert!(too_large(&webp(b"VP8L\x06\0\0\0\x2F\xFF\xFF\xFF\x0F\0")));
     assert!(too_large(&webp(b"VP8X\x0A\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF")));
     assert_eq!(webp(b"ANIM\0\0\0\0"), Err(PictureFault::Animated));
-    // A PNG of 8192 × 8192 pixels of eight bytes is within the sides, and still too much memory to decode whole.
+    // A PNG of 8192 × 8192 pixels of eight bytes is within the sides, but needs too much memory to
+    // be decoded whole.
     let mut file = Vec::new();
     let mut encoder = ::png::Encoder::new(&mut file, 8192, 8192);
     encoder.set_color(::png::ColorType::Rgba);

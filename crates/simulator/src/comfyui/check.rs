@@ -1,6 +1,7 @@
-//! What is installed, and what a graph may be: the classes with their inputs, and the complaints about a prompt.
+//! The installed classes with their inputs, and the validation of a prompt.
 //!
-//! Owns `object_info` and the validation that comes before the queue, in the words of both versions. It runs nothing.
+//! Owns `object_info` and the validation that comes before the queue, with the messages of both
+//! versions. It runs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use conjured_domain::request::workflow::{Workflow, built_in, graph::link};
 /// Classes whose files are a run's outputs.
 const OUTPUTS: [&str; 4] = ["SaveImage", "SaveGLB", "PreviewImage", "PreviewAny"];
 
-/// The input definitions of one class: a list of choices, or a type.
+/// The definition of one input of a class: a list of choices, or a type.
 #[derive(Clone, Debug)]
 enum Input {
     Choices(Vec<String>),
@@ -26,16 +27,16 @@ enum Input {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Classes(BTreeMap<String, BTreeMap<String, Input>>);
 
-/// What is wrong with a prompt.
+/// The result of validating a prompt.
 pub(super) enum Verdict {
-    /// Some outputs are left, perhaps not all: they, and `node_errors`.
+    /// Accepted: the outputs that are left, perhaps not all, and `node_errors`.
     Taken(Vec<String>, Value),
-    /// The body of a 400.
+    /// Refused: the body of the 400.
     Refused(Value),
 }
 
 impl Classes {
-    /// Installs what the built-in workflows use.
+    /// Installs the classes that the built-in workflows use.
     pub(super) fn built_in() -> Self {
         let mut classes = Self::default();
         for name in built_in::NAMES {
@@ -46,7 +47,7 @@ impl Classes {
         classes
     }
 
-    /// Installs what a graph uses, with the models that it names.
+    /// Installs the classes that a graph uses, with the models that it names.
     pub(super) fn install(&mut self, graph: &Map<String, Value>) {
         for node in graph.values() {
             let class = text(node, "class_type");
@@ -106,14 +107,15 @@ impl Classes {
         })
     }
 
-    /// Every installed class.
+    /// Describes every installed class.
     pub(super) fn all(&self, quirks: &Quirks, pictures: &[&String]) -> Value {
         let told =
             self.0.keys().map(|class| (class.clone(), self.describe(class, quirks, pictures)));
         Value::Object(told.filter(|(_, told)| !told.is_null()).collect())
     }
 
-    /// Checks a prompt as a server does before it queues one. `has_picture` tells which files LoadImage can find.
+    /// Validates a prompt as a server does before it queues one. `has_picture` returns whether
+    /// LoadImage can find a file.
     pub(super) fn check(
         &self,
         graph: &Map<String, Value>,
@@ -240,7 +242,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The body of a refusal.
+/// Builds the body of a refusal.
 pub(super) fn error(kind: &str, message: &str, details: &str) -> Value {
     json!({"error": {"type": kind, "message": message, "details": details, "extra_info": {}}, "node_errors": {}})
 }
@@ -265,7 +267,8 @@ fn unknown_class(id: &str, node: &Value, version: Version) -> Value {
     }
 }
 
-/// Returns the nodes that feed `output`, itself the last, each after what feeds it.
+/// Returns the nodes that feed `output`, each after the nodes that feed it, with `output`
+/// itself last.
 pub(super) fn road_to(graph: &Map<String, Value>, output: &str) -> Vec<String> {
     let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
     let mut waiting = vec![(output.to_owned(), false)];

@@ -1,10 +1,14 @@
-//! A ComfyUI look-alike on the loopback, over HTTP and WebSocket: for tests, and for what stands behind a rented machine.
+//! A simulated ComfyUI on the loopback interface, over HTTP and WebSocket: for tests, and as the
+//! server behind a rented machine.
 //!
-//! It speaks the wire as it was seen on ComfyUI 0.3.64 and 0.33.0 ([`Version`] chooses), and shares no type with our own client. The parts:
-//! [`world`] (queue, runs, history, files, sockets: all that a server remembers), `check` (what a graph may be), `server` (the routes), `socket`.
+//! It speaks the protocol as it was observed on ComfyUI 0.3.64 and 0.33.0 ([`Version`] chooses),
+//! and shares no type with our own client. The parts: [`world`] (queue, runs, history, files,
+//! sockets: all that a server remembers), `check` (validation of a graph), `server` (the
+//! routes), `socket`.
 //!
-//! Runs go by themselves, or, with [`Settings::by_hand`], node by node as a test says ([`Comfy::start`], [`Comfy::node`], [`Comfy::finish`]),
-//! so that no test needs a clock. Not built: `/api/jobs`, the model folders, users, permessage-deflate.
+//! Runs proceed automatically, or, with [`Settings::by_hand`], node by node as a test says
+//! ([`Comfy::start`], [`Comfy::node`], [`Comfy::finish`]), so that no test needs a clock. Not
+//! built: `/api/jobs`, the model folders, users, permessage-deflate.
 
 mod check;
 mod quirks;
@@ -26,14 +30,14 @@ use super::{
     wire::{Cords, Door},
 };
 
-/// How a server is set up.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it listens; port 0 takes a free one.
+    /// Where it listens; port 0 picks a free one.
     pub listen: std::net::SocketAddr,
-    /// Whether runs wait for the caller's word.
+    /// Whether runs wait until the caller advances them.
     pub by_hand: bool,
-    /// How long a run takes, where it goes by itself.
+    /// How long a run takes when it proceeds automatically.
     pub run: Duration,
     /// The switches at the start.
     pub quirks: Quirks,
@@ -50,10 +54,10 @@ impl Default for Settings {
     }
 }
 
-/// What the server's tasks share.
+/// The state shared by the server's tasks.
 pub(super) struct Shared {
     world: Mutex<World>,
-    /// Something was put into the queue.
+    /// Notified when something was put into the queue.
     wake: Notify,
 }
 
@@ -63,7 +67,7 @@ impl Shared {
     }
 }
 
-/// A running server. Dropping it closes the port and breaks every connection, as a kill does.
+/// A running server. Dropping it closes the port and breaks every connection, as killing it would.
 pub struct Comfy {
     shared: Arc<Shared>,
     cords: Cords,
@@ -95,7 +99,7 @@ impl Comfy {
         self.url.clone()
     }
 
-    /// Looks at everything that the server remembers, or changes it.
+    /// Gives access to everything that the server remembers.
     pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
         look(&mut self.shared.lock())
     }
@@ -105,27 +109,27 @@ impl Comfy {
         self.with(|world| change(&mut world.quirks));
     }
 
-    /// Returns every call so far, as `POST /prompt`, without its query.
+    /// Returns every call so far, in the form `POST /prompt`, without its query.
     pub fn calls(&self) -> Vec<String> {
         self.with(|world| world.calls.clone())
     }
 
-    /// Returns how often it was asked for a run.
+    /// Returns how often a run was requested.
     pub fn prompts(&self) -> u64 {
         self.with(|world| world.calls.iter().filter(|call| *call == "POST /prompt").count() as u64)
     }
 
-    /// Takes the next waiting job to work; its id.
+    /// Starts the next waiting job; returns its id.
     pub fn start(&self) -> Option<String> {
         self.with(World::start)
     }
 
-    /// Works on the next node of the running job; its id.
+    /// Runs the next node of the running job; returns its id.
     pub fn node(&self) -> Option<String> {
         self.with(World::node)
     }
 
-    /// Works on every node that is left and ends the run well.
+    /// Runs every node that is left and ends the run successfully.
     pub fn finish(&self) {
         self.with(|world| {
             while world.node().is_some() {}
@@ -134,13 +138,14 @@ impl Comfy {
         });
     }
 
-    /// The server was killed and started again at the same address: files are there, everything else is forgotten.
+    /// Simulates that the server was killed and started again at the same address: the files are
+    /// still there, everything else is forgotten.
     pub fn restart(&self) {
         self.with(World::forget);
         self.cords.cut_all();
     }
 
-    /// Breaks every connection without a close frame; the server goes on.
+    /// Breaks every connection without a close frame; the server keeps running.
     pub fn cut_connections(&self) {
         self.cords.cut_all();
     }
@@ -152,7 +157,7 @@ impl Drop for Comfy {
     }
 }
 
-/// Lets runs go by themselves.
+/// Advances runs automatically.
 async fn drive(shared: Arc<Shared>, run: Duration) -> io::Result<()> {
     loop {
         let pause = shared.lock().tick(run);

@@ -1,10 +1,10 @@
-//! The switches: in which habits the look-alike is one version or the other, and what goes wrong at it.
+//! The switches: which version the simulated ComfyUI behaves like, and which faults it has.
 //!
-//! Owns data. What a switch does is written where it is asked.
+//! Owns data. What a switch does is described where it is used.
 
 use std::collections::BTreeSet;
 
-/// Whose habits it has.
+/// The version that it behaves like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// 0.3.64, October 2025.
@@ -14,10 +14,10 @@ pub enum Version {
     V33,
 }
 
-/// What becomes of a client's `prompt_id`.
+/// What happens to a client's `prompt_id`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ids {
-    /// Taken, as both versions do (0.33: in the form of a UUID only).
+    /// Accepted, as in both versions (0.33: only in the form of a UUID).
     #[default]
     Taken,
     /// Refused with `invalid_prompt_id`, whatever it is.
@@ -29,26 +29,27 @@ pub enum Ids {
 /// The switches.
 #[derive(Clone, Debug, Default)]
 pub struct Quirks {
-    /// Whose habits it has.
+    /// The version that it behaves like.
     pub version: Version,
     /// Classes and models that are not installed.
     pub lacks: BTreeSet<String>,
-    /// What becomes of a client's `prompt_id`.
+    /// What happens to a client's `prompt_id`.
     pub ids: Ids,
-    /// Of how many answers to `POST /prompt` the connection breaks once the job is queued.
+    /// For how many answers to `POST /prompt` the connection breaks after the job was queued.
     pub lose_answers: u32,
-    /// Binary frames with pictures come between the others.
+    /// Binary frames with pictures are sent between the others.
     pub previews: bool,
-    /// Sockets open and never say a word.
+    /// Sockets open but never send a message.
     pub silent_sockets: bool,
     /// `/ws` is answered with 404.
     pub no_sockets: bool,
-    /// Servers too old to know `prompt_id` in an interrupt stop whatever runs.
+    /// As in servers too old to know `prompt_id` in an interrupt, an interrupt stops whichever
+    /// job runs.
     pub old_interrupt: bool,
     /// `POST /prompt` is answered with this status instead.
     pub stumble: Option<u16>,
-    /// Everything is answered with this status, by something in front of the server.
+    /// Every call is answered with this status, as by a proxy in front of the server.
     pub guarded: Option<u16>,
-    /// A deletion from the queue has no effect before the job has begun to run: it is taken in that moment.
+    /// A deletion from the queue comes too late: the job starts to run at that moment.
     pub races_delete: bool,
 }

@@ -1,6 +1,6 @@
-//! The routes: what each call answers, with the statuses and the empty bodies that were seen.
+//! The routes: the answer to each call, with the statuses and the empty bodies that were observed.
 //!
-//! Owns the reading of requests. What a graph may be is `check`'s, what happens to it the world's.
+//! Owns the parsing of requests. The validation of a graph is `check`'s, its execution the world's.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::wire::Cord;
 
 type Pairs = Query<std::collections::BTreeMap<String, String>>;
 
-/// The most bytes of an upload, as `/features` tells.
+/// The largest upload in bytes, as `/features` reports it.
 const MAX_UPLOAD: usize = 104_857_600;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
@@ -51,7 +51,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Writes the call down, and turns away what a browser of another site would send.
+/// Records the call, and refuses what a browser would send from another site.
 async fn at_the_door(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (guarded, version) = {
         let mut world = shared.lock();
@@ -90,7 +90,7 @@ fn ok(body: &Value) -> Response {
     told(StatusCode::OK, body)
 }
 
-/// What a handler that stumbles answers: two lines of prose.
+/// The answer of a handler that fails: two lines of text.
 fn stumbled() -> Response {
     let words = "500 Internal Server Error\n\nServer got itself in trouble";
     (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], words)
@@ -135,7 +135,7 @@ async fn object_info(State(shared): State<Arc<Shared>>) -> Response {
     ok(&world.classes.all(&world.quirks, &pictures))
 }
 
-/// An unknown class is 200 with an empty object.
+/// As in ComfyUI, an unknown class is answered with 200 and an empty object.
 async fn object_info_of(State(shared): State<Arc<Shared>>, Path(class): Path<String>) -> Response {
     let world = shared.lock();
     let pictures: Vec<&String> = world.uploads.keys().collect();
@@ -168,7 +168,7 @@ async fn upload(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     ok(&json!({"name": given, "subfolder": folder, "type": "input"}))
 }
 
-/// A multipart form as far as an upload needs it.
+/// A multipart form, as far as an upload needs it.
 #[derive(Default)]
 struct Form {
     file_name: String,
@@ -269,7 +269,7 @@ async fn prompt(
     ok(&json!({"prompt_id": id, "number": number, "node_errors": node_errors}))
 }
 
-/// Tells whether it is a version 4 UUID in lower case with hyphens.
+/// Returns whether a text is a version 4 UUID in lower case with hyphens.
 fn is_uuid(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
@@ -318,7 +318,7 @@ async fn change_history(State(shared): State<Arc<Shared>>, body: Bytes) -> Respo
     empty(StatusCode::OK)
 }
 
-/// Strict about its three parameters: the folder has one of its own.
+/// Strict about its three parameters: the subfolder has a parameter of its own.
 async fn view(
     State(shared): State<Arc<Shared>>,
     Query(pairs): Pairs,

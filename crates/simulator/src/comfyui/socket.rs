@@ -1,6 +1,7 @@
-//! One socket of a client: it gets what the world sends, until either end goes.
+//! One socket of a client: it forwards what the world sends, until either end closes.
 //!
-//! Owns nothing but the forwarding. Which socket gets what, and what is forgotten when one closes, is the world's.
+//! Owns nothing but the forwarding. Which socket gets which message, and what is forgotten when one
+//! closes, is the world's decision.
 
 use std::sync::Arc;
 
@@ -9,14 +10,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Shared;
 
-/// What goes to a client.
+/// A message to a client.
 #[derive(Clone, Debug)]
 pub(super) enum Frame {
     Text(String),
     Binary(Vec<u8>),
 }
 
-/// Forwards frames. When the world drops its end, the connection goes without a close frame.
+/// Forwards frames. When the world drops its end, the connection closes without a close frame.
 pub(super) async fn hold(
     mut socket: WebSocket,
     mut frames: UnboundedReceiver<Frame>,
@@ -37,7 +38,7 @@ pub(super) async fn hold(
                 }
             }
             said = socket.recv() => match said {
-                // A client's first frame may say what it supports; nothing here needs it.
+                // A client's first frame may list the features it supports; nothing here needs it.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => break,
             },

@@ -1,7 +1,8 @@
-//! What a server remembers: its queue, the run at work, history, files, and who listens.
+//! What a server remembers: its queue, the running job, history, files, and its connected sockets.
 //!
-//! Owns the order of events of one run; who hears of them is `frames`' matter. It is plain state: it moves only when it is told to, by a test or by the
-//! driver, so the moments between two steps can be looked at.
+//! Owns the order of events of one run; `frames` decides which sockets receive them. It is plain
+//! state: it changes only when a test or the driver advances it, so the moments between two steps
+//! can be inspected.
 
 mod frames;
 
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::produce::{self, Product, Recipe};
 
-/// A job of anybody.
+/// A job of any client.
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) number: i64,
@@ -38,23 +39,23 @@ impl Job {
     }
 }
 
-/// The job at work.
+/// The running job.
 struct Run {
     job: Job,
-    /// Nodes that are still to come, in order.
+    /// The nodes that are still to run, in order.
     left: Vec<String>,
     done: Vec<String>,
     outputs: Map<String, Value>,
     messages: Vec<Value>,
-    /// It ended, and history does not have it yet.
+    /// Set when it has ended but is not in the history yet.
     ended: Option<&'static str>,
 }
 
-/// Everything.
+/// All that a server remembers.
 pub struct World {
     /// The switches.
     pub quirks: Quirks,
-    /// Every call so far, as `POST /prompt`.
+    /// Every call so far, in the form `POST /prompt`.
     pub calls: Vec<String>,
     /// Uploaded files by name, with their folder.
     pub uploads: BTreeMap<String, Bytes>,
@@ -65,7 +66,8 @@ pub struct World {
     made: BTreeMap<(String, String), (Recipe, Product)>,
     cache: BTreeMap<String, Map<String, Value>>,
     sockets: BTreeMap<String, (u64, UnboundedSender<Frame>)>,
-    /// Sockets that are open and forgotten: whoever closes first takes the name with it.
+    /// Sockets that are open but no longer registered: of two with the same id, the first to close
+    /// removes the id.
     orphans: Vec<(u64, UnboundedSender<Frame>)>,
     counter: i64,
     serial: u64,
@@ -95,7 +97,7 @@ impl World {
         self.classes.install(graph);
     }
 
-    /// Puts somebody else's job into the queue. Without a `client` its frames go to everybody.
+    /// Puts another client's job into the queue. Without a `client` its frames go to every socket.
     pub fn put_foreign(&mut self, id: &str, graph: &Map<String, Value>, client: Option<&str>) {
         let extra = client.map_or_else(|| json!({}), |client| json!({"client_id": client}));
         let outputs = graph.iter().filter(|(_, node)| node["class_type"] == "SaveImage");
@@ -116,31 +118,31 @@ impl World {
         if self.quirks.version == Version::V33 {
             extra["create_time"] = now().into();
         }
-        // A heap lists its entries in no order; the newest first is the most misleading one.
+        // A heap lists its entries in no order; newest first is the most misleading one.
         self.pending.insert(0, Job { number, id, graph, extra, outputs });
         self.tell_status();
         number
     }
 
-    /// Returns the ids of the jobs that wait, in the order in which they will run.
+    /// Returns the ids of the waiting jobs, in the order in which they will run.
     pub fn waiting(&self) -> Vec<String> {
         let mut jobs: Vec<&Job> = self.pending.iter().collect();
         jobs.sort_by_key(|job| job.number);
         jobs.into_iter().map(|job| job.id.clone()).collect()
     }
 
-    /// Returns the id of the job at work.
+    /// Returns the id of the running job.
     pub fn at_work(&self) -> Option<String> {
         self.running.as_ref().map(|run| run.job.id.clone())
     }
 
-    /// Returns the graph of a job in the queue or at work.
+    /// Returns the graph of a waiting or running job.
     pub fn graph_of(&self, id: &str) -> Option<Map<String, Value>> {
         let running = self.running.iter().map(|run| &run.job);
         running.chain(&self.pending).find(|job| job.id == id).map(|job| job.graph.clone())
     }
 
-    /// Returns how many sockets are open and known.
+    /// Returns how many sockets are open and registered.
     pub fn listeners(&self) -> usize {
         self.sockets.len()
     }
@@ -155,7 +157,7 @@ impl World {
         self.pending.len() + usize::from(self.running.is_some())
     }
 
-    /// Takes the next waiting job to work.
+    /// Starts the next waiting job.
     pub fn start(&mut self) -> Option<String> {
         if self.running.is_some() {
             return None;
@@ -181,7 +183,7 @@ impl World {
         let nodes = self.running.as_ref().map(|run| run.done.clone()).unwrap_or_default();
         self.message("execution_cached", json!({ "nodes": nodes }));
         for (node, output) in cached.into_iter().flatten() {
-            // A cached output node is told without an `executing` before it.
+            // A cached output node is reported without an `executing` before it.
             self.tell_owner(
                 "executed",
                 json!({"node": node, "display_node": node, "output": output}),
@@ -190,7 +192,7 @@ impl World {
         Some(id)
     }
 
-    /// Works on the next node; its id.
+    /// Runs the next node; returns its id.
     pub fn node(&mut self) -> Option<String> {
         let run =
             self.running.as_mut().filter(|run| run.ended.is_none() && !run.left.is_empty())?;
@@ -224,7 +226,7 @@ impl World {
         Some(id)
     }
 
-    /// Says that the run went well. History has it only after [`Self::settle`].
+    /// Marks the run as successful. It appears in the history only after [`Self::settle`].
     pub fn succeed(&mut self) {
         if self.running.is_some() {
             self.message("execution_success", json!({}));
@@ -232,7 +234,7 @@ impl World {
         }
     }
 
-    /// Lets the next node fail with an exception.
+    /// Makes the next node fail with an exception.
     pub fn fail(&mut self, kind: &str, words: &str) {
         let Some(run) = self.running.as_mut().filter(|run| run.ended.is_none()) else { return };
         let id = if run.left.is_empty() { String::new() } else { run.left.remove(0) };
@@ -249,7 +251,7 @@ impl World {
         self.settle();
     }
 
-    /// Interrupts the job at work if it is `id`, or whatever it is.
+    /// Interrupts the running job if it is `id`; without an id, any running job.
     pub(super) fn interrupt(&mut self, id: Option<&str>) {
         let Some(run) = self.running.as_ref().filter(|run| run.ended.is_none()) else { return };
         if id.is_some_and(|id| id != run.job.id) && !self.quirks.old_interrupt {
@@ -290,7 +292,7 @@ impl World {
         }
     }
 
-    /// Forgets what a restart forgets.
+    /// Forgets everything that a restart loses.
     pub(super) fn forget(&mut self) {
         (self.running, self.counter) = (None, 0);
         self.pending.clear();
@@ -300,7 +302,8 @@ impl World {
         self.orphans.clear();
     }
 
-    /// Goes one step by itself; how long to wait before the next, `None` where there is nothing to do.
+    /// Advances by one step; returns how long to wait before the next, `None` when there is nothing
+    /// to do.
     pub(super) fn tick(&mut self, span: Duration) -> Option<Duration> {
         let Some(run) = &self.running else {
             self.start()?;
@@ -318,7 +321,7 @@ impl World {
         Some(span / all)
     }
 
-    /// Makes what an output node makes.
+    /// Produces the files of an output node.
     fn produce(&mut self, id: &str, node: &Value) -> Option<Value> {
         let run = self.running.as_ref()?;
         let (channel, product, kind, end) = match node["class_type"].as_str()? {
@@ -332,7 +335,7 @@ impl World {
         let recipe = self.recipe(&run.job.graph);
         let prefix = node["inputs"]["filename_prefix"].as_str().unwrap_or(id);
         let (folder, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
-        // The counter is read off the folder, so it goes on after a restart.
+        // The counter is derived from the files in the folder, so it continues after a restart.
         let path = |count: u32| {
             let file = format!("{name}_{count:05}_.{end}");
             if folder.is_empty() { file } else { format!("{folder}/{file}") }

@@ -1,4 +1,4 @@
-//! Which call and which run gets which fault.
+//! Tests for which call and which run gets which fault.
 
 use super::*;
 

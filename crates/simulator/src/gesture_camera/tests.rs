@@ -1,8 +1,8 @@
-//! The stand-in's frames and its bad manners.
+//! Tests for the stand-in's frames and for its flawed way of writing files.
 
 use super::*;
 
-/// Takes a PNG apart, checking every checksum.
+/// Splits a PNG into chunks, checking every checksum.
 fn chunks(file: &[u8]) -> Vec<(String, Vec<u8>)> {
     assert_eq!(&file[..8], b"\x89PNG\r\n\x1a\n");
     let (mut at, mut found) = (8, Vec::new());

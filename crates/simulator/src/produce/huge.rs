@@ -1,19 +1,21 @@
-//! A valid GLB of any size, made while it is read.
+//! A valid GLB of any size, generated while it is read.
 //!
-//! Owns a plain landscape of loose triangles, 36 bytes each, whose every vertex follows from its number: any stretch
-//! of the file can be made without the rest, so that a gigabyte costs no memory and Range works.
+//! Owns a plain landscape of separate triangles, 36 bytes each, in which every vertex follows from
+//! its number: any part of the file can be generated without the rest, so that a gigabyte needs no
+//! memory and Range works.
 
 use bytes::Bytes;
 use serde_json::json;
 
 use super::mesh::opening;
 
-/// Squares along the landscape's side; two triangles each. What does not fit lies in the next layer above.
+/// Squares along the landscape's side, two triangles each. Triangles that do not fit go into the
+/// next layer above.
 const SQUARES: u64 = 999;
 const TRIANGLE_BYTES: u64 = 36;
 const VERTEX_BYTES: u64 = 12;
 
-/// A mesh that exists only while it is read.
+/// A mesh that is generated only while it is read.
 #[derive(Clone)]
 pub(crate) struct HugeMesh {
     opening: Bytes,
@@ -21,7 +23,7 @@ pub(crate) struct HugeMesh {
 }
 
 impl HugeMesh {
-    /// Makes a mesh of about `megabytes` (10⁶ bytes): at least 1, at most 4000.
+    /// Creates a mesh of about `megabytes` (10⁶ bytes): at least 1, at most 4000.
     pub(super) fn of_megabytes(megabytes: u32) -> Self {
         let triangles = u64::from(megabytes.clamp(1, 4000)) * 1_000_000 / TRIANGLE_BYTES;
         let rows = (triangles.div_ceil(2)).div_ceil(SQUARES).min(SQUARES);
@@ -41,12 +43,11 @@ impl HugeMesh {
         Self { opening: opening(&head, triangles * TRIANGLE_BYTES).into(), triangles }
     }
 
-    /// Returns the number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.opening.len() as u64 + self.triangles * TRIANGLE_BYTES
     }
 
-    /// Makes up to `most` bytes from `offset` on.
+    /// Generates up to `most` bytes from `offset` on.
     pub(super) fn read(&self, offset: u64, most: usize) -> Bytes {
         let head = self.opening.len() as u64;
         if offset < head {
@@ -84,12 +85,13 @@ fn position(vertex: u64) -> [f32; 3] {
     [along(column), along(row), height(square / (SQUARES * SQUARES), (column + row) % 2)]
 }
 
-/// Spreads 0 to [`SQUARES`] over −0.9 to 0.9.
+/// Maps 0 to [`SQUARES`] to the range −0.9 to 0.9.
 fn along(place: u64) -> f32 {
     f32::from(u16::try_from(place).unwrap_or(u16::MAX)) / 999.0 * 1.8 - 0.9
 }
 
-/// Layers lie a thousandth apart, every second point of one a little higher: at most 56 layers fit 4 GB.
+/// Layers are a thousandth apart, with every second point of a layer a little higher: at most 56
+/// layers fit into 4 GB.
 fn height(layer: u64, bump: u64) -> f32 {
     let layer = u16::try_from(layer).unwrap_or(u16::MAX);
     let bump = u16::try_from(bump).unwrap_or(0);

@@ -1,21 +1,22 @@
-//! The mesh of a run: a solid relief of the submitted render, as a GLB 2 like trimesh writes one.
+//! The mesh of a run: a solid relief of the submitted render, as a GLB 2 of the kind that
+//! trimesh writes.
 //!
-//! Owns the geometry (front, walls, back: closed, so that it has a volume and Blender keeps it) and the container's
-//! bytes. Coordinates stay within ±1, colours are those of the run's picture, and there are no normals, as in the
-//! meshes that PartPacker really returns.
+//! Owns the geometry (front, walls, back: closed, so that it has a volume and Blender keeps it) and
+//! the bytes of the container. Coordinates stay within ±1, colours are those of the run's picture,
+//! and there are no normals, as in the meshes that PartPacker really returns.
 
 use serde_json::json;
 
 use super::{Recipe, picture, scatter};
 
-/// Half the plate's side.
+/// Half the length of the plate's side.
 const HALF: f32 = 0.9;
-/// How far the back lies behind the lowest point of the front.
+/// The distance between the back and the lowest point of the front.
 const THICKNESS: f32 = 0.2;
-/// How high the brightest point rises.
+/// The height of the brightest point.
 const RISE: f32 = 0.6;
 
-/// Vertices and triangles before they become bytes.
+/// Vertices and triangles before they are encoded.
 #[derive(Default)]
 struct Shape {
     positions: Vec<[f32; 3]>,
@@ -44,7 +45,7 @@ fn solid(recipe: &Recipe) -> Shape {
     for (at, &here) in rim.iter().enumerate() {
         let next = (at + 1) % rim.len();
         let (back, back_next) = (first_back + narrow(at), first_back + narrow(next));
-        // The rim runs counter-clockwise seen from the front, so these face outwards.
+        // The rim runs counter-clockwise seen from the front, so these triangles face outwards.
         shape.triangles.push([here, back, back_next]);
         shape.triangles.push([here, back_next, rim[next]]);
         shape.triangles.push([centre, back_next, back]);
@@ -52,7 +53,8 @@ fn solid(recipe: &Recipe) -> Shape {
     shape
 }
 
-/// Lays the front: one vertex for each point of the grid, the first row at the top of the picture.
+/// Builds the front: one vertex for each point of the grid, the first row at the top of
+/// the picture.
 fn front(recipe: &Recipe, side: u32) -> Shape {
     let relief = picture::relief(recipe, side);
     let skin = picture::shade(recipe, side);
@@ -81,7 +83,7 @@ fn front(recipe: &Recipe, side: u32) -> Shape {
     shape
 }
 
-/// Walks round the edge of the grid, counter-clockwise seen from the front.
+/// Returns the edge of the grid, counter-clockwise seen from the front.
 fn rim(side: u32) -> Vec<u32> {
     let last = side - 1;
     let down = (0..last).map(|row| row * side);
@@ -126,8 +128,9 @@ fn pack(shape: &Shape) -> Vec<u8> {
     file
 }
 
-/// Writes everything of a GLB before the binary chunk's content: header, JSON chunk, and the binary chunk's own
-/// header. `binary` must be a multiple of four and leave the file below 4 GiB.
+/// Encodes everything of a GLB before the content of the binary chunk: the header, the JSON chunk,
+/// and the header of the binary chunk. `binary` must be a multiple of four and keep the file below
+/// 4 GiB.
 pub(super) fn opening(json: &serde_json::Value, binary: u64) -> Vec<u8> {
     let mut text = json.to_string().into_bytes();
     text.resize(text.len().next_multiple_of(4), b' ');
@@ -155,12 +158,13 @@ fn bounds(positions: &[[f32; 3]]) -> ([f32; 3], [f32; 3]) {
     })
 }
 
-/// A grid has at most 512 × 512 points, so places in it fit 32 bits.
+/// A grid has at most 512 × 512 points, so an index into it fits into 32 bits.
 fn narrow(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// A place on a grid's side as a coordinate; sides are at most 512, which every `f32` holds exactly.
+/// A position along a grid's side as a coordinate; sides are at most 512, which `f32`
+/// represents exactly.
 fn small(value: u32) -> f32 {
     f32::from(u16::try_from(value).unwrap_or(u16::MAX))
 }

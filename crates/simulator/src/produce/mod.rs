@@ -1,8 +1,9 @@
-//! What a run makes: real files, derived from what was submitted and from the seeds, and the spoiled ones that
-//! faults ask for.
+//! The files that a run produces: real ones, derived from what was submitted and from the seeds,
+//! and the broken ones that faults ask for.
 //!
-//! Owns the content of downloads as something that can be read at any offset without being held whole. It knows no
-//! HTTP, no request and no clock; the same inputs always give the same bytes.
+//! Owns the content of downloads as something that can be read at any offset without being held in
+//! memory as a whole. It knows no HTTP, no request and no clock; the same inputs always give the
+//! same bytes.
 
 pub(super) mod picture;
 pub(super) mod mesh;
@@ -28,15 +29,16 @@ pub enum Product {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Spoiled {
-    /// Nothing at all, with HTTP 200.
+    /// No bytes at all, with HTTP 200.
     ZeroBytes,
-    /// The first half only, with an honest `Content-Length`: the file itself is broken.
+    /// Only the first half, with a correct `Content-Length`: the file itself is broken.
     Cut,
     /// An HTML page under the file's name.
     Html,
     /// A GLB whose coordinates are NaN (for a picture: the same as [`Self::Cut`]).
     Nan,
-    /// A valid GLB of about this many megabytes, never held in memory (for a picture: the same as [`Self::Bomb`]).
+    /// A valid GLB of about this many megabytes, never held in memory (for a picture: the same
+    /// as [`Self::Bomb`]).
     Huge {
         /// Megabytes of 10⁶ bytes, at most 4000 (a GLB counts its length in 32 bits).
         megabytes: u32,
@@ -61,32 +63,31 @@ impl Spoiled {
     }
 }
 
-/// What a run was given, as far as its products depend on it.
+/// The inputs of a run that its products depend on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Recipe {
-    /// The submitted picture, encoded as it came. Without one a grey gradient serves.
+    /// The submitted picture, encoded as received. Without one, a grey gradient is used.
     pub(super) picture: Option<Bytes>,
-    /// The prompt: it chooses the colour together with the seed.
+    /// The prompt: together with the seed it determines the colour.
     pub(super) prompt: String,
     /// The image seed.
     pub(super) seed: u64,
     /// The mesh seed.
     pub(super) mesh_seed: u64,
-    /// The side of the mesh's grid in vertices.
+    /// The number of vertices along a side of the mesh's grid.
     pub(super) grid: u32,
 }
 
 /// A file's content, readable at any offset.
 #[derive(Clone)]
 pub(super) enum Content {
-    /// Small enough to be held.
+    /// Small enough to be held in memory.
     Whole(Bytes),
-    /// Made while it is read.
+    /// Generated while it is read.
     Huge(HugeMesh),
 }
 
 impl Content {
-    /// Returns the number of bytes.
     pub(super) fn len(&self) -> u64 {
         match self {
             Self::Whole(bytes) => bytes.len() as u64,
@@ -106,7 +107,7 @@ impl Content {
     }
 }
 
-/// Makes the file `product` of a run, spoiled if asked.
+/// Produces the file `product` of a run, broken if asked.
 pub(super) fn content(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Content {
     match (product, spoiled) {
         (Product::Mesh, Some(Spoiled::Huge { megabytes })) => {
@@ -141,7 +142,8 @@ fn whole(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
     }
 }
 
-/// Spreads the bits of `value` over 64 (the finaliser of splitmix64): neighbouring seeds must look different.
+/// Spreads the bits of `value` over 64 bits (the finalizer of splitmix64): neighbouring seeds must
+/// look different.
 pub(super) const fn scatter(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,9 @@
-//! The picture of a run: the submitted render, lit like a studio shot, in a colour that prompt and seed choose.
+//! The picture of a run: the submitted render, lit like a studio photograph, in a colour that
+//! prompt and seed determine.
 //!
-//! Owns decoding what was submitted (within limits) and encoding what comes out. FLUX it is not; but a person sees
-//! at a glance which render it came from, and that another seed gives another picture.
+//! Owns decoding what was submitted (within limits) and encoding the result. It does not imitate
+//! FLUX, but a person sees at a glance which render a picture came from, and that another seed
+//! gives another picture.
 
 use std::io::Cursor;
 
@@ -21,7 +23,7 @@ use super::{Recipe, scatter};
 /// The side of the picture: the latent image of CONJURE's serverless graph is 520 × 520.
 pub(super) const SIDE: u32 = 520;
 
-/// The largest side that the service's loader takes; beyond that a run fails as it would for want of memory.
+/// The largest side that the service's loader accepts; beyond that a run fails as if out of memory.
 const MOST_PIXELS_A_SIDE: u32 = 16_384;
 
 /// Decodes a picture as `LoadImage` would; `None` when it cannot be decoded or is absurdly large.
@@ -35,7 +37,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<DynamicImage> {
     reader.decode().ok()
 }
 
-/// Returns the relief of the submitted picture: its brightness, stretched to the full range, `side` pixels square.
+/// Returns the relief of the submitted picture: its brightness, stretched to the full range, `side`
+/// pixels square.
 pub(super) fn relief(recipe: &Recipe, side: u32) -> GrayImage {
     let source = recipe.picture.as_deref().and_then(decode);
     let small = match source {
@@ -51,7 +54,8 @@ pub(super) fn relief(recipe: &Recipe, side: u32) -> GrayImage {
 pub(super) fn shade(recipe: &Recipe, side: u32) -> RgbImage {
     let relief = relief(recipe, side);
     let palette = palette(hue(recipe));
-    // Light comes from the upper left: what rises towards it is brighter. The step is a small part of the picture.
+    // Light comes from the upper left: slopes that rise towards it are brighter. The step is a
+    // small part of the picture.
     let step = (side / 260).max(1);
     let height =
         |x: u32, y: u32| f32::from(relief.get_pixel(x.min(side - 1), y.min(side - 1)).0[0]) / 255.0;
@@ -92,13 +96,13 @@ pub(super) fn jpeg(picture: &RgbImage) -> Vec<u8> {
     written(encoder.write_image(picture, SIDE, SIDE, ExtendedColorType::Rgb8), bytes)
 }
 
-/// Encoding into memory a picture whose size fits its buffer has nothing to fail at; were it to fail after all, an
-/// empty file is an honest picture of a broken run.
+/// Encoding into memory a picture whose size fits its buffer cannot fail; if it ever did, an empty
+/// file is a truthful result of a broken run.
 fn written(encoded: image::ImageResult<()>, bytes: Vec<u8>) -> Vec<u8> {
     encoded.map(|()| bytes).unwrap_or_default()
 }
 
-/// Returns the hue in turns: prompt and seed both move it.
+/// Returns the hue in turns: both prompt and seed change it.
 fn hue(recipe: &Recipe) -> f32 {
     let words = recipe.prompt.bytes().fold(0_u64, |sum, byte| scatter(sum ^ u64::from(byte)));
     let turn = u16::try_from(scatter(recipe.seed ^ words) >> 48).unwrap_or(0);
@@ -123,7 +127,7 @@ fn stretch(mut picture: GrayImage) -> GrayImage {
     picture
 }
 
-/// Returns where `at` lies on the way to `end`, as a byte.
+/// Returns the fraction `at / end` as a byte.
 fn ramp(at: u32, end: u32) -> u8 {
     u8::try_from(u64::from(at) * 255 / u64::from(end.max(1))).unwrap_or(255)
 }

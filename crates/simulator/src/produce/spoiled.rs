@@ -1,32 +1,33 @@
-//! Files that are not what their name says.
+//! Files whose content is not what their name says.
 //!
-//! Owns the bytes of broken products. Which run gets one is for the faults to say.
+//! Owns the bytes of broken products. The faults decide which run gets one.
 
 use std::io::Write as _;
 
 use bytes::Bytes;
 use flate2::{Compression, write::ZlibEncoder};
 
-/// The side of the bomb: 400 million pixels from some 50 KB.
+/// The side of the decompression bomb: 400 million pixels from some 50 KB.
 const BOMB_SIDE: u32 = 20_000;
 
-/// Returns the first half.
+/// Returns the first half of a file.
 pub(super) fn half(mut file: Vec<u8>) -> Bytes {
     file.truncate(file.len() / 2);
     file.into()
 }
 
-/// Returns what a proxy shows when the storage is away.
+/// Returns the page that a proxy shows when the storage is down.
 pub(super) fn html() -> Bytes {
     Bytes::from_static(
         b"<!DOCTYPE html>\n<html><head><title>Just a moment</title></head><body>Please wait.</body></html>\n",
     )
 }
 
-/// Overwrites the last coordinate of the binary chunk's positions with NaN; bounds and lengths stay right.
+/// Overwrites one coordinate of the binary chunk's positions with NaN; bounds and lengths
+/// stay correct.
 pub(super) fn nan(mut glb: Vec<u8>) -> Bytes {
-    // Behind the positions lie four bytes of colour for each vertex, before them twelve bytes for each triangle: the
-    // middle of a relief's binary chunk is found more safely from its own JSON.
+    // After the positions come four bytes of colour for each vertex, before them twelve bytes for
+    // each triangle: it is safer to find the middle of a relief's binary chunk from its own JSON.
     let json_length =
         glb.get(12..16).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
     let json_end = 20 + json_length as usize;
@@ -45,7 +46,8 @@ pub(super) fn nan(mut glb: Vec<u8>) -> Bytes {
     glb.into()
 }
 
-/// Makes a PNG of one bit a pixel that no one should decode without asking its size first.
+/// Creates a PNG of one bit per pixel that a program should not decode without checking its
+/// size first.
 pub(super) fn bomb() -> Bytes {
     let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
     let row = vec![0_u8; 1 + BOMB_SIDE as usize / 8];

@@ -1,4 +1,4 @@
-//! The products, looked at the way their readers do.
+//! Tests that read the products the way their consumers do.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ struct Glb {
     binary: Vec<u8>,
 }
 
-/// Takes a GLB apart as strictly as the format wants it.
+/// Parses a GLB as strictly as the format requires.
 fn open(file: &[u8]) -> Glb {
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((&file[..4], word(4)), (&b"glTF"[..], 2));
@@ -54,7 +54,7 @@ impl Glb {
             .collect()
     }
 
-    /// Checks that the told bounds are the real ones.
+    /// Checks that the declared bounds are the real ones.
     fn check_bounds(&self) {
         let accessor = self.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"].as_u64();
         let accessor =
@@ -87,7 +87,7 @@ fn the_mesh_is_a_closed_solid_with_a_volume() {
     assert!(indices.iter().all(|&index| index < positions.len()));
     assert_eq!(glb.view(2).len(), positions.len() * 4, "a colour for each vertex");
 
-    // Every edge is walked once in each direction: no hole, all faces the same way round.
+    // Every edge is used once in each direction: no hole, and all faces have the same orientation.
     let mut edges = std::collections::HashMap::new();
     let mut volume = 0.0_f64;
     for triangle in indices.chunks_exact(3) {

@@ -1,7 +1,8 @@
-//! The meter: what the machines have cost so far, and what is left.
+//! Billing: what the machines have cost so far, and what is left of the balance.
 //!
-//! Owns the arithmetic of the bill (per second, from the wake signal to the shutdown, cold start and keep-warm
-//! included) and the gate that an empty balance closes. Which machines were awake is [`super::queue`]'s.
+//! Owns the arithmetic of the bill (per second, from the wake signal to the shutdown, cold start
+//! and keep-warm included) and the check that refuses submits when the balance is empty. Which
+//! machines were awake is decided in [`super::queue`].
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use conjured_domain::{
 
 use super::queue::{Queue, Span};
 
-/// Returns what `span` costs: every second that was begun counts.
+/// Returns what `span` costs: every second begun is billed in full.
 pub(crate) fn cost(span: Span, hourly: MicroUsd) -> MicroUsd {
     let seconds = span.to.since(span.from).as_micros().div_ceil(1_000_000);
     cost_of(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)), hourly)
@@ -23,18 +24,18 @@ pub(crate) fn bill(queue: &mut Queue, now: Moment, hourly: MicroUsd) -> MicroUsd
     queue.spans(now).map(|span| cost(span, hourly)).sum()
 }
 
-/// Whether the deployment takes work, and what it says when it does not.
+/// Whether the deployment accepts work, and which refusal it answers with if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// It takes work.
+    /// It accepts work.
     Open,
     /// The balance is used up and the deployment is being disabled: 10001.
     OutOfFunds,
-    /// It is disabled: 10002. Topping up does not enable it again.
+    /// It is disabled: 10002. Topping up does not re-enable it.
     Disabled,
 }
 
-/// Decides whether a submit may pass.
+/// Decides whether a submit is accepted.
 pub(crate) const fn gate(enabled: bool, balance: MicroUsd) -> Gate {
     match (enabled, balance.0 <= 0) {
         (false, _) => Gate::Disabled,

@@ -1,7 +1,8 @@
-//! The control path, `/_control/…` on the API's origin: what [`crate::Simulator`] can do, for other processes.
+//! The control path, `/_control/…` on the API's origin: what [`crate::Simulator`] can do, offered
+//! to other processes.
 //!
-//! Owns the translation from JSON and nothing else. It asks for no token: the simulator is a tool on the loopback. The
-//! calls are listed with examples in [`super`].
+//! Owns the translation from JSON and nothing else. It asks for no token: the simulator is a tool
+//! for the loopback interface. [`super`] lists the calls with examples.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,6 @@ use super::{
 };
 use crate::{behaviour::Behaviour, faults::Order};
 
-/// Makes the routes.
 pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/stats", get(stats))
@@ -42,7 +42,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 
 #[expect(clippy::unnecessary_wraps, reason = "it ends handlers, whose other ends are refusals")]
 fn shown(value: &impl Serialize) -> Reply {
-    // Only maps with keys that are no texts fail to serialise, and there are none.
+    // Only maps with non-string keys fail to serialize, and there are none.
     Ok((StatusCode::OK, serde_json::to_value(value).unwrap_or_default()))
 }
 
@@ -72,7 +72,7 @@ fn take(shared: &Shared, body: &[u8]) -> Reply {
         Orders::One(value) => vec![value],
     };
     let parsed = values.into_iter().map(serde_json::from_value::<Order>);
-    // All or none: a list with a mistake in it must not half apply.
+    // All or nothing: a list with one mistake must not be applied in part.
     let orders = parsed
         .collect::<Result<Vec<_>, _>>()
         .map_err(|fault| Refusal(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()})))?;

@@ -1,7 +1,8 @@
-//! The account's one deployment, and a small part of ComfyUI behind its machines.
+//! The account's one deployment, and a small part of the ComfyUI on its machines.
 //!
-//! Owns `GET` and `PATCH /prod/v2/deployments…` and the instance proxy's `history`, `view`, `object_info` and `free`.
-//! Creating and deleting deployments is not simulated: there is always exactly one.
+//! Owns `GET` and `PATCH /prod/v2/deployments…` and the instance proxy's `history`, `view`,
+//! `object_info` and `free`. Creating and deleting deployments is not simulated: there is always
+//! exactly one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +31,6 @@ use crate::{
     wire::{Cord, raw},
 };
 
-/// Makes the routes.
 pub(crate) fn router() -> Router<Arc<Shared>> {
     Router::new()
         .route("/prod/v2/deployments", get(list))
@@ -38,7 +38,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/prod/v2/deployments/{deployment}/instances/{instance}/proxy/{*path}", any(proxy))
 }
 
-/// Makes the deployment's changeable members from the settings.
+/// Builds the deployment's changeable members from the settings.
 pub(crate) fn record(settings: &Settings) -> Map<String, Value> {
     let tier = conjured_domain::money::TIERS.iter().find(|tier| tier.hobby == settings.hourly);
     let members = json!({
@@ -54,7 +54,7 @@ pub(crate) fn record(settings: &Settings) -> Map<String, Value> {
     members.as_object().cloned().unwrap_or_default()
 }
 
-/// Reads a query's values of `key`, which may come repeatedly or with commas.
+/// Reads a query's values of `key`, which may be repeated or separated by commas.
 fn values(query: Option<&str>, key: &str) -> Vec<String> {
     url::form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .filter(|(name, _)| name == key)
@@ -146,7 +146,8 @@ fn misfit(member: &str, words: &str) -> Refusal {
     Refusal::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": words})])
 }
 
-/// Changes the record. The page says partial; the real one refuses a change without `name`.
+/// Changes the record. The documentation calls the update partial; the real service refuses one
+/// without `name`.
 fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
     if !changes.get("name").is_some_and(Value::is_string) {
         return Err(misfit("name", "Field required"));
@@ -170,7 +171,7 @@ fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
         (number("max_instances")?, number("queue_size")?, number("keep_warm_duration_in_seconds")?);
     number("min_instances")?;
     let (mut state, now) = shared.lock();
-    // What happened until now happened under the old rules.
+    // Everything up to now is computed under the old rules first.
     state.queue.awake(now);
     if let Some(max) = max {
         state.queue.plan.max_instances = max;
@@ -214,7 +215,7 @@ async fn proxy(
     let newest = state.newest_on(&instance);
     let path = path.strip_prefix("api/").unwrap_or(&path);
     match (path.split('/').next().unwrap_or_default(), newest) {
-        // An empty answer, as ComfyUI gives it.
+        // An empty answer, as from ComfyUI.
         ("free", _) => raw(StatusCode::OK, "text/plain", Bytes::new()),
         ("object_info", _) => respond(Ok((StatusCode::OK, Graph::saved().object_info()))),
         ("history", Some(at)) if state.outcome(at, now) == Outcome::Succeeded => {

@@ -1,22 +1,23 @@
 //! The deployment's saved graph, and what a submit may change in it.
 //!
-//! Owns the check of overrides against the graph (422001), the merge, the check of the merged values as ComfyUI does
-//! it (10008), and reading from it what the products depend on. Pictures are decoded in [`super::intake`]. Nodes are
-//! found by class, not by id, so that a graph sent along (`workflow_api_json`) works like the saved one.
+//! Owns the check of overrides against the graph (422001), the merge, the check of the merged
+//! values as in ComfyUI (10008), and reading from it what the products depend on. Pictures are
+//! decoded in [`super::intake`]. Nodes are found by class, not by id, so that a graph sent along
+//! (`workflow_api_json`) works like the saved one.
 
 use serde_json::{Map, Value, json};
 
-/// CONJURE's graph, the one a deployment has saved here.
+/// CONJURE's graph: the one saved in the simulated deployment.
 const SAVED: &str = include_str!("../../../../workflows/conjure_flux_mesh.json");
 
 /// A graph in ComfyUI's API format: node id → `{class_type, inputs}`.
 #[derive(Clone, Debug)]
 pub(crate) struct Graph(Map<String, Value>);
 
-/// Something in the overrides that does not fit: where, and why.
+/// An override that does not fit the graph: where, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Misfit {
-    /// The way to it, from `overrides` on.
+    /// The path to it, starting at `overrides`.
     pub(crate) place: Vec<String>,
     /// What is wrong with it.
     pub(crate) words: &'static str,
@@ -25,21 +26,19 @@ pub(crate) struct Misfit {
 /// A file that a graph's output node writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OutputNode {
-    /// The node's id.
     pub(crate) node: String,
     /// The folder below `output`; may be empty.
     pub(crate) subfolder: String,
-    /// The name before the counter.
+    /// The file name before the counter.
     pub(crate) stem: String,
 }
 
 impl Graph {
-    /// Returns the deployment's saved graph.
     pub(crate) fn saved() -> Self {
         Self(serde_json::from_str(SAVED).unwrap_or_default())
     }
 
-    /// Takes a graph from a submit.
+    /// Reads a graph from a submit.
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let nodes = value.as_object()?;
         let fits = |node: &Value| node["class_type"].is_string() && node["inputs"].is_object();
@@ -73,7 +72,8 @@ impl Graph {
         Value::Object(classes)
     }
 
-    /// Merges `overrides` over the graph. What names no node or key of it is a misfit, listed and left out.
+    /// Merges `overrides` into the graph. Returns those that name no node or key of it; they are
+    /// left out.
     pub(crate) fn merge(&mut self, overrides: &Value) -> Vec<Misfit> {
         let mut misfits = Vec::new();
         let mut misfit = |place: &[&str], words| {
@@ -103,7 +103,7 @@ impl Graph {
         misfits
     }
 
-    /// Checks the values as ComfyUI does when it takes a prompt; returns its complaint.
+    /// Checks the values as ComfyUI does when it accepts a prompt; returns its error message.
     pub(crate) fn complaint(&self) -> Option<String> {
         for (id, node) in &self.0 {
             let class = node["class_type"].as_str().unwrap_or_default();
@@ -146,7 +146,7 @@ impl Graph {
     /// Returns the value of an input, followed through primitive nodes.
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         let mut value = value;
-        // Primitives may be chained; a chain longer than this is a ring.
+        // Primitives may be chained; a chain longer than this is a cycle.
         for _ in 0..8 {
             let Some(id) = value.as_array().and_then(|link| link.first()?.as_str()) else { break };
             value = &self.0.get(id).unwrap_or(&Value::Null)["inputs"]["value"];
@@ -159,7 +159,7 @@ impl Graph {
         nodes.map(|(id, node)| (id.as_str(), &node["inputs"]))
     }
 
-    /// Returns the first picture that is loaded, as it was named.
+    /// Returns the name of the first picture that is loaded.
     pub(crate) fn picture(&self) -> Option<&str> {
         self.of_class("LoadImage").find_map(|(_, inputs)| inputs["image"].as_str())
     }
@@ -177,14 +177,12 @@ impl Graph {
             .to_owned()
     }
 
-    /// Returns the image seed.
     pub(crate) fn seed(&self) -> Option<i128> {
         let flux = self.of_class("XlabsSampler").map(|(_, inputs)| &inputs["noise_seed"]);
         let others = self.of_class("KSampler").map(|(_, inputs)| &inputs["seed"]);
         flux.chain(others).find_map(|value| integer(self.resolve(value)))
     }
 
-    /// Returns the mesh seed.
     pub(crate) fn mesh_seed(&self) -> Option<i128> {
         let seeds = self.of_class("PartPacker_Sampler").map(|(_, inputs)| &inputs["seed"]);
         seeds.into_iter().find_map(|value| integer(self.resolve(value)))
@@ -202,7 +200,7 @@ impl Graph {
 }
 
 impl Misfit {
-    /// Returns the entry of `detail[]`.
+    /// Returns the entry for `detail[]`.
     pub(crate) fn to_json(&self) -> Value {
         let mut place = vec!["body".to_owned(), "overrides".to_owned()];
         place.extend(self.place.iter().cloned());
@@ -212,7 +210,7 @@ impl Misfit {
 
 fn output(node: &str, inputs: &Value) -> OutputNode {
     let prefix = inputs["filename_prefix"].as_str().unwrap_or("ComfyUI");
-    // The name goes into an address: what is not plain becomes an underscore.
+    // The name becomes part of a URL: any character that is not plain becomes an underscore.
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_/".contains(c) { c } else { '_' };
     let prefix: String = prefix.chars().take(100).map(plain).collect();
     let (subfolder, stem) = prefix.rsplit_once('/').unwrap_or(("", &prefix));
@@ -223,7 +221,7 @@ fn output(node: &str, inputs: &Value) -> OutputNode {
     }
 }
 
-/// Reads an integer as Python's `int()` would: numbers, digits in a text, truth values.
+/// Reads an integer as Python's `int()` would: numbers, digits in a string, booleans.
 fn integer(value: &Value) -> Option<i128> {
     match value {
         Value::Bool(truth) => Some(i128::from(*truth)),

@@ -1,7 +1,9 @@
-//! Taking a submit in: from the body's bytes to what a run will do, or why there will be none.
+//! Accepting a submit: from the bytes of the body to what the run will do, or why there will
+//! be none.
 //!
-//! Owns the two verdicts of the service: refused at the door (422001, nothing runs, nothing is billed) and taken but
-//! failing in the run (10008, 10009). It keeps of a body what the record and the products need, not the body itself.
+//! Owns the two kinds of rejection of the service: refused immediately (422001; nothing runs,
+//! nothing is billed), and accepted but failing in the run (10008, 10009). Of a body it keeps what
+//! the record and the products need, not the body itself.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,9 +17,9 @@ use crate::{behaviour::Behaviour, produce::picture, stats::PictureRecord};
 /// What a request will do.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
-    /// The overrides as they came, with data URIs replaced by a short description.
+    /// The overrides as received, with data URIs replaced by a short description.
     pub(crate) overrides: Value,
-    /// The picture as it came.
+    /// The picture as received.
     pub(crate) picture: Option<Bytes>,
     /// What is known about the picture.
     pub(crate) picture_record: Option<PictureRecord>,
@@ -27,9 +29,9 @@ pub(crate) struct Work {
     pub(crate) seed: u64,
     /// The mesh seed after the merge.
     pub(crate) mesh_seed: u64,
-    /// Where pictures come out.
+    /// The nodes that output pictures.
     pub(crate) images: Vec<OutputNode>,
-    /// Where meshes come out.
+    /// The nodes that output meshes.
     pub(crate) meshes: Vec<OutputNode>,
     /// Why the run will fail.
     pub(crate) failure: Option<RunFailure>,
@@ -40,11 +42,11 @@ pub(crate) struct Work {
 pub(crate) struct RunFailure {
     /// The service's code.
     pub(crate) code: u32,
-    /// Its words.
+    /// Its message.
     pub(crate) words: String,
 }
 
-/// Reads a body. `Err` holds the entries of `detail[]`.
+/// Parses a body. `Err` holds the entries of `detail[]`.
 pub(crate) fn read(body: &[u8], behaviour: &Behaviour) -> Result<Work, Vec<Value>> {
     let refusal = |place: &[&str], words: &str| {
         let place: Vec<_> = ["body"].iter().chain(place).collect();
@@ -104,7 +106,8 @@ fn work(graph: &Graph, overrides: Value) -> Work {
     }
 }
 
-/// Loads the picture that `LoadImage` names: a data URI, a public address, or a file of the saved environment.
+/// Loads the picture that `LoadImage` names: a data URI, a public address, or a file of the
+/// saved environment.
 fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
     let bad = |words: &str| RunFailure { code: 10009, words: words.to_owned() };
     if let Some(uri) = name.strip_prefix("data:") {
@@ -123,7 +126,8 @@ fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
     }
     if name.contains("://") {
         let public = url::Url::parse(name).is_ok_and(|url| is_public(&url));
-        // Nothing is fetched: a simulator must not reach out. The run gets a grey gradient instead.
+        // Nothing is fetched: a simulator must not connect to other hosts. The run gets a grey
+        // gradient instead.
         return if public {
             Ok((Bytes::new(), None))
         } else {
@@ -137,7 +141,7 @@ fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
     Err(RunFailure { code: 10008, words: format!("Invalid image file: {}", shortened(name)) })
 }
 
-/// Tells whether the service could fetch an address: public and encrypted.
+/// Returns whether the service could fetch an address: it must be public and encrypted.
 fn is_public(url: &url::Url) -> bool {
     let open_host = match url.host() {
         Some(url::Host::Domain(name)) => name != "localhost" && name.contains('.'),
@@ -148,7 +152,7 @@ fn is_public(url: &url::Url) -> bool {
     url.scheme() == "https" && open_host
 }
 
-/// Replaces data URIs by a description, at any depth that `serde_json` lets through.
+/// Replaces data URIs by a description, at any depth that `serde_json` accepts.
 fn without_pictures(value: Value, depth: usize) -> Value {
     match value {
         Value::String(text) if text.starts_with("data:") => {
@@ -168,7 +172,7 @@ fn without_pictures(value: Value, depth: usize) -> Value {
     }
 }
 
-/// Returns the beginning of a text that may be very long.
+/// Returns the first 60 characters of a text that may be very long.
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
 }

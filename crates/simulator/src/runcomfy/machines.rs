@@ -1,7 +1,7 @@
-//! Rented machines: when each is known, ready, and over, and what it has cost by then.
+//! Rented machines: when each is known, ready and over, and what it has cost by then.
 //!
-//! Owns the times and the meter (by the second, from ready until the stop was taken), worked out when someone asks. Pure. What
-//! is said of a machine is [`super::servers`]'s.
+//! Owns the times and the billing (per second, from ready until the stop was accepted), computed
+//! when a caller asks. Pure. The answers about a machine are [`super::servers`]'s.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use conjured_domain::{
     time::Moment,
 };
 
-/// How a machine does.
+/// The state of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Launched, and not known to its own service yet.
+    /// Launched, but its own service does not know it yet.
     Hidden,
-    /// On its way.
+    /// Starting.
     Starting,
-    /// At work, and billed.
+    /// Ready, and billed.
     Ready,
     /// It failed to start.
     Failed,
-    /// Stopped, by a call or by its own end.
+    /// Stopped, by a call or because its duration ended.
     Over,
 }
 
@@ -32,27 +32,27 @@ pub(crate) struct Machine {
     pub(crate) server_type: String,
     pub(crate) version: String,
     pub(crate) launched: Moment,
-    /// When its own service knows it.
+    /// When its own service starts to know it.
     pub(crate) known: Moment,
-    /// When it is ready; `None` for never.
+    /// When it is ready; `None` means never.
     pub(crate) ready: Option<Moment>,
     /// It fails instead of becoming ready.
     pub(crate) fails: bool,
-    /// From its launch until it stops by itself.
+    /// From its launch until it stops automatically.
     pub(crate) duration: Duration,
-    /// When a stop was taken.
+    /// When a stop was accepted.
     pub(crate) stopped: Option<Moment>,
-    /// Where its ComfyUI is.
+    /// The address of its ComfyUI.
     pub(crate) url: String,
 }
 
 impl Machine {
-    /// Returns when it stops by itself.
+    /// Returns when it stops automatically.
     pub(crate) fn stops_at(&self) -> Moment {
         self.launched.plus(self.duration)
     }
 
-    /// Returns when it was over; `None` while it is not.
+    /// Returns when it ended; `None` while it has not.
     pub(crate) fn over(&self, now: Moment) -> Option<Moment> {
         let by_itself = Some(self.stops_at()).filter(|at| *at <= now);
         [self.stopped, by_itself].into_iter().flatten().min()
@@ -71,13 +71,13 @@ impl Machine {
         }
     }
 
-    /// Returns for how long it was billed so far.
+    /// Returns how long it has been billed so far.
     pub(crate) fn billed(&self, now: Moment) -> Duration {
         let Some(ready) = self.ready.filter(|_| !self.fails) else { return Duration::ZERO };
         self.over(now).unwrap_or(now).since(ready)
     }
 
-    /// Returns what that cost; every second begun counts.
+    /// Returns what that cost; every second begun is billed in full.
     pub(crate) fn cost(&self, now: Moment) -> MicroUsd {
         let seconds = self.billed(now).as_millis().div_ceil(1000);
         cost_of(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)), self.hourly())
@@ -93,22 +93,23 @@ impl Machine {
     }
 }
 
-/// The types that there are.
+/// The server types that exist.
 pub(crate) const TYPES: [&str; 5] = ["medium", "large", "extra-large", "2x-large", "2xl-turbo"];
 
-/// How many calls of the Server API may come at once, and how fast more are allowed: about one a second.
+/// How many calls of the Server API may come at once (five), with about one more allowed
+/// per second.
 const BURST: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(1);
 
-/// The limit on calls: each costs a second, and five are allowed on credit.
+/// The rate limit on calls: each costs a second, and up to five may be made in advance.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Meter {
-    /// When the calls so far are paid off.
+    /// The moment at which the calls so far are paid off.
     owed: Moment,
 }
 
 impl Meter {
-    /// Lets a call through or not.
+    /// Returns whether a call is allowed now, and counts it.
     pub(crate) fn pass(&mut self, now: Moment) -> bool {
         let from = self.owed.max(now);
         if from.since(now) > BURST {

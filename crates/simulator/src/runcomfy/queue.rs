@@ -1,37 +1,38 @@
-//! The machines and the line before them, as a calculation: who waits, who runs, which machine is awake.
+//! The queue and the machines as a pure computation: which requests wait, which run, which machines
+//! are awake.
 //!
-//! Owns the rule that everything follows from times that are known: a request's phase is computed when someone asks,
-//! by replaying what must have happened since the last question. Nothing runs in the background, no clock is read,
-//! and so a test may let an hour pass in a microsecond. Prices are [`super::billing`]'s.
+//! Everything follows from known times: a request's phase is computed when a caller asks, by
+//! replaying what must have happened since the last call. Nothing runs in the background and no
+//! clock is read, so a test can let an hour pass in a microsecond. Prices are [`super::billing`]'s.
 
 use std::{collections::VecDeque, time::Duration};
 
 use conjured_domain::time::Moment;
 
-/// The end of time: for what never ends.
+/// The end of time, for what never ends.
 const NEVER: Moment = Moment::from_micros(u64::MAX);
 
-/// How long things take and how many machines there may be.
+/// Durations, and how many machines there may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// From the wake signal until a machine takes requests.
+    /// From the wake signal until a machine accepts requests.
     pub(crate) cold_start: Duration,
-    /// From taking a request to running it on a warm machine.
+    /// From accepting a request to running it on a warm machine.
     pub(crate) warm_delay: Duration,
     /// How long an idle machine stays awake.
     pub(crate) keep_warm: Duration,
-    /// The most machines at once, at least one.
+    /// The maximum number of machines at once, at least one.
     pub(crate) max_instances: u32,
-    /// Waiting requests per machine before another machine is started.
+    /// How many requests may wait per machine before another machine is started.
     pub(crate) queue_size: u32,
 }
 
-/// A request in the line, by its number.
+/// A request in the queue, by its number.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     submitted: Moment,
     run: Duration,
-    /// How much of a machine's cold start is this request's.
+    /// How much of a machine's cold start is charged to this request.
     cold: Duration,
     stuck: Option<Stuck>,
     instance: Option<u64>,
@@ -40,27 +41,27 @@ struct Place {
     end: End,
 }
 
-/// Where a request stays for ever.
+/// Where a request stays forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stuck {
-    /// It never leaves the line, and wakes no machine.
+    /// It never leaves the queue, and wakes no machine.
     InQueue,
     /// It never ends.
     InProgress,
 }
 
-/// How a request ended, or will.
+/// How a request ended, or will end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By itself: success or failure, as the run has it.
+    /// On its own: success or failure, as the run decides.
     Natural,
-    /// A cancel.
+    /// By a cancel.
     Cancelled,
-    /// The deployment was disabled.
+    /// Because the deployment was disabled.
     Disabled,
 }
 
-/// Where a request stands.
+/// The state of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// It waits behind `position` others.
@@ -68,24 +69,24 @@ pub(crate) enum Phase {
         /// Counts from 0.
         position: usize,
     },
-    /// A machine works on it, and will until `ends`.
+    /// A machine works on it, until `ends`.
     Running {
         /// When it will have ended, if nothing interferes.
         ends: Moment,
     },
     /// It is over.
     Ended {
-        /// Since when.
+        /// When it ended.
         at: Moment,
-        /// How.
+        /// How it ended.
         how: End,
     },
 }
 
-/// What a cancel met.
+/// The outcome of a cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancelled {
-    /// It will end, or has.
+    /// The request will end, or has ended.
     Promised,
     /// Too late, or not allowed.
     Refused,
@@ -96,7 +97,7 @@ pub(crate) enum Cancelled {
 struct Instance {
     id: u64,
     woken: Moment,
-    /// The request that it was woken for.
+    /// The request for which it was woken.
     waker: usize,
     doing: Doing,
 }
@@ -108,16 +109,16 @@ enum Doing {
     Idle { since: Moment },
 }
 
-/// The time a machine was awake.
+/// A period in which a machine was awake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// When it was woken.
     pub(crate) from: Moment,
-    /// When it was shut down; for a machine still awake, the time of asking.
+    /// When it was shut down; for a machine that is still awake, the time of the call.
     pub(crate) to: Moment,
 }
 
-/// The line and the machines.
+/// The queue and the machines.
 pub(crate) struct Queue {
     pub(crate) plan: Plan,
     places: Vec<Place>,
@@ -128,7 +129,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Makes an empty line before sleeping machines.
+    /// Creates an empty queue with all machines asleep.
     pub(crate) fn new(plan: Plan) -> Self {
         Self {
             plan,
@@ -140,7 +141,7 @@ impl Queue {
         }
     }
 
-    /// Takes a request that will run for `run`; returns its number, counted from 0.
+    /// Accepts a request that will run for `run`; returns its number, counted from 0.
     pub(crate) fn submit(&mut self, now: Moment, run: Duration, stuck: Option<Stuck>) -> usize {
         self.settle(now);
         let number = self.places.len();
@@ -162,7 +163,7 @@ impl Queue {
         number
     }
 
-    /// Tells where request `number` stands.
+    /// Returns the state of request `number`.
     pub(crate) fn phase(&mut self, number: usize, now: Moment) -> Phase {
         self.settle(now);
         let Some(place) = self.places.get(number) else {
@@ -183,7 +184,7 @@ impl Queue {
         self.places.get(number)?.instance
     }
 
-    /// Tells whether a machine is awake.
+    /// Returns whether a machine is awake.
     pub(crate) fn is_awake(&mut self, instance: u64, now: Moment) -> bool {
         self.settle(now);
         self.instances.iter().any(|awake| awake.id == instance)
@@ -195,7 +196,8 @@ impl Queue {
         self.instances.len()
     }
 
-    /// Cancels a request. A running one ends after `grace`; `None`: running ones cannot be cancelled.
+    /// Cancels a request. A running one ends after `grace`; `None` means that running ones cannot
+    /// be cancelled.
     pub(crate) fn cancel(
         &mut self,
         number: usize,
@@ -219,7 +221,7 @@ impl Queue {
         }
     }
 
-    /// Ends everything at once: what a deployment does when it is disabled.
+    /// Ends everything at once, as a deployment does when it is disabled.
     pub(crate) fn disable(&mut self, now: Moment) {
         self.settle(now);
         for place in self.places.iter_mut().filter(|place| place.ends > now) {
@@ -235,14 +237,14 @@ impl Queue {
         }
     }
 
-    /// Returns when each machine was awake, so far.
+    /// Returns the periods in which the machines were awake so far.
     pub(crate) fn spans(&mut self, now: Moment) -> impl Iterator<Item = Span> {
         self.settle(now);
         let awake = self.instances.iter().map(move |one| Span { from: one.woken, to: now });
         self.spans.iter().copied().chain(awake)
     }
 
-    /// Lets everything happen that must have happened until `now`, in its order.
+    /// Applies, in order, every change that must have happened up to `now`.
     fn settle(&mut self, now: Moment) {
         while let Some((at, which)) = self.next_change() {
             if at > now {
@@ -266,8 +268,10 @@ impl Queue {
         }
     }
 
-    /// Splits the cold start that ended at `ready`: who waited for it first and then got the machine bears it from its own
-    /// submit on, the request that woke the machine (and was cancelled meanwhile) what was before. Nobody there: all of it.
+    /// Splits the cold start that ended at `ready`: the request that waited first and then got the
+    /// machine is charged from its own submit on; the request that woke the machine (and was
+    /// cancelled meanwhile) is charged for the time before. If no other request got the machine,
+    /// the one that woke it is charged for all of it.
     fn charge_cold_start(&mut self, which: usize, ready: Moment) {
         let Instance { woken, waker, doing, .. } = self.instances[which];
         let first = match doing {
@@ -281,8 +285,8 @@ impl Queue {
         }
     }
 
-    /// Returns the machine time that is request `number`'s own until `now`: the cold start, and the run. What a machine idles
-    /// before, between and after is nobody's.
+    /// Returns the machine time charged to request `number` up to `now`: the cold start, and the
+    /// run. Idle time of a machine before, between and after runs belongs to no request.
     pub(crate) fn own_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
         self.settle(now);
         let Some(place) = self.places.get(number) else { return Default::default() };
@@ -308,7 +312,7 @@ impl Queue {
         changes.filter(|&(at, _)| at < NEVER).min()
     }
 
-    /// Gives waiting requests to idle machines.
+    /// Assigns waiting requests to idle machines.
     fn assign(&mut self, at: Moment, delay: Duration) {
         for instance in &mut self.instances {
             if !matches!(instance.doing, Doing::Idle { .. }) {
@@ -326,8 +330,8 @@ impl Queue {
         }
     }
 
-    /// Wakes a machine when there is none, or when more wait than the others should bear. A machine that is starting
-    /// already has its first request.
+    /// Wakes a machine when there is none, or when more requests wait than the others may have
+    /// queued. A machine that is starting already has its first request.
     fn scale(&mut self, now: Moment, waker: usize) {
         let awake = self.instances.len();
         let starting = |one: &&Instance| matches!(one.doing, Doing::Starting { .. });
@@ -340,7 +344,7 @@ impl Queue {
             let ready = now.plus(self.plan.cold_start);
             let doing = Doing::Starting { ready };
             self.instances.push(Instance { id: self.woken, woken: now, waker, doing });
-            // A cold start of no length must not leave the request waiting until someone asks.
+            // A cold start of zero length must not leave the request waiting until the next call.
             self.settle(now);
         }
     }

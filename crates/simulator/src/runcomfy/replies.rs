@@ -1,7 +1,7 @@
-//! What the queue's answers say: the JSON of submit, status, result and cancel.
+//! The content of the queue's answers: the JSON of submit, status, result and cancel.
 //!
-//! Owns the members and their order, for every switch of [`crate::behaviour`] and every fault of a run. Whether a
-//! call is allowed is decided before, in [`super::server`].
+//! Owns the members and their order, for every switch of [`crate::behaviour`] and every fault of a
+//! run. Whether a call is allowed is decided before, in [`super::server`].
 
 use jiff::{Timestamp, tz};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,7 @@ use crate::{
     produce::{Product, Spoiled},
 };
 
-/// Where a request lives, as URLs: the origin, `/prod/v…` and the deployment.
+/// The parts of a request's URLs: the origin, `/prod/v…` and the deployment.
 pub(crate) struct Address<'a> {
     /// `http://host:port/prod/v2/deployments/{deployment}`.
     pub(crate) deployment: String,
@@ -34,7 +34,7 @@ impl Address<'_> {
     }
 }
 
-/// Says that a request was taken in.
+/// Builds the answer to an accepted submit.
 pub(crate) fn submitted(address: &Address<'_>, bad: Option<BadRequestId>) -> Value {
     let mut reply = json!({
         "request_id": address.request,
@@ -55,7 +55,7 @@ pub(crate) fn submitted(address: &Address<'_>, bad: Option<BadRequestId>) -> Val
     reply
 }
 
-/// Says where a request stands.
+/// Builds the answer to a status call.
 pub(crate) fn status(
     state: &mut State,
     at: usize,
@@ -72,7 +72,7 @@ pub(crate) fn status(
         Outcome::Queued => "in_queue",
         Outcome::Running => "in_progress",
         Outcome::Cancelled => behaviour.cancelled_word.word(),
-        // The result may be there before the status knows.
+        // The result may be available before the status reports it.
         Outcome::Succeeded | Outcome::Failed if !ended => "in_progress",
         Outcome::Failed if failed_word => "failed",
         Outcome::Succeeded | Outcome::Failed => "completed",
@@ -109,7 +109,7 @@ pub(crate) fn status(
     reply
 }
 
-/// Says how a request ended, or that it has not.
+/// Builds the answer to a result call, whether the request has ended or not.
 pub(crate) fn result(shared: &Shared, state: &mut State, at: usize, now: Moment) -> Value {
     let phase = state.phase(at, now);
     let outcome = state.outcome(at, now);
@@ -146,7 +146,7 @@ pub(crate) fn result(shared: &Shared, state: &mut State, at: usize, now: Moment)
     reply
 }
 
-/// Says what a cancel achieved.
+/// Builds the answer to a cancel call.
 pub(crate) fn cancelled(what: Cancelled, request: &str, shape: CancelShape) -> Value {
     let (status, outcome) = match (what, shape) {
         (Cancelled::Promised, CancelShape::A) => ("cancellation_requested", None),
@@ -226,7 +226,7 @@ fn outputs(storage: &str, request: &Request, behaviour: &Behaviour) -> Value {
             stem: "depth_preview".to_owned(),
         };
         let shown = json!({"images": [item(storage, request, &node, Product::Image, "temp")]});
-        // Before all others, where a client that takes the first picture falls for it.
+        // First in the list, where it misleads a client that takes the first picture.
         nodes.shift_insert(0, node.node, shown);
     }
     if has(&Fault::ColonIds) {

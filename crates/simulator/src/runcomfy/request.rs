@@ -1,7 +1,7 @@
-//! An accepted request: what it is to do, what was ordered to go wrong with it, and how it stands in words.
+//! An accepted request: its work, the faults that were ordered for it, and the word for its state.
 //!
-//! Owns what is known of one request alone. Its place in the line is [`super::queue`]'s, its answers' JSON
-//! [`super::replies`]'s.
+//! Owns what is known of one request alone. Its position in the queue is [`super::queue`]'s, the
+//! JSON of its answers [`super::replies`]'s.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     produce::{Content, Product, Recipe, Spoiled},
 };
 
-/// An accepted request. Its place in the list is its number in the queue.
+/// An accepted request. Its index in the list is its number in the queue.
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) created: Moment,
     pub(crate) work: Work,
     pub(crate) faults: Vec<Fault>,
-    /// The code and the words of its failure, if it is to fail.
+    /// The code and the message of its failure, if it is to fail.
     pub(crate) failure: Option<(u32, String)>,
     pub(crate) status_calls: u64,
     pub(crate) result_calls: u64,
@@ -29,16 +29,16 @@ pub(crate) struct Request {
     pub(crate) products: [Option<Content>; 2],
 }
 
-/// How a request stands, as a result call tells it.
+/// The state of a request as a result call reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Still waiting.
     Queued,
     /// Still running.
     Running,
-    /// It made something.
+    /// It succeeded.
     Succeeded,
-    /// It made nothing.
+    /// It failed.
     Failed,
     /// It was cancelled.
     Cancelled,
@@ -58,7 +58,7 @@ impl Outcome {
 }
 
 impl Request {
-    /// Returns what its products are made from.
+    /// Returns the inputs of its products.
     pub(crate) fn recipe(&self, grid: u32) -> Recipe {
         Recipe {
             picture: self.work.picture.clone(),
@@ -69,12 +69,12 @@ impl Request {
         }
     }
 
-    /// Tells how it ends by itself.
+    /// Returns how it ends if nothing interferes.
     pub(crate) fn end(&self) -> Outcome {
         if self.failure.is_some() { Outcome::Failed } else { Outcome::Succeeded }
     }
 
-    /// Tells whether its result is there before its end.
+    /// Returns whether its result is available before its end.
     pub(crate) fn is_ready_early(&self, ends: Moment, now: Moment) -> bool {
         self.faults.iter().any(|fault| match fault {
             Fault::ResultReadyBeforeStatus { ms } => now.plus(Duration::from_millis(*ms)) >= ends,
@@ -82,7 +82,7 @@ impl Request {
         })
     }
 
-    /// Tells how a product is spoiled.
+    /// Returns in which way a product is broken.
     pub(crate) fn spoiled(&self, product: Product) -> Option<Spoiled> {
         self.faults.iter().find_map(|fault| match fault {
             Fault::File { product: of, content } if *of == product => Some(*content),
@@ -90,7 +90,7 @@ impl Request {
         })
     }
 
-    /// Tells whether it was ordered to have `fault`.
+    /// Returns whether `fault` was ordered for it.
     pub(crate) fn has(&self, fault: &Fault) -> bool {
         self.faults.contains(fault)
     }

@@ -1,8 +1,8 @@
-//! The API's origin: the routes of the queue and of the account, and who may use them.
+//! The API's origin: the routes of the queue and of the account, and access to them.
 //!
-//! Owns authentication, ownership, and the order in which a call's checks fail. The answers' content is
-//! [`super::replies`]'s, their fate on the way [`crate::wire`]'s. What is not built (webhooks, the Model
-//! API) is answered with 404 like any wrong address.
+//! Owns authentication, ownership, and the order in which the checks of a call fail. The content of
+//! the answers is [`super::replies`]'s, their delivery [`crate::wire`]'s. What is not built
+//! (webhooks, the Model API) is answered with 404 like any wrong address.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,25 +32,25 @@ use crate::{
 /// The largest body that is read. The real limit is unknown; a submit with a picture is below 2 MB.
 const MOST_BODY_BYTES: usize = 64 << 20;
 
-/// What a handler answers: a status with a JSON, as a refusal or not.
+/// The answer of a handler: a status with JSON, or a refusal.
 pub(crate) type Reply = Result<(StatusCode, Value), Refusal>;
 
-/// An answer that says no.
+/// An answer that refuses the call.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Refusal(pub(super) StatusCode, pub(super) Value);
 
 impl Refusal {
-    /// Makes the usual refusal: a code and a sentence.
+    /// Creates the usual refusal: a code and a sentence.
     pub(crate) fn new(status: StatusCode, code: u32, words: &str) -> Self {
         Self(status, json!({"error_code": code, "error_message": words}))
     }
 
-    /// Says that something does not exist.
+    /// Creates the refusal for something that does not exist.
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, 404_001, &format!("{what} not found"))
     }
 
-    /// Says what is wrong with a body.
+    /// Creates the refusal for an invalid body.
     pub(crate) fn invalid(detail: &[Value]) -> Self {
         let words = "Request validation failed";
         let body = json!({"error_code": 422_001, "error_message": words, "detail": detail});
@@ -58,13 +58,12 @@ impl Refusal {
     }
 }
 
-/// Turns a reply into what goes to the client.
+/// Turns a reply into the response for the client.
 pub(crate) fn respond(reply: Reply) -> Response<Body> {
     let (status, body) = reply.unwrap_or_else(|Refusal(status, body)| (status, body));
     answer(status, &body)
 }
 
-/// Makes the router of the API's origin.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/prod/{version}/deployments/{deployment}/inference", post(submit))
@@ -80,13 +79,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Writes the service's own time into an answer, where it is not this machine's.
+/// Sets the `Date` of an answer to the service's own time, where it differs from this machine's.
 async fn dated(State(shared): State<Arc<Shared>>, mut response: Response<Body>) -> Response<Body> {
     let (state, now) = shared.lock();
     let ahead = jiff::SignedDuration::from_secs(state.behaviour.clock_ahead_s);
     drop(state);
     let theirs = shared.civil(now).checked_add(ahead);
-    // Without this the HTTP library writes the machine's time.
+    // Without this, the HTTP library writes the machine's time.
     if !ahead.is_zero()
         && let Ok(date) = theirs
         && let Ok(text) =
@@ -102,7 +101,7 @@ async fn nothing_here() -> Response<Body> {
     respond(Err(Refusal::not_found("Resource")))
 }
 
-/// Lets a call pass that has the token.
+/// Checks that a call carries the token.
 pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
     let (mut state, _) = shared.lock();
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -117,7 +116,7 @@ pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), R
     Err(Refusal::new(StatusCode::UNAUTHORIZED, 401_001, "Invalid or missing API token"))
 }
 
-/// Lets a call pass that has the token and names the account's own deployment.
+/// Checks that a call carries the token and names the account's own deployment.
 pub(crate) fn admit(
     shared: &Shared,
     headers: &HeaderMap,
@@ -153,7 +152,7 @@ async fn submit(
     }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
-        // Too large, or cut by the client: nothing was taken in.
+        // Too large, or cut off by the client: nothing was accepted.
         let words = "Request body too large or incomplete";
         return respond(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, words)));
     };
@@ -175,7 +174,7 @@ fn take_in(
 ) -> Reply {
     admit(shared, headers, version, deployment)?;
     let behaviour = shared.lock().0.behaviour.clone();
-    // Decoding the picture takes milliseconds: not under the lock.
+    // Decoding the picture takes milliseconds, so it is not done under the lock.
     let work = intake::read(body, &behaviour).map_err(|detail| Refusal::invalid(&detail))?;
     let (mut state, now) = shared.lock();
     let refused = StatusCode::from_u16(behaviour.gate_status).unwrap_or(StatusCode::FORBIDDEN);
@@ -304,7 +303,8 @@ async fn balance(
     carry(&shared, &cord, fault.as_ref(), reply).await
 }
 
-/// Works a call out, unless its fault makes it void, and carries the answer as the fault wants.
+/// Computes the answer to a call, unless its fault makes the call void, and delivers it as the
+/// fault wants.
 pub(crate) async fn carry(
     shared: &Shared,
     cord: &Cord,

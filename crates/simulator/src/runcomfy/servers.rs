@@ -1,7 +1,8 @@
 //! The Server API: `/prod/api/users/{user}/servers…`, and a ComfyUI for each machine.
 //!
-//! Owns the routes and their answers. A machine's ComfyUI ([`crate::comfyui`]) has an origin of its own without any token, as in
-//! reality; once the machine is over it is closed and its connections break.
+//! Owns the routes and their answers. A machine's ComfyUI ([`crate::comfyui`]) has an origin of its
+//! own without any token, as in reality; when the machine is over, that ComfyUI is closed and its
+//! connections break.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,10 +27,9 @@ use crate::{
 };
 use conjured_domain::time::Moment;
 
-/// The longest duration that is taken, in seconds.
+/// The longest duration that is accepted, in seconds.
 const LONGEST: u64 = 7 * 24 * 3600;
 
-/// Makes the routes.
 pub(crate) fn router() -> Router<Arc<Shared>> {
     const SERVERS: &str = "/prod/api/users/{user}/servers";
     Router::new()
@@ -168,7 +168,7 @@ async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[
     Ok((StatusCode::OK, answer))
 }
 
-/// Finds a machine and does something with it.
+/// Finds a machine and applies a function to it.
 fn with<T>(
     shared: &Shared,
     id: &str,

@@ -1,8 +1,8 @@
 //! Everything the simulator remembers, behind one lock.
 //!
-//! Owns the requests, the counters, the wallet, the token and the deployment's record, and the simulator's own clock:
-//! tokio's (so that a paused test clock rules here too) plus what `advance` has skipped. A std mutex serves, for it
-//! is never held across an `.await`.
+//! Owns the requests, the counters, the balance, the token and the deployment's record, and the
+//! simulator's own clock: Tokio's (so that a paused test clock also applies here) plus what
+//! `advance` has skipped. A std mutex is enough, because it is never held across an `.await`.
 
 use std::{
     collections::BTreeMap,
@@ -35,17 +35,18 @@ use crate::{
     stats::{MachineRecord, RequestRecord, Stats},
 };
 
-/// The pictures that are kept to make products from, in bytes; older requests lose theirs and count as expired.
+/// The total size of the pictures kept to make products from, in bytes; beyond it older requests
+/// lose theirs and count as expired.
 const MOST_PICTURE_BYTES: usize = 256 << 20;
 
-/// A code of a run that was alive when the deployment was disabled.
+/// The code of a run that was active when the deployment was disabled.
 const DISABLED: u32 = 10002;
 
-/// The state, and the clock that rules it.
+/// The state, and the clock that drives it.
 pub(crate) struct Shared {
     state: Mutex<State>,
     started: Instant,
-    /// The wall clock's reading at the start: times in answers follow from it and from `started`.
+    /// The wall-clock time at the start: times in answers are derived from it and from `started`.
     epoch: Timestamp,
     /// The address that result URLs begin with.
     pub(crate) storage_url: String,
@@ -55,7 +56,7 @@ pub(crate) struct Shared {
     rooms: Mutex<BTreeMap<String, Comfy>>,
 }
 
-/// What is behind the lock.
+/// The data behind the lock.
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) behaviour: Behaviour,
@@ -79,7 +80,7 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    /// Makes the state of a simulator that starts now.
+    /// Creates the state of a simulator that starts now.
     pub(crate) fn new(settings: Settings, api_url: String, storage_url: String) -> Self {
         #[expect(
             clippy::disallowed_methods,
@@ -96,12 +97,12 @@ impl Shared {
         }
     }
 
-    /// Keeps the ComfyUI of a rented machine.
+    /// Stores the ComfyUI of a rented machine.
     pub(crate) fn keep(&self, machine: String, comfy: Comfy) {
         self.rooms().insert(machine, comfy);
     }
 
-    /// Closes the ComfyUI of each machine that is over: whoever talks to it sees its connection break.
+    /// Closes the ComfyUI of each machine that is over: its clients see their connections break.
     pub(crate) fn sweep(&self) {
         let (state, now) = self.lock();
         let over = |id: &String| {
@@ -110,7 +111,7 @@ impl Shared {
         self.rooms().retain(|id, _| !over(id));
     }
 
-    /// Closes them all.
+    /// Closes the ComfyUI of every machine.
     pub(crate) fn close(&self) {
         self.rooms().clear();
     }
@@ -121,7 +122,7 @@ impl Shared {
 
     /// Takes the lock and reads the clock.
     pub(crate) fn lock(&self) -> (MutexGuard<'_, State>, Moment) {
-        // A panic elsewhere does not make the numbers wrong: every change is one assignment.
+        // A panic in other code does not make the numbers wrong: every change is one assignment.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let elapsed = self.started.elapsed().saturating_add(state.skipped);
         // The last moment means "never" in the queue, so the clock stops before it.
@@ -129,7 +130,7 @@ impl Shared {
         (state, now)
     }
 
-    /// Returns a moment as civil time.
+    /// Converts a moment to civil time.
     pub(crate) fn civil(&self, moment: Moment) -> Timestamp {
         let micros = i64::try_from(moment.as_micros()).unwrap_or(i64::MAX);
         let micros = self.epoch.as_microsecond().saturating_add(micros);
@@ -155,11 +156,11 @@ impl Shared {
             | Call::Stop
             | Call::Any => {}
         }
-        // A download's product is known only after its address was read: `storage` asks by itself.
+        // A download's product is known only after its address was read, so `storage`
+        // asks separately.
         if call == Call::Download { None } else { state.orders.at(call, None) }
     }
 
-    /// Reports everything.
     pub(crate) fn stats(&self) -> Stats {
         let (mut state, now) = self.lock();
         let requests =
@@ -254,23 +255,23 @@ impl State {
         }
     }
 
-    /// Forgets everything but the settings; the clock does not go back.
+    /// Forgets everything except the settings; the clock does not go back.
     pub(crate) fn reset(&mut self) {
         *self = Self::new(self.settings.clone(), self.numbered, self.skipped);
     }
 
-    /// Makes `token` the good one and ends a revocation.
+    /// Replaces the accepted token and ends a revocation.
     pub(crate) fn set_token(&mut self, token: String) {
         self.token = token;
         self.revoked = false;
     }
 
-    /// Lets the simulator's clock jump ahead.
+    /// Moves the simulator's clock forward.
     pub(crate) fn advance(&mut self, span: Duration) {
         self.skipped = self.skipped.saturating_add(span);
     }
 
-    /// Takes a request in.
+    /// Accepts a request.
     pub(crate) fn accept(&mut self, work: Work, now: Moment) -> usize {
         let faults = self.orders.in_a_run();
         let mut failure = work.failure.as_ref().map(|one| (one.code, one.words.clone()));
@@ -283,7 +284,7 @@ impl State {
                 _ => {}
             }
         }
-        // What ComfyUI refuses, it refuses at once.
+        // Errors that ComfyUI detects at validation end the run at once.
         let refused =
             failure.as_ref().is_some_and(|(code, _)| matches!(code, 10004 | 10008 | 10009 | 10013));
         let run = if refused {
@@ -346,7 +347,7 @@ impl State {
         }
         let forgotten = request.faults.contains(&Fault::Forgotten)
             || ended.is_some_and(|ended| now.since(ended) >= self.settings.retention);
-        // The storage says "expired" by itself, after it found what it was.
+        // `storage` answers "expired" itself, after it found out which file was meant.
         (call == Call::Download || ended.is_none() || !forgotten).then_some(at)
     }
 
@@ -355,12 +356,12 @@ impl State {
         &self.requests[at]
     }
 
-    /// Tells where a request stands.
+    /// Returns the state of a request.
     pub(crate) fn phase(&mut self, at: usize, now: Moment) -> Phase {
         self.queue.phase(at, now)
     }
 
-    /// Tells what the result call says of a request.
+    /// Returns the state of a request as the result call reports it.
     pub(crate) fn outcome(&mut self, at: usize, now: Moment) -> Outcome {
         let phase = self.phase(at, now);
         let request = &mut self.requests[at];
@@ -377,30 +378,30 @@ impl State {
         }
     }
 
-    /// Returns the id of the machine that has a request.
+    /// Returns the id of the machine that runs a request.
     pub(crate) fn instance(&self, at: usize) -> Option<String> {
         self.queue.instance(at).map(|number| format!("sim-instance-{:08x}-{number}", self.session))
     }
 
-    /// Tells whether a machine is awake.
+    /// Returns whether a machine is awake.
     pub(crate) fn is_awake(&mut self, instance: &str, now: Moment) -> bool {
         let prefix = format!("sim-instance-{:08x}-", self.session);
         let number = instance.strip_prefix(&prefix).and_then(|number| number.parse().ok());
         number.is_some_and(|number| self.queue.is_awake(number, now))
     }
 
-    /// Returns the newest request that a machine has had.
+    /// Returns the newest request that a machine has run.
     pub(crate) fn newest_on(&self, instance: &str) -> Option<usize> {
         (0..self.requests.len()).rev().find(|&at| self.instance(at).as_deref() == Some(instance))
     }
 
-    /// Names a new rented machine; ids are long and drawn, as the real ones.
+    /// Creates an id for a new rented machine; ids are long and random, like the real ones.
     pub(crate) fn next_machine(&mut self) -> String {
         self.numbered += 1;
         format!("sim-{:016x}-{}", rand::random::<u64>(), self.numbered)
     }
 
-    /// Passes a cancel on.
+    /// Passes a cancel on to the queue.
     pub(crate) fn cancel(
         &mut self,
         at: usize,
@@ -416,23 +417,22 @@ impl State {
         self.queue.disable(now);
     }
 
-    /// Returns the bill so far.
     pub(crate) fn bill(&mut self, now: Moment) -> MicroUsd {
         let rented: MicroUsd = self.machines.iter().map(|machine| machine.cost(now)).sum();
         billing::bill(&mut self.queue, now, self.settings.hourly) + rented
     }
 
-    /// Returns what is left.
+    /// Returns the remaining balance.
     pub(crate) fn balance(&mut self, now: Moment) -> MicroUsd {
         MicroUsd(self.balance.0.saturating_sub(self.bill(now).0))
     }
 
-    /// Sets what is left from now on.
+    /// Sets the remaining balance from now on.
     pub(crate) fn set_balance(&mut self, left: MicroUsd, now: Moment) {
         self.balance = MicroUsd(left.0.saturating_add(self.bill(now).0));
     }
 
-    /// Returns the content of a request's product; made at the first asking, then kept.
+    /// Returns the content of a request's product; generated at the first call, then kept.
     pub(crate) fn content(&mut self, at: usize, product: Product) -> Content {
         let grid = self.settings.mesh_grid;
         let request = &mut self.requests[at];

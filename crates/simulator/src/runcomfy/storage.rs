@@ -1,7 +1,7 @@
-//! The storage's origin: where result URLs point.
+//! The storage's origin: the target of result URLs.
 //!
-//! Owns the rules that were observed there (public, no bearer, no library's User-Agent, files that expire), ranges,
-//! and the faults of a stream. What a file holds is [`crate::produce`]'s.
+//! Owns the rules that were observed there (public, no bearer token, no library User-Agent, files
+//! that expire), ranges, and the faults of a stream. The content of a file is [`crate::produce`]'s.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -30,10 +30,9 @@ use crate::{
     wire::{Cord, Mishap},
 };
 
-/// How much is handed to the network at a time.
+/// How many bytes are handed to the network at a time.
 const PIECE: usize = 64 << 10;
 
-/// Makes the router of the storage's origin.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/deployment_requests/{request}/{kind}/{*path}", get(download))
@@ -45,10 +44,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// What of a file is sent, and how.
+/// Which part of a file is sent, and how.
 struct Sending {
     content: Content,
-    /// First byte, and the byte after the last.
+    /// The first byte, and the byte after the last.
     range: (u64, u64),
     partial: bool,
     ranges: bool,
@@ -135,7 +134,8 @@ fn find(
     let content = if listed {
         state.content(at, product)
     } else if matches!(kind, "output" | "temp") && path.ends_with(&format!("_00001_.{extension}")) {
-        // A preview, a twin, a sub-graph's picture: real pictures, but other ones.
+        // A preview, a second file of the same name, a sub-graph's picture: real pictures, but not
+        // the product.
         state.other_picture(at)
     } else {
         return Err(gone);
@@ -203,16 +203,16 @@ fn send(shared: Arc<Shared>, sending: Sending, fault: Option<&Fault>) -> Respons
     response
 }
 
-/// How a stream flows.
+/// The timing and the fault of a stream.
 #[derive(Clone, Copy, Default)]
 struct Course {
-    /// Bytes a second.
+    /// Bytes per second.
     pace: Option<u64>,
     /// The fraction after which it goes wrong.
     halt: Option<f64>,
-    /// Whether it then breaks (otherwise it stalls).
+    /// Whether the connection then breaks (otherwise it stalls).
     breaks: bool,
-    /// Whether the head told another length: the connection will break at the end.
+    /// Whether the head declared another length: the connection will break at the end.
     lies: bool,
 }
 
@@ -233,7 +233,7 @@ impl Course {
     }
 }
 
-/// Time for what was sent to leave the machine before the connection breaks.
+/// Time for the sent bytes to leave the machine before the connection breaks.
 const LAST_BREATH: Duration = Duration::from_millis(20);
 
 fn flow(
@@ -250,7 +250,7 @@ fn flow(
     )]
     let halt = course.halt.map(|part| from + ((to - from) as f64 * part.clamp(0.0, 1.0)) as u64);
     let stop = halt.unwrap_or(to).min(to);
-    // Twenty pieces a second, or smaller and rarer ones for a trickle.
+    // Twenty pieces per second, or smaller and rarer ones at a very low rate.
     let most = course
         .pace
         .map_or(PIECE, |pace| usize::try_from(pace / 20).unwrap_or(PIECE).clamp(1, PIECE));

@@ -170,7 +170,7 @@ async fn a_dropped_simulator_breaks_its_connections_and_frees_its_ports() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever arrives on the control path, an HTTP answer comes back and the simulator goes on.
+    /// Any JSON on the control path gets an HTTP answer, and the simulator keeps running.
     #[test]
     fn the_control_path_bears_any_json(
         path in prop::sample::select(vec!["faults", "advance", "balance", "token", "behaviour"]),

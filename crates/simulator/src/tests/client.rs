@@ -1,4 +1,5 @@
-//! The smallest HTTP client that can see a broken answer: one call, one connection, everything that arrived.
+//! A minimal HTTP client that can observe a broken answer: one call, one connection, every byte
+//! that arrived.
 
 use std::{io, time::Duration};
 
@@ -9,13 +10,13 @@ use tokio::{
     time::timeout,
 };
 
-/// What came back.
+/// The answer to a call.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     head: String,
     pub(super) body: Vec<u8>,
-    /// How the connection ended: closed in order, broken, or silent for ten minutes.
+    /// Whether the connection stayed silent for ten minutes, instead of being closed or broken.
     pub(super) silent: bool,
 }
 
@@ -29,13 +30,13 @@ impl Answer {
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 
-    /// Tells whether the body is as long as the head said.
+    /// Returns whether the body is as long as the head declared.
     pub(super) fn is_whole(&self) -> bool {
         self.header("content-length").and_then(|n| n.parse().ok()) == Some(self.body.len())
     }
 }
 
-/// Makes one call. `Err` when not even a head came.
+/// Makes one call. `Err` when not even a head arrived.
 pub(super) async fn call(
     method: &str,
     url: &str,
@@ -51,7 +52,7 @@ pub(super) async fn call(
     }
     head.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
     stream.write_all(head.as_bytes()).await?;
-    // A peer that breaks the connection early makes this fail; what it said first still counts.
+    // This fails if the peer breaks the connection early; what it sent before still counts.
     let _ = stream.write_all(body).await;
     let (mut received, mut silent) = (Vec::new(), false);
     let mut buffer = vec![0; 64 << 10];

@@ -1,4 +1,4 @@
-//! The storage: who may fetch, in which pieces, and how a stream goes wrong.
+//! Tests of the storage: access, ranges, and the faults of a stream.
 
 use super::*;
 use produce::Product;

@@ -1,4 +1,4 @@
-//! From submit to result, and cancelling on the way.
+//! Tests from submit to result, with cancels in between.
 
 use super::*;
 use behaviour::{CancelShape, CancelledWord, RunningCancel, Timestamps};

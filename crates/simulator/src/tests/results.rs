@@ -1,4 +1,4 @@
-//! What a result says: outputs in all their forms, and errors in all of theirs.
+//! Tests of the content of a result: outputs in all their forms, and errors in all of theirs.
 
 use super::*;
 use behaviour::ErrorShape;
@@ -77,7 +77,7 @@ async fn strange_things_stand_beside_the_outputs() {
     assert_eq!(outputs["50:1"]["text"][0][1], json!(["deeper"]));
     assert!(result["usage"].is_object() && product["sha"].is_object());
 
-    // Everything that is listed can be fetched, and only the product is the product.
+    // Everything listed can be downloaded, and only the product has the product's content.
     let real = fetch(product["url"].as_str().expect("a url"), &[]).await;
     for other in [first, &twin, &outputs["38:42"]["pano_output_images"][0]] {
         let other = fetch(other["url"].as_str().expect("a url"), &[]).await;

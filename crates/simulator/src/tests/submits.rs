@@ -1,4 +1,5 @@
-//! What can go wrong with a submit, and whether it left a run behind: the question that costs money.
+//! Tests of what can go wrong with a submit, and whether a run was left behind: the question that
+//! costs money.
 
 use super::*;
 use faults::BadRequestId;

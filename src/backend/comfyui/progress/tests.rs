@@ -1,4 +1,4 @@
-//! Frames of every kind, ours and others', in good order and bad.
+//! Frames of every kind, ours and others', valid and invalid.
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,7 +1,8 @@
-//! Calls of functions: made, taken, and called off.
+//! Makes and cancels calls of a Space's functions.
 //!
-//! Owns what a call carries in either protocol, and the difference between the first one, by which a submit is judged, and the next,
-//! which nobody but this process waits for: a full queue is an answer to the one, and a wait for the other.
+//! Owns the content of a call in both protocols, and the difference between the first call, which
+//! decides the outcome of the submit, and the next one, which only this process waits for. A full
+//! queue is an answer to the first and a delay for the next.
 
 use std::time::Duration;
 
@@ -20,26 +21,26 @@ use crate::backend::{
     },
 };
 
-/// How long a Space may take to hear that nobody waits for it any more.
+/// How long a Space may take to accept the cancel of a call that we no longer wait for.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// The most failures to hand the picture on, or to call the next function.
+/// The maximum number of failed attempts to pass the picture on, or to call the next function.
 const MAX_FAILURES: u32 = 6;
 
-/// How long a full queue is left alone, where it does not say.
+/// The delay after a full queue, if the Space does not name one.
 const FULL: Duration = Duration::from_secs(10);
 
-/// Whether there is more to do at once.
+/// Whether the next step can follow immediately.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::backend::huggingface) enum Pace {
-    /// There is.
+    /// It can.
     Again,
-    /// Nothing before the next look.
+    /// Nothing more to do until the next `observe`.
     Rest,
 }
 
 impl Spaces {
-    /// Makes the first call: the one that a submit is judged by.
+    /// Makes the first call, which decides the outcome of the submit.
     pub(in crate::backend::huggingface) async fn join_first(
         &self,
         run: &Run,
@@ -56,7 +57,7 @@ impl Spaces {
             return Ok(ticket);
         }
         match (errors::trouble(&reply, title, self.wire.has_token()), reply.status) {
-            // A full queue, a limit of requests, an app that is not up: nothing was queued.
+            // A full queue, a rate limit, or an app that is down: nothing was queued.
             (error, 300..500 | 503) => Err(unsent(error)),
             (error, _) => Err(SubmitError::Unknown { reason: error.to_string() }),
         }
@@ -69,13 +70,14 @@ impl Spaces {
     ) -> Result<Vec<Value>, CallError> {
         let title = self.title(run.part.side());
         let function = run.space().function(run.part.function());
-        let function =
-            function.ok_or_else(|| errors::changed(format!("{title} has lost a function")))?;
+        let function = function.ok_or_else(|| {
+            errors::changed(format!("{title} no longer offers a function that is needed"))
+        })?;
         let data = arguments::arrange(function, &run.arguments(image), &title)?;
         Ok(if run.space().joins { arguments::with_state(function, data) } else { data })
     }
 
-    /// Returns where a call goes, what it carries, and its session.
+    /// Returns the path of a call, its body and its session.
     fn call(&self, run: &Run, image: &str) -> Result<(String, Value, Option<String>), CallError> {
         let data = self.data(run, image)?;
         if !run.space().joins {
@@ -117,7 +119,8 @@ impl Spaces {
                 }
                 errors::trouble(reply, title, self.wire.has_token())
             }
-            // Whether it arrived does not matter much: the next call has a session of its own, and neither costs anything.
+            // Whether it arrived is not important: the next call has its own session, and neither
+            // call costs anything.
             Err(reason) => wire::unasked(title, reason),
         };
         match error {
@@ -155,8 +158,8 @@ impl Spaces {
         }
     }
 
-    /// Tells a Space that nobody waits for its call: an abandoned one would stand before our next. Whether it hears it changes
-    /// nothing here.
+    /// Cancels a call that we no longer wait for, because it would otherwise run before our next
+    /// one. Errors are ignored.
     pub(in crate::backend::huggingface) async fn let_go(&self, run: &Run) {
         let (Stage::Joined(ticket) | Stage::Listening(ticket, _)) = &run.stage else { return };
         let Some(session) = &ticket.session else { return };

@@ -1,10 +1,12 @@
-//! What a Space says of itself: `/config` and `{prefix}/info`.
+//! Reads a Space's own description: `/config` and `{prefix}/info`.
 //!
-//! Owns the reading of both: where its API begins, whether it speaks the queue's protocol, and of each function that we call the
-//! parameters in their order, with their defaults and bounds. It believes no address in there.
+//! Owns the parsing of both: the path prefix of its API, whether it supports the queue protocol,
+//! and for each function that we call the parameters in their order, with their defaults and
+//! bounds. It trusts no address in these answers.
 //!
 //! - `api_prefix` is missing in Gradio 4, where the prefix is empty.
-//! - `/info` lists parameters without hidden state; `data` of the queue's protocol has a place for the state, too.
+//! - `/info` lists the parameters without hidden state; `data` of the queue protocol has entries
+//!   for the state, too.
 
 use std::collections::HashMap;
 
@@ -13,24 +15,24 @@ use url::Url;
 
 use crate::backend::{CallError, huggingface::errors};
 
-/// The protocol of the queue that we know; every version of Gradio from 4.44 to 6.31 names it.
+/// The queue protocol that we support. Every version of Gradio from 4.44 to 6.31 names it.
 const PROTOCOL: &str = "sse_v3";
 
-/// The most parameters that are believed; the Spaces have eight.
+/// The maximum number of parameters that is accepted. The Spaces have eight.
 const MAX_PARAMETERS: usize = 200;
 
-/// A Space that was asked.
+/// The description of a Space.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::backend::huggingface) struct Description {
-    /// The address that was called, without a slash at its end.
+    /// The address that was called, without a trailing slash.
     pub(in crate::backend::huggingface) base: Url,
-    /// What stands before every path of the API.
+    /// The prefix of every path of the API.
     pub(in crate::backend::huggingface) prefix: String,
-    /// Whether it speaks the queue's protocol; else the simple one is left.
+    /// Whether it supports the queue protocol. Otherwise the simple protocol is used.
     pub(in crate::backend::huggingface) joins: bool,
-    /// The most bytes of an upload, where it has a limit.
+    /// The maximum size of an upload in bytes, if it has a limit.
     pub(in crate::backend::huggingface) max_upload: Option<u64>,
-    /// The functions that were looked for, by name.
+    /// The requested functions, by name.
     functions: HashMap<&'static str, Function>,
 }
 
@@ -39,11 +41,12 @@ pub(in crate::backend::huggingface) struct Description {
 pub(in crate::backend::huggingface) struct Function {
     /// Its name, without a slash.
     pub(in crate::backend::huggingface) api_name: &'static str,
-    /// Its number in the queue's protocol.
+    /// Its number in the queue protocol.
     pub(in crate::backend::huggingface) index: u64,
     /// Its parameters, in the order of `data`.
     pub(in crate::backend::huggingface) parameters: Vec<Parameter>,
-    /// For each place of the queue's `data` whether a parameter stands there (else hidden state, which is null).
+    /// For each entry of the queue protocol's `data`: whether it is a parameter. Otherwise it is
+    /// hidden state, which is null.
     pub(in crate::backend::huggingface) places: Vec<bool>,
 }
 
@@ -52,20 +55,20 @@ pub(in crate::backend::huggingface) struct Function {
 pub(in crate::backend::huggingface) struct Parameter {
     /// Its name.
     pub(in crate::backend::huggingface) name: String,
-    /// What it is when nobody says anything.
+    /// Its default value.
     pub(in crate::backend::huggingface) default: Option<Value>,
-    /// The least that its slider takes.
+    /// The minimum of its slider.
     pub(in crate::backend::huggingface) minimum: Option<f64>,
-    /// The most that its slider takes.
+    /// The maximum of its slider.
     pub(in crate::backend::huggingface) maximum: Option<f64>,
 }
 
-/// Where a Space's API begins, of its `/config`.
+/// Returns the path prefix of a Space's API from its `/config`.
 pub(in crate::backend::huggingface) fn prefix(
     config: &Value,
     space: &str,
 ) -> Result<String, CallError> {
-    // Any JSON would do for the rest; this is how one knows that it is a Gradio app at all.
+    // Everything else here accepts any JSON; this check makes sure that it is a Gradio app.
     if config.get("dependencies").and_then(Value::as_array).is_none() {
         return Err(errors::changed(format!("{space} does not describe itself as a Gradio app")));
     }
@@ -77,15 +80,13 @@ pub(in crate::backend::huggingface) fn prefix(
     let fits = text.is_empty()
         || (text.starts_with('/') && text.chars().all(plain) && !text.contains(".."));
     if !fits || text.len() > 100 {
-        return Err(errors::changed(format!(
-            "{space} names a prefix of its API that cannot be one"
-        )));
+        return Err(errors::changed(format!("{space} reports an invalid path prefix of its API")));
     }
     Ok(text.to_owned())
 }
 
 impl Description {
-    /// Reads the functions `names` of what the Space answered.
+    /// Reads the functions `names` from the Space's answers.
     pub(in crate::backend::huggingface) fn read(
         base: &Url,
         config: &Value,
@@ -113,7 +114,7 @@ impl Description {
         url
     }
 
-    /// Returns a function that [`Self::read`] looked for.
+    /// Returns a function that [`Self::read`] was asked for.
     pub(in crate::backend::huggingface) fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name)
     }
@@ -162,7 +163,7 @@ impl Function {
                 parameter.bound(*input);
             }
         } else {
-            // The two lists do not fit each other; the order of `/info` is the one that is documented.
+            // The two lists do not match. The order of `/info` is the documented one.
             places = vec![true; parameters.len()];
         }
         Ok(Self { api_name, index, parameters, places })
@@ -190,7 +191,7 @@ fn component<'a>(config: &'a Value, id: &Value) -> Option<&'a Value> {
     config.get("components")?.as_array()?.iter().find(|component| component.get("id") == Some(id))
 }
 
-/// Tells whether a component is one that `/info` leaves out.
+/// Returns whether `/info` leaves this component out.
 fn is_hidden(component: &Value) -> bool {
     let kind = component.get("type").and_then(Value::as_str);
     kind == Some("state") || component.get("skip_api").and_then(Value::as_bool) == Some(true)

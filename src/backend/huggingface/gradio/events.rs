@@ -1,7 +1,7 @@
-//! What the events of a call mean, in both of Gradio's protocols.
+//! The meaning of a call's events, in both of Gradio's protocols.
 //!
-//! Owns the words of the events and the shapes of their data. Neither protocol's stream ends by itself with certainty, and a
-//! success need not hold what was asked for: what the outputs are worth is [`crate::backend::huggingface::run`]'s matter.
+//! Owns the event names and the shapes of their data. Neither protocol reliably ends its stream,
+//! and a success may lack the requested output: [`crate::backend::huggingface::run`] owns what the outputs are worth.
 
 use std::time::Duration;
 
@@ -9,43 +9,43 @@ use serde_json::Value;
 
 use super::sse::Frame;
 
-/// An event, understood.
+/// A parsed event.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::backend::huggingface) enum Event {
-    /// It waits.
+    /// The call waits in the queue.
     Queued {
-        /// Calls before this one.
+        /// How many calls are ahead of this one.
         position: Option<u64>,
-        /// How long it will wait.
+        /// The expected waiting time.
         wait: Option<Duration>,
     },
     /// The function runs.
     Started {
-        /// How long it will take.
+        /// The expected duration.
         takes: Option<Duration>,
     },
-    /// How far it is.
+    /// The progress of the function.
     Progress {
-        /// The app's words; empty where there are none.
+        /// The app's description; empty if there is none.
         doing: String,
-        /// The step and how many there are.
+        /// The current step and the number of steps.
         step: Option<(u64, u64)>,
     },
-    /// A word of the app to its users.
+    /// A message of the app to its users.
     Log(String),
-    /// A sign of life, or what does not concern us.
+    /// A heartbeat, or an event that does not concern us.
     Alive,
-    /// It is done; its outputs.
+    /// The call is done; these are its outputs.
     Done(Vec<Value>),
-    /// It was cancelled.
+    /// The call was cancelled.
     Cancelled,
-    /// The app failed; its words, empty where it told none.
+    /// The app failed, with its text; empty if it gave none.
     Failed(String),
-    /// The result is gone, or never was.
+    /// The result is lost, or never existed.
     Lost(String),
 }
 
-/// Longer than any call: an estimate beyond it is rubbish.
+/// Longer than any call. A longer estimate is invalid.
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
 
 fn seconds(value: Option<&Value>) -> Option<Duration> {
@@ -57,7 +57,8 @@ fn text(value: Option<&Value>) -> String {
     value.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Reads an event of the queue's protocol; `ours` is the id of our call, beside which others may stand in the stream.
+/// Reads an event of the queue protocol. `ours` is the id of our call; the stream may contain
+/// events of other calls.
 pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> Event {
     let Ok(body) = serde_json::from_str::<Value>(&frame.data) else { return Event::Alive };
     let theirs = body.get("event_id").and_then(Value::as_str);
@@ -74,14 +75,14 @@ pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> Ev
         "log" => Event::Log(text(body.get("log"))),
         "process_completed" => completed(&body),
         "unexpected_error" => Event::Lost(text(body.get("message"))),
-        // Before it comes `process_completed`; where that did not come, nothing will.
+        // `process_completed` normally comes first. If it did not, nothing more will come.
         "close_stream" => Event::Lost("the stream was closed before the call was done".to_owned()),
         _ => Event::Alive,
     }
 }
 
 fn progress(body: &Value) -> Event {
-    // Nested progress comes as a list; the last entry is the innermost.
+    // Nested progress comes as a list. The last entry is the innermost.
     let entry = body.get("progress_data").and_then(Value::as_array).and_then(|list| list.last());
     let Some(entry) = entry else { return Event::Alive };
     let whole = |key: &str| {
@@ -101,7 +102,7 @@ fn progress(body: &Value) -> Event {
     Event::Progress { doing: text(entry.get("desc")), step: counted.or(percent) }
 }
 
-/// `success` alone says little: a cancelled call ends with success and an output without data.
+/// `success` alone is not enough: a cancelled call ends with success and an output without data.
 fn completed(body: &Value) -> Event {
     let output = body.get("output");
     let is_success = body.get("success").and_then(Value::as_bool).unwrap_or(false);
@@ -120,20 +121,20 @@ pub(in crate::backend::huggingface) fn of_call(frame: &Frame) -> Event {
     match frame.event.as_str() {
         "complete" => match data {
             Value::Array(outputs) => Event::Done(outputs),
-            _ => Event::Failed("it is done, and its outputs are no list".to_owned()),
+            _ => Event::Failed("the call finished, but its output is not a list".to_owned()),
         },
         "error" => match &data {
             Value::String(text) if text.starts_with("404") => Event::Lost(text.clone()),
             Value::String(_) => Event::Failed(words(Some(&data))),
             _ => Event::Failed(words(data.get("error"))),
         },
-        // A generator's first results; the last ones come with `complete`.
+        // The first results of a generator. The last ones come with `complete`.
         "generating" => Event::Started { takes: None },
         _ => Event::Alive,
     }
 }
 
-/// Returns an app's words. Version 4 puts them into quotes once more; markup is for its page.
+/// Returns an app's text. Gradio 4 adds another pair of quotes; HTML tags are meant for its page.
 fn words(error: Option<&Value>) -> String {
     let said = text(error);
     let said = said.trim();
@@ -141,7 +142,7 @@ fn words(error: Option<&Value>) -> String {
         ['\'', '"'].iter().find_map(|quote| said.strip_prefix(*quote)?.strip_suffix(*quote));
     let mut out = String::new();
     let mut rest = unquoted.unwrap_or(said);
-    // `<a href=…>`: a word of the page's language begins with a letter or a slash, a comparison does not.
+    // `<a href=…>`: an HTML tag starts with a letter or a slash, a comparison does not.
     while let Some(at) = rest.find('<') {
         let (before, tag) = rest.split_at(at);
         out.push_str(before);

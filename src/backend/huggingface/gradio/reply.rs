@@ -1,7 +1,7 @@
-//! An answer of a Space or of the proxy before it, opened.
+//! An answer of a Space or of the proxy in front of it.
 //!
-//! Owns what kind of thing came (JSON, a text, a web page, nothing readable) and the words in it. What it means is
-//! [`crate::backend::huggingface::errors`]'s.
+//! Owns the kind of the content (JSON, text, a web page, or unreadable) and the message in it.
+//! [`crate::backend::huggingface::errors`] owns what it means.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use serde_json::Value;
 
 use crate::backend::http::{answer::Answer, message::Cleaner};
 
-/// An answer with its content opened.
+/// An answer with its parsed content.
 #[derive(Debug)]
 pub(in crate::backend::huggingface) struct Reply<'a> {
     /// The HTTP status.
     pub(in crate::backend::huggingface) status: u16,
-    /// The wait that it asks for.
+    /// The delay that it asks for.
     pub(in crate::backend::huggingface) retry_after: Option<Duration>,
-    /// What the body is.
+    /// The content of the body.
     pub(in crate::backend::huggingface) content: Content,
     cleaner: &'a Cleaner,
 }
 
-/// What a body is.
+/// The content of a body.
 #[derive(Debug)]
 pub(in crate::backend::huggingface) enum Content {
     /// JSON of any shape.
     Json(Value),
-    /// A web page: the proxy speaks, not the app.
+    /// A web page, which comes from the proxy and not from the app.
     Page,
     /// Another text, or none.
     Text(String),
-    /// It could not be read; the reason.
+    /// The body could not be read, for this reason.
     Unreadable(String),
 }
 
 impl<'a> Reply<'a> {
-    /// Opens `answer`. The token is taken out of the text before anything is read from it.
+    /// Parses `answer`. The token is removed from the text before anything is read from it.
     pub(in crate::backend::huggingface) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
         let content = match answer.body {
             Err(reason) => Content::Unreadable(reason),
@@ -60,14 +60,15 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Tells whether the app itself turned a call away because its queue is full: nothing was queued.
+    /// Returns whether the app itself rejected a call because its queue is full: nothing
+    /// was queued.
     pub(in crate::backend::huggingface) fn is_queue_full(&self) -> bool {
         self.status == 503
             && matches!(&self.content, Content::Json(body)
                 if body.get("detail").and_then(Value::as_str).is_some_and(|text| text.contains("ueue")))
     }
 
-    /// Returns the app's words as a person may see them; empty where there are none.
+    /// Returns the app's text as it may be shown to a person; empty if there is none.
     pub(in crate::backend::huggingface) fn words(&self) -> String {
         let said = match &self.content {
             Content::Json(body) => words_of(body).unwrap_or_default(),
@@ -79,7 +80,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// Returns what an error's body says: `detail` as a text, as a list of complaints, or with an `error` in it.
+/// Returns the text of an error body: `detail` as a text, as a list of errors, or with an `error`
+/// in it.
 fn words_of(body: &Value) -> Option<String> {
     let said = ["detail", "error", "message"].iter().find_map(|key| body.get(key)).unwrap_or(body);
     match said {

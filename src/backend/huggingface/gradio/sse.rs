@@ -1,7 +1,8 @@
 //! Server-sent events, as far as Gradio uses them.
 //!
-//! Owns the cutting of a body into frames, however its pieces arrive, and the stream with the moment in which it was last heard.
-//! It reads no event: [`super::events`] does. It tries nothing twice, for nobody can come back to a stream.
+//! Owns splitting a body into frames, whatever pieces it arrives in, and the time at which a stream
+//! last sent data. It does not interpret events, [`super::events`] does. It retries nothing,
+//! because a stream cannot be resumed.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,29 +11,29 @@ use tokio::time::Instant;
 
 use crate::backend::http::send::describe;
 
-/// The most bytes of one frame: an output lists files, and a traceback may be quoted in it.
+/// The maximum size of one frame in bytes. An output lists files and may quote a traceback.
 const MAX_FRAME: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::backend::huggingface) struct Frame {
-    /// Its name; empty in the queue's protocol.
+    /// Its name; empty in the queue protocol.
     pub(in crate::backend::huggingface) event: String,
     /// Its data.
     pub(in crate::backend::huggingface) data: String,
 }
 
-/// Cuts bytes into frames.
+/// Splits bytes into frames.
 #[derive(Debug, Default)]
 struct Cutter {
     line: Vec<u8>,
     frame: Frame,
-    /// Whether the frame has data, be it empty.
+    /// Whether the frame has data, even if that is empty.
     has_data: bool,
 }
 
 impl Cutter {
-    /// Takes bytes; false when a frame is too large to be one.
+    /// Adds bytes. Returns false if a frame is too large to be valid.
     fn push(&mut self, bytes: &[u8], out: &mut VecDeque<Frame>) -> bool {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.line.len() + self.frame.data.len() + piece.len() > MAX_FRAME {
@@ -72,7 +73,8 @@ impl Cutter {
         }
     }
 
-    /// Gives out what stands there at the end: Gradio now and then ends a stream without its last line.
+    /// Returns the remaining frame at the end: Gradio sometimes ends a stream without its
+    /// last line.
     fn finish(&mut self, out: &mut VecDeque<Frame>) {
         if !self.line.is_empty() {
             self.end_line(out);
@@ -81,12 +83,12 @@ impl Cutter {
     }
 }
 
-/// What a stream gave.
+/// The next item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backend::huggingface) enum Next {
     /// An event.
     Frame(Frame),
-    /// It is over; the reason, where it did not end by itself.
+    /// The stream is over. The reason is set if it did not end normally.
     Over(Option<String>),
 }
 
@@ -101,7 +103,7 @@ pub(in crate::backend::huggingface) struct Stream {
 }
 
 impl Stream {
-    /// Begins to listen to a body.
+    /// Starts to read a body.
     pub(in crate::backend::huggingface) fn new(response: Response) -> Self {
         Self {
             response,
@@ -112,7 +114,7 @@ impl Stream {
         }
     }
 
-    /// Returns the next event. It may be dropped while it waits, and nothing is lost.
+    /// Returns the next event. It is cancel safe: dropping the future loses nothing.
     pub(in crate::backend::huggingface) async fn next(&mut self) -> Next {
         loop {
             if let Some(frame) = self.ready.pop_front() {
@@ -125,7 +127,7 @@ impl Stream {
                 Ok(Some(bytes)) => {
                     self.heard = Instant::now();
                     if !self.cutter.push(&bytes, &mut self.ready) {
-                        let reason = "an event was too large to be one".to_owned();
+                        let reason = "an event was too large".to_owned();
                         self.over = Some(Next::Over(Some(reason)));
                     }
                 }
@@ -140,7 +142,8 @@ impl Stream {
         self.over = Some(Next::Over(reason));
     }
 
-    /// Returns how long nothing was heard. True only of a stream that has just been listened to.
+    /// Returns how long the stream has been silent. Only correct directly after the stream
+    /// was read.
     pub(in crate::backend::huggingface) fn silent_for(&self) -> Duration {
         self.heard.elapsed()
     }

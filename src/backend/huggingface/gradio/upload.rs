@@ -1,7 +1,7 @@
-//! A picture given to a Space.
+//! Uploads a picture to a Space.
 //!
-//! Owns the form in which Gradio takes files and the path that it answers. The name of the form's field is half the protocol: under
-//! any other, Gradio answers 200 and an empty list.
+//! Owns the form in which Gradio accepts files and the path that it returns. The name of the form's
+//! field matters: with any other name, Gradio answers 200 and an empty list.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -12,12 +12,12 @@ use crate::backend::{
     huggingface::{Spaces, errors},
 };
 
-/// The field that Gradio reads files from.
+/// The form field that Gradio reads files from.
 const FIELD: &str = "files";
 
 impl Spaces {
-    /// Uploads a picture; returns the path under which the Space keeps it. May be repeated: the same bytes and name are the same
-    /// path.
+    /// Uploads a picture and returns the path that the Space keeps it under. May be repeated: the
+    /// same bytes and name give the same path.
     pub(in crate::backend::huggingface) async fn upload(
         &self,
         to: &Description,
@@ -29,7 +29,7 @@ impl Spaces {
         if let Some(most) = to.max_upload.filter(|most| bytes.len() as u64 > *most) {
             let size = bytes.len();
             return Err(errors::unfit(format!(
-                "{space} takes files of at most {most} bytes, and the picture has {size}"
+                "{space} accepts files of at most {most} bytes, but the picture has {size}"
             )));
         }
         let boundary = format!("conjured-{}", wire::fresh());
@@ -42,9 +42,7 @@ impl Spaces {
         };
         let path = answer.get(0).and_then(Value::as_str).filter(|path| !path.is_empty());
         path.map(str::to_owned).ok_or_else(|| {
-            errors::changed(format!(
-                "{space} answered the upload of a picture without saying where it is"
-            ))
+            errors::changed(format!("{space} accepted the picture but returned no path for it"))
         })
     }
 }

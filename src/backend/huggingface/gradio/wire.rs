@@ -1,7 +1,8 @@
-//! How a Space is spoken to: one request, once, with the token in both headers that were ever seen.
+//! Sends requests to a Space: each one once, with the token in both headers that are in use.
 //!
-//! Owns the headers, the size limits and the time of each call. The token goes to the Space's own origin and nowhere else: not to
-//! the Hub, and not along a redirect, which is an answer here and is never followed.
+//! Owns the headers, the size limits and the time limit of each call. The token is sent to the
+//! Space's own origin and nowhere else: not to the Hub, and not along a redirect, which is treated
+//! as an answer and never followed.
 
 use std::{
     collections::hash_map::RandomState,
@@ -30,19 +31,21 @@ use crate::backend::{
     huggingface::{SettingsError, errors},
 };
 
-/// The most bytes of a description: an app with many components has some hundred KB.
+/// The maximum size of a description in bytes. An app with many components has some hundred KB.
 pub(in crate::backend::huggingface) const DESCRIPTION_LIMIT: usize = 8 * 1024 * 1024;
 
-/// The most bytes of any other answer.
+/// The maximum size of any other answer in bytes.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
-/// How long the Hub may take. It is asked only because it may know more than the rule.
+/// The time limit of a call to the Hub. It is asked only because it may know more than the rule
+/// for hosts.
 const HUB_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where newer clients put the token. Which of the two the service's proxy reads, nobody has said.
+/// The header that newer clients use for the token. It is not documented which of the two the
+/// service's proxy reads.
 const X_TOKEN: &str = "x-hf-authorization";
 
-/// Speaks to Spaces.
+/// Sends requests to Spaces.
 pub(in crate::backend::huggingface) struct Wire {
     connector: Connector,
     token: Option<HeaderValue>,
@@ -52,7 +55,7 @@ pub(in crate::backend::huggingface) struct Wire {
 }
 
 impl Wire {
-    /// Checks the token; opens no connection.
+    /// Checks the token and creates the client. Opens no connection.
     pub(in crate::backend::huggingface) fn new(
         connector: Connector,
         token: Option<&SecretString>,
@@ -70,17 +73,17 @@ impl Wire {
         Ok(Self { connector, token: header.transpose()?, cleaner, patience })
     }
 
-    /// Returns `text` as a person may see it.
+    /// Returns `text` as it may be shown to a person.
     pub(in crate::backend::huggingface) fn line(&self, text: &str) -> String {
         self.cleaner.line(text)
     }
 
-    /// Tells whether there is a token.
+    /// Returns whether there is a token.
     pub(in crate::backend::huggingface) const fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Begins a request to a Space's own origin.
+    /// Starts a request to a Space's own origin.
     fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
         let client = self.connector.client(&url).map_err(|error| error.to_string())?;
         let mut request = client.request(method, url);
@@ -104,7 +107,7 @@ impl Wire {
         reply.success().cloned().ok_or_else(|| errors::trouble(&reply, space, self.has_token()))
     }
 
-    /// Asks the Hub for a record; `None` where it tells none. It never gets the token.
+    /// Asks the Hub for a record. Returns `None` if it has none. The Hub never gets the token.
     pub(in crate::backend::huggingface) async fn ask_hub(&self, url: Url) -> Option<Value> {
         let client = self.connector.client(&url).ok()?;
         let patience = self.patience.min(HUB_PATIENCE);
@@ -114,7 +117,7 @@ impl Wire {
         reply.success().cloned()
     }
 
-    /// Asks for a small file of a Space, to be held in memory.
+    /// Downloads a small file of a Space into memory.
     pub(in crate::backend::huggingface) async fn file(
         &self,
         url: Url,
@@ -127,10 +130,11 @@ impl Wire {
         match answer.body {
             Ok(bytes) if answer.status == 200 => Ok(bytes),
             Err(reason) if answer.status == 200 => Err(unasked(reason)),
-            // Files are temporary. To the app, one that is gone is one that nobody may see.
-            _ if matches!(answer.status, 403 | 404 | 410) => Err(CallError::Fault(errors::lost(
-                format!("{space} does not have its picture any more"),
-            ))),
+            // Files are temporary. The app answers the same for a missing file and for a
+            // forbidden one.
+            _ if matches!(answer.status, 403 | 404 | 410) => {
+                Err(CallError::Fault(errors::lost(format!("{space} no longer has its picture"))))
+            }
             body => {
                 let reply = Reply::open(Answer { body, ..answer }, &self.cleaner);
                 Err(errors::trouble(&reply, space, self.has_token()))
@@ -138,7 +142,7 @@ impl Wire {
         }
     }
 
-    /// Sends something whose repetition would harm nobody.
+    /// Sends a request that may safely be repeated.
     pub(in crate::backend::huggingface) async fn post(
         &self,
         url: Url,
@@ -150,7 +154,7 @@ impl Wire {
         let request = request
             .header(CONTENT_TYPE, content_type)
             .header(ACCEPT, "application/json")
-            // What newer official clients say of themselves.
+            // The header that newer official clients send.
             .header("x-gradio-user", "api")
             .timeout(patience.min(self.patience))
             .body(body);
@@ -158,7 +162,7 @@ impl Wire {
         Ok(Reply::open(answer, &self.cleaner))
     }
 
-    /// Sends JSON once, and says honestly whether it left.
+    /// Sends JSON once, and reports whether it left this process.
     pub(in crate::backend::huggingface) async fn post_once(
         &self,
         url: Url,
@@ -169,11 +173,13 @@ impl Wire {
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
             .header("x-gradio-user", "api");
-        let response = send::post_once(request, body.to_string().into(), self.patience).await?;
-        Ok(Reply::open(Answer::read(response, ANSWER_LIMIT).await, &self.cleaner))
+        let body = body.to_string().into();
+        let answer = send::post_once(request, body, self.patience, ANSWER_LIMIT).await?;
+        Ok(Reply::open(answer, &self.cleaner))
     }
 
-    /// Begins to listen. The time of a stream is not limited here: its silence and its call's deadline are [`crate::backend::huggingface::run`]'s.
+    /// Opens a stream of events. The duration of a stream is not limited here: [`crate::backend::huggingface::run`] owns
+    /// the limits for its silence and for its call.
     pub(in crate::backend::huggingface) async fn listen(
         &self,
         url: Url,
@@ -192,14 +198,14 @@ impl Wire {
             return Ok(Stream::new(response));
         }
         let read = Answer::read(response, ANSWER_LIMIT);
-        // What is no stream may still never end.
+        // A body that is not a stream may also never end.
         let answer = tokio::time::timeout(self.patience, read)
             .await
-            .map_err(|_| unasked("its answer did not end".to_owned()))?;
+            .map_err(|_| unasked("the answer did not end within the time-out".to_owned()))?;
         Err(errors::trouble(&Reply::open(answer, &self.cleaner), space, self.has_token()))
     }
 
-    /// Begins a download from a Space's own origin, always from the start.
+    /// Starts a download from a Space's own origin, always from the beginning.
     pub(in crate::backend::huggingface) async fn download(
         &self,
         url: Url,
@@ -209,18 +215,15 @@ impl Wire {
     }
 }
 
-/// Returns what is said of a Space that could not be asked.
+/// Returns the error for a Space that could not be reached.
 pub(in crate::backend::huggingface) fn unasked(space: &str, reason: &str) -> CallError {
-    CallError::Passing {
-        reason: format!("{space} could not be asked: {reason}"),
-        retry_after: None,
-    }
+    CallError::Passing { reason: format!("could not reach {space}: {reason}"), retry_after: None }
 }
 
-/// Returns a text that nobody had before: Gradio keeps the events of a session by its name, and a name of an earlier call would
-/// bring that one's, too.
+/// Returns a session name that was never used before. Gradio stores the events of a session by its
+/// name, so a reused name would also return the events of an earlier call.
 pub(in crate::backend::huggingface) fn fresh() -> String {
-    // The standard library draws the keys of a map's hasher from the system's randomness.
+    // The standard library takes the keys of a map's hasher from the system's randomness.
     let draw = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", draw(), draw())
 }

@@ -1,4 +1,4 @@
-//! What Spaces and their proxy refuse, and what is made of it.
+//! Refusals of Spaces and their proxy, and the errors that they become.
 
 use super::*;
 use crate::backend::http::fake::answer;
@@ -15,7 +15,7 @@ fn refused(error: SubmitError) -> super::super::super::ServiceFault {
 }
 
 #[tokio::test]
-async fn every_class_of_refusal_before_the_call_is_sorted_and_told() {
+async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
     let json = |status: &str| json_answer(status, &json!({"detail": "no"}));
     let verdicts = [
         ("401 Unauthorized", Verdict::Account, "private"),
@@ -63,7 +63,7 @@ async fn every_class_of_refusal_before_the_call_is_sorted_and_told() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_is_told_from_one_that_is_missing() {
+async fn a_rejected_token_is_distinguished_from_a_missing_one() {
     for (token, status, verdict) in [
         (Some(TOKEN), "401 Unauthorized", Verdict::Token),
         (Some(TOKEN), "403 Forbidden", Verdict::Account),
@@ -92,7 +92,7 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
         settings.hub = hub.url.clone();
     })
     .await;
-    // The Space is known by its name, and its host by the Hub's word.
+    // The Space is configured by its name, and its host comes from the Hub.
     let flux = world.flux.url.as_str().trim_end_matches('/').to_owned();
     hub.force(
         "GET /api/spaces/ada/FLUX.1",
@@ -139,7 +139,7 @@ async fn the_token_stands_in_both_headers_of_every_request_to_a_space_and_goes_n
 }
 
 #[tokio::test]
-async fn a_space_that_is_paused_or_being_built_is_told_plainly_and_not_called() {
+async fn a_space_that_is_paused_or_being_built_is_reported_and_not_called() {
     let hub = Gradio::start(Version::V4_44).await;
     let settings = Settings { hub: hub.url.clone(), ..Settings::default() };
     let spaces = Spaces::new(&settings).expect("good");
@@ -224,7 +224,7 @@ async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_
     let (fault, files) = world.failure().await;
     assert_eq!((fault.verdict, files.len()), (Verdict::Service, 1));
     assert!(
-        fault.advice.contains("comes back by itself") && fault.words.contains("your GPU quota"),
+        fault.advice.contains("comes back automatically") && fault.words.contains("your GPU quota"),
         "{fault:?}"
     );
     let before = world.mesh.seen().len();
@@ -249,11 +249,11 @@ async fn an_output_that_is_null_is_no_product() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("no picture") && files.is_empty(), "{fault:?}");
+    assert!(fault.words.contains("returned no picture") && files.is_empty(), "{fault:?}");
     let world = World::new(Version::V5_49).await;
     world.mesh.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("no mesh") && files.len() == 1, "{fault:?}");
+    assert!(fault.words.contains("returned no mesh") && files.len() == 1, "{fault:?}");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn an_upload_that_is_answered_with_nothing_is_an_error() {
         let world = World::new(Version::V5_49).await;
         world.flux.force("POST /upload", json_answer("200 OK", &body), 1);
         let fault = refused(refusal(&world).await);
-        assert!(fault.words.contains("without saying where"), "{body}: {fault:?}");
+        assert!(fault.words.contains("returned no path"), "{body}: {fault:?}");
         assert!(world.flux.state().calls.is_empty(), "never without the picture");
     }
     let world = World::new(Version::V5_49).await;
@@ -304,9 +304,9 @@ async fn a_space_without_our_functions_or_of_another_kind_is_named() {
 }
 
 #[tokio::test]
-async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of() {
+async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
     let mut world = World::new(Version::V5_49).await;
-    // An empty answer hangs up.
+    // An empty answer closes the connection.
     world.flux.force("POST /queue/join", Vec::new(), 1);
     assert!(matches!(refusal(&world).await, SubmitError::Unknown { .. }));
     for (status, is_unknown) in [
@@ -340,7 +340,7 @@ async fn a_call_that_surely_did_not_arrive_is_told_from_one_that_nobody_knows_of
             }
         }
     });
-    assert!(error.await.expect("refused").to_string().contains("could not be asked"));
+    assert!(error.await.expect("refused").to_string().contains("could not reach"));
     let foreign = Submission { work: Work::Body(Bytes::new()), ..submission("job-1") };
     assert!(matches!(world.spaces.submit(&foreign).await, Err(SubmitError::NotSent { .. })));
 }

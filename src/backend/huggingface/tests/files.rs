@@ -1,4 +1,4 @@
-//! Downloads: whole, from the Space itself, and of what is a picture.
+//! Downloads: complete, from the Space itself, and only of pictures.
 
 use super::*;
 use crate::backend::http::fake::answer;
@@ -22,7 +22,7 @@ async fn the_picture_is_still_there_when_its_space_is_not() {
 }
 
 #[tokio::test]
-async fn a_file_from_elsewhere_is_refused_and_one_that_is_gone_is_gone() {
+async fn a_file_from_another_host_is_refused_and_one_that_is_gone_is_gone() {
     let world = World::with(Version::V5_49, |settings| settings.max_artifact = 1000).await;
     let file = |url: String| RemoteFile {
         node: "mesh".to_owned(),
@@ -91,7 +91,7 @@ async fn what_flux_gives_is_judged_by_its_bytes_and_named_after_them() {
         .files
         .insert("/t/gradio/ab/image.webp".to_owned(), b"<html>sorry</html>".to_vec());
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("no picture") && files.is_empty(), "{fault:?}");
+    assert!(fault.words.contains("not a picture") && files.is_empty(), "{fault:?}");
     assert!(world.mesh.state().calls.is_empty());
 }
 
@@ -104,7 +104,10 @@ async fn a_picture_that_is_gone_at_once_ends_the_run_and_one_that_is_late_does_n
         1,
     );
     let (fault, _) = world.failure().await;
-    assert!(fault.words.contains("any more") && fault.verdict == Verdict::Service, "{fault:?}");
+    assert!(
+        fault.words.contains("no longer has") && fault.verdict == Verdict::Service,
+        "{fault:?}"
+    );
 
     let world = World::new(Version::V5_49).await;
     world.flux.force("GET /file=", page("502 Bad Gateway"), 1);

@@ -1,4 +1,4 @@
-//! The adapter against Gradio on the wire: each trap of the real servers is a test.
+//! The adapter against a fake Gradio server. Each known trap of the real servers has a test.
 
 mod fake;
 mod faults;
@@ -24,7 +24,7 @@ use crate::backend::{
 const TOKEN: &str = "t0ken-of-the-test";
 const RENDER: &[u8] = b"\x89PNG\r\n\x1a\nmade up by a test";
 
-/// Nobody waits so long for anything in these tests.
+/// The time limit of every wait in these tests.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
@@ -55,7 +55,7 @@ impl World {
         self.spaces.submit(&submission("job-1")).await.expect("it is taken")
     }
 
-    /// Looks until `is_it` holds of what is seen.
+    /// Calls `observe` until `is_it` holds.
     async fn until(
         &self,
         request: &RequestId,
@@ -78,13 +78,13 @@ impl World {
         tokio::time::timeout(PATIENCE, looking).await.expect("it is seen in time")
     }
 
-    /// Looks until it has ended; returns how.
+    /// Waits until the request has ended. Returns how it ended.
     async fn end(&self, request: &RequestId) -> RunResult {
         self.until(request, |seen| seen.phase == Phase::Ended).await;
         self.spaces.result(request).await.expect("it is known")
     }
 
-    /// One run, from its submit to its end.
+    /// Runs one job from its submit to its end.
     async fn run(&self) -> RunResult {
         self.end(&self.submit().await).await
     }

@@ -1,4 +1,5 @@
-//! The protocol without progress, for a Space whose queue speaks a protocol that nobody here knows.
+//! The simple protocol, which reports no progress. It is used for a Space whose queue protocol
+//! is unknown.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The whole way, in every version, and what is shown on it.
+//! A complete run in every version, and the progress that is shown.
 
 use super::*;
 
@@ -25,7 +25,7 @@ async fn a_job_goes_over_both_spaces_in_every_version() {
         assert_eq!(mesh.extension(), "glb");
         assert_eq!(download(&world.spaces, picture, 0).await.1, fake::WEBP);
         assert_eq!(download(&world.spaces, mesh, 0).await.1, fake::GLB);
-        // What each was called with, under its names.
+        // The arguments of each call, under their names.
         let file = |path: &str| json!({"path": path, "meta": {"_type": "gradio.FileData"}});
         let infer = [
             file("/t/gradio/up/render-1.png"),
@@ -177,7 +177,7 @@ async fn a_cancel_stops_the_call_that_runs_and_success_without_data_is_no_succes
 async fn a_cancel_between_the_calls_makes_no_second_one_and_a_cancelled_stream_that_stays_open_ends_all_the_same()
  {
     let world = World::new(Version::V5_49).await;
-    // The picture cannot be handed over yet.
+    // The picture cannot be passed on yet.
     world.mesh.force("POST /upload", json_answer("500 Internal Server Error", &json!("x")), 1000);
     let request = world.submit().await;
     let reached = async {
@@ -195,7 +195,7 @@ async fn a_cancel_between_the_calls_makes_no_second_one_and_a_cancelled_stream_t
 }
 
 #[tokio::test]
-async fn a_call_that_somebody_else_cancelled_is_not_done() {
+async fn a_call_that_another_client_cancelled_is_not_done() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([Say::Msg(json!({"msg": "process_completed", "success": true, "output": {}}))]);
     assert!(matches!(world.run().await, RunResult::Cancelled { .. }));
@@ -224,7 +224,7 @@ async fn two_runs_do_not_disturb_each_other_and_never_share_a_session() {
     let second = world.spaces.submit(&submission("job-2")).await.expect("taken");
     succeeded(&world.end(&second).await);
     succeeded(&world.end(&first).await);
-    // The same key again, as after a lost answer: a session of its own all the same.
+    // The same key again, as after a lost answer: it still gets a new session.
     let again = world.spaces.submit(&submission("job-1")).await.expect("taken");
     succeeded(&world.end(&again).await);
     let joins = world.flux.seen().into_iter().filter(|seen| seen.head.contains("/queue/join"));

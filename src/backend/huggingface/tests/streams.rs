@@ -1,4 +1,5 @@
-//! Streams that break, stay silent, or never end: a result can be read once, and nobody can come back.
+//! Streams that break, stay silent, or never end. A result can be read only once, and a stream
+//! cannot be resumed.
 
 use super::*;
 
@@ -12,12 +13,12 @@ async fn impatient(silence: Duration, deadline: Duration) -> World {
 }
 
 #[tokio::test]
-async fn a_stream_that_stays_empty_and_open_is_given_up_after_its_silence_and_the_space_is_told() {
+async fn a_stream_that_stays_empty_and_open_times_out_and_the_call_is_cancelled() {
     let world = impatient(SHORT, PATIENCE).await;
     world.flux.play([Say::Silence]);
     let (fault, files) = world.failure().await;
     assert_eq!((fault.verdict, files.len()), (Verdict::Service, 0));
-    assert!(fault.words.contains("sign of life"), "{}", fault.words);
+    assert!(fault.words.contains("heartbeat"), "{}", fault.words);
     assert_eq!(
         world.flux.count("POST /gradio_api/cancel"),
         1,
@@ -70,7 +71,7 @@ async fn a_look_that_comes_late_does_not_take_what_waits_in_the_socket_for_silen
     let request = world.submit().await;
     world.spaces.observe(&request).await.expect("it opens the stream");
     world.flux.release();
-    // Time is what this is about: nobody looks for longer than a stream may be silent.
+    // This test is about time: `observe` is not called for longer than a stream may be silent.
     let pause = tokio::time::timeout(SHORT * 2, std::future::pending::<()>());
     assert!(pause.await.is_err());
     succeeded(&world.end(&request).await);
@@ -87,7 +88,7 @@ async fn a_server_that_dies_breaks_the_run_off_with_the_picture_kept() {
 }
 
 #[tokio::test]
-async fn events_that_are_gone_are_told_and_not_waited_for() {
+async fn lost_events_are_reported_and_not_waited_for() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([Say::Msg(json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}))]);
     let (fault, _) = world.failure().await;

@@ -1,7 +1,8 @@
-//! What the answers of the Server API say.
+//! Reads the answers of the Server API.
 //!
-//! Owns the reading, which believes nothing: members may be missing, of another type, or new. The rule of the first: a clear
-//! refusal is believed, an id is believed, and everything else may be a machine that costs money.
+//! Owns the parsing, which trusts nothing: members may be missing, of another type, or new. The
+//! rule for a launch: a clear refusal is trusted, an id is trusted, and every other answer may be a
+//! machine that costs money.
 
 use std::time::Duration;
 
@@ -20,10 +21,10 @@ use crate::{
     },
 };
 
-/// The longest duration that is believed, in seconds: a week. Anything beyond is a slip.
+/// The longest duration that is accepted, in seconds: one week. A longer one is a mistake.
 const LONGEST: f64 = 7.0 * 24.0 * 3600.0;
 
-/// The step of an HTTP date.
+/// The resolution of an HTTP date.
 const DATE_STEP: Duration = Duration::from_secs(1);
 
 /// Reads the answer to a launch.
@@ -45,15 +46,16 @@ pub(super) fn launched(
         200..300 if reply.code().is_none() => {
             server(record(reply.json()), reply, date, machines, None).ok_or_else(unknown)
         }
-        // 303 says "done, look over there"; 408 comes from servers in between, too.
+        // 303 says that the request was accepted and the answer is at another address. 408 also
+        // comes from intermediate servers.
         303 | 408 => Err(unknown()),
         300..500 => Err(SubmitError::Refused(reply.fault())),
         _ => Err(unknown()),
     }
 }
 
-/// Reads a list of machines: bare, or under `servers`. An entry without a usable id makes the whole list unreadable: it could
-/// be ours.
+/// Reads a list of machines, either bare or under `servers`. An entry without a usable id makes the
+/// whole list unreadable, because it could be our machine.
 pub(super) fn list(
     reply: &Reply<'_>,
     date: Option<i64>,
@@ -70,7 +72,7 @@ pub(super) fn list(
     entries.iter().map(read).collect()
 }
 
-/// Reads one machine's record. Where it does not repeat the id, it is the one that was asked for.
+/// Reads one machine's record. If it does not repeat the id, it is taken for the requested machine.
 pub(super) fn one(
     reply: &Reply<'_>,
     date: Option<i64>,
@@ -79,18 +81,18 @@ pub(super) fn one(
 ) -> Result<Server, CallError> {
     done(reply)?;
     let body = record(reply.json());
-    // A page of a hotel's log-in is a success, too.
+    // The log-in page of a hotel is a success, too.
     let is_record = body.get("current_status").is_some() || body.get("server_id").is_some();
     let read = is_record.then(|| server(body, reply, date, machines, asked)).flatten();
     read.ok_or_else(|| wire::unreadable(reply))
 }
 
-/// Reads an answer that only says yes.
+/// Reads an answer that only confirms.
 pub(super) fn done(reply: &Reply<'_>) -> Result<(), CallError> {
     if reply.is_success() && reply.code().is_none() { Ok(()) } else { Err(reply.trouble()) }
 }
 
-/// Finds the record in an answer: bare, under `server` or `data`, or in a list of one.
+/// Finds the record in an answer: bare, under `server` or `data`, or in a list with one entry.
 fn record(body: &Value) -> &Value {
     let inner = ["server", "data"].iter().find_map(|key| body.get(key));
     let body = inner.filter(|inner| inner.is_object()).unwrap_or(body);
@@ -117,7 +119,7 @@ fn server(
         _ => None,
     };
     let id = match (told, asked) {
-        // Another machine's record says nothing of ours.
+        // Another machine's record says nothing about ours.
         (Some(told), Some(asked)) if told != *asked => return None,
         (Some(told), _) => told,
         (None, asked) => asked?.clone(),
@@ -130,7 +132,7 @@ fn server(
         Some(url) => (None, url.host_str().map(|host| reply.line(host))),
         None => (None, None),
     };
-    // Ready, with an address of which nothing is known, is not ready for us.
+    // A machine that is ready but whose address is unknown is not ready for us.
     let word = if word == Word::Ready && url.is_none() { Word::Starting } else { word };
     let time = |key| timestamp::parse(body.get(key));
     let now = date.map(|seconds| WallTime::from_unix_millis(seconds.saturating_mul(1000)));
@@ -142,7 +144,7 @@ fn server(
         unknown_word: said.filter(|_| !is_known).map(|word| reply.line(word)),
         url,
         refused_host: refused,
-        // A `Date` has no fraction: it is up to a second later there than it says.
+        // A `Date` has no fraction, so the server's time is up to one second later than it says.
         ready_for: now
             .zip(time("service_ready_at"))
             .map(|(now, ready)| now.since(ready) + DATE_STEP),
@@ -159,7 +161,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 fn reason(reply: &Reply<'_>) -> String {
     if reply.is_success() {
-        "the answer holds no usable server id".to_owned()
+        "the answer contains no usable server id".to_owned()
     } else {
         format!("HTTP {}: {}", reply.status, reply.fault().words)
     }

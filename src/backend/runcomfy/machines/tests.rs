@@ -1,4 +1,4 @@
-//! The Server API on the wire: addresses, odd answers, and what is never shown.
+//! The Server API against a fake server: addresses, odd answers, and what is never shown.
 
 use super::*;
 use crate::backend::http::fake::{Fake, Step, answer, json};
@@ -32,7 +32,7 @@ fn id() -> ServerId {
     ServerId::new("srv-1234567890").expect("plain")
 }
 
-/// An answer of a day on which its times make sense.
+/// Returns an answer with a `Date` that matches the times in the record.
 fn dated(body: &str) -> Step {
     let text = String::from_utf8(json(body)).expect("text");
     Step::Answer(text.replacen("\r\n", "\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 1).into())
@@ -92,7 +92,7 @@ async fn a_machines_address_and_whole_id_are_never_shown() {
 }
 
 #[tokio::test]
-async fn an_address_elsewhere_is_not_taken_and_its_machine_is_not_ready() {
+async fn an_address_on_a_foreign_host_is_rejected_and_its_machine_is_not_ready() {
     for (url, ready) in [
         ("null", false),
         (r#""""#, false),

@@ -35,7 +35,7 @@ fn failed(body: &Value) -> (Option<u32>, Verdict, String) {
     }
 }
 
-/// Node, channel, file name and type of each file, in short.
+/// Returns the node, channel, file name and type of each file in a short form.
 fn short(files: &[RemoteFile]) -> Vec<String> {
     let line = |file: &RemoteFile| {
         format!("{}/{}/{}/{}", file.node, file.channel, file.filename, file.file_type)
@@ -209,9 +209,9 @@ fn every_shape_of_an_error_gives_its_code_and_words() {
         (json!("just words with t0ken"), None, Service, "just words with [token]"),
         (json!({"error_code": 10001}), Some(10_001), Account, "InsufficientFunds (10001)"),
         (json!([{"errorCode": 10010, "error": "?"}]), Some(10_010), Service, "?"),
-        (json!([]), None, Service, "HTTP 200, without a word"),
-        (json!(null), None, Service, "HTTP 200, without a word"),
-        (json!(17), None, Service, "HTTP 200, without a word"),
+        (json!([]), None, Service, "HTTP 200 without a message"),
+        (json!(null), None, Service, "HTTP 200 without a message"),
+        (json!(17), None, Service, "HTTP 200 without a message"),
     ];
     for (error, code, verdict, words) in table {
         let body = json!({"status": "failed", "error": error.clone()});

@@ -1,8 +1,9 @@
-//! The deployment's record on the wire: what is believed of an odd one, and what each refusal means.
+//! The deployment's record from a fake server: which parts of an odd record are accepted, and what
+//! each refusal means.
 
 use super::*;
 
-/// Asks for the record and is answered with these bytes.
+/// Asks for the record and gets these bytes as the answer.
 async fn asked(bytes: Vec<u8>) -> Result<Facts, CallError> {
     let (fake, serverless) = serverless([Step::Answer(bytes)]).await;
     let facts = serverless.facts().await;

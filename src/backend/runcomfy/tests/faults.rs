@@ -1,13 +1,15 @@
-//! Every fault that a service may show to a submit, a status call or a result call, over real sockets.
+//! Every fault that a service may show to a submit, a status call or a result call, over
+//! real sockets.
 //!
-//! Owns the one table of a submit's three fates. What each code means is told in full by the tests of the wire.
+//! Owns the table of the three possible outcomes of a failed submit. The tests of the wire cover
+//! the meaning of each code in full.
 
 use super::*;
 
-/// For rows in which the far side never ends.
+/// For rows in which the server never finishes.
 const SHORT: Duration = Duration::from_millis(400);
 
-/// What is behind a gzip header and does not even begin to be JSON.
+/// The start of a gzip body, which is not JSON.
 const ZIPPED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00";
 
 fn client(fake: &Fake, patience: Option<Duration>) -> Serverless {
@@ -41,12 +43,12 @@ fn huge() -> Vec<u8> {
     answer("200 OK", "", body)
 }
 
-/// An answer that is over before its announced end.
+/// An answer that ends before its announced length.
 fn cut(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 20).into_bytes()
 }
 
-/// An answer that announces less than it sends.
+/// An answer that announces fewer bytes than it sends.
 fn overlong(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{body}").into_bytes()
 }
@@ -56,7 +58,7 @@ async fn every_fault_of_a_submit_has_exactly_one_of_three_fates_and_is_sent_once
     let id = r#"{"request_id":"R-1"}"#;
     let later = "retry-after: 3\r\n";
     let table = [
-        // Somebody may have taken it, and nobody knows.
+        // The request may have been accepted; the outcome is unknown.
         ("cut after the body was read", Step::ReadAndClose, "unknown"),
         ("cut in the head", Step::AnswerAndClose(b"HTTP/1.1 200".to_vec()), "unknown"),
         ("no HTTP at all", Step::AnswerAndClose(b"SSH-2.0-OpenSSH_9\r\n".to_vec()), "unknown"),
@@ -82,7 +84,7 @@ async fn every_fault_of_a_submit_has_exactly_one_of_three_fates_and_is_sent_once
         ("503 without a time", status("503 Service Unavailable"), "unknown"),
         ("504", status("504 Gateway Timeout"), "unknown"),
         ("303", Step::Answer(answer("303 See Other", "location: /x\r\n", "")), "unknown"),
-        // It was read and turned away.
+        // The request was read and rejected.
         ("400", status("400 Bad Request"), "refused"),
         ("401", coded("401 Unauthorized", r#"{"error_code":401001}"#), "refused"),
         ("402", status("402 Payment Required"), "refused"),
@@ -93,11 +95,11 @@ async fn every_fault_of_a_submit_has_exactly_one_of_three_fates_and_is_sent_once
         ("200 with 10001", Step::Answer(json(r#"{"error_code":10001}"#)), "refused"),
         ("200 with 422001", Step::Answer(json(r#"{"error_code":422001}"#)), "refused"),
         ("a redirect", Step::Answer(answer("307 Go", "location: /x\r\n", "")), "refused"),
-        // Nobody took it, and somebody may later.
+        // The request was not accepted and may be accepted later.
         ("429", status("429 Too Many Requests"), "not sent"),
         ("429 with a time", Step::Answer(answer("429 Slow", later, "")), "not sent"),
         ("503 with a time", Step::Answer(answer("503 Soon", later, "")), "not sent"),
-        // The control.
+        // The control case.
         ("an id", Step::Answer(json(id)), "taken"),
     ];
     let endless = [

@@ -1,4 +1,4 @@
-//! Every documented and every unkind answer of the queue, as data.
+//! Every documented and every malformed answer of the queue, as data.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn with_wait<T>(
     read(&Reply::open(Answer { status, retry_after, date: None, body }, &cleaner))
 }
 
-/// Names what a submit came to, so that a table can say it.
+/// Returns the outcome of a submit as a short text for the tables.
 fn fate(answer: &Result<RequestId, SubmitError>) -> String {
     match answer {
         Ok(id) => format!("id {id}"),
@@ -63,7 +63,7 @@ fn a_submit_is_taken_refused_unsent_or_unknown() {
         (200, r#"{"request_id":"../../users"}"#, "unknown"),
         (200, r#"{"request_id":"a/b"}"#, "unknown"),
         (204, "", "unknown"),
-        // A success that carries a code is an error; which one, the code says.
+        // A success that carries a code is an error; the code says which one.
         (200, r#"{"error_code":10001,"message":"no funds"}"#, "refused Account"),
         (202, r#"{"error_code":"10002"}"#, "refused Account"),
         (200, r#"{"request_id":"R-1","error_code":422001}"#, "refused Workflow"),
@@ -72,7 +72,7 @@ fn a_submit_is_taken_refused_unsent_or_unknown() {
         (200, r#"{"error_code":10004}"#, "unknown"),
         (200, r#"{"error_code":10010}"#, "unknown"),
         (200, r#"{"error_code":99}"#, "unknown"),
-        // Redirects are not followed. Only a 303 says that somebody took the request.
+        // Redirects are not followed. Only a 303 says that the request was accepted.
         (301, "", "refused Account"),
         (302, "", "refused Account"),
         (307, "", "refused Account"),
@@ -91,14 +91,14 @@ fn a_submit_is_taken_refused_unsent_or_unknown() {
         (413, "<html>too large</html>", "refused Workflow"),
         (422, r#"{"error_code":422001,"detail":[{"loc":["a"],"msg":"b"}]}"#, "refused Workflow"),
         (418, "", "refused Service"),
-        // The status of the job codes is unpublished: a refusal counts wherever it stands.
+        // The HTTP status of the job codes is not published, so a refusal counts with any status.
         (500, r#"{"error_code":10002}"#, "refused Account"),
         (503, r#"{"error_code":10001}"#, "refused Account"),
         (429, r#"{"error_code":10001}"#, "refused Account"),
         (400, r#"{"error_code":10008}"#, "refused Workflow"),
         (400, r#"{"error_code":10009}"#, "refused Workflow"),
         (400, r#"{"error_code":10007}"#, "unknown"),
-        // The service's own trouble.
+        // Problems of the service itself.
         (408, "", "unknown"),
         (429, "", "not sent"),
         (429, r#"{"message":"rate_limited"}"#, "not sent"),
@@ -157,7 +157,7 @@ fn the_services_words_reach_the_person_without_the_token() {
         ("plain text", "plain text"),
         (r#""a JSON string""#, "a JSON string"),
         ("<html><body>nginx</body>", "HTTP 422, with a web page instead of an API answer"),
-        ("", "HTTP 422, without a word"),
+        ("", "HTTP 422 without a message"),
         (r#"{"message":"token t0ken-of-the-test\nis bad"}"#, "token [token] is bad"),
         (r#"{"message":"token \u0074\u0030ken-of-the-test"}"#, "token [token]"),
     ];
@@ -212,7 +212,7 @@ fn an_unknown_word_is_pending_and_reported() {
 }
 
 #[test]
-fn the_instance_is_told_once_it_is_known_and_other_members_are_ignored() {
+fn the_instance_is_reported_once_it_is_known_and_other_members_are_ignored() {
     let body = r#"{"request_id":"R","status":"in_progress","instance_id":"i-7","log_url":"https://cdn/x","z":{}}"#;
     assert_eq!(with(200, body, observed).expect("running").instance.as_deref(), Some("i-7"));
     for body in [
@@ -334,7 +334,7 @@ fn a_balance_may_be_zero_negative_or_absent() {
     assert!(matches!(with(503, "", balance), Err(CallError::Passing { .. })));
 }
 
-/// Arbitrary JSON in which the members that matter turn up often.
+/// Generates arbitrary JSON in which the relevant members are frequent.
 pub(in crate::backend::runcomfy) fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -106,8 +106,7 @@ impl Road {
                 chunk = chunks.next() => chunk,
                 wish = wished(&mut self.wish) => {
                     match wish {
-                        Wish::Stop => return Err(JobEnd::Parked),
-                        Wish::Cancel if !self.too_late => return Err(self.keep_unwanted().await),
+                        Wish::Stop => return Err(JobEnd::Stopped),
                         Wish::Go | Wish::Replace | Wish::Cancel => continue,
                     }
                 }

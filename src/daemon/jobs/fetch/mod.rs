@@ -27,6 +27,7 @@ use crate::{
             artifact::{self, Kind, RemoteFile},
             backoff::Backoff,
         },
+        time::Moment,
     },
     ledger::rows::{Artifact, JobRow, Reason},
 };
@@ -40,6 +41,10 @@ const GONE_TRIES: u32 = 6;
 /// How long a download without any progress is tried again. Results are kept for seven days at the service, so a night
 /// without a network loses nothing.
 const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
+
+/// How many tries without progress there must have been by then: a machine that slept for a day has tried nothing, and a paid
+/// result is not given up because of that.
+const NO_PROGRESS_TRIES: u32 = 60;
 
 /// The first and the longest wait after a download broke.
 const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
@@ -59,7 +64,7 @@ impl Road {
     }
 
     async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
-        let Ended { mut files, unwanted } = ended;
+        let Ended { mut files } = ended;
         self.moved(State::Running, Stage::Placing).await;
         let folder = self.folder().await?;
         let mut rows = Vec::new();
@@ -93,7 +98,7 @@ impl Road {
         }
         self.shown.received = None;
         self.record_fetched(rows).await?;
-        if unwanted {
+        if self.unwanted() {
             return Err(self.keep_unwanted().await);
         }
         Ok(Self::in_history(&folder))
@@ -208,14 +213,15 @@ impl Road {
         files: &mut Vec<RemoteFile>,
         request: &RequestId,
     ) -> Step<Result<Option<Artifact>, Reason>> {
-        let (mut fresh, mut gone, mut failures) = (0, 0, 0);
+        let (mut fresh, mut gone, mut failures, mut stuck_tries) = (0, 0, 0, 0);
         let mut last_progress = self.tools.clock.now().moment;
         let mut farthest = 0;
         loop {
             if folder.artifact(kind).is_some() {
                 return Ok(Ok(Some(self.describe(kind, folder).await?)));
             }
-            if self.unwanted() {
+            // What a person cancelled is fetched all the same, as it was paid for, but nobody waits for it any longer.
+            if self.unwanted() && fresh + gone + failures > 0 {
                 return Err(self.keep_unwanted().await);
             }
             let live = self.live();
@@ -223,15 +229,20 @@ impl Road {
             let Some(file) = artifact::choose(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
-            match self
+            let progress_before = last_progress;
+            let tried = self
                 .download(kind, folder, &file, request, (&mut last_progress, &mut farthest))
-                .await?
-            {
+                .await?;
+            stuck_tries = if last_progress > progress_before { 0 } else { stuck_tries + 1 };
+            let is_stuck = |now: Moment| {
+                stuck_tries >= NO_PROGRESS_TRIES && now.since(last_progress) > NO_PROGRESS
+            };
+            let is_stuck = is_stuck(self.tools.clock.now().moment);
+            match tried {
                 Ok(()) => {}
                 Err(Broken::Cut { reason, retry_after }) => {
                     failures += 1;
-                    let stuck = self.tools.clock.now().moment.since(last_progress);
-                    if stuck > NO_PROGRESS {
+                    if is_stuck {
                         let text =
                             format!("the {kind} could not be downloaded for a day: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
@@ -246,8 +257,7 @@ impl Road {
                     self.wait_for_disk(failures, &reason).await?;
                 }
                 Err(Broken::Gone(reason)) => {
-                    let stuck = self.tools.clock.now().moment.since(last_progress);
-                    if gone >= GONE_TRIES || stuck > NO_PROGRESS {
+                    if gone >= GONE_TRIES || is_stuck {
                         let text = format!("the {kind} is gone from the storage: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
                     }
@@ -343,7 +353,7 @@ impl Road {
         let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
         let known = *self.wish.borrow();
         if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
-            return Err(JobEnd::Parked);
+            return Err(JobEnd::Stopped);
         }
         Ok(())
     }
@@ -357,14 +367,13 @@ impl Road {
     async fn record_fetched(&mut self, rows: Vec<Artifact>) -> Step<()> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
-        if self.tools.store.record("that everything was fetched", record).await.is_err() {
-            return Err(JobEnd::Parked);
-        }
+        self.record("that everything was fetched", record).await?;
         self.moved(State::Fetched, Stage::Placing).await;
         Ok(())
     }
 
-    /// A person cancelled, and the run was finished first: it was paid for, so it is kept, and not shown.
+    /// A person cancelled before the result was placed, and the run was finished all the same: it was paid for, so it is
+    /// kept and booked, and never shown.
     pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let reason = Reason::new(
@@ -374,10 +383,10 @@ impl Road {
         let booking = self.booking_of_run().await;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
-        if self.tools.store.record("a cancel that came too late", record).await.is_err() {
-            return JobEnd::Parked;
+        match self.record("a cancel that came too late", record).await {
+            Ok(()) => JobEnd::Ended { state: State::Cancelled, placed: false },
+            Err(end) => end,
         }
-        JobEnd::Ended { state: State::Cancelled, placed: false }
     }
 }
 

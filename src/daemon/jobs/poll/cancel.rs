@@ -31,6 +31,12 @@ impl Road {
         following: &mut Following,
     ) -> Step<()> {
         let (id, mut failures) = (self.id, 0);
+        if wish == Wish::Cancel {
+            // It came before the job had a row, or is there already: a cancel is final, whatever restarts come between.
+            let now = self.tools.clock.now().wall;
+            let record = move |ledger: &mut crate::ledger::Ledger| ledger.want_cancel(id, now);
+            self.record("that a person cancelled it", record).await?;
+        }
         self.say("being cancelled at the service".to_owned()).await;
         let outcome = loop {
             self.tools.pass_call(self.place).await;
@@ -63,7 +69,7 @@ impl Road {
                     if self.pause(backoff.wait(failures, rand::random(), retry_after), wish).await
                         == Some(Wish::Stop)
                     {
-                        return Err(JobEnd::Parked);
+                        return Err(JobEnd::Stopped);
                     }
                 }
             }
@@ -131,8 +137,8 @@ impl Road {
                 ledger.cancelled(id, &Reason::new("cancelled", text), booking, now)
             }
         };
-        if self.tools.store.record("the end of a cancelled job", record).await.is_err() {
-            return JobEnd::Parked;
+        if let Err(end) = self.record("the end of a cancelled job", record).await {
+            return end;
         }
         tracing::info!(job = %id, ?booking, "{state}");
         JobEnd::Ended { state, placed: false }

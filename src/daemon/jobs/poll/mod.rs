@@ -33,8 +33,6 @@ const LOCAL_POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) files: Vec<RemoteFile>,
-    /// A person wanted it cancelled, and it was finished first.
-    pub(super) unwanted: bool,
 }
 
 /// What following a request came to.
@@ -147,7 +145,7 @@ impl Road {
             let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
             match self.pause(wait, known).await {
                 None | Some(Wish::Go) => {}
-                Some(Wish::Stop) => return Err(JobEnd::Parked),
+                Some(Wish::Stop) => return Err(JobEnd::Stopped),
                 Some(wish @ (Wish::Replace | Wish::Cancel)) => {
                     self.cancel_remotely(request, wish, &mut following).await?;
                     continue;
@@ -269,9 +267,7 @@ impl Road {
                     let record = move |ledger: &mut crate::ledger::Ledger| {
                         ledger.running_after(id, instance.as_deref(), waited, now.wall)
                     };
-                    if self.tools.store.record("that the job runs", record).await.is_err() {
-                        return Err(JobEnd::Parked);
-                    }
+                    self.record("that the job runs", record).await?;
                     tracing::info!(job = %id, "a machine is at work on it");
                     self.moved(State::Running, Stage::Running).await;
                 }
@@ -312,10 +308,8 @@ impl Road {
         match answer {
             Ok(RunResult::Pending(_)) => Ok(Answer::Pending),
             Ok(RunResult::Succeeded { files, times }) => {
-                let unwanted =
-                    matches!(following.cancelled, Some((Wish::Cancel, _))) && !self.too_late;
                 self.note_outputs(&files, times, following).await?;
-                Ok(Answer::Ended(Ended { files, unwanted }))
+                Ok(Answer::Ended(Ended { files }))
             }
             Ok(RunResult::Failed { fault, files, times }) => {
                 let booking = self.booking(following, times);
@@ -374,16 +368,13 @@ impl Road {
             let end = RunEnd { at: over.unwrap_or(now), seen };
             ledger.outputs_known(id, &files, end, now)
         };
-        match self.tools.store.record("what the run produced", record).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(JobEnd::Parked),
-        }
+        self.record("what the run produced", record).await
     }
 
     /// Returns the files of a run whose result was known before a restart.
     pub(super) async fn known_outputs(&self) -> Option<Ended> {
         let id = self.id;
         let files = self.tools.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
-        Some(Ended { files, unwanted: self.unwanted() })
+        Some(Ended { files })
     }
 }

@@ -115,7 +115,7 @@ impl Road {
         .await;
         let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
         match self.pause(wait, known).await {
-            Some(Wish::Stop) => Err(JobEnd::Parked),
+            Some(Wish::Stop) => Err(JobEnd::Stopped),
             // Other wishes are seen again at the top of the loop.
             _ => Ok(()),
         }
@@ -144,7 +144,7 @@ impl Road {
                 tokio::select! {
                     _ = live.changed() => Ok(None),
                     wish = crate::daemon::jobs::wished(&mut self.wish) => match wish {
-                        Wish::Stop => Err(JobEnd::Parked),
+                        Wish::Stop => Err(JobEnd::Stopped),
                         Wish::Go | Wish::Replace | Wish::Cancel => Ok(None),
                     },
                     () = tokio::time::sleep(PARKED) => Ok(None),

@@ -88,11 +88,11 @@ impl Road {
                     News::Answer(Err(none)) if none.is_gone => {
                         return Err(self.machine_gone(&none.reason).await);
                     }
-                    News::Answer(Err(_)) => return Err(JobEnd::Parked),
+                    News::Answer(Err(_)) => return Err(JobEnd::Stopped),
                 },
                 // Other wishes need the machine as well, and are seen when it is there.
                 wish = wished(&mut self.wish) => if wish == Wish::Stop {
-                    return Err(JobEnd::Parked);
+                    return Err(JobEnd::Stopped);
                 },
             }
         }

@@ -148,7 +148,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let state = match wish {
             Wish::Go => return Ok(()),
-            Wish::Stop => return Err(JobEnd::Parked),
+            Wish::Stop => return Err(JobEnd::Stopped),
             Wish::Replace => State::Replaced,
             Wish::Cancel => State::Cancelled,
         };

@@ -10,11 +10,8 @@ use std::sync::PoisonError;
 use crate::{
     backend::Work,
     daemon::{
-        jobs::{Road, Step, early_work},
-        services::{
-            budget_windows,
-            messages::{JobEnd, Report},
-        },
+        jobs::{Road, Step, early_work, interrupted},
+        services::{budget_windows, messages::Report},
     },
     domain::{
         job::{
@@ -78,9 +75,13 @@ impl Road {
                 Err(ReleaseError::Ledger(LedgerError::Store(error))) => {
                     format!("nothing was sent: {error}")
                 }
+                // The row names a paid backend, and a request of it may have been charged: this job ends, unpaid.
+                Err(ReleaseError::Ledger(error @ LedgerError::ChargedBefore { .. })) => {
+                    let reason = Reason::new("nowhere", format!("{error}; nothing was sent"));
+                    return Err(self.end_failed(reason, Booking::Nothing).await);
+                }
                 Err(ReleaseError::Ledger(error)) => {
-                    tracing::error!(job = %self.id, %error, "the ledger refuses the step");
-                    return Err(JobEnd::Parked);
+                    return Err(interrupted("that the request leaves", &error));
                 }
             };
             failures += 1;

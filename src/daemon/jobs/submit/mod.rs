@@ -9,7 +9,7 @@ mod acquire_server;
 
 use std::time::Duration;
 
-use super::{NewWork, Road, Step, failover::UNANSWERED, reason_of, wished};
+use super::{NewWork, Road, Step, hold, reason_of, wished};
 use crate::{
     backend::{ServiceFault, Submission, SubmitError, Work},
     daemon::{
@@ -21,10 +21,7 @@ use crate::{
     },
     domain::{
         engine::event::Stage,
-        job::{
-            RequestId, State,
-            choose_backend::{Outcome, Place},
-        },
+        job::{RequestId, State, choose_backend::Place},
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -40,11 +37,9 @@ impl Road {
     /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
         // A wish that came during the preparation is granted before anything is written or sent.
-        match *self.wish.borrow() {
-            Wish::Go => {}
-            Wish::Stop => return Err(JobEnd::Parked),
-            Wish::Replace => return Err(JobEnd::Ended { state: State::Replaced, placed: false }),
-            Wish::Cancel => return Err(JobEnd::Ended { state: State::Cancelled, placed: false }),
+        let wish = *self.wish.borrow();
+        if let Some(end) = hold::unreleased(wish) {
+            return Err(end);
         }
         let paid = self.place.is_paid();
         let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
@@ -83,6 +78,7 @@ impl Road {
             }
             self.grant_unsent().await?;
             self.rent().await?;
+            self.hold_project_unsent().await?;
             match self.announce().await? {
                 None => return Ok(work),
                 Some(other) => work = other,
@@ -100,7 +96,16 @@ impl Road {
     }
 
     async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Work> {
-        let NewWork { ready, cause, retry_of, out, moves_baseline, may_be_cached: _ } = work;
+        let NewWork {
+            ready,
+            cause,
+            retry_of,
+            stands_in_for,
+            out,
+            moves_baseline,
+            may_be_cached: _,
+        } = work;
+        self.hold_project(cause).await?;
         let live = self.live();
         let now = self.tools.clock.now().wall;
         let job = NewJob {
@@ -121,6 +126,8 @@ impl Road {
             backend: self.place.word().to_owned(),
             deployment: self.deployment.clone(),
             retry_of,
+            stands_in_for,
+            why: self.shown.why.clone(),
             moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
             reserve: self.estimate.cost,
@@ -161,19 +168,8 @@ impl Road {
             job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
         );
-        let unanswered = self.tried.iter().find(|tried| tried.outcome == Outcome::Unknown);
-        if let Some(tried) = unanswered {
-            let (id, words) = (self.id, format!("{}: {}", tried.place, tried.reason));
-            let note =
-                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, UNANSWERED, &words, now);
-            drop(self.tools.store.record("what it stands in for", note).await);
-        }
-        if let Some(why) = self.shown.why.clone() {
+        if let Some(why) = &self.shown.why {
             tracing::info!(job = %self.id, place = %self.place, "made there: {why}");
-            let (id, why) = (self.id, format!("{}: {why}", self.place));
-            let note =
-                move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "goes to", &why, now);
-            drop(self.tools.store.record("why it is made there", note).await);
         }
         Ok(ready.made.work)
     }
@@ -206,7 +202,7 @@ impl Road {
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and nobody reads the answer: the next start calls it unknown.
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
-                return Err(JobEnd::Parked);
+                return Err(JobEnd::Stopped);
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
             let heard = self.tools.clock.now().moment;
@@ -217,13 +213,8 @@ impl Road {
                 Ok(request) => {
                     // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
                     tracing::info!(job = %id, %request, place = %self.place, "the job was taken");
-                    let own = request.clone();
-                    let record =
-                        move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
-                    if let Err(error) = self.tools.store.record("the request's id", record).await {
-                        tracing::error!(job = %id, %error, "the ledger refuses the request's id");
-                        return Err(JobEnd::Parked);
-                    }
+                    self.taken = Some(request.clone());
+                    self.record_request(&request).await?;
                     self.settle_inputs().await;
                     self.moved(State::Submitted, Stage::Queued).await;
                     self.say("in the service's queue".to_owned()).await;
@@ -235,9 +226,7 @@ impl Road {
                     let note = reason.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
-                    if self.tools.store.record("that nothing was sent", record).await.is_err() {
-                        return Err(JobEnd::Parked);
-                    }
+                    self.record("that nothing was sent", record).await?;
                     self.settle_inputs().await;
                     submission.work =
                         self.not_sent(submission.work, failures, reason, retry_after).await?;
@@ -252,6 +241,13 @@ impl Road {
                 Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
             }
         }
+    }
+
+    /// Writes down the id of a request that was taken.
+    pub(super) async fn record_request(&self, request: &RequestId) -> Step<()> {
+        let (id, own, now) = (self.id, request.clone(), self.tools.clock.now().wall);
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
+        self.record("the request's id", record).await
     }
 
     /// Sends once and waits for the answer; `None` when the daemon stops and the answer does not come in time.
@@ -305,8 +301,8 @@ impl Road {
         tracing::error!(job = %id, "{text}");
         let reason = Reason::new("lost_answer", text.clone());
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.unknown(id, &reason, now);
-        if self.tools.store.record("that the answer is lost", record).await.is_err() {
-            return JobEnd::Parked;
+        if let Err(end) = self.record("that the answer is lost", record).await {
+            return end;
         }
         self.report(Report::Warning(format!("job {id}: {text}"))).await;
         JobEnd::Ended { state: State::Unknown, placed: false }
@@ -318,10 +314,10 @@ impl Road {
         tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
-        if self.tools.store.record("that the job failed", record).await.is_err() {
-            return JobEnd::Parked;
+        match self.record("that the job failed", record).await {
+            Ok(()) => JobEnd::Ended { state: State::Failed, placed: false },
+            Err(end) => end,
         }
-        JobEnd::Ended { state: State::Failed, placed: false }
     }
 
     /// Makes the name of the job's folder durable, now that nothing waits for it: without it a loss of power could take the

@@ -1,8 +1,8 @@
-//! Questions that cost nothing and change nothing, for `login` and `doctor`: is the token good, does the deployment take
-//! work, does a ComfyUI or a Space answer, what time is it there.
+//! Free and read-only checks for `login` and `doctor`: is the token valid, does the deployment
+//! accept work, does a ComfyUI or a Space answer, what is the server's time.
 //!
-//! Owns the calls and the words about their ends, so that the command line need not know a backend. It judges nothing, tries
-//! nothing twice, and never asks for longer than [`PATIENCE`].
+//! Owns the calls and the texts about their results, so that the command line needs no knowledge of
+//! a backend. It judges nothing, retries nothing, and never waits longer than [`PATIENCE`].
 
 mod service;
 
@@ -16,10 +16,10 @@ use crate::{
     config::settings::{LocalConfig, Space},
 };
 
-/// The longest that one question may take, from looking up the name to the answer's end.
+/// The longest that one check may take, from the name lookup to the end of the answer.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Does blocking work, and gives up waiting for it when it hangs, as a network drive can.
+/// Runs blocking work, and stops waiting if it hangs, as a network drive can.
 pub async fn within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -27,12 +27,14 @@ pub async fn within<T: Send + 'static>(
     tokio::time::timeout(patience, tokio::task::spawn_blocking(work)).await.ok()?.ok()
 }
 
-/// Asks the configured ComfyUI whether it is there; returns its version where it tells, or why it is none.
+/// Checks whether the configured ComfyUI answers; returns its version if it reports one, or why it
+/// is unavailable.
 pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
     reachability::comfyui(&local.comfyui_url, PATIENCE).await
 }
 
-/// Asks about a Space: the hub about one of its own, another one itself. Returns what is said of it, or why it cannot serve.
+/// Checks a Space: asks the hub about one of its Spaces, or any other Space directly. Returns its
+/// description, or why it is unavailable.
 pub async fn space(space: &Space, token: Option<&SecretString>) -> Result<String, String> {
     match space {
         Space::Named(name) => {

@@ -1,7 +1,7 @@
-//! RunComfy, asked about an account: balance, deployment, time.
+//! Checks a RunComfy account: balance, deployment, time.
 //!
-//! Owns the sorting of troubles into the four that a person acts on differently. The calls are
-//! [`crate::backend::runcomfy::account`]'s.
+//! Owns the classification of problems into the four that need different actions.
+//! [`crate::backend::runcomfy::account`] makes the calls.
 
 use secrecy::SecretString;
 
@@ -17,21 +17,21 @@ use crate::{
 
 pub use crate::backend::runcomfy::account::Deployment;
 
-/// Why a question brought nothing.
+/// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// The token was refused.
     Token(String),
-    /// The account may not do that, or must pay first.
+    /// The account has no permission, or must pay first.
     Account(String),
-    /// There is no such thing.
+    /// The requested thing does not exist.
     Unknown(String),
-    /// No answer, or none that can be believed: network, proxy, TLS, the service's own trouble.
+    /// No answer, or none that can be trusted: network, proxy, TLS, a failure of the service.
     Unreachable(String),
 }
 
 impl Trouble {
-    /// Returns the words.
+    /// Returns the message.
     pub fn words(&self) -> &str {
         let (Self::Token(words)
         | Self::Account(words)
@@ -55,12 +55,12 @@ impl From<CallError> for Trouble {
     }
 }
 
-/// The service, with a token.
+/// The service, used with a token.
 #[derive(Debug)]
 pub struct Service(Account);
 
 impl Service {
-    /// Prepares to ask; the error says what is wrong with address or token.
+    /// Prepares the checks; the error says what is wrong with the address or the token.
     pub fn new(settings: &ServerlessConfig, token: &SecretString) -> Result<Self, String> {
         let connect = settings.connect_timeout;
         Account::new(&settings.api_url, token, connect, PATIENCE)
@@ -68,7 +68,7 @@ impl Service {
             .map_err(|error| error.to_string())
     }
 
-    /// Asks for the balance; also tells the service's time in Unix seconds.
+    /// Asks for the balance; also returns the service's time in Unix seconds.
     pub async fn balance(&self) -> (Option<i64>, Result<MicroUsd, Trouble>) {
         let Asked { date, answer } = self.0.balance().await;
         (date, answer.map_err(Trouble::from))

@@ -1,6 +1,7 @@
-//! What runs at each place, and where a job's values and results stand in it.
+//! What runs on each backend, and where a job's values and results are in it.
 //!
-//! Owns the choice of a graph for a place, its file and its bindings. What is made of it for one job is [`crate::daemon::inputs::prepare`]'s.
+//! Owns the choice of a graph for a backend, its file and its bindings. [`crate::daemon::inputs::prepare`] builds
+//! one job's request from it.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -19,37 +20,37 @@ use crate::{
     },
 };
 
-/// A workflow file larger than this is none: CONJURE's have 6 KB.
+/// A larger file is not a workflow: CONJURE's have 6 KB.
 pub(crate) const MAX_WORKFLOW: u64 = 16 * 1024 * 1024;
 
-/// The name by which the ledger knows the two Spaces.
+/// The name of the two Spaces in the ledger.
 const SPACES: &str = "spaces";
 
-/// What runs, at the places that the configuration names.
+/// What runs on the configured backends.
 #[derive(Debug)]
 pub(crate) struct Recipes {
     /// What a deployment or a rented machine runs.
     remote: Recipe,
-    /// What one's own ComfyUI runs; `None` where it is not asked.
+    /// What the local ComfyUI runs; `None` if it is not used.
     local: Option<Recipe>,
     /// The Spaces.
     spaces: Recipe,
 }
 
-/// What runs at a place.
+/// What runs on a backend.
 #[derive(Debug)]
 pub(crate) enum Recipe {
     /// A graph.
     Graph(Box<(Workflow, Bindings)>),
     /// Two Spaces and how they are called.
     Spaces {
-        /// What makes results different: which Spaces, and in which order of calls.
+        /// What makes results differ: which Spaces, and in which order they are called.
         version: Fingerprint,
     },
 }
 
 impl Recipes {
-    /// Reads the graphs that the places in `order` need.
+    /// Reads the graphs that the backends in `order` need.
     pub(crate) fn new(config: &Config, order: &[Place]) -> Result<Self, LiveError> {
         let generation = &config.generation;
         let remote = graph(&generation.workflow, &generation.bind)?;
@@ -69,7 +70,8 @@ impl Recipes {
         Ok(Self { remote, local, spaces })
     }
 
-    /// Returns what runs at a place. For a place that is not configured (any more) that is what runs remotely.
+    /// Returns what runs on a backend. For a backend that is not (or no longer) configured that is
+    /// the remote workflow.
     pub(crate) fn at(&self, place: Place) -> &Recipe {
         match place {
             Place::Serverless | Place::Cloud => &self.remote,
@@ -88,7 +90,7 @@ impl Recipe {
         }
     }
 
-    /// Returns what tells it from any other.
+    /// Returns what distinguishes it from every other.
     pub(crate) fn version(&self) -> Fingerprint {
         match self {
             Self::Graph(graph) => graph.1.version(),
@@ -96,7 +98,7 @@ impl Recipe {
         }
     }
 
-    /// Returns the node and the input of a value; none at Spaces, whose calls have names.
+    /// Returns the node and the input of a value; `None` for Spaces, whose calls have names.
     pub(crate) fn input(&self, role: Role) -> Option<(&str, &str)> {
         match self {
             Self::Graph(graph) => graph.1.input(role),
@@ -131,7 +133,7 @@ fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Rec
     Ok(Recipe::Graph(Box::new((workflow, bindings))))
 }
 
-/// Reads a workflow: built in, or a file.
+/// Reads a workflow: a built-in one, or a file.
 pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
     match choice {
         WorkflowChoice::BuiltIn(name) => Workflow::built_in(name).ok_or_else(|| {
@@ -144,7 +146,7 @@ pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
     }
 }
 
-/// Reads a workflow's file, size-limited.
+/// Reads a workflow's file, with a size limit.
 pub fn read_workflow(path: &Path) -> Result<Vec<u8>, String> {
     match read::read_whole(path, MAX_WORKFLOW) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),

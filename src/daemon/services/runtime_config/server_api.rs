@@ -1,7 +1,8 @@
-//! `[cloud]` brought to life: the client of the Server API, what a machine costs and what it is allowed.
+//! `[cloud]` as working parts: the client of the Server API, the price of a machine and its limits.
 //!
-//! Owns the step from checked values to parts. The client is made in every mode where a user id and a token are there: a
-//! machine that an earlier session left must be stopped, whatever the mode is now.
+//! Owns the step from validated values to parts. The client is created in every mode if a user id
+//! and a token are present, because a machine from an earlier session must be stopped, whatever the
+//! mode is now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,30 +26,30 @@ use crate::{
     },
 };
 
-/// Makes the client of a machine's ComfyUI.
+/// Creates the client of a machine's ComfyUI.
 pub(crate) type Connect = fn(&MachineUrl, &Config) -> Result<Arc<dyn Backend>, String>;
 
-/// The Server API, alive.
+/// The Server API and its settings.
 #[derive(Debug)]
 pub(crate) struct Cloud {
     pub(crate) machines: Arc<Machines>,
     /// The service's user id.
     pub(crate) account: String,
-    /// What may be launched; the reason where nothing may.
+    /// What may be launched, or why nothing may.
     pub(crate) fit: Result<Fit, Unready>,
     pub(crate) rules: Rules,
     pub(crate) hourly: MicroUsd,
     pub(crate) token_from: String,
 }
 
-/// The kind of machine that is wanted.
+/// The wanted kind of machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fit {
     pub(crate) workflow_version: String,
     pub(crate) server_type: String,
 }
 
-/// Makes the parts, or says why there are none.
+/// Creates the parts, or returns why there are none.
 pub(crate) fn cloud(
     config: &Config,
     sources: &Sources,

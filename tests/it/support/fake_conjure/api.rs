@@ -1,12 +1,10 @@
 //! The fake's API server, and how CONJURE's Python reads and writes.
 //!
-//! Owns the wire. What a request does to the state is the fake's.
+//! Owns the protocol. What a request does to the state is decided in the fake.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    path::Path,
     time::Duration,
 };
 
@@ -14,17 +12,16 @@ use rand::{Rng as _, rngs::StdRng};
 use serde_json::{Map, Value};
 
 use super::{Api, FakeConjure, Shared, lock};
-use crate::support::patience::eventually;
 
 impl FakeConjure {
-    /// Forgets what was imported so far: the same mesh may come again, once.
+    /// Forgets the imports so far: the same mesh may come again, once.
     pub(crate) fn forget_imports(&self) {
         lock(&self.shared.imports).clear();
     }
 }
 
 impl Shared {
-    /// The API server: one request after another, as the real one when it is at work.
+    /// The API server: one request after another, like the real one when it is busy.
     pub(super) fn serve(&self, listener: &TcpListener, mut chance: StdRng) {
         for stream in listener.incoming() {
             if self.is_over() {
@@ -51,7 +48,7 @@ impl Shared {
                     self.update(&changes, thinks);
                 }
                 Api::Late => {
-                    // Longer than anybody waits for an answer.
+                    // Longer than any client waits for an answer.
                     std::thread::park_timeout(Duration::from_millis(5600));
                     let _turn = lock(&self.turn);
                     self.update(&changes, thinks);
@@ -86,11 +83,6 @@ fn request(stream: &mut TcpStream) -> Option<(String, Value)> {
     }
 }
 
-/// `os.replace`. On Windows it is refused while somebody has the file open, and CONJURE's next beat tries again.
-pub(super) fn replace(from: &Path, to: &Path) {
-    eventually("the state is replaced", || fs::rename(from, to).ok());
-}
-
 /// Writes JSON as Python does: ASCII.
 pub(super) fn python(state: &Map<String, Value>) -> String {
     let text = serde_json::to_string_pretty(state).expect("JSON");
@@ -107,7 +99,8 @@ pub(super) fn python(state: &Map<String, Value>) -> String {
     written
 }
 
-/// The keys of a launcher's start, and some that are nobody's, with values that a careless rewrite would change.
+/// The keys of a launcher's start, and some unknown ones, with values that a careless rewrite
+/// would change.
 pub(super) fn first_state() -> &'static str {
     r#"{
   "app_status": "running",

@@ -1,41 +1,46 @@
-//! What to do next, given a look at `state.json`: one small machine with virtual time.
+//! Decides the next step of a handoff from the current `state.json`: a small state machine with
+//! virtual time.
 //!
-//! Owns the order of a handover and its bounds. The order has two steps. First path, threshold and a *staged* mark are
-//! written without a command, and must still be there after a moment; then the command is added. Two traps need the
-//! first step: Blender's operator reads the file a second time, so a stale snapshot that comes between would make it
-//! import the mesh *before* ours; and whatever answers on CONJURE's port may belong to another checkout, which shows
-//! when the staged mark does not appear in ours.
+//! Owns the order of a handoff and its limits. It has two steps. First, path, threshold and a
+//! *staged* marker are written without a command, and must still be there after a moment; then the
+//! command is added. There are two reasons for the first step: Blender's operator reads the file a
+//! second time, so a stale snapshot written in between would make it import the mesh *before* ours;
+//! and the server on CONJURE's port may belong to another checkout, which shows when the staged
+//! marker does not appear in our file.
 //!
-//! What nobody can prevent: a launcher that read the file before Blender's write-back and writes it after (about a
-//! millisecond, a few times in half a minute) puts back a command that was taken, whoever had given it.
+//! Limit: a launcher that read the file before Blender's write-back and writes it afterwards (a
+//! window of about a millisecond, a few times in half a minute) restores a command that was already
+//! taken, whoever gave it.
 
 use std::{fmt, time::Duration};
 
 use super::{COMMAND, Seen, Ticket, copy_of};
 use crate::time::Moment;
 
-/// How CONJURE may be told, and the bounds of patience.
+/// Which channels to CONJURE are allowed, and the time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Ask although the state shows no running launcher: a person chose the way (`state`, `api`).
+    /// Ask even if the state shows no running launcher: a person chose the channel
+    /// (`state`, `api`).
     pub insist: bool,
-    /// By its HTTP API, tried first.
+    /// Use its HTTP API, before the file.
     pub api: bool,
-    /// By writing the file.
+    /// Write the file.
     pub file: bool,
-    /// How long CONJURE may be away or busy before it is asked, and how long it may leave a request lying. A job must not
-    /// stand in the way of the next one, and what was asked stays asked.
+    /// How long to wait for CONJURE while it is away or busy, and how long a request may stay
+    /// untaken. A job must not block the next one, and a request that was made stays valid.
     pub patience: Duration,
-    /// How long what was staged must have stood. CONJURE's own read-modify-write takes about a millisecond.
+    /// How long the staged members must have been stable. CONJURE's own read-modify-write takes
+    /// about a millisecond.
     pub settle: Duration,
-    /// How long a request that an API took may need to appear in the file.
+    /// How long a request that an API accepted may take to appear in the file.
     pub appear: Duration,
-    /// How long our mark must be gone before it is asked again: Blender may be importing at this moment, and then puts the
-    /// mark back when it is through (a mesh of 20 MB takes it a few seconds).
+    /// How long our marker must be missing before a new request: Blender may be importing right
+    /// now, and restores the marker when it is done (a mesh of 20 MB takes it a few seconds).
     pub gone: Duration,
-    /// How often the same mesh is asked for at most.
+    /// The maximum number of requests for the same mesh.
     pub most_asks: u32,
-    /// How long an older job's request lies before it makes room for ours.
+    /// How long an older job's request may stay untaken before ours replaces it.
     pub own_older: Duration,
 }
 
@@ -55,18 +60,18 @@ impl Default for Rules {
     }
 }
 
-/// What a look at the file found.
+/// The result of reading the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// There is none.
+    /// The file does not exist.
     Missing,
-    /// It is no state at this moment, for this reason. Nothing may be written.
+    /// The file is not a valid state now, for this reason. Nothing may be written.
     Unreadable(String),
-    /// What it says.
+    /// The parsed state.
     State(Seen),
 }
 
-/// A way to tell.
+/// A channel to CONJURE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
     /// CONJURE's HTTP API.
@@ -75,26 +80,26 @@ pub enum Channel {
     File,
 }
 
-/// What the handover waits for.
+/// What the handoff waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
-    /// No state file.
+    /// There is no state file.
     NoState,
     /// A launcher is about to reset the file.
     Starting,
-    /// No launcher says that it runs.
+    /// No launcher reports that it is running.
     NotRunning,
     /// The file cannot be used, for this reason.
     Unreadable(String),
-    /// CONJURE has been asked to do something else.
+    /// CONJURE has another command.
     Busy(String),
-    /// Staged, and nearly ready.
+    /// Staged, and almost ready for the command.
     Settling,
-    /// Asked, and not taken yet.
+    /// Requested, but not taken yet.
     Untaken,
-    /// Our request is gone from the file.
+    /// Our request is no longer in the file.
     Overwritten,
-    /// No way is left, for this reason.
+    /// No channel is left, for this reason.
     Unreachable(String),
 }
 
@@ -109,12 +114,12 @@ impl fmt::Display for Waiting {
             Self::Busy(command) => write!(f, "CONJURE is busy with `{}`", short(command)),
             Self::Settling => f.write_str("the mesh is being handed over to CONJURE"),
             Self::Untaken => f.write_str(
-                "Blender is not running CONJURE yet, or is busy: it imports the mesh when it looks again",
+                "Blender is not running CONJURE yet, or is busy; it imports the mesh as soon as it can",
             ),
             Self::Overwritten => {
                 f.write_str("the request to import was overwritten by something else in CONJURE")
             }
-            Self::Unreachable(reason) => write!(f, "CONJURE cannot be told: {reason}"),
+            Self::Unreachable(reason) => write!(f, "CONJURE cannot be reached: {reason}"),
         }
     }
 }
@@ -123,18 +128,18 @@ fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// What to do.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Look again after this long.
+    /// Read the file again after this time.
     Wait(Duration, Waiting),
-    /// Write path, threshold and the staged mark, without a command.
+    /// Write path, threshold and the staged marker, without a command.
     Stage(Channel),
-    /// Write the command and the mark.
+    /// Write the command and the marker.
     Ask(Channel),
     /// Blender has taken it.
     Taken,
-    /// It is not waited for any longer. `asked`: the request lies in the file and is taken when Blender looks.
+    /// Stop waiting. If `asked`, the request stays in the file and is taken when Blender polls it.
     GiveUp {
         /// What it waited for.
         waiting: Waiting,
@@ -143,31 +148,31 @@ pub enum Next {
     },
 }
 
-/// One mesh on its way to CONJURE.
+/// The handoff of one mesh to CONJURE.
 #[derive(Clone, Debug)]
 pub struct Handover {
     rules: Rules,
     ticket: Ticket,
     began: Option<Moment>,
-    /// Since when what is staged is seen there.
+    /// When the staged marker was first observed.
     staged: Option<Moment>,
-    /// Since when a request of this session is out.
+    /// When this session made its request.
     asked: Option<Moment>,
-    /// Since when a request that was out is not seen.
+    /// Since when our request is missing from the file.
     gone: Option<Moment>,
-    /// Since when an older job's request is seen.
+    /// Since when an older job's request is in the file.
     older: Option<Moment>,
-    /// When the API was told to stage.
+    /// When the API was asked to stage.
     told_api: Option<Moment>,
-    /// A request to the API had no answer: it may still be carried out.
+    /// Whether a request to the API got no answer: it may still be carried out.
     in_doubt: bool,
     asks: u32,
     stages: u32,
-    /// Why a way is not used any more.
+    /// Why a channel is no longer used.
     closed: Option<String>,
 }
 
-/// Whose the request in the file is.
+/// The owner and stage of the request in the file.
 enum Place {
     Taken,
     Pending,
@@ -178,7 +183,7 @@ enum Place {
 }
 
 impl Handover {
-    /// Begins a handover, or goes on with one of an earlier session: the file tells which.
+    /// Starts a handoff, or continues one of an earlier session: the file shows which.
     pub const fn new(rules: Rules, ticket: Ticket) -> Self {
         Self {
             rules,
@@ -196,12 +201,12 @@ impl Handover {
         }
     }
 
-    /// Returns what the request bears.
+    /// Returns the request's path and markers.
     pub const fn ticket(&self) -> &Ticket {
         &self.ticket
     }
 
-    /// Takes in a look and says what to do.
+    /// Evaluates the state of the file and returns the next step.
     pub fn next(&mut self, now: Moment, look: &Look) -> Next {
         self.began.get_or_insert(now);
         let seen = match look {
@@ -241,7 +246,8 @@ impl Handover {
             };
         }
         if self.in_doubt {
-            // The late request finds another path and another mark, and its own copy gone.
+            // If the late request is still carried out, it meets another path and another marker,
+            // and its own copy is gone.
             self.in_doubt = false;
             self.asked = None;
             self.ticket.turn += 1;
@@ -259,7 +265,7 @@ impl Handover {
             }
             Place::Older => self.ask(now),
             Place::Staged => {
-                // Whatever told it has reached our file.
+                // The staged marker has reached our file.
                 self.told_api = None;
                 let since = *self.staged.get_or_insert(now);
                 let stood = now.since(since);
@@ -275,11 +281,11 @@ impl Handover {
 
     fn place(&mut self, seen: &Seen) -> Place {
         if seen.elsewhere {
-            return Place::Busy(format!("{COMMAND} (it stands outside of `command`)"));
+            return Place::Busy(format!("{COMMAND} (outside of `command`)"));
         }
         let path = seen.mesh_path.as_deref();
         let mark = seen.marker.as_deref().and_then(|mark| self.ticket.read(mark));
-        // A mark alone proves nothing: whoever asks for another mesh leaves it standing.
+        // A marker alone proves nothing: a request for another mesh leaves it unchanged.
         let mine = mark.filter(|(turn, _)| {
             *turn >= self.ticket.turn && path == Some(self.ticket.path_of(*turn).as_str())
         });
@@ -296,7 +302,7 @@ impl Handover {
         }
     }
 
-    /// Tells whether a path is the copy of another job in our folder.
+    /// Returns whether a path is the copy of another job in our folder.
     fn is_older(&self, path: &str) -> bool {
         let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
         let ours = path.len() > name.len() && path.starts_with(&self.ticket.folder);
@@ -331,7 +337,7 @@ impl Handover {
         if self.rules.api { Channel::Api } else { Channel::File }
     }
 
-    /// Goes on by the file, where that is allowed.
+    /// Continues with the file, if that is allowed.
     fn close_api(&mut self, why: &str) {
         if self.rules.file {
             self.rules.api = false;
@@ -340,12 +346,12 @@ impl Handover {
         self.closed = Some(why.to_owned());
     }
 
-    /// Returns why the API is not used any more, once.
+    /// Returns once why the API is no longer used.
     pub fn closed(&mut self) -> Option<String> {
         self.closed.take()
     }
 
-    /// What was told did not reach CONJURE and will not.
+    /// Handles a write or request that did not reach CONJURE and will not.
     pub fn refused(&mut self, now: Moment, channel: Channel, why: &str) -> Next {
         self.missed();
         if channel == Channel::Api {
@@ -360,7 +366,7 @@ impl Handover {
         }
     }
 
-    /// The file was changed by somebody else before ours could take its place: nothing was written.
+    /// Handles a file that was changed before ours could replace it: nothing was written.
     pub fn missed(&mut self) {
         if self.asked.take().is_some() {
             self.asks = self.asks.saturating_sub(1);
@@ -369,10 +375,10 @@ impl Handover {
         self.stages = self.stages.saturating_sub(1);
     }
 
-    /// The API did not answer in time; what it was told may still be carried out.
+    /// Handles an API call that got no answer in time; it may still be carried out.
     pub fn unanswered(&mut self) {
         self.in_doubt = true;
-        self.close_api("its API does not answer in time");
+        self.close_api("its API did not answer in time");
     }
 
     fn wait(&self, now: Moment, waiting: Waiting) -> Next {
@@ -382,7 +388,8 @@ impl Handover {
             let asked = waiting == Waiting::Untaken;
             return give_up(waiting, asked);
         }
-        // Blender looks thirty times a second when it can; when it did not for a while, it will not soon.
+        // Blender polls thirty times a second when it can; if it did not for a while, it will
+        // not soon.
         let pace = match waited.as_millis() {
             0..1000 => 20,
             1000..5000 => 100,

@@ -1,8 +1,10 @@
-//! CONJURE's `state.json` as a value: what it says about imports, and the same text with a few members changed.
+//! CONJURE's `state.json` as a value: parses what it says about imports, and writes it back with a
+//! few members changed.
 //!
-//! Owns parsing and writing. Everybody in CONJURE rewrites this file whole, so what we do not change is kept as it stands:
-//! every key, their order, every number to its last digit. What we write is ASCII, because CONJURE's readers open the
-//! file in the locale's encoding. A text that is no JSON object is never a basis for writing.
+//! Owns parsing and writing. Every part of CONJURE rewrites the whole file, so everything that we
+//! do not change is preserved: every key, their order, every number to its last digit. The output
+//! is ASCII, because CONJURE's readers open the file in the locale's encoding. A text that is not a
+//! JSON object is never used as the base of a write.
 
 use std::fmt;
 
@@ -17,14 +19,14 @@ pub struct Document {
     members: Vec<(String, Box<RawValue>)>,
 }
 
-/// Why a text is no state.
+/// Why a text is not a valid state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoState {
-    /// Nothing is in it: somebody is about to write it, or was stopped.
+    /// It is empty: a write is in progress or was interrupted.
     #[error("it is empty")]
     Empty,
-    /// It is no JSON object: torn, or damaged.
-    #[error("it is no JSON object ({0})")]
+    /// It is not a JSON object: incomplete or damaged.
+    #[error("it is not a JSON object ({0})")]
     Garbled(String),
 }
 
@@ -56,8 +58,8 @@ impl Document {
         }
     }
 
-    /// Returns a member as CONJURE's Python takes it: `null`, `""` and what is missing are nothing; other kinds of values are shown
-    /// as they are written.
+    /// Returns a member as CONJURE's Python interprets it: `null`, `""` and missing keys are
+    /// `None`; values of other types are returned as they are written.
     fn word(&self, key: &str) -> Option<String> {
         // The last one counts, as in Python.
         let (_, raw) = self.members.iter().rev().find(|(name, _)| name == key)?;
@@ -68,11 +70,12 @@ impl Document {
         }
     }
 
-    /// Writes the state with `changes`: a member that is there keeps its place, a new one comes last.
+    /// Returns the state with `changes`: an existing member keeps its position, a new one
+    /// is appended.
     pub fn with(&self, changes: &[(&str, Value)]) -> Vec<u8> {
         let mut members: Vec<(&str, String)> = Vec::with_capacity(self.members.len());
         for (key, value) in &self.members {
-            // Of a key that is there twice Python sees the last; one is enough.
+            // If a key occurs twice, Python sees the last one; one is enough.
             members.retain(|(earlier, _)| earlier != key);
             members.push((key, value.get().to_owned()));
         }
@@ -90,7 +93,7 @@ impl Document {
     }
 }
 
-/// Escapes what is not ASCII. In JSON it can only stand within strings.
+/// Escapes non-ASCII characters. In JSON they can only occur within strings.
 fn ascii(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_ascii_whoever_wrote_the_rest() {
+    fn the_output_is_ascii_even_if_the_input_is_not() {
         let text = "{\"text\": \"Lehm\u{e4}hnlich \u{2014} \u{1f54a}\", \"\u{fc}\": 1}";
         let state = Document::parse(text.as_bytes()).expect("a state");
         let written = state.with(&[("mesh_path", json!("/c/jos\u{e9}/m.glb"))]);

@@ -1,13 +1,14 @@
-//! Telling CONJURE of a new mesh: the words of the protocol, and what `state.json` says.
+//! The protocol for handing a new mesh over to CONJURE, and the meaning of `state.json`.
 //!
-//! Owns names and meanings. What to do next is [`decide`]'s, the text of the file [`document`]'s; nothing in here reads or writes.
-//! CONJURE's Blender add-on imports a mesh when `command` asks for it, thirty looks a second, and then writes back the
-//! state that it had *before* the import. So the file alone tells what became of a request, and only a mark of our own
-//! tells whose request it was.
+//! Owns names and meanings. [`decide`] owns the next step, [`document`] the text of the file;
+//! nothing here reads or writes files. CONJURE's Blender add-on imports a mesh when `command` asks
+//! for it, polls thirty times a second, and then writes back the state that it had *before* the
+//! import. So only the file shows what happened to a request, and only a marker of our own shows
+//! whose request it was.
 
 pub mod decide;
 pub mod document;
-// Their folder is `/c/results`, which is no whole path on Windows.
+// The folder in these tests is `/c/results`, which is not an absolute path on Windows.
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -15,57 +16,59 @@ use std::path::Path;
 
 use crate::job::JobId;
 
-/// The command that makes Blender import `mesh_path`. CONJURE takes this text for the command wherever it stands in the file.
+/// The command that makes Blender import `mesh_path`. CONJURE accepts this text as a command
+/// anywhere in the file.
 pub const COMMAND: &str = "import_and_process_mesh";
 
-/// The member that carries our mark.
+/// The member that contains our marker.
 pub const MARKER: &str = "daemon_import_id";
 
-/// Where CONJURE keeps its state, from the root of a checkout.
+/// The path of CONJURE's state file, relative to the root of a checkout.
 pub const STATE_FILE: &str = "data/input/state.json";
 
-/// Where CONJURE's hand tracker writes, from the root of a checkout.
+/// The path of the hand tracker's file, relative to the root of a checkout.
 pub const HANDS_FILE: &str = "data/input/fingertips.json";
 
-/// A path that holds this makes CONJURE split a mesh of one object into its loose parts.
+/// If a path contains this text, CONJURE splits a mesh of one object into its loose parts.
 pub const SPLITS: &str = "genMesh";
 
-/// What `state.json` says, as far as imports are concerned. `None` is `null`, an empty text, or no such key.
+/// The members of `state.json` that matter for imports. `None` means `null`, an empty text, or a
+/// missing key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// `running` while a launcher lives, or died without saying so.
+    /// `running` while a launcher is alive, or after it died without an update.
     pub app_status: Option<String>,
-    /// What Blender is asked to do.
+    /// The command for Blender.
     pub command: Option<String>,
     /// The mesh that an import would read.
     pub mesh_path: Option<String>,
-    /// Our mark.
+    /// Our marker.
     pub marker: Option<String>,
-    /// `new` while CONJURE's own pipeline is wanted or at work.
+    /// `new` while CONJURE's own pipeline is requested or running.
     pub flux_pipeline_request: Option<String>,
-    /// Which pipeline that is.
+    /// The pipeline that it selects.
     pub generation_mode: Option<String>,
-    /// The import command stands in another place than `command`: Blender imports at every look.
+    /// Whether the import command appears outside of `command`: then Blender imports at every poll.
     pub elsewhere: bool,
 }
 
 impl Seen {
-    /// Tells whether a launcher says that it lives.
+    /// Returns whether a launcher reports that it is running.
     pub fn is_running(&self) -> bool {
         self.app_status.as_deref() == Some("running")
     }
 
-    /// Tells whether a launcher says that it begins to live: it will reset the file.
+    /// Returns whether a launcher reports that it is starting: it will reset the file.
     pub fn is_starting(&self) -> bool {
         self.app_status.as_deref() == Some("initializing")
     }
 }
 
-/// A job's right to ask: its mark, and the copy of its mesh that Blender is to read.
+/// The request of one job: its marker, and the copy of its mesh that Blender must read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     job: JobId,
-    /// Tells requests for the same mesh apart; one that was called back is never believed again.
+    /// Distinguishes requests for the same mesh; a withdrawn one is never valid again.
     turn: u64,
     folder: String,
 }
@@ -76,18 +79,18 @@ pub enum Unnameable {
     /// Blender would look for it in its own working folder.
     #[error("the folder {0} is not an absolute path")]
     Relative(String),
-    /// JSON holds Unicode only.
+    /// JSON contains only Unicode.
     #[error("the folder {0} has a name that is not Unicode")]
     NotUnicode(String),
-    /// It would be taken for a command that never ends.
+    /// It would be interpreted as a command that never ends.
     #[error(
-        "the folder {0} has a name that holds `{COMMAND}`, which CONJURE would take for a command"
+        "the folder {0} has a name with `{COMMAND}` in it, which CONJURE would take as a command"
     )]
     Command(String),
 }
 
 impl Ticket {
-    /// Makes the ticket of a job whose copy lies in `folder`.
+    /// Creates the request of a job whose copy is in `folder`.
     pub fn new(job: JobId, turn: u64, folder: &Path) -> Result<Self, Unnameable> {
         let shown = folder.display().to_string();
         if !folder.is_absolute() {
@@ -105,7 +108,7 @@ impl Ticket {
         self.job
     }
 
-    /// Returns the path of the copy: the job's own, absolute, never written again.
+    /// Returns the path of the copy: unique to the job, absolute, never written again.
     pub fn path(&self) -> String {
         self.path_of(self.turn)
     }
@@ -116,7 +119,7 @@ impl Ticket {
         joined.to_string_lossy().into_owned()
     }
 
-    /// Returns the mark of a request that is out.
+    /// Returns the marker of a request with a command.
     pub fn mark(&self) -> String {
         self.mark_of(self.turn)
     }
@@ -128,12 +131,12 @@ impl Ticket {
         }
     }
 
-    /// Returns the mark while only the path is there, and no command yet.
+    /// Returns the marker while the path is written, but no command yet.
     pub fn staged_mark(&self) -> String {
         format!("{}{STAGED}", self.mark())
     }
 
-    /// Reads a mark of this job: its turn, and whether it is only staged.
+    /// Parses a marker of this job: its turn, and whether it is only staged.
     fn read(&self, mark: &str) -> Option<(u64, bool)> {
         let (mark, staged) = match mark.strip_suffix(STAGED) {
             Some(mark) => (mark, true),
@@ -151,19 +154,19 @@ impl Ticket {
 
 const STAGED: &str = " staged";
 
-/// How the name of every copy begins. It says to a person what it is; the launcher imports `partpacker_result_0.glb` alone by
-/// itself.
+/// The prefix of every copy's name. It tells people what the file is; the launcher automatically
+/// imports only `partpacker_result_0.glb`.
 pub const COPY_PREFIX: &str = "partpacker_result_";
 
-/// How the name of every copy ends.
+/// The suffix of every copy's name.
 pub const COPY_SUFFIX: &str = ".glb";
 
-/// Returns the job whose copy bears this file name; `None` for every name that we did not give.
+/// Returns the job whose copy has this file name; `None` for every name that is not ours.
 pub fn copy_of(name: &str) -> Option<JobId> {
     let mark = name.strip_prefix(COPY_PREFIX)?.strip_suffix(COPY_SUFFIX)?;
     let (job, turn) = mark.split_once('-').unwrap_or((mark, "0"));
     turn.parse::<u64>().ok()?;
     let parsed: JobId = job.parse().ok()?;
-    // Only the spelling that we use.
+    // Accept only our own spelling.
     (parsed.to_string() == job).then_some(parsed)
 }

@@ -1,4 +1,5 @@
-//! The handover as a table of cases: looks with their times in, decisions with theirs out.
+//! The handoff as a table of cases: states of the file with their times in, decisions with
+//! theirs out.
 
 use std::{path::Path, time::Duration};
 
@@ -18,8 +19,8 @@ fn ticket() -> Ticket {
     Ticket::new(job(1), 0, Path::new(FOLDER)).expect("a good folder")
 }
 
-/// A state in a few words: `app command path mark`, where `-` is null and `mine`, `staged`, `older`, `other` are
-/// whose path or mark it is.
+/// Builds a state from four words: `app command path mark`, where `-` is null and `mine`, `staged`,
+/// `older`, `other` say whose path or marker it is.
 fn look(words: &str) -> Look {
     let [app, command, path, mark] = words.split_whitespace().collect::<Vec<_>>()[..] else {
         return match words {
@@ -78,7 +79,7 @@ fn say(next: &Next) -> String {
 struct Case {
     name: &'static str,
     rules: Rules,
-    /// `(milliseconds, look, what is done)`.
+    /// `(milliseconds, state of the file, decision)`.
     steps: &'static [(u64, &'static str, &'static str)],
 }
 
@@ -323,7 +324,7 @@ fn a_call_without_an_answer_is_called_back_before_the_file_is_used() {
     let before = handover.ticket().path();
     assert_eq!(handover.next(at(5000), &look("running - - -")), Next::Stage(Channel::File));
     assert_ne!(handover.ticket().path(), before, "the late call names a file that is gone");
-    // The late call comes after all: its mark proves nothing.
+    // The late call is carried out after all: its marker proves nothing.
     let late = handover.next(at(5100), &look("running - mine mine"));
     assert_eq!(late, Next::Stage(Channel::File));
 }
@@ -356,7 +357,7 @@ fn without_an_api_only_the_api_way_waits_and_ends() {
 }
 
 #[test]
-fn an_import_command_that_stands_elsewhere_is_nothing_to_add_a_path_to() {
+fn no_path_is_added_while_an_import_command_is_outside_of_its_key() {
     let seen = Seen { elsewhere: true, app_status: Some("running".into()), ..Seen::default() };
     let next = Handover::new(by_file(), ticket()).next(Moment::from_millis(1), &Look::State(seen));
     assert!(say(&next).starts_with("wait busy import"), "{next:?}");

@@ -1,10 +1,10 @@
-//! Files that are whole, and every way in which one can be broken.
+//! Complete files, and every way in which a file can be damaged.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// A chunk as it stands in a file.
+/// Encodes a chunk as it is stored in a file.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "byte strings are references")]
 fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = crc32fast::Hasher::new();
@@ -22,7 +22,8 @@ fn file(chunks: &[Vec<u8>]) -> Vec<u8> {
     [SIGNATURE.to_vec(), chunks.concat()].concat()
 }
 
-/// A whole picture of 4 × 3 pixels; `extra` comes before the image data, which is cut at `cut`.
+/// Returns a complete picture of 4 × 3 pixels; `extra` precedes the image data, which is split
+/// at `cut`.
 fn picture(colour: u8, extra: &[Vec<u8>], pixels: &[u8], cut: usize) -> Vec<u8> {
     let (first, second) = pixels.split_at(cut.min(pixels.len()));
     let mut chunks = vec![header(4, 3, [8, colour, 0, 0, 0])];
@@ -123,7 +124,7 @@ fn chunks_in_the_wrong_place_are_refused() {
         ("not IHDR", vec![text.clone(), ihdr.clone(), idat.clone(), iend.clone()]),
         ("second header", vec![ihdr.clone(), ihdr.clone(), idat.clone(), iend.clone()]),
         ("no image data", vec![ihdr.clone(), text.clone(), iend.clone()]),
-        ("two places", vec![ihdr.clone(), idat.clone(), text, idat.clone(), iend.clone()]),
+        ("not continuous", vec![ihdr.clone(), idat.clone(), text, idat.clone(), iend.clone()]),
         ("not empty", vec![ihdr.clone(), idat.clone(), chunk(b"IEND", b"x")]),
         ("13 bytes", vec![chunk(b"IHDR", &[0; 12]), idat, iend]),
     ];

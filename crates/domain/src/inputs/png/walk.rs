@@ -1,7 +1,8 @@
-//! The chunks behind IHDR: each in its place, each checked, and each that counts hashed.
+//! Walks over the chunks after IHDR: checks position and content of each, and hashes those
+//! that matter.
 //!
-//! Owns the order of chunks and what goes into the fingerprint. Framing and checksums of a single chunk are
-//! the parent's.
+//! Owns the order of chunks and the content of the fingerprint. The parent module checks framing
+//! and checksum of a single chunk.
 
 use super::{Chunk, ColourType, Fingerprint, Header, PngFault};
 
@@ -9,7 +10,7 @@ use super::{Chunk, ColourType, Fingerprint, Header, PngFault};
 pub(super) enum Step {
     /// Another chunk follows.
     More,
-    /// That was IEND.
+    /// The chunk was IEND.
     End,
 }
 
@@ -20,12 +21,13 @@ enum Idat {
     Over,
 }
 
-/// The walk behind IHDR: what was seen so far, and the two halves of the fingerprint.
+/// The state of the walk: what was seen so far, and the two halves of the fingerprint.
 ///
-/// Image data goes to a hasher of its own, so that the cuts between IDAT chunks leave no trace and BLAKE3
-/// works on long aligned runs. Every other chunk that counts is framed by its name and length.
+/// Image data has its own hasher, so that the boundaries between IDAT chunks do not matter
+/// and BLAKE3 processes long aligned runs. Every other relevant chunk is hashed with its name
+/// and length.
 pub(super) struct Walk {
-    /// The most entries that PLTE may have.
+    /// The maximum number of entries in PLTE.
     max_palette: usize,
     needs_palette: bool,
     may_have_palette: bool,
@@ -87,14 +89,15 @@ impl Walk {
 
     fn take_image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
         match self.idat {
-            Idat::Over => return Err(chunk.corrupt("its image data is in two places")),
+            Idat::Over => return Err(chunk.corrupt("its image data is not continuous")),
             Idat::Running => {}
             Idat::Ahead if self.needs_palette && !self.palette => {
                 return Err(chunk.corrupt("the palette is missing before it"));
             }
             Idat::Ahead => {
                 self.idat = Idat::Running;
-                // An animation control before or after the image data means two different pictures.
+                // An animation control before the image data means a different picture than one
+                // after it.
                 self.frame.update(b"IDAT");
             }
         }
@@ -109,7 +112,7 @@ impl Walk {
             return Err(chunk.corrupt("the palette has an impossible length"));
         }
         if self.palette || self.idat != Idat::Ahead || !self.may_have_palette {
-            return Err(chunk.corrupt("a palette must not stand here"));
+            return Err(chunk.corrupt("a palette is not allowed here"));
         }
         self.palette = true;
         Ok(())
@@ -121,14 +124,15 @@ impl Walk {
     }
 
     pub(super) fn fingerprint(mut self) -> Fingerprint {
-        // Fixed length and last: the whole stays unambiguous.
+        // The pixel digest has a fixed length and comes last, so the encoding is unambiguous.
         self.frame.update(self.pixels.finalize().as_bytes());
         Fingerprint::from_bytes(*self.frame.finalize().as_bytes())
     }
 }
 
-/// Chunks besides IHDR, PLTE and IDAT that change what a reader shows: transparency, colour spaces, the animation,
-/// and eXIf because loaders turn the picture by it. `sBIT` and `bKGD` only advise.
+/// Returns whether a chunk other than IHDR, PLTE and IDAT changes what a reader shows:
+/// transparency, colour spaces, the animation, and eXIf because loaders rotate the picture by it.
+/// `sBIT` and `bKGD` are only hints.
 const fn changes_pixels(name: [u8; 4]) -> bool {
     matches!(
         &name,

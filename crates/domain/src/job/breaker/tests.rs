@@ -1,4 +1,4 @@
-//! The breaker as a table: what happens at which second, and what a caller may do then.
+//! The breaker as a table: events at given seconds, and what a caller may do afterwards.
 
 use proptest::prelude::*;
 
@@ -16,24 +16,24 @@ fn run(breaker: &mut Breaker, second: u64) -> Option<u64> {
     breaker.failed(at(second), Failure::Run, "10007", 1.0, None).map(|wait| wait.as_secs())
 }
 
-/// What happens, and what the breaker says to the next who asks in the same second.
+/// An event; after each one, the next caller asks for a permit in the same second.
 #[derive(Debug)]
 enum Step {
     /// A call fails.
     Fails,
     /// The service loses a run.
     Loses,
-    /// A call that costs nothing is answered.
+    /// A call that costs nothing gets an answer.
     Answers,
-    /// A submit is taken.
+    /// A submit is accepted.
     Takes,
     /// A run ends well.
     Runs,
-    /// Nothing.
+    /// No event.
     Asks,
 }
 
-/// What happens at which second, and the answer to who asks then.
+/// Second, event, and the permit that the next caller gets.
 type Course = &'static [(u64, Step, Permit)];
 
 const CASES: [(&str, Course); 9] = {
@@ -135,7 +135,7 @@ const CASES: [(&str, Course); 9] = {
 };
 
 #[test]
-fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_wipes_the_slate() {
+fn three_in_a_row_open_it_a_probe_closes_it_on_trial_and_a_success_resets_it() {
     use Step::{Answers, Asks, Fails, Loses, Runs, Takes};
     for (name, steps) in CASES {
         let mut breaker = Breaker::default();
@@ -196,7 +196,7 @@ fn a_person_does_not_wait_to_probe() {
 
 proptest! {
     #[test]
-    fn nobody_is_kept_waiting_longer_than_the_cap_and_never_for_ever(
+    fn no_wait_exceeds_the_cap_and_none_is_endless(
         steps in prop::collection::vec((0_u8..6, 0_u64..100_000, 0.0..1.0_f64, prop::option::of(any::<u64>())), 0..60),
     ) {
         let (mut breaker, mut now) = (Breaker::default(), Moment::default());

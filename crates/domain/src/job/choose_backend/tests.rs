@@ -1,4 +1,4 @@
-//! The modes as a table: candidates and what happened → where a job goes.
+//! The modes as a table: candidates and earlier attempts → the backend of a job.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ fn version(name: &str) -> Fingerprint {
     Fingerprint::of(name.as_bytes())
 }
 
-/// The paid queue and the rented machine run one graph, the local server and the Spaces each their own.
+/// The paid queue and the rented machine run one graph, the local server and the Spaces each run
+/// their own.
 fn workflow(place: Place) -> Fingerprint {
     match place {
         Serverless | Cloud => version("flux"),
@@ -46,7 +47,7 @@ fn tried(list: &[(Place, Outcome)]) -> Vec<Tried> {
         .collect()
 }
 
-/// Returns where a job goes, as one word: `comfyui`, `wait serverless`, `nowhere`.
+/// Returns the route of a job as one word or two: `comfyui`, `wait serverless`, `nowhere`.
 fn goes(candidates: &[Candidate], so_far: &[(Place, Outcome)], after_unknown: bool) -> String {
     match route(candidates, &tried(so_far), after_unknown) {
         Route::Go { place, .. } => place.to_string(),
@@ -75,7 +76,7 @@ fn the_first_that_can_serve_serves() {
 }
 
 #[test]
-fn what_happened_to_the_job_decides_who_is_next() {
+fn earlier_attempts_decide_the_next_backend() {
     let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
     let table: [(&[(Place, Outcome)], &str); 14] = [
         (&[(Serverless, NotSent)], "comfyui"),
@@ -88,7 +89,7 @@ fn what_happened_to_the_job_decides_who_is_next() {
         (&[(Serverless, NotSent), (Comfyui, Refused)], "huggingface"),
         (&[(Serverless, Refused), (Comfyui, Workflow)], "huggingface"),
         (&[(Comfyui, Lost)], "serverless"),
-        // All were out of reach: the one that was asked least, then the first.
+        // All were unreachable: the one tried least often, then the first.
         (&[(Serverless, NotSent), (Comfyui, NotSent), (Huggingface, NotSent)], "serverless"),
         (
             &[
@@ -109,7 +110,7 @@ fn what_happened_to_the_job_decides_who_is_next() {
 }
 
 #[test]
-fn a_free_server_that_forgets_a_job_gets_it_again_but_not_for_ever() {
+fn a_free_server_that_loses_a_job_gets_it_again_but_not_forever() {
     let local = [ready(Comfyui), ready(Huggingface)];
     assert_eq!(goes(&local, &[(Comfyui, Lost)], false), "comfyui");
     assert_eq!(goes(&local, &[(Comfyui, Lost); MOST_LOST], false), "huggingface");
@@ -133,14 +134,14 @@ fn after_a_request_that_may_have_been_charged_nothing_is_sent_that_could_be_char
 }
 
 #[test]
-fn a_workflow_that_was_found_guilty_does_not_run_elsewhere() {
+fn a_workflow_that_caused_a_failure_does_not_run_on_another_backend() {
     let mut local = ready(Comfyui);
     local.workflow = workflow(Serverless);
     assert_eq!(goes(&[ready(Serverless), local], &[(Serverless, Workflow)], false), "nowhere");
 }
 
 #[test]
-fn who_serves_says_why_the_others_do_not() {
+fn a_route_says_why_other_backends_were_skipped() {
     let candidates = [missing(Serverless), away(Comfyui, 3), ready(Huggingface)];
     let Route::Go { why, .. } = route(&candidates, &[], false) else {
         unreachable!("one is ready")

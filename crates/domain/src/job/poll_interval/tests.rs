@@ -1,4 +1,5 @@
-//! The pace in simulation: jobs of every length, with and without a past, counted in calls and in lateness.
+//! Simulates polling for jobs of every length, with and without learned times, and counts calls
+//! and lateness.
 
 use proptest::prelude::*;
 
@@ -6,14 +7,14 @@ use super::*;
 
 const PACE: Pace = Pace { min: Duration::from_millis(250), max: Duration::from_secs(5) };
 
-/// What following one job cost: status calls until the end was seen, and how late it was seen.
+/// The cost of following one job: status calls until the end was seen, and the delay after the end.
 #[derive(Debug)]
 struct Followed {
     calls: u32,
     late: Duration,
 }
 
-/// Plays a job that waits for `queue`, runs for `run`, and whose answers take `answer` each.
+/// Simulates a job that waits for `queue`, runs for `run`, and whose answers take `answer` each.
 fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Duration) -> Followed {
     let end = queue + run;
     let (mut now, mut calls, mut seen_running) = (Duration::ZERO, 0, None);
@@ -35,7 +36,8 @@ fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Dura
     }
 }
 
-/// Follows jobs whose lengths lie within one second around `run`, and returns the median lateness and the most calls.
+/// Simulates jobs whose lengths are within one second around `run`. Returns the median delay and
+/// the most calls.
 fn follow_many(queue: Duration, run: Duration, expected: Option<Spread>) -> (Duration, u32) {
     let runs: Vec<Followed> = (0..100)
         .map(|n| run.saturating_sub(Duration::from_secs(1)) + Duration::from_millis(n * 20))
@@ -53,9 +55,11 @@ fn spread(p10: u64, median: u64, p90: u64) -> Spread {
 
 #[test]
 fn each_kind_of_job_is_seen_soon_after_its_end_for_few_calls() {
-    // Queue and run in milliseconds, what is known, then the bars: median lateness in milliseconds, calls at most.
+    // Queue and run in milliseconds, learned times, then the limits: median delay in milliseconds
+    // and number of calls.
     let table = [
-        // The bar of the product: half a minute, at most 40 calls, with and without a past.
+        // The product's requirement: half a minute, at most 40 calls, with and without
+        // learned times.
         ("30 s, first job ever", 500, 29_500, None, 460, 40),
         ("30 s, a short queue", 3_000, 27_000, None, 460, 40),
         ("30 s, like all before", 500, 29_500, Some(spread(29, 30, 31)), 260, 40),

@@ -1,4 +1,4 @@
-//! Descriptions made to exhaust a reader, and bytes that are nothing at all.
+//! Descriptions made to exhaust a reader, and arbitrary bytes.
 
 use proptest::prelude::*;
 
@@ -33,7 +33,7 @@ fn accessors_that_share_the_same_bytes_cannot_keep_the_check_busy_for_ever() {
     assert_fault!(result, GlbFault::TooLarge(_));
 }
 
-/// JSON of any shape, with the words of glTF among its keys.
+/// JSON of any structure, with glTF names among its keys.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -103,7 +103,7 @@ proptest! {
     }
 }
 
-/// Replaces the leaf number `left` of a JSON.
+/// Replaces leaf number `left` of a JSON.
 fn replace_leaf(json: &mut Value, left: &mut usize, value: &Value) {
     match json {
         Value::Array(list) => list.iter_mut().for_each(|inner| replace_leaf(inner, left, value)),

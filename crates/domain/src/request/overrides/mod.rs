@@ -1,17 +1,20 @@
-//! The request: what a job writes into the graph, as the bytes that are sent.
+//! Builds the request: the values that a job writes into the graph, as the bytes that are sent.
 //!
-//! Owns the body of a RunComfy submit and the merged graph for a ComfyUI server. It chooses no form for the
-//! picture ([`crate::picture`]), sends nothing, and knows the places of values only through
-//! [`Bindings`].
+//! Owns the body of a RunComfy submit and the merged graph for a ComfyUI server. It does not choose
+//! the form of the picture ([`crate::picture`]), sends nothing, and knows the targets of the values
+//! only through [`Bindings`].
 //!
 //! ```text
-//! {"overrides":{"16":{"inputs":{"image":"data:image/png;base64,…"}},"41":{"inputs":{"value":"…"}},…}}
-//! {"workflow_api_json":{"16":{"inputs":{"image":"data:image/png;base64,…"},"class_type":"LoadImage"},…}}
+//! {"overrides":{"16":{"inputs":{"image":"data:image/png;base64,…"}},
+//!               "41":{"inputs":{"value":"…"}},…}}
+//! {"workflow_api_json":{"16":{"inputs":{"image":"data:image/png;base64,…"},
+//!                             "class_type":"LoadImage"},…}}
 //! ```
 //!
-//! RunComfy merges `overrides` over the graph that the deployment has saved; with `workflow_api_json` the whole
-//! graph is sent instead, and `overrides` left out. The body is built in the quiet window, so that only bytes
-//! leave when it closes; the picture is by far its largest part and is encoded straight to its place.
+//! RunComfy merges `overrides` over the graph that the deployment has saved; with
+//! `workflow_api_json` the whole graph is sent instead, without `overrides`. The body is built
+//! during the debounce window, so that only bytes are sent when it closes; the picture is by far
+//! its largest part and is encoded directly into its position.
 
 mod seeds;
 
@@ -27,10 +30,10 @@ use super::workflow::{
 };
 use crate::fingerprint::Fingerprint;
 
-/// What a job puts into the graph, beside the picture.
+/// The values that a job puts into the graph, apart from the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Values<'a> {
-    /// The sentence.
+    /// The prompt.
     pub prompt: &'a str,
     /// The seeds.
     pub seeds: Seeds,
@@ -43,7 +46,7 @@ pub struct Values<'a> {
 /// The picture in the form in which it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picture<'a> {
-    /// The file.
+    /// The bytes of the file.
     pub bytes: &'a [u8],
     /// Its media type, such as `image/png`.
     pub mime: &'a str,
@@ -51,13 +54,13 @@ pub struct Picture<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// Which member of the body carries the values.
+/// Which member of the body contains the values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Carrier {
-    /// `overrides`, merged by the service over the deployment's own saved graph.
+    /// `overrides`, which the service merges over the deployment's own saved graph.
     #[default]
     Overrides,
-    /// `workflow_api_json`: the whole graph with the values put in.
+    /// `workflow_api_json`: the whole graph with the values filled in.
     WholeGraph,
 }
 
@@ -68,12 +71,12 @@ pub struct Body {
     pub bytes: Bytes,
     /// BLAKE3 of `bytes`.
     pub digest: Fingerprint,
-    /// The overrides for people, ledger and history: in place of the picture stands what it was
+    /// The overrides for people, ledger and history, with a description instead of the picture
     /// (`{"fingerprint", "bytes", "mime"}`). The same for both carriers.
     pub summary: Value,
 }
 
-/// Bindings that were made for another graph than the one they are used with.
+/// The error for bindings that were made for another graph than the one they are used with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the bindings were made for another version of the workflow `{workflow}`; nothing was sent"
@@ -83,7 +86,7 @@ pub struct ForeignBindings {
     pub workflow: String,
 }
 
-/// How bodies are built: for one workflow, its bindings and a carrier.
+/// How to build bodies: for one workflow, its bindings and a carrier.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyPlan<'a> {
     workflow: &'a Workflow,
@@ -92,7 +95,7 @@ pub struct BodyPlan<'a> {
 }
 
 impl<'a> BodyPlan<'a> {
-    /// Takes the plan's parts if they belong together.
+    /// Creates the plan if the workflow and the bindings match.
     pub fn new(
         workflow: &'a Workflow,
         bindings: &'a Bindings,
@@ -116,8 +119,8 @@ impl<'a> BodyPlan<'a> {
     }
 }
 
-/// Returns the graph with the values put in, for a ComfyUI server; `image` is what its LoadImage node takes
-/// there: the name of an uploaded file.
+/// Returns the graph with the values filled in, for a ComfyUI server; `image` is the value for its
+/// LoadImage node: the name of an uploaded file.
 pub fn merged(
     workflow: &Workflow,
     bindings: &Bindings,
@@ -147,19 +150,20 @@ fn check_version(workflow: &Workflow, bindings: &Bindings) -> Result<(), Foreign
     Err(ForeignBindings { workflow: workflow.name().to_owned() })
 }
 
-/// What goes into one input.
+/// The new value of one input.
 enum Content {
     Value(Value),
     Picture,
 }
 
-/// What goes into one node: every bound input of it, in the order of the roles.
+/// The new values of one node: every bound input, in the order of the roles.
 struct Change<'a> {
     node: &'a str,
     inputs: Vec<(&'a str, Content)>,
 }
 
-/// Sorts the values by node: roles keep their order, and roles of one node stand together at the first one's place.
+/// Groups the values by node. Roles keep their order, and all roles of a node are grouped at the
+/// first one.
 fn changes<'a>(bindings: &'a Bindings, values: &Values<'_>) -> Vec<Change<'a>> {
     let mut changes: Vec<Change<'a>> = Vec::new();
     for (role, place) in bindings.iter() {
@@ -177,7 +181,8 @@ fn content(role: Role, values: &Values<'_>) -> Option<Content> {
     let value = match role {
         Role::Image => return Some(Content::Picture),
         Role::Prompt => values.prompt.into(),
-        // Sent empty on purpose: the sentence goes to T5 alone, and the saved graph's own CLIP text must not stay.
+        // Sent empty on purpose: the prompt goes to T5 alone, and the CLIP text of the saved graph
+        // must not stay.
         Role::PromptClip => "".into(),
         Role::Seed => values.seeds.image.into(),
         Role::MeshSeed => values.seeds.mesh.into(),
@@ -228,7 +233,7 @@ fn write_overrides(text: &mut Text, changes: &[Change<'_>]) {
     text.raw("}");
 }
 
-/// Writes the whole graph, every key at its place.
+/// Writes the whole graph, with every key in its original position.
 fn write_graph(text: &mut Text, workflow: &Workflow, changes: &[Change<'_>]) {
     text.raw("{\"workflow_api_json\":");
     text.object(workflow.graph(), |text, (id, node)| {
@@ -254,7 +259,7 @@ fn write_graph(text: &mut Text, workflow: &Workflow, changes: &[Change<'_>]) {
     text.raw("}");
 }
 
-/// JSON under construction: everything but the picture, and where that belongs.
+/// JSON under construction: everything except the picture, and the position of the picture.
 #[derive(Default)]
 struct Text {
     json: String,
@@ -293,12 +298,13 @@ impl Text {
         self.raw("}");
     }
 
-    /// Puts text and picture together, in one allocation of the exact size: the picture is a hundred times
-    /// larger than the rest, so it is written once, where it stays.
+    /// Joins text and picture in one allocation of the exact size: the picture is a hundred times
+    /// larger than the rest, so it is written only once, in its final position.
     fn with(self, picture: &Picture<'_>) -> Vec<u8> {
         let Some(at) = self.picture_at else { return self.json.into_bytes() };
         let (before, after) = self.json.as_bytes().split_at(at);
-        // The media type could hold anything, so it is written as JSON text; its last quote follows the picture.
+        // The media type could contain anything, so it is escaped as JSON text; its closing quote
+        // follows the picture.
         let mut head = Value::from(format!("data:{};base64,", picture.mime)).to_string();
         head.pop();
         let encoded = picture.bytes.len().div_ceil(3) * 4;

@@ -1,6 +1,7 @@
-//! Which noise a job starts from.
+//! Chooses the random seeds of a job.
 //!
-//! Owns the three ways to choose a seed and their ranges. Randomness is an argument: nothing here rolls dice.
+//! Owns the three ways to choose a seed and their ranges. Randomness is an argument: this file
+//! generates none.
 
 use std::{fmt, str::FromStr};
 
@@ -8,10 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::job::Inputs;
 
-/// Seeds of images lie below this: above 2^53 a JSON number may be rounded on its way through a float.
+/// Image seeds are below this limit: above 2^53 a JSON number may be rounded when it is parsed
+/// as a float.
 pub const IMAGE_SEED_LIMIT: u64 = 1 << 53;
 
-/// Seeds of meshes lie below this: PartPacker's sampler takes 0 to 2147483647.
+/// Mesh seeds are below this limit: PartPacker's sampler accepts 0 to 2147483647.
 pub const MESH_SEED_LIMIT: u64 = 1 << 31;
 
 /// `generation.seed`: how the seeds of a job are chosen.
@@ -20,13 +22,13 @@ pub enum SeedChoice {
     /// From the fingerprints of the inputs: the same prompt and render always give the same seeds.
     #[default]
     Derived,
-    /// New with every job.
+    /// New for every job.
     Random,
     /// Always this one.
     Fixed(u64),
 }
 
-/// A `generation.seed` that is none of the three.
+/// The error for a `generation.seed` that is none of the three.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a seed is \"derived\", \"random\" or a whole number from 0 to 9007199254740991, not `{0}`"
@@ -36,14 +38,14 @@ pub struct BadSeed(pub String);
 /// The two seeds of a job, each within its node's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Seeds {
-    /// The image's, below [`IMAGE_SEED_LIMIT`].
+    /// The image's seed, below [`IMAGE_SEED_LIMIT`].
     pub image: u64,
-    /// The mesh's, below [`MESH_SEED_LIMIT`].
+    /// The mesh's seed, below [`MESH_SEED_LIMIT`].
     pub mesh: u64,
 }
 
-/// Chooses the seeds of a job. `random` is only looked at for [`SeedChoice::Random`]. A fixed seed is the image's
-/// as it is and the mesh's modulo its range, so that 1337 is 1337 for both.
+/// Chooses the seeds of a job. `random` is used only for [`SeedChoice::Random`]. A fixed seed is
+/// used unchanged for the image and modulo its range for the mesh, so that 1337 is 1337 for both.
 pub fn seeds(choice: SeedChoice, inputs: &Inputs, random: u64) -> Seeds {
     match choice {
         SeedChoice::Derived => {
@@ -59,8 +61,9 @@ pub fn seeds(choice: SeedChoice, inputs: &Inputs, random: u64) -> Seeds {
     }
 }
 
-/// Draws both seeds from one digest, so that they are independent of each other. The context keeps these digests
-/// apart from fingerprints and from each other; changing it changes every derived seed.
+/// Derives both seeds from one digest, so that they are independent of each other. The context
+/// separates these digests from fingerprints and from each other; a different context changes every
+/// derived seed.
 fn drawn(context: &str, material: &[&[u8]]) -> Seeds {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     for part in material {
@@ -72,7 +75,7 @@ fn drawn(context: &str, material: &[&[u8]]) -> Seeds {
             .iter()
             .fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
     };
-    // Both limits are powers of two, so the remainder is as evenly spread as the digest.
+    // Both limits are powers of two, so the remainder is distributed as evenly as the digest.
     Seeds { image: number(0) % IMAGE_SEED_LIMIT, mesh: number(8) % MESH_SEED_LIMIT }
 }
 
@@ -108,7 +111,7 @@ impl FromStr for SeedChoice {
 }
 
 impl Serialize for SeedChoice {
-    /// A number for a fixed seed, else the word.
+    /// Writes a fixed seed as a number, otherwise the word.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Fixed(seed) => serializer.serialize_u64(*seed),
@@ -118,7 +121,7 @@ impl Serialize for SeedChoice {
 }
 
 impl<'de> Deserialize<'de> for SeedChoice {
-    /// From a word, a number, or a number in a text: environment variables are always texts.
+    /// Accepts a word, a number, or a number in a text: environment variables are always texts.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl de::Visitor<'_> for Visitor {
@@ -155,7 +158,8 @@ mod tests {
     fn the_same_inputs_give_the_same_seeds_for_ever() {
         let derived = seeds(SeedChoice::Derived, &inputs(b"a chair", b"pixels"), 7);
         assert_eq!(derived, seeds(SeedChoice::Derived, &inputs(b"a chair", b"pixels"), 8));
-        // Fixed numbers: an accidental change of the derivation would void every cached result.
+        // Fixed numbers: an accidental change of the derivation would invalidate every
+        // cached result.
         assert_eq!(derived, Seeds { image: 8_864_280_986_922_132, mesh: 731_159_928 });
     }
 

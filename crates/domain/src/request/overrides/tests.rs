@@ -1,4 +1,4 @@
-//! Bodies read back: what is sent is exactly what was asked for, with every key at its place.
+//! Parses bodies back: what is sent is exactly what was requested, with every key in its position.
 
 use std::collections::BTreeMap;
 

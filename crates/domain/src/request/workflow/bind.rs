@@ -1,12 +1,13 @@
-//! Which node plays which role: the built-in table, with the configuration's `[generation.bind]` over it.
+//! Binds roles to nodes: the built-in table, overridden by `[generation.bind]` of
+//! the configuration.
 //!
-//! Owns the finished [`Bindings`] and the rules about them: image, prompt and mesh are required; nothing is
-//! bound that the graph does not have, so that a request never names an unknown node (RunComfy answers that
-//! with 422, or with silence); and no two roles share one input.
+//! Owns the finished [`Bindings`] and their rules: image, prompt and mesh are required; a binding
+//! must exist in the graph, so that a request never names an unknown node (RunComfy answers that
+//! with 422, or ignores it); and no two roles share one input.
 //!
-//! A binding is written `"41.value"` (node id, input), `"title:FLUXT5XXL.value"` (title, input) or either without
-//! the input where the node has only one that fits; an output is just a node. An empty text leaves a role of the
-//! built-in table alone.
+//! A binding is written as `"41.value"` (node id, input), as `"title:FLUXT5XXL.value"` (title,
+//! input), or as either without the input if only one input of the node fits; an output is just a
+//! node. An empty text removes a role of the built-in table.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -19,10 +20,10 @@ use super::{
 };
 use crate::fingerprint::Fingerprint;
 
-/// A place in a graph.
+/// A location in a graph.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Binding {
-    /// A value of a node.
+    /// An input value of a node.
     Input {
         /// The node's id.
         node: String,
@@ -46,7 +47,7 @@ impl Binding {
 }
 
 impl fmt::Display for Binding {
-    /// The form of the configuration.
+    /// Writes the form used in the configuration.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input { node, input } => write!(f, "{node}.{input}"),
@@ -55,7 +56,7 @@ impl fmt::Display for Binding {
     }
 }
 
-/// The place of every bound role, made by [`bind`] for one version of one graph.
+/// The location of every bound role, created by [`bind`] for one version of one graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bindings {
     places: BTreeMap<Role, Binding>,
@@ -63,7 +64,7 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Returns a role's place.
+    /// Returns a role's location.
     pub fn get(&self, role: Role) -> Option<&Binding> {
         self.places.get(&role)
     }
@@ -84,12 +85,12 @@ impl Bindings {
         }
     }
 
-    /// Returns every bound role with its place, in the order of [`Role::ALL`].
+    /// Returns every bound role with its location, in the order of [`Role::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Role, &Binding)> {
         self.places.iter().map(|(role, place)| (*role, place))
     }
 
-    /// Returns the version of the graph that was looked at.
+    /// Returns the version of the graph that the bindings were made for.
     pub fn version(&self) -> Fingerprint {
         self.version
     }
@@ -98,10 +99,10 @@ impl Bindings {
 /// Why the roles do not fit the graph. Nothing was sent and nothing was charged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindFault {
-    /// A key of `[generation.bind]` is no role.
+    /// A key of `[generation.bind]` is not a role.
     #[error("in `[generation.bind]`: {0}")]
     UnknownRole(#[from] UnknownRole),
-    /// A binding names no place in this graph.
+    /// A binding does not match a location in this graph.
     #[error(
         "`generation.bind.{role} = \"{text}\"` does not fit the workflow `{workflow}`: {misfit}"
     )]
@@ -115,27 +116,27 @@ pub enum BindFault {
         /// What is wrong.
         misfit: Box<Misfit>,
     },
-    /// A required role has no place.
-    #[error("the workflow `{workflow}` has no place for the role `{role}`: {hint}")]
+    /// A required role is not bound.
+    #[error("the workflow `{workflow}` has no binding for the role `{role}`: {hint}")]
     Missing {
         /// The role.
         role: Role,
         /// The workflow's name.
         workflow: String,
-        /// What to write where.
+        /// What to add to the configuration.
         hint: String,
     },
     /// Two roles would write the same input.
     #[error(
         "the roles `{first}` and `{second}` are both bound to `{place}`; \
-         leave one of them out of `[generation.bind]`, or set it to \"\""
+         remove one of them from `[generation.bind]`, or set it to \"\""
     )]
     Twice {
         /// One role.
         first: Role,
-        /// The other.
+        /// The other role.
         second: Role,
-        /// The place.
+        /// The location.
         place: String,
     },
 }
@@ -146,9 +147,9 @@ pub enum Misfit {
     /// No node has that id or title.
     #[error("there is no node `{node}`; {hint}")]
     UnknownNode {
-        /// What was looked for.
+        /// The name that was searched for.
         node: String,
-        /// What there is.
+        /// What exists instead.
         hint: String,
     },
     /// Several nodes have that title.
@@ -164,12 +165,12 @@ pub enum Misfit {
     UnknownInput {
         /// The node's id.
         node: String,
-        /// The input that was looked for.
+        /// The input that was searched for.
         input: String,
-        /// Those that exist.
+        /// The existing inputs.
         inputs: String,
     },
-    /// The input takes another node's output; a value put there would cut the link.
+    /// The input takes another node's output; a value there would cut the link.
     #[error("input `{input}` of node {node} is fed by node {feeder}; {advice}")]
     Linked {
         /// The node's id.
@@ -181,7 +182,7 @@ pub enum Misfit {
         /// What to bind instead.
         advice: String,
     },
-    /// The input was left out and is not obvious.
+    /// The input was omitted and is not obvious.
     #[error("node {node} has no single input that fits; name one of {inputs}")]
     ManyInputs {
         /// The node's id.
@@ -191,7 +192,8 @@ pub enum Misfit {
     },
 }
 
-/// Binds every role of `workflow`: its own table first, `overrides` (role to text, from the configuration) over it.
+/// Binds every role of `workflow`: first its own table, then `overrides` (role to text, from
+/// the configuration).
 pub fn bind(
     workflow: &Workflow,
     overrides: &BTreeMap<String, String>,
@@ -220,9 +222,9 @@ pub fn bind(
     Ok(Bindings { places, version: workflow.version() })
 }
 
-/// Binds as [`bind`] does, and fills what the configuration leaves open with what [`inspect`] is certain of. A workflow
-/// that is built in has its own table, so nothing is looked for in it. Returns the roles that were found beside the bindings,
-/// so that a person can be told.
+/// Binds like [`bind`], and fills roles missing from the configuration with what [`inspect`] is
+/// certain of. A built-in workflow has its own table, so it is not searched. Returns the bindings
+/// and the roles that were found, so that they can be reported.
 pub fn bind_or_find(
     workflow: &Workflow,
     overrides: &BTreeMap<String, String>,
@@ -247,7 +249,8 @@ pub fn bind_or_find(
     Ok((bind(workflow, &complete)?, found))
 }
 
-/// Tells whether a place reads back as itself: an id may hold what the notation cannot say.
+/// Returns whether a location can be written and parsed back: an id may contain what the notation
+/// cannot express.
 fn bind_one(workflow: &Workflow, role: Role, place: &Binding) -> bool {
     resolve(workflow, role, &place.to_string()).is_ok_and(|read| read == *place)
 }
@@ -281,7 +284,7 @@ fn check_required(workflow: &Workflow, places: &BTreeMap<Role, Binding>) -> Resu
 
 fn check_twice(places: &BTreeMap<Role, Binding>) -> Result<(), BindFault> {
     let mut taken: BTreeMap<&Binding, Role> = BTreeMap::new();
-    // One node may well save both the image and the mesh, so outputs may coincide.
+    // One node may save both the image and the mesh, so outputs may coincide.
     for (role, place) in places.iter().filter(|(role, _)| !role.is_output()) {
         if let Some(first) = taken.insert(place, *role) {
             let place = shown(&place.to_string());

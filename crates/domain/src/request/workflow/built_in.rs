@@ -1,9 +1,10 @@
-//! The graphs that come with the program, with the places of their roles.
+//! The graphs that are included in the program, with the locations of their roles.
 //!
-//! Owns the table of built-in workflows. The graphs are files under `workflows/`, so that a person can open them
-//! in ComfyUI; node ids, classes and links are those of CONJURE's own deployment (its `generate_flux_mesh2`),
-//! because a request names nodes of the graph that is saved there, and those of its graph for a local server
-//! (`generate_flux_mesh_LOCAL`), which is sent whole: ids and titles are what people know from CONJURE's notes.
+//! Owns the table of built-in workflows. The graphs are files under `workflows/`, so that a person
+//! can open them in ComfyUI. Node ids, classes and links of one are those of CONJURE's own
+//! deployment (its `generate_flux_mesh2`), because a request names nodes of the graph that is saved
+//! there. The other has those of CONJURE's graph for a local server (`generate_flux_mesh_LOCAL`),
+//! which is sent whole: people know its ids and titles from CONJURE's notes.
 
 use super::{Workflow, role::Role};
 
@@ -32,9 +33,9 @@ const BUILT_IN: [BuiltIn; 2] = [
             (Role::Mesh, "33", ""),
         ],
     },
-    // CONJURE's own local service writes the image's seed to node 4, a loader, so that it never changes: 3 is the sampler. Its four
-    // steps are those of a model distilled for four (LCM), so whoever fills this graph leaves them alone where
-    // `generation.steps_flux` only says what FLUX wants.
+    // CONJURE's own local service writes the image's seed to node 4, a loader, so that the seed
+    // never changes: node 3 is the sampler. Its four steps are those of a model distilled for four
+    // (LCM), so they are kept when `generation.steps_flux` only has the value for FLUX.
     BuiltIn {
         name: "conjure_flux_mesh_local",
         file: include_str!("../../../../../workflows/conjure_flux_mesh_local.json"),

@@ -1,7 +1,8 @@
-//! How a graph is looked at: a node, its inputs, its links, and everything that feeds it.
+//! Views of a graph: a node, its inputs, its links, and everything that feeds it.
 //!
-//! Owns reading the JSON of one node, nothing about roles. Every walk marks where it has been, so a graph with
-//! circles or thousands of nodes in a chain costs one visit a node and no stack.
+//! Owns reading the JSON of one node, and knows nothing about roles. Every walk marks visited
+//! nodes, so a graph with cycles or thousands of nodes in a chain costs one visit per node and
+//! no recursion.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -9,14 +10,14 @@ use serde_json::{Map, Value};
 
 use super::Workflow;
 
-/// A node of a graph, borrowed.
+/// A borrowed node of a graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a> {
     /// Its id: the key in the graph.
     pub id: &'a str,
-    /// Its class; empty when it names none.
+    /// Its class; empty if it has none.
     pub class: &'a str,
-    /// Its title, trimmed; the class when it has none.
+    /// Its trimmed title; the class if it has none.
     pub title: &'a str,
     inputs: Option<&'a Map<String, Value>>,
 }
@@ -26,11 +27,11 @@ pub struct Node<'a> {
 pub struct Link<'a> {
     /// The feeding node's id. It may not exist.
     pub node: &'a str,
-    /// Which of its outputs, counted from 0.
+    /// The number of the output, counted from 0.
     pub output: u64,
 }
 
-/// Reads a link: an array of a node's id and an output's number. Any other value is a literal.
+/// Parses a link: an array of a node's id and an output's number. Any other value is a literal.
 pub fn link(value: &Value) -> Option<Link<'_>> {
     match value.as_array()?.as_slice() {
         [node, output] => Some(Link { node: node.as_str()?, output: output.as_u64()? }),
@@ -39,7 +40,7 @@ pub fn link(value: &Value) -> Option<Link<'_>> {
 }
 
 impl<'a> Node<'a> {
-    /// Reads a node; `None` when it is no object.
+    /// Reads a node; `None` if it is not an object.
     pub(super) fn new(id: &'a str, node: &'a Value) -> Option<Self> {
         let node = node.as_object()?;
         let class = node.get("class_type").and_then(Value::as_str).unwrap_or_default();
@@ -63,25 +64,25 @@ impl<'a> Node<'a> {
         self.inputs().filter_map(|(name, value)| Some((name, link(value)?)))
     }
 
-    /// Tells whether the class, in lower case, holds one of `words`.
+    /// Returns whether the lower-case class contains one of `words`.
     pub fn class_has(self, words: &[&str]) -> bool {
         let class = self.class.to_lowercase();
         words.iter().any(|word| class.contains(word))
     }
 
-    /// Tells whether the title, in lower case, holds one of `words`.
+    /// Returns whether the lower-case title contains one of `words`.
     pub fn title_has(self, words: &[&str]) -> bool {
         let title = self.title.to_lowercase();
         words.iter().any(|word| title.contains(word))
     }
 
-    /// Tells whether an input of that name exists and is no link.
+    /// Returns whether an input with that name exists and is not a link.
     pub fn has_literal(self, name: &str) -> bool {
         self.input(name).is_some_and(|value| link(value).is_none())
     }
 }
 
-/// Returns everything that feeds one of `starts`, themselves included, with the fewest links between.
+/// Returns `starts` and everything that feeds them, with the smallest number of links in between.
 pub fn ancestors<'a, 's>(
     workflow: &'a Workflow,
     starts: impl IntoIterator<Item = &'s str>,
@@ -105,7 +106,7 @@ pub fn ancestors<'a, 's>(
     distance
 }
 
-/// Returns every input that a node's outputs go to, as (node, input).
+/// Returns every input that takes an output of `node`, as (node, input).
 pub fn fed_by<'a>(workflow: &'a Workflow, node: &str) -> Vec<(Node<'a>, &'a str)> {
     let feeds = |user: Node<'a>| {
         user.links().filter(|(_, link)| link.node == node).map(move |(input, _)| (user, input))
@@ -113,7 +114,8 @@ pub fn fed_by<'a>(workflow: &'a Workflow, node: &str) -> Vec<(Node<'a>, &'a str)
     workflow.nodes().flat_map(feeds).collect()
 }
 
-/// Returns the nodes of one circle of links, in the order in which they feed each other; `None` in a sound graph.
+/// Returns the nodes of one cycle of links, in the order in which they feed each other; `None` if
+/// there is no cycle.
 pub fn circle(workflow: &Workflow) -> Option<Vec<&str>> {
     let mut finished = HashSet::new();
     for start in workflow.nodes() {

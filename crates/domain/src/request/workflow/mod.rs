@@ -1,15 +1,17 @@
-//! A workflow: the graph of nodes that a backend runs, as ComfyUI's "API format" writes it.
+//! A workflow: the graph of nodes that a backend runs, in ComfyUI's "API format".
 //!
-//! Owns reading such a file (hostile until read), its version, and the two built-in ones. Its parts:
-//! - [`graph`]: how a graph is looked at: nodes, links, who feeds whom;
-//! - [`role`]: the words for what a job changes and what it takes out;
-//! - [`bind`]: which node plays which role;
-//! - [`inspect`]: finding that out for a graph nobody described;
-//! - [`validate`]: what would make a run fail or its result be missed;
-//! - [`built_in`]: the graphs that come with the program.
+//! Owns the parsing of such a file (untrusted input), its version, and the two built-in workflows.
+//! Its parts:
+//! - [`graph`]: views of a graph: nodes, links, and which node feeds which;
+//! - [`role`]: the names for the values that a job changes and the outputs that it collects;
+//! - [`bind`]: which node has which role;
+//! - [`inspect`]: finds the roles in an unknown graph;
+//! - [`validate`]: finds what would make a run fail or its result be missed;
+//! - [`built_in`]: the graphs that are included in the program.
 //!
-//! It does not know what a deployment runs: that is a saved copy of such a graph on the backend's side.
-//! The API format: `{"<node id>": {"class_type": "…", "inputs": {…}, "_meta": {"title": "…"}}}`, where an input
+//! It does not know what a deployment runs: that is a saved copy of such a graph on the
+//! backend. The API format:
+//! `{"<node id>": {"class_type": "…", "inputs": {…}, "_meta": {"title": "…"}}}`, where an input
 //! `["<node id>", 0]` is a link to that node's first output and anything else is a value.
 
 pub mod bind;
@@ -26,17 +28,18 @@ use serde_json::{Map, Value};
 use self::{built_in::Table, graph::Node, naming::shown};
 use crate::fingerprint::Fingerprint;
 
-/// The largest workflow file that is read, in bytes. CONJURE's graphs have 6 KB; the largest seen in public have
-/// some hundred.
+/// The largest workflow file that is read, in bytes. CONJURE's graphs have 6 KB; the largest known
+/// public ones have a few hundred KB.
 pub const MAX_WORKFLOW_BYTES: usize = 4 * 1024 * 1024;
 
-/// The most nodes a graph may have: far beyond any graph a person made, and every message stays readable.
+/// The maximum number of nodes of a graph: far more than any hand-made graph has, and every message
+/// stays readable.
 pub const MAX_NODES: usize = 4_000;
 
-/// The longest node id, in bytes. ComfyUI counts (`41`), sub-graphs add a colon (`38:42`).
+/// The longest node id, in bytes. ComfyUI uses numbers (`41`), sub-graphs add a colon (`38:42`).
 pub const MAX_ID_BYTES: usize = 64;
 
-/// A graph in API format, whole and read.
+/// A complete, parsed graph in API format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workflow {
     name: String,
@@ -45,37 +48,37 @@ pub struct Workflow {
     table: Table,
 }
 
-/// Why a file is no workflow that can be run.
+/// Why a file is not a workflow that can be run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkflowFault {
     /// Larger than [`MAX_WORKFLOW_BYTES`] or more than [`MAX_NODES`] nodes.
-    #[error("the workflow is too large: {size}, and at most {limit} are read")]
+    #[error("the workflow is too large: {size}, the limit is {limit}")]
     TooLarge {
         /// Its size with the unit.
         size: String,
         /// The limit with the unit.
         limit: String,
     },
-    /// No JSON.
+    /// Not JSON.
     #[error("the workflow is not valid JSON: {reason}")]
     NotJson {
         /// What is wrong, with line and column.
         reason: String,
     },
-    /// The format that ComfyUI's "Save" writes: positions and widgets, not what a run needs.
+    /// The format of ComfyUI's "Save": it has positions and widgets, but not what a run needs.
     #[error(
         "the workflow is in the editor's format (it lists `nodes` and `links`); \
          export it again with \"Export (API)\" in ComfyUI's menu, which older versions \
          call \"Save (API Format)\" after enabling the developer mode"
     )]
     EditorFormat,
-    /// JSON, but no object of nodes.
+    /// JSON, but not an object of nodes.
     #[error("the workflow is not a graph in API format: {reason}")]
     NotAGraph {
         /// What was found instead.
         reason: String,
     },
-    /// A node is not what a node looks like.
+    /// A node does not have the structure of a node.
     #[error("node `{node}` of the workflow is not a node in API format: {reason}")]
     BadNode {
         /// Its id.
@@ -86,9 +89,9 @@ pub enum WorkflowFault {
 }
 
 impl Workflow {
-    /// Reads a graph in API format. A wrapper `{"prompt": {…}}` (a request to ComfyUI) or
-    /// `{"workflow_api_json": {…}}` (one to RunComfy) is opened. Whether its links and classes hold is
-    /// [`validate`]'s question, not asked here.
+    /// Parses a graph in API format. A wrapper `{"prompt": {…}}` (a request to ComfyUI) or
+    /// `{"workflow_api_json": {…}}` (one to RunComfy) is unwrapped. Links and classes are not
+    /// checked here, but in [`validate`].
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, WorkflowFault> {
         if bytes.len() > MAX_WORKFLOW_BYTES {
             return Err(WorkflowFault::TooLarge {
@@ -97,7 +100,7 @@ impl Workflow {
             });
         }
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        // The parser itself refuses more than 128 levels, so everything below may recurse over values.
+        // The parser rejects more than 128 levels, so everything below may recurse over values.
         let json: Value = serde_json::from_slice(text)
             .map_err(|fault| WorkflowFault::NotJson { reason: fault.to_string() })?;
         let graph = graph_of(json)?;
@@ -105,12 +108,12 @@ impl Workflow {
         Ok(Self { name: name.to_owned(), version: version_of(&graph), graph, table: &[] })
     }
 
-    /// Returns the built-in workflow of that name (see [`built_in::NAMES`]).
+    /// Returns the built-in workflow with this name (see [`built_in::NAMES`]).
     pub fn built_in(name: &str) -> Option<Self> {
         built_in::find(name)
     }
 
-    /// Returns the name it is known by in the configuration and the ledger.
+    /// Returns its name in the configuration and the ledger.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -120,8 +123,8 @@ impl Workflow {
         &self.graph
     }
 
-    /// Returns the BLAKE3 of the graph as JSON with sorted keys and no white space: the same graph has the same version, however it is
-    /// indented and whatever the order of its keys.
+    /// Returns the BLAKE3 of the graph as JSON with sorted keys and no white space: the same graph
+    /// has the same version, regardless of indentation and key order.
     pub fn version(&self) -> Fingerprint {
         self.version
     }
@@ -131,19 +134,19 @@ impl Workflow {
         self.graph.iter().filter_map(|(id, node)| Node::new(id, node))
     }
 
-    /// Returns the node of that id.
+    /// Returns the node with this id.
     pub fn node(&self, id: &str) -> Option<Node<'_>> {
         let (id, node) = self.graph.get_key_value(id)?;
         Node::new(id, node)
     }
 
-    /// Returns the bindings that the program knows for this graph; empty unless it is built in.
+    /// Returns the built-in bindings of this graph; empty unless the workflow is built in.
     pub(super) fn table(&self) -> Table {
         self.table
     }
 }
 
-/// Opens wrappers and turns away what is no graph.
+/// Unwraps wrappers and rejects everything that is not a graph.
 fn graph_of(json: Value) -> Result<Map<String, Value>, WorkflowFault> {
     let not_a_graph = |reason: &str| WorkflowFault::NotAGraph { reason: reason.to_owned() };
     let Value::Object(mut object) = json else {
@@ -197,7 +200,7 @@ fn check_nodes(graph: &Map<String, Value>) -> Result<(), WorkflowFault> {
     Ok(())
 }
 
-/// Digests the graph as JSON without white space, with sorted keys.
+/// Returns the digest of the graph as JSON without white space, with sorted keys.
 fn version_of(graph: &Map<String, Value>) -> Fingerprint {
     let mut canonical = Value::Object(graph.clone());
     canonical.sort_all_objects();

@@ -1,7 +1,8 @@
-//! Names out of a graph, fit for a message: cut, escaped, listed, and the one that was probably meant.
+//! Prepares names from a graph for messages: shortens, escapes and lists them, and finds the one
+//! that was probably meant.
 //!
-//! Owns no rule of a workflow. Ids, titles and input names come from files of strangers, so nothing here grows
-//! with them and no control character reaches a terminal.
+//! Owns no workflow rules. Ids, titles and input names come from untrusted files, so the output has
+//! a bounded size and contains no control characters.
 
 /// How many names a message lists.
 const MOST_LISTED: usize = 12;
@@ -9,11 +10,11 @@ const MOST_LISTED: usize = 12;
 /// How many characters of a name are shown or compared.
 const MOST_CHARACTERS: usize = 60;
 
-/// How alike two words must be (Jaro-Winkler, 0 to 1) to be taken for a slip: `promt` and `prompt` have 0.96,
-/// `seed` and `steps` 0.67.
+/// The similarity (Jaro-Winkler, 0 to 1) from which two words count as a typing error: `promt` and
+/// `prompt` have 0.96, `seed` and `steps` 0.67.
 const ALIKE: f64 = 0.8;
 
-/// Returns `name` cut to a readable length, with control characters escaped.
+/// Returns `name` shortened to a readable length, with control characters escaped.
 pub(super) fn shown(name: &str) -> String {
     let mut text: String =
         name.chars().take(MOST_CHARACTERS).flat_map(|c| printable(c).into_iter()).collect();
@@ -27,7 +28,7 @@ fn printable(c: char) -> Vec<char> {
     if c.is_control() { c.escape_default().collect() } else { vec![c] }
 }
 
-/// Returns `a, b, c and 7 more`.
+/// Returns a list such as `a, b, c and 7 more`.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let first: Vec<String> = names.by_ref().take(MOST_LISTED).map(shown).collect();
@@ -37,7 +38,7 @@ pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     }
 }
 
-/// Returns the names that `word` may stand for, the likeliest first, at most three.
+/// Returns the names that `word` may stand for, the most similar first, at most three.
 pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let word = folded(word);
     let mut alike: Vec<(f64, &str)> = names
@@ -49,7 +50,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
     alike.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
-/// Case, spaces and separators are no difference, and a long name is not compared to its end.
+/// Returns a form for comparison, without case, spaces and separators, and limited in length.
 fn folded(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-'))

@@ -1,6 +1,7 @@
-//! From what a person wrote (`41.value`, `title:FLUXT5XXL`) to a place in the graph, or what is wrong with it.
+//! Resolves a configured binding (`41.value`, `title:FLUXT5XXL`) to a location in the graph, or
+//! reports what is wrong.
 //!
-//! Owns looking up one node and one input; which roles there must be is [`super::bind`]'s question.
+//! Owns the lookup of one node and one input; [`super::bind`] decides which roles must exist.
 
 use std::collections::HashSet;
 
@@ -14,10 +15,10 @@ use super::{
     role::Role,
 };
 
-/// The longest text that can be a binding; longer ones are not searched for.
+/// The longest possible binding text; longer ones are not searched for.
 const MAX_TEXT_BYTES: usize = 300;
 
-/// Finds the place that `text` names, for `role`.
+/// Returns the location that `text` names, for `role`.
 pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Binding, Misfit> {
     let text = text.trim();
     let unknown = || Misfit::UnknownNode { node: shown(text), hint: hint(workflow, text) };
@@ -28,7 +29,8 @@ pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Bin
         let node = find(workflow, text)?.ok_or_else(unknown)?;
         return Ok(Binding::Output { node: node.id.to_owned() });
     }
-    // Titles and the inputs of newer node packs may hold dots, so every dot may be the one before the input.
+    // Titles and the inputs of newer node packs may contain dots, so any dot may be the one before
+    // the input.
     let dots = text.rmatch_indices('.').map(|(at, _)| (&text[..at], Some(&text[at + 1..])));
     for (name, input) in std::iter::once((text, None)).chain(dots) {
         let Some(node) = find(workflow, name)? else { continue };
@@ -42,7 +44,7 @@ pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Bin
     Err(Misfit::UnknownNode { node: shown(before_input), hint: hint(workflow, before_input) })
 }
 
-/// Returns the node of an id, or of a `title:…`; an error where several have that title.
+/// Returns the node with an id or a `title:…`; an error if several nodes have that title.
 fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, Misfit> {
     let Some(title) = name.strip_prefix("title:").map(str::trim) else {
         return Ok(workflow.node(name.trim()));
@@ -59,7 +61,7 @@ fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, Misf
     }
 }
 
-/// Says what the person may have meant by a node that does not exist.
+/// Returns a hint what was probably meant by a node that does not exist.
 fn hint(workflow: &Workflow, text: &str) -> String {
     let word = text.strip_prefix("title:").unwrap_or(text).trim();
     let ids = || workflow.nodes().map(|node| node.id);
@@ -74,7 +76,7 @@ fn hint(workflow: &Workflow, text: &str) -> String {
     format!("nodes with a similar title: {}", listed(near))
 }
 
-/// Returns the input of that name if a value can be put there.
+/// Returns the input with that name if a value can be written to it.
 fn checked_input<'a>(
     workflow: &'a Workflow,
     role: Role,
@@ -99,7 +101,7 @@ fn checked_input<'a>(
     }
 }
 
-/// Says which place of the feeding node to bind instead.
+/// Returns which input of the feeding node to bind instead.
 fn advice(workflow: &Workflow, role: Role, feeder: &str) -> String {
     match workflow.node(feeder) {
         None => "which does not exist in the graph".into(),
@@ -110,7 +112,7 @@ fn advice(workflow: &Workflow, role: Role, feeder: &str) -> String {
     }
 }
 
-/// Returns the one input of a node that a person can only mean for `role`.
+/// Returns the input of a node that is the only plausible one for `role`.
 fn usual_input<'a>(workflow: &'a Workflow, role: Role, node: Node<'a>) -> Result<&'a str, Misfit> {
     if let Some(input) = literal_input(role, node) {
         return Ok(input);
@@ -124,8 +126,8 @@ fn usual_input<'a>(workflow: &'a Workflow, role: Role, node: Node<'a>) -> Result
     }
 }
 
-/// Returns the input that takes a value for `role`, by its usual names. A node's only input would not do: a loader's
-/// only text is the name of a model.
+/// Returns the input that takes a value for `role`, by its usual names. The only input of a node is
+/// not good enough: the only text of a loader is the name of a model.
 pub(super) fn literal_input(role: Role, node: Node<'_>) -> Option<&str> {
     let fits = |value: &Value| if role.is_text() { value.is_string() } else { value.is_number() };
     role.usual_inputs().iter().find_map(|usual| {

@@ -1,18 +1,18 @@
-//! The words for what a job changes in a graph, and what it takes out of it.
+//! The names for the values that a job changes in a graph, and for the outputs that it collects.
 //!
-//! Owns the nine roles and their spelling in `[generation.bind]`. Which node plays which role is
-//! [`super::bind`]'s business.
+//! Owns the nine roles and their spelling in `[generation.bind]`. [`super::bind`] decides which
+//! node has which role.
 
 use std::{fmt, str::FromStr};
 
 use super::naming::nearest;
 
-/// A part that a node of the graph plays in a job.
+/// The role of a node in a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// The picture that goes in: a data URI, a URL or a file name.
+    /// The input picture: a data URI, a URL or a file name.
     Image,
-    /// The sentence.
+    /// The prompt.
     Prompt,
     /// The second text of a FLUX encoder. It is sent as an empty string on purpose.
     PromptClip,
@@ -30,18 +30,18 @@ pub enum Role {
     Mesh,
 }
 
-/// A word that is no role.
+/// The error for a word that is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{word}` is not a role of a workflow; {hint}")]
 pub struct UnknownRole {
     /// The word.
     pub word: String,
-    /// The nearest role, or all of them.
+    /// The most similar role, or all of them.
     pub hint: String,
 }
 
 impl Role {
-    /// Every role; inputs before outputs, in the order in which they stand in a request.
+    /// Every role; inputs before outputs, in the order of a request.
     pub const ALL: [Self; 9] = [
         Self::Image,
         Self::Prompt,
@@ -54,7 +54,7 @@ impl Role {
         Self::Mesh,
     ];
 
-    /// Returns the word of the configuration.
+    /// Returns the word in the configuration.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Image => "image",
@@ -69,22 +69,23 @@ impl Role {
         }
     }
 
-    /// Tells whether this role is an output node rather than an input of one.
+    /// Returns whether this role is an output node rather than a node's input.
     pub const fn is_output(self) -> bool {
         matches!(self, Self::Flux | Self::Mesh)
     }
 
-    /// Tells whether a job is impossible without it: no picture, no sentence or no mesh to wait for.
+    /// Returns whether a job is impossible without it: no picture, no prompt, or no mesh to
+    /// wait for.
     pub const fn is_required(self) -> bool {
         matches!(self, Self::Image | Self::Prompt | Self::Mesh)
     }
 
-    /// Tells whether its input holds a text; the others hold a whole number.
+    /// Returns whether its input is a text; the others are whole numbers.
     pub const fn is_text(self) -> bool {
         matches!(self, Self::Image | Self::Prompt | Self::PromptClip)
     }
 
-    /// Returns the usual names of its input, the most telling first.
+    /// Returns the usual names of its input, the most specific first.
     pub(super) const fn usual_inputs(self) -> &'static [&'static str] {
         match self {
             Self::Image => &["image", "value", "url", "path"],

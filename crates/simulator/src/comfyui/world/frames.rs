@@ -1,7 +1,8 @@
-//! Who hears what: the sockets by their ids, and every frame about a run.
+//! Delivery of frames: the sockets by their ids, and every frame about a run.
 //!
-//! Owns the habits of the real server: a job's own client hears of it, everybody hears of a job without one, and of two sockets with one
-//! id the newer is forgotten when the older closes.
+//! Owns the behaviour of the real server: a job with a client id is reported to that client, a job
+//! without one to every client, and of two sockets with one id the newer is no longer served when
+//! the older closes.
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,7 +11,7 @@ use super::{World, now};
 use crate::comfyui::socket::Frame;
 
 impl World {
-    /// Opens a socket; it takes the place of an older one of the same id.
+    /// Registers a socket; it replaces an older one of the same id.
     pub(in crate::comfyui) fn enter(&mut self, sid: &str, sender: UnboundedSender<Frame>) -> u64 {
         self.serial += 1;
         let serial = self.serial;
@@ -24,7 +25,8 @@ impl World {
         let status =
             json!({"status": {"exec_info": {"queue_remaining": self.remaining()}}, "sid": sid});
         self.send_text(Some(sid), "status", &status);
-        // After a reconnect in mid-run: the node, and not whose.
+        // After a reconnect during a run, the server sends the current node, but not which job it
+        // belongs to.
         let current = self.running.as_ref().filter(|run| run.job.client() == Some(sid));
         if let Some(node) = current.and_then(|run| run.done.last().cloned()) {
             self.send_text(Some(sid), "executing", &json!({ "node": node }));
@@ -32,7 +34,7 @@ impl World {
         serial
     }
 
-    /// Closes a socket. Whichever closes first takes the id with it: a newer one stays open and silent.
+    /// Closes a socket. The first one to close removes the id: a newer one stays open, but silent.
     pub(in crate::comfyui) fn leave(&mut self, sid: &str, serial: u64) {
         self.orphans.retain(|(known, _)| *known != serial);
         if let Some(newer) = self.sockets.remove(sid).filter(|(known, _)| *known != serial) {
@@ -45,7 +47,7 @@ impl World {
         self.send_text(None, "status", &status);
     }
 
-    /// Sends a message of the run, and writes it down for history.
+    /// Sends a message about the run, and records it for the history.
     pub(super) fn message(&mut self, word: &str, mut data: Value) {
         let Some(run) = self.running.as_mut() else { return };
         data["prompt_id"] = run.job.id.as_str().into();
@@ -54,7 +56,7 @@ impl World {
         self.tell_owner(word, data);
     }
 
-    /// Sends to the client whose job runs; to nobody, if it named none.
+    /// Sends to the client whose job runs; to no client, if the job named none.
     pub(super) fn tell_owner(&mut self, word: &str, mut data: Value) {
         let Some(run) = &self.running else { return };
         data["prompt_id"] = run.job.id.as_str().into();
@@ -63,7 +65,7 @@ impl World {
         }
     }
 
-    /// Sends to the client whose job runs; to everybody, if it named none.
+    /// Sends to the client whose job runs; to every client, if the job named none.
     pub(super) fn progress(&mut self, word: &str, mut data: Value) {
         let Some(run) = &self.running else { return };
         data["prompt_id"] = run.job.id.as_str().into();
@@ -90,7 +92,7 @@ impl World {
     pub(super) fn send(&mut self, to: Option<&str>, frame: &Frame) {
         for (sid, (_, sender)) in &self.sockets {
             if to.is_none_or(|wanted| wanted == sid) {
-                // A socket that has just gone is forgotten by its own task.
+                // A socket that has just closed is removed by its own task.
                 let _ = sender.send(frame.clone());
             }
         }

@@ -1,4 +1,4 @@
-//! The line and the machines, tried in virtual time.
+//! Tests of the queue and the machines in virtual time.
 
 use proptest::prelude::*;
 
@@ -64,14 +64,14 @@ fn each_request_has_its_own_cold_start_and_run_and_idling_is_nobodys() {
     assert_eq!(queue.own_time(first, at(999)), time(200, 30));
     assert_eq!(queue.own_time(second, at(999)), time(0, 30));
 
-    // One that is cancelled while the machine wakes, and one that takes its place.
+    // One request is cancelled while the machine wakes, and another takes its place.
     let third = queue.submit(at(1000), RUN, None);
     queue.cancel(third, at(1050), None);
     let fourth = queue.submit(at(1060), RUN, None);
     assert_eq!(queue.own_time(third, at(2000)), time(60, 0));
     assert_eq!(queue.own_time(fourth, at(2000)), time(140, 30));
 
-    // One that is cancelled and that nobody follows: the machine wakes all the same.
+    // One request is cancelled and none follows: the machine wakes anyway.
     let fifth = queue.submit(at(3000), RUN, None);
     queue.cancel(fifth, at(3050), None);
     assert_eq!(queue.own_time(fifth, at(4000)), time(200, 0));
@@ -159,7 +159,8 @@ fn disabling_ends_everything_and_stops_the_meter() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: every request ends, no phase goes backwards, no machine is awake for ever.
+    /// In any order of events, every request ends, no phase goes backwards, and no machine stays
+    /// awake forever.
     #[test]
     fn everything_ends_and_nothing_goes_backwards(
         steps in prop::collection::vec((0_u64..400, 0_u64..90, any::<bool>()), 1..40),

@@ -1,7 +1,8 @@
-//! A Gradio server on a socket: the versions that were seen, with their differences and their traps.
+//! A fake Gradio server: the known versions, with their differences and their traps.
 //!
-//! Owns the wire as `reference` servers of 4.44, 5.6, 5.49 and 6.31 speak it. Everything that it checks, it checks as they do: in
-//! silence where they are silent. It runs on the test's runtime and dies with it.
+//! Owns the wire format that the `reference` servers of 4.44, 5.6, 5.49 and 6.31 use. It makes the
+//! same checks as they do, and fails silently where they do. It runs on the test's runtime and ends
+//! with it.
 
 mod state;
 
@@ -40,24 +41,24 @@ impl Version {
     }
 }
 
-/// What a call's stream says.
+/// The items that a call's stream sends.
 #[derive(Clone, Debug)]
 pub(super) enum Say {
-    /// A message of the queue's protocol; the call's id is put in.
+    /// A message of the queue protocol; the call's id is inserted.
     Msg(Value),
     /// The usual success of the function.
     Success,
-    /// A failure with the app's words, in the version's shape.
+    /// A failure with the app's text, in the form of the version.
     Fail(Option<&'static str>),
-    /// An event of the simple protocol, as it is.
+    /// An event of the simple protocol, unchanged.
     Event(&'static str, String),
-    /// Waits until the test says [`Gradio::release`], or a cancel ends the call.
+    /// Waits until the test calls [`Gradio::release`], or a cancel ends the call.
     Hold,
-    /// Breaks the connection off in the middle of the body.
+    /// Breaks the connection in the middle of the body.
     Cut,
-    /// Stays open and says nothing more.
+    /// Stays open and sends nothing more.
     Silence,
-    /// Heartbeats for ever.
+    /// Sends heartbeats for ever.
     Beats,
 }
 
@@ -89,7 +90,8 @@ impl Gradio {
         self.state().plays.push_back(says.into_iter().collect());
     }
 
-    /// Answers requests that begin with `start` (`GET /config`; the prefix is put in) so many times.
+    /// Answers the next `times` requests that start with `start` (`GET /config`; the prefix
+    /// is inserted).
     pub(super) fn force(&self, start: &str, bytes: Vec<u8>, times: usize) {
         let mut state = self.state();
         let (method, path) = start.split_once(' ').expect("a method and a path");
@@ -110,12 +112,12 @@ impl Gradio {
         self.state().seen.clone()
     }
 
-    /// Returns method and path, without query, of every request.
+    /// Returns the method and path, without the query, of every request.
     pub(super) fn lines(&self) -> Vec<String> {
         self.seen().iter().map(line).collect()
     }
 
-    /// Counts the requests that begin so.
+    /// Returns how many requests start with `start`.
     pub(super) fn count(&self, start: &str) -> usize {
         self.lines().iter().filter(|line| line.starts_with(start)).count()
     }
@@ -183,7 +185,7 @@ struct Streaming<'a> {
 }
 
 impl Streaming<'_> {
-    /// Plays a call's events; `None` when the connection is not to be used any more.
+    /// Plays a call's events. Returns `None` if the connection must not be used any more.
     async fn play(&mut self, event: &str, function: &str, says: Vec<Say>) -> Option<()> {
         let (version, queued) = {
             let state = self.state.lock().expect("no panic");
@@ -254,7 +256,7 @@ impl Streaming<'_> {
         self.socket.write_all(b"0\r\n\r\n").await.ok()
     }
 
-    /// Waits as `say` wants; true when the call was cancelled meanwhile.
+    /// Waits as `say` describes. Returns true if the call was cancelled meanwhile.
     async fn wait(&mut self, event: &str, say: &Say, held: usize) -> Option<bool> {
         let mut changed = self.changed.subscribe();
         let mut beat = tokio::time::interval(Duration::from_millis(10));

@@ -1,6 +1,7 @@
-//! What the fake Gradio knows, and what it answers to each request.
+//! The state of the fake Gradio server, and its answers.
 //!
-//! Owns the checks that a real one makes, version by version, and its silence where it makes none.
+//! Owns the checks that a real server makes, version by version, and stays silent where a real one
+//! does not check.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,16 +14,16 @@ pub(in super::super) struct State {
     pub(in super::super) version: Version,
     pub(in super::super) protocol: &'static str,
     pub(in super::super) max_file_size: Value,
-    /// A token that every request must show, in either header.
+    /// The token that every request must have, in either header.
     pub(in super::super) token: Option<&'static str>,
-    /// What the next calls say; the usual success where there is nothing.
+    /// What the next calls send; the usual success if it is empty.
     pub(in super::super) plays: VecDeque<Vec<Say>>,
-    /// Answers to requests that begin so (`GET /config`), so many times.
+    /// Answers to requests that start like this (`GET /config`), and how many times.
     pub(in super::super) forced: Vec<(String, Vec<u8>, usize)>,
     /// Files by path.
     pub(in super::super) files: HashMap<String, Vec<u8>>,
     pub(in super::super) seen: Vec<Seen>,
-    /// What the functions were called with.
+    /// The arguments that the functions were called with.
     pub(in super::super) calls: Vec<(String, Vec<Value>)>,
     inputs: HashSet<String>,
     waiting: HashMap<String, (String, String, Vec<Say>)>,
@@ -32,7 +33,7 @@ pub(in super::super) struct State {
     events: u32,
 }
 
-/// A parameter: its name, its default, the most that its slider takes.
+/// A parameter: its name, its default, the maximum of its slider.
 type Parameter = (&'static str, Option<i64>, Option<f64>);
 
 const PARAMETERS: [(&str, &[Parameter]); 3] = [
@@ -64,7 +65,7 @@ const PARAMETERS: [(&str, &[Parameter]); 3] = [
     ),
 ];
 
-/// A picture, as far as its first bytes tell.
+/// The first bytes of a picture.
 pub(in super::super) const WEBP: &[u8] = b"RIFF\x10\0\0\0WEBPVP8 made up by a test";
 pub(in super::super) const GLB: &[u8] = b"glTF\x02\0\0\0made up by a test";
 pub(in super::super) const MESH_PATH: &str = "/t/gradio/cd/a mesh \u{fc}%.glb";
@@ -155,7 +156,7 @@ impl State {
                         json!({"detail": [{"msg": "Field required"}]}),
                     );
                 };
-                // The list begins with a function that nobody may call by name.
+                // The list starts with a function that cannot be called by name.
                 let Some((function, _)) = PARAMETERS.get(index.wrapping_sub(1)) else {
                     return not_found();
                 };
@@ -213,7 +214,7 @@ impl State {
         }
         let mut config = json!({
             "version": format!("{:?}", self.version), "protocol": self.protocol, "max_file_size": self.max_file_size,
-            // Wrong on purpose: nothing but the prefix may be taken from here.
+            // Wrong on purpose: only the prefix may be read from here.
             "root": "http://foreign.invalid/root", "components": components, "dependencies": dependencies,
         });
         if self.version > Version::V4_44 {
@@ -233,7 +234,7 @@ impl State {
         };
         let is_form = text.starts_with(&format!("--{boundary}\r\n"))
             && text.ends_with(&format!("\r\n--{boundary}--\r\n"));
-        // A field of another name is nothing to complain of.
+        // A field with another name is not an error.
         let name = text
             .split_once("name=\"files\"; filename=\"")
             .and_then(|(_, rest)| Some(rest.split_once('"')?.0.to_owned()));
@@ -266,7 +267,7 @@ impl State {
         Reply::Whole(json_answer("200 OK", &json!({"event_id": event})))
     }
 
-    /// Returns what the version complains of.
+    /// Returns the error that the version reports.
     fn complaint(&self, function: &str, data: &[Value]) -> Option<&'static str> {
         let (_, parameters) = PARAMETERS.iter().find(|(name, _)| *name == function)?;
         if data.len() < parameters.len() {
@@ -302,7 +303,7 @@ impl State {
             return Reply::Whole(json_answer("403 Forbidden", &body));
         };
         if seen.header("range").is_some() {
-            // As the real one does it: our own headers come back.
+            // As in a real server: our own headers come back.
             let headers = "range: bytes=5-\r\nhost: echoed\r\ncontent-range: bytes 5-9/10\r\n";
             return Reply::Whole(answer("206 Partial Content", headers, bytes));
         }

@@ -1,11 +1,12 @@
-//! Finding the roles in a graph that nobody described, for `conjured workflow inspect`.
+//! Finds the roles in an unknown graph, for `conjured workflow inspect`.
 //!
-//! Owns the ranking: every place that may play a role, why, and how sure that is. It decides nothing: what is
-//! found becomes a binding only when a person writes it into the configuration.
+//! Owns the ranking: every location that may have a role, the reason, and the confidence. It does
+//! not bind anything: a person writes the result into the configuration, or
+//! [`super::bind::bind_or_find`] uses what is certain.
 //!
-//! The links say most: the image is made by what feeds the saved picture, the mesh by what feeds the saved
-//! mesh and not the picture; a positive text is one that reaches a sampler through its positive conditioning
-//! (`texts`). Titles and class names settle what links leave open.
+//! Links are the best evidence: the image is made by what feeds the saved picture, the mesh by what
+//! feeds the saved mesh and not the picture; a positive text is one that reaches a sampler through
+//! its positive conditioning (`texts`). Titles and class names decide what links leave open.
 
 mod search;
 mod texts;
@@ -16,10 +17,10 @@ use std::collections::HashMap;
 use self::search::{Search, made_by_a_sampler};
 use super::{Workflow, bind::Binding, graph::ancestors, role::Role};
 
-/// How sure a finding is.
+/// The confidence of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Confidence {
-    /// It could be; another place fits as well, or only a name speaks for it.
+    /// Possible; another location fits as well, or only a name supports it.
     Guess,
     /// Nothing fits better.
     Likely,
@@ -38,35 +39,35 @@ impl Confidence {
     }
 }
 
-/// A place that may play a role.
+/// A location that may have a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The role.
     pub role: Role,
-    /// The place.
+    /// The location.
     pub place: Binding,
-    /// The class of its node, fit to be shown.
+    /// The class of its node, safe to display.
     pub class: String,
-    /// The title of its node, fit to be shown.
+    /// The title of its node, safe to display.
     pub title: String,
-    /// How sure it is.
+    /// The confidence.
     pub confidence: Confidence,
-    /// Why, in a few words.
+    /// The reason, in a few words.
     pub reason: String,
     score: i32,
     distance: usize,
 }
 
 impl Candidate {
-    /// Returns the place as a TOML string: `"41.value"`.
+    /// Returns the location as a TOML string: `"41.value"`.
     pub fn toml(&self) -> String {
-        // Ids hold no control characters, and the inputs that are looked for are plain words.
+        // Ids contain no control characters, and the inputs that are searched for are plain words.
         let place = self.place.to_string().replace('\\', "\\\\").replace('"', "\\\"");
         format!("\"{place}\"")
     }
 }
 
-/// What was found in a graph.
+/// The result of a search in a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     candidates: Vec<Candidate>,
@@ -83,8 +84,9 @@ impl Inspection {
         self.candidates.iter().find(|candidate| candidate.role == role)
     }
 
-    /// Returns a ready `[generation.bind]` section of the configuration with the best of each role. Guesses are
-    /// marked, and required roles that were not found are there to be filled in.
+    /// Returns a complete `[generation.bind]` section of the configuration with the best candidate
+    /// of each role. Guesses are marked, and required roles that were not found are included to be
+    /// filled in.
     pub fn snippet(&self) -> String {
         let mut lines = vec!["[generation.bind]\n".to_owned()];
         for role in Role::ALL {
@@ -94,7 +96,7 @@ impl Inspection {
                 }
                 Some(best) => Some(format!("{role} = {}\n", best.toml())),
                 None if role.is_required() => {
-                    Some(format!("# {role} = \"…\"   # not found, and required\n"))
+                    Some(format!("# {role} = \"…\"   # required, but not found\n"))
                 }
                 None => None,
             });
@@ -103,7 +105,7 @@ impl Inspection {
     }
 }
 
-/// Looks for every role in `workflow`.
+/// Searches every role in `workflow`.
 pub fn inspect(workflow: &Workflow) -> Inspection {
     let mut search = Search::new(workflow);
     search.meshes();

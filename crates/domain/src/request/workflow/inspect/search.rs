@@ -1,7 +1,8 @@
-//! Weighing the places of a graph: which node could play which role, what speaks for it, and who wins.
+//! Scores the locations of a graph: which node could have which role, the evidence for it, and
+//! the winner.
 //!
-//! Owns the scores. They are small whole numbers on purpose: class, links and title each add one to four, so a
-//! person can see from the reasons why one place came before another.
+//! Owns the scores. They are small whole numbers on purpose: class, links and title each add one to
+//! four, so a person can see from the reasons why one location is ranked before another.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +18,7 @@ use super::{
     values::values_behind,
 };
 
-/// What speaks for and against a place.
+/// The evidence for and against a location.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Evidence {
     score: i32,
@@ -38,16 +39,16 @@ impl Evidence {
     }
 }
 
-/// How many nodes are weighed for one role. A graph that has more of a kind is no graph a person can bind by
-/// looking, and each costs a walk through it.
+/// The maximum number of nodes scored for one role. A graph with more nodes of one type cannot be
+/// bound by looking at it, and each node costs a walk through the graph.
 pub(super) const MOST_WEIGHED: usize = 24;
 
-/// From this score on, class, links and titles agree well enough to be called certain.
+/// From this score on, class, links and titles agree well enough to count as certain.
 const CERTAIN: i32 = 5;
-/// From this score on, more than a name speaks for a place.
+/// From this score on, more than a name supports a location.
 const LIKELY: i32 = 3;
 
-/// Words in a class that marks the end of a graph where files are written.
+/// Words in the class of a final node, which writes files.
 const SAVES: [&str; 2] = ["save", "export"];
 const MESHES: [&str; 5] = ["glb", "mesh", "3d", "obj", "gltf"];
 
@@ -61,19 +62,19 @@ impl<'a> Search<'a> {
         Self { workflow, candidates: Vec::new() }
     }
 
-    /// Nodes that save a mesh.
+    /// Adds the nodes that save a mesh.
     pub(super) fn meshes(&mut self) {
         let saves = |node: &Node<'_>| node.class_has(&SAVES) && node.class_has(&MESHES);
         for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
             let exact = node.class == "SaveGLB";
             let evidence = Evidence::of(if exact { 4 } else { 2 }, "its class saves a mesh")
-                .if_so(node.links().next().is_some(), 1, "something feeds it")
+                .if_so(node.links().next().is_some(), 1, "another node feeds it")
                 .if_so(node.title_has(&["export", "output"]), 1, "its title says output");
             self.add(Role::Mesh, Binding::Output { node: node.id.into() }, &evidence, 0);
         }
     }
 
-    /// Nodes that save a picture.
+    /// Adds the nodes that save a picture.
     pub(super) fn pictures_out(&mut self, mesh: &HashMap<&str, usize>) {
         let saves = |node: &Node<'_>| {
             let picture = node.class_has(&["image", "png", "webp"]);
@@ -97,7 +98,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Nodes that load a picture.
+    /// Adds the nodes that load a picture.
     pub(super) fn pictures_in(
         &mut self,
         image: &HashMap<&str, usize>,
@@ -120,7 +121,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Seeds and steps, in the `part` of the graph that makes the picture or the mesh.
+    /// Adds seeds and steps, in the `part` of the graph that makes the picture or the mesh.
     pub(super) fn numbers(&mut self, role: Role, part: &HashMap<&str, usize>) {
         let seeds = matches!(role, Role::Seed | Role::MeshSeed);
         let (names, beside): (&[&str], &[&str]) = if seeds {
@@ -139,8 +140,8 @@ impl<'a> Search<'a> {
         fitting.sort_unstable_by_key(|(distance, node, _)| (*distance, node.id));
         for (distance, node, name) in fitting.into_iter().take(MOST_WEIGHED) {
             let place_of = match role {
-                Role::MeshSeed | Role::StepsPartpacker => "only the mesh hangs on it",
-                _ => "the image hangs on it",
+                Role::MeshSeed | Role::StepsPartpacker => "only the mesh depends on it",
+                _ => "the image depends on it",
             };
             let evidence = Evidence::of(3, place_of)
                 .if_so(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
@@ -157,7 +158,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Puts a candidate on the list; one that is there already keeps what speaks most for it.
+    /// Adds a candidate; one that is already listed keeps its strongest evidence.
     pub(super) fn add(&mut self, role: Role, place: Binding, evidence: &Evidence, distance: usize) {
         let Some(node) = self.workflow.node(place.node()) else { return };
         let known = self.candidates.iter_mut().find(|c| c.role == role && c.place == place);
@@ -187,10 +188,11 @@ impl<'a> Search<'a> {
         of_role.min_by(|a, b| rank(a).cmp(&rank(b))).map(|c| c.place.node().to_owned())
     }
 
-    /// Ranks every candidate and gives each place to one role only.
+    /// Ranks every candidate and gives each location to one role only.
     pub(super) fn finish(mut self) -> Inspection {
         self.candidates.sort_by(|a, b| (a.role, rank(a)).cmp(&(b.role, rank(b))));
-        // The roles of the mesh come first: where one primitive serves both samplers, its range is the mesh's.
+        // The roles of the mesh come first: if one primitive feeds both samplers, the smaller range
+        // of the mesh applies.
         let mut taken: HashSet<Binding> = HashSet::new();
         let mut kept = Vec::new();
         for role in [
@@ -224,17 +226,18 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Best first: the score, then how near it is to the output, then the id, so that the answer never wavers.
+/// Returns the sort key, best first: the score, then the distance to the output, then the location,
+/// so that the result is deterministic.
 fn rank(candidate: &Candidate) -> (i32, usize, &Binding) {
     (-candidate.score, candidate.distance, &candidate.place)
 }
 
-/// Tells whether a node turns noise into a picture.
+/// Returns whether a node turns noise into a picture.
 fn samples(workflow: &Workflow, id: &str) -> bool {
     workflow.node(id).is_some_and(|node| node.input("latent_image").is_some())
 }
 
-/// Where no picture is saved: what feeds the samplers that the mesh hangs on.
+/// Returns what feeds the samplers that the mesh depends on, for graphs that save no picture.
 pub(super) fn made_by_a_sampler<'a>(
     workflow: &'a Workflow,
     mesh: &HashMap<&str, usize>,

@@ -1,5 +1,5 @@
-//! The search against graphs of the kinds that people send: FLUX with primitives, SDXL with a control net, custom
-//! samplers with a guider, and graphs where only a guess is possible.
+//! Tests the search on the kinds of graphs that people send: FLUX with primitives, SDXL with a
+//! control net, custom samplers with a guider, and graphs that only allow a guess.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ fn found(graph: &Value) -> Vec<String> {
     best.map(|candidate| format!("{} {}", candidate.role, candidate.place)).collect()
 }
 
-/// SDXL with a control net that takes both conditionings, an untitled negative text and a second mesh sampler.
+/// SDXL with a control net that takes both conditionings, an untitled negative text and a second
+/// mesh sampler.
 fn sdxl() -> Value {
     json!({
         "1": node("CheckpointLoaderSimple", "Load", &json!({"ckpt_name": "sdxl"})),
@@ -64,7 +65,7 @@ fn the_built_in_graph_is_found_as_its_table_has_it_and_all_of_it_is_certain() {
 }
 
 #[test]
-fn a_negative_text_is_told_from_the_positive_by_its_links_alone() {
+fn a_negative_text_is_recognised_by_its_links_alone() {
     assert_eq!(
         found(&sdxl()),
         [
@@ -114,7 +115,7 @@ fn noise_steps_and_text_are_found_behind_a_guider_and_reroutes() {
 }
 
 #[test]
-fn texts_marked_as_negative_or_not_to_be_touched_are_left_alone_where_no_link_tells() {
+fn texts_titled_negative_or_do_not_touch_are_skipped_without_links() {
     let graph = json!({
         "1": node("CLIPTextEncodeFlux", "NEGATIVE CLIP", &json!({"t5xxl": "", "clip_l": ""})),
         "2": node("CLIPTextEncodeFlux", "Text DontTouch", &json!({"t5xxl": "", "clip_l": ""})),
@@ -139,7 +140,7 @@ fn two_pictures_that_fit_equally_are_a_guess_and_both_are_listed() {
     assert_eq!(pictures.len(), 2);
     assert!(pictures.iter().all(|candidate| candidate.confidence == Confidence::Guess));
     assert!(inspection.snippet().contains("image = \"1.image\"   # a guess\n"));
-    assert!(inspection.snippet().contains("# mesh = \"…\"   # not found, and required\n"));
+    assert!(inspection.snippet().contains("# mesh = \"…\"   # required, but not found\n"));
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! The texts of a graph: which encoder is the positive one, and where its words come from.
+//! Finds the texts of a graph: which encoder is the positive one, and where its text comes from.
 //!
-//! Owns the walk from the samplers back through their conditioning. ComfyUI's nodes name those inputs
-//! `positive`, `negative`, `conditioning`, `neg_conditioning` and `guider`; a node that takes both signs gives
-//! them on in that order (output 0 positive, output 1 negative), `ControlNetApplyAdvanced` for one.
+//! Owns the walk from the samplers back through their conditioning. ComfyUI's nodes name those
+//! inputs `positive`, `negative`, `conditioning`, `neg_conditioning` and `guider`; a node that
+//! takes both signs passes them on in that order (output 0 positive, output 1 negative), for
+//! example `ControlNetApplyAdvanced`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use super::{
     values::values_behind,
 };
 
-/// What a conditioning asks for.
+/// The sign of a conditioning.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Sign {
     Positive,
@@ -29,10 +30,11 @@ pub(super) struct Text {
     pub(super) distance: usize,
 }
 
-/// Inputs that hold an encoder's sentence, the most telling first.
+/// Inputs that contain an encoder's text, the most specific first.
 const SENTENCES: [&str; 4] = ["t5xxl", "text", "prompt", "text_g"];
 
-/// Finds the texts of the encoders that the samplers in `part` (all samplers where there is none) listen to.
+/// Finds the texts of the encoders that feed the samplers in `part` (all samplers if `part`
+/// is empty).
 pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text> {
     let signs = signs(workflow, part);
     let mut texts = Vec::new();
@@ -65,13 +67,13 @@ pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text
     texts
 }
 
-/// Tells whether a node turns a text into conditioning.
+/// Returns whether a node turns a text into conditioning.
 fn encodes(node: Node<'_>) -> bool {
     let has_sentence = SENTENCES.iter().any(|name| node.input(name).is_some());
     has_sentence && (node.class_has(&["textencode"]) || node.input("clip").is_some())
 }
 
-/// Walks back from the samplers and returns with which sign each node is listened to.
+/// Walks back from the samplers and returns the sign with which each node feeds them.
 fn signs<'a>(workflow: &'a Workflow, part: &HashMap<&str, usize>) -> HashSet<(&'a str, Sign)> {
     let starts = workflow.nodes().filter(|node| {
         node.input("latent_image").is_some() && (part.is_empty() || part.contains_key(node.id))
@@ -80,7 +82,8 @@ fn signs<'a>(workflow: &'a Workflow, part: &HashMap<&str, usize>) -> HashSet<(&'
     let mut waiting: Vec<(Node<'a>, u64, Sign)> =
         starts.map(|node| (node, 0, Sign::Both)).collect();
     while let Some((node, output, sign)) = waiting.pop() {
-        // An encoder ends the walk; a node of two outputs may be come to twice with different signs.
+        // An encoder ends the walk; a node with two outputs may be reached twice with
+        // different signs.
         let new = seen.insert((node.id, output, sign));
         if !new || encodes(node) {
             continue;
@@ -107,7 +110,7 @@ fn signs<'a>(workflow: &'a Workflow, part: &HashMap<&str, usize>) -> HashSet<(&'
     seen.into_iter().map(|(id, _, sign)| (id, sign)).collect()
 }
 
-/// Returns what an input of that name asks for; `None` for inputs that take no conditioning.
+/// Returns the sign of an input with that name; `None` for inputs that take no conditioning.
 fn sign_of(name: &str) -> Option<Sign> {
     match name.to_lowercase() {
         name if name.contains("control") => None,

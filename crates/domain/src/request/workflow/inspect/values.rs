@@ -1,6 +1,6 @@
-//! From an input to the value behind it: the input itself, or the primitive that feeds it.
+//! Follows an input to its value: the input itself, or the primitive node that feeds it.
 //!
-//! Owns that walk. A value is only ever put where a literal stands, never over a link: that would cut it.
+//! Owns that walk. A value only ever replaces a literal, never a link: that would cut the link.
 
 use std::collections::HashSet;
 
@@ -14,11 +14,12 @@ use super::super::{
     role::Role,
 };
 
-/// How many values behind one input are looked at: a text put together from more is not one to bind.
+/// The maximum number of values behind one input: a text that is combined from more is not
+/// useful to bind.
 const MOST_SOURCES: usize = 8;
 
-/// Follows an input (all usual ones of `role` if none is named) to the literal values behind it: itself, or
-/// those of the nodes that feed it, the nearest only.
+/// Follows an input (all usual ones of `role` if none is named) to the literal values behind it:
+/// its own, or those of the nearest nodes that feed it.
 pub(super) fn values_behind(
     workflow: &Workflow,
     node: Node<'_>,

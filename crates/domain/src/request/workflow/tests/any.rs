@@ -1,4 +1,4 @@
-//! What must hold for any file, any JSON and any graph.
+//! Properties that must hold for any file, any JSON and any graph.
 
 use std::collections::BTreeMap;
 
@@ -41,8 +41,8 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Graphs of the classes and inputs that the search knows, wired at random; most have a picture, a text and a mesh
-/// that can be bound.
+/// Graphs with the classes and inputs that the search knows, linked at random; most have a picture,
+/// a text and a mesh that can be bound.
 fn any_graph() -> impl Strategy<Value = Value> {
     const CLASSES: &[&str] = &[
         "LoadImage",

@@ -1,4 +1,4 @@
-//! Binding roles: every way to name a place, and what is said about a name that does not fit.
+//! Binding roles: every way to name a location, and the messages for names that do not fit.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     Workflow, built_in, overrides, workflow,
 };
 
-/// Binds one role of the built-in graph and returns the place or what is said about it.
+/// Binds one role of the built-in graph and returns the location or the error message.
 fn placed(role: Role, text: &str) -> String {
     match bind(&built_in(), &overrides(&[(role.word(), text)])) {
         Ok(bindings) => bindings.get(role).map(ToString::to_string).unwrap_or_default(),
@@ -44,7 +44,7 @@ fn the_built_in_table_names_the_nodes_of_conjures_deployment() {
 }
 
 #[test]
-fn a_place_is_named_by_id_or_title_with_or_without_its_input() {
+fn a_location_is_named_by_id_or_title_with_or_without_its_input() {
     for (role, text, place) in [
         (
             Role::Prompt,
@@ -86,7 +86,7 @@ fn a_binding_that_does_not_fit_says_what_would() {
         (
             Role::Image,
             "",
-            "no place for the role `image`: add `image = \"16.image\"` to `[generation.bind]`",
+            "no binding for the role `image`: add `image = \"16.image\"` to `[generation.bind]`",
         ),
     ] {
         let said = placed(role, text);
@@ -131,7 +131,7 @@ fn ids_with_a_colon_and_titles_and_inputs_with_dots_are_found() {
 }
 
 #[test]
-fn what_is_certain_in_a_file_is_found_and_what_a_person_says_wins() {
+fn what_is_certain_in_a_file_is_found_and_the_configuration_wins() {
     let graph = Workflow::built_in("conjure_flux_mesh").expect("built in").graph().clone();
     let bytes = serde_json::to_vec(&graph).expect("JSON");
     let workflow = Workflow::parse("mine.json", &bytes).expect("a good graph");

@@ -1,4 +1,4 @@
-//! Reading workflows: the built-in graphs, what people hand over by mistake, and sizes.
+//! Reading workflows: the built-in graphs, common user mistakes, and size limits.
 
 mod any;
 mod binding;
@@ -65,7 +65,7 @@ fn a_request_body_is_opened_and_a_node_called_prompt_is_not() {
 }
 
 #[test]
-fn the_editors_format_is_recognised_and_the_way_out_is_told() {
+fn the_editors_format_is_recognised_and_the_remedy_is_named() {
     let editor = parse(r#"{"last_node_id":3,"nodes":[{"id":1,"type":"LoadImage"}],"links":[]}"#);
     assert_eq!(editor, Err(WorkflowFault::EditorFormat));
     assert!(WorkflowFault::EditorFormat.to_string().contains("Export (API)"));

@@ -1,8 +1,8 @@
-//! What would make a run fail, or its result be missed, seen before any money is spent.
+//! Finds what would make a run fail, or its result be missed, before any money is spent.
 //!
-//! Owns the checks of a graph against itself and against its bindings. The graph may be another one than the
-//! bindings were made for: the one that a deployment has saved, for one. It knows no node pack: whether a class
-//! exists on the backend only the backend can tell.
+//! Owns the checks of a graph against itself and against its bindings. The graph may differ from
+//! the one that the bindings were made for, for example the one that a deployment has saved. It
+//! knows no node packs: only the backend can say whether a class exists there.
 
 use std::collections::HashMap;
 
@@ -14,36 +14,36 @@ use super::{
     role::Role,
 };
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It runs, though perhaps not as meant.
+    /// The graph runs, but perhaps not as intended.
     Warning,
     /// The run would be refused or its result missed.
     Error,
 }
 
-/// Something that is wrong, or looks wrong, with a graph. Node ids and names are fit to be shown.
+/// A problem, or a possible problem, of a graph. Node ids and names are safe to display.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Finding {
-    /// A node names no class.
+    /// A node has no class.
     #[error("node {node} has no `class_type`; export the workflow again")]
     NoClass {
         /// Its id.
         node: String,
     },
-    /// A link leads nowhere.
+    /// A link to a missing node.
     #[error("input `{input}` of node {node} is fed by node {missing}, which does not exist")]
     Dangling {
         /// The node.
         node: String,
         /// Its input.
         input: String,
-        /// The id that the link names.
+        /// The id in the link.
         missing: String,
     },
-    /// Nodes feed each other in a circle.
-    #[error("the nodes {ring} feed each other in a circle, so none of them can run")]
+    /// Nodes feed each other in a cycle.
+    #[error("the nodes {ring} feed each other in a cycle, so none of them can run")]
     Circle {
         /// Their ids.
         ring: String,
@@ -67,10 +67,10 @@ pub enum Finding {
         node: String,
         /// The bound input.
         input: String,
-        /// Those that exist.
+        /// The existing inputs.
         inputs: String,
     },
-    /// A bound input is fed by another node: the value would cut the link.
+    /// A bound input is fed by another node: a value would cut the link.
     #[error(
         "the role `{role}` is bound to `{input}` of node {node}, which node {feeder} feeds; bind that one"
     )]
@@ -84,9 +84,9 @@ pub enum Finding {
         /// The feeding node.
         feeder: String,
     },
-    /// A bound input holds another kind of value.
+    /// A bound input has a value of another type.
     #[error(
-        "the role `{role}` is bound to `{input}` of node {node}, which holds {holds} and is to get {wanted}"
+        "the role `{role}` is bound to `{input}` of node {node}, which contains {holds} and would get {wanted}"
     )]
     OtherKind {
         /// The role.
@@ -95,12 +95,12 @@ pub enum Finding {
         node: String,
         /// The input.
         input: String,
-        /// What it holds.
+        /// The type of its current value.
         holds: &'static str,
-        /// What it would get.
+        /// The type of the new value.
         wanted: &'static str,
     },
-    /// An output role is bound to a node whose files are thrown away.
+    /// An output role is bound to a node whose files are discarded.
     #[error(
         "the role `{role}` is bound to node {node}, a {class}: previews are never kept as a result"
     )]
@@ -112,9 +112,9 @@ pub enum Finding {
         /// Its class.
         class: String,
     },
-    /// A bound input reaches no bound output.
+    /// A bound input has no influence on any bound output.
     #[error(
-        "the role `{role}` is bound to node {node}, but no bound output hangs on it: it changes nothing"
+        "the role `{role}` is bound to node {node}, but no bound output depends on it, so it has no effect"
     )]
     NoEffect {
         /// The role.
@@ -122,10 +122,10 @@ pub enum Finding {
         /// The node.
         node: String,
     },
-    /// The role `seed` reaches an input whose range is smaller than the seeds of images.
+    /// The role `seed` feeds an input with a smaller range than image seeds have.
     #[error(
-        "the role `seed` is bound to node {node}, which feeds the {class} {sampler} whose seeds end at {max}; \
-         bind `mesh_seed` to it and leave `seed` out"
+        "the role `seed` is bound to node {node}, which feeds the {class} {sampler} whose largest seed is {max}; \
+         bind `mesh_seed` to it and remove `seed`"
     )]
     SeedRange {
         /// The bound node.
@@ -137,7 +137,7 @@ pub enum Finding {
         /// Its largest seed.
         max: u64,
     },
-    /// A seed written in the graph is outside of its node's range.
+    /// A seed in the graph is outside of its node's range.
     #[error("`{input}` of node {node} is {value}, and a {class} takes seeds from 0 to {max}")]
     SeedValue {
         /// The node.
@@ -146,7 +146,7 @@ pub enum Finding {
         class: String,
         /// The input.
         input: String,
-        /// What it holds.
+        /// Its value.
         value: String,
         /// Its largest seed.
         max: u64,
@@ -154,7 +154,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Returns how bad it is.
+    /// Returns its severity.
     pub const fn severity(&self) -> Severity {
         match self {
             Self::NoClass { .. }
@@ -171,8 +171,8 @@ impl Finding {
     }
 }
 
-/// Largest seeds of known classes, by the input's name. PartPacker's is an `i32`, the others are 64 bits wide
-/// (ComfyUI's own samplers and `RandomNoise`).
+/// The largest seeds of known classes, by the input's name. PartPacker's is an `i32`, the others
+/// have 64 bits (ComfyUI's own samplers and `RandomNoise`).
 const SEED_RANGES: [(&str, &str, u64); 5] = [
     ("PartPacker_Sampler", "seed", 2_147_483_647),
     ("KSampler", "seed", u64::MAX),
@@ -181,7 +181,7 @@ const SEED_RANGES: [(&str, &str, u64); 5] = [
     ("XlabsSampler", "noise_seed", u64::MAX),
 ];
 
-/// The largest seed of an image that is sent ([`crate::request::overrides::IMAGE_SEED_LIMIT`]).
+/// The largest image seed that is sent ([`crate::request::overrides::IMAGE_SEED_LIMIT`]).
 const LARGEST_IMAGE_SEED: u64 = crate::request::overrides::IMAGE_SEED_LIMIT - 1;
 
 /// Checks `workflow`, and `bindings` against it.
@@ -272,7 +272,7 @@ fn place_findings(
 fn kind_of(value: &serde_json::Value) -> &'static str {
     match value {
         serde_json::Value::Null => "nothing",
-        serde_json::Value::Bool(_) => "a yes or no",
+        serde_json::Value::Bool(_) => "a boolean",
         serde_json::Value::Number(_) => "a number",
         serde_json::Value::String(_) => "a text",
         serde_json::Value::Array(_) => "a list",
@@ -280,7 +280,7 @@ fn kind_of(value: &serde_json::Value) -> &'static str {
     }
 }
 
-/// Looks for a sampler of a smaller range behind the image's seed.
+/// Finds a sampler with a smaller range that the image's seed feeds.
 fn seed_range(workflow: &Workflow, bindings: &Bindings) -> Option<Finding> {
     let (bound, bound_input) = bindings.input(Role::Seed)?;
     let own = workflow.node(bound).map(|node| (node, bound_input));

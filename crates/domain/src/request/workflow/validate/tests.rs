@@ -1,4 +1,4 @@
-//! Each finding from a graph that has it, and none from one that has not.
+//! Each finding from a graph that has it, and no finding from a graph without problems.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ fn graph() -> Value {
     })
 }
 
-/// Binds the sound graph with `more` over the usual three, and checks `changed` against that.
+/// Binds the valid graph with the usual three roles and `more`, and checks `changed` against that.
 fn findings(more: &[(&str, &str)], changed: &Value) -> Vec<String> {
     let mut given = overrides(&[("image", "1.image"), ("prompt", "2.value"), ("mesh", "6")]);
     given.extend(overrides(more));
@@ -30,7 +30,7 @@ fn findings(more: &[(&str, &str)], changed: &Value) -> Vec<String> {
     validate(&workflow(changed), &bindings).iter().map(ToString::to_string).collect()
 }
 
-/// Changes the sound graph at one place and returns the only finding.
+/// Changes the valid graph in one location and returns the only finding.
 fn finding(pointer: &str, value: Value) -> String {
     let mut changed = graph();
     *changed.pointer_mut(pointer).expect("a place") = value;
@@ -57,7 +57,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
             json!(["9", 0]),
             "input `seed` of node 4 is fed by node 9, which does not exist",
         ),
-        ("/5/inputs/value", json!(["4", 0]), "feed each other in a circle"),
+        ("/5/inputs/value", json!(["4", 0]), "feed each other in a cycle"),
         (
             "/4/inputs/seed",
             json!(2_147_483_648_u64),
@@ -72,7 +72,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
         (
             "/2/inputs/value",
             json!(7),
-            "`value` of node 2, which holds a number and is to get a text",
+            "`value` of node 2, which contains a number and would get a text",
         ),
         (
             "/2/inputs/value",
@@ -82,7 +82,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
         (
             "/3/inputs/text",
             json!("fixed"),
-            "the role `prompt` is bound to node 2, but no bound output hangs on it",
+            "the role `prompt` is bound to node 2, but no bound output depends on it",
         ),
     ] {
         let said = finding(pointer, value);
@@ -103,11 +103,11 @@ fn a_deployment_that_saved_another_graph_is_noticed() {
 }
 
 #[test]
-fn the_images_seed_at_the_mesh_samplers_place_is_out_of_its_range() {
+fn the_images_seed_bound_to_the_mesh_sampler_is_out_of_its_range() {
     let found = findings(&[("seed", "5.value")], &graph());
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].contains("feeds the PartPacker_Sampler 4 whose seeds end at 2147483647"),
+        found[0].contains("feeds the PartPacker_Sampler 4 whose largest seed is 2147483647"),
         "{found:?}"
     );
 }

@@ -1,0 +1,106 @@
+//! Whether the project is still this daemon's, asked right before anything is written down that may
+//! be paid for.
+//!
+//! Owns what becomes of a job where it is not: a new one does not begin and its change stays
+//! pending; one that is in the ledger waits; and what was wanted while another process had the
+//! project is left to that one, or both would pay for it.
+
+use crate::{
+    daemon::{
+        jobs::{Road, Step, wished},
+        services::{
+            command::RefusedKind,
+            messages::{JobEnd, Report, Wish},
+            root_locks::Standing,
+        },
+    },
+    domain::{
+        engine::event::Stage,
+        job::{Cause, State},
+    },
+    ledger::rows::{Booking, Reason},
+};
+
+/// What is said of a job whose change was another daemon's business.
+const LEFT: &str = "another process served the project when this changed, so it was left to that one; nothing was sent. Save the \
+                    prompt again if it is still wanted";
+
+impl Road {
+    /// Asks before a new job is written down.
+    pub(crate) async fn hold_project(&mut self, cause: Cause) -> Step<()> {
+        let mut wish = self.wish.clone();
+        let standing = tokio::select! {
+            standing = self.tools.root_locks.check(self.project) => standing,
+            wish = wished(&mut wish) => return match unreleased(wish) {
+                Some(end) => Err(end),
+                None => Ok(()),
+            },
+        };
+        let reason = match &standing {
+            Standing::Ours { regained } if self.is_left(cause, *regained) => LEFT.to_owned(),
+            Standing::Ours { .. } => return Ok(()),
+            Standing::Withheld(reason) => reason.clone(),
+        };
+        let retry_after =
+            matches!(standing, Standing::Withheld(_)).then_some(crate::daemon::jobs::setup::AGAIN);
+        self.report(Report::Standing { project: self.project, standing }).await;
+        Err(JobEnd::NotStarted { kind: RefusedKind::TryAgain, reason, retry_after })
+    }
+
+    /// Asks before the mark that lets a request leave which is in the ledger already. Here a wish
+    /// is granted at once.
+    pub(crate) async fn hold_project_unsent(&mut self) -> Step<()> {
+        let mut failures = 0;
+        loop {
+            let mut wish = self.wish.clone();
+            let standing = tokio::select! {
+                standing = self.tools.root_locks.check(self.project) => standing,
+                wish = wished(&mut wish) => return self.grant(wish).await,
+            };
+            let report = Report::Standing { project: self.project, standing: standing.clone() };
+            match standing {
+                Standing::Ours { regained } if self.is_left(self.shown.cause, regained) => {
+                    self.report(report).await;
+                    return Err(self.leave_to_other().await);
+                }
+                Standing::Ours { .. } => return Ok(()),
+                Standing::Withheld(reason) => {
+                    self.report(report).await;
+                    failures += 1;
+                    self.moved(State::Prepared, Stage::Waiting).await;
+                    self.say(format!("not sent, nothing was charged: {reason}")).await;
+                    self.wait_unsent(failures, None).await?;
+                }
+            }
+        }
+    }
+
+    /// Tells whether a job was wanted while another process had the project. What a person asked
+    /// this one for is this one's.
+    fn is_left(&self, cause: Cause, regained: Option<crate::domain::time::WallTime>) -> bool {
+        cause != Cause::Person && regained.is_some_and(|regained| self.shown.since <= regained)
+    }
+
+    async fn leave_to_other(&mut self) -> JobEnd {
+        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let reason = Reason::new("left", LEFT);
+        let record = move |ledger: &mut crate::ledger::Ledger| {
+            ledger.cancelled(id, &reason, Booking::Nothing, now)
+        };
+        match self.record("the end of an unsent job", record).await {
+            Ok(()) => JobEnd::Ended { state: State::Cancelled, placed: false },
+            Err(end) => end,
+        }
+    }
+}
+
+/// Returns how a job ends that a wish meets before it is written down.
+pub(crate) const fn unreleased(wish: Wish) -> Option<JobEnd> {
+    let state = match wish {
+        Wish::Go => return None,
+        Wish::Stop => return Some(JobEnd::Stopped),
+        Wish::Replace => State::Replaced,
+        Wish::Cancel => State::Cancelled,
+    };
+    Some(JobEnd::Ended { state, placed: false })
+}

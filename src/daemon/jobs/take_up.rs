@@ -1,0 +1,84 @@
+//! A job whose ledger refused a step: taken up again from what the ledger says.
+//!
+//! Owns the waits in between, and that a request that was taken is not forgotten meanwhile. What each state goes on with is
+//! [`super::Road::resume`]'s, as after a restart; a job is never left to one.
+
+use std::time::Duration;
+
+use super::{Road, Step};
+use crate::{
+    daemon::services::{
+        command::RefusedKind,
+        messages::{JobEnd, Wish},
+    },
+    domain::job::{State, backoff::Backoff, choose_backend::Place},
+    ledger::{error::LedgerError, rows::JobRow},
+};
+
+/// The first and the longest wait before a job is taken up again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+impl Road {
+    /// Waits, and returns the job's row to go on from, or its end where it has one. `interruptions` counts the waits.
+    pub(super) async fn take_up(
+        &mut self,
+        mut reason: String,
+        interruptions: &mut u32,
+    ) -> Step<JobRow> {
+        loop {
+            self.wait_interrupted(&reason, *interruptions).await?;
+            *interruptions += 1;
+            let id = self.id;
+            let row = match self.tools.store.with(move |ledger| ledger.job(id)).await {
+                Ok(row) => row,
+                // Its release was refused: nothing was written, and nothing sent.
+                Err(LedgerError::NoSuchJob(_)) => {
+                    return Err(JobEnd::NotStarted {
+                        kind: RefusedKind::TryAgain,
+                        reason,
+                        retry_after: Some(crate::daemon::jobs::setup::AGAIN),
+                    });
+                }
+                Err(error) => {
+                    reason = error.to_string();
+                    continue;
+                }
+            };
+            let recorded = match (row.state, self.taken.clone()) {
+                (State::Submitting, Some(request)) => self.record_request(&request).await,
+                (State::Submitting, None) => {
+                    let now = self.tools.clock.now().wall;
+                    let record =
+                        move |ledger: &mut crate::ledger::Ledger| ledger.mark_lost_answer(id, now);
+                    self.record("that the answer is lost", record).await
+                }
+                _ => {
+                    if row.state.is_final() {
+                        let placed = row.state == State::Done && self.public;
+                        return Err(JobEnd::Ended { state: row.state, placed });
+                    }
+                    self.place = Place::from_word(&row.backend).unwrap_or(self.place);
+                    self.deployment.clone_from(&row.deployment);
+                    self.terms = row.terms;
+                    self.lease = None;
+                    return Ok(row);
+                }
+            };
+            // Where it stands now is read again, after a wait if that was refused as well.
+            if let Err(JobEnd::Interrupted { reason: again }) = recorded {
+                reason = again;
+            }
+        }
+    }
+
+    async fn wait_interrupted(&mut self, reason: &str, interruptions: u32) -> Step<()> {
+        let wait = Backoff::new(AGAIN.0, AGAIN.1).wait(interruptions, rand::random(), None);
+        tracing::error!(job = %self.id, "{reason}; the job is taken up again in {} s", wait.as_secs());
+        self.say(format!("{reason}; it is taken up again in {} s", wait.as_secs().max(1))).await;
+        let known = *self.wish.borrow();
+        if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+            return Err(JobEnd::Stopped);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! The locks of the projects served: who holds them is asked before anything is paid for, and once
+//! a minute.
+//!
+//! Owns the questions, one at a time for each project and on the blocking pool: a drive that does
+//! not answer holds up its own project and nobody else. What an answer is about is
+//! [`crate::disk::project_lock`]'s, what follows from it the asker's.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::store::blocking;
+use crate::{
+    clock::Clock,
+    disk::project_lock::{Checked, ProjectLock},
+    domain::{
+        engine::event::ProjectId,
+        time::{Moment, WallTime},
+    },
+};
+
+/// How long a drive may take to answer. One that sleeps has to spin up first.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The locks of all projects served.
+#[derive(Debug, Default)]
+pub(crate) struct RootLocks(Mutex<BTreeMap<ProjectId, RootLock>>);
+
+/// The lock of one project.
+#[derive(Clone, Debug)]
+struct RootLock {
+    root: String,
+    /// Held for as long as a question takes, which may be for ever.
+    held: Arc<tokio::sync::Mutex<Held>>,
+    /// Since when a question waits for its answer.
+    asked: Arc<Mutex<Option<Moment>>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    lock: ProjectLock,
+    regained: Option<WallTime>,
+}
+
+/// Whether a project may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is ours. What was wanted before it was `regained` from another process was that one's
+    /// business.
+    Ours {
+        /// Since when, if another process had it meanwhile.
+        regained: Option<WallTime>,
+    },
+    /// Nothing may be released for it now: why, and what to do.
+    Withheld(String),
+}
+
+impl RootLocks {
+    /// Keeps the lock of a project that is served from now on.
+    pub(crate) fn insert(&self, project: ProjectId, lock: ProjectLock) {
+        let root = lock.root().display().to_string();
+        let held = Arc::new(tokio::sync::Mutex::new(Held { lock, regained: None }));
+        self.all().insert(project, RootLock { root, held, asked: Arc::default() });
+    }
+
+    /// Finds out whether a project is still ours, and takes its lock again where somebody removed
+    /// it.
+    pub(crate) async fn check(&self, project: ProjectId) -> Standing {
+        let found = self.all().get(&project).cloned();
+        match found {
+            Some(lock) => lock.check().await,
+            None => Standing::Withheld("the project is not served any more".to_owned()),
+        }
+    }
+
+    /// Lets go of a project's lock, on the blocking pool: the file goes with it.
+    pub(crate) async fn release(&self, project: ProjectId) {
+        let found = self.all().remove(&project);
+        if let Some(lock) = found {
+            blocking(move || drop(lock)).await;
+        }
+    }
+
+    /// Lets go of all of them. A drive that does not answer keeps its own lock only.
+    pub(crate) async fn release_all(&self) {
+        let all = std::mem::take(&mut *self.all());
+        let released = all.into_values().map(|lock| blocking(move || drop(lock)));
+        futures_util::future::join_all(released).await;
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProjectId, RootLock>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RootLock {
+    async fn check(self) -> Standing {
+        let now = Clock.now().moment;
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // One question waits already, in vain: another one would hang beside it.
+        if asked.is_some_and(|asked| now.since(asked) >= PATIENCE) {
+            return self.silent();
+        }
+        let answer = async {
+            let mut held = Arc::clone(&self.held).lock_owned().await;
+            let asked = Arc::clone(&self.asked);
+            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Clock.now().moment);
+            blocking(move || {
+                let standing = held.check();
+                *asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                standing
+            })
+            .await
+        };
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(standing) => standing,
+            Err(_) => self.silent(),
+        }
+    }
+
+    fn silent(&self) -> Standing {
+        Standing::Withheld(format!(
+            "the drive of {} does not answer; nothing is sent for this project until it does",
+            self.root
+        ))
+    }
+}
+
+impl Held {
+    fn check(&mut self) -> Standing {
+        let root = self.lock.root().display().to_string();
+        match self.lock.check() {
+            Checked::Ours => {}
+            Checked::TakenAgain => {
+                tracing::warn!("the lock in {root} had been removed and was taken again");
+            }
+            Checked::Regained => self.regained = Some(Clock.now().wall),
+            Checked::Refused(error) => {
+                return Standing::Withheld(format!(
+                    "{error}. Until then nothing is sent for this project from here"
+                ));
+            }
+            Checked::NoRoot => {
+                return Standing::Withheld(format!(
+                    "the project's root {root} is not there: put it back, or mount its drive; nothing is sent until then"
+                ));
+            }
+        }
+        Standing::Ours { regained: self.regained }
+    }
+}
