@@ -79,7 +79,7 @@ fn sweep_one(
             Ok(()) => swept.removed.push(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                swept.faults.push(DiskError::at("remove the temporary file", &path)(error))
+                swept.faults.push(DiskError::at("remove the temporary file", &path)(error));
             }
         }
     }
