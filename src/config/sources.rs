@@ -4,7 +4,7 @@
 //! never asks the process again, so that tests run side by side.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -36,6 +36,8 @@ pub struct Sources {
     pub default_state_dir: Option<PathBuf>,
     /// The platform's log folder for conjured, where it is not beneath the state folder.
     pub default_log_dir: Option<PathBuf>,
+    /// Roots whose drives do not answer: nothing is looked for there.
+    pub silent_roots: BTreeSet<PathBuf>,
     /// This program's own file, for a service to start.
     pub program: Option<PathBuf>,
 }
@@ -93,6 +95,7 @@ impl Sources {
             user_config_dir: base.map(|base| base.config_dir().to_path_buf()),
             default_state_dir: state,
             default_log_dir: logs.map(|home| home.join("Library/Logs/conjured")),
+            silent_roots: BTreeSet::new(),
             program: std::env::current_exe().ok(),
         }
     }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskError, rename};
+use super::{DiskError, drive::reach, rename};
 use crate::{
     domain::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
     failpoint::{self, Point},
@@ -65,6 +65,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    reach(folder);
     match File::open(folder).and_then(|file| file.sync_all()) {
         // EINVAL and ENOTSUP: this file system has no such thing. EACCES: it may be entered and written, not listed.
         Err(error)
@@ -96,6 +97,12 @@ pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
             .map(Some)
             .map_err(DiskError::at("ask for the free space of", folder))
     }
+}
+
+/// Tells whether a folder is there.
+pub fn is_dir(folder: &Path) -> bool {
+    reach(folder);
+    folder.is_dir()
 }
 
 /// Opens a file of ours for reading.
@@ -285,6 +292,7 @@ pub fn check_private(folder: &Path) -> Result<(), DiskError> {
 /// Returns the one name of a folder that has several; one that is not there keeps the name it was given. On Windows it is a name
 /// that other programs understand, too (`C:\…`, not `\\?\C:\…`), where there is such a one.
 pub fn canonical(path: &Path) -> PathBuf {
+    reach(path);
     #[cfg(windows)]
     let real = dunce::canonicalize(path);
     #[cfg(not(windows))]

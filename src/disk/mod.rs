@@ -15,9 +15,11 @@
 //! - [`checkout`]: is this folder CONJURE's;
 //! - [`probe`]: questions about a folder that change nothing;
 //! - [`daily`]: the files of the log;
+//! - [`drive`]: one that does not answer, for tests;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
+pub mod drive;
 mod holders;
 mod rename;
 pub mod daily;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    drive::reach,
     rename::is_held,
     stamp::{Stamp, open_to_read},
 };
@@ -121,6 +122,7 @@ fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Read
 
 /// Opens a regular file; `None` where there is none.
 fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
+    reach(path);
     // Asked before opening as well: opening a device can already do something.
     let opened = fs::metadata(path)
         .and_then(|metadata| {

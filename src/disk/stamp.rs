@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use super::drive::reach;
 use crate::domain::moment::Moment;
 
 /// The coarsest file time in use: FAT's two seconds.
@@ -41,11 +42,13 @@ impl Stamp {
 
     /// Asks about what a path leads to: a file or a folder.
     pub fn at(path: &Path) -> io::Result<Self> {
+        reach(path);
         imp::stamp_at(path, true)
     }
 
     /// Asks about what bears this very name, be it a symlink.
     pub fn named(path: &Path) -> io::Result<Self> {
+        reach(path);
         imp::stamp_at(path, false)
     }
 
@@ -57,6 +60,7 @@ impl Stamp {
 
 /// Opens a file only to read it, without ever waiting: a FIFO without a writer would hang a plain open.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    reach(path);
     let mut options = File::options();
     options.read(true);
     imp::never_wait(&mut options);

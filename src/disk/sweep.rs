@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::DiskError;
+use super::{DiskError, drive::reach};
 use crate::{
     domain::placement::is_temporary,
     failpoint::{self, Point},
@@ -38,6 +38,7 @@ pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
 /// Removes the regular files directly in `folder` whose names `ours` claims. What cannot be removed stays, and a folder that is
 /// not there holds none.
 pub fn remove(folder: &Path, ours: impl Fn(&str) -> bool) {
+    reach(folder);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let claimed = entry.file_name().to_str().is_some_and(&ours);
         if claimed && entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -52,6 +53,7 @@ fn sweep_one(
     keep: &impl Fn(&str) -> bool,
     swept: &mut Swept,
 ) -> Result<(), DiskError> {
+    reach(folder);
     let entries = match fs::read_dir(folder) {
         Err(error)
             // The last one is how wine says that it is a file.

@@ -1,12 +1,14 @@
 //! The process dies at every durable step, on both sides of it, in three kinds of weather, and is started again: nothing
 //! is paid twice, nothing paid for is lost, no public file is ever half there, and the books are right.
 //!
-//! Owns the plays (what must happen so that a step is reached) and the list of cases, which is complete by construction:
-//! it is made from [`Point::ALL`]. A point that its play never reaches fails, and so does a new point without a play.
-//! Going through a play is [`drive`]'s, what must hold afterwards [`judge`]'s.
+//! Owns the plays (what must happen so that a step is reached) and the list of cases, which is
+//! complete by construction: it is made from [`Point::ALL`]. A point that its play never reaches
+//! fails, and so does a new point without a play. Going through a play is [`drive`]'s, what must
+//! hold afterwards [`judge`]'s. [`dead_drive`] kills no process but a drive.
 //!
 //! Only with the feature: `cargo test --features failpoints --test it failpoints`.
 
+mod dead_drive;
 mod drive;
 mod judge;
 

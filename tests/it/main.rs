@@ -5,7 +5,8 @@
 //! - `inputs`: what starts a job and what does not: re-renders, half pictures, storms, changes at bad times.
 //! - `comfyui`: the adapter for a ComfyUI server against its look-alike, a test for each trap of the wire.
 //! - `crash`: `kill -9` at every place of the road.
-//! - `failpoints`: with the feature of that name, death at every durable step in three kinds of weather.
+//! - `failpoints`: with the feature of that name, death at every durable step in three kinds of
+//!   weather, and a drive that stops to answer.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in history, a lost answer sent again by itself.
 //! - `cloud`: a job on a rented machine, and every way in which its life can be cut short: what the meter shows afterwards.
 //! - `lost_answer`: submits whose answer is lost, refused or late.

@@ -20,7 +20,7 @@ use std::{
 pub use target::PlaceFault;
 use target::{Resolved, resolve};
 
-use super::{dirs::sync_folder, rename::insist};
+use super::{dirs::sync_folder, drive::reach, rename::insist};
 use crate::{
     domain::{
         moment::WallTime,
@@ -149,6 +149,7 @@ impl Written {
     fn begin(resolved: Resolved, temporary: &str) -> Result<Self, PlaceFault> {
         let temporary = resolved.folder.join(temporary);
         let fault = |error| PlaceFault::of_target(&temporary, error);
+        reach(&temporary);
         // What a crash left under this name is ours. `create_new` refuses everything else that may stand there,
         // a symlink above all.
         match fs::remove_file(&temporary) {
@@ -189,6 +190,7 @@ impl Written {
     fn show_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
         let public = self.resolved.path();
         let replaced = self.resolved.replaced.as_ref();
+        reach(&public);
         imp::make_way(&public, replaced);
         let renamed = insist(|| {
             if still() { fs::rename(&self.temporary, &public).map(|()| true) } else { Ok(false) }
