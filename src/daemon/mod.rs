@@ -2,13 +2,13 @@
 //!
 //! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading
 //! order: [`start`] puts it together and [`socket`] lets people in, `shell` waits and dispatches,
-//! `watching`, `wakes` and `looking` mind the files, `served` keeps a project's rhythm, `look`
-//! reads its inputs, `prepare` and `early` do the early work, `perform` turns effects into tasks,
-//! `again` does an earlier job's work once more, `commands` answers people, `restore` places what
-//! an earlier job made, `retention` keeps history within its bounds, `claims` keeps these apart,
-//! `root_locks` keeps other daemons away, `show` makes the status, `manager` tells systemd,
-//! `reload` takes a new configuration, [`live`] is the configuration with working parts, `calendar`
-//! says when a day of the budget began.
+//! `projects` takes each over, `watching`, `wakes` and `looking` mind the files, `served` keeps a
+//! project's rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform`
+//! turns effects into tasks, `again` does an earlier job's work once more, `commands` answers
+//! people, `restore` places what an earlier job made, `retention` keeps history within its bounds,
+//! `claims` keeps these apart, `root_locks` keeps other daemons away, `show` makes the status,
+//! `manager` tells systemd, `reload` takes a new configuration, [`live`] is the configuration with
+//! working parts, `calendar` says when a day of the budget began.
 
 pub mod start;
 mod options;
@@ -17,6 +17,7 @@ pub(crate) mod shell;
 mod outcome;
 pub(crate) mod wakes;
 pub(crate) mod watching;
+pub mod projects;
 pub(crate) mod looking;
 pub(crate) mod served;
 pub(crate) mod look;

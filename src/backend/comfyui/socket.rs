@@ -55,7 +55,8 @@ impl Socket {
         url.query_pairs_mut().append_pair("clientId", client_id);
         let key = generate_key();
         let request = wire
-            .request(Method::GET, url)?
+            .request(Method::GET, url)
+            .await?
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")
