@@ -27,7 +27,7 @@ pub async fn comfyui(origin: &Url, patience: Duration) -> Result<Option<String>,
     let mut url = origin.clone();
     url.set_path(&format!("{}/system_stats", origin.path().trim_end_matches('/')));
     let connector = Connector::new(Timeouts { connect: patience, read_idle: patience });
-    let client = connector.client(&url).map_err(|error| error.to_string())?;
+    let client = connector.client(&url).await.map_err(|error| error.to_string())?;
     let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     let answer = Answer::read(send::send(request).await?, LIMIT).await;
     if answer.status != 200 {
@@ -88,7 +88,7 @@ async fn ask(
     let mut url = origin.clone();
     url.set_path(&format!("{}/{path}", origin.path().trim_end_matches('/')));
     let connector = Connector::new(Timeouts { connect: patience, read_idle: patience });
-    let client = connector.client(&url).map_err(|error| error.to_string())?;
+    let client = connector.client(&url).await.map_err(|error| error.to_string())?;
     let mut request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
     if let Some(token) = token {
         let text = format!("Bearer {}", token.expose_secret());

@@ -47,9 +47,11 @@ impl Context {
     /// Loads and checks the configuration for a command that serves projects, which requires one.
     pub fn load_to_serve(&self) -> Result<Loaded, Failure> {
         let loaded = self.load()?;
-        let missing = loaded.config.projects.first().filter(|project| !project.root.is_dir());
-        match missing {
-            Some(project) if loaded.default_project => Err(Failure::new(
+        // A root that somebody named may lie on a drive that does not answer: it is asked later, by
+        // itself.
+        let default = loaded.config.projects.first().filter(|_| loaded.default_project);
+        match default.filter(|project| !project.root.is_dir()) {
+            Some(project) => Err(Failure::new(
                 CONFIGURATION,
                 format!(
                     "no project is configured, and there is no {}: name a CONJURE checkout with --root DIR, or with a \

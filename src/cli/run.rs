@@ -13,6 +13,7 @@ use crate::{
     daemon::{
         Ended,
         event_loop::start::{self, Options, Purpose},
+        projects::silent_roots,
         services::runtime_config::Live,
     },
     disk::dirs,
@@ -23,7 +24,9 @@ use crate::{
 /// Runs until a signal arrives.
 pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut loaded = context.load_to_serve()?;
-    let live = Live::new(loaded.config.clone(), &context.sources)?;
+    let mut sources = context.sources.clone();
+    sources.silent_roots = silent_roots(&loaded.config.projects).await;
+    let live = Live::new(loaded.config.clone(), &sources)?;
     let log = start_log(context, &mut loaded);
     let (status, _) = watch::channel(Arc::new(Status::starting()));
     let options = Options {

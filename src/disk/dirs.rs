@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DiskError, rename};
+use super::{DiskError, drive::reach, rename};
 use crate::{
     domain::job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
     failpoint::{self, Point},
@@ -67,6 +67,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    reach(folder);
     match File::open(folder).and_then(|file| file.sync_all()) {
         // EINVAL and ENOTSUP: this file system cannot sync a folder. EACCES: the folder may be
         // entered and written, but not listed.
@@ -100,6 +101,12 @@ pub fn free_space(folder: &Path) -> Result<Option<u64>, DiskError> {
             .map(Some)
             .map_err(DiskError::at("get the free space of", folder))
     }
+}
+
+/// Tells whether a folder is there.
+pub fn is_dir(folder: &Path) -> bool {
+    reach(folder);
+    folder.is_dir()
 }
 
 /// Opens one of our files for reading.
@@ -295,6 +302,7 @@ pub fn check_private(folder: &Path) -> Result<(), DiskError> {
 /// Returns the canonical path of a folder; a missing folder keeps the given path. On Windows the
 /// result is a path that other programs understand, too (`C:\…`, not `\\?\C:\…`), if there is one.
 pub fn canonical(path: &Path) -> PathBuf {
+    reach(path);
     #[cfg(windows)]
     let real = dunce::canonicalize(path);
     #[cfg(not(windows))]

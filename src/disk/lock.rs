@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DiskError,
     dirs::{canonical, make_private},
+    drive::reach,
     rename,
     stamp::Stamp,
 };
@@ -228,6 +229,7 @@ fn held(path: &Path) -> Held {
 }
 
 fn open(path: &Path) -> io::Result<File> {
+    reach(path);
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

@@ -16,9 +16,11 @@
 //! - [`checkout`]: detects a CONJURE checkout;
 //! - [`probe`]: queries about a folder that change nothing;
 //! - [`daily_log`]: the files of the log;
+//! - [`drive`]: one that does not answer, for tests;
 //! - [`dirs`]: private folders, atomic private files, syncing, free space.
 
 mod error;
+pub mod drive;
 mod holders;
 mod rename;
 pub mod daily_log;

@@ -8,7 +8,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lock::{Holder, Lock, LockError, PROJECT_LOCK};
+use super::{
+    dirs::is_dir,
+    lock::{Holder, Lock, LockError, PROJECT_LOCK},
+};
 
 /// The lock of one project.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl ProjectLock {
         if is_intact && self.lock.path() == own {
             return Checked::Ours;
         }
-        if !self.root.is_dir() {
+        if !is_dir(&self.root) {
             return Checked::NoRoot;
         }
         let taken = match Lock::take(&own, &self.holder) {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    drive::reach,
     rename::is_held,
     stamp::{Stamp, open_to_read},
 };
@@ -124,6 +125,7 @@ fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Read
 
 /// Opens a regular file. Returns `None` if there is none.
 fn open_regular(path: &Path) -> Result<Option<(File, Metadata)>, ReadError> {
+    reach(path);
     // Also checked before opening, because opening a device can already have an effect.
     let opened = fs::metadata(path)
         .and_then(|metadata| {

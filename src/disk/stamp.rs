@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use super::drive::reach;
 use crate::domain::time::Moment;
 
 /// The coarsest file time in use: FAT's two seconds.
@@ -42,11 +43,13 @@ impl Stamp {
 
     /// Returns the stamp of the file or folder that a path leads to.
     pub fn at(path: &Path) -> io::Result<Self> {
+        reach(path);
         imp::stamp_at(path, true)
     }
 
     /// Returns the stamp of the path itself, even if it is a symlink.
     pub fn named(path: &Path) -> io::Result<Self> {
+        reach(path);
         imp::stamp_at(path, false)
     }
 
@@ -59,6 +62,7 @@ impl Stamp {
 /// Opens a file only for reading, without ever waiting: a FIFO without a writer would block a
 /// plain open.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    reach(path);
     let mut options = File::options();
     options.read(true);
     imp::never_wait(&mut options);

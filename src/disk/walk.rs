@@ -11,6 +11,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use super::drive::reach;
+
 /// The maximum number of symlinks in one path: Linux' own limit (`path_resolution(7)`).
 const MAX_LINKS: u8 = 40;
 
@@ -105,6 +107,7 @@ impl Walk {
 
     fn look_at(&mut self, name: &OsString) -> Found {
         let path = self.folder.join(name);
+        reach(&path);
         let seen = fs::symlink_metadata(&path).and_then(|metadata| {
             let target = if metadata.is_symlink() { Some(fs::read_link(&path)?) } else { None };
             Ok((metadata, target))

@@ -5,10 +5,11 @@
 //! Owns the scenarios (what must happen so that a step is reached) and the list of cases, which is
 //! complete by construction: it is made from [`Point::ALL`]. A point that its scenario never
 //! reaches fails, and so does a new point without a scenario. [`drive`] runs a scenario, [`judge`]
-//! checks the result.
+//! checks the result. [`dead_drive`] stops no process but a drive.
 //!
 //! Only with the feature: `cargo test --features failpoints --test it failpoints`.
 
+mod dead_drive;
 mod drive;
 mod judge;
 mod stand_in;

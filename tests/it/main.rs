@@ -10,7 +10,7 @@
 //! - `cancelling`: a cancel is final before the placement, and refused from then on.
 //! - `crash`: `kill -9` at every step of a job.
 //! - `failpoints`: with the feature of that name, death at every durable step under three
-//!   service conditions.
+//!   service conditions, and a drive that stops answering.
 //! - `jobs_again`: `jobs retry`, `rerun`, `restore`, `rate`, the audit, what stays in the history,
 //!   the automatic resubmit after a lost answer.
 //! - `cloud`: a job on a rented machine, and every way in which the machine's life can be cut

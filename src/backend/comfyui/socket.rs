@@ -57,7 +57,8 @@ impl Socket {
         // A nonce, so that no cache answers for the server (RFC 6455, 4.1).
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
         let request = wire
-            .request(Method::GET, url)?
+            .request(Method::GET, url)
+            .await?
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")
             .header(SEC_WEBSOCKET_VERSION, "13")

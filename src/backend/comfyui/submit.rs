@@ -88,6 +88,7 @@ impl Comfyui {
         let request = self
             .wire
             .request(Method::POST, self.wire.url(&["upload", "image"]))
+            .await
             .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
             .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
             .timeout(self.submit_timeout)
@@ -121,6 +122,7 @@ impl Comfyui {
         let request = self
             .wire
             .request(Method::POST, self.wire.url(&["prompt"]))
+            .await
             .map_err(|reason| SubmitError::NotSent { reason, retry_after: None })?
             .header(CONTENT_TYPE, "application/json");
         let body = Bytes::from(body.to_string());

@@ -66,19 +66,22 @@ impl Wire {
     }
 
     /// Starts a request.
-    pub(super) fn request(
+    pub(super) async fn request(
         &self,
         method: reqwest::Method,
         url: Url,
     ) -> Result<RequestBuilder, String> {
-        let client = self.connector.client(&url).map_err(|error| self.line(&error.to_string()))?;
+        let client =
+            self.connector.client(&url).await.map_err(|error| self.line(&error.to_string()))?;
         Ok(client.request(method, url).header(ACCEPT, "application/json"))
     }
 
     /// Sends a GET request.
     pub(super) async fn get(&self, url: Url, limit: usize) -> Result<Answer, CallError> {
-        let request =
-            self.request(reqwest::Method::GET, url).map_err(|reason| self.unreachable(&reason))?;
+        let request = self
+            .request(reqwest::Method::GET, url)
+            .await
+            .map_err(|reason| self.unreachable(&reason))?;
         self.ask(request.timeout(self.call_timeout), limit).await
     }
 
@@ -86,6 +89,7 @@ impl Wire {
     pub(super) async fn post(&self, path: &[&str], body: &Value) -> Result<Answer, CallError> {
         let request = self
             .request(reqwest::Method::POST, self.url(path))
+            .await
             .map_err(|reason| self.unreachable(&reason))?
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());

@@ -105,7 +105,8 @@ impl Downloader {
         let passing = |reason: String| FetchError::Passing {
             reason: format!("could not reach {}: {reason}", host_of(url)),
         };
-        let client = self.connector.client(url).map_err(|error| passing(error.to_string()))?;
+        let client =
+            self.connector.client(url).await.map_err(|error| passing(error.to_string()))?;
         let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));

@@ -27,11 +27,9 @@ pub mod message;
 #[cfg(test)]
 pub(crate) mod fake;
 
-use std::{
-    sync::{Once, OnceLock},
-    time::Duration,
-};
+use std::{sync::Once, time::Duration};
 
+use tokio::sync::OnceCell;
 use url::{Host, Url};
 
 /// The `User-Agent` header. RunComfy's storage answers 403 to the default names of some libraries.
@@ -78,13 +76,22 @@ pub enum ConnectorError {
 
 /// Creates and keeps one client for each kind of connection, each at its first use. So a machine
 /// without certificate authorities can still talk to its own ComfyUI, and an idle daemon loads
-/// no certificates.
+/// no certificates. A client is created on the blocking pool: reading all certificates takes longer
+/// than the event loop may be blocked.
 #[derive(Debug)]
 pub struct Connector {
     timeouts: Timeouts,
-    plain_loopback: OnceLock<reqwest::Client>,
-    tls_loopback: OnceLock<reqwest::Client>,
-    far: OnceLock<reqwest::Client>,
+    plain_loopback: OnceCell<reqwest::Client>,
+    tls_loopback: OnceCell<reqwest::Client>,
+    far: OnceCell<reqwest::Client>,
+}
+
+/// The kinds of way.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    PlainLoopback,
+    TlsLoopback,
+    Far,
 }
 
 impl Connector {
@@ -92,54 +99,60 @@ impl Connector {
     pub const fn new(timeouts: Timeouts) -> Self {
         Self {
             timeouts,
-            plain_loopback: OnceLock::new(),
-            tls_loopback: OnceLock::new(),
-            far: OnceLock::new(),
+            plain_loopback: OnceCell::const_new(),
+            tls_loopback: OnceCell::const_new(),
+            far: OnceCell::const_new(),
         }
     }
 
     /// Returns the client for `url`. If creating a client failed, the next call tries again.
-    pub fn client(&self, url: &Url) -> Result<&reqwest::Client, ConnectorError> {
-        match (url.scheme(), is_loopback(url)) {
-            ("http", true) => kept(&self.plain_loopback, || {
-                // No certificates: they would cost milliseconds and megabytes for no benefit.
-                self.builder().no_proxy().tls_certs_only([])
-            }),
-            ("https", true) => kept(&self.tls_loopback, || self.builder().no_proxy()),
-            ("https", false) => kept(&self.far, || self.builder().https_only(true)),
-            _ => Err(ConnectorError::Unencrypted {
-                host: url.host_str().unwrap_or_default().to_owned(),
-            }),
-        }
-    }
-
-    fn builder(&self) -> reqwest::ClientBuilder {
-        provide();
-        reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .connect_timeout(self.timeouts.connect)
-            .read_timeout(self.timeouts.read_idle)
-            .pool_idle_timeout(KEEP_IDLE)
-            .tcp_keepalive(PROBE_AFTER)
-            .tcp_keepalive_interval(PROBE_AFTER)
-            .tcp_nodelay(true)
+    pub async fn client(&self, url: &Url) -> Result<&reqwest::Client, ConnectorError> {
+        let (cell, way) = match (url.scheme(), is_loopback(url)) {
+            ("http", true) => (&self.plain_loopback, Way::PlainLoopback),
+            ("https", true) => (&self.tls_loopback, Way::TlsLoopback),
+            ("https", false) => (&self.far, Way::Far),
+            _ => {
+                return Err(ConnectorError::Unencrypted {
+                    host: url.host_str().unwrap_or_default().to_owned(),
+                });
+            }
+        };
+        let timeouts = self.timeouts;
+        cell.get_or_try_init(async || {
+            match tokio::task::spawn_blocking(move || made(way, timeouts)).await {
+                Ok(made) => made,
+                Err(error) => match error.try_into_panic() {
+                    Ok(payload) => std::panic::resume_unwind(payload),
+                    // The runtime is shutting down: nobody waits for this call any more.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        })
+        .await
     }
 }
 
-fn kept(
-    place: &OnceLock<reqwest::Client>,
-    builder: impl FnOnce() -> reqwest::ClientBuilder,
-) -> Result<&reqwest::Client, ConnectorError> {
-    if let Some(client) = place.get() {
-        return Ok(client);
-    }
-    let client = builder().build();
-    let client = client.map_err(|error| ConnectorError::NoTrust { reason: send::cause(&error) })?;
-    Ok(place.get_or_init(|| client))
+fn made(way: Way, timeouts: Timeouts) -> Result<reqwest::Client, ConnectorError> {
+    provide();
+    let builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connect_timeout(timeouts.connect)
+        .read_timeout(timeouts.read_idle)
+        .pool_idle_timeout(KEEP_IDLE)
+        .tcp_keepalive(PROBE_AFTER)
+        .tcp_keepalive_interval(PROBE_AFTER)
+        .tcp_nodelay(true);
+    let builder = match way {
+        // No certificates: they would take milliseconds and megabytes for nothing.
+        Way::PlainLoopback => builder.no_proxy().tls_certs_only([]),
+        Way::TlsLoopback => builder.no_proxy(),
+        Way::Far => builder.https_only(true),
+    };
+    builder.build().map_err(|error| ConnectorError::NoTrust { reason: send::cause(&error) })
 }
 
 /// Starts to build a client for a server on this machine that speaks plain HTTP, such as the socket

@@ -26,7 +26,7 @@ async fn post(
     body: Vec<u8>,
     timeout: Duration,
 ) -> Result<Answer, SendFault> {
-    let client = connector.client(url).expect("a client");
+    let client = connector.client(url).await.expect("a client");
     post_once(client.post(url.clone()), Bytes::from(body), timeout, LIMIT).await
 }
 
@@ -254,18 +254,18 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
     assert_eq!(elsewhere.connections(), 0);
 }
 
-#[test]
-fn only_this_machine_is_spoken_to_unencrypted() {
+#[tokio::test]
+async fn only_this_machine_is_spoken_to_unencrypted() {
     let connector = connector();
     for near in
         ["http://127.0.0.1:1/", "http://127.9.9.9/", "http://[::1]:80/", "http://localhost/"]
     {
-        assert!(connector.client(&Url::parse(near).expect("a URL")).is_ok(), "{near}");
+        assert!(connector.client(&Url::parse(near).expect("a URL")).await.is_ok(), "{near}");
     }
     for far in
         ["http://api.runcomfy.net/", "http://0.0.0.0/", "http://localhost.example/", "ftp://a/"]
     {
-        let refused = connector.client(&Url::parse(far).expect("a URL"));
+        let refused = connector.client(&Url::parse(far).expect("a URL")).await;
         assert!(matches!(refused, Err(ConnectorError::Unencrypted { .. })), "{far}");
     }
 }
@@ -274,15 +274,16 @@ fn only_this_machine_is_spoken_to_unencrypted() {
 /// to a process.
 // Windows and macOS use their own certificate stores, which no variable can remove.
 #[cfg(not(any(windows, target_vendor = "apple")))]
-#[test]
-fn without_certificate_authorities_https_is_a_clear_error_and_loopback_still_works() {
+#[tokio::test]
+async fn without_certificate_authorities_https_is_a_clear_error_and_loopback_still_works() {
     const INNER: &str = "CONJURED_TEST_WITHOUT_AUTHORITIES";
     let url = |text| Url::parse(text).expect("a URL");
     if std::env::var_os(INNER).is_some() {
         let connector = connector();
-        let error = connector.client(&url("https://api.runcomfy.net/")).expect_err("no trust");
+        let error =
+            connector.client(&url("https://api.runcomfy.net/")).await.expect_err("no trust");
         assert!(error.to_string().contains("ca-certificates"), "{error}");
-        assert!(connector.client(&url("http://127.0.0.1/")).is_ok());
+        assert!(connector.client(&url("http://127.0.0.1/")).await.is_ok());
         return;
     }
     let name = "backend::http::tests::without_certificate_authorities_https_is_a_clear_error_and_loopback_still_works";

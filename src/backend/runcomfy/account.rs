@@ -116,7 +116,8 @@ impl Account {
 
     async fn get(&self, url: Url, limit: usize) -> Result<(Option<i64>, Reply<'_>), CallError> {
         let passing = |reason: String| CallError::Passing { reason, retry_after: None };
-        let client = self.connector.client(&url).map_err(|error| passing(error.to_string()))?;
+        let client =
+            self.connector.client(&url).await.map_err(|error| passing(error.to_string()))?;
         let request = client
             .get(url)
             .header(AUTHORIZATION, self.authorization.clone())

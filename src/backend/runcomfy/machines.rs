@@ -221,7 +221,7 @@ impl Machines {
             "server_type": launch.server_type,
             "estimated_duration": launch.duration.as_secs(),
         });
-        let request = self.request(Method::POST, self.servers.clone()).map_err(not_sent)?;
+        let request = self.request(Method::POST, self.servers.clone()).await.map_err(not_sent)?;
         let request = request.header(CONTENT_TYPE, "application/json");
         let body = Bytes::from(body.to_string());
         let sent = send::post_once(request, body, self.launch_timeout, ANSWER_LIMIT).await;
@@ -267,8 +267,8 @@ impl Machines {
         append(&self.servers, id.as_str())
     }
 
-    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
-        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+    async fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).await.map_err(|error| error.to_string())?;
         Ok(client
             .request(method, url)
             .header(AUTHORIZATION, self.authorization.clone())
@@ -285,7 +285,8 @@ impl Machines {
             reason: unreachable(&self.servers, &reason),
             retry_after: None,
         };
-        let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
+        let mut request =
+            self.request(method, url).await.map_err(passing)?.timeout(self.call_timeout);
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
         }

@@ -104,6 +104,34 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Tells whether two differ in nothing but the deployment: then their adapters reach the same
+    /// service in the same way.
+    pub fn differs_in_deployment_at_most(&self, other: &Self) -> bool {
+        let Self {
+            api_url,
+            api_version,
+            deployment_id: _,
+            token,
+            connect_timeout,
+            submit_timeout,
+            call_timeout,
+            read_idle_timeout,
+            download_hosts,
+            max_artifact,
+        } = other;
+        self.api_url == *api_url
+            && self.api_version == *api_version
+            && self.token.expose_secret() == token.expose_secret()
+            && self.connect_timeout == *connect_timeout
+            && self.submit_timeout == *submit_timeout
+            && self.call_timeout == *call_timeout
+            && self.read_idle_timeout == *read_idle_timeout
+            && self.download_hosts == *download_hosts
+            && self.max_artifact == *max_artifact
+    }
+}
+
 /// Why the settings are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -201,8 +229,8 @@ impl Serverless {
         append(&self.queue, &format!("requests/{request}/{operation}"))
     }
 
-    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
-        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+    async fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).await.map_err(|error| error.to_string())?;
         Ok(client
             .request(method, url)
             .header(AUTHORIZATION, self.authorization.clone())
@@ -216,7 +244,8 @@ impl Serverless {
             retry_after: None,
         };
         let is_post = method == Method::POST;
-        let mut request = self.request(method, url).map_err(passing)?.timeout(self.call_timeout);
+        let mut request =
+            self.request(method, url).await.map_err(passing)?.timeout(self.call_timeout);
         if is_post {
             // Some gateways answer 411 to a POST without a `Content-Length`, even if it has
             // no body.
@@ -231,6 +260,7 @@ impl Serverless {
         let Work::Body(body) = &submission.work else { return Err(submission.work.foreign()) };
         let request = self
             .request(Method::POST, append(&self.queue, "inference"))
+            .await
             .map_err(not_sent)?
             .header(CONTENT_TYPE, "application/json");
         let sent = send::post_once(request, body.clone(), self.submit_timeout, ANSWER_LIMIT).await;

@@ -201,7 +201,7 @@ async fn the_token_goes_to_the_api_only_and_is_shown_nowhere() {
     assert!(!seen.head.contains(TOKEN));
     let shown = format!("{serverless:?} {refused:?} {refused} {:?}", settings(&api));
     assert!(!shown.contains(TOKEN), "{shown}");
-    let request = serverless.request(Method::GET, api.url.clone()).expect("a request");
+    let request = serverless.request(Method::GET, api.url.clone()).await.expect("a request");
     assert!(!format!("{request:?}").contains(TOKEN));
 }
 

@@ -16,7 +16,7 @@ use super::{
     SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in, warn_if_loose,
 };
 use crate::config::{
-    settings::Config,
+    settings::{Config, ProjectConfig},
     sources::{dotenv, files::read_small},
 };
 
@@ -53,7 +53,8 @@ pub fn find_huggingface_token(
             return found(token_in(&bytes, TokenSource::File(path))?, warnings);
         }
     }
-    for project in &config.projects {
+    let answers = |project: &&ProjectConfig| !sources.silent_roots.contains(&project.root);
+    for project in config.projects.iter().filter(answers) {
         let path = project.root.join(".env");
         // The file is CONJURE's and the token is optional, so an unreadable file is ignored.
         let Ok(bytes) = read_small(&path, DOTENV_LIMIT) else { continue };

@@ -11,7 +11,7 @@ pub(crate) mod toml_source;
 pub(crate) mod layer;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -44,6 +44,8 @@ pub struct Sources {
     pub default_state_dir: Option<PathBuf>,
     /// The platform's log folder for conjured, if it is not below the state folder.
     pub default_log_dir: Option<PathBuf>,
+    /// Roots whose drives do not answer: nothing is looked for there.
+    pub silent_roots: BTreeSet<PathBuf>,
     /// The path of this program, for a service to start.
     pub program: Option<PathBuf>,
 }
@@ -102,6 +104,7 @@ impl Sources {
             user_config_dir: base.map(|base| base.config_dir().to_path_buf()),
             default_state_dir: state,
             default_log_dir: logs.map(|home| home.join("Library/Logs/conjured")),
+            silent_roots: BTreeSet::new(),
             program: std::env::current_exe().ok(),
         }
     }

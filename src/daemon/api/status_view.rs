@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    config::settings::ProjectConfig,
     daemon::{
         inputs::project_state::Served,
+        projects::unanswered,
         services::{
             health::{HealthBook, Trouble},
             runtime_config::Live,
@@ -32,6 +34,8 @@ pub(crate) struct View<'a> {
     pub(crate) served: &'a BTreeMap<ProjectId, Served>,
     pub(crate) live: &'a Live,
     pub(crate) daemon: &'a Daemon,
+    /// Projects whose drives have not answered since the start.
+    pub(crate) awaited: &'a [ProjectConfig],
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
     pub(crate) health: &'a HealthBook,
@@ -86,6 +90,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             .chain(view.warnings)
             .cloned()
             .chain(view.served.values().filter_map(withheld))
+            .chain(view.awaited.iter().map(unanswered))
             .collect(),
     }
 }
@@ -93,6 +98,9 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
 fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
     let (waiting, until) = match &served.withheld {
+        _ if served.silent && served.job.is_none() => {
+            ("no job: the project's drive does not answer".to_owned(), None)
+        }
         Some(reason) if served.job.is_none() => (format!("no job: {reason}"), None),
         _ => waiting(engine.held(id, now.moment), now),
     };
@@ -116,6 +124,9 @@ fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project
 
 /// Says for which project nothing is released because it is not ours.
 fn withheld(served: &Served) -> Option<String> {
+    if served.silent {
+        return Some(unanswered(&served.config));
+    }
     let reason = served.withheld.as_ref()?;
     Some(format!("project `{}`: {reason}", served.config.name))
 }

@@ -18,9 +18,11 @@ use crate::{
             handoff::{hand_over_again, is_wanted},
             restore::{self, Workshop, not_served, refused},
         },
+        projects::unanswered,
         services::{
             command::{Asked, Command, OnceRequest, Refused, RefusedKind, Restored},
             messages::{JobEnd, Report, Wish},
+            root_locks::Standing,
         },
     },
     domain::{
@@ -94,6 +96,10 @@ impl Shell {
                     let message = format!("there is no project `{name}`; served are: {}", names());
                     Refused::new(RefusedKind::Usage, message)
                 }),
+            None if self.served.is_empty() && !self.awaited.is_empty() => {
+                let words: Vec<String> = self.awaited.iter().map(unanswered).collect();
+                Err(Refused::new(RefusedKind::TryAgain, words.join("; ")))
+            }
             None if self.served.len() == 1 => self.served.keys().next().copied().ok_or_else(|| {
                 Refused::new(RefusedKind::Configuration, "no project is configured")
             }),
@@ -194,6 +200,12 @@ impl Shell {
             let restored = match row.map_err(|error| refused(&error)) {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
+                        let standing = tools.root_locks.check(row.project).await;
+                        if let Standing::Withheld(reason) = standing {
+                            let refused = Refused::new(RefusedKind::TryAgain, reason);
+                            drop(reply.send(Err(refused)));
+                            return Outcome::Nothing;
+                        }
                         let told = is_wanted(&live, root).await;
                         let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
@@ -314,16 +326,25 @@ impl Shell {
         (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
     }
 
-    /// A panic fails its job; what it left behind in the ledger stays true.
-    pub(crate) fn job_panicked(
+    /// A panic fails its job; what it left behind in the ledger stays true, and is asked for first.
+    pub(crate) fn job_panicked(&mut self, project: ProjectId, job: JobId, message: String) {
+        tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
+        let store = self.tools.store.clone();
+        self.tasks.spawn(TaskName::Panicked(project, job), async move {
+            let row = store.with(move |ledger| ledger.job(job)).await.ok();
+            Outcome::Panicked(message, row.map(Box::new))
+        });
+    }
+
+    /// Decides what becomes of a job whose task panicked.
+    pub(crate) fn panic_known(
         &mut self,
         project: ProjectId,
         job: JobId,
         message: &str,
+        row: Option<JobRow>,
     ) -> Option<Ended> {
-        tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
-        let known = self.tools.store.now(|ledger| ledger.job(job));
-        let Ok(row) = known else {
+        let Some(row) = row else {
             // It never came to the ledger: nothing was sent.
             let reason = format!("a bug in conjured ended it before it was sent ({message})");
             let kind = RefusedKind::TryAgain;

@@ -17,7 +17,7 @@ pub(crate) mod systemd;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -35,21 +35,25 @@ use super::{
     inputs::{
         project_state::{Served, Shown},
         wake_queue::Wakes,
+        watching::Watching,
     },
+    projects::Taken,
     services::{
         Tools,
         command::Asked,
         messages::{Report, Wish},
+        store::blocking,
         tasks::Tasks,
     },
 };
 use crate::{
     clock::Clock,
+    config::settings::ProjectConfig,
     daemon::services::{
         command::{Command, Refused},
         runtime_config::Live,
     },
-    disk::{lock::Lock, watch::Watcher},
+    disk::lock::Lock,
     domain::{
         engine::{
             Engine,
@@ -66,7 +70,10 @@ use crate::{
 pub(crate) const STOPPING: &str = "stopping: remote jobs go on and are picked up at the next start";
 
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
-const STOP_PATIENCE: Duration = Duration::from_millis(4500);
+const STOP_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long the ledger and the locks may take to be closed then.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
 
 /// How often everything is checked unasked: folders that no event tells of, the state of the account.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -89,7 +96,7 @@ pub(crate) struct Shell {
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) wakes: Arc<Wakes>,
-    pub(crate) watcher: Arc<Mutex<Option<Watcher>>>,
+    pub(crate) watching: Watching,
     pub(crate) polling: bool,
     pub(crate) asked: BTreeMap<Ticket, (ProjectId, Asked)>,
     pub(crate) next_ticket: u64,
@@ -132,8 +139,12 @@ pub(crate) struct Shell {
     /// A reload is under way; and another one is wanted.
     pub(crate) reloading: bool,
     pub(crate) reload_again: bool,
-    /// A check of the watches is under way.
-    pub(crate) tending: bool,
+    /// Since when a check of the watches is under way.
+    pub(crate) tending: Option<Moment>,
+    /// Projects that were taken over and wait for a job at work to end.
+    pub(crate) spare: Vec<Taken>,
+    /// Projects that are being taken over, and whose drives do not answer.
+    pub(crate) awaited: Vec<ProjectConfig>,
     pub(crate) tidying: Tidying,
     /// Answers that an earlier session lost, until the first look.
     pub(crate) lost: Vec<JobId>,
@@ -247,6 +258,7 @@ impl Shell {
     fn tick(&mut self) {
         self.reload_if_due();
         let now = self.clock.now().moment;
+        self.mind_silence(now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
             self.tend(true);
@@ -255,7 +267,7 @@ impl Shell {
             self.tend(false);
         }
         if self.next_locks.is_some_and(|at| now >= at) {
-            self.check_locks(false);
+            self.check_locks();
         }
         self.look_where_due();
         self.handle(Event::Tick);
@@ -285,9 +297,11 @@ impl Shell {
         }
         self.tools.machines.close();
         // A look at a drive that hangs may hold it; the process ends all the same.
-        if let Ok(mut watcher) = self.watcher.try_lock() {
-            watcher.take();
-        }
+        let watcher = std::mem::take(&mut self.watching.watcher);
+        self.tasks.spawn(TaskName::Errand, async move {
+            blocking(move || drop(watcher)).await;
+            Outcome::Nothing
+        });
     }
 
     /// Ends the daemon, with the same grace for jobs at work as a signal gives.
@@ -314,6 +328,7 @@ impl Shell {
             Some(self.next_housekeeping),
             self.next_poll,
             self.next_locks,
+            self.silence_at(),
         ];
         let work = if self.stopping.is_some() { None } else { work.into_iter().flatten().min() };
         let asked = [self.reload.due, self.manager.deadline(), show, self.stopping];
@@ -335,6 +350,7 @@ impl Shell {
             served: &self.served,
             live: &live,
             daemon: &self.daemon,
+            awaited: &self.awaited,
             spent: self.spent,
             balance: self.balance,
             health: &self.tools.health,
@@ -371,14 +387,19 @@ impl Shell {
             ledger.end_session(session, now)?;
             ledger.checkpoint()
         });
-        match tokio::time::timeout(Duration::from_millis(400), closing).await {
+        // Each on a thread of its own: one whose drive does not answer ends with the process.
+        let locks = tokio::time::timeout(CLOSE_PATIENCE, self.tools.root_locks.release_all());
+        let closing = tokio::time::timeout(CLOSE_PATIENCE, closing);
+        match futures_util::future::join(closing, locks).await.0 {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
             Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
         }
-        let released = self.tools.root_locks.release_all();
-        // One whose drive does not answer ends with the process.
-        drop(tokio::time::timeout(Duration::from_millis(300), released).await);
-        drop(self.lock);
+        // Last of all, for whoever waits for this state folder.
+        let lock = self.lock;
+        let released = tokio::time::timeout(CLOSE_PATIENCE / 4, blocking(move || drop(lock)));
+        if released.await.is_err() {
+            tracing::warn!("the lock of the state folder ends with the process");
+        }
     }
 }

@@ -2,14 +2,25 @@
 //!
 //! Owns the names and the dispatch of their results. What a result means is decided where it is handed to.
 
+use std::path::PathBuf;
+
 use tokio::sync::oneshot;
 
 use super::{Shell, reload::Reloaded};
 use crate::{
     daemon::{
-        inputs::scan::{Eyes, Look},
+        inputs::{
+            scan::{Eyes, Look},
+            watching::Begun,
+        },
+        projects::Taken,
         services::{
+<<<<<<< HEAD
             command::{AgainKind, Refused},
+=======
+            command::{AgainKind, OnceRequest, Refused},
+            errors::StartError,
+>>>>>>> 82264cd0ae497b90ca911d96d1e4194878089efd
             messages::JobEnd,
             root_locks::Standing,
             tasks::Finished,
@@ -36,6 +47,14 @@ pub(crate) enum TaskName {
     Housekeeping,
     Hands(ProjectId),
     Lock(ProjectId),
+    /// A watcher is made.
+    Watch,
+    /// A drive that did not answer does.
+    Back(ProjectId),
+    /// A project is taken over.
+    Take,
+    /// What the ledger says of a job whose task panicked.
+    Panicked(ProjectId, JobId),
     /// The socket's server; it never ends.
     Api,
     /// The keeper of rented machines; it ends with the daemon.
@@ -44,12 +63,16 @@ pub(crate) enum TaskName {
 
 /// What they return.
 pub(crate) enum Outcome {
-    Looked(Box<(Eyes, Look)>, Vec<String>),
+    /// With the warnings of the watches, and whether those could be repaired before.
+    Looked(Box<(Eyes, Look)>, Vec<String>, bool),
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
-    Reloaded(Box<Result<Reloaded, String>>, Option<oneshot::Sender<Result<String, Refused>>>),
-    /// Warnings, which of the watched are polled, and which projects changed without an event.
-    Tended(Vec<String>, Vec<bool>, Vec<ProjectId>),
+    Reloaded(Box<Result<Reloaded, String>>, Replies),
+    Tended(Box<Tended>),
+    Watching(Box<Begun>),
+    Taken(PathBuf, Box<Result<Taken, StartError>>),
+    /// The message, and the job as the ledger has it.
+    Panicked(String, Option<Box<JobRow>>),
     Hands(bool),
     Standing(Standing),
     Nothing,
@@ -63,6 +86,22 @@ pub(crate) enum Outcome {
     Resubmit(Box<JobRow>, AgainKind),
     Stopped(String),
 }
+
+/// What a check of the watches brought.
+pub(crate) struct Tended {
+    /// Of which watcher.
+    pub(crate) generation: u64,
+    pub(crate) warnings: Vec<String>,
+    /// Which of the watched are polled.
+    pub(crate) polled: Vec<bool>,
+    /// Which projects changed without an event.
+    pub(crate) changed: Vec<ProjectId>,
+    /// Whose each project is.
+    pub(crate) standings: Vec<(ProjectId, Standing)>,
+}
+
+/// Who waits to hear how a reload goes.
+pub(crate) type Replies = Vec<oneshot::Sender<Result<String, Refused>>>;
 
 /// What the ledger says after a job ended.
 pub(crate) struct Refreshed {
@@ -86,8 +125,13 @@ impl Shell {
     /// Takes what a task returned, or the message of its panic; says how the daemon ends, if it does.
     pub(crate) fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
         match finished {
-            Finished::Returned(TaskName::Look(project), Outcome::Looked(seen, warnings)) => {
+            Finished::Returned(
+                TaskName::Look(project),
+                Outcome::Looked(seen, warnings, mended),
+            ) => {
                 self.warn(warnings);
+                self.mended(project, mended);
+                self.answers(project);
                 let (eyes, look) = *seen;
                 self.looked(project, eyes, look);
             }
@@ -102,23 +146,22 @@ impl Shell {
                 }
                 self.dirty = true;
             }
-            Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, reply)) => {
-                self.reloaded(*result, reply);
+            Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, replies)) => {
+                self.reloaded(*result, replies);
+            }
+            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(tended)) => {
+                self.tended(*tended);
+            }
+            Finished::Returned(TaskName::Watch, Outcome::Watching(begun)) => self.watched(*begun),
+            Finished::Returned(TaskName::Back(project), _) => self.answers(project),
+            Finished::Returned(TaskName::Take, Outcome::Taken(root, taken)) => {
+                self.taken_late(&root, *taken);
             }
             Finished::Returned(
-                TaskName::Housekeeping,
-                Outcome::Tended(warnings, polled, changed),
+                TaskName::Panicked(project, job),
+                Outcome::Panicked(message, row),
             ) => {
-                self.tending = false;
-                self.warn(warnings);
-                self.note_polled(&polled);
-                let now = self.clock.now().moment;
-                for project in changed {
-                    if let Some(served) = self.served.get_mut(&project) {
-                        served.look_at(now);
-                    }
-                }
-                self.look_where_due();
+                return self.panic_known(project, job, &message, row.map(|row| *row));
             }
             Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
                 self.handle(Event::Hands { project, tracked });
@@ -141,7 +184,7 @@ impl Shell {
             Finished::Returned(_, Outcome::Resubmit(row, kind)) => self.resubmit_now(&row, kind),
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {
-                return self.job_panicked(project, job, &message);
+                self.job_panicked(project, job, message);
             }
             Finished::Panicked(TaskName::Errand, message) => {
                 // Whoever waited for it sees that nothing comes; one picture must not stop every project.

@@ -9,20 +9,20 @@ use tokio::sync::oneshot;
 
 use super::{
     Shell,
-    outcomes::{Outcome, TaskName},
-    start,
+    outcomes::{Outcome, Replies, TaskName},
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
     daemon::{
-        inputs::watching,
+        projects::{Attempt, silent_roots, take_projects},
         services::{
             command::{Refused, RefusedKind},
             runtime_config::Live,
             store::blocking,
         },
     },
-    domain::{engine::event::ProjectId, time::Moment},
+    disk::dirs,
+    domain::time::Moment,
     logging::Logging,
 };
 
@@ -43,12 +43,14 @@ pub(crate) struct Source {
     pub(crate) due: Option<Moment>,
     /// When the token was last read again because the service refused it.
     pub(crate) token_read: Option<Moment>,
+    /// Who waits for the next reading.
+    pub(crate) replies: Replies,
 }
 
 impl Source {
     /// Makes a source of which nothing is due.
     pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
-        Self { sources, log, fixed, due: None, token_read: None }
+        Self { sources, log, fixed, due: None, token_read: None, replies: Vec::new() }
     }
 }
 
@@ -69,6 +71,33 @@ impl Fixed {
 pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
     pub(crate) live: Live,
+    /// Its projects that were not served before.
+    pub(crate) attempts: Vec<(ProjectConfig, Attempt)>,
+}
+
+/// Reads the configuration and brings it to life. A project whose drive does not answer is not
+/// asked for a token.
+async fn read(mut sources: Sources, old: Arc<Live>) -> Result<(Loaded, Live), String> {
+    let own = sources.clone();
+    let loaded = blocking(move || config::load(&own)).await.map_err(|errors| errors.to_string())?;
+    sources.silent_roots = silent_roots(&loaded.config.projects).await;
+    blocking(move || {
+        // What `run` refuses at its start must not come in by the back door.
+        let lost = |project: &&ProjectConfig| {
+            loaded.default_project
+                && !sources.silent_roots.contains(&project.root)
+                && !dirs::is_dir(&project.root)
+        };
+        if let Some(project) = loaded.config.projects.first().filter(lost) {
+            let root = project.root.display();
+            return Err(format!("no project is configured any more, and there is no {root}"));
+        }
+        let live = Live::new(loaded.config.clone(), &sources)
+            .map_err(|error| error.to_string())?
+            .adopt(&old);
+        Ok((loaded, live))
+    })
+    .await
 }
 
 impl Shell {
@@ -97,8 +126,10 @@ impl Shell {
 
     /// Begins to read the configuration again.
     pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
-        // One at a time: an older reading must not win over a newer one. A person's request is always carried out.
-        if self.reloading && reply.is_none() {
+        self.reload.replies.extend(reply);
+        // One at a time: an older reading must not win over a newer one, nor take the same project
+        // twice.
+        if self.reloading {
             self.reload_again = true;
             return;
         }
@@ -106,38 +137,25 @@ impl Shell {
         self.manager.reloading();
         let sources = self.reload.sources.clone();
         let old = Arc::clone(&self.live.borrow());
+        let (tools, holder, known) = (Arc::clone(&self.tools), self.holder(), self.known_roots());
+        let (replies, now) = (std::mem::take(&mut self.reload.replies), self.clock.now().wall);
         self.tasks.spawn(TaskName::Reload, async move {
-            let result = blocking(move || {
-                let loaded = config::load(&sources).map_err(|errors| errors.to_string())?;
-                // What `run` refuses at its start must not come in by the back door.
-                let lost =
-                    |project: &&ProjectConfig| loaded.default_project && !project.root.is_dir();
-                if let Some(project) = loaded.config.projects.first().filter(lost) {
-                    let root = project.root.display();
-                    return Err(format!(
-                        "no project is configured any more, and there is no {root}"
-                    ));
+            let result = match read(sources, old).await {
+                Ok((loaded, live)) => {
+                    let is_new = |project: &&ProjectConfig| !known.contains(&project.root);
+                    let new = loaded.config.projects.iter().filter(is_new).cloned().collect();
+                    let attempts = take_projects(&tools, new, &holder, now).await;
+                    Ok(Reloaded { loaded, live, attempts })
                 }
-                let live = Live::new(loaded.config.clone(), &sources)
-                    .map_err(|error| error.to_string())?
-                    .adopt(&old);
-                Ok(Reloaded { loaded, live })
-            })
-            .await;
-            Outcome::Reloaded(Box::new(result), reply)
+                Err(errors) => Err(errors),
+            };
+            Outcome::Reloaded(Box::new(result), replies)
         });
     }
 
     /// Takes a configuration that is good, or keeps the old one.
-    pub(crate) fn reloaded(
-        &mut self,
-        result: Result<Reloaded, String>,
-        reply: Option<oneshot::Sender<Result<String, Refused>>>,
-    ) {
+    pub(crate) fn reloaded(&mut self, result: Result<Reloaded, String>, replies: Replies) {
         self.reloading = false;
-        if std::mem::take(&mut self.reload_again) {
-            self.reload(None);
-        }
         let answer = match result {
             Ok(reloaded) => {
                 let said = self.take(reloaded);
@@ -151,23 +169,33 @@ impl Shell {
                 Err(Refused::new(RefusedKind::Configuration, errors))
             }
         };
-        if !self.reloading {
+        if std::mem::take(&mut self.reload_again) {
+            self.reload(None);
+        } else {
             self.manager.reloaded();
         }
-        if let Some(reply) = reply {
-            drop(reply.send(answer));
+        for reply in replies {
+            drop(reply.send(answer.clone()));
         }
     }
 
     fn take(&mut self, reloaded: Reloaded) -> String {
-        let Reloaded { loaded, live } = reloaded;
+        let Reloaded { loaded, live, attempts } = reloaded;
+        if let Err(error) = self.attempted(attempts) {
+            self.warn([error.to_string()]);
+        }
         let old = Arc::clone(&self.live.borrow());
         self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
         self.dirty = true;
+        // What another daemon held at the last reading may be had now.
+        let news = !self.spare.is_empty() && self.projects_later.is_none();
         if live.config == old.config && live.ready().is_ok() == old.ready().is_ok() {
             // The token may be another one all the same.
             self.live.send_replace(Arc::new(live));
             self.generation += 1;
+            if news {
+                self.change_projects(&loaded);
+            }
             return "the configuration is unchanged; the token was read again".to_owned();
         }
         if Fixed::of(&live.config) != self.reload.fixed {
@@ -188,97 +216,10 @@ impl Shell {
             || live.config.trigger.ignore_prompts != old.config.trigger.ignore_prompts;
         self.live.send_replace(Arc::new(live));
         tracing::info!("the configuration was read again and is in effect");
-        if projects_changed {
+        if projects_changed || news {
             self.change_projects(&loaded);
         }
         self.handle(crate::domain::engine::event::Event::Tick);
         "the new configuration is in effect".to_owned()
-    }
-
-    /// Serves what the new configuration lists. A project with a job at work is let go only when that job is over, by a restart.
-    pub(crate) fn change_projects(&mut self, loaded: &Loaded) {
-        let now = self.clock.now();
-        let busy: Vec<String> = self
-            .served
-            .values()
-            .filter(|served| {
-                served.job.is_some() && !loaded.config.projects.contains(&served.config)
-            })
-            .map(|served| served.config.name.clone())
-            .collect();
-        if !busy.is_empty() {
-            self.warn([format!(
-                "the changed projects take effect when the job at work of {} is over",
-                busy.join(", ")
-            )]);
-            self.projects_later = Some(loaded.clone());
-            return;
-        }
-        // What waited for a job's end is older than this.
-        self.projects_later = None;
-        let holder = self.holder();
-        let mut keep: Vec<ProjectId> = Vec::new();
-        for project in &loaded.config.projects {
-            let known = self
-                .served
-                .iter()
-                .find(|(_, served)| served.config.root == project.root)
-                .map(|(id, _)| *id);
-            match known {
-                Some(id) => {
-                    keep.push(id);
-                    if let Some(served) = self.served.get_mut(&id)
-                        && served.config != *project
-                    {
-                        served.change(project.clone(), now.moment);
-                    }
-                }
-                None => match start::take_project(&self.tools, project, &holder, now.wall) {
-                    Ok((id, remembered)) => {
-                        self.engine.add(id, remembered);
-                        let served = crate::daemon::inputs::project_state::Served::new(
-                            project.clone(),
-                            now.moment,
-                        );
-                        self.served.insert(id, served);
-                        keep.push(id);
-                    }
-                    Err(error) => self.warn([error.to_string()]),
-                },
-            }
-        }
-        let gone: Vec<_> = self
-            .asked
-            .iter()
-            .filter(|(_, (project, _))| !keep.contains(project))
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
-            let refused = Refused::new(
-                RefusedKind::Configuration,
-                "its project is not served any more; nothing was sent",
-            );
-            drop(asked.reply.send(Err(refused)));
-        }
-        for id in self.served.keys().filter(|id| !keep.contains(id)).copied() {
-            let tools = Arc::clone(&self.tools);
-            self.tasks.spawn(TaskName::Errand, async move {
-                tools.root_locks.release(id).await;
-                Outcome::Nothing
-            });
-        }
-        self.served.retain(|id, _| keep.contains(id));
-        self.engine.retain(&keep);
-        for served in self.served.values_mut() {
-            // Patterns may have changed: what was refused may be good now.
-            served.look_anew(now.moment);
-        }
-        let watched = watching::watched(&self.served, loaded);
-        let mode = watching::watch_mode(loaded.config.trigger.watch);
-        let (watcher, warnings) = watching::watch(watched, mode, &self.wakes);
-        self.note_polled(&watcher.polled());
-        // A new place for the new one: the old one may be held by a look at a drive that hangs.
-        self.watcher = Arc::new(std::sync::Mutex::new(Some(watcher)));
-        self.warn(warnings);
     }
 }

@@ -4,29 +4,33 @@
 //! says.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
 use super::{
     Shell,
-    outcomes::{Outcome, TaskName},
+    outcomes::{Outcome, TaskName, Tended},
 };
 use crate::{
     clock::Clock,
     daemon::{
-        inputs::scan::{Eyes, Glance, Look},
+        inputs::{
+            project_state::Served,
+            scan::{Eyes, Glance, Look},
+        },
+        projects::PATIENCE,
         services::root_locks::Standing,
     },
     disk::{
         read::{self, Reading},
-        watch::Watcher,
+        watch::{WatchWarning, Watcher},
     },
     domain::{
         blender::handoff::HANDS_FILE,
         engine::event::{Event, Held, ProjectId},
         inputs::{hand_tracking, trigger::Wait},
-        time::WallTime,
+        time::{Moment, WallTime},
     },
 };
 
@@ -55,13 +59,14 @@ impl Shell {
             if let Some(mut eyes) = served.begin_look(now) {
                 room -= 1;
                 self.wakes.looking(*id);
-                let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watcher));
+                let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watching.watcher));
                 self.tasks.spawn(TaskName::Look(*id), async move {
                     crate::daemon::services::store::blocking(move || {
                         // Repair the watches first: what happens after this look is then seen by an event.
-                        let warnings = tend_watcher(&watcher, Watcher::mend);
+                        let mended = mend(&watcher);
                         let look = eyes.look(&ignore, Clock.now().moment);
-                        Outcome::Looked(Box::new((eyes, look)), warnings)
+                        let (was_mended, warnings) = (mended.is_some(), mended.unwrap_or_default());
+                        Outcome::Looked(Box::new((eyes, look)), warnings, was_mended)
                     })
                     .await
                 });
@@ -71,7 +76,9 @@ impl Shell {
 
     /// Returns how many more looks may begin; the end of one is an event of its own.
     pub(crate) fn room_for_looks(&self) -> usize {
-        let under_way = self.served.values().filter(|served| served.is_looking()).count();
+        // One whose drive does not answer may take for ever, and holds no picture yet.
+        let counts = |served: &&Served| served.is_looking() && !served.silent;
+        let under_way = self.served.values().filter(counts).count();
         MOST_LOOKS.saturating_sub(under_way)
     }
 
@@ -130,33 +137,40 @@ impl Shell {
 
     /// Checks watches unasked, and polls where polling is needed.
     pub(crate) fn tend(&mut self, all: bool) {
-        if self.tending {
-            // The last check has not come back: a drive hangs. One more would hang beside it.
+        if self.tending.is_some() {
+            // The last check has not come back: one more would wait beside it.
             let interval = self.live.borrow().config.trigger.poll_interval;
             self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
             return;
         }
-        self.tending = true;
         let interval = self.live.borrow().config.trigger.poll_interval;
         let now = self.clock.now().moment;
+        self.tending = Some(now);
         self.next_poll = self.polling.then(|| now.plus(interval));
-        let watcher = Arc::clone(&self.watcher);
+        let (watcher, tools) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.tools));
+        let generation = self.watching.generation;
         // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
         // each would wake an idle machine a thousand times.
         let glances: Vec<_> = self
             .served
             .iter()
-            .filter(|_| all)
+            .filter(|(_, served)| all && !served.silent)
             .filter_map(|(id, served)| Some((*id, served.glance()?)))
+            .collect();
+        let own: Vec<ProjectId> = self
+            .served
+            .iter()
+            .filter(|(_, served)| all && !served.silent && !served.checking)
+            .map(|(id, _)| *id)
             .collect();
         self.tasks.spawn(TaskName::Housekeeping, async move {
             crate::daemon::services::store::blocking(move || {
                 let mut warnings = Vec::new();
-                if all {
-                    warnings = tend_watcher(&watcher, Watcher::rearm);
-                }
                 let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
                 let polled = guard.as_mut().map(|watcher| {
+                    if all {
+                        warnings = sentences(watcher.rearm());
+                    }
                     if watcher.is_polling() {
                         watcher.poll(now);
                     }
@@ -165,22 +179,87 @@ impl Shell {
                 drop(guard);
                 let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
                 let changed = glances.iter().filter_map(differ).collect();
-                Outcome::Tended(warnings, polled.unwrap_or_default(), changed)
+                // A lock that is gone lets a second daemon pay for the same changes.
+                let standing = |id: ProjectId| Some((id, tools.root_locks.check_now(id)?));
+                let standings = own.into_iter().filter_map(standing).collect();
+                let polled = polled.unwrap_or_default();
+                let tended = Tended { generation, warnings, polled, changed, standings };
+                Outcome::Tended(Box::new(tended))
             })
             .await
         });
-        if all {
-            self.check_locks(true);
+    }
+
+    /// Takes in what a check brought, unless it was about an earlier watcher.
+    pub(crate) fn tended(&mut self, tended: Tended) {
+        let Tended { generation, warnings, polled, changed, standings } = tended;
+        if generation != self.watching.generation {
+            return;
+        }
+        self.tending = None;
+        self.warn(warnings);
+        self.note_polled(&polled);
+        let now = self.clock.now().moment;
+        let unmended = std::mem::take(&mut self.watching.unmended);
+        for project in changed.into_iter().chain(unmended) {
+            if let Some(served) = self.served.get_mut(&project) {
+                served.look_at(now);
+            }
+        }
+        for (project, standing) in standings {
+            self.stands(project, standing);
+        }
+        self.look_where_due();
+    }
+
+    /// Notes whether a project's watches were repaired before the look that has just ended; if not,
+    /// it is looked at again when they are.
+    pub(crate) fn mended(&mut self, project: ProjectId, mended: bool) {
+        if !mended {
+            self.watching.unmended.insert(project);
+            return;
+        }
+        let now = self.clock.now().moment;
+        for project in std::mem::take(&mut self.watching.unmended) {
+            if let Some(served) = self.served.get_mut(&project) {
+                served.look_at(now);
+            }
         }
     }
 
-    /// Checks the locks of all projects, or of those that are not ours at this moment: a second
-    /// daemon could pay for the same changes.
-    pub(crate) fn check_locks(&mut self, all: bool) {
+    /// Returns when something has waited for a drive for too long.
+    pub(crate) fn silence_at(&self) -> Option<Moment> {
+        let tending = self.tending.map(|since| since.plus(PATIENCE));
+        let others = [tending, self.watch_overdue_at()].into_iter().flatten();
+        self.served.values().filter_map(Served::overdue_at).chain(others).min()
+    }
+
+    /// Goes on without whoever does not answer.
+    pub(crate) fn mind_silence(&mut self, now: Moment) {
+        let is_over = |served: &Served| served.overdue_at().is_some_and(|at| at <= now);
+        let overdue: Vec<ProjectId> =
+            self.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| *id).collect();
+        let tending = self.tending.is_some_and(|since| since.plus(PATIENCE) <= now);
+        for project in &overdue {
+            self.is_silent(*project);
+        }
+        if tending || !overdue.is_empty() {
+            // The one that waits may hold the watcher. Who it waits for is found out when the next
+            // one is made.
+            self.tending = None;
+            self.rewatch();
+        }
+        if self.watch_overdue_at().is_some_and(|at| at <= now) {
+            self.abandon_watch();
+        }
+    }
+
+    /// Checks the locks of projects that are not ours at this moment.
+    pub(crate) fn check_locks(&mut self) {
         let due: Vec<ProjectId> = self
             .served
             .iter_mut()
-            .filter(|(_, served)| !served.checking && (all || served.withheld.is_some()))
+            .filter(|(_, served)| !served.checking && served.withheld.is_some())
             .map(|(id, served)| {
                 served.checking = true;
                 *id
@@ -250,12 +329,16 @@ impl Shell {
     }
 }
 
-/// Does something with the watcher, if there is one, and returns its warnings as sentences.
-fn tend_watcher(
-    watcher: &Mutex<Option<Watcher>>,
-    what: impl FnOnce(&mut Watcher) -> Vec<crate::disk::watch::WatchWarning>,
-) -> Vec<String> {
-    let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
-    let warnings = guard.as_mut().map(what).unwrap_or_default();
+/// Repairs the watches; `None` where somebody else has the watcher, who may wait for a drive.
+fn mend(watcher: &Mutex<Option<Watcher>>) -> Option<Vec<String>> {
+    let mut guard = match watcher.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return None,
+    };
+    Some(guard.as_mut().map(|watcher| sentences(watcher.mend())).unwrap_or_default())
+}
+
+fn sentences(warnings: Vec<WatchWarning>) -> Vec<String> {
     warnings.into_iter().map(|warning| warning.reason.to_string()).collect()
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,17 +23,17 @@ use super::{
 pub use crate::daemon::services::errors::StartError;
 use crate::{
     clock::Clock,
-    config::{Loaded, settings::ProjectConfig},
+    config::Loaded,
     daemon::{
         api::{
             routes::routes,
             socket::{address, listen},
         },
         inputs::{
-            project_state::Served,
             wake_queue::Wakes,
-            watching::{watch, watch_mode, watched},
+            watching::{self, Watching},
         },
+        projects::take_projects,
         servers::manager::Work,
         services::{
             Tools,
@@ -52,18 +51,13 @@ use crate::{
         dirs,
         history::History,
         lock::{Holder, Lock},
-        place::sweep,
-        project_lock::ProjectLock,
     },
     domain::{
-        engine::{
-            Engine,
-            event::{ProjectId, Remembered},
-        },
+        engine::{Engine, event::ProjectId},
         inputs::debounce::Sight,
         job::{Cause, JobId, State},
         status,
-        time::{Moment, Now, WallTime},
+        time::{Moment, Now},
     },
     ledger::{
         Ledger,
@@ -158,13 +152,9 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     });
 
     let live = Arc::clone(&live_in.borrow());
-    let (mut engine, spent) = engine(&tools, &live, session, now).await?;
-    let mut served = BTreeMap::new();
-    for project in &live.config.projects {
-        let (id, remembered) = take_project(&tools, project, &holder, now.wall)?;
-        engine.add(id, remembered);
-        served.insert(id, Served::new(project.clone(), now.moment));
-    }
+    let (engine, spent) = engine(&tools, &live, session, now).await?;
+    let projects = live.config.projects.clone();
+    let attempts = take_projects(&tools, projects, &holder, now.wall).await;
 
     let (commands_in, commands) = mpsc::channel(command::COMMANDS);
     let mut tasks = Tasks::new();
@@ -186,14 +176,14 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let mut shell = Shell {
         clock,
         engine,
-        served,
+        served: BTreeMap::new(),
         tools,
         generation: 0,
         tasks,
         reports,
         commands,
         wakes: Arc::new(Wakes::default()),
-        watcher: Arc::new(Mutex::new(None)),
+        watching: Watching::default(),
         polling: false,
         asked: BTreeMap::new(),
         next_ticket: 0,
@@ -228,13 +218,23 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         projects_later: None,
         reloading: false,
         reload_again: false,
-        tending: false,
+        tending: None,
+        spare: Vec::new(),
+        awaited: Vec::new(),
         tidying: Tidying::default(),
         lost: Vec::new(),
         ending: None,
         socket,
         live: live_in,
     };
+    shell.attempted(attempts)?;
+    for taken in std::mem::take(&mut shell.spare) {
+        let root = taken.root().to_path_buf();
+        let project = live.config.projects.iter().find(|project| project.root == root);
+        if let Some(project) = project.cloned() {
+            shell.serve(project, taken);
+        }
+    }
     shell.warn(warnings);
     if !loaded.not_in_effect.is_empty() {
         shell.warn([format!(
@@ -262,16 +262,11 @@ impl Shell {
         match purpose {
             Purpose::Serve => {
                 // Watching begins before the first look, so that no change falls between the two.
-                let watched = watched(&self.served, loaded);
-                let mode = watch_mode(loaded.config.trigger.watch);
-                let (watcher, warnings) = watch(watched, mode, &self.wakes);
-                self.note_polled(&watcher.polled());
-                if self.polling {
-                    self.next_poll = Some(self.clock.now().moment);
-                }
-                *self.watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                    Some(watcher);
-                self.warn(warnings);
+                self.watching.wanted = true;
+                self.watching.files = loaded.files.iter().chain(&loaded.absent).cloned().collect();
+                let request = self.watch_request();
+                let begun = watching::begin(request).await;
+                self.watched(begun);
             }
             Purpose::OneJob(request) => {
                 let (reply, answer) = oneshot::channel();
@@ -302,7 +297,7 @@ impl Shell {
         Ok(())
     }
 
-    fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>, looks: bool) {
+    pub(crate) fn resume_all(&mut self, rows: Vec<crate::ledger::rows::JobRow>, looks: bool) {
         for row in rows {
             let project = row.project;
             let own = row.cause != Cause::Person && row.out.is_none();
@@ -314,6 +309,7 @@ impl Shell {
             match self.served.get(&project) {
                 Some(served) if served.job.is_none() => self.resume(project, row),
                 Some(_) => self.later.push(row),
+                None if !self.awaited.is_empty() => self.later.push(row),
                 None => self.warn([format!(
                     "job {} of a project that is not served any more is `{}`: serve the project again to finish it",
                     row.id, row.state
@@ -361,36 +357,6 @@ impl Shell {
             what: "conjured run".to_owned(),
         }
     }
-}
-
-/// Takes over one project: its lock, its row in the ledger, and what an earlier session left in its folders.
-pub(crate) fn take_project(
-    tools: &Tools,
-    project: &ProjectConfig,
-    holder: &Holder,
-    now: WallTime,
-) -> Result<(ProjectId, Remembered), StartError> {
-    let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
-    let lock = ProjectLock::take(&project.root, &fallback, holder)?;
-    let folders: Vec<PathBuf> = project
-        .image
-        .iter()
-        .chain(&project.mesh)
-        .filter_map(|name| name.parent().map(Path::to_path_buf))
-        .collect();
-    for fault in sweep::sweep(&folders, |_| false).faults {
-        tracing::warn!("{fault}");
-    }
-    let root = dirs::canonical(&project.root).display().to_string();
-    let name = project.name.clone();
-    let row = tools.store.now(move |ledger| ledger.touch_project(&root, &name, now))?;
-    let remembered = Remembered {
-        known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
-        prompt: row.baseline_prompt,
-        render: row.baseline_render,
-    };
-    tools.root_locks.insert(row.id, lock);
-    Ok((row.id, remembered))
 }
 
 async fn engine(

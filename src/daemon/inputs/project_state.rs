@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::services::messages::Wish,
+    daemon::{projects::PATIENCE, services::messages::Wish},
     domain::{
         inputs::{debounce::Sight, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
@@ -83,6 +83,8 @@ pub(crate) struct Served {
     /// What has changed until now was another process's business: it becomes the baseline when no
     /// job is at work.
     pub(crate) leaves_changes: bool,
+    /// Its drive does not answer: it is not looked at until it does.
+    pub(crate) silent: bool,
     /// Its lock is being checked.
     pub(crate) checking: bool,
     /// Counts the changes of paths and rules: what older eyes saw is void.
@@ -112,6 +114,7 @@ impl Served {
             withheld: None,
             regained: None,
             leaves_changes: false,
+            silent: false,
             checking: false,
             epoch: 0,
             closed: false,
@@ -136,12 +139,17 @@ impl Served {
     /// Returns when a look is due, unless one is under way.
     pub(crate) fn due(&self) -> Option<Moment> {
         self.eyes.as_ref()?;
-        self.due
+        self.due.filter(|_| !self.silent)
+    }
+
+    /// Returns when a look that is under way has taken too long.
+    pub(crate) fn overdue_at(&self) -> Option<Moment> {
+        (self.is_looking() && !self.silent).then(|| self.began.plus(PATIENCE))
     }
 
     /// Takes the eyes for a look that is due.
     pub(crate) fn begin_look(&mut self, now: Moment) -> Option<Eyes> {
-        self.due.filter(|due| *due <= now)?;
+        self.due.filter(|due| *due <= now && !self.silent)?;
         let eyes = self.eyes.take()?;
         self.due = None;
         self.began = now;

@@ -1,61 +1,207 @@
 //! What is watched: every project's inputs, and the files of the configuration.
 //!
-//! Owns the list and what a wake of its entries means. How folders are watched is [`crate::disk::watch`]'s.
+//! Owns the list, what a wake of its entries means, and the step from the list to a watcher, which
+//! leaves out drives that do not answer. How folders are watched is [`crate::disk::watch`]'s.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use super::{project_state::Served, wake_queue::Wakes};
 use crate::{
-    config::{Loaded, enums::Watch},
-    disk::watch::{ProjectIndex, WatchMode, WatchedInputs, Watcher},
-    domain::engine::event::ProjectId,
+    config::enums::Watch,
+    daemon::{
+        event_loop::{
+            Shell,
+            outcomes::{Outcome, TaskName},
+        },
+        projects::{PATIENCE, side_by_side},
+        services::store::{Late, blocking, blocking_within},
+    },
+    disk::{
+        dirs,
+        watch::{ProjectIndex, WatchMode, WatchedInputs, Watcher},
+    },
+    domain::{engine::event::ProjectId, time::Moment},
 };
 
-/// What is watched: the projects in order, then the configuration's files.
-pub(crate) struct Watched {
-    inputs: Vec<WatchedInputs>,
-    ids: Vec<ProjectId>,
+/// The watcher and what is known of it.
+#[derive(Default)]
+pub(crate) struct Watching {
+    /// On the blocking pool only: whoever has it may wait for a drive.
+    pub(crate) watcher: Arc<Mutex<Option<Watcher>>>,
+    /// Which watcher it is: what is told of an earlier one is void.
+    pub(crate) generation: u64,
+    /// Whether anything is to be watched: not by a daemon that was started for one job.
+    pub(crate) wanted: bool,
+    /// The files of the configuration.
+    pub(crate) files: Vec<PathBuf>,
+    /// Projects that were looked at while their watches could not be repaired.
+    pub(crate) unmended: BTreeSet<ProjectId>,
+    /// Since when a new one is being made; and whether another one is wanted.
+    building: Option<Moment>,
+    again: bool,
+    /// Those before this one are not waited for any more.
+    abandoned: u64,
 }
 
-pub(crate) fn watched(served: &BTreeMap<ProjectId, Served>, loaded: &Loaded) -> Watched {
-    let (mut inputs, mut ids) = (Vec::new(), Vec::new());
-    for (id, project) in served {
-        ids.push(*id);
-        inputs.push(WatchedInputs {
-            root: project.config.root.clone(),
-            prompt: project.config.prompt.clone(),
-            render: project.config.render.clone(),
-        });
-    }
-    for file in loaded.files.iter().chain(&loaded.absent) {
-        // A folder that does not exist is not worth watching for a configuration that may never come.
-        let Some(root) = file.parent().filter(|root| root.is_dir()) else { continue };
-        inputs.push(WatchedInputs {
-            root: root.to_path_buf(),
-            prompt: file.clone(),
-            render: file.clone(),
-        });
-    }
-    Watched { inputs, ids }
-}
-
-/// Begins to watch; returns the warnings as sentences.
-pub(crate) fn watch(
-    watched: Watched,
+/// A watcher to be made.
+pub(crate) struct Request {
+    generation: u64,
+    projects: Vec<(ProjectId, WatchedInputs, bool)>,
+    files: Vec<PathBuf>,
     mode: WatchMode,
-    wakes: &Arc<Wakes>,
-) -> (Watcher, Vec<String>) {
-    let Watched { inputs, ids } = watched;
-    let wakes = Arc::clone(wakes);
-    let (watcher, warnings) =
-        Watcher::new(inputs, mode, move |ProjectIndex(index)| match ids.get(index) {
+    wakes: Arc<Wakes>,
+}
+
+/// What became of a [`Request`].
+pub(crate) struct Begun {
+    generation: u64,
+    watcher: Watcher,
+    warnings: Vec<String>,
+    /// Projects whose drives do not answer.
+    silent: Vec<(ProjectId, Late<()>)>,
+}
+
+impl Shell {
+    /// Says what is to be watched now.
+    pub(crate) fn watch_request(&mut self) -> Request {
+        self.watching.building = Some(self.clock.now().moment);
+        let inputs = |served: &Served| WatchedInputs {
+            root: served.config.root.clone(),
+            prompt: served.config.prompt.clone(),
+            render: served.config.render.clone(),
+        };
+        Request {
+            generation: self.watching.generation,
+            projects: self
+                .served
+                .iter()
+                .map(|(id, served)| (*id, inputs(served), served.silent))
+                .collect(),
+            files: self.watching.files.clone(),
+            mode: watch_mode(self.live.borrow().config.trigger.watch),
+            wakes: Arc::clone(&self.wakes),
+        }
+    }
+
+    /// Watches anew: other projects, or other drives that answer.
+    pub(crate) fn rewatch(&mut self) {
+        if !self.watching.wanted || self.stopping.is_some() {
+            return;
+        }
+        // What is told of earlier ones is void.
+        self.watching.generation += 1;
+        self.tending = None;
+        if self.watching.building.is_some() {
+            self.watching.again = true;
+            return;
+        }
+        let request = self.watch_request();
+        self.tasks.spawn(TaskName::Watch, async move {
+            Outcome::Watching(Box::new(begin(request).await))
+        });
+    }
+
+    /// Returns when a watcher that is being made has taken too long: a drive died after it had
+    /// answered.
+    pub(crate) fn watch_overdue_at(&self) -> Option<Moment> {
+        Some(self.watching.building?.plus(PATIENCE * 3))
+    }
+
+    /// Waits no more for the watcher that is being made.
+    pub(crate) fn abandon_watch(&mut self) {
+        self.watching.building = None;
+        self.rewatch();
+        self.watching.abandoned = self.watching.generation;
+    }
+
+    /// Takes in a new watcher.
+    pub(crate) fn watched(&mut self, begun: Begun) {
+        let Begun { generation, watcher, warnings, silent } = begun;
+        if generation < self.watching.abandoned {
+            return;
+        }
+        self.watching.building = None;
+        for (project, late) in silent {
+            self.is_silent(project);
+            self.tasks.spawn(TaskName::Back(project), async move {
+                late.wait().await;
+                Outcome::Nothing
+            });
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = self.clock.now().moment;
+        if generation == self.watching.generation {
+            self.warn(warnings);
+            let polled = watcher.polled();
+            let new = Arc::new(Mutex::new(Some(watcher)));
+            let old = std::mem::replace(&mut self.watching.watcher, new);
+            self.tasks.spawn(TaskName::Errand, async move {
+                blocking(move || drop(old)).await;
+                Outcome::Nothing
+            });
+            self.note_polled(&polled);
+            if self.polling {
+                self.next_poll = Some(now);
+            }
+            self.watching.unmended.clear();
+            // What changed before the watching began raised no event.
+            for served in self.served.values_mut() {
+                served.look_at(now);
+            }
+            self.look_where_due();
+        }
+        if std::mem::take(&mut self.watching.again) {
+            self.rewatch();
+        }
+    }
+}
+
+/// Makes a watcher of those whose drives answer.
+pub(crate) async fn begin(request: Request) -> Begun {
+    let Request { generation, projects, files, mode, wakes } = request;
+    let mut asked = Vec::new();
+    for (id, inputs, is_silent) in &projects {
+        let (id, inputs) = (*id, inputs.clone());
+        if !is_silent {
+            asked.push(async move {
+                let answer = blocking_within(PATIENCE, move || inputs.reach()).await;
+                answer.err().map(|late| (id, late))
+            });
+        }
+    }
+    let silent: Vec<_> = side_by_side(asked).await.into_iter().flatten().collect();
+    let aside: BTreeSet<ProjectIndex> = projects
+        .iter()
+        .enumerate()
+        .filter(|(_, (id, _, known))| *known || silent.iter().any(|(silent, _)| silent == id))
+        .map(|(index, _)| ProjectIndex(index))
+        .collect();
+    let ids: Vec<ProjectId> = projects.iter().map(|(id, _, _)| *id).collect();
+    let mut inputs: Vec<_> = projects.into_iter().map(|(_, inputs, _)| inputs).collect();
+    let made = blocking(move || {
+        // A folder that does not exist is not worth watching for a configuration that may never come.
+        let there = files.into_iter().filter_map(|file| {
+            let root = file.parent().filter(|root| dirs::is_dir(root))?.to_path_buf();
+            Some(WatchedInputs { root, prompt: file.clone(), render: file })
+        });
+        inputs.extend(there);
+        Watcher::new(inputs, mode, aside, move |ProjectIndex(index)| match ids.get(index) {
             Some(id) => wakes.project(*id),
             None => wakes.config(),
-        });
-    (watcher, warnings.into_iter().map(|warning| warning.reason.to_string()).collect())
+        })
+    });
+    let (watcher, warnings) = made.await;
+    let warnings = warnings.into_iter().map(|warning| warning.reason.to_string()).collect();
+    Begun { generation, watcher, warnings, silent }
 }
 
-pub(crate) const fn watch_mode(watch: Watch) -> WatchMode {
+const fn watch_mode(watch: Watch) -> WatchMode {
     match watch {
         Watch::Auto => WatchMode::Auto,
         Watch::Native => WatchMode::Native,

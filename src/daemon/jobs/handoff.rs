@@ -139,7 +139,8 @@ pub(crate) async fn hand_over(
             return left(tools, job, &format!("CONJURE cannot be told: {why}"), false).await;
         }
     };
-    let client = http::plain_client().connect_timeout(import_call::CONNECT).build();
+    let client =
+        blocking(|| http::plain_client().connect_timeout(import_call::CONNECT).build()).await;
     let turn = tools.claims.handing(project);
     let _alone = tokio::select! {
         alone = turn.alone() => alone,

@@ -29,12 +29,15 @@ impl Road {
     /// Asks before a new job is written down.
     pub(crate) async fn hold_project(&mut self, cause: Cause) -> Step<()> {
         let mut wish = self.wish.clone();
-        let standing = tokio::select! {
-            standing = self.tools.root_locks.check(self.project) => standing,
-            wish = wished(&mut wish) => return match unreleased(wish) {
-                Some(end) => Err(end),
-                None => Ok(()),
-            },
+        let asked = self.tools.root_locks.check(self.project);
+        tokio::pin!(asked);
+        let standing = loop {
+            tokio::select! {
+                standing = &mut asked => break standing,
+                wish = wished(&mut wish) => if let Some(end) = unreleased(wish) {
+                    return Err(end);
+                },
+            }
         };
         let reason = match &standing {
             Standing::Ours { regained } if self.is_left(cause, *regained) => LEFT.to_owned(),

@@ -266,7 +266,10 @@ impl Road {
             // A change of mode is about new work: what was sent is followed where it is.
             let sent = self.shown.request.is_some();
             let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
-                Ok(ready) => return Ok(Some(ready.backend_of(self.deployment.as_deref()))),
+                Ok(ready) => match ready.backend_of(self.deployment.as_deref()) {
+                    Ok(backend) => return Ok(Some(backend)),
+                    Err(none) => none.to_string(),
+                },
                 Err(unready) => unready.reason.clone(),
             };
             let doing = if self.unwanted() && self.shown.request.is_some() {

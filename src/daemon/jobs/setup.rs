@@ -25,12 +25,14 @@ use crate::{
             prepare::{self, Material, PrepareFault, Ready},
             project_state::Early,
         },
+        projects::PATIENCE,
         services::{
             Tools, budget_windows,
             command::{Again, AgainKind, Asked, Refused, RefusedKind},
-            messages::{JobEnd, Wish},
+            messages::{JobEnd, Report, Wish},
+            root_locks::Standing,
             runtime_config::Live,
-            store::blocking,
+            store::{blocking, blocking_within},
         },
     },
     disk::{
@@ -125,6 +127,14 @@ impl NewRoad {
             && let Err(refused) = self.takes_artifacts(folder).await
         {
             return not_started(refused.kind, &refused.message, None);
+        }
+        // A project that is not ours is asked again soon: nothing is prepared in vain until then.
+        let standing = self.tools.root_locks.check(self.project).await;
+        if let Standing::Withheld(reason) = &standing {
+            let end = not_started(RefusedKind::TryAgain, reason, Some(AGAIN));
+            let report = Report::Standing { project: self.project, standing };
+            drop(self.tools.reports.send(report).await);
+            return end;
         }
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
@@ -296,7 +306,11 @@ impl NewRoad {
     async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
         let request = asked.request.clone();
         let ignore = self.live.ignore.clone();
-        blocking(move || {
+        let silent = Refused::new(
+            RefusedKind::TryAgain,
+            "the drive with the inputs does not answer; nothing was sent",
+        );
+        let read = blocking_within(PATIENCE, move || {
             let bad =
                 |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
             let prompt_bytes = match request.prompt {
@@ -317,8 +331,8 @@ impl NewRoad {
             }
             let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
             Ok(Material { inputs, prompt: prompt.text, render: render.into() })
-        })
-        .await
+        });
+        read.await.unwrap_or(Err(silent))
     }
 }
 

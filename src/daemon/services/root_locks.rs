@@ -8,21 +8,18 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use super::store::blocking;
 use crate::{
     clock::Clock,
+    daemon::projects::PATIENCE,
     disk::project_lock::{Checked, ProjectLock},
     domain::{
         engine::event::ProjectId,
         time::{Moment, WallTime},
     },
 };
-
-/// How long a drive may take to answer. One that sleeps has to spin up first.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The locks of all projects served.
 #[derive(Debug, Default)]
@@ -75,6 +72,14 @@ impl RootLocks {
         }
     }
 
+    /// Does the same at once, on a thread of the blocking pool; `None` where somebody else is
+    /// asking.
+    pub(crate) fn check_now(&self, project: ProjectId) -> Option<Standing> {
+        let found = self.all().get(&project).cloned()?;
+        let mut held = found.held.try_lock().ok()?;
+        Some(found.ask(&mut held))
+    }
+
     /// Lets go of a project's lock, on the blocking pool: the file goes with it.
     pub(crate) async fn release(&self, project: ProjectId) {
         let found = self.all().remove(&project);
@@ -105,19 +110,22 @@ impl RootLock {
         }
         let answer = async {
             let mut held = Arc::clone(&self.held).lock_owned().await;
-            let asked = Arc::clone(&self.asked);
-            *asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Clock.now().moment);
-            blocking(move || {
-                let standing = held.check();
-                *asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                standing
-            })
-            .await
+            let own = self.clone();
+            blocking(move || own.ask(&mut held)).await
         };
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(standing) => standing,
             Err(_) => self.silent(),
         }
+    }
+
+    /// Blocking, for the pool.
+    fn ask(&self, held: &mut Held) -> Standing {
+        let set = |since| *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        set(Some(Clock.now().moment));
+        let standing = held.check();
+        set(None);
+        standing
     }
 
     fn silent(&self) -> Standing {

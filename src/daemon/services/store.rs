@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle},
+};
 
 use super::messages::Report;
 use crate::ledger::{
@@ -59,14 +62,6 @@ impl Store {
         .await
     }
 
-    /// Runs one operation on this thread: for the few at start and at a reload.
-    pub(crate) fn now<T, E>(
-        &self,
-        operation: impl FnOnce(&mut Ledger) -> Result<T, E>,
-    ) -> Result<T, E> {
-        operation(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Records what has happened, for as long as it takes. Only an invalid operation is given up.
     pub(crate) async fn record(
         &self,
@@ -107,12 +102,48 @@ impl Store {
     }
 }
 
+/// Work on the blocking pool that takes longer than somebody would wait.
+#[derive(Debug)]
+pub(crate) struct Late<T>(JoinHandle<T>);
+
+impl<T> Late<T> {
+    /// Waits for it, for as long as it takes.
+    pub(crate) async fn wait(self) -> T {
+        joined(self.0.await).await
+    }
+}
+
+/// Runs `work` on the blocking pool for at most `patience` from the moment it begins. It is not
+/// broken off then, which nobody can do with a call to a drive that does not answer.
+pub(crate) async fn blocking_within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Late<T>> {
+    let (begun, begins) = oneshot::channel();
+    let span = tracing::Span::current();
+    let mut task = tokio::task::spawn_blocking(move || {
+        // Nobody waits for that any more where the one who asked is gone.
+        let _ = begun.send(());
+        span.in_scope(work)
+    });
+    // An error says that it has ended already.
+    let _ = begins.await;
+    match tokio::time::timeout(patience, &mut task).await {
+        Ok(joining) => Ok(joined(joining).await),
+        Err(_) => Err(Late(task)),
+    }
+}
+
 /// Runs `work` on the blocking pool. A panic in it continues in the caller; during shutdown it
 /// never returns.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     // Log lines from there belong to the same job.
     let span = tracing::Span::current();
-    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+    joined(tokio::task::spawn_blocking(move || span.in_scope(work)).await).await
+}
+
+async fn joined<T>(joining: Result<T, JoinError>) -> T {
+    match joining {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(payload) => std::panic::resume_unwind(payload),

@@ -23,7 +23,7 @@ use std::{
 pub use target::PlaceFault;
 use target::{Resolved, resolve};
 
-use super::{dirs::sync_folder, rename::insist};
+use super::{dirs::sync_folder, drive::reach, rename::insist};
 use crate::{
     domain::{
         job::{
@@ -158,6 +158,7 @@ impl Written {
     fn begin(resolved: Resolved, temporary: &str) -> Result<Self, PlaceFault> {
         let temporary = resolved.folder.join(temporary);
         let fault = |error| PlaceFault::of_target(&temporary, error);
+        reach(&temporary);
         // A file that a crash left under this name is ours. `create_new` refuses anything else with
         // that name, above all a symlink.
         match fs::remove_file(&temporary) {
@@ -199,6 +200,7 @@ impl Written {
     fn show_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
         let public = self.resolved.path();
         let replaced = self.resolved.replaced.as_ref();
+        reach(&public);
         imp::make_way(&public, replaced);
         let renamed = insist(|| {
             if still() { fs::rename(&self.temporary, &public).map(|()| true) } else { Ok(false) }

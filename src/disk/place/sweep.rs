@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    disk::DiskError,
+    disk::{DiskError, drive::reach},
     domain::job::placement::is_temporary,
     failpoint::{self, Point},
 };
@@ -39,6 +39,7 @@ pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
 /// Removes the regular files directly in `folder` whose names `ours` accepts. Files that cannot be
 /// removed stay; a missing folder is not an error.
 pub fn remove(folder: &Path, ours: impl Fn(&str) -> bool) {
+    reach(folder);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let claimed = entry.file_name().to_str().is_some_and(&ours);
         if claimed && entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -53,6 +54,7 @@ fn sweep_one(
     keep: &impl Fn(&str) -> bool,
     swept: &mut Swept,
 ) -> Result<(), DiskError> {
+    reach(folder);
     let entries = match fs::read_dir(folder) {
         Err(error)
             // Wine returns the last one if the folder is a file.

@@ -69,6 +69,7 @@ fn is_layered(_: &Path) -> bool {
 /// Asks the system for the kind of drive.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn kind_of(folder: &Path) -> FsKind {
+    crate::disk::drive::reach(folder);
     match rustix::fs::statfs(folder) {
         #[expect(
             clippy::cast_possible_truncation,

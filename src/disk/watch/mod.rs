@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf, absolute};
 
 pub use watcher::Watcher;
 
+use super::stamp::Stamp;
+
 /// The index of a project in the list given to [`Watcher::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProjectIndex(pub usize);
@@ -51,6 +53,13 @@ impl WatchedInputs {
         let [root, prompt, render] =
             [self.root, self.prompt, self.render].map(|path| absolute(&path).unwrap_or(path));
         Self { root, prompt, render }
+    }
+
+    /// Asks for the root and both files, and returns when the drive has answered, whatever it said.
+    pub fn reach(&self) {
+        for path in [&self.root, &self.prompt, &self.render] {
+            drop(Stamp::at(path));
+        }
     }
 
     fn files(&self) -> [&Path; 2] {

@@ -1,6 +1,7 @@
 //! The watcher on real folders with real events. Every wait has a deadline and no test sleeps.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     path::{Path, PathBuf},
@@ -42,10 +43,15 @@ impl Bench {
             prepare(root);
         }
         let (wakes, woken) = channel();
-        let (watcher, warnings) =
-            Watcher::on(machine, roots.iter().map(|root| inputs(root)).collect(), mode, move |p| {
+        let (watcher, warnings) = Watcher::on(
+            machine,
+            roots.iter().map(|root| inputs(root)).collect(),
+            mode,
+            BTreeSet::new(),
+            move |p| {
                 let _ = wakes.send(p);
-            });
+            },
+        );
         Self { temp, watcher, warnings, woken }
     }
 
@@ -206,9 +212,10 @@ fn what_no_event_tells_of_is_found_when_everything_is_checked() {
     let root = bench.path("above/root");
     whole(&root);
     let (wakes, woken) = channel();
-    let (mut watcher, _) = Watcher::new(vec![inputs(&root)], WatchMode::Native, move |project| {
-        let _ = wakes.send(project);
-    });
+    let (mut watcher, _) =
+        Watcher::new(vec![inputs(&root)], WatchMode::Native, BTreeSet::new(), move |project| {
+            let _ = wakes.send(project);
+        });
     fs::rename(bench.path("above"), bench.path("gone")).expect("renames");
     whole(&root);
     assert_eq!(watcher.rearm(), []);
@@ -253,7 +260,7 @@ fn two_projects_that_share_a_folder_both_hear_of_it() {
     whole(temp.path());
     let (wakes, woken) = channel();
     let both = vec![inputs(temp.path()), inputs(temp.path())];
-    let (_watcher, _) = Watcher::new(both, WatchMode::Native, move |project| {
+    let (_watcher, _) = Watcher::new(both, WatchMode::Native, BTreeSet::new(), move |project| {
         let _ = wakes.send(project);
     });
     fs::write(temp.path().join("data/text/prompt.txt"), b"new").expect("writes");
@@ -261,6 +268,31 @@ fn two_projects_that_share_a_folder_both_hear_of_it() {
     while !missing.is_empty() {
         let project = woken.recv_timeout(PATIENCE).expect("both are woken");
         missing.retain(|other| *other != project);
+    }
+}
+
+#[test]
+fn a_project_that_is_left_aside_is_neither_watched_nor_polled() {
+    for mode in [WatchMode::Native, WatchMode::Poll] {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let roots = [temp.path().join("0"), temp.path().join("1")];
+        for root in &roots {
+            whole(root);
+        }
+        let (wakes, woken) = channel();
+        let both = roots.iter().map(|root| inputs(root)).collect();
+        let aside = BTreeSet::from([ProjectIndex(0)]);
+        let (mut watcher, _) = Watcher::new(both, mode, aside, move |project| {
+            let _ = wakes.send(project);
+        });
+        watcher.rearm();
+        for root in &roots {
+            fs::write(root.join("data/text/prompt.txt"), b"new").expect("writes");
+        }
+        watcher.poll(Moment::from_millis(0));
+        // Both were written before the other one is heard.
+        assert_eq!(woken.recv_timeout(PATIENCE), Ok(ProjectIndex(1)), "{mode:?}");
+        assert!(woken.try_iter().all(|project| project == ProjectIndex(1)), "{mode:?}");
     }
 }
 

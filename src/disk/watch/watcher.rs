@@ -20,9 +20,12 @@ use super::{
     poll::PollState,
     watch_points::{Spot, spots},
 };
-use crate::domain::{
-    job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
-    time::Moment,
+use crate::{
+    disk::drive::reach,
+    domain::{
+        job::placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+        time::Moment,
+    },
 };
 
 /// How long the probe waits for the event of its own file. A native event comes within
@@ -57,6 +60,8 @@ pub struct Watcher {
     verdicts: HashMap<u64, bool>,
     mode: WatchMode,
     machine: Machine,
+    /// Projects whose drives do not answer.
+    aside: BTreeSet<ProjectIndex>,
     projects: Vec<Project>,
     folders: HashMap<PathBuf, Folder>,
     /// The next folder for [`Self::refresh_one`].
@@ -94,18 +99,23 @@ impl Watcher {
     /// second), must not wait and must not call the watcher.
     ///
     /// It never fails: what cannot be watched is polled, and the warnings say what and why.
+    ///
+    /// The projects `aside` are left alone: their drives do not answer, and whoever asked them
+    /// would wait for ever.
     pub fn new(
         projects: Vec<WatchedInputs>,
         mode: WatchMode,
+        aside: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
-        Self::on(Machine::THIS, projects, mode, wake)
+        Self::on(Machine::THIS, projects, mode, aside, wake)
     }
 
     pub(super) fn on(
         machine: Machine,
         projects: Vec<WatchedInputs>,
         mode: WatchMode,
+        aside: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
         let (probe, probed) = mpsc::sync_channel(1);
@@ -127,6 +137,7 @@ impl Watcher {
             verdicts: HashMap::new(),
             mode,
             machine,
+            aside,
             projects,
             folders: HashMap::new(),
             turn: 0,
@@ -183,7 +194,8 @@ impl Watcher {
     /// Checks the inputs of every polled project and wakes those that changed.
     pub fn poll(&mut self, now: Moment) {
         for (index, project) in self.projects.iter_mut().enumerate() {
-            if project.polled.as_mut().is_some_and(|polled| polled.state.look(now)) {
+            let aside = self.aside.contains(&ProjectIndex(index));
+            if !aside && project.polled.as_mut().is_some_and(|polled| polled.state.look(now)) {
                 self.hub.wake(ProjectIndex(index));
             }
         }
@@ -264,7 +276,7 @@ impl Watcher {
     /// Updates where the inputs of `projects` can be noticed. Returns whether anything changed.
     fn find_spots(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
         let mut moved = false;
-        for ProjectIndex(index) in projects {
+        for ProjectIndex(index) in projects.difference(&self.aside.clone()) {
             let Some(inputs) = self.projects.get(*index).map(|project| &project.inputs) else {
                 continue;
             };
@@ -421,6 +433,7 @@ impl Watcher {
 }
 
 fn watch(native: &mut RecommendedWatcher, folder: &Path) -> Result<(), PollReason> {
+    reach(folder);
     native.watch(folder, RecursiveMode::NonRecursive).map_err(|error| match error.kind {
         notify::ErrorKind::MaxFilesWatch => PollReason::LimitReached,
         _ => PollReason::Refused { folder: folder.to_path_buf(), reason: error.to_string() },

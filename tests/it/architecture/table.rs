@@ -390,6 +390,21 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "tokio::runtime",
         "the thread that waits for it needs one of its own",
     ),
+    except(
+        "src/disk/drive.rs",
+        "std::env::var_os",
+        "only with the feature `failpoints`: a test names the drive that does not answer",
+    ),
+    except(
+        "src/disk/drive.rs",
+        "std::thread::park_timeout",
+        "only with the feature `failpoints`: a call to that drive waits",
+    ),
+    except(
+        "src/backend/http.rs",
+        "tokio::task::spawn_blocking",
+        "a client is made of all certificates of the system, for which no loop may stand still",
+    ),
     except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
 ];
 

@@ -125,7 +125,10 @@ impl TestDaemon {
 
 #[cfg(unix)]
 fn connect(socket: &Path) -> Option<std::os::unix::net::UnixStream> {
-    std::os::unix::net::UnixStream::connect(socket).ok()
+    let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    // A daemon that answers no more must fail its test and not hang it.
+    stream.set_read_timeout(Some(super::patience::patience())).ok()?;
+    Some(stream)
 }
 
 /// A pipe is opened like a file.

@@ -84,8 +84,8 @@ impl Wire {
     }
 
     /// Starts a request to a Space's own origin.
-    fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
-        let client = self.connector.client(&url).map_err(|error| error.to_string())?;
+    async fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, String> {
+        let client = self.connector.client(&url).await.map_err(|error| error.to_string())?;
         let mut request = client.request(method, url);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.clone()).header(X_TOKEN, token.clone());
@@ -100,7 +100,7 @@ impl Wire {
         space: &str,
     ) -> Result<Value, CallError> {
         let unasked = |reason: String| unasked(space, &reason);
-        let request = self.request(Method::GET, url).map_err(unasked)?;
+        let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "application/json").timeout(self.patience);
         let response = send::send(request).await.map_err(unasked)?;
         let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.cleaner);
@@ -109,7 +109,7 @@ impl Wire {
 
     /// Asks the Hub for a record. Returns `None` if it has none. The Hub never gets the token.
     pub(in crate::backend::huggingface) async fn ask_hub(&self, url: Url) -> Option<Value> {
-        let client = self.connector.client(&url).ok()?;
+        let client = self.connector.client(&url).await.ok()?;
         let patience = self.patience.min(HUB_PATIENCE);
         let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
         let response = send::send(request).await.ok()?;
@@ -125,7 +125,7 @@ impl Wire {
         space: &str,
     ) -> Result<Bytes, CallError> {
         let unasked = |reason: String| unasked(space, &reason);
-        let request = self.request(Method::GET, url).map_err(unasked)?.timeout(self.patience);
+        let request = self.request(Method::GET, url).await.map_err(unasked)?.timeout(self.patience);
         let answer = Answer::read(send::send(request).await.map_err(unasked)?, limit).await;
         match answer.body {
             Ok(bytes) if answer.status == 200 => Ok(bytes),
@@ -150,7 +150,7 @@ impl Wire {
         body: Bytes,
         patience: Duration,
     ) -> Result<Reply<'_>, String> {
-        let request = self.request(Method::POST, url)?;
+        let request = self.request(Method::POST, url).await?;
         let request = request
             .header(CONTENT_TYPE, content_type)
             .header(ACCEPT, "application/json")
@@ -168,7 +168,7 @@ impl Wire {
         url: Url,
         body: &Value,
     ) -> Result<Reply<'_>, SendFault> {
-        let request = self.request(Method::POST, url).map_err(SendFault::NotSent)?;
+        let request = self.request(Method::POST, url).await.map_err(SendFault::NotSent)?;
         let request = request
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
@@ -186,7 +186,7 @@ impl Wire {
         space: &str,
     ) -> Result<Stream, CallError> {
         let unasked = |reason: String| unasked(space, &reason);
-        let request = self.request(Method::GET, url).map_err(unasked)?;
+        let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "text/event-stream");
         let response = tokio::time::timeout(self.patience, send::send(request)).await;
         let response = response
@@ -210,7 +210,7 @@ impl Wire {
         &self,
         url: Url,
     ) -> Result<reqwest::Response, String> {
-        let request = self.request(Method::GET, url)?;
+        let request = self.request(Method::GET, url).await?;
         send::send(request.header(reqwest::header::ACCEPT_ENCODING, "identity")).await
     }
 }

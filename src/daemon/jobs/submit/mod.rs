@@ -261,7 +261,9 @@ impl Road {
         };
         let ready = match self.live().at(self.place) {
             _ if rented.is_some() => rented.ok_or_else(String::new),
-            Ok(ready) => Ok(ready.backend_of(self.deployment.as_deref())),
+            Ok(ready) => {
+                ready.backend_of(self.deployment.as_deref()).map_err(|none| none.to_string())
+            }
             Err(unready) => Err(unready.reason.clone()),
         };
         let backend = match ready {

@@ -5,6 +5,7 @@
 //! job goes to is [`crate::daemon::jobs::routing`]'s, how a place does [`crate::daemon::services::health`]'s.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +18,7 @@ use crate::{
         Backend,
         comfyui::{self, Comfyui},
         huggingface::{self, SpaceAddress, Spaces},
-        runcomfy::{Serverless, Settings},
+        runcomfy::{Serverless, Settings, SettingsError},
     },
     config::{
         secrets,
@@ -49,7 +50,17 @@ pub(crate) struct Ready {
     pub(crate) token_from: Option<String>,
     warm_until: Mutex<Moment>,
     facts: Mutex<(Option<Moment>, Option<Facts>)>,
+    /// The backends of deployments that are no longer configured, for jobs that were sent there.
+    others: Mutex<BTreeMap<String, Arc<dyn Backend>>>,
     made_of: MadeOf,
+}
+
+/// Why the deployment that a job was sent to cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("its deployment `{deployment}` cannot be asked: {cause}")]
+pub(crate) struct NoBackend {
+    deployment: String,
+    cause: SettingsError,
 }
 
 /// What an adapter was made of.
@@ -65,7 +76,7 @@ enum MadeOf {
 impl Ready {
     fn new(backend: Arc<dyn Backend>, token_from: Option<String>, made_of: MadeOf) -> Self {
         let (warm_until, facts) = (Mutex::new(Moment::default()), Mutex::default());
-        Self { backend, token_from, warm_until, facts, made_of }
+        Self { backend, token_from, warm_until, facts, others: Mutex::default(), made_of }
     }
 
     /// Returns the backend.
@@ -73,17 +84,29 @@ impl Ready {
         &self.backend
     }
 
-    /// Returns the backend of a deployment, which need not be the one that is configured now: a job is followed where it was
-    /// sent, with the token that is good today.
-    pub(crate) fn backend_of(&self, deployment: Option<&str>) -> Arc<dyn Backend> {
-        let MadeOf::Serverless(settings) = &self.made_of else { return Arc::clone(&self.backend) };
-        let other = deployment.filter(|deployment| *deployment != settings.deployment_id);
-        let made = other.and_then(|deployment| {
-            let settings =
-                Settings { deployment_id: deployment.to_owned(), ..(**settings).clone() };
-            Serverless::new(&settings).ok()
-        });
-        made.map_or_else(|| Arc::clone(&self.backend), |made| Arc::new(made) as Arc<dyn Backend>)
+    /// Returns the backend of a deployment, which need not be the one that is configured now: a job
+    /// is followed where it was sent, with the token that is good today. It is made once, and no
+    /// other deployment is ever asked instead.
+    pub(crate) fn backend_of(
+        &self,
+        deployment: Option<&str>,
+    ) -> Result<Arc<dyn Backend>, NoBackend> {
+        let MadeOf::Serverless(settings) = &self.made_of else {
+            return Ok(Arc::clone(&self.backend));
+        };
+        let Some(other) = deployment.filter(|other| *other != settings.deployment_id) else {
+            return Ok(Arc::clone(&self.backend));
+        };
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = others.get(other) {
+            return Ok(Arc::clone(known));
+        }
+        let settings = Settings { deployment_id: other.to_owned(), ..(**settings).clone() };
+        let made = Serverless::new(&settings)
+            .map_err(|cause| NoBackend { deployment: other.to_owned(), cause })?;
+        let made: Arc<dyn Backend> = Arc::new(made);
+        others.insert(other.to_owned(), Arc::clone(&made));
+        Ok(made)
     }
 
     /// Returns the token, to be compared and never to be shown.
@@ -147,10 +170,20 @@ impl Ready {
             let known = old.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
             self.facts = Mutex::new(known);
         }
+        if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
+            && own.differs_in_deployment_at_most(before)
+        {
+            let mut others = old.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            others.insert(before.deployment_id.clone(), Arc::clone(&old.backend));
+            if let Some(same) = others.remove(&own.deployment_id) {
+                self.backend = same;
+            }
+            self.others = Mutex::new(others);
+        }
         let same = match (&self.made_of, &old.made_of) {
             (MadeOf::Comfyui(own), MadeOf::Comfyui(old)) => own == old,
             (MadeOf::Spaces(own), MadeOf::Spaces(old)) => own == old,
-            // It keeps nothing but connections, and knows a new token by being made anew.
+            // Above.
             _ => false,
         };
         if same {
@@ -337,4 +370,43 @@ fn spaces(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
         Spaces::new(&parts).map_err(|error| LiveError::LocalSettings(error.to_string()))?;
     let ready = Ready::new(Arc::new(backend), from, MadeOf::Spaces(Box::new(parts)));
     Ok((Ok(ready), search.warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(deployment: &str, token: &str) -> Ready {
+        let settings = Settings::new(deployment, SecretString::from(token));
+        let backend = Serverless::new(&settings).expect("good settings");
+        Ready::new(Arc::new(backend), None, MadeOf::Serverless(Box::new(settings)))
+    }
+
+    #[test]
+    fn another_deployment_has_one_backend_of_its_own_and_never_the_configured_one() {
+        let ready = ready("new", "a-token");
+        let own = ready.backend_of(Some("new")).expect("the configured one");
+        assert!(Arc::ptr_eq(&own, ready.backend()));
+        let [first, again] = [0; 2].map(|_| ready.backend_of(Some("old")).expect("made"));
+        assert!(Arc::ptr_eq(&first, &again), "it is made once");
+        assert!(!Arc::ptr_eq(&first, ready.backend()));
+
+        let none = ready.backend_of(Some("no/such id")).expect_err("no address can be made of it");
+        assert!(none.to_string().contains("no/such id"), "{none}");
+    }
+
+    #[test]
+    fn a_reload_keeps_the_backends_that_it_does_not_concern() {
+        let old = ready("old", "a-token");
+        let earlier = old.backend_of(Some("earlier")).expect("made");
+        let mut new = ready("new", "a-token");
+        new.adopt(&old);
+        let kept = |ready: &Ready, name| ready.backend_of(Some(name)).expect("made");
+        assert!(Arc::ptr_eq(&kept(&new, "earlier"), &earlier));
+        assert!(Arc::ptr_eq(&kept(&new, "old"), old.backend()), "the configured one of then");
+
+        let mut other_token = ready("new", "another-token");
+        other_token.adopt(&new);
+        assert!(!Arc::ptr_eq(&kept(&other_token, "earlier"), &earlier), "it holds the old token");
+    }
 }

@@ -1,0 +1,346 @@
+//! Which projects are served: taking one over, letting one go, and one whose drive does not answer.
+//!
+//! Owns the rule that nobody waits for a dead drive but its own project: taking over happens on the
+//! blocking pool, each project by itself, and one that takes too long is served when its drive
+//! answers, while all others are served without it.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{
+    event_loop::{
+        Shell,
+        outcomes::{Outcome, TaskName},
+    },
+    inputs::project_state::Served,
+    services::{
+        Tools,
+        errors::StartError,
+        store::{Late, blocking, blocking_within},
+    },
+};
+use crate::{
+    config::{Loaded, settings::ProjectConfig},
+    daemon::services::command::{Refused, RefusedKind},
+    disk::{dirs, lock::Holder, place::sweep, project_lock::ProjectLock},
+    domain::{
+        engine::event::{ProjectId, Remembered},
+        time::WallTime,
+    },
+};
+
+/// How long a drive may take to answer before others go on without it. One that sleeps has to spin
+/// up first.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many drives are asked at once: a thousand projects must not make as many threads.
+const AT_ONCE: usize = 16;
+
+/// Asks many drives, and returns their answers in the order of the questions.
+pub(super) async fn side_by_side<T>(asked: Vec<impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(asked).buffered(AT_ONCE).collect().await
+}
+
+/// A project that was taken over.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    id: ProjectId,
+    remembered: Remembered,
+    lock: ProjectLock,
+}
+
+/// A project whose drive has answered.
+#[derive(Debug)]
+pub(crate) struct Locked {
+    lock: ProjectLock,
+    /// The one name of its root.
+    canonical: String,
+}
+
+impl Taken {
+    /// Returns the project's root.
+    pub(crate) fn root(&self) -> &Path {
+        self.lock.root()
+    }
+}
+
+/// How taking a project over went until now.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    Over(Box<Result<Taken, StartError>>),
+    /// Its drive does not answer.
+    Late(Late<Result<Locked, StartError>>),
+}
+
+/// Takes projects over. Drives are asked side by side, the ledger in the projects' order.
+pub(crate) async fn take_projects(
+    tools: &Arc<Tools>,
+    projects: Vec<ProjectConfig>,
+    holder: &Holder,
+    now: WallTime,
+) -> Vec<(ProjectConfig, Attempt)> {
+    let mut asked = Vec::new();
+    for project in projects {
+        let (own, tools, holder) = (project.clone(), Arc::clone(tools), holder.clone());
+        asked.push(async move {
+            let locked = blocking_within(PATIENCE, move || lock(&tools, &own, &holder)).await;
+            (project, locked)
+        });
+    }
+    let mut attempts = Vec::new();
+    for (project, locked) in side_by_side(asked).await {
+        let attempt = match locked {
+            Ok(locked) => Attempt::Over(Box::new(enter(tools, &project, locked, now).await)),
+            Err(late) => Attempt::Late(late),
+        };
+        attempts.push((project, attempt));
+    }
+    attempts
+}
+
+/// Takes a project's lock, and away what an earlier session left in its folders. Blocking, for the
+/// pool.
+fn lock(tools: &Tools, project: &ProjectConfig, holder: &Holder) -> Result<Locked, StartError> {
+    let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
+    let lock = ProjectLock::take(&project.root, &fallback, holder)?;
+    let folders: Vec<PathBuf> = project
+        .image
+        .iter()
+        .chain(&project.mesh)
+        .filter_map(|name| name.parent().map(Path::to_path_buf))
+        .collect();
+    for fault in sweep::sweep(&folders, |_| false).faults {
+        tracing::warn!("{fault}");
+    }
+    Ok(Locked { lock, canonical: dirs::canonical(&project.root).display().to_string() })
+}
+
+/// Makes a project known to the ledger, or finds what that remembers of it.
+async fn enter(
+    tools: &Tools,
+    project: &ProjectConfig,
+    locked: Result<Locked, StartError>,
+    now: WallTime,
+) -> Result<Taken, StartError> {
+    let Locked { lock, canonical } = locked?;
+    let name = project.name.clone();
+    let row = tools.store.with(move |ledger| ledger.touch_project(&canonical, &name, now)).await?;
+    let remembered = Remembered {
+        known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
+        prompt: row.baseline_prompt,
+        render: row.baseline_render,
+    };
+    Ok(Taken { id: row.id, remembered, lock })
+}
+
+/// Returns the roots whose drives do not answer.
+pub async fn silent_roots(projects: &[ProjectConfig]) -> BTreeSet<PathBuf> {
+    let mut asked = Vec::new();
+    for project in projects {
+        let (own, root) = (project.root.clone(), project.root.clone());
+        asked.push(async move {
+            let answer = blocking_within(PATIENCE, move || dirs::is_dir(&own)).await;
+            answer.is_err().then_some(root)
+        });
+    }
+    side_by_side(asked).await.into_iter().flatten().collect()
+}
+
+impl Shell {
+    /// Returns the roots that are served, or taken already, or being taken.
+    pub(crate) fn known_roots(&self) -> BTreeSet<PathBuf> {
+        let served = self.served.values().map(|served| served.config.root.clone());
+        let spare = self.spare.iter().map(|taken| taken.root().to_path_buf());
+        served.chain(spare).chain(self.awaited.iter().map(|own| own.root.clone())).collect()
+    }
+
+    /// Takes in how taking over went. Returns the first refusal.
+    pub(crate) fn attempted(
+        &mut self,
+        attempts: Vec<(ProjectConfig, Attempt)>,
+    ) -> Result<(), StartError> {
+        let mut refused = Ok(());
+        for (project, attempt) in attempts {
+            match attempt {
+                Attempt::Over(over) => match *over {
+                    Ok(taken) => self.spare.push(taken),
+                    Err(error) if refused.is_ok() => refused = Err(error),
+                    Err(error) => self.warn([error.to_string()]),
+                },
+                Attempt::Late(late) => {
+                    tracing::warn!("{}", unanswered(&project));
+                    self.awaited.push(project.clone());
+                    self.dirty = true;
+                    let (tools, now) = (Arc::clone(&self.tools), self.clock.now().wall);
+                    self.tasks.spawn(TaskName::Take, async move {
+                        let locked = late.wait().await;
+                        let taken = enter(&tools, &project, locked, now).await;
+                        Outcome::Taken(project.root, Box::new(taken))
+                    });
+                }
+            }
+        }
+        refused
+    }
+
+    /// A drive has answered at last: its project is served from now on.
+    pub(crate) fn taken_late(&mut self, root: &Path, taken: Result<Taken, StartError>) {
+        let wanted = self.awaited.iter().position(|project| project.root == root);
+        let wanted = wanted.map(|at| self.awaited.remove(at));
+        self.dirty = true;
+        match (wanted, taken) {
+            (Some(project), Ok(taken)) => {
+                tracing::info!(project = project.name, "its drive answers: it is served");
+                let id = self.serve(project, taken);
+                let (own, later) =
+                    std::mem::take(&mut self.later).into_iter().partition(|row| row.project == id);
+                self.later = later;
+                self.resume_all(own, true);
+                self.refresh(id);
+                self.rewatch();
+                self.look_where_due();
+            }
+            (Some(_), Err(error)) => self.warn([error.to_string()]),
+            (None, Ok(taken)) => self.let_go(taken),
+            (None, Err(_)) => {}
+        }
+    }
+
+    /// Begins to serve a project that was taken over.
+    pub(crate) fn serve(&mut self, project: ProjectConfig, taken: Taken) -> ProjectId {
+        let Taken { id, remembered, lock } = taken;
+        self.engine.add(id, remembered);
+        self.tools.root_locks.insert(id, lock);
+        let now = self.clock.now().moment;
+        self.served.insert(id, Served::new(project, now));
+        id
+    }
+
+    fn let_go(&mut self, taken: Taken) {
+        self.tasks.spawn(TaskName::Errand, async move {
+            blocking(move || drop(taken)).await;
+            Outcome::Nothing
+        });
+    }
+
+    /// Serves what the new configuration lists. A project with a job at work is let go only when
+    /// that job is over, by a restart.
+    pub(crate) fn change_projects(&mut self, loaded: &Loaded) {
+        let now = self.clock.now();
+        let busy: Vec<String> = self
+            .served
+            .values()
+            .filter(|served| {
+                served.job.is_some() && !loaded.config.projects.contains(&served.config)
+            })
+            .map(|served| served.config.name.clone())
+            .collect();
+        if !busy.is_empty() {
+            self.warn([format!(
+                "the changed projects take effect when the job at work of {} is over",
+                busy.join(", ")
+            )]);
+            self.projects_later = Some(loaded.clone());
+            return;
+        }
+        // What waited for a job's end is older than this.
+        self.projects_later = None;
+        let mut keep: Vec<ProjectId> = Vec::new();
+        for project in &loaded.config.projects {
+            let known = self
+                .served
+                .iter()
+                .find(|(_, served)| served.config.root == project.root)
+                .map(|(id, _)| *id);
+            let spare = self.spare.iter().position(|taken| taken.root() == project.root);
+            match (known, spare) {
+                (Some(id), _) => {
+                    keep.push(id);
+                    if let Some(served) = self.served.get_mut(&id)
+                        && served.config != *project
+                    {
+                        served.change(project.clone(), now.moment);
+                    }
+                }
+                (None, Some(at)) => {
+                    let taken = self.spare.remove(at);
+                    keep.push(self.serve(project.clone(), taken));
+                }
+                // It was refused, which was told, or its drive does not answer.
+                (None, None) => {}
+            }
+        }
+        let listed = |root: &Path| loaded.config.projects.iter().find(|own| own.root == root);
+        self.awaited = std::mem::take(&mut self.awaited)
+            .into_iter()
+            .filter_map(|awaited| listed(&awaited.root).cloned())
+            .collect();
+        for taken in std::mem::take(&mut self.spare) {
+            self.let_go(taken);
+        }
+        let gone: Vec<_> = self
+            .asked
+            .iter()
+            .filter(|(_, (project, _))| !keep.contains(project))
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
+            let refused = Refused::new(
+                RefusedKind::Configuration,
+                "its project is not served any more; nothing was sent",
+            );
+            drop(asked.reply.send(Err(refused)));
+        }
+        for id in self.served.keys().filter(|id| !keep.contains(id)).copied() {
+            let tools = Arc::clone(&self.tools);
+            self.tasks.spawn(TaskName::Errand, async move {
+                tools.root_locks.release(id).await;
+                Outcome::Nothing
+            });
+        }
+        self.served.retain(|id, _| keep.contains(id));
+        self.engine.retain(&keep);
+        for served in self.served.values_mut() {
+            // Patterns may have changed: what was refused may be good now.
+            served.look_anew(now.moment);
+        }
+        self.watching.files = loaded.files.iter().chain(&loaded.absent).cloned().collect();
+        self.rewatch();
+    }
+
+    /// A drive does not answer: its project waits, and everything else goes on without it.
+    pub(crate) fn is_silent(&mut self, project: ProjectId) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        if !std::mem::replace(&mut served.silent, true) {
+            tracing::warn!("{}", unanswered(&served.config));
+            self.dirty = true;
+        }
+    }
+
+    /// A drive answers.
+    pub(crate) fn answers(&mut self, project: ProjectId) {
+        let Some(served) = self.served.get_mut(&project) else { return };
+        if std::mem::replace(&mut served.silent, false) {
+            tracing::info!(project = served.config.name, "its drive answers again");
+            served.wake(self.clock.now().moment);
+            self.dirty = true;
+            self.rewatch();
+            self.look_where_due();
+        }
+    }
+}
+
+/// Says that a project waits for its drive.
+pub(crate) fn unanswered(project: &ProjectConfig) -> String {
+    format!(
+        "the drive of project `{}` does not answer ({}): it is served when it does, and all else goes on",
+        project.name,
+        project.root.display()
+    )
+}
