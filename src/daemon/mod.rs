@@ -10,14 +10,9 @@
 //! `manager` tells systemd, `reload` takes a new configuration, [`crate::daemon::services::runtime_config`] is the configuration with
 //! working parts, `calendar` says when a day of the budget began.
 
-<<<<<<< HEAD
 pub mod services;
 pub(crate) mod inputs;
 pub(crate) mod servers;
-=======
-pub(crate) mod event_loop;
-pub mod projects;
->>>>>>> 82264cd0ae497b90ca911d96d1e4194878089efd
 pub(crate) mod jobs;
 pub mod api;
 pub mod event_loop;

@@ -9,8 +9,8 @@ use crate::{
     config::settings::ProjectConfig,
     daemon::{
         inputs::project_state::Served,
-        projects::unanswered,
         services::{
+            drives::unanswered,
             health::{HealthBook, Trouble},
             runtime_config::Live,
         },

@@ -18,9 +18,9 @@ use crate::{
             handoff::{hand_over_again, is_wanted},
             restore::{self, Workshop, not_served, refused},
         },
-        projects::unanswered,
         services::{
             command::{Asked, Command, OnceRequest, Refused, RefusedKind, Restored},
+            drives::unanswered,
             messages::{JobEnd, Report, Wish},
             root_locks::Standing,
         },

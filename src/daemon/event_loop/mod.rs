@@ -8,6 +8,8 @@ mod options;
 pub(crate) mod outcomes;
 pub(crate) mod effects;
 pub(crate) mod scans;
+pub(crate) mod watching;
+pub mod projects;
 pub(crate) mod commands;
 pub(crate) mod reload;
 mod resubmit;
@@ -26,18 +28,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::{
     commands::first_answer,
     outcomes::{Ended, Outcome, TaskName},
+    projects::Taken,
     prune::Tidying,
     signals::{Signal, SignalStream, told_to_stop},
     systemd::Manager,
+    watching::Watching,
 };
 use super::{
     api::status_view,
     inputs::{
         project_state::{Served, Shown},
         wake_queue::Wakes,
-        watching::Watching,
     },
-    projects::Taken,
     services::{
         Tools,
         command::Asked,

@@ -6,22 +6,16 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::{Shell, reload::Reloaded};
+use super::{Shell, projects::Taken, reload::Reloaded, watching::Begun};
 use crate::{
     daemon::{
         inputs::{
             scan::{Eyes, Look},
-            watching::Begun,
         },
-        projects::Taken,
         services::{
-<<<<<<< HEAD
             command::{AgainKind, Refused},
-=======
-            command::{AgainKind, OnceRequest, Refused},
-            errors::StartError,
->>>>>>> 82264cd0ae497b90ca911d96d1e4194878089efd
             messages::JobEnd,
+            errors::StartError,
             root_locks::Standing,
             tasks::Finished,
         },

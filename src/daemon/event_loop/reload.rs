@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use super::{
     Shell,
     outcomes::{Outcome, Replies, TaskName},
+    projects::{Attempt, silent_roots, take_projects},
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
     daemon::{
-        projects::{Attempt, silent_roots, take_projects},
         services::{
             command::{Refused, RefusedKind},
             runtime_config::Live,

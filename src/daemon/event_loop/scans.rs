@@ -19,8 +19,7 @@ use crate::{
             project_state::Served,
             scan::{Eyes, Glance, Look},
         },
-        projects::PATIENCE,
-        services::root_locks::Standing,
+        services::{drives::PATIENCE, root_locks::Standing},
     },
     disk::{
         read::{self, Reading},

@@ -15,10 +15,12 @@ pub use super::options::{Options, Purpose};
 use super::{
     Shell,
     outcomes::{Ended, Outcome, TaskName},
+    projects::take_projects,
     prune::Tidying,
     reload::{Fixed, Source},
     signals::SignalStream,
     systemd::Manager,
+    watching::{self, Watching},
 };
 pub use crate::daemon::services::errors::StartError;
 use crate::{
@@ -29,11 +31,7 @@ use crate::{
             routes::routes,
             socket::{address, listen},
         },
-        inputs::{
-            wake_queue::Wakes,
-            watching::{self, Watching},
-        },
-        projects::take_projects,
+        inputs::wake_queue::Wakes,
         servers::manager::Work,
         services::{
             Tools,

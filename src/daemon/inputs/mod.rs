@@ -2,7 +2,6 @@
 //!
 //! Owns the state of one project. When a scan begins and what follows from it is the event loop's.
 
-pub(crate) mod watching;
 pub(crate) mod wake_queue;
 pub(crate) mod scan;
 pub(crate) mod prepare;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::{projects::PATIENCE, services::messages::Wish},
+    daemon::services::{drives::PATIENCE, messages::Wish},
     domain::{
         inputs::{debounce::Sight, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},

@@ -25,10 +25,10 @@ use crate::{
             prepare::{self, Material, PrepareFault, Ready},
             project_state::Early,
         },
-        projects::PATIENCE,
         services::{
             Tools, budget_windows,
             command::{Again, AgainKind, Asked, Refused, RefusedKind},
+            drives::PATIENCE,
             messages::{JobEnd, Report, Wish},
             root_locks::Standing,
             runtime_config::Live,

@@ -12,6 +12,7 @@ pub(crate) mod health;
 pub(crate) mod rate_limiter;
 pub(crate) mod project_locks;
 pub(crate) mod root_locks;
+pub(crate) mod drives;
 pub(crate) mod budget_windows;
 pub(crate) mod tasks;
 pub mod probes;

@@ -10,10 +10,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::store::blocking;
+use super::{drives::PATIENCE, store::blocking};
 use crate::{
     clock::Clock,
-    daemon::projects::PATIENCE,
     disk::project_lock::{Checked, ProjectLock},
     domain::{
         engine::event::ProjectId,

@@ -8,44 +8,30 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
-
 use super::{
-    event_loop::{
-        Shell,
-        outcomes::{Outcome, TaskName},
-    },
-    inputs::project_state::Served,
-    services::{
-        Tools,
-        errors::StartError,
-        store::{Late, blocking, blocking_within},
-    },
+    Shell,
+    outcomes::{Outcome, TaskName},
 };
 use crate::{
     config::{Loaded, settings::ProjectConfig},
-    daemon::services::command::{Refused, RefusedKind},
+    daemon::{
+        inputs::project_state::Served,
+        services::{
+            Tools,
+            command::{Refused, RefusedKind},
+            drives::{PATIENCE, side_by_side, unanswered},
+            errors::StartError,
+            store::{Late, blocking, blocking_within},
+        },
+    },
     disk::{dirs, lock::Holder, place::sweep, project_lock::ProjectLock},
     domain::{
         engine::event::{ProjectId, Remembered},
         time::WallTime,
     },
 };
-
-/// How long a drive may take to answer before others go on without it. One that sleeps has to spin
-/// up first.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// So many drives are asked at once: a thousand projects must not make as many threads.
-const AT_ONCE: usize = 16;
-
-/// Asks many drives, and returns their answers in the order of the questions.
-pub(super) async fn side_by_side<T>(asked: Vec<impl Future<Output = T>>) -> Vec<T> {
-    stream::iter(asked).buffered(AT_ONCE).collect().await
-}
 
 /// A project that was taken over.
 #[derive(Debug)]
@@ -334,13 +320,4 @@ impl Shell {
             self.look_where_due();
         }
     }
-}
-
-/// Says that a project waits for its drive.
-pub(crate) fn unanswered(project: &ProjectConfig) -> String {
-    format!(
-        "the drive of project `{}` does not answer ({}): it is served when it does, and all else goes on",
-        project.name,
-        project.root.display()
-    )
 }

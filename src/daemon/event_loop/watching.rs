@@ -9,16 +9,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{project_state::Served, wake_queue::Wakes};
+use super::{
+    Shell,
+    outcomes::{Outcome, TaskName},
+};
 use crate::{
     config::enums::Watch,
     daemon::{
-        event_loop::{
-            Shell,
-            outcomes::{Outcome, TaskName},
+        inputs::{project_state::Served, wake_queue::Wakes},
+        services::{
+            drives::{PATIENCE, side_by_side},
+            store::{Late, blocking, blocking_within},
         },
-        projects::{PATIENCE, side_by_side},
-        services::store::{Late, blocking, blocking_within},
     },
     disk::{
         dirs,
