@@ -1,7 +1,7 @@
-//! Reading the configuration again: on SIGHUP, on a saved file, on request.
+//! Reloads the configuration: on SIGHUP, when its file is saved, on request.
 //!
-//! Owns what of a new configuration takes effect at once and what needs a restart. A bad one is refused as a whole: the old one
-//! stays, and `status` says why.
+//! Owns which parts of a new configuration take effect at once and which need a restart. An invalid
+//! one is refused as a whole: the old one stays, and `status` says why.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,27 +26,28 @@ use crate::{
     logging::Logging,
 };
 
-/// How long a saved configuration must rest before it is read. Most editors empty the file before they write it, and an
-/// empty file is a good configuration: one without the user's projects.
+/// How long a saved configuration must be unchanged before it is read. Most editors empty the
+/// file before they write it, and an empty file is a valid configuration: one without the
+/// user's projects.
 const SAVED: Duration = Duration::from_millis(300);
 
-/// How often a refused token is looked for anew.
+/// How often the token is read again after a rejection.
 const TOKEN_AGAIN: Duration = Duration::from_secs(15);
 
-/// Where the configuration comes from, and what its log level changes.
+/// The sources of the configuration, and the log whose level it sets.
 pub(crate) struct Source {
     pub(crate) sources: Sources,
     pub(crate) log: Option<Logging>,
-    /// What the shell started with: these keys change only with a restart.
+    /// What the daemon started with: these keys change only with a restart.
     pub(crate) fixed: Fixed,
-    /// When a saved file will have rested long enough.
+    /// When a saved file will have been unchanged long enough.
     pub(crate) due: Option<Moment>,
-    /// When the token was last read again because the service refused it.
+    /// When the token was last read again because the service rejected it.
     pub(crate) token_read: Option<Moment>,
 }
 
 impl Source {
-    /// Makes a source of which nothing is due.
+    /// Creates a source with no reload due.
     pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
         Self { sources, log, fixed, due: None, token_read: None }
     }
@@ -65,20 +66,21 @@ impl Fixed {
     }
 }
 
-/// A configuration that is good.
+/// A valid configuration.
 pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
     pub(crate) live: Live,
 }
 
 impl Shell {
-    /// A file of the configuration stirred: it is read when it has come to rest.
+    /// Schedules a reload after a change of a configuration file, for when the file is unchanged
+    /// for long enough.
     pub(crate) fn reload_soon(&mut self) {
         self.reload.due = Some(self.clock.now().moment.plus(SAVED));
     }
 
-    /// The token is refused: reads it again where it stands, for somebody may have put a new one there. Not more often than
-    /// a person would notice, since a job that is parked asks again after each reading.
+    /// Reads a rejected token again from its source, because there may be a new one. Limited to an
+    /// interval that a person does not notice, since a suspended job asks again after each reading.
     pub(crate) fn token_refused(&mut self) {
         let now = self.clock.now().moment;
         self.dirty = true;
@@ -88,16 +90,17 @@ impl Shell {
         }
     }
 
-    /// Begins to read what has rested long enough.
+    /// Starts a reload that is due.
     pub(crate) fn reload_if_due(&mut self) {
         if self.reload.due.take_if(|due| *due <= self.clock.now().moment).is_some() {
             self.reload(None);
         }
     }
 
-    /// Begins to read the configuration again.
+    /// Starts a reload of the configuration.
     pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
-        // One at a time: an older reading must not win over a newer one. A person's request is always carried out.
+        // One at a time: an older reading must not win over a newer one. A person's request is
+        // always carried out.
         if self.reloading && reply.is_none() {
             self.reload_again = true;
             return;
@@ -109,7 +112,7 @@ impl Shell {
         self.tasks.spawn(TaskName::Reload, async move {
             let result = blocking(move || {
                 let loaded = config::load(&sources).map_err(|errors| errors.to_string())?;
-                // What `run` refuses at its start must not come in by the back door.
+                // A reload must refuse what `run` refuses at its start.
                 let lost =
                     |project: &&ProjectConfig| loaded.default_project && !project.root.is_dir();
                 if let Some(project) = loaded.config.projects.first().filter(lost) {
@@ -128,7 +131,7 @@ impl Shell {
         });
     }
 
-    /// Takes a configuration that is good, or keeps the old one.
+    /// Applies a valid configuration, or keeps the old one.
     pub(crate) fn reloaded(
         &mut self,
         result: Result<Reloaded, String>,
@@ -165,7 +168,7 @@ impl Shell {
         self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
         self.dirty = true;
         if live.config == old.config && live.ready().is_ok() == old.ready().is_ok() {
-            // The token may be another one all the same.
+            // The token may have changed all the same.
             self.live.send_replace(Arc::new(live));
             self.generation += 1;
             return "the configuration is unchanged; the token was read again".to_owned();
@@ -195,7 +198,8 @@ impl Shell {
         "the new configuration is in effect".to_owned()
     }
 
-    /// Serves what the new configuration lists. A project with a job at work is let go only when that job is over, by a restart.
+    /// Serves the projects of the new configuration. While a changed or removed project has an
+    /// active job, the change waits for the end of that job.
     pub(crate) fn change_projects(&mut self, loaded: &Loaded) {
         let now = self.clock.now();
         let busy: Vec<String> = self
@@ -270,14 +274,14 @@ impl Shell {
         self.served.retain(|id, _| keep.contains(id));
         self.engine.retain(&keep);
         for served in self.served.values_mut() {
-            // Patterns may have changed: what was refused may be good now.
+            // Patterns may have changed: a refused prompt may be valid now.
             served.look_anew(now.moment);
         }
         let watched = watching::watched(&self.served, loaded);
         let mode = watching::watch_mode(loaded.config.trigger.watch);
         let (watcher, warnings) = watching::watch(watched, mode, &self.wakes);
         self.note_polled(&watcher.polled());
-        // A new place for the new one: the old one may be held by a look at a drive that hangs.
+        // A new mutex for the new watcher: the old one may be held by a scan of a drive that hangs.
         self.watcher = Arc::new(std::sync::Mutex::new(Some(watcher)));
         self.warn(warnings);
     }

@@ -1,6 +1,7 @@
 //! What is watched: every project's inputs, and the files of the configuration.
 //!
-//! Owns the list and what a wake of its entries means. How folders are watched is [`crate::disk::watch`]'s.
+//! Owns the list and what an event for its entries means. How folders are watched belongs
+//! to [`crate::disk::watch`].
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,7 +29,7 @@ pub(crate) fn watched(served: &BTreeMap<ProjectId, Served>, loaded: &Loaded) -> 
         });
     }
     for file in loaded.files.iter().chain(&loaded.absent) {
-        // A folder that does not exist is not worth watching for a configuration that may never come.
+        // A missing folder is not watched for a configuration that may never be created.
         let Some(root) = file.parent().filter(|root| root.is_dir()) else { continue };
         inputs.push(WatchedInputs {
             root: root.to_path_buf(),
@@ -39,7 +40,7 @@ pub(crate) fn watched(served: &BTreeMap<ProjectId, Served>, loaded: &Loaded) -> 
     Watched { inputs, ids }
 }
 
-/// Begins to watch; returns the warnings as sentences.
+/// Starts watching; returns the warnings as sentences.
 pub(crate) fn watch(
     watched: Watched,
     mode: WatchMode,
