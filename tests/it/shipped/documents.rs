@@ -1,6 +1,7 @@
-//! The documents: what they link to exists, and their prose fits a window of 100 columns.
+//! The documents: their links lead somewhere, and their prose is wrapped at 100 columns.
 //!
-//! Owns the form. Whether a document is true is for the reader; the commands in it are tested in `commands`.
+//! Owns the form. Whether a document is true is for the reader to judge; the commands in it are
+//! tested in `commands`.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
