@@ -1,8 +1,8 @@
 """What bash cannot measure: microseconds, /proc of a running process, floods of writes. One word
 runs one measurement.
 
-Each prints one line of `name=value` pairs for whole.sh, and fails where there was nothing to measure. Nothing here
-talks to anything but files, /proc, the daemon's own socket and the simulator.
+Each prints one line of `name=value` pairs for whole.sh, and fails if there was nothing to measure.
+They use only files, /proc, the daemon's own socket and the simulator.
 """
 
 import ctypes
@@ -111,7 +111,8 @@ def project(root, side="1024", seed="1"):
 
 
 def projects(folder, count, side="1024"):
-    """Makes many projects, each with inputs of its own name and a render of this size (one file, many names)."""
+    """Creates many projects, each with its own inputs and a render of this size (one file with
+    many names)."""
     project(f"{folder}/p0", side)
     for number in range(1, int(count)):
         root = f"{folder}/p{number}"
@@ -174,7 +175,8 @@ def noticed(root, rounds):
 
 
 def storm(root, pid, seconds, count):
-    """Writes to both inputs in turn, in place, evenly over the time; every write has new content."""
+    """Writes to both inputs in turn, in place, evenly over the time. Every write has new
+    content."""
     prompt, render = f"{root}/{PROMPT}", f"{root}/{RENDER}"
     renders = [png(48, 8, seed) for seed in range(64)]
     began, spent = time.perf_counter(), cpu(pid)
@@ -193,7 +195,8 @@ def storm(root, pid, seconds, count):
 
 
 def ready(path, patience=30):
-    """Waits for the first answer of a daemon that is just starting; prints milliseconds since this call."""
+    """Waits for the first answer of a daemon that is just starting; prints the milliseconds since
+    this call."""
     began = time.perf_counter()
     while time.perf_counter() - began < float(patience):
         try:
@@ -308,7 +311,8 @@ def order(api, fault):
 
 
 def requests(api, placed_at=None):
-    """What the simulator was sent. With a time of placement: how much later than the end of the last run it was."""
+    """Reports what the simulator was sent. With a time of placement: how long after the end of the
+    last run it was."""
     stats = control(api, "stats")
     last = stats["requests"][-1] if stats["requests"] else {}
     late = {}
@@ -325,7 +329,7 @@ def requests(api, placed_at=None):
 
 
 def sent(api, words, patience):
-    """Waits until the simulator is sent a prompt that ends so."""
+    """Waits until the simulator is sent a prompt with this ending."""
     began = time.perf_counter()
     while time.perf_counter() - began < float(patience):
         prompts = [request["prompt"] for request in control(api, "stats")["requests"]]

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Measures what only a whole process can show, each value beside its bar: memory, wake-ups, disk writes, storms,
-# starts, a mesh of 200 MB, the end of a job. It runs release binaries on the loopback: `conjured run` against
-# `conjured simulator`. `probe.py` beside this file does what bash cannot: microseconds, /proc, floods of writes.
+# Measures what only a whole process can show, and prints each value with its target: memory,
+# wake-ups, disk writes, storms of events, starts, a mesh of 200 MB, the end of a job. It runs
+# release binaries on the loopback: `conjured run` against `conjured simulator`. `probe.py` in this
+# folder does what bash cannot: microseconds, /proc, floods of writes.
 #
-#   benches/whole.sh [--short] [size|idle|many|noticed|storm|start|huge|end ...]
+#     benches/whole.sh [--short] [size|idle|many|noticed|storm|start|huge|end ...]
 #
-# Without a name it measures everything, which takes about ten minutes. `--short` takes about a minute with smaller
-# amounts: its values say nothing about the bars, only that each measurement still works (CI runs it).
-# A measurement that measured nothing fails: the exit code is 1 and the last lines name it.
+# Without a name it measures everything, which takes about ten minutes. `--short` takes about a
+# minute with smaller amounts: its values say nothing about the targets, only that each measurement
+# still works (CI runs it). A measurement that measured nothing fails: the exit code is 1 and the
+# last lines name it.
 #
-# QUIET=60 is how many seconds idleness is watched, RUNS=5 how many jobs are timed to their end, CONJURED the binary.
-# It needs Linux and python3.
+# QUIET=60 is the number of seconds for which idleness is observed, RUNS=5 the number of jobs that
+# are timed to their end, CONJURED the binary. It needs Linux and python3.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -42,7 +44,7 @@ probe() { python3 "$here/probe.py" "$@"; }
 row() { printf '%-58s | %-34s | %s\n' "$1" "$2" "$3"; }
 fail() { wrong+=("$*"); }
 
-# measure WORD ARGUMENT...: runs a probe and puts its values into `found`. Reading a value that is not there
+# measure WORD ARGUMENT...: runs a probe and puts its values into `found`. Reading a missing value
 # (`${found[name]:?}`) ends the script.
 declare -A found
 measure() {
@@ -52,8 +54,8 @@ measure() {
   for pair in $line; do found[${pair%%=*}]=${pair#*=}; done
 }
 
-# simulator RUN_SECONDS: starts one and sets `api`. A machine that stays warm for long would make every job
-# expensive: the estimate includes it.
+# simulator RUN_SECONDS: starts one and sets `api`. A machine that stays warm for long would make
+# every job expensive, because the estimate includes it.
 simulator() {
   rm -f "$work/api"
   "$bin" -q simulator --listen 127.0.0.1:0 --cold-start-s 0 --keep-warm-s 60 --run-s "$1" > "$work/api" 2> /dev/null &
@@ -62,9 +64,9 @@ simulator() {
   api=$(head -n 1 "$work/api")
 }
 
-# config NAME PROJECTS [FOLDER] [SIDE]: makes so many projects with renders of SIDE x SIDE (1024), writes their
-# configuration and sets `base`, `config` and `socket`.
-# Budgets must not stop what is measured, and no other backend may be asked instead: nothing leaves this machine.
+# config NAME PROJECTS [FOLDER] [SIDE]: creates this many projects with renders of SIDE x SIDE
+# (1024), writes their configuration and sets `base`, `config` and `socket`. Budgets must not stop
+# the measurement, and no other backend may be used instead: nothing leaves this machine.
 config() {
   base=${3:-$work}/$1 config=$work/$1.toml socket=${3:-$work}/$1/state/conjured.sock
   mkdir -p "$base"
@@ -88,7 +90,7 @@ daemon() {
 
 stop() { kill "$pid" && wait "$pid" || true; }
 
-# job WORDS: makes one job and waits until it is done; leaves its values in `found`.
+# job WORDS: runs one job and waits until it is done; leaves its values in `found`.
 job() {
   probe touch "$base/p0" "$1"
   measure until_done "$socket" "$pid" 120
@@ -112,7 +114,8 @@ idle() {
 many() {
   local count
   count=$(amount 1000 40)
-  # The full form waits for two of the checks of each minute: until then every file is read a second time.
+  # The full form waits for two of the checks that run once a minute: until then every file is read
+  # a second time.
   simulator 0.5; config many "$count"; daemon; sleep "$(amount 130 3)"
   measure idle "$pid" "$quiet"
   row "$count projects: resident" "60 MB" "${found[rss_mb]:?} MB (peak ${found[peak_mb]:?})"
@@ -131,7 +134,8 @@ noticed() {
 storm() {
   local seconds writes folder=$work
   seconds=$(amount 10 1) writes=$(amount 100000 5000)
-  # ext4 writes a file out when it is truncated and closed, and then 2 000 writes a second are all it takes.
+  # ext4 flushes a file when it is truncated and closed, and then 2 000 writes per second are the
+  # most that is possible.
   if [ -d /dev/shm ]; then
     folder=$(mktemp -d /dev/shm/conjured-whole.XXXXXX)
     folders+=("$folder")
@@ -140,7 +144,7 @@ storm() {
   measure storm "$base/p0" "$pid" "$seconds" "$writes"
   row "$writes writes in ${found[took_s]:?} s: CPU share" "0.25 of one core" "${found[cpu_share]:?}"
   local last=${found[last]:?}
-  # Until the last content is sent, and then long enough for a second job to show.
+  # Until the last content is sent, and then long enough for a second job to appear.
   measure sent "$api" "${last/_/ }" 30
   sleep 5
   measure requests "$api"
@@ -169,7 +173,8 @@ start() {
 huge() {
   local megabytes before size
   megabytes=$(amount 200 20)
-  # A small render: the memory that encoding one takes is not the mesh's ("resident a minute after a job" has it).
+  # A small render: the memory for encoding a large one would count as the mesh's ("resident a
+  # minute after a job" measures it).
   simulator 0.5; config huge 1 "$work" 128; daemon; sleep "$settle"
   measure idle "$pid" 1
   before=${found[rss_mb]:?}

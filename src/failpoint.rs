@@ -8,7 +8,8 @@
 //! released programs, [`hit`] is an empty function, and the binary contains neither the names nor
 //! the variable.
 //!
-//! `CONJURED_FAILPOINT_TRACE=FILE` adds a line `name:side` for each visit, from which a test learns which steps a play takes.
+//! `CONJURED_FAILPOINT_TRACE=FILE` appends a line `name:side` for each visit. A test learns from it
+//! which steps a scenario takes.
 //!
 //! It deliberately does nothing else: no delays, no errors, no panics. Errors of a disk or a
 //! service are produced outside of the process, by the file system and by the simulator.

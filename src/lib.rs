@@ -3,8 +3,8 @@
 //! mesh in the files that CONJURE and Blender read.
 //!
 //! The modules below are in reading order. Dependencies go in one direction only, see
-//! `ARCHITECTURE.md`:
-//! `main → cli → daemon → web, config, backend, handoff → disk, ledger → domain → nothing`.
+//! `ARCHITECTURE.md`: `main → cli → daemon → config, backend, handoff → disk, ledger → domain
+//! → nothing`.
 
 pub use conjured_domain as domain;
 pub mod backend;

@@ -1,6 +1,8 @@
-//! The answers of the service: submit, status, result, cancel, balance, with any HTTP status and any body.
+//! The service's answers: submit, status, result, cancel, balance, with any HTTP status and
+//! any body.
 //!
-//! What is asserted stands beside the wire format, in `conjured::backend::runcomfy::fuzzing`, where the types are.
+//! The assertions are next to the wire format, in `conjured::backend::runcomfy::fuzzing`, where the
+//! types are.
 
 #![no_main]
 

@@ -1,6 +1,7 @@
-//! A configuration file of any content.
+//! A configuration file with any content.
 //!
-//! Beyond "no panic": every complaint has words, and what is accepted is accepted again with the same result.
+//! Besides "no panic": every complaint has a text, and what is accepted is accepted again with the
+//! same result.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
-//! The check that stands between a download and the artist's scene.
+//! The check between a download and the artist's scene.
 //!
-//! The first byte chooses: the rest as it is, or as JSON and binary data in a container with right lengths. Beyond
-//! "no panic": a good mesh has vertices and finite bounds, and a cut one is never good.
+//! The first byte selects the input: the rest as it is, or as JSON and binary data in a container
+//! with correct lengths. Besides "no panic": a good mesh has vertices and finite bounds, and a
+//! truncated one is never good.
 
 #![no_main]
 

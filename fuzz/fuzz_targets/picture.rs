@@ -1,7 +1,7 @@
-//! Pictures that are decoded: the render that is sent, the image that came.
+//! Pictures that are decoded: the render that is sent, and the image that is downloaded.
 //!
-//! Beyond "no panic" and a bounded memory: what is accepted as an artifact is a whole PNG afterwards, and accepting it again
-//! changes nothing.
+//! Besides "no panic" and bounded memory: what is accepted as an artifact is a complete PNG
+//! afterwards, and accepting it again changes nothing.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! The check that a render is whole, and its fingerprint.
+//! The check that a render is complete, and its fingerprint.
 //!
-//! Beyond "no panic": a file that was cut is never whole, and what Blender writes anew at each render (text chunks)
-//! changes no fingerprint.
+//! Besides "no panic": a truncated file is never complete, and what Blender writes differently in
+//! each render (text chunks) does not change the fingerprint.
 
 #![no_main]
 
@@ -14,7 +14,8 @@ fuzz_target!(|data: &[u8]| {
     assert!(facts.height > 0 && facts.height <= png::MAX_SIDE);
     assert!(u64::from(facts.width) * u64::from(facts.height) <= png::MAX_PIXELS);
 
-    // A few of the places at which a writer may have been interrupted; all of them would make this quadratic.
+    // A few of the positions at which a writer may have been interrupted; all of them would make
+    // this quadratic.
     let end = whole(data);
     for cut in [end - 1, end - 4, end - 12, end / 2, end / 3 * 2, 33] {
         if cut < end {

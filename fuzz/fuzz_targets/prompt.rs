@@ -1,6 +1,7 @@
-//! A prompt file of any content.
+//! A prompt file with any content.
 //!
-//! Beyond "no panic": what is accepted is trimmed, not empty, and reads the same when it is written down and read again.
+//! Besides "no panic": what is accepted is trimmed, not empty, and reads the same after it is
+//! written and read again.
 
 #![no_main]
 

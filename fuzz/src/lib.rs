@@ -1,13 +1,15 @@
-//! What the fuzz targets share: getting past the checksums and lengths behind which the interesting code lies.
+//! What the fuzz targets share: corrections of checksums and lengths, behind which the interesting
+//! code is.
 //!
-//! Owns the repairs of a mutated file. It judges nothing: that is for the targets.
+//! Owns these repairs of a mutated file. The targets judge the result.
 
 /// The eight bytes in front of every PNG.
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// Writes the right CRC behind every chunk of what looks like a PNG, as far as its lengths lead.
+/// Writes the correct CRC after every chunk of what looks like a PNG, as far as its lengths lead.
 ///
-/// A mutation almost never hits the right checksum, so that without this only the checksum would be tested.
+/// A mutation almost never produces the correct checksum, so without this only the checksum would
+/// be tested.
 pub fn repair_png(file: &mut [u8]) {
     if !file.starts_with(SIGNATURE) {
         return;

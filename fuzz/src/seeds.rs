@@ -1,6 +1,7 @@
-//! Writes what each target begins with: small good inputs, made here, so that mutations start beyond the first check.
+//! Writes the first inputs of each target: small valid files, created here, so that mutations start
+//! after the first check.
 //!
-//! `cargo run --bin seeds -- FOLDER` makes a folder for each target in there.
+//! `cargo run --bin seeds -- FOLDER` creates a folder for each target in `FOLDER`.
 
 use std::{fs, io, path::Path};
 

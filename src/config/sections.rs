@@ -299,8 +299,8 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
     settings
 }
 
-/// Reads the mode, also under CONJURE's own names. [`super::validate`] applies what such a name says
-/// about the providers.
+/// Reads the mode, also under CONJURE's own names. [`super::validate`] applies what such a name
+/// says about the providers.
 fn mode(found: &Found<'_>) -> Result<Mode, Problem> {
     let text = found.text()?.trim();
     if text.eq_ignore_ascii_case("debug") {

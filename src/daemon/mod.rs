@@ -1,4 +1,5 @@
-//! The shell around the pure rules: the only place where time passes and tasks run.
+//! The daemon: the only code in which time passes and tasks run. All decisions belong to the pure
+//! rules of [`crate::domain`].
 //!
 //! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading
 //! order: [`crate::daemon::event_loop::start`] puts it together and [`crate::daemon::api::socket`] lets people in, `shell` waits and dispatches,

@@ -1,9 +1,9 @@
 //! Hands a mesh over to CONJURE once, by its API or by its state file, and watches until it
 //! is taken.
 //!
-//! Owns the reading and the action of one step. [`crate::domain::blender::handoff::decide`] decides what
-//! to do; the caller owns the clock, takes the next step when it is due and records the notes of
-//! [`Errand::take_notes`]. No call in here waits, except [`import_call::Call::send`], which has
+//! Owns the reading and the action of one step. [`crate::domain::blender::handoff::decide`] decides
+//! what to do; the caller owns the clock, takes the next step when it is due and records the notes
+//! of [`Errand::take_notes`]. No call in here waits, except [`import_call::Call::send`], which has
 //! a time-out.
 //!
 //! - [`state_file`]: reads and replaces `state.json`;

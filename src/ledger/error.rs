@@ -170,7 +170,8 @@ pub enum LedgerError {
         /// The requested state.
         to: State,
     },
-    /// An earlier request for the same work may have been charged, so no paid backend is asked again.
+    /// An earlier request for the same work may have been charged, so no paid backend is
+    /// asked again.
     #[error(
         "job {job} may have been charged already, so it is not sent to {backend}, which is paid"
     )]

@@ -8,12 +8,12 @@
 //! randomness are arguments.
 //!
 //! - [`error`]: the errors, grouped by who must act.
-//! - [`crate::ledger::job::transition`]: which state may follow which.
 //! - [`rows`]: the input and output types.
 //! - `open`: the file, its versions (`migrations/`), durability, and reading while a daemon runs.
-//! - `projects`: sessions and projects. `release`, `road`, `ends`: a job's life, one operation per
-//!   step; `story` is what they share. `marks`: records that change no state. `machines`: rented
-//!   machines and their money.
+//! - `projects`: sessions and projects. `machines`: rented machines and their money.
+//! - `job`: a job's writes, one operation per step: `release`, `progress`, `failover`, `finish`.
+//!   `events` is what they share, `annotations` records what changes no state, and
+//!   [`crate::ledger::job::transition`] says which state may follow which.
 //! - `queries`, `money`, `costs`: the queries, on a [`Reader`] or a [`Ledger`].
 //!
 //! Considered and rejected: a background thread that groups commits (the hot path has one commit,

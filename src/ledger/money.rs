@@ -1,7 +1,7 @@
 //! Sums of money, and the times that the next estimate is based on.
 //!
-//! Owns the queries for [`crate::domain::money::budget`] and [`crate::domain::money::estimate`], but none of
-//! their rules.
+//! Owns the queries for [`crate::domain::money::budget`] and [`crate::domain::money::estimate`],
+//! but none of their rules.
 
 use std::time::Duration;
 

@@ -37,7 +37,8 @@ fn word<T>(
     find(text).ok_or_else(|| FromSqlError::other(unknown()))
 }
 
-/// What can stand in a column. Neither rusqlite's traits nor the domain's types are ours, so the ledger has traits of its own.
+/// A type that can be stored in a column. Neither rusqlite's traits nor the domain's types are
+/// ours, so the ledger has its own traits.
 pub(super) trait ToColumn {
     fn to_column(&self) -> rusqlite::Result<ToSqlOutput<'_>>;
 }

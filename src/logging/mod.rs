@@ -1,9 +1,9 @@
 //! Sets up the log: standard error, and daily files in a separate folder.
 //!
 //! Owns the set-up of `tracing` and the level, which a reload may change. Each part decides which
-//! events it logs, [`line`] formats the lines, and [`crate::disk::daily_log`] owns the files. Nothing
-//! that is logged contains a token or the query of a URL. A file that cannot be written never stops
-//! anything: the line is on standard error too.
+//! events it logs, [`line`] formats the lines, and [`crate::disk::daily_log`] owns the files.
+//! Nothing that is logged contains a token or the query of a URL. A file that cannot be written
+//! never stops anything: the line is on standard error too.
 
 mod line;
 

@@ -1,7 +1,7 @@
-//! The house, kept: `src/` and `crates/` are read against the table of layers and rooms, and every file against the rules that
-//! hold for all of them.
+//! The architecture, checked: `src/` and `crates/` against the table of layers and rooms, and every
+//! file against the rules that apply to all of them.
 //!
-//! Owns the rules and their error messages: with file and line, all at once. The table is
+//! Owns the rules and their error messages: with file and line, all at once. The table is in
 //! [`table`]; [`source`] and [`paths`] read the source code.
 
 mod paths;
@@ -17,7 +17,7 @@ use self::{
     table::{EXCEPTIONS, LAYERS, Layer, NEVER_IN_THE_DOMAIN, STAIRS, WATCHED, WITHOUT_CIRCLES},
 };
 
-/// No folder of the code holds more files and folders: nobody finds anything among more.
+/// The most files and folders in one folder of the code: more of them are hard to survey.
 const MOST_ENTRIES: usize = 16;
 
 /// Where the code is.
@@ -29,7 +29,7 @@ fn nothing_in(complaints: &[String]) {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Returns the path of a file in the house: below `src/`, or below a crate's name.
+/// Returns a file's path within the code: below `src/`, or below a crate's name.
 fn in_the_house(path: &str) -> String {
     let crates = path.strip_prefix("crates/").map(|path| path.replacen("/src/", "/", 1));
     crates.unwrap_or_else(|| path.strip_prefix("src/").expect("it is below src").to_owned())
@@ -42,7 +42,7 @@ fn layer_of(path: &str) -> String {
         .map_or_else(|| path.trim_end_matches(".rs").to_owned(), |(folder, _)| folder.to_owned())
 }
 
-/// Returns a file's place in the house.
+/// Returns a file's module path.
 fn module_of(path: &str) -> Vec<String> {
     let path = in_the_house(path);
     let path = path.trim_end_matches(".rs");
@@ -50,7 +50,7 @@ fn module_of(path: &str) -> Vec<String> {
     path.split('/').filter(|word| !matches!(*word, "lib" | "main")).map(str::to_owned).collect()
 }
 
-/// Returns what the shipped code of a file names, led back to the house.
+/// Returns the paths that the shipped code of a file uses, resolved to their origin.
 fn names_of(source: &Source) -> Vec<paths::Name> {
     names(
         &source.shipped,
@@ -160,7 +160,7 @@ fn a_room_of_the_daemon_names_only_those_before_it() {
     let mut complaints = Vec::new();
     for source in sources_below("src/daemon") {
         let module = module_of(&source.path);
-        // What only lists the rooms is in none.
+        // A file that only lists the rooms is in none of them.
         let Some(room) = module.get(1) else { continue };
         let Some((_, before)) = STAIRS.iter().find(|(name, _)| name == room) else {
             complaints.push(format!("{}:1: `{room}` is no room of the daemon", source.path));
@@ -216,7 +216,7 @@ fn rooms_name_each_other_in_no_circle() {
     nothing_in(&complaints);
 }
 
-/// Tells whether arrows lead from one room to another.
+/// Returns whether arrows lead from one room to another.
 fn reaches(arrows: &BTreeMap<String, BTreeMap<String, String>>, from: &str, to: &str) -> bool {
     let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
     while let Some(room) = open.pop() {

@@ -1,6 +1,8 @@
-//! A person's cancel is final until the placement begins, whatever comes after it, and refused from then on.
+//! A person's cancel is final until the placement begins, whatever happens afterwards, and refused
+//! from then on.
 //!
-//! Owns what a cancel means for what the artist sees. That it is sent at all, and how, is `network`'s and `stopping`'s.
+//! Owns what a cancel means for what the artist sees. That it is sent at all, and how, is tested in
+//! `network` and `stopping`.
 
 use std::{fs, time::Duration};
 
@@ -20,7 +22,7 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A stage whose runs take an hour, and go on when they are cancelled.
+/// Creates a stage whose runs take an hour, and continue when they are cancelled.
 fn stubborn(cancel: RunningCancel) -> Stage {
     let mut settings = quick();
     settings.run = HOUR;
@@ -36,7 +38,7 @@ fn cancel(stage: &Stage) -> String {
     id
 }
 
-/// Waits until this many cancels arrived at the service.
+/// Waits until this many cancels have arrived at the service.
 fn arrives(stage: &Stage, count: u64) {
     eventually("the cancel arrives", || {
         (stage.service.stats().cancel_calls >= count).then_some(())
@@ -59,7 +61,7 @@ fn completes(how: RunningCancel) {
     cancel(&stage);
     arrives(&stage, 1);
     let before = daemon.status().expect("it answers").projects[0].prompt.fingerprint.clone();
-    // A newer change wants the job replaced, which weighs less.
+    // A newer change wants to replace the job, which has a lower priority.
     stage.say("a clay fox");
     eventually("the change is seen", || {
         let status = daemon.status()?;
@@ -94,7 +96,7 @@ fn a_cancel_survives_a_kill_and_its_job_is_not_placed_by_the_next_start() {
     let job = stage.ended(1).remove(0);
     assert_eq!(job.state, State::Cancelled, "{:?}", job.reason);
     assert!(stage.public().iter().all(|path| !path.exists()), "nothing of it is placed");
-    // It can be looked at all the same.
+    // It can be restored all the same.
     let output = stage.cli(&["jobs", "restore", &id]);
     assert!(output.status.success(), "{output:?}");
     stage.assert_public_whole();
@@ -105,7 +107,7 @@ fn a_cancel_while_a_result_is_placed_is_refused_and_changes_nothing() {
     let stage = Stage::new();
     let folder = stage.public()[0].parent().expect("a folder").to_path_buf();
     fs::create_dir_all(&folder).expect("makes");
-    // In the way for root, too, which ignores permissions.
+    // It blocks root, too, which ignores permissions.
     fs::create_dir(stage.public()[0].clone()).expect("makes");
     let _daemon = stage.start();
     stage.say("a clay owl");

@@ -210,7 +210,7 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     let daemon = stage.start();
     stage.say("a clay owl");
     let job = stage.newest_is(State::Running);
-    // Another hand in the file: the next step does not follow from what stands there.
+    // Simulates another writer: the next step does not follow from the state that the ledger holds.
     let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
     ledger.busy_timeout(Duration::from_secs(5)).expect("waits");
     let changed = ledger.execute("UPDATE job SET state = 'submitting'", []).expect("writes");
@@ -234,7 +234,8 @@ fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other(
     stage.say("a clay owl");
     stage.newest_is(State::Placing);
     daemon.kill();
-    // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as its turn comes.
+    // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as
+    // its turn comes.
     let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
     let columns = ledger
         .prepare("SELECT group_concat(name) FROM pragma_table_info('job') WHERE name <> 'id'")

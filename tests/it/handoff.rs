@@ -31,7 +31,8 @@ use crate::support::{
     stage::Stage,
 };
 
-/// The bounds of a test: shorter than a person's, and still longer than what [`deliver`] waits for anyway.
+/// The limits of a test: shorter than in real use, and still longer than what [`deliver`] waits for
+/// in any case.
 fn quick(api: bool) -> Rules {
     Rules {
         api,
@@ -61,8 +62,8 @@ fn delivery(root: &Path, job: u64, rules: Rules) -> Delivery {
     }
 }
 
-/// Goes with a mesh to the end, as the daemon does; `Ok` when it was taken. What CONJURE does within the time of a wait, it
-/// has done when the wait is over: how fast this machine is decides nothing.
+/// Hands a mesh over to the end, as the daemon does; `Ok` when it was taken. What CONJURE does
+/// during a wait is finished when the wait is over, so the speed of this machine does not matter.
 fn deliver(delivery: Delivery, fake: &FakeConjure) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");

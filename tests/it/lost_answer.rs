@@ -115,7 +115,7 @@ fn a_daemon_that_was_stopped_past_the_time_out_reads_the_answer_that_came_meanwh
     stage.say("a clay owl");
     eventually("the submit arrives", || (stage.submits() == 1).then_some(()));
     daemon.signal(Signal::STOP);
-    // The answer comes, and the second passes in which it had to.
+    // The answer arrives, and the second in which it had to arrive passes.
     stays(LONG_ENOUGH, "nothing is sent by a process that stands still", || stage.submits() == 1);
     daemon.signal(Signal::CONT);
     stage.done(1);

@@ -31,7 +31,8 @@ fn a_prompt_and_a_render_saved_together_are_one_post_with_the_right_inputs() {
     let mut stage = Stage::new();
     stage.set("generation.steps_flux", "11");
     stage.set("generation.steps_partpacker", "23");
-    // "Together" is the prompt's window from the first file to the second: no machine may be so busy that it ends between them.
+    // "Together" is the prompt's window from the first file to the second: even on a busy machine
+    // it must not end between them.
     stage.set("trigger.render_quiet_ms", "10000");
     let _daemon = stage.start();
     let frame = stage.film(5);

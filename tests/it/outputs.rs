@@ -155,7 +155,7 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
     stage.set("placement.max_artifact_mb", "1");
     let mut flood = b"HTTP/1.1 200 OK\r\ncontent-type: model/gltf-binary\r\n\r\n".to_vec();
     flood.resize(32 << 20, b'g');
-    // It leads nowhere: these bytes are its own.
+    // Its target does not exist: these bytes are its own.
     let nowhere = Port::closed();
     let tunnel = Tunnel::open(Port::closed(), nowhere.address, Speaks::Bytes(flood.leak()));
     let url = format!("http://{}/mesh.glb", tunnel.address);

@@ -1,7 +1,6 @@
-//! A project's lock that somebody removes under a running daemon: a change is paid for once all the
-//! same.
+//! A project's lock that is removed under a running daemon: a change is still paid for only once.
 //!
-//! Owns the two ways it can go on: another daemon has taken the project meanwhile, or nobody has.
+//! Owns the two cases: another daemon has taken the project meanwhile, or none has.
 
 use conjured::{disk::lock::PROJECT_LOCK, domain::job::State};
 

@@ -1,7 +1,7 @@
 //! The identity of an input by its content, not its time: a BLAKE3 digest as a value.
 //!
-//! Owns the type and its text form (64 lower-case hex digits). [`super::inputs::png`] decides which bytes
-//! go into a picture's fingerprint, [`super::inputs::prompt`] which go into a prompt's.
+//! Owns the type and its text form (64 lower-case hex digits). [`super::inputs::png`] decides which
+//! bytes go into a picture's fingerprint, [`super::inputs::prompt`] which go into a prompt's.
 
 use std::{fmt, str::FromStr};
 

@@ -42,10 +42,10 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// The error text of an answer that does not arrive in time.
 const TOO_LATE: &str = "no answer within the time-out";
 
-/// Sends `body` with `request`. `timeout` covers the head and the body (at most `limit` bytes) of the
-/// answer together. After the time-out the socket is polled once more: a process that was stopped in
-/// between (SIGSTOP, a frozen container, a suspended machine) finds both the expired time-out and the
-/// answer, and the answer counts.
+/// Sends `body` with `request`. `timeout` covers the head and the body (at most `limit` bytes) of
+/// the answer together. After the time-out the socket is polled once more: a process that was
+/// stopped in between (SIGSTOP, a frozen container, a suspended machine) finds both the expired
+/// time-out and the answer, and the answer counts.
 pub async fn post_once(
     request: RequestBuilder,
     body: Bytes,

@@ -103,7 +103,7 @@ async fn a_server_that_hangs_up_at_once_is_not_asked_again() {
 async fn a_silent_server_leaves_the_outcome_unknown() {
     let fake = Fake::start([Step::Answer(json("{}")), Step::Hang]).await;
     let connector = connector();
-    // The connection is there: the short time is for the answer alone, however slow this machine is.
+    // The connection exists: the short time is for the answer alone, even on a slow machine.
     let warm = post(&connector, &fake.url, b"warm".to_vec(), LONG).await.expect("an answer");
     warm.body.expect("a body");
     let result = post(&connector, &fake.url, b"{}".to_vec(), SHORT).await;
@@ -127,7 +127,8 @@ async fn a_body_that_is_cut_or_stalls_is_an_answer_without_words() {
     for step in [Step::AnswerAndClose(cut.clone()), Step::AnswerAndHang(cut)] {
         let fake = Fake::start([step]).await;
         let connector = connector();
-        // One time-out for head and body: on a slow machine it must be longer until there is a head.
+        // There is one time-out for head and body: on a slow machine it must be longer, so that the
+        // head arrives.
         let mut timeout = SHORT;
         let answer = loop {
             match post(&connector, &fake.url, b"{}".to_vec(), timeout).await {
@@ -336,7 +337,8 @@ async fn an_answer_that_came_while_the_process_was_stopped_past_its_time_out_is_
     let posting = post(&connector, &url, b"{}".to_vec(), SHORT);
     let stopping = async {
         (&mut was_asked).await.expect("the server lives");
-        // From here on nothing of this runtime runs, as under SIGSTOP: the answer arrives, and the time-out passes.
+        // From here on nothing of this runtime runs, as under SIGSTOP: the answer arrives, and the
+        // time-out expires.
         stop.send(()).expect("the server waits");
         answered.recv().expect("answered");
         let (_never, silence) = mpsc::channel::<()>();

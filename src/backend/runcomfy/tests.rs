@@ -137,7 +137,7 @@ async fn a_submit_whose_answer_never_comes_is_unknown_and_a_status_call_passes()
     let short = Duration::from_millis(100);
     let settings = Settings { submit_timeout: short, ..settings(&fake) };
     let serverless = Serverless::new(&settings).expect("good settings");
-    // The connection is there: the short time is for the answer alone, however slow this machine is.
+    // The connection exists: the short time is for the answer alone, even on a slow machine.
     serverless.warm_up().await.expect("a balance");
     let outcome = serverless.submit(&submission()).await;
     assert!(matches!(outcome, Err(SubmitError::Unknown { .. })), "{outcome:?}");

@@ -1,7 +1,7 @@
 //! `conjured once`: runs one job now, with the project's inputs or with others.
 //!
-//! Owns the request. The daemon finds problems before money is spent, and [`super::one_job`] runs the
-//! job.
+//! Owns the request. The daemon finds problems before money is spent, and [`super::one_job`] runs
+//! the job.
 
 use std::path::PathBuf;
 

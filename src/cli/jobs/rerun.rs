@@ -1,8 +1,8 @@
 //! `conjured jobs retry` and `rerun`: submit an earlier job's work again, as a new job.
 //!
 //! Owns the warning about a possible second charge and the estimated price shown before anything is
-//! sent. Which jobs may be repeated is decided by [`crate::daemon::jobs::rerun`], here and once more
-//! where the job is created.
+//! sent. Which jobs may be repeated is decided by [`crate::daemon::jobs::rerun`], here and once
+//! more where the job is created.
 
 use super::{
     one_job::{self, How},

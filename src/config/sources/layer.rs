@@ -1,8 +1,8 @@
 //! One layer of settings: a table from one file or from the environment, and the merging of layers.
 //!
 //! Owns how layers are merged, which the `config` crate does: tables are merged key by key;
-//! everything else, including lists, is replaced by the later layer. [`crate::config::load`] decides which
-//! layers there are, and their order.
+//! everything else, including lists, is replaced by the later layer. [`crate::config::load`]
+//! decides which layers there are, and their order.
 
 use ::config::{ConfigError as MergeError, Map, Source, Value, ValueKind};
 

@@ -1,9 +1,9 @@
 //! Where the command line finds a daemon: a Unix socket, or a named pipe on Windows, that only its
 //! user can open.
 //!
-//! Owns the address and its privacy. [`crate::daemon::services::command`] serves the API. On both platforms: `address`
-//! is where a starting daemon will listen, [`find`] returns where a running one listens, and
-//! `listen` serves.
+//! Owns the address and its privacy. [`crate::daemon::services::command`] serves the API. On both
+//! platforms: `address` is where a starting daemon will listen, [`find`] returns where a running
+//! one listens, and `listen` serves.
 
 use std::path::{Path, PathBuf};
 

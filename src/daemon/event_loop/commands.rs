@@ -1,4 +1,4 @@
-//! What people and jobs' tasks tell the loop, and what becomes of it.
+//! Handles commands from people and reports from jobs' tasks.
 //!
 //! Owns the answers: every command is answered exactly once, however its job ends.
 
@@ -61,7 +61,7 @@ impl Shell {
         }
     }
 
-    /// Puts a person's request in line.
+    /// Queues a person's request.
     pub(crate) fn ask(&mut self, asked: Asked) {
         let project = match self.project_of(&asked.request) {
             Ok(project) => project,
@@ -111,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// Ends a job because a person wants it.
+    /// Cancels a job at a person's request.
     fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, Refused>>) {
         let at_work = self
             .served
@@ -134,7 +134,8 @@ impl Shell {
                             row.reserved
                         ));
                     }
-                    // First the ledger, which alone can tell whether the placement has begun; then the job's task.
+                    // First the ledger, which alone knows whether the placement has begun; then the
+                    // job's task.
                     ledger.want_cancel(job, now)?;
                     Ok(if found {
                         format!("job {job} is being cancelled; a run that has begun may still be charged")
@@ -145,7 +146,8 @@ impl Shell {
                 .await;
             let answer = match said {
                 Ok(said) => Ok(said),
-                // It is being prepared and has no row yet: its task hears of it before anything is sent.
+                // It is being prepared and has no row yet: its task gets the cancel before anything
+                // is sent.
                 Err(LedgerError::NoSuchJob(_)) if found => Ok(format!("job {job} is cancelled")),
                 Err(error) => Err(not_cancelled(job, &error)),
             };
@@ -155,7 +157,7 @@ impl Shell {
         });
     }
 
-    /// Tells the task of a job, if it is at work, that a person cancelled it.
+    /// Tells the task of a job, if it is active, that a person cancelled it.
     pub(crate) fn cancel_at_work(&self, job: JobId) {
         let at_work =
             |served: &&Served| served.job.as_ref().is_some_and(|at_work| at_work.id == job);
@@ -164,7 +166,8 @@ impl Shell {
         }
     }
 
-    /// Asks a deployment about itself that was never asked: at the start and after a reload. Later, work asks again.
+    /// Asks a deployment for its facts if that never happened: at the start and after a reload.
+    /// Later, jobs repeat it.
     pub(crate) fn ask_facts(&mut self) {
         let live = Arc::clone(&self.live.borrow());
         if live
@@ -265,7 +268,7 @@ impl Shell {
                 self.dirty = true;
             }
             Report::MachineMoney => {
-                // Any project's figures bring the sums along.
+                // The figures of any project include the sums.
                 if let Some(project) = self.served.keys().next().copied() {
                     self.refresh(project);
                 }
@@ -277,7 +280,8 @@ impl Shell {
         }
     }
 
-    /// A job's task ended. Returns how the daemon ends, if that was the one job it was started for.
+    /// Handles the end of a job's task. Returns how the daemon ends, if that was the one job it was
+    /// started for.
     pub(crate) fn job_ended(
         &mut self,
         project: ProjectId,
@@ -310,7 +314,7 @@ impl Shell {
         };
         let next = self.later.iter().position(|row| row.project == project);
         match next.filter(|_| self.stopping.is_none()) {
-            // An unfinished job of an earlier session goes before anything new.
+            // An unfinished job of an earlier session comes before anything new.
             Some(at) => {
                 let row = self.later.remove(at);
                 self.resume_after(Some(event), project, row);
@@ -356,7 +360,7 @@ impl Shell {
         };
         let paid = row.request.is_some() && !row.state.is_final();
         if paid && self.panicked.insert(job) {
-            // Its result is paid for: once more from where the ledger says.
+            // Its result is paid for: it is resumed once from what the ledger says.
             if let Some(served) = self.served.get_mut(&project) {
                 served.job = None;
             }
@@ -372,7 +376,7 @@ impl Shell {
             let record = move |ledger: &mut crate::ledger::Ledger| {
                 let row = ledger.job(job)?;
                 match row.state {
-                    // Nobody knows whether the request left.
+                    // It is not known whether the request left.
                     State::Submitting => ledger.unknown(job, &reason, now),
                     _ => ledger.failed(job, &reason, row.bill().0, now),
                 }
@@ -385,7 +389,7 @@ impl Shell {
         self.job_ended(project, job, JobEnd::Ended { state: State::Failed, placed: false })
     }
 
-    /// Asks the ledger what `status` shows of past jobs and of money.
+    /// Reads from the ledger what `status` shows of past jobs and of money.
     pub(crate) fn refresh(&mut self, project: ProjectId) {
         let tools = Arc::clone(&self.tools);
         let windows = crate::daemon::services::budget_windows::windows(self.clock.now().wall);
@@ -418,7 +422,7 @@ impl Shell {
     }
 }
 
-/// Says why a job was not cancelled.
+/// Returns why a job was not cancelled.
 pub(crate) fn not_cancelled(job: JobId, error: &LedgerError) -> Refused {
     match error {
         LedgerError::Illegal { from, .. } if from.is_placing() => Refused::new(
@@ -447,7 +451,7 @@ fn last_job(row: JobRow) -> status::LastJob {
     }
 }
 
-/// Waits for the one job's answer; pends for ever where there is none to wait for.
+/// Waits for the one job's answer; stays pending if there is none to wait for.
 pub(crate) async fn first_answer(
     receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
 ) -> Result<JobId, Refused> {

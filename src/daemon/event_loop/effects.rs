@@ -1,6 +1,7 @@
-//! Doing what the engine says: early work, jobs, baselines.
+//! Applies the engine's effects: early work, jobs, baselines.
 //!
-//! Owns how an effect becomes a task. It takes no decision back: when a job cannot be started, the engine hears of it.
+//! Owns how an effect becomes a task. It never changes a decision: if a job cannot be started, the
+//! engine is told so.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -39,11 +40,11 @@ use crate::{
     ledger::rows::JobRow,
 };
 
-/// How long a job waits whose render is not in memory.
+/// The delay before a job is retried whose render is not in memory.
 const RELOOK: Duration = Duration::from_millis(500);
 
 impl Shell {
-    /// Does early what can be done early.
+    /// Starts the early work for a snapshot.
     pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
         let live = Arc::clone(&self.live.borrow());
         let Some(material) = self.material(project, inputs) else { return };
@@ -58,7 +59,7 @@ impl Shell {
             let warm = warm_up(&tools, &live, place);
             let early = early(&tools, &live, place, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
-            // Nobody takes it when the window was closed by something else.
+            // There is no receiver if the window was closed by something else.
             drop(send.send(early));
             Outcome::Nothing
         });
@@ -100,7 +101,7 @@ impl Shell {
                 Source::Asked(Box::new(asked), Box::new(config))
             }),
         };
-        // Whoever asked and went away while waiting in line wants nothing to be paid for.
+        // A request whose caller left while it was queued must not be paid for.
         let source = source.filter(|source| match source {
             Source::Asked(asked, _) => !asked.reply.is_closed(),
             Source::Early(..) | Source::Material(_) | Source::Again(_) => true,
@@ -120,7 +121,8 @@ impl Shell {
                 self.tasks.spawn(name, async move { Outcome::Job(end) });
                 return;
             }
-            // The render is being written at this moment, or changed without an event: both files are read anew.
+            // The render is being written at this moment, or changed without an event: both files
+            // are read again.
             if let Some(served) = self.served.get_mut(&project) {
                 served.look_anew(now.moment);
             }
@@ -131,7 +133,7 @@ impl Shell {
         };
         let source = match source {
             Source::Asked(asked, config) => {
-                // Kept apart from the rest of the request, so that whatever happens it is answered.
+                // Kept apart from the rest of the request, so that it is answered in every case.
                 let Asked { request, reply } = *asked;
                 self.starting.insert(id, reply);
                 match request.again {
@@ -164,13 +166,13 @@ impl Shell {
         self.tasks.spawn(name, work.instrument(lines_of(id)));
     }
 
-    /// Lets a job of an earlier session go on.
+    /// Resumes a job of an earlier session.
     pub(crate) fn resume(&mut self, project: ProjectId, row: JobRow) {
         self.resume_after(None, project, row);
     }
 
-    /// Lets a job of an earlier session go on behind the end of another one of its project: the engine hears of both at
-    /// once, and starts nothing in between.
+    /// Resumes a job of an earlier session after the end of another one of its project: the engine
+    /// gets both events at once, and starts nothing in between.
     pub(crate) fn resume_after(&mut self, end: Option<Event>, project: ProjectId, row: JobRow) {
         let Some(served) = self.served.get_mut(&project) else { return };
         let targets = match &row.out {
@@ -215,7 +217,7 @@ impl Shell {
         let work = async move {
             let place = Place::from_word(&row.backend).unwrap_or(Place::Serverless);
             let (learned, mut estimate) = expectation(&tools, &live, place).await;
-            // What was reserved stays reserved, and what was cold then was cold.
+            // The reservation stays as it was, and so does the assumption of a cold start.
             estimate.cost = row.reserved;
             if let Some(terms) = row.terms {
                 estimate.cold = terms.cold_start.map(|span| (span, Basis::Learned));
@@ -255,7 +257,7 @@ impl Shell {
         self.tasks.spawn(name, work.instrument(lines));
     }
 
-    /// Remembers a baseline for the next start.
+    /// Records a baseline for the next start.
     pub(crate) fn rebase(
         &mut self,
         project: ProjectId,
@@ -296,7 +298,8 @@ fn unborn(id: JobId, cause: Cause, place: Place, since: WallTime) -> status::Job
     }
 }
 
-/// What puts the job's id into each line that is logged on its road. At the level of errors, so that it is there at every level.
+/// Returns the span that adds the job's id to each of its log lines. It has the level of errors, so
+/// that it is present at every level.
 fn lines_of(job: JobId) -> tracing::Span {
     tracing::error_span!("job", job = %job)
 }

@@ -1,7 +1,8 @@
-//! The loop: wait for one thing, ask the engine, do what it says.
+//! The event loop: waits for one event, gives it to the engine, applies the effects.
 //!
-//! Owns the [`Engine`] and everything that changes with it, on one thread and without locks. It waits on nothing but its
-//! `select!`: files, the ledger and the network are the business of tasks that report back.
+//! Owns the [`Engine`] and everything that changes with it, on one thread and without locks. It
+//! blocks on nothing but its `select!`: files, the ledger and the network are handled by tasks that
+//! report back.
 
 pub mod start;
 mod options;
@@ -68,7 +69,7 @@ use crate::{
     },
 };
 
-/// What is said of a stop.
+/// The message of a stop.
 pub(crate) const STOPPING: &str = "stopping: remote jobs go on and are picked up at the next start";
 
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
@@ -77,22 +78,22 @@ const STOP_PATIENCE: Duration = Duration::from_secs(4);
 /// How long the ledger and the locks may take to be closed then.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
 
-/// How often everything is checked unasked: folders that no event tells of, the state of the account.
+/// The interval of the periodic checks: folders without file events, locks, the deployment's facts.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// How long the status may lag behind: in a storm it is not built for every event.
+/// How far the status may lag behind: in a storm of events it is not rebuilt for each of them.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// The most warnings that are kept for `status`.
 const MOST_WARNINGS: usize = 20;
 
-/// The state of the loop.
+/// The state of the event loop.
 pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
     pub(crate) served: BTreeMap<ProjectId, Served>,
     pub(crate) tools: Arc<Tools>,
     pub(crate) live: watch::Sender<Arc<Live>>,
-    /// Counts configurations, so that early work for an older one is void.
+    /// Counts configurations, so that early work for an older one is discarded.
     pub(crate) generation: u64,
     pub(crate) tasks: Tasks<TaskName, Outcome>,
     pub(crate) reports: mpsc::Receiver<Report>,
@@ -102,7 +103,7 @@ pub(crate) struct Shell {
     pub(crate) polling: bool,
     pub(crate) asked: BTreeMap<Ticket, (ProjectId, Asked)>,
     pub(crate) next_ticket: u64,
-    /// Who waits to hear that a job is on its road.
+    /// The callers that wait for a job to be in the ledger.
     pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
     pub(crate) daemon: status::Daemon,
     pub(crate) spent: Spent,
@@ -110,9 +111,9 @@ pub(crate) struct Shell {
     pub(crate) warnings: Vec<String>,
     /// The rented machines, as `status` shows them.
     pub(crate) machines: Vec<status::Machine>,
-    /// The keeper of rented machines has not ended.
+    /// Whether the task that manages rented machines is still running.
     pub(crate) keeping: bool,
-    /// What waits to be written into the ledger, and why.
+    /// The writes that wait for the ledger, and why.
     pub(crate) unwritten: BTreeMap<&'static str, String>,
     pub(crate) status: watch::Sender<Shown>,
     pub(crate) revision: u64,
@@ -120,9 +121,9 @@ pub(crate) struct Shell {
     pub(crate) shown_at: Moment,
     pub(crate) manager: Manager,
     pub(crate) reload: reload::Source,
-    /// The state folder's, held for the life of the process.
+    /// The lock of the state folder, held for the life of the process.
     pub(crate) lock: Lock,
-    /// The one job of `conjured once`; when it ends, so does the loop.
+    /// The one job of `conjured once`; the loop ends with it.
     pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, Refused>>>,
     pub(crate) one_job_id: Option<JobId>,
     pub(crate) next_housekeeping: Moment,
@@ -132,13 +133,14 @@ pub(crate) struct Shell {
     pub(crate) stopping: Option<Moment>,
     /// Unfinished jobs that wait behind another one of their project.
     pub(crate) later: Vec<crate::ledger::rows::JobRow>,
-    /// Prepared jobs of an earlier session: they are sent only if the first look finds their inputs unchanged.
+    /// Prepared jobs of an earlier session: they are sent only if the first scan finds their
+    /// inputs unchanged.
     pub(crate) unsent: Vec<crate::ledger::rows::JobRow>,
-    /// Jobs whose task panicked once and was begun again.
+    /// Jobs whose task panicked once and was restarted.
     pub(crate) panicked: BTreeSet<JobId>,
-    /// Changed projects that wait for a job at work to end.
+    /// Changed projects that take effect when an active job ends.
     pub(crate) projects_later: Option<crate::config::Loaded>,
-    /// A reload is under way; and another one is wanted.
+    /// Whether a reload is in progress, and whether another one is requested.
     pub(crate) reloading: bool,
     pub(crate) reload_again: bool,
     /// Since when a check of the watches is under way.
@@ -148,16 +150,16 @@ pub(crate) struct Shell {
     /// Projects that are being taken over, and whose drives do not answer.
     pub(crate) awaited: Vec<ProjectConfig>,
     pub(crate) tidying: Tidying,
-    /// Answers that an earlier session lost, until the first look.
+    /// Jobs whose answers an earlier session lost, until the first scan.
     pub(crate) lost: Vec<JobId>,
-    /// How the daemon ends, once the jobs at work have let go.
+    /// How the daemon ends, after its active jobs have stopped.
     pub(crate) ending: Option<Ended>,
-    /// Where the command line finds this daemon.
+    /// The address where the command line finds this daemon.
     pub(crate) socket: std::path::PathBuf,
 }
 
 impl Shell {
-    /// Runs until a signal, the end of the one job, or the death of a standing task.
+    /// Runs until a signal, the end of the one job, or the end of a background task.
     pub(crate) async fn run(
         mut self,
         mut signals: Option<SignalStream>,
@@ -216,12 +218,12 @@ impl Shell {
         ended
     }
 
-    /// Hands an event to the engine and does what it says.
+    /// Gives an event to the engine and applies the effects.
     pub(crate) fn handle(&mut self, event: Event) {
         self.handle_all([event]);
     }
 
-    /// Hands events that belong together to the engine and does what it says.
+    /// Gives events that belong together to the engine and applies the effects.
     pub(crate) fn handle_all(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.clock.now().moment;
         for effect in self.engine.handle_all(now, events) {
@@ -285,7 +287,7 @@ impl Shell {
         }
     }
 
-    /// Ends new work; what runs may finish what must not be broken off.
+    /// Starts no new work; active jobs may finish what must not be interrupted.
     pub(crate) fn stop(&mut self) {
         if self.stopping.is_some() {
             return;
@@ -306,7 +308,7 @@ impl Shell {
         });
     }
 
-    /// Ends the daemon, with the same grace for jobs at work as a signal gives.
+    /// Ends the daemon, with the same time for active jobs as after a signal.
     fn end(&mut self, ended: Ended) {
         self.ending.get_or_insert(ended);
         self.stop();
@@ -337,7 +339,7 @@ impl Shell {
         asked.into_iter().flatten().chain(work).min()
     }
 
-    /// Hands the status round when it changed and the last one is old enough.
+    /// Publishes the status if it changed and the last one is old enough.
     fn show_if_due(&mut self) {
         let now = self.clock.now();
         if !self.dirty || now.moment < self.shown_at.plus(SHOW_EVERY) {
@@ -366,7 +368,7 @@ impl Shell {
         self.status.send_replace(Arc::new(status));
     }
 
-    /// Keeps what a person should know; the same words are kept once.
+    /// Keeps warnings for `status`; a repeated text is kept once.
     pub(crate) fn warn(&mut self, warnings: impl IntoIterator<Item = String>) {
         for warning in warnings {
             if self.warnings.contains(&warning) {
@@ -381,7 +383,7 @@ impl Shell {
         }
     }
 
-    /// Persists and lets go.
+    /// Records the end of the session and releases the locks.
     async fn close(mut self) {
         self.tasks.abort_all();
         let (session, now) = (self.tools.session, self.clock.now().wall);

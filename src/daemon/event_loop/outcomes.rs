@@ -1,6 +1,7 @@
-//! What the loop's tasks are, what they bring back, and what becomes of it.
+//! The event loop's tasks and their results.
 //!
-//! Owns the names and the dispatch of their results. What a result means is decided where it is handed to.
+//! Owns the names and the dispatch of the results. What a result means is decided by the function
+//! that receives it.
 
 use std::path::PathBuf;
 
@@ -9,13 +10,11 @@ use tokio::sync::oneshot;
 use super::{Shell, projects::Taken, reload::Reloaded, watching::Begun};
 use crate::{
     daemon::{
-        inputs::{
-            scan::{Eyes, Look},
-        },
+        inputs::scan::{Eyes, Look},
         services::{
             command::{AgainKind, Refused},
-            messages::JobEnd,
             errors::StartError,
+            messages::JobEnd,
             root_locks::Standing,
             tasks::Finished,
         },
@@ -34,7 +33,7 @@ use crate::{
 pub(crate) enum TaskName {
     Look(ProjectId),
     Job(ProjectId, JobId),
-    /// Early work, notes, answers to commands: what they bring is sent elsewhere.
+    /// Early work, notes, answers to commands: their results are sent through other channels.
     Errand,
     Refresh(ProjectId),
     Reload,
@@ -51,11 +50,11 @@ pub(crate) enum TaskName {
     Panicked(ProjectId, JobId),
     /// The socket's server; it never ends.
     Api,
-    /// The keeper of rented machines; it ends with the daemon.
+    /// The manager of rented machines; it ends with the daemon.
     Machines,
 }
 
-/// What they return.
+/// The results of the tasks.
 pub(crate) enum Outcome {
     /// With the warnings of the watches, and whether those could be repaired before.
     Looked(Box<(Eyes, Look)>, Vec<String>, bool),
@@ -70,11 +69,11 @@ pub(crate) enum Outcome {
     Hands(bool),
     Standing(Standing),
     Nothing,
-    /// History is within its bounds, or why not.
+    /// History was pruned, or the reason why not.
     Tidied(Option<String>),
-    /// An earlier job's artifacts are in front of the artist of this project again.
+    /// An earlier job's artifacts are public again in this project.
     Restored(ProjectId),
-    /// The ledger has it that a person cancelled this job.
+    /// The ledger records that a person cancelled this job.
     Cancel(JobId),
     /// A lost answer may be sent again.
     Resubmit(Box<JobRow>, AgainKind),
@@ -107,16 +106,17 @@ pub(crate) struct Refreshed {
 /// How the daemon ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It was asked to.
+    /// It was told to stop.
     Stopped,
-    /// The one job it was started for ended.
+    /// The one job that it was started for ended.
     OneJob(Result<JobId, Refused>),
-    /// A standing task died.
+    /// A background task ended.
     Broken(String),
 }
 
 impl Shell {
-    /// Takes what a task returned, or the message of its panic; says how the daemon ends, if it does.
+    /// Handles a task's result or the message of its panic; returns how the daemon ends, if
+    /// it does.
     pub(crate) fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
         match finished {
             Finished::Returned(
@@ -181,7 +181,8 @@ impl Shell {
                 self.job_panicked(project, job, message);
             }
             Finished::Panicked(TaskName::Errand, message) => {
-                // Whoever waited for it sees that nothing comes; one picture must not stop every project.
+                // Its caller sees that no result comes; one broken picture must not stop
+                // every project.
                 self.warn([format!("a bug in conjured ended some early work: {message}")]);
             }
             Finished::Panicked(name, message) => {

@@ -1,7 +1,7 @@
-//! Reading the configuration again: on SIGHUP, on a saved file, on request.
+//! Reloads the configuration: on SIGHUP, when its file is saved, on request.
 //!
-//! Owns what of a new configuration takes effect at once and what needs a restart. A bad one is refused as a whole: the old one
-//! stays, and `status` says why.
+//! Owns which parts of a new configuration take effect at once and which need a restart. An invalid
+//! one is refused as a whole: the old one stays, and `status` says why.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,41 +14,40 @@ use super::{
 };
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
-    daemon::{
-        services::{
-            command::{Refused, RefusedKind},
-            runtime_config::Live,
-            store::blocking,
-        },
+    daemon::services::{
+        command::{Refused, RefusedKind},
+        runtime_config::Live,
+        store::blocking,
     },
     disk::dirs,
     domain::time::Moment,
     logging::Logging,
 };
 
-/// How long a saved configuration must rest before it is read. Most editors empty the file before they write it, and an
-/// empty file is a good configuration: one without the user's projects.
+/// How long a saved configuration must be unchanged before it is read. Most editors empty the
+/// file before they write it, and an empty file is a valid configuration: one without the
+/// user's projects.
 const SAVED: Duration = Duration::from_millis(300);
 
-/// How often a refused token is looked for anew.
+/// How often the token is read again after a rejection.
 const TOKEN_AGAIN: Duration = Duration::from_secs(15);
 
-/// Where the configuration comes from, and what its log level changes.
+/// The sources of the configuration, and the log whose level it sets.
 pub(crate) struct Source {
     pub(crate) sources: Sources,
     pub(crate) log: Option<Logging>,
-    /// What the shell started with: these keys change only with a restart.
+    /// What the daemon started with: these keys change only with a restart.
     pub(crate) fixed: Fixed,
-    /// When a saved file will have rested long enough.
+    /// When a saved file will have been unchanged long enough.
     pub(crate) due: Option<Moment>,
-    /// When the token was last read again because the service refused it.
+    /// When the token was last read again because the service rejected it.
     pub(crate) token_read: Option<Moment>,
     /// Who waits for the next reading.
     pub(crate) replies: Replies,
 }
 
 impl Source {
-    /// Makes a source of which nothing is due.
+    /// Creates a source with no reload due.
     pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
         Self { sources, log, fixed, due: None, token_read: None, replies: Vec::new() }
     }
@@ -67,7 +66,7 @@ impl Fixed {
     }
 }
 
-/// A configuration that is good.
+/// A valid configuration.
 pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
     pub(crate) live: Live,
@@ -101,13 +100,14 @@ async fn read(mut sources: Sources, old: Arc<Live>) -> Result<(Loaded, Live), St
 }
 
 impl Shell {
-    /// A file of the configuration stirred: it is read when it has come to rest.
+    /// Schedules a reload after a change of a configuration file, for when the file is unchanged
+    /// for long enough.
     pub(crate) fn reload_soon(&mut self) {
         self.reload.due = Some(self.clock.now().moment.plus(SAVED));
     }
 
-    /// The token is refused: reads it again where it stands, for somebody may have put a new one there. Not more often than
-    /// a person would notice, since a job that is parked asks again after each reading.
+    /// Reads a rejected token again from its source, because there may be a new one. Limited to an
+    /// interval that a person does not notice, since a suspended job asks again after each reading.
     pub(crate) fn token_refused(&mut self) {
         let now = self.clock.now().moment;
         self.dirty = true;
@@ -117,14 +117,14 @@ impl Shell {
         }
     }
 
-    /// Begins to read what has rested long enough.
+    /// Starts a reload that is due.
     pub(crate) fn reload_if_due(&mut self) {
         if self.reload.due.take_if(|due| *due <= self.clock.now().moment).is_some() {
             self.reload(None);
         }
     }
 
-    /// Begins to read the configuration again.
+    /// Starts a reload of the configuration.
     pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
         self.reload.replies.extend(reply);
         // One at a time: an older reading must not win over a newer one, nor take the same project
@@ -190,7 +190,7 @@ impl Shell {
         // What another daemon held at the last reading may be had now.
         let news = !self.spare.is_empty() && self.projects_later.is_none();
         if live.config == old.config && live.ready().is_ok() == old.ready().is_ok() {
-            // The token may be another one all the same.
+            // The token may have changed all the same.
             self.live.send_replace(Arc::new(live));
             self.generation += 1;
             if news {

@@ -1,6 +1,6 @@
-//! A lost answer, sent again automatically where the configuration says so.
+//! The automatic resend after a lost answer, if the configuration allows it.
 //!
-//! Owns when that is asked for. Whether it may be done is [`crate::daemon::jobs::rerun`]'s to say.
+//! Owns when it is requested. Whether it may be done is decided by [`crate::daemon::jobs::rerun`].
 
 use std::sync::Arc;
 
@@ -16,15 +16,16 @@ use crate::{
     ledger::{error::LedgerError, rows::JobRow},
 };
 
-/// How `status` and the log tell that a lost answer is sent again by itself.
+/// How `status` and the log report that a lost answer is automatically sent again.
 const TWICE: &str = "its answer was lost, and it is sent again because `serverless.resubmit_unknown` says so: it may be billed TWICE";
 
-/// How they tell that it is made where it costs nothing.
+/// How they report that it runs on a free backend.
 const FREE: &str = "its answer was lost, and it is made where it costs nothing because `local.after_unknown` says so; what was sent \
                     may have been charged all the same";
 
 impl Shell {
-    /// Sends a job again whose answer was lost, where the configuration wants that and it was not done for this snapshot before.
+    /// Sends a job with a lost answer again, if the configuration wants it and this snapshot was
+    /// not sent again before.
     pub(crate) fn resubmit(&mut self, job: JobId) {
         let live = Arc::clone(&self.live.borrow());
         let free = live.order.iter().any(|place| !place.is_paid());
@@ -37,7 +38,8 @@ impl Shell {
         };
         let (tools, now) = (Arc::clone(&self.tools), self.clock.now().wall);
         self.tasks.spawn(TaskName::Errand, async move {
-            // Written down before it is asked for, so that a crash in between leaves one time too few and never one too many.
+            // Recorded before it is requested: a crash in between leaves one attempt too few, never
+            // one too many.
             let row = tools
                 .store
                 .with(move |ledger| {
@@ -62,7 +64,7 @@ impl Shell {
         });
     }
 
-    /// Asks for the second and last try of a lost job, unless a newer change has taken its place.
+    /// Requests the second and last attempt of a lost job, unless a newer change replaces it.
     pub(crate) fn resubmit_now(&mut self, row: &JobRow, kind: AgainKind) {
         let (job, project) = (row.id, row.project);
         let own = row.cause != Cause::Person && row.out.is_none();

@@ -1,7 +1,8 @@
-//! Looking at inputs: when an event or a deadline says so, unasked once a minute, and by polling where no event comes.
+//! Scans of inputs: after an event or at a deadline, once a minute without either, and by polling
+//! where there are no events.
 //!
-//! Owns the looks' tasks, the hands' among them, and the care for the watches. What is seen goes to the engine; when a look is due, [`crate::daemon::inputs::project_state`]
-//! says.
+//! Owns the tasks of scans, including the check for hands, and the care for watches and locks. The
+//! results go to the engine; when a scan is due, [`crate::daemon::inputs::project_state`] decides.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, TryLockError},
@@ -33,17 +34,18 @@ use crate::{
     },
 };
 
-/// The most looks at once. Each holds a whole render: a thousand projects that are all looked at at start would hold 1 GB.
+/// The most scans at once. Each holds a whole render: a thousand projects scanned at once at the
+/// start would hold 1 GB.
 const MOST_LOOKS: usize = 4;
 
-/// How soon it is asked again whether a project is ours that was not.
+/// How soon the lock of a project that is not ours is checked again.
 const LOCKS_AGAIN: Duration = Duration::from_secs(2);
 
-/// A `fingertips.json` larger than this is none: CONJURE's has 2 KB.
+/// A larger `fingertips.json` is not one: CONJURE's has 2 KB.
 const MAX_HANDS: u64 = 1024 * 1024;
 
 impl Shell {
-    /// Begins every look that is due.
+    /// Starts every scan that is due.
     pub(crate) fn look_where_due(&mut self) {
         if self.stopping.is_some() {
             return;
@@ -73,7 +75,7 @@ impl Shell {
         }
     }
 
-    /// Returns how many more looks may begin; the end of one is an event of its own.
+    /// Returns how many more scans may start; the end of one is an event of its own.
     pub(crate) fn room_for_looks(&self) -> usize {
         // One whose drive does not answer may take for ever, and holds no picture yet.
         let counts = |served: &&Served| served.is_looking() && !served.silent;
@@ -81,7 +83,8 @@ impl Shell {
         MOST_LOOKS.saturating_sub(under_way)
     }
 
-    /// Looks for hands in the picture: once for each job that only a render would start, never by itself.
+    /// Checks for hands in the picture: once for each job that only a render would start,
+    /// never periodically.
     pub(crate) fn look_at_hands(&mut self, project: ProjectId) {
         let Some(served) = self.served.get(&project) else { return };
         let path = served.config.root.join(HANDS_FILE);
@@ -102,7 +105,7 @@ impl Shell {
         });
     }
 
-    /// Takes in what a look brought.
+    /// Handles the result of a scan.
     pub(crate) fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
         let now = self.clock.now().moment;
         let Some(served) = self.served.get_mut(&project) else { return };
@@ -121,7 +124,7 @@ impl Shell {
         let lost = std::mem::take(&mut self.lost);
         self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
         self.leave_changes(project);
-        // Only now is it known whether something newer takes their place.
+        // Only now is it known whether something newer replaces them.
         for job in lost {
             self.resubmit(job);
         }
@@ -134,7 +137,7 @@ impl Shell {
         self.look_where_due();
     }
 
-    /// Checks watches unasked, and polls where polling is needed.
+    /// Checks watches without an event, and polls where polling is needed.
     pub(crate) fn tend(&mut self, all: bool) {
         if self.tending.is_some() {
             // The last check has not come back: one more would wait beside it.
@@ -274,7 +277,7 @@ impl Shell {
         self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCKS_AGAIN));
     }
 
-    /// Takes in whether a project is ours.
+    /// Handles the result of a lock check.
     pub(crate) fn stands(&mut self, project: ProjectId, standing: Standing) {
         let Some(served) = self.served.get_mut(&project) else { return };
         let (withheld, regained) = match standing {
@@ -300,21 +303,21 @@ impl Shell {
         self.leave_changes(project);
     }
 
-    /// Makes what has changed the baseline where another process served the project until now: it
-    /// may have paid for it.
+    /// Makes the present inputs the baseline if another process served the project until now: it
+    /// may have paid for them.
     pub(crate) fn leave_changes(&mut self, project: ProjectId) {
         let Some(served) = self.served.get_mut(&project) else { return };
         if !served.leaves_changes || served.job.is_some() {
             return;
         }
-        // Half a file belongs to whoever sees it whole.
+        // A change that is not complete yet belongs to the process that sees it complete.
         let Some(inputs) = self.engine.snapshot(project) else { return };
         served.leaves_changes = false;
         self.handle(Event::Took { project, inputs });
         self.rebase(project, Some(inputs.prompt), Some(inputs.render));
     }
 
-    /// Remembers who is polled; `polled` begins with the projects in their order.
+    /// Records which projects are polled; `polled` begins with the projects in their order.
     pub(crate) fn note_polled(&mut self, polled: &[bool]) {
         self.polling = polled.contains(&true);
         if self.polling && self.next_poll.is_none() {

@@ -1,7 +1,8 @@
-//! Putting the daemon together: locks, ledger, history, projects, what an earlier session left, watching, the socket.
+//! Assembles the daemon: locks, ledger, history, projects, unfinished jobs, watching, the socket.
 //!
-//! Owns the order, which matters: nothing is swept, marked or resumed before the locks are held, and no job is sent before
-//! the first look, because a newer snapshot may have taken its place.
+//! Owns the order of these steps, which matters: nothing is swept, marked or resumed before the
+//! locks are held, and no job is sent before the first scan, because a newer snapshot may have
+//! replaced it.
 
 use std::{
     collections::BTreeMap,
@@ -64,10 +65,10 @@ use crate::{
     },
 };
 
-/// How many status calls a second, over all projects: product.md section 11.
+/// The interval of status calls, over all projects: five per second.
 const CALLS_EVERY: Duration = Duration::from_millis(200);
 
-/// How many submits a second, over all projects.
+/// The interval of submits, over all projects.
 const SUBMITS_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts a daemon and runs it to its end.
@@ -189,7 +190,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         daemon,
         spent,
         manager: match purpose {
-            // Who owns the process's signals is what the service manager started.
+            // The process that handles signals is the one that the service manager started.
             Purpose::Serve if signals => Manager::of(&sources.env, std::process::id(), now.moment),
             _ => Manager::nobody(now.moment),
         },
@@ -246,7 +247,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
 }
 
 impl Shell {
-    /// Looks for the first time, lets unfinished jobs go on, and begins to watch.
+    /// Resumes unfinished jobs, begins to watch, and scans for the first time.
     async fn begin(
         &mut self,
         purpose: Purpose,
@@ -300,7 +301,7 @@ impl Shell {
             let project = row.project;
             let own = row.cause != Cause::Person && row.out.is_none();
             if looks && own && row.state == State::Prepared && self.served.contains_key(&project) {
-                // Nothing has left yet: the first look says whether it is still wanted.
+                // Nothing was sent yet: the first scan decides whether it is still wanted.
                 self.unsent.push(row);
                 continue;
             }
@@ -316,8 +317,8 @@ impl Shell {
         }
     }
 
-    /// Decides on jobs that an earlier session prepared and did not send: with the inputs they were made of they go on, with others they
-    /// make room without having cost anything.
+    /// Decides about the jobs that an earlier session prepared and did not send: with unchanged
+    /// inputs they continue, otherwise they are replaced at no cost.
     pub(crate) fn settle_unsent(
         &mut self,
         project: ProjectId,
@@ -346,7 +347,7 @@ impl Shell {
         }
     }
 
-    /// Who holds the locks.
+    /// Returns the holder that the lock files name.
     pub(crate) fn holder(&self) -> Holder {
         Holder {
             pid: self.daemon.pid,

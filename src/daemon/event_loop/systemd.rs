@@ -4,8 +4,8 @@
 //! Owns systemd's notification protocol (`sd_notify(3)`: datagrams of `NAME=value` lines to
 //! `$NOTIFY_SOCKET`) and its timing: a status line at most once a second, the watchdog at half its
 //! time. Only the event loop calls it, so a loop that hangs stops feeding the watchdog. On other
-//! systems than Linux, and without a listener, it does nothing. [`crate::daemon::api::status_view`] writes the line;
-//! nothing here can fail the daemon.
+//! systems than Linux, and without a listener, it does nothing. [`crate::daemon::api::status_view`]
+//! writes the line; nothing here can fail the daemon.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,6 +1,7 @@
 //! A project's inputs: what is watched, what a scan saw, what was prepared from it.
 //!
-//! Owns the state of one project. When a scan begins and what follows from it is the event loop's.
+//! Owns the state of one project. The event loop decides when a scan begins and what follows
+//! from it.
 
 pub(crate) mod wake_queue;
 pub(crate) mod scan;

@@ -1,7 +1,8 @@
-//! A project as the loop serves it: its configuration, when to look at it, what was seen, the job at work.
+//! A project as the event loop serves it: its configuration, when to scan it, what was seen, its
+//! active job.
 //!
-//! Owns the rhythm of looks: at once after quiet, spaced by their own cost in a storm, again by itself while a file is
-//! unfinished. What a sight means for jobs is the engine's.
+//! Owns the timing of scans: at once after a pause, spaced by their own cost in a storm of events,
+//! and repeated while a file is unfinished. What the inputs mean for jobs is decided by the engine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,36 +25,36 @@ use crate::{
     },
 };
 
-/// A look costs about a millisecond; between two of them lies at least this multiple of it, so that a storm of writes takes
-/// a fifth of a core and not all of it.
+/// The gap between two scans, as a multiple of a scan's duration (about a millisecond), so that a
+/// storm of writes takes a fifth of a core and not all of it.
 const SPACING: u32 = 4;
 
-/// The least time between two looks at one project.
+/// The shortest gap between two scans of one project.
 const LEAST_SPACING: Duration = Duration::from_millis(5);
 
-/// The first and the longest wait before an unfinished file is looked at unasked.
+/// The first and the longest wait before an unfinished file is scanned again without an event.
 const RECHECK: (Duration, Duration) = (Duration::from_millis(60), Duration::from_secs(2));
 
 /// The early work for one snapshot.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) inputs: Inputs,
-    /// Under which configuration it was made: a reload makes it void.
+    /// The configuration for which it was done: a reload makes it unusable.
     pub(crate) generation: u64,
     pub(crate) ready: oneshot::Receiver<Result<Early, PrepareFault>>,
 }
 
-/// What the early work brought.
+/// The result of early work.
 #[derive(Debug)]
 pub(crate) struct Early {
     pub(crate) ready: Ready,
     pub(crate) learned: Learned,
     pub(crate) estimate: Estimate,
-    /// When the expectation was made: a machine goes cold with time.
+    /// When the estimate was made: a machine goes cold with time.
     pub(crate) made_at: Moment,
 }
 
-/// The job at work, as the loop holds it.
+/// The active job, as the event loop holds it.
 #[derive(Debug)]
 pub(crate) struct AtWork {
     pub(crate) id: JobId,
@@ -65,7 +66,7 @@ pub(crate) struct AtWork {
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) config: ProjectConfig,
-    /// `None` while a look is under way on the blocking pool.
+    /// `None` while a scan runs on the blocking pool.
     pub(crate) eyes: Option<Eyes>,
     pub(crate) prompt: Option<Prompt>,
     pub(crate) render: Option<Bytes>,
@@ -74,22 +75,22 @@ pub(crate) struct Served {
     pub(crate) job: Option<AtWork>,
     pub(crate) last_job: Option<status::LastJob>,
     pub(crate) unknown: Vec<JobId>,
-    /// Looked at least once.
+    /// Whether it was scanned at least once.
     pub(crate) looked: bool,
-    /// Why nothing is released for it, where its lock is not ours.
+    /// Why nothing is released for it, if its lock is not ours.
     pub(crate) withheld: Option<String>,
     /// Since when it is ours again, after another process had it.
     pub(crate) regained: Option<WallTime>,
-    /// What has changed until now was another process's business: it becomes the baseline when no
-    /// job is at work.
+    /// The changes until now belong to another process: they become the baseline as soon as no job
+    /// is active.
     pub(crate) leaves_changes: bool,
     /// Its drive does not answer: it is not looked at until it does.
     pub(crate) silent: bool,
     /// Its lock is being checked.
     pub(crate) checking: bool,
-    /// Counts the changes of paths and rules: what older eyes saw is void.
+    /// Counts the changes of paths and rules: the results of older scans are discarded.
     epoch: u64,
-    /// It is not looked at at all.
+    /// Whether it is not scanned at all.
     closed: bool,
     due: Option<Moment>,
     began: Moment,
@@ -125,18 +126,18 @@ impl Served {
         }
     }
 
-    /// Something may have happened: look as soon as the spacing allows.
+    /// Requests a scan after a possible change, as soon as the spacing allows.
     pub(crate) fn wake(&mut self, now: Moment) {
         self.rechecks = 0;
         self.look_at(now.max(self.not_before));
     }
 
-    /// Wants a look at `at`, or earlier if one is due earlier.
+    /// Requests a scan at `at`, or earlier if one is due earlier.
     pub(crate) fn look_at(&mut self, at: Moment) {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Returns when a look is due, unless one is under way.
+    /// Returns when a scan is due, unless one is in progress.
     pub(crate) fn due(&self) -> Option<Moment> {
         self.eyes.as_ref()?;
         self.due.filter(|_| !self.silent)
@@ -147,7 +148,7 @@ impl Served {
         (self.is_looking() && !self.silent).then(|| self.began.plus(PATIENCE))
     }
 
-    /// Takes the eyes for a look that is due.
+    /// Takes the scanner for a scan that is due.
     pub(crate) fn begin_look(&mut self, now: Moment) -> Option<Eyes> {
         self.due.filter(|due| *due <= now && !self.silent)?;
         let eyes = self.eyes.take()?;
@@ -156,7 +157,7 @@ impl Served {
         Some(eyes)
     }
 
-    /// Lets the render go when no job waits for it; the next one that does has it read again.
+    /// Releases the render if no job waits for it; the next job reads it again.
     pub(crate) fn rest(&mut self) {
         if let Some(eyes) = &mut self.eyes {
             eyes.let_go();
@@ -164,19 +165,20 @@ impl Served {
         }
     }
 
-    /// Returns what tells whether a look is worth its while; `None` while one is under way.
+    /// Returns what is needed to check whether a scan is needed; `None` while one is in progress.
     pub(crate) fn glance(&self) -> Option<Glance> {
         Some(self.eyes.as_ref()?.glance())
     }
 
-    /// Looks no more: a daemon that was started for one job starts no others.
+    /// Ends all scans: a daemon that was started for one job starts no others.
     pub(crate) fn close_eyes(&mut self) {
         self.closed = true;
         self.eyes = None;
         self.due = None;
     }
 
-    /// Gives the eyes back and keeps what they saw. Returns whether it counts: after a reload, what old eyes saw is void.
+    /// Takes the scanner back and keeps its result. Returns whether the result counts: after a
+    /// reload, an older scan is discarded.
     pub(crate) fn end_look(&mut self, now: Moment, eyes: Eyes, look: &Look) -> bool {
         if eyes.epoch() != self.epoch {
             return false;
@@ -210,7 +212,7 @@ impl Served {
         self.look_anew(now);
     }
 
-    /// Looks at both files as if for the first time: paths or rules may be other ones.
+    /// Scans both files as if for the first time, because paths or rules may have changed.
     pub(crate) fn look_anew(&mut self, now: Moment) {
         self.epoch += 1;
         let (prompt, render) = (self.config.prompt.clone(), self.config.render.clone());
@@ -219,12 +221,12 @@ impl Served {
         self.wake(now);
     }
 
-    /// Tells whether a look is under way.
+    /// Returns whether a scan is in progress.
     pub(crate) fn is_looking(&self) -> bool {
         self.eyes.is_none() && !self.closed
     }
 
-    /// Tells whether there was a look before the last one, and remembers that there is one now.
+    /// Returns whether there was an earlier scan, and records that there is one now.
     pub(crate) fn looked_before(&mut self) -> bool {
         std::mem::replace(&mut self.looked, true)
     }
@@ -234,7 +236,7 @@ impl Served {
         Targets { image: self.config.image.clone(), mesh: self.config.mesh.clone() }
     }
 
-    /// Wants something of the job at work.
+    /// Sends a control to the active job.
     pub(crate) fn wish(&self, wish: Wish) {
         if let Some(job) = &self.job {
             wish.raise(&job.wish);
@@ -242,5 +244,5 @@ impl Served {
     }
 }
 
-/// The status as it is handed round.
+/// The status as it is published.
 pub(crate) type Shown = Arc<status::Status>;

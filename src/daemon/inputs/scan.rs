@@ -1,8 +1,9 @@
-//! One look at a project's two inputs: read, check, fingerprint. Blocking, for the pool.
+//! One scan of a project's two inputs: read, check, fingerprint. Blocking, for the pool.
 //!
-//! Owns the memory that makes a second look at unchanged files cheap (their stamps). It decides nothing: what is seen goes to
-//! the engine as two [`Sight`]s, and the content stays with the caller until a job needs it. A render that no job waits for
-//! is let go (a thousand projects would hold 600 MB of them) and read again when the prompt changes.
+//! Owns the memory that makes a second scan of unchanged files cheap (their stamps). It decides
+//! nothing: the result goes to the engine as two [`Sight`]s, and the content stays with the caller
+//! until a job needs it. A render that no job waits for is released (a thousand projects would hold
+//! 600 MB of them) and read again when the prompt changes.
 
 use std::path::PathBuf;
 
@@ -24,14 +25,15 @@ use crate::{
     },
 };
 
-/// A render larger than this is no render: 16384² in 16-bit RGBA, incompressible, would be 2 GB; Blender's have 0.8 MB.
+/// A larger file is not a render: 16384² in 16-bit RGBA, incompressible, would be 2 GB; Blender's
+/// have 0.8 MB.
 pub(crate) const MAX_RENDER: u64 = 64 * 1024 * 1024;
 
-/// What a look at one file brought.
+/// The result of scanning one file.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen<T> {
     pub(crate) sight: Sight,
-    /// The content, when whole and usable.
+    /// The content, if it is complete and usable.
     pub(crate) content: Option<T>,
     /// A remark for the log (decoded as Windows-1252, …).
     pub(crate) remark: Option<&'static str>,
@@ -56,7 +58,7 @@ impl<T> Seen<T> {
     }
 }
 
-/// Looks at one project's inputs.
+/// Scans one project's inputs.
 #[derive(Debug)]
 pub(crate) struct Eyes {
     prompt_path: PathBuf,
@@ -65,7 +67,7 @@ pub(crate) struct Eyes {
     last: Option<(Seen<Prompt>, Seen<Bytes>)>,
 }
 
-/// What changed since the last look; `None` = the file is the same one, untouched.
+/// The result of one scan of both files.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) prompt: Seen<Prompt>,
@@ -73,7 +75,8 @@ pub(crate) struct Look {
 }
 
 impl Eyes {
-    /// Makes eyes for two files. The `epoch` tells them from those for other files or rules.
+    /// Creates a scanner for two files. The `epoch` distinguishes it from those for other files
+    /// or rules.
     pub(crate) fn new(prompt_path: PathBuf, render_path: PathBuf, epoch: u64) -> Self {
         Self { prompt_path, render_path, epoch, last: None }
     }
@@ -82,7 +85,7 @@ impl Eyes {
         self.epoch
     }
 
-    /// Looks at both files. A file whose stamp is unchanged is not read again.
+    /// Scans both files. A file whose stamp is unchanged is not read again.
     pub(crate) fn look(&mut self, ignore: &IgnorePatterns, began: Moment) -> Look {
         let (last_prompt, last_render) = match self.last.take() {
             Some((prompt, render)) => (Some(prompt), Some(render)),
@@ -94,21 +97,21 @@ impl Eyes {
                 see_prompt(&bytes, ignore)
             });
         let same_prompt = last_prompt_sight.as_ref() == Some(&prompt.sight);
-        // Without a memory of it the file is read whatever its stamp says.
+        // Without its content the render is read whatever its stamp says.
         let last_render = last_render.filter(|render| same_prompt || !render.was_let_go());
         let render = see(&self.render_path, MAX_RENDER, last_render, began, see_render);
         self.last = Some((prompt.clone(), render.clone()));
         Look { prompt, render }
     }
 
-    /// Lets the render's content go, but not what is known of it.
+    /// Releases the render's content, but not what is known about it.
     pub(crate) fn let_go(&mut self) {
         if let Some((_, render)) = &mut self.last {
             render.content = None;
         }
     }
 
-    /// Returns what it takes to tell later, and cheaply, whether a look could bring anything new.
+    /// Returns what is needed to check later, cheaply, whether a scan could find anything new.
     pub(crate) fn glance(&self) -> Glance {
         let files = self.last.as_ref().map(|(prompt, render)| {
             [(self.prompt_path.clone(), prompt.known()), (self.render_path.clone(), render.known())]
@@ -117,7 +120,7 @@ impl Eyes {
     }
 }
 
-/// What is known of two files, to compare them with.
+/// What is known about two files, to compare them with.
 #[derive(Debug)]
 pub(crate) struct Glance {
     files: Option<[(PathBuf, Known); 2]>,
@@ -131,7 +134,7 @@ enum Known {
 }
 
 impl Glance {
-    /// Tells whether a look is worth its while. Blocking, for the pool; it costs one stat a file.
+    /// Returns whether a scan is needed. Blocking, for the pool; it costs one stat per file.
     pub(crate) fn differs(&self) -> bool {
         self.files.as_ref().is_none_or(|files| {
             files.iter().any(|(path, known)| match (known, read::stamp(path)) {
@@ -220,7 +223,7 @@ mod tests {
         picture.save(&render).expect("written");
         let ignore = IgnorePatterns::new(&[]).expect("none");
         let mut eyes = Eyes::new(prompt.clone(), render.clone(), 0);
-        // Three looks, so far apart that the stamps alone tell that nothing changed.
+        // Three scans, so far apart that the stamps alone show that nothing changed.
         let looks = [0, 1, 2].map(|hour| eyes.look(&ignore, Moment::from_millis(hour * 3_600_000)));
         assert!(looks.iter().all(|look| look.render.content.is_some()));
         assert!(!eyes.glance().differs(), "nothing changed");

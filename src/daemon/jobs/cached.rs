@@ -1,8 +1,8 @@
-//! The same work as an earlier success: its artifacts are placed again, for nothing.
+//! The same work as an earlier success: its artifacts are placed again, free of charge.
 //!
-//! Owns the short road `prepared → fetched`. Same work is the same bytes of the request (prompt, picture, seeds, steps) to the same
-//! version of the workflow; whether the artifacts are still in history, the disk says, and whether they are what they were, the ledger's
-//! digests do.
+//! Owns the short path `prepared → fetched`. Same work means the same bytes of the request (prompt,
+//! picture, seeds, steps) for the same version of the workflow. The disk says whether the artifacts
+//! are still in history, and the ledger's digests say whether they are unchanged.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Road {
-    /// Finds an earlier success of the same work whose artifacts are still in history, as they were.
+    /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.
     pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, Claim)> {
         let live = self.live();
         if !live.config.generation.cache || !work.may_be_cached {
@@ -39,7 +39,7 @@ impl Road {
             })
             .await;
         let (earlier, rows) = earlier.ok().flatten()?;
-        // Until they are taken over, or found wanting.
+        // Held until they are taken over, or found unusable.
         let claim = self.tools.claims.read(earlier);
         let folder = self.tools.history.past(earlier);
         match blocking(move || restore::sound(earlier, &folder, &rows)).await {
@@ -51,7 +51,7 @@ impl Road {
         }
     }
 
-    /// Releases the job without a cent and takes over the artifacts of `earlier`.
+    /// Releases the job at no cost and takes over the artifacts of `earlier`.
     pub(super) async fn take_over(&mut self, work: NewWork, earlier: JobId) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.shown.estimate = MicroUsd::ZERO;
@@ -66,8 +66,8 @@ impl Road {
         self.copy_from(earlier, words).await
     }
 
-    /// Goes on with a job that was released for nothing and stopped before it had its artifacts. Nothing is reserved for it, so
-    /// it is never sent: without the earlier artifacts it ends.
+    /// Continues a job that was released at no cost and stopped before it had its artifacts.
+    /// Nothing is reserved for it, so it is never sent: without the earlier artifacts it ends.
     pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
         self.shown.estimate = MicroUsd::ZERO;

@@ -1,8 +1,9 @@
-//! A job whose place could not serve: there once more, at another place, or over.
+//! Failover after a failed attempt: retry here, switch backend, or fail the job.
 //!
-//! Owns what follows from an attempt that did not work out. Which place may be next is [`crate::domain::job::choose_backend`]'s; the commit
-//! in between, which also holds that no second paid attempt follows a paid one, is [`crate::ledger`]'s. Everything in here ends with
-//! a request that is marked as leaving, or with the end of the road.
+//! Owns what follows a failed attempt. [`crate::domain::job::choose_backend`] decides which backend
+//! may be next; the commit in between belongs to [`crate::ledger`], which also guarantees that a
+//! paid attempt is never followed by a second paid one. Everything here ends with a request that is
+//! marked as submitting, or with the end of the job.
 
 use std::time::Duration;
 
@@ -28,17 +29,18 @@ use crate::{
     },
 };
 
-/// How often a job that a person asked for is tried before it is given up.
+/// How many tries a job gets that a person asked for.
 const PERSON_TRIES: u32 = 4;
 
-/// How often a free place is asked whether it has a request whose answer was lost.
+/// How often a free backend is asked for a request whose answer was lost.
 const LOST_TRIES: u32 = 5;
 
-/// So many attempts are remembered; a place that is out of reach for days makes more.
+/// The number of attempts that are remembered; a backend that is unreachable for days causes more.
 const MOST_TRIED: usize = 40;
 
-/// Tells from a job's story what the attempts of earlier sessions came to, as far as it bears on where it may go, and whether it was
-/// sent elsewhere. What surely did not arrive, or was refused, is asked anew: that may be why somebody started the daemon again.
+/// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
+/// backend was switched. A backend that was not reached, or that refused the request, is tried
+/// again: that may be why the daemon was restarted.
 pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
     let tried = |place: Place, outcome, reason: String| {
         let workflow = live.recipes.at(place).version();
@@ -63,8 +65,9 @@ pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
     (all, redirected)
 }
 
-/// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's queue loses an answer that
-/// may have been charged: every other backend can be asked for it again.
+/// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's
+/// queue loses an answer that may have been charged: every other backend can be asked for the
+/// request again.
 pub(crate) fn lost_answer(live: &Live, lost: JobId) -> Tried {
     let place = Place::Serverless;
     Tried {
@@ -75,7 +78,7 @@ pub(crate) fn lost_answer(live: &Live, lost: JobId) -> Tried {
     }
 }
 
-/// Returns the ledger's word for an attempt that came to nothing.
+/// Returns the ledger's word for a failed attempt.
 const fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Lost => "lost",
@@ -88,7 +91,8 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
 }
 
 impl Road {
-    /// Goes on after a request that surely did not arrive: at another place at once, else here after a wait.
+    /// Continues after a request that certainly did not arrive: on another backend at once, or here
+    /// after a wait.
     pub(super) async fn not_sent(
         &mut self,
         work: Work,
@@ -107,7 +111,8 @@ impl Road {
                 self.redirect(Route::Go { place, why }, "not sent", Booking::Nothing).await?;
             return self.leave_later(other).await;
         }
-        // A person waits at the other end, and hears it rather than wait on. The daemon's own jobs try on.
+        // A person is waiting for the result, and gets an error instead of more waiting. The
+        // daemon's own jobs keep trying.
         if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
             let text = format!("the service cannot be reached, nothing was charged: {reason}");
             return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
@@ -125,7 +130,7 @@ impl Road {
         }
     }
 
-    /// Goes on after a refusal: at another place, or not at all.
+    /// Continues after a refusal: on another backend, or not at all.
     pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Work> {
         let reason = reason_of(fault);
         let outcome = match fault.verdict {
@@ -145,7 +150,8 @@ impl Road {
         }
     }
 
-    /// Goes on after a lost answer where that can be asked for: there once more, and in the end at another place.
+    /// Continues after a lost answer on a backend that can be asked for the request: asks there
+    /// again, and finally fails over.
     pub(super) async fn lost_there(
         &mut self,
         work: Work,
@@ -176,7 +182,8 @@ impl Road {
         }
     }
 
-    /// Goes on after an attempt that was taken and came to nothing: what another place is sent, or `None` when none may serve.
+    /// Continues after an accepted request that failed: returns the work for another backend, or
+    /// `None` if no backend may run it.
     pub(super) async fn came_to_nothing(
         &mut self,
         outcome: Outcome,
@@ -194,7 +201,7 @@ impl Road {
         }
     }
 
-    /// Tells everybody of a fault that a person has to see to.
+    /// Reports a fault that a person has to fix.
     pub(super) async fn tell_of_refusal(&self, fault: &ServiceFault, reason: &Reason) {
         if fault.verdict == Verdict::Token {
             self.report(Report::TokenRefused).await;
@@ -204,7 +211,7 @@ impl Road {
         }
     }
 
-    /// Finds the place for the job as things are now.
+    /// Chooses the job's backend from the current state.
     pub(super) async fn choose(&self) -> Route {
         let person = self.shown.cause == Cause::Person;
         routing::choose(&self.tools, &self.live(), &self.tried, person).await
@@ -219,7 +226,8 @@ impl Road {
         self.tried.push(Tried { place, workflow, outcome, reason });
     }
 
-    /// Makes the job one of the route's place: written down, and everything that depends on the place is that place's.
+    /// Switches the job to the route's backend: records it, and replaces everything that depends on
+    /// the backend.
     pub(super) async fn redirect(
         &mut self,
         route: Route,
@@ -231,7 +239,7 @@ impl Road {
             Route::Wait { place, reason, .. } => (place, reason),
             Route::Nowhere { reason } => return Err(self.fail("nowhere", &reason).await),
         };
-        // The same place once more: then it is what happened there that tells why.
+        // If the same backend is used again, its last problem is the reason.
         let last = self.tried.last().map(|tried| format!("{}: {}", tried.place, tried.reason));
         let why = if why.is_empty() { last.unwrap_or_default() } else { why };
         let (live, history, id) = (self.live(), self.tools.history.clone(), self.id);
@@ -267,7 +275,7 @@ impl Road {
             at: self.tools.clock.now().wall,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.elsewhere(&to);
-        // What a failed run left there is not the next one's.
+        // The next attempt must not take files that a failed run left.
         let history = self.tools.history.clone();
         let cleared = blocking(move || history.past(id).clear_artifacts()).await;
         if let Err(error) = cleared {

@@ -1,8 +1,9 @@
-//! One handover from its beginning to its end: the only place where a mesh is given to CONJURE.
+//! One handoff from its beginning to its end: the only code that gives a mesh to CONJURE.
 //!
-//! Owns the time between two steps, the job's notes, and the sentences for `status`. What a step does is [`crate::handoff`]'s. It
-//! ends in bounded time, whatever CONJURE does: a job must not stand in the way of the next one. The mesh is placed by then,
-//! so no end of a handover is a failure of its job; it is told as a warning and written into the story.
+//! Owns the time between two steps, the job's notes, and the sentences for `status`. What a step
+//! does belongs to [`crate::handoff`]. A handoff ends in bounded time, whatever CONJURE does,
+//! because a job must not block the next one. The mesh is already placed, so a handoff that fails
+//! does not fail its job: it becomes a warning and an event of the job.
 
 use std::{
     path::{Path, PathBuf},
@@ -37,28 +38,31 @@ use crate::{
     handoff::{Delivery, Errand, Step, import_call, state_file},
 };
 
-/// Where the job's own copy lies when the project has no public mesh.
+/// The folder of the job's own copy if the project has no public mesh.
 const USUAL_FOLDER: &str = "data/generated_models/partpacker_results";
 
-/// How old a mesh that is handed over looks: older than the launcher's last trigger, which comes every half minute, or after a
-/// pipeline of at most ten minutes.
+/// The age given to the file of a handed-over mesh: older than the launcher's last trigger, which
+/// comes every half minute, or after a pipeline of at most ten minutes.
 const AGED: Duration = Duration::from_secs(15 * 60);
 
-/// How long a handover goes on when something newer is ready: enough to stage, to ask, and to be told once more. What it waited for was paid
-/// for, and the artist would see nothing of it.
+/// How long a handoff continues when something newer is ready: enough to stage the mesh, to send
+/// the request, and to send it once more. The mesh was paid for, and without this the artist would
+/// see nothing of it.
 const HURRY: Duration = Duration::from_secs(5);
 
-/// The same where CONJURE has the request: a Blender that looks takes it at once, and for one that does not it stays.
+/// The same once CONJURE has the request: a running Blender takes it at once, and otherwise the
+/// request stays.
 const HURRY_ASKED: Duration = Duration::from_secs(1);
 
-/// What is handed over.
+/// The input of a handoff.
 #[derive(Clone, Debug)]
 pub(crate) struct Handing {
-    /// Whose.
+    /// The project.
     pub(crate) project: ProjectId,
-    /// Which job's mesh.
+    /// The job whose mesh it is.
     pub(crate) job: JobId,
-    /// 0 for the job's own handover; for each later one another number, such as the time in milliseconds.
+    /// 0 for the job's own handoff; a different number for each later one, such as the time
+    /// in milliseconds.
     pub(crate) turn: u64,
     /// The checkout.
     pub(crate) root: PathBuf,
@@ -68,19 +72,19 @@ pub(crate) struct Handing {
     pub(crate) targets: Targets,
 }
 
-/// How it ended.
+/// How a handoff ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Handed {
     /// Blender has taken the mesh.
     Taken,
-    /// It is placed and nobody waits any longer, for this reason.
+    /// The mesh is placed and the handoff was given up, for this reason.
     Left(String),
-    /// The daemon stops; the next session goes on.
+    /// The daemon stops; the next session continues.
     Stopped,
 }
 
-/// Tells whether CONJURE is to be told of meshes. `auto` tells where a launcher says that it runs, or where that
-/// cannot be read at this moment; elsewhere a mesh is just placed.
+/// Returns whether CONJURE is to be told of meshes. With `auto` it is if a launcher says that it is
+/// running, or if that cannot be read at this moment; otherwise a mesh is only placed.
 pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
     match live.config.placement.handoff {
         Handoff::Off => false,
@@ -96,8 +100,9 @@ pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
     }
 }
 
-/// Gives the public mesh the file time of one that CONJURE is told of: its launcher imports by itself what is younger than its last
-/// trigger, and twice would wipe the first.
+/// Gives the public mesh an old file time if CONJURE is told of it: its launcher
+/// automatically imports a mesh that is younger than its last trigger, and a second import
+/// would remove the first.
 pub(crate) fn dated(plan: Plan, now: WallTime) -> Plan {
     plan.dated(Kind::Mesh, now.minus(AGED))
 }
@@ -111,8 +116,9 @@ fn rules(way: Handoff) -> Rules {
     }
 }
 
-/// Hands a mesh over. `doing` hears what it waits for; `wish` may end it: to stop, or, in a few seconds, because something newer is
-/// ready. A project's handovers come one after another, and a later one ends the one before.
+/// Hands a mesh over. `doing` is called with what it waits for; `wish` may end it: to stop, or,
+/// within a few seconds, because something newer is ready. A project's handoffs run one after
+/// another, and a later one ends the one before.
 pub(crate) async fn hand_over(
     tools: &Tools,
     handing: Handing,
@@ -147,7 +153,7 @@ pub(crate) async fn hand_over(
         () = stopped(wish) => return Handed::Stopped,
     };
     let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
-    // Wished for before the handover began, and not to be heard of again.
+    // The control came before the handoff began, and will not be signalled again.
     if *wish.borrow_and_update() == Wish::Replace {
         hurries = Some(tools.clock.now().moment);
     }
@@ -184,11 +190,12 @@ pub(crate) async fn hand_over(
             Step::GivenUp { waiting, asked } => {
                 return left(tools, job, &waiting.to_string(), asked).await;
             }
-            // It was turned into something else above.
+            // It was replaced by the outcome above.
             Step::Call(_) => {}
             Step::Wait(wait, waiting) => {
                 if waiting == Waiting::Untaken && !imported {
-                    // From now on Blender may import at any moment, and its next picture shows our own doing.
+                    // From now on Blender may import at any moment, and its next picture shows our
+                    // own change.
                     imported = true;
                     tell_import(tools, project).await;
                 }
@@ -222,7 +229,8 @@ pub(crate) async fn hand_over(
     }
 }
 
-/// Returns where the job's own copy of the mesh is put, and warns of what CONJURE makes of that path.
+/// Returns the folder for the job's own copy of the mesh, and warns if CONJURE treats that path in
+/// a special way.
 async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
     let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
     let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
@@ -237,7 +245,8 @@ async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
     folder
 }
 
-/// Hands over what a person has placed again. Nobody waits for it: it ends with the daemon, and is not taken up by the next.
+/// Hands over what a person has restored. No job waits for it: it ends with the daemon, and the
+/// next one does not resume it.
 pub(crate) async fn hand_over_again(
     tools: &Tools,
     project: ProjectId,
@@ -248,14 +257,14 @@ pub(crate) async fn hand_over_again(
     let history = Arc::clone(&tools.history);
     let mesh = blocking(move || history.past(job).artifact(Kind::Mesh)).await;
     let Some(mesh) = mesh else { return };
-    // The job's own handover was turn 0; each later one has a mark of its own.
+    // The job's own handoff was turn 0; each later one has its own number.
     let turn = tools.clock.now().wall.unix_millis().unsigned_abs().max(1);
     let handing = Handing { project, job, turn, root, mesh, targets };
     let (_go, mut wish) = watch::channel(Wish::Go);
     hand_over(tools, handing, &mut wish, &mut |_| {}).await;
 }
 
-/// Waits for the daemon to stop; any other wish is heard later.
+/// Waits for the daemon to stop; every other control is read later.
 async fn stopped(wish: &mut watch::Receiver<Wish>) {
     // An error means that the loop is gone.
     let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
@@ -278,12 +287,13 @@ async fn left(tools: &Tools, job: JobId, why: &str, asked: bool) -> Handed {
         )
     };
     write_down(tools, job, words.clone()).await;
-    // Without the job's id: the same trouble with ten jobs is one warning.
+    // Without the job's id: the same problem with ten jobs is one warning.
     warn(tools, format!("the newest mesh is {words}")).await;
     Handed::Left(words)
 }
 
-/// Adds a line to the job's story. It decides nothing, so a ledger that cannot be written now does not stop a handover.
+/// Adds a line to the job's events. It decides nothing, so a ledger that cannot be written now does
+/// not stop a handoff.
 async fn write_down(tools: &Tools, job: JobId, note: String) {
     let now = tools.clock.now().wall;
     let noted = tools.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;

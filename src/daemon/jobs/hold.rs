@@ -1,9 +1,9 @@
-//! Whether the project is still this daemon's, asked right before anything is written down that may
-//! be paid for.
+//! Checks that the project is still locked by this daemon, right before anything is recorded that
+//! may be paid for.
 //!
-//! Owns what becomes of a job where it is not: a new one does not begin and its change stays
-//! pending; one that is in the ledger waits; and what was wanted while another process had the
-//! project is left to that one, or both would pay for it.
+//! Owns what becomes of a job if it is not: a new one does not begin and its change stays pending;
+//! one that is in the ledger waits; and a change that was made while another process had the
+//! project is left to that process, or both would pay for it.
 
 use crate::{
     daemon::{
@@ -21,12 +21,12 @@ use crate::{
     ledger::rows::{Booking, Reason},
 };
 
-/// What is said of a job whose change was another daemon's business.
+/// The reason of a job whose change belongs to another daemon.
 const LEFT: &str = "another process served the project when this changed, so it was left to that one; nothing was sent. Save the \
                     prompt again if it is still wanted";
 
 impl Road {
-    /// Asks before a new job is written down.
+    /// Checks before a new job is recorded.
     pub(crate) async fn hold_project(&mut self, cause: Cause) -> Step<()> {
         let mut wish = self.wish.clone();
         let asked = self.tools.root_locks.check(self.project);
@@ -50,8 +50,8 @@ impl Road {
         Err(JobEnd::NotStarted { kind: RefusedKind::TryAgain, reason, retry_after })
     }
 
-    /// Asks before the mark that lets a request leave which is in the ledger already. Here a wish
-    /// is granted at once.
+    /// Checks before the mark that lets a request leave that is already in the ledger. A control is
+    /// applied at once here.
     pub(crate) async fn hold_project_unsent(&mut self) -> Step<()> {
         let mut failures = 0;
         loop {
@@ -78,8 +78,8 @@ impl Road {
         }
     }
 
-    /// Tells whether a job was wanted while another process had the project. What a person asked
-    /// this one for is this one's.
+    /// Returns whether a job was requested while another process had the project. A person's
+    /// command to this daemon is never left to another one.
     fn is_left(&self, cause: Cause, regained: Option<crate::domain::time::WallTime>) -> bool {
         cause != Cause::Person && regained.is_some_and(|regained| self.shown.since <= regained)
     }
@@ -97,7 +97,7 @@ impl Road {
     }
 }
 
-/// Returns how a job ends that a wish meets before it is written down.
+/// Returns how a job ends that a control reaches before it is recorded.
 pub(crate) const fn unreleased(wish: Wish) -> Option<JobEnd> {
     let state = match wish {
         Wish::Go => return None,

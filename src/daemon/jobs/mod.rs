@@ -1,18 +1,21 @@
-//! One job's road, from release to placement: a task of its own that the loop owns.
+//! One job as a task, from release to placement. The event loop owns the task.
 //!
-//! Owns the order of the steps and what is written down before each of them (see `ARCHITECTURE.md`, the road of one change).
-//! It decides nothing that concerns other jobs. Every wait listens for a [`Wish`]; a step that must not be broken
-//! off (reading the answer to a submit) is bounded instead.
+//! Owns the order of the steps and what is recorded in the ledger before each of them (see
+//! `ARCHITECTURE.md`, "One change, step by step"). Decides nothing that concerns other jobs. Every
+//! wait also listens for a [`Wish`]; a step that must not be interrupted (reading the answer to a
+//! submit) has a time limit instead.
 //!
-//! - [`cached`]: the same work as an earlier job costs nothing;
-//! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the waits
-//!   before, and controls then; [`hold`]: is the project still ours; [`submit::mark_submitting`]: the
-//!   mark, if the request leaves later; [`failover`]: another backend;
-//! - [`poll`]: status until the end; [`poll::poll_errors`]: failed status calls; [`poll::cancel`]:
-//!   time-outs, and the end that a person wants;
-//! - [`fetch`]: everything into history; [`fetch::download`]: one try; [`fetch::check`]: the last check
-//!   before a name;
-//! - [`publish`]: placement, parked while folders cannot be written;
+//! - [`cached`]: reuses the artifacts of an earlier job with the same work, free of charge;
+//! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the
+//!   waits before a submit; [`hold`]: checks that the project is still locked by this daemon;
+//!   [`submit::mark_submitting`]: the mark for a request that leaves later;
+//!   [`submit::acquire_server`]: the lease of a rented machine; [`failover`]: retry, another
+//!   backend, or failure;
+//! - [`poll`]: status calls until the run ends; [`poll::poll_errors`]: failed status calls;
+//!   [`poll::cancel`]: time-outs and cancellation;
+//! - [`fetch`]: downloads every artifact into history; [`fetch::download`]: one try;
+//!   [`fetch::check`]: the last check before a file gets an artifact's name;
+//! - [`publish`]: placement, with retries while folders cannot be written;
 //! - [`take_up`]: resumes a job after the ledger refused a step.
 
 pub(crate) mod setup;
@@ -67,15 +70,15 @@ use crate::{
     },
 };
 
-/// What following a request came to.
+/// How following a request ended.
 enum After {
-    /// Everything is in history, checked.
+    /// Every artifact is in history and checked.
     Fetched(fetch::Fetched),
-    /// It is to be made elsewhere; this is what that place is sent.
+    /// The job fails over; this is the work for its new backend.
     Elsewhere(Work),
 }
 
-/// A job on its road.
+/// A job that is being run.
 pub(crate) struct Road {
     pub(crate) tools: Arc<Tools>,
     pub(crate) wish: watch::Receiver<Wish>,
@@ -84,49 +87,50 @@ pub(crate) struct Road {
     pub(crate) targets: Targets,
     pub(crate) shown: status::Job,
     pub(crate) learned: Learned,
-    /// What was estimated when it was released; for a resumed job it is made anew.
+    /// The estimate at its release; for a resumed job it is computed again.
     pub(crate) estimate: Estimate,
-    /// Where it is made.
+    /// The backend that runs it.
     pub(crate) place: Place,
-    /// What became of it elsewhere.
+    /// Past attempts and how they ended.
     pub(crate) tried: Vec<Tried>,
-    /// An earlier session sent it elsewhere.
+    /// Whether an earlier session switched its backend.
     pub(crate) redirected: bool,
-    /// The rented machine that it is made on, while it needs one.
+    /// The lease of the rented machine that it runs on, while it needs one.
     pub(crate) lease: Option<Lease>,
-    /// The deployment it was sent to: a reload may name another one meanwhile.
+    /// The deployment that it was sent to: a reload may have configured another one since.
     pub(crate) deployment: Option<String>,
     /// The terms on which it was released; `None` for a job of an older version.
     pub(crate) terms: Option<Terms>,
-    /// The service could not cancel it any more: it goes on as if nobody had asked.
+    /// The service could no longer cancel it: the job continues as if nobody had asked.
     pub(crate) too_late: bool,
-    /// Whether its artifacts go to the project's public names.
+    /// Whether its artifacts are placed under the project's public names.
     pub(crate) public: bool,
-    /// What was downloaded and is not in the ledger yet.
+    /// The downloaded bytes that are not in the ledger yet.
     pub(crate) received: u64,
     /// The project's checkout.
     pub(crate) root: PathBuf,
-    /// The id of a request that was taken, until and after it is in the ledger: a ledger that refuses it now must not make
-    /// a paid run unknown.
+    /// The id of the accepted request, known before and after it is in the ledger: a ledger that
+    /// refuses the id must not turn a paid run into an `unknown` one.
     pub(crate) taken: Option<RequestId>,
 }
 
-/// The longest sleep in one piece. The runtime's timers do not count the sleep of the machine; a wait that was over
-/// while the lid was closed ends this soon after it opens.
+/// The longest single sleep. The runtime's timers do not count the time for which the machine
+/// sleeps; a wait that ran out while the lid was closed ends this soon after it opens.
 const NAP: Duration = Duration::from_secs(20);
 
-/// Returns the next piece of a wait until then; `None` when it is over.
+/// Returns the next part of a wait that ends at `until`; `None` when it is over.
 fn nap(until: Moment, now: Moment) -> Option<Duration> {
     let left = until.since(now);
     (!left.is_zero()).then(|| left.min(NAP))
 }
 
-/// A step's result: the next step's input, or the end of the road.
+/// A step's result: the next step's input, or the end of the job.
 type Step<T> = Result<T, JobEnd>;
 
 impl Road {
-    /// Goes the whole road. A step that the ledger refused does not end it, because a request may have been paid for: it is
-    /// taken up again from what the ledger says, after ever longer waits.
+    /// Runs the job to its end. A step that the ledger refused does not end it, because a
+    /// request may have been paid for: the job is resumed from what the ledger says, after
+    /// increasing waits.
     pub(crate) async fn go(mut self, mut begin: Begin) -> JobEnd {
         let mut interruptions = 0;
         loop {
@@ -157,15 +161,16 @@ impl Road {
             }
             Begin::Resume(row) => self.resume(&row).await?,
         };
-        // What is in history needs no machine.
+        // A job whose artifacts are in history needs no machine.
         self.lease = None;
         self.publish(placing).await
     }
 
-    /// Goes on where another session stopped.
+    /// Continues where another session stopped.
     async fn resume(&mut self, row: &JobRow) -> Step<fetch::Fetched> {
         match row.state {
-            // Where machines cost something, only a job whose result was there already is released without a reservation.
+            // Where machines cost money, a job is released without a reservation only if its result
+            // already exists.
             State::Prepared
                 if row.reserved == MicroUsd::ZERO
                     && self.place == Place::Serverless
@@ -191,7 +196,8 @@ impl Road {
                 None => Err(self.fail("no_request", "the ledger holds no request id").await),
             },
             State::Fetched | State::Placing => self.fetched_before(row).await,
-            // `mark_lost_answers` ran before any job was resumed, what is placed has nothing left but its end, and ended jobs are not resumed.
+            // `mark_lost_answers` ran before any job was resumed, a placed job only has to be
+            // finished, and ended jobs are not resumed.
             State::Submitting
             | State::Placed
             | State::HandingOver
@@ -203,7 +209,8 @@ impl Road {
         }
     }
 
-    /// Sends a request that is marked as leaving, and goes on until its artifacts are here: there, or at another place.
+    /// Sends a request that is marked as submitting, and continues until its artifacts are in
+    /// history; fails over if necessary.
     async fn send_and_fetch(&mut self, mut work: Work) -> Step<fetch::Fetched> {
         loop {
             let request = self.send(work).await?;
@@ -230,7 +237,7 @@ impl Road {
         }
     }
 
-    /// Writes down what has happened; see [`Store::record`].
+    /// Records in the ledger what has happened; see [`Store::record`].
     async fn record(
         &self,
         what: &'static str,
@@ -240,13 +247,14 @@ impl Road {
         recorded.map_err(|error| interrupted(what, &error))
     }
 
-    /// Returns the configuration's newest state.
+    /// Returns the newest state of the configuration.
     fn live(&self) -> Arc<Live> {
         Arc::clone(&self.tools.live.borrow())
     }
 
-    /// Returns the backend, as soon as there is one: a token may have been taken away in mid-flight. For what runs remotely:
-    /// a cancel that comes meanwhile is sent as soon as it can be, and the person is told.
+    /// Waits for a usable backend: its token may have been removed while the job was running. This
+    /// is for jobs that run remotely: a cancel that arrives meanwhile is sent as soon as possible,
+    /// and the job's status says so.
     async fn backend(&mut self) -> Step<Arc<dyn Backend>> {
         loop {
             if let Some(backend) = self.backend_or_wish().await? {
@@ -255,7 +263,7 @@ impl Road {
         }
     }
 
-    /// Returns the backend, as soon as there is one; `None` when somebody wants something else first.
+    /// Waits for a usable backend; returns `None` if the job's control changes first.
     async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
         if let Some(rented) = self.rented().await {
             return rented.map(Some);
@@ -263,7 +271,7 @@ impl Road {
         let mut live = self.tools.live.clone();
         loop {
             let now = Arc::clone(&live.borrow_and_update());
-            // A change of mode is about new work: what was sent is followed where it is.
+            // A change of mode only affects new work: a submitted request is followed where it is.
             let sent = self.shown.request.is_some();
             let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
                 Ok(ready) => match ready.backend_of(self.deployment.as_deref()) {
@@ -291,7 +299,8 @@ impl Road {
         }
     }
 
-    /// Returns the backend for files of a run that has ended; who wants no more of it need not wait for a configuration.
+    /// Waits for the backend that has the files of a finished run; a cancelled job does not wait
+    /// for a configuration.
     async fn backend_for_files(&mut self) -> Step<Arc<dyn Backend>> {
         loop {
             match self.backend_or_wish().await? {
@@ -302,12 +311,13 @@ impl Road {
         }
     }
 
-    /// Tells whether a person wants the job to end. Nothing of it is placed then, whatever the service makes of a cancel.
+    /// Returns whether a person cancelled the job. Nothing of it is placed then, whatever the
+    /// service does with the cancel.
     fn unwanted(&self) -> bool {
         *self.wish.borrow() == Wish::Cancel
     }
 
-    /// Waits, and is woken by a wish that differs from `known`.
+    /// Waits; returns early if the control differs from `known`.
     async fn pause(&mut self, wait: Duration, known: Wish) -> Option<Wish> {
         let current = *self.wish.borrow_and_update();
         if current != known {
@@ -323,7 +333,7 @@ impl Road {
         }
     }
 
-    /// Tells `status` what the job is doing.
+    /// Sets the activity that `status` shows.
     async fn say(&mut self, doing: String) {
         self.shown.doing = doing;
         self.show().await;
@@ -347,13 +357,13 @@ impl Road {
         drop(self.tools.reports.send(report).await);
     }
 
-    /// Ends the job as failed, with the reservation kept: it is not known what ran.
+    /// Ends the job as failed and keeps the reservation, because it is not known what ran.
     async fn fail(&mut self, code: &str, text: &str) -> JobEnd {
         self.end_failed(Reason::new(code, text), crate::ledger::rows::Booking::Reserved).await
     }
 }
 
-/// Waits for the wish to change; a loop that is gone wants everything to stop.
+/// Waits until the control changes; if the loop is gone, returns `Stop`.
 async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
     match wish.changed().await {
         Ok(()) => *wish.borrow_and_update(),
@@ -361,12 +371,12 @@ async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
     }
 }
 
-/// Ends a step that the ledger refused; the job is taken up again.
+/// Ends a step that the ledger refused; the job is resumed.
 fn interrupted(what: &'static str, error: &LedgerError) -> JobEnd {
     JobEnd::Interrupted { reason: format!("the ledger refuses {what}: {error}") }
 }
 
-/// Makes a reason of what a service said.
+/// Converts a service's fault into a reason.
 fn reason_of(fault: &ServiceFault) -> Reason {
     let code = fault.code.map_or_else(|| format!("http_{}", fault.status), |code| code.to_string());
     let text = if fault.words.is_empty() {
@@ -388,7 +398,8 @@ mod tests {
         let until = start.plus(minutes(15));
         assert_eq!(nap(until, start), Some(NAP), "no timer runs longer than a nap");
         assert!(NAP <= Duration::from_secs(20));
-        // The lid closes in the first nap, for eight hours: the moments count them, the timers do not.
+        // The lid is closed during the first nap, for eight hours: moments count them, timers
+        // do not.
         assert_eq!(nap(until, start.plus(minutes(8 * 60))), None);
         let last = Duration::from_secs(3);
         assert_eq!(nap(until, until.minus(last)), Some(last));

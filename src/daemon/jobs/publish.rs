@@ -1,7 +1,8 @@
 //! From checked artifacts to the public names, and to the end of the job.
 //!
-//! Owns the parking, and that CONJURE is told before a job ends: while a folder cannot be written the job waits as `placing`, for as long as it takes, because its
-//! result is paid for and safe in history. The renames themselves are [`crate::disk::place`]'s.
+//! Owns the retries of a placement, and that CONJURE is told before a job ends. While a folder
+//! cannot be written the job stays `placing`, without a time limit, because its result is paid for
+//! and safe in history. The renames themselves belong to [`crate::disk::place`].
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -28,7 +29,7 @@ use crate::{
     },
 };
 
-/// The code of a job's reason whose own folder could not take its artifacts.
+/// The code of the reason of a job whose own folder could not take its artifacts.
 pub(crate) const OUT_FOLDER: &str = "out_folder";
 
 /// The first and the longest wait before a placement is tried again.
@@ -51,7 +52,8 @@ impl Road {
         self.moved(State::Placing, Stage::Placing).await;
         let mut failures = 0;
         let tells = loop {
-            // Anew for each try: a placement may wait for hours, and CONJURE come or go meanwhile.
+            // Checked again for each try: a placement may wait for hours, and CONJURE may start or
+            // stop meanwhile.
             let tells = self.public && handoff::is_wanted(&self.live(), &self.root).await;
             let mut own = plan.clone();
             if tells {
@@ -69,7 +71,8 @@ impl Road {
                     let reason = Reason::new("history_lost", fault.to_string());
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
-                // A folder of one person's is no reason for the artist's next job to wait: its job ends here.
+                // A problem with one person's own folder must not block the artist's next job: this
+                // job ends here.
                 Err(fault) if !self.public => {
                     let text = format!(
                         "{}; the run was charged, and its files are in the history folder of job {}",
@@ -100,7 +103,7 @@ impl Road {
         self.finish().await
     }
 
-    /// What an earlier session placed and did not finish: CONJURE's own file tells whether it has been told.
+    /// Finishes a job that an earlier session placed: CONJURE's own file says whether it was told.
     pub(super) async fn finish_placed(&mut self, state: State) -> Step<JobEnd> {
         let begun = state == State::HandingOver;
         if self.public && (begun || handoff::is_wanted(&self.live(), &self.root).await) {
@@ -133,7 +136,7 @@ impl Road {
         let mut doing = move |words: String| {
             if shown.doing != words {
                 shown.doing = words;
-                // A full channel means that the next words come soon enough.
+                // If the channel is full, the next update follows soon enough.
                 drop(reports.try_send(Report::Shown { project, job: Box::new(shown.clone()) }));
             }
         };
@@ -162,7 +165,8 @@ impl Road {
         Ok(JobEnd::Ended { state: State::Done, placed: self.public })
     }
 
-    /// Leaves the job's story beside its artifacts. It is a copy for people; the ledger is what counts.
+    /// Writes the job's record next to its artifacts. It is a copy for people; only the
+    /// ledger counts.
     async fn keep_record(&self) {
         job_json::keep(&self.tools.store, &self.tools.history, self.id).await;
     }

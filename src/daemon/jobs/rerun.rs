@@ -1,8 +1,10 @@
-//! An earlier job's work once more, as a new job: `jobs retry`, `jobs rerun`, and a lost answer that may be sent again by itself.
+//! Does an earlier job's work again as a new job: `jobs retry`, `jobs rerun`, and the automatic
+//! resend after a lost answer.
 //!
-//! Owns what may be done again, and of what the new request is made: the job's own inputs from history and its own seeds. A retry
-//! takes today's settings, a rerun must come out as the very same bytes. Releasing it, and settling an `unknown` one in the same
-//! commit, is the ledger's.
+//! Owns what may be done again and how the new request is made: from the job's own inputs in
+//! history and its own seeds. A retry takes today's settings; a rerun must produce exactly the
+//! same bytes. Releasing the new job, and settling an `unknown` one in the same commit, belongs to
+//! the ledger.
 
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use crate::{
     ledger::{job::finish::RETRIED, rows::JobRow},
 };
 
-/// Says why a job's work cannot be done again in this way. Nothing was sent.
+/// Returns why a job's work cannot be done again in this way. Nothing was sent.
 pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
     let (job, state) = (row.id, row.state);
     let usage = |text: String| Some(Refused::new(RefusedKind::Usage, text));
@@ -69,7 +71,7 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
     }
 }
 
-/// Makes the request of a job's work once more.
+/// Builds the request that does a job's work again.
 pub(crate) async fn ready_again(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
@@ -109,7 +111,7 @@ pub(crate) async fn ready_again(
     Ok((row, Early { ready, learned, estimate, made_at }))
 }
 
-/// Returns what a new job's cause is: a person's, unless it was nobody.
+/// Returns the new job's cause: a person, unless the daemon started it automatically.
 pub(crate) const fn cause(row: &JobRow, again: Again) -> Cause {
     match again.kind {
         AgainKind::Resubmit | AgainKind::Free => row.cause,

@@ -1,7 +1,9 @@
-//! `jobs restore`: an earlier job's artifacts under the public names again, for nothing.
+//! `jobs restore`: places an earlier job's artifacts under the public names again, free of charge.
 //!
-//! Owns the checks before anything becomes visible (whole, the digests that the ledger wrote down, a mesh that is still sound) and
-//! the words that the ledger keeps of it. It is the same with a daemon and without one; the renames are [`crate::disk::place`]'s.
+//! Owns the checks before anything becomes visible (every artifact is there with the
+//! digest that the ledger recorded, and the mesh still passes its checks), and what the
+//! ledger keeps of a restore. It works the same with and without a daemon; the renames
+//! belong to [`crate::disk::place`].
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
@@ -35,7 +37,7 @@ use crate::{
     },
 };
 
-/// What a restore works with.
+/// What a restore needs.
 pub(crate) struct Workshop {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
@@ -44,8 +46,8 @@ pub(crate) struct Workshop {
 }
 
 impl Workshop {
-    /// Places a job's artifacts under `targets`, names of the project in `root`; `told` where
-    /// CONJURE is told of the mesh afterwards. Refused, the public names are what they were.
+    /// Places a job's artifacts under `targets`, names of the project in `root`. `told` means that
+    /// CONJURE is told of the mesh afterwards. After a refusal the public names are unchanged.
     pub(crate) async fn restore(
         &self,
         row: &JobRow,
@@ -80,7 +82,7 @@ impl Workshop {
             return Err(Refused::new(RefusedKind::Configuration, text));
         }
         let _alone = self.claims.placing(project).await;
-        // Written down first: whatever happens to us, the story says why the public files changed.
+        // Recorded first: after a crash the job's events still say why the public files changed.
         self.note(job, "begun").await?;
         let root = root.to_path_buf();
         let placed =
@@ -114,7 +116,8 @@ impl Workshop {
     }
 }
 
-/// Returns a job's artifacts when all that the ledger lists are in history as they were, a mesh among them; else the reason.
+/// Returns a job's artifacts if everything that the ledger lists is in history, unchanged, with a
+/// mesh among it; otherwise the reason.
 pub(crate) fn sound(
     job: JobId,
     folder: &JobFolder,
@@ -143,7 +146,7 @@ pub(crate) fn sound(
     rows.iter().map(one).collect()
 }
 
-/// Why a project's public names cannot be changed: nobody here knows them.
+/// Returns the refusal for a project that is not served: its public names are not known here.
 pub(crate) fn not_served(job: JobId) -> Refused {
     let text = format!(
         "the project of job {job} is not served: nothing was changed. Its artifacts are in its folder in history"
@@ -151,7 +154,7 @@ pub(crate) fn not_served(job: JobId) -> Refused {
     Refused::new(RefusedKind::Configuration, text)
 }
 
-/// Keeps how the artist liked what a job made.
+/// Records the artist's rating of a job's result.
 pub(crate) fn rate(
     ledger: &mut Ledger,
     job: JobId,
@@ -167,7 +170,7 @@ pub(crate) fn rate(
     Ok(format!("job {job} is rated {} of 5", rate.stars))
 }
 
-/// What a refusing ledger means to whoever asked.
+/// Converts a ledger's refusal into the answer to a command.
 pub(crate) fn refused(error: &LedgerError) -> Refused {
     let kind = match error {
         LedgerError::NoSuchJob(_) => RefusedKind::NotFound,

@@ -1,7 +1,9 @@
-//! Which place a job goes to now: the rule of [`crate::domain::job::choose_backend`], fed with what is configured and how each place does.
+//! Chooses the backend for a job: the rule of [`crate::domain::job::choose_backend`], applied to
+//! the configuration and the health of each backend.
 //!
-//! Owns the question whether a place that was left alone is back, where another one could serve meanwhile: asked with a call
-//! that costs nothing, and only as long as somebody may wait for it. Where there is no other, a job waits on its road instead.
+//! Owns the check whether a backend that was paused after failures is back, if another one could
+//! run the job meanwhile: a call that costs nothing, with a short time limit. If there is no other
+//! backend, the job waits in its own task instead.
 
 use std::time::Duration;
 
@@ -16,10 +18,10 @@ use crate::{
     },
 };
 
-/// How long it may take to find out whether a place is back while another one could begin.
+/// How long it may take to find out whether a backend is back while another one could begin.
 const PROBE: Duration = Duration::from_millis(1500);
 
-/// Finds the place for a job that is to be sent now.
+/// Chooses the backend for a job that is to be sent now.
 pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: bool) -> Route {
     let mut candidates = Vec::new();
     for &place in &live.order {
@@ -27,7 +29,7 @@ pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: 
         let serves = standing == Standing::Ready && tried.is_empty();
         let workflow = live.recipes.at(place).version();
         candidates.push(Candidate { place, standing, workflow });
-        // Nobody is asked who would not get it anyway.
+        // The remaining backends need no call, because the job would not go there.
         if serves {
             break;
         }
@@ -35,7 +37,7 @@ pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: 
     route(&candidates, tried, live.config.local.after_unknown)
 }
 
-/// Returns where early work is most likely to go. Asks nobody.
+/// Returns the backend that early work is most likely for. Makes no call.
 pub(crate) fn likely(tools: &Tools, live: &Live) -> Place {
     let now = tools.clock.now().moment;
     let well =
@@ -43,7 +45,8 @@ pub(crate) fn likely(tools: &Tools, live: &Live) -> Place {
     live.order.iter().find(well).copied().unwrap_or_else(|| live.first())
 }
 
-/// Returns what a person hears when no place can serve: the kind is the first place's, which is the one that they meant.
+/// Returns the kind of refusal if no backend can run a job: that of the first backend, which the
+/// person expects to be used.
 pub(crate) fn kind_of_nowhere(live: &Live) -> RefusedKind {
     let reasons = live.order.iter().filter_map(|place| live.at(*place).as_ref().err());
     reasons.map(|unready| unready.kind).next().unwrap_or(RefusedKind::Configuration)
@@ -54,7 +57,7 @@ async fn standing(tools: &Tools, live: &Live, place: Place, person: bool) -> Sta
         Ok(ready) => ready,
         Err(unready) => return Standing::Missing { reason: unready.reason.clone() },
     };
-    // Without an alternative a job waits on its road, and is heard there.
+    // Without an alternative a job waits in its own task, and can be controlled there.
     if live.order.len() < 2 {
         return Standing::Ready;
     }

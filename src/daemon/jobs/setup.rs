@@ -1,7 +1,8 @@
-//! A new job before it has a road: its request, from wherever it comes.
+//! Builds a job's request (from early work, a snapshot, a command or an earlier job) and picks
+//! its backend.
 //!
-//! Owns the way from early work, a snapshot, a person's words or an earlier job to a prepared request, and the reasons why
-//! there may be none. Nothing is written down or sent in here; that is [`crate::daemon::jobs`]'s.
+//! Owns the steps up to a prepared request, and the reasons why there may be none. Nothing is
+//! recorded or sent here; that belongs to [`crate::daemon::jobs`].
 
 use std::{
     path::{Path, PathBuf},
@@ -55,16 +56,18 @@ use crate::{
     ledger::rows::JobRow,
 };
 
-/// After this time an expectation is made anew: a machine that was warm then may be cold now.
+/// An estimate older than this is computed again: a machine that was warm then may be cold now.
 const STALE: Duration = Duration::from_secs(10);
 
-/// How long a full disk or a held ledger is left alone before a job is tried again. A try costs a write that fails.
+/// The wait after a full disk or a locked ledger before a job is tried again. Each try costs a
+/// failed write.
 pub(crate) const AGAIN: Duration = Duration::from_secs(10);
 
-/// How long a full budget is left alone: a session's changes only by a reload, a day's comes back by itself.
+/// The wait after a full budget: a session's budget changes only by a reload, a day's becomes free
+/// again with time.
 pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
 
-/// Where a task begins.
+/// Where a job's task begins.
 #[derive(Debug)]
 pub(crate) enum Begin {
     /// A new job.
@@ -80,31 +83,32 @@ pub(crate) struct NewWork {
     pub(crate) ready: Ready,
     /// What started it.
     pub(crate) cause: Cause,
-    /// The job it does again.
+    /// The job that it does again.
     pub(crate) retry_of: Option<JobId>,
-    /// The job whose lost answer it stands in for: it may be made by free backends only.
+    /// The job whose lost answer it stands in for: only free backends may run it.
     pub(crate) stands_in_for: Option<JobId>,
     /// A folder for the artifacts instead of the project's public names.
     pub(crate) out: Option<PathBuf>,
-    /// Whether it is made of the project's own inputs, which are taken care of then.
+    /// Whether it uses the project's own inputs, which then count as processed.
     pub(crate) moves_baseline: bool,
-    /// Whether an earlier success of the same work will do.
+    /// Whether an earlier success of the same work may be reused.
     pub(crate) may_be_cached: bool,
 }
 
 /// Where a new job's request comes from.
 pub(crate) enum Source {
-    /// The early work of the quiet window, done or nearly; and what to do it with again, should the disk have refused it then.
+    /// The early work of the debounce window, finished or nearly finished; and the material to
+    /// repeat it if the disk refused it then.
     Early(oneshot::Receiver<Result<Early, PrepareFault>>, Option<Material>),
-    /// A snapshot for which none was done.
+    /// A snapshot without early work.
     Material(Material),
-    /// What a person asked for; read when its turn comes.
+    /// A person's command; its inputs are read when it is the job's turn.
     Asked(Box<Asked>, Box<ProjectConfig>),
     /// The work of an earlier job.
     Again(Again),
 }
 
-/// A new job before it has a road.
+/// A new job before its task runs.
 pub(crate) struct NewRoad {
     pub(crate) tools: Arc<Tools>,
     pub(crate) live: Arc<Live>,
@@ -116,13 +120,13 @@ pub(crate) struct NewRoad {
     pub(crate) shown: status::Job,
     pub(crate) cause: Cause,
     pub(crate) out: Option<PathBuf>,
-    /// Whether it is made of the project's own prompt and render.
+    /// Whether it uses the project's own prompt and render.
     pub(crate) own_inputs: bool,
 }
 
 impl NewRoad {
     pub(crate) async fn go(mut self, source: Source) -> JobEnd {
-        // A folder that cannot take the result is found out before anything is paid for.
+        // A folder that cannot take the result is detected before anything is paid for.
         if let Some(folder) = self.out.clone()
             && let Err(refused) = self.takes_artifacts(folder).await
         {
@@ -146,13 +150,13 @@ impl NewRoad {
         let (mut place, mut why) =
             match routing::choose(&self.tools, &self.live, &tried, person).await {
                 Route::Go { place, why } => (place, why),
-                // On its road it waits until then, and is heard there.
+                // The job's task waits until then, and can be controlled there.
                 Route::Wait { place, reason, .. } => (place, reason),
                 Route::Nowhere { reason } => {
                     return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
                 }
             };
-        // What is made for free leaves the question open what became of the other.
+        // A free stand-in leaves open how the other job ended.
         let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
         let made = Box::pin(self.early_work(source, place)).await;
@@ -177,7 +181,7 @@ impl NewRoad {
             } else if self.tools.clock.now().moment.since(made_at) > STALE {
                 (learned, estimate) = expectation(&self.tools, &self.live, place).await;
             }
-            // Where there is another place, it is asked before the inputs are written down whether there is room for this one.
+            // If there is another backend, the budget is checked before the inputs are written.
             let Some(refusal) = self.no_room(place, &estimate).await else { break };
             let version = ready.made.version;
             let (outcome, reason) = (Outcome::Refused, refusal.clone());
@@ -223,11 +227,12 @@ impl NewRoad {
         road.go(Begin::New(Box::new(work))).await
     }
 
-    /// Does the early work, or takes what was done of it.
+    /// Does the early work, or takes the finished result of it.
     async fn early_work(&mut self, source: Source, place: Place) -> Result<Early, JobEnd> {
         let early = match source {
             Source::Early(ready, material) => match (ready.await, material) {
-                // It may have been done long before its job's turn came: by now there may be room.
+                // The early work may be much older than the job's turn: the disk may have room
+                // by now.
                 (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
                     early(&self.tools, &self.live, place, material, None).await
                 }
@@ -244,7 +249,8 @@ impl NewRoad {
                 early(&self.tools, &self.live, place, material, None).await
             }
             Source::Again(again) => {
-                // Its own inputs were taken care of when it was released; they may not be the project's any more.
+                // Its own inputs counted as processed when it was released; they may differ from
+                // the project's by now.
                 self.own_inputs = false;
                 match ready_again(&self.tools, &self.live, place, self.project, again).await {
                     Ok((row, early)) => {
@@ -274,7 +280,8 @@ impl NewRoad {
         early.map_err(|fault| unprepared(&fault))
     }
 
-    /// Says why the budget has no room for a job at a place, where another place could serve instead.
+    /// Returns why the budget has no room for a job on a backend, if another backend could run
+    /// it instead.
     async fn no_room(&self, place: Place, estimate: &Estimate) -> Option<String> {
         if !place.is_paid() || self.live.order.len() < 2 {
             return None;
@@ -283,11 +290,12 @@ impl NewRoad {
             (self.live.limits, budget_windows::windows(self.tools.clock.now().wall));
         let (session, cost) = (self.tools.session, estimate.cost);
         let spent = self.tools.store.with(move |ledger| ledger.spent(session, &windows)).await;
-        // A ledger that cannot be read refuses the release itself.
+        // A ledger that cannot be read refuses the release as well.
         budget::decide(&limits, &spent.ok()?, cost).err().map(|refusal| refusal.to_string())
     }
 
-    /// Takes from the earlier job what its work alone does not tell: where the artifacts go, and who wants it.
+    /// Takes from the earlier job what its work does not contain: where the artifacts go, and who
+    /// asked for it.
     fn follow_example(&mut self, row: &JobRow, again: Again) {
         self.cause = cause(row, again);
         self.shown.cause = self.cause;
@@ -302,7 +310,7 @@ impl NewRoad {
         blocking(move || takes_artifacts(&folder, &root)).await
     }
 
-    /// Reads what a person asked for: their words and picture, or the project's.
+    /// Reads the inputs of a person's command: their own prompt and picture, or the project's.
     async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
         let request = asked.request.clone();
         let ignore = self.live.ignore.clone();
@@ -336,8 +344,8 @@ impl NewRoad {
     }
 }
 
-/// Finds out whether artifacts can be put into a folder that a person named. The folder is created if
-/// it is missing, the project's root (and what is above it) never.
+/// Checks that artifacts can be written to a folder named by a person. Creates the folder if it is
+/// missing, but never the project's root or anything above it.
 fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
     if folder.starts_with(root) && !root.is_dir() {
         let text = format!("the project's root {} is not there; nothing was sent", root.display());
@@ -352,7 +360,7 @@ fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
     })
 }
 
-/// Reads a file that a person named, whole.
+/// Reads a file named by a person, whole.
 fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     match read::read_whole(path, limit) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
@@ -370,7 +378,7 @@ fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     }
 }
 
-/// Says why nothing could be prepared.
+/// Converts a failed preparation into the job's end.
 fn unprepared(fault: &PrepareFault) -> JobEnd {
     let kind = match fault {
         PrepareFault::Disk(_) => RefusedKind::TryAgain,

@@ -1,7 +1,8 @@
-//! A job whose ledger refused a step: taken up again from what the ledger says.
+//! Resumes a job after the ledger refused a step, from what the ledger says.
 //!
-//! Owns the waits in between, and that a request that was taken is not forgotten meanwhile. What each state goes on with is
-//! [`super::Road::resume`]'s, as after a restart; a job is never left to one.
+//! Owns the waits in between, and keeps the id of an accepted request meanwhile. How each state
+//! continues is decided by [`super::Road::resume`], as after a restart; a job never has to wait for
+//! a restart.
 
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use crate::{
     ledger::{error::LedgerError, rows::JobRow},
 };
 
-/// The first and the longest wait before a job is taken up again.
+/// The first and the longest wait before a job is resumed.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl Road {
-    /// Waits, and returns the job's row to go on from, or its end where it has one. `interruptions` counts the waits.
+    /// Waits, and returns the job's row to continue from, or its end if it has ended.
+    /// `interruptions` counts the waits.
     pub(super) async fn take_up(
         &mut self,
         mut reason: String,
@@ -31,7 +33,7 @@ impl Road {
             let id = self.id;
             let row = match self.tools.store.with(move |ledger| ledger.job(id)).await {
                 Ok(row) => row,
-                // Its release was refused: nothing was written, and nothing sent.
+                // Its release was refused: nothing was recorded and nothing was sent.
                 Err(LedgerError::NoSuchJob(_)) => {
                     return Err(JobEnd::NotStarted {
                         kind: RefusedKind::TryAgain,
@@ -64,7 +66,7 @@ impl Road {
                     return Ok(row);
                 }
             };
-            // Where it stands now is read again, after a wait if that was refused as well.
+            // The state is read again, after a wait if this was refused as well.
             if let Err(JobEnd::Interrupted { reason: again }) = recorded {
                 reason = again;
             }

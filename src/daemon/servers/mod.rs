@@ -1,7 +1,7 @@
-//! Rented machines (cloud mode): one standing task that owns every one of them.
+//! Rented machines (cloud mode): one background task that manages all of them.
 //!
-//! Owns the promise that no machine is left running unnoticed. How a job asks for one is
-//! [`leases`](crate::daemon::services::leases)'.
+//! Owns the guarantee that no machine is left running unnoticed. How a job requests one belongs
+//! to [`leases`](crate::daemon::services::leases).
 
 pub(crate) mod manager;
 mod allocate;

@@ -1,7 +1,7 @@
 //! When the budget's current day and month began.
 //!
-//! Owns the conversion from the clock to local midnights. [`crate::domain::money::budget`] and the ledger
-//! count from there.
+//! Owns the conversion from the clock to local midnights. [`crate::domain::money::budget`] and the
+//! ledger count from there.
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 

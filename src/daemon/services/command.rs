@@ -1,6 +1,6 @@
 //! Commands to a running daemon as values: the commands, what they carry, and why one is refused.
 //!
-//! Owns the types and their JSON. [`crate::daemon::api::routes`] is how they arrive.
+//! Owns the types and their JSON. They arrive through [`crate::daemon::api::routes`].
 
 use std::path::PathBuf;
 

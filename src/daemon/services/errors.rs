@@ -1,6 +1,6 @@
-//! Why a configuration or a daemon cannot work, and why a backend cannot serve.
+//! Why a configuration or a daemon cannot work, and why a backend is unavailable.
 //!
-//! Owns the errors that more than one room hands on. Each says what it concerned.
+//! Owns the errors that more than one room passes on. Each names what it concerns.
 
 use crate::{
     config::secrets::SecretError,
@@ -14,7 +14,7 @@ use crate::{
 
 use super::command::RefusedKind;
 
-/// Why a configuration cannot come to life.
+/// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
     /// The workflow's file.
@@ -29,7 +29,7 @@ pub enum LiveError {
     /// A pattern.
     #[error("`trigger.ignore_prompts`: {0}")]
     Pattern(#[from] BadPattern),
-    /// The token's place.
+    /// The source of the token.
     #[error(transparent)]
     Token(#[from] SecretError),
     /// The local server's graph.
@@ -43,10 +43,10 @@ pub enum LiveError {
     LocalSettings(String),
 }
 
-/// Why there is no backend.
+/// Why a backend is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unready {
-    /// What kind of reason it is.
+    /// The kind of reason.
     pub kind: RefusedKind,
     /// The reason and what to do.
     pub reason: String,
@@ -61,7 +61,7 @@ impl Unready {
 /// Why a daemon could not start. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Another one serves the state folder or a project.
+    /// Another process serves the state folder or a project.
     #[error(transparent)]
     Locked(#[from] LockError),
     /// The ledger cannot be used.

@@ -1,21 +1,18 @@
-//! Rented machines (cloud mode): one background task owns every machine and serves the jobs that
-//! need one.
+//! Leases of rented machines (cloud mode): how a job requests a machine and how it releases it.
 //!
-//! Owns the guarantee that no machine is ever left running unnoticed. A job requests a machine
-//! ([`Keeper::want`]), works on it while it holds the [`Lease`], and releases it by dropping the
-//! lease; it does nothing else. [`crate::domain::machines`] decides what happens when.
-//!
-//! - [`crate::daemon::services::runtime_config::server_api`]: the configuration as working parts; `keeper`: the task, its order of work, recovery
-//!   and shutdown;
-//! - `hand_out`: assigning and launching machines; `acts`: the other calls; `notes`: pending
-//!   ledger writes;
-//! - `show`: what `status` reports.
+//! Owns the handle to the one background task that manages every machine, and the messages between
+//! the two. A job requests a machine ([`Keeper::want`]), works on it while it holds the [`Lease`],
+//! and releases it by dropping the lease; it does nothing else. The guarantee that no machine is
+//! left running unnoticed belongs to that task ([`crate::daemon::servers`]), and
+//! [`crate::domain::machines`] decides what happens when.
+//! [`crate::daemon::services::runtime_config::server_api`] has the settings.
 //!
 //! # How it is used
-//! `Tools` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a background task and calls
-//! [`Keeper::close`] when it stops. A job in cloud mode calls `want` after it is in the ledger
-//! (`prepared`) and before its submit is marked: the keeper writes the machine's own id into the
-//! job's `deployment`. A job that another session sent calls [`Keeper::want_again`] with that id.
+//! `Tools` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a
+//! background task and calls [`Keeper::close`] when it stops. A job in cloud mode calls `want`
+//! after it is in the ledger (`prepared`) and before its submit is marked: it writes the machine's
+//! own id into the job's `deployment`. A job that another session sent calls [`Keeper::want_again`]
+//! with that id.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,7 @@
-//! What a job's task and the loop tell each other: where it begins, what is wanted of it, what happens, how it ends.
+//! The messages between a job's task and the event loop: its reports, the control over it, how
+//! it ends.
 //!
-//! Owns plain values; who sends them when is the road's and the loop's matter.
+//! Owns plain values. Who sends them when is decided by the job and the event loop.
 
 use std::time::Duration;
 
@@ -16,81 +17,81 @@ use crate::{
     },
 };
 
-/// What a job's task tells the loop while it works.
+/// What a job's task reports to the event loop while it runs.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The job is in the ledger and on its road.
+    /// The job is in the ledger.
     Started {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Which.
+        /// The job.
         job: JobId,
-        /// The project's own inputs, if it is made of them.
+        /// The project's own inputs, if the job uses them.
         inputs: Option<Inputs>,
     },
-    /// It moved, as far as decisions need it.
+    /// The job changed its stage, as far as decisions depend on it.
     Moved {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// Where to.
+        /// The new stage.
         stage: Stage,
     },
     /// Our mesh is in CONJURE's scene, or may be at any moment.
     Imported {
-        /// Whose.
+        /// The project.
         project: ProjectId,
     },
-    /// Whether the project is this daemon's, as was found right before a release.
+    /// The result of the lock check right before a release.
     Standing {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// How.
+        /// The result.
         standing: Standing,
     },
-    /// What `status` shows of it.
+    /// What `status` shows of a job.
     Shown {
-        /// Whose.
+        /// The project.
         project: ProjectId,
-        /// All of it.
+        /// The job's complete status.
         job: Box<status::Job>,
     },
-    /// Something a person should know beyond this job.
+    /// A warning about more than this job.
     Warning(String),
-    /// Something that happened waits to be written down, or has been.
+    /// A write to the ledger is pending, or no longer is.
     Unwritten {
-        /// What; the same words come when it is over.
+        /// The pending write; the same text is used when it is over.
         what: &'static str,
-        /// Why, for people; `None` when it is written.
+        /// The reason, for people; `None` when it is written.
         trouble: Option<String>,
     },
-    /// The deployment told about itself; these are the warnings that follow.
+    /// The deployment reported its facts; these are the resulting warnings.
     Facts(Vec<String>),
-    /// The service refuses the token: there may be another one in its place by now.
+    /// The service rejects the token: there may be a new one by now.
     TokenRefused,
     /// The account's balance.
     Balance(MicroUsd),
     /// What `status` shows of the rented machines.
     Machines(Vec<status::Machine>),
-    /// What machines cost has changed.
+    /// The cost of rented machines has changed.
     MachineMoney,
 }
 
-/// What the loop wants of a job's task, in the order of what it weighs: a wish is only ever raised, so that a newer
-/// snapshot cannot take back a person's cancel ([`Wish::raise`]).
+/// What the event loop wants a job's task to do, in order of priority: it is only ever raised, so
+/// that a newer snapshot cannot revoke a person's cancel ([`Wish::raise`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wish {
-    /// Go on.
+    /// Continue.
     Go,
-    /// Make room for a newer snapshot.
+    /// End, because a newer snapshot replaces the job.
     Replace,
-    /// A person wants it to end.
+    /// End, because a person cancelled the job.
     Cancel,
-    /// The daemon stops: leave remote work alone, it goes on at the next start.
+    /// The daemon stops: do not touch remote work, which continues at the next start.
     Stop,
 }
 
 impl Wish {
-    /// Wants this of a task, unless something that weighs more is wanted of it already.
+    /// Sends this control to a task, unless one with a higher priority was sent already.
     pub(crate) fn raise(self, of: &watch::Sender<Self>) {
         of.send_if_modified(|wanted| {
             let is_more = self > *wanted;
@@ -105,28 +106,28 @@ impl Wish {
 /// How a job's task ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum JobEnd {
-    /// It never left and is not in the ledger: its change stays pending.
+    /// It was never sent and is not in the ledger: its change stays pending.
     NotStarted {
-        /// What kind of reason it is.
+        /// The kind of reason.
         kind: RefusedKind,
         /// The reason, for people.
         reason: String,
-        /// After which wait it may be tried again by itself.
+        /// The wait before an automatic retry.
         retry_after: Option<Duration>,
     },
     /// It reached a final state.
     Ended {
-        /// Which.
+        /// The state.
         state: State,
-        /// Whether its artifacts are in front of the artist.
+        /// Whether its artifacts are visible to the artist.
         placed: bool,
     },
-    /// The daemon stops; the ledger says where the next session goes on.
+    /// The daemon stops; the ledger says where the next session continues.
     Stopped,
-    /// The ledger refused a step. The task itself takes the job up again from what the ledger says, so the loop never
-    /// sees this end.
+    /// The ledger refused a step. The task itself resumes the job from what the ledger says, so the
+    /// event loop never receives this end.
     Interrupted {
-        /// Which step, and why, for people.
+        /// The step and the reason, for people.
         reason: String,
     },
 }

@@ -1,6 +1,7 @@
-//! What every room of the daemon is handed: the ledger, the backends, limits, locks, tasks, and the messages between them.
+//! What every room of the daemon uses: the ledger, the backends, limits, locks, tasks, and the
+//! messages between them.
 //!
-//! Owns no decision. It names no other room; all of them may name it.
+//! Owns no decision. It uses no other room; all of them may use it.
 
 pub mod command;
 pub mod errors;
@@ -43,23 +44,25 @@ pub(crate) struct Tools {
     pub(crate) submits: Gate,
     /// Five other calls a second.
     pub(crate) calls: Gate,
-    /// Which places are left alone, and why.
+    /// Which backends are paused, and why.
     pub(crate) health: HealthBook,
-    /// What a person has been told of the limits. A plain mutex: it is never held across an await.
+    /// The budget warnings that were already given. A plain mutex: it is never held across
+    /// an await.
     pub(crate) told: Mutex<Told>,
     pub(crate) reports: mpsc::Sender<Report>,
-    /// What the configuration says now; a reload puts a new one here.
+    /// The current configuration; a reload publishes a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,
-    /// Whose history is being read, and who is placing.
+    /// Which history folders are being read, and which projects are being placed.
     pub(crate) claims: Claims,
-    /// Which projects are ours.
+    /// The locks of the projects served.
     pub(crate) root_locks: RootLocks,
-    /// Where machines are asked for.
+    /// The handle for requests of rented machines.
     pub(crate) machines: Keeper,
 }
 
 impl Tools {
-    /// Waits for a place among the calls of a second. RunComfy's patience is not to be tried; one's own server has no such limit.
+    /// Waits for its turn among the calls of a second. This protects RunComfy's queue from too many
+    /// calls; a local server needs no such limit.
     pub(crate) async fn pass_call(&self, place: Place) {
         if place.is_paid() {
             self.calls.pass().await;

@@ -1,9 +1,8 @@
-//! The locks of the projects served: who holds them is asked before anything is paid for, and once
-//! a minute.
+//! The locks of the served projects: checked before anything is paid for, and once a minute.
 //!
-//! Owns the questions, one at a time for each project and on the blocking pool: a drive that does
-//! not answer holds up its own project and nobody else. What an answer is about is
-//! [`crate::disk::project_lock`]'s, what follows from it the asker's.
+//! Owns the checks, one at a time per project and on the blocking pool: a drive that does not
+//! answer delays only its own project. What a check does belongs to [`crate::disk::project_lock`],
+//! what follows from it to the caller.
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +27,9 @@ pub(crate) struct RootLocks(Mutex<BTreeMap<ProjectId, RootLock>>);
 #[derive(Clone, Debug)]
 struct RootLock {
     root: String,
-    /// Held for as long as a question takes, which may be for ever.
+    /// Held for the duration of a check, which may be for ever.
     held: Arc<tokio::sync::Mutex<Held>>,
-    /// Since when a question waits for its answer.
+    /// Since when a check waits for its answer.
     asked: Arc<Mutex<Option<Moment>>>,
 }
 
@@ -43,13 +42,13 @@ struct Held {
 /// Whether a project may be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is ours. What was wanted before it was `regained` from another process was that one's
-    /// business.
+    /// The lock is ours. What changed before it was `regained` from another process belonged to
+    /// that process.
     Ours {
         /// Since when, if another process had it meanwhile.
         regained: Option<WallTime>,
     },
-    /// Nothing may be released for it now: why, and what to do.
+    /// Nothing may be released for the project now: why, and what to do.
     Withheld(String),
 }
 
@@ -61,8 +60,7 @@ impl RootLocks {
         self.all().insert(project, RootLock { root, held, asked: Arc::default() });
     }
 
-    /// Finds out whether a project is still ours, and takes its lock again where somebody removed
-    /// it.
+    /// Checks whether a project is still ours, and takes its lock again if it was removed.
     pub(crate) async fn check(&self, project: ProjectId) -> Standing {
         let found = self.all().get(&project).cloned();
         match found {
@@ -87,7 +85,7 @@ impl RootLocks {
         }
     }
 
-    /// Lets go of all of them. A drive that does not answer keeps its own lock only.
+    /// Releases all of them. A drive that does not answer keeps only its own lock.
     pub(crate) async fn release_all(&self) {
         let all = std::mem::take(&mut *self.all());
         let released = all.into_values().map(|lock| blocking(move || drop(lock)));
@@ -103,7 +101,7 @@ impl RootLock {
     async fn check(self) -> Standing {
         let now = Clock.now().moment;
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        // One question waits already, in vain: another one would hang beside it.
+        // One check is already waiting without an answer: another one would hang as well.
         if asked.is_some_and(|asked| now.since(asked) >= PATIENCE) {
             return self.silent();
         }

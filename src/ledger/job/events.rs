@@ -1,8 +1,8 @@
 //! The writes that the steps of a job share: its state, its events, its newest attempt, and the
 //! audit of its submits.
 //!
-//! Owns the helpers inside a transaction. `road` and `ends` decide which operation uses which. Only
-//! here is it checked that no step violates the table of [`super::transition`].
+//! Owns the helpers inside a transaction. `progress` and `finish` decide which operation uses
+//! which. Only here is it checked that no step violates the table of [`super::transition`].
 
 use rusqlite::{OptionalExtension, Transaction};
 

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Tells whether work at a backend of this name may cost money. An unknown one may.
+/// Returns whether work on a backend of this name may cost money. An unknown one may.
 pub(crate) fn is_paid(backend: &str) -> bool {
     Place::from_word(backend).is_none_or(Place::is_paid)
 }
@@ -36,8 +36,9 @@ pub(crate) fn charged_before(job: JobId, backend: &str) -> LedgerError {
     LedgerError::ChargedBefore { job, backend: backend.to_owned() }
 }
 
-/// Tells whether a request for a job's work may have been charged: a paid backend took an earlier attempt, an
-/// attempt is paid for already, or the job stands in for one whose answer was lost.
+/// Returns whether a request for a job's work may have been charged: a paid backend accepted an
+/// earlier attempt, an attempt is paid for already, or the job stands in for one whose answer
+/// was lost.
 pub(crate) fn may_have_been_charged(
     transaction: &Transaction<'_>,
     job: JobId,
@@ -50,7 +51,7 @@ pub(crate) fn may_have_been_charged(
     if stands_in || settled {
         return Ok(true);
     }
-    // A request has an id exactly when its backend took it.
+    // A request has an id exactly when its backend accepted it.
     let taken = transaction
         .prepare_cached("SELECT backend FROM attempt WHERE job = ?1 AND request IS NOT NULL")?
         .query_map(params![job], |row| row.column::<String>(0))?

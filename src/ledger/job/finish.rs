@@ -118,8 +118,8 @@ impl Ledger {
         self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
     }
 
-    /// Does for one job what [`Self::mark_lost_answers`] does for all, after the outcome of its submit could
-    /// not be recorded.
+    /// Does for one job what [`Self::mark_lost_answers`] does for all, if the outcome of its submit
+    /// could not be recorded.
     pub fn mark_lost_answer(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::MarkLost, |transaction| {
             if may_ask_again(&super::failover::backend(transaction, job)?) {
@@ -150,7 +150,8 @@ impl Ledger {
     }
 }
 
-/// Returns whether a lost answer of this backend can be requested again, or costs nothing to repeat.
+/// Returns whether a lost answer of this backend can be requested again, or costs nothing
+/// to repeat.
 fn may_ask_again(backend: &str) -> bool {
     Place::from_word(backend).is_some_and(Place::is_repeatable)
 }

@@ -1,6 +1,7 @@
-//! What a job writes, one transaction a step: from its release to its end, and beside it.
+//! What a job writes to the ledger, one transaction per step: from its release to its end, and the
+//! records beside it.
 //!
-//! Owns the order of states and what is committed with each. Reading is `queries`'s.
+//! Owns the order of states and what is committed with each. Reading belongs to `queries`.
 
 pub mod transition;
 pub(crate) mod events;

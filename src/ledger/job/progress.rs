@@ -1,6 +1,6 @@
 //! A job's steps after its release: one operation per step, one transaction per operation.
 //!
-//! Owns what is written with each step except the last; `ends` owns how jobs end. An operation is
+//! Owns what is written with each step except the last; `finish` owns how jobs end. An operation is
 //! called *before* the step that it announces, except if it reports an answer. One that is not
 //! allowed changes nothing and returns an error.
 
@@ -175,8 +175,9 @@ impl Ledger {
         })
     }
 
-    /// Records that public names are about to change. From here on the job cannot be cancelled any more; one that was
-    /// cancelled before is refused, whatever has been heard of it since.
+    /// Records that public names are about to change. From here on the job can no longer be
+    /// cancelled; a job that was cancelled before is refused, whatever has been recorded about
+    /// it since.
     pub fn placing(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::Placing, |transaction| {
             let cancelled = transaction

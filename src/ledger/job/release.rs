@@ -1,9 +1,9 @@
 //! The start of a job: budget, row, events and baseline in one commit.
 //!
 //! Owns the release and the mark before a submit; an `unknown` job whose work is released again is
-//! settled in the same commit. [`crate::domain::money::budget`] owns the rule for the budget. It gets its
-//! sums here, inside the transaction that also reserves, so that two processes cannot both spend
-//! the last cents.
+//! settled in the same commit. [`crate::domain::money::budget`] owns the rule for the budget. It
+//! gets its sums here, inside the transaction that also reserves, so that two processes cannot both
+//! spend the last cents.
 
 use rusqlite::Transaction;
 
@@ -37,9 +37,8 @@ const EXCERPT: usize = 160;
 
 impl Ledger {
     /// Releases a job: checks `limits`, reserves its money, records it and moves its project's
-    /// baseline to its inputs.
-    /// What it stands in for is in the same commit, so that no crash can leave a row that may be sent to a paid
-    /// backend by mistake.
+    /// baseline to its inputs. Which job it stands in for is recorded in the same commit, so that
+    /// no crash can leave a row that may be sent to a paid backend by mistake.
     ///
     /// If this returns `Ok`, all of it is on the disk. If it returns an error, none of it is.
     pub fn release(

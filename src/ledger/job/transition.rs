@@ -1,8 +1,8 @@
 //! The table of allowed state changes of a job.
 //!
-//! Owns only the pure table. `road` and `ends` make the changes and write the records. A change
-//! that is not in this table is rejected there with both states named, so that a bug in the daemon
-//! cannot rewrite history.
+//! Owns only the pure table. `progress` and `finish` make the changes and write the records. A
+//! change that is not in this table is rejected there with both states named, so that a bug in the
+//! daemon cannot rewrite history.
 
 use crate::domain::job::State;
 

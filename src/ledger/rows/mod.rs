@@ -84,8 +84,8 @@ pub struct NewJob {
     pub deployment: Option<String>,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
-    /// The job whose lost answer this one stands in for. That request may have been charged, so this
-    /// job may only ever be sent to a free backend.
+    /// The job whose lost answer this one stands in for. That request may have been charged, so
+    /// this job may only ever be sent to a free backend.
     pub stands_in_for: Option<JobId>,
     /// Why this backend and not an earlier one in the mode's order; a line of the job's story.
     pub why: Option<String>,

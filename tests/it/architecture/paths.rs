@@ -17,8 +17,8 @@ pub(super) struct Name {
     pub path: String,
 }
 
-/// Lists what the code of a file names. `module` is the file's own place in the house, such as `["domain", "engine"]`; as many of
-/// its words as `root` counts are its crate.
+/// Lists the paths that a file's code uses. `module` is the file's own module path, such as
+/// `["domain", "engine"]`; its first `root` words name its crate.
 pub(super) fn names(code: &str, module: &[String], root: usize) -> Vec<Name> {
     let tokens = tokens(code);
     let mut reader = Reader {
@@ -83,7 +83,7 @@ struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
     module: Vec<String>,
-    /// The crate that the file is in, as a layer of the house; empty for the program's own.
+    /// The crate that the file is in, as a layer; empty for the program's own.
     root: Vec<String>,
     depth: usize,
     /// The open inline modules, with the depth of their braces.

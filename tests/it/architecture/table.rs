@@ -1,5 +1,5 @@
-//! The table of the house: which layer may name what, the rooms with their stairs, and the few files that may do more, each with
-//! its reason.
+//! The table of the architecture: which layer may use what, the rooms of the daemon with their
+//! order, and the few files that may do more, each with its reason.
 //!
 //! Owns data. A new folder in `src/` needs a row here, and a layer's new dependency an entry in
 //! its row.
@@ -408,7 +408,8 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
 ];
 
-/// The rooms of the daemon, each with those before it: a room names nothing of a room that comes after it.
+/// The rooms of the daemon, each with the rooms that it may use: it uses nothing of a room that
+/// comes after it.
 pub(super) const STAIRS: &[(&str, &[&str])] = &[
     ("services", &[]),
     ("inputs", &["services"]),
@@ -430,7 +431,8 @@ pub(super) const WITHOUT_CIRCLES: &[&str] = &[
     "crates/simulator/src",
 ];
 
-/// What the domain's crate never depends on, not even for its tests: with none of these it can do nothing but decide.
+/// What the domain's crate never depends on, not even for its tests: without these it can do
+/// nothing but decide.
 pub(super) const NEVER_IN_THE_DOMAIN: &[&str] = &[
     "axum", "jiff", "notify", "rand", "reqwest", "rusqlite", "rustix", "tempfile", "tokio",
     "tracing",

@@ -1,7 +1,9 @@
-//! A free backend stands in for a paid request whose answer is lost, the process dies at any durable step of that, and the
-//! free backend is gone when it is started again: nothing is ever sent to the paid one a second time.
+//! A free backend stands in for a paid request whose answer is lost, the process dies at any
+//! durable step of that, and the free backend is gone when it is started again: nothing is ever
+//! sent to the paid one a second time.
 //!
-//! Owns this one play. Which steps it takes is not listed but traced: a run that does not die writes them down.
+//! Owns this one scenario. Its steps are not listed but traced: a run that does not die
+//! records them.
 
 use std::{
     collections::BTreeMap,
@@ -29,10 +31,10 @@ use crate::support::{
 
 const WORDS: &str = "a clay owl";
 
-/// How long a run of the free backend takes.
+/// How long a run on the free backend takes.
 const RUN: Duration = Duration::from_millis(100);
 
-/// A world in which the answer to the first paid submit is lost.
+/// Creates a world in which the answer to the first paid submit is lost.
 fn world() -> (Stage, Far<Comfy>) {
     let mut stage = Stage::new();
     let free = comfyui(RUN);
@@ -40,7 +42,7 @@ fn world() -> (Stage, Far<Comfy>) {
     stage.set("local.comfyui_url", &format!("{:?}", free.url()));
     stage.set("local.after_unknown", "true");
     stage.set_mode("auto");
-    // The project is known: the next thing that is said is a change, whenever the daemon dies.
+    // The project is known: the next prompt is a change, wherever the daemon dies.
     stage.start().stop();
     stage.service.order(Fault::AcceptThenDrop);
     stage.say(WORDS);
@@ -53,7 +55,7 @@ fn daemon(stage: &Stage, variable: &str, value: &str) -> TestDaemon {
     TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr"))
 }
 
-/// Returns every visit of a durable step in the play, as an order to die there.
+/// Returns every visit of a durable step in the scenario, as an order to die there.
 fn visits() -> Vec<String> {
     let (stage, _free) = world();
     let trace = stage.path("trace");
@@ -69,12 +71,12 @@ fn visits() -> Vec<String> {
         format!("{line}:{count}")
     };
     let all: Vec<String> = text.lines().map(visit).collect();
-    // What comes before the answer is lost is every other play's too.
+    // The steps before the answer is lost are part of every other scenario.
     let lost = all.iter().position(|visit| visit == "ledger.unknown:before:1").expect("it is lost");
     all[lost..].to_vec()
 }
 
-/// Dies at one visit, and goes on without the free backend until that was seen, then with it.
+/// Dies at one visit, and continues without the free backend until that was observed, then with it.
 fn play(order: &str) -> Result<(), String> {
     let (mut stage, free) = world();
     let mut dying = daemon(&stage, VARIABLE, order);
@@ -82,7 +84,7 @@ fn play(order: &str) -> Result<(), String> {
         let jobs = stage.jobs();
         jobs.len() == 2 && jobs.iter().all(|job| job.state.is_final())
     };
-    // A visit that comes once the play is over needs a stop in good order to be reached.
+    // A visit that comes after the end of the scenario is reached only by a clean stop.
     eventually("the daemon dies, or has nothing left to do", || {
         (dying.has_ended().is_some() || done(&stage)).then_some(())
     });
@@ -99,7 +101,7 @@ fn play(order: &str) -> Result<(), String> {
     let running = running.ready();
     eventually("the free backend is asked in vain, or nothing is left to do", || {
         let is_open = stage.jobs().iter().any(|job| !job.state.is_final());
-        // At this level of the log the HTTP library names each connection that it tries.
+        // At this log level the HTTP library names each connection that it tries.
         let asked = running.stderr_text()[said_before..].contains(&address);
         (!is_open || asked || stage.submits() > 1).then_some(())
     });
@@ -114,7 +116,8 @@ fn play(order: &str) -> Result<(), String> {
         stage.submits(),
         stage.jobs().iter().map(|job| (job.backend.clone(), job.state)).collect::<Vec<_>>(),
     );
-    // A death between the mark and the POST leaves the words unsent, and `unknown` all the same.
+    // A death between the mark and the POST leaves the request unsent, and the job `unknown` all
+    // the same.
     if submits > 1 {
         return Err(format!("{order}: {submits} paid submits; {states:?}"));
     }

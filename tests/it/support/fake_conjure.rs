@@ -7,10 +7,11 @@
 //! mesh, and writes back, in place, the state that it had before; the launcher and the API read,
 //! think and replace through the same `state.tmp`, with whatever is stale by then.
 //!
-//! Two things are gentler than life. CONJURE's own writers take turns among themselves: a launcher that puts back a command
-//! which Blender has just taken imports twice, whoever had asked, and would tell nothing about the client. And none of
-//! them writes what it read long ago only because this machine stopped it in between ([`launcher`]): the real ones think for a
-//! millisecond, and that is what a client must withstand.
+//! It is gentler than reality in two ways. CONJURE's own writers take turns: a launcher that writes
+//! back a command which Blender has just taken would import twice, whoever requested it, and would
+//! say nothing about the client. And none of them writes old content only because this machine
+//! paused it between its read and its write ([`launcher`]): the real ones think for a millisecond,
+//! and that is what a client must withstand.
 
 mod api;
 mod launcher;
@@ -189,8 +190,9 @@ impl FakeConjure {
         lock(&self.shared.imports).clone()
     }
 
-    /// Waits until whatever CONJURE's own have begun is done: Blender's tick, and then a look that another writer has not
-    /// written back yet. What a client may expect of a wait is expected of this, however slow the machine is.
+    /// Waits until everything that CONJURE's own threads have begun is finished: Blender's tick,
+    /// and then a read that another writer has not written back yet. What a client may expect of a
+    /// wait is expected of this, even on a slow machine.
     pub(crate) fn catch_up(&self) {
         drop(lock(&self.shared.tick));
         drop(lock(&self.shared.turn));
@@ -222,7 +224,8 @@ impl FakeConjure {
         assert!(sprung.is_empty(), "traps were sprung:\n{}", sprung.join("\n"));
         let given = self.shared.given.load(Ordering::SeqCst);
         let lost = self.shared.lost.load(Ordering::SeqCst);
-        // A rename may follow a look by a moment in which the launcher writes: nobody can rule that out. Two may be chance.
+        // A rename may come a moment after a check in which the launcher writes; that cannot be
+        // excluded. Two may be chance.
         assert!(lost * 10 <= given + 20, "{lost} of {given} commands of others were written over");
         lock(&self.shared.imports).clone()
     }

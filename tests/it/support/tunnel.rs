@@ -2,8 +2,8 @@
 //! TLS or without.
 //!
 //! Owns the port and the thread. The test chooses what the certificates say; they are made in the
-//! test and trusted by no one.
-//! A port on which nothing listens yet, or never, is a [`Port`]: it stays reserved, so no other test can be given it.
+//! test and trusted by no one. A port on which nothing listens yet, or never, is a [`Port`]: it
+//! stays reserved, so no other test can be given it.
 
 use std::{
     net::SocketAddr,

@@ -80,8 +80,9 @@ impl Engine {
         self.handle_all(now, [event])
     }
 
-    /// Takes in events that belong together, and only then releases what may start: what comes between two of them, as
-    /// between the end of a job and the one that another session left behind it, starts nothing new.
+    /// Processes events that belong together, and only then releases what may start: nothing new
+    /// starts in between, for example between the end of a job and the resumption of another one of
+    /// an earlier session.
     pub fn handle_all(
         &mut self,
         now: Moment,

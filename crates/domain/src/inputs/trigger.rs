@@ -1,7 +1,8 @@
 //! Decides whether debounced inputs may start a job now, and if not, why and until when.
 //!
-//! Owns the `[trigger]` rules that concern one project. [`crate::engine`] decides how many jobs run
-//! at once and what happens to an active one; [`crate::money::budget`] decides whether there is money.
+//! Owns the `[trigger]` rules that concern one project. [`crate::engine`] decides how many jobs
+//! run at once and what happens to an active one; [`crate::money::budget`] decides whether there
+//! is money.
 
 use std::time::Duration;
 

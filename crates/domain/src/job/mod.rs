@@ -197,8 +197,8 @@ impl State {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 
-    /// Tells whether the job's artifacts are being put in front of the artist, or are there: from here on it cannot be
-    /// cancelled any more.
+    /// Returns whether the job's artifacts are being placed or are placed: from here on it can no
+    /// longer be cancelled.
     pub const fn is_placing(self) -> bool {
         matches!(self, Self::Placing | Self::Placed | Self::HandingOver)
     }

@@ -1,7 +1,7 @@
 //! Money as integer micro-dollars, and the price table of the hardware.
 //!
-//! Owns the unit and the published hourly rates. It does not estimate ([`super::money::estimate`]) or
-//! refuse anything ([`super::money::budget`]).
+//! Owns the unit and the published hourly rates. It does not estimate ([`super::money::estimate`])
+//! or refuse anything ([`super::money::budget`]).
 
 pub mod budget;
 pub mod estimate;

@@ -2,12 +2,12 @@
 //! and checks results.
 //!
 //! Owns everything that must decode: [`single_colour`] and [`best_form`] for renders,
-//! [`check_image`] and [`into_png`] for results. [`super::inputs::png`] checks first whether a PNG is
-//! complete; the trigger decides when a picture counts as an accident.
+//! [`check_image`] and [`into_png`] for results. [`super::inputs::png`] checks first whether a PNG
+//! is complete; the trigger decides when a picture counts as an accident.
 //!
 //! Every function accepts untrusted bytes. Sizes are read from the headers and refused before any
-//! pixel is decoded: at most [`super::inputs::png::MAX_SIDE`] per side, [`super::inputs::png::MAX_PIXELS`] in total
-//! and [`MAX_DECODED`] bytes.
+//! pixel is decoded: at most [`super::inputs::png::MAX_SIDE`] per side,
+//! [`super::inputs::png::MAX_PIXELS`] in total and [`MAX_DECODED`] bytes.
 //!
 //! - `pixels`: decodes a PNG into plain rows in the right orientation;
 //! - `reduce`: the same pixels with fewer bits each;

@@ -1,6 +1,6 @@
-//! RunComfy's side: the queue, the meter, the machines, and the origins that speak for them.
+//! RunComfy's side: the queue, billing, the machines, and the servers that answer for them.
 //!
-//! Owns what the service remembers and answers. How it is set up and ordered to go wrong is [`crate`]'s.
+//! Owns the service's state and its answers. Its set-up and its ordered faults belong to [`crate`].
 
 pub(crate) mod queue;
 mod billing;

@@ -1,7 +1,8 @@
 //! The meaning of a call's events, in both of Gradio's protocols.
 //!
 //! Owns the event names and the shapes of their data. Neither protocol reliably ends its stream,
-//! and a success may lack the requested output: [`crate::backend::huggingface::run`] owns what the outputs are worth.
+//! and a success may lack the requested output: [`crate::backend::huggingface::run`] owns what the
+//! outputs are worth.
 
 use std::time::Duration;
 

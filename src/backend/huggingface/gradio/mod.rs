@@ -1,6 +1,6 @@
-//! Gradio, as both of its protocols are spoken: calls, their events, and what a Space says of itself.
+//! Gradio's two protocols: calls, their events, and a Space's description of itself.
 //!
-//! Owns the wire. What is asked of which Space, and in which order, is [`super`]'s.
+//! Owns the wire format. Which Space gets which call, and in which order, is decided by [`super`].
 
 pub(crate) mod calls;
 pub(crate) mod describe;

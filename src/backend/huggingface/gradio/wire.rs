@@ -178,8 +178,8 @@ impl Wire {
         Ok(Reply::open(answer, &self.cleaner))
     }
 
-    /// Opens a stream of events. The duration of a stream is not limited here: [`crate::backend::huggingface::run`] owns
-    /// the limits for its silence and for its call.
+    /// Opens a stream of events. The duration of a stream is not limited here:
+    /// [`crate::backend::huggingface::run`] owns the limits for its silence and for its call.
     pub(in crate::backend::huggingface) async fn listen(
         &self,
         url: Url,

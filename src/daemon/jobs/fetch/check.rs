@@ -1,6 +1,7 @@
-//! What came is a good artifact or none: the last gate before a file gets an artifact's name.
+//! The last check before a file gets an artifact's name.
 //!
-//! Owns the way from a download on the disk to the domain's checks. What a good image or mesh is, [`crate::domain`] says.
+//! Owns the step from a download on the disk to the domain's checks. What a good image or mesh is,
+//! [`crate::domain`] decides.
 
 use std::io::{BufReader, Read};
 
@@ -11,16 +12,17 @@ use crate::{
     domain::{mesh, picture},
 };
 
-/// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows makes has 3 MB.
+/// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows
+/// makes has 3 MB.
 pub(in crate::daemon::jobs) const MAX_IMAGE: u64 = 64 * 1024 * 1024;
 
-/// Why a check has no good verdict.
+/// Why a file did not pass.
 pub(in crate::daemon::jobs) enum Check {
     Bad(String),
     Unreadable(String),
 }
 
-/// Checks an image; `Some` is the PNG to keep instead of what came.
+/// Checks an image; `Some` is the PNG to keep instead of the downloaded file.
 pub(in crate::daemon::jobs) fn checked_image(partial: &Partial) -> Result<Option<Bytes>, Check> {
     let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
     let mut bytes = Vec::new();

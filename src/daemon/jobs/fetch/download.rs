@@ -1,6 +1,8 @@
-//! One download into history: from where an earlier try stopped, in pieces, checked before it gets a name.
+//! One download into history: continued from where an earlier try stopped, written in pieces,
+//! checked before the file gets its name.
 //!
-//! Owns a single try. What a broken one means for the job is [`crate::daemon::jobs::fetch`]'s.
+//! Owns a single try. What a failed one means for the job belongs to
+//! [`crate::daemon::jobs::fetch`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,10 +34,10 @@ use crate::{
     },
 };
 
-/// Received bytes go to the disk in pieces of this size.
+/// Received bytes are written to the disk in pieces of this size.
 const PIECE: usize = 256 * 1024;
 
-/// Why one download is over without an artifact.
+/// Why one download ended without an artifact.
 pub(in crate::daemon::jobs) enum Broken {
     /// Worth continuing.
     Cut {
@@ -44,18 +46,19 @@ pub(in crate::daemon::jobs) enum Broken {
         /// The wait that the storage asks for.
         retry_after: Option<Duration>,
     },
-    /// The disk takes no more. What came is kept; it goes on when there is room.
+    /// The disk takes no more data. The received part is kept; the download continues when there
+    /// is room.
     Disk(String),
-    /// The URL ran out.
+    /// The URL has expired.
     Gone(String),
-    /// What came fails its checks, and lies in quarantine.
+    /// The file fails its checks, and is in quarantine.
     Bad(String),
-    /// Nothing helps.
+    /// Another try cannot help.
     Never(String),
 }
 
 impl Broken {
-    /// Says why, as a sentence begins.
+    /// Returns the reason, as the beginning of a sentence.
     pub(in crate::daemon::jobs) fn reason(&self) -> &str {
         match self {
             Self::Cut { reason, .. }
@@ -68,7 +71,7 @@ impl Broken {
 }
 
 impl Road {
-    /// Downloads one file into history, from where an earlier try stopped, and checks it.
+    /// Downloads one file into history, continuing an earlier try, and checks it.
     pub(in crate::daemon::jobs) async fn download(
         &mut self,
         kind: Kind,
@@ -77,7 +80,7 @@ impl Road {
         request: &RequestId,
         (last_progress, farthest): (&mut Moment, &mut u64),
     ) -> Step<Result<(), Broken>> {
-        // Not the URL: a fresh one of the same file is the same file.
+        // Not the URL: a new one for the same file is the same file.
         let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
         let origin = Fingerprint::of(origin.as_bytes());
         let limit = self.limit(kind);
@@ -126,7 +129,8 @@ impl Road {
                     Ok(partial) => partial,
                     Err(broken) => return Ok(Err(broken)),
                 };
-                // A storage that always cuts at the same place makes no progress, however often it begins anew.
+                // A storage that always interrupts at the same byte makes no progress, however
+                // often the download starts again.
                 if partial.len() > *farthest {
                     *farthest = partial.len();
                     *last_progress = self.tools.clock.now().moment;
@@ -136,7 +140,7 @@ impl Road {
             }
             match error {
                 Some(error @ FetchError::TooLarge { .. }) => {
-                    // As below: what can never be used must not fill the disk either.
+                    // As below: what can never be used must not fill the disk.
                     blocking(move || drop(partial.discard())).await;
                     return Ok(Err(broken(&error)));
                 }
@@ -155,7 +159,7 @@ impl Road {
         Ok(self.check(kind, partial).await)
     }
 
-    /// Checks what came; only a good file gets an artifact's name.
+    /// Checks the downloaded file; only a good file gets an artifact's name.
     async fn check(&self, kind: Kind, partial: Partial) -> Result<(), Broken> {
         let (history, id) = (Arc::clone(&self.tools.history), self.id);
         blocking(move || {
@@ -185,7 +189,7 @@ async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
         match partial.append(&bytes) {
             Ok(()) => Ok(partial),
             Err(error @ PartialError::TooLarge { .. }) => {
-                // Nothing of it can be used, so it does not stay to be continued.
+                // None of it can be used, so it is not kept for a later try.
                 drop(partial.discard());
                 Err(Broken::Never(error.to_string()))
             }

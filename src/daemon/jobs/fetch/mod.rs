@@ -1,7 +1,8 @@
 //! From the list of remote files to checked artifacts in history.
 //!
-//! Owns the tries: a cut is continued, a URL that ran out is asked for anew, a file that fails its checks is quarantined
-//! and fetched again a few times. What a good image or mesh is, [`crate::domain`] says; no byte is shown to anybody here.
+//! Owns the tries: an interrupted download is continued, an expired URL is requested again, a file
+//! that fails its checks is quarantined and fetched again a few times. What a good image or mesh
+//! is, [`crate::domain`] decides; nothing becomes visible to the user here.
 
 mod download;
 mod check;
@@ -32,21 +33,22 @@ use crate::{
     ledger::rows::{Artifact, JobRow, Reason},
 };
 
-/// How often a file that fails its checks is fetched anew.
+/// How often a file that fails its checks is fetched again.
 const FRESH_TRIES: u32 = 3;
 
-/// How often the service may answer with a result whose URL is gone, over some ten seconds: a storage may lag behind the run.
+/// How often the service may answer with a result whose URL is gone, over about ten seconds: a
+/// storage may lag behind the run.
 const GONE_TRIES: u32 = 6;
 
-/// How long a download without any progress is tried again. Results are kept for seven days at the service, so a night
-/// without a network loses nothing.
+/// How long a download without any progress is retried. The service keeps results for seven days,
+/// so a night without a network loses nothing.
 const NO_PROGRESS: Duration = Duration::from_secs(24 * 3600);
 
-/// How many tries without progress there must have been by then: a machine that slept for a day has tried nothing, and a paid
-/// result is not given up because of that.
+/// The number of tries without progress that are required as well: a machine that slept for a day
+/// has tried nothing, and a paid result is not given up because of that.
 const NO_PROGRESS_TRIES: u32 = 60;
 
-/// The first and the longest wait after a download broke.
+/// The first and the longest wait after a download failed.
 const AFTER_CUT: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(60));
 
 /// Artifacts in history, checked.
@@ -82,7 +84,8 @@ impl Road {
                     let reason = Reason::new("no_mesh", text);
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
                 }
-                // The mesh was paid for too: it is kept in history before the job ends without being shown.
+                // The mesh was paid for too: it is kept in history before the job ends without
+                // being shown.
                 Err(reason) if kind == Kind::Image => bad_image = Some(reason),
                 Err(reason) => {
                     self.keep_rows(rows).await;
@@ -104,8 +107,8 @@ impl Road {
         Ok(Self::in_history(&folder))
     }
 
-    /// Keeps in history the image that a failed run made before its mesh failed. One try: it is a courtesy, nothing is shown, and the
-    /// job ends by its own reason whatever comes of it.
+    /// Keeps in history the image that a run made before its mesh failed. There is one try, because
+    /// it is only a courtesy: nothing is shown, and the job ends with its own reason in any case.
     pub(super) async fn keep_image(
         &mut self,
         request: &RequestId,
@@ -121,7 +124,7 @@ impl Road {
         else {
             return Ok(());
         };
-        // A person who cancels now is late: the run is over.
+        // A cancel is too late now: the run is over.
         self.too_late = true;
         let folder = self.folder().await?;
         let mut progress = (self.tools.clock.now().moment, 0);
@@ -142,10 +145,10 @@ impl Road {
         Ok(())
     }
 
-    /// Keeps how much was downloaded.
+    /// Records how much was downloaded.
     async fn note_received(&mut self) {
         let (id, bytes) = (self.id, std::mem::take(&mut self.received));
-        // A figure for people: a ledger that cannot take it now need not hold up a result.
+        // The number is informative: a ledger that cannot take it now must not delay a result.
         if bytes > 0
             && let Err(error) =
                 self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
@@ -154,7 +157,7 @@ impl Road {
         }
     }
 
-    /// Goes on with artifacts that another session fetched.
+    /// Continues with artifacts that another session fetched.
     pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
         self.moved(row.state, Stage::Placing).await;
         let folder = self.folder().await?;
@@ -167,7 +170,7 @@ impl Road {
         Err(self.end_failed(Reason::new("history_lost", text), booking).await)
     }
 
-    /// Takes artifacts that lie in the job's folder already as its own.
+    /// Takes the artifacts that are already in the job's folder as its own.
     pub(super) async fn fetched_from(&mut self, folder: &JobFolder) -> Step<Fetched> {
         let mut rows = Vec::new();
         for kind in Kind::ALL {
@@ -205,7 +208,7 @@ impl Road {
         }
     }
 
-    /// Fetches one artifact; `None` when the run lists none.
+    /// Fetches one artifact; `None` if the run lists none.
     async fn fetch_kind(
         &mut self,
         kind: Kind,
@@ -220,7 +223,8 @@ impl Road {
             if folder.artifact(kind).is_some() {
                 return Ok(Ok(Some(self.describe(kind, folder).await?)));
             }
-            // What a person cancelled is fetched all the same, as it was paid for, but nobody waits for it any longer.
+            // The result of a cancelled job is fetched all the same, because it was paid for, but
+            // with one try only.
             if self.unwanted() && fresh + gone + failures > 0 {
                 return Err(self.keep_unwanted().await);
             }
@@ -251,7 +255,8 @@ impl Road {
                     self.wait_for_storage(failures, &reason, retry_after).await?;
                 }
                 Err(Broken::Disk(reason)) => {
-                    // For as long as it takes: the result is paid for, and our own disk is no fault of the storage.
+                    // Without a limit: the result is paid for, and our own disk is no fault of
+                    // the storage.
                     failures += 1;
                     last_progress = self.tools.clock.now().moment;
                     self.wait_for_disk(failures, &reason).await?;
@@ -263,7 +268,8 @@ impl Road {
                     }
                     failures += 1;
                     self.wait_for_storage(failures, &reason, None).await?;
-                    // A service that does not answer has said nothing about the file, which was paid for.
+                    // A service that does not answer has said nothing about the file, which was
+                    // paid for.
                     gone += u32::from(self.refresh(files, request).await?);
                 }
                 Err(Broken::Bad(reason)) => {
@@ -303,7 +309,8 @@ impl Road {
         }
     }
 
-    /// Asks for the result again: its URLs may be fresh ones. Tells whether the service answered.
+    /// Asks for the result again, because its URLs may be new. Returns whether the
+    /// service answered.
     async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
         self.tools.pass_call(self.place).await;
         let backend = self.backend_for_files().await?;
@@ -372,8 +379,8 @@ impl Road {
         Ok(())
     }
 
-    /// A person cancelled before the result was placed, and the run was finished all the same: it was paid for, so it is
-    /// kept and booked, and never shown.
+    /// Ends a job that a person cancelled before the result was placed, although the run had
+    /// finished: it was paid for, so it is kept and booked, and never shown.
     pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let reason = Reason::new(
@@ -390,7 +397,7 @@ impl Road {
     }
 }
 
-/// Why an artifact could not be had.
+/// Returns the reason of an artifact that could not be fetched.
 fn not_fetched(code: &str, text: &str) -> Reason {
     Reason::new(code, format!("{text}. The run was charged"))
 }

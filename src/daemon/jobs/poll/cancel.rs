@@ -1,7 +1,7 @@
-//! The end of patience, and the end that somebody wants: cancel at the service, and what is booked then.
+//! Time-outs and cancellation: sends the cancel to the service and computes what is booked.
 //!
-//! Owns what a cancel means for the job. What it achieves is seen by following on, which is [`crate::daemon::jobs::poll`]'s: a run may end by
-//! itself all the same, and then its result was paid for.
+//! Owns what a cancel means for the job. What it achieves is seen by polling on, in
+//! [`crate::daemon::jobs::poll`]: a run may still complete, and then its result was paid for.
 
 use std::time::Duration;
 
@@ -19,11 +19,12 @@ use crate::{
     ledger::rows::{AuditRow, Booking, Reason},
 };
 
-/// How long a cancelled request is followed to see it end.
+/// How long a cancelled request is polled to see it end.
 pub(in crate::daemon::jobs) const AFTER_CANCEL: Duration = Duration::from_secs(120);
 
 impl Road {
-    /// Sends a cancel, as often as it takes to get an answer, and remembers that it was sent.
+    /// Sends a cancel until the service answers, with a limited number of tries, and remembers that
+    /// it was sent.
     pub(in crate::daemon::jobs) async fn cancel_remotely(
         &mut self,
         request: &RequestId,
@@ -32,7 +33,8 @@ impl Road {
     ) -> Step<()> {
         let (id, mut failures) = (self.id, 0);
         if wish == Wish::Cancel {
-            // It came before the job had a row, or is there already: a cancel is final, whatever restarts come between.
+            // The cancel may be older than the job's row, or be in it already: a cancel is final,
+            // across restarts.
             let now = self.tools.clock.now().wall;
             let record = move |ledger: &mut crate::ledger::Ledger| ledger.want_cancel(id, now);
             self.record("that a person cancelled it", record).await?;
@@ -47,7 +49,7 @@ impl Road {
                     self.too_late = true;
                     break "too late";
                 }
-                // Parked until there is another token, with which it is sent again.
+                // Suspended until there is another token, with which the cancel is sent again.
                 Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
                     self.after_fault(fault, following).await?;
                 }
@@ -94,14 +96,14 @@ impl Road {
             })
         };
         drop(self.tools.store.record("a cancel", record).await);
-        // Without an answer it is sent again at the next occasion, where somebody is paid.
+        // Without an answer the cancel is sent again later, if the backend is paid.
         if outcome != "no answer" || !self.place.is_paid() {
             following.cancelled = Some((wish, now.moment));
         }
         Ok(())
     }
 
-    /// Ends a job whose request was cancelled, by the words of who wanted it.
+    /// Ends a job whose request was cancelled, with the reason of the cancel.
     pub(in crate::daemon::jobs) async fn ended_by_cancel(
         &mut self,
         following: &Following,
@@ -127,7 +129,7 @@ impl Road {
         let state = if replaced { State::Replaced } else { State::Cancelled };
         let text = match wish {
             Some(_) => "cancelled at a person's request",
-            // After a crash it may have been us: the cancel is sent before it is written down.
+            // After a crash it may have been our own cancel, which is sent before it is recorded.
             None => "cancelled at the service; conjured has no record of having asked for it",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
@@ -144,7 +146,7 @@ impl Road {
         JobEnd::Ended { state, placed: false }
     }
 
-    /// Returns what is booked for a job that ends here, without or with a run.
+    /// Returns what is booked for a job that ends here, with or without a run.
     pub(in crate::daemon::jobs) fn booking(
         &self,
         following: &Following,
@@ -164,14 +166,15 @@ impl Road {
         }
     }
 
-    /// Returns what is booked for a job whose run has ended and whose result could not be used, from what the ledger holds.
+    /// Returns what is booked for a job whose run has ended with an unusable result, from what the
+    /// ledger holds.
     pub(in crate::daemon::jobs) async fn booking_of_run(&self) -> Booking {
         let id = self.id;
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         row.map_or(Booking::Reserved, |row| row.bill().0)
     }
 
-    /// Returns how long the job may wait for its turn, and how long it may run.
+    /// Returns how long the job may be queued, and how long it may run.
     fn patience(&self) -> (Duration, Duration) {
         let live = self.live();
         let (serverless, local) = (&live.config.serverless, &live.config.local);
@@ -182,7 +185,7 @@ impl Road {
         }
     }
 
-    /// Ends a wait that took too long: the result is looked at once more, then the request is cancelled.
+    /// Ends a wait that took too long: asks for the result once more, then cancels the request.
     pub(in crate::daemon::jobs) async fn mind_patience(
         &mut self,
         request: &RequestId,
@@ -194,12 +197,12 @@ impl Road {
                 return Ok(None);
             }
             if following.refused && self.place.is_paid() {
-                // It goes on there, whatever anybody wants, and what it makes is paid for.
+                // The run continues there in any case, and its result is paid for.
                 self.too_late = true;
                 self.say("the service did not cancel it; it goes on".to_owned()).await;
                 return Ok(None);
             }
-            // The service said it would stop: nobody learns more by waiting.
+            // The service accepted the cancel: more waiting brings no more information.
             return match self.ask_result(request, following).await? {
                 Answer::Ended(ended) => Ok(Some(Followed::Ended(ended))),
                 Answer::Elsewhere(work) => Ok(Some(Followed::Elsewhere(work))),

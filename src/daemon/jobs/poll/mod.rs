@@ -1,7 +1,9 @@
-//! From the backend's id to the end of the run: status calls at a learned pace, patience in real time, cancel.
+//! From the backend's id to the end of the run: status calls with a learned poll interval,
+//! time-outs in real time, cancellation.
 //!
-//! Owns what ends a wait. A failed status call never ends a job; only the result, a person, or patience does. What a cancel
-//! achieves is seen by following on: the run may end by itself all the same, and then its result was paid for.
+//! Owns what ends a wait. A failed status call never ends a job that may have been paid for; only
+//! the result, a person or a time-out does. What a cancel achieves is seen by polling on: the run
+//! may still complete, and then its result was paid for.
 
 mod poll_errors;
 pub(super) mod cancel;
@@ -26,7 +28,7 @@ use crate::{
     ledger::rows::{JobRow, RunEnd},
 };
 
-/// The longest time between two looks at a run of one's own, which tells its steps.
+/// The longest time between two status calls to a local server, which reports its steps.
 const LOCAL_POLL: Duration = Duration::from_secs(1);
 
 /// A run that succeeded.
@@ -35,45 +37,46 @@ pub(super) struct Ended {
     pub(super) files: Vec<RemoteFile>,
 }
 
-/// What following a request came to.
+/// How following a request ended.
 pub(super) enum Followed {
     /// The run succeeded.
     Ended(Ended),
-    /// The job is to be made elsewhere; this is what that place is sent.
+    /// The job fails over; this is the work for its new backend.
     Elsewhere(Work),
 }
 
-/// What asking for the result brought.
+/// The outcome of asking for the result.
 pub(super) enum Answer {
     /// The run succeeded.
     Ended(Ended),
-    /// The run came to nothing, and another place is to make the job; this is what it is sent.
+    /// The run failed and the job fails over; this is the work for its new backend.
     Elsewhere(Work),
-    /// The service says that it has not ended.
+    /// The service says that the run has not ended.
     Pending,
-    /// Nothing that says anything about the run.
+    /// No answer that says anything about the run.
     Silence,
 }
 
-/// What is known of the request so far.
+/// What is known about the request so far.
 pub(super) struct Following {
     pub(super) submitted: Moment,
-    /// When it was last seen in the queue, and unfinished; a session that took it over has not seen the submit.
+    /// When it was last seen in the queue, and unfinished; a session that resumed the job has not
+    /// seen the submit.
     pub(super) waiting: Option<Moment>,
     pub(super) unfinished: Option<Moment>,
-    /// Between which times it waited, as far as that is known.
+    /// The bounds of its time in the queue, as far as they are known.
     pub(super) waited: Option<Between>,
-    /// Whether this session sent it: only then our clock has counted all of it.
+    /// Whether this session sent it: only then has our clock counted all of it.
     pub(super) own: bool,
     pub(super) running: Option<Moment>,
     pub(super) running_at: Option<WallTime>,
     pub(super) instance: Option<String>,
     pub(super) failures: u32,
-    /// The wish that a cancel was sent for, and when.
+    /// The control that a cancel was sent for, and when.
     pub(super) cancelled: Option<(Wish, Moment)>,
-    /// The service would not hear of the cancel.
+    /// The service refused the cancel.
     pub(super) refused: bool,
-    /// Since when the service does not know the request; the same of its result.
+    /// Since when the service does not know the request; `result_gone`: the same for its result.
     pub(super) gone: Option<Moment>,
     pub(super) result_gone: Option<Moment>,
     pub(super) timed_out: Option<(&'static str, Moment)>,
@@ -81,14 +84,14 @@ pub(super) struct Following {
 }
 
 impl Following {
-    /// Returns how long the request waited, if it is first seen at work at `now`.
+    /// Returns how long the request was queued, if it is first seen running at `now`.
     fn waited_until(&self, now: Moment) -> Option<Between> {
         let since_submit = |at: Moment| at.since(self.submitted);
         let waiting = self.waiting?;
         Some(Between { least: since_submit(waiting), most: since_submit(now) })
     }
 
-    /// Returns all that is known of a run that is found ended at `now`.
+    /// Returns everything known about a run that is seen finished at `now`.
     pub(super) fn seen(&self, times: RunTimes, now: Now) -> Seen {
         let lasted = Between {
             least: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
@@ -99,7 +102,8 @@ impl Following {
             .zip(times.finished_at)
             .filter(|(created, finished)| created <= finished)
             .map(|(created, finished)| finished.since(created));
-        // Across sessions our own span follows the wall clock, which may have been set; it says nothing against the service.
+        // Across sessions our own span follows the wall clock, which may have been set; it cannot
+        // contradict the service.
         let told =
             told.and_then(
                 |told| if self.own { job_cost::believable(told, lasted) } else { Some(told) },
@@ -109,14 +113,14 @@ impl Following {
 }
 
 impl Road {
-    /// Follows a request to its end. `row` is what another session knew of it.
+    /// Follows a request to its end. `row` is what another session recorded about it.
     pub(super) async fn follow(
         &mut self,
         request: &RequestId,
         row: Option<&JobRow>,
     ) -> Step<Followed> {
         let now = self.tools.clock.now();
-        // A patience that began in another session goes on by the wall clock.
+        // A time-out that began in another session continues by the wall clock.
         let then = |at: WallTime| now.moment.minus(now.wall.since(at));
         let submitted_at = row.and_then(|row| row.submitted_at).unwrap_or(now.wall);
         let running_at = row.and_then(|row| row.running_at);
@@ -177,7 +181,7 @@ impl Road {
                             Answer::Pending | Answer::Silence => {}
                         }
                     }
-                    // Patience is a judgement on what the service says, never on its silence.
+                    // A time-out depends on what the service says, never on a missing answer.
                     if let Some(followed) = self.mind_patience(request, &mut following).await? {
                         return Ok(followed);
                     }
@@ -210,7 +214,7 @@ impl Road {
         let now = self.tools.clock.now().moment;
         let live = self.live();
         let serverless = &live.config.serverless;
-        // Whoever's own server it is may be asked as often as progress is worth showing.
+        // A local server may be polled as often as its progress is worth showing.
         let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
         let pace = Pace::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
         let stage = match following.running {
@@ -250,7 +254,7 @@ impl Road {
                     self.say(words).await;
                 }
             }
-            // What ends or stops after a cancel need not have had a machine.
+            // A request that ends after a cancel need not have reached a machine.
             Phase::Running | Phase::Ended if following.cancelled.is_some() && !self.too_late => {}
             Phase::Running | Phase::Ended => {
                 self.shown.queue_position = None;
@@ -284,7 +288,7 @@ impl Road {
         Ok(())
     }
 
-    /// Asks how it ended.
+    /// Asks the backend how the run ended.
     pub(super) async fn ask_result(
         &mut self,
         request: &RequestId,
@@ -314,7 +318,7 @@ impl Road {
             Ok(RunResult::Failed { fault, files, times }) => {
                 let booking = self.booking(following, times);
                 let reason = reason_of(&fault);
-                // Somebody who wanted it to end does not want it made elsewhere.
+                // A cancelled job does not fail over.
                 if following.cancelled.is_some() {
                     return Err(self.end_failed(reason, booking).await);
                 }
@@ -360,7 +364,7 @@ impl Road {
     ) -> Step<()> {
         let seen = following.seen(times, self.tools.clock.now());
         let now = self.tools.clock.now().wall;
-        // The service's clock may be anywhere: its time of the end counts only when it is a possible one.
+        // The service's clock may be wrong: its end time counts only if it is plausible.
         let over =
             times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
         let (id, files) = (self.id, files.to_vec());

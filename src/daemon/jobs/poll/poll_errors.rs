@@ -1,7 +1,8 @@
-//! A request about which nothing is heard, or nothing good: no answer, a refused token, a place that does not know it.
+//! Handles failed status calls: back-off, a rejected token, and when a request counts as lost.
 //!
-//! Owns the waits after failed calls and the judgement when a request is given up that its backend does not know. None of them ends
-//! a job that may still be paid for and come to something; what [`crate::daemon::jobs::poll`] does with an answer is its own matter.
+//! Owns the waits after failed calls and the decision when to give up a request that its backend
+//! does not know. None of them ends a job that may have been paid for and may still complete.
+//! Successful answers belong to [`crate::daemon::jobs::poll`].
 
 use std::time::Duration;
 
@@ -19,23 +20,25 @@ use crate::{
     ledger::rows::{Booking, Reason},
 };
 
-/// How long a request that the service does not know is asked for again: a status may lag behind the submit, and a gateway in
-/// trouble answers 404 as well.
+/// How long the daemon keeps asking for a request that the service does not know: a status may lag
+/// behind the submit, and a failing gateway answers 404 as well.
 const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
 
 /// The first and the longest wait after a failed status call.
 pub(in crate::daemon::jobs) const AFTER_FAILURE: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How long a job parked on a refused token waits before it asks again unasked.
+/// How long a job that is suspended because of a rejected token waits before it asks again.
 const PARKED: Duration = Duration::from_secs(60);
 
-/// After so many failed calls in a row, some twenty seconds, a free place is taken for gone: a server that was closed. What it
-/// did is found again under our id if it comes back, and costs nothing if not.
+/// After this many failed calls in a row, about twenty seconds, a free backend counts as gone, for
+/// example a server that was closed. If it comes back, its work is found again by our id; if not,
+/// nothing was charged.
 const WENT_AWAY: u32 = 6;
 
 impl Road {
-    /// Gives up a free place that does not answer any more. `None` where somebody is paid, whose silence is waited out.
+    /// Gives up a free backend that no longer answers. Returns `None` for a paid one, which is
+    /// polled until it answers.
     pub(in crate::daemon::jobs) async fn went_away(
         &mut self,
         reason: &str,
@@ -54,8 +57,8 @@ impl Road {
         }
     }
 
-    /// Takes the word of a place that answers for its own memory: a request that it does not know is lost there. `None` where
-    /// such an answer may be an error, and the request paid for.
+    /// Handles a request that a backend with a reliable memory does not know: it is lost there.
+    /// Returns `None` if such an answer may be an error and the request may have been paid for.
     pub(in crate::daemon::jobs) async fn forgotten(
         &mut self,
         fault: &ServiceFault,
@@ -65,7 +68,7 @@ impl Road {
             return Ok(None);
         }
         let reason = reason_of(fault);
-        // Whoever deleted it, it was to end.
+        // Regardless of who deleted the request, the job was cancelled.
         if following.cancelled.is_some() && !self.too_late {
             return Err(self.ended_by_cancel(following, RunTimes::default()).await);
         }
@@ -80,7 +83,7 @@ impl Road {
         }
     }
 
-    /// Gives up on a request that the service has not known for too long.
+    /// Gives up a request that the service has not known for too long.
     pub(in crate::daemon::jobs) async fn mind_gone(
         &mut self,
         request: &RequestId,
@@ -116,13 +119,14 @@ impl Road {
         let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
         match self.pause(wait, known).await {
             Some(Wish::Stop) => Err(JobEnd::Stopped),
-            // Other wishes are seen again at the top of the loop.
+            // Other controls are seen again at the top of the loop.
             _ => Ok(()),
         }
     }
 
-    /// Waits after an answer that is no word about the request. A free place that goes on so is given up, as one that is silent:
-    /// something else answers at its address.
+    /// Waits after an answer that says nothing about the request. A free backend that continues to
+    /// answer this way is given up like one that does not answer: something else is listening at
+    /// its address.
     pub(in crate::daemon::jobs) async fn after_fault(
         &mut self,
         fault: ServiceFault,
@@ -156,7 +160,7 @@ impl Road {
                 if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late)
                     && now.since(since) >= AFTER_CANCEL
                 {
-                    // Who wanted it to end does not wait for somebody who says nothing about it.
+                    // A cancelled job does not wait for a service that says nothing about it.
                     return Err(self.ended_by_cancel(following, RunTimes::default()).await);
                 }
                 if fault.verdict != Verdict::Gone

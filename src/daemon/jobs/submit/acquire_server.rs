@@ -1,7 +1,8 @@
-//! A job that is made on a rented machine: waiting for one, and what becomes of the job when it is gone.
+//! A job on a rented machine: waits for one, and handles the job when the machine is gone.
 //!
-//! Owns the road's side of a lease. Machines themselves are [`crate::daemon::services::leases`]'s; what they cost is booked on the
-//! machine, so a job that ends here costs nothing of its own.
+//! Owns the job's side of a lease. The machines themselves belong to
+//! [`crate::daemon::services::leases`]; their cost is booked on the machine, so a job that ends
+//! here costs nothing of its own.
 
 use std::sync::Arc;
 
@@ -23,7 +24,8 @@ use crate::{
 };
 
 impl Road {
-    /// Waits for a machine before the request is announced, where the job is made on one. A wish is granted at once.
+    /// Waits for a machine before the request is marked as submitting, if the job needs one. A
+    /// control is applied at once.
     pub(in crate::daemon::jobs) async fn rent(&mut self) -> Step<()> {
         if self.place != Place::Cloud {
             return Ok(());
@@ -53,7 +55,7 @@ impl Road {
                 Err(none) => none,
             };
             let NoMachine { kind, reason, .. } = none;
-            // There may be room in the budget again; whatever else it is, a person has to see to it.
+            // There may be room in the budget later; every other reason needs a person.
             if kind != RefusedKind::TryAgain || self.shown.cause == Cause::Person {
                 return Err(self
                     .end_failed(Reason::new("no_machine", reason), Booking::Nothing)
@@ -65,7 +67,7 @@ impl Road {
         }
     }
 
-    /// Takes up the machine that a job of an earlier session is made on.
+    /// Leases again the machine that a job of an earlier session runs on.
     pub(in crate::daemon::jobs) async fn rent_again(&mut self, row: &JobRow) -> Step<()> {
         if self.place != Place::Cloud || self.lease.is_some() {
             return Ok(());
@@ -90,7 +92,7 @@ impl Road {
                     }
                     News::Answer(Err(_)) => return Err(JobEnd::Stopped),
                 },
-                // Other wishes need the machine as well, and are seen when it is there.
+                // Other controls need the machine too, and are seen when it is there.
                 wish = wished(&mut self.wish) => if wish == Wish::Stop {
                     return Err(JobEnd::Stopped);
                 },
@@ -98,7 +100,8 @@ impl Road {
         }
     }
 
-    /// Returns the ComfyUI of the job's machine, or the job's end when that is gone; `None` for a job without one.
+    /// Returns the ComfyUI of the job's machine, or the job's end if the machine is gone; `None`
+    /// for a job without one.
     pub(in crate::daemon::jobs) async fn rented(&mut self) -> Option<Step<Arc<dyn Backend>>> {
         let lease = self.lease.as_ref()?;
         match lease.over() {

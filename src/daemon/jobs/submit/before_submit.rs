@@ -1,7 +1,8 @@
-//! A job that has not left yet: how long it waits, for whom, and what becomes of a wish meanwhile.
+//! The waits before a submit, and how a control is applied to a job that has not been sent.
 //!
-//! Owns the waits before a submit, and the question whether a service that failed is back. Nothing is sent here that could
-//! cost anything, so every wish is granted at once. The submit itself is [`crate::daemon::jobs::submit`]'s.
+//! Owns these waits, and the check whether a service that failed is back. Nothing is sent
+//! here that could cost anything, so every control is applied at once. The submit itself
+//! belongs to [`crate::daemon::jobs::submit`].
 
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::{
 const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 impl Road {
-    /// Waits before the next try of something that has not left the machine. Here a wish is granted at once.
+    /// Waits before the next try of a request that has not left the machine. A control is applied
+    /// at once here.
     pub(in crate::daemon::jobs) async fn wait_unsent(
         &mut self,
         failures: u32,
@@ -44,9 +46,10 @@ impl Road {
         }
     }
 
-    /// Waits while the service is left alone, or its token is refused. Whoever's turn it is asks first whether it is back, with
-    /// a call that costs nothing. The job stays `prepared`; here a wish is granted at once. Another place that can serve
-    /// meanwhile gets it: what that is sent is returned.
+    /// Waits while the service is paused after failures, or its token is rejected. The job whose
+    /// turn it is first asks whether the service is back, with a call that costs nothing. The job
+    /// stays `prepared`, and a control is applied at once. If another backend can run the job
+    /// meanwhile, it switches: the work for that backend is returned.
     pub(in crate::daemon::jobs) async fn await_service(&mut self) -> Step<Option<Work>> {
         let mut moved = None;
         let mut person = self.shown.cause == Cause::Person;
@@ -54,12 +57,13 @@ impl Road {
             self.grant_unsent().await?;
             let (live, now) = (self.live(), self.tools.clock.now().moment);
             match self.tools.health.at(self.place).ask(now, &live, person) {
-                // Whether there is a backend is found out before the ledger says that something may leave.
+                // Whether a backend is configured is checked before the ledger says that something
+                // may leave.
                 May::Go
                     if live.at(self.place).is_err()
                         && live.order.iter().any(|other| *other != self.place) =>
                 {
-                    // A reload took its place away.
+                    // A reload removed its backend.
                     match self.choose().await {
                         route @ (Route::Go { .. } | Route::Wait { .. }) => {
                             moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
@@ -106,7 +110,7 @@ impl Road {
         }
     }
 
-    /// Asks whether the service is back. A person who waits hears it when it is not.
+    /// Asks whether the service is back. A person's job ends with an error if it is not.
     async fn probe(&mut self, live: &Live, person: bool) -> Step<()> {
         self.say("asks whether the service is back, before anything is sent".to_owned()).await;
         let Some(backend) = self.backend_or_wish().await? else {
@@ -137,13 +141,13 @@ impl Road {
         Ok(())
     }
 
-    /// Grants a wish that may have come while nobody listened.
+    /// Applies a control that may have come while the job was not listening.
     pub(in crate::daemon::jobs) async fn grant_unsent(&mut self) -> Step<()> {
         let wish = *self.wish.borrow_and_update();
         self.grant(wish).await
     }
 
-    /// Grants a wish to a job that is in the ledger and has not been sent.
+    /// Applies a control to a job that is in the ledger and has not been sent.
     pub(in crate::daemon::jobs) async fn grant(&mut self, wish: Wish) -> Step<()> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let state = match wish {
@@ -160,7 +164,7 @@ impl Road {
                 ledger.cancelled(id, &reason, Booking::Nothing, now)
             }
         };
-        // A step that the ledger refuses is logged there; the job is over either way.
+        // A step that the ledger refuses is logged there; the job is over in both cases.
         drop(self.tools.store.record("the end of an unsent job", record).await);
         Err(JobEnd::Ended { state, placed: false })
     }

@@ -1,9 +1,11 @@
-//! The mark before a request that leaves some time after its release: behind the rate limit, after a try that did not arrive,
-//! after a restart.
+//! The mark before a request that leaves some time after its release: after a rate-limit delay,
+//! after a try that did not arrive, after a restart.
 //!
-//! Owns what is promised of such a job's money: by now the machine may sleep and its rate be another, so the expectation is
-//! made anew, and what it is more must fit the budget in the commit that lets the request leave. A job that does not fit waits
-//! for room; one that a person waits for ends, and they hear why. What a request costs that leaves at once is [`crate::daemon::jobs::submit`]'s.
+//! Owns the job's reservation at that moment: by now the machine may sleep and its rate
+//! may differ, so the cost is estimated again, and a higher estimate must fit the budget
+//! in the commit that lets the request leave. A job that does not fit waits for room; a
+//! person's job ends instead, with the reason. The cost of a request that leaves at once
+//! belongs to [`crate::daemon::jobs::submit`].
 
 use std::sync::PoisonError;
 
@@ -30,8 +32,9 @@ use crate::{
 };
 
 impl Road {
-    /// Writes down that the request may leave now, on the terms of now. If that cannot be written, nothing leaves. A job that has no
-    /// room in the budget goes to a place that costs nothing, where there is one: what that is sent is returned.
+    /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
+    /// nothing leaves. A job without room in the budget switches to a free backend if there is one:
+    /// the work for that backend is returned.
     pub(in crate::daemon::jobs) async fn announce(&mut self) -> Step<Option<Work>> {
         let mut failures = 0;
         loop {
@@ -61,7 +64,7 @@ impl Road {
                             return Err(self.end_failed(reason, Booking::Nothing).await);
                         }
                         Route::Nowhere { .. } => {
-                            // There may be room again, or another place.
+                            // There may be room later, or another backend.
                             self.tried.pop();
                             refusal.to_string()
                         }
@@ -75,7 +78,8 @@ impl Road {
                 Err(ReleaseError::Ledger(LedgerError::Store(error))) => {
                     format!("nothing was sent: {error}")
                 }
-                // The row names a paid backend, and a request of it may have been charged: this job ends, unpaid.
+                // The row names a paid backend, and an earlier request of the same work may have
+                // been charged: this job ends, unpaid.
                 Err(ReleaseError::Ledger(error @ LedgerError::ChargedBefore { .. })) => {
                     let reason = Reason::new("nowhere", format!("{error}; nothing was sent"));
                     return Err(self.end_failed(reason, Booking::Nothing).await);
@@ -90,8 +94,8 @@ impl Road {
         }
     }
 
-    /// Returns what the job is expected to cost now. One that goes to a deployment that is no longer configured keeps what was
-    /// reserved for it: nothing is known of that machine any more.
+    /// Returns what the job is expected to cost now. A job for a deployment that is no longer
+    /// configured keeps its reservation: nothing is known about that machine any more.
     async fn leaving(&mut self) -> Leaving {
         let live = self.live();
         if self.deployment == early_work::deployment_of(&live, self.place) {
@@ -109,7 +113,7 @@ impl Road {
         }
     }
 
-    /// Tells a person of each limit that comes nearer, once.
+    /// Warns once about each limit that is nearly reached.
     pub(in crate::daemon::jobs) async fn tell_of_limits(
         &self,
         limits: &Limits,

@@ -1,7 +1,9 @@
-//! From release to the backend's id: money reserved, the mark that a request may leave, one submit, three outcomes.
+//! From release to the backend's id: reserves the money, marks that the request may leave, submits
+//! once, handles the three outcomes.
 //!
-//! Owns the promise that a request whose fate is not known is never sent a second time: only [`SubmitError::NotSent`] goes
-//! back to the start of this page.
+//! Owns the promise that a request whose outcome is unknown is never sent a second time: only after
+//! [`SubmitError::NotSent`] is the same request sent again, or after [`SubmitError::Unknown`] on a
+//! backend that can be asked for the request.
 
 mod before_submit;
 mod mark_submitting;
@@ -30,13 +32,16 @@ use crate::{
     },
 };
 
-/// How long a stopping daemon waits for the answer to a submit: the process must be gone within five seconds.
+/// How long a stopping daemon waits for the answer to a submit: the process must end within
+/// five seconds.
 const STOP_GRACE: Duration = Duration::from_millis(3500);
 
 impl Road {
-    /// Writes the job into the ledger with its money reserved, and marks that its request leaves right after.
+    /// Writes the job into the ledger, reserves its money and marks that its request leaves
+    /// right after.
     pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
-        // A wish that came during the preparation is granted before anything is written or sent.
+        // A control that came during the preparation is applied before anything is recorded
+        // or sent.
         let wish = *self.wish.borrow();
         if let Some(end) = hold::unreleased(wish) {
             return Err(end);
@@ -44,7 +49,8 @@ impl Road {
         let paid = self.place.is_paid();
         let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
         let now = self.tools.clock.now().moment;
-        // Who is let through without a wait sends at once; who is not asks again below, with its money reserved.
+        // Without a rate-limit delay, submit now; otherwise reserve first and check again
+        // before submitting.
         let at_once = self.place != Place::Cloud
             && wait.is_zero()
             && self.tools.health.at(self.place).is_well(now, &self.live());
@@ -59,7 +65,8 @@ impl Road {
         self.leave(work).await
     }
 
-    /// Waits until a prepared request may leave, and marks that it does. It may be another place's by then.
+    /// Waits until a prepared request may leave, and marks it as submitting. Its backend may have
+    /// changed by then.
     pub(super) async fn leave_later(&mut self, work: Work) -> Step<Work> {
         if self.place.is_paid() {
             self.tools.submits.pass().await;
@@ -69,7 +76,7 @@ impl Road {
 
     async fn leave(&mut self, mut work: Work) -> Step<Work> {
         loop {
-            // Nothing was sent to a machine that went meanwhile: there may be another one.
+            // Nothing was sent to a machine that is gone by now: there may be another one.
             if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
                 self.lease = None;
             }
@@ -88,7 +95,8 @@ impl Road {
 
     /// Writes the job into the ledger; nothing will be sent for it.
     pub(super) async fn release_free(&mut self, work: NewWork) -> Step<()> {
-        // It goes nowhere: the story of a job that does says so, which is how the next session tells them apart.
+        // The job has no backend: the event with a backend in a job's history is how the next
+        // session distinguishes them.
         let why = self.shown.why.take();
         let entered = self.enter(work, Announce::PreparedOnly).await.map(drop);
         self.shown.why = why;
@@ -136,7 +144,7 @@ impl Road {
         };
         let (limits, windows) =
             (live.limits, crate::daemon::services::budget_windows::windows(now));
-        // The inputs are on the disk before the row that speaks of them.
+        // The inputs are on the disk before the row that refers to them.
         let (id, staged, history) =
             (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
         let released = self
@@ -144,9 +152,9 @@ impl Road {
             .store
             .with(move |ledger| {
                 let committed = staged.commit(id).and_then(|_| match announce {
-                    // It leaves in this moment: its folder's name becomes durable when it is gone.
+                    // It leaves at once: its folder's name becomes durable after it is gone.
                     Announce::Submitting => Ok(()),
-                    // It may have to be built from these inputs after a loss of power.
+                    // After a power loss it may have to be built from these inputs.
                     Announce::PreparedOnly => history.sync(),
                 });
                 if let Err(error) = committed {
@@ -174,7 +182,7 @@ impl Road {
         Ok(ready.made.work)
     }
 
-    /// Builds the body of a job that was prepared by another session from the inputs in history.
+    /// Builds the body of a job that another session prepared, from the inputs in history.
     pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Work> {
         let live = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
@@ -192,7 +200,7 @@ impl Road {
         }
     }
 
-    /// Sends the request. The ledger says `submitting` already.
+    /// Sends the request. The ledger already says `submitting`.
     pub(super) async fn send(&mut self, work: Work) -> Step<RequestId> {
         let mut submission = Submission { key: RequestId::for_job(self.id), work };
         let mut failures = 0;
@@ -200,7 +208,8 @@ impl Road {
             self.moved(State::Submitting, Stage::Submitting).await;
             let live = self.live();
             let Some(answer) = self.submit(&submission).await? else {
-                // The process ends now and nobody reads the answer: the next start calls it unknown.
+                // The process ends now and the answer is not read: the next start sets the job
+                // to `unknown`.
                 tracing::warn!(job = %self.id, "stopped before the service answered the submit");
                 return Err(JobEnd::Stopped);
             };
@@ -211,7 +220,8 @@ impl Road {
             let id = self.id;
             match answer {
                 Ok(request) => {
-                    // In the log too: should the ledger's disk fail now, the id of a paid run is not lost.
+                    // In the log too: if the ledger's disk fails now, the id of a paid run is
+                    // not lost.
                     tracing::info!(job = %id, %request, place = %self.place, "the job was taken");
                     self.taken = Some(request.clone());
                     self.record_request(&request).await?;
@@ -243,14 +253,15 @@ impl Road {
         }
     }
 
-    /// Writes down the id of a request that was taken.
+    /// Records the id of an accepted request.
     pub(super) async fn record_request(&self, request: &RequestId) -> Step<()> {
         let (id, own, now) = (self.id, request.clone(), self.tools.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
         self.record("the request's id", record).await
     }
 
-    /// Sends once and waits for the answer; `None` when the daemon stops and the answer does not come in time.
+    /// Sends once and waits for the answer; `None` if the daemon stops and the answer does not
+    /// arrive in time.
     async fn submit(
         &mut self,
         submission: &Submission,
@@ -268,7 +279,7 @@ impl Road {
         };
         let backend = match ready {
             Ok(backend) => backend,
-            // It was there when the ledger was told that something may leave: a reload came in between.
+            // It was there when the submit was recorded: a reload came in between.
             Err(reason) => {
                 return Ok(Some(Err(SubmitError::NotSent { reason, retry_after: None })));
             }
@@ -293,7 +304,7 @@ impl Road {
         self.end_failed(reason, Booking::Nothing).await
     }
 
-    /// The answer is lost: nobody knows whether a paid run exists.
+    /// Ends a job whose answer is lost: it is not known whether a paid run exists.
     async fn lost(&mut self, why: &str) -> JobEnd {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let text = format!(
@@ -322,8 +333,8 @@ impl Road {
         }
     }
 
-    /// Makes the name of the job's folder durable, now that nothing waits for it: without it a loss of power could take the
-    /// folder away with everything that is fetched into it.
+    /// Makes the name of the job's folder durable, now that nothing waits for it: without this a
+    /// power loss could remove the folder with everything that is fetched into it.
     async fn settle_inputs(&self) {
         let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
         crate::daemon::services::store::blocking(move || {
@@ -334,7 +345,7 @@ impl Road {
         .await;
     }
 
-    /// Removes the inputs of a job that never came to be.
+    /// Removes the inputs of a job that was not released.
     async fn discard_inputs(&self) {
         let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
         crate::daemon::services::store::blocking(move || {
@@ -361,7 +372,8 @@ impl NotReleased {
                 Some(crate::daemon::jobs::setup::AGAIN),
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {
-                // A session's budget changes only by a reload; a day's comes back by itself.
+                // A session's budget changes only by a reload; a day's becomes free again
+                // with time.
                 (
                     RefusedKind::TryAgain,
                     refusal.to_string(),

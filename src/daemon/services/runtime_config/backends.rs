@@ -1,8 +1,10 @@
-//! What can serve at each place: an adapter with its settings, or the reason why there is none.
+//! The configured backends: for each an adapter with its settings, or the reason why there is none.
 //!
-//! Owns the step from the configuration to adapters. They live as long as their settings stay the same: a reload takes over
-//! those of the old configuration, for some of them hold what cannot be had twice (a Space's result is told once). Which place a
-//! job goes to is [`crate::daemon::jobs::routing`]'s, how a place does [`crate::daemon::services::health`]'s.
+//! Owns the step from the configuration to adapters. An adapter lives as long as its
+//! settings stay the same: a reload keeps those of the old configuration, because some of
+//! them hold what cannot be fetched twice (a Space reports its result once). Which backend a
+//! job goes to is decided by [`crate::daemon::jobs::routing`]; the health of a backend
+//! belongs to [`crate::daemon::services::health`].
 
 use std::{
     collections::BTreeMap,
@@ -33,16 +35,16 @@ use crate::{
     domain::{job::choose_backend::Place, machines::deployment::Facts, time::Moment},
 };
 
-/// How long a connection that was used is taken for warm. The pool keeps it for longer.
+/// How long a used connection counts as warm. The pool keeps it for longer.
 const STAYS_WARM: Duration = Duration::from_secs(45);
 
-/// How long a deployment's facts are believed. People change them by hand, now and then.
+/// How long a deployment's facts stay valid. People occasionally change them by hand.
 const FACTS_LAST: Duration = Duration::from_secs(3600);
 
 /// How long a connection to a local server may take: it is there or it is not.
 const LOCAL_CONNECT: Duration = Duration::from_secs(2);
 
-/// A backend that can serve.
+/// A backend that can run jobs.
 #[derive(Debug)]
 pub(crate) struct Ready {
     backend: Arc<dyn Backend>,
@@ -69,7 +71,7 @@ enum MadeOf {
     Serverless(Box<Settings>),
     Comfyui(Box<comfyui::Settings>),
     Spaces(Box<huggingface::Settings>),
-    /// Each machine has an adapter of its own, which a job gets with its lease.
+    /// Each machine has its own adapter, which a job gets with its lease.
     Machine,
 }
 
@@ -109,7 +111,7 @@ impl Ready {
         Ok(made)
     }
 
-    /// Returns the token, to be compared and never to be shown.
+    /// Returns the token, for comparison only; it must never be shown.
     pub(crate) const fn token(&self) -> Option<&SecretString> {
         match &self.made_of {
             MadeOf::Serverless(settings) => Some(&settings.token),
@@ -118,13 +120,13 @@ impl Ready {
         }
     }
 
-    /// Tells whether this is the token that it holds.
+    /// Returns whether this is its token.
     pub(crate) fn has_token(&self, token: Option<&SecretString>) -> bool {
         let text = |token: &SecretString| token.expose_secret().to_owned();
         self.token().map(text) == token.map(text)
     }
 
-    /// Tells whether the connection may have gone cold; asking counts as warming it.
+    /// Returns whether the connection may have gone cold; asking counts as warming it.
     pub(crate) fn wants_warm_up(&self, now: Moment) -> bool {
         let mut until = self.warm_until.lock().unwrap_or_else(PoisonError::into_inner);
         let cold = *until <= now;
@@ -134,7 +136,8 @@ impl Ready {
         cold
     }
 
-    /// Tells whether the deployment should be asked about itself; asking counts, whatever comes of it.
+    /// Returns whether the deployment should be asked for its facts; asking counts, whatever the
+    /// result is.
     pub(crate) fn wants_facts(&self, now: Moment) -> bool {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
         let wants = facts.0.is_none_or(|asked| now.since(asked) >= FACTS_LAST);
@@ -144,23 +147,23 @@ impl Ready {
         wants
     }
 
-    /// Tells whether it was never asked.
+    /// Returns whether it was never asked.
     pub(crate) fn never_asked(&self) -> bool {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.is_none()
     }
 
-    /// Keeps what the deployment said of itself.
+    /// Keeps the facts that the deployment reported.
     pub(crate) fn keep_facts(&self, facts: Facts) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
     }
 
-    /// Returns what the deployment said of itself.
+    /// Returns the facts that the deployment reported.
     pub(crate) fn facts(&self) -> Option<Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
-    /// Takes over the adapter of an older configuration that was made of the same, and what a deployment said of itself: who
-    /// reloads often must not ask it each time, in front of the jobs.
+    /// Takes over the adapter of an older configuration with the same settings, and the facts of
+    /// its deployment: frequent reloads must not ask for them each time, ahead of the jobs.
     fn adopt(&mut self, old: &Self) {
         if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
             && own.deployment_id == before.deployment_id
@@ -192,22 +195,23 @@ impl Ready {
     }
 }
 
-/// What can serve at each place.
+/// The backends, or the reasons why they are unavailable.
 #[derive(Debug)]
 pub(crate) struct Places {
     serverless: Result<Ready, Unready>,
     comfyui: Result<Ready, Unready>,
     huggingface: Result<Ready, Unready>,
     cloud: Result<Ready, Unready>,
-    /// Where jobs are sent.
+    /// The backends that jobs are sent to, in order of preference.
     order: Vec<Place>,
-    /// What is said of the others.
+    /// The reason given for all others.
     unused: Result<Ready, Unready>,
 }
 
 impl Places {
-    /// Makes the adapters of the places that `order` names, and says what a person should put right although it works. The others are
-    /// made where that can be done without a word: what was sent there under another mode is followed to its end.
+    /// Creates the adapters of the backends in `order`, and collects warnings about settings that
+    /// work but should be corrected. The other adapters are created if that is possible without an
+    /// error: a request that was sent under another mode is followed to its end.
     pub(crate) fn new(
         config: &Config,
         sources: &Sources,
@@ -264,12 +268,13 @@ impl Places {
         Ok((places, warnings))
     }
 
-    /// Returns what serves at a place.
+    /// Returns the backend for new jobs.
     pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
         if self.order.contains(&place) { self.known_at(place) } else { &self.unused }
     }
 
-    /// Returns what knows of requests that were sent to a place, which may not be used any more.
+    /// Returns the backend for requests that were already sent, even if it is no longer used for
+    /// new jobs.
     pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
         match place {
             Place::Serverless => &self.serverless,
@@ -279,7 +284,7 @@ impl Places {
         }
     }
 
-    /// Takes over what an older configuration had made of the same settings.
+    /// Takes over the adapters of an older configuration with the same settings.
     pub(crate) fn adopt(&mut self, old: &Self) {
         let Self { serverless, comfyui, huggingface, cloud, order: _, unused: _ } = self;
         for (own, place) in [

@@ -1,7 +1,7 @@
 //! What runs on each backend, and where a job's values and results are in it.
 //!
-//! Owns the choice of a graph for a backend, its file and its bindings. [`crate::daemon::inputs::prepare`] builds
-//! one job's request from it.
+//! Owns the choice of a graph for a backend, its file and its bindings.
+//! [`crate::daemon::inputs::prepare`] builds one job's request from it.
 
 use std::{collections::BTreeMap, path::Path};
 

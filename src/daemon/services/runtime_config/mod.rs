@@ -1,7 +1,8 @@
-//! The configuration brought to life: rules, workflow, backend, prices, as jobs use them.
+//! The configuration as working parts: rules, workflow, backends, prices, as jobs use them.
 //!
-//! Owns the step from checked values to working parts. It is made whole or not at all, so that a bad reload leaves the old one
-//! in place; jobs look at the newest one for every call, so that a new token reaches a job in mid-flight.
+//! Owns the step from checked values to working parts. It succeeds as a whole or not at all, so
+//! that a bad reload keeps the old parts; jobs read the newest one for every call, so that a new
+//! token reaches a running job.
 
 pub(crate) mod backends;
 pub(crate) mod bound_workflow;
@@ -40,24 +41,25 @@ pub struct Live {
     pub(crate) trigger: trigger::Settings,
     /// Prompts that are known accidents.
     pub(crate) ignore: Arc<IgnorePatterns>,
-    /// What runs at each place.
+    /// What runs on each backend.
     pub(crate) recipes: Recipes,
-    /// Where seeds come from.
+    /// The source of seeds.
     pub(crate) seed: SeedChoice,
-    /// The places that the mode names, the first choice first. Never empty.
+    /// The backends of the mode, in order of preference. Never empty.
     pub(crate) order: Vec<Place>,
-    /// What can serve at each place, or why nothing can.
+    /// The backends, or the reasons why they are unavailable.
     pub(crate) places: Places,
-    /// Rented machines, or why there are none; in every mode, as an earlier one may have left some.
+    /// Rented machines, or why there are none; in every mode, because an earlier one may have
+    /// left some.
     pub(crate) cloud: Result<Cloud, Unready>,
-    /// What may be spent.
+    /// The limits on spending.
     pub(crate) limits: Limits,
-    /// What a person should put right although it works.
+    /// Warnings about settings that work but should be corrected.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Live {
-    /// Makes the parts.
+    /// Builds the parts.
     pub fn new(config: Config, sources: &Sources) -> Result<Self, LiveError> {
         let order = order(&config);
         let recipes = Recipes::new(&config, &order)?;
@@ -80,29 +82,30 @@ impl Live {
         Ok(Self { config, trigger, ignore, recipes, seed, order, places, cloud, limits, warnings })
     }
 
-    /// Takes over what an older configuration had made of the same settings.
+    /// Takes over the parts of an older configuration with the same settings.
     pub(crate) fn adopt(mut self, old: &Self) -> Self {
         self.places.adopt(&old.places);
         self
     }
 
-    /// Returns what serves at a place, or why nothing does.
+    /// Returns the backend for new jobs, or why it is unavailable.
     pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
         self.places.at(place)
     }
 
-    /// Returns what knows of requests that were sent to a place, also when the mode names it no more.
+    /// Returns the backend for requests that were already sent, even if the mode no longer
+    /// names it.
     pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
         self.places.known_at(place)
     }
 
-    /// Returns the terms that jobs are sent to RunComfy's queue on now.
+    /// Returns the current terms of jobs in RunComfy's queue.
     pub(crate) fn rate(&self) -> Rate {
         let facts = self.at(Place::Serverless).as_ref().ok().and_then(Ready::facts);
         deployment::rate(&self.config.budget.wanted(), facts.as_ref())
     }
 
-    /// Returns the place that jobs are sent to first, as far as the configuration goes.
+    /// Returns the backend that jobs are sent to first, according to the configuration.
     pub(crate) fn first(&self) -> Place {
         let ready = self.order.iter().find(|place| self.at(**place).is_ok());
         ready.or(self.order.first()).copied().unwrap_or(Place::Serverless)
@@ -114,7 +117,7 @@ impl Live {
     }
 }
 
-/// Returns the places that the mode names, the first choice first.
+/// Returns the backends of the mode, in order of preference.
 fn order(config: &Config) -> Vec<Place> {
     let local = config.local.providers.iter().map(|provider| match provider {
         Provider::Comfyui => Place::Comfyui,

@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use super::{Shared, api::python, lock};
 use crate::support::patience::eventually;
 
-/// A launcher or an API that was stopped for longer between its look and its write looks again. Far below what a client
-/// waits for what it staged, and far above what they think.
+/// A launcher or an API that was paused for longer between its read and its write reads again. Far
+/// below what a client waits for a staged file, and far above what they think.
 const MOST_STALE: Duration = Duration::from_millis(30);
 
 impl Shared {
@@ -44,12 +44,14 @@ impl Shared {
             let temporary = self.state.with_file_name("state.tmp");
             fs::write(&temporary, python(&state)).expect("writes");
             let fresh = Clock.now().moment.since(looked) < MOST_STALE;
-            // On Windows it is refused while somebody has the file open, and CONJURE's next beat tries again.
+            // On Windows it is refused while another program has the file open, and CONJURE's next
+            // beat tries again.
             (fresh && fs::rename(&temporary, &self.state).is_ok()).then_some(true)
         })
     }
 
-    /// The launcher: rewrites at random moments, gives Blender other work now and then, and imports by file time.
+    /// Runs the launcher: it rewrites at random moments, sometimes gives Blender other work, and
+    /// imports by file time.
     pub(super) fn launch(&self, mut chance: StdRng) {
         let (mut beat, mut number) = (0_u64, 0_u64);
         let mut pending = None;
@@ -69,8 +71,8 @@ impl Shared {
                         self.lost.fetch_add(1, Ordering::SeqCst);
                     }
                 }
-                // It gives a command where the very look that it writes back shows none: on another one's command it would
-                // leave that one's mark, as if it had been taken.
+                // It gives a command only if the read that it writes back shows none: on another
+                // program's command it would leave that one's mark, as if it had been taken.
                 let other =
                     [("command", json!("spawn_primitive")), ("primitive_type", json!(number + 1))];
                 if idle
