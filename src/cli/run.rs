@@ -12,8 +12,10 @@ use crate::{
     config::Loaded,
     daemon::{
         Ended,
-        event_loop::start::{self, Options, Purpose},
-        projects::silent_roots,
+        event_loop::{
+            projects::silent_roots,
+            start::{self, Options, Purpose},
+        },
         services::runtime_config::Live,
     },
     disk::dirs,
