@@ -1,15 +1,20 @@
 //! The daemon: the only code in which time passes and tasks run. All decisions belong to the pure
 //! rules of [`crate::domain`].
 //!
-//! Owns one loop (`shell`) that holds the engine, and a task for each job (`run_job`). In reading
-//! order: [`crate::daemon::event_loop::start`] puts it together and [`crate::daemon::api::socket`] lets people in, `shell` waits and dispatches,
-//! `projects` takes each over, `watching`, `wakes` and `looking` mind the files, `served` keeps a
-//! project's rhythm, `look` reads its inputs, `prepare` and `early` do the early work, `perform`
-//! turns effects into tasks, `again` does an earlier job's work once more, `commands` answers
-//! people, `restore` places what an earlier job made, `retention` keeps history within its bounds,
-//! `claims` keeps these apart, `root_locks` keeps other daemons away, `show` makes the status,
-//! `manager` tells systemd, `reload` takes a new configuration, [`crate::daemon::services::runtime_config`] is the configuration with
-//! working parts, `calendar` says when a day of the budget began.
+//! Six rooms, in this order; each uses only rooms that come before it, except that `servers` does
+//! not use `inputs`:
+//!
+//! - [`services`]: what every room uses: the ledger's writer, the configuration as working parts,
+//!   backends' health, rate limits, locks, tasks, and the messages and commands between the rooms;
+//! - `inputs`: one project's inputs: what is watched, a scan, the preparation of a request;
+//! - `servers`: the background task that manages rented machines;
+//! - `jobs`: one job as a task, from its request to its placement and handoff, with failover;
+//! - [`api`]: the socket for the command line, its routes, and the status that it shows;
+//! - [`event_loop`]: starts the daemon ([`event_loop::start`]), owns the engine and the loop around
+//!   it, turns effects into tasks, handles their results, commands, reloads and signals.
+//!
+//! Does not own files, HTTP or SQL; those belong to [`crate::disk`], [`crate::backend`]
+//! and [`crate::ledger`].
 
 pub mod services;
 pub(crate) mod inputs;

@@ -63,7 +63,7 @@ impl Shell {
                 let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watching.watcher));
                 self.tasks.spawn(TaskName::Look(*id), async move {
                     crate::daemon::services::store::blocking(move || {
-                        // Repair the watches first: what happens after this look is then seen by an event.
+                        // Repair the watches first: later changes then arrive as events.
                         let mended = mend(&watcher);
                         let look = eyes.look(&ignore, Clock.now().moment);
                         let (was_mended, warnings) = (mended.is_some(), mended.unwrap_or_default());
@@ -151,8 +151,8 @@ impl Shell {
         self.next_poll = self.polling.then(|| now.plus(interval));
         let (watcher, tools) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.tools));
         let generation = self.watching.generation;
-        // An event can be lost; the truth is on the disk. A thousand projects are compared in one go: a look of its own for
-        // each would wake an idle machine a thousand times.
+        // An event can be lost, so the disk is compared. A thousand projects are compared in one
+        // task: a scan for each would wake an idle machine a thousand times.
         let glances: Vec<_> = self
             .served
             .iter()

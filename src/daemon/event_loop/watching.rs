@@ -187,7 +187,7 @@ pub(crate) async fn begin(request: Request) -> Begun {
     let ids: Vec<ProjectId> = projects.iter().map(|(id, _, _)| *id).collect();
     let mut inputs: Vec<_> = projects.into_iter().map(|(_, inputs, _)| inputs).collect();
     let made = blocking(move || {
-        // A folder that does not exist is not worth watching for a configuration that may never come.
+        // A missing folder is not watched for a configuration that may never be created.
         let there = files.into_iter().filter_map(|file| {
             let root = file.parent().filter(|root| dirs::is_dir(root))?.to_path_buf();
             Some(WatchedInputs { root, prompt: file.clone(), render: file })

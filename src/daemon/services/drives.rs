@@ -1,7 +1,7 @@
 //! Drives that may not answer: how long one is waited for, and how many are asked at once.
 //!
-//! Owns the limits and the message. What an unanswered drive means for its project is decided by the
-//! caller.
+//! Owns the limits and the message. The caller decides what an unanswered drive means for its
+//! project.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::config::settings::ProjectConfig;
 
-/// How long a drive may take to answer before others continue without it. One that sleeps has to spin
-/// up first.
+/// How long a drive may take to answer before others continue without it. One that sleeps has to
+/// spin up first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many drives are asked at once: a thousand projects must not create as many threads.
