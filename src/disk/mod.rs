@@ -11,7 +11,7 @@
 //!   names of such programs;
 //! - [`place`]: turns a plan of [`crate::domain::job::placement`] into public files, atomically;
 //! - [`crate::disk::place::sweep`]: removes what a crash left behind;
-//! - [`lock`], [`project_lock`]: one daemon for each state folder and for each project, even if the
+//! - [`lock`], [`lock::project_lock`]: one daemon for each state folder and for each project, even if the
 //!   file is removed;
 //! - [`checkout`]: detects a CONJURE checkout;
 //! - [`probe`]: queries about a folder that change nothing;
@@ -34,6 +34,5 @@ pub mod watch;
 pub mod history;
 pub mod place;
 pub mod lock;
-pub mod project_lock;
 
 pub use error::DiskError;

@@ -34,7 +34,7 @@ fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() 
     let said = eventually("the first one says who has the project", || {
         waiting(&first).filter(|words| words.contains(&held))
     });
-    assert!(said.contains("stop that one"), "and what to do: {said}");
+    assert!(said.contains("stop it first"), "and what to do: {said}");
     eventually("the other one's result is placed", || {
         stage.public().iter().all(|path| media::fault(path).is_none()).then_some(())
     });

@@ -104,7 +104,10 @@ pub async fn send(request: RequestBuilder) -> Result<Response, String> {
 /// Lets the runtime check its sockets before one is chosen. Otherwise a busy daemon would not
 /// notice that a kept-alive connection has already been closed, and would lose the request in it.
 async fn look_at_sockets() {
-    tokio::task::yield_now().await;
+    // More than once: on a busy machine the end of a connection arrives a moment late.
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Decides a race once: either the body was requested, or it never will be.

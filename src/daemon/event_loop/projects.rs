@@ -26,7 +26,11 @@ use crate::{
             store::{Late, blocking, blocking_within},
         },
     },
-    disk::{dirs, lock::Holder, place::sweep, project_lock::ProjectLock},
+    disk::{
+        dirs,
+        lock::{Holder, project_lock::ProjectLock},
+        place::sweep,
+    },
     domain::{
         engine::event::{ProjectId, Remembered},
         time::WallTime,

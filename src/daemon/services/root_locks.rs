@@ -1,7 +1,7 @@
 //! The locks of the served projects: checked before anything is paid for, and once a minute.
 //!
 //! Owns the checks, one at a time per project and on the blocking pool: a drive that does not
-//! answer delays only its own project. What a check does belongs to [`crate::disk::project_lock`],
+//! answer delays only its own project. What a check does belongs to [`crate::disk::lock::project_lock`],
 //! what follows from it to the caller.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use super::{drives::PATIENCE, store::blocking};
 use crate::{
     clock::Clock,
-    disk::project_lock::{Checked, ProjectLock},
+    disk::lock::project_lock::{Checked, ProjectLock},
     domain::{
         engine::event::ProjectId,
         time::{Moment, WallTime},

@@ -76,7 +76,8 @@ impl Ledger {
             let from = current(transaction, job)?;
             let ran = matches!(from.state, State::Submitted | State::Running);
             let settled = settled(transaction, job)?;
-            if is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
+            let is_open = !from.state.is_final();
+            if is_open && is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to.backend).into());
             }
             if from.state == State::Submitting {

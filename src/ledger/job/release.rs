@@ -8,7 +8,7 @@
 use rusqlite::Transaction;
 
 use super::{
-    events::{current, move_to, tell},
+    events::{Current, current, move_to, tell},
     failover::{backend, charged_before, is_paid, may_have_been_charged},
     finish::{settle_retried, settled},
 };
@@ -95,9 +95,9 @@ impl Ledger {
         let Leaving { job, session, reserve, terms, at } = *leaving;
         let verdict = self.write(Point::Submitting, |transaction| {
             let before = spent(transaction, session, windows)?;
-            let old = current(transaction, job)?.reserved;
+            let Current { state, reserved: old, .. } = current(transaction, job)?;
             let to = backend(transaction, job)?;
-            if is_paid(&to) && may_have_been_charged(transaction, job)? {
+            if !state.is_final() && is_paid(&to) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to).into());
             }
             // The amount already reserved was allowed once: a limit that was lowered since affects

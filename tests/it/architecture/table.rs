@@ -401,9 +401,19 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
         "only with the feature `failpoints`: a call to that drive waits",
     ),
     except(
-        "src/backend/http.rs",
+        "src/backend/http/mod.rs",
         "tokio::task::spawn_blocking",
         "a client is made of all certificates of the system, for which no loop may stand still",
+    ),
+    except(
+        "src/failpoint.rs",
+        "std::fs",
+        "with the feature `failpoints` only, a test reads which steps were visited",
+    ),
+    except(
+        "src/failpoint.rs",
+        "std::env",
+        "with the feature `failpoints` only, a test names the file for the visits",
     ),
     except("src/disk/dirs.rs", "std::env::temp_dir", "a message names where the system keeps it"),
 ];

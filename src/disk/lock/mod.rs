@@ -12,6 +12,8 @@
 //! the daemon ends normally, so the checkout stays clean. Only if the root cannot hold a lock
 //! (read-only, no locks on that drive) a file in the given fallback folder is used instead.
 
+pub mod project_lock;
+
 use std::{
     fmt,
     fs::{self, File, TryLockError},
@@ -221,7 +223,7 @@ pub fn held_project(root: &Path) -> Held {
 }
 
 fn held(path: &Path) -> Held {
-    let Ok(file) = super::stamp::open_to_read(path) else { return Held::Free };
+    let Ok(file) = crate::disk::stamp::open_to_read(path) else { return Held::Free };
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Held::By(read_holder(path)),
         Ok(()) | Err(TryLockError::Error(_)) => Held::Free,
@@ -259,7 +261,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 fn read_holder(path: &Path) -> Option<Holder> {
     let mut text = Vec::new();
-    let file = super::stamp::open_to_read(&imp::text_of(path)).ok()?;
+    let file = crate::disk::stamp::open_to_read(&imp::text_of(path)).ok()?;
     file.take(MAX_HOLDER_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }

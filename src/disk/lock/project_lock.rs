@@ -4,14 +4,12 @@
 //! Owns the rule that follows from a lock which anybody may remove (`git clean -fdx` does): the
 //! file's name says who serves the project *now*. Whoever finds the name gone takes it again;
 //! whoever finds it taken by another process serves no more until that one lets go. How a lock is
-//! taken is [`super::lock`]'s.
+//! taken belongs to [`super`].
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    dirs::is_dir,
-    lock::{Holder, Lock, LockError, PROJECT_LOCK},
-};
+use super::{Holder, Lock, LockError, PROJECT_LOCK};
+use crate::disk::dirs::is_dir;
 
 /// The lock of one project.
 #[derive(Debug)]
