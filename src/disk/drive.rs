@@ -1,6 +1,6 @@
 //! A drive that does not answer, for tests: every call about a file under one root waits.
 //!
-//! Owns [`reach`], through which each call of this module goes that could be about a project's
+//! Owns `reach`, through which each call of this module goes that could be about a project's
 //! files. With the cargo feature `failpoints`, `CONJURED_DEAD_DRIVE=/path` makes it wait for as
 //! long as there is a file `/path.dead` beside that folder, as a network drive does whose server is
 //! gone. Without the feature, which is how the program ships, it is an empty function.

@@ -44,7 +44,10 @@ impl Drive {
     /// Lists the project behind the one that is always there; a saved stage has forgotten it.
     fn list(&self, stage: &Stage) {
         let text = fs::read_to_string(stage.config()).expect("reads");
-        let own = format!("\n[[project]]\nname = \"drive\"\nroot = {:?}\n", self.root);
+        let own = format!(
+            "\n[[project]]\nname = \"drive\"\nroot = {:?}\n",
+            self.root.display().to_string()
+        );
         fs::write(stage.config(), text + &own).expect("writes");
     }
 
