@@ -10,12 +10,12 @@ use conjured::{
     simulator::faults::{Fault, Order},
 };
 
+#[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::support::{
-    patience::{eventually, stays},
-    stage::Stage,
-};
+#[cfg(unix)]
+use crate::support::patience::eventually;
+use crate::support::{patience::stays, stage::Stage};
 
 /// Long enough for a retrying client to retry.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
@@ -106,6 +106,8 @@ fn assert_unknown(order: Order) {
     assert_eq!(stage.jobs().len(), 1);
 }
 
+// Only Unix can stop a process from outside.
+#[cfg(unix)]
 #[test]
 fn a_daemon_that_was_stopped_past_the_time_out_reads_the_answer_that_came_meanwhile() {
     let mut stage = Stage::new();
