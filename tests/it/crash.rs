@@ -7,7 +7,6 @@ use std::{fs, time::Duration};
 
 use conjured::{
     domain::job::State,
-    ledger::FILE,
     simulator::{
         Settings,
         faults::{Call, Fault, Order},
@@ -202,6 +201,8 @@ fn killed_at_drawn_moments(seed: u64) {
     assert!((expected..=expected + unknown).contains(&accepted), "{accepted} were paid");
 }
 
+// Two processes that write to one ledger are tried where SQLite is at home.
+#[cfg(unix)]
 #[test]
 fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     let mut settings = quick();
@@ -211,7 +212,8 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     stage.say("a clay owl");
     let job = stage.newest_is(State::Running);
     // Simulates another writer: the next step does not follow from the state that the ledger holds.
-    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    let ledger =
+        rusqlite::Connection::open(stage.state_dir().join(conjured::ledger::FILE)).expect("opens");
     ledger.busy_timeout(Duration::from_secs(5)).expect("waits");
     let changed = ledger.execute("UPDATE job SET state = 'submitting'", []).expect("writes");
     assert_eq!(changed, 1);
@@ -224,6 +226,8 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     assert_eq!(stage.submits(), 1);
 }
 
+// Two processes that write to one ledger are tried where SQLite is at home.
+#[cfg(unix)]
 #[test]
 fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other() {
     let mut stage = Stage::new();
@@ -236,7 +240,8 @@ fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other(
     daemon.kill();
     // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as
     // its turn comes.
-    let ledger = rusqlite::Connection::open(stage.state_dir().join(FILE)).expect("opens");
+    let ledger =
+        rusqlite::Connection::open(stage.state_dir().join(conjured::ledger::FILE)).expect("opens");
     let columns = ledger
         .prepare("SELECT group_concat(name) FROM pragma_table_info('job') WHERE name <> 'id'")
         .expect("columns")

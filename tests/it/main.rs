@@ -27,7 +27,8 @@
 //! - `handoff`: CONJURE is asked to import each mesh exactly once; its scene afterwards, and hands
 //!   in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not appear.
-//! - `two_daemons`: a lock that is removed under a running daemon, and which daemon pays then.
+//! - `two_daemons`: a lock that is removed under a running daemon (on Windows an open file cannot be
+//!   removed), and which daemon pays then.
 //! - `memory`: the daemon's own memory, at rest and after work.
 //! - `service_manager`: what systemd receives from the process, and lines for its journal.
 //! - `reload`: a new configuration, valid or invalid, while the daemon runs.
@@ -70,6 +71,7 @@ mod service_manager;
 #[cfg(unix)]
 mod setup;
 mod stopping;
+#[cfg(unix)]
 mod two_daemons;
 mod support;
 mod architecture;

@@ -174,6 +174,8 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
     assert!(kept < 200_000, "{kept} bytes are left in history");
 }
 
+// Windows does not rename or remove a folder in which files are open.
+#[cfg(unix)]
 #[test]
 fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back() {
     let mut settings = quick();
@@ -198,6 +200,8 @@ fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back
     assert_eq!(stage.submits(), 1);
 }
 
+// Windows does not rename or remove a folder in which files are open.
+#[cfg(unix)]
 #[test]
 fn a_folder_of_ones_own_below_a_root_that_is_gone_is_refused_before_anything_is_sent() {
     let stage = Stage::new();
@@ -301,6 +305,8 @@ fn a_folder_of_ones_own_that_cannot_take_the_result_is_refused_before_anything_i
     assert_eq!((stage.submits(), stage.jobs().len()), (0, 0));
 }
 
+// Windows does not rename or remove a folder in which files are open.
+#[cfg(unix)]
 #[test]
 fn a_folder_of_ones_own_that_goes_bad_during_the_run_does_not_hold_up_the_artist() {
     let mut settings = quick();
