@@ -134,7 +134,7 @@ impl Road {
         let session = ledger.begin_session("bench", now).expect("a session");
         let project = ledger.touch_project("/art", "art", now).expect("a project").id;
         let (address, arrivals) = serve();
-        let mut settings = Settings::new("simulated", "simulated".to_owned().into());
+        let mut settings = Settings::new("simulated", "a-token".to_owned().into());
         settings.api_url = format!("http://{address}").parse().expect("an address");
         let backend = Arc::new(Serverless::new(&settings).expect("settings"));
         let history = History::open(folder).expect("a history");
