@@ -122,7 +122,9 @@ fn a_stop_that_is_refused_is_repeated_and_told() {
     stage.done(1);
     eventually("status tells of a machine that is not stopped", || {
         let status = stage.json(&["status", "--json"]);
-        status["machines"][0]["alarm"].as_str().filter(|alarm| alarm.contains("not stopped"))?;
+        status["machines"][0]["alarm"]
+            .as_str()
+            .filter(|alarm| alarm.contains("could not be stopped"))?;
         Some(())
     });
     all_over(&stage);

@@ -47,7 +47,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     });
     assert!(health.reason.is_some_and(|reason| reason.contains("500")) && health.until.is_some());
     let text = String::from_utf8(stage.cli(&["status"]).stdout).expect("UTF-8");
-    assert!(text.contains("serverless is failing") && text.contains("tried again in"), "{text}");
+    assert!(text.contains("serverless is failing") && text.contains("next try in"), "{text}");
 
     stage.service.order(http(502, None).on(Call::Balance).times(50));
     let free_calls = stage.service.stats().balance_calls;
@@ -72,7 +72,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     stage.ended(5);
     assert_eq!(stage.submits(), 3);
 
-    let told = daemon.stderr_text().matches("is left alone, for longer each time").count();
+    let told = daemon.stderr_text().matches("is paused, for longer each time").count();
     assert_eq!(told, 1, "the log is told once, however often it is probed in vain");
 
     stage.service.clear_faults();

@@ -63,7 +63,7 @@ fn a_service_manager_hears_when_it_is_ready_what_it_does_and_that_it_stops() {
     ear.until("READY=1");
     let status = daemon.status().expect("the socket listens before it is ready");
     assert_ne!(status.projects[0].prompt.state, "unseen", "it has looked before it is ready");
-    ear.until("STATUS=1 project; waits for a change");
+    ear.until("STATUS=1 project; waiting for a change");
     for _ in 0..3 {
         ear.until("WATCHDOG=1");
     }
@@ -72,7 +72,8 @@ fn a_service_manager_hears_when_it_is_ready_what_it_does_and_that_it_stops() {
     let reload = ear.until("RELOADING=1\nMONOTONIC_USEC=");
     assert!(!reload.contains(&"READY=1".to_owned()), "{reload:?}");
     ear.until("READY=1");
-    let refused = ear.until("STATUS=1 project; waits for a change; warning: the new configuration");
+    let refused =
+        ear.until("STATUS=1 project; waiting for a change; warning: the new configuration");
     assert!(refused.last().is_some_and(|line| line.lines().count() == 1), "{refused:?}");
     stage.set("generation.steps_flux", "21");
     daemon.signal(Signal::HUP);

@@ -136,7 +136,7 @@ fn input(path: &str, sight: Option<&Sight>) -> Input {
         None => ("unseen", None, None),
         Some(Sight::Whole(fingerprint)) => ("whole", None, Some(fingerprint.short())),
         Some(Sight::Unfinished { size: u64::MAX }) => {
-            ("unfinished", Some("it changes while it is read".to_owned()), None)
+            ("unfinished", Some("being written".to_owned()), None)
         }
         Some(Sight::Unfinished { size }) => {
             ("unfinished", Some(format!("{size} bytes so far")), None)
@@ -152,29 +152,33 @@ fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
     let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
     let Some(held) = held else { return ("not served".to_owned(), None) };
     match held {
-        Held::Trigger(Wait::Unchanged) => ("waits for a change".to_owned(), None),
+        Held::Trigger(Wait::Unchanged) => ("waiting for a change".to_owned(), None),
         Held::Trigger(Wait::Settling(until)) => {
-            ("something changed; waits until it is quiet".to_owned(), at(until))
+            ("something changed; waiting until it stops changing".to_owned(), at(until))
         }
         Held::Trigger(Wait::NoPrompt(reason) | Wait::NoRender(reason)) => {
             (format!("no job: {reason}"), None)
         }
         Held::Trigger(Wait::MinInterval(until)) => (
-            "the render changed; jobs that only a render started keep their distance (`trigger.min_interval_s`)".to_owned(),
+            "the render changed; waiting for the minimum interval between such jobs \
+             (`trigger.min_interval_s`)"
+                .to_owned(),
             at(until),
         ),
-        Held::Trigger(Wait::OtherInput) => {
-            ("one input changed; waits for the other (`trigger.on = \"both\"`)".to_owned(), None)
-        }
+        Held::Trigger(Wait::OtherInput) => (
+            "one input changed; waiting for the other one (`trigger.on = \"both\"`)".to_owned(),
+            None,
+        ),
         Held::Hands => (
-            "the render changed; a job for a render alone waits while hands are in the picture (`trigger.hold_while_sculpting`)"
+            "the render changed; waiting while hands are in the picture \
+             (`trigger.hold_while_sculpting`)"
                 .to_owned(),
             None,
         ),
-        Held::JobAtWork => ("a job is at work; the newest change goes next".to_owned(), None),
+        Held::JobAtWork => ("a job is running; the newest change is next".to_owned(), None),
         Held::Replacing => ("a queued job is being cancelled for a newer change".to_owned(), None),
         Held::SlotsTaken => {
-            ("another project's job uses the paid slot (`max_in_flight`)".to_owned(), None)
+            ("waiting for another project's job (`max_in_flight`)".to_owned(), None)
         }
         Held::HourlyLimit(until) => {
             ("the limit `trigger.max_jobs_per_hour` is reached".to_owned(), at(until))
@@ -209,7 +213,7 @@ fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> Ba
 /// sends nothing.
 pub(crate) fn one_line(status: &Status) -> String {
     if status.daemon.stopping {
-        return "stopping; jobs at the service go on and are picked up at the next start"
+        return "stopping; jobs at the service continue, and the next start picks them up"
             .to_owned();
     }
     let several = status.projects.len() > 1;
@@ -225,7 +229,7 @@ pub(crate) fn one_line(status: &Status) -> String {
     if parts.len() == 1 {
         parts.push(match status.projects.first() {
             Some(project) if !several => project.waiting.clone(),
-            _ => "no job at work".to_owned(),
+            _ => "no job is running".to_owned(),
         });
     }
     for backend in status.backends.iter().filter(|backend| backend.state != "ready") {
@@ -240,9 +244,9 @@ pub(crate) fn one_line(status: &Status) -> String {
     }
     match status.projects.iter().map(|project| project.unknown.len()).sum() {
         0 => {}
-        1 => parts.push("1 job with a lost answer waits for your decision".to_owned()),
+        1 => parts.push("1 job with a lost answer needs your decision".to_owned()),
         number => {
-            parts.push(format!("{number} jobs with a lost answer wait for your decision"));
+            parts.push(format!("{number} jobs with a lost answer need your decision"));
         }
     }
     match status.warnings.as_slice() {
@@ -268,7 +272,7 @@ mod tests {
             watching: "native".to_owned(),
             prompt: input("/p", None),
             render: input("/r", None),
-            waiting: "waits for a change".to_owned(),
+            waiting: "waiting for a change".to_owned(),
             waiting_until: None,
             job: None,
             last_job: None,
@@ -280,7 +284,7 @@ mod tests {
     #[test]
     fn the_line_says_what_is_done_and_what_is_wrong() {
         let mut status = idle();
-        assert_eq!(one_line(&status), "1 project; waits for a change");
+        assert_eq!(one_line(&status), "1 project; waiting for a change");
 
         status.warnings = vec!["old".to_owned(), "refused:\nline 3".to_owned()];
         status.backends = vec![BackendHealth {
@@ -292,11 +296,11 @@ mod tests {
         }];
         assert_eq!(
             one_line(&status),
-            "1 project; waits for a change; serverless is unconfigured: there is no token; \
+            "1 project; waiting for a change; serverless is unconfigured: there is no token; \
              warning: refused: (and 1 more)"
         );
         status.projects.push(status.projects[0].clone());
-        assert!(one_line(&status).starts_with("2 projects; no job at work"));
+        assert!(one_line(&status).starts_with("2 projects; no job is running"));
         status.daemon.stopping = true;
         assert!(one_line(&status).starts_with("stopping"));
     }

@@ -91,7 +91,7 @@ async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
         let bytes: u64 =
             kept.iter().filter(|kept| removed.contains(&kept.job)).map(|kept| kept.bytes).sum();
         let outcome = format!(
-            "removed {} jobs' folders ({} KB) from history, {first} to {last}",
+            "removed {} job folders ({} KB) from the history, {first} to {last}",
             removed.len(),
             bytes.div_ceil(1024)
         );
@@ -134,6 +134,7 @@ async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
 
 fn fault(error: &impl std::fmt::Display) -> String {
     format!(
-        "history cannot be kept within its bounds (`history.keep_jobs`, `history.keep_mb`): {error}"
+        "the history cannot be pruned to its limits (`history.keep_jobs`, `history.keep_mb`): \
+         {error}"
     )
 }

@@ -198,7 +198,7 @@ mod imp {
 
         pub(super) fn send(&self, words: &str) {
             if let Err(error) = self.ours.send_to_addr(words.as_bytes(), &self.to) {
-                tracing::debug!(%error, "the service manager does not hear us");
+                tracing::debug!(%error, "the service manager cannot be notified");
             }
         }
     }

@@ -77,7 +77,7 @@ pub(crate) enum PrepareFault {
     #[error("{0}; nothing was sent")]
     Bindings(String),
     /// The history cannot be written or read.
-    #[error("the inputs cannot be kept in history: {0}; nothing was sent")]
+    #[error("the inputs cannot be saved in the history: {0}; nothing was sent")]
     Disk(#[from] DiskError),
     /// The inputs of an older job are gone.
     #[error("its inputs are no longer in the history folder; nothing was sent")]
@@ -144,7 +144,7 @@ pub(crate) fn prepare_again(
     let same = Fingerprint::of(prompt.as_bytes()) == row.inputs.prompt
         && png::check(&render).is_ok_and(|facts| facts.fingerprint == row.inputs.render);
     if !same {
-        let text = "its inputs in the history folder are not what was sent then";
+        let text = "its inputs in the history folder have changed since it was sent";
         return Err(PrepareFault::NotTheSame(text.to_owned()));
     }
     let seeds = seeds_of(row);
@@ -176,7 +176,7 @@ fn made_the_same(
         )))
     };
     if row.backend != place.word() {
-        return gone(&format!("it was made by {}, which does not serve any more", row.backend));
+        return gone(&format!("its backend {} is no longer configured", row.backend));
     }
     let recipe = live.recipes.at(place);
     if recipe.version() != row.workflow_version {
@@ -225,10 +225,7 @@ fn made(
     made_with(live, place, prompt, render, fingerprint, seeds, steps, limit)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of what makes two requests different, spelt out"
-)]
+#[expect(clippy::too_many_arguments, reason = "all values in which two requests can differ")]
 fn made_with(
     live: &Live,
     place: Place,
@@ -315,7 +312,8 @@ fn made_with(
 
 /// Returns a finished artifact's size, digest and vertices.
 pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Artifact, String> {
-    let path = folder.artifact(kind).ok_or_else(|| format!("the {kind} is gone from history"))?;
+    let path =
+        folder.artifact(kind).ok_or_else(|| format!("the {kind} is no longer in the history"))?;
     let mut file = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
     let (mut hasher, mut bytes) = (blake3::Hasher::new(), 0_u64);
     let mut piece = vec![0_u8; 64 * 1024];

@@ -137,7 +137,7 @@ pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
             drop(tools.reports.send(Report::Facts(warnings)).await);
         }
         Ok(None) => {}
-        Err(error) => tracing::info!(%error, "the deployment was not asked about its hardware"),
+        Err(error) => tracing::info!(%error, "the deployment's hardware could not be read"),
     }
 }
 

@@ -81,14 +81,14 @@ impl Work {
         if let Some(id) = want.again {
             let Some(held) = self.at(id) else {
                 return Some(Err(NoMachine::gone(
-                    "the RunComfy machine that it ran on is stopped, and the run with it",
+                    "the RunComfy machine that it ran on was stopped, so the run is lost",
                 )));
             };
             *on = Some(id);
             return match held.life.stage {
                 Stage::Stopping | Stage::Gone | Stage::Lost | Stage::Launching => {
                     Some(Err(NoMachine::gone(
-                        "the RunComfy machine that it ran on is being stopped, and the run with it",
+                        "the RunComfy machine that it ran on is being stopped, so the run is lost",
                     )))
                 }
                 Stage::Starting | Stage::Ready => self.ready_for(want, id, &live).await,
@@ -123,13 +123,13 @@ impl Work {
                 Stage::Lost => {
                     return Some(Err(NoMachine::new(
                         RefusedKind::Unavailable,
-                        "it cannot be told which machine the last launch made, so none is launched: look at RunComfy's \
-                         dashboard and stop what is not yours",
+                        "it is unknown which machine the last launch created, so no other one is \
+                         launched: in RunComfy's dashboard, stop the one that you did not start",
                     )));
                 }
                 Stage::Launching => {
                     says(
-                        "the answer to a launch was lost; looks whether it made a machine"
+                        "the answer to a launch was lost; checking whether it created a machine"
                             .to_owned(),
                     );
                     return None;
@@ -150,17 +150,18 @@ impl Work {
         let Some(backend) = held.backend.clone().filter(|_| held.life.stage == Stage::Ready) else {
             says(match &held.trouble {
                 Some(trouble) => {
-                    format!("waits for the RunComfy machine {}: {trouble}", held.name())
+                    format!("waiting for the RunComfy machine {}: {trouble}", held.name())
                 }
                 None => format!(
-                    "starts the RunComfy machine {}, which takes 1 to 5 minutes and sometimes more",
+                    "starting the RunComfy machine {}, which takes 1 to 5 minutes and sometimes \
+                     more",
                     held.name()
                 ),
             });
             return None;
         };
         if !held.answers {
-            says(format!("waits for ComfyUI on the RunComfy machine {}", held.name()));
+            says(format!("waiting for ComfyUI on the RunComfy machine {}", held.name()));
             held.probe_at.get_or_insert(now);
             return None;
         }
@@ -237,7 +238,7 @@ impl Work {
             return None;
         }
         says(format!(
-            "looks at the RunComfy account before it launches a machine ({})",
+            "checking the RunComfy account before launching a machine ({})",
             fit.server_type
         ));
         self.gate.pass().await;
@@ -279,7 +280,7 @@ impl Work {
         self.held.push(Held::new(&row_of(&new), life));
         *on = Some(id);
         says(format!(
-            "launches a RunComfy machine ({}, {} an hour once it is ready), for {}",
+            "launching a RunComfy machine ({}, {} an hour once it is ready) for {}",
             fit.server_type,
             cloud.hourly,
             of_job(want.job)
@@ -320,8 +321,9 @@ impl Work {
             Err(SubmitError::Unknown { reason }) => {
                 self.notes.add(move |ledger| ledger.launch_unclear(id, Stage::Launching, wall));
                 self.warn(format!(
-                    "the answer to the launch of a RunComfy machine is lost ({reason}); it may run and cost money, so it is \
-                     searched for and none is launched meanwhile"
+                    "the answer to the launch of a RunComfy machine was lost ({reason}); the \
+                     machine may be running and cost money, so conjured searches for it and \
+                     launches no other one"
                 ))
                 .await;
                 None
@@ -344,8 +346,8 @@ impl Work {
             CallError::Passing { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
                 let reason = format!(
-                    "RunComfy launches no machine: {}. {} Nothing was charged; look at `cloud.user_id`, \
-                     `cloud.workflow_version_id` and the token",
+                    "RunComfy launched no machine: {}. {} Nothing was charged; check \
+                     `cloud.user_id`, `cloud.workflow_version_id` and the token",
                     fault.words, fault.advice
                 );
                 let kind = if fault.verdict == Verdict::Token {

@@ -61,8 +61,7 @@ impl Work {
         false
     }
 
-    /// Performs the first action that is due for the machines to stop at the end of the daemon.
-    /// Returns whether there was one.
+    /// Does the same for the machines to stop at the end of the daemon.
     pub(crate) async fn stop_one(&mut self, ids: &[MachineId]) -> bool {
         let (now, live) = (self.now(), self.live());
         for id in ids {
@@ -81,8 +80,8 @@ impl Work {
             Act::List => self.search(id).await,
             Act::NeverCame => {
                 self.warn(
-                    "the launch whose answer was lost made no machine, as far as RunComfy's list tells; its money stays \
-                     counted as spent"
+                    "the launch whose answer was lost created no machine, according to RunComfy's \
+                     list; its reserved amount still counts as spent"
                         .to_owned(),
                 )
                 .await;
@@ -126,7 +125,8 @@ impl Work {
                 held.server = Some(server.clone());
                 held.trouble = None;
                 self.warn(format!(
-                    "the launch whose answer was lost made a RunComfy machine ({server}); it was found and is minded"
+                    "the launch whose answer was lost created a RunComfy machine ({server}); it \
+                     was found and is managed"
                 ))
                 .await;
                 self.notes.add(move |ledger| ledger.launched(id, &server, true, wall));
@@ -134,8 +134,10 @@ impl Work {
             Found::Unclear(servers) if was != Stage::Lost => {
                 let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 self.warn(format!(
-                    "a launch whose answer was lost may have made one of these RunComfy machines, and it cannot be told which: \
-                     {}. None of them is touched; stop what is not yours in the dashboard, it costs money",
+                    "a launch whose answer was lost may have created one of these RunComfy \
+                     machines, and it is unknown which: {}. None of them was changed; in \
+                     RunComfy's dashboard, stop the one that you did not start, because it costs \
+                     money",
                     names.join(", ")
                 ))
                 .await;
@@ -146,7 +148,6 @@ impl Work {
         }
     }
 
-    /// Polls a machine's state.
     async fn ask(&mut self, id: MachineId) {
         let live = self.live();
         let Some((cloud, server)) = self
@@ -181,11 +182,12 @@ impl Work {
         held.term = told.duration.or(held.term);
         held.trouble = match (&told.unknown_word, &told.refused_host) {
             (_, Some(host)) => Some(format!(
-                "RunComfy names an address for it that is not trusted ({host}): see `serverless.download_hosts`"
+                "RunComfy returned an address for it that is not trusted ({host}): see \
+                 `serverless.download_hosts`"
             )),
-            (Some(word), None) => {
-                Some(format!("RunComfy says `{word}`, which is taken for starting"))
-            }
+            (Some(word), None) => Some(format!(
+                "RunComfy reports the unknown state `{word}`, which is treated as starting"
+            )),
             (None, None) => None,
         };
         if let Some(url) = &told.url
@@ -243,7 +245,7 @@ impl Work {
             let outcome = if held.why.is_some() { "stopped" } else { "was_gone" };
             if held.why.is_none() {
                 let words = format!(
-                    "the RunComfy machine {} is gone: it was stopped elsewhere",
+                    "the RunComfy machine {} is gone: it was stopped outside conjured",
                     held.name()
                 );
                 held.over.send_replace(Some(words.clone()));
@@ -255,8 +257,7 @@ impl Work {
         }
     }
 
-    /// Lists the account's machines; returns `None` if the call failed, which is recorded at
-    /// the machine.
+    /// Lists the account's machines; a failed call returns `None` and is recorded at the machine.
     async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
         let live = self.live();
         let account = self.at(id)?.account.clone();
@@ -284,7 +285,8 @@ impl Work {
         };
         let Some(held) = self.at(id) else { return };
         held.life.failed(now, rand::random(), retry_after);
-        tracing::warn!(machine = %id, failures = held.life.failures(), "RunComfy does not answer for the machine: {words}");
+        tracing::warn!(machine = %id, failures = held.life.failures(), "a call about the machine \
+            failed at RunComfy: {words}");
         held.trouble = Some(words);
     }
 
@@ -297,8 +299,7 @@ impl Work {
         let from = held.life.ready.unwrap_or(now);
         let reserve = cost_of(until.since(from), held.hourly).max(held.reserved);
         held.reserved = reserve;
-        // The total duration, as at the launch; the actual result is read back from the
-        // service's record.
+        // The total duration, as at the launch; the result is read back from the service's record.
         let whole = match (held.term, held.life.stops_at) {
             (Some(term), Some(stops)) => term + until.since(stops),
             _ => until.since(held.life.launched),
@@ -320,7 +321,7 @@ impl Work {
                 let Some(held) = self.at(id) else { return };
                 held.life.extended(now, until);
                 held.term = Some(whole);
-                tracing::info!(machine = %id, "the RunComfy machine is kept for {} s more", until.since(now).as_secs());
+                tracing::info!(machine = %id, "the RunComfy machine was extended by {} s", until.since(now).as_secs());
                 self.notes.add(move |ledger| ledger.extended(id, Some(stops), "accepted", wall));
             }
             Ok(None) => self.unknown_there(id, &server).await,
@@ -339,19 +340,18 @@ impl Work {
         held.life.stopping();
         held.why = Some(why);
         held.trouble = None;
-        let words = format!("the RunComfy machine {} is stopped: {}", held.name(), why.words());
+        let words = format!("stopping the RunComfy machine {}: {}", held.name(), why.words());
         held.over.send_replace(Some(words.clone()));
         let busy = !held.leases.is_empty();
         self.notes.add(move |ledger| ledger.machine_stopping(id, why, wall));
         self.notes.write(&self.tools.store, self.now()).await;
         if busy {
-            self.warn(format!("{words}, with a job at work on it")).await;
+            self.warn(format!("{words}; a job was running on it")).await;
         } else {
             tracing::info!(machine = %id, "{words}");
         }
     }
 
-    /// Sends the stop.
     async fn delete(&mut self, id: MachineId) {
         let live = self.live();
         let Some((cloud, server)) = self
@@ -376,8 +376,8 @@ impl Work {
                     && held.life.failures() == 2
                 {
                     let words = format!(
-                        "the RunComfy machine {} cannot be stopped and goes on costing money; it is tried until it works, and \
-                         the dashboard can do it, too",
+                        "the RunComfy machine {} could not be stopped and still costs money; \
+                         conjured keeps trying, and you can stop it in RunComfy's dashboard",
                         held.name()
                     );
                     self.warn(words).await;
@@ -386,8 +386,7 @@ impl Work {
         }
     }
 
-    /// Probes a machine's ComfyUI, because the service reports it as ready a little before
-    /// it answers.
+    /// Probes a machine's ComfyUI: the service reports it as ready a little before it answers.
     async fn probe(&mut self, id: MachineId) {
         let Some(backend) = self.at(id).and_then(|held| held.backend.clone()) else { return };
         let warm = tokio::time::timeout(Duration::from_secs(10), backend.warm_up());
@@ -407,8 +406,7 @@ impl Work {
         }
     }
 
-    /// Books a machine that is gone and removes it. `stopped` is when the service accepted
-    /// the stop.
+    /// Books and removes a machine that is gone. `stopped` is when the service accepted the stop.
     fn end(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
         let now = self.now();
         let Some(at) = self.held.iter().position(|held| held.id == id) else { return };

@@ -34,8 +34,7 @@ use crate::{
 /// The shortest interval between calls to the service, which otherwise answers 429.
 const CALLS_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest single sleep: timers do not advance while the computer sleeps, but a machine
-/// keeps running.
+/// The longest single sleep: timers stop while the computer sleeps, but a machine keeps running.
 const NAP: Duration = Duration::from_secs(20);
 
 /// How long a job of an earlier session may take to request the machine that it runs on.
@@ -63,7 +62,6 @@ pub(crate) struct Held {
     pub(crate) why: Option<Why>,
     pub(crate) url: Option<MachineUrl>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
-    /// Whether its ComfyUI has answered.
     pub(crate) answers: bool,
     /// When its ComfyUI is probed again.
     pub(crate) probe_at: Option<Moment>,
@@ -120,7 +118,6 @@ impl Held {
     }
 }
 
-/// The background task.
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) tools: Arc<Tools>,
@@ -211,8 +208,8 @@ impl Work {
             Ok(read) => read,
             Err(error) => {
                 let words = format!(
-                    "it cannot be read whether an earlier session left a RunComfy machine running ({error}): look at the \
-                     dashboard"
+                    "the ledger cannot be read, so a RunComfy machine of an earlier session may \
+                     still run and cost money ({error}): check RunComfy's dashboard"
                 );
                 self.report(Report::Warning(words)).await;
                 return;
@@ -250,7 +247,6 @@ impl Work {
         }
     }
 
-    /// Takes all pending requests.
     fn hear(&mut self) {
         while let Ok(ask) = self.desk.asks.try_recv() {
             self.take(ask);
@@ -305,8 +301,7 @@ impl Work {
         self.waiting.iter().any(|(_, on)| *on == Some(id))
     }
 
-    /// Shuts down: stops machines without a job of ours while there is time; the next start does
-    /// the rest.
+    /// Stops machines without a job of ours while there is time; the next start does the rest.
     async fn close_down(&mut self) {
         self.waiting.clear();
         let leave = self.now().plus(LET_GO);
@@ -336,7 +331,8 @@ impl Work {
             if needed(held) {
                 tracing::warn!(
                     machine = %held.id,
-                    "the RunComfy machine {} goes on: a job runs on it, which the next start picks up", held.name()
+                    "the RunComfy machine {} keeps running (and is billed): a job runs on it, and \
+                     the next start picks it up", held.name()
                 );
             } else if held.server.is_some() {
                 held.life.doom(Why::Closing);
@@ -361,14 +357,13 @@ impl Work {
         for held in self.held.iter().filter(|held| stop.contains(&held.id)) {
             tracing::error!(
                 machine = %held.id,
-                "the RunComfy machine {} could not be stopped in time and may go on costing money: the next start stops it, \
-                 or do it in the dashboard", held.name()
+                "the RunComfy machine {} could not be stopped in time and may still cost money: \
+                 the next start stops it, or stop it in RunComfy's dashboard", held.name()
             );
         }
     }
 
-    /// Waits for a call; returns `None` if the daemon stops first. A launch gets some extra time,
-    /// because it must not be interrupted.
+    /// Waits for a call; returns `None` if the daemon stops first. A launch gets some extra time.
     pub(crate) async fn bounded<T>(
         &self,
         call: impl Future<Output = T>,
@@ -411,7 +406,6 @@ impl Work {
         self.report(Report::Warning(words)).await;
     }
 
-    /// Converts a moment to the wall clock.
     pub(crate) fn wall(&self, moment: Moment) -> WallTime {
         let now = self.tools.clock.now();
         if moment >= now.moment {
@@ -436,8 +430,7 @@ pub(crate) fn usable<'a>(live: &'a Live, account: &str) -> Option<&'a Cloud> {
     live.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
 }
 
-/// Returns the amount to reserve for a machine that a job takes now: its time so far, the job, and
-/// the idle time afterwards.
+/// Returns the amount to reserve when a job takes a machine: time so far, job, idle time afterwards.
 pub(crate) fn reserve(
     life: &Life,
     now: Moment,
@@ -449,7 +442,6 @@ pub(crate) fn reserve(
     crate::domain::money::cost_of((ran + run + rules.idle_stop).min(rules.max_run), hourly)
 }
 
-/// A job's name in a sentence.
 pub(crate) fn of_job(job: JobId) -> String {
     format!("job {job}")
 }

@@ -50,13 +50,14 @@ impl Notes {
         while let Some(note) = self.line.front().map(Arc::clone) {
             match store.with(move |ledger| note(ledger)).await {
                 Err(LedgerError::Store(error)) => {
-                    tracing::error!(%error, "what happened to a machine cannot be written down yet");
+                    tracing::error!(%error, "an event of a machine cannot be written to the \
+                        ledger yet");
                     self.trouble = Some(error.to_string());
                     self.again = Some(now.plus(AGAIN));
                     return wrote;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "the ledger refuses what happened to a machine");
+                    tracing::error!(%error, "the ledger refused an event of a machine");
                 }
                 Ok(()) => wrote = true,
             }

@@ -27,15 +27,15 @@ impl Work {
         let busy = !held.leases.is_empty();
         let doing = match life.stage {
             Stage::Launching if held.server.is_none() && life.failures() == 0 => {
-                "is being launched, or is searched for because the answer was lost"
+                "is being launched, or searched for because the answer was lost"
             }
-            Stage::Launching => "is searched for: the answer to its launch was lost",
-            Stage::Lost => "may exist: nobody can tell which of the account's machines it is",
-            Stage::Starting => "starts, and is not billed yet",
+            Stage::Launching => "is being searched for: the answer to its launch was lost",
+            Stage::Lost => "may exist: it is unknown which of the account's machines it is",
+            Stage::Starting => "is starting, not billed yet",
             Stage::Ready if busy => "works",
             Stage::Ready => "idles",
             Stage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
-            Stage::Gone => "is gone",
+            Stage::Gone => "has ended",
         };
         let alarm = self.alarm(held, live);
         let idle = life.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
@@ -70,24 +70,24 @@ impl Work {
         if usable(live, &held.account).is_none() {
             let reason = match &live.cloud {
                 Ok(_) => {
-                    "another `cloud.user_id` is configured than it was launched under".to_owned()
+                    "the configured `cloud.user_id` is not the one that launched it".to_owned()
                 }
                 Err(unready) => unready.reason.clone(),
             };
-            return Some(format!("it may cost money and cannot be asked or stopped: {reason}"));
+            return Some(format!("it may cost money and cannot be checked or stopped: {reason}"));
         }
         let trouble =
             held.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
         match held.life.stage {
-            Stage::Lost => Some("it may cost money: look at RunComfy's dashboard".to_owned()),
+            Stage::Lost => Some("it may cost money: check RunComfy's dashboard".to_owned()),
             Stage::Stopping if held.life.failures() > 0 => {
-                Some(format!("it is not stopped and costs money, the stop is tried again{trouble}"))
+                Some(format!("it could not be stopped yet and costs money; retrying{trouble}"))
             }
             Stage::Launching if held.life.failures() > 0 => {
-                Some(format!("it may cost money, and RunComfy cannot be asked{trouble}"))
+                Some(format!("it may cost money, and RunComfy cannot be reached{trouble}"))
             }
             _ if self.notes.trouble.is_some() => {
-                Some("what happened to it cannot be written into the ledger".to_owned())
+                Some("its events cannot be written to the ledger".to_owned())
             }
             _ => held.trouble.clone(),
         }

@@ -175,11 +175,11 @@ impl Health {
             match inner.breaker.health() {
                 breaker::Health::Closed => None,
                 breaker::Health::Open { until, reason } => Some(Trouble {
-                    reason: format!("left alone after repeated failures: {reason}"),
+                    reason: format!("paused after repeated failures: {reason}"),
                     until: Some(*until),
                 }),
                 breaker::Health::Probing { reason, .. } => Some(Trouble {
-                    reason: format!("being tried again after repeated failures: {reason}"),
+                    reason: format!("retrying after repeated failures: {reason}"),
                     until: None,
                 }),
             }
@@ -202,7 +202,7 @@ impl Health {
                         )
                     }
                     None => {
-                        format!("{} wants a token: {}. {}", self.place, fault.words, fault.advice)
+                        format!("{} needs a token: {}. {}", self.place, fault.words, fault.advice)
                     }
                 };
                 let probe_at = now.plus(TOKEN_PROBE);
@@ -213,7 +213,7 @@ impl Health {
                     news
                 });
                 if news {
-                    tracing::error!("{words} Nothing is sent until there is another one");
+                    tracing::error!("{words} Nothing is sent until there is a new token");
                 }
                 self.note(Breaker::answered);
             }
@@ -231,12 +231,13 @@ impl Health {
         let Some(wait) = opened else { return };
         let seconds = wait.as_secs();
         if self.with(|inner| std::mem::replace(&mut inner.told, true)) {
-            tracing::debug!(place = %self.place, seconds, "the service still fails and is left alone: {reason}");
+            tracing::debug!(place = %self.place, seconds, "the service still fails and stays \
+                paused: {reason}");
         } else {
             tracing::warn!(
                 place = %self.place,
                 seconds,
-                "the service failed repeatedly and is left alone, for longer each time: {reason}"
+                "the service failed repeatedly and is paused, for longer each time: {reason}"
             );
         }
     }

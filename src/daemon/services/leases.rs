@@ -111,7 +111,7 @@ impl Keeper {
     }
 
     fn ask(&self, job: JobId, run: Duration, again: Option<MachineId>) -> Wanted {
-        let (words, said) = watch::channel("asks for a machine".to_owned());
+        let (words, said) = watch::channel("requesting a machine".to_owned());
         let (reply, answer) = oneshot::channel();
         // If the task is gone, the reply is dropped, and `next` reports that.
         drop(self.asks.send(Ask::Want(Want { job, run, again, words, reply })));
@@ -149,7 +149,8 @@ impl Wanted {
                 biased;
                 answer = &mut self.answer => {
                     return News::Answer(answer.unwrap_or_else(|_| {
-                        Err(NoMachine::new(RefusedKind::TryAgain, "conjured stops; no machine was given"))
+                        Err(NoMachine::new(RefusedKind::TryAgain, "conjured is stopping; no \
+                            machine was assigned"))
                     }));
                 }
                 changed = self.said.changed(), if !self.silent => {

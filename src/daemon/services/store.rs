@@ -73,14 +73,17 @@ impl Store {
             match self.with(operation.clone()).await {
                 // A damaged file does not recover, so the report of what it could not store stays.
                 Err(LedgerError::Store(error @ StoreError::Corrupt { .. })) => {
-                    self.tell(what, Some(format!("{what} could not be written down: {error}")))
+                    self.tell(what, Some(format!("the ledger could not record {what}: {error}")))
                         .await;
                     return Err(error.into());
                 }
                 Err(LedgerError::Store(error)) => {
-                    tracing::error!(%error, "cannot write down {what}; it is tried again until it works");
-                    self.tell(what, Some(format!("{what} waits to be written down: {error}")))
-                        .await;
+                    tracing::error!(%error, "cannot record {what}; retrying until it works");
+                    self.tell(
+                        what,
+                        Some(format!("the ledger cannot record {what} yet: {error}; retrying")),
+                    )
+                    .await;
                     waits = true;
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);

@@ -39,11 +39,12 @@ pub async fn space(space: &Space, token: Option<&SecretString>) -> Result<String
     match space {
         Space::Named(name) => {
             let stage = reachability::space(name, token, PATIENCE).await?;
-            Ok(stage.map_or_else(|| "it is there".to_owned(), |stage| format!("it is {stage}")))
+            Ok(stage
+                .map_or_else(|| "available".to_owned(), |stage| format!("its state is {stage}")))
         }
         Space::At(url) => {
             let version = reachability::gradio(url, token, PATIENCE).await?;
-            Ok(format!("Gradio {}", version.as_deref().unwrap_or("of an unknown version")))
+            Ok(format!("Gradio {}", version.as_deref().unwrap_or("(unknown version)")))
         }
     }
 }

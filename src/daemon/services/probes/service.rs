@@ -77,7 +77,7 @@ impl Service {
     /// Asks for a deployment.
     pub async fn deployment(&self, id: &str) -> Result<Deployment, Trouble> {
         let Some(id) = RequestId::new(id) else {
-            return Err(Trouble::Unknown("no id of RunComfy's looks like that".to_owned()));
+            return Err(Trouble::Unknown("this is not a RunComfy deployment id".to_owned()));
         };
         self.0.deployment(&id).await.answer.map_err(Trouble::from)
     }

@@ -126,7 +126,7 @@ fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Rec
         let roles: Vec<&str> = found.iter().map(|role| role.word()).collect();
         tracing::info!(
             workflow = workflow.name(),
-            "found by itself: {}; `conjured workflow validate` shows where",
+            "found automatically: {}; `conjured workflow validate` shows where",
             roles.join(", ")
         );
     }
@@ -150,8 +150,10 @@ pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
 pub fn read_workflow(path: &Path) -> Result<Vec<u8>, String> {
     match read::read_whole(path, MAX_WORKFLOW) {
         Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
-        Ok(Reading::Changing) => Err(format!("{} is being written at this moment", path.display())),
-        Ok(Reading::Missing) => Err(format!("there is no {}", path.display())),
+        Ok(Reading::Changing) => {
+            Err(format!("{} is being written at the moment; try again", path.display()))
+        }
+        Ok(Reading::Missing) => Err(format!("{} does not exist", path.display())),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -59,7 +59,8 @@ pub(crate) fn cloud(
     let section = &config.cloud;
     let Some(account) = section.user_id.clone() else {
         return Ok(Err(configuration(
-            "no RunComfy user is configured: set `cloud.user_id` or RUNCOMFY_USER_ID (it stands in the dashboard's address)",
+            "no RunComfy user is configured: set `cloud.user_id` or RUNCOMFY_USER_ID (the id is \
+             in the dashboard's URL)",
         )));
     };
     let Some(token) = secrets::find_token(sources, config)?.token else {
