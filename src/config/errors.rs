@@ -79,7 +79,7 @@ pub enum Problem {
         hint: Hint,
     },
     /// The variable names no setting.
-    #[error("it names no setting{0}")]
+    #[error("there is no setting of this name{0}")]
     UnknownVariable(Hint),
     /// A required key is missing.
     #[error("`{key}` is missing{why}")]
@@ -131,15 +131,16 @@ pub enum Problem {
     },
     /// A secret is written where others may read it.
     #[error(
-        "`{key}` looks like a secret, and a token never stands in this file; remove it, put the token into a file that \
-         only you can read and name that file in `serverless.token_file`, or set RUNCOMFY_API_TOKEN in the environment"
+        "`{key}` looks like a secret, and a token must never be in this file; remove it and run \
+         `conjured login`, or put the token into a file that only you can read and set \
+         `serverless.token_file` to that file, or set RUNCOMFY_API_TOKEN in the environment"
     )]
     Secret {
         /// The key.
         key: String,
     },
     /// Two things are the same and must differ.
-    #[error("{what}, as at {first}")]
+    #[error("{what}; the other one is at {first}")]
     Duplicate {
         /// What is the same.
         what: String,
@@ -147,7 +148,7 @@ pub enum Problem {
         first: Place,
     },
     /// Two variables contradict each other.
-    #[error("it says the opposite of {other}; unset one of them")]
+    #[error("it contradicts {other}; unset one of them")]
     Contradiction {
         /// The other variable.
         other: &'static str,
@@ -182,11 +183,12 @@ impl fmt::Display for Hint {
             Self::None => Ok(()),
             Self::Near(name) => write!(f, "\n  did you mean `{name}`?"),
             Self::TokenVariable => f.write_str(
-                "\n  a token is given in RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names",
+                "\n  for a token, set RUNCOMFY_API_TOKEN, or set CONJURED__SERVERLESS__TOKEN_FILE \
+                 to the path of a file that contains it",
             ),
-            Self::BelongsTo(section) => write!(f, "\n  it belongs into [{section}]"),
+            Self::BelongsTo(section) => write!(f, "\n  it belongs in [{section}]"),
             Self::BelongsToTop => {
-                f.write_str("\n  it belongs to the top of the file, before the first [section]")
+                f.write_str("\n  it belongs at the top of the file, before the first [section]")
             }
         }
     }

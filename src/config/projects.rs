@@ -113,7 +113,8 @@ fn read_block<'a>(
             None
         }
         None => {
-            let why = "; each [[project]] names its CONJURE checkout, such as root = \"~/CONJURE\"";
+            let why = "; each [[project]] needs the folder of its CONJURE checkout, such as root \
+                = \"~/CONJURE\"";
             section.complain(place, Problem::Missing { key: "project.root".to_owned(), why });
             None
         }
@@ -210,18 +211,22 @@ fn complain_of_collisions(reader: &mut Reader<'_>, projects: &[(ProjectConfig, P
         }
         for input in [&project.prompt, &project.render] {
             if let Some(first) = inputs.insert(key(input), place) {
-                collide(place, first, format!("{} is an input twice", input.display()));
+                collide(place, first, format!("{} is used for two inputs", input.display()));
             }
         }
         for output in project.image.iter().chain(&project.mesh) {
             if let Some((_, first)) = outputs.insert(key(output), (output, place)) {
-                collide(place, first, format!("{} is a result's name twice", output.display()));
+                collide(place, first, format!("{} is used for two results", output.display()));
             }
         }
     }
     for (name, (output, place)) in &outputs {
         if let Some(first) = inputs.get(name) {
-            collide(place, first, format!("{} is both a result and an input", output.display()));
+            collide(
+                place,
+                first,
+                format!("{} is used for both a result and an input", output.display()),
+            );
         }
     }
 }

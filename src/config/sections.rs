@@ -125,7 +125,7 @@ fn generation<'a>(reader: &mut Reader<'a>, table: &'a Table) -> GenerationConfig
             0 => Ok(None),
             // With a smaller limit, not even the smallest picture that the workflow can use
             // would fit.
-            1..16 => Err(found.rule("must be 0 (send as it is) or between 16 and 65536")),
+            1..16 => Err(found.rule("must be 0 (send unchanged) or between 16 and 65536")),
             limit => Ok(Some(limit)),
         }
     });
@@ -320,7 +320,7 @@ fn pattern(found: &Found<'_>) -> Result<String, Problem> {
     let text = found.text()?;
     match regex_lite::Regex::new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(found.rule(format!("holds a broken regular expression: {error}"))),
+        Err(error) => Err(found.rule(format!("contains an invalid regular expression: {error}"))),
     }
 }
 

@@ -130,9 +130,9 @@ fn written(value: &Toml) -> String {
 const HEAD: &str = "\
 # The configuration of conjured, written by `conjured init`.
 #
-# A line that begins with `#` and a key shows the default; take the `#` away to change it. A saved change takes effect at
-# once. The environment wins over this file: CONJURED__SECTION__KEY, and CONJURE's own RUNCOMFY_… variables.
-# A token never stands in here: `conjured login` stores it.
+# A line that begins with `#` and a key shows the default; remove the `#` to change it. A saved
+# change takes effect at once. The environment overrides this file: CONJURED__SECTION__KEY, and
+# CONJURE's own RUNCOMFY_… variables. Never write a token in here: `conjured login` stores it.
 ";
 
 /// Returns the configuration of the checkout `root` with these changes; `None` if the path is not

@@ -36,8 +36,8 @@ pub(super) fn complete(
     if let Some(dir) = state_dir(config, sources) {
         config.state_dir = dir;
     } else {
-        let rule = "is not set, and without a home folder (HOME is not set) there is none to fall back to; \
-                    give --state-dir DIR or set STATE_DIRECTORY";
+        let rule = "is not set, and without a home folder (HOME is not set) there is no default; \
+            give --state-dir DIR or set STATE_DIRECTORY";
         let place = table.get("state_dir").map_or(Place::BuiltIn(1), |value| places.of(value));
         let problem = Problem::Rule { key: "state_dir".to_owned(), rule: rule.to_owned() };
         problems.push(ConfigError { place, problem });
@@ -99,7 +99,7 @@ fn conjures_word(
         ),
     };
     vec![format!(
-        "`mode` is CONJURE's word \"{word}\" ({}); it is taken for {taken}",
+        "`mode` is CONJURE's word \"{word}\" ({}); it is read as {taken}",
         places.of(value)
     )]
 }
@@ -132,8 +132,8 @@ fn warnings(config: &Config, table: &Table, places: &Places) -> Vec<String> {
     let trigger = &config.trigger;
     if trigger.prompt_max_wait < trigger.prompt_quiet {
         warnings.push(format!(
-            "`trigger.prompt_max_wait_ms` ({}) is less than `trigger.prompt_quiet_ms` ({}): a prompt is sent after the \
-             shorter time, whether it has settled or not",
+            "`trigger.prompt_max_wait_ms` ({}) is less than `trigger.prompt_quiet_ms` ({}): a \
+             prompt is sent after the shorter time, even while it is still changing",
             trigger.prompt_max_wait.as_millis(),
             trigger.prompt_quiet.as_millis()
         ));

@@ -136,7 +136,7 @@ mod tests {
         let desk = Desk::new().set("HF_TOKEN", "two unseen");
         let config = desk.loaded().config;
         let error = find_huggingface_token(&desk.sources, &config).expect_err("no token");
-        assert!(error.to_string().starts_with("environment HF_TOKEN does not hold a token: "));
+        assert!(error.to_string().starts_with("environment HF_TOKEN does not contain a token: "));
         assert!(!error.to_string().contains("unseen"), "{error}");
 
         let desk = Desk::with("[[project]]\nroot = \".\"\n");
@@ -144,7 +144,7 @@ mod tests {
         let search = search(&desk);
         assert!(search.token.is_none());
         let told = desk.without_folder(&search.warnings.join("\n"));
-        assert!(told.starts_with("HF_TOKEN in .env does not hold a token: "), "{told}");
+        assert!(told.starts_with("HF_TOKEN in .env does not contain a token: "), "{told}");
         assert!(!format!("{search:?}").contains("unseen"));
     }
 }

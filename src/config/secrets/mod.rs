@@ -120,7 +120,7 @@ pub enum SecretError {
         fix: &'static str,
     },
     /// What was found is not a token.
-    #[error("{place} does not hold a token: {why}")]
+    #[error("{place} does not contain a token: {why}")]
     NotAToken {
         /// Where it was found.
         place: TokenSource,
@@ -149,7 +149,7 @@ fn search(
         return token_in(&bytes, TokenSource::Credential(path)).map(Some);
     }
     if let Some(path) = &config.serverless.token_file {
-        let what = "the file that `serverless.token_file` names,";
+        let what = "the file set with `serverless.token_file`,";
         let Some(bytes) = read_if_there(path, what)? else {
             let cause = io::Error::from(io::ErrorKind::NotFound);
             let fix = "write the token into it, or correct `serverless.token_file`";
@@ -195,11 +195,11 @@ fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, Sec
         Ok(bytes) => Ok(Some(bytes)),
         Err(ReadError::Missing(_)) => Ok(None),
         Err(ReadError::Io(cause)) => {
-            Err(unreadable(cause, "make it readable for the user that conjured runs as"))
+            Err(unreadable(cause, "give read permission to the user that conjured runs as"))
         }
         Err(ReadError::TooLarge) => {
             let cause = io::Error::other("it is larger than 64 KB");
-            Err(unreadable(cause, "a token file holds the token and nothing else"))
+            Err(unreadable(cause, "a token file must contain only the token"))
         }
     }
 }
@@ -207,7 +207,7 @@ fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, Sec
 fn warn_if_loose(path: &Path, warnings: &mut Vec<String>) {
     if others_may_read(path) {
         warnings.push(format!(
-            "{} holds a token and can be read by others; run: chmod 600 {}",
+            "{} contains a token and can be read by others; run: chmod 600 {}",
             path.display(),
             path.display()
         ));
@@ -229,9 +229,8 @@ fn sound(bytes: &[u8]) -> Result<SecretString, &'static str> {
     } else if text.len() > LONGEST_TOKEN {
         Err("it is longer than any token")
     } else if !text.iter().all(u8::is_ascii_graphic) {
-        Err(
-            "there is white space, a control character or a letter beyond ASCII in it; it must hold the token and nothing else",
-        )
+        Err("it contains white space, a control character or a character beyond ASCII; it must \
+            contain only the token")
     } else {
         // Every byte is ASCII, so nothing is lost.
         Ok(SecretString::from(String::from_utf8_lossy(text).into_owned()))
@@ -282,7 +281,7 @@ fn official_token(path: &Path, warnings: &mut Vec<String>) -> Option<Token> {
             warn_if_loose(path, warnings);
             Some(token)
         }
-        Err(_) => useless("holds an `access_token` that is no token"),
+        Err(_) => useless("has an `access_token` that is not a token"),
     }
 }
 

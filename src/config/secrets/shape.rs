@@ -49,7 +49,7 @@ pub(in crate::config) fn is_token_instead_of_path(text: &str) -> bool {
 /// Returns a text as an error quotes it: escaped, shortened, and masked if it could be a secret.
 pub(in crate::config) fn quoted(text: &str) -> String {
     if is_secret_value(text) || has_long_run(text) {
-        return "a text that is not repeated here, for it could be a secret".to_owned();
+        return "a text that is not shown here because it could be a secret".to_owned();
     }
     format!("{:?}", shortened(text))
 }

@@ -98,11 +98,11 @@ fn a_named_file_that_is_missing_or_empty_is_an_error_and_nothing_else_is_tried()
     let desk = Desk::with("[serverless]\ntoken_file = \"gone\"").set("RUNCOMFY_API_TOKEN", "tok");
     assert_eq!(
         refusal(&desk),
-        "the file that `serverless.token_file` names, gone cannot be read: entity not found; write the token into it, \
-         or correct `serverless.token_file`"
+        "the file set with `serverless.token_file`, gone cannot be read: entity not found; write \
+         the token into it, or correct `serverless.token_file`"
     );
     private(&desk, "gone", b" \n");
-    assert_eq!(refusal(&desk), "file gone does not hold a token: it is empty");
+    assert_eq!(refusal(&desk), "file gone does not contain a token: it is empty");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_cannot_stand_in_a_header_is_refused_and_not_repeated() {
         let refusal = refusal(&desk);
         assert!(
             refusal.starts_with(
-                "environment RUNCOMFY_TOKEN does not hold a token: there is white space"
+                "environment RUNCOMFY_TOKEN does not contain a token: it contains white space"
             ),
             "{refusal}"
         );
@@ -133,7 +133,10 @@ fn a_token_that_others_can_read_is_used_with_a_warning() {
     let search = search(&desk);
     assert!(search.token.is_some());
     let warnings: Vec<_> = search.warnings.iter().map(|line| desk.without_folder(line)).collect();
-    assert_eq!(warnings, ["named holds a token and can be read by others; run: chmod 600 named"]);
+    assert_eq!(
+        warnings,
+        ["named contains a token and can be read by others; run: chmod 600 named"]
+    );
 }
 
 #[test]
@@ -142,7 +145,7 @@ fn a_broken_file_of_the_official_command_line_is_a_warning() {
         (&b"{"[..], "is not JSON"),
         (b"[]", "has no `access_token`"),
         (b"{\"access_token\":7}", "has no `access_token`"),
-        (b"{\"access_token\":\"a b\"}", "holds an `access_token` that is no token"),
+        (b"{\"access_token\":\"a b\"}", "has an `access_token` that is not a token"),
     ] {
         let desk = Desk::new();
         private(&desk, "token.json", content);

@@ -24,10 +24,9 @@ fn an_unknown_key_names_its_line_its_section_and_the_key_that_was_meant() {
 fn a_key_in_the_wrong_section_is_sent_home() {
     check(
         "[trigger]\nposition = 1\nplan = \"pro\"\n[log]\nmode = \"auto\"",
-        "config.toml:2: unknown key `position` in [trigger]\n\n\
-         config.toml:3: unknown key `plan` in [trigger]\n  it belongs into [budget]\n\n\
-         config.toml:5: unknown key `mode` in [log]\n  \
-         it belongs to the top of the file, before the first [section]",
+        "config.toml:2: unknown key `position` in [trigger]\n\nconfig.toml:3: unknown key `plan` \
+         in [trigger]\n  it belongs in [budget]\n\nconfig.toml:5: unknown key `mode` in [log]\n  \
+         it belongs at the top of the file, before the first [section]",
     );
 }
 
@@ -144,12 +143,12 @@ fn all_complaints_of_all_layers_come_together_by_line() {
     let desk = desk.set("CONJURED__LOG__LEVLE", "info");
     assert_eq!(
         desk.complaints(),
-        "user.toml:2: `page.listen` must be an address of this machine only (127.0.0.1 or [::1]): \
-         the page can spend money\n\n\
-         config.toml:1: `mode` must be a text in quotes, not the number 1\n\n\
-         config.toml:3: `log.level` cannot be \"loud\"; it is one of `error`, `warn`, `info`, `debug`, `trace`\n\n\
-         config.toml:4: `log.keep_days` is 0, but must be between 1 and 3650\n\n\
-         environment variable CONJURED__LOG__LEVLE: it names no setting\n  did you mean `CONJURED__LOG__LEVEL`?"
+        "user.toml:2: `page.listen` must be an address of this machine only (127.0.0.1 or [::1]), \
+         because the page can spend money\n\nconfig.toml:1: `mode` must be a text in quotes, not \
+         the number 1\n\nconfig.toml:3: `log.level` cannot be \"loud\"; it is one of `error`, \
+         `warn`, `info`, `debug`, `trace`\n\nconfig.toml:4: `log.keep_days` is 0, but must be \
+         between 1 and 3650\n\nenvironment variable CONJURED__LOG__LEVLE: there is no setting of \
+         this name\n  did you mean `CONJURED__LOG__LEVEL`?"
     );
 }
 
@@ -201,8 +200,8 @@ fn a_file_that_cannot_be_read_is_named() {
 fn addresses_are_checked_for_what_they_would_risk() {
     check(
         "[serverless]\napi_url = \"http://api.runcomfy.net\"",
-        "config.toml:2: `serverless.api_url` must begin with https://, for the token travels there; http:// is for \
-         this machine only (127.0.0.1, localhost)",
+        "config.toml:2: `serverless.api_url` must begin with https://, because the token is sent \
+         there; http:// is for this machine only (127.0.0.1, localhost)",
     );
     check(
         "[serverless]\napi_url = \"https://api.runcomfy.net/prod/v2\"",
@@ -211,21 +210,21 @@ fn addresses_are_checked_for_what_they_would_risk() {
     );
     check(
         "[serverless]\napi_url = \"https://me:hunter2@api.runcomfy.net\"",
-        "config.toml:2: `serverless.api_url` must not hold a user name or a password",
+        "config.toml:2: `serverless.api_url` must not contain a user name or a password",
     );
     check(
         "[serverless]\ndownload_hosts = [\".net\", \"https://a.b\", \"ok.example\", \"h:0\", \"a b\"]",
-        "config.toml:2: `serverless.download_hosts` holds \".net\", which is a whole top-level domain; name a domain \
-         such as \".runcomfy.net\"\n\n\
-         config.toml:2: `serverless.download_hosts` holds \"a b\", which is not a host name\n\n\
-         config.toml:2: `serverless.download_hosts` holds \"h:0\", whose port is not a number from 1 to 65535\n\n\
-         config.toml:2: `serverless.download_hosts` holds \"https://a.b\", but takes hosts only: \".runcomfy.net\" for \
-         a domain, \"files.runcomfy.net\" for one host",
+        "config.toml:2: `serverless.download_hosts` contains \".net\", which is a whole top-level \
+         domain; name a domain such as \".runcomfy.net\"\n\nconfig.toml:2: \
+         `serverless.download_hosts` contains \"a b\", which is not a host name\n\nconfig.toml:2: \
+         `serverless.download_hosts` contains \"h:0\", whose port is not a number from 1 to \
+         65535\n\nconfig.toml:2: `serverless.download_hosts` contains \"https://a.b\", but only \
+         hosts are allowed: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" for one host",
     );
     check(
         "[page]\nlisten = \"127.0.0.1:8000\"",
-        "config.toml:2: `page.listen` must not be port 8000: that is CONJURE's own, and CONJURE ends whatever listens \
-         there",
+        "config.toml:2: `page.listen` must not be port 8000: that is CONJURE's own, and CONJURE \
+         ends any program that listens there",
     );
     check(
         "[serverless]\ndeployment_id = \"a/../b\"",
@@ -261,10 +260,10 @@ fn a_space_is_a_name_or_an_address_that_nobody_else_reads_along() {
         ("ftp://a/b", "must be a URL such as"),
         (
             "http://gpu.example.org",
-            "must begin with https://, for your picture and perhaps a token",
+            "must begin with https://, because your picture and perhaps a token",
         ),
-        ("https://me:word@gpu.example.org", "must not hold a user name or a password"),
-        ("https://gpu.example.org?a=b", "must not hold a `?`"),
+        ("https://me:word@gpu.example.org", "must not contain a user name or a password"),
+        ("https://gpu.example.org?a=b", "must not contain `?`"),
         ("https://huggingface.co/nvidia/PartPacker", "must name one Space of the hub"),
         ("https://huggingface.co/spaces/nvidia", "must name one Space of the hub"),
     ] {
@@ -286,16 +285,16 @@ fn values_that_contradict_each_other_are_told_where_a_person_wrote_one() {
         .set("RUNCOMFY_FALLBACK_TO_LOCAL", "no");
     assert_eq!(
         desk.complaints(),
-        "environment variable RUNCOMFY_FALLBACK_ENABLED: it says the opposite of RUNCOMFY_FALLBACK_TO_LOCAL; unset \
-         one of them"
+        "environment variable RUNCOMFY_FALLBACK_ENABLED: it contradicts \
+         RUNCOMFY_FALLBACK_TO_LOCAL; unset one of them"
     );
 }
 
 #[test]
 fn a_token_never_stands_in_a_file_and_is_never_repeated() {
-    let advice = "looks like a secret, and a token never stands in this file; remove it, put the token into a file \
-                  that only you can read and name that file in `serverless.token_file`, or set RUNCOMFY_API_TOKEN in \
-                  the environment";
+    let advice = "looks like a secret, and a token must never be in this file; remove it and run \
+                  `conjured login`, or put the token into a file that only you can read and set \
+                  `serverless.token_file` to that file, or set RUNCOMFY_API_TOKEN in the environment";
     let made_up = "f00dfacef00dfacef00dfacef00d1234";
     for (text, key) in [
         (format!("[serverless]\ntoken = \"{made_up}\""), "serverless.token"),
@@ -318,7 +317,8 @@ fn a_token_never_stands_in_a_file_and_is_never_repeated() {
     let desk = Desk::new().set("CONJURED__SERVERLESS__API_TOKEN", made_up);
     assert_eq!(
         desk.complaints(),
-        "environment variable CONJURED__SERVERLESS__API_TOKEN: it names no setting\n  a token is given in \
-         RUNCOMFY_API_TOKEN, or in the file that CONJURED__SERVERLESS__TOKEN_FILE names"
+        "environment variable CONJURED__SERVERLESS__API_TOKEN: there is no setting of this name\n  \
+         for a token, set RUNCOMFY_API_TOKEN, or set CONJURED__SERVERLESS__TOKEN_FILE to the path \
+         of a file that contains it"
     );
 }

@@ -214,8 +214,8 @@ fn a_missing_home_is_told_only_where_it_is_needed() {
         Some(desk.write("tilde.toml", b"\n[serverless]\ntoken_file = \"~/t\"\n"));
     assert_eq!(
         desk.complaints(),
-        "tilde.toml:3: `serverless.token_file` begins with `~`, but there is no home folder (HOME is not set); write \
-         the whole path"
+        "tilde.toml:3: `serverless.token_file` begins with `~`, but there is no home folder (HOME \
+         is not set); write the full path"
     );
     desk.sources.explicit = None;
     assert!(desk.complaints().contains("give --root DIR"), "the default checkout");

@@ -46,7 +46,7 @@ fn each_mode_of_the_plan_and_of_the_menu_is_one_of_ours() {
             "local_comfyui",
             Local,
             &[Comfyui],
-            "taken for \"local\" with `local.providers = [\"comfyui\"]`",
+            "read as \"local\" with `local.providers = [\"comfyui\"]`",
         ),
         ("ComfyUI", Local, &[Comfyui], "`mode` is CONJURE's word \"comfyui\" (config.toml:1)"),
         ("HUGGINGFACE", Local, &[Huggingface], "with `local.providers = [\"huggingface\"]`"),
@@ -175,8 +175,8 @@ fn a_contradiction_is_told_with_both_places() {
     let both = ["RUNCOMFY_FALLBACK_TO_LOCAL=true", "RUNCOMFY_FALLBACK_ENABLED=false"];
     assert_eq!(
         desk("", &both).complaints(),
-        "environment variable RUNCOMFY_FALLBACK_ENABLED: it says the opposite of RUNCOMFY_FALLBACK_TO_LOCAL; unset \
-         one of them"
+        "environment variable RUNCOMFY_FALLBACK_ENABLED: it contradicts \
+         RUNCOMFY_FALLBACK_TO_LOCAL; unset one of them"
     );
     // The same value in another notation is not a contradiction.
     let same = [

@@ -68,11 +68,11 @@ fn check(text: &str, expected: &str) {
 fn a_name_or_a_root_that_occurs_twice_names_both_places() {
     check(
         "[[project]]\nroot = \"/a\"\nname = \"owl\"\n\n[[project]]\nroot = \"/b\"\nname = \"owl\"\n",
-        "config.toml:5: two projects have the name \"owl\", as at config.toml:1",
+        "config.toml:5: two projects have the name \"owl\"; the other one is at config.toml:1",
     );
     check(
         "[[project]]\nroot = \"/a\"\n[[project]]\nroot = \"/a/\"\nname = \"b\"\n",
-        "config.toml:3: two projects have the root /a, as at config.toml:1",
+        "config.toml:3: two projects have the root /a; the other one is at config.toml:1",
     );
 }
 
@@ -82,11 +82,12 @@ fn a_name_or_a_root_that_occurs_twice_names_both_places() {
 fn a_result_is_never_written_over_an_input_or_another_result() {
     check(
         "[[project]]\nroot = \"/a\"\nrender = \"r.png\"\nimage = [\"./r.png\"]\n",
-        "config.toml:1: /a/r.png is both a result and an input, as at config.toml:1",
+        "config.toml:1: /a/r.png is used for both a result and an input; the other one is at config.toml:1",
     );
     check(
         "[[project]]\nroot = \"/a\"\n[[project]]\nroot = \"/b\"\nimage = [\"/a/data/generated_images/flux/flux.png\"]\n",
-        "config.toml:3: /a/data/generated_images/flux/flux.png is a result's name twice, as at config.toml:1",
+        "config.toml:3: /a/data/generated_images/flux/flux.png is used for two results; the other one is at \
+         config.toml:1",
     );
 }
 
@@ -94,8 +95,8 @@ fn a_result_is_never_written_over_an_input_or_another_result() {
 fn a_project_that_is_not_written_as_one_is_told_how() {
     check(
         "[[project]]\nname = \"owl\"\n",
-        "config.toml:1: `project.root` is missing; each [[project]] names its CONJURE checkout, such as root = \
-         \"~/CONJURE\"",
+        "config.toml:1: `project.root` is missing; each [[project]] needs the folder of its \
+         CONJURE checkout, such as root = \"~/CONJURE\"",
     );
     check(
         "[project]\nroot = \"/a\"",
@@ -115,6 +116,6 @@ fn a_project_that_is_not_written_as_one_is_told_how() {
     );
     check(
         "[[project]]\nroot = \"~bob/CONJURE\"\n",
-        "config.toml:2: `project.root` names another user's home folder; write the whole path",
+        "config.toml:2: `project.root` names another user's home folder; write the full path",
     );
 }

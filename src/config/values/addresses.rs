@@ -18,7 +18,8 @@ pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
     let url = http_url(found)?;
     if url.scheme() == "http" && !is_loopback(&url) {
         return Err(found.rule(
-            "must begin with https://, for the token travels there; http:// is for this machine only (127.0.0.1, localhost)",
+            "must begin with https://, because the token is sent there; http:// is for this \
+             machine only (127.0.0.1, localhost)",
         ));
     }
     if !matches!(url.path(), "" | "/") {
@@ -44,10 +45,10 @@ pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
         )));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(found.rule("must not hold a user name or a password"));
+        return Err(found.rule("must not contain a user name or a password"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(found.rule("must not hold a `?` or a `#`"));
+        return Err(found.rule("must not contain `?` or `#`"));
     }
     Ok(url)
 }
@@ -72,8 +73,8 @@ pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
     let mut url = http_url(found)?;
     if url.scheme() == "http" && !is_loopback(&url) {
         return Err(found.rule(
-            "must begin with https://, for your picture and perhaps a token travel there; http:// is for this machine \
-             only (127.0.0.1, localhost)",
+            "must begin with https://, because your picture and perhaps a token are sent there; \
+             http:// is for this machine only (127.0.0.1, localhost)",
         ));
     }
     if url.host_str() == Some(HUB) {
@@ -126,10 +127,11 @@ pub(in crate::config) fn is_loopback(url: &Url) -> bool {
 /// optional `:port`.
 pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Problem> {
     let text = found.text()?.trim().to_ascii_lowercase();
-    let refused = |rule: &str| Err(found.rule(format!("holds {}, {rule}", quoted(&text))));
+    let refused = |rule: &str| Err(found.rule(format!("contains {}, {rule}", quoted(&text))));
     if text.contains("://") || text.contains(['/', '@', '*', '?', '#']) {
         return refused(
-            "but takes hosts only: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" for one host",
+            "but only hosts are allowed: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" \
+             for one host",
         );
     }
     // A bare IPv6 address contains colons and has no port.
@@ -181,12 +183,14 @@ pub(in crate::config) fn listen_address(found: &Found<'_>) -> Result<Option<Sock
     };
     if !address.ip().is_loopback() {
         return Err(found.rule(
-            "must be an address of this machine only (127.0.0.1 or [::1]): the page can spend money",
+            "must be an address of this machine only (127.0.0.1 or [::1]), because the page can \
+             spend money",
         ));
     }
     if address.port() == CONJURES_PORT {
         return Err(found.rule(
-            "must not be port 8000: that is CONJURE's own, and CONJURE ends whatever listens there",
+            "must not be port 8000: that is CONJURE's own, and CONJURE ends any program that \
+             listens there",
         ));
     }
     Ok(Some(address))

@@ -27,12 +27,13 @@ impl Folders {
             None => base.unwrap_or(&self.current).join(text),
             Some(rest) if rest.is_empty() || rest.starts_with(std::path::is_separator) => {
                 let home = self.home.as_ref().ok_or(
-                    "begins with `~`, but there is no home folder (HOME is not set); write the whole path",
+                    "begins with `~`, but there is no home folder (HOME is not set); write the \
+                     full path",
                 )?;
                 home.join(rest.trim_start_matches(std::path::is_separator))
             }
             Some(_) => {
-                return Err("names another user's home folder; write the whole path".to_owned());
+                return Err("names another user's home folder; write the full path".to_owned());
             }
         };
         Ok(tidy(&self.current.join(path)))

@@ -58,7 +58,7 @@ impl Found<'_> {
     pub(in crate::config) fn text(&self) -> Result<&str, Problem> {
         match &self.value.kind {
             ValueKind::String(text) if text.contains(char::is_control) => {
-                Err(self.rule("must not hold control characters"))
+                Err(self.rule("must not contain control characters"))
             }
             ValueKind::String(text) => Ok(text),
             _ => Err(self.wrong_type("a text in quotes")),

@@ -40,11 +40,11 @@ pub(in crate::config) fn fault(path: &Path) -> Option<String> {
 /// Returns why Windows does not allow this name for a file or folder.
 fn fault_of(name: &str) -> Option<String> {
     if let Some(bad) = name.chars().find(|c| c.is_control() || "<>:\"|?*".contains(*c)) {
-        return Some(format!("holds {bad:?}, which no name on Windows can"));
+        return Some(format!("contains {bad:?}, which Windows does not allow in a name"));
     }
     if name.ends_with(['.', ' ']) {
         return Some(format!(
-            "holds {name:?}: Windows drops a dot or a space at the end of a name"
+            "contains {name:?}: Windows drops a dot or a space at the end of a name"
         ));
     }
     let stem = name.split('.').next().unwrap_or(name).trim_end().to_lowercase();
@@ -55,7 +55,7 @@ fn fault_of(name: &str) -> Option<String> {
         })
     });
     let device = numbered || DEVICES.contains(&stem.as_str());
-    device.then(|| format!("holds {name:?}, which is a device on Windows, whatever its ending"))
+    device.then(|| format!("contains {name:?}, which is a device on Windows, with any extension"))
 }
 
 #[cfg(test)]
