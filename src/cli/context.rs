@@ -54,8 +54,8 @@ impl Context {
             Some(project) => Err(Failure::new(
                 CONFIGURATION,
                 format!(
-                    "no project is configured, and there is no {}: name a CONJURE checkout with --root DIR, or with a \
-                     [[project]] section in a configuration file",
+                    "no project is configured, and there is no {}: set a CONJURE checkout with \
+                     --root DIR, or with a [[project]] section in a configuration file",
                     project.root.display()
                 ),
             )),

@@ -106,7 +106,7 @@ impl DaemonClient {
         let gone = |error: reqwest::Error| {
             Failure::new(
                 UNAVAILABLE,
-                format!("the daemon does not answer ({})", error.without_url()),
+                format!("the running daemon does not answer ({})", error.without_url()),
             )
         };
         let response = send(request).await.map_err(gone)?;

@@ -157,7 +157,8 @@ impl From<StartError> for Failure {
             StartError::Disk(error) => Self::new(
                 CANNOT_WRITE,
                 format!(
-                    "{error}; nothing was sent. Make that folder writable, or name another one with --state-dir or `state_dir`"
+                    "{error}; nothing was sent. Make that folder writable, or set another one \
+                     with --state-dir or `state_dir`"
                 ),
             ),
             StartError::Locked(_) | StartError::Socket { .. } => {

@@ -72,7 +72,9 @@ impl Out {
         if !stdin.is_terminal() || !stderr.is_terminal() {
             return None;
         }
-        drop(write!(stderr, "{question} Type `{word}` to go on: ").and_then(|()| stderr.flush()));
+        drop(
+            write!(stderr, "{question} Type `{word}` to continue: ").and_then(|()| stderr.flush()),
+        );
         let mut line = String::new();
         let read = stdin.read_line(&mut line);
         Some(read.is_ok() && line.trim() == word)

@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     };
     match Box::pin(start::run(options)).await? {
         Ended::Stopped | Ended::OneJob(_) => Ok(()),
-        Ended::Broken(reason) => Err(Failure::new(BUG, format!("the daemon broke: {reason}"))),
+        Ended::Broken(reason) => Err(Failure::new(BUG, format!("the daemon failed: {reason}"))),
     }
 }
 
@@ -68,7 +68,8 @@ fn start_log(context: &Context, loaded: &mut Loaded) -> Logging {
     });
     if let Some(fault) = fault {
         loaded.warnings.push(format!(
-            "the log goes to standard error only: {fault}. Set `log.dir` to a folder that can be written, or to \"-\", and restart"
+            "logging to standard error only: {fault}. Set `log.dir` to a writable folder, or to \
+             \"-\", and restart"
         ));
     }
     log

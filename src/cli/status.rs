@@ -24,7 +24,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> Result<(), Fa
         return Err(Failure::new(
             UNAVAILABLE,
             format!(
-                "no daemon answers for the state folder {}: start one with `conjured run`",
+                "no daemon is running for the state folder {}: start one with `conjured run`",
                 state_dir.display()
             ),
         ));
@@ -38,7 +38,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> Result<(), Fa
         status = match newer {
             Ok(newer) => newer,
             Err(failure) => {
-                context.out.say("the daemon is gone");
+                context.out.say("the daemon has ended");
                 return Err(Failure { message: String::new(), ..failure });
             }
         };
@@ -88,7 +88,7 @@ fn text(out: &Out, status: &Status) -> String {
             line.push_str(&format!(": {}", plain(reason)));
         }
         if let Some(until) = backend.until {
-            line.push_str(&format!(" (tried again in {})", span(until.since(status.at))));
+            line.push_str(&format!(" (next try in {})", span(until.since(status.at))));
         }
         if let Some(from) = &backend.token_from {
             line.push_str(&out.dim(&format!(" (token from {})", plain(from))));
@@ -134,7 +134,7 @@ fn project_lines(out: &Out, project: &Project, now: WallTime) -> Vec<String> {
     if !project.unknown.is_empty() {
         let ids: Vec<String> = project.unknown.iter().map(ToString::to_string).collect();
         lines.push(format!(
-            "  unknown  {}: it is not known whether they were charged; they are not sent again by themselves",
+            "  unknown  {}: may have been charged; not submitted again automatically",
             ids.join(", ")
         ));
     }
@@ -147,14 +147,14 @@ fn job_lines(out: &Out, job: &Job) -> Vec<String> {
     if let Some(eta) = job.eta {
         let (low, high) = (Duration::from_millis(eta.p10_ms), Duration::from_millis(eta.p90_ms));
         let from = match eta.samples {
-            0 => "a guess, nothing was measured yet".to_owned(),
+            0 => "estimate; no job timed yet".to_owned(),
             samples => format!("from {samples} past jobs"),
         };
-        first.push_str(&format!(", usually {} to {} ({from})", span(low), span(high)));
+        first.push_str(&format!(", usually {} ({from})", range(low, high)));
     }
     let cold = match job.cold {
-        Some(true) => "; a machine has to start first",
-        Some(false) => "; the machine is warm",
+        Some(true) => "; cold start: a machine has to start first",
+        Some(false) => "; warm machine",
         None => "",
     };
     let why = job.why.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
@@ -164,6 +164,21 @@ fn job_lines(out: &Out, job: &Job) -> Vec<String> {
         format!("           by {}{}", plain(&job.backend), plain(&why)),
         format!("           estimated {}{cold}", job.estimate),
     ]
+}
+
+/// Returns a range of durations, rounded: `20 to 40 s`, `40 s to 3 min`, `4 to 15 min`.
+fn range(low: Duration, high: Duration) -> String {
+    let seconds = |duration: Duration| duration.as_millis().div_ceil(1000);
+    let minutes = |duration: Duration| (seconds(duration) + 30) / 60;
+    let (from, to) = match (seconds(low) < 60, seconds(high) < 60) {
+        (true, true) => (seconds(low).to_string(), format!("{} s", seconds(high))),
+        (true, false) => (format!("{} s", seconds(low)), format!("{} min", minutes(high))),
+        (false, _) => (minutes(low).to_string(), format!("{} min", minutes(high))),
+    };
+    if to.strip_suffix(" min").or(to.strip_suffix(" s")) == Some(&from) {
+        return to;
+    }
+    format!("{from} to {to}")
 }
 
 fn input(input: &Input) -> String {
@@ -200,7 +215,7 @@ fn budget(budget: &Budget) -> String {
         plain(&budget.hourly_from)
     ));
     parts.push(if budget.never_sleeps {
-        "a machine never sleeps, at a standing cost that is not counted here".to_owned()
+        "at least one machine never sleeps; its standing cost is not included".to_owned()
     } else {
         let keep_warm = span(Duration::from_millis(budget.keep_warm_ms));
         format!("keep-warm {keep_warm} (from {})", plain(&budget.keep_warm_from))
@@ -219,10 +234,25 @@ fn machine_line(out: &Out, machine: &Machine) -> String {
         time(machine.since)
     );
     if let Some(at) = machine.stops_at {
-        line.push_str(&format!(", stopped at {} if nothing else comes", time(at)));
+        line.push_str(&format!(", stops at {} if no other job comes", time(at)));
     }
     if let Some(alarm) = &machine.alarm {
         line.push_str(&format!("\n         {}", out.alarm(&plain(alarm))));
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_rounded_and_name_their_unit_once() {
+        let of = |low, high| range(Duration::from_secs(low), Duration::from_secs(high));
+        assert_eq!(of(20, 40), "20 to 40 s");
+        assert_eq!(of(40, 40), "40 s");
+        assert_eq!(of(40, 170), "40 s to 3 min");
+        assert_eq!(of(225, 900), "4 to 15 min");
+        assert_eq!(of(230, 250), "4 min");
+    }
 }

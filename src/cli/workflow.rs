@@ -86,7 +86,7 @@ fn named(text: &str) -> Result<Workflow, Failure> {
         return Err(Failure::new(
             MISSING_INPUT,
             format!(
-                "`{text}` is neither a file nor a workflow that is built in ({})",
+                "`{text}` is neither a file nor a built-in workflow ({})",
                 built_in::NAMES.join(", ")
             ),
         ));
@@ -136,7 +136,7 @@ fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failu
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(["role", "place", "class", "title", "how sure", "because"]);
+        .set_header(["role", "place", "class", "title", "confidence", "because"]);
     for found in inspection.candidates() {
         table.add_row([
             found.role.to_string(),
@@ -205,7 +205,7 @@ fn validate_one(context: &Context, text: Option<&str>, as_json: bool) -> Result<
             out.data(format!("{role:<17} {}{by}", plain(&place.to_string())));
         }
         if errors == 0 {
-            out.data(format!("{} can be run", plain(workflow.name())));
+            out.data(format!("{} is valid", plain(workflow.name())));
         }
     }
     if errors > 0 {

@@ -263,7 +263,7 @@ fn the_whole_story_of_a_job_is_shown() {
     assert_eq!(shown["audit"][0]["outcome"], "accepted", "{shown}");
     let text = stage.cli(&["jobs", "show", &id]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    for word in ["taken in after", "blake3", "audit", "received", "submitting", "attempt"] {
+    for word in ["accepted after", "blake3", "audit", "received", "submitting", "attempt"] {
         assert!(text.contains(word), "{word}: {text}");
     }
 

@@ -53,8 +53,9 @@ fn since(text: &str) -> Result<Since, String> {
     if let Ok(day) = text.parse::<jiff::civil::Date>() {
         return Ok(Since::Day(day));
     }
-    let wrong =
-        || format!("`{text}` is neither a day like 2026-11-01 nor a span like 7d, 12h or 2w");
+    let wrong = || {
+        format!("`{text}` is neither a day such as 2026-11-01 nor a period such as 7d, 12h or 2w")
+    };
     let unit = text.chars().last().ok_or_else(wrong)?;
     let hours = match unit {
         'h' => 1,

@@ -156,6 +156,6 @@ fn state(text: &str) -> Result<State, String> {
     let word = text.trim().to_ascii_lowercase().replace(['-', '_'], " ");
     State::from_word(&word).ok_or_else(|| {
         let words: Vec<_> = State::ALL.iter().map(|state| state.word().replace(' ', "-")).collect();
-        format!("there is no such state; the states are {}", words.join(", "))
+        format!("unknown state; the states are {}", words.join(", "))
     })
 }

@@ -31,8 +31,8 @@ pub use self::{
 /// Exit codes, shown in the long help and in the manual page.
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  done                          69  backend unavailable, or no daemon runs
-   1  job failed or cancelled       70  a fault of conjured's own
+   0  done                          69  backend unavailable, or no daemon running
+   1  job failed or cancelled       70  internal error (a bug)
   64  wrong usage                   73  cannot write outputs
   65  bad input or workflow         75  try again: locked, timed out, rate-limited
   66  input file missing            77  token missing or refused
@@ -41,13 +41,13 @@ Exit codes:
 /// Examples for the whole program.
 const EXAMPLES: &str = "\
 Examples:
-  conjured demo                          see all of it: no account, no network, no cost
-  conjured run --root ~/CONJURE          serve one CONJURE checkout, with the defaults
+  conjured demo                          see it at work: no account, no network, no cost
+  conjured run --root ~/CONJURE          serve one CONJURE checkout with the defaults
   conjured once --prompt \"a clay owl\"    one job, now
   conjured status --watch                what the daemon is doing
 
 First time: `conjured init`, `conjured login`, `conjured doctor`, `conjured run`.
-Settings: `config.example.toml` shows every one. A token is never an argument.";
+All settings: see `config.example.toml`. A token is never an argument.";
 
 /// The background daemon of CONJURE.
 ///
@@ -133,7 +133,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   conjured demo
-  conjured demo --keep               leave the project there to look at
+  conjured demo --keep               keep it running at the end, to try things out
   conjured demo --seed 7 --color never")]
     Demo(DemoArgs),
     #[cfg(feature = "simulator")]
@@ -197,7 +197,7 @@ Examples:
 Examples:
   conjured login
   conjured login --token-stdin < token.txt
-  conjured login --no-check --token-stdin < token.txt   without a network")]
+  conjured login --no-check --token-stdin < token.txt   without network access")]
     Login(LoginArgs),
     /// Remove the token that `login` stored.
     Logout(LogoutArgs),

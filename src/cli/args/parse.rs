@@ -71,13 +71,13 @@ pub fn deployment(text: &str) -> Result<String, String> {
     let id = Some(text.trim()).filter(|text| text.len() <= 128);
     let id = id.and_then(crate::domain::job::RequestId::new);
     id.map(|id| id.as_str().to_owned())
-        .ok_or_else(|| "a deployment's id holds only letters, digits, `-`, `_` and `.`".to_owned())
+        .ok_or_else(|| "a deployment id contains only letters, digits, `-`, `_` and `.`".to_owned())
 }
 
 /// Parses a prompt, which must not be empty.
 pub(super) fn prompt(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("an empty prompt starts no job".to_owned());
+        return Err("the prompt must not be empty".to_owned());
     }
     Ok(text.to_owned())
 }

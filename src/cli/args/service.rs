@@ -27,7 +27,7 @@ pub enum ServiceCommand {
 Examples:
   conjured service install --dry-run                     show the file and the commands
   conjured --root ~/CONJURE service install              for you, from login to logout
-  sudo conjured service install --system --as artist     for the machine, from boot on")]
+  sudo conjured service install --system --as artist     for the machine, from boot")]
     Install(InstallArgs),
     /// Stop the service and remove what `install` wrote. The ledger, history, logs and
     /// configuration stay.

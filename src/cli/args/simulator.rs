@@ -14,7 +14,7 @@ Examples:
   CONJURED__SERVERLESS__DOWNLOAD_HOSTS=127.0.0.1 \\
   RUNCOMFY_DEPLOYMENT_ID=simulated RUNCOMFY_API_TOKEN=simulated conjured run --root ~/CONJURE
 
-Faults are ordered over HTTP while it runs, below /_control.")]
+While it runs, faults are ordered over HTTP, below /_control.")]
 pub struct SimulatorArgs {
     /// Listen on this address; port 0 takes any free port. The address is printed on
     /// standard output.
@@ -46,25 +46,26 @@ pub struct SimulatorArgs {
     pub max_instances: u32,
 }
 
-/// Reads a number of seconds up to a day.
+/// Parses a number of seconds, at most one day.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds =
         text.trim().parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
     seconds
         .map(Duration::from_secs_f64)
-        .ok_or_else(|| "it takes a number of seconds from 0 to 86400, such as 0.5".to_owned())
+        .ok_or_else(|| "expected a number of seconds from 0 to 86400, such as 0.5".to_owned())
 }
 
-/// Reads an address to listen on; never CONJURE's own port, where CONJURE ends whatever listens.
+/// Parses an address to listen on. CONJURE's own port is refused, because CONJURE ends any program
+/// that listens there.
 fn listen(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .trim()
         .replace("localhost:", "127.0.0.1:")
         .parse()
-        .map_err(|_| "it takes an address and a port, such as 127.0.0.1:7718".to_owned())?;
+        .map_err(|_| "expected an address and a port, such as 127.0.0.1:7718".to_owned())?;
     if address.port() == 8000 {
         return Err(
-            "port 8000 is CONJURE's own, and CONJURE ends whatever listens there".to_owned()
+            "port 8000 is CONJURE's own: CONJURE ends any program that listens there".to_owned()
         );
     }
     Ok(address)

@@ -90,9 +90,7 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
 /// Returns the failure for a daemon that ended before the story did.
 fn early(ended: Ended) -> Failure {
     match ended {
-        Ended::Stopped | Ended::OneJob(_) => {
-            Failure::new(JOB_FAILED, "the demo was stopped before its end")
-        }
+        Ended::Stopped | Ended::OneJob(_) => Failure::new(JOB_FAILED, "the demo was stopped early"),
         Ended::Broken(reason) => Failure::new(BUG, reason),
     }
 }
@@ -107,11 +105,11 @@ fn finish(ended: Ended) -> Result<(), Failure> {
 /// Explains how to try out what keeps running.
 fn keep(context: &Context, stage: &Stage, simulator: &Simulator) {
     context.out.data(format!(
-        "\nEverything goes on running; Ctrl-C ends it. To play with it:\n  \
-         write a sentence   echo 'a brass teapot' > {prompt}\n  \
-         watch the daemon   conjured --state-dir {state} status --watch\n  \
-         order a fault      curl -s -X POST {api}/_control/faults -H 'Content-Type: application/json' -d '{{\"fault\":\"accept_then_drop\"}}'\n  \
-         see the bill       curl -s {api}/_control/stats",
+        "\nEverything keeps running until Ctrl-C. Try it out:\n  write a prompt     echo 'a brass \
+         teapot' > {prompt}\n  watch the daemon   conjured --state-dir {state} status --watch\n  \
+         order a fault      curl -s -X POST {api}/_control/faults -H 'Content-Type: \
+         application/json' -d '{{\"fault\":\"accept_then_drop\"}}'\n  see the bill       curl -s \
+         {api}/_control/stats",
         prompt = stage.prompt.display(),
         state = stage.state_dir.display(),
         api = simulator.api_url(),

@@ -32,10 +32,10 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["", "first, cold", "second, warm"]);
     for (name, from, to) in [
-        ("change noticed, settled, sent", None, State::Submitted),
-        ("queue, and the machine's start", Some(State::Submitted), State::Running),
+        ("from the change to the submit", None, State::Submitted),
+        ("queue and cold start", Some(State::Submitted), State::Running),
         ("run and download", Some(State::Running), State::Fetched),
-        ("checked and placed", Some(State::Fetched), State::Placed),
+        ("check and placement", Some(State::Fetched), State::Placed),
     ] {
         let cells = stories.iter().map(|story| took(story, from, to));
         table.add_row(std::iter::once(format!("   {name}")).chain(cells));
@@ -45,17 +45,21 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    out.data("\n4. What it took:");
+    out.data("\n4. How long it took:");
     out.data(table.trim_fmt());
     out.data(format!(
-        "   {} requests were sent for {} changes; the simulator's bill so far is {}, keep-warm included as it passes.\n   \
-         On the real service a cold start takes 3 to 5 minutes and a run some more.\n",
+        "   {} requests were sent for {} changes; the simulated bill so far is {}, including \
+         keep-warm time.\n   On the real service a cold start takes 3 to 5 minutes, and a run \
+         takes some minutes more.\n",
         told.submits,
         told.jobs.len(),
         told.bill
     ));
     if told.submits != told.jobs.len() as u64 {
-        return Err(Failure::new(JOB_FAILED, "more requests were sent than there were changes"));
+        return Err(Failure::new(
+            JOB_FAILED,
+            "the demo sent more requests than there were changes",
+        ));
     }
 
     out.data("5. The files, where CONJURE and Blender look:");
@@ -89,7 +93,7 @@ fn check_image(path: &Path) -> Result<String, Failure> {
                 picture::check_image(&bytes).map_err(|fault| bad(path, &fault.to_string()))?;
             Ok(format!("{} × {} pixels, {} KB", facts.width, facts.height, bytes.len() / 1024))
         }
-        Ok(Reading::Changing | Reading::Missing) => Err(bad(path, "it is not there")),
+        Ok(Reading::Changing | Reading::Missing) => Err(bad(path, "it does not exist")),
         Err(error) => Err(bad(path, &error.to_string())),
     }
 }
@@ -103,5 +107,5 @@ fn check_mesh(path: &Path) -> Result<String, Failure> {
 }
 
 fn bad(path: &Path, why: &str) -> Failure {
-    Failure::new(BUG, format!("{} is not what it should be: {why}", path.display()))
+    Failure::new(BUG, format!("{} is invalid: {why}", path.display()))
 }

@@ -36,11 +36,11 @@ pub(in crate::cli) async fn simulator(
     let out = &context.out;
     out.data(simulator.api_url());
     out.say(format!(
-        "The simulator answers at {api}, its files come from {storage}.\n\
+        "The simulator listens at {api} and serves files from {storage}.\n\
          Point a daemon at it:\n  \
          CONJURED__SERVERLESS__API_URL={api} CONJURED__SERVERLESS__DOWNLOAD_HOSTS={host} \\\n  \
          RUNCOMFY_DEPLOYMENT_ID={deployment} RUNCOMFY_API_TOKEN={token} conjured run --root DIR\n\
-         Rented machines: CONJURED__MODE=cloud RUNCOMFY_USER_ID={user} CONJURED__CLOUD__WORKFLOW_VERSION_ID=simulated-version as well.\n\
+         For rented machines add CONJURED__MODE=cloud RUNCOMFY_USER_ID={user} CONJURED__CLOUD__WORKFLOW_VERSION_ID=simulated-version.\n\
          Faults are ordered below {api}/_control; Ctrl-C ends it.",
         api = simulator.api_url(),
         storage = simulator.storage_url(),

@@ -52,7 +52,7 @@ pub(super) async fn tell(
         stage.root.display()
     ));
     out.data("1. Blender renders the scene every three seconds, with new bytes each time.");
-    until(&mut statuses, "the first look", |status| {
+    until(&mut statuses, "the first scan", |status| {
         status.projects.iter().any(|project| project.render.state == "whole")
     })
     .await?;
@@ -60,7 +60,7 @@ pub(super) async fn tell(
     let submits = simulator.stats().submits;
     out.data(format!("   No pixel changed, so nothing is sent: {submits} requests so far.\n"));
     if submits != 0 {
-        return Err(Failure::new(JOB_FAILED, "an unchanged scene was sent"));
+        return Err(Failure::new(JOB_FAILED, "the demo sent an unchanged scene"));
     }
 
     let mut jobs = Vec::new();
@@ -72,7 +72,7 @@ pub(super) async fn tell(
     let owl = gesture_camera::prompt("a clay owl", "big eyes, ruffled feathers and a crooked beak");
     stage.say(&owl)?;
     jobs.push(watch_job(context, &mut statuses, &jobs).await?);
-    out.data("   That was a cold start: the machine had to be woken, and its waking is billed.\n");
+    out.data("   That was a cold start: a machine had to start first, and its start is billed.\n");
 
     out.data("3. The artist says: \"make it brass\". The machine is still warm.");
     let brass =
@@ -116,7 +116,7 @@ async fn watch_job(
                     let reason = ended.reason.clone().unwrap_or_default();
                     return Err(Failure::new(
                         JOB_FAILED,
-                        format!("job {job} ended as {}: {reason}", ended.state),
+                        format!("job {job} ended as `{}`: {reason}", ended.state),
                     ));
                 }
                 // The status loop knows that the job ended; the ledger's answer is about to arrive.
@@ -155,7 +155,7 @@ fn late(what: &str) -> Failure {
     Failure::new(
         TRY_AGAIN,
         format!(
-            "the demo waited {} for {what} in vain: this machine may be very busy",
+            "the demo gave up after waiting {} for {what}; this machine may be very busy",
             span(PATIENCE)
         ),
     )

@@ -24,7 +24,7 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
         (Some(status), _) if status.daemon.stopping => Check::warn(
             NAME,
             format!("process {} is stopping", status.daemon.pid),
-            "wait some seconds, then start it again with `conjured run`",
+            "wait a few seconds, then start it again with `conjured run`",
         ),
         (Some(status), _) => {
             let daemon = &status.daemon;
@@ -35,36 +35,37 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
                 Check::warn(
                     NAME,
                     format!(
-                        "{found}, is version {}, and this program is {}",
+                        "{found}, version {}, but this program is version {}",
                         plain(&daemon.version),
                         env!("CARGO_PKG_VERSION")
                     ),
-                    "restart the daemon, so that it is the installed one",
+                    "restart the daemon, so that it runs the installed version",
                 )
             }
         }
         (None, Held::By(holder)) => {
-            let who = holder.as_ref().map_or_else(
-                || "a process that does not say its name".to_owned(),
-                ToString::to_string,
-            );
+            let who = holder
+                .as_ref()
+                .map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
             Check::fail(
                 NAME,
                 TRY_AGAIN,
-                format!("the state folder is held by {who}, and nothing answers there"),
-                "wait for a `conjured once` to end; a daemon that hangs is ended by its process id, and loses nothing",
+                format!("the state folder is locked by {who}, but no daemon answers"),
+                "wait for a running `conjured once` to end; if a daemon hangs, end it by its \
+                 process id (no job is lost)",
             )
         }
         (None, Held::Free) => match unit {
             Some(unit) => Check::warn(
                 NAME,
-                format!("none runs, although the service {unit} is installed"),
-                "look why: `systemctl --user status conjured` (or without --user), and `journalctl --user -u conjured`",
+                format!("not running, although the service {unit} is installed"),
+                "find out why: `systemctl --user status conjured` (or without --user), and \
+                 `journalctl --user -u conjured`",
             ),
             None => Check::warn(
                 NAME,
-                "none runs, so nothing starts by itself",
-                "start one with `conjured run`",
+                "not running, so no job starts automatically",
+                "start it with `conjured run`",
             ),
         },
     }
@@ -82,17 +83,15 @@ pub(super) fn second(
     if ours.is_some() && holder.as_ref().is_none_or(|holder| Some(holder.pid) == ours) {
         return None;
     }
-    let who = holder
-        .as_ref()
-        .map_or_else(|| "a process that does not say its name".to_owned(), ToString::to_string);
+    let who = holder.as_ref().map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
     Some(Check::fail(
         NAME,
         TRY_AGAIN,
         format!(
-            "{} is served by another daemon, with a state folder of its own: {who}",
+            "{} is also served by another daemon with a different state folder: {who}",
             project.root.display()
         ),
-        "stop one of the two; `conjured run` refuses to start beside it",
+        "stop one of them; `conjured run` refuses to start while the other one runs",
     ))
 }
 
@@ -107,7 +106,7 @@ pub(super) fn project(
         return vec![Check::warn(
             NAME,
             "the running daemon does not serve this project",
-            "it was started with another configuration: restart it, or use the same --config and --root here",
+            "it uses another configuration: restart it, or use the same --config and --root here",
         )];
     };
     let mut checks = Vec::new();
@@ -115,14 +114,14 @@ pub(super) fn project(
         checks.push(Check::warn(
             NAME,
             format!("job {job} is `unknown`: its answer was lost, and it may have been charged"),
-            format!("`conjured jobs show {job}` says what is known; look at RunComfy's page whether it ran"),
+            format!("see `conjured jobs show {job}`, and check on RunComfy's page whether it ran"),
         ));
     }
     if served.watching == "poll" && trigger.watch != Watch::Poll {
         checks.push(Check::warn(
             NAME,
             "the daemon polls this project instead of watching it",
-            "`conjured status` says why in its warnings",
+            "`conjured status` gives the reason in its warnings",
         ));
     }
     if checks.is_empty() {
@@ -144,12 +143,12 @@ pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
             Check::warn(
                 NAME,
                 format!(
-                    "its backend {} is {}: {}",
+                    "backend {} is {}: {}",
                     backend.name,
                     backend.state,
-                    backend.reason.as_deref().unwrap_or("it does not say why")
+                    backend.reason.as_deref().unwrap_or("no reason given")
                 ),
-                "put right what it names; the daemon takes it over by itself",
+                "fix the problem it names; the daemon notices that automatically",
             )
         });
     let news = |warning: &&String| {
@@ -158,8 +157,8 @@ pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
     let warnings = status.warnings.iter().filter(news).map(|warning| {
         Check::warn(
             NAME,
-            format!("it warns: {warning}"),
-            "`conjured status` shows whether that still holds",
+            format!("warning: {warning}"),
+            "`conjured status` shows whether this is still true",
         )
     });
     backends.chain(warnings).collect()
@@ -182,8 +181,12 @@ pub(super) fn budget(budget: &Budget) -> Check {
             TRY_AGAIN,
             format!("the limit of this {what} is used up: {spent} of {limit}"),
             format!(
-                "raise budget.per_{what}_usd, or wait{}",
-                if what == "session" { " no longer: a restart begins a new session" } else { "" }
+                "raise budget.per_{what}_usd{}",
+                if what == "session" {
+                    ", or restart the daemon to begin a new session"
+                } else {
+                    ", or wait until the limit resets"
+                }
             ),
         );
     }
@@ -193,8 +196,8 @@ pub(super) fn budget(budget: &Budget) -> Check {
     match near {
         Some((what, spent, limit)) => Check::warn(
             NAME,
-            format!("{spent} of this {what}'s {limit} are spent"),
-            format!("raise budget.per_{what}_usd in time, if more jobs are wanted"),
+            format!("{spent} of this {what}'s {limit} is spent"),
+            format!("raise budget.per_{what}_usd in time if you want more jobs"),
         ),
         None => Check::ok(NAME, format!("{} spent in this session", budget.session)),
     }

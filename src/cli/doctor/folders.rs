@@ -32,8 +32,8 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
         return vec![Check::fail(
             NAME,
             MISSING_INPUT,
-            format!("there is no folder {}", project.root.display()),
-            "correct `root` of this [[project]], or write a new configuration with `conjured init`",
+            format!("the folder {} does not exist", project.root.display()),
+            "correct `root` in this [[project]], or write a new configuration with `conjured init`",
         )];
     }
     let look =
@@ -60,8 +60,8 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
             checks.push(Check::fail(
                 NAME,
                 MISSING_INPUT,
-                format!("the {what}'s folder {} is missing", folder.display()),
-                format!("start CONJURE once ({writer}), or correct `{key}` of this [[project]]"),
+                format!("the {what}'s folder {} does not exist", folder.display()),
+                format!("start CONJURE once ({writer}), or correct `{key}` in this [[project]]"),
             ));
             continue;
         }
@@ -70,7 +70,7 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
         }
     }
     if checks.is_empty() {
-        checks.push(Check::ok(NAME, "the prompt and the render are whole"));
+        checks.push(Check::ok(NAME, "the prompt and the render are complete"));
     }
     checks
 }
@@ -92,17 +92,17 @@ fn input(
         Sight::Missing => Some(Check::warn(
             name,
             format!("there is no {what} yet ({shown})"),
-            format!("{writer}: start it, and no job can start before"),
+            format!("{writer}: start it; until then no job can start"),
         )),
         Sight::Refused(reason) => Some(Check::warn(
             name,
-            format!("no job can be made of the {what}: {reason}"),
-            format!("{writer}: let it write a real one"),
+            format!("the {what} cannot be used: {reason}"),
+            format!("{writer}: let it write a new one"),
         )),
         Sight::Unfinished { .. } => Some(Check::warn(
             name,
-            format!("the {what} is not whole ({shown}): it is being written, or was cut off"),
-            "run this again in a moment; if it stays so, let CONJURE write it again",
+            format!("the {what} is incomplete ({shown}): it is being written, or was cut off"),
+            "run this again in a moment; if that does not help, let CONJURE write the file again",
         )),
         Sight::Whole(_) => age.filter(|age| what == "render" && *age > STALE).map(|age| {
             Check::warn(
@@ -129,10 +129,11 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
                 CANNOT_WRITE,
                 format!("results cannot be written to {}: {error}", there.display()),
                 if cfg!(windows) {
-                    "give the account that conjured runs as the right to write there".to_owned()
+                    "give write permission there to the account that conjured runs as".to_owned()
                 } else {
                     format!(
-                        "give the user that conjured runs as the right to write there (chmod u+w {}), or make a read-only drive writable",
+                        "give write permission there to the user that conjured runs as (chmod u+w \
+                         {}), or remount a read-only drive as writable",
                         there.display()
                     )
                 },
@@ -144,12 +145,12 @@ pub(super) fn outputs(project: &ProjectConfig) -> Vec<Check> {
     if checks.is_empty() && !coming.is_empty() && project.root.is_dir() {
         checks.push(Check::warn(
             NAME,
-            format!("missing: {}", coming.join(", ")),
-            "nothing needs to be done if the names are right: the first result makes it; else correct `image` and `mesh`",
+            format!("not there yet: {}", coming.join(", ")),
+            "will be created with the first result; if the path is wrong, fix `image` and `mesh`",
         ));
     }
     if checks.is_empty() {
-        checks.push(Check::ok(NAME, "results can be written"));
+        checks.push(Check::ok(NAME, "the folders for results are writable"));
     }
     checks
 }
@@ -164,16 +165,17 @@ pub(super) fn state(folder: &Path) -> Check {
             NAME,
             CANNOT_WRITE,
             format!("{} cannot be written: {error}", there.display()),
-            "give the user that conjured runs as the right to write there, or choose another with --state-dir or `state_dir`",
+            "give write permission there to the user that conjured runs as, or choose another \
+             folder with --state-dir or `state_dir`",
         );
     }
     match probe::mode(folder) {
         Some(mode) if there == folder && mode & 0o077 != 0 => Check::warn(
             NAME,
-            format!("{shown} can be entered by others (permissions {mode:04o})"),
+            format!("other users can open {shown} (permissions {mode:04o})"),
             format!("chmod 700 {shown}"),
         ),
         _ if there == folder => Check::ok(NAME, shown.to_string()),
-        _ => Check::ok(NAME, format!("{shown}; the first start makes it")),
+        _ => Check::ok(NAME, format!("{shown}; will be created at the first start")),
     }
 }

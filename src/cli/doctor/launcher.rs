@@ -44,7 +44,7 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
             return Check::warn(
                 NAME,
                 error.to_string(),
-                "let conjured's user read CONJURE's state",
+                "give conjured's user read permission for CONJURE's state",
             );
         }
     };
@@ -53,8 +53,9 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
         || {
             Check::warn(
                 NAME,
-                format!("{} is not whole at this moment", path.display()),
-                "run this again; if it stays so, restart CONJURE's launcher, which hangs on such a file",
+                format!("{} is incomplete at the moment", path.display()),
+                "run this again; if that does not help, restart CONJURE's launcher, which hangs \
+                 on such a file",
             )
         },
         |state| judge(&launcher(&state.seen()), age),
@@ -75,39 +76,43 @@ fn judge(launcher: &Launcher, age: Duration) -> Check {
     match launcher {
         Launcher::Off => Check::ok(NAME, "its launcher is not running"),
         Launcher::Harmless => {
-            Check::ok(NAME, "its launcher runs in mode 5 (local ComfyUI), and pays for nothing")
+            Check::ok(NAME, "its launcher runs in mode 5 (local ComfyUI) and causes no costs")
         }
         Launcher::Generates(Rival { mode, .. }) | Launcher::Unclear { mode } if age > GONE => {
             Check::ok(
                 NAME,
                 format!(
-                    "its launcher left the mode `{mode}` behind {} ago, and is gone",
+                    "its launcher is not running (last seen {} ago in mode `{mode}`)",
                     span(age)
                 ),
             )
         }
         Launcher::Generates(Rival { mode, is_paid, now }) => {
             let pays = if *is_paid {
-                "and every 30 seconds it pays for a run"
+                "pays for a run every 30 seconds"
             } else {
-                "and every 30 seconds it sends a run to public services"
+                "sends a run to public services every 30 seconds"
             };
             let at_work = if *now { "; it is generating right now" } else { "" };
             Check::fail(
                 NAME,
                 JOB_FAILED,
                 format!(
-                    "its own launcher generates, too (mode `{mode}`), {pays} and overwrites conjured's files{at_work}"
+                    "CONJURE's own launcher generates too (mode `{mode}`): it {pays} and \
+                     overwrites conjured's files{at_work}"
                 ),
                 SWITCH_OFF,
             )
         }
         Launcher::Unclear { mode } => {
-            let mode =
-                if mode.is_empty() { "no mode".to_owned() } else { format!("the mode `{mode}`") };
+            let mode = if mode.is_empty() {
+                "an unknown mode".to_owned()
+            } else {
+                format!("mode `{mode}`")
+            };
             Check::warn(
                 NAME,
-                format!("its launcher runs with {mode}, and may generate by itself"),
+                format!("its launcher runs in {mode} and may generate too"),
                 SWITCH_OFF,
             )
         }

@@ -18,24 +18,25 @@ pub(super) fn look(state_dir: &Path) -> Check {
     let path = state_dir.join(FILE);
     match Ledger::open_read_only(&path) {
         Err(OpenError::Missing { .. }) => {
-            Check::ok(NAME, "there is none yet; the first start makes it")
+            Check::ok(NAME, "does not exist yet; will be created at the first start")
         }
         Err(error @ OpenError::Older { .. }) => Check::warn(
             NAME,
             error.to_string(),
-            "start `conjured run` once: it brings the ledger to this version and keeps what is in it",
+            "start `conjured run` once: it upgrades the ledger to this version and keeps its \
+             content",
         ),
         Err(error @ (OpenError::Newer { .. } | OpenError::Foreign { .. })) => Check::fail(
             NAME,
             CONFIGURATION,
             error.to_string(),
-            "use the newer program, or another state folder with --state-dir",
+            "use the newer program version, or another state folder with --state-dir",
         ),
         Err(error) => Check::fail(
             NAME,
             TRY_AGAIN,
             error.to_string(),
-            "look at the permissions and the drive of the state folder",
+            "check the permissions and the drive of the state folder",
         ),
         Ok(reader) => match reader.check() {
             Ok(()) => Check::ok(NAME, "sound"),
@@ -44,7 +45,8 @@ pub(super) fn look(state_dir: &Path) -> Check {
                 TRY_AGAIN,
                 error.to_string(),
                 format!(
-                    "stop the daemon and move {} aside: the next start makes a new one, and results stay in the history",
+                    "stop the daemon and move {} to another place: the next start creates a new \
+                     one, and results stay in the history",
                     path.display()
                 ),
             ),

@@ -55,7 +55,7 @@ pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Lo
         let names = [(with_comfyui, COMFYUI), (with_spaces, SPACE)];
         let asked = names.into_iter().filter(|(is_asked, _)| *is_asked);
         nothing.checks =
-            asked.map(|(_, name)| Check::skipped(name, "not asked (--offline)")).collect();
+            asked.map(|(_, name)| Check::skipped(name, "not checked (--offline)")).collect();
         return nothing;
     }
     let mut checks = Vec::new();
@@ -78,9 +78,9 @@ async fn comfyui(local: &LocalConfig) -> Found {
     let url = local.comfyui_url.as_str().trim_end_matches('/');
     let answer = match probes::comfyui(local).await {
         Ok(version) => Ok(format!("{url}, version {}", version.as_deref().unwrap_or("unknown"))),
-        Err(why) => Err(format!("none answers at {url}: {why}")),
+        Err(why) => Err(format!("no answer at {url}: {why}")),
     };
-    let fix = "start ComfyUI, or set `local.comfyui_url` to where it listens";
+    let fix = "start ComfyUI, or set `local.comfyui_url` to its address";
     Found { parts: vec![(COMFYUI, answer, fix)] }
 }
 
@@ -111,7 +111,8 @@ async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
 
 /// Looks for the optional Hugging Face token.
 fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<SecretString> {
-    const FIX: &str = "put a token and nothing else there, or remove it: public Spaces need none";
+    const FIX: &str = "make that file contain only the token, or remove it: public Spaces need no \
+        token";
     let search = match secrets::find_huggingface_token(sources, config) {
         Ok(search) => search,
         Err(error) => {
@@ -121,7 +122,7 @@ fn token(sources: &Sources, config: &Config, checks: &mut Vec<Check>) -> Option<
     };
     checks.extend(search.warnings.iter().map(|warning| Check::warn(TOKEN, warning, FIX)));
     let Some(token) = search.token else {
-        let why = "there is none, and public Spaces need none; they give those who show one more";
+        let why = "none found; public Spaces need none, but a token raises your quota";
         checks.push(Check::skipped(TOKEN, why));
         return None;
     };
@@ -147,10 +148,10 @@ fn judge(
             Check::skipped(name, format!("{why}; another one of `local.providers` answers"))
         }
         (Err(why), Mode::Auto, false) => {
-            Check::warn(name, format!("{why}; nobody stands in for RunComfy"), fix)
+            Check::warn(name, format!("{why}; there is no fallback if RunComfy fails"), fix)
         }
         (Err(why), _, true) => {
-            Check::warn(name, format!("{why}; another one of `local.providers` serves"), fix)
+            Check::warn(name, format!("{why}; another one of `local.providers` is available"), fix)
         }
         (Err(why), _, false) => Check::fail(name, UNAVAILABLE, why, fix),
     }
@@ -173,9 +174,11 @@ impl Local {
             let (root, now) = (project.root.clone(), Clock.now().wall);
             let look = move || launcher::uses_comfyui(&root, now);
             if probes::within(DISK_PATIENCE, look).await == Some(true) {
-                let found = "its launcher runs in mode 5 (LOCAL) and sends its own work to the same ComfyUI every 30 seconds";
-                let fix = "let ComfyUI listen on another port (--port 8189) and set `local.comfyui_url` to it: nothing answers \
-                           the launcher on port 8188 then, and it does nothing";
+                let found = "CONJURE's launcher runs in mode 5 (LOCAL) and sends its own work to \
+                    the same ComfyUI every 30 seconds";
+                let fix = "start ComfyUI on another port (--port 8189) and set \
+                    `local.comfyui_url` to it: the launcher then finds nothing on port 8188 and \
+                    does nothing";
                 checks.push(Check::warn("CONJURE", found, fix).of(&project.name));
             }
         }

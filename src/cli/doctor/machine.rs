@@ -21,12 +21,12 @@ pub(super) fn look(config: &Config) -> Vec<Check> {
         (
             &cloud.user_id,
             "`cloud.user_id` is not set",
-            "set it to your RunComfy user id, which the profile page shows, or set RUNCOMFY_USER_ID",
+            "set it, or RUNCOMFY_USER_ID, to your RunComfy user id from the profile page",
         ),
         (
             &cloud.workflow_version_id,
             "`cloud.workflow_version_id` is not set",
-            "set it to the version of your saved workflow that a machine shall start with",
+            "set it to the version of your saved workflow with which a machine starts",
         ),
     ];
     let mut checks: Vec<Check> = ids
@@ -40,7 +40,7 @@ pub(super) fn look(config: &Config) -> Vec<Check> {
         checks.push(Check::ok(
             NAME,
             format!(
-                "{}; stopped after {} s without work, and after {} minutes in any case",
+                "{}; stopped after {} s without work, and after {} minutes at the latest",
                 cloud.server_type,
                 cloud.idle_stop.as_secs(),
                 cloud.max_run.as_secs() / 60

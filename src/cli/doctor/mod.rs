@@ -55,7 +55,8 @@ pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<(), Fa
     let mut checks = settings::judge(loaded.as_ref());
     match loaded {
         Ok(loaded) => checks.extend(all(context, Arc::new(loaded), args.offline).await),
-        Err(_) => checks.push(Check::skipped("everything else", "it needs a configuration")),
+        Err(_) => checks
+            .push(Check::skipped("everything else", "not checked: needs a valid configuration")),
     }
     tell(context, args, &checks)
 }
@@ -115,25 +116,25 @@ async fn remote(
     let search = secrets::find_token(&context.sources, config);
     let mut checks = token::judge(search.as_ref(), needed);
     if !needed {
-        checks.push(Check::skipped("api", "this configuration sends nothing to RunComfy"));
+        checks.push(Check::skipped("api", "not checked: this configuration does not use RunComfy"));
         return (checks, None);
     }
     if config.serverless.deployment_id.is_none() && config.mode != Mode::Cloud {
         checks.push(Check::missing(
             "deployment",
             CONFIGURATION,
-            "none is configured, so nothing can be sent",
+            "no deployment is configured, so nothing can be sent",
             "set `serverless.deployment_id` (RunComfy's dashboard shows it), or RUNCOMFY_DEPLOYMENT_ID; see docs/runcomfy.md",
         ));
     }
     if offline {
-        checks.push(Check::skipped("api", "not asked (--offline)"));
+        checks.push(Check::skipped("api", "not checked (--offline)"));
         return (checks, None);
     }
     match search.ok().and_then(|search| search.token) {
         Some(token) => ask(config, &token, checks).await,
         None => {
-            checks.push(Check::skipped("api", "without a token RunComfy says nothing"));
+            checks.push(Check::skipped("api", "not checked: needs a token"));
             (checks, None)
         }
     }
@@ -225,8 +226,9 @@ fn hangs(place: &str) -> Check {
     Check::fail(
         "drive",
         super::exit::CANNOT_WRITE,
-        format!("{place} does not answer within {} s", DISK_PATIENCE.as_secs()),
-        "look at the drive that it is on: a network drive whose server is gone hangs everything that touches it",
+        format!("{place} did not answer within {} s", DISK_PATIENCE.as_secs()),
+        "check the drive that it is on: a network drive without its server blocks every program \
+         that uses it",
     )
 }
 

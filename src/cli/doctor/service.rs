@@ -29,16 +29,17 @@ pub(super) fn balance(
     const NAME: &str = "balance";
     match answer {
         Ok(balance) if balance.0 <= 0 => vec![
-            Check::ok("api", format!("{origin} answers and takes the token")),
+            Check::ok("api", format!("{origin} answers and accepts the token")),
             Check::fail(
                 NAME,
                 JOB_FAILED,
-                format!("{balance}: RunComfy runs nothing without money"),
-                "top up on RunComfy's billing page, and enable the deployment again if RunComfy disabled it meanwhile",
+                format!("{balance}: RunComfy runs no job without a balance"),
+                "top up on RunComfy's billing page, and re-enable the deployment if RunComfy has \
+                 disabled it",
             ),
         ],
         Ok(balance) => {
-            let api = Check::ok("api", format!("{origin} answers and takes the token"));
+            let api = Check::ok("api", format!("{origin} answers and accepts the token"));
             let thin = least.is_some_and(|least| *balance < least);
             vec![
                 api,
@@ -56,7 +57,7 @@ pub(super) fn balance(
         Err(Trouble::Token(words)) => vec![Check::fail(
             token::NAME,
             TOKEN,
-            format!("RunComfy refuses it: {words}"),
+            format!("RunComfy rejected it: {words}"),
             "copy it again from RunComfy's profile page and store it with `conjured login`",
         )],
         Err(Trouble::Account(words) | Trouble::Unknown(words)) => vec![Check::fail(
@@ -68,7 +69,7 @@ pub(super) fn balance(
         Err(Trouble::Unreachable(words)) => vec![Check::fail(
             "api",
             UNAVAILABLE,
-            format!("{origin} could not be asked: {words}"),
+            format!("{origin} cannot be reached: {words}"),
             "check the network, a proxy (HTTPS_PROXY), the firewall, and `serverless.api_url`; `conjured doctor --offline` checks the rest",
         )],
     }
@@ -80,9 +81,9 @@ pub(super) fn clock(theirs: Option<i64>, ours: i64) -> Option<Check> {
     let off = ours.saturating_sub(theirs?);
     let way = if off > 0 { "ahead of" } else { "behind" };
     let span = crate::cli::out::span(std::time::Duration::from_secs(off.unsigned_abs()));
-    let found = format!("this machine's clock is {span} {way} RunComfy's");
+    let found = format!("this computer's clock is {span} {way} RunComfy's");
     let fix =
-        "set the clock: `timedatectl set-ntp true`, or the system's settings for date and time";
+        "set the clock: `timedatectl set-ntp true`, or in the system's date and time settings";
     Some(match off.abs() {
         CLOCK_FAIL_S.. => Check::fail(NAME, TRY_AGAIN, found, fix),
         CLOCK_WARN_S.. => Check::warn(NAME, found, fix),
@@ -111,7 +112,7 @@ pub(super) fn deployment(
             return vec![Check::fail(
                 NAME,
                 TOKEN,
-                format!("{id} may not be used: {words}"),
+                format!("no access to {id}: {words}"),
                 "use the token of the account that owns the deployment, or another `serverless.deployment_id`; see docs/runcomfy.md",
             )];
         }
@@ -125,8 +126,9 @@ pub(super) fn deployment(
         Some(false) => Check::fail(
             NAME,
             JOB_FAILED,
-            format!("{name} is disabled: every job is refused"),
-            "enable it on RunComfy's deployment page; an empty balance disables it, and topping up does not enable it",
+            format!("{name} is disabled: RunComfy refuses every job"),
+            "enable it on RunComfy's deployment page; an empty balance disables it, and topping \
+             up does not re-enable it",
         ),
         _ => Check::ok(NAME, format!("{name}, workflow version {version}")),
     }];
@@ -134,8 +136,9 @@ pub(super) fn deployment(
     if let Some(kept) = record.facts.min_instances.filter(|kept| *kept > 0) {
         checks.push(Check::warn(
             NAME,
-            format!("{kept} of its machines never sleep, and are billed round the clock"),
-            "set its minimum of instances to 0 on RunComfy's deployment page, unless you want that",
+            format!("{kept} of its machines never sleep and are billed around the clock"),
+            "set its minimum number of instances to 0 on RunComfy's deployment page, unless you \
+             want that",
         ));
     }
     checks
@@ -162,9 +165,10 @@ fn hardware(facts: &Facts, wanted: &Wanted) -> Option<Check> {
         None => Check::warn(
             NAME,
             format!(
-                "the deployment has {sku}, whose price this version does not know; jobs are booked at {booked}"
+                "the deployment has {sku}, whose price is unknown to this version; jobs are \
+                 booked at {booked}"
             ),
-            "set `budget.hourly_usd` to what an hour of it costs",
+            "set `budget.hourly_usd` to its hourly price",
         ),
     })
 }

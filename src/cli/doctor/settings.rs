@@ -19,7 +19,7 @@ pub(super) fn judge(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
                 NAME,
                 CONFIGURATION,
                 errors.to_string(),
-                "correct what is named there; `config.example.toml` shows every key",
+                "correct these lines; `config.example.toml` shows every key",
             )];
         }
         Ok(loaded) => loaded,
@@ -39,7 +39,7 @@ pub(super) fn judge(loaded: Result<&Loaded, &ConfigErrors>) -> Vec<Check> {
     if !loaded.not_in_effect.is_empty() {
         checks.push(Check::warn(
             NAME,
-            format!("set, and not in effect in this version: {}", loaded.not_in_effect.join(", ")),
+            format!("set, but not supported in this version: {}", loaded.not_in_effect.join(", ")),
             "do not rely on these settings yet",
         ));
     }

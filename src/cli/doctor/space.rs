@@ -38,7 +38,7 @@ pub(super) fn look(config: &Config) -> Vec<Check> {
         }
     }
     if places.is_empty() {
-        return vec![Check::skipped(NAME, "this system does not tell how much is free")];
+        return vec![Check::skipped(NAME, "not checked: this system does not report free space")];
     }
     let mut checks: Vec<Check> =
         places.iter().filter_map(|(folder, free)| judge(folder, *free)).collect();
@@ -50,13 +50,14 @@ pub(super) fn look(config: &Config) -> Vec<Check> {
 }
 
 fn judge(folder: &Path, free: u64) -> Option<Check> {
-    let found = format!("{} free where {} is", amount(free), folder.display());
+    let found = format!("{} free on the drive of {}", amount(free), folder.display());
     match free {
         0..FAIL_BYTES => Some(Check::fail(
             NAME,
             CANNOT_WRITE,
             format!("{found}, and one result takes up to 120 MB"),
-            "free some space: a result that cannot be written waits in the history, and nothing new starts on a full disk",
+            "free some space: on a full disk no new job starts, and a finished result waits until \
+             it can be written",
         )),
         FAIL_BYTES..WARN_BYTES => Some(Check::warn(
             NAME,

@@ -25,7 +25,7 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                 .map(|warning| {
                     // The search's own warnings end with the fix.
                     let (found, fix) =
-                        warning.split_once("; ").unwrap_or((warning, "look at that file"));
+                        warning.split_once("; ").unwrap_or((warning, "check that file"));
                     Check::warn(NAME, found, fix)
                 })
                 .collect();
@@ -34,11 +34,11 @@ pub(super) fn judge(search: Result<&TokenSearch, &SecretError>, needed: bool) ->
                 None if needed => checks.push(Check::missing(
                     NAME,
                     TOKEN,
-                    "there is none",
-                    "store one with `conjured login`; RunComfy's profile page shows it (see docs/runcomfy.md)",
+                    "no token was found",
+                    "copy it from RunComfy's profile page and store it with `conjured login` (see docs/runcomfy.md)",
                 )),
                 None => {
-                    checks.push(Check::skipped(NAME, "there is none, and this mode needs none"));
+                    checks.push(Check::skipped(NAME, "none found, and this mode needs none"));
                 }
             }
             checks
@@ -69,7 +69,7 @@ fn unusable(error: &SecretError) -> Check {
             NAME,
             TOKEN,
             error.to_string(),
-            "put the token and nothing else there, or remove it and use `conjured login`",
+            "make it contain only the token, or remove it and use `conjured login`",
         ),
     }
 }
@@ -78,7 +78,8 @@ fn unusable(error: &SecretError) -> Check {
 fn loose(path: &Path) -> String {
     match probe::mode(path) {
         Some(mode) if mode & 0o077 != 0 => format!(
-            "; its permissions are {mode:04o}, so others have access to the token while conjured has none"
+            "; its permissions are {mode:04o}, so other users can read the token but conjured \
+             cannot"
         ),
         Some(mode) => format!("; its permissions are {mode:04o}"),
         None => String::new(),

@@ -37,9 +37,9 @@ pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Chec
     if checks.is_empty() {
         let how = match trigger.watch {
             Watch::Poll => {
-                format!("polled every {} ms, as configured", trigger.poll_interval.as_millis())
+                format!("polling every {} ms, as configured", trigger.poll_interval.as_millis())
             }
-            Watch::Auto | Watch::Native => "the system tells of changes".to_owned(),
+            Watch::Auto | Watch::Native => "the system reports file changes".to_owned(),
         };
         checks.push(Check::ok(NAME, how));
     }
@@ -51,8 +51,9 @@ fn judge_watch(tried: &Result<(), NoWatch>, trigger: &TriggerConfig) -> Option<C
         Ok(()) => return None,
         Err(NoWatch::Watches) => (
             "the limit on watched folders is reached (fs.inotify.max_user_watches)".to_owned(),
-            "raise it: sudo sysctl fs.inotify.max_user_watches=524288, and a line in /etc/sysctl.d to keep it; or close what \
-             watches so much, often an editor or a sync program",
+            "raise it: sudo sysctl fs.inotify.max_user_watches=524288, and a line in \
+             /etc/sysctl.d to keep it; or close the program that uses so many watches, often an \
+             editor or a sync program",
         ),
         Err(NoWatch::Instances) => (
             "the limit on watchers, or on open files, is reached (fs.inotify.max_user_instances, ulimit -n)".to_owned(),
@@ -60,7 +61,7 @@ fn judge_watch(tried: &Result<(), NoWatch>, trigger: &TriggerConfig) -> Option<C
         ),
         Err(NoWatch::Other(words)) => (
             format!("an input's folder cannot be watched: {words}"),
-            "look at the permissions of the folder; trigger.watch = \"poll\" does without watching",
+            "check the permissions of the folder, or set trigger.watch = \"poll\"",
         ),
     };
     Some(limited(found, fix, trigger))
@@ -81,13 +82,15 @@ fn limited(found: String, fix: &str, trigger: &TriggerConfig) -> Check {
 fn judge_drive(drive: Drive, folder: &Path, trigger: &TriggerConfig) -> Option<Check> {
     let shown = folder.display();
     let Drive::Network(kind) = drive else { return None };
-    let found =
-        format!("{shown} is on a {kind} drive, which does not tell of changes made elsewhere");
+    let found = format!(
+        "{shown} is on a {kind} drive, which does not report changes made on other computers"
+    );
     match trigger.watch {
         Watch::Poll => None,
         Watch::Auto => Some(limited(
             found,
-            "set trigger.watch = \"poll\" if that is meant, or keep the checkout on a drive of this machine",
+            "set trigger.watch = \"poll\" if that is intended, or keep the checkout on a local \
+             drive",
             trigger,
         )),
         Watch::Native => Some(Check::fail(

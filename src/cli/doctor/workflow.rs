@@ -38,7 +38,7 @@ fn for_comfyui(local: &LocalConfig) -> Check {
     let workflow = runtime_config::workflow(&local.comfyui_workflow);
     if let (Workflow::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
         // The user cannot fix that in a configuration.
-        return Check::skipped(NAME, format!("{name} is not built into this version"));
+        return Check::skipped(NAME, format!("not checked: {name} is not built into this version"));
     }
     let fits =
         workflow.map_err(|error| error.to_string()).and_then(|workflow| {
@@ -71,7 +71,7 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
     let Some(graph) = &deployment.graph else {
         return vec![Check::ok(
             NAME,
-            format!("{name}; its bindings fit (the deployment does not tell its own graph)"),
+            format!("{name}; its bindings fit (the deployment's own graph is not available)"),
         )];
     };
     let missing = missing(&bindings, graph);
@@ -81,9 +81,10 @@ fn remote(generation: &GenerationConfig, deployment: Option<&Deployment>) -> Vec
     vec![Check::fail(
         NAME,
         MISFIT,
-        format!("the deployment runs another graph than {name}: it has no {}", missing.join(", ")),
-        "export the deployment's workflow in API format, run `conjured workflow inspect FILE`, and set what it prints; or save \
-         CONJURE's workflow in the deployment",
+        format!("the deployment's graph differs from {name}: it has no {}", missing.join(", ")),
+        "export the deployment's workflow in API format, run `conjured workflow inspect FILE`, \
+         and copy its [generation.bind] into your configuration; or save CONJURE's workflow in \
+         the deployment",
     )]
 }
 

@@ -77,7 +77,7 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
         return Ok(());
     }
     if past.is_empty() && machines.is_empty() {
-        out.say("no job has been run yet, or none since then: nothing was spent");
+        out.say("no job has been run yet, or none in this period: nothing was spent");
         return Ok(());
     }
     out.data(text(out, args.by, &rows, &total));
@@ -105,7 +105,7 @@ const MACHINES: &str = "(rented machines)";
 
 fn civil(at: WallTime, format: &str) -> String {
     jiff::Timestamp::from_millisecond(at.unix_millis()).map_or_else(
-        |_| "outside of all calendars".to_owned(),
+        |_| "unknown date".to_owned(),
         |at| at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
     )
 }
@@ -241,7 +241,7 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
         "success",
         "USD booked",
         "reserved",
-        "a result",
+        "per result",
         "cold",
         "warm",
         "rating",
@@ -277,11 +277,12 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
     if total.machines > 0 {
         let (count, cost) = (total.machines, total.machines_microusd);
         text.push_str(&format!(
-            "\n{count} rented machines cost {cost} of it; jobs on them have no cost of their own"
+            "\n{count} rented machines cost {cost} of the total; jobs on them are not charged \
+             separately"
         ));
     }
     if total.bounded_microusd > MicroUsd::ZERO {
-        text.push_str("\n≤: some runs happened unseen; they cost this or less");
+        text.push_str("\n≤: some runs could not be observed; they cost this or less");
     }
     text
 }
@@ -319,7 +320,7 @@ fn cut(name: &str) -> String {
 fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) -> String {
     let title = format!("what {} jobs on {} would have cost", record.jobs.len(), plain(deployment));
     let mut table = new_table();
-    table.set_header(["setting", "USD", "waited in all", "cold starts"]);
+    table.set_header(["setting", "USD", "total wait", "cold starts"]);
     for one in &advice.settings {
         let name = match one.min_instances {
             0 => format!("keep-warm {} s", one.keep_warm_s),
@@ -334,7 +335,7 @@ fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) ->
         ]);
     }
     let mut machines = new_table();
-    machines.set_header(["at the same speed on", "USD hobby", "USD pro"]);
+    machines.set_header(["same speed on", "USD hobby", "USD pro"]);
     for pair in advice.machines.chunks(2) {
         let costs = pair.iter().map(|one| dollars(one.cost_microusd));
         machines.add_row(pair.first().map(|one| one.tier.to_owned()).into_iter().chain(costs));

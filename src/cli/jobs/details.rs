@@ -37,13 +37,13 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
     if let Some(reason) = &job.reason {
         add("why", format!("{} [{}]", plain(&reason.text), plain(&reason.code)));
     }
-    for (name, other) in [("again as", job.replaced_by), ("does again", job.retry_of)] {
+    for (name, other) in [("rerun as", job.replaced_by), ("rerun of", job.retry_of)] {
         if let Some(other) = other {
             add(name, other.to_string());
         }
     }
     if let Some(source) = job_json::cache_of(story) {
-        add("made by", format!("job {source}, whose results were placed again for nothing"));
+        add("from", format!("job {source}, whose results were reused free of charge"));
     }
     add("prompt", plain(&job.prompt_excerpt));
     add("cause", job.cause.word().to_owned());
@@ -69,7 +69,7 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
     for artifact in &story.artifacts {
         let vertices =
             artifact.vertices.map(|count| format!(", {count} vertices")).unwrap_or_default();
-        let gone = if in_history(artifact, state_dir) { "" } else { ", gone from history" };
+        let gone = if in_history(artifact, state_dir) { "" } else { ", no longer in the history" };
         add(
             "artifact",
             format!(
@@ -124,15 +124,15 @@ fn attempt(attempt: &AttemptRow) -> String {
     }
     text.push_str(&format!(", sent {}", time(attempt.submitting_at)));
     for (word, at) in [
-        ("taken in", attempt.submitted_at),
-        ("at work", attempt.running_at),
+        ("accepted", attempt.submitted_at),
+        ("running", attempt.running_at),
         ("over", attempt.ended_at),
     ] {
         if let Some(at) = at {
             text.push_str(&format!(", {word} after {}", span(at.since(attempt.submitting_at))));
         }
     }
-    format!("{text}: {}", attempt.outcome.as_deref().unwrap_or("under way"))
+    format!("{text}: {}", attempt.outcome.as_deref().unwrap_or("in progress"))
 }
 
 fn seed(seed: Option<u64>) -> String {
@@ -143,20 +143,20 @@ fn money(job: &JobRow) -> String {
     match job.booked {
         Some(booked) => {
             let how = job.basis.map_or_else(String::new, |basis| format!(" ({})", basis.word()));
-            format!("{booked} booked{how}, {} had been reserved", job.reserved)
+            format!("{booked} booked{how}; {} was reserved", job.reserved)
         }
-        None => format!("{} reserved, counted as spent until more is known", job.reserved),
+        None => format!("{} reserved; counts as spent until more is known", job.reserved),
     }
 }
 
 fn network(job: &JobRow) -> String {
     let sent =
-        job.body_bytes.map_or_else(|| "not known".to_owned(), |bytes| format!("{bytes} bytes"));
+        job.body_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{bytes} bytes"));
     format!("request {sent}, received {} bytes", job.received_bytes)
 }
 
 fn took(job: &JobRow) -> Option<String> {
     let (queue, run) = (job.timing.queue?, job.timing.run?);
     let cold = if job.timing.cold == Some(true) { " with a cold start" } else { "" };
-    Some(format!("{} waiting{cold}, {} at work", span(queue), span(run)))
+    Some(format!("{} waiting{cold}, {} running", span(queue), span(run)))
 }

@@ -156,7 +156,7 @@ fn line(job: &Job) -> String {
         && !matches!(job.state, State::Placing | State::Placed | State::Done)
     {
         let left = Duration::from_millis(eta.median_ms.saturating_sub(job.elapsed_ms));
-        let known = if eta.samples == 0 { "a guess" } else { "from past jobs" };
+        let known = if eta.samples == 0 { "estimate" } else { "from past jobs" };
         line.push_str(&format!(", about {} left ({known})", span(left)));
     }
     if let Some(received) = job.received {

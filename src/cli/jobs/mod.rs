@@ -59,7 +59,10 @@ pub(super) fn list(
                 let known: Vec<&str> = names.iter().map(|row| row.name.as_str()).collect();
                 Failure::new(
                     USAGE,
-                    format!("the ledger knows no project `{name}`; it knows: {}", known.join(", ")),
+                    format!(
+                        "there is no project `{name}` in the ledger; it has: {}",
+                        known.join(", ")
+                    ),
                 )
             })?;
             Some(found.id)
@@ -119,7 +122,7 @@ pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), 
         return Ok(());
     }
     if rows.is_empty() {
-        context.out.say("nothing has been spent or changed yet");
+        context.out.say("there are no audit events yet");
         return Ok(());
     }
     let mut table = Table::new();
@@ -185,7 +188,8 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
         _ => {
             ledger.want_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
             Ok(format!(
-                "no daemon runs: job {job} goes on at the service, and the next `conjured run` cancels it first"
+                "no daemon is running: job {job} continues at the service until the next \
+                 `conjured run` cancels it"
             ))
         }
     }
@@ -200,8 +204,7 @@ fn open(state_dir: &Path) -> Result<Option<Reader>, Failure> {
 }
 
 pub(super) fn opened(state_dir: &Path) -> Result<Reader, Failure> {
-    open(state_dir)?
-        .ok_or_else(|| Failure::new(USAGE, "no job has been run yet, so there is none of that id"))
+    open(state_dir)?.ok_or_else(|| Failure::new(USAGE, "no job has been run yet"))
 }
 
 fn short(prompt: &str) -> String {

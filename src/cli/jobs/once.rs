@@ -33,7 +33,7 @@ fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {
     if let Some(render) = &render
         && !render.exists()
     {
-        let message = format!("there is no {}; nothing was sent", render.display());
+        let message = format!("{} does not exist; nothing was sent", render.display());
         return Err(Failure::new(MISSING_INPUT, message));
     }
     let out = args.out.as_ref().map(absolute).transpose()?;

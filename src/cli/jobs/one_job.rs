@@ -55,9 +55,9 @@ pub(in crate::cli) async fn run(
 ) -> Result<(), Failure> {
     let state_dir = loaded.config.state_dir.clone();
     let out = &context.out;
-    if let Some((client, _)) = DaemonClient::find(&state_dir).await {
+    if let Some((client, status)) = DaemonClient::find(&state_dir).await {
         let _log = context.quiet_log();
-        out.say("a daemon is running; it takes the job");
+        out.say(format!("handed to the running daemon (process {})", status.daemon.pid));
         let job = client.once(&request).await?;
         if how.detach {
             return on_its_road(context, job, how);
@@ -112,12 +112,16 @@ pub(in crate::cli) async fn run(
         (Ended::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
         (Ended::OneJob(Err(refused)), _) => Err(refused.into()),
         (Ended::OneJob(Ok(_)) | Ended::Stopped, Some(job)) => {
-            out.say("no daemon runs: the job goes on at the service, and the next `conjured run` or `once` places it");
+            out.say(
+                "no daemon is running: the job continues at the service, and the next `conjured \
+                 run` or `once` places its result",
+            );
             on_its_road(context, job, how)
         }
         (Ended::Stopped, None) => Err(Failure::new(
             JOB_FAILED,
-            "stopped; a job that was sent goes on remotely and is finished by the next `conjured run` or `once`",
+            "stopped; a submitted job continues at the service (and is billed), and the next \
+             `conjured run` or `once` finishes it",
         )),
         (Ended::Broken(reason), _) => Err(Failure::new(BUG, reason)),
     }
@@ -226,7 +230,7 @@ fn tell(
         }
         State::Failed => {
             let (code, text) = row.reason.map_or_else(
-                || (JOB_FAILED, "for no recorded reason".to_owned()),
+                || (JOB_FAILED, "no reason was recorded".to_owned()),
                 |reason| (code_of_reason(&reason.code), reason.text),
             );
             Err(Failure::new(code, format!("job {job} failed: {text}")))
@@ -240,7 +244,7 @@ fn tell(
         }
         state => Err(Failure::new(
             TRY_AGAIN,
-            format!("job {job} is `{state}`; `conjured jobs show {job}` tells more"),
+            format!("job {job} is `{state}`; see `conjured jobs show {job}`"),
         )),
     }
 }

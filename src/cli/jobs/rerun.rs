@@ -64,13 +64,13 @@ async fn again(
     }
     if unknown {
         context.out.error(format!(
-            "job {} is `unknown`: whether the service has its request is not known, so this may be charged TWICE (about {cost} \
-             more). Its own {} stay counted as spent.",
+            "job {} is `unknown`: its request may have reached the service, so running it again \
+             may charge you TWICE (about {cost} more). Its own {} still count as spent.",
             row.id, row.reserved
         ));
         again.may_charge_twice = yes || confirmed(context, &row)?;
     } else {
-        context.out.say(format!("job {} is done again as a new job, estimated at {cost}", row.id));
+        context.out.say(format!("running job {} again as a new job, estimated at {cost}", row.id));
     }
     let request = OnceRequest { project, again: Some(again), ..OnceRequest::default() };
     let how = How { detach: args.detach, json: args.json };
@@ -79,17 +79,17 @@ async fn again(
 
 /// Asks for a typed word, so that one accidental key press cannot cause a second charge.
 fn confirmed(context: &Context, row: &JobRow) -> Result<bool, Failure> {
-    match context.out.asked_for("Send it again all the same?", "yes") {
+    match context.out.asked_for("Submit it again anyway?", "yes") {
         Some(true) => Ok(true),
         Some(false) => Err(Failure::new(
             USAGE,
-            format!("job {} was not sent again; nothing was charged", row.id),
+            format!("job {} was not submitted again; nothing was charged", row.id),
         )),
         None => Err(Failure::new(
             USAGE,
             format!(
-                "nothing was sent: say with --yes that job {} may be charged twice, or settle it for good with \
-                 `conjured jobs cancel {}`",
+                "nothing was sent: add --yes to accept that job {} may be charged twice, or close \
+                 it with `conjured jobs cancel {}`",
                 row.id, row.id
             ),
         )),

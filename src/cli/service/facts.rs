@@ -52,7 +52,7 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     let there = as_the_service(sources, asked.scope, user.as_ref());
     let loaded = load(&there, &mut remarks)?;
     let program = sources.program.as_ref().ok_or_else(|| {
-        Failure::new(CONFIGURATION, "cannot find out where this program is; nothing was installed")
+        Failure::new(CONFIGURATION, "cannot find the path of this program; nothing was installed")
     })?;
 
     let mut arguments = Vec::new();
@@ -76,7 +76,7 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     if cfg!(windows) && !environment.is_empty() {
         let names: Vec<&str> = environment.iter().map(|(name, _)| name.as_str()).collect();
         remarks.push(format!(
-            "a task carries no variables; make {} your account's: setx",
+            "a task has no variables of its own; set {} for your account with setx",
             names.join(", ")
         ));
     }
@@ -88,12 +88,17 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     {
         remarks.push(match asked.scope {
             Scope::System if !cfg!(windows) => format!(
-                "there is no token yet: write it into {SYSTEM_TOKEN} (root's, mode 0600) and install again; until then no job is sent"
+                "there is no token yet, so no job is sent: write it into {SYSTEM_TOKEN} (owner \
+                 root, mode 0600) and install again"
             ),
             Scope::System | Scope::User => {
                 let beside = there.user_file.as_deref().and_then(Path::parent);
                 let file = beside.unwrap_or(Path::new(".")).join(secrets::TOKEN_NAME);
-                format!("there is no token yet: write it into {}, which only you should be able to read, or: conjured login", file.display())
+                format!(
+                    "there is no token yet: run `conjured login`, or write it into {} and let \
+                     only your user read that file",
+                    file.display()
+                )
             }
         });
     }
@@ -163,7 +168,8 @@ fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Fail
     owner.and_then(|id| host::user(&id.to_string())).map(Some).ok_or_else(|| {
         Failure::new(
             USAGE,
-            "which user shall the service run as? Name the one who owns the CONJURE checkout: --as USER",
+            "give the user that the service should run as, the owner of the CONJURE checkout: \
+             --as USER; nothing was installed",
         )
     })
 }
@@ -175,11 +181,12 @@ fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure
     let (domain, name) = (variable("USERDOMAIN"), variable("USERNAME"));
     if name.is_empty() {
         let words =
-            "cannot find out whose account this is (USERNAME is not set); nothing was installed";
+            "cannot find the name of this account (USERNAME is not set); nothing was installed";
         return Err(Failure::new(CONFIGURATION, words));
     }
     if named.is_some_and(|named| !named.eq_ignore_ascii_case(name)) {
-        let words = "on Windows install it from the account it is to run as, without --as; nothing was installed";
+        let words = "on Windows, install it from the account that it should run as, without --as; \
+            nothing was installed";
         return Err(Failure::new(USAGE, words));
     }
     let whole = if domain.is_empty() { name.to_owned() } else { format!(r"{domain}\{name}") };
@@ -223,14 +230,15 @@ fn load(there: &Sources, remarks: &mut Vec<String>) -> Result<Loaded, Failure> {
                 return Err(Failure::new(
                     CONFIGURATION,
                     format!(
-                        "the service would find no project, and there is no {}: name a CONJURE checkout with --root DIR, or with a \
-                         [[project]] section in a configuration file; nothing was installed",
+                        "the service would find no project, and there is no {}: set a CONJURE \
+                         checkout with --root DIR, or with a [[project]] section in a \
+                         configuration file; nothing was installed",
                         project.root.display()
                     ),
                 ));
             }
             remarks.push(format!(
-                "the checkout {} is not there; its project waits for it",
+                "the checkout {} does not exist; its project waits until it does",
                 project.root.display()
             ));
         }
@@ -270,7 +278,7 @@ fn token_file(
         let file = absolute(&context.sources, file);
         if !file.is_file() {
             remarks.push(format!(
-                "{} is not there; the service does not start without it",
+                "{} does not exist; the service does not start without it",
                 file.display()
             ));
         }
@@ -293,7 +301,8 @@ fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
         sources.env.keys().map(String::as_str).filter(|name| ours(name)).collect();
     if !lost.is_empty() {
         remarks.push(format!(
-            "the service does not know this shell's {}: settings belong into the configuration file, a token into its own file",
+            "the service does not get this shell's {}: put settings into the configuration file, \
+             and a token into its own file",
             lost.join(", ")
         ));
     }
@@ -320,9 +329,13 @@ fn text(what: &str, path: &Path) -> Result<String, Failure> {
         let shown = path.to_string_lossy().escape_debug().to_string();
         Failure::new(CONFIGURATION, format!("{what} ({shown}) {why}; nothing was installed"))
     };
-    let text = path.to_str().ok_or_else(|| refuse("is not UTF-8, which a service file must be"))?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| refuse("is not UTF-8, so it cannot be written into a service file"))?;
     if text.contains(char::is_control) {
-        return Err(refuse("holds a control character, which a service file cannot"));
+        return Err(refuse(
+            "contains a control character, so it cannot be written into a service file",
+        ));
     }
     Ok(text.to_owned())
 }

@@ -20,7 +20,7 @@ pub(super) struct User {
 /// Runs a program on our own terminal and returns its exit code; `Err` says why it could not
 /// be run.
 pub(super) fn run(words: &[String]) -> Result<i32, String> {
-    let (program, arguments) = words.split_first().ok_or("there is no command")?;
+    let (program, arguments) = words.split_first().ok_or("no command was given")?;
     let ended = Command::new(program).args(arguments).stdin(Stdio::null()).status();
     match ended {
         Ok(status) => Ok(status.code().unwrap_or(128)),

@@ -17,7 +17,7 @@ pub(super) fn plist(wanted: &Wanted) -> String {
         "\
 <?xml version=\"1.0\" encoding=\"UTF-8\"?>
 <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">
-<!-- {MARK} Changes are lost at the next one. -->
+<!-- {MARK} The next install overwrites changes. -->
 <plist version=\"1.0\">
 <dict>
   <key>Label</key>
@@ -48,7 +48,7 @@ pub(super) fn plist(wanted: &Wanted) -> String {
     }
     text += "  <key>RunAtLoad</key>
   <true/>
-  <!-- Again after a failure, not after a stop. launchd cannot tell exit codes apart, so a bad configuration is tried again too. -->
+  <!-- Restarted after a failure, not after a stop. launchd ignores exit codes, so it also retries with an invalid configuration. -->
   <key>KeepAlive</key>
   <dict>
     <key>SuccessfulExit</key>
@@ -56,13 +56,13 @@ pub(super) fn plist(wanted: &Wanted) -> String {
   </dict>
   <key>ThrottleInterval</key>
   <integer>30</integer>
-  <!-- A SIGTERM ends it within 5 seconds. -->
+  <!-- SIGTERM ends it within 5 seconds. -->
   <key>ExitTimeOut</key>
   <integer>10</integer>
-  <!-- Not Background: that slows down disk and network, and an artist waits for the result. -->
+  <!-- Not Background, which slows down disk and network, because an artist waits for the result. -->
   <key>ProcessType</key>
   <string>Standard</string>
-  <!-- What is private is made so by the program. 18 is 022. -->
+  <!-- The program makes private files private. 18 is 022. -->
   <key>Umask</key>
   <integer>18</integer>
 ";

@@ -93,9 +93,15 @@ fn install(context: &Context, args: &InstallArgs) -> Result<(), Failure> {
     }
     carry_out(context, &place, &steps)?;
     remark(context, &facts.remarks);
-    context.out.say("conjured is installed and starts by itself. How it is: conjured service status; what it does: conjured status");
+    context.out.say(
+        "conjured is installed and starts automatically. The service: conjured service status; \
+         its work: conjured status",
+    );
     if place.platform == Platform::Systemd && place.scope == Scope::User {
-        context.out.say("It runs while you are logged in. For longer: loginctl enable-linger");
+        context.out.say(
+            "It runs while you are logged in. To keep it running after logout: loginctl \
+             enable-linger",
+        );
     }
     Ok(())
 }
@@ -113,7 +119,7 @@ fn uninstall(
         return Ok(());
     }
     let Some(before) = before else {
-        context.out.say(format!("There is no {}: nothing to do.", place.file.display()));
+        context.out.say(format!("{} does not exist: nothing to do.", place.file.display()));
         return Ok(());
     };
     may(&place)?;
@@ -121,10 +127,13 @@ fn uninstall(
         ours(&place, &before, "remove")?;
     }
     carry_out(context, &place, &place.uninstall())?;
-    context.out.say("The service is gone. Ledger, history, logs, configuration and token are still there, and jobs at RunComfy go on.");
+    context.out.say(
+        "The service was removed. The ledger, history, logs, configuration and token are kept, \
+         and jobs at RunComfy continue.",
+    );
     let own = place.file.with_extension("service.d");
     if place.platform == Platform::Systemd && own.is_dir() {
-        context.out.say(format!("Your own changes are still in {}.", own.display()));
+        context.out.say(format!("Your own changes are kept in {}.", own.display()));
     }
     Ok(())
 }
@@ -154,12 +163,12 @@ fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
         // language of the machine.
         Ok(0) if place.platform != Platform::Systemd && !is_held(context) => Err(Failure::new(
             UNAVAILABLE,
-            "no daemon has the state folder: `conjured service start` starts it",
+            "no daemon is running: start it with `conjured service start`",
         )),
         Ok(0) => Ok(()),
         Ok(_) => Err(Failure::new(
             UNAVAILABLE,
-            "the service does not run; `conjured service start` starts it",
+            "the service is not running; start it with `conjured service start`",
         )),
         Err(error) => Err(Failure::new(UNAVAILABLE, error)),
     }
@@ -171,7 +180,7 @@ fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result
     let own = own.filter(|_| place.scope == Scope::User);
     let hint = match &own {
         Some(dir) => format!("The daemon's own log files: {}", dir.display()),
-        None => "The daemon's own log files are in the folder that `log.dir` names".to_owned(),
+        None => "The daemon's own log files are in the folder set with `log.dir`".to_owned(),
     };
     let Some(command) = place.logs(follow, lines) else {
         return files(context, own.as_deref(), follow, lines);
@@ -189,7 +198,10 @@ fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result
 fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Result<(), Failure> {
     let newest = dir.and_then(|dir| dirs::newest(dir, ".log"));
     let Some(newest) = newest else {
-        return Err(Failure::new(UNAVAILABLE, "there are no log files yet, or `log.dir` is \"-\""));
+        return Err(Failure::new(
+            UNAVAILABLE,
+            "there are no log files: the daemon has not written any yet, or `log.dir` is \"-\"",
+        ));
     };
     context.out.say(format!("{}:", newest.display()));
     if follow && cfg!(unix) {
@@ -241,7 +253,8 @@ async fn ends(context: &Context) -> Result<(), Failure> {
         if Clock.now().moment >= until {
             return Err(Failure::new(
                 UNAVAILABLE,
-                "a daemon still has the state folder: it was not started by the service, or cannot be ended",
+                "a daemon is still running: it was not started by the service, or could not be \
+                 ended",
             ));
         }
         tokio::time::sleep(END_PACE).await;
@@ -264,7 +277,7 @@ fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
     .ok_or_else(|| {
         Failure::new(
             CONFIGURATION,
-            "there is no home folder (HOME is not set), so there is no place for a user's service",
+            "there is no home folder (HOME is not set), so a user's service cannot be installed",
         )
     })
 }
@@ -274,7 +287,7 @@ fn may(place: &Place) -> Result<(), Failure> {
     if place.scope == Scope::System && dirs::user_id().is_some_and(|id| id != 0) {
         return Err(Failure::new(
             USAGE,
-            "the machine's service is root's matter: sudo conjured service … --system",
+            "the machine's service needs root: sudo conjured service … --system",
         ));
     }
     reachable(place)
@@ -287,8 +300,8 @@ fn reachable(place: &Place) -> Result<(), Failure> {
     }
     Err(Failure::new(
         UNAVAILABLE,
-        "this machine is not run by systemd (there is no /run/systemd/system), so it has no services; `conjured run` is what \
-         another service manager has to start",
+        "systemd is not running on this machine (there is no /run/systemd/system); let your \
+         service manager start `conjured run`",
     ))
 }
 
@@ -304,7 +317,7 @@ fn installed(place: &Place) -> Result<(), Failure> {
     Err(Failure::new(
         UNAVAILABLE,
         format!(
-            "the service is not installed (there is no {}): conjured service install{other}",
+            "the service is not installed ({} does not exist): conjured service install{other}",
             place.file.display()
         ),
     ))
@@ -325,7 +338,7 @@ fn ours(place: &Place, bytes: &[u8], verb: &str) -> Result<(), Failure> {
     Err(Failure::new(
         CANNOT_WRITE,
         format!(
-            "{} was not written by `conjured service install`; add --force to {verb} it all the same",
+            "{} was not written by `conjured service install`; add --force to {verb} it anyway",
             place.file.display()
         ),
     ))
@@ -343,11 +356,11 @@ fn show(context: &Context, place: &Place, steps: &[Step]) {
         match step {
             Step::Write(path, text) => {
                 context.out.data(text.trim_end());
-                notes.push(format!("the above is written to {}", path.display()));
+                notes.push(format!("write the above to {}", path.display()));
             }
             Step::Remove(path) => notes.push(format!("remove {}", path.display())),
             Step::AskToStop => notes.push(format!(
-                "ask the daemon to stop, and wait up to {} s for that",
+                "ask the daemon to stop, and wait up to {} s",
                 END_PATIENCE.as_secs()
             )),
             Step::Run(command) | Step::Try(command) => {
@@ -359,7 +372,7 @@ fn show(context: &Context, place: &Place, steps: &[Step]) {
         Platform::Systemd => ("# ", ""),
         Platform::Launchd | Platform::TaskScheduler => ("<!-- ", " -->"),
     };
-    context.out.data(format!("{open}Nothing was done. What would be:{close}"));
+    context.out.data(format!("{open}Nothing was done. These steps would be taken:{close}"));
     for note in notes {
         context.out.data(format!("{open}{}{close}", super::out::plain(&note)));
     }
@@ -411,10 +424,10 @@ fn carry_out(context: &Context, place: &Place, steps: &[Step]) -> Result<(), Fai
 fn stuck(place: &Place, command: &[String], why: &str) -> Failure {
     let hint = match (place.platform, place.scope) {
         (Platform::Systemd, Scope::User) => {
-            ". `conjured service logs` may say more. Where there is no bus: a user's service is a matter of that user's own \
-             login, not of su or sudo"
+            ". See `conjured service logs`. If it says that there is no bus: log in as that user \
+             instead of using su or sudo"
         }
-        (Platform::Systemd, Scope::System) => ". `conjured service logs --system` may say more",
+        (Platform::Systemd, Scope::System) => ". See `conjured service logs --system`",
         _ => "",
     };
     Failure::new(UNAVAILABLE, format!("{}: {why}{hint}", shown(command)))

@@ -29,8 +29,8 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
         String::new(),
         "[Unit]".to_owned(),
         "Description=conjured, the background daemon of CONJURE".to_owned(),
-        "# No wait for a network: the daemon waits for it itself, and what changes meanwhile is not lost.".to_owned(),
-        "# Waiting longer and longer (below) is the limit; giving up for good would be silence.".to_owned(),
+        "# Not after network-online.target: the daemon waits for the network itself and loses no change.".to_owned(),
+        "# Restarts are limited by growing delays (below) and never given up.".to_owned(),
         "StartLimitIntervalSec=0".to_owned(),
         String::new(),
         "[Service]".to_owned(),
@@ -41,7 +41,7 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
     } else {
         add("# systemd 253 and newer: Type=notify-reload, and no ExecReload.");
         add("Type=notify");
-        add("# The shell's own kill: not every machine has the program.");
+        add("# The shell's built-in kill, because not every machine has the program.");
         add(r#"ExecReload=/bin/sh -c "kill -HUP $$MAINPID""#);
     }
     add("NotifyAccess=main");
@@ -50,28 +50,26 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
         add(&format!("Environment={}", quoted(&format!("{name}={value}"))));
     }
     if let (Scope::System, Some(user)) = (wanted.scope, &wanted.user) {
-        add("# Who owns the checkout, because Blender must be able to replace what is placed.");
+        add("# The owner of the checkout, because Blender must be able to replace the results.");
         add(&format!("User={}", user.replace('%', "%%")));
     }
     if let Some(file) = &wanted.token_file {
         add(
-            "# The start fails when this file is missing. It is looked for before any other token; a new one needs a restart.",
+            "# The start fails if this file is missing. It has precedence over other tokens; a new one needs a restart.",
         );
         add(&format!("LoadCredential=runcomfy_token:{}", file.replace('%', "%%")));
     }
-    add("# The loop itself says that it is alive; one that hangs is ended and started again.");
+    add("# The daemon's event loop feeds the watchdog; a daemon that hangs is restarted.");
     add(&format!("WatchdogSec={WATCHDOG_S}"));
-    add(
-        "# The disks may be slow and the inputs many: the start is over when all were looked at once.",
-    );
+    add("# Disks may be slow and inputs many: the start ends when all of them were scanned once.");
     add("TimeoutStartSec=90");
     add(
-        "# A SIGTERM ends it within 5 seconds; jobs go on at the service and are picked up at the next start.",
+        "# SIGTERM ends it within 5 seconds; jobs continue at the service, and the next start picks them up.",
     );
     add("TimeoutStopSec=10");
     add("Restart=on-failure");
     add(
-        "# Usage, workflow, input, token, configuration: a restart changes none of these, a person does.",
+        "# Usage, workflow, input, token, configuration: a restart fixes none of these, only a person can.",
     );
     add(&format!("RestartPreventExitStatus={GIVE_UP}"));
     if knows(254) {
@@ -85,7 +83,7 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
         );
         add("RestartSec=15");
     }
-    add("# The memory holds the token.");
+    add("# Memory contains the token.");
     add("LimitCORE=0");
     add("");
     match wanted.scope {
@@ -103,8 +101,9 @@ pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
 }
 
 const USER_WALLS: &str = "\
-# What a user's own manager can enforce without namespaces of its own, which some kernels and distributions forbid. No UMask: what is
-# private is made so by the program, and what is placed for CONJURE shall look as if CONJURE had written it.";
+# What a user's manager can enforce without user namespaces, which some kernels and distributions
+# forbid. No UMask: the program makes private files private, and the results should have the same
+# permissions as CONJURE's own files.";
 
 /// The restrictions for both scopes.
 const WALLS: &str = "\
@@ -114,12 +113,12 @@ MemoryDenyWriteExecute=yes
 RestrictRealtime=yes
 RestrictNamespaces=yes
 RestrictSUIDSGID=yes
-# Netlink is how the C library asks which addresses this machine has.
+# The C library uses Netlink to list this machine's addresses.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-# What is placed keeps the group of what it replaces.
+# A result keeps the group of the file that it replaces.
 SystemCallFilter=@chown
 SystemCallErrorNumber=EPERM";
 
@@ -132,7 +131,7 @@ fn system_walls(wanted: &Wanted) -> Vec<String> {
         "LogsDirectory=conjured",
         "LogsDirectoryMode=0700",
         "",
-        "# The whole disk is read-only, except the two folders above and what the configuration lets it write.",
+        "# The whole disk is read-only, except the two folders above and the configured output folders.",
         "ProtectSystem=strict",
     ]
     .map(ToOwned::to_owned)
@@ -142,26 +141,28 @@ fn system_walls(wanted: &Wanted) -> Vec<String> {
         lines.push("ProtectHome=read-only".to_owned());
     } else {
         lines.push(
-            "# Empty, not forbidden: a personal configuration that is not there is no error."
-                .to_owned(),
+            "# Empty, not forbidden: a missing personal configuration is not an error.".to_owned(),
         );
         lines.push("ProtectHome=tmpfs".to_owned());
     }
     if !wanted.writable.is_empty() {
-        lines.push("# The whole checkout, because the daemon's lock file lies in its root. `-`: one that is missing (a drive that comes".to_owned());
-        lines.push("# later) does not stop the others.".to_owned());
+        lines.push("# The whole checkout, because the daemon's lock file is in its root. `-`: a missing one (a drive".to_owned());
+        lines.push("# that is mounted later) does not stop the others.".to_owned());
     }
     for folder in &wanted.writable {
         lines.push(format!("ReadWritePaths={}", quoted(&format!("-{folder}"))));
     }
     let in_tmp = |path: &String| path.starts_with("/tmp/") || path.starts_with("/var/tmp/");
     if wanted.writable.iter().chain([&wanted.program]).any(in_tmp) {
-        lines.push("# No PrivateTmp: something of it is among the temporary files.".to_owned());
+        lines.push(
+            "# No PrivateTmp: one of its paths is in the folder for temporary files.".to_owned(),
+        );
     } else {
         lines.push("PrivateTmp=yes".to_owned());
     }
     let rest = "\
-# No UMask: what is private is made so by the program, and Blender and its user's group shall read what is placed.
+# No UMask: the program makes private files private, and Blender and its user's group must be able to
+# read the results.
 CapabilityBoundingSet=
 PrivateDevices=yes
 ProcSubset=pid

@@ -95,7 +95,7 @@ pub(in crate::cli) fn deployment() -> Option<String> {
         }
         drop(writeln!(
             io::stderr(),
-            "That is no id: it holds only letters, digits, `-`, `_` and `.`."
+            "This is not a deployment id, which contains only letters, digits, `-`, `_` and `.`."
         ));
     }
 }

@@ -59,7 +59,13 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Fai
     let changes = changes(context, args, &found.root, &around)?;
     let text = starter(&found.root, &changes).ok_or_else(|| {
         let path = found.root.display();
-        Failure::new(CONFIGURATION, format!("{path} is not UTF-8, which a configuration must be"))
+        Failure::new(
+            CONFIGURATION,
+            format!(
+                "{path} is not UTF-8, so it cannot be written into a configuration; nothing was \
+                 written"
+            ),
+        )
     })?;
     if args.print {
         context.out.data(text.trim_end());
@@ -84,12 +90,12 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
         if !root.is_dir() {
             return Err(Failure::new(
                 MISSING_INPUT,
-                format!("there is no folder {}; nothing was written", root.display()),
+                format!("the folder {} does not exist; nothing was written", root.display()),
             ));
         }
         let why = match checkout::signs(&root)[..] {
-            [] => "named with --root, although nothing of CONJURE's is in it".to_owned(),
-            ref signs => format!("named with --root; it has {}", signs.join(", ")),
+            [] => "given with --root, although it does not look like a CONJURE checkout".to_owned(),
+            ref signs => format!("given with --root; it has {}", signs.join(", ")),
         };
         return Ok(Found { root, why, others: Vec::new() });
     }
@@ -99,7 +105,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
         let why = if root == folders.current {
             format!("the working folder; it has {signs}")
         } else {
-            format!("the working folder is in it; it has {signs}")
+            format!("contains the working folder; it has {signs}")
         };
         let real = dirs::canonical(&root);
         let others = usual.into_iter().filter(|other| dirs::canonical(other) != real).collect();
@@ -109,8 +115,8 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
         0 => {
             return Err(Failure::new(
                 MISSING_INPUT,
-                "no CONJURE checkout was found, neither around the working folder nor in the usual places of the home \
-                 folder. Name it: conjured init --root DIR",
+                "no CONJURE checkout was found, neither around the working folder nor in the \
+                 usual locations in the home folder. Give its folder: conjured init --root DIR",
             ));
         }
         1 => 0,
@@ -119,7 +125,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
     };
     let mut others = usual;
     let root = others.remove(at);
-    let why = format!("a usual place; it has {}", checkout::signs(&root).join(", "));
+    let why = format!("a usual location; it has {}", checkout::signs(&root).join(", "));
     Ok(Found { root, why, others })
 }
 
@@ -133,12 +139,12 @@ fn choose(context: &Context, usual: &[PathBuf], count: usize) -> Result<usize, F
     if !ask::is_person_there() {
         return Err(Failure::new(
             USAGE,
-            format!("several CONJURE checkouts were found; name one with --root DIR:\n{list}"),
+            format!("several CONJURE checkouts were found; choose one with --root DIR:\n{list}"),
         ));
     }
     context.out.error(format!("Several CONJURE checkouts were found:\n{list}"));
     ask::which("Which one?", count)
-        .ok_or_else(|| Failure::new(USAGE, "that is none of them; nothing was written"))
+        .ok_or_else(|| Failure::new(USAGE, "none was chosen; nothing was written"))
 }
 
 fn surroundings(context: &Context, root: &Path) -> Surroundings {
@@ -190,7 +196,7 @@ fn changes(
     };
     let wrong = |errors: config::errors::ConfigErrors| {
         let file = around.in_dotenv.as_ref();
-        let also = file.map(|file| format!(" (also looked at: {})", file.display()));
+        let also = file.map(|file| format!(" (also read: {})", file.display()));
         let also = also.unwrap_or_default();
         Failure::new(CONFIGURATION, format!("{errors}\nNothing was written{also}."))
     };
@@ -230,7 +236,7 @@ fn target(context: &Context) -> Result<PathBuf, Failure> {
     let file = sources.explicit.as_ref().or(sources.user_file.as_ref()).ok_or_else(|| {
         Failure::new(
             CONFIGURATION,
-            "there is no home folder (HOME is not set): name the file to write with --config FILE",
+            "there is no home folder (HOME is not set): give the file to write with --config FILE",
         )
     })?;
     // A symbolic link is kept, and the file it points to is replaced.
@@ -248,19 +254,20 @@ fn make_room(
         return Ok(None);
     }
     let shown = target.display();
-    let refused = |why: &str| Err(Failure::new(USAGE, format!("{shown} is there already{why}")));
+    let refused = |why: &str| Err(Failure::new(USAGE, format!("{shown} already exists{why}")));
     if !target.is_file() {
-        return refused(" and is no file; nothing was written");
+        return refused(" and is not a file; nothing was written");
     }
     if !args.force {
         if args.yes || !ask::is_person_there() {
             return refused(
-                ", and nothing was written: --force replaces it (the old one is kept), --print shows the new one",
+                "; nothing was written. --force replaces it (the old file is kept), --print shows \
+                 the new one",
             );
         }
-        context.out.error(format!("{shown} is there already."));
-        if !ask::yes("Replace it? The old one is kept beside it.") {
-            return refused(" and stays as it is");
+        context.out.error(format!("{shown} already exists."));
+        if !ask::yes("Replace it? The old file is kept next to it.") {
+            return refused("; it was not changed");
         }
     }
     let failed = |error: crate::disk::DiskError| Failure::new(CANNOT_WRITE, error.to_string());
@@ -277,11 +284,11 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
     match config.mode {
         Mode::Serverless | Mode::Auto if config.serverless.deployment_id.is_none() => {
             let meanwhile = match config.mode {
-                Mode::Auto => "; until then every job runs locally, or not at all",
+                Mode::Auto => "; until then jobs can only run locally",
                 _ => "",
             };
             lines.push(format!(
-                "set serverless.deployment_id in it: RunComfy's dashboard shows the id{meanwhile}; docs/runcomfy.md shows each step"
+                "set serverless.deployment_id in this file: RunComfy's dashboard shows the id{meanwhile}; docs/runcomfy.md shows each step"
             ));
         }
         Mode::Cloud => {
@@ -294,20 +301,20 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
                 ),
             ] {
                 if value.is_none() {
-                    lines.push(format!("set cloud.{key} in it: {what}"));
+                    lines.push(format!("set cloud.{key} in this file: {what}"));
                 }
             }
         }
         Mode::Local => lines.push(format!(
-            "start ComfyUI so that it answers at {}, or change [local] in it",
+            "start ComfyUI so that it answers at {}, or change [local] in this file",
             config.local.comfyui_url.as_str().trim_end_matches('/')
         )),
         Mode::Serverless | Mode::Auto => {}
     }
     if let Some(wanted) = args.mode.filter(|mode| mode.word() != config.mode.word()) {
         lines.push(format!(
-            "this shell makes \"{}\" of the mode \"{}\": unset RUNCOMFY_FALLBACK_TO_LOCAL, RUNCOMFY_FALLBACK_ENABLED or \
-             CONJURED__MODE, whichever is set",
+            "this shell's variables set the mode \"{}\" instead of \"{}\": unset \
+             RUNCOMFY_FALLBACK_TO_LOCAL, RUNCOMFY_FALLBACK_ENABLED or CONJURED__MODE",
             config.mode,
             wanted.word()
         ));
@@ -341,7 +348,7 @@ fn tell(
     }
     out.data(format!("{} {}", out.bold("Wrote:"), target.display()));
     if let Some(kept) = kept {
-        out.data(format!("  the old one is {}", kept.display()));
+        out.data(format!("  the old file is now {}", kept.display()));
     }
     let own = context.sources.user_file.as_deref() == Some(target);
     let with = if own { String::new() } else { format!(" --config {}", target.display()) };
@@ -358,8 +365,8 @@ fn tell(
         search.token.map(|token| token.source.to_string())
     });
     let login = match (stored, &around.token) {
-        (Some(place), None) => format!("only for another token; one is there: {place}"),
-        (_, Some(name)) => format!("stores your token; one was found in {name} and not copied"),
+        (Some(place), None) => format!("only needed for another token; found one: {place}"),
+        (_, Some(name)) => format!("stores your token; the one in {name} was found but not copied"),
         (None, None) => {
             "stores your RunComfy token (docs/runcomfy.md shows where to get one)".to_owned()
         }
@@ -368,14 +375,13 @@ fn tell(
         let token =
             loaded.and_then(|config| secrets::find_huggingface_token(&sources, config).ok()?.token);
         if let Some(token) = token {
-            out.data(format!(
-                "  nothing to log in to; a Hugging Face token is there: {}",
-                token.source
-            ));
+            out.data(format!("  no login needed; found a Hugging Face token: {}", token.source));
         }
     } else {
         out.data(format!("  conjured{with} login     {login}"));
     }
-    out.data(format!("  conjured{with} doctor    checks that everything fits"));
-    out.data(format!("  conjured{with} run       starts; the first start spends nothing"));
+    out.data(format!("  conjured{with} doctor    checks the whole setup"));
+    out.data(format!(
+        "  conjured{with} run       starts the daemon; the first start spends nothing"
+    ));
 }

@@ -35,9 +35,10 @@ pub(in crate::cli) fn login(context: &Context, args: &LoginArgs) -> Result<(), F
     if args.token_option.is_some() || !args.token_words.is_empty() {
         return Err(Failure::new(
             USAGE,
-            "a token is never an argument: every program on this machine can read those, and your shell has just written \
-             it down. Nothing was stored. Make a new token on RunComfy's profile page, then type it at `conjured login`, \
-             or pipe it in with --token-stdin",
+            "a token is never an argument: every program on this machine can read arguments, and \
+             your shell has just saved this one in its history. Nothing was stored. Create a new \
+             token on RunComfy's profile page, then type it at `conjured login`, or pipe it in \
+             with --token-stdin",
         ));
     }
     // Load before the token is typed, so that a configuration error appears first.
@@ -48,7 +49,7 @@ pub(in crate::cli) fn login(context: &Context, args: &LoginArgs) -> Result<(), F
 
 fn read(args: &LoginArgs) -> Result<SecretString, Failure> {
     let bytes = if ask::is_typed() {
-        let question = "RunComfy token (from www.runcomfy.com/profile; it is not shown):";
+        let question = "RunComfy token (from www.runcomfy.com/profile; typing is not shown):";
         ask::unseen(question).map(Some)
     } else {
         ask::all_of_stdin(LIMIT)
@@ -57,9 +58,10 @@ fn read(args: &LoginArgs) -> Result<SecretString, Failure> {
         let how = if args.token_stdin || ask::is_typed() {
             ""
         } else {
-            ". There is no terminal to type it at: pipe it in, as in `conjured login --token-stdin < FILE`"
+            ". There is no terminal to type it: use a pipe, as in `conjured login --token-stdin < \
+             FILE`"
         };
-        Failure::new(TOKEN, format!("that is no token: {why}{how}. Nothing was stored"))
+        Failure::new(TOKEN, format!("this is not a token: {why}{how}. Nothing was stored"))
     };
     if bytes.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted) {
         return Err(Failure::new(TOKEN, "interrupted; nothing was stored"));
@@ -81,7 +83,8 @@ async fn try_and_store(
     let mut remarks = others(context, config, &path);
     if balance.is_some_and(|balance| balance.0 <= 0) {
         remarks.push(
-            "the balance is used up: top up on RunComfy, then see whether the deployment is still enabled (`conjured doctor`)"
+            "the balance is empty: top up on RunComfy, then check with `conjured doctor` whether \
+             the deployment is still enabled"
                 .to_owned(),
         );
     }
@@ -97,8 +100,8 @@ async fn try_and_store(
         return Ok(());
     }
     match balance {
-        Some(balance) => out.data(format!("The token is good. Balance: {balance}")),
-        None => out.data("The token was not checked, as you asked."),
+        Some(balance) => out.data(format!("The token is valid. Balance: {balance}")),
+        None => out.data("The token was not checked (--no-check)."),
     }
     out.data(format!("Stored in {} ({PRIVATE}).", path.display()));
     for remark in remarks {
@@ -110,7 +113,7 @@ async fn try_and_store(
 /// Who can read the stored file. On Windows a file has its folder's permissions, which are neither
 /// set nor checked here.
 const PRIVATE: &str = if cfg!(windows) {
-    "readable by your account, administrators and the system, as your profile's folders are"
+    "readable by your account, administrators and the system, like your profile's folders"
 } else {
     "0600"
 };
@@ -124,7 +127,8 @@ async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failu
         Trouble::Token(words) => Failure::new(
             TOKEN,
             format!(
-                "RunComfy refused the token ({words}). Nothing was stored. Copy it again from www.runcomfy.com/profile"
+                "RunComfy rejected the token ({words}). Nothing was stored. Copy it again from \
+                 www.runcomfy.com/profile"
             ),
         ),
         trouble => Failure::new(
@@ -165,7 +169,7 @@ fn others(context: &Context, config: &Config, path: &Path) -> Vec<String> {
         Ok(search) => {
             let used = search.token.map(|token| token.source);
             if let Some(used) = used.filter(|used| *used != TokenSource::File(path.to_path_buf())) {
-                remarks.push(format!("another token is looked at first and used instead: {used}"));
+                remarks.push(format!("another token has precedence and is used instead: {used}"));
             }
             remarks.extend(search.warnings);
         }
@@ -178,9 +182,9 @@ fn others(context: &Context, config: &Config, path: &Path) -> Vec<String> {
 async fn tell_daemon(config: &Config) -> Option<String> {
     let (daemon, _) = DaemonClient::find(&config.state_dir).await?;
     Some(match daemon.reload().await {
-        Ok(_) => "the running daemon has looked for its token again".to_owned(),
+        Ok(_) => "the running daemon has reloaded its token".to_owned(),
         Err(failure) => {
-            format!("the running daemon could not take it over: {}", failure.message)
+            format!("the running daemon could not reload its token: {}", failure.message)
         }
     })
 }
@@ -202,8 +206,9 @@ pub(in crate::cli) async fn logout(context: &Context, args: LogoutArgs) -> Resul
     }
     let mut remarks = Vec::new();
     match secrets::find_token(&context.sources, &config) {
-        Ok(search) => remarks
-            .extend(search.token.map(|token| format!("a token is still found: {}", token.source))),
+        Ok(search) => remarks.extend(
+            search.token.map(|token| format!("another token can still be found: {}", token.source)),
+        ),
         Err(error) => remarks.push(error.to_string()),
     }
     if !removed.is_empty() {
@@ -219,7 +224,7 @@ pub(in crate::cli) async fn logout(context: &Context, args: LogoutArgs) -> Resul
     }
     for path in &removed {
         out.data(format!(
-            "Removed {path}. To make the token void, regenerate it on RunComfy's profile page."
+            "Removed {path}. To invalidate the token, regenerate it on RunComfy's profile page."
         ));
     }
     for remark in remarks {

@@ -77,7 +77,7 @@ fn an_input_that_is_not_there_ends_with_66() {
     desk.refused("once --root {}/proj --prompt owl --render {}/none.png", 66, "none.png");
     desk.check_once("--root {}/proj", 66, "userPrompt.txt");
     desk.check_once("--root {}/proj --prompt owl", 66, "render.png");
-    desk.refused("workflow inspect none.json", 66, "neither a file nor a workflow");
+    desk.refused("workflow inspect none.json", 66, "neither a file nor a built-in workflow");
 }
 
 impl Desk {
@@ -119,7 +119,7 @@ fn what_is_no_token_ends_with_77_and_is_not_repeated() {
     let file = desk.write("token", format!("{TOKEN} and more"));
     let desk = desk.with("CONJURED__SERVERLESS__TOKEN_FILE", file);
     for command in ["run", "once"] {
-        desk.refused(&format!("{command} --root {{}}/proj"), 77, "does not hold a token");
+        desk.refused(&format!("{command} --root {{}}/proj"), 77, "does not contain a token");
     }
     fs::remove_file(desk.path("token")).expect("removes");
     desk.refused("run --root {}/proj", 77, "write the token into it");

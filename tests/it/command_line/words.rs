@@ -106,7 +106,7 @@ fn an_inspection_finds_every_role_of_the_built_in_workflow() {
 #[test]
 fn a_validation_says_what_is_bound_and_what_is_wrong() {
     let desk = Desk::new();
-    assert!(desk.done("workflow validate").contains("conjure_flux_mesh can be run"));
+    assert!(desk.done("workflow validate").contains("conjure_flux_mesh is valid"));
     let good = desk.json("workflow validate --json");
     assert_eq!((&good["ok"], &good["bindings"]["prompt"]), (&json!(true), &json!("41.value")));
     let mut graph: serde_json::Value = serde_json::from_str(BUILT_IN).expect("JSON");

@@ -132,7 +132,7 @@ fn a_good_setup_gets_no_complaint_and_nothing_is_changed() {
     let before = everything(&stage);
     let report = doctor(&stage);
     assert_eq!(report.code, Some(0), "{:?}", report.complaints());
-    report.has("warn", "daemon", "none runs", "conjured run");
+    report.has("warn", "daemon", "not running", "conjured run");
     assert_eq!(report.complaints().len(), 1, "{:?}", report.complaints());
     assert_eq!(everything(&stage), before);
     let stats = stage.service.stats();
@@ -144,7 +144,7 @@ fn a_wrong_token_is_found() {
     let stage = good();
     stage.service.set_token("another");
     let report = doctor(&stage);
-    report.fails_only("token", "refuses", "conjured login");
+    report.fails_only("token", "rejected", "conjured login");
     assert_eq!(report.code, Some(77));
 }
 
@@ -152,7 +152,7 @@ fn a_wrong_token_is_found() {
 fn a_missing_token_is_found() {
     let stage = good();
     let report = Report::by(&mut without_token(&stage, &["doctor", "--json"]));
-    report.fails_only("token", "none", "docs/runcomfy.md");
+    report.fails_only("token", "no token was found", "docs/runcomfy.md");
     assert_eq!(report.code, Some(77));
 }
 
@@ -162,9 +162,9 @@ fn an_unknown_deployment_is_found_and_somebody_elses_too() {
     stage.set("serverless.deployment_id", "\"no-such-deployment\"");
     doctor(&stage).fails_only("deployment", "no-such-deployment", "dashboard");
     stage.set("serverless.deployment_id", "\"someone-elses-deployment\"");
-    doctor(&stage).fails_only("deployment", "may not be used", "account that owns");
+    doctor(&stage).fails_only("deployment", "no access to", "account that owns");
     stage.set("serverless.deployment_id", "\"\"");
-    doctor(&stage).fails_only("deployment", "none is configured", "docs/runcomfy.md");
+    doctor(&stage).fails_only("deployment", "no deployment is configured", "docs/runcomfy.md");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn missing_folders_are_found() {
     let outputs = stage.public()[0].parent().expect("a folder").to_path_buf();
     fs::remove_dir(&outputs).expect("empty");
     let report = doctor(&stage);
-    report.has("warn", "outputs", &outputs.display().to_string(), "first result makes it");
+    report.has("warn", "outputs", &outputs.display().to_string(), "created with the first result");
     assert_eq!(report.code, Some(0), "the first result makes it");
     let inputs = stage.prompt().parent().expect("a folder").to_path_buf();
     fs::remove_dir_all(&inputs).expect("ours");
@@ -239,7 +239,7 @@ fn missing_folders_are_found() {
     report.fails_only("inputs", &inputs.display().to_string(), "start CONJURE");
     assert_eq!(report.code, Some(66));
     fs::remove_dir_all(stage.root()).expect("ours");
-    doctor(&stage).fails_only("inputs", "there is no folder", "conjured init");
+    doctor(&stage).fails_only("inputs", "does not exist", "conjured init");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn conjures_launcher_in_a_paid_mode_is_found_with_the_way_to_switch_it_off() {
     age(&state, Duration::from_secs(3600));
     assert_eq!(doctor(&stage).code, Some(0));
     fs::write(&state, "{\"app_status\": \"runn").expect("writes");
-    doctor(&stage).has("warn", "CONJURE", "not whole", "run this again");
+    doctor(&stage).has("warn", "CONJURE", "incomplete", "run this again");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_token_file_that_cannot_be_read_and_is_open_to_others_is_found() {
     let Some(mut command) = as_nobody(&stage, &["doctor", "--json"]) else { return };
     fs::set_permissions(&file, fs::Permissions::from_mode(0o044)).expect("ours");
     let report = Report::by(&mut command);
-    report.fails_only("token", "0044, so others have access", "chmod 600");
+    report.fails_only("token", "0044, so other users can read", "chmod 600");
     assert_eq!(report.code, Some(77));
     // Readable by us and by everyone: it works, but the user should know.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("ours");
@@ -356,7 +356,7 @@ fn a_service_that_cannot_be_reached_is_found_and_offline_asks_nobody() {
     let mut stage = good();
     stage.set("serverless.api_url", "\"http://127.0.0.1:1\"");
     let report = doctor(&stage);
-    report.fails_only("api", "http://127.0.0.1:1 could not be asked", "network");
+    report.fails_only("api", "http://127.0.0.1:1 cannot be reached", "network");
     assert_eq!(report.code, Some(69));
     let report = Report::by(&mut stage.command(&["doctor", "--json", "--offline"]));
     assert_eq!(report.code, Some(0), "{:?}", report.complaints());
@@ -386,7 +386,7 @@ fn a_damaged_ledger_and_an_open_state_folder_are_found() {
     let middle = bytes.len() / 2;
     bytes[middle..].fill(0xa5);
     fs::write(&ledger, bytes).expect("writes");
-    doctor(&stage).fails_only("ledger", "", "aside");
+    doctor(&stage).fails_only("ledger", "", "to another place");
 }
 
 #[test]

@@ -129,17 +129,25 @@ fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set(
         ),
         (
             "cloud",
-            &["set cloud.user_id in it", "set cloud.workflow_version_id in it", " login"],
+            &[
+                "set cloud.user_id in this file",
+                "set cloud.workflow_version_id in this file",
+                " login",
+            ],
             &["deployment_id"],
         ),
         (
             "Serverless",
-            &["set serverless.deployment_id in it", "docs/runcomfy.md", " login"],
-            &["runs locally", "ComfyUI"],
+            &["set serverless.deployment_id in this file", "docs/runcomfy.md", " login"],
+            &["only run locally", "ComfyUI"],
         ),
         (
             "auto",
-            &["set serverless.deployment_id in it", "until then every job runs locally", " login"],
+            &[
+                "set serverless.deployment_id in this file",
+                "until then jobs can only run locally",
+                " login",
+            ],
             &["cloud."],
         ),
     ] {
@@ -166,7 +174,7 @@ fn a_shell_that_makes_another_mode_of_it_is_told_at_once() {
     let mut command = desk.command(&desk.path(""), &["init", "--mode", "auto", "--yes"]);
     let output = command.env("RUNCOMFY_FALLBACK_TO_LOCAL", "false").output().expect("starts");
     let told = said(&output);
-    assert!(told.contains("this shell makes \"serverless\" of the mode \"auto\""), "{told}");
+    assert!(told.contains("set the mode \"serverless\" instead of \"auto\""), "{told}");
     assert!(told.contains("unset RUNCOMFY_FALLBACK_TO_LOCAL"), "{told}");
 }
 
@@ -180,7 +188,7 @@ fn machines_and_tokens_of_conjures_env_file_are_seen_and_no_token_is_copied() {
     let (told, text) = (said(&output), desk.written());
     assert!(text.contains("\nidle_stop_s = 600  # from CONJURE_IDLE_TIMEOUT\n"), "{text}");
     assert!(text.contains("\nmax_minutes = 120  # from RUNCOMFY_DEFAULT_DURATION\n"), "{text}");
-    assert!(told.contains("a Hugging Face token is there: HF_TOKEN in "), "{told}");
+    assert!(told.contains("found a Hugging Face token: HF_TOKEN in "), "{told}");
     assert!(!text.contains("hub-secret") && !told.contains("hub-secret"), "{told}{text}");
 }
 
@@ -227,7 +235,7 @@ fn the_working_folder_or_one_above_it_wins_over_the_usual_places() {
     let mut command = desk.command(&here.join("launcher"), &["init"]);
     let output = command.output().expect("starts");
     let told = said(&output);
-    assert!(told.contains("the working folder is in it"), "{told}");
+    assert!(told.contains("contains the working folder"), "{told}");
     assert!(told.contains(&format!("also found: {}", other.display())), "{told}");
     assert!(desk.written().contains(&format!("root = \"{}\"", here.display())));
 }

@@ -48,7 +48,7 @@ fn a_good_token_is_stored_for_its_owner_alone_and_the_balance_is_told() {
     let output = login(&stage, &["--token-stdin"], format!("\u{feff}  {TOKEN}\r\n").as_bytes());
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("The token is good. Balance: 1000.0000 USD"), "{text}");
+    assert!(text.contains("The token is valid. Balance: 1000.0000 USD"), "{text}");
     assert!(!text.contains(TOKEN), "{text}");
     let file = stored(&stage);
     assert_eq!(fs::read_to_string(&file).expect("stored"), format!("{TOKEN}\n"));
@@ -178,7 +178,7 @@ fn another_token_that_is_looked_at_first_is_told_of() {
     );
     let output = stage.cli(&["logout"]);
     assert!(
-        said(&output).contains("still found: environment RUNCOMFY_API_TOKEN"),
+        said(&output).contains("can still be found: environment RUNCOMFY_API_TOKEN"),
         "{}",
         said(&output)
     );

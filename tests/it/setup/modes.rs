@@ -64,7 +64,7 @@ fn whoever_could_serve_locally_is_asked_and_an_absent_one_matters_as_far_as_nobo
             .env("HF_TOKEN", "hub-token-that-stays-unseen"),
     );
     assert_eq!(report.code, Some(0), "{:?}", report.complaints());
-    report.has("warn", "ComfyUI", "another one of `local.providers` serves", "start ComfyUI");
+    report.has("warn", "ComfyUI", "another one of `local.providers` is available", "start ComfyUI");
     let said = format!("{:?}", report.checks);
     assert!(said.contains("Gradio 5.49.1") && said.contains("from environment HF_TOKEN"), "{said}");
     assert!(!said.contains("unseen"), "{said}");
@@ -82,10 +82,14 @@ fn whoever_could_serve_locally_is_asked_and_an_absent_one_matters_as_far_as_nobo
     stage.set("local.mesh_space", nobody);
     doctor_in(&stage, "local").has("fail", "Space", "127.0.0.1:1", "local.mesh_space");
     let report = doctor_in(&stage, "auto");
-    report.has("warn", "Space", "nobody stands in for RunComfy", "local.mesh_space");
+    report.has("warn", "Space", "there is no fallback if RunComfy fails", "local.mesh_space");
     // What is missing for RunComfy is a failure only if no local backend is available.
     stage.unset("serverless", "deployment_id");
-    doctor_in(&stage, "auto").fails_only("deployment", "none is configured", "deployment_id");
+    doctor_in(&stage, "auto").fails_only(
+        "deployment",
+        "no deployment is configured",
+        "deployment_id",
+    );
     stage.set("local.mesh_space", &format!("\"{}\"", gradio.url));
     let report = doctor_in(&stage, "AUTO");
     report.has("warn", "deployment", "every job runs locally", "deployment_id");
@@ -121,7 +125,7 @@ fn a_machine_that_nobody_described_is_found_where_jobs_go_to_one() {
     assert_eq!(report.code, Some(0), "{:?}", report.complaints());
     let token =
         Report::by(without_token(&stage, &["doctor", "--json"]).env("CONJURED__MODE", "cloud"));
-    token.fails_only("token", "there is none", "conjured login");
+    token.fails_only("token", "no token was found", "conjured login");
 }
 
 #[test]

@@ -43,8 +43,7 @@ const IMPORT: &str = "import_and_process_mesh";
 pub(crate) struct Manners {
     /// The seed of its random numbers.
     pub(crate) seed: u64,
-    /// The time between two rewrites by the launcher, in milliseconds; `None` means that it
-    /// writes nothing.
+    /// The time between two rewrites by the launcher, in milliseconds; `None`: it writes nothing.
     pub(crate) launcher: Option<(u64, u64)>,
     /// How long launcher and API think between reading and writing, in microseconds at most.
     pub(crate) thinks: u64,
@@ -91,7 +90,6 @@ pub(crate) struct Import {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// The fake CONJURE.
 pub(crate) struct FakeConjure {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -364,9 +362,8 @@ impl Shared {
             self.spring(format!("{name} is imported, which the next job may replace meanwhile"));
         }
         if !path.exists() {
-            // The real one returns here, and the artist's work stays. If a stale state names a copy
-            // that was deleted, that is not the client's fault; a copy that never existed was
-            // requested too early.
+            // The real one returns here, and the artist's work stays. That a stale state names a
+            // deleted copy is not the client's fault; one that never existed was named too early.
             if !lock(&self.ready).contains(&path) {
                 self.spring(format!("{} is asked for and was never there", path.display()));
             }
