@@ -62,7 +62,7 @@ impl TestDaemon {
         self.exchange(what, "", "")
     }
 
-    /// Posts JSON to it over its socket; `None` where no answer, or not all of one, comes.
+    /// Posts JSON to it over its socket; `None` if no complete answer arrives.
     pub(crate) fn post(&self, path: &str, body: &str) -> Option<String> {
         let headers =
             format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
