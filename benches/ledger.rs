@@ -17,11 +17,11 @@ use conjured::{
     domain::{
         engine::event::ProjectId,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, RequestId, artifact::Kind},
+        job::{Cause, Inputs, JobId, RequestId, artifact::ArtifactKind},
         money::{
             MicroUsd,
-            budget::{Limits, Windows},
-            job_cost::Terms,
+            budget::{BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
         time::WallTime,
     },
@@ -43,7 +43,7 @@ const NOW: WallTime = WallTime::from_unix_millis(1_900_000_000_000);
 const PACE: i64 = 4 * 60 * 1000;
 
 /// Midnight was twelve hours ago, the first of the month 30 days ago.
-const WINDOWS: Windows = Windows {
+const WINDOWS: BudgetWindows = BudgetWindows {
     day_start: WallTime::from_unix_millis(NOW.unix_millis() - 12 * 3_600_000),
     month_start: WallTime::from_unix_millis(NOW.unix_millis() - 30 * 24 * 3_600_000),
 };
@@ -77,7 +77,7 @@ fn commits(c: &mut Criterion, path: &Path) {
     let mut ledger = Ledger::open(path).expect("the ledger opens");
     let session = ledger.begin_session("bench", NOW).expect("a session");
     let project = ledger.touch_project("/art", "art", NOW).expect("a project").id;
-    let limits = Limits { per_month: MicroUsd::from_dollars(1e9), ..Limits::default() };
+    let limits = BudgetLimits { per_month: MicroUsd::from_dollars(1e9), ..BudgetLimits::default() };
     let number = Cell::new(0_u64);
     let next = || {
         number.set(number.get() + 1);
@@ -94,7 +94,7 @@ fn commits(c: &mut Criterion, path: &Path) {
     let ledger = RefCell::new(ledger);
     let released = || {
         let job = next();
-        let limits = Limits::default();
+        let limits = BudgetLimits::default();
         ledger
             .borrow_mut()
             .release(&job, &limits, &WINDOWS, Announce::Submitting)
@@ -175,7 +175,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         out: None,
         moves_baseline: true,
         reserve: MicroUsd::from_cents(35),
-        terms: Terms::default(),
+        terms: PriceTerms::default(),
         at: NOW,
     }
 }
@@ -190,18 +190,20 @@ fn fill(path: &PathBuf) {
     first.id = JobId::from_parts(WallTime::default(), 0);
     first.at = WallTime::default();
     let job = first.id;
-    ledger.release(&first, &Limits::default(), &WINDOWS, Announce::Submitting).expect("released");
+    ledger
+        .release(&first, &BudgetLimits::default(), &WINDOWS, Announce::Submitting)
+        .expect("released");
     let request = RequestId::new("request-0").expect("a plain id");
     ledger.submitted(job, &request, NOW).expect("submitted");
     ledger.running(job, Some("machine-a"), NOW).expect("running");
-    let artifact = |kind: Kind| Artifact {
+    let artifact = |kind: ArtifactKind| Artifact {
         kind,
         path: format!("{job}/{kind}"),
         bytes: 3_000_000,
         blake3: Fingerprint::of(b"artifact"),
         vertices: None,
     };
-    ledger.fetched(job, &Kind::ALL.map(artifact), NOW).expect("fetched");
+    ledger.fetched(job, &ArtifactKind::ALL.map(artifact), NOW).expect("fetched");
     ledger.placing(job, NOW).expect("placing");
     ledger.placed(job, NOW).expect("placed");
     let second = std::time::Duration::from_secs(1);

@@ -11,10 +11,10 @@ use std::{hint::black_box, time::Duration};
 use conjured::domain::{
     engine::{
         Engine,
-        event::{Effect, Event, ProjectId, Remembered},
+        event::{Baseline, Effect, Event, ProjectId},
     },
     fingerprint::Fingerprint,
-    inputs::{debounce::Sight, trigger::Settings},
+    inputs::{debounce::InputState, trigger::Settings},
     time::Moment,
 };
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -60,9 +60,9 @@ impl Storm {
         let now = Moment::default().plus(Duration::from_secs(3600));
         let old = Some(Fingerprint::of(b"old"));
         for project in (0..projects).map(ProjectId) {
-            engine.add(project, Remembered { known: true, prompt: old, render: old });
-            let whole = Sight::Whole(Fingerprint::of(b"old"));
-            engine.handle(now, Event::Seen { project, prompt: whole.clone(), render: whole });
+            engine.add(project, Baseline { known: true, prompt: old, render: old });
+            let whole = InputState::Complete(Fingerprint::of(b"old"));
+            engine.handle(now, Event::Scanned { project, prompt: whole.clone(), render: whole });
         }
         Self { engine, projects, now, count: 0 }
     }
@@ -76,10 +76,10 @@ impl Storm {
         // A fingerprint without hashing, because hashing belongs to the scan and not to the engine.
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&self.count.to_le_bytes());
-        let seen = Event::Seen {
+        let seen = Event::Scanned {
             project: ProjectId(turn),
-            prompt: Sight::Whole(Fingerprint::from_bytes(bytes)),
-            render: Sight::Whole(Fingerprint::from_bytes([7; 32])),
+            prompt: InputState::Complete(Fingerprint::from_bytes(bytes)),
+            render: InputState::Complete(Fingerprint::from_bytes([7; 32])),
         };
         let effects = self.engine.handle(self.now, seen);
         for effect in &effects {

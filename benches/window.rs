@@ -35,8 +35,8 @@ use conjured::{
         job::{Cause, Inputs, JobId, RequestId},
         money::{
             MicroUsd,
-            budget::{Limits, Windows},
-            job_cost::Terms,
+            budget::{BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
         time::Moment,
     },
@@ -174,8 +174,8 @@ impl Road {
         let ledger = Arc::clone(&self.ledger);
         let released = spawn_blocking(move || {
             staged.commit(job.id).expect("renamed");
-            let windows = Windows { day_start: job.at, month_start: job.at };
-            let limits = Limits { per_session: None, ..Limits::default() };
+            let windows = BudgetWindows { day_start: job.at, month_start: job.at };
+            let limits = BudgetLimits { per_session: None, ..BudgetLimits::default() };
             ledger
                 .lock()
                 .expect("a ledger")
@@ -212,7 +212,7 @@ impl Road {
             out: None,
             moves_baseline: true,
             reserve: MicroUsd(1),
-            terms: Terms::default(),
+            terms: PriceTerms::default(),
             at,
         }
     }

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 pub use self::work::{Submission, Work};
 use crate::domain::{
     job::{RequestId, artifact::RemoteFile, progress::Progress},
-    machines::deployment::Facts,
+    machines::deployment::DeploymentFacts,
     time::WallTime,
 };
 
@@ -240,7 +240,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync {
 
     /// Asks for the kind of the deployment. Returns `None` if the backend has no deployments.
     /// Costs nothing.
-    fn facts(&self) -> BoxFuture<'_, Result<Option<Facts>, CallError>> {
+    fn facts(&self) -> BoxFuture<'_, Result<Option<DeploymentFacts>, CallError>> {
         Box::pin(async { Ok(None) })
     }
 

@@ -97,16 +97,16 @@ impl Out {
 
     /// Returns `text` in the colour of a state: green for success, red for failure, yellow if the
     /// user should look.
-    pub fn state(&self, state: crate::domain::job::State) -> String {
-        use crate::domain::job::State;
+    pub fn state(&self, state: crate::domain::job::JobState) -> String {
+        use crate::domain::job::JobState;
         let code = match state {
-            State::Done => "32",
-            State::Failed => "31",
-            State::Unknown => "33;1",
-            State::Cancelled | State::Replaced => "2",
+            JobState::Done => "32",
+            JobState::Failed => "31",
+            JobState::Unknown => "33;1",
+            JobState::Cancelled | JobState::Replaced => "2",
             _ => "36",
         };
-        self.paint(code, state.word())
+        self.paint(code, state.name())
     }
 
     /// Returns `text` in an ANSI style if colours are on.

@@ -108,10 +108,10 @@ fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failu
                 let best = inspection.best(found.role).is_some_and(|best| best == found);
                 json!({
                     "role": found.role.to_string(),
-                    "place": found.place.to_string(),
+                    "place": found.target.to_string(),
                     "class": found.class,
                     "title": found.title,
-                    "confidence": found.confidence.word(),
+                    "confidence": found.confidence.name(),
                     "reason": found.reason,
                     "best": best,
                 })
@@ -140,10 +140,10 @@ fn inspect_one(context: &Context, text: &str, as_json: bool) -> Result<(), Failu
     for found in inspection.candidates() {
         table.add_row([
             found.role.to_string(),
-            plain(&found.place.to_string()),
+            plain(&found.target.to_string()),
             plain(&found.class),
             plain(&found.title),
-            found.confidence.word().to_owned(),
+            found.confidence.name().to_owned(),
             plain(&found.reason),
         ]);
     }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::domain::inputs::trigger::{AtStart, On, WhenBusy};
+use crate::domain::inputs::trigger::{AtStart, TriggerOn, WhenBusy};
 
 /// A setting that is one of a few words.
 pub trait Word: Copy + 'static {
@@ -95,7 +95,7 @@ macro_rules! words_of {
     };
 }
 
-words_of! { On { Either = "either", Prompt = "prompt", Render = "render", Both = "both", } }
+words_of! { TriggerOn { Either = "either", Prompt = "prompt", Render = "render", Both = "both", } }
 words_of! { WhenBusy { ReplaceQueued = "replace_queued", Wait = "wait", Cancel = "cancel", } }
 words_of! { AtStart { Changed = "changed", Always = "always", Never = "never", } }
 
@@ -191,7 +191,7 @@ impl Level {
     }
 }
 
-impl Word for crate::domain::money::Plan {
+impl Word for crate::domain::money::BillingPlan {
     const ALL: &'static [Self] = &[Self::Hobby, Self::Pro];
 
     fn word(self) -> &'static str {

@@ -13,9 +13,9 @@ use super::{
     values::addresses::is_loopback,
 };
 use crate::domain::{
-    inputs::trigger::{AtStart, On, WhenBusy},
-    machines::deployment::Wanted,
-    money::{MicroUsd, Plan, Tier},
+    inputs::trigger::{AtStart, TriggerOn, WhenBusy},
+    machines::deployment::PriceSettings,
+    money::{BillingPlan, MicroUsd, Tier},
 };
 
 /// All settings, validated.
@@ -72,7 +72,7 @@ pub struct ProjectConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerConfig {
     /// Which changes may start a job.
-    pub on: On,
+    pub on: TriggerOn,
     /// How long a prompt must stay unchanged.
     pub prompt_quiet: Duration,
     /// How long a render must stay unchanged.
@@ -251,7 +251,7 @@ pub struct BudgetConfig {
     /// The most a calendar month may cost.
     pub per_month: Option<MicroUsd>,
     /// The payment plan.
-    pub plan: Plan,
+    pub plan: BillingPlan,
     /// The price of one machine hour; `None` uses the price table.
     pub hourly: Option<MicroUsd>,
     /// The deployment's type of machine.
@@ -262,8 +262,8 @@ pub struct BudgetConfig {
 
 impl BudgetConfig {
     /// Returns the configured part of the price.
-    pub const fn wanted(&self) -> Wanted {
-        Wanted {
+    pub const fn wanted(&self) -> PriceSettings {
+        PriceSettings {
             hourly: self.hourly,
             hardware: self.hardware,
             hardware_is_set: self.hardware_is_set,

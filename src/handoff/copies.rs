@@ -14,9 +14,9 @@ use crate::{
         read,
     },
     domain::{
-        blender::handoff::{Ticket, copy_of},
+        blender::handoff::{HandoffTicket, job_of_copy},
         job::{
-            artifact::Kind,
+            artifact::ArtifactKind,
             placement::{self, Artifact, Targets},
         },
     },
@@ -36,16 +36,21 @@ pub enum CopyFault {
 /// Makes the copy that a ticket names, unless it is there, and removes all others: nothing in
 /// CONJURE's file leads to them any more, but a late or stale request could. A checkout (`root`)
 /// that is gone is not made anew.
-pub fn make(ticket: &Ticket, root: &Path, folder: &Path, mesh: &Path) -> Result<(), CopyFault> {
+pub fn make(
+    ticket: &HandoffTicket,
+    root: &Path,
+    folder: &Path,
+    mesh: &Path,
+) -> Result<(), CopyFault> {
     let own = ticket.path();
     let own_name = Path::new(&own).file_name().unwrap_or_default();
     // A copy that cannot be removed now (Blender on Windows may have it open) is removed the
     // next time.
-    sweep::remove(folder, |name| copy_of(name).is_some() && name != own_name);
+    sweep::remove(folder, |name| job_of_copy(name).is_some() && name != own_name);
     if matches!(read::stamp(Path::new(&own)), Ok(Some(_))) {
         return Ok(());
     }
-    let artifact = Artifact { kind: Kind::Mesh, path: mesh.to_path_buf() };
+    let artifact = Artifact { kind: ArtifactKind::Mesh, path: mesh.to_path_buf() };
     let targets = Targets { image: Vec::new(), mesh: vec![own.into()] };
     let plan = placement::plan(ticket.job(), &[artifact], &targets)?;
     place::place(&plan, root, &mut |_| std::ops::ControlFlow::Continue(()))?;

@@ -19,10 +19,12 @@ use std::path::PathBuf;
 use self::{import_call::Call, state_file::Replaced};
 use crate::domain::{
     blender::{
-        competing_launcher::{self, Launcher, Rival},
+        competing_launcher::{self, CompetingLauncher, LauncherState},
         handoff::{
-            COMMAND, MARKER, STATE_FILE, Ticket, Unnameable,
-            decide::{Channel, Handover, Look, Next, Rules, Waiting},
+            COMMAND, HandoffTicket, MARKER, STATE_FILE, UnusableFolder,
+            decide::{
+                HandoffChannel, HandoffFlow, HandoffRules, HandoffStep, HandoffWait, StateRead,
+            },
         },
     },
     job::JobId,
@@ -46,14 +48,14 @@ pub struct Delivery {
     /// Parts smaller than this are dropped, in Blender's cubic units.
     pub min_volume_threshold: f64,
     /// The allowed channels and the time limits.
-    pub rules: Rules,
+    pub rules: HandoffRules,
 }
 
 /// The result of a step.
 #[derive(Debug)]
 pub enum Step {
     /// Take the next step after this time.
-    Wait(std::time::Duration, Waiting),
+    Wait(std::time::Duration, HandoffWait),
     /// Send this call, report it with [`Errand::called`], then take the next step.
     Call(Call),
     /// Blender has taken the mesh.
@@ -61,7 +63,7 @@ pub enum Step {
     /// The handoff is no longer waited for.
     GivenUp {
         /// What it waited for.
-        waiting: Waiting,
+        waiting: HandoffWait,
         /// Whether the request stays in CONJURE's file.
         asked: bool,
     },
@@ -72,18 +74,18 @@ pub enum Step {
 pub struct Errand {
     delivery: Delivery,
     state: PathBuf,
-    handover: Handover,
+    handover: HandoffFlow,
     notes: Vec<String>,
-    rival: Option<Rival>,
+    rival: Option<CompetingLauncher>,
 }
 
 impl Errand {
     /// Starts a handoff, or continues what an earlier session began.
-    pub fn new(delivery: Delivery) -> Result<Self, Unnameable> {
-        let ticket = Ticket::new(delivery.job, delivery.turn, &delivery.folder)?;
+    pub fn new(delivery: Delivery) -> Result<Self, UnusableFolder> {
+        let ticket = HandoffTicket::new(delivery.job, delivery.turn, &delivery.folder)?;
         let state = delivery.root.join(STATE_FILE);
-        let handover = Handover::new(delivery.rules, ticket);
-        Ok(Self { delivery, state, handover, notes: Vec::new(), rival: None })
+        let flow = HandoffFlow::new(delivery.rules, ticket);
+        Ok(Self { delivery, state, handover: flow, notes: Vec::new(), rival: None })
     }
 
     /// Returns what happened since the last call, as sentences for the job's events.
@@ -92,43 +94,43 @@ impl Errand {
     }
 
     /// Returns once the launcher that was found to generate automatically.
-    pub fn take_rival(&mut self) -> Option<Rival> {
+    pub fn take_rival(&mut self) -> Option<CompetingLauncher> {
         self.rival.take()
     }
 
     /// Reads the state and performs the next step. Blocking, so it runs in the blocking pool.
     pub fn step(&mut self, now: Moment) -> Step {
         let (look, base) = state_file::look(&self.state);
-        if let Look::State(seen) = &look
-            && let Launcher::Generates(rival) = competing_launcher::launcher(seen)
-            && rival.now
+        if let StateRead::State(state) = &look
+            && let LauncherState::Generates(competitor) = competing_launcher::launcher_state(state)
+            && competitor.is_generating
         {
-            self.rival = Some(rival);
+            self.rival = Some(competitor);
         }
         let next = self.handover.next(now, &look);
-        if let Some(why) = self.handover.closed() {
+        if let Some(why) = self.handover.take_api_closed() {
             self.notes.push(format!("continuing with state.json: {why}"));
         }
         match next {
-            Next::Wait(wait, waiting) => Step::Wait(wait, waiting),
-            Next::Taken => {
+            HandoffStep::Wait(wait, waiting) => Step::Wait(wait, waiting),
+            HandoffStep::Taken => {
                 self.notes.push("Blender has taken the mesh".to_owned());
                 Step::Taken
             }
-            Next::GiveUp { waiting, asked } => Step::GivenUp { waiting, asked },
-            Next::Stage(channel) => self.tell(now, channel, &base, false),
-            Next::Ask(channel) => self.tell(now, channel, &base, true),
+            HandoffStep::GiveUp { waiting, requested: asked } => Step::GivenUp { waiting, asked },
+            HandoffStep::Stage(channel) => self.tell(now, channel, &base, false),
+            HandoffStep::Request(channel) => self.tell(now, channel, &base, true),
         }
     }
 
     /// Writes to CONJURE through one of the channels.
-    fn tell(&mut self, now: Moment, channel: Channel, base: &[u8], ask: bool) -> Step {
+    fn tell(&mut self, now: Moment, channel: HandoffChannel, base: &[u8], ask: bool) -> Step {
         let ticket = self.handover.ticket();
         // The copy is complete and durable before anything refers to it.
         let Delivery { root, folder, mesh, .. } = &self.delivery;
         let made = copies::make(ticket, root, folder, mesh);
         if let Err(why) = made {
-            return self.refused(now, Channel::File, &why.to_string());
+            return self.refused(now, HandoffChannel::File, &why.to_string());
         }
         let mut changes = vec![
             ("mesh_path", ticket.path().into()),
@@ -138,7 +140,7 @@ impl Errand {
         if ask {
             changes.insert(0, ("command", COMMAND.into()));
         }
-        if channel == Channel::Api {
+        if channel == HandoffChannel::Api {
             return Step::Call(Call::new(changes));
         }
         match state_file::replace(&self.state, &self.delivery.root, base, &changes, &ticket.mark())
@@ -148,23 +150,23 @@ impl Errand {
                     self.notes
                         .push(format!("asked CONJURE through state.json ({})", ticket.mark()));
                 }
-                Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
+                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
             Ok(Replaced::Changed) => {
-                self.handover.missed();
-                Step::Wait(std::time::Duration::from_millis(3), Waiting::Settling)
+                self.handover.write_lost();
+                Step::Wait(std::time::Duration::from_millis(3), HandoffWait::Settling)
             }
-            Err(why) => self.refused(now, Channel::File, &why.to_string()),
+            Err(why) => self.refused(now, HandoffChannel::File, &why.to_string()),
         }
     }
 
-    fn refused(&mut self, now: Moment, channel: Channel, why: &str) -> Step {
+    fn refused(&mut self, now: Moment, channel: HandoffChannel, why: &str) -> Step {
         match self.handover.refused(now, channel, why) {
-            Next::GiveUp { waiting, asked } => Step::GivenUp { waiting, asked },
-            Next::Wait(wait, waiting) => Step::Wait(wait, waiting),
+            HandoffStep::GiveUp { waiting, requested: asked } => Step::GivenUp { waiting, asked },
+            HandoffStep::Wait(wait, waiting) => Step::Wait(wait, waiting),
             // `refused` returns only the two cases above.
-            Next::Stage(_) | Next::Ask(_) | Next::Taken => {
-                Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
+            HandoffStep::Stage(_) | HandoffStep::Request(_) | HandoffStep::Taken => {
+                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
         }
     }
@@ -177,12 +179,12 @@ impl Errand {
                     let mark = self.handover.ticket().mark();
                     self.notes.push(format!("asked CONJURE through its API ({mark})"));
                 }
-                Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
+                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
-            import_call::Outcome::Refused(why) => self.refused(now, Channel::Api, &why),
+            import_call::Outcome::Refused(why) => self.refused(now, HandoffChannel::Api, &why),
             import_call::Outcome::Unanswered => {
                 self.handover.unanswered();
-                Step::Wait(std::time::Duration::ZERO, Waiting::Settling)
+                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
         place::{self, PlaceFault},
         read::{self, Reading},
     },
-    domain::blender::handoff::{decide::Look, document::Document},
+    domain::blender::handoff::{decide::StateRead, document::StateDocument},
 };
 
 /// A larger file is not a state: CONJURE's has 1 KB.
@@ -41,15 +41,15 @@ pub enum StateFault {
 }
 
 /// Reads the file. Also returns its bytes, the base of a write.
-pub fn look(path: &Path) -> (Look, Vec<u8>) {
-    let unreadable = |why: String| (Look::Unreadable(why), Vec::new());
+pub fn look(path: &Path) -> (StateRead, Vec<u8>) {
+    let unreadable = |why: String| (StateRead::Unreadable(why), Vec::new());
     match read::read_whole(path, MAX_STATE) {
-        Ok(Reading::Whole { bytes, .. }) => match Document::parse(&bytes) {
-            Ok(document) => (Look::State(document.seen()), bytes),
+        Ok(Reading::Whole { bytes, .. }) => match StateDocument::parse(&bytes) {
+            Ok(document) => (StateRead::State(document.conjure_state()), bytes),
             Err(why) => unreadable(why.to_string()),
         },
         Ok(Reading::Changing) => unreadable("it is being written".to_owned()),
-        Ok(Reading::Missing) => (Look::Missing, Vec::new()),
+        Ok(Reading::Missing) => (StateRead::Missing, Vec::new()),
         Err(error) => unreadable(error.to_string()),
     }
 }
@@ -64,7 +64,7 @@ pub fn replace(
     changes: &[(&str, Value)],
     unique: &str,
 ) -> Result<Replaced, StateFault> {
-    let document = Document::parse(base).map_err(|_| StateFault::NoState)?;
+    let document = StateDocument::parse(base).map_err(|_| StateFault::NoState)?;
     let still = || matches!(read::read_whole(path, MAX_STATE), Ok(Reading::Whole { bytes, .. }) if bytes == base);
     let unique = format!("state-{unique}");
     let written = place::replace_if(path, root, &document.with(changes), &unique, still)?;
@@ -102,10 +102,10 @@ mod tests {
                 replace(&path, folder.path(), torn.as_bytes(), &[("a", json!(1))], "x").is_err()
             );
             assert_eq!(fs::read_to_string(&path).expect("reads"), torn);
-            assert!(matches!(look(&path).0, Look::Unreadable(_)));
+            assert!(matches!(look(&path).0, StateRead::Unreadable(_)));
         }
         fs::remove_file(&path).expect("removes");
-        assert_eq!(look(&path).0, Look::Missing);
+        assert_eq!(look(&path).0, StateRead::Missing);
         assert_eq!(
             replace(&path, folder.path(), b"{}", &[("a", json!(1))], "x").expect("no fault"),
             Replaced::Changed

@@ -10,15 +10,15 @@ use super::{
     sql::{ReadColumn as _, params},
 };
 use crate::domain::{
-    cost_report::{Past, Rented},
+    cost_report::{PastJob, PastServer},
     fingerprint::Fingerprint,
-    money::job_cost::{Basis, Terms},
+    money::job_cost::{CostBasis, PriceTerms},
     time::WallTime,
 };
 
 impl Reader {
     /// Returns the jobs that were released at or after `since`, oldest first.
-    pub fn past(&self, since: WallTime) -> Result<Vec<Past>, LedgerError> {
+    pub fn past(&self, since: WallTime) -> Result<Vec<PastJob>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT job.session, project.name, job.deployment, job.mode, job.workflow, job.workflow_version,
@@ -34,14 +34,14 @@ impl Reader {
                 let workflow: String = row.column(4)?;
                 let basis: Option<String> = row.column(12)?;
                 let terms = match (row.column(13)?, row.column(14)?, row.column(15)?) {
-                    (Some(cold), Some(keep_warm), Some(hourly)) => Some(Terms {
+                    (Some(cold), Some(keep_warm), Some(hourly)) => Some(PriceTerms {
                         cold_start: Some(span(cold)).filter(|cold| !cold.is_zero()),
                         keep_warm: span(keep_warm),
                         hourly,
                     }),
                     _ => None,
                 };
-                Ok(Past {
+                Ok(PastJob {
                     session: row.column(0)?,
                     project: row.column(1)?,
                     deployment: row.column(2)?,
@@ -53,7 +53,7 @@ impl Reader {
                     state: row.column(9)?,
                     reserved: row.column(10)?,
                     booked: row.column(11)?,
-                    basis: basis.and_then(|word| Basis::ALL.into_iter().find(|b| b.word() == word)),
+                    basis: basis.and_then(|word| CostBasis::ALL.into_iter().find(|b| b.name() == word)),
                     terms,
                     cold: row.column(16)?,
                     queue: row.column::<Option<i64>>(17)?.map(span),
@@ -66,11 +66,11 @@ impl Reader {
     }
 
     /// Returns the machines that were launched at or after `since`, oldest first.
-    pub fn rented(&self, since: WallTime) -> Result<Vec<Rented>, LedgerError> {
+    pub fn rented(&self, since: WallTime) -> Result<Vec<PastServer>, LedgerError> {
         let rows = self.machines(since)?;
         Ok(rows
             .into_iter()
-            .map(|row| Rented {
+            .map(|row| PastServer {
                 session: row.session.0,
                 launched: row.created_at,
                 reserved: row.reserved,

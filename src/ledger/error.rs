@@ -7,8 +7,8 @@
 use std::{io, path::PathBuf};
 
 use crate::domain::{
-    job::{JobId, State},
-    money::budget::Refusal,
+    job::{JobId, JobState},
+    money::budget::BudgetRefusal,
 };
 
 /// The longest path of a ledger in bytes: SQLite's 512 (`MAX_PATHNAME` of its Unix file system),
@@ -166,9 +166,9 @@ pub enum LedgerError {
         /// The job.
         job: JobId,
         /// Its current state.
-        from: State,
+        from: JobState,
         /// The requested state.
-        to: State,
+        to: JobState,
     },
     /// An earlier request for the same work may have been charged, so no paid backend is
     /// asked again.
@@ -194,7 +194,7 @@ pub enum LedgerError {
 pub enum ReleaseError {
     /// It would exceed a limit.
     #[error(transparent)]
-    Budget(#[from] Refusal),
+    Budget(#[from] BudgetRefusal),
     /// The ledger could not record it.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -18,11 +18,11 @@ use super::{
 use crate::{
     domain::{
         job::JobId,
-        machines::{MachineId, ServerId, Stage, Why},
+        machines::{MachineId, MachineStage, ServerId, StopReason},
         money::{
             MicroUsd,
-            budget::{self, Limits, Windows},
-            job_cost::Basis,
+            budget::{self, BudgetLimits, BudgetWindows},
+            job_cost::CostBasis,
         },
         time::WallTime,
     },
@@ -40,8 +40,8 @@ impl Ledger {
     pub fn launching(
         &mut self,
         new: &NewMachine,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
     ) -> Result<Released, ReleaseError> {
         self.still_there()?;
         let verdict = self.write(Point::MachineLaunching, |transaction| {
@@ -59,7 +59,7 @@ impl Ledger {
                 .execute(named_params! {
                     ":id": new.id,
                     ":session": new.session.0,
-                    ":stage": Stage::Launching,
+                    ":stage": MachineStage::Launching,
                     ":account": new.account,
                     ":type": new.server_type,
                     ":version": new.workflow_version,
@@ -87,7 +87,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, server = ?3, launched_at = ?4 WHERE id = ?1",
-                params![id, Stage::Starting, server.as_str(), now],
+                params![id, MachineStage::Starting, server.as_str(), now],
             )?;
             let outcome = if found { "found" } else { "accepted" };
             tell(transaction, "launch", &format!("{outcome} {server}"), row.reserved, now)
@@ -99,13 +99,13 @@ impl Ledger {
     pub fn launch_unclear(
         &mut self,
         id: MachineId,
-        stage: Stage,
+        stage: MachineStage,
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::MachineUnclear, |transaction| {
             let row = current(transaction, id)?;
             set(transaction, "stage = ?2 WHERE id = ?1", params![id, stage])?;
-            let outcome = if stage == Stage::Lost { "unclear" } else { "unknown" };
+            let outcome = if stage == MachineStage::Lost { "unclear" } else { "unknown" };
             tell(transaction, "launch", outcome, row.reserved, now)
         })
     }
@@ -121,7 +121,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, ready_at = ?3, ready_seen = ?4 WHERE id = ?1",
-                params![id, Stage::Ready, ready_at, seen],
+                params![id, MachineStage::Ready, ready_at, seen],
             )
         })
     }
@@ -150,8 +150,8 @@ impl Ledger {
         session: SessionId,
         job: JobId,
         reserve: MicroUsd,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
     ) -> Result<Released, ReleaseError> {
         self.still_there()?;
         let verdict = self.write(Point::MachineTaken, |transaction| {
@@ -218,14 +218,14 @@ impl Ledger {
     pub fn machine_stopping(
         &mut self,
         id: MachineId,
-        why: Why,
+        why: StopReason,
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::MachineStopping, |transaction| {
             set(
                 transaction,
                 "stage = ?2, stopping_at = coalesce(stopping_at, ?3), reason_code = coalesce(reason_code, ?4) WHERE id = ?1",
-                params![id, Stage::Stopping, now, why.word()],
+                params![id, MachineStage::Stopping, now, why.name()],
             )
         })
     }
@@ -236,7 +236,7 @@ impl Ledger {
         &mut self,
         id: MachineId,
         booked: Option<MicroUsd>,
-        basis: Basis,
+        basis: CostBasis,
         outcome: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
@@ -245,7 +245,7 @@ impl Ledger {
             set(
                 transaction,
                 "stage = ?2, ended_at = ?3, booked = ?4, basis = ?5, reason_code = coalesce(reason_code, ?6) WHERE id = ?1",
-                params![id, Stage::Gone, now, booked, basis.word(), outcome],
+                params![id, MachineStage::Gone, now, booked, basis.name(), outcome],
             )?;
             let what = if row.server.is_some() { "stop" } else { "launch" };
             tell(transaction, what, outcome, booked.unwrap_or(row.reserved), now)
@@ -330,6 +330,6 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<MachineRow> {
         reserved: row.column(18)?,
         booked: row.column(19)?,
         account: row.column(21)?,
-        basis: basis.and_then(|word| Basis::ALL.into_iter().find(|basis| basis.word() == word)),
+        basis: basis.and_then(|word| CostBasis::ALL.into_iter().find(|basis| basis.name() == word)),
     })
 }

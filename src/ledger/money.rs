@@ -17,8 +17,8 @@ use crate::domain::{
     fingerprint::Fingerprint,
     money::{
         MicroUsd,
-        budget::{Spent, Windows},
-        estimate::{Activity, Learned, Spread},
+        budget::{BudgetWindows, Spent},
+        estimate::{DurationSpread, MachineActivity, PastTimings},
     },
     time::WallTime,
 };
@@ -29,7 +29,7 @@ const LEARN_FROM: usize = 50;
 
 impl Reader {
     /// Returns the money spent: booked costs, or the reservation if nothing is booked.
-    pub fn spent(&self, session: SessionId, windows: &Windows) -> Result<Spent, LedgerError> {
+    pub fn spent(&self, session: SessionId, windows: &BudgetWindows) -> Result<Spent, LedgerError> {
         self.read(|connection| spent(connection, session, windows))
     }
 
@@ -38,7 +38,7 @@ impl Reader {
         &self,
         backend: &str,
         workflow_version: &Fingerprint,
-    ) -> Result<Learned, LedgerError> {
+    ) -> Result<PastTimings, LedgerError> {
         self.read(|connection| {
             // Cold starts are rare if a machine is kept warm, so each kind has its own
             // newest fifty.
@@ -54,9 +54,9 @@ impl Reader {
                     .query_map(params![backend, workflow_version], |row| row.column::<i64>(0))?
                     .map(|millis| Ok(Duration::from_millis(u64::try_from(millis?).unwrap_or(0))))
                     .collect::<Result<Vec<_>, rusqlite::Error>>()?;
-                Ok::<_, Fault>(Spread::of(samples))
+                Ok::<_, Fault>(DurationSpread::of(samples))
             };
-            Ok(Learned {
+            Ok(PastTimings {
                 cold: newest("queue_ms", "cold = 1")?,
                 queue: newest("queue_ms", "cold = 0")?,
                 run: newest("run_ms", "TRUE")?,
@@ -65,7 +65,7 @@ impl Reader {
     }
 
     /// Returns when a deployment's machine was last known to be working.
-    pub fn last_activity(&self, deployment: &str) -> Result<Activity, LedgerError> {
+    pub fn last_activity(&self, deployment: &str) -> Result<MachineActivity, LedgerError> {
         self.read(|connection| {
             let works = connection
                 .prepare_cached(
@@ -73,7 +73,7 @@ impl Reader {
                 )?
                 .exists(params![deployment])?;
             if works {
-                return Ok(Activity::Now);
+                return Ok(MachineActivity::Now);
             }
             let last: Option<WallTime> = connection
                 .prepare_cached(
@@ -82,7 +82,7 @@ impl Reader {
                 )?
                 .query_row(params![deployment], |row| row.column(0))
                 .optional()?;
-            Ok(last.map_or(Activity::Never, Activity::Until))
+            Ok(last.map_or(MachineActivity::Never, MachineActivity::Until))
         })
     }
 }
@@ -93,7 +93,7 @@ impl Reader {
 pub(super) fn spent(
     connection: &Connection,
     session: SessionId,
-    windows: &Windows,
+    windows: &BudgetWindows,
 ) -> Result<Spent, Fault> {
     let mut since = connection.prepare_cached(
         "SELECT (SELECT coalesce(sum(spent), 0) FROM tally WHERE hour > ?1 / 3600000)

@@ -19,10 +19,10 @@ use super::{
 use crate::domain::{
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Inputs, JobId, State, artifact::RemoteFile},
+    job::{Inputs, JobId, JobState, artifact::RemoteFile},
     money::{
         MicroUsd,
-        job_cost::{Basis, Between, Seen, Terms},
+        job_cost::{CostBasis, DurationRange, ObservedTimes, PriceTerms},
     },
     time::WallTime,
 };
@@ -49,7 +49,7 @@ const FEW: usize = 4;
 impl Reader {
     /// Returns every job that is not finished, oldest first. Recovery starts with these.
     pub fn unfinished(&self) -> Result<Vec<JobRow>, LedgerError> {
-        let open = State::ALL.into_iter().filter(|state| !state.is_final()).collect::<Vec<_>>();
+        let open = JobState::ALL.into_iter().filter(|state| !state.is_final()).collect::<Vec<_>>();
         let sql = format!("{JOBS} WHERE {} ORDER BY job.id", among(&open));
         self.read(|connection| rows(connection, &sql, &words(&open)))
     }
@@ -163,7 +163,7 @@ impl Reader {
 
     /// Returns the newest job of a project that has ended, in any way.
     pub fn last_finished(&self, project: ProjectId) -> Result<Option<JobRow>, LedgerError> {
-        let ended = State::ALL.into_iter().filter(|state| state.is_final()).collect();
+        let ended = JobState::ALL.into_iter().filter(|state| state.is_final()).collect();
         let filter = Filter { states: ended, project: Some(project), limit: Some(1), before: None };
         Ok(self.jobs(&filter)?.pop())
     }
@@ -208,8 +208,8 @@ impl Reader {
     /// unfinished job, and every `unknown` job that a person has not settled.
     pub fn must_stay(&self) -> Result<Vec<JobId>, LedgerError> {
         self.read(|connection| {
-            let stays = |state: &State| !state.is_final() || *state == State::Unknown;
-            let open: Vec<_> = State::ALL.into_iter().filter(stays).collect();
+            let stays = |state: &JobState| !state.is_final() || *state == JobState::Unknown;
+            let open: Vec<_> = JobState::ALL.into_iter().filter(stays).collect();
             let sql = format!(
                 "SELECT max(id) FROM job WHERE state = 'done' GROUP BY project
                  UNION SELECT id FROM job WHERE {}",
@@ -238,12 +238,12 @@ impl Reader {
 }
 
 /// Returns an SQL condition for a job in one of these states.
-fn among(states: &[State]) -> String {
+fn among(states: &[JobState]) -> String {
     format!("job.state IN ({})", vec!["?"; states.len()].join(", "))
 }
 
-fn words(states: &[State]) -> Vec<Value> {
-    states.iter().map(|state| Value::Text(state.word().to_owned())).collect()
+fn words(states: &[JobState]) -> Vec<Value> {
+    states.iter().map(|state| Value::Text(state.name().to_owned())).collect()
 }
 
 fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobRow>, Fault> {
@@ -309,23 +309,23 @@ impl Columns<'_> {
         Ok(millis.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))))
     }
 
-    fn between(&mut self) -> rusqlite::Result<Option<Between>> {
+    fn between(&mut self) -> rusqlite::Result<Option<DurationRange>> {
         let (least, most) = (self.span()?, self.span()?);
-        Ok(least.zip(most).map(|(least, most)| Between { least, most }))
+        Ok(least.zip(most).map(|(least, most)| DurationRange { min: least, max: most }))
     }
 
-    fn basis(&mut self) -> rusqlite::Result<Option<Basis>> {
+    fn basis(&mut self) -> rusqlite::Result<Option<CostBasis>> {
         let word: Option<String> = self.take()?;
-        Ok(word.and_then(|word| Basis::ALL.into_iter().find(|basis| basis.word() == word)))
+        Ok(word.and_then(|word| CostBasis::ALL.into_iter().find(|basis| basis.name() == word)))
     }
 
-    fn terms(&mut self) -> rusqlite::Result<Option<Terms>> {
+    fn terms(&mut self) -> rusqlite::Result<Option<PriceTerms>> {
         let (cold, keep_warm) = (self.span()?, self.span()?);
         let hourly: Option<MicroUsd> = self.take()?;
         let (Some(cold), Some(keep_warm), Some(hourly)) = (cold, keep_warm, hourly) else {
             return Ok(None);
         };
-        Ok(Some(Terms { cold_start: (!cold.is_zero()).then_some(cold), keep_warm, hourly }))
+        Ok(Some(PriceTerms { cold_start: (!cold.is_zero()).then_some(cold), keep_warm, hourly }))
     }
 
     fn reason(&mut self) -> rusqlite::Result<Option<Reason>> {
@@ -381,10 +381,10 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         rating: columns.rating()?,
         basis: columns.basis()?,
         terms: columns.terms()?,
-        seen: Seen {
+        seen: ObservedTimes {
             waited: columns.between()?,
             lasted: columns.between()?,
-            told: columns.span()?,
+            reported: columns.span()?,
         },
         body_bytes: columns.seed()?,
         received_bytes: columns.seed()?.unwrap_or(0),

@@ -12,8 +12,8 @@ use rusqlite::{
 
 use crate::domain::{
     fingerprint::Fingerprint,
-    job::{Cause, JobId, RequestId, State, artifact::Kind},
-    machines::{MachineId, Stage},
+    job::{Cause, JobId, JobState, RequestId, artifact::ArtifactKind},
+    machines::{MachineId, MachineStage},
     money::MicroUsd,
     time::WallTime,
 };
@@ -156,13 +156,13 @@ macro_rules! stored_as {
 stored_as!(JobId, id => id.to_string(), column => word(column, "job id", |text| text.parse().ok()));
 stored_as!(RequestId, id => id.as_str(), column => word(column, "request id", RequestId::new));
 stored_as!(MachineId, id => id.to_string(), column => word(column, "machine id", |text| text.parse().ok()));
-stored_as!(Stage, stage => stage.word(), column => word(column, "stage of a machine", |text| {
-    Stage::ALL.into_iter().find(|stage| stage.word() == text)
+stored_as!(MachineStage, stage => stage.name(), column => word(column, "stage of a machine", |text| {
+    MachineStage::ALL.into_iter().find(|stage| stage.name() == text)
 }));
-stored_as!(State, state => state.word(), column => word(column, "state", State::from_word));
-stored_as!(Cause, cause => cause.word(), column => word(column, "cause", Cause::from_word));
-stored_as!(Kind, kind => kind.word(), column => word(column, "kind of artifact", |text| {
-    Kind::ALL.into_iter().find(|kind| kind.word() == text)
+stored_as!(JobState, state => state.name(), column => word(column, "state", JobState::from_name));
+stored_as!(Cause, cause => cause.name(), column => word(column, "cause", Cause::from_name));
+stored_as!(ArtifactKind, kind => kind.name(), column => word(column, "kind of artifact", |text| {
+    ArtifactKind::ALL.into_iter().find(|kind| kind.name() == text)
 }));
 stored_as!(WallTime, time => time.unix_millis(), column => column.as_i64().map(WallTime::from_unix_millis));
 stored_as!(MicroUsd, amount => amount.0, column => column.as_i64().map(MicroUsd));

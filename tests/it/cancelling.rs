@@ -7,7 +7,7 @@
 use std::{fs, time::Duration};
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     simulator::{
         behaviour::RunningCancel,
         faults::{Call, Fault, Order},
@@ -57,7 +57,7 @@ fn completes(how: RunningCancel) {
     stage.set("trigger.when_busy", "\"cancel\"");
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     cancel(&stage);
     arrives(&stage, 1);
     let before = daemon.status().expect("it answers").projects[0].prompt.fingerprint.clone();
@@ -70,7 +70,7 @@ fn completes(how: RunningCancel) {
     stage.service.advance(HOUR);
     let owl =
         eventually("it ends", || stage.jobs().first().filter(|job| job.state.is_final()).cloned());
-    assert_eq!(owl.state, State::Cancelled, "{:?}", owl.reason);
+    assert_eq!(owl.state, JobState::Cancelled, "{:?}", owl.reason);
     assert!(owl.spent().0 > 0, "its run was charged");
     assert!(stage.public().iter().all(|path| !path.exists()), "nothing of it is placed");
     let folder = stage.state_dir().join("history").join(owl.id.to_string());
@@ -79,7 +79,7 @@ fn completes(how: RunningCancel) {
     }
     eventually("the newer change is a job", || (stage.accepted() == 2).then_some(()));
     stage.service.advance(HOUR);
-    assert_eq!(stage.ended(2)[1].state, State::Done);
+    assert_eq!(stage.ended(2)[1].state, JobState::Done);
     stage.assert_public_whole();
 }
 
@@ -88,13 +88,13 @@ fn a_cancel_survives_a_kill_and_its_job_is_not_placed_by_the_next_start() {
     let stage = stubborn(RunningCancel::Refused);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     let id = cancel(&stage);
     daemon.kill();
     stage.service.advance(HOUR);
     let _daemon = stage.start();
     let job = stage.ended(1).remove(0);
-    assert_eq!(job.state, State::Cancelled, "{:?}", job.reason);
+    assert_eq!(job.state, JobState::Cancelled, "{:?}", job.reason);
     assert!(stage.public().iter().all(|path| !path.exists()), "nothing of it is placed");
     // It can be restored all the same.
     let output = stage.cli(&["jobs", "restore", &id]);
@@ -111,7 +111,7 @@ fn a_cancel_while_a_result_is_placed_is_refused_and_changes_nothing() {
     fs::create_dir(stage.public()[0].clone()).expect("makes");
     let _daemon = stage.start();
     stage.say("a clay owl");
-    let job = stage.newest_is(State::Placing);
+    let job = stage.newest_is(JobState::Placing);
     let output = stage.cli(&["jobs", "cancel", &job.id.to_string()]);
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -132,7 +132,7 @@ fn a_cancel_during_the_download_keeps_what_was_paid_for() {
     cancel(&stage);
     stage.service.clear_faults();
     let job = stage.ended(1).remove(0);
-    assert_eq!(job.state, State::Cancelled);
+    assert_eq!(job.state, JobState::Cancelled);
     assert!(job.spent().0 > 0);
     assert!(stage.public().iter().all(|path| !path.exists()), "nothing of it is placed");
     let shown = stage.json(&["jobs", "show", &job.id.to_string(), "--json"]);

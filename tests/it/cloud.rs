@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use conjured::{
     domain::{
-        job::State,
-        money::{MicroUsd, job_cost::Basis},
+        job::JobState,
+        money::{MicroUsd, job_cost::CostBasis},
     },
     ledger::{FILE, Ledger, rows::MachineRow},
     simulator::{
@@ -87,7 +87,7 @@ fn one_save_rents_one_machine_which_is_stopped_when_it_idles_and_booked_by_the_s
     let (row, machine) = (&rows[0], &stage.service.stats().machines[0]);
     assert_eq!(jobs[0].deployment.as_deref(), Some(row.id.to_string().as_str()));
     assert_eq!(jobs[0].spent(), MicroUsd::ZERO, "the machine is paid for, not the job");
-    assert_eq!((row.basis, row.reason_code.as_deref()), (Some(Basis::Measured), Some("idle")));
+    assert_eq!((row.basis, row.reason_code.as_deref()), (Some(CostBasis::Measured), Some("idle")));
     let booked = row.booked.expect("booked");
     assert!(booked.0 <= machine.billed.0 + 3 * SECOND.0, "{booked} against {}", machine.billed);
     let log = std::fs::read_to_string(stage.path("stderr")).unwrap_or_default();
@@ -168,7 +168,7 @@ fn a_daemon_that_stops_takes_its_idle_machine_with_it() {
     assert!(daemon.stop().success());
     let rows = all_over(&stage);
     assert_eq!(rows[0].reason_code.as_deref(), Some("closing"));
-    assert_eq!(stage.jobs()[0].state, State::Done);
+    assert_eq!(stage.jobs()[0].state, JobState::Done);
 }
 
 /// Steps that no fast scenario reaches; they are tested elsewhere.
@@ -222,7 +222,7 @@ fn a_death_at_any_step_of_a_machines_life_leaves_none_running() {
                         let over = jobs.iter().all(|job| job.state.is_final());
                         (over && !jobs.is_empty()).then_some(jobs)
                     });
-                    assert_eq!(jobs[0].state, State::Done, "{order}: {:?}", jobs[0].reason);
+                    assert_eq!(jobs[0].state, JobState::Done, "{order}: {:?}", jobs[0].reason);
                     all_over(&stage);
                     drop(daemon);
                 }

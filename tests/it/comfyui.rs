@@ -16,7 +16,7 @@ use conjured::{
     domain::{
         job::{
             JobId, RequestId,
-            artifact::{Kind, RemoteFile, choose},
+            artifact::{ArtifactKind, RemoteFile, choose_file},
         },
         request::workflow::Workflow,
         time::WallTime,

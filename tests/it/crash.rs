@@ -6,7 +6,7 @@
 use std::{fs, time::Duration};
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     simulator::{
         Settings,
         faults::{Call, Fault, Order},
@@ -30,7 +30,7 @@ fn a_job_killed_in_the_queue_is_followed_to_its_end() {
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Submitted);
+    stage.newest_is(JobState::Submitted);
     daemon.kill();
     follow_after_a_crash(&stage, HOUR);
 }
@@ -42,7 +42,7 @@ fn a_job_killed_while_it_runs_is_followed_to_its_end() {
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     daemon.kill();
     follow_after_a_crash(&stage, HOUR);
 }
@@ -102,7 +102,7 @@ fn a_parked_placement_survives_a_kill_and_is_placed_when_the_way_is_free() {
     fs::write(&folder, b"a file where the folder should be").expect("writes");
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Placing);
+    stage.newest_is(JobState::Placing);
     eventually("status says what is in the way", || {
         let status = daemon.status()?;
         let doing = &status.projects[0].job.as_ref()?.doing;
@@ -112,7 +112,7 @@ fn a_parked_placement_survives_a_kill_and_is_placed_when_the_way_is_free() {
     assert_eq!(stage.leftovers(), Vec::<std::path::PathBuf>::new(), "nothing half is public");
 
     let daemon = stage.start();
-    stage.newest_is(State::Placing);
+    stage.newest_is(JobState::Placing);
     fs::remove_file(&folder).expect("removes");
     drop(daemon);
     let _daemon = stage.start();
@@ -177,17 +177,22 @@ fn killed_at_drawn_moments(seed: u64) {
         });
         daemon.kill();
         let there = stage.jobs();
-        let lost = there.last().is_some_and(|job| job.state == State::Submitting);
+        let lost = there.last().is_some_and(|job| job.state == JobState::Submitting);
 
         let daemon = stage.start();
         let jobs = stage.ended(round);
         let newest = jobs.last().expect("a job");
         if lost {
             // The only gap that is allowed: killed between the submit and its answer.
-            assert_eq!(newest.state, State::Unknown);
+            assert_eq!(newest.state, JobState::Unknown);
             unknown += 1;
         } else {
-            assert_eq!(newest.state, State::Done, "killed after {moment:?}: {:?}", newest.reason);
+            assert_eq!(
+                newest.state,
+                JobState::Done,
+                "killed after {moment:?}: {:?}",
+                newest.reason
+            );
             expected += 1;
             stage.assert_public_whole();
         }
@@ -210,7 +215,7 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    let job = stage.newest_is(State::Running);
+    let job = stage.newest_is(JobState::Running);
     // Simulates another writer: the next step does not follow from the state that the ledger holds.
     let ledger =
         rusqlite::Connection::open(stage.state_dir().join(conjured::ledger::FILE)).expect("opens");
@@ -236,7 +241,7 @@ fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other(
     fs::create_dir_all(&in_the_way).expect("makes");
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Placing);
+    stage.newest_is(JobState::Placing);
     daemon.kill();
     // A second unfinished job of the same project, whose artifacts are gone: it fails as soon as
     // its turn comes.
@@ -255,7 +260,7 @@ fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other(
     let daemon = stage.start();
     fs::remove_dir(&in_the_way).expect("removes");
     let states: Vec<_> = stage.ended(2).iter().map(|job| job.state).collect();
-    assert!(states.contains(&State::Done) && states.contains(&State::Failed), "{states:?}");
+    assert!(states.contains(&JobState::Done) && states.contains(&JobState::Failed), "{states:?}");
     let before = daemon.status().expect("it answers").projects[0].render.fingerprint.clone();
     stage.film(7);
     eventually("the changed picture is seen", || {

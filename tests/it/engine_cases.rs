@@ -6,12 +6,12 @@ use std::time::Duration;
 use conjured::domain::{
     engine::{
         Engine,
-        event::{Effect, Event, ProjectId, Remembered, Stage, Ticket, Work},
+        event::{Baseline, Effect, Event, JobSource, JobStage, ProjectId, RequestTicket},
     },
     fingerprint::Fingerprint,
     inputs::{
-        debounce::Sight,
-        trigger::{AtStart, On, Settings, WhenBusy},
+        debounce::InputState,
+        trigger::{AtStart, Settings, TriggerOn, WhenBusy},
     },
     job::Inputs,
     time::Moment,
@@ -42,7 +42,7 @@ struct Case {
 #[serde(deny_unknown_fields)]
 struct Overrides {
     at_start: Option<AtStart>,
-    on: Option<On>,
+    on: Option<TriggerOn>,
     when_busy: Option<WhenBusy>,
     hold_while_sculpting: Option<bool>,
     render_quiet_ms: Option<u64>,
@@ -84,10 +84,10 @@ impl Run {
             Engine::new(case.settings.settings(), case.max_in_flight.unwrap_or(1), Vec::new());
         for id in 1..=case.projects.unwrap_or(1) {
             let remembered = match &case.known {
-                None => Remembered::default(),
+                None => Baseline::default(),
                 Some(known) => {
                     let (prompt, render) = known.split_once(' ').expect("two contents");
-                    Remembered {
+                    Baseline {
                         known: true,
                         prompt: Some(content(prompt)),
                         render: Some(content(render)),
@@ -118,8 +118,8 @@ impl Run {
                 self.seen.push(format!("{now} {words}"));
             }
             // The daemon looks at once and reports.
-            if let Effect::LookAtHands { project } = effect {
-                self.handle(now, Event::Hands { project, tracked: self.hands });
+            if let Effect::CheckHands { project } = effect {
+                self.handle(now, Event::HandsChecked { project, tracked: self.hands });
             }
         }
     }
@@ -136,16 +136,16 @@ impl Run {
             }
             Effect::Start { project, work, cause } => {
                 let work = match work {
-                    Work::Snapshot(inputs) => letters(*inputs),
-                    Work::Asked(ticket) => format!("#{}", ticket.0),
+                    JobSource::Snapshot(inputs) => letters(*inputs),
+                    JobSource::Requested(ticket) => format!("#{}", ticket.0),
                 };
-                Some(format!("start{} {} {work}", mark(project), cause.word()))
+                Some(format!("start{} {} {work}", mark(project), cause.name()))
             }
-            Effect::Replace { project } => Some(format!("replace{}", mark(project))),
-            Effect::LookAtHands { project } => {
+            Effect::Supersede { project } => Some(format!("replace{}", mark(project))),
+            Effect::CheckHands { project } => {
                 shown("hands").then(|| format!("hands{}", mark(project)))
             }
-            Effect::Rebase { project, prompt, render } => shown("rebase").then(|| {
+            Effect::SetBaseline { project, prompt, render } => shown("rebase").then(|| {
                 let letter = |f: &Option<Fingerprint>| f.map_or("-".into(), letter_of);
                 format!("rebase{} {} {}", mark(project), letter(prompt), letter(render))
             }),
@@ -172,13 +172,13 @@ fn letters(inputs: Inputs) -> String {
     format!("{} {}", letter_of(inputs.prompt), letter_of(inputs.render))
 }
 
-fn sight(word: &str) -> Sight {
+fn sight(word: &str) -> InputState {
     match word {
-        "-" => Sight::Missing,
-        "!" => Sight::Refused("refused".into()),
+        "-" => InputState::Missing,
+        "!" => InputState::Refused("refused".into()),
         _ => match word.strip_prefix('~') {
-            Some(size) => Sight::Unfinished { size: size.parse().expect("a size") },
-            None => Sight::Whole(content(word)),
+            Some(size) => InputState::Incomplete { size: size.parse().expect("a size") },
+            None => InputState::Complete(content(word)),
         },
     }
 }
@@ -187,16 +187,16 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
     let (verb, project) = words[0].split_once('@').unwrap_or((words[0], "1"));
     let project = ProjectId(project.parse().expect("a project"));
     Some(match verb {
-        "see" => Event::Seen { project, prompt: sight(words[1]), render: sight(words[2]) },
-        "moved" => Event::Moved {
+        "see" => Event::Scanned { project, prompt: sight(words[1]), render: sight(words[2]) },
+        "moved" => Event::StageChanged {
             project,
             stage: match words[1] {
-                "waiting" => Stage::Waiting,
-                "submitting" => Stage::Submitting,
-                "queued" => Stage::Queued,
-                "running" => Stage::Running,
-                "placing" => Stage::Placing,
-                "handing" => Stage::HandingOver,
+                "waiting" => JobStage::Waiting,
+                "submitting" => JobStage::Submitting,
+                "queued" => JobStage::Queued,
+                "running" => JobStage::Running,
+                "placing" => JobStage::Placing,
+                "handing" => JobStage::HandingOver,
                 other => panic!("no stage `{other}`"),
             },
         },
@@ -207,13 +207,15 @@ fn event(words: &[&str], now: u64) -> Option<Event> {
             reason: "no".into(),
         },
         "restored" => Event::Restored { project },
-        "ask" => Event::Asked { project, ticket: Ticket(words[1].parse().expect("a number")) },
-        "took" => Event::Took {
+        "ask" => {
+            Event::Requested { project, ticket: RequestTicket(words[1].parse().expect("a number")) }
+        }
+        "took" => Event::InputsTaken {
             project,
             inputs: Inputs { prompt: content(words[1]), render: content(words[2]) },
         },
         "imported" => Event::Imported { project },
-        "stirred" => Event::Stirred { project },
+        "stirred" => Event::Touched { project },
         "stop" => Event::Stopping,
         "end" => return None,
         other => panic!("no event `{other}`"),

@@ -24,7 +24,7 @@ use std::{
 };
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     failpoint::{Point, Side},
     simulator::{
         faults::{Call, Fault, Order},
@@ -90,13 +90,13 @@ enum Step {
     Clear,
     /// Write a prompt and wait until its job ends in this state (or as `unknown`, if the process
     /// may have died in the gap).
-    Say(&'static str, State),
+    Say(&'static str, JobState),
     /// Write a prompt and wait until its job is at the service.
     Begin(&'static str),
     /// Cancel the job of this prompt, again after each death of the daemon, and wait for its end.
     Cancel(&'static str),
     /// Wait until the job of this prompt has ended in this state.
-    Ends(&'static str, State),
+    Ends(&'static str, JobState),
     /// Rate the result of this prompt, again after each death of the daemon.
     Rate(&'static str),
     /// Stop cleanly, and start again.
@@ -228,15 +228,15 @@ impl Case {
             Weather::Fair => {}
             Weather::AnswerLost => steps.extend([
                 Step::Order(Fault::AcceptThenDrop.into()),
-                Step::Say("a lost heron", State::Unknown),
+                Step::Say("a lost heron", JobState::Unknown),
                 Step::Clear,
             ]),
             Weather::DownloadCut => {
                 steps.extend([Step::Order(cut(Product::Image)), Step::Order(cut(Product::Mesh))]);
             }
         }
-        let owl = Step::Say("a clay owl", State::Done);
-        let fox = Step::Say("a clay fox", State::Done);
+        let owl = Step::Say("a clay owl", JobState::Done);
+        let fox = Step::Say("a clay fox", JobState::Done);
         match self.play() {
             Play::FirstStart | Play::OneJob | Play::LeftOvers | Play::HandedOver => steps.push(owl),
             Play::Rated => steps.extend([owl, Step::Rate("a clay owl")]),
@@ -256,7 +256,7 @@ impl Case {
             }
             Play::AnswerLost => steps.extend([
                 Step::Order(Fault::AcceptThenDrop.into()),
-                Step::Say("a second heron", State::Unknown),
+                Step::Say("a second heron", JobState::Unknown),
                 Step::Clear,
                 owl,
             ]),
@@ -268,7 +268,7 @@ impl Case {
                 let half = Fault::File { product: Product::Mesh, content: Spoiled::Cut };
                 steps.extend([
                     Step::Order(half.into()),
-                    Step::Say("a broken vase", State::Failed),
+                    Step::Say("a broken vase", JobState::Failed),
                     Step::Clear,
                     owl,
                 ]);
@@ -285,9 +285,9 @@ impl Case {
                 Step::Begin("a slow snail"),
                 Step::Clear,
                 owl,
-                Step::Ends("a slow snail", State::Replaced),
+                Step::Ends("a slow snail", JobState::Replaced),
             ]),
-            Play::Cached => steps.extend([owl, fox, Step::Say("a clay owl", State::Done)]),
+            Play::Cached => steps.extend([owl, fox, Step::Say("a clay owl", JobState::Done)]),
             Play::Stop => steps.extend([owl, Step::Stop]),
         }
         steps

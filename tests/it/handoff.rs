@@ -16,8 +16,8 @@ use conjured::{
     backend::http,
     clock::Clock,
     domain::{
-        blender::handoff::decide::Rules,
-        job::{JobId, State},
+        blender::handoff::decide::HandoffRules,
+        job::{JobId, JobState},
         time::WallTime,
     },
     handoff::{Delivery, Errand, Step},
@@ -33,14 +33,14 @@ use crate::support::{
 
 /// The limits of a test: shorter than in real use, and still longer than what [`deliver`] waits for
 /// in any case.
-fn quick(api: bool) -> Rules {
-    Rules {
+fn quick(api: bool) -> HandoffRules {
+    HandoffRules {
         api,
-        settle: Duration::from_millis(100),
-        appear: Duration::from_millis(300),
-        gone: Duration::from_millis(100),
-        most_asks: 20,
-        ..Rules::default()
+        staging_time: Duration::from_millis(100),
+        api_lag: Duration::from_millis(300),
+        missing_for: Duration::from_millis(100),
+        max_requests: 20,
+        ..HandoffRules::default()
     }
 }
 
@@ -48,7 +48,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn delivery(root: &Path, job: u64, rules: Rules) -> Delivery {
+fn delivery(root: &Path, job: u64, rules: HandoffRules) -> Delivery {
     let mesh = root.join(format!("history-{job}.glb"));
     fs::write(&mesh, media::mesh(u16::try_from(job).expect("small"))).expect("writes");
     Delivery {
@@ -224,12 +224,12 @@ fn a_mesh_is_imported_although_something_newer_waits_for_its_end() {
     stage.set("placement.conjure_url", &format!("\"{}\"", fake.url()));
     let _daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.say("a clay fox");
     stays(Duration::from_millis(700), "a running job is not replaced", || stage.submits() == 1);
     stage.service.advance(Duration::from_secs(3600));
     eventually("the newer one runs", || (stage.accepted() == 2).then_some(()));
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.service.advance(Duration::from_secs(3600));
     let jobs = stage.done(2);
     assert_jobs_imported(&stage, fake, &ids(&jobs));
@@ -293,7 +293,7 @@ fn a_torn_state_is_left_alone_until_it_is_whole() {
     fake.tear(torn);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::HandingOver);
+    stage.newest_is(JobState::HandingOver);
     eventually("the status says what it waits for", || {
         let job = daemon.status()?.projects.first()?.job.clone()?;
         job.doing.contains("cannot be used at the moment").then_some(())
@@ -312,7 +312,7 @@ fn a_killed_handover_goes_on_and_imports_once() {
     let pending = |fake: &FakeConjure| fake.state()["command"] == "import_and_process_mesh";
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::HandingOver);
+    stage.newest_is(JobState::HandingOver);
     // Killed once before the import was certainly requested, once while the request is pending,
     // once while it is carried out.
     daemon.kill();
@@ -340,14 +340,16 @@ fn a_newer_job_does_not_wait_for_a_blender_that_is_closed() {
         stage(Manners { blender: false, launcher: None, ..Manners::default() }, "state");
     let _daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::HandingOver);
+    stage.newest_is(JobState::HandingOver);
     eventually("it is asked", || {
         (fake.state()["command"] == "import_and_process_mesh").then_some(())
     });
     stage.say("a clay fox");
     eventually("the newer one goes its way", || {
         let jobs = stage.jobs();
-        (jobs.len() == 2 && jobs[0].state == State::Done && jobs[1].state == State::HandingOver)
+        (jobs.len() == 2
+            && jobs[0].state == JobState::Done
+            && jobs[1].state == JobState::HandingOver)
             .then_some(())
     });
     let fox = stage.jobs()[1].id;
@@ -428,7 +430,7 @@ fn a_render_alone_waits_while_hands_are_in_the_picture() {
     assert!(waiting.contains("hands are in the picture"), "{waiting}");
     frame(Value::Null);
     let jobs = stage.done(1);
-    assert_eq!(jobs[0].cause.word(), "render");
+    assert_eq!(jobs[0].cause.name(), "render");
 }
 
 /// Limits the copies in the folder, for a person who opens it.

@@ -6,7 +6,7 @@
 
 use std::{fs, time::Duration};
 
-use conjured::domain::{fingerprint::Fingerprint, job::State};
+use conjured::domain::{fingerprint::Fingerprint, job::JobState};
 
 use crate::support::{
     patience::{eventually, stays},
@@ -88,7 +88,7 @@ fn a_prompt_changed_three_times_during_a_run_is_one_more_job_with_the_last_words
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
 
     let mut before = daemon.status().expect("it answers").projects[0].prompt.fingerprint.clone();
     for words in ["a clay fox", "a clay hen", "a clay elk"] {
@@ -106,7 +106,7 @@ fn a_prompt_changed_three_times_during_a_run_is_one_more_job_with_the_last_words
     eventually("the second job is sent", || (stage.accepted() == 2).then_some(()));
     eventually("the second job runs", || {
         let newest = stage.jobs().pop()?;
-        (stage.jobs().len() == 2 && newest.state == State::Running).then_some(())
+        (stage.jobs().len() == 2 && newest.state == JobState::Running).then_some(())
     });
     stage.service.advance(run);
     stage.done(2);
@@ -122,7 +122,7 @@ fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_las
     let mut stage = Stage::with(settings);
     let _daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
 
     // CONJURE renders about every three seconds, and people do not speak faster; here everything is
     // sixty times as fast.
@@ -136,7 +136,7 @@ fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_las
     }
     stage.service.advance(run);
     eventually("the second job is sent", || (stage.accepted() == 2).then_some(()));
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.service.advance(run);
     stage.done(2);
     stays(LONG_ENOUGH, "two jobs in all", || stage.submits() == 2);

@@ -11,7 +11,7 @@ mod restore;
 use std::{process::Output, time::Duration};
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     ledger::rows::JobRow,
     simulator::faults::{Fault, Order},
 };
@@ -38,7 +38,7 @@ fn lost(stage: &Stage, words: &str) -> JobRow {
     let output = stage.cli(&["once", "--prompt", words]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let job = stage.jobs().pop().expect("a job");
-    assert_eq!(job.state, State::Unknown);
+    assert_eq!(job.state, JobState::Unknown);
     job
 }
 
@@ -61,7 +61,7 @@ fn an_unknown_job_is_not_sent_again_before_a_person_says_so() {
         assert!(said(&output).contains("TWICE"), "{output:?}");
         assert!(said(&output).contains("--yes"), "{output:?}");
         assert_eq!((stage.submits(), stage.jobs().len()), (1, 1));
-        assert_eq!(stage.jobs()[0].state, State::Unknown);
+        assert_eq!(stage.jobs()[0].state, JobState::Unknown);
     }
 }
 
@@ -75,7 +75,7 @@ fn a_confirmed_retry_sends_once_and_settles_the_old_job_with_its_money() {
         assert!(output.status.success(), "{output:?}");
         let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         let jobs = stage.ended(2);
-        assert_eq!((jobs[0].state, jobs[1].state), (State::Cancelled, State::Done));
+        assert_eq!((jobs[0].state, jobs[1].state), (JobState::Cancelled, JobState::Done));
         assert_eq!((jobs[0].replaced_by, jobs[0].booked), (Some(jobs[1].id), None));
         assert_eq!(jobs[0].reserved, old.reserved, "its reservation stays counted");
         assert_eq!(jobs[1].retry_of, Some(old.id));
@@ -109,7 +109,7 @@ fn the_budget_holds_for_a_retry_and_leaves_the_unknown_job_as_it_is() {
     let output = stage.cli(&["jobs", "retry", &old.id.to_string(), "--yes"]);
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert_eq!((stage.submits(), stage.jobs().len()), (1, 1));
-    assert_eq!(stage.jobs()[0].state, State::Unknown, "nothing was settled for nothing");
+    assert_eq!(stage.jobs()[0].state, JobState::Unknown, "nothing was settled for nothing");
 }
 
 #[test]
@@ -124,12 +124,12 @@ fn a_failed_job_is_retried_without_a_question() {
     let output = stage.cli(&["once", "--prompt", "a clay owl"]);
     assert!(!output.status.success(), "{output:?}");
     let old = stage.jobs().pop().expect("a job");
-    assert_eq!(old.state, State::Failed);
+    assert_eq!(old.state, JobState::Failed);
     let output = stage.cli(&["jobs", "retry", &old.id.to_string()]);
     assert!(output.status.success(), "{output:?}");
     assert!(said(&output).contains("estimated at"), "{output:?}");
     let jobs = stage.ended(2);
-    assert_eq!((jobs[0].state, jobs[1].state), (State::Failed, State::Done));
+    assert_eq!((jobs[0].state, jobs[1].state), (JobState::Failed, JobState::Done));
     assert_eq!(jobs[1].retry_of, Some(old.id));
 
     let output = stage.cli(&["jobs", "retry", &jobs[1].id.to_string()]);
@@ -152,7 +152,7 @@ fn a_rerun_sends_the_very_same_bytes_and_takes_nothing_from_history() {
         assert!(output.status.success(), "{output:?}");
         assert!(said(&output).contains("estimated at"), "{output:?}");
         let new = stage.jobs().into_iter().find(|job| job.retry_of == Some(old.id)).expect("a job");
-        assert_eq!((new.state, new.body_digest), (State::Done, old.body_digest));
+        assert_eq!((new.state, new.body_digest), (JobState::Done, old.body_digest));
         assert_eq!((new.seed, new.mesh_seed), (old.seed, old.mesh_seed));
         let sent = stage.service.stats().requests;
         assert_eq!(sent.len(), 2, "it was sent, not taken from history");
@@ -195,7 +195,7 @@ fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_i
     stage.service.advance(run);
     stage.service.advance(run);
     let jobs = stage.ended(2);
-    assert_eq!(jobs[1].state, State::Done);
+    assert_eq!(jobs[1].state, JobState::Done);
     assert_eq!(stage.submits(), 2);
 }
 

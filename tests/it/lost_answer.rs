@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     simulator::faults::{Fault, Order},
 };
 
@@ -32,7 +32,7 @@ fn a_submit_whose_answer_is_cut_is_unknown_counted_and_never_sent_again() {
     let daemon = stage.start();
     stage.say("a clay owl");
     let jobs = stage.ended(1);
-    assert_eq!(jobs[0].state, State::Unknown);
+    assert_eq!(jobs[0].state, JobState::Unknown);
     stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
     assert_eq!(stage.accepted(), 1);
     let id = jobs[0].id.to_string();
@@ -49,14 +49,14 @@ fn a_submit_whose_answer_is_cut_is_unknown_counted_and_never_sent_again() {
     daemon.kill();
     let daemon = stage.start();
     stays(LONG_ENOUGH, "still one post after a restart", || stage.submits() == 1);
-    assert_eq!(stage.jobs()[0].state, State::Unknown);
+    assert_eq!(stage.jobs()[0].state, JobState::Unknown);
     let status = daemon.status().expect("it answers");
     assert_eq!(status.projects[0].unknown, [jobs[0].id]);
     assert!(status.budget.day.0 >= reserved, "and its money still counts");
 
     stage.say("a clay fox");
     let jobs = stage.ended(2);
-    assert_eq!((jobs[0].state, jobs[1].state), (State::Unknown, State::Done));
+    assert_eq!((jobs[0].state, jobs[1].state), (JobState::Unknown, JobState::Done));
     assert_eq!(stage.submits(), 2);
     stage.assert_public_whole();
 }
@@ -100,7 +100,7 @@ fn assert_unknown(order: Order) {
     let _daemon = stage.start();
     stage.say("a clay owl");
     let jobs = stage.ended(1);
-    assert_eq!(jobs[0].state, State::Unknown);
+    assert_eq!(jobs[0].state, JobState::Unknown);
     assert!(jobs[0].reason.is_some(), "a person is told why");
     stays(LONG_ENOUGH, "one post", || stage.submits() == 1);
     assert_eq!(stage.jobs().len(), 1);

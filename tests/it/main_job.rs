@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use conjured::domain::{fingerprint::Fingerprint, job::State};
+use conjured::domain::{fingerprint::Fingerprint, job::JobState};
 
 use crate::support::{
     patience::stays,
@@ -99,7 +99,7 @@ fn once_with_a_daemon_hands_the_job_over_and_names_its_files() {
     let output = stage.cli(&["once", "--prompt", "a clay stork", "--out", &folder]);
     assert_printed_files_exist(&output);
     let jobs = stage.ended(1);
-    assert_eq!(jobs[0].state, State::Done);
+    assert_eq!(jobs[0].state, JobState::Done);
     assert_eq!(stage.submits(), 1);
     assert_eq!(stage.service.stats().requests[0].prompt, "a clay stork");
     assert!(out.join("flux.png").exists() && out.join("result.glb").exists());

@@ -11,7 +11,7 @@ mod racers;
 use std::time::Duration;
 
 use conjured::{
-    domain::{job::State, money::MicroUsd, status::Status},
+    domain::{job::JobState, money::MicroUsd, status::Status},
     simulator::faults::{Call, Fault, Order, Times},
 };
 
@@ -87,7 +87,7 @@ fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
         doing(&daemon)?.contains("over budget").then_some(())
     });
     assert_eq!((stage.submits(), stage.jobs()[0].reserved), (1, reserved), "nothing has changed");
-    assert_eq!(stage.jobs()[0].state, State::Prepared);
+    assert_eq!(stage.jobs()[0].state, JobState::Prepared);
 
     stage.set("budget.per_job_usd", "5.00");
     let jobs = stage.done(1);

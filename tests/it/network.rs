@@ -6,7 +6,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     simulator::{
         Settings,
         faults::{Call, Fault, Order},
@@ -39,7 +39,11 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     for number in 1..=3 {
         stage.say(&format!("a clay owl, number {number}"));
         let jobs = stage.ended(number);
-        assert_eq!(jobs[number - 1].state, State::Unknown, "a 500 to a submit may be a paid run");
+        assert_eq!(
+            jobs[number - 1].state,
+            JobState::Unknown,
+            "a 500 to a submit may be a paid run"
+        );
     }
     let health = eventually("the service is left alone", || {
         let health = daemon.status()?.backends.pop()?;
@@ -52,16 +56,16 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     stage.service.order(http(502, None).on(Call::Balance).times(50));
     let free_calls = stage.service.stats().balance_calls;
     stage.say("a clay fox");
-    stage.newest_is(State::Prepared);
+    stage.newest_is(JobState::Prepared);
     let said = eventually("the job says why it waits", || {
         doing(&daemon).filter(|doing| doing.contains("nothing was charged"))
     });
     assert!(said.contains("asked again in"), "{said}");
     // A newer snapshot replaces a waiting job.
     stage.say("a clay fox with a hat");
-    stage.newest_is(State::Prepared);
+    stage.newest_is(JobState::Prepared);
     eventually("the older one has made room", || (stage.jobs().len() == 5).then_some(()));
-    assert_eq!(stage.jobs()[3].state, State::Replaced);
+    assert_eq!(stage.jobs()[3].state, JobState::Replaced);
     eventually("it is probed", || {
         (stage.service.stats().balance_calls > free_calls + 1).then_some(())
     });
@@ -81,7 +85,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
         (stage.submits() == 4).then_some(())
     });
     let jobs = stage.ended(6);
-    assert_eq!(jobs[5].state, State::Done, "{:?}", jobs[5].reason);
+    assert_eq!(jobs[5].state, JobState::Done, "{:?}", jobs[5].reason);
     let stats = stage.service.stats();
     assert_eq!((stats.submits, stats.accepted), (4, 1));
     eventually("all is well again", || {
@@ -111,7 +115,7 @@ fn status_calls_that_fail_or_talk_nonsense_cost_patience_and_nothing_else() {
     let _daemon = stage.start();
     stage.say("a clay owl");
     let jobs = stage.done(1);
-    assert_eq!(jobs[0].state, State::Done);
+    assert_eq!(jobs[0].state, JobState::Done);
     let stats = stage.service.stats();
     assert_eq!((stats.submits, stats.accepted, stats.cancel_calls), (1, 1, 0));
     assert!(stats.status_calls <= 40, "{} status calls", stats.status_calls);
@@ -137,7 +141,7 @@ fn a_wait_that_the_service_asks_for_is_kept_at_every_call_and_shown() {
 fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
     let (stage, daemon, file) = with_token_file(long());
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.service.order(Fault::TokenRevoked);
     let said = eventually("the job is parked", || {
         doing(&daemon).filter(|doing| doing.starts_with("parked"))
@@ -163,7 +167,7 @@ fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_
     stage.service.set_token("a-fresh-token-of-the-test");
     stage.say("a clay owl");
     let jobs = stage.ended(1);
-    assert_eq!(jobs[0].state, State::Failed);
+    assert_eq!(jobs[0].state, JobState::Failed);
     assert_eq!(jobs[0].booked.map_or(0, |cost| cost.0), 0, "nothing is charged for a refusal");
     let health = eventually("status says so", || {
         daemon.status()?.backends.pop().filter(|health| health.state == "failing")
@@ -172,12 +176,12 @@ fn a_token_refused_at_a_submit_fails_that_job_and_holds_the_next_until_there_is_
     assert!(reason.contains("was refused") && !reason.contains(TOKEN), "{reason}");
 
     stage.say("a clay fox");
-    stage.newest_is(State::Prepared);
+    stage.newest_is(JobState::Prepared);
     stays(Duration::from_millis(1500), "no second submit with it", || stage.submits() == 1);
     fs::write(&file, "a-fresh-token-of-the-test").expect("writes");
     daemon.signal(Signal::HUP);
     let jobs = stage.ended(2);
-    assert_eq!(jobs[1].state, State::Done, "{:?}", jobs[1].reason);
+    assert_eq!(jobs[1].state, JobState::Done, "{:?}", jobs[1].reason);
     assert_eq!(stage.submits(), 2);
 }
 
@@ -279,7 +283,7 @@ fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
     stage.service.order(http(429, Some("10")));
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Prepared);
+    stage.newest_is(JobState::Prepared);
     let unusable = |doing: &String| doing.contains("`serverless.enabled` is false");
     let cancel = |stage: &Stage| {
         let id = stage.jobs().pop().expect("a job").id.to_string();
@@ -289,12 +293,12 @@ fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
     stage.set("serverless.enabled", "false");
     eventually("the unsent job waits", || doing(&daemon).filter(unusable));
     cancel(&stage);
-    stage.newest_is(State::Cancelled);
+    stage.newest_is(JobState::Cancelled);
     assert_eq!(stage.accepted(), 0);
 
     stage.set("serverless.enabled", "true");
     stage.say("a clay fox");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.set("serverless.enabled", "false");
     eventually("the job that runs waits", || doing(&daemon).filter(unusable));
     cancel(&stage);
@@ -302,6 +306,6 @@ fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
         doing(&daemon).filter(|doing| doing.starts_with("cancelled at the service once"))
     });
     stage.set("serverless.enabled", "true");
-    stage.newest_is(State::Cancelled);
+    stage.newest_is(JobState::Cancelled);
     assert_eq!(stage.service.stats().cancel_calls, 1);
 }

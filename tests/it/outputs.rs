@@ -15,8 +15,8 @@ use conjured::{
     clock::Clock,
     disk::place::{Placed, place},
     domain::job::{
-        JobId, State,
-        artifact::Kind,
+        JobId, JobState,
+        artifact::ArtifactKind,
         placement::{self, Artifact, Targets},
     },
     simulator::{
@@ -103,7 +103,7 @@ fn refuses_all(cases: &[(&str, Order, bool)]) {
         stage.say(&format!("make me {name}"));
         let jobs = stage.ended(number + 2);
         let job = jobs.last().expect("a job");
-        assert_eq!(job.state, State::Failed, "{name}");
+        assert_eq!(job.state, JobState::Failed, "{name}");
         let reason = job.reason.as_ref().map(|reason| reason.text.as_str()).unwrap_or_default();
         assert!(reason.len() > 20, "{name}: a person is told why: {reason:?}");
         assert!(stage.public_bytes() == good, "{name}: the public files are not what they were");
@@ -164,7 +164,7 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
     stage.say("a clay owl");
     let jobs = stage.ended(1);
     let reason = jobs[0].reason.as_ref().map(|reason| reason.text.as_str()).unwrap_or_default();
-    assert_eq!(jobs[0].state, State::Failed, "{reason}");
+    assert_eq!(jobs[0].state, JobState::Failed, "{reason}");
     assert!(reason.contains("1 MB"), "{reason}");
     let kept: u64 = files_below(&stage.state_dir().join("history"))
         .iter()
@@ -183,7 +183,7 @@ fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     let elsewhere = stage.path("renamed");
     fs::rename(stage.root(), &elsewhere).expect("renames");
     stage.service.advance(HOUR);
@@ -192,7 +192,7 @@ fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back
         doing.contains("is not there").then_some(doing)
     });
     assert!(said.contains("root") && said.contains("safe in history"), "{said}");
-    stage.newest_is(State::Placing);
+    stage.newest_is(JobState::Placing);
     assert!(!stage.root().exists(), "nothing stands in for the root");
 
     fs::rename(&elsewhere, stage.root()).expect("renames back");
@@ -222,7 +222,7 @@ fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
         image: vec![path("flux/flux.png")],
         mesh: vec![path("models/result.glb"), path("models/partpacker_result_0.glb")],
     };
-    let artifacts = [(Kind::Image, "image.png"), (Kind::Mesh, "mesh.glb")]
+    let artifacts = [(ArtifactKind::Image, "image.png"), (ArtifactKind::Mesh, "mesh.glb")]
         .map(|(kind, name)| Artifact { kind, path: path(name) });
     let mut camera = GestureCamera::with_side(96);
     let mut placement = |number: u16| {
@@ -318,18 +318,18 @@ fn a_folder_of_ones_own_that_goes_bad_during_the_run_does_not_hold_up_the_artist
     let mut once = stage.command(&["once", "--prompt", "a clay stork", "--out", &out]);
     let once = once.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut once = once.expect("the binary starts");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     fs::remove_dir(&folder).expect("it is empty");
     fs::write(&folder, b"in the way").expect("writes");
     stage.service.advance(HOUR);
     assert_eq!(once.wait().expect("it ends").code(), Some(73));
     let job = stage.ended(1).remove(0);
-    assert_eq!(job.state, State::Failed);
+    assert_eq!(job.state, JobState::Failed);
     assert!(job.spent().0 > 0, "it was charged, and is on the books");
     let kept = stage.state_dir().join("history").join(job.id.to_string()).join("mesh.glb");
     assert!(kept.is_file(), "what was paid for is in history");
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.service.advance(HOUR);
-    assert_eq!(stage.ended(2)[1].state, State::Done);
+    assert_eq!(stage.ended(2)[1].state, JobState::Done);
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use conjured::domain::job::State;
+use conjured::domain::job::JobState;
 
 use crate::support::{
     daemon::TestDaemon,
@@ -42,7 +42,7 @@ fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
     eventually("the refusal is taken back", || refusal(&daemon)?.is_none().then_some(()));
     stage.say("a clay fox");
     let jobs = stage.done(2);
-    assert_eq!(jobs[1].state, State::Done);
+    assert_eq!(jobs[1].state, JobState::Done);
     let overrides = &stage.service.stats().requests[1].overrides;
     assert!(holds_number(overrides, 13) && !holds_number(overrides, 11), "{overrides}");
 }
@@ -68,7 +68,7 @@ fn a_lower_budget_lets_the_running_job_finish_and_refuses_the_next_one() {
     let mut stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     let limit = |daemon: &TestDaemon| Some(daemon.status()?.budget.session_limit);
     let before = limit(&daemon);
     stage.set("budget.per_session_usd", "0.01");
@@ -96,7 +96,7 @@ fn paths_that_change_during_a_job_take_effect_when_it_has_ended() {
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     let spoken = stage.root().join("spoken.txt");
     // The active job's prompt: another one would be a change when the path takes effect, and might
     // be sent before the fox.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use conjured::{
-    domain::job::{State, choose_backend::Place},
+    domain::job::{JobState, choose_backend::BackendKind},
     simulator::{
         Settings,
         comfyui::Comfy,
@@ -65,78 +65,83 @@ impl Town {
 
     /// Returns the total number of runs, after checking that all of them were on this backend.
     /// Renting a machine calls no other one.
-    fn runs(&self, place: Place) -> u64 {
+    fn runs(&self, backend: BackendKind) -> u64 {
         let (serverless, comfyui, spaces) = self.asked();
         let rented =
             self.stage.service.stats().machines.iter().map(|machine| machine.prompts).sum();
         let all = [serverless, comfyui, spaces, rented];
-        let at = Place::ALL.iter().position(|other| *other == place).expect("a place");
-        assert_eq!(all.iter().sum::<u64>(), all[at], "{place}: {all:?}");
+        let at = BackendKind::ALL.iter().position(|other| *other == backend).expect("a place");
+        assert_eq!(all.iter().sum::<u64>(), all[at], "{backend}: {all:?}");
         all[at]
     }
 
     /// Writes a prompt and waits for the job to be done; returns the backend that ran it.
-    fn made_at(&self, words: &str, count: usize) -> Place {
+    fn made_at(&self, words: &str, count: usize) -> BackendKind {
         self.stage.say(words);
         let jobs = self.stage.done(count);
         self.stage.assert_public_whole();
-        Place::from_word(&jobs[count - 1].backend).expect("a place")
+        BackendKind::from_name(&jobs[count - 1].backend).expect("a place")
     }
 }
 
 /// A backend, the mode that selects it, and its providers.
-const PLACES: [(Place, &str, &str); 4] = [
-    (Place::Serverless, "serverless", "[]"),
-    (Place::Comfyui, "local", r#"["comfyui"]"#),
-    (Place::Huggingface, "local", r#"["huggingface"]"#),
-    (Place::Cloud, "cloud", "[]"),
+const PLACES: [(BackendKind, &str, &str); 4] = [
+    (BackendKind::Serverless, "serverless", "[]"),
+    (BackendKind::Comfyui, "local", r#"["comfyui"]"#),
+    (BackendKind::Huggingface, "local", r#"["huggingface"]"#),
+    (BackendKind::Cloud, "cloud", "[]"),
 ];
 
 #[test]
 fn every_place_takes_one_save_to_placed_files_and_a_complete_ledger() {
-    for (place, mode, providers) in PLACES {
+    for (backend, mode, providers) in PLACES {
         let town = Town::new(mode, providers);
         let _daemon = town.stage.start();
-        assert_eq!(town.made_at("a clay owl", 1), place);
+        assert_eq!(town.made_at("a clay owl", 1), backend);
         let job = town.stage.jobs().remove(0);
         assert_eq!(
             (job.state, job.basis.is_some(), job.booked.is_some()),
-            (State::Done, true, true)
+            (JobState::Done, true, true)
         );
         // A rented machine is paid as a machine, not per job.
-        assert_eq!(job.spent().0 > 0, place == Place::Serverless, "{place}: {}", job.spent());
+        assert_eq!(
+            job.spent().0 > 0,
+            backend == BackendKind::Serverless,
+            "{backend}: {}",
+            job.spent()
+        );
         let launches = town.stage.service.stats().launches;
-        assert_eq!(launches, u64::from(place == Place::Cloud), "{place}");
-        assert!(job.timing.run.is_some(), "{place}: there is something to learn");
-        assert_eq!(town.runs(place), 1, "{place}");
+        assert_eq!(launches, u64::from(backend == BackendKind::Cloud), "{backend}");
+        assert!(job.timing.run.is_some(), "{backend}: there is something to learn");
+        assert_eq!(town.runs(backend), 1, "{backend}");
         // The same inputs are the same work: no backend is called.
         town.stage.say("a clay fox");
         town.stage.done(2);
         town.stage.say("a clay owl");
         town.stage.done(3);
-        assert_eq!(town.runs(place), 2, "{place}");
+        assert_eq!(town.runs(backend), 2, "{backend}");
     }
 }
 
 #[test]
 fn a_job_at_every_place_survives_kill_9_in_mid_run_and_is_made_once_where_that_can_be_known() {
-    for (place, mode, providers) in PLACES {
+    for (backend, mode, providers) in PLACES {
         let town = Town::new(mode, providers);
         let daemon = town.stage.start();
         town.stage.say("a clay owl");
-        town.stage.newest_is(State::Running);
+        town.stage.newest_is(JobState::Running);
         daemon.kill();
         let _daemon = town.stage.start();
         let job = town.stage.done(1).remove(0);
         town.stage.assert_public_whole();
-        assert_eq!(job.backend, place.word());
+        assert_eq!(job.backend, backend.name());
         let (serverless, comfyui, spaces) = town.asked();
-        match place {
-            Place::Serverless => assert_eq!(serverless, 1, "followed by its id"),
-            Place::Comfyui => assert_eq!(comfyui, 1, "found under the id that is ours"),
+        match backend {
+            BackendKind::Serverless => assert_eq!(serverless, 1, "followed by its id"),
+            BackendKind::Comfyui => assert_eq!(comfyui, 1, "found under the id that is ours"),
             // A Space's result can be fetched only once, so it is made again; that costs nothing.
-            Place::Huggingface => assert_eq!(spaces, 2),
-            Place::Cloud => assert_eq!(town.runs(place), 1, "on the same machine"),
+            BackendKind::Huggingface => assert_eq!(spaces, 2),
+            BackendKind::Cloud => assert_eq!(town.runs(backend), 1, "on the same machine"),
         }
         assert_eq!(town.stage.leftovers(), Vec::<std::path::PathBuf>::new());
     }
@@ -168,7 +173,7 @@ fn when_serverless_cannot_serve_the_next_place_does_at_once_and_says_why() {
         let mut town = Town::new("auto", r#"["comfyui", "huggingface"]"#);
         trouble(&mut town, what);
         let _daemon = town.stage.start();
-        assert_eq!(town.made_at("a clay owl", 1), Place::Comfyui, "{what}");
+        assert_eq!(town.made_at("a clay owl", 1), BackendKind::Comfyui, "{what}");
         let job = town.stage.jobs().remove(0);
         assert_eq!(job.spent().0, 0, "{what}");
         let story = town.stage.json(&["jobs", "show", &job.id.to_string(), "--json"]);
@@ -183,7 +188,7 @@ fn where_the_first_local_provider_is_not_there_the_second_serves() {
     let mut town = Town::new("local", r#"["comfyui", "huggingface"]"#);
     town.stage.set("local.comfyui_url", "\"http://127.0.0.1:9\"");
     let _daemon = town.stage.start();
-    assert_eq!(town.made_at("a clay owl", 1), Place::Huggingface);
+    assert_eq!(town.made_at("a clay owl", 1), BackendKind::Huggingface);
     assert_eq!(town.asked(), (0, 0, 1));
 }
 
@@ -194,7 +199,7 @@ fn a_server_of_ones_own_that_is_closed_in_mid_run_is_given_up_and_another_place_
     town.stage.set("local.comfyui_url", &format!("{:?}", closing.url()));
     let _daemon = town.stage.start();
     town.stage.say("a clay owl");
-    town.stage.newest_is(State::Running);
+    town.stage.newest_is(JobState::Running);
     drop(closing);
     let job = town.stage.done(1).remove(0);
     assert_eq!((job.backend.as_str(), town.asked()), ("huggingface", (0, 0, 1)));
@@ -208,7 +213,7 @@ fn a_free_run_that_is_lost_is_made_where_it_is_paid_once_that_is_well_again() {
     town.stage.service.order(unavailable().times(50));
     let _daemon = town.stage.start();
     town.stage.say("a clay owl");
-    town.stage.newest_is(State::Running);
+    town.stage.newest_is(JobState::Running);
     town.stage.service.clear_faults();
     drop(closing);
     let job = town.stage.done(1).remove(0);
@@ -226,7 +231,7 @@ fn what_was_charged_once_is_not_charged_again_after_a_restart() {
     // While it waits it is tried again and again: `submitting` for a moment, then `prepared`.
     let waits = |town: &Town| {
         let job = town.stage.jobs().pop()?;
-        let unsent = matches!(job.state, State::Prepared | State::Submitting);
+        let unsent = matches!(job.state, JobState::Prepared | JobState::Submitting);
         (unsent && job.backend == "comfyui").then_some(job)
     };
     let job = eventually("it waits for the free place", || waits(&town));
@@ -259,7 +264,7 @@ fn what_was_sent_is_followed_to_its_end_when_the_mode_names_another_place() {
     stage.set("local.comfyui_url", "\"http://127.0.0.1:9\"");
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     stage.set_mode("local");
     eventually("the mode is in effect", || {
         daemon.stderr_text().contains("is in effect").then_some(())
@@ -277,7 +282,7 @@ fn a_mesh_that_fails_leaves_its_image_in_history_and_nothing_to_see() {
     let _daemon = town.stage.start();
     town.stage.say("a clay owl");
     let job = town.stage.ended(1).remove(0);
-    assert_eq!(job.state, State::Failed);
+    assert_eq!(job.state, JobState::Failed);
     let folder = town.stage.state_dir().join("history").join(job.id.to_string());
     let image = std::fs::read(folder.join("image.png")).expect("it was made before");
     assert!(image.starts_with(b"\x89PNG"), "{} bytes", image.len());
@@ -293,14 +298,14 @@ fn serverless_is_used_again_after_one_good_probe() {
     town.stage.service.order(unavailable().times(50));
     let _daemon = town.stage.start();
     for (number, words) in ["an owl", "a fox", "a hare", "a bear"].into_iter().enumerate() {
-        assert_eq!(town.made_at(words, number + 1), Place::Comfyui);
+        assert_eq!(town.made_at(words, number + 1), BackendKind::Comfyui);
     }
     town.stage.service.clear_faults();
-    let (mut number, mut place) = (4, Place::Comfyui);
+    let (mut number, mut backend) = (4, BackendKind::Comfyui);
     in_the_end("serverless serves again", || {
         number += 1;
-        place = town.made_at(&format!("figure {number}"), number);
-        (place == Place::Serverless).then_some(())
+        backend = town.made_at(&format!("figure {number}"), number);
+        (backend == BackendKind::Serverless).then_some(())
     });
 }
 
@@ -314,9 +319,9 @@ fn a_paid_answer_that_is_lost_is_not_made_for_free_unless_that_is_asked_for() {
         town.stage.say("a clay owl");
         let count = if asked { 2 } else { 1 };
         let jobs = town.stage.ended(count);
-        assert_eq!(jobs[0].state, State::Unknown);
+        assert_eq!(jobs[0].state, JobState::Unknown);
         if let Some(second) = jobs.get(1) {
-            assert_eq!((second.state, second.backend.as_str()), (State::Done, "comfyui"));
+            assert_eq!((second.state, second.backend.as_str()), (JobState::Done, "comfyui"));
         }
         stays(Duration::from_millis(800), "no second paid submit", || {
             let (serverless, comfyui, _) = town.asked();

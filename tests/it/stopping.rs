@@ -6,7 +6,7 @@ use std::{path::MAIN_SEPARATOR, time::Duration};
 
 use conjured::{
     disk::lock::{PROJECT_LOCK, STATE_LOCK},
-    domain::job::State,
+    domain::job::JobState,
     simulator::faults::{Call, Fault, Order},
 };
 
@@ -26,7 +26,7 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     assert_eq!(daemon.stop().code(), Some(0), "it does not wait for the run");
     assert_eq!(stage.cli(&["status"]).status.code(), Some(69), "no daemon answers any more");
 
@@ -49,7 +49,7 @@ fn sigterm_while_an_answer_is_awaited_ends_without_it_and_never_sends_twice() {
 
     let _daemon = stage.start();
     let jobs = stage.ended(1);
-    assert_eq!(jobs[0].state, State::Unknown);
+    assert_eq!(jobs[0].state, JobState::Unknown);
     assert_eq!(stage.submits(), 1);
 }
 
@@ -60,7 +60,7 @@ fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
     let stage = Stage::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     // The daemon may be gone before its whole answer is read.
     drop(daemon.ask("POST /v1/stop"));
     assert_eq!(daemon.ended().code(), Some(0));
@@ -89,7 +89,7 @@ fn a_second_signal_ends_a_stop_that_waits_at_once() {
     assert_eq!(daemon.ended().code(), Some(1));
 
     let _daemon = stage.start();
-    assert_eq!(stage.ended(1)[0].state, State::Unknown);
+    assert_eq!(stage.ended(1)[0].state, JobState::Unknown);
     assert_eq!(stage.submits(), 1);
 }
 

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use conjured::domain::job::State;
+use conjured::domain::job::JobState;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
@@ -101,7 +101,7 @@ fn refuses(speaks: impl FnOnce(&Authority) -> Speaks, trusted: bool, words: &[&s
     }
     assert!(said.contains("nothing was charged"), "{said}");
     let jobs = stage.jobs();
-    assert_eq!(jobs.last().map(|job| job.state), Some(State::Failed), "{said}");
+    assert_eq!(jobs.last().map(|job| job.state), Some(JobState::Failed), "{said}");
     assert_eq!(stage.service.stats().submits, 0, "nothing arrived");
 }
 
@@ -110,7 +110,7 @@ fn a_bundle_of_ones_own_is_trusted_and_the_proxy_is_not_asked_for_this_machine()
     let (authority, mut stage) = (Authority::new(), Stage::new());
     let bundle = authority.bundle(&stage);
     let said = once(&mut stage, authority.server("localhost", |_| {}), &bundle);
-    assert_eq!(stage.ended(1)[0].state, State::Done, "{said}");
+    assert_eq!(stage.ended(1)[0].state, JobState::Done, "{said}");
     assert_eq!(stage.submits(), 1);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Owns the two cases: another daemon has taken the project meanwhile, or none has.
 
-use conjured::{disk::lock::PROJECT_LOCK, domain::job::State};
+use conjured::{disk::lock::PROJECT_LOCK, domain::job::JobState};
 
 use crate::support::{
     daemon::TestDaemon, media, patience::eventually, service::quick, stage::Stage,
@@ -78,7 +78,7 @@ fn what_was_sent_before_another_daemon_took_the_project_is_followed_and_placed()
     let stage = Stage::with(settings);
     let _first = stage.start();
     stage.say("a clay owl");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     clean(&stage);
     let _second = second(&stage).ready();
     stage.service.advance(std::time::Duration::from_secs(3600));

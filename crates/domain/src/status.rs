@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    job::{Cause, JobId, State, progress::Progress},
-    machines::Stage,
+    job::{Cause, JobId, JobState, progress::Progress},
+    machines::MachineStage,
     money::MicroUsd,
     time::WallTime,
 };
@@ -116,7 +116,7 @@ pub struct Job {
     /// Its id.
     pub id: JobId,
     /// Its current state.
-    pub state: State,
+    pub state: JobState,
     /// What started it.
     pub cause: Cause,
     /// What it is doing, as a sentence.
@@ -175,7 +175,7 @@ pub struct LastJob {
     /// Its id.
     pub id: JobId,
     /// Its final state.
-    pub state: State,
+    pub state: JobState,
     /// The reason, unless `done`.
     pub reason: Option<String>,
     /// When it ended.
@@ -247,7 +247,7 @@ pub struct Machine {
     /// The service's name for the type of machine.
     pub server_type: String,
     /// Its current stage.
-    pub stage: Stage,
+    pub stage: MachineStage,
     /// What it is doing, as a fragment.
     pub doing: String,
     /// When its launch was recorded.

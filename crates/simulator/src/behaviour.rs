@@ -96,7 +96,7 @@ pub enum CancelledWord {
 }
 
 impl CancelledWord {
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Canceled => "canceled",
             Self::Cancelled => "cancelled",

@@ -59,7 +59,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, extract::connect_info::IntoMakeServiceWithConnectInfo};
 use tokio::{net::TcpListener, task::JoinSet};
 
-use conjured_domain::money::{MicroUsd, Plan, Tier};
+use conjured_domain::money::{BillingPlan, MicroUsd, Tier};
 
 use behaviour::Behaviour;
 use faults::Order;
@@ -130,7 +130,8 @@ impl Default for Settings {
             max_instances: 1,
             queue_size: 1,
             balance: MicroUsd::from_cents(500),
-            hourly: Tier::find("AMPERE_48").map_or(MicroUsd::ZERO, |tier| tier.hourly(Plan::Hobby)),
+            hourly: Tier::find("AMPERE_48")
+                .map_or(MicroUsd::ZERO, |tier| tier.hourly(BillingPlan::Hobby)),
             retention: Duration::from_secs(7 * 24 * 3600),
             mesh_grid: 160,
             behaviour: Behaviour::default(),

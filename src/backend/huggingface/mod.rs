@@ -114,7 +114,7 @@ impl Spaces {
 
     /// Returns the name of a Space for messages.
     fn title(&self, side: Side) -> String {
-        format!("{} on {}", side.word(), self.address(side))
+        format!("{} on {}", side.name(), self.address(side))
     }
 
     /// Asks a Space for its `/config`. First asks the Hub where the Space is and whether it

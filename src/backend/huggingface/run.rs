@@ -27,7 +27,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Flux => "FLUX",
             Self::Mesh => "PartPacker",

@@ -18,7 +18,7 @@ use crate::{
         CallError,
         http::{self, Connector, Timeouts, answer::Answer, message::Cleaner, send},
     },
-    domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
+    domain::{job::RequestId, machines::deployment::DeploymentFacts, money::MicroUsd},
 };
 
 /// The account that belongs to a token.
@@ -40,7 +40,7 @@ pub struct Asked<T> {
     pub answer: Result<T, CallError>,
 }
 
-/// A deployment's record for diagnosis: its [`Facts`], and values that no job depends on.
+/// A deployment's record for diagnosis: its [`DeploymentFacts`], and values that no job depends on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deployment {
     /// Its name.
@@ -48,7 +48,7 @@ pub struct Deployment {
     /// The pinned version of its workflow (`v1`).
     pub version: Option<String>,
     /// The values that jobs and their price depend on.
-    pub facts: Facts,
+    pub facts: DeploymentFacts,
     /// The saved graph in API format, if the service included it.
     pub graph: Option<Value>,
 }

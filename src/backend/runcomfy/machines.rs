@@ -42,7 +42,7 @@ use crate::{
     },
     domain::{
         job::RequestId,
-        machines::{Seen, ServerId, Word},
+        machines::{ListedMachine, ReportedStage, ServerId},
     },
     failpoint::{self, Point, Side},
 };
@@ -129,7 +129,7 @@ pub struct Server {
     /// The workflow version that it was launched with.
     pub workflow_version: Option<String>,
     /// Its state.
-    pub word: Word,
+    pub word: ReportedStage,
     /// The service's word for the state, if no reference documents it.
     pub unknown_word: Option<String>,
     /// The address of its ComfyUI, once it is ready.
@@ -146,12 +146,12 @@ pub struct Server {
 
 impl Server {
     /// Returns the values that are compared to find the machine of an unanswered launch.
-    pub fn seen(&self) -> Seen {
-        Seen {
+    pub fn seen(&self) -> ListedMachine {
+        ListedMachine {
             id: self.id.clone(),
             server_type: self.server_type.clone(),
             workflow_version: self.workflow_version.clone(),
-            is_ending: self.word == Word::Ending,
+            is_ending: self.word == ReportedStage::Ending,
         }
     }
 }

@@ -47,7 +47,7 @@ use super::{
 use crate::{
     domain::{
         job::{RequestId, artifact::RemoteFile},
-        machines::deployment::Facts,
+        machines::deployment::DeploymentFacts,
         money::MicroUsd,
     },
     failpoint::{self, Point, Side},
@@ -306,7 +306,7 @@ impl Backend for Serverless {
         })
     }
 
-    fn facts(&self) -> BoxFuture<'_, Result<Option<Facts>, CallError>> {
+    fn facts(&self) -> BoxFuture<'_, Result<Option<DeploymentFacts>, CallError>> {
         Box::pin(async {
             // The record quotes no workflow unless asked to, but may have a long description.
             let reply = self.call(Method::GET, self.record.clone(), RESULT_LIMIT).await?;

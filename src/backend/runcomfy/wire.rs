@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::{CallError, CancelReply, Observation, Phase, SubmitError, Verdict},
-    domain::{job::RequestId, machines::deployment::Facts, money::MicroUsd},
+    domain::{job::RequestId, machines::deployment::DeploymentFacts, money::MicroUsd},
 };
 
 /// A parsed status word.
@@ -215,7 +215,7 @@ pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
 
 /// Reads the values that jobs and their price depend on. A missing value or one of another type
 /// counts as unknown.
-pub(super) fn facts(record: &Value) -> Facts {
+pub(super) fn facts(record: &Value) -> DeploymentFacts {
     let number = |key: &str| {
         let value = record.get(key)?;
         let whole = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
@@ -228,7 +228,7 @@ pub(super) fn facts(record: &Value) -> Facts {
         None => value.as_str(),
     });
     let hardware = hardware.map(str::trim).filter(|sku| !sku.is_empty());
-    Facts {
+    DeploymentFacts {
         hardware: hardware.map(|sku| sku.chars().take(40).collect()),
         keep_warm: number("keep_warm_duration_in_seconds")
             .filter(|seconds| *seconds <= LONGEST_KEEP_WARM)

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::domain::job::State;
+use crate::domain::job::JobState;
 
 /// `conjured jobs`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -27,7 +27,7 @@ Examples:
         limit: u32,
         /// Show only jobs in this state; can be given several times.
         #[arg(long = "state", value_name = "STATE", value_parser = state)]
-        states: Vec<State>,
+        states: Vec<JobState>,
         /// Show only this project's jobs.
         #[arg(long, value_name = "NAME")]
         project: Option<String>,
@@ -152,10 +152,11 @@ pub struct AgainArgs {
 }
 
 /// Reads a state's name; a space in it may be written as `-` or `_`.
-fn state(text: &str) -> Result<State, String> {
+fn state(text: &str) -> Result<JobState, String> {
     let word = text.trim().to_ascii_lowercase().replace(['-', '_'], " ");
-    State::from_word(&word).ok_or_else(|| {
-        let words: Vec<_> = State::ALL.iter().map(|state| state.word().replace(' ', "-")).collect();
+    JobState::from_name(&word).ok_or_else(|| {
+        let words: Vec<_> =
+            JobState::ALL.iter().map(|state| state.name().replace(' ', "-")).collect();
         format!("unknown state; the states are {}", words.join(", "))
     })
 }

@@ -40,7 +40,7 @@ pub enum ModeArg {
 
 impl ModeArg {
     /// Returns the mode's name in the configuration.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Serverless => "serverless",

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use proptest::prelude::*;
 
 use super::{Cli, Color, Command, Exit, JobsCommand, WorkflowCommand, parse};
-use crate::domain::job::State;
+use crate::domain::job::JobState;
 
 fn typed(line: &str) -> Result<Cli, Exit> {
     parse(std::iter::once("conjured").chain(line.split_whitespace()).map(OsString::from))
@@ -87,7 +87,7 @@ fn states_are_typed_as_they_are_shown_or_with_a_dash() {
         panic!("jobs are jobs");
     };
     let JobsCommand::List { states, limit, .. } = jobs.command else { panic!("a list is a list") };
-    assert_eq!((states, limit), (vec![State::Failed, State::HandingOver], 20));
+    assert_eq!((states, limit), (vec![JobState::Failed, JobState::HandingOver], 20));
     assert!(refused("jobs list --state fialed").contains("the states are prepared, submitting"));
 }
 

@@ -17,7 +17,7 @@ use crate::{
         dirs,
         read::{self, Reading},
     },
-    domain::{job::State, mesh, picture},
+    domain::{job::JobState, mesh, picture},
     ledger::{FILE, Ledger, rows::JobStory},
 };
 
@@ -32,10 +32,10 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["", "first, cold", "second, warm"]);
     for (name, from, to) in [
-        ("from the change to the submit", None, State::Submitted),
-        ("queue and cold start", Some(State::Submitted), State::Running),
-        ("run and download", Some(State::Running), State::Fetched),
-        ("check and placement", Some(State::Fetched), State::Placed),
+        ("from the change to the submit", None, JobState::Submitted),
+        ("queue and cold start", Some(JobState::Submitted), JobState::Running),
+        ("run and download", Some(JobState::Running), JobState::Fetched),
+        ("check and placement", Some(JobState::Fetched), JobState::Placed),
     ] {
         let cells = stories.iter().map(|story| took(story, from, to));
         table.add_row(std::iter::once(format!("   {name}")).chain(cells));
@@ -75,9 +75,9 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
 
 /// Returns how long one part of a job took, from the ledger; the first part counts from the
 /// trigger's release.
-fn took(story: &JobStory, from: Option<State>, to: State) -> String {
-    let at = |state: State| {
-        story.events.iter().find(|event| event.kind == state.word()).map(|event| event.at)
+fn took(story: &JobStory, from: Option<JobState>, to: JobState) -> String {
+    let at = |state: JobState| {
+        story.events.iter().find(|event| event.kind == state.name()).map(|event| event.at)
     };
     let begin = from.map_or(Some(story.job.created_at), at);
     match (begin, at(to)) {

@@ -15,7 +15,7 @@ use crate::{
         out::{plain, span},
     },
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         status::Status,
     },
     simulator::{Simulator, gesture_camera},
@@ -111,7 +111,7 @@ async fn watch_job(
                 .find_map(|project| project.last_job.as_ref())
                 .filter(|ended| ended.id == job);
             match ended {
-                Some(ended) if ended.state == State::Done => return Ok(job),
+                Some(ended) if ended.state == JobState::Done => return Ok(job),
                 Some(ended) => {
                     let reason = ended.reason.clone().unwrap_or_default();
                     return Err(Failure::new(

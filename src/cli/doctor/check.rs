@@ -21,7 +21,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// Returns the verdict's name in JSON.
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Warn => "warn",
@@ -114,7 +114,7 @@ impl Check {
         json!({
             "name": self.name,
             "project": self.project,
-            "verdict": self.verdict.word(),
+            "verdict": self.verdict.name(),
             "found": self.found,
             "fix": self.fix,
         })

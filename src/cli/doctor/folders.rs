@@ -16,7 +16,7 @@ use crate::{
     daemon::inputs::scan::Eyes,
     disk::probe,
     domain::{
-        inputs::{debounce::Sight, prompt::IgnorePatterns},
+        inputs::{debounce::InputState, prompt::IgnorePatterns},
         time::{Now, WallTime},
     },
 };
@@ -39,7 +39,7 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
     let look =
         Eyes::new(project.prompt.clone(), project.render.clone(), 0).look(ignore, now.moment);
     let mut checks = Vec::new();
-    for (what, key, path, sight, writer) in [
+    for (what, key, path, state, writer) in [
         (
             "prompt",
             "prompt",
@@ -65,7 +65,7 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
             ));
             continue;
         }
-        if let Some(check) = input(NAME, what, path, sight, writer, age(path, now.wall)) {
+        if let Some(check) = input(NAME, what, path, state, writer, age(path, now.wall)) {
             checks.push(check);
         }
     }
@@ -83,28 +83,28 @@ fn input(
     name: &'static str,
     what: &str,
     path: &Path,
-    sight: &Sight,
+    state: &InputState,
     writer: &str,
     age: Option<Duration>,
 ) -> Option<Check> {
     let shown = path.display();
-    match sight {
-        Sight::Missing => Some(Check::warn(
+    match state {
+        InputState::Missing => Some(Check::warn(
             name,
             format!("there is no {what} yet ({shown})"),
             format!("{writer}: start it; until then no job can start"),
         )),
-        Sight::Refused(reason) => Some(Check::warn(
+        InputState::Refused(reason) => Some(Check::warn(
             name,
             format!("the {what} cannot be used: {reason}"),
             format!("{writer}: let it write a new one"),
         )),
-        Sight::Unfinished { .. } => Some(Check::warn(
+        InputState::Incomplete { .. } => Some(Check::warn(
             name,
             format!("the {what} is incomplete ({shown}): it is being written, or was cut off"),
             "run this again in a moment; if that does not help, let CONJURE write the file again",
         )),
-        Sight::Whole(_) => age.filter(|age| what == "render" && *age > STALE).map(|age| {
+        InputState::Complete(_) => age.filter(|age| what == "render" && *age > STALE).map(|age| {
             Check::warn(
                 name,
                 format!("the {what} was last written {} ago", span(age)),

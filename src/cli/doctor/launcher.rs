@@ -14,8 +14,8 @@ use crate::{
     },
     domain::{
         blender::{
-            competing_launcher::{Launcher, Rival, SWITCH_OFF, launcher},
-            handoff::{STATE_FILE, document::Document},
+            competing_launcher::{CompetingLauncher, LauncherState, SWITCH_OFF, launcher_state},
+            handoff::{STATE_FILE, document::StateDocument},
         },
         time::WallTime,
     },
@@ -35,7 +35,7 @@ const GONE: Duration = Duration::from_secs(15 * 60);
 pub(super) fn look(root: &Path, now: WallTime) -> Check {
     let path = root.join(STATE_FILE);
     let state = match read::read_whole(&path, LIMIT) {
-        Ok(Reading::Whole { bytes, .. }) => Document::parse(&bytes).ok(),
+        Ok(Reading::Whole { bytes, .. }) => StateDocument::parse(&bytes).ok(),
         Ok(Reading::Missing) => {
             return Check::ok(NAME, "its launcher has never run here");
         }
@@ -58,7 +58,7 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
                  on such a file",
             )
         },
-        |state| judge(&launcher(&state.seen()), age),
+        |state| judge(&launcher_state(&state.conjure_state()), age),
     )
 }
 
@@ -68,17 +68,21 @@ pub(super) fn uses_comfyui(root: &Path, now: WallTime) -> bool {
     let path = root.join(STATE_FILE);
     let Ok(Reading::Whole { bytes, .. }) = read::read_whole(&path, LIMIT) else { return false };
     let age = probe::changed_at(&path).map_or(Duration::ZERO, |at| now.since(at));
-    Document::parse(&bytes).is_ok_and(|state| launcher(&state.seen()) == Launcher::Harmless)
+    StateDocument::parse(&bytes)
+        .is_ok_and(|state| launcher_state(&state.conjure_state()) == LauncherState::Harmless)
         && age <= GONE
 }
 
-fn judge(launcher: &Launcher, age: Duration) -> Check {
+fn judge(launcher: &LauncherState, age: Duration) -> Check {
     match launcher {
-        Launcher::Off => Check::ok(NAME, "its launcher is not running"),
-        Launcher::Harmless => {
+        LauncherState::Off => Check::ok(NAME, "its launcher is not running"),
+        LauncherState::Harmless => {
             Check::ok(NAME, "its launcher runs in mode 5 (local ComfyUI) and causes no costs")
         }
-        Launcher::Generates(Rival { mode, .. }) | Launcher::Unclear { mode } if age > GONE => {
+        LauncherState::Generates(CompetingLauncher { mode, .. })
+        | LauncherState::Unclear { mode }
+            if age > GONE =>
+        {
             Check::ok(
                 NAME,
                 format!(
@@ -87,7 +91,7 @@ fn judge(launcher: &Launcher, age: Duration) -> Check {
                 ),
             )
         }
-        Launcher::Generates(Rival { mode, is_paid, now }) => {
+        LauncherState::Generates(CompetingLauncher { mode, is_paid, is_generating: now }) => {
             let pays = if *is_paid {
                 "pays for a run every 30 seconds"
             } else {
@@ -104,7 +108,7 @@ fn judge(launcher: &Launcher, age: Duration) -> Check {
                 SWITCH_OFF,
             )
         }
-        Launcher::Unclear { mode } => {
+        LauncherState::Unclear { mode } => {
             let mode = if mode.is_empty() {
                 "an unknown mode".to_owned()
             } else {
@@ -125,13 +129,19 @@ mod tests {
 
     #[test]
     fn a_launcher_that_generates_is_a_failure_unless_it_is_long_gone() {
-        let paid =
-            Launcher::Generates(Rival { mode: "serverless".into(), is_paid: true, now: true });
+        let paid = LauncherState::Generates(CompetingLauncher {
+            mode: "serverless".into(),
+            is_paid: true,
+            is_generating: true,
+        });
         let check = judge(&paid, Duration::ZERO);
         assert_eq!(check.verdict, Verdict::Fail);
         assert!(check.found.contains("right now") && check.fix.expect("a fix").contains("mode 5"));
         assert_eq!(judge(&paid, GONE * 2).verdict, Verdict::Ok);
-        assert_eq!(judge(&Launcher::Harmless, Duration::ZERO).verdict, Verdict::Ok);
-        assert_eq!(judge(&Launcher::Unclear { mode: String::new() }, GONE).verdict, Verdict::Warn);
+        assert_eq!(judge(&LauncherState::Harmless, Duration::ZERO).verdict, Verdict::Ok);
+        assert_eq!(
+            judge(&LauncherState::Unclear { mode: String::new() }, GONE).verdict,
+            Verdict::Warn
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     config::settings::BudgetConfig,
     daemon::services::probes::{Deployment, Trouble},
     domain::{
-        machines::deployment::{Facts, Source, Wanted, rate},
+        machines::deployment::{DeploymentFacts, PriceSettings, RateSource, rate},
         money::{MicroUsd, Tier},
     },
 };
@@ -145,13 +145,13 @@ pub(super) fn deployment(
 }
 
 /// Compares the machine with the rate at which jobs are booked.
-fn hardware(facts: &Facts, wanted: &Wanted) -> Option<Check> {
+fn hardware(facts: &DeploymentFacts, wanted: &PriceSettings) -> Option<Check> {
     const NAME: &str = "hardware";
     let sku = facts.hardware.as_deref()?;
     let rate = rate(wanted, Some(facts));
-    let booked = format!("{} an hour from {}", rate.hourly, rate.hourly_from.words());
+    let booked = format!("{} an hour from {}", rate.hourly, rate.hourly_from.label());
     Some(match Tier::find(sku) {
-        _ if rate.hourly_from == Source::Hourly => Check::ok(NAME, format!("{sku}, {booked}")),
+        _ if rate.hourly_from == RateSource::Hourly => Check::ok(NAME, format!("{sku}, {booked}")),
         Some(tier) if rate.hardware == Some(tier) => Check::ok(NAME, format!("{sku}, {booked}")),
         Some(tier) => Check::warn(
             NAME,
@@ -179,17 +179,18 @@ pub(super) const MISFIT: u8 = BAD_INPUT;
 #[cfg(test)]
 mod tests {
     use super::{super::check::Verdict, *};
-    use crate::domain::money::Plan;
+    use crate::domain::money::BillingPlan;
 
     #[test]
     fn a_machine_is_judged_by_the_rate_that_jobs_are_booked_at() {
         let hardware_of = |sku: &str, hourly: Option<i64>, is_set: bool| {
-            let facts = Facts { hardware: Some(sku.to_owned()), ..Facts::default() };
-            let wanted = Wanted {
+            let facts =
+                DeploymentFacts { hardware: Some(sku.to_owned()), ..DeploymentFacts::default() };
+            let wanted = PriceSettings {
                 hourly: hourly.map(MicroUsd::from_cents),
                 hardware: Tier::find("x-large").expect("a tier"),
                 hardware_is_set: is_set,
-                plan: Plan::Pro,
+                plan: BillingPlan::Pro,
             };
             hardware(&facts, &wanted).map(|check| check.verdict)
         };

@@ -19,8 +19,8 @@ use crate::{
     clock::Clock,
     domain::{
         cost_report::{
-            Past, Rented, Tally, tally,
-            what_if::{Advice, Record},
+            CostSummary, PastJob, PastServer, summarize,
+            what_if::{DeploymentHistory, WhatIf},
         },
         machines::MachineId,
         money::MicroUsd,
@@ -44,36 +44,36 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
         Err(OpenError::Missing { .. }) => (Vec::new(), Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut groups: BTreeMap<String, (Vec<&Past>, Vec<&Rented>)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, (Vec<&PastJob>, Vec<&PastServer>)> = BTreeMap::new();
     for job in &past {
         groups.entry(key(args.by, job)).or_default().0.push(job);
     }
     for machine in &machines {
         groups.entry(machine_key(args.by, machine)).or_default().1.push(machine);
     }
-    let sum = |(jobs, machines): (Vec<&Past>, Vec<&Rented>)| {
-        let mut tally = tally(jobs);
-        tally.add(machines);
-        tally
+    let sum = |(jobs, machines): (Vec<&PastJob>, Vec<&PastServer>)| {
+        let mut summary = summarize(jobs);
+        summary.add_servers(machines);
+        summary
     };
-    let mut rows: Vec<(String, Tally)> =
+    let mut rows: Vec<(String, CostSummary)> =
         groups.into_iter().map(|(key, group)| (key, sum(group))).collect();
     if args.by == By::Session {
         rows.sort_by_key(|(key, _)| key.parse::<i64>().unwrap_or_default());
     }
-    let mut total = tally(&past);
-    total.add(&machines);
+    let mut total = summarize(&past);
+    total.add_servers(&machines);
     let out = &context.out;
     if args.csv {
-        let lines = rows.iter().map(|(key, tally)| csv(key, tally));
+        let lines = rows.iter().map(|(key, summary)| csv(key, summary));
         let lines: Vec<String> = std::iter::once(CSV.to_owned()).chain(lines).collect();
         // RFC 4180 ends every line with CR LF; the printer adds the last LF.
         out.data(lines.join("\r\n") + "\r");
         return Ok(());
     }
-    let advice = advice(&past);
+    let what_if = advice(&past);
     if args.json {
-        out.json(&as_json(args.by, &rows, &total, &advice));
+        out.json(&as_json(args.by, &rows, &total, &what_if));
         return Ok(());
     }
     if past.is_empty() && machines.is_empty() {
@@ -81,8 +81,8 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
         return Ok(());
     }
     out.data(text(out, args.by, &rows, &total));
-    for (deployment, record, advice) in &advice {
-        out.data(advice_text(out, deployment, record, advice));
+    for (deployment, record, what_if) in &what_if {
+        out.data(advice_text(out, deployment, record, what_if));
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ fn civil(at: WallTime, format: &str) -> String {
     )
 }
 
-fn machine_key(by: By, machine: &Rented) -> String {
+fn machine_key(by: By, machine: &PastServer) -> String {
     match by {
         By::Session => machine.session.to_string(),
         By::Day => civil(machine.launched, "%Y-%m-%d"),
@@ -120,7 +120,7 @@ fn machine_key(by: By, machine: &Rented) -> String {
     }
 }
 
-fn key(by: By, job: &Past) -> String {
+fn key(by: By, job: &PastJob) -> String {
     let civil = |format: &str| civil(job.released, format);
     match by {
         By::Session => job.session.to_string(),
@@ -149,10 +149,10 @@ const fn word(by: By) -> &'static str {
     }
 }
 
-type Advised = (String, Record, Advice);
+type Advised = (String, DeploymentHistory, WhatIf);
 
-fn advice(past: &[Past]) -> Vec<Advised> {
-    let mut deployments: BTreeMap<&str, Vec<&Past>> = BTreeMap::new();
+fn advice(past: &[PastJob]) -> Vec<Advised> {
+    let mut deployments: BTreeMap<&str, Vec<&PastJob>> = BTreeMap::new();
     for job in past {
         // A rented machine is not a deployment: it has no settings to advise on.
         if let Some(deployment) = &job.deployment
@@ -164,26 +164,31 @@ fn advice(past: &[Past]) -> Vec<Advised> {
     deployments
         .into_iter()
         .filter_map(|(deployment, jobs)| {
-            let record = Record::of(&jobs)?;
-            let advice = record.advice();
-            Some((deployment.to_owned(), record, advice))
+            let record = DeploymentHistory::of(&jobs)?;
+            let what_if = record.what_if();
+            Some((deployment.to_owned(), record, what_if))
         })
         .collect()
 }
 
-fn as_json(by: By, rows: &[(String, Tally)], total: &Tally, advice: &[Advised]) -> Value {
+fn as_json(
+    by: By,
+    rows: &[(String, CostSummary)],
+    total: &CostSummary,
+    what_if: &[Advised],
+) -> Value {
     let rows: Vec<Value> = rows
         .iter()
-        .map(|(key, tally)| {
-            let mut value = json!(tally);
+        .map(|(key, summary)| {
+            let mut value = json!(summary);
             value["key"] = json!(key);
             value
         })
         .collect();
-    let advice: Vec<Value> = advice
+    let advice: Vec<Value> = what_if
         .iter()
-        .map(|(deployment, record, advice)| {
-            let mut value = json!(advice);
+        .map(|(deployment, record, what_if)| {
+            let mut value = json!(what_if);
             value["deployment"] = json!(deployment);
             value["jobs"] = json!(record.jobs.len());
             value["cold_start_ms"] = json!(millis(record.cold_start));
@@ -196,7 +201,7 @@ fn as_json(by: By, rows: &[(String, Tally)], total: &Tally, advice: &[Advised]) 
     json!({ "schema": 1, "by": word(by), "rows": rows, "total": total, "advice": advice })
 }
 
-fn csv(key: &str, tally: &Tally) -> String {
+fn csv(key: &str, summary: &CostSummary) -> String {
     let quoted = if key.contains([',', '"', '\r', '\n']) {
         format!("\"{}\"", key.replace('"', "\"\""))
     } else {
@@ -209,28 +214,28 @@ fn csv(key: &str, tally: &Tally) -> String {
     };
     [
         quoted,
-        tally.jobs.to_string(),
-        tally.done.to_string(),
-        tally.failed.to_string(),
-        tally.cancelled.to_string(),
-        tally.unknown.to_string(),
-        tally.open.to_string(),
-        number(tally.success_rate),
-        usd(tally.booked_microusd),
-        usd(tally.bounded_microusd),
-        usd(tally.reserved_microusd),
-        tally.cost_per_result_microusd.map(usd).unwrap_or_default(),
-        seconds(tally.median_cold_ms),
-        seconds(tally.median_warm_ms),
-        number(tally.mean_rating),
-        tally.rated.to_string(),
-        tally.machines.to_string(),
-        usd(tally.machines_microusd),
+        summary.jobs.to_string(),
+        summary.done.to_string(),
+        summary.failed.to_string(),
+        summary.cancelled.to_string(),
+        summary.unknown.to_string(),
+        summary.open.to_string(),
+        number(summary.success_rate),
+        usd(summary.booked_microusd),
+        usd(summary.bounded_microusd),
+        usd(summary.reserved_microusd),
+        summary.cost_per_result_microusd.map(usd).unwrap_or_default(),
+        seconds(summary.median_cold_ms),
+        seconds(summary.median_warm_ms),
+        number(summary.mean_rating),
+        summary.rated.to_string(),
+        summary.machines.to_string(),
+        usd(summary.machines_microusd),
     ]
     .join(",")
 }
 
-fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
+fn text(out: &Out, by: By, rows: &[(String, CostSummary)], total: &CostSummary) -> String {
     let mut table = new_table();
     table.set_header([
         word(by),
@@ -246,28 +251,28 @@ fn text(out: &Out, by: By, rows: &[(String, Tally)], total: &Tally) -> String {
         "warm",
         "rating",
     ]);
-    for (key, tally) in
-        rows.iter().map(|(key, tally)| (cut(key), tally)).chain([("total".to_owned(), total)])
+    for (key, summary) in
+        rows.iter().map(|(key, summary)| (cut(key), summary)).chain([("total".to_owned(), total)])
     {
         let time = |millis: Option<u64>| {
             millis.map_or_else(|| "-".to_owned(), |millis| span(Duration::from_millis(millis)))
         };
-        let bound = if tally.bounded_microusd > MicroUsd::ZERO { "≤ " } else { "" };
+        let bound = if summary.bounded_microusd > MicroUsd::ZERO { "≤ " } else { "" };
         table.add_row([
             key,
-            tally.jobs.to_string(),
-            tally.done.to_string(),
-            tally.failed.to_string(),
-            tally.unknown.to_string(),
-            tally
+            summary.jobs.to_string(),
+            summary.done.to_string(),
+            summary.failed.to_string(),
+            summary.unknown.to_string(),
+            summary
                 .success_rate
                 .map_or_else(|| "-".to_owned(), |rate| format!("{:.0} %", rate * 100.0)),
-            format!("{bound}{}", dollars(tally.booked_microusd)),
-            dollars(tally.reserved_microusd),
-            tally.cost_per_result_microusd.map_or_else(|| "-".to_owned(), dollars),
-            time(tally.median_cold_ms),
-            time(tally.median_warm_ms),
-            tally.mean_rating.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}")),
+            format!("{bound}{}", dollars(summary.booked_microusd)),
+            dollars(summary.reserved_microusd),
+            summary.cost_per_result_microusd.map_or_else(|| "-".to_owned(), dollars),
+            time(summary.median_cold_ms),
+            time(summary.median_warm_ms),
+            summary.mean_rating.map_or_else(|| "-".to_owned(), |mean| format!("{mean:.1}")),
         ]);
     }
     let lines = numbers_to_the_right(&mut table);
@@ -317,11 +322,16 @@ fn cut(name: &str) -> String {
     }
 }
 
-fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) -> String {
+fn advice_text(
+    out: &Out,
+    deployment: &str,
+    record: &DeploymentHistory,
+    what_if: &WhatIf,
+) -> String {
     let title = format!("what {} jobs on {} would have cost", record.jobs.len(), plain(deployment));
     let mut table = new_table();
     table.set_header(["setting", "USD", "total wait", "cold starts"]);
-    for one in &advice.settings {
+    for one in &what_if.settings {
         let name = match one.min_instances {
             0 => format!("keep-warm {} s", one.keep_warm_s),
             _ => "never sleeps".to_owned(),
@@ -336,19 +346,19 @@ fn advice_text(out: &Out, deployment: &str, record: &Record, advice: &Advice) ->
     }
     let mut machines = new_table();
     machines.set_header(["same speed on", "USD hobby", "USD pro"]);
-    for pair in advice.machines.chunks(2) {
+    for pair in what_if.machines.chunks(2) {
         let costs = pair.iter().map(|one| dollars(one.cost_microusd));
         machines.add_row(pair.first().map(|one| one.tier.to_owned()).into_iter().chain(costs));
     }
     let assumed: Vec<String> =
-        advice.assumed.iter().map(|line| format!("assumed: {line}")).collect();
+        what_if.assumed.iter().map(|line| format!("assumed: {line}")).collect();
     format!(
         "\n{}\n{}\n\n{}\n\n{}\n{}",
         out.bold(&title),
         numbers_to_the_right(&mut table),
         numbers_to_the_right(&mut machines),
         out.dim(&assumed.join("\n")),
-        advice.sentence
+        what_if.sentence
     )
 }
 
@@ -362,8 +372,8 @@ mod tests {
 
     #[test]
     fn a_key_cannot_break_its_line() {
-        let line = csv("a \"b\", c\nd", &Tally::default());
+        let line = csv("a \"b\", c\nd", &CostSummary::default());
         assert!(line.starts_with("\"a \"\"b\"\", c\nd\",0,0,"), "{line}");
-        assert_eq!(csv("x", &Tally::default()).split(',').count(), CSV.split(',').count());
+        assert_eq!(csv("x", &CostSummary::default()).split(',').count(), CSV.split(',').count());
     }
 }

@@ -46,7 +46,7 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
         add("from", format!("job {source}, whose results were reused free of charge"));
     }
     add("prompt", plain(&job.prompt_excerpt));
-    add("cause", job.cause.word().to_owned());
+    add("cause", job.cause.name().to_owned());
     add("workflow", format!("{} (version {})", plain(&job.workflow), job.workflow_version.short()));
     add("seeds", format!("image {}, mesh {}", seed(job.seed), seed(job.mesh_seed)));
     add("money", money(job));
@@ -142,7 +142,7 @@ fn seed(seed: Option<u64>) -> String {
 fn money(job: &JobRow) -> String {
     match job.booked {
         Some(booked) => {
-            let how = job.basis.map_or_else(String::new, |basis| format!(" ({})", basis.word()));
+            let how = job.basis.map_or_else(String::new, |basis| format!(" ({})", basis.name()));
             format!("{booked} booked{how}; {} was reserved", job.reserved)
         }
         None => format!("{} reserved; counts as spent until more is known", job.reserved),

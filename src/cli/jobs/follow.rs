@@ -15,7 +15,7 @@ use crate::{
         out::{Out, plain, span},
     },
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         status::{Job, Status},
     },
 };
@@ -85,7 +85,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
         };
         seen = true;
         display.show(at_work);
-        if at_work.state == State::Placing && at_work.doing.starts_with("cannot place") {
+        if at_work.state == JobState::Placing && at_work.doing.starts_with("cannot place") {
             let since = *placing_since.get_or_insert(at_work.elapsed_ms);
             if at_work.elapsed_ms.saturating_sub(since) >= STUCK_PLACING_MS {
                 display.finish();
@@ -153,7 +153,7 @@ fn line(job: &Job) -> String {
     let mut line = format!("{} · {} · {elapsed}", job.state, plain(&job.doing));
     if let Some(eta) = job.eta
         && job.elapsed_ms < eta.p90_ms
-        && !matches!(job.state, State::Placing | State::Placed | State::Done)
+        && !matches!(job.state, JobState::Placing | JobState::Placed | JobState::Done)
     {
         let left = Duration::from_millis(eta.median_ms.saturating_sub(job.elapsed_ms));
         let known = if eta.samples == 0 { "estimate" } else { "from past jobs" };
@@ -181,9 +181,9 @@ fn share(job: &Job) -> u64 {
         .map_or(0, |eta| job.elapsed_ms.saturating_mul(900) / eta.median_ms)
         .min(900);
     match job.state {
-        State::Done => 1000,
-        State::Placed | State::HandingOver => 990,
-        State::Fetched | State::Placing => 960,
+        JobState::Done => 1000,
+        JobState::Placed | JobState::HandingOver => 990,
+        JobState::Fetched | JobState::Placing => 960,
         _ => by_time,
     }
 }

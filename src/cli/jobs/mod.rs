@@ -26,7 +26,7 @@ use crate::{
     clock::Clock,
     daemon::{event_loop::commands::not_cancelled, jobs::job_json},
     disk::lock::{Holder, Lock},
-    domain::job::State,
+    domain::job::JobState,
     ledger::{
         FILE, Ledger, Reader,
         error::OpenError,
@@ -38,7 +38,7 @@ use crate::{
 pub(super) fn list(
     context: &Context,
     limit: u32,
-    states: &[State],
+    states: &[JobState],
     project: Option<&str>,
     as_json: bool,
 ) -> Result<(), Failure> {
@@ -90,7 +90,7 @@ pub(super) fn list(
             time(row.created_at),
             row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default(),
             row.spent().to_string(),
-            row.cause.word().to_owned(),
+            row.cause.name().to_owned(),
             short(&row.prompt_excerpt),
         ]);
     }
@@ -174,9 +174,9 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
     let mut ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;
     match row.state {
-        State::Prepared | State::Unknown | State::Fetched => {
+        JobState::Prepared | JobState::Unknown | JobState::Fetched => {
             let booking =
-                if row.state == State::Prepared { Booking::Nothing } else { row.bill().0 };
+                if row.state == JobState::Prepared { Booking::Nothing } else { row.bill().0 };
             ledger.cancelled(
                 job,
                 &Reason::new("cancelled", "cancelled by a person"),

@@ -29,7 +29,7 @@ use crate::{
     },
     disk::history::artifact_name,
     domain::{
-        job::{Cause, JobId, State, artifact::Kind},
+        job::{Cause, JobId, JobState, artifact::ArtifactKind},
         status::{Job, Status},
         time::WallTime,
     },
@@ -141,7 +141,7 @@ fn on_its_road(context: &Context, job: JobId, how: How) -> Result<(), Failure> {
 async fn taken_in(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
     loop {
         let found = ours(&statuses.borrow_and_update(), since)
-            .filter(|job| matches!(job.state, State::Submitted | State::Running))
+            .filter(|job| matches!(job.state, JobState::Submitted | JobState::Running))
             .map(|job| job.id);
         if let Some(job) = found {
             return job;
@@ -198,13 +198,13 @@ fn tell(
         ));
     }
     match row.state {
-        State::Done => {
+        JobState::Done => {
             let took =
                 row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default();
             out.say(format!("job {job} is done after {took}; it cost about {}", row.spent()));
             let folder = state_dir.join("history").join(job.to_string());
             let mut files = Vec::new();
-            for kind in Kind::ALL {
+            for kind in ArtifactKind::ALL {
                 let path = match &row.out {
                     Some(shown) => placed_in(Path::new(shown), context, kind)?,
                     None => Some(folder.join(artifact_name(kind))),
@@ -228,18 +228,18 @@ fn tell(
             }
             Ok(())
         }
-        State::Failed => {
+        JobState::Failed => {
             let (code, text) = row.reason.map_or_else(
                 || (JOB_FAILED, "no reason was recorded".to_owned()),
                 |reason| (code_of_reason(&reason.code), reason.text),
             );
             Err(Failure::new(code, format!("job {job} failed: {text}")))
         }
-        State::Unknown => {
+        JobState::Unknown => {
             let text = row.reason.map(|reason| reason.text).unwrap_or_default();
             Err(Failure::new(JOB_FAILED, format!("job {job} is `unknown`: {text}")))
         }
-        State::Cancelled | State::Replaced => {
+        JobState::Cancelled | JobState::Replaced => {
             Err(Failure::new(JOB_FAILED, format!("job {job} was {}", row.state)))
         }
         state => Err(Failure::new(
@@ -249,11 +249,15 @@ fn tell(
     }
 }
 
-fn placed_in(folder: &Path, context: &Context, kind: Kind) -> Result<Option<PathBuf>, Failure> {
+fn placed_in(
+    folder: &Path,
+    context: &Context,
+    kind: ArtifactKind,
+) -> Result<Option<PathBuf>, Failure> {
     let config = context.load()?.config;
     let names = config.projects.first().map(|project| match kind {
-        Kind::Image => &project.image,
-        Kind::Mesh => &project.mesh,
+        ArtifactKind::Image => &project.image,
+        ArtifactKind::Mesh => &project.mesh,
     });
     let name = names.and_then(|names| names.first()?.file_name());
     Ok(name.map(|name| folder.join(name)))

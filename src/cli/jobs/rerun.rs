@@ -22,7 +22,7 @@ use crate::{
             runtime_config::Live,
         },
     },
-    domain::job::State,
+    domain::job::JobState,
     ledger::rows::JobRow,
 };
 
@@ -57,7 +57,7 @@ async fn again(
         (row, project.map(|project| project.name), cost)
     };
     let mut again = Again { job: row.id, kind, may_charge_twice: yes };
-    let unknown = row.state == State::Unknown && kind == AgainKind::Retry;
+    let unknown = row.state == JobState::Unknown && kind == AgainKind::Retry;
     // Refuse an impossible request before asking for a confirmation.
     if let Some(refused) = refusal(&row, Again { may_charge_twice: true, ..again }) {
         return Err(refused.into());

@@ -203,7 +203,7 @@ fn changes(
     config::load(&alone).map_err(wrong)?;
     let mut changes = taken_over(&around.settings).map_err(wrong)?;
     let given = [
-        ("", "mode", args.mode.map(|mode| mode.word().to_owned()), "--mode"),
+        ("", "mode", args.mode.map(|mode| mode.name().to_owned()), "--mode"),
         ("serverless", "deployment_id", deployment(args, &changes), "--deployment"),
     ];
     for (section, key, value, from) in given {
@@ -311,12 +311,12 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
         )),
         Mode::Serverless | Mode::Auto => {}
     }
-    if let Some(wanted) = args.mode.filter(|mode| mode.word() != config.mode.word()) {
+    if let Some(wanted) = args.mode.filter(|mode| mode.name() != config.mode.word()) {
         lines.push(format!(
             "this shell's variables set the mode \"{}\" instead of \"{}\": unset \
              RUNCOMFY_FALLBACK_TO_LOCAL, RUNCOMFY_FALLBACK_ENABLED or CONJURED__MODE",
             config.mode,
-            wanted.word()
+            wanted.name()
         ));
     }
     lines

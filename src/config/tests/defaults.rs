@@ -14,8 +14,8 @@ use crate::{
         },
     },
     domain::{
-        inputs::trigger::{AtStart, On, WhenBusy},
-        money::{MicroUsd, Plan, Tier},
+        inputs::trigger::{AtStart, TriggerOn, WhenBusy},
+        money::{BillingPlan, MicroUsd, Tier},
     },
 };
 
@@ -37,7 +37,7 @@ fn expected() -> Config {
             root,
         }],
         trigger: TriggerConfig {
-            on: On::Either,
+            on: TriggerOn::Either,
             prompt_quiet: Duration::from_millis(300),
             render_quiet: Duration::from_secs(4),
             prompt_max_wait: Duration::from_secs(2),
@@ -99,7 +99,7 @@ fn expected() -> Config {
             per_session: Some(MicroUsd(5_000_000)),
             per_day: None,
             per_month: None,
-            plan: Plan::Hobby,
+            plan: BillingPlan::Hobby,
             hourly: None,
             hardware: Tier::find("x-large").expect("a tier"),
             hardware_is_set: false,

@@ -18,10 +18,10 @@ use crate::{
     domain::{
         engine::{
             Engine,
-            event::{Held, ProjectId},
+            event::{HoldReason, ProjectId},
         },
-        inputs::{debounce::Sight, trigger::Wait},
-        job::choose_backend::Place,
+        inputs::{debounce::InputState, trigger::WaitReason},
+        job::choose_backend::BackendKind,
         money::{MicroUsd, budget::Spent},
         status::{BackendHealth, Budget, Daemon, Input, Machine, Project, SCHEMA, Status},
         time::{Moment, Now, WallTime},
@@ -68,19 +68,19 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             month_limit: limits.per_month,
             balance: view.balance,
             hourly: rate.hourly,
-            hourly_from: rate.hourly_from.words().to_owned(),
+            hourly_from: rate.hourly_from.label().to_owned(),
             hardware: rate.hardware.map(|tier| tier.name.to_owned()),
             keep_warm_ms: u64::try_from(rate.keep_warm.as_millis()).unwrap_or(u64::MAX),
-            keep_warm_from: rate.keep_warm_from.words().to_owned(),
+            keep_warm_from: rate.keep_warm_from.label().to_owned(),
             never_sleeps: rate.never_sleeps,
         },
         backends: view
             .live
             .order
             .iter()
-            .map(|place| {
-                let trouble = view.health.at(*place).trouble(view.live);
-                backend(view.live, *place, trouble.as_ref(), now)
+            .map(|backend_kind| {
+                let trouble = view.health.at(*backend_kind).trouble(view.live);
+                backend(view.live, *backend_kind, trouble.as_ref(), now)
             })
             .collect(),
         machines: view.machines.to_vec(),
@@ -96,13 +96,13 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
 }
 
 fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
-    let (prompt_sight, render_sight) = engine.sights(id).unwrap_or_default();
+    let (prompt_sight, render_sight) = engine.input_states(id).unwrap_or_default();
     let (waiting, until) = match &served.withheld {
         _ if served.silent && served.job.is_none() => {
             ("no job: the project's drive does not answer".to_owned(), None)
         }
         Some(reason) if served.job.is_none() => (format!("no job: {reason}"), None),
-        _ => waiting(engine.held(id, now.moment), now),
+        _ => waiting(engine.hold_reason(id, now.moment), now),
     };
     let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
     if let Some(job) = &mut job {
@@ -131,75 +131,82 @@ fn withheld(served: &Served) -> Option<String> {
     Some(format!("project `{}`: {reason}", served.config.name))
 }
 
-fn input(path: &str, sight: Option<&Sight>) -> Input {
-    let (state, detail, fingerprint) = match sight {
+fn input(path: &str, input_state: Option<&InputState>) -> Input {
+    let (state, detail, fingerprint) = match input_state {
         None => ("unseen", None, None),
-        Some(Sight::Whole(fingerprint)) => ("whole", None, Some(fingerprint.short())),
-        Some(Sight::Unfinished { size: u64::MAX }) => {
+        Some(InputState::Complete(fingerprint)) => ("whole", None, Some(fingerprint.short())),
+        Some(InputState::Incomplete { size: u64::MAX }) => {
             ("unfinished", Some("being written".to_owned()), None)
         }
-        Some(Sight::Unfinished { size }) => {
+        Some(InputState::Incomplete { size }) => {
             ("unfinished", Some(format!("{size} bytes so far")), None)
         }
-        Some(Sight::Missing) => ("missing", None, None),
-        Some(Sight::Refused(reason)) => ("refused", Some(reason.clone()), None),
+        Some(InputState::Missing) => ("missing", None, None),
+        Some(InputState::Refused(reason)) => ("refused", Some(reason.clone()), None),
     };
     Input { path: path.to_owned(), state: state.to_owned(), detail, fingerprint }
 }
 
 /// Returns why no job starts, and when that may change automatically.
-fn waiting(held: Option<Held>, now: Now) -> (String, Option<WallTime>) {
+fn waiting(held: Option<HoldReason>, now: Now) -> (String, Option<WallTime>) {
     let at = |moment: Moment| Some(now.wall.plus(moment.since(now.moment)));
     let Some(held) = held else { return ("not served".to_owned(), None) };
     match held {
-        Held::Trigger(Wait::Unchanged) => ("waiting for a change".to_owned(), None),
-        Held::Trigger(Wait::Settling(until)) => {
+        HoldReason::Trigger(WaitReason::Unchanged) => ("waiting for a change".to_owned(), None),
+        HoldReason::Trigger(WaitReason::Debouncing(until)) => {
             ("something changed; waiting until it stops changing".to_owned(), at(until))
         }
-        Held::Trigger(Wait::NoPrompt(reason) | Wait::NoRender(reason)) => {
+        HoldReason::Trigger(WaitReason::NoPrompt(reason) | WaitReason::NoRender(reason)) => {
             (format!("no job: {reason}"), None)
         }
-        Held::Trigger(Wait::MinInterval(until)) => (
+        HoldReason::Trigger(WaitReason::MinInterval(until)) => (
             "the render changed; waiting for the minimum interval between such jobs \
              (`trigger.min_interval_s`)"
                 .to_owned(),
             at(until),
         ),
-        Held::Trigger(Wait::OtherInput) => (
+        HoldReason::Trigger(WaitReason::OtherInput) => (
             "one input changed; waiting for the other one (`trigger.on = \"both\"`)".to_owned(),
             None,
         ),
-        Held::Hands => (
+        HoldReason::HandsInPicture => (
             "the render changed; waiting while hands are in the picture \
              (`trigger.hold_while_sculpting`)"
                 .to_owned(),
             None,
         ),
-        Held::JobAtWork => ("a job is running; the newest change is next".to_owned(), None),
-        Held::Replacing => ("a queued job is being cancelled for a newer change".to_owned(), None),
-        Held::SlotsTaken => {
+        HoldReason::JobRunning => ("a job is running; the newest change is next".to_owned(), None),
+        HoldReason::Superseding => {
+            ("a queued job is being cancelled for a newer change".to_owned(), None)
+        }
+        HoldReason::NoFreeSlot => {
             ("waiting for another project's job (`max_in_flight`)".to_owned(), None)
         }
-        Held::HourlyLimit(until) => {
+        HoldReason::HourlyLimit(until) => {
             ("the limit `trigger.max_jobs_per_hour` is reached".to_owned(), at(until))
         }
-        Held::NotStarted(reason) => (format!("no job: {reason}"), None),
-        Held::Stopping => ("the daemon is stopping".to_owned(), None),
+        HoldReason::NotStarted(reason) => (format!("no job: {reason}"), None),
+        HoldReason::Stopping => ("the daemon is stopping".to_owned(), None),
     }
 }
 
-fn backend(live: &Live, place: Place, trouble: Option<&Trouble>, now: Now) -> BackendHealth {
+fn backend(
+    live: &Live,
+    backend: BackendKind,
+    trouble: Option<&Trouble>,
+    now: Now,
+) -> BackendHealth {
     let until = |at: Moment| now.wall.plus(at.since(now.moment));
-    match live.at(place) {
+    match live.at(backend) {
         Ok(ready) => BackendHealth {
-            name: place.word().to_owned(),
+            name: backend.name().to_owned(),
             state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
             reason: trouble.map(|trouble| trouble.reason.clone()),
             until: trouble.and_then(|trouble| trouble.until).map(until),
             token_from: ready.token_from.clone(),
         },
         Err(unready) => BackendHealth {
-            name: place.word().to_owned(),
+            name: backend.name().to_owned(),
             state: "unconfigured".to_owned(),
             reason: Some(unready.reason.clone()),
             until: None,

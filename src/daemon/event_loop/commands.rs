@@ -26,8 +26,8 @@ use crate::{
         },
     },
     domain::{
-        engine::event::{Event, ProjectId, Ticket},
-        job::{JobId, State, placement::Targets},
+        engine::event::{Event, ProjectId, RequestTicket},
+        job::{JobId, JobState, placement::Targets},
         status,
     },
     ledger::{
@@ -67,7 +67,7 @@ impl Shell {
             Ok(project) => project,
             Err(refused) => return drop(asked.reply.send(Err(refused))),
         };
-        if self.asked.len() >= crate::domain::engine::MAX_ASKED {
+        if self.asked.len() >= crate::domain::engine::MAX_REQUESTED {
             let refused = Refused::new(
                 RefusedKind::TryAgain,
                 "too many jobs are asked for already; nothing was started. Try again when some are done",
@@ -75,9 +75,9 @@ impl Shell {
             return drop(asked.reply.send(Err(refused)));
         }
         self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
+        let ticket = RequestTicket(self.next_ticket);
         self.asked.insert(ticket, (project, asked));
-        self.handle(Event::Asked { project, ticket });
+        self.handle(Event::Requested { project, ticket });
     }
 
     fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, Refused> {
@@ -123,7 +123,7 @@ impl Shell {
             let said = store
                 .with(move |ledger| {
                     let row = ledger.job(job)?;
-                    if row.state == State::Unknown {
+                    if row.state == JobState::Unknown {
                         let reason = Reason::new(
                             "settled",
                             "settled by a person; its money counts as spent, because nobody knows whether it ran",
@@ -171,7 +171,7 @@ impl Shell {
     pub(crate) fn ask_facts(&mut self) {
         let live = Arc::clone(&self.live.borrow());
         if live
-            .at(crate::domain::job::choose_backend::Place::Serverless)
+            .at(crate::domain::job::choose_backend::BackendKind::Serverless)
             .as_ref()
             .is_ok_and(crate::daemon::services::runtime_config::backends::Ready::never_asked)
         {
@@ -231,14 +231,14 @@ impl Shell {
         match report {
             Report::Started { project, job, inputs } => {
                 if let Some(inputs) = inputs {
-                    self.handle(Event::Took { project, inputs });
+                    self.handle(Event::InputsTaken { project, inputs });
                 }
                 if let Some(reply) = self.starting.remove(&job) {
                     drop(reply.send(Ok(job)));
                 }
                 self.refresh(project);
             }
-            Report::Moved { project, stage } => self.handle(Event::Moved { project, stage }),
+            Report::Moved { project, stage } => self.handle(Event::StageChanged { project, stage }),
             Report::Imported { project } => self.handle(Event::Imported { project }),
             Report::Standing { project, standing } => self.stands(project, standing),
             Report::Shown { project, job } => {
@@ -302,7 +302,8 @@ impl Shell {
                 Event::NotStarted { project, retry_at, reason }
             }
             JobEnd::Ended { state, placed } => {
-                if state == State::Unknown && self.one_job.is_none() && self.one_job_id.is_none() {
+                if state == JobState::Unknown && self.one_job.is_none() && self.one_job_id.is_none()
+                {
                     self.resubmit(job);
                 }
                 if let Some(reply) = reply {
@@ -377,7 +378,7 @@ impl Shell {
                 let row = ledger.job(job)?;
                 match row.state {
                     // It is not known whether the request left.
-                    State::Submitting => ledger.unknown(job, &reason, now),
+                    JobState::Submitting => ledger.unknown(job, &reason, now),
                     _ => ledger.failed(job, &reason, row.bill().0, now),
                 }
             };
@@ -386,7 +387,7 @@ impl Shell {
             }
             Outcome::Nothing
         });
-        self.job_ended(project, job, JobEnd::Ended { state: State::Failed, placed: false })
+        self.job_ended(project, job, JobEnd::Ended { state: JobState::Failed, placed: false })
     }
 
     /// Reads from the ledger what `status` shows of past jobs and of money.
@@ -399,7 +400,7 @@ impl Shell {
                 .store
                 .with(move |ledger| {
                     let unknown = Filter {
-                        states: vec![State::Unknown],
+                        states: vec![JobState::Unknown],
                         project: Some(project),
                         limit: Some(MOST_UNKNOWN),
                         before: None,

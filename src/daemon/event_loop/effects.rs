@@ -30,10 +30,10 @@ use crate::{
         },
     },
     domain::{
-        engine::event::{Event, ProjectId, Stage, Work},
+        engine::event::{Event, JobSource, JobStage, ProjectId},
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, State, choose_backend::Place},
-        money::{MicroUsd, estimate::Basis},
+        job::{Cause, Inputs, JobId, JobState, choose_backend::BackendKind},
+        money::{MicroUsd, estimate::EstimateBasis},
         status,
         time::WallTime,
     },
@@ -55,9 +55,9 @@ impl Shell {
         }
         let tools = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
-            let place = routing::likely(&tools, &live);
-            let warm = warm_up(&tools, &live, place);
-            let early = early(&tools, &live, place, material, None);
+            let backend = routing::likely(&tools, &live);
+            let warm = warm_up(&tools, &live, backend);
+            let early = early(&tools, &live, backend, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
             // There is no receiver if the window was closed by something else.
             drop(send.send(early));
@@ -74,7 +74,7 @@ impl Shell {
     }
 
     /// Starts a job.
-    pub(crate) fn start(&mut self, project: ProjectId, work: Work, cause: Cause) {
+    pub(crate) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause) {
         let live = Arc::clone(&self.live.borrow());
         let Some(served) = self.served.get_mut(&project) else { return };
         let early = served.prepared.take();
@@ -83,9 +83,9 @@ impl Shell {
         let config = served.config.clone();
         let root = config.root.clone();
         let mut out = None;
-        let asked = matches!(work, Work::Asked(_));
+        let asked = matches!(work, JobSource::Requested(_));
         let source = match work {
-            Work::Snapshot(inputs) => {
+            JobSource::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
                     Some(prepared) => {
                         Some(Source::Early(prepared.ready, self.material(project, inputs)))
@@ -93,7 +93,7 @@ impl Shell {
                     None => self.material(project, inputs).map(Source::Material),
                 }
             }
-            Work::Asked(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
+            JobSource::Requested(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
                 if let Some(folder) = &asked.request.out {
                     targets = targets.within(folder);
                     out = Some(folder.clone());
@@ -201,12 +201,12 @@ impl Shell {
         };
         served.job = Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
         let stage = match row.state {
-            State::Prepared => Stage::Waiting,
-            State::Submitting => Stage::Submitting,
-            State::Submitted => Stage::Queued,
-            State::Running => Stage::Running,
-            State::HandingOver => Stage::HandingOver,
-            _ => Stage::Placing,
+            JobState::Prepared => JobStage::Waiting,
+            JobState::Submitting => JobStage::Submitting,
+            JobState::Submitted => JobStage::Queued,
+            JobState::Running => JobStage::Running,
+            JobState::HandingOver => JobStage::HandingOver,
+            _ => JobStage::Placing,
         };
         tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
         self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
@@ -215,12 +215,12 @@ impl Shell {
         let name = TaskName::Job(project, row.id);
         let lines = lines_of(row.id);
         let work = async move {
-            let place = Place::from_word(&row.backend).unwrap_or(Place::Serverless);
-            let (learned, mut estimate) = expectation(&tools, &live, place).await;
+            let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
+            let (learned, mut estimate) = expectation(&tools, &live, backend).await;
             // The reservation stays as it was, and so does the assumption of a cold start.
             estimate.cost = row.reserved;
             if let Some(terms) = row.terms {
-                estimate.cold = terms.cold_start.map(|span| (span, Basis::Learned));
+                estimate.cold = terms.cold_start.map(|span| (span, EstimateBasis::Learned));
                 estimate.keep_warm = terms.keep_warm;
             }
             let mut shown = shown;
@@ -240,7 +240,7 @@ impl Shell {
                 shown,
                 learned,
                 estimate,
-                place,
+                place: backend,
                 tried,
                 redirected,
                 lease: None,
@@ -278,14 +278,14 @@ impl Shell {
 }
 
 /// Returns what `status` shows of a job that is being prepared.
-fn unborn(id: JobId, cause: Cause, place: Place, since: WallTime) -> status::Job {
+fn unborn(id: JobId, cause: Cause, backend: BackendKind, since: WallTime) -> status::Job {
     status::Job {
         id,
-        state: State::Prepared,
+        state: JobState::Prepared,
         cause,
         doing: "is being prepared".to_owned(),
         since,
-        backend: place.word().to_owned(),
+        backend: backend.name().to_owned(),
         why: None,
         progress: None,
         request: None,

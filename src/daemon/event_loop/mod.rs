@@ -60,7 +60,7 @@ use crate::{
     domain::{
         engine::{
             Engine,
-            event::{Effect, Event, ProjectId, Ticket},
+            event::{Effect, Event, ProjectId, RequestTicket},
         },
         job::JobId,
         money::{MicroUsd, budget::Spent},
@@ -101,7 +101,7 @@ pub(crate) struct Shell {
     pub(crate) wakes: Arc<Wakes>,
     pub(crate) watching: Watching,
     pub(crate) polling: bool,
-    pub(crate) asked: BTreeMap<Ticket, (ProjectId, Asked)>,
+    pub(crate) asked: BTreeMap<RequestTicket, (ProjectId, Asked)>,
     pub(crate) next_ticket: u64,
     /// The callers that wait for a job to be in the ledger.
     pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
@@ -230,13 +230,15 @@ impl Shell {
             match effect {
                 Effect::Prepare { project, inputs } => self.prepare(project, inputs),
                 Effect::Start { project, work, cause } => self.start(project, work, cause),
-                Effect::Replace { project } => {
+                Effect::Supersede { project } => {
                     if let Some(served) = self.served.get(&project) {
                         served.wish(Wish::Replace);
                     }
                 }
-                Effect::LookAtHands { project } => self.look_at_hands(project),
-                Effect::Rebase { project, prompt, render } => self.rebase(project, prompt, render),
+                Effect::CheckHands { project } => self.look_at_hands(project),
+                Effect::SetBaseline { project, prompt, render } => {
+                    self.rebase(project, prompt, render)
+                }
             }
         }
         self.dirty = true;
@@ -248,7 +250,7 @@ impl Shell {
         for project in projects {
             if let Some(served) = self.served.get_mut(&project) {
                 served.wake(now);
-                self.handle(Event::Stirred { project });
+                self.handle(Event::Touched { project });
             } else {
                 self.wakes.looking(project);
             }

@@ -158,7 +158,7 @@ impl Shell {
                 return self.panic_known(project, job, &message, row.map(|row| *row));
             }
             Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
-                self.handle(Event::Hands { project, tracked });
+                self.handle(Event::HandsChecked { project, tracked });
             }
             Finished::Returned(TaskName::Lock(project), Outcome::Standing(standing)) => {
                 if let Some(served) = self.served.get_mut(&project) {

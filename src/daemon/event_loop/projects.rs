@@ -32,7 +32,7 @@ use crate::{
         place::sweep,
     },
     domain::{
-        engine::event::{ProjectId, Remembered},
+        engine::event::{Baseline, ProjectId},
         time::WallTime,
     },
 };
@@ -41,7 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Taken {
     id: ProjectId,
-    remembered: Remembered,
+    remembered: Baseline,
     lock: ProjectLock,
 }
 
@@ -121,7 +121,7 @@ async fn enter(
     let Locked { lock, canonical } = locked?;
     let name = project.name.clone();
     let row = tools.store.with(move |ledger| ledger.touch_project(&canonical, &name, now)).await?;
-    let remembered = Remembered {
+    let remembered = Baseline {
         known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
         prompt: row.baseline_prompt,
         render: row.baseline_render,

@@ -17,7 +17,7 @@ use crate::{
     daemon::services::{Tools, store::blocking},
     disk::history::{Limits, overdue},
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         money::MicroUsd,
     },
     ledger::{error::LedgerError, rows::AuditRow},
@@ -118,7 +118,9 @@ async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
             // Checked again at the last moment, in the same ledger operation in which a release
             // would make it a job.
             match ledger.job(job) {
-                Ok(row) if !row.state.is_final() || row.state == State::Unknown => return Ok(None),
+                Ok(row) if !row.state.is_final() || row.state == JobState::Unknown => {
+                    return Ok(None);
+                }
                 // A folder without a job: from a crash in the middle of a release, or from a ledger
                 // that was replaced.
                 Ok(_) | Err(LedgerError::NoSuchJob(_)) => {}

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     daemon::services::command::{Again, AgainKind, Asked, OnceRequest},
-    domain::job::{Cause, JobId, State},
+    domain::job::{Cause, JobId, JobState},
     ledger::{error::LedgerError, rows::JobRow},
 };
 
@@ -28,7 +28,7 @@ impl Shell {
     /// not sent again before.
     pub(crate) fn resubmit(&mut self, job: JobId) {
         let live = Arc::clone(&self.live.borrow());
-        let free = live.order.iter().any(|place| !place.is_paid());
+        let free = live.order.iter().any(|backend| !backend.is_paid());
         let (kind, words) = if live.config.serverless.resubmit_unknown {
             (AgainKind::Resubmit, TWICE)
         } else if live.config.local.after_unknown && free {
@@ -45,7 +45,7 @@ impl Shell {
                 .with(move |ledger| {
                     let row = ledger.job(job)?;
                     let once = row.retry_of.is_none()
-                        && row.state == State::Unknown
+                        && row.state == JobState::Unknown
                         && !ledger.resubmitted(row.project, &row.inputs)?;
                     if once {
                         ledger.note(job, "resubmitted", words, now)?;

@@ -28,8 +28,8 @@ use crate::{
     },
     domain::{
         blender::handoff::HANDS_FILE,
-        engine::event::{Event, Held, ProjectId},
-        inputs::{hand_tracking, trigger::Wait},
+        engine::event::{Event, HoldReason, ProjectId},
+        inputs::{hand_tracking, trigger::WaitReason},
         time::{Moment, WallTime},
     },
 };
@@ -94,7 +94,7 @@ impl Shell {
                     Ok(Reading::Whole { bytes, stamp }) => {
                         let millis = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
                         let modified = WallTime::from_unix_millis(millis);
-                        hand_tracking::in_picture(&bytes, modified, Clock.now().wall)
+                        hand_tracking::hand_in_picture(&bytes, modified, Clock.now().wall)
                     }
                     Ok(Reading::Changing) => true,
                     Ok(Reading::Missing) | Err(_) => false,
@@ -122,14 +122,18 @@ impl Shell {
             self.settle_unsent(project, &look);
         }
         let lost = std::mem::take(&mut self.lost);
-        self.handle(Event::Seen { project, prompt: look.prompt.sight, render: look.render.sight });
+        self.handle(Event::Scanned {
+            project,
+            prompt: look.prompt.sight,
+            render: look.render.sight,
+        });
         self.leave_changes(project);
         // Only now is it known whether something newer replaces them.
         for job in lost {
             self.resubmit(job);
         }
-        let unchanged = Some(Held::Trigger(Wait::Unchanged));
-        if self.engine.held(project, now) == unchanged
+        let unchanged = Some(HoldReason::Trigger(WaitReason::Unchanged));
+        if self.engine.hold_reason(project, now) == unchanged
             && let Some(served) = self.served.get_mut(&project)
         {
             served.rest();
@@ -313,7 +317,7 @@ impl Shell {
         // A change that is not complete yet belongs to the process that sees it complete.
         let Some(inputs) = self.engine.snapshot(project) else { return };
         served.leaves_changes = false;
-        self.handle(Event::Took { project, inputs });
+        self.handle(Event::InputsTaken { project, inputs });
         self.rebase(project, Some(inputs.prompt), Some(inputs.render));
     }
 

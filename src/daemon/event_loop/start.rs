@@ -53,8 +53,8 @@ use crate::{
     },
     domain::{
         engine::{Engine, event::ProjectId},
-        inputs::debounce::Sight,
-        job::{Cause, JobId, State},
+        inputs::debounce::InputState,
+        job::{Cause, JobId, JobState},
         status,
         time::{Moment, Now},
     },
@@ -300,7 +300,8 @@ impl Shell {
         for row in rows {
             let project = row.project;
             let own = row.cause != Cause::Person && row.out.is_none();
-            if looks && own && row.state == State::Prepared && self.served.contains_key(&project) {
+            if looks && own && row.state == JobState::Prepared && self.served.contains_key(&project)
+            {
                 // Nothing was sent yet: the first scan decides whether it is still wanted.
                 self.unsent.push(row);
                 continue;
@@ -328,8 +329,8 @@ impl Shell {
             std::mem::take(&mut self.unsent).into_iter().partition(|row| row.project == project);
         self.unsent = others;
         for row in own {
-            let same = look.prompt.sight == Sight::Whole(row.inputs.prompt)
-                && look.render.sight == Sight::Whole(row.inputs.render);
+            let same = look.prompt.sight == InputState::Complete(row.inputs.prompt)
+                && look.render.sight == InputState::Complete(row.inputs.render);
             let idle = self.served.get(&project).is_some_and(|served| served.job.is_none());
             if same && idle {
                 self.resume(project, row);

@@ -20,11 +20,13 @@ use crate::{
     domain::{
         fingerprint::Fingerprint,
         inputs::png,
-        job::{Inputs, JobId, artifact::Kind, choose_backend::Place},
+        job::{Inputs, JobId, artifact::ArtifactKind, choose_backend::BackendKind},
         mesh,
-        picture::{self, Form, PictureFault},
+        picture::{self, ImageForm, PictureFault},
         request::{
-            overrides::{self, Body, BodyPlan, Carrier, Picture, SeedChoice, Seeds, Values},
+            overrides::{
+                self, Body, BodyForm, BodyPlan, Picture, RequestValues, SeedChoice, Seeds,
+            },
             workflow::role::Role,
         },
     },
@@ -54,7 +56,7 @@ pub(crate) struct Ready {
 /// What is sent to one backend.
 #[derive(Debug)]
 pub(crate) struct Made {
-    pub(crate) place: Place,
+    pub(crate) place: BackendKind,
     pub(crate) work: Work,
     /// Equal digests mean equal work, on backends that run the same workflow.
     pub(crate) digest: Fingerprint,
@@ -103,7 +105,7 @@ const PICTURE_LIMITS: [Option<u32>; 2] = [Some(256), None];
 /// Prepares a snapshot for a backend. `random` is used for random seeds.
 pub(crate) fn prepare(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     history: &History,
     material: Material,
     seed: SeedChoice,
@@ -111,31 +113,35 @@ pub(crate) fn prepare(
 ) -> Result<Ready, PrepareFault> {
     let Material { inputs, prompt, render } = material;
     let seeds = overrides::seeds(seed, &inputs, random);
-    let made = made(live, place, &prompt, &render, inputs.render, seeds)?;
+    let made = made(live, backend, &prompt, &render, inputs.render, seeds)?;
     let staged = history.stage(prompt.as_bytes(), &render)?;
     Ok(Ready { inputs, prompt, render, seeds, made, staged })
 }
 
 /// Converts a prepared request into one for another backend.
-pub(crate) fn remake(live: &Live, place: Place, ready: &Ready) -> Result<Made, PrepareFault> {
-    made(live, place, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
+pub(crate) fn remake(
+    live: &Live,
+    backend: BackendKind,
+    ready: &Ready,
+) -> Result<Made, PrepareFault> {
+    made(live, backend, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
 }
 
 /// Builds the request of an older job again, with its own seeds, from its inputs in the history.
 pub(crate) fn rebuild(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     history: &History,
     row: &JobRow,
 ) -> Result<Made, PrepareFault> {
     let (prompt, render) = inputs_of(&history.past(row.id))?;
-    made(live, place, &prompt, &render, row.inputs.render, seeds_of(row))
+    made(live, backend, &prompt, &render, row.inputs.render, seeds_of(row))
 }
 
 /// Prepares an earlier job's work for a new job: its inputs from the history, its seeds.
 pub(crate) fn prepare_again(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     history: &History,
     row: &JobRow,
     steps: Steps,
@@ -149,8 +155,8 @@ pub(crate) fn prepare_again(
     }
     let seeds = seeds_of(row);
     let made = match steps {
-        Steps::Configured => made(live, place, &prompt, &render, row.inputs.render, seeds)?,
-        Steps::AsSent => made_the_same(live, place, &prompt, &render, seeds, row)?,
+        Steps::Configured => made(live, backend, &prompt, &render, row.inputs.render, seeds)?,
+        Steps::AsSent => made_the_same(live, backend, &prompt, &render, seeds, row)?,
     };
     let staged = history.stage(prompt.as_bytes(), &render)?;
     Ok(Ready { inputs: row.inputs, prompt, render, seeds, made, staged })
@@ -164,7 +170,7 @@ fn seeds_of(row: &JobRow) -> Seeds {
 /// Builds exactly the request that an earlier job sent, or returns why that is impossible.
 fn made_the_same(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     seeds: Seeds,
@@ -175,10 +181,10 @@ fn made_the_same(
             "{what} since, so the same request cannot be made again; `conjured once` takes a prompt, a render and a seed"
         )))
     };
-    if row.backend != place.word() {
+    if row.backend != backend.name() {
         return gone(&format!("its backend {} is no longer configured", row.backend));
     }
-    let recipe = live.recipes.at(place);
+    let recipe = live.recipes.at(backend);
     if recipe.version() != row.workflow_version {
         return gone("the workflow has changed");
     }
@@ -192,7 +198,8 @@ fn made_the_same(
     let steps = (steps(Role::StepsFlux), steps(Role::StepsPartpacker));
     let today = live.config.generation.image_max_base64_kb;
     for limit in std::iter::once(today).chain(PICTURE_LIMITS) {
-        let made = made_with(live, place, prompt, render, row.inputs.render, seeds, steps, limit)?;
+        let made =
+            made_with(live, backend, prompt, render, row.inputs.render, seeds, steps, limit)?;
         if made.digest == row.body_digest {
             return Ok(made);
         }
@@ -213,7 +220,7 @@ pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFa
 
 fn made(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     fingerprint: Fingerprint,
@@ -222,13 +229,13 @@ fn made(
     let generation = &live.config.generation;
     let steps = (Some(generation.steps_flux), Some(generation.steps_partpacker));
     let limit = generation.image_max_base64_kb;
-    made_with(live, place, prompt, render, fingerprint, seeds, steps, limit)
+    made_with(live, backend, prompt, render, fingerprint, seeds, steps, limit)
 }
 
 #[expect(clippy::too_many_arguments, reason = "all values in which two requests can differ")]
 fn made_with(
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     fingerprint: Fingerprint,
@@ -238,25 +245,25 @@ fn made_with(
 ) -> Result<Made, PrepareFault> {
     // The limit is RunComfy's advice for a picture inside a request; other backends get the picture
     // as a separate file.
-    let limit = if place == Place::Serverless { limit.unwrap_or(0) } else { 0 };
+    let limit = if backend == BackendKind::Serverless { limit.unwrap_or(0) } else { 0 };
     let encoded = picture::best_form(render.clone(), limit)?;
-    if encoded.form == Form::Original {
+    if encoded.form == ImageForm::Original {
         // Other forms were decoded when they were made; this one must be checked for pixels that
         // cannot be decoded.
         picture::check_image(&encoded.bytes)?;
     }
-    let recipe = live.recipes.at(place);
+    let recipe = live.recipes.at(backend);
     let name = format!("conjured-{:.16}.png", fingerprint.to_string());
     let upload = Upload { name, mime: encoded.mime.to_owned(), bytes: encoded.bytes.clone() };
     // `generation.steps_flux` is for FLUX; a local workflow's model is tuned to the steps in
     // its graph.
-    let steps = if place == Place::Comfyui { None } else { steps_flux };
-    let values = Values { prompt, seeds, steps_flux: steps, steps_partpacker };
+    let steps = if backend == BackendKind::Comfyui { None } else { steps_flux };
+    let values = RequestValues { prompt, seeds, steps_flux: steps, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
     let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
     let (work, digest, bytes, summary) = match recipe {
-        Recipe::Graph(graph) if place == Place::Serverless => {
-            let plan = BodyPlan::new(&graph.0, &graph.1, Carrier::Overrides).map_err(foreign)?;
+        Recipe::Graph(graph) if backend == BackendKind::Serverless => {
+            let plan = BodyPlan::new(&graph.0, &graph.1, BodyForm::Overrides).map_err(foreign)?;
             let Body { bytes, digest, summary } = plan.build(&values, &picture);
             let size = bytes.len();
             (Work::Body(bytes), digest, size, summary)
@@ -273,7 +280,7 @@ fn made_with(
                 return Err(PrepareFault::Bindings(text.to_owned()));
             };
             let outputs =
-                Kind::ALL.map(|kind| recipe.output(kind).to_owned()).into_iter().collect();
+                ArtifactKind::ALL.map(|kind| recipe.output(kind).to_owned()).into_iter().collect();
             let image = (node.to_owned(), input.to_owned());
             let work = GraphWork { graph: nodes, image, picture: upload, outputs };
             (Work::Graph(work), digest, size, summary)
@@ -300,7 +307,7 @@ fn made_with(
         }
     };
     Ok(Made {
-        place,
+        place: backend,
         work,
         digest,
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
@@ -311,7 +318,11 @@ fn made_with(
 }
 
 /// Returns a finished artifact's size, digest and vertices.
-pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Artifact, String> {
+pub(crate) fn describe(
+    folder: &JobFolder,
+    job: JobId,
+    kind: ArtifactKind,
+) -> Result<Artifact, String> {
     let path =
         folder.artifact(kind).ok_or_else(|| format!("the {kind} is no longer in the history"))?;
     let mut file = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
@@ -326,8 +337,8 @@ pub(crate) fn describe(folder: &JobFolder, job: JobId, kind: Kind) -> Result<Art
         bytes += u64::try_from(read).unwrap_or(0);
     }
     let vertices = match kind {
-        Kind::Image => None,
-        Kind::Mesh => {
+        ArtifactKind::Image => None,
+        ArtifactKind::Mesh => {
             let mut reader = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
             mesh::check(&mut reader, bytes).ok().map(|facts| facts.vertices)
         }

@@ -17,9 +17,9 @@ use crate::{
     config::settings::ProjectConfig,
     daemon::services::{drives::PATIENCE, messages::Wish},
     domain::{
-        inputs::{debounce::Sight, prompt::Prompt},
+        inputs::{debounce::InputState, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
-        money::estimate::{Estimate, Learned},
+        money::estimate::{Estimate, PastTimings},
         status,
         time::{Moment, WallTime},
     },
@@ -48,7 +48,7 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub(crate) struct Early {
     pub(crate) ready: Ready,
-    pub(crate) learned: Learned,
+    pub(crate) learned: PastTimings,
     pub(crate) estimate: Estimate,
     /// When the estimate was made: a machine goes cold with time.
     pub(crate) made_at: Moment,
@@ -195,7 +195,7 @@ impl Served {
         if look.render.content.is_some() {
             self.render.clone_from(&look.render.content);
         }
-        let unfinished = |sight: &Sight| matches!(sight, Sight::Unfinished { .. });
+        let unfinished = |state: &InputState| matches!(state, InputState::Incomplete { .. });
         if unfinished(&look.prompt.sight) || unfinished(&look.render.sight) {
             let wait = RECHECK.0.saturating_mul(1 << self.rechecks.min(10)).min(RECHECK.1);
             self.rechecks += 1;

@@ -1,7 +1,7 @@
 //! One scan of a project's two inputs: read, check, fingerprint. Blocking, for the pool.
 //!
 //! Owns the memory that makes a second scan of unchanged files cheap (their stamps). It decides
-//! nothing: the result goes to the engine as two [`Sight`]s, and the content stays with the caller
+//! nothing: the result goes to the engine as two [`InputState`]s, and the content stays with the caller
 //! until a job needs it. A render that no job waits for is released (a thousand projects would hold
 //! 600 MB of them) and read again when the prompt changes.
 
@@ -16,7 +16,7 @@ use crate::{
     },
     domain::{
         inputs::{
-            debounce::Sight,
+            debounce::InputState,
             png,
             prompt::{self, IgnorePatterns, Prompt},
         },
@@ -32,7 +32,7 @@ pub(crate) const MAX_RENDER: u64 = 64 * 1024 * 1024;
 /// The result of scanning one file.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen<T> {
-    pub(crate) sight: Sight,
+    pub(crate) sight: InputState,
     /// The content, if it is complete and usable.
     pub(crate) content: Option<T>,
     /// A remark for the log (decoded as Windows-1252, …).
@@ -41,18 +41,18 @@ pub(crate) struct Seen<T> {
 }
 
 impl<T> Seen<T> {
-    fn without(sight: Sight) -> Self {
-        Self { sight, content: None, remark: None, memory: None }
+    fn without(state: InputState) -> Self {
+        Self { sight: state, content: None, remark: None, memory: None }
     }
 
     fn was_let_go(&self) -> bool {
-        self.content.is_none() && matches!(self.sight, Sight::Whole(_))
+        self.content.is_none() && matches!(self.sight, InputState::Complete(_))
     }
 
     fn known(&self) -> Known {
         match (&self.sight, self.memory) {
             (_, Some(memory)) => Known::Read(memory),
-            (Sight::Missing, None) => Known::Absent,
+            (InputState::Missing, None) => Known::Absent,
             (_, None) => Known::Nothing,
         }
     }
@@ -165,9 +165,9 @@ fn see<T: Clone>(
             seen.memory = Some(Memory::after(memory, stamp, began));
             seen
         }
-        Ok(Reading::Changing) => Seen::without(Sight::Unfinished { size: u64::MAX }),
-        Ok(Reading::Missing) => Seen::without(Sight::Missing),
-        Err(error) => Seen::without(Sight::Refused(error.to_string())),
+        Ok(Reading::Changing) => Seen::without(InputState::Incomplete { size: u64::MAX }),
+        Ok(Reading::Missing) => Seen::without(InputState::Missing),
+        Err(error) => Seen::without(InputState::Refused(error.to_string())),
     }
 }
 
@@ -177,10 +177,10 @@ fn see_prompt(bytes: &[u8], ignore: &IgnorePatterns) -> Seen<Prompt> {
             let remark = prompt
                 .windows_1252
                 .then_some("the prompt is not UTF-8; it was read as Windows-1252");
-            let sight = Sight::Whole(prompt.fingerprint);
-            Seen { sight, content: Some(prompt), remark, memory: None }
+            let state = InputState::Complete(prompt.fingerprint);
+            Seen { sight: state, content: Some(prompt), remark, memory: None }
         }
-        Err(refusal) => Seen::without(Sight::Refused(refusal.to_string())),
+        Err(refusal) => Seen::without(InputState::Refused(refusal.to_string())),
     }
 }
 
@@ -188,23 +188,27 @@ fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let facts = match png::check(&bytes) {
         Ok(facts) => facts,
-        Err(fault) if fault.may_pass() => return Seen::without(Sight::Unfinished { size }),
+        Err(fault) if fault.is_transient() => {
+            return Seen::without(InputState::Incomplete { size });
+        }
         Err(fault) => {
-            return Seen::without(Sight::Refused(format!("the render cannot be used: {fault}")));
+            return Seen::without(InputState::Refused(format!(
+                "the render cannot be used: {fault}"
+            )));
         }
     };
     match picture::single_colour(&bytes) {
         Ok(None) => Seen {
-            sight: Sight::Whole(facts.fingerprint),
+            sight: InputState::Complete(facts.fingerprint),
             content: Some(Bytes::from(bytes)),
             remark: None,
             memory: None,
         },
-        Ok(Some([red, green, blue, _])) => Seen::without(Sight::Refused(format!(
+        Ok(Some([red, green, blue, _])) => Seen::without(InputState::Refused(format!(
             "the render has a single colour (#{red:02x}{green:02x}{blue:02x}): it is a placeholder, not a scene"
         ))),
         Err(fault) => {
-            Seen::without(Sight::Refused(format!("the render cannot be decoded: {fault}")))
+            Seen::without(InputState::Refused(format!("the render cannot be decoded: {fault}")))
         }
     }
 }

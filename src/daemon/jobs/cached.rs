@@ -12,7 +12,7 @@ use crate::{
         jobs::restore,
         services::{project_locks::Claim, store::blocking},
     },
-    domain::{engine::event::Stage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
+    domain::{engine::event::JobStage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
     ledger::{
         error::LedgerError,
         rows::{Booking, JobRow, Reason},
@@ -87,7 +87,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
         self.record("that an earlier result serves", note).await?;
-        self.moved(crate::domain::job::State::Prepared, Stage::Placing).await;
+        self.moved(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
         let history = Arc::clone(&self.tools.history);
         let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;
         if let Err(error) = copied {

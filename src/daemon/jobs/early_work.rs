@@ -16,11 +16,11 @@ use crate::{
     },
     domain::{
         fingerprint::Fingerprint,
-        job::choose_backend::Place,
+        job::choose_backend::BackendKind,
         machines::deployment,
         money::{
             MicroUsd,
-            estimate::{self, Activity, Estimate, Learned, Situation},
+            estimate::{self, Estimate, EstimateInput, MachineActivity, PastTimings},
         },
         request::overrides::SeedChoice,
         status::{self, Eta},
@@ -33,7 +33,7 @@ use crate::{
 pub(crate) async fn early(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
-    place: Place,
+    backend: BackendKind,
     material: Material,
     seed: Option<SeedChoice>,
 ) -> Result<Early, PrepareFault> {
@@ -41,60 +41,66 @@ pub(crate) async fn early(
     let seed = seed.unwrap_or(live.seed);
     let random = rand::random();
     let ready =
-        blocking(move || prepare::prepare(&own, place, &history, material, seed, random)).await?;
+        blocking(move || prepare::prepare(&own, backend, &history, material, seed, random)).await?;
     let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live, place).await;
+    let (learned, estimate) = expectation(tools, live, backend).await;
     Ok(Early { ready, learned, estimate, made_at })
 }
 
 /// Returns what past jobs show, and the expected cost of a job submitted to a backend now.
-pub(crate) async fn expectation(tools: &Tools, live: &Live, place: Place) -> (Learned, Estimate) {
-    let (version, now) = (live.recipes.at(place).version(), tools.clock.now().wall);
-    let deployment = deployment_of(live, place).unwrap_or_default();
-    let known = tools.store.with(move |ledger| known(ledger, place, &version, &deployment)).await;
+pub(crate) async fn expectation(
+    tools: &Tools,
+    live: &Live,
+    backend: BackendKind,
+) -> (PastTimings, Estimate) {
+    let (version, now) = (live.recipes.at(backend).version(), tools.clock.now().wall);
+    let deployment = deployment_of(live, backend).unwrap_or_default();
+    let known = tools.store.with(move |ledger| known(ledger, backend, &version, &deployment)).await;
     // If the ledger cannot be read, the release fails right after this; until then the defaults are
     // good enough.
-    expected(known.unwrap_or_default(), live, place, now)
+    expected(known.unwrap_or_default(), live, backend, now)
 }
 
 /// Returns the expected cost of a job submitted now, without a daemon's services: the price shown
 /// before a confirmation.
 pub(crate) fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
-    let place = live.first();
-    let deployment = deployment_of(live, place).unwrap_or_default();
-    let known = known(ledger, place, &live.recipes.at(place).version(), &deployment);
-    expected(known.unwrap_or_default(), live, place, now).1.cost
+    let backend = live.first();
+    let deployment = deployment_of(live, backend).unwrap_or_default();
+    let known = known(ledger, backend, &live.recipes.at(backend).version(), &deployment);
+    expected(known.unwrap_or_default(), live, backend, now).1.cost
 }
 
 /// Returns the deployment that a job goes to, if the backend has one.
-pub(crate) fn deployment_of(live: &Live, place: Place) -> Option<String> {
-    (place == Place::Serverless).then(|| live.config.serverless.deployment_id.clone()).flatten()
+pub(crate) fn deployment_of(live: &Live, backend: BackendKind) -> Option<String> {
+    (backend == BackendKind::Serverless)
+        .then(|| live.config.serverless.deployment_id.clone())
+        .flatten()
 }
 
 fn known(
     ledger: &Reader,
-    place: Place,
+    backend: BackendKind,
     version: &Fingerprint,
     deployment: &str,
-) -> Result<(Learned, Activity), LedgerError> {
-    Ok((ledger.learned(place.word(), version)?, ledger.last_activity(deployment)?))
+) -> Result<(PastTimings, MachineActivity), LedgerError> {
+    Ok((ledger.learned(backend.name(), version)?, ledger.last_activity(deployment)?))
 }
 
 fn expected(
-    (learned, activity): (Learned, Activity),
+    (learned, activity): (PastTimings, MachineActivity),
     live: &Live,
-    place: Place,
+    backend: BackendKind,
     now: WallTime,
-) -> (Learned, Estimate) {
+) -> (PastTimings, Estimate) {
     let rate = live.rate();
     // Only RunComfy's queue bills per job: a local server costs nothing, and a rented machine is
     // paid as a machine.
-    let billed = place == Place::Serverless;
-    let situation = Situation {
+    let billed = backend == BackendKind::Serverless;
+    let situation = EstimateInput {
         learned,
         // As far as money is concerned, a machine that never sleeps counts as active: there is no
         // cold start, and its idle time is not charged.
-        activity: if rate.never_sleeps || !billed { Activity::Now } else { activity },
+        activity: if rate.never_sleeps || !billed { MachineActivity::Now } else { activity },
         keep_warm: if billed { rate.keep_warm } else { Duration::ZERO },
         hourly: if billed { rate.hourly } else { MicroUsd::ZERO },
         now,
@@ -103,15 +109,15 @@ fn expected(
 }
 
 /// Opens the connection before it is needed.
-pub(crate) async fn warm_up(tools: &Tools, live: &Live, place: Place) {
-    if place == Place::Serverless {
+pub(crate) async fn warm_up(tools: &Tools, live: &Live, backend: BackendKind) {
+    if backend == BackendKind::Serverless {
         ask_facts(tools, live).await;
     }
-    let Ok(ready) = live.at(place) else { return };
+    let Ok(ready) = live.at(backend) else { return };
     if !ready.wants_warm_up(tools.clock.now().moment) {
         return;
     }
-    tools.pass_call(place).await;
+    tools.pass_call(backend).await;
     match ready.backend().warm_up().await {
         Ok(Some(balance)) => {
             drop(tools.reports.send(Report::Balance(balance)).await);
@@ -125,7 +131,7 @@ pub(crate) async fn warm_up(tools: &Tools, live: &Live, place: Place) {
 /// Asks the deployment about itself, if that is due. A failure changes nothing: the defaults apply
 /// until it answers.
 pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
-    let Ok(serverless) = live.at(Place::Serverless) else { return };
+    let Ok(serverless) = live.at(BackendKind::Serverless) else { return };
     if !serverless.wants_facts(tools.clock.now().moment) {
         return;
     }
@@ -142,11 +148,11 @@ pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
 }
 
 /// Fills in the expectations for a job.
-pub(crate) fn describe(shown: &mut status::Job, learned: &Learned, estimate: &Estimate) {
+pub(crate) fn describe(shown: &mut status::Job, learned: &PastTimings, estimate: &Estimate) {
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     // Only a queue's machines sleep: a local one is available or not, and a rented one reports
     // its start.
-    let sleeps = shown.backend == Place::Serverless.word();
+    let sleeps = shown.backend == BackendKind::Serverless.name();
     shown.cold = sleeps.then_some(estimate.cold.is_some());
     shown.estimate = estimate.cost;
     let wait = if estimate.cold.is_some() { learned.cold } else { learned.queue };

@@ -16,12 +16,12 @@ use crate::{
         services::{messages::Report, runtime_config::Live, store::blocking},
     },
     domain::{
-        engine::event::Stage,
+        engine::event::JobStage,
         job::{
-            Cause, JobId, State,
-            choose_backend::{Outcome, Place, Route, Tried},
+            Cause, JobId, JobState,
+            choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route},
         },
-        money::job_cost::Terms,
+        money::job_cost::PriceTerms,
     },
     ledger::{
         error::LedgerError,
@@ -41,21 +41,21 @@ const MOST_TRIED: usize = 40;
 /// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
 /// backend was switched. A backend that was not reached, or that refused the request, is tried
 /// again: that may be why the daemon was restarted.
-pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
-    let tried = |place: Place, outcome, reason: String| {
-        let workflow = live.recipes.at(place).version();
-        Tried { place, workflow, outcome, reason }
+pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<PastAttempt>, bool) {
+    let tried = |backend: BackendKind, outcome, reason: String| {
+        let workflow = live.recipes.at(backend).version();
+        PastAttempt { backend, workflow, outcome, reason }
     };
     let mut all = Vec::new();
     for attempt in &story.attempts {
-        let Some(place) = Place::from_word(&attempt.backend) else { continue };
+        let Some(backend) = BackendKind::from_name(&attempt.backend) else { continue };
         let outcome = match attempt.outcome.as_deref() {
-            Some("failed") => Outcome::Failed,
-            Some("lost") => Outcome::Lost,
+            Some("failed") => AttemptOutcome::Failed,
+            Some("lost") => AttemptOutcome::Lost,
             _ => continue,
         };
         all.push(tried(
-            place,
+            backend,
             outcome,
             format!("it {} in an earlier session", outcome_word(outcome)),
         ));
@@ -68,25 +68,25 @@ pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<Tried>, bool) {
 /// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's
 /// queue loses an answer that may have been charged: every other backend can be asked for the
 /// request again.
-pub(crate) fn lost_answer(live: &Live, lost: JobId) -> Tried {
-    let place = Place::Serverless;
-    Tried {
-        place,
-        workflow: live.recipes.at(place).version(),
-        outcome: Outcome::Unknown,
+pub(crate) fn lost_answer(live: &Live, lost: JobId) -> PastAttempt {
+    let backend = BackendKind::Serverless;
+    PastAttempt {
+        backend,
+        workflow: live.recipes.at(backend).version(),
+        outcome: AttemptOutcome::Unknown,
         reason: format!("the answer about job {lost} is lost"),
     }
 }
 
 /// Returns the ledger's word for a failed attempt.
-const fn outcome_word(outcome: Outcome) -> &'static str {
+const fn outcome_word(outcome: AttemptOutcome) -> &'static str {
     match outcome {
-        Outcome::Lost => "lost",
-        Outcome::NotSent
-        | Outcome::Refused
-        | Outcome::Workflow
-        | Outcome::Unknown
-        | Outcome::Failed => "failed",
+        AttemptOutcome::Lost => "lost",
+        AttemptOutcome::NotSent
+        | AttemptOutcome::Refused
+        | AttemptOutcome::Workflow
+        | AttemptOutcome::Unknown
+        | AttemptOutcome::Failed => "failed",
     }
 }
 
@@ -100,15 +100,15 @@ impl Road {
         reason: String,
         retry_after: Option<Duration>,
     ) -> Step<Work> {
-        self.moved(State::Prepared, Stage::Waiting).await;
+        self.moved(JobState::Prepared, JobStage::Waiting).await;
         self.say(format!("not sent yet, nothing was charged: {reason}")).await;
-        self.remember(Outcome::NotSent, reason.clone());
-        let fresh = |road: &Self, place| !road.tried.iter().any(|tried| tried.place == place);
-        if let Route::Go { place, why } = self.choose().await
-            && fresh(self, place)
+        self.remember(AttemptOutcome::NotSent, reason.clone());
+        let fresh = |road: &Self, backend| !road.tried.iter().any(|tried| tried.backend == backend);
+        if let Route::Use { backend, why } = self.choose().await
+            && fresh(self, backend)
         {
             let other =
-                self.redirect(Route::Go { place, why }, "not sent", Booking::Nothing).await?;
+                self.redirect(Route::Use { backend, why }, "not sent", Booking::Nothing).await?;
             return self.leave_later(other).await;
         }
         // A person is waiting for the result, and gets an error instead of more waiting. The
@@ -119,12 +119,12 @@ impl Road {
         }
         self.wait_unsent(failures, retry_after).await?;
         match self.choose().await {
-            Route::Go { place, why } if place != self.place => {
-                let route = Route::Go { place, why };
+            Route::Use { backend, why } if backend != self.place => {
+                let route = Route::Use { backend, why };
                 let other = self.redirect(route, "not sent", Booking::Nothing).await?;
                 self.leave_later(other).await
             }
-            Route::Go { .. } | Route::Wait { .. } | Route::Nowhere { .. } => {
+            Route::Use { .. } | Route::Wait { .. } | Route::Unroutable { .. } => {
                 self.leave_later(work).await
             }
         }
@@ -134,19 +134,19 @@ impl Road {
     pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Work> {
         let reason = reason_of(fault);
         let outcome = match fault.verdict {
-            Verdict::Workflow => Outcome::Workflow,
+            Verdict::Workflow => AttemptOutcome::Workflow,
             Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
-                Outcome::Refused
+                AttemptOutcome::Refused
             }
         };
         self.remember(outcome, reason.text.clone());
         match self.choose().await {
-            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+            route @ (Route::Use { .. } | Route::Wait { .. }) => {
                 self.tell_of_refusal(fault, &reason).await;
                 let other = self.redirect(route, "refused", Booking::Nothing).await?;
                 self.leave_later(other).await
             }
-            Route::Nowhere { .. } => Err(self.refused(fault).await),
+            Route::Unroutable { .. } => Err(self.refused(fault).await),
         }
     }
 
@@ -163,19 +163,19 @@ impl Road {
         let note = format!("the answer is lost, it is asked for: {reason}");
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.asked_again(id, &note, now);
         self.record("that the answer is lost", record).await?;
-        self.moved(State::Prepared, Stage::Waiting).await;
+        self.moved(JobState::Prepared, JobStage::Waiting).await;
         if failures < LOST_TRIES {
             self.say(format!("the answer is lost and asked for: {reason}")).await;
             self.wait_unsent(failures, None).await?;
             return self.leave_later(work).await;
         }
-        self.remember(Outcome::Unknown, reason.clone());
+        self.remember(AttemptOutcome::Unknown, reason.clone());
         match self.choose().await {
-            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+            route @ (Route::Use { .. } | Route::Wait { .. }) => {
                 let other = self.redirect(route, "answer lost", Booking::Nothing).await?;
                 self.leave_later(other).await
             }
-            Route::Nowhere { .. } => {
+            Route::Unroutable { .. } => {
                 let text = format!("{} took the request and never says so: {reason}", self.place);
                 Err(self.end_failed(Reason::new("lost_answer", text), Booking::Nothing).await)
             }
@@ -186,7 +186,7 @@ impl Road {
     /// `None` if no backend may run it.
     pub(super) async fn came_to_nothing(
         &mut self,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         reason: &Reason,
         booking: Booking,
     ) -> Step<Option<Work>> {
@@ -194,10 +194,10 @@ impl Road {
         self.remember(outcome, reason.text.clone());
         let word = outcome_word(outcome);
         match self.choose().await {
-            route @ (Route::Go { .. } | Route::Wait { .. }) => {
+            route @ (Route::Use { .. } | Route::Wait { .. }) => {
                 self.redirect(route, word, booking).await.map(Some)
             }
-            Route::Nowhere { .. } => Ok(None),
+            Route::Unroutable { .. } => Ok(None),
         }
     }
 
@@ -217,13 +217,14 @@ impl Road {
         routing::choose(&self.tools, &self.live(), &self.tried, person).await
     }
 
-    pub(super) fn remember(&mut self, outcome: Outcome, reason: String) {
+    pub(super) fn remember(&mut self, outcome: AttemptOutcome, reason: String) {
         if self.tried.len() >= MOST_TRIED {
-            let oldest = self.tried.iter().position(|tried| tried.outcome == Outcome::NotSent);
+            let oldest =
+                self.tried.iter().position(|tried| tried.outcome == AttemptOutcome::NotSent);
             oldest.map(|at| self.tried.remove(at));
         }
-        let (place, workflow) = (self.place, self.live().recipes.at(self.place).version());
-        self.tried.push(Tried { place, workflow, outcome, reason });
+        let (backend, workflow) = (self.place, self.live().recipes.at(self.place).version());
+        self.tried.push(PastAttempt { backend, workflow, outcome, reason });
     }
 
     /// Switches the job to the route's backend: records it, and replaces everything that depends on
@@ -234,20 +235,20 @@ impl Road {
         outcome: &'static str,
         booking: Booking,
     ) -> Step<Work> {
-        let (place, why) = match route {
-            Route::Go { place, why } => (place, why),
-            Route::Wait { place, reason, .. } => (place, reason),
-            Route::Nowhere { reason } => return Err(self.fail("nowhere", &reason).await),
+        let (backend, why) = match route {
+            Route::Use { backend, why } => (backend, why),
+            Route::Wait { backend, reason, .. } => (backend, reason),
+            Route::Unroutable { reason } => return Err(self.fail("nowhere", &reason).await),
         };
         // If the same backend is used again, its last problem is the reason.
-        let last = self.tried.last().map(|tried| format!("{}: {}", tried.place, tried.reason));
+        let last = self.tried.last().map(|tried| format!("{}: {}", tried.backend, tried.reason));
         let why = if why.is_empty() { last.unwrap_or_default() } else { why };
         let (live, history, id) = (self.live(), self.tools.history.clone(), self.id);
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         let made = match row {
             Ok(row) => {
                 let own = std::sync::Arc::clone(&live);
-                blocking(move || prepare::rebuild(&own, place, &history, &row)).await
+                blocking(move || prepare::rebuild(&own, backend, &history, &row)).await
             }
             Err(error) => return Err(interrupted("reading the job", &error)),
         };
@@ -259,10 +260,10 @@ impl Road {
                     .await);
             }
         };
-        let deployment = early_work::deployment_of(&live, place);
+        let deployment = early_work::deployment_of(&live, backend);
         let to = Elsewhere {
             job: id,
-            backend: place.word().to_owned(),
+            backend: backend.name().to_owned(),
             deployment: deployment.clone(),
             workflow: made.workflow,
             workflow_version: made.version,
@@ -284,24 +285,24 @@ impl Road {
         match self.tools.store.record("that it goes elsewhere", record).await {
             Ok(()) => {}
             Err(LedgerError::ChargedBefore { .. }) => {
-                let text = format!("{why}; {place} is paid, and may not be asked after what was");
+                let text = format!("{why}; {backend} is paid, and may not be asked after what was");
                 return Err(self.end_failed(Reason::new("nowhere", text), booking).await);
             }
             Err(error) => return Err(interrupted("that it goes elsewhere", &error)),
         }
-        tracing::warn!(job = %id, from = %self.place, to = %place, "it goes elsewhere: {why}");
-        self.place = place;
+        tracing::warn!(job = %id, from = %self.place, to = %backend, "it goes elsewhere: {why}");
+        self.place = backend;
         self.deployment = deployment;
-        (self.learned, self.estimate) = early_work::expectation(&self.tools, &live, place).await;
-        self.terms = Some(Terms::of(&self.estimate));
-        place.word().clone_into(&mut self.shown.backend);
+        (self.learned, self.estimate) = early_work::expectation(&self.tools, &live, backend).await;
+        self.terms = Some(PriceTerms::of(&self.estimate));
+        backend.name().clone_into(&mut self.shown.backend);
         early_work::describe(&mut self.shown, &self.learned, &self.estimate);
         self.shown.why = Some(why);
         self.shown.request = None;
         self.shown.queue_position = None;
         self.shown.progress = None;
-        self.moved(State::Prepared, Stage::Waiting).await;
-        self.say(format!("goes to {place}")).await;
+        self.moved(JobState::Prepared, JobStage::Waiting).await;
+        self.say(format!("goes to {backend}")).await;
         Ok(made.work)
     }
 }

@@ -25,13 +25,13 @@ use crate::{
     domain::{
         blender::handoff::{
             SPLITS, STATE_FILE,
-            decide::{Look, Rules, Waiting},
+            decide::{HandoffRules, HandoffWait, StateRead},
         },
         engine::event::ProjectId,
         job::{
             JobId,
-            artifact::Kind,
-            placement::{Plan, Targets},
+            artifact::ArtifactKind,
+            placement::{PlacementPlan, Targets},
         },
         time::{Moment, WallTime},
     },
@@ -92,9 +92,11 @@ pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
         Handoff::Auto => {
             let state = root.join(STATE_FILE);
             match blocking(move || state_file::look(&state).0).await {
-                Look::Missing => false,
-                Look::Unreadable(_) => true,
-                Look::State(seen) => seen.is_running() || seen.is_starting(),
+                StateRead::Missing => false,
+                StateRead::Unreadable(_) => true,
+                StateRead::State(conjure_state) => {
+                    conjure_state.is_running() || conjure_state.is_starting()
+                }
             }
         }
     }
@@ -103,16 +105,16 @@ pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
 /// Gives the public mesh an old file time if CONJURE is told of it: its launcher
 /// automatically imports a mesh that is younger than its last trigger, and a second import
 /// would remove the first.
-pub(crate) fn dated(plan: Plan, now: WallTime) -> Plan {
-    plan.dated(Kind::Mesh, now.minus(AGED))
+pub(crate) fn dated(plan: PlacementPlan, now: WallTime) -> PlacementPlan {
+    plan.with_file_time(ArtifactKind::Mesh, now.minus(AGED))
 }
 
-fn rules(way: Handoff) -> Rules {
-    let usual = Rules::default();
+fn rules(way: Handoff) -> HandoffRules {
+    let usual = HandoffRules::default();
     match way {
         Handoff::Auto | Handoff::Off => usual,
-        Handoff::Api => Rules { insist: true, file: false, ..usual },
-        Handoff::State => Rules { insist: true, api: false, ..usual },
+        Handoff::Api => HandoffRules { force: true, file: false, ..usual },
+        Handoff::State => HandoffRules { force: true, api: false, ..usual },
     }
 }
 
@@ -165,8 +167,8 @@ pub(crate) async fn hand_over(
         })
         .await;
         errand = back;
-        if let Some(rival) = errand.take_rival() {
-            warn(tools, rival.words(&name)).await;
+        if let Some(competitor) = errand.take_rival() {
+            warn(tools, competitor.message(&name)).await;
         }
         if let Step::Call(call) = step {
             let outcome = match &client {
@@ -193,14 +195,14 @@ pub(crate) async fn hand_over(
             // It was replaced by the outcome above.
             Step::Call(_) => {}
             Step::Wait(wait, waiting) => {
-                if waiting == Waiting::Untaken && !imported {
+                if waiting == HandoffWait::Untaken && !imported {
                     // From now on Blender may import at any moment, and its next picture shows our
                     // own change.
                     imported = true;
                     tell_import(tools, project).await;
                 }
                 doing(waiting.to_string());
-                let asked = waiting == Waiting::Untaken;
+                let asked = waiting == HandoffWait::Untaken;
                 if turn.is_over() {
                     return left(tools, job, "a later mesh is handed over instead", asked).await;
                 }
@@ -255,7 +257,7 @@ pub(crate) async fn hand_over_again(
     targets: Targets,
 ) {
     let history = Arc::clone(&tools.history);
-    let mesh = blocking(move || history.past(job).artifact(Kind::Mesh)).await;
+    let mesh = blocking(move || history.past(job).artifact(ArtifactKind::Mesh)).await;
     let Some(mesh) = mesh else { return };
     // The job's own handoff was turn 0; each later one has its own number.
     let turn = tools.clock.now().wall.unix_millis().unsigned_abs().max(1);

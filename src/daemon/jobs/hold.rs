@@ -15,8 +15,8 @@ use crate::{
         },
     },
     domain::{
-        engine::event::Stage,
-        job::{Cause, State},
+        engine::event::JobStage,
+        job::{Cause, JobState},
     },
     ledger::rows::{Booking, Reason},
 };
@@ -70,7 +70,7 @@ impl Road {
                 Standing::Withheld(reason) => {
                     self.report(report).await;
                     failures += 1;
-                    self.moved(State::Prepared, Stage::Waiting).await;
+                    self.moved(JobState::Prepared, JobStage::Waiting).await;
                     self.say(format!("not sent, nothing was charged: {reason}")).await;
                     self.wait_unsent(failures, None).await?;
                 }
@@ -91,7 +91,7 @@ impl Road {
             ledger.cancelled(id, &reason, Booking::Nothing, now)
         };
         match self.record("the end of an unsent job", record).await {
-            Ok(()) => JobEnd::Ended { state: State::Cancelled, placed: false },
+            Ok(()) => JobEnd::Ended { state: JobState::Cancelled, placed: false },
             Err(end) => end,
         }
     }
@@ -102,8 +102,8 @@ pub(crate) const fn unreleased(wish: Wish) -> Option<JobEnd> {
     let state = match wish {
         Wish::Go => return None,
         Wish::Stop => return Some(JobEnd::Stopped),
-        Wish::Replace => State::Replaced,
-        Wish::Cancel => State::Cancelled,
+        Wish::Replace => JobState::Replaced,
+        Wish::Cancel => JobState::Cancelled,
     };
     Some(JobEnd::Ended { state, placed: false })
 }

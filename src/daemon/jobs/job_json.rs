@@ -12,7 +12,7 @@ use crate::{
     daemon::services::store::{Store, blocking},
     disk::history::History,
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         money::cost_of,
     },
     ledger::rows::{AuditRow, EventRow, Filter, JobRow, JobStory},
@@ -41,7 +41,7 @@ pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
 
 /// Writes the records that are missing because of a crash at the very end of a job.
 pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
-    let newest = Filter { states: vec![State::Done], limit: Some(NEWEST), ..Filter::default() };
+    let newest = Filter { states: vec![JobState::Done], limit: Some(NEWEST), ..Filter::default() };
     let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
     for row in rows {
         let (own, id) = (Arc::clone(history), row.id);
@@ -150,7 +150,7 @@ fn events(story: &JobStory) -> Value {
 /// Returns for each event how many milliseconds the state that it began lasted; `None` for the last
 /// one and for events that are not states.
 pub(crate) fn lasted(story: &JobStory) -> Vec<Option<u64>> {
-    let is_state = |event: &EventRow| State::from_word(&event.kind).is_some();
+    let is_state = |event: &EventRow| JobState::from_name(&event.kind).is_some();
     let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
     let one = |(index, event): (usize, &EventRow)| {
         let span = next(index).filter(|_| is_state(event))?.at.since(event.at);

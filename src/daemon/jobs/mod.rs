@@ -49,16 +49,16 @@ use super::services::{Tools, leases::Lease, runtime_config::Live};
 use crate::{
     backend::{Backend, ServiceFault, Work},
     domain::{
-        engine::event::{ProjectId, Stage},
+        engine::event::{JobStage, ProjectId},
         job::{
-            JobId, RequestId, State,
-            choose_backend::{Place, Tried},
+            JobId, JobState, RequestId,
+            choose_backend::{BackendKind, PastAttempt},
             placement::Targets,
         },
         money::{
             MicroUsd,
-            estimate::{Estimate, Learned},
-            job_cost::Terms,
+            estimate::{Estimate, PastTimings},
+            job_cost::PriceTerms,
         },
         status,
         time::Moment,
@@ -86,13 +86,13 @@ pub(crate) struct Road {
     pub(crate) id: JobId,
     pub(crate) targets: Targets,
     pub(crate) shown: status::Job,
-    pub(crate) learned: Learned,
+    pub(crate) learned: PastTimings,
     /// The estimate at its release; for a resumed job it is computed again.
     pub(crate) estimate: Estimate,
     /// The backend that runs it.
-    pub(crate) place: Place,
+    pub(crate) place: BackendKind,
     /// Past attempts and how they ended.
-    pub(crate) tried: Vec<Tried>,
+    pub(crate) tried: Vec<PastAttempt>,
     /// Whether an earlier session switched its backend.
     pub(crate) redirected: bool,
     /// The lease of the rented machine that it runs on, while it needs one.
@@ -100,7 +100,7 @@ pub(crate) struct Road {
     /// The deployment that it was sent to: a reload may have configured another one since.
     pub(crate) deployment: Option<String>,
     /// The terms on which it was released; `None` for a job of an older version.
-    pub(crate) terms: Option<Terms>,
+    pub(crate) terms: Option<PriceTerms>,
     /// The service could no longer cancel it: the job continues as if nobody had asked.
     pub(crate) too_late: bool,
     /// Whether its artifacts are placed under the project's public names.
@@ -156,7 +156,7 @@ impl Road {
                 let work = self.release(*work).await?;
                 self.send_and_fetch(work).await?
             }
-            Begin::Resume(row) if matches!(row.state, State::Placed | State::HandingOver) => {
+            Begin::Resume(row) if matches!(row.state, JobState::Placed | JobState::HandingOver) => {
                 return self.finish_placed(row.state).await;
             }
             Begin::Resume(row) => self.resume(&row).await?,
@@ -171,20 +171,20 @@ impl Road {
         match row.state {
             // Where machines cost money, a job is released without a reservation only if its result
             // already exists.
-            State::Prepared
+            JobState::Prepared
                 if row.reserved == MicroUsd::ZERO
-                    && self.place == Place::Serverless
+                    && self.place == BackendKind::Serverless
                     && !self.redirected
                     && self.live().rate().hourly > MicroUsd::ZERO =>
             {
                 self.take_over_again(row).await
             }
-            State::Prepared => {
+            JobState::Prepared => {
                 let work = self.rebuild(row).await?;
                 let work = self.leave_later(work).await?;
                 self.send_and_fetch(work).await
             }
-            State::Submitted | State::Running => match row.request.clone() {
+            JobState::Submitted | JobState::Running => match row.request.clone() {
                 Some(request) => match self.follow_and_fetch(request, Some(row)).await? {
                     After::Fetched(fetched) => Ok(fetched),
                     After::Elsewhere(work) => {
@@ -195,17 +195,17 @@ impl Road {
                 // The ledger writes the state and the id in one transaction.
                 None => Err(self.fail("no_request", "the ledger holds no request id").await),
             },
-            State::Fetched | State::Placing => self.fetched_before(row).await,
+            JobState::Fetched | JobState::Placing => self.fetched_before(row).await,
             // `mark_lost_answers` ran before any job was resumed, a placed job only has to be
             // finished, and ended jobs are not resumed.
-            State::Submitting
-            | State::Placed
-            | State::HandingOver
-            | State::Done
-            | State::Failed
-            | State::Cancelled
-            | State::Replaced
-            | State::Unknown => Err(JobEnd::Ended { state: row.state, placed: false }),
+            JobState::Submitting
+            | JobState::Placed
+            | JobState::HandingOver
+            | JobState::Done
+            | JobState::Failed
+            | JobState::Cancelled
+            | JobState::Replaced
+            | JobState::Unknown => Err(JobEnd::Ended { state: row.state, placed: false }),
         }
     }
 
@@ -347,7 +347,7 @@ impl Road {
         self.report(Report::Shown { project: self.project, job }).await;
     }
 
-    async fn moved(&mut self, state: State, stage: Stage) {
+    async fn moved(&mut self, state: JobState, stage: JobStage) {
         self.shown.state = state;
         self.report(Report::Moved { project: self.project, stage }).await;
     }

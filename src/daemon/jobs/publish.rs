@@ -20,8 +20,8 @@ use crate::{
     },
     disk::place::{self, PlaceFault, Placed},
     domain::{
-        engine::event::Stage,
-        job::{State, artifact::Kind, backoff::Backoff, placement},
+        engine::event::JobStage,
+        job::{JobState, artifact::ArtifactKind, backoff::Backoff, placement},
     },
     ledger::{
         error::LedgerError,
@@ -49,7 +49,7 @@ impl Road {
             return Err(self.keep_unwanted().await);
         }
         self.step("placing", crate::ledger::Ledger::placing).await?;
-        self.moved(State::Placing, Stage::Placing).await;
+        self.moved(JobState::Placing, JobStage::Placing).await;
         let mut failures = 0;
         let tells = loop {
             // Checked again for each try: a placement may wait for hours, and CONJURE may start or
@@ -96,7 +96,7 @@ impl Road {
             }
         };
         self.step("placed", crate::ledger::Ledger::placed).await?;
-        self.moved(State::Placed, Stage::Placing).await;
+        self.moved(JobState::Placed, JobStage::Placing).await;
         if tells {
             self.hand_over().await?;
         }
@@ -104,8 +104,8 @@ impl Road {
     }
 
     /// Finishes a job that an earlier session placed: CONJURE's own file says whether it was told.
-    pub(super) async fn finish_placed(&mut self, state: State) -> Step<JobEnd> {
-        let begun = state == State::HandingOver;
+    pub(super) async fn finish_placed(&mut self, state: JobState) -> Step<JobEnd> {
+        let begun = state == JobState::HandingOver;
         if self.public && (begun || handoff::is_wanted(&self.live(), &self.root).await) {
             self.hand_over().await?;
         }
@@ -115,13 +115,13 @@ impl Road {
     /// Gives the mesh to CONJURE. Only a stop of the daemon keeps the job from its end.
     async fn hand_over(&mut self) -> Step<()> {
         let (id, history) = (self.id, std::sync::Arc::clone(&self.tools.history));
-        let mesh = blocking(move || history.job(id).ok()?.artifact(Kind::Mesh)).await;
+        let mesh = blocking(move || history.job(id).ok()?.artifact(ArtifactKind::Mesh)).await;
         let Some(mesh) = mesh else {
             tracing::warn!(job = %id, "its mesh is not in history any more: CONJURE is not told");
             return Ok(());
         };
         self.step("handing over", |ledger, job, now| ledger.handing_over(job, "", now)).await?;
-        self.moved(State::HandingOver, Stage::HandingOver).await;
+        self.moved(JobState::HandingOver, JobStage::HandingOver).await;
         let handing = Handing {
             project: self.project,
             job: id,
@@ -160,9 +160,9 @@ impl Road {
         self.record("that the job is done", record).await?;
         let took = now.since(self.shown.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
-        self.moved(State::Done, Stage::Placing).await;
+        self.moved(JobState::Done, JobStage::Placing).await;
         self.keep_record().await;
-        Ok(JobEnd::Ended { state: State::Done, placed: self.public })
+        Ok(JobEnd::Ended { state: JobState::Done, placed: self.public })
     }
 
     /// Writes the job's record next to its artifacts. It is a copy for people; only the

@@ -24,7 +24,7 @@ use crate::{
     },
     domain::{
         engine::event::ProjectId,
-        job::{Cause, State, choose_backend::Place},
+        job::{Cause, JobState, choose_backend::BackendKind},
     },
     ledger::{job::finish::RETRIED, rows::JobRow},
 };
@@ -44,11 +44,11 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
         (_, state) if !state.is_final() => {
             usage(format!("job {job} is `{state}`, so it goes on by itself; nothing was sent"))
         }
-        (AgainKind::Retry, State::Unknown) if !again.may_charge_twice => usage(format!(
+        (AgainKind::Retry, JobState::Unknown) if !again.may_charge_twice => usage(format!(
             "job {job} is `unknown`: its request may have reached the service, and then sending it again is charged twice. \
              Nothing was sent; say that this is wanted with --yes"
         )),
-        (AgainKind::Retry, State::Failed | State::Cancelled)
+        (AgainKind::Retry, JobState::Failed | JobState::Cancelled)
             if row.stands_in_for.is_some() && !again.may_charge_twice =>
         {
             let lost = row.stands_in_for.unwrap_or(job);
@@ -57,13 +57,13 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
                  twice. Nothing was sent; say that this is wanted with --yes"
             ))
         }
-        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, State::Unknown)
-        | (AgainKind::Retry, State::Failed | State::Cancelled) => None,
+        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, JobState::Unknown)
+        | (AgainKind::Retry, JobState::Failed | JobState::Cancelled) => None,
         (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, state) => usage(format!(
             "job {job} is `{state}`, so there is nothing to retry; nothing was sent. `conjured jobs rerun {job}` makes it anew, \
              at its price"
         )),
-        (AgainKind::Rerun, State::Unknown) => usage(format!(
+        (AgainKind::Rerun, JobState::Unknown) => usage(format!(
             "job {job} is `unknown`: whether it was charged is not known; nothing was sent. `conjured jobs retry {job}` settles \
              it and sends it again"
         )),
@@ -75,7 +75,7 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
 pub(crate) async fn ready_again(
     tools: &Arc<Tools>,
     live: &Arc<Live>,
-    place: Place,
+    backend: BackendKind,
     project: ProjectId,
     again: Again,
 ) -> Result<(JobRow, Early), Refused> {
@@ -95,7 +95,7 @@ pub(crate) async fn ready_again(
     };
     let (own, history, earlier) = (Arc::clone(live), Arc::clone(&tools.history), row.clone());
     let ready =
-        blocking(move || prepare::prepare_again(&own, place, &history, &earlier, steps)).await;
+        blocking(move || prepare::prepare_again(&own, backend, &history, &earlier, steps)).await;
     let ready = ready.map_err(|fault| {
         let kind = match fault {
             PrepareFault::Disk(_) => RefusedKind::TryAgain,
@@ -107,7 +107,7 @@ pub(crate) async fn ready_again(
         Refused::new(kind, format!("job {}: {fault}", again.job))
     })?;
     let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live, place).await;
+    let (learned, estimate) = expectation(tools, live, backend).await;
     Ok((row, Early { ready, learned, estimate, made_at }))
 }
 

@@ -25,7 +25,7 @@ use crate::{
     domain::{
         job::{
             JobId,
-            artifact::Kind,
+            artifact::ArtifactKind,
             placement::{self, Targets},
         },
         time::WallTime,
@@ -123,7 +123,7 @@ pub(crate) fn sound(
     folder: &JobFolder,
     rows: &[Artifact],
 ) -> Result<Vec<placement::Artifact>, String> {
-    if !rows.iter().any(|row| row.kind == Kind::Mesh) {
+    if !rows.iter().any(|row| row.kind == ArtifactKind::Mesh) {
         return Err(format!("job {job} never made a mesh"));
     }
     let one = |row: &Artifact| {
@@ -138,7 +138,7 @@ pub(crate) fn sound(
                 path.display()
             ));
         }
-        if kind == Kind::Mesh && found.vertices.is_none() {
+        if kind == ArtifactKind::Mesh && found.vertices.is_none() {
             return Err(format!("the mesh of job {job} does not pass today's checks"));
         }
         Ok(placement::Artifact { kind, path })

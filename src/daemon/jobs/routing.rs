@@ -13,7 +13,9 @@ use crate::{
         Tools, command::RefusedKind, health::May, messages::Report, runtime_config::Live,
     },
     domain::{
-        job::choose_backend::{Candidate, Place, Route, Standing, Tried, route},
+        job::choose_backend::{
+            Availability, BackendKind, PastAttempt, Route, RouteCandidate, route,
+        },
         time::Moment,
     },
 };
@@ -22,13 +24,18 @@ use crate::{
 const PROBE: Duration = Duration::from_millis(1500);
 
 /// Chooses the backend for a job that is to be sent now.
-pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: bool) -> Route {
+pub(crate) async fn choose(
+    tools: &Tools,
+    live: &Live,
+    tried: &[PastAttempt],
+    person: bool,
+) -> Route {
     let mut candidates = Vec::new();
-    for &place in &live.order {
-        let standing = standing(tools, live, place, person).await;
-        let serves = standing == Standing::Ready && tried.is_empty();
-        let workflow = live.recipes.at(place).version();
-        candidates.push(Candidate { place, standing, workflow });
+    for &backend in &live.order {
+        let standing = standing(tools, live, backend, person).await;
+        let serves = standing == Availability::Ready && tried.is_empty();
+        let workflow = live.recipes.at(backend).version();
+        candidates.push(RouteCandidate { backend, availability: standing, workflow });
         // The remaining backends need no call, because the job would not go there.
         if serves {
             break;
@@ -38,35 +45,36 @@ pub(crate) async fn choose(tools: &Tools, live: &Live, tried: &[Tried], person: 
 }
 
 /// Returns the backend that early work is most likely for. Makes no call.
-pub(crate) fn likely(tools: &Tools, live: &Live) -> Place {
+pub(crate) fn likely(tools: &Tools, live: &Live) -> BackendKind {
     let now = tools.clock.now().moment;
-    let well =
-        |place: &&Place| live.at(**place).is_ok() && tools.health.at(**place).is_well(now, live);
+    let well = |backend: &&BackendKind| {
+        live.at(**backend).is_ok() && tools.health.at(**backend).is_well(now, live)
+    };
     live.order.iter().find(well).copied().unwrap_or_else(|| live.first())
 }
 
 /// Returns the kind of refusal if no backend can run a job: that of the first backend, which the
 /// person expects to be used.
 pub(crate) fn kind_of_nowhere(live: &Live) -> RefusedKind {
-    let reasons = live.order.iter().filter_map(|place| live.at(*place).as_ref().err());
+    let reasons = live.order.iter().filter_map(|backend| live.at(*backend).as_ref().err());
     reasons.map(|unready| unready.kind).next().unwrap_or(RefusedKind::Configuration)
 }
 
-async fn standing(tools: &Tools, live: &Live, place: Place, person: bool) -> Standing {
-    let ready = match live.at(place) {
+async fn standing(tools: &Tools, live: &Live, backend: BackendKind, person: bool) -> Availability {
+    let ready = match live.at(backend) {
         Ok(ready) => ready,
-        Err(unready) => return Standing::Missing { reason: unready.reason.clone() },
+        Err(unready) => return Availability::Unusable { reason: unready.reason.clone() },
     };
     // Without an alternative a job waits in its own task, and can be controlled there.
     if live.order.len() < 2 {
-        return Standing::Ready;
+        return Availability::Ready;
     }
-    let health = tools.health.at(place);
+    let health = tools.health.at(backend);
     match health.ask(tools.clock.now().moment, live, person) {
-        May::Go => Standing::Ready,
-        May::Wait(until, reason) => Standing::Away { until, reason },
+        May::Go => Availability::Ready,
+        May::Wait(until, reason) => Availability::Paused { until, reason },
         May::Probe => {
-            tools.pass_call(place).await;
+            tools.pass_call(backend).await;
             let silent = || CallError::Passing {
                 reason: "it does not answer".to_owned(),
                 retry_after: None,
@@ -78,23 +86,23 @@ async fn standing(tools: &Tools, live: &Live, place: Place, person: bool) -> Sta
             match answer {
                 Ok(Some(balance)) => {
                     drop(tools.reports.send(Report::Balance(balance)).await);
-                    Standing::Ready
+                    Availability::Ready
                 }
-                Ok(None) => Standing::Ready,
+                Ok(None) => Availability::Ready,
                 Err(error) => {
                     if matches!(&error, CallError::Fault(fault) if fault.verdict == Verdict::Token)
                     {
                         drop(tools.reports.send(Report::TokenRefused).await);
                     }
-                    let until = until(tools, live, place, now);
-                    Standing::Away { until, reason: error.to_string() }
+                    let until = until(tools, live, backend, now);
+                    Availability::Paused { until, reason: error.to_string() }
                 }
             }
         }
     }
 }
 
-fn until(tools: &Tools, live: &Live, place: Place, now: Moment) -> Moment {
-    let trouble = tools.health.at(place).trouble(live);
+fn until(tools: &Tools, live: &Live, backend: BackendKind, now: Moment) -> Moment {
+    let trouble = tools.health.at(backend).trouble(live);
     trouble.and_then(|trouble| trouble.until).unwrap_or_else(|| now.plus(PROBE))
 }

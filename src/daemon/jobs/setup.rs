@@ -45,10 +45,10 @@ use crate::{
         inputs::{png, prompt},
         job::{
             Cause, Inputs, JobId,
-            choose_backend::{Outcome, Place, Route, Tried},
+            choose_backend::{AttemptOutcome, BackendKind, PastAttempt, Route},
             placement::Targets,
         },
-        money::{budget, estimate::Estimate, job_cost::Terms},
+        money::{budget, estimate::Estimate, job_cost::PriceTerms},
         picture,
         request::overrides::SeedChoice,
         status,
@@ -145,31 +145,31 @@ impl NewRoad {
         let again = if let Source::Again(again) = &source { Some(*again) } else { None };
         let free = again.filter(|again| again.kind == AgainKind::Free);
         let stands_in_for = free.map(|again| again.job);
-        let mut tried: Vec<Tried> =
+        let mut tried: Vec<PastAttempt> =
             stands_in_for.map(|lost| lost_answer(&self.live, lost)).into_iter().collect();
-        let (mut place, mut why) =
+        let (mut backend, mut why) =
             match routing::choose(&self.tools, &self.live, &tried, person).await {
-                Route::Go { place, why } => (place, why),
+                Route::Use { backend, why } => (backend, why),
                 // The job's task waits until then, and can be controlled there.
-                Route::Wait { place, reason, .. } => (place, reason),
-                Route::Nowhere { reason } => {
+                Route::Wait { backend, reason, .. } => (backend, reason),
+                Route::Unroutable { reason } => {
                     return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
                 }
             };
         // A free stand-in leaves open how the other job ended.
         let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
-        let made = Box::pin(self.early_work(source, place)).await;
+        let made = Box::pin(self.early_work(source, backend)).await;
         let Early { mut ready, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
             Err(end) => return end,
         };
         loop {
-            if ready.made.place != place {
-                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+            if ready.made.place != backend {
+                (learned, estimate) = expectation(&self.tools, &self.live, backend).await;
                 let live = Arc::clone(&self.live);
                 let (again, made) = blocking(move || {
-                    let made = prepare::remake(&live, place, &ready);
+                    let made = prepare::remake(&live, backend, &ready);
                     (ready, made)
                 })
                 .await;
@@ -179,27 +179,27 @@ impl NewRoad {
                     Err(fault) => return unprepared(&fault),
                 }
             } else if self.tools.clock.now().moment.since(made_at) > STALE {
-                (learned, estimate) = expectation(&self.tools, &self.live, place).await;
+                (learned, estimate) = expectation(&self.tools, &self.live, backend).await;
             }
             // If there is another backend, the budget is checked before the inputs are written.
-            let Some(refusal) = self.no_room(place, &estimate).await else { break };
+            let Some(refusal) = self.no_room(backend, &estimate).await else { break };
             let version = ready.made.version;
-            let (outcome, reason) = (Outcome::Refused, refusal.clone());
-            tried.push(Tried { place, workflow: version, outcome, reason });
+            let (outcome, reason) = (AttemptOutcome::Refused, refusal.clone());
+            tried.push(PastAttempt { backend, workflow: version, outcome, reason });
             match routing::choose(&self.tools, &self.live, &tried, person).await {
-                Route::Go { place: other, why: reasons } => (place, why) = (other, reasons),
-                Route::Wait { place: other, reason, .. } => (place, why) = (other, reason),
-                Route::Nowhere { .. } => {
+                Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
+                Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
+                Route::Unroutable { .. } => {
                     return not_started(RefusedKind::TryAgain, &refusal, Some(NO_ROOM));
                 }
             }
         }
-        place.word().clone_into(&mut self.shown.backend);
+        backend.name().clone_into(&mut self.shown.backend);
         self.shown.why = (!why.is_empty()).then_some(why);
         describe(&mut self.shown, &learned, &estimate);
         let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
         let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
-        let (deployment, public) = (deployment_of(&self.live, place), out.is_none());
+        let (deployment, public) = (deployment_of(&self.live, backend), out.is_none());
         let road = Road {
             tools,
             wish: wished,
@@ -209,12 +209,12 @@ impl NewRoad {
             shown,
             learned,
             estimate,
-            place,
+            place: backend,
             lease: None,
             tried,
             redirected: false,
             deployment,
-            terms: Some(Terms::of(&estimate)),
+            terms: Some(PriceTerms::of(&estimate)),
             too_late: false,
             public,
             received: 0,
@@ -228,13 +228,13 @@ impl NewRoad {
     }
 
     /// Does the early work, or takes the finished result of it.
-    async fn early_work(&mut self, source: Source, place: Place) -> Result<Early, JobEnd> {
+    async fn early_work(&mut self, source: Source, backend: BackendKind) -> Result<Early, JobEnd> {
         let early = match source {
             Source::Early(ready, material) => match (ready.await, material) {
                 // The early work may be much older than the job's turn: the disk may have room
                 // by now.
                 (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    early(&self.tools, &self.live, place, material, None).await
+                    early(&self.tools, &self.live, backend, material, None).await
                 }
                 (Ok(early), _) => early,
                 (Err(_), _) => {
@@ -246,13 +246,13 @@ impl NewRoad {
                 }
             },
             Source::Material(material) => {
-                early(&self.tools, &self.live, place, material, None).await
+                early(&self.tools, &self.live, backend, material, None).await
             }
             Source::Again(again) => {
                 // Its own inputs counted as processed when it was released; they may differ from
                 // the project's by now.
                 self.own_inputs = false;
-                match ready_again(&self.tools, &self.live, place, self.project, again).await {
+                match ready_again(&self.tools, &self.live, backend, self.project, again).await {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
                         if let Some(folder) = self.out.clone() {
@@ -271,7 +271,7 @@ impl NewRoad {
                 match self.read_asked(&asked, *config).await {
                     Ok(material) => {
                         let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        early(&self.tools, &self.live, place, material, seed).await
+                        early(&self.tools, &self.live, backend, material, seed).await
                     }
                     Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
                 }
@@ -282,8 +282,8 @@ impl NewRoad {
 
     /// Returns why the budget has no room for a job on a backend, if another backend could run
     /// it instead.
-    async fn no_room(&self, place: Place, estimate: &Estimate) -> Option<String> {
-        if !place.is_paid() || self.live.order.len() < 2 {
+    async fn no_room(&self, backend: BackendKind, estimate: &Estimate) -> Option<String> {
+        if !backend.is_paid() || self.live.order.len() < 2 {
             return None;
         }
         let (limits, windows) =

@@ -12,7 +12,7 @@ use crate::{
         command::RefusedKind,
         messages::{JobEnd, Wish},
     },
-    domain::job::{State, backoff::Backoff, choose_backend::Place},
+    domain::job::{JobState, backoff::Backoff, choose_backend::BackendKind},
     ledger::{error::LedgerError, rows::JobRow},
 };
 
@@ -47,8 +47,8 @@ impl Road {
                 }
             };
             let recorded = match (row.state, self.taken.clone()) {
-                (State::Submitting, Some(request)) => self.record_request(&request).await,
-                (State::Submitting, None) => {
+                (JobState::Submitting, Some(request)) => self.record_request(&request).await,
+                (JobState::Submitting, None) => {
                     let now = self.tools.clock.now().wall;
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.mark_lost_answer(id, now);
@@ -56,10 +56,10 @@ impl Road {
                 }
                 _ => {
                     if row.state.is_final() {
-                        let placed = row.state == State::Done && self.public;
+                        let placed = row.state == JobState::Done && self.public;
                         return Err(JobEnd::Ended { state: row.state, placed });
                     }
-                    self.place = Place::from_word(&row.backend).unwrap_or(self.place);
+                    self.place = BackendKind::from_name(&row.backend).unwrap_or(self.place);
                     self.deployment.clone_from(&row.deployment);
                     self.terms = row.terms;
                     self.lease = None;

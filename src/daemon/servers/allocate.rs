@@ -20,12 +20,12 @@ use crate::{
     },
     domain::{
         job::backoff::Backoff,
-        machines::{Life, MachineId, ServerId, Stage},
+        machines::{Lifecycle, MachineId, MachineStage, ServerId},
         money::{
             MicroUsd,
-            budget::{Limits, Windows},
+            budget::{BudgetLimits, BudgetWindows},
             cost_of,
-            job_cost::Basis,
+            job_cost::CostBasis,
         },
     },
     ledger::{
@@ -66,9 +66,9 @@ impl Work {
             }
             let since = idles.then_some(now.wall);
             if idles {
-                held.life.left(now.moment);
+                held.life.record_released(now.moment);
             } else {
-                held.life.taken(held.life.run);
+                held.life.record_leased(held.life.run);
             }
             self.notes.add(move |ledger| ledger.machine_idle(id, since));
         }
@@ -86,12 +86,15 @@ impl Work {
             };
             *on = Some(id);
             return match held.life.stage {
-                Stage::Stopping | Stage::Gone | Stage::Lost | Stage::Launching => {
-                    Some(Err(NoMachine::gone(
-                        "the RunComfy machine that it ran on is being stopped, so the run is lost",
-                    )))
+                MachineStage::Stopping
+                | MachineStage::Gone
+                | MachineStage::Lost
+                | MachineStage::Launching => Some(Err(NoMachine::gone(
+                    "the RunComfy machine that it ran on is being stopped, so the run is lost",
+                ))),
+                MachineStage::Starting | MachineStage::Ready => {
+                    self.ready_for(want, id, &live).await
                 }
-                Stage::Starting | Stage::Ready => self.ready_for(want, id, &live).await,
             };
         }
         let cloud = match &live.cloud {
@@ -117,24 +120,27 @@ impl Work {
         for held in &mut self.held {
             match held.life.stage {
                 // It has too little time left for another job.
-                Stage::Ready if held.leases.is_empty() && held.kind == *fit => {
-                    held.life.doom(crate::domain::machines::Why::Ceiling);
+                MachineStage::Ready if held.leases.is_empty() && held.kind == *fit => {
+                    held.life.schedule_stop(crate::domain::machines::StopReason::MaxRun);
                 }
-                Stage::Lost => {
+                MachineStage::Lost => {
                     return Some(Err(NoMachine::new(
                         RefusedKind::Unavailable,
                         "it is unknown which machine the last launch created, so no other one is \
                          launched: in RunComfy's dashboard, stop the one that you did not start",
                     )));
                 }
-                Stage::Launching => {
+                MachineStage::Launching => {
                     says(
                         "the answer to a launch was lost; checking whether it created a machine"
                             .to_owned(),
                     );
                     return None;
                 }
-                Stage::Starting | Stage::Ready | Stage::Stopping | Stage::Gone => {}
+                MachineStage::Starting
+                | MachineStage::Ready
+                | MachineStage::Stopping
+                | MachineStage::Gone => {}
             }
         }
         self.launch(want, on, cloud, &fit.clone(), &live).await
@@ -146,8 +152,9 @@ impl Work {
         let now = self.now();
         let held = self.at(id)?;
         let before = held.life.clone();
-        held.life.taken(want.run);
-        let Some(backend) = held.backend.clone().filter(|_| held.life.stage == Stage::Ready) else {
+        held.life.record_leased(want.run);
+        let Some(backend) = held.backend.clone().filter(|_| held.life.stage == MachineStage::Ready)
+        else {
             says(match &held.trouble {
                 Some(trouble) => {
                     format!("waiting for the RunComfy machine {}: {trouble}", held.name())
@@ -275,8 +282,8 @@ impl Work {
             }
         }
         let id = new.id;
-        let mut life = Life::launching(now.moment);
-        life.taken(want.run);
+        let mut life = Lifecycle::launching(now.moment);
+        life.record_leased(want.run);
         self.held.push(Held::new(&row_of(&new), life));
         *on = Some(id);
         says(format!(
@@ -319,7 +326,8 @@ impl Work {
                 self.not_launched(want, CallError::Fault(fault)).await
             }
             Err(SubmitError::Unknown { reason }) => {
-                self.notes.add(move |ledger| ledger.launch_unclear(id, Stage::Launching, wall));
+                self.notes
+                    .add(move |ledger| ledger.launch_unclear(id, MachineStage::Launching, wall));
                 self.warn(format!(
                     "the answer to the launch of a RunComfy machine was lost ({reason}); the \
                      machine may be running and cost money, so conjured searches for it and \
@@ -336,7 +344,7 @@ impl Work {
         let wall = self.tools.clock.now().wall;
         self.held.retain(|held| held.id != id);
         self.notes.add(move |ledger| {
-            ledger.machine_gone(id, Some(MicroUsd::ZERO), Basis::Nothing, outcome, wall)
+            ledger.machine_gone(id, Some(MicroUsd::ZERO), CostBasis::Nothing, outcome, wall)
         });
     }
 
@@ -368,10 +376,15 @@ impl Work {
     }
 
     /// Reports that limits are near, and that sums have changed.
-    async fn money_moved(&self, limits: &Limits, windows: &Windows, released: &Released) {
+    async fn money_moved(
+        &self,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
+        released: &Released,
+    ) {
         let news = {
-            let mut told = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.news(limits, windows, &released.before, &released.spent)
+            let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {
             self.warn(warning.to_string()).await;
@@ -384,7 +397,7 @@ fn row_of(new: &NewMachine) -> MachineRow {
     MachineRow {
         id: new.id,
         session: new.session,
-        stage: Stage::Launching,
+        stage: MachineStage::Launching,
         account: new.account.clone(),
         server: None,
         server_type: new.server_type.clone(),

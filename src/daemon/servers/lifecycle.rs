@@ -14,11 +14,13 @@ use crate::{
     },
     daemon::services::messages::Report,
     domain::{
-        machines::{Act, Found, MachineId, ServerId, Stage, Why, which_is_ours},
+        machines::{
+            Action, LaunchMatch, MachineId, MachineStage, ServerId, StopReason, which_is_ours,
+        },
         money::{
             MicroUsd, cost_of,
-            job_cost::{Basis, SEEN_WITHIN},
-            server_cost::{Ran, bill},
+            job_cost::{CostBasis, EXACT_WITHIN},
+            server_cost::{BilledTime, server_cost},
         },
         time::Moment,
     },
@@ -49,7 +51,7 @@ impl Work {
             }
             let held = &self.held[at];
             let probe = held.probe_at.is_some_and(|at| at <= now);
-            if probe && held.life.stage == Stage::Ready && self.is_wanted(id) {
+            if probe && held.life.stage == MachineStage::Ready && self.is_wanted(id) {
                 self.probe(id).await;
                 return true;
             }
@@ -67,7 +69,8 @@ impl Work {
         for id in ids {
             let Some(held) = self.held.iter().find(|held| held.id == *id) else { continue };
             let Some(cloud) = usable(&live, &held.account) else { continue };
-            if let Ok(act @ (Act::Stop(_) | Act::Delete)) = held.life.next(now, &cloud.rules) {
+            if let Ok(act @ (Action::Stop(_) | Action::Delete)) = held.life.next(now, &cloud.rules)
+            {
                 self.perform(*id, act).await;
                 return true;
             }
@@ -75,10 +78,10 @@ impl Work {
         false
     }
 
-    async fn perform(&mut self, id: MachineId, act: Act) {
+    async fn perform(&mut self, id: MachineId, act: Action) {
         match act {
-            Act::List => self.search(id).await,
-            Act::NeverCame => {
+            Action::List => self.search(id).await,
+            Action::LaunchFailed => {
                 self.warn(
                     "the launch whose answer was lost created no machine, according to RunComfy's \
                      list; its reserved amount still counts as spent"
@@ -87,10 +90,10 @@ impl Work {
                 .await;
                 self.end(id, "never_came", None);
             }
-            Act::Ask => self.ask(id).await,
-            Act::Extend(until) => self.extend(id, until).await,
-            Act::Stop(why) => self.decide_stop(id, why).await,
-            Act::Delete => self.delete(id).await,
+            Action::CheckStatus => self.ask(id).await,
+            Action::Extend(until) => self.extend(id, until).await,
+            Action::Stop(why) => self.decide_stop(id, why).await,
+            Action::Delete => self.delete(id).await,
         }
     }
 
@@ -109,17 +112,17 @@ impl Work {
         let seen: Vec<_> = listed.iter().map(Server::seen).collect();
         let mut found =
             which_is_ours(&seen, &before, &held.kind.server_type, &held.kind.workflow_version);
-        if held.life.stage == Stage::Lost
-            && let Found::Ours(one) = found
+        if held.life.stage == MachineStage::Lost
+            && let LaunchMatch::Ours(one) = found
         {
             // One of several candidates is left, but the other one is as likely to have been ours.
-            found = Found::Unclear(vec![one]);
+            found = LaunchMatch::Unclear(vec![one]);
         }
         let was = held.life.stage;
-        held.life.searched(now, &found);
+        held.life.record_search(now, &found);
         let (stage, wall) = (held.life.stage, self.tools.clock.now().wall);
         match found {
-            Found::Ours(server) => {
+            LaunchMatch::Ours(server) => {
                 let Some(held) = self.at(id) else { return };
                 held.life.started(now);
                 held.server = Some(server.clone());
@@ -131,7 +134,7 @@ impl Work {
                 .await;
                 self.notes.add(move |ledger| ledger.launched(id, &server, true, wall));
             }
-            Found::Unclear(servers) if was != Stage::Lost => {
+            LaunchMatch::Unclear(servers) if was != MachineStage::Lost => {
                 let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 self.warn(format!(
                     "a launch whose answer was lost may have created one of these RunComfy \
@@ -141,10 +144,10 @@ impl Work {
                     names.join(", ")
                 ))
                 .await;
-                self.notes.add(move |ledger| ledger.launch_unclear(id, Stage::Lost, wall));
+                self.notes.add(move |ledger| ledger.launch_unclear(id, MachineStage::Lost, wall));
             }
-            Found::None if stage == Stage::Gone => self.end(id, "never_told", None),
-            Found::Unclear(_) | Found::None => {}
+            LaunchMatch::None if stage == MachineStage::Gone => self.end(id, "never_told", None),
+            LaunchMatch::Unclear(_) | LaunchMatch::None => {}
         }
     }
 
@@ -178,7 +181,7 @@ impl Work {
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         };
-        held.life.told(now, told.word, stops_at, told.ready_for);
+        held.life.record_status(now, told.word, stops_at, told.ready_for);
         held.term = told.duration.or(held.term);
         held.trouble = match (&told.unknown_word, &told.refused_host) {
             (_, Some(host)) => Some(format!(
@@ -201,9 +204,9 @@ impl Work {
             held.answers = false;
             held.probe_at = Some(now);
         }
-        let became_ready = was == Stage::Starting && held.life.stage == Stage::Ready;
+        let became_ready = was == MachineStage::Starting && held.life.stage == MachineStage::Ready;
         let write_seen = moved || now.since(held.seen_written) >= SEEN_EVERY;
-        let (ready, seen) = (held.life.ready, held.life.ready_seen);
+        let (ready, seen) = (held.life.ready, held.life.ready_is_exact);
         if write_seen {
             held.seen_written = now;
         }
@@ -225,13 +228,13 @@ impl Work {
         if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
             let now = self.now();
             if let Some(held) = self.at(id)
-                && held.life.stage == Stage::Stopping
+                && held.life.stage == MachineStage::Stopping
             {
                 if told.seen().is_ending {
-                    held.life.gone();
+                    held.life.record_gone();
                     self.end(id, "stopped", None);
                 } else {
-                    held.life.failed(now, rand::random(), None);
+                    held.life.record_failure(now, rand::random(), None);
                 }
                 return;
             }
@@ -240,8 +243,8 @@ impl Work {
         }
         let now = self.now();
         let Some(held) = self.at(id) else { return };
-        held.life.unknown_there(now);
-        if held.life.stage == Stage::Gone {
+        held.life.record_unlisted(now);
+        if held.life.stage == MachineStage::Gone {
             let outcome = if held.why.is_some() { "stopped" } else { "was_gone" };
             if held.why.is_none() {
                 let words = format!(
@@ -284,7 +287,7 @@ impl Work {
             }
         };
         let Some(held) = self.at(id) else { return };
-        held.life.failed(now, rand::random(), retry_after);
+        held.life.record_failure(now, rand::random(), retry_after);
         tracing::warn!(machine = %id, failures = held.life.failures(), "a call about the machine \
             failed at RunComfy: {words}");
         held.trouble = Some(words);
@@ -319,7 +322,7 @@ impl Work {
             Ok(Some(())) => {
                 let stops = self.wall(until);
                 let Some(held) = self.at(id) else { return };
-                held.life.extended(now, until);
+                held.life.record_extended(now, until);
                 held.term = Some(whole);
                 tracing::info!(machine = %id, "the RunComfy machine was extended by {} s", until.since(now).as_secs());
                 self.notes.add(move |ledger| ledger.extended(id, Some(stops), "accepted", wall));
@@ -334,13 +337,13 @@ impl Work {
     }
 
     /// Records the mark of a stop, and notifies the jobs that use the machine.
-    async fn decide_stop(&mut self, id: MachineId, why: Why) {
+    async fn decide_stop(&mut self, id: MachineId, why: StopReason) {
         let wall = self.tools.clock.now().wall;
         let Some(held) = self.at(id) else { return };
-        held.life.stopping();
+        held.life.record_stopping();
         held.why = Some(why);
         held.trouble = None;
-        let words = format!("stopping the RunComfy machine {}: {}", held.name(), why.words());
+        let words = format!("stopping the RunComfy machine {}: {}", held.name(), why.message());
         held.over.send_replace(Some(words.clone()));
         let busy = !held.leases.is_empty();
         self.notes.add(move |ledger| ledger.machine_stopping(id, why, wall));
@@ -365,7 +368,7 @@ impl Work {
         match cloud.machines.stop(&server).await {
             Ok(Stopped::Now) => {
                 if let Some(held) = self.at(id) {
-                    held.life.gone();
+                    held.life.record_gone();
                 }
                 self.end(id, "stopped", Some(self.now()));
             }
@@ -416,7 +419,7 @@ impl Work {
         }
         let (booked, basis) = match held.server {
             // It is unknown whether there was a machine.
-            None => (None, Basis::Reserved),
+            None => (None, CostBasis::Reserved),
             Some(_) => {
                 let (cost, basis) = cost(&held, stopped, now);
                 (Some(cost), basis)
@@ -432,20 +435,21 @@ impl Work {
 }
 
 /// Returns what a machine cost, and how that is known.
-fn cost(held: &Held, stopped: Option<Moment>, now: Moment) -> (MicroUsd, Basis) {
+fn cost(held: &Held, stopped: Option<Moment>, now: Moment) -> (MicroUsd, CostBasis) {
     let life = &held.life;
     // The end: observed, or at the latest now, or at the service's own stop if that has passed.
     let end =
-        stopped.unwrap_or_else(|| life.stops_at.map_or(now, |at| at.plus(SEEN_WITHIN).min(now)));
-    let end_seen = stopped.is_some() || life.heard().is_some_and(|at| end.since(at) <= SEEN_WITHIN);
+        stopped.unwrap_or_else(|| life.stops_at.map_or(now, |at| at.plus(EXACT_WITHIN).min(now)));
+    let end_seen =
+        stopped.is_some() || life.record_answer().is_some_and(|at| end.since(at) <= EXACT_WITHIN);
     let (begin, begin_seen) = match life.ready {
-        Some(ready) => (ready, life.ready_seen),
+        Some(ready) => (ready, life.ready_is_exact),
         // It was never seen ready: its cost is for the time between the last poll and the end.
-        None => match life.heard_starting() {
-            Some(heard) => (heard, end.since(heard) <= SEEN_WITHIN),
+        None => match life.record_starting() {
+            Some(heard) => (heard, end.since(heard) <= EXACT_WITHIN),
             None => (life.launched, false),
         },
     };
-    let ran = Ran { most: end.since(begin), seen: begin_seen && end_seen };
-    bill(ran, held.hourly)
+    let ran = BilledTime { max: end.since(begin), is_exact: begin_seen && end_seen };
+    server_cost(ran, held.hourly)
 }

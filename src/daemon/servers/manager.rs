@@ -22,8 +22,8 @@ use crate::{
         },
     },
     domain::{
-        job::{JobId, State},
-        machines::{Life, MachineId, Rules, ServerId, Stage, Why},
+        job::{JobId, JobState},
+        machines::{Lifecycle, MachineId, MachineStage, ServerId, ServerRules, StopReason},
         money::MicroUsd,
         status,
         time::{Moment, WallTime},
@@ -58,8 +58,8 @@ pub(crate) struct Held {
     pub(crate) created_at: WallTime,
     pub(crate) hourly: MicroUsd,
     pub(crate) reserved: MicroUsd,
-    pub(crate) life: Life,
-    pub(crate) why: Option<Why>,
+    pub(crate) life: Lifecycle,
+    pub(crate) why: Option<StopReason>,
     pub(crate) url: Option<MachineUrl>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
     pub(crate) answers: bool,
@@ -80,7 +80,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn new(row: &MachineRow, life: Life) -> Self {
+    pub(crate) fn new(row: &MachineRow, life: Lifecycle) -> Self {
         Self {
             id: row.id,
             server: row.server.clone(),
@@ -217,9 +217,9 @@ impl Work {
         };
         for row in rows {
             let at = |wall: WallTime| now.moment.minus(now.wall.since(wall));
-            let mut life = Life::at(row.stage, at(row.created_at));
+            let mut life = Lifecycle::at(row.stage, at(row.created_at));
             life.ready = row.ready_at.map(at);
-            life.ready_seen = row.ready_seen;
+            life.ready_is_exact = row.ready_seen;
             life.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
             // No job has it yet. The start of its idle time is in the ledger, because otherwise
             // repeated crashes would keep restarting the wait. If a paid run is on it, its job
@@ -229,18 +229,18 @@ impl Work {
                 job.state.is_in_flight() && job.deployment.as_deref() == Some(its.as_str())
             });
             if !is_expected {
-                life.left(row.idle_since.map_or(now.moment, at));
+                life.record_released(row.idle_since.map_or(now.moment, at));
             }
             let mut held = Held::new(&row, life);
             held.expected = is_expected.then(|| now.moment.plus(EXPECTED));
             let id = row.id;
             let idles = row.idle_since.is_none() && !is_expected;
-            if idles && matches!(row.stage, Stage::Starting | Stage::Ready) {
+            if idles && matches!(row.stage, MachineStage::Starting | MachineStage::Ready) {
                 let wall = now.wall;
                 self.notes.add(move |ledger| ledger.machine_idle(id, Some(wall)));
             }
             tracing::warn!(
-                machine = %row.id, stage = row.stage.word(),
+                machine = %row.id, stage = row.stage.name(),
                 "an earlier session left a RunComfy machine: {}", held.name()
             );
             self.held.push(held);
@@ -275,8 +275,8 @@ impl Work {
             }
             match &cloud.fit {
                 Ok(fit) if *fit == held.kind => {}
-                Ok(_) => held.life.doom(Why::Unfit),
-                Err(_) => held.life.doom(Why::LeftOver),
+                Ok(_) => held.life.schedule_stop(StopReason::KindChanged),
+                Err(_) => held.life.schedule_stop(StopReason::LeftOver),
             }
         }
     }
@@ -318,8 +318,10 @@ impl Work {
             let its = held.id.to_string();
             match &jobs {
                 Ok(jobs) => jobs.iter().any(|job| {
-                    let remote =
-                        matches!(job.state, State::Submitting | State::Submitted | State::Running);
+                    let remote = matches!(
+                        job.state,
+                        JobState::Submitting | JobState::Submitted | JobState::Running
+                    );
                     remote && job.deployment.as_deref() == Some(its.as_str())
                 }),
                 // It is unknown: a paid run is not thrown away, and the machine ends automatically.
@@ -335,7 +337,7 @@ impl Work {
                      the next start picks it up", held.name()
                 );
             } else if held.server.is_some() {
-                held.life.doom(Why::Closing);
+                held.life.schedule_stop(StopReason::DaemonStopping);
                 stop.push(held.id);
             }
         }
@@ -432,10 +434,10 @@ pub(crate) fn usable<'a>(live: &'a Live, account: &str) -> Option<&'a Cloud> {
 
 /// Returns the amount to reserve when a job takes a machine: time so far, job, idle time afterwards.
 pub(crate) fn reserve(
-    life: &Life,
+    life: &Lifecycle,
     now: Moment,
     run: Duration,
-    rules: &Rules,
+    rules: &ServerRules,
     hourly: MicroUsd,
 ) -> MicroUsd {
     let ran = life.ready.map_or(Duration::ZERO, |ready| now.since(ready));

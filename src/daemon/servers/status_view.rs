@@ -6,7 +6,7 @@
 use super::manager::{Held, Work, usable};
 use crate::{
     daemon::services::{messages::Report, runtime_config::Live},
-    domain::{machines::Stage, status},
+    domain::{machines::MachineStage, status},
 };
 
 impl Work {
@@ -26,20 +26,20 @@ impl Work {
         let life = &held.life;
         let busy = !held.leases.is_empty();
         let doing = match life.stage {
-            Stage::Launching if held.server.is_none() && life.failures() == 0 => {
+            MachineStage::Launching if held.server.is_none() && life.failures() == 0 => {
                 "is being launched, or searched for because the answer was lost"
             }
-            Stage::Launching => "is being searched for: the answer to its launch was lost",
-            Stage::Lost => "may exist: it is unknown which of the account's machines it is",
-            Stage::Starting => "is starting, not billed yet",
-            Stage::Ready if busy => "works",
-            Stage::Ready => "idles",
-            Stage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
-            Stage::Gone => "has ended",
+            MachineStage::Launching => "is being searched for: the answer to its launch was lost",
+            MachineStage::Lost => "may exist: it is unknown which of the account's machines it is",
+            MachineStage::Starting => "is starting, not billed yet",
+            MachineStage::Ready if busy => "works",
+            MachineStage::Ready => "idles",
+            MachineStage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
+            MachineStage::Gone => "has ended",
         };
         let alarm = self.alarm(held, live);
         let idle = life.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
-        let ceiling = rules.and_then(|rules| life.ceiling(&rules));
+        let ceiling = rules.and_then(|rules| life.max_run_end(&rules));
         let will_stop = [idle, ceiling].into_iter().flatten().min();
         status::Machine {
             id: held.id.to_string(),
@@ -50,7 +50,7 @@ impl Work {
             since: held.created_at,
             ready_at: life.ready.map(|ready| self.steady(ready)),
             stops_at: will_stop
-                .filter(|_| matches!(life.stage, Stage::Starting | Stage::Ready))
+                .filter(|_| matches!(life.stage, MachineStage::Starting | MachineStage::Ready))
                 .map(|at| self.steady(at)),
             hourly: held.hourly,
             reserved: held.reserved,
@@ -79,11 +79,11 @@ impl Work {
         let trouble =
             held.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
         match held.life.stage {
-            Stage::Lost => Some("it may cost money: check RunComfy's dashboard".to_owned()),
-            Stage::Stopping if held.life.failures() > 0 => {
+            MachineStage::Lost => Some("it may cost money: check RunComfy's dashboard".to_owned()),
+            MachineStage::Stopping if held.life.failures() > 0 => {
                 Some(format!("it could not be stopped yet and costs money; retrying{trouble}"))
             }
-            Stage::Launching if held.life.failures() > 0 => {
+            MachineStage::Launching if held.life.failures() > 0 => {
                 Some(format!("it may cost money, and RunComfy cannot be reached{trouble}"))
             }
             _ if self.notes.trouble.is_some() => {

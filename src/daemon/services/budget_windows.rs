@@ -5,27 +5,27 @@
 
 use jiff::{Timestamp, Zoned, tz::TimeZone};
 
-use crate::domain::{money::budget::Windows, time::WallTime};
+use crate::domain::{money::budget::BudgetWindows, time::WallTime};
 
 /// Returns when the calendar day and month of `now` began, in the machine's time zone.
-pub(crate) fn windows(now: WallTime) -> Windows {
+pub(crate) fn windows(now: WallTime) -> BudgetWindows {
     windows_in(now, TimeZone::system())
 }
 
 /// Returns when the calendar day and month of `now` began in a zone. A day begins with its first
 /// moment, which is not midnight if a clock change skips midnight.
-fn windows_in(now: WallTime, zone: TimeZone) -> Windows {
+fn windows_in(now: WallTime, zone: TimeZone) -> BudgetWindows {
     let civil = || {
         let zoned = Timestamp::from_millisecond(now.unix_millis())?.to_zoned(zone);
         Ok::<_, jiff::Error>((zoned.start_of_day()?, zoned.first_of_month()?.start_of_day()?))
     };
     let wall = |at: &Zoned| WallTime::from_unix_millis(at.timestamp().as_millisecond());
     match civil() {
-        Ok((day, month)) => Windows { day_start: wall(&day), month_start: wall(&month) },
+        Ok((day, month)) => BudgetWindows { day_start: wall(&day), month_start: wall(&month) },
         // A clock outside every calendar: everything ever spent counts.
         Err(_) => {
             let unix = WallTime::from_unix_millis(0);
-            Windows { day_start: unix, month_start: unix }
+            BudgetWindows { day_start: unix, month_start: unix }
         }
     }
 }
@@ -81,7 +81,7 @@ mod tests {
             ("UTC0", "2028-02-29T23:59:59Z", "2028-02-29T00:00:00Z", "2028-02-01T00:00:00Z"),
         ];
         for (posix, now, day, month) in cases {
-            let wanted = Windows { day_start: at(day), month_start: at(month) };
+            let wanted = BudgetWindows { day_start: at(day), month_start: at(month) };
             assert_eq!(windows_in(at(now), zone(posix)), wanted, "{posix} {now}");
         }
     }

@@ -17,8 +17,8 @@ use crate::{
     backend::{CallError, ServiceFault, SubmitError, Verdict},
     domain::{
         job::{
-            breaker::{self, Breaker, Failure, Permit},
-            choose_backend::Place,
+            breaker::{self, Breaker, BreakerPermit, FailureKind},
+            choose_backend::BackendKind,
         },
         time::Moment,
     },
@@ -30,23 +30,23 @@ const TOKEN_PROBE: Duration = Duration::from_secs(60);
 
 /// The health of every backend.
 #[derive(Debug)]
-pub(crate) struct HealthBook([Health; Place::ALL.len()]);
+pub(crate) struct HealthBook([Health; BackendKind::ALL.len()]);
 
 impl Default for HealthBook {
     fn default() -> Self {
-        Self(Place::ALL.map(|place| Health { place, inner: Mutex::default() }))
+        Self(BackendKind::ALL.map(|backend| Health { place: backend, inner: Mutex::default() }))
     }
 }
 
 impl HealthBook {
     /// Returns the health of a backend.
-    pub(crate) fn at(&self, place: Place) -> &Health {
+    pub(crate) fn at(&self, backend: BackendKind) -> &Health {
         let [serverless, comfyui, huggingface, cloud] = &self.0;
-        match place {
-            Place::Serverless => serverless,
-            Place::Comfyui => comfyui,
-            Place::Huggingface => huggingface,
-            Place::Cloud => cloud,
+        match backend {
+            BackendKind::Serverless => serverless,
+            BackendKind::Comfyui => comfyui,
+            BackendKind::Huggingface => huggingface,
+            BackendKind::Cloud => cloud,
         }
     }
 }
@@ -54,7 +54,7 @@ impl HealthBook {
 /// The health of a backend.
 #[derive(Debug)]
 pub(crate) struct Health {
-    place: Place,
+    place: BackendKind,
     inner: Mutex<Inner>,
 }
 
@@ -106,14 +106,14 @@ impl Health {
                 refused.probe_at = now.plus(TOKEN_PROBE);
                 return May::Probe;
             }
-            match inner.breaker.ask(now, person) {
-                Permit::Go => May::Go,
-                Permit::Probe => May::Probe,
-                Permit::Wait(until) => {
-                    let reason = match inner.breaker.health() {
-                        breaker::Health::Open { reason, .. }
-                        | breaker::Health::Probing { reason, .. } => reason.clone(),
-                        breaker::Health::Closed => String::new(),
+            match inner.breaker.request_permit(now, person) {
+                BreakerPermit::Proceed => May::Go,
+                BreakerPermit::Probe => May::Probe,
+                BreakerPermit::Wait(until) => {
+                    let reason = match inner.breaker.state() {
+                        breaker::BreakerState::Open { reason, .. }
+                        | breaker::BreakerState::Probing { reason, .. } => reason.clone(),
+                        breaker::BreakerState::Closed => String::new(),
                     };
                     May::Wait(until, format!("the service failed repeatedly: {reason}"))
                 }
@@ -125,18 +125,20 @@ impl Health {
     pub(crate) fn is_well(&self, now: Moment, live: &Live) -> bool {
         self.with(|inner| {
             inner.refused_by(live, self.place).is_none()
-                && inner.breaker.clone().ask(now, false) == Permit::Go
+                && inner.breaker.clone().request_permit(now, false) == BreakerPermit::Proceed
         })
     }
 
     /// Records the result of a submit.
     pub(crate) fn submitted<T>(&self, now: Moment, live: &Live, answer: &Result<T, SubmitError>) {
         match answer {
-            Ok(_) => self.note(Breaker::taken),
+            Ok(_) => self.note(Breaker::record_accepted),
             Err(SubmitError::NotSent { reason, retry_after }) => {
-                self.failed(now, Failure::Call, reason, *retry_after);
+                self.failed(now, FailureKind::Call, reason, *retry_after);
             }
-            Err(SubmitError::Unknown { reason }) => self.failed(now, Failure::Call, reason, None),
+            Err(SubmitError::Unknown { reason }) => {
+                self.failed(now, FailureKind::Call, reason, None)
+            }
             Err(SubmitError::Refused(fault)) => self.faulted(now, live, fault),
         }
     }
@@ -146,10 +148,10 @@ impl Health {
         match answer {
             Ok(_) => {
                 self.with(|inner| inner.refused = None);
-                self.note(Breaker::answered);
+                self.note(Breaker::record_probe_success);
             }
             Err(CallError::Passing { reason, retry_after }) => {
-                self.failed(now, Failure::Call, reason, *retry_after);
+                self.failed(now, FailureKind::Call, reason, *retry_after);
             }
             Err(CallError::Fault(fault)) => self.faulted(now, live, fault),
         }
@@ -159,9 +161,9 @@ impl Health {
     pub(crate) fn ran(&self, now: Moment, fault: Option<&ServiceFault>) {
         match fault {
             Some(fault) if fault.verdict == Verdict::Service => {
-                self.failed(now, Failure::Run, &fault.words, None);
+                self.failed(now, FailureKind::Run, &fault.words, None);
             }
-            _ => self.note(Breaker::ran),
+            _ => self.note(Breaker::record_run),
         }
     }
 
@@ -172,13 +174,13 @@ impl Health {
                 let (reason, until) = (refused.words.clone(), Some(refused.probe_at));
                 return Some(Trouble { reason, until });
             }
-            match inner.breaker.health() {
-                breaker::Health::Closed => None,
-                breaker::Health::Open { until, reason } => Some(Trouble {
+            match inner.breaker.state() {
+                breaker::BreakerState::Closed => None,
+                breaker::BreakerState::Open { until, reason } => Some(Trouble {
                     reason: format!("paused after repeated failures: {reason}"),
                     until: Some(*until),
                 }),
-                breaker::Health::Probing { reason, .. } => Some(Trouble {
+                breaker::BreakerState::Probing { reason, .. } => Some(Trouble {
                     reason: format!("retrying after repeated failures: {reason}"),
                     until: None,
                 }),
@@ -190,7 +192,7 @@ impl Health {
     /// is healthy.
     fn faulted(&self, now: Moment, live: &Live, fault: &ServiceFault) {
         match fault.verdict {
-            Verdict::Service => self.failed(now, Failure::Call, &fault.words, None),
+            Verdict::Service => self.failed(now, FailureKind::Call, &fault.words, None),
             Verdict::Token => {
                 let ready = live.at(self.place).as_ref().ok();
                 let from = ready.and_then(|ready| ready.token_from.as_deref());
@@ -215,19 +217,26 @@ impl Health {
                 if news {
                     tracing::error!("{words} Nothing is sent until there is a new token");
                 }
-                self.note(Breaker::answered);
+                self.note(Breaker::record_probe_success);
             }
             Verdict::Workflow | Verdict::Account | Verdict::Gone => {
                 // An answer like this means that the token was accepted.
                 self.with(|inner| inner.refused = None);
-                self.note(Breaker::answered);
+                self.note(Breaker::record_probe_success);
             }
         }
     }
 
-    fn failed(&self, now: Moment, failure: Failure, reason: &str, retry_after: Option<Duration>) {
-        let opened = self
-            .with(|inner| inner.breaker.failed(now, failure, reason, rand::random(), retry_after));
+    fn failed(
+        &self,
+        now: Moment,
+        failure: FailureKind,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) {
+        let opened = self.with(|inner| {
+            inner.breaker.record_failure(now, failure, reason, rand::random(), retry_after)
+        });
         let Some(wait) = opened else { return };
         let seconds = wait.as_secs();
         if self.with(|inner| std::mem::replace(&mut inner.told, true)) {
@@ -257,8 +266,8 @@ impl Health {
 
 impl Inner {
     /// Returns the rejection of the token that `live` holds.
-    fn refused_by(&mut self, live: &Live, place: Place) -> Option<&mut RefusedToken> {
-        let ready = live.at(place).as_ref().ok()?;
+    fn refused_by(&mut self, live: &Live, backend: BackendKind) -> Option<&mut RefusedToken> {
+        let ready = live.at(backend).as_ref().ok()?;
         self.refused.as_mut().filter(|refused| ready.has_token(refused.token.as_ref()))
     }
 }

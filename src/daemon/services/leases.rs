@@ -29,7 +29,7 @@ use crate::{
     config::settings::Config,
     daemon::services::command::RefusedKind,
     domain::{
-        job::{JobId, RequestId, artifact::RemoteFile, choose_backend::Place},
+        job::{JobId, RequestId, artifact::RemoteFile, choose_backend::BackendKind},
         machines::MachineId,
         money::MicroUsd,
     },
@@ -221,7 +221,7 @@ impl NoMachineYet {
 
 impl Backend for NoMachineYet {
     fn name(&self) -> &'static str {
-        Place::Cloud.word()
+        BackendKind::Cloud.name()
     }
 
     fn is_repeatable(&self) -> bool {

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use crate::{
     daemon::services::{command::RefusedKind, root_locks::Standing},
     domain::{
-        engine::event::{ProjectId, Stage},
-        job::{Inputs, JobId, State},
+        engine::event::{JobStage, ProjectId},
+        job::{Inputs, JobId, JobState},
         money::MicroUsd,
         status,
     },
@@ -34,7 +34,7 @@ pub(crate) enum Report {
         /// The project.
         project: ProjectId,
         /// The new stage.
-        stage: Stage,
+        stage: JobStage,
     },
     /// Our mesh is in CONJURE's scene, or may be at any moment.
     Imported {
@@ -118,7 +118,7 @@ pub(crate) enum JobEnd {
     /// It reached a final state.
     Ended {
         /// The state.
-        state: State,
+        state: JobState,
         /// Whether its artifacts are visible to the artist.
         placed: bool,
     },

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     clock::Clock,
     disk::history::History,
-    domain::{job::choose_backend::Place, money::budget::Told},
+    domain::{job::choose_backend::BackendKind, money::budget::WarnedLimits},
     ledger::rows::SessionId,
 };
 
@@ -48,7 +48,7 @@ pub(crate) struct Tools {
     pub(crate) health: HealthBook,
     /// The budget warnings that were already given. A plain mutex: it is never held across
     /// an await.
-    pub(crate) told: Mutex<Told>,
+    pub(crate) told: Mutex<WarnedLimits>,
     pub(crate) reports: mpsc::Sender<Report>,
     /// The current configuration; a reload publishes a new one here.
     pub(crate) live: watch::Receiver<Arc<Live>>,
@@ -63,8 +63,8 @@ pub(crate) struct Tools {
 impl Tools {
     /// Waits for its turn among the calls of a second. This protects RunComfy's queue from too many
     /// calls; a local server needs no such limit.
-    pub(crate) async fn pass_call(&self, place: Place) {
-        if place.is_paid() {
+    pub(crate) async fn pass_call(&self, backend: BackendKind) {
+        if backend.is_paid() {
             self.calls.pass().await;
         }
     }

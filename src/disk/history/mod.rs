@@ -37,7 +37,7 @@ use super::{
 use crate::{
     domain::{
         fingerprint::Fingerprint,
-        job::{JobId, artifact::Kind, placement::is_temporary},
+        job::{JobId, artifact::ArtifactKind, placement::is_temporary},
     },
     failpoint::{self, Point},
 };
@@ -49,10 +49,10 @@ const STAGING: &str = ".staging-";
 const DROPPED: &str = ".dropped-";
 
 /// Returns the name of an artifact in its job's folder.
-pub const fn artifact_name(kind: Kind) -> &'static str {
+pub const fn artifact_name(kind: ArtifactKind) -> &'static str {
     match kind {
-        Kind::Image => "image.png",
-        Kind::Mesh => "mesh.glb",
+        ArtifactKind::Image => "image.png",
+        ArtifactKind::Mesh => "mesh.glb",
     }
 }
 
@@ -256,14 +256,14 @@ impl JobFolder {
     }
 
     /// Returns the path of an artifact, if it exists. Then it is complete and was checked.
-    pub fn artifact(&self, kind: Kind) -> Option<PathBuf> {
+    pub fn artifact(&self, kind: ArtifactKind) -> Option<PathBuf> {
         let path = self.path.join(artifact_name(kind));
         fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
     }
 
     /// Removes the artifacts, so that those of another attempt can replace them.
     pub fn clear_artifacts(&self) -> Result<(), DiskError> {
-        Kind::ALL
+        ArtifactKind::ALL
             .into_iter()
             .try_for_each(|kind| remove_if_there(&self.path.join(artifact_name(kind))))
     }
@@ -277,7 +277,7 @@ impl JobFolder {
     /// Takes over the artifacts of another job. They never change, so a hard link is enough if the
     /// file system supports it. Existing artifacts stay.
     pub fn take_over(&self, other: &Self) -> Result<(), DiskError> {
-        for kind in Kind::ALL {
+        for kind in ArtifactKind::ALL {
             let Some(source) = other.artifact(kind) else { continue };
             let target = self.path.join(artifact_name(kind));
             match failpoint::around(Point::TakeOver, || fs::hard_link(&source, &target)) {
@@ -299,7 +299,7 @@ impl JobFolder {
             let path = entry.map_err(DiskError::at("list", &self.path))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let wanted = |kind| partial::is_download(&name, kind) && self.artifact(kind).is_none();
-            if is_temporary(&name) && !Kind::ALL.into_iter().any(wanted) {
+            if is_temporary(&name) && !ArtifactKind::ALL.into_iter().any(wanted) {
                 remove_if_there(&path)?;
             }
         }
@@ -321,7 +321,7 @@ impl JobFolder {
     /// The file can have at most `limit` bytes.
     pub fn download(
         &self,
-        kind: Kind,
+        kind: ArtifactKind,
         origin: &Fingerprint,
         limit: u64,
     ) -> Result<Partial, DiskError> {

@@ -19,7 +19,7 @@ use crate::{
     domain::{
         fingerprint::Fingerprint,
         job::{
-            artifact::Kind,
+            artifact::ArtifactKind,
             placement::{TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
         },
     },
@@ -37,7 +37,7 @@ pub enum PartialError {
     #[error("the {kind} is larger than the {limit} bytes that `placement.max_artifact_mb` allows")]
     TooLarge {
         /// The kind of artifact.
-        kind: Kind,
+        kind: ArtifactKind,
         /// The limit in bytes.
         limit: u64,
     },
@@ -52,7 +52,7 @@ pub struct Partial {
     pub(super) file: File,
     path: PathBuf,
     folder: PathBuf,
-    kind: Kind,
+    kind: ArtifactKind,
     len: u64,
     limit: u64,
 }
@@ -60,7 +60,7 @@ pub struct Partial {
 impl Partial {
     pub(super) fn open(
         folder: &Path,
-        kind: Kind,
+        kind: ArtifactKind,
         origin: &Fingerprint,
         limit: u64,
         boot: &str,
@@ -103,7 +103,7 @@ impl Partial {
     }
 
     /// Returns the kind of artifact.
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> ArtifactKind {
         self.kind
     }
 
@@ -200,7 +200,7 @@ impl Partial {
 }
 
 /// Returns whether a name belongs to a download of this kind.
-pub(super) fn is_download(name: &str, kind: Kind) -> bool {
+pub(super) fn is_download(name: &str, kind: ArtifactKind) -> bool {
     name.strip_prefix(TEMPORARY_PREFIX)
         .and_then(|rest| rest.strip_prefix(&kind.to_string()))
         .is_some_and(|rest| rest.starts_with('-'))
@@ -210,7 +210,7 @@ pub(super) fn is_download(name: &str, kind: Kind) -> bool {
 /// this origin.
 fn clear_others(
     folder: &Path,
-    kind: Kind,
+    kind: ArtifactKind,
     ours: &str,
     current: &Path,
 ) -> Result<Option<PathBuf>, DiskError> {

@@ -52,7 +52,7 @@ fn everything_in_history_is_private() {
     History::open(temp.path()).expect("opens again");
     let folder = history.stage(b"a", b"b").expect("stages").commit(job(1)).expect("commits");
     folder.write_record(b"{}").expect("writes");
-    let partial = folder.download(Kind::Mesh, &origin(), 9).expect("opens");
+    let partial = folder.download(ArtifactKind::Mesh, &origin(), 9).expect("opens");
     let mode = |path: &Path| fs::metadata(path).expect("exists").permissions().mode() & 0o777;
     assert_eq!((mode(&root), mode(folder.path())), (0o700, 0o700));
     for file in [folder.prompt(), folder.path().join(RECORD), partial.path().to_path_buf()] {
@@ -75,18 +75,18 @@ fn what_a_crash_left_half_made_or_half_removed_is_swept() {
 fn a_download_goes_on_where_it_was_cut_and_becomes_the_artifact() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens");
     partial.append(b"glTF").expect("appends");
     drop(partial);
-    let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens again");
+    let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens again");
     assert_eq!(partial.len(), 4);
     partial.append(b" mesh").expect("appends");
     let mut checked = String::new();
     partial.reader().expect("opens").read_to_string(&mut checked).expect("reads");
     assert_eq!(checked, "glTF mesh");
-    assert_eq!(folder.artifact(Kind::Mesh), None, "not before it is finished");
+    assert_eq!(folder.artifact(ArtifactKind::Mesh), None, "not before it is finished");
     let path = partial.finish().expect("finishes");
-    assert_eq!(folder.artifact(Kind::Mesh), Some(path.clone()));
+    assert_eq!(folder.artifact(ArtifactKind::Mesh), Some(path.clone()));
     assert_eq!(fs::read(path).expect("reads"), b"glTF mesh");
     assert_eq!(names(folder.path()), ["mesh.glb"]);
 }
@@ -95,11 +95,11 @@ fn a_download_goes_on_where_it_was_cut_and_becomes_the_artifact() {
 fn another_origin_begins_from_nothing() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens");
     partial.append(b"old").expect("appends");
     drop(partial);
-    let image = folder.download(Kind::Image, &origin(), 100).expect("the other kind");
-    let other = folder.download(Kind::Mesh, &Fingerprint::of(b"2"), 100).expect("opens");
+    let image = folder.download(ArtifactKind::Image, &origin(), 100).expect("the other kind");
+    let other = folder.download(ArtifactKind::Mesh, &Fingerprint::of(b"2"), 100).expect("opens");
     assert!(other.is_empty());
     assert!(image.path().exists(), "the other kind is left alone");
     assert_eq!(names(folder.path()).len(), 2, "the old remains are gone");
@@ -109,7 +109,7 @@ fn another_origin_begins_from_nothing() {
 fn after_a_loss_of_power_only_what_was_synced_is_believed() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let boot = |boot| Partial::open(folder.path(), Kind::Mesh, &origin(), u64::MAX, boot);
+    let boot = |boot| Partial::open(folder.path(), ArtifactKind::Mesh, &origin(), u64::MAX, boot);
     let mut partial = boot("one").expect("opens");
     let chunk = vec![1_u8; 3 << 20];
     partial.append(&chunk).expect("appends");
@@ -129,12 +129,12 @@ fn after_a_loss_of_power_only_what_was_synced_is_believed() {
 fn a_download_beyond_the_limit_is_cut_off() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Image, &origin(), 5).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Image, &origin(), 5).expect("opens");
     let error = partial.append(b"123456").expect_err("too large");
     assert!(matches!(error, PartialError::TooLarge { limit: 5, .. }), "{error}");
     assert_eq!(fs::metadata(partial.path()).expect("exists").len(), 5);
     drop(partial);
-    let smaller = folder.download(Kind::Image, &origin(), 4).expect("opens");
+    let smaller = folder.download(ArtifactKind::Image, &origin(), 4).expect("opens");
     assert!(smaller.is_empty(), "what cannot be right is not continued");
 }
 
@@ -142,14 +142,14 @@ fn a_download_beyond_the_limit_is_cut_off() {
 fn an_artifact_never_changes() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Image, &origin(), 100).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Image, &origin(), 100).expect("opens");
     partial.append(b"webp").expect("appends");
     partial.finish_as(b"png").expect("finishes");
     assert_eq!(names(folder.path()), ["image.png"]);
-    let again = folder.download(Kind::Image, &origin(), 100).expect("opens");
+    let again = folder.download(ArtifactKind::Image, &origin(), 100).expect("opens");
     let error = again.finish().expect_err("it is there");
     assert_eq!(error.cause.kind(), io::ErrorKind::AlreadyExists);
-    let image = folder.artifact(Kind::Image).expect("it stays");
+    let image = folder.artifact(ArtifactKind::Image).expect("it stays");
     assert_eq!(fs::read(image).expect("reads"), b"png");
 }
 
@@ -157,7 +157,7 @@ fn an_artifact_never_changes() {
 fn a_restarted_download_is_empty() {
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens");
     partial.append(b"something longer").expect("appends");
     partial.restart().expect("restarts");
     partial.append(b"short").expect("appends");
@@ -169,7 +169,7 @@ fn a_bad_file_goes_into_quarantine_with_its_reason_and_never_as_a_mesh() {
     let (temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
     for number in 1..=2 {
-        let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
+        let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens");
         partial.append(b"<html>").expect("appends");
         let bad = history.quarantine(job(1), partial, "not a GLB").expect("moves");
         assert_eq!(bad, temp.path().join(format!("quarantine/{}-mesh-{number}.bad", job(1))));
@@ -222,7 +222,7 @@ fn a_full_disk_leaves_the_download_as_long_as_it_says() {
     // A file that cannot grow is the closest that an unprivileged test gets to a full disk.
     let (_temp, history) = open();
     let folder = history.job(job(1)).expect("a folder");
-    let mut partial = folder.download(Kind::Mesh, &origin(), 100).expect("opens");
+    let mut partial = folder.download(ArtifactKind::Mesh, &origin(), 100).expect("opens");
     partial.append(b"good").expect("appends");
     partial.file = File::open(partial.path()).expect("read-only");
     assert!(partial.append(b"lost").is_err());

@@ -1,4 +1,4 @@
-//! Placement: executes a [`Plan`] so that a reader of a public name sees either the complete old
+//! Placement: executes a [`PlacementPlan`] so that a reader of a public name sees either the complete old
 //! file or the complete new one.
 //!
 //! Each temporary file is in the folder of its target, so that a rename is one step within one file
@@ -27,8 +27,10 @@ use super::{dirs::sync_folder, drive::reach, rename::insist};
 use crate::{
     domain::{
         job::{
-            artifact::Kind,
-            placement::{Plan, PublicName, Step, TEMPORARY_PREFIX, TEMPORARY_SUFFIX},
+            artifact::ArtifactKind,
+            placement::{
+                PlacementPlan, PlacementStep, PublicName, TEMPORARY_PREFIX, TEMPORARY_SUFFIX,
+            },
         },
         time::WallTime,
     },
@@ -50,9 +52,9 @@ pub enum Placed {
 /// may stop the placement there, as a crash would. After a fault no temporary file is left, and
 /// names that were shown already stay.
 pub fn place(
-    plan: &Plan,
+    plan: &PlacementPlan,
     root: &Path,
-    observer: &mut dyn FnMut(Step) -> ControlFlow<()>,
+    observer: &mut dyn FnMut(PlacementStep) -> ControlFlow<()>,
 ) -> Result<Placed, PlaceFault> {
     let mut work = Work { root, written: Vec::new() };
     for step in &plan.steps {
@@ -107,26 +109,26 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn perform(&mut self, plan: &Plan, step: Step) -> Result<(), PlaceFault> {
+    fn perform(&mut self, plan: &PlacementPlan, step: PlacementStep) -> Result<(), PlaceFault> {
         match step {
-            Step::Write(number) => {
+            PlacementStep::Write(number) => {
                 if let Some(name) = plan.names.get(number) {
                     let written = failpoint::around(Point::PlaceWrite, || write(name, self.root))?;
                     self.written.push(written);
                 }
             }
             // `plan` writes the names in order, so the numbers are the same.
-            Step::Show(number) => {
+            PlacementStep::Publish(number) => {
                 let kind = plan.names.get(number).map(|name| name.kind);
                 let point = match kind {
-                    Some(Kind::Image) => Point::PlaceImage,
-                    Some(Kind::Mesh) | None => Point::PlaceMesh,
+                    Some(ArtifactKind::Image) => Point::PlaceImage,
+                    Some(ArtifactKind::Mesh) | None => Point::PlaceMesh,
                 };
                 if let Some(written) = self.written.get_mut(number) {
                     failpoint::around(point, || written.show())?;
                 }
             }
-            Step::SyncFolders => {
+            PlacementStep::SyncFolders => {
                 let mut folders: Vec<_> =
                     self.written.iter().map(|written| &written.resolved.folder).collect();
                 folders.sort_unstable();

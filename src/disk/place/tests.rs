@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::domain::job::{
     JobId,
-    artifact::Kind,
+    artifact::ArtifactKind,
     placement::{self, Artifact, Targets, is_temporary},
 };
 
@@ -36,10 +36,10 @@ impl Bench {
         fs::write(self.path("history/mesh.glb"), mesh).expect("writes");
     }
 
-    fn plan(&self, image: &[&str], mesh: &[&str]) -> Plan {
+    fn plan(&self, image: &[&str], mesh: &[&str]) -> PlacementPlan {
         let artifacts = [
-            Artifact { kind: Kind::Image, path: self.path("history/image.png") },
-            Artifact { kind: Kind::Mesh, path: self.path("history/mesh.glb") },
+            Artifact { kind: ArtifactKind::Image, path: self.path("history/image.png") },
+            Artifact { kind: ArtifactKind::Mesh, path: self.path("history/mesh.glb") },
         ];
         let paths = |names: &[&str]| names.iter().map(|name| self.path(name)).collect();
         let targets = Targets { image: paths(image), mesh: paths(mesh) };
@@ -294,7 +294,9 @@ fn a_root_behind_a_symlink_that_leads_nowhere_is_not_made() {
 fn a_file_time_can_be_given() {
     let bench = Bench::new();
     let when = WallTime::from_unix_millis(1_234_567_000);
-    let plan = bench.plan(&["project/flux.png"], &["project/0.glb"]).dated(Kind::Mesh, when);
+    let plan = bench
+        .plan(&["project/flux.png"], &["project/0.glb"])
+        .with_file_time(ArtifactKind::Mesh, when);
     place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(())).expect("placed");
     let modified = |name: &str| fs::metadata(bench.path(name)).and_then(|m| m.modified());
     assert_eq!(modified("project/0.glb").ok(), system_time(when));

@@ -6,7 +6,7 @@
 use super::events::{Current, MOST_WORDS, audit, current, tell};
 use crate::{
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         money::MicroUsd,
         time::WallTime,
     },
@@ -26,7 +26,7 @@ impl Ledger {
         self.write(Point::WantCancel, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
             if state.is_final() || state.is_placing() {
-                let to = State::Cancelled;
+                let to = JobState::Cancelled;
                 return Err(LedgerError::Illegal { job, from: state, to }.into());
             }
             transaction

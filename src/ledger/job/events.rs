@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use super::transition::may_become;
 use crate::{
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         money::MicroUsd,
         time::WallTime,
     },
@@ -27,7 +27,7 @@ pub(in crate::ledger) const MOST_WORDS: usize = 2000;
 /// A job before a step.
 pub(in crate::ledger) struct Current {
     /// Its state.
-    pub(in crate::ledger) state: State,
+    pub(in crate::ledger) state: JobState,
     /// When it entered that state.
     pub(in crate::ledger) since: WallTime,
     /// The money reserved for it.
@@ -53,7 +53,7 @@ pub(in crate::ledger) fn current(
 pub(in crate::ledger) fn move_to(
     transaction: &Transaction<'_>,
     job: JobId,
-    to: State,
+    to: JobState,
     now: WallTime,
     note: &str,
 ) -> Result<Current, Fault> {
@@ -68,7 +68,7 @@ pub(in crate::ledger) fn move_to(
                 "UPDATE job SET state = ?2, state_at = ?3, ended_at = ?4 WHERE id = ?1",
             )?
             .execute(params![job, to, now, to.is_final().then_some(now)])?;
-        tell(transaction, job, now, to.word(), note)?;
+        tell(transaction, job, now, to.name(), note)?;
     }
     Ok(before)
 }

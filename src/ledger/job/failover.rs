@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     domain::{
-        job::{JobId, State, choose_backend::Place},
-        money::{MicroUsd, job_cost::Basis},
+        job::{JobId, JobState, choose_backend::BackendKind},
+        money::{MicroUsd, job_cost::CostBasis},
         time::WallTime,
     },
     failpoint::Point,
@@ -28,7 +28,7 @@ use crate::{
 
 /// Returns whether work on a backend of this name may cost money. An unknown one may.
 pub(crate) fn is_paid(backend: &str) -> bool {
-    Place::from_word(backend).is_none_or(Place::is_paid)
+    BackendKind::from_name(backend).is_none_or(BackendKind::is_paid)
 }
 
 /// Returns the error of a paid request that must not be sent.
@@ -74,18 +74,18 @@ impl Ledger {
         self.write(Point::Elsewhere, |transaction| {
             let job = to.job;
             let from = current(transaction, job)?;
-            let ran = matches!(from.state, State::Submitted | State::Running);
+            let ran = matches!(from.state, JobState::Submitted | JobState::Running);
             let settled = settled(transaction, job)?;
             let is_open = !from.state.is_final();
             if is_open && is_paid(&to.backend) && may_have_been_charged(transaction, job)? {
                 return Err(charged_before(job, &to.backend).into());
             }
-            if from.state == State::Submitting {
+            if from.state == JobState::Submitting {
                 audit_submit(transaction, job, to.at, "refused", MicroUsd::ZERO)?;
             }
             // A request that certainly did not arrive has already ended its attempt.
-            if from.state != State::Prepared {
-                move_to(transaction, job, State::Prepared, to.at, &to.why)?;
+            if from.state != JobState::Prepared {
+                move_to(transaction, job, JobState::Prepared, to.at, &to.why)?;
                 end_attempt(transaction, job, &to.outcome, to.at)?;
             }
             tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
@@ -94,13 +94,13 @@ impl Ledger {
             let (spent, basis) = match (settled, ran, to.booking) {
                 (Some(basis), ..) => (from.reserved, Some(basis)),
                 (None, true, Booking::Cost(cost)) if cost > MicroUsd::ZERO => {
-                    (cost, Some(Basis::Measured.word().to_owned()))
+                    (cost, Some(CostBasis::Measured.name().to_owned()))
                 }
                 (None, true, Booking::AtMost(cost)) if cost > MicroUsd::ZERO => {
-                    (cost, Some(Basis::Bounded.word().to_owned()))
+                    (cost, Some(CostBasis::Bounded.name().to_owned()))
                 }
                 (None, true, Booking::Reserved) if from.reserved > MicroUsd::ZERO => {
-                    (from.reserved, Some(Basis::Reserved.word().to_owned()))
+                    (from.reserved, Some(CostBasis::Reserved.name().to_owned()))
                 }
                 _ => (MicroUsd::ZERO, None),
             };
@@ -132,7 +132,7 @@ impl Ledger {
     /// backend is free, and can be asked for it.
     pub fn asked_again(&mut self, job: JobId, why: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
-            move_to(transaction, job, State::Prepared, now, why)?;
+            move_to(transaction, job, JobState::Prepared, now, why)?;
             end_attempt(transaction, job, "answer lost", now)?;
             audit_submit(transaction, job, now, "answer lost, free", MicroUsd::ZERO)
         })

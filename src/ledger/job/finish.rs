@@ -9,8 +9,8 @@ use rusqlite::Transaction;
 use super::events::{Current, MOST_WORDS, audit, audit_submit, current, end_attempt, move_to};
 use crate::{
     domain::{
-        job::{JobId, State, choose_backend::Place},
-        money::{MicroUsd, job_cost::Basis},
+        job::{JobId, JobState, choose_backend::BackendKind},
+        money::{MicroUsd, job_cost::CostBasis},
         time::WallTime,
     },
     failpoint::Point,
@@ -38,7 +38,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let booking = cost.into();
         self.write(Point::Done, |transaction| {
-            end(transaction, job, State::Done, None, booking, now)?;
+            end(transaction, job, JobState::Done, None, booking, now)?;
             transaction
                 .prepare_cached(
                     "UPDATE job SET queue_ms = ?2, run_ms = ?3, cold = ?4 WHERE id = ?1",
@@ -63,8 +63,8 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Failed, |transaction| {
-            let before = end(transaction, job, State::Failed, Some(reason), booking, now)?;
-            if before.state == State::Submitting {
+            let before = end(transaction, job, JobState::Failed, Some(reason), booking, now)?;
+            if before.state == JobState::Submitting {
                 audit_submit(transaction, job, now, "refused", MicroUsd::ZERO)?;
             }
             Ok(())
@@ -81,8 +81,8 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Cancelled, |transaction| {
-            let before = end(transaction, job, State::Cancelled, Some(reason), booking, now)?;
-            if before.state == State::Unknown {
+            let before = end(transaction, job, JobState::Cancelled, Some(reason), booking, now)?;
+            if before.state == JobState::Unknown {
                 audit_settled(transaction, job, "cancelled", before.reserved, now)?;
             }
             Ok(())
@@ -99,7 +99,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::Replaced, |transaction| {
             let reason = Reason::new("replaced", "a newer prompt or render replaced it");
-            end(transaction, job, State::Replaced, Some(&reason), booking, now)?;
+            end(transaction, job, JobState::Replaced, Some(&reason), booking, now)?;
             transaction
                 .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
                 .execute(params![job, by])?;
@@ -136,7 +136,9 @@ impl Ledger {
         self.write(Point::MarkLost, |transaction| {
             let mut lost = transaction
                 .prepare_cached("SELECT id, backend FROM job WHERE state = ?1 ORDER BY id")?
-                .query_map(params![State::Submitting], |row| Ok((row.column(0)?, row.column(1)?)))?
+                .query_map(params![JobState::Submitting], |row| {
+                    Ok((row.column(0)?, row.column(1)?))
+                })?
                 .collect::<Result<Vec<(JobId, String)>, _>>()?;
             for (job, _) in lost.extract_if(.., |(_, backend)| may_ask_again(backend)) {
                 ask_again(transaction, job, now)?;
@@ -153,12 +155,12 @@ impl Ledger {
 /// Returns whether a lost answer of this backend can be requested again, or costs nothing
 /// to repeat.
 fn may_ask_again(backend: &str) -> bool {
-    Place::from_word(backend).is_some_and(Place::is_repeatable)
+    BackendKind::from_name(backend).is_some_and(BackendKind::is_repeatable)
 }
 
 fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
     let why = "conjured stopped before the answer; the backend is asked for the request, and it is resubmitted if it never arrived";
-    move_to(transaction, job, State::Prepared, now, why)?;
+    move_to(transaction, job, JobState::Prepared, now, why)?;
     end_attempt(transaction, job, "answer lost", now)
 }
 
@@ -173,24 +175,26 @@ fn lost_answer() -> Reason {
 fn end(
     transaction: &Transaction<'_>,
     job: JobId,
-    to: State,
+    to: JobState,
     reason: Option<&Reason>,
     booking: Booking,
     now: WallTime,
 ) -> Result<Current, Fault> {
     let before = move_to(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
     let (booked, basis) = match (before.state, booking) {
-        (State::Prepared, _) | (_, Booking::Nothing) => (Some(MicroUsd::ZERO), Basis::Nothing),
-        (_, Booking::Cost(cost)) => (Some(cost), Basis::Measured),
-        (_, Booking::AtMost(cost)) => (Some(cost), Basis::Bounded),
-        (_, Booking::Reserved) => (None, Basis::Reserved),
+        (JobState::Prepared, _) | (_, Booking::Nothing) => {
+            (Some(MicroUsd::ZERO), CostBasis::Nothing)
+        }
+        (_, Booking::Cost(cost)) => (Some(cost), CostBasis::Measured),
+        (_, Booking::AtMost(cost)) => (Some(cost), CostBasis::Bounded),
+        (_, Booking::Reserved) => (None, CostBasis::Reserved),
     };
     // A basis before the end means that a paid attempt was settled when the job switched to a
     // free backend.
     let settled = if before.state.is_final() { None } else { settled(transaction, job)? };
     let (booked, basis) = match settled {
         Some(basis) => (Some(before.reserved), basis),
-        None => (booked, basis.word().to_owned()),
+        None => (booked, basis.name().to_owned()),
     };
     transaction
         .prepare_cached(
@@ -203,7 +207,7 @@ fn end(
             reason.map(|reason| cut(&reason.text, MOST_WORDS)),
             basis,
         ])?;
-    end_attempt(transaction, job, to.word(), now)?;
+    end_attempt(transaction, job, to.name(), now)?;
     Ok(before)
 }
 
@@ -223,8 +227,8 @@ fn lose(
     reason: &Reason,
     now: WallTime,
 ) -> Result<(), Fault> {
-    let before = end(transaction, job, State::Unknown, Some(reason), Booking::Reserved, now)?;
-    if before.state == State::Submitting {
+    let before = end(transaction, job, JobState::Unknown, Some(reason), Booking::Reserved, now)?;
+    if before.state == JobState::Submitting {
         audit_submit(transaction, job, now, "unknown", before.reserved)?;
     }
     Ok(())
@@ -238,12 +242,12 @@ pub(in crate::ledger) fn settle_retried(
     by: JobId,
     now: WallTime,
 ) -> Result<(), Fault> {
-    if current(transaction, job)?.state != State::Unknown {
+    if current(transaction, job)?.state != JobState::Unknown {
         return Ok(());
     }
     let text = format!("its work was sent again as job {by}; its own cost still counts as spent");
     let reason = Reason::new(RETRIED, text);
-    let before = end(transaction, job, State::Cancelled, Some(&reason), Booking::Reserved, now)?;
+    let before = end(transaction, job, JobState::Cancelled, Some(&reason), Booking::Reserved, now)?;
     transaction
         .prepare_cached("UPDATE job SET replaced_by = ?2 WHERE id = ?1")?
         .execute(params![job, by])?;

@@ -9,8 +9,8 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::events::{attempt_sets, audit_submit, current, end_attempt, move_to, tell};
 use crate::{
     domain::{
-        job::{JobId, RequestId, State, artifact::RemoteFile},
-        money::{MicroUsd, job_cost::Between},
+        job::{JobId, JobState, RequestId, artifact::RemoteFile},
+        money::{MicroUsd, job_cost::DurationRange},
         time::WallTime,
     },
     failpoint::Point,
@@ -32,7 +32,7 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Submitted, |transaction| {
-            let before = move_to(transaction, job, State::Submitted, now, request.as_str())?;
+            let before = move_to(transaction, job, JobState::Submitted, now, request.as_str())?;
             transaction
                 .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
                 .execute(params![job, request, now])?;
@@ -44,7 +44,7 @@ impl Ledger {
     /// stays reserved.
     pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
-            move_to(transaction, job, State::Prepared, now, note)?;
+            move_to(transaction, job, JobState::Prepared, now, note)?;
             end_attempt(transaction, job, "not sent", now)?;
             audit_submit(transaction, job, now, "not sent", MicroUsd::ZERO)
         })
@@ -71,12 +71,12 @@ impl Ledger {
         &mut self,
         job: JobId,
         instance: Option<&str>,
-        waited: Option<Between>,
+        waited: Option<DurationRange>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
         let is_news = self.write(Point::Running, |transaction| {
             let note = instance.unwrap_or_default();
-            let before = move_to(transaction, job, State::Running, now, note)?;
+            let before = move_to(transaction, job, JobState::Running, now, note)?;
             transaction
                 .prepare_cached(&attempt_sets(
                     "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
@@ -86,10 +86,10 @@ impl Ledger {
                     job,
                     instance,
                     now,
-                    waited.map(|waited| millis(waited.least)),
-                    waited.map(|waited| millis(waited.most)),
+                    waited.map(|waited| millis(waited.min)),
+                    waited.map(|waited| millis(waited.max)),
                 ])?;
-            Ok(before.state != State::Running)
+            Ok(before.state != JobState::Running)
         })?;
         if is_news {
             // The step is already on the disk. A log that cannot be emptied now stays readable and
@@ -109,11 +109,11 @@ impl Ledger {
         end: impl Into<RunEnd>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        let RunEnd { at, seen } = end.into();
+        let RunEnd { at, seen: times } = end.into();
         self.write(Point::OutputsKnown, |transaction| {
             let from = current(transaction, job)?.state;
-            if !matches!(from, State::Submitted | State::Running) {
-                return Err(LedgerError::Illegal { job, from, to: State::Fetched }.into());
+            if !matches!(from, JobState::Submitted | JobState::Running) {
+                return Err(LedgerError::Illegal { job, from, to: JobState::Fetched }.into());
             }
             let listed =
                 serde_json::to_string(files).map_err(|error| Fault::Garbled(error.to_string()))?;
@@ -132,11 +132,11 @@ impl Ledger {
                 .execute(params![
                     job,
                     at,
-                    seen.waited.map(|waited| millis(waited.least)),
-                    seen.waited.map(|waited| millis(waited.most)),
-                    seen.lasted.map(|lasted| millis(lasted.least)),
-                    seen.lasted.map(|lasted| millis(lasted.most)),
-                    seen.told.map(millis),
+                    times.waited.map(|waited| millis(waited.min)),
+                    times.waited.map(|waited| millis(waited.max)),
+                    times.lasted.map(|lasted| millis(lasted.min)),
+                    times.lasted.map(|lasted| millis(lasted.max)),
+                    times.reported.map(millis),
                 ])?;
             tell(transaction, job, now, "outputs known", &format!("{} files", files.len()))
         })
@@ -151,7 +151,7 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Fetched, |transaction| {
-            move_to(transaction, job, State::Fetched, now, "")?;
+            move_to(transaction, job, JobState::Fetched, now, "")?;
             end_attempt(transaction, job, "succeeded", now)?;
             for artifact in artifacts {
                 keep(transaction, job, artifact)?;
@@ -184,16 +184,16 @@ impl Ledger {
                 .prepare_cached("SELECT cancel_wanted FROM job WHERE id = ?1")?
                 .query_row(params![job], |row| row.column::<bool>(0))
                 .optional()?;
-            if cancelled == Some(true) && current(transaction, job)?.state != State::Placing {
+            if cancelled == Some(true) && current(transaction, job)?.state != JobState::Placing {
                 return Err(LedgerError::CancelWanted(job).into());
             }
-            move_to(transaction, job, State::Placing, now, "").map(drop)
+            move_to(transaction, job, JobState::Placing, now, "").map(drop)
         })
     }
 
     /// Records that every public name shows this job.
     pub fn placed(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
-        self.step(Point::Placed, job, State::Placed, "", now)
+        self.step(Point::Placed, job, JobState::Placed, "", now)
     }
 
     /// Records that the handoff to CONJURE is about to start; `note` may contain what distinguishes
@@ -204,14 +204,14 @@ impl Ledger {
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.step(Point::HandingOver, job, State::HandingOver, note, now)
+        self.step(Point::HandingOver, job, JobState::HandingOver, note, now)
     }
 
     fn step(
         &mut self,
         point: Point,
         job: JobId,
-        to: State,
+        to: JobState,
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     domain::{
-        job::{JobId, State},
+        job::{JobId, JobState},
         money::{
             MicroUsd,
-            budget::{self, Limits, Windows},
-            job_cost::Terms,
+            budget::{self, BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
         time::WallTime,
     },
@@ -44,8 +44,8 @@ impl Ledger {
     pub fn release(
         &mut self,
         job: &NewJob,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
         announce: Announce,
     ) -> Result<Released, ReleaseError> {
         self.still_there()?;
@@ -61,7 +61,7 @@ impl Ledger {
             if let Some(earlier) = job.retry_of {
                 settle_retried(transaction, earlier, job.id, job.at)?;
             }
-            tell(transaction, job.id, job.at, State::Prepared.word(), "")?;
+            tell(transaction, job.id, job.at, JobState::Prepared.name(), "")?;
             if let Some(why) = &job.why {
                 tell(transaction, job.id, job.at, "goes to", &format!("{}: {why}", job.backend))?;
             }
@@ -88,8 +88,8 @@ impl Ledger {
     pub fn submitting(
         &mut self,
         leaving: &Leaving,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
     ) -> Result<Released, ReleaseError> {
         self.still_there()?;
         let Leaving { job, session, reserve, terms, at } = *leaving;
@@ -126,7 +126,7 @@ fn renew(
     transaction: &Transaction<'_>,
     job: JobId,
     reserve: MicroUsd,
-    terms: &Terms,
+    terms: &PriceTerms,
 ) -> Result<(), Fault> {
     transaction
         .prepare_cached(
@@ -157,7 +157,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
             ":project": job.project.0,
             ":session": job.session.0,
             ":cause": job.cause,
-            ":state": State::Prepared,
+            ":state": JobState::Prepared,
             ":prompt": job.inputs.prompt,
             ":render": job.inputs.render,
             ":excerpt": cut(job.prompt.trim(), EXCERPT),
@@ -184,7 +184,7 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
 }
 
 fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
-    let before = move_to(transaction, job, State::Submitting, now, "")?;
+    let before = move_to(transaction, job, JobState::Submitting, now, "")?;
     transaction
         .prepare_cached("UPDATE job SET attempts = attempts + 1 WHERE id = ?1")?
         .execute(params![job])?;

@@ -4,8 +4,8 @@
 
 use super::SessionId;
 use crate::domain::{
-    machines::{MachineId, ServerId, Stage},
-    money::{MicroUsd, job_cost::Basis},
+    machines::{MachineId, MachineStage, ServerId},
+    money::{MicroUsd, job_cost::CostBasis},
     time::WallTime,
 };
 
@@ -40,7 +40,7 @@ pub struct MachineRow {
     /// The session that launched it.
     pub session: SessionId,
     /// The stage of its life.
-    pub stage: Stage,
+    pub stage: MachineStage,
     /// The service's id, once it is known.
     pub server: Option<ServerId>,
     /// The service's user id.
@@ -78,5 +78,5 @@ pub struct MachineRow {
     /// The amount booked; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
     /// How the booked amount was determined.
-    pub basis: Option<Basis>,
+    pub basis: Option<CostBasis>,
 }

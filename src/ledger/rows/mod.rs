@@ -11,11 +11,11 @@ use serde::Serialize;
 use crate::domain::{
     engine::event::ProjectId,
     fingerprint::Fingerprint,
-    job::{Cause, Inputs, JobId, RequestId, State, artifact::Kind},
+    job::{Cause, Inputs, JobId, JobState, RequestId, artifact::ArtifactKind},
     money::{
         MicroUsd,
         budget::Spent,
-        job_cost::{self, Basis, Seen, Terms},
+        job_cost::{self, CostBasis, ObservedTimes, PriceTerms},
     },
     time::WallTime,
 };
@@ -96,7 +96,7 @@ pub struct NewJob {
     /// The estimated cost to reserve; zero on the user's own machine.
     pub reserve: MicroUsd,
     /// The terms of the submit, which its bill is computed from.
-    pub terms: Terms,
+    pub terms: PriceTerms,
     /// When it was released.
     pub at: WallTime,
 }
@@ -129,7 +129,7 @@ pub struct Leaving {
     /// Its expected cost now.
     pub reserve: MicroUsd,
     /// The terms of that expectation; `None` keeps the old ones.
-    pub terms: Option<Terms>,
+    pub terms: Option<PriceTerms>,
     /// The time.
     pub at: WallTime,
 }
@@ -175,7 +175,7 @@ pub struct JobRow {
     /// What started it.
     pub cause: Cause,
     /// Its state.
-    pub state: State,
+    pub state: JobState,
     /// The fingerprints of its snapshot.
     pub inputs: Inputs,
     /// The beginning of its prompt.
@@ -220,11 +220,11 @@ pub struct JobRow {
     pub booked: Option<MicroUsd>,
     /// How its cost was determined; `None` before its end, and for jobs that an older
     /// version ended.
-    pub basis: Option<Basis>,
+    pub basis: Option<CostBasis>,
     /// The terms of its submit; `None` for jobs of an older version.
-    pub terms: Option<Terms>,
+    pub terms: Option<PriceTerms>,
     /// What is known about the newest attempt's run.
-    pub seen: Seen,
+    pub seen: ObservedTimes,
     /// How long it took.
     pub timing: Timing,
     /// Whether a person wants it cancelled.
@@ -255,17 +255,18 @@ impl JobRow {
 
     /// Returns the booking of a job that ran, and the times for future estimates.
     pub fn bill(&self) -> (Booking, Timing) {
-        let bill = self.terms.and_then(|terms| Some((terms, job_cost::bill(&terms, &self.seen)?)));
-        let timing = bill.as_ref().map_or_else(Timing::default, |(terms, bill)| Timing {
-            queue: bill.queue,
-            run: bill.run,
-            cold: bill.run.map(|_| terms.cold_start.is_some()),
+        let cost =
+            self.terms.and_then(|terms| Some((terms, job_cost::job_cost(&terms, &self.seen)?)));
+        let timing = cost.as_ref().map_or_else(Timing::default, |(terms, cost)| Timing {
+            queue: cost.queue,
+            run: cost.run,
+            cold: cost.run.map(|_| terms.cold_start.is_some()),
         });
-        let booking = match bill {
+        let booking = match cost {
             // Free, or the same work as before: there is nothing to bill, but the times are
             // still useful.
             _ if self.reserved == MicroUsd::ZERO => Booking::Nothing,
-            Some((_, bill)) => bill.into(),
+            Some((_, cost)) => cost.into(),
             None => Booking::Reserved,
         };
         (booking, timing)
@@ -318,11 +319,11 @@ impl From<MicroUsd> for Booking {
     }
 }
 
-impl From<job_cost::Bill> for Booking {
-    fn from(bill: job_cost::Bill) -> Self {
-        match bill.basis {
-            Basis::Nothing | Basis::Measured => Self::Cost(bill.total()),
-            Basis::Bounded | Basis::Reserved => Self::AtMost(bill.total()),
+impl From<job_cost::JobCost> for Booking {
+    fn from(cost: job_cost::JobCost) -> Self {
+        match cost.basis {
+            CostBasis::Nothing | CostBasis::Measured => Self::Cost(cost.total()),
+            CostBasis::Bounded | CostBasis::Reserved => Self::AtMost(cost.total()),
         }
     }
 }
@@ -333,12 +334,12 @@ pub struct RunEnd {
     /// When it ended, from the backend if it says so, otherwise when the end was observed.
     pub at: WallTime,
     /// What is known about the run.
-    pub seen: Seen,
+    pub seen: ObservedTimes,
 }
 
 impl From<WallTime> for RunEnd {
     fn from(at: WallTime) -> Self {
-        Self { at, seen: Seen::default() }
+        Self { at, seen: ObservedTimes::default() }
     }
 }
 
@@ -393,7 +394,7 @@ pub struct EventRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Artifact {
     /// Image or mesh.
-    pub kind: Kind,
+    pub kind: ArtifactKind,
     /// Relative to the history folder, with `/`.
     pub path: String,
     /// Its size.
@@ -423,7 +424,7 @@ pub struct JobStory {
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only jobs in one of these states; empty for all.
-    pub states: Vec<State>,
+    pub states: Vec<JobState>,
     /// Only jobs of this project.
     pub project: Option<ProjectId>,
     /// Only jobs older than this one: the next page.

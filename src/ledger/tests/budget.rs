@@ -5,7 +5,7 @@ use std::sync::Barrier;
 
 use super::*;
 use crate::{
-    domain::money::budget::{Limit, Refusal, Spent, Told},
+    domain::money::budget::{BudgetRefusal, LimitKind, Spent, WarnedLimits},
     ledger::{
         error::StoreError,
         rows::{Booking, Reason},
@@ -16,12 +16,12 @@ const HOUR: i64 = 3600;
 
 /// Returns windows whose day began `seconds` after the tests did, and whose month began
 /// long before.
-fn day_since(seconds: i64) -> Windows {
-    Windows { day_start: at(seconds), month_start: at(-40 * 24 * HOUR) }
+fn day_since(seconds: i64) -> BudgetWindows {
+    BudgetWindows { day_start: at(seconds), month_start: at(-40 * 24 * HOUR) }
 }
 
-fn a_day(limit: i64) -> Limits {
-    Limits { per_day: Some(cents(limit)), ..Limits::default() }
+fn a_day(limit: i64) -> BudgetLimits {
+    BudgetLimits { per_day: Some(cents(limit)), ..BudgetLimits::default() }
 }
 
 /// Releases a job of ten cents.
@@ -30,9 +30,9 @@ fn try_release(
     desk: &mut Desk,
     number: u64,
     when: WallTime,
-    limits: &Limits,
-    windows: &Windows,
-) -> Result<Spent, Refusal> {
+    limits: &BudgetLimits,
+    windows: &BudgetWindows,
+) -> Result<Spent, BudgetRefusal> {
     let job = NewJob {
         id: JobId::from_parts(when, u128::from(number)),
         at: when,
@@ -64,25 +64,26 @@ fn a_day_s_limit_ends_with_the_day_and_not_a_moment_sooner() {
 #[test]
 fn a_clock_that_was_set_back_escapes_no_limit() {
     let mut desk = Desk::new();
-    let month = Limits { per_month: Some(cents(25)), ..a_day(15) };
+    let month = BudgetLimits { per_month: Some(cents(25)), ..a_day(15) };
     try_release(&mut desk, 1, at(0), &month, &day_since(-HOUR)).expect("within");
     for back in [HOUR, 24 * HOUR, 31 * 24 * HOUR, 400 * 24 * HOUR] {
-        let then = Windows { day_start: at(-back - HOUR), month_start: at(-back - 9 * 24 * HOUR) };
+        let then =
+            BudgetWindows { day_start: at(-back - HOUR), month_start: at(-back - 9 * 24 * HOUR) };
         let refusal = try_release(&mut desk, 2, at(-back), &month, &then)
             .expect_err("what was spent in the future is spent");
-        assert_eq!((refusal.limit, refusal.used), (Limit::Day, cents(10)), "{back} s back");
+        assert_eq!((refusal.limit, refusal.used), (LimitKind::Day, cents(10)), "{back} s back");
     }
-    let session = Limits { per_session: Some(cents(15)), ..Limits::default() };
+    let session = BudgetLimits { per_session: Some(cents(15)), ..BudgetLimits::default() };
     let far = day_since(900 * 24 * HOUR);
     let refusal = try_release(&mut desk, 3, at(900 * 24 * HOUR), &session, &far)
         .expect_err("a session knows no clock");
-    assert_eq!(refusal.limit, Limit::Session);
+    assert_eq!(refusal.limit, LimitKind::Session);
 }
 
 #[test]
 fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
     let mut desk = Desk::new();
-    let mut told = Told::default();
+    let mut warned = WarnedLimits::default();
     let limits = a_day(100);
     let mut steps = Vec::new();
     for number in 1..=40 {
@@ -91,7 +92,7 @@ fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
         else {
             break;
         };
-        let news = told.news(&limits, &windows(), &released.before, &released.spent);
+        let news = warned.new_warnings(&limits, &windows(), &released.before, &released.spent);
         steps.extend(news.into_iter().map(|warning| (number, warning.percent)));
         if number % 2 == 0 {
             // It was cheaper than expected: the sum falls below a step that was already reported.
@@ -107,12 +108,12 @@ fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
 #[test]
 fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
     let mut desk = Desk::new();
-    let limits = Limits { per_session: Some(cents(40)), ..Limits::default() };
+    let limits = BudgetLimits { per_session: Some(cents(40)), ..BudgetLimits::default() };
     let job = desk.release(1, Announce::PreparedOnly);
     let other = desk.release(2, Announce::Submitting);
     let seconds = Duration::from_secs;
     let terms =
-        Terms { cold_start: Some(seconds(240)), keep_warm: seconds(60), hourly: cents(250) };
+        PriceTerms { cold_start: Some(seconds(240)), keep_warm: seconds(60), hourly: cents(250) };
     let leaving = |reserve| Leaving {
         job,
         session: desk.session,
@@ -141,7 +142,7 @@ fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
     assert_eq!(released.spent.session, cents(15), "the machine is awake: money is free again");
 
     desk.ledger.not_sent(job, "no route", at(902)).expect("not sent");
-    let nothing = Limits { per_session: Some(cents(1)), ..Limits::default() };
+    let nothing = BudgetLimits { per_session: Some(cents(1)), ..BudgetLimits::default() };
     desk.ledger.submitting(&cheap, &nothing, &windows()).expect("what is reserved may be spent");
     desk.ledger.check().expect("the sums are those of the jobs");
     assert_eq!(desk.ledger.job(other).expect("a row").reserved, cents(10));
@@ -155,7 +156,7 @@ fn racers_for_the_last_cents_never_cross_a_limit() {
     let mut desk = Desk::new();
     let sessions: Vec<SessionId> =
         (0..ROUNDS).map(|_| desk.ledger.begin_session("test", at(0)).expect("a session")).collect();
-    let limits = Limits { per_session: Some(MicroUsd(1_000_003)), ..Limits::default() };
+    let limits = BudgetLimits { per_session: Some(MicroUsd(1_000_003)), ..BudgetLimits::default() };
     let (path, project) = (desk.path(), desk.project);
     let start = Barrier::new(4);
     let race = |racer: u64| {

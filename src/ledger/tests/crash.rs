@@ -4,24 +4,24 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    domain::job::State,
+    domain::job::JobState,
     ledger::rows::{Booking, Reason},
 };
 
 /// Returns every step of a job, each with the state that must be found after a kill right after it.
-fn steps() -> Vec<(State, Step)> {
+fn steps() -> Vec<(JobState, Step)> {
     vec![
-        (State::Submitting, |l, job| l.leaves(job, at(2)).expect("submitting")),
-        (State::Submitted, |l, job| l.submitted(job, &request(1), at(3)).expect("submitted")),
-        (State::Running, |l, job| l.running(job, Some("machine-a"), at(4)).expect("running")),
-        (State::Running, |l, job| {
+        (JobState::Submitting, |l, job| l.leaves(job, at(2)).expect("submitting")),
+        (JobState::Submitted, |l, job| l.submitted(job, &request(1), at(3)).expect("submitted")),
+        (JobState::Running, |l, job| l.running(job, Some("machine-a"), at(4)).expect("running")),
+        (JobState::Running, |l, job| {
             l.outputs_known(job, &[remote_file()], at(5), at(5)).expect("outputs");
         }),
-        (State::Fetched, |l, job| l.fetched(job, &artifacts(job), at(6)).expect("fetched")),
-        (State::Placing, |l, job| l.placing(job, at(7)).expect("placing")),
-        (State::Placed, |l, job| l.placed(job, at(8)).expect("placed")),
-        (State::HandingOver, |l, job| l.handing_over(job, "marker", at(9)).expect("handing")),
-        (State::Done, |l, job| l.done(job, cents(3), took(1, 2, false), at(10)).expect("done")),
+        (JobState::Fetched, |l, job| l.fetched(job, &artifacts(job), at(6)).expect("fetched")),
+        (JobState::Placing, |l, job| l.placing(job, at(7)).expect("placing")),
+        (JobState::Placed, |l, job| l.placed(job, at(8)).expect("placed")),
+        (JobState::HandingOver, |l, job| l.handing_over(job, "marker", at(9)).expect("handing")),
+        (JobState::Done, |l, job| l.done(job, cents(3), took(1, 2, false), at(10)).expect("done")),
     ]
 }
 
@@ -42,7 +42,7 @@ fn each_step_is_found_again_after_a_kill_right_behind_it() {
         assert_eq!(found.job(job).expect("a row").state, state);
         let open = found.unfinished().expect("rows");
         assert_eq!(open.len(), usize::from(!state.is_final()));
-        if state == State::Running {
+        if state == JobState::Running {
             assert_eq!(open[0].request, Some(request(1)), "it can be followed");
         }
         assert_eq!(found.outputs(job).expect("no error"), desk.ledger.outputs(job).expect("same"));
@@ -64,7 +64,7 @@ fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
     let open: Vec<_> = again.unfinished().expect("rows").into_iter().map(|row| row.id).collect();
     assert_eq!(open, [prepared, followed]);
     let row = again.job(lost).expect("a row");
-    assert_eq!((row.state, row.booked, row.ended_at), (State::Unknown, None, Some(at(9))));
+    assert_eq!((row.state, row.booked, row.ended_at), (JobState::Unknown, None, Some(at(9))));
     assert_eq!(row.reason.expect("a reason").code, "lost_answer");
     assert_eq!(again.spent(session, &windows()).expect("sums").session, cents(30));
     assert!(again.leaves(lost, at(11)).is_err(), "never sent again by itself");
@@ -118,9 +118,9 @@ proptest! {
             Err(_) => prop_assert_eq!(found.jobs_since(at(0)).expect("a count"), 0),
             Ok(story) => {
                 let last = story.events.last().expect("a story has an end");
-                prop_assert_eq!(&*last.kind, story.job.state.word());
+                prop_assert_eq!(&*last.kind, story.job.state.name());
                 prop_assert_eq!(story.attempts.len(), 1);
-                prop_assert_eq!(story.job.booked.is_some(), story.job.state == State::Failed);
+                prop_assert_eq!(story.job.booked.is_some(), story.job.state == JobState::Failed);
             }
         }
     }

@@ -120,7 +120,7 @@ fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
         let windows = windows();
         let refused = desk
             .ledger
-            .release(&desk.new_job(2), &Limits::default(), &windows, Announce::Submitting)
+            .release(&desk.new_job(2), &BudgetLimits::default(), &windows, Announce::Submitting)
             .expect_err("it would be forgotten");
         assert!(refused.to_string().contains("put it back"), "{suffix}: {refused}");
         // A request that was sent is recorded in the open file in any case: the job is finished in

@@ -4,16 +4,16 @@
 use super::*;
 use crate::{
     domain::{
-        job::{State, choose_backend::Place},
-        money::job_cost::Basis,
+        job::{JobState, choose_backend::BackendKind},
+        money::job_cost::CostBasis,
     },
     ledger::rows::{Booking, Elsewhere, Reason},
 };
 
-fn to(job: JobId, place: Place, booking: Booking) -> Elsewhere {
+fn to(job: JobId, backend: BackendKind, booking: Booking) -> Elsewhere {
     Elsewhere {
         job,
-        backend: place.word().to_owned(),
+        backend: backend.name().to_owned(),
         deployment: None,
         workflow: "other".to_owned(),
         workflow_version: Fingerprint::of(b"other"),
@@ -38,9 +38,9 @@ fn taken(desk: &mut Desk, number: u64) -> JobId {
 fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
-    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
+    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
     let row = desk.ledger.job(job).expect("a row");
-    assert_eq!((row.state, row.backend.as_str()), (State::Prepared, "comfyui"));
+    assert_eq!((row.state, row.backend.as_str()), (JobState::Prepared, "comfyui"));
     assert_eq!((row.reserved, row.basis, row.workflow.as_str()), (MicroUsd::ZERO, None, "other"));
     desk.ledger.leaves(job, at(21)).expect("leaves");
     desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
@@ -56,10 +56,10 @@ fn what_never_arrived_may_fail_over_too() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");
-    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it may");
+    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
     let story = desk.ledger.story(job).expect("a story");
     assert_eq!(story.attempts[0].outcome.as_deref(), Some("not sent"));
-    assert_eq!((story.job.state, story.job.backend.as_str()), (State::Prepared, "comfyui"));
+    assert_eq!((story.job.state, story.job.backend.as_str()), (JobState::Prepared, "comfyui"));
 }
 
 #[test]
@@ -78,17 +78,19 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
     for (number, end) in (1..).zip(endings) {
         let mut desk = Desk::new();
         let job = taken(&mut desk, number);
-        desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
+        desk.ledger
+            .elsewhere(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9))))
+            .expect("free");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
         // As the daemon does it: at the price of the free backend.
         let leaving = Leaving {
             job,
             session: desk.session,
             reserve: MicroUsd::ZERO,
-            terms: Some(Terms::default()),
+            terms: Some(PriceTerms::default()),
             at: at(21),
         };
-        let limits = Limits::default();
+        let limits = BudgetLimits::default();
         desk.ledger.submitting(&leaving, &limits, &windows()).expect("leaves");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is under way");
         desk.ledger.submitted(job, &request(number), at(22)).expect("submitted");
@@ -101,7 +103,11 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         }
         end(&mut desk.ledger, job);
         let row = desk.ledger.job(job).expect("a row");
-        assert_eq!((row.booked, row.basis), (Some(cents(9)), Some(Basis::Measured)), "{number}");
+        assert_eq!(
+            (row.booked, row.basis),
+            (Some(cents(9)), Some(CostBasis::Measured)),
+            "{number}"
+        );
         let spent = desk.ledger.spent(desk.session, &windows()).expect("a sum");
         assert_eq!(spent.session, cents(9), "{number}");
     }
@@ -111,38 +117,45 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
 fn after_a_free_attempt_a_paid_backend_may_follow_and_after_a_paid_one_never() {
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
-    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Nothing)).expect("it was refused");
+    desk.ledger
+        .elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing))
+        .expect("it was refused");
     desk.ledger.leaves(job, at(21)).expect("leaves");
     desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
-    desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing)).expect("nothing was paid");
+    desk.ledger
+        .elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing))
+        .expect("nothing was paid");
 
     let job = taken(&mut desk, 2);
-    desk.ledger.elsewhere(&to(job, Place::Comfyui, Booking::Cost(cents(9)))).expect("free");
-    let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
+    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9)))).expect("free");
+    let refused = desk.ledger.elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing));
     let charged =
         |refused: &Result<(), _>| matches!(refused, Err(LedgerError::ChargedBefore { .. }));
     assert!(charged(&refused), "before it left: {refused:?}");
     desk.ledger.leaves(job, at(31)).expect("leaves");
     desk.ledger.submitted(job, &request(2), at(32)).expect("submitted");
-    let refused = desk.ledger.elsewhere(&to(job, Place::Serverless, Booking::Nothing));
+    let refused = desk.ledger.elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing));
     assert!(charged(&refused), "and after: {refused:?}");
 }
 
 #[test]
 fn after_a_request_that_was_taken_no_paid_backend_follows() {
-    for place in [Place::Serverless, Place::Cloud] {
+    for backend in [BackendKind::Serverless, BackendKind::Cloud] {
         let mut desk = Desk::new();
         let job = taken(&mut desk, 1);
-        let refused = desk.ledger.elsewhere(&to(job, place, Booking::Nothing));
-        assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{place}: {refused:?}");
-        assert_eq!(desk.ledger.job(job).expect("a row").state, State::Submitted, "as it was");
+        let refused = desk.ledger.elsewhere(&to(job, backend, Booking::Nothing));
+        assert!(
+            matches!(refused, Err(LedgerError::ChargedBefore { .. })),
+            "{backend}: {refused:?}"
+        );
+        assert_eq!(desk.ledger.job(job).expect("a row").state, JobState::Submitted, "as it was");
     }
     let mut desk = Desk::new();
     let job = taken(&mut desk, 1);
     desk.ledger.unknown(job, &Reason::new("x", "y"), at(11)).expect("unknown");
-    for place in Place::ALL {
-        let refused = desk.ledger.elsewhere(&to(job, place, Booking::Nothing));
-        assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{place}: {refused:?}");
+    for backend in BackendKind::ALL {
+        let refused = desk.ledger.elsewhere(&to(job, backend, Booking::Nothing));
+        assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{backend}: {refused:?}");
     }
 }
 
@@ -151,15 +164,15 @@ fn an_answer_lost_at_a_free_backend_is_asked_for_and_one_at_the_paid_queue_is_un
     let mut desk = Desk::new();
     let paid = desk.release(1, Announce::Submitting);
     let free = desk.release(2, Announce::Submitting);
-    desk.ledger.elsewhere(&to(free, Place::Huggingface, Booking::Nothing)).expect("it may");
+    desk.ledger.elsewhere(&to(free, BackendKind::Huggingface, Booking::Nothing)).expect("it may");
     desk.ledger.leaves(free, at(21)).expect("leaves");
     assert_eq!(desk.ledger.mark_lost_answers(at(30)).expect("marked"), [paid]);
     let state = |job| desk.ledger.job(job).expect("a row").state;
-    assert_eq!((state(paid), state(free)), (State::Unknown, State::Prepared));
+    assert_eq!((state(paid), state(free)), (JobState::Unknown, JobState::Prepared));
 
     desk.ledger.leaves(free, at(31)).expect("leaves once more");
     desk.ledger.asked_again(free, "silence", at(32)).expect("asked again");
-    assert_eq!(desk.ledger.job(free).expect("a row").state, State::Prepared);
+    assert_eq!(desk.ledger.job(free).expect("a row").state, JobState::Prepared);
 }
 
 #[test]
@@ -168,25 +181,27 @@ fn a_job_that_stands_in_for_a_lost_answer_is_never_sent_to_a_paid_backend() {
     let lost = desk.release(1, Announce::Submitting);
     desk.ledger.unknown(lost, &Reason::new("x", "y"), at(11)).expect("unknown");
 
-    let limits = Limits::default();
+    let limits = BudgetLimits::default();
     let mut stand_in = new_job(desk.session, desk.project, 2);
     stand_in.stands_in_for = Some(lost);
-    for place in [Place::Serverless, Place::Cloud] {
-        stand_in.backend = place.word().to_owned();
+    for backend in [BackendKind::Serverless, BackendKind::Cloud] {
+        stand_in.backend = backend.name().to_owned();
         let refused = desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting);
         let is_gate =
             matches!(refused, Err(ReleaseError::Ledger(LedgerError::ChargedBefore { .. })));
-        assert!(is_gate, "{place}: {refused:?}");
+        assert!(is_gate, "{backend}: {refused:?}");
         assert!(desk.ledger.job(stand_in.id).is_err(), "nothing of it is written");
     }
 
-    stand_in.backend = Place::Comfyui.word().to_owned();
+    stand_in.backend = BackendKind::Comfyui.name().to_owned();
     let free = stand_in.id;
     desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting).expect("it is free");
     assert_eq!(desk.ledger.job(free).expect("a row").stands_in_for, Some(lost));
     desk.ledger.not_sent(free, "connection refused", at(20)).expect("not sent");
-    let refused = desk.ledger.elsewhere(&to(free, Place::Serverless, Booking::Nothing));
+    let refused = desk.ledger.elsewhere(&to(free, BackendKind::Serverless, Booking::Nothing));
     assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{refused:?}");
-    desk.ledger.elsewhere(&to(free, Place::Huggingface, Booking::Nothing)).expect("free as well");
+    desk.ledger
+        .elsewhere(&to(free, BackendKind::Huggingface, Booking::Nothing))
+        .expect("free as well");
     desk.ledger.leaves(free, at(31)).expect("leaves");
 }

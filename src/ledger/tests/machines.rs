@@ -4,8 +4,8 @@
 use super::*;
 use crate::{
     domain::{
-        machines::{MachineId, ServerId, Stage, Why},
-        money::job_cost::Basis,
+        machines::{MachineId, MachineStage, ServerId, StopReason},
+        money::job_cost::CostBasis,
     },
     ledger::rows::NewMachine,
 };
@@ -31,7 +31,7 @@ fn new_machine(desk: &Desk, number: u64, reserve: MicroUsd) -> NewMachine {
 
 fn launch(desk: &mut Desk, number: u64, reserve: MicroUsd) -> MachineId {
     let new = new_machine(desk, number, reserve);
-    desk.ledger.launching(&new, &Limits::default(), &windows()).expect("marked");
+    desk.ledger.launching(&new, &BudgetLimits::default(), &windows()).expect("marked");
     new.id
 }
 
@@ -51,14 +51,14 @@ fn a_machine_counts_from_its_mark_on_and_is_booked_at_its_end() {
     ledger.extending(id, cents(10)).expect("never lowered");
     assert_eq!(spent(&desk), cents(90));
     let ledger = &mut desk.ledger;
-    ledger.machine_stopping(id, Why::Idle, at(100)).expect("marked");
-    ledger.machine_gone(id, Some(cents(7)), Basis::Measured, "stopped", at(101)).expect("gone");
+    ledger.machine_stopping(id, StopReason::Idle, at(100)).expect("marked");
+    ledger.machine_gone(id, Some(cents(7)), CostBasis::Measured, "stopped", at(101)).expect("gone");
     assert_eq!(spent(&desk), cents(7));
     assert_eq!(desk.ledger.machines_open().expect("rows"), []);
     let row = &desk.ledger.machines(at(0)).expect("rows")[0];
     assert_eq!(
         (row.stage, row.booked, row.basis),
-        (Stage::Gone, Some(cents(7)), Some(Basis::Measured))
+        (MachineStage::Gone, Some(cents(7)), Some(CostBasis::Measured))
     );
     assert_eq!(row.reason_code.as_deref(), Some("idle"), "the first reason stays");
 }
@@ -66,7 +66,7 @@ fn a_machine_counts_from_its_mark_on_and_is_booked_at_its_end() {
 #[test]
 fn a_machine_without_room_in_the_budget_is_not_marked_and_a_job_that_takes_one_pays_the_rest() {
     let mut desk = Desk::new();
-    let limits = Limits { per_session: Some(cents(50)), ..Limits::default() };
+    let limits = BudgetLimits { per_session: Some(cents(50)), ..BudgetLimits::default() };
     let big = new_machine(&desk, 1, cents(51));
     assert!(matches!(
         desk.ledger.launching(&big, &limits, &windows()),
@@ -94,9 +94,9 @@ fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
     let never = launch(&mut desk, 3, cents(1));
     let runs = launch(&mut desk, 4, cents(1));
     let ledger = &mut desk.ledger;
-    ledger.launch_unclear(unclear, Stage::Lost, at(5)).expect("told");
+    ledger.launch_unclear(unclear, MachineStage::Lost, at(5)).expect("told");
     ledger
-        .machine_gone(never, Some(MicroUsd::ZERO), Basis::Nothing, "not_sent", at(5))
+        .machine_gone(never, Some(MicroUsd::ZERO), CostBasis::Nothing, "not_sent", at(5))
         .expect("gone");
     ledger.launched(runs, &server("srv-4"), true, at(6)).expect("found");
     ledger.machine_seen(runs, Some(at(900)), at(7)).expect("seen");
@@ -105,7 +105,14 @@ fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
     let reader = Ledger::open_read_only(&path).expect("opens");
     let open = reader.machines_open().expect("rows");
     let found: Vec<_> = open.iter().map(|row| (row.id, row.stage)).collect();
-    assert_eq!(found, [(lost, Stage::Launching), (unclear, Stage::Lost), (runs, Stage::Starting)]);
+    assert_eq!(
+        found,
+        [
+            (lost, MachineStage::Launching),
+            (unclear, MachineStage::Lost),
+            (runs, MachineStage::Starting)
+        ]
+    );
     let row = &open[2];
     assert_eq!(
         (row.server.clone(), row.stops_at, row.idle_since),

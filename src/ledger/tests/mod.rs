@@ -29,12 +29,12 @@ use crate::domain::{
     fingerprint::Fingerprint,
     job::{
         Cause, Inputs, JobId, RequestId,
-        artifact::{Kind, RemoteFile},
+        artifact::{ArtifactKind, RemoteFile},
     },
     money::{
         MicroUsd,
-        budget::{Limits, Windows},
-        job_cost::Terms,
+        budget::{BudgetLimits, BudgetWindows},
+        job_cost::PriceTerms,
     },
     time::WallTime,
 };
@@ -45,8 +45,8 @@ fn at(seconds: i64) -> WallTime {
 }
 
 /// Returns windows that begin with the tests.
-fn windows() -> Windows {
-    Windows { day_start: at(0), month_start: at(0) }
+fn windows() -> BudgetWindows {
+    BudgetWindows { day_start: at(0), month_start: at(0) }
 }
 
 fn cents(cents: i64) -> MicroUsd {
@@ -82,7 +82,9 @@ impl Desk {
     /// Releases job `number` without limits, one second later than the previous one.
     fn release(&mut self, number: u64, announce: Announce) -> JobId {
         let job = self.new_job(number);
-        self.ledger.release(&job, &Limits::default(), &windows(), announce).expect("released");
+        self.ledger
+            .release(&job, &BudgetLimits::default(), &windows(), announce)
+            .expect("released");
         job.id
     }
 
@@ -107,7 +109,7 @@ impl Ledger {
         let row = self.job(job)?;
         let leaving =
             Leaving { job, session: row.session, reserve: row.reserved, terms: row.terms, at: now };
-        match self.submitting(&leaving, &Limits::default(), &windows()) {
+        match self.submitting(&leaving, &BudgetLimits::default(), &windows()) {
             Ok(_) => Ok(()),
             Err(ReleaseError::Ledger(error)) => Err(error),
             Err(ReleaseError::Budget(refusal)) => panic!("{refusal}"),
@@ -143,7 +145,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u64) -> NewJob {
         out: None,
         moves_baseline: true,
         reserve: cents(10),
-        terms: Terms::default(),
+        terms: PriceTerms::default(),
         at: released,
     }
 }
@@ -163,7 +165,7 @@ fn remote_file() -> RemoteFile {
 }
 
 fn artifacts(job: JobId) -> [Artifact; 2] {
-    [(Kind::Image, "flux.png", None), (Kind::Mesh, "result.glb", Some(8))].map(
+    [(ArtifactKind::Image, "flux.png", None), (ArtifactKind::Mesh, "result.glb", Some(8))].map(
         |(kind, name, vertices)| Artifact {
             kind,
             path: format!("{job}/{name}"),

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     domain::money::{
-        budget::{Limit, Spent},
-        estimate::Activity,
-        job_cost::{Between, Seen, Terms},
+        budget::{LimitKind, Spent},
+        estimate::MachineActivity,
+        job_cost::{DurationRange, ObservedTimes, PriceTerms},
     },
     ledger::{
         error::ReleaseError,
@@ -22,12 +22,12 @@ fn spent(desk: &Desk) -> MicroUsd {
 #[test]
 fn a_refused_job_leaves_no_trace() {
     let mut desk = Desk::new();
-    let limits = Limits { per_session: Some(cents(15)), ..Limits::default() };
+    let limits = BudgetLimits { per_session: Some(cents(15)), ..BudgetLimits::default() };
     let (first, second) = (desk.new_job(1), desk.new_job(2));
     desk.ledger.release(&first, &limits, &windows(), Announce::Submitting).expect("fits");
     match desk.ledger.release(&second, &limits, &windows(), Announce::Submitting) {
         Err(ReleaseError::Budget(refusal)) => {
-            assert_eq!((refusal.limit, refusal.used), (Limit::Session, cents(10)));
+            assert_eq!((refusal.limit, refusal.used), (LimitKind::Session, cents(10)));
         }
         other => panic!("{other:?}"),
     }
@@ -46,9 +46,9 @@ fn each_sum_counts_its_own_window() {
     let next = desk.ledger.begin_session("test", at(40)).expect("a session");
     let job = new_job(next, desk.project, 50);
     desk.ledger
-        .release(&job, &Limits::default(), &windows(), Announce::PreparedOnly)
+        .release(&job, &BudgetLimits::default(), &windows(), Announce::PreparedOnly)
         .expect("released");
-    let windows = Windows { day_start: at(30), month_start: at(20) };
+    let windows = BudgetWindows { day_start: at(30), month_start: at(20) };
     let sums = desk.ledger.spent(next, &windows).expect("sums");
     assert_eq!(sums, Spent { session: cents(10), day: cents(20), month: cents(30) });
 }
@@ -119,17 +119,24 @@ fn times_are_learned_from_the_newest_successes_of_the_same_backend_and_workflow(
 fn a_machine_is_active_from_its_first_sign_until_its_run_is_over() {
     let mut desk = Desk::new();
     let activity = |desk: &Desk| desk.ledger.last_activity("deployment-a").expect("an answer");
-    assert_eq!(activity(&desk), Activity::Never);
+    assert_eq!(activity(&desk), MachineActivity::Never);
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
-    assert_eq!(activity(&desk), Activity::Never, "it waits in the queue");
+    assert_eq!(activity(&desk), MachineActivity::Never, "it waits in the queue");
     desk.ledger.running(job, None, at(3)).expect("running");
-    assert_eq!(activity(&desk), Activity::Now);
+    assert_eq!(activity(&desk), MachineActivity::Now);
     desk.ledger.outputs_known(job, &[], at(70), at(75)).expect("outputs known");
-    assert_eq!(activity(&desk), Activity::Until(at(70)), "the machine's end, not our noticing");
+    assert_eq!(
+        activity(&desk),
+        MachineActivity::Until(at(70)),
+        "the machine's end, not our noticing"
+    );
     desk.ledger.fetched(job, &[], at(80)).expect("fetched");
-    assert_eq!(activity(&desk), Activity::Until(at(70)));
-    assert_eq!(desk.ledger.last_activity("deployment-b").expect("an answer"), Activity::Never);
+    assert_eq!(activity(&desk), MachineActivity::Until(at(70)));
+    assert_eq!(
+        desk.ledger.last_activity("deployment-b").expect("an answer"),
+        MachineActivity::Never
+    );
 }
 
 #[test]
@@ -141,7 +148,7 @@ fn a_failed_run_warms_its_machine_too() {
     let reason = Reason::new("10011", "a node raised");
     desk.ledger.failed(job, &reason, Booking::Cost(cents(2)), at(50)).expect("failed");
     let activity = desk.ledger.last_activity("deployment-a").expect("an answer");
-    assert_eq!(activity, Activity::Until(at(50)));
+    assert_eq!(activity, MachineActivity::Until(at(50)));
 }
 
 #[test]
@@ -171,13 +178,13 @@ proptest! {
             job.id = JobId::from_parts(at(0), number as u128);
             job.session = if number % 3 == 0 { other } else { desk.session };
             let hot = Announce::Submitting;
-            desk.ledger.release(&job, &Limits::default(), &windows(), hot).expect("released");
+            desk.ledger.release(&job, &BudgetLimits::default(), &windows(), hot).expect("released");
             if let Some(cost) = cost {
                 let booking = Booking::Cost(MicroUsd(cost));
                 desk.ledger.failed(job.id, &Reason::new("x", "y"), booking, at(1)).expect("failed");
             }
         }
-        let windows = Windows { day_start: at(day), month_start: at(month) };
+        let windows = BudgetWindows { day_start: at(day), month_start: at(month) };
         let rows = desk.ledger.jobs(&Filter::default()).expect("rows");
         let since = |start| -> MicroUsd {
             rows.iter().filter(|row| row.created_at >= start).map(JobRow::spent).sum()
@@ -192,26 +199,26 @@ proptest! {
 #[test]
 fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
     let seconds = Duration::from_secs;
-    let terms = Terms { cold_start: None, keep_warm: seconds(60), hourly: cents(3600) };
-    let waited = Some(Between { least: seconds(3), most: seconds(5) });
+    let terms = PriceTerms { cold_start: None, keep_warm: seconds(60), hourly: cents(3600) };
+    let waited = Some(DurationRange { min: seconds(3), max: seconds(5) });
     let mut desk = Desk::new();
     let job = NewJob { terms, ..desk.new_job(1) };
     let announce = Announce::Submitting;
-    desk.ledger.release(&job, &Limits::default(), &windows(), announce).expect("released");
+    desk.ledger.release(&job, &BudgetLimits::default(), &windows(), announce).expect("released");
     desk.ledger.submitted(job.id, &request(1), at(1)).expect("submitted");
     desk.ledger.running_after(job.id, None, waited, at(6)).expect("running");
-    let later = Some(Between { least: seconds(0), most: seconds(9000) });
+    let later = Some(DurationRange { min: seconds(0), max: seconds(9000) });
     desk.ledger.running_after(job.id, Some("another"), later, at(9000)).expect("again");
     assert_eq!(desk.ledger.job(job.id).expect("a row").bill().0, Booking::Reserved, "not over yet");
 
-    let seen = Seen { told: Some(seconds(40)), ..Seen::default() };
-    let end = RunEnd { at: at(42), seen };
+    let times = ObservedTimes { reported: Some(seconds(40)), ..ObservedTimes::default() };
+    let end = RunEnd { at: at(42), seen: times };
     desk.ledger.outputs_known(job.id, &[remote_file()], end, at(42)).expect("known");
     let copy = desk.folder.path().join("after-a-kill.sqlite");
     copy_as_after_a_kill(&desk.path(), &copy, None);
     let ledger = Ledger::open(&copy).expect("opens");
     let row = ledger.job(job.id).expect("a row");
-    assert_eq!((row.terms, row.seen), (Some(terms), Seen { waited, ..seen }));
+    assert_eq!((row.terms, row.seen), (Some(terms), ObservedTimes { waited, ..times }));
     let (booking, timing) = row.bill();
     assert_eq!(
         booking,
@@ -220,7 +227,7 @@ fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
     );
     assert_eq!(
         timing,
-        Timing { queue: waited.map(|w| w.most), run: Some(seconds(35)), cold: Some(false) }
+        Timing { queue: waited.map(|w| w.max), run: Some(seconds(35)), cold: Some(false) }
     );
 }
 

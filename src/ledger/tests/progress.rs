@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     domain::{
-        job::State,
-        money::job_cost::{Basis, Seen},
+        job::JobState,
+        money::job_cost::{CostBasis, ObservedTimes},
     },
     ledger::{
         error::LedgerError,
@@ -43,7 +43,10 @@ fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let row = story.job;
     let sent = desk.new_job(1);
     assert_eq!((row.inputs, row.seed, row.mesh_seed), (sent.inputs, Some(u64::MAX), None));
-    assert_eq!((row.state, row.booked, row.ended_at), (State::Done, Some(cents(7)), Some(at(8))));
+    assert_eq!(
+        (row.state, row.booked, row.ended_at),
+        (JobState::Done, Some(cents(7)), Some(at(8)))
+    );
     assert_eq!(row.timing, took(5, 70, true));
     assert_eq!(row.summary, r#"{"steps":20}"#);
 }
@@ -58,20 +61,20 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
     (sent.seed, sent.mesh_seed) = (Some(3), Some(4));
     sent.retry_of = Some(older);
     let hot = Announce::Submitting;
-    desk.ledger.release(&sent, &Limits::default(), &windows(), hot).expect("released");
+    desk.ledger.release(&sent, &BudgetLimits::default(), &windows(), hot).expect("released");
     let job = sent.id;
     desk.ledger.submitted(job, &request(2), at(3)).expect("submitted");
     desk.ledger.running(job, Some("machine-a"), at(4)).expect("running");
     desk.ledger.want_cancel(job, at(5)).expect("wanted");
     desk.ledger.replaced(job, Some(older), Booking::Cost(cents(2)), at(6)).expect("replaced");
     desk.ledger.rate(job, 2, "odd", at(7)).expect("rated");
-    let terms = Terms::default();
+    let terms = PriceTerms::default();
     let expected = JobRow {
         id: job,
         project: desk.project,
         session: desk.session,
         cause: sent.cause,
-        state: State::Replaced,
+        state: JobState::Replaced,
         inputs: sent.inputs,
         prompt_excerpt: sent.prompt,
         workflow: sent.workflow,
@@ -93,9 +96,9 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         out: None,
         reserved: cents(10),
         booked: Some(cents(2)),
-        basis: Some(Basis::Measured),
+        basis: Some(CostBasis::Measured),
         terms: Some(terms),
-        seen: Seen::default(),
+        seen: ObservedTimes::default(),
         timing: Timing::default(),
         cancel_wanted: true,
         request: Some(request(2)),
@@ -115,12 +118,12 @@ fn the_hot_release_and_the_two_steps_leave_the_same_job() {
     let mut desk = Desk::new();
     let hot = desk.release(1, Announce::Submitting);
     let cold = desk.release(2, Announce::PreparedOnly);
-    assert_eq!(desk.ledger.job(cold).expect("a row").state, State::Prepared);
+    assert_eq!(desk.ledger.job(cold).expect("a row").state, JobState::Prepared);
     assert_eq!(desk.ledger.story(cold).expect("a story").attempts, []);
     desk.ledger.leaves(cold, at(3)).expect("submitting");
     for job in [hot, cold] {
         let story = desk.ledger.story(job).expect("a story");
-        assert_eq!(story.job.state, State::Submitting);
+        assert_eq!(story.job.state, JobState::Submitting);
         assert_eq!((story.events.len(), story.attempts.len()), (2, 1));
     }
 }
@@ -130,7 +133,7 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
     let mut desk = Desk::new();
     let job = desk.release(1, Announce::Submitting);
     desk.ledger.not_sent(job, "connection refused", at(2)).expect("not sent");
-    assert_eq!(desk.ledger.job(job).expect("a row").state, State::Prepared);
+    assert_eq!(desk.ledger.job(job).expect("a row").state, JobState::Prepared);
     assert_eq!(desk.ledger.spent(desk.session, &windows()).expect("sums").session, cents(10));
     desk.ledger.leaves(job, at(3)).expect("again");
     desk.ledger.submitted(job, &request(9), at(4)).expect("submitted");
@@ -161,7 +164,7 @@ fn an_illegal_step_is_refused_and_changes_nothing() {
     ];
     for result in refused {
         assert!(
-            matches!(result, Err(LedgerError::Illegal { from: State::Prepared, .. })),
+            matches!(result, Err(LedgerError::Illegal { from: JobState::Prepared, .. })),
             "{result:?}"
         );
     }
@@ -189,7 +192,7 @@ fn no_operation_moves_a_job_that_has_ended() {
 #[test]
 fn an_end_time_stands_exactly_in_the_final_states() {
     // Every state, reached by the shortest legal sequence through the core of the real operations.
-    for target in State::ALL {
+    for target in JobState::ALL {
         let mut desk = Desk::new();
         let job = desk.release(1, Announce::PreparedOnly);
         let road = road_to(target);
@@ -209,15 +212,16 @@ fn an_end_time_stands_exactly_in_the_final_states() {
     }
 }
 
-fn road_to(target: State) -> Vec<State> {
-    let mut roads = vec![vec![State::Prepared]];
+fn road_to(target: JobState) -> Vec<JobState> {
+    let mut roads = vec![vec![JobState::Prepared]];
     loop {
         if let Some(road) = roads.iter().find(|road| road.last() == Some(&target)) {
             return road[1..].to_vec();
         }
-        let longer = |road: &Vec<State>| {
+        let longer = |road: &Vec<JobState>| {
             let last = *road.last().expect("never empty");
-            let next = State::ALL.into_iter().filter(move |&to| to != last && may_become(last, to));
+            let next =
+                JobState::ALL.into_iter().filter(move |&to| to != last && may_become(last, to));
             next.map(|to| [road.clone(), vec![to]].concat()).collect::<Vec<_>>()
         };
         roads = roads.iter().flat_map(longer).collect();
@@ -235,7 +239,7 @@ fn a_job_whose_work_was_done_before_needs_no_submit() {
     assert_eq!(desk.ledger.same_work(&other, &body_digest).expect("an answer"), None);
     let cached = desk.release(2, Announce::PreparedOnly);
     desk.ledger.fetched(cached, &artifacts(first), at(3)).expect("straight from history");
-    assert_eq!(desk.ledger.job(cached).expect("a row").state, State::Fetched);
+    assert_eq!(desk.ledger.job(cached).expect("a row").state, JobState::Fetched);
 }
 
 #[test]
@@ -270,7 +274,7 @@ fn lists_are_newest_first_filtered_and_in_pages() {
     assert_eq!(list(Filter::default()), [ids[4], ids[3], ids[2], ids[1], ids[0]]);
     let page = Filter { before: Some(ids[3]), limit: Some(2), ..Filter::default() };
     assert_eq!(list(page), [ids[2], ids[1]]);
-    let failed = Filter { states: vec![State::Failed, State::Done], ..Filter::default() };
+    let failed = Filter { states: vec![JobState::Failed, JobState::Done], ..Filter::default() };
     assert_eq!(list(failed), [ids[1]]);
     let elsewhere = Filter { project: Some(ProjectId(99)), ..Filter::default() };
     assert_eq!(list(elsewhere), []);
@@ -321,7 +325,7 @@ fn pages_of_words_are_cut() {
     let mut desk = Desk::new();
     let mut long = desk.new_job(1);
     long.prompt = "é".repeat(100_000);
-    let none = Limits::default();
+    let none = BudgetLimits::default();
     desk.ledger.release(&long, &none, &windows(), Announce::Submitting).expect("released");
     let trace = Reason::new("10011", "line\n".repeat(100_000));
     desk.ledger.failed(long.id, &trace, Booking::Nothing, at(2)).expect("failed");

@@ -20,8 +20,8 @@ async fn a_run_lists_picture_and_mesh_and_both_are_fetched_with_three_parameters
         let RunResult::Succeeded { files, times } = ended(&adapter, &id).await else {
             panic!("it succeeds")
         };
-        let image = choose(&files, Kind::Image, "9").expect("an image");
-        let mesh = choose(&files, Kind::Mesh, "22").expect("a mesh");
+        let image = choose_file(&files, ArtifactKind::Image, "9").expect("an image");
+        let mesh = choose_file(&files, ArtifactKind::Mesh, "22").expect("a mesh");
         assert_eq!(image.url, "/view?filename=ComfyUI_00001_.png&subfolder=&type=output");
         assert_eq!(mesh.url, "/view?filename=PartPacker_00001_.glb&subfolder=mesh&type=output");
         assert_eq!((&*mesh.channel, &*mesh.node), ("3d", "22"));
@@ -98,7 +98,7 @@ async fn a_failed_run_names_the_node_and_still_lists_what_was_saved_before() {
         fault.words
     );
     assert_eq!(
-        choose(&files, Kind::Image, "9").map(|file| &*file.filename),
+        choose_file(&files, ArtifactKind::Image, "9").map(|file| &*file.filename),
         Some("ComfyUI_00001_.png")
     );
 }

@@ -9,7 +9,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use conjured::{
     clock::Clock,
     disk::drive::VARIABLE,
-    domain::{job::State, money::MicroUsd, status::Project},
+    domain::{job::JobState, money::MicroUsd, status::Project},
 };
 use rustix::process::Signal;
 
@@ -206,10 +206,10 @@ fn a_placement_on_a_drive_that_does_not_answer_keeps_no_daemon_from_ending() {
     let daemon = drive.start(&stage);
     eventually("it is looked at", || is_looked_at(&daemon, "drive"));
     fs::write(drive.prompt(), "a clay heron").expect("writes");
-    stage.newest_is(State::Running);
+    stage.newest_is(JobState::Running);
     drive.dies();
     stage.service.advance(Duration::from_secs(3600));
-    stage.newest_is(State::Placing);
+    stage.newest_is(JobState::Placing);
     status_answers(&daemon);
     ends_in_time(daemon);
     drive.is_back();

@@ -13,7 +13,7 @@ use conjured::{
             png,
             prompt::{self, IgnorePatterns},
         },
-        job::State,
+        job::JobState,
     },
     failpoint::{Side, VARIABLE},
     ledger::{FILE, Ledger, rows::JobRow},
@@ -71,7 +71,7 @@ pub(super) fn play(case: Case) {
     let submits = world.stage.submits();
     let daemon = world.daemon.take().expect("a daemon runs").ready();
     eventually("each job that is done has its record", || {
-        let done = world.stage.jobs().into_iter().filter(|job| job.state == State::Done);
+        let done = world.stage.jobs().into_iter().filter(|job| job.state == JobState::Done);
         let history = world.stage.state_dir().join("history");
         done.map(|job| history.join(job.id.to_string()).join("job.json"))
             .all(|record| record.is_file())
@@ -85,7 +85,7 @@ pub(super) fn play(case: Case) {
         assert!(runs <= 1, "a free run is made once, too");
     }
     if let Some(conjure) = conjure {
-        let done = world.stage.jobs().iter().filter(|job| job.state == State::Done).count();
+        let done = world.stage.jobs().iter().filter(|job| job.state == JobState::Done).count();
         assert_eq!(conjure.finish().len(), done, "each mesh is imported, once");
     }
 }
@@ -143,13 +143,13 @@ impl World {
     }
 
     #[track_caller]
-    fn ends(&self, words: &str, state: State, known: usize) {
+    fn ends(&self, words: &str, state: JobState, known: usize) {
         let job = self.until(&format!("the job of `{words}` ends"), || {
             let same = self.stage.jobs().iter().filter(|job| job.prompt_excerpt == words).count();
             self.job(words).filter(|job| job.state.is_final() && same > known)
         });
-        let ends_so = [state, State::Unknown].contains(&job.state)
-            || (state, job.state) == (State::Replaced, State::Cancelled);
+        let ends_so = [state, JobState::Unknown].contains(&job.state)
+            || (state, job.state) == (JobState::Replaced, JobState::Cancelled);
         assert!(ends_so, "`{words}` ended as `{}`: {:?}", job.state, job.reason);
     }
 
@@ -186,7 +186,7 @@ impl World {
                     }
                     job.state.is_final().then_some(())
                 });
-                self.ends(words, State::Cancelled, 0);
+                self.ends(words, JobState::Cancelled, 0);
             }
             Step::Ends(words, state) => self.ends(words, *state, 0),
             Step::Rate(words) => {

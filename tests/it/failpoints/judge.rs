@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use conjured::{
     domain::{
-        job::{State, placement::is_temporary},
+        job::{JobState, placement::is_temporary},
         money::MicroUsd,
     },
     ledger::{FILE, Ledger},
@@ -38,7 +38,7 @@ pub(super) fn judge(stage: &Stage, case: Case) {
     let expected = |words: &str| {
         case.steps().into_iter().find_map(|step| match step {
             Step::Say(said, state) | Step::Ends(said, state) if said == words => Some(state),
-            Step::Cancel(said) if said == words => Some(State::Cancelled),
+            Step::Cancel(said) if said == words => Some(JobState::Cancelled),
             _ => None,
         })
     };
@@ -46,7 +46,7 @@ pub(super) fn judge(stage: &Stage, case: Case) {
     for job in &jobs {
         let words = job.prompt_excerpt.as_str();
         let same: Vec<_> = stats.requests.iter().filter(|r| r.prompt == words).collect();
-        if job.state == State::Unknown {
+        if job.state == JobState::Unknown {
             unknown += 1;
             assert_eq!(job.request, None, "`{words}` is unknown although its id was stored");
             assert!(job.reserved > MicroUsd::ZERO, "the money of `{words}` was not reserved");
@@ -55,7 +55,8 @@ pub(super) fn judge(stage: &Stage, case: Case) {
         }
         // The reason for a cancel is known to the session that sent it; the next one only sees that
         // the job was cancelled.
-        let replaced = job.state == State::Cancelled && expected(words) == Some(State::Replaced);
+        let replaced =
+            job.state == JobState::Cancelled && expected(words) == Some(JobState::Replaced);
         assert!(
             replaced || Some(job.state) == expected(words),
             "`{words}` is `{}`: {:?}",
@@ -69,20 +70,20 @@ pub(super) fn judge(stage: &Stage, case: Case) {
         }
         let spent = job.booked.unwrap_or(job.reserved);
         match job.state {
-            State::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{words}` was refused"),
-            State::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
-            State::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
-            State::Failed => assert!(spent > MicroUsd::ZERO, "`{words}` ran and was free"),
+            JobState::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{words}` was refused"),
+            JobState::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
+            JobState::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
+            JobState::Failed => assert!(spent > MicroUsd::ZERO, "`{words}` ran and was free"),
             // No machine ever ran them. If the end was not observed, that is unknown, and an upper
             // bound stays booked.
-            State::Cancelled | State::Replaced => {}
+            JobState::Cancelled | JobState::Replaced => {}
             other => assert!(!other.is_final(), "`{words}` is `{other}`"),
         }
         // The booked amount is never below the service's bill, except for the seconds that polling
         // cannot observe.
         let billed: MicroUsd = same.iter().map(|request| request.billed).sum();
         assert!(spent + UNSEEN >= billed, "`{words}` cost {billed} and {spent} is on the books");
-        if job.state == State::Done {
+        if job.state == JobState::Done {
             for name in ["prompt.txt", "render.png", "image.png", "mesh.glb", "job.json"] {
                 let path = stage.state_dir().join("history").join(job.id.to_string()).join(name);
                 assert!(path.is_file(), "{name} of `{words}` is not in history");
@@ -99,7 +100,7 @@ pub(super) fn judge(stage: &Stage, case: Case) {
     reader.check().expect("the ledger is sound");
 
     // Files: complete, and without leftovers.
-    if jobs.iter().any(|job| job.state == State::Done) {
+    if jobs.iter().any(|job| job.state == JobState::Done) {
         stage.assert_public_whole();
     }
     assert_eq!(stage.leftovers(), Vec::<std::path::PathBuf>::new());

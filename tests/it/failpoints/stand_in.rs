@@ -16,7 +16,7 @@ use std::{
 };
 
 use conjured::{
-    domain::job::State,
+    domain::job::JobState,
     failpoint::{TRACE, VARIABLE},
     simulator::{comfyui::Comfy, faults::Fault},
 };
@@ -61,7 +61,7 @@ fn visits() -> Vec<String> {
     let trace = stage.path("trace");
     let running = daemon(&stage, TRACE, &trace.display().to_string()).ready();
     let jobs = stage.ended(2);
-    assert_eq!([jobs[0].state, jobs[1].state], [State::Unknown, State::Done]);
+    assert_eq!([jobs[0].state, jobs[1].state], [JobState::Unknown, JobState::Done]);
     assert!(running.stop().success());
     let mut counts = BTreeMap::new();
     let text = fs::read_to_string(trace).expect("a trace");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use conjured::domain::job::State;
+use conjured::domain::job::JobState;
 
 use super::{audit, once, said};
 use crate::support::{
@@ -152,6 +152,6 @@ fn what_a_restored_mesh_does_to_the_render_is_no_news() {
         stage
             .jobs()
             .pop()
-            .filter(|job| job.state == State::Done && job.prompt_excerpt == "a clay bat")
+            .filter(|job| job.state == JobState::Done && job.prompt_excerpt == "a clay bat")
     });
 }

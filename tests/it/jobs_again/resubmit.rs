@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use conjured::{domain::job::State, simulator::faults::Fault};
+use conjured::{domain::job::JobState, simulator::faults::Fault};
 
 use crate::support::{
     patience::{eventually, stays},
@@ -18,7 +18,7 @@ fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
     let daemon = stage.start();
     stage.say("a clay owl");
     let jobs = stage.ended(2);
-    assert_eq!((jobs[0].state, jobs[1].state), (State::Cancelled, State::Done));
+    assert_eq!((jobs[0].state, jobs[1].state), (JobState::Cancelled, JobState::Done));
     assert_eq!((jobs[0].booked, jobs[0].replaced_by), (None, Some(jobs[1].id)));
     assert_eq!((jobs[1].retry_of, jobs[1].cause), (Some(jobs[0].id), jobs[0].cause));
     assert_eq!(stage.accepted(), 2);
@@ -31,14 +31,14 @@ fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
     }
     stage.say("a clay fox");
     let jobs = stage.ended(4);
-    assert_eq!((jobs[2].state, jobs[3].state), (State::Cancelled, State::Unknown));
+    assert_eq!((jobs[2].state, jobs[3].state), (JobState::Cancelled, JobState::Unknown));
     stays(Duration::from_secs(1), "not a third time", || stage.submits() == 4);
     stage.say("a clay owl, again");
     eventually("another snapshot has its own chance", || {
         stage
             .jobs()
             .pop()
-            .filter(|job| job.prompt_excerpt == "a clay owl, again" && job.state == State::Done)
+            .filter(|job| job.prompt_excerpt == "a clay owl, again" && job.state == JobState::Done)
     });
 }
 
@@ -50,7 +50,7 @@ fn an_answer_lost_by_a_crash_is_sent_again_at_the_next_start_unless_something_ne
         stage.service.order(Fault::Hang { ms: None });
         let daemon = stage.start();
         stage.say("a clay owl");
-        stage.newest_is(State::Submitting);
+        stage.newest_is(JobState::Submitting);
         eventually("it arrived", || (stage.submits() == 1).then_some(()));
         daemon.kill();
         if newer {
@@ -58,12 +58,12 @@ fn an_answer_lost_by_a_crash_is_sent_again_at_the_next_start_unless_something_ne
         }
         let _daemon = stage.start();
         let jobs = stage.ended(2);
-        assert_eq!(jobs[1].state, State::Done);
+        assert_eq!(jobs[1].state, JobState::Done);
         if newer {
-            assert_eq!((jobs[0].state, jobs[1].retry_of), (State::Unknown, None));
+            assert_eq!((jobs[0].state, jobs[1].retry_of), (JobState::Unknown, None));
             stays(Duration::from_millis(500), "the newest alone", || stage.jobs().len() == 2);
         } else {
-            assert_eq!((jobs[0].state, jobs[1].retry_of), (State::Cancelled, Some(jobs[0].id)));
+            assert_eq!((jobs[0].state, jobs[1].retry_of), (JobState::Cancelled, Some(jobs[0].id)));
         }
     }
 }

@@ -7,11 +7,11 @@ use conjured::{
     domain::{
         engine::event::ProjectId,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, RequestId, State},
+        job::{Cause, Inputs, JobId, JobState, RequestId},
         money::{
             MicroUsd,
-            budget::{Limits, Windows},
-            job_cost::Terms,
+            budget::{BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
         time::WallTime,
     },
@@ -53,34 +53,34 @@ impl Books {
     }
 
     /// Releases a job of ten cents and takes it to `state`; one that ran cost four cents.
-    fn add(&mut self, project: ProjectId, state: State, released: WallTime) -> JobId {
+    fn add(&mut self, project: ProjectId, state: JobState, released: WallTime) -> JobId {
         self.jobs += 1;
         let job = new_job(self.session, project, self.jobs, released);
-        let always = Windows { day_start: at(0), month_start: at(0) };
+        let always = BudgetWindows { day_start: at(0), month_start: at(0) };
         let announce =
-            if state == State::Prepared { Announce::PreparedOnly } else { Announce::Submitting };
+            if state == JobState::Prepared { Announce::PreparedOnly } else { Announce::Submitting };
         let Self { ledger, .. } = self;
-        ledger.release(&job, &Limits::default(), &always, announce).expect("released");
+        ledger.release(&job, &BudgetLimits::default(), &always, announce).expect("released");
         let (job, reason) = (job.id, Reason::new("10011", "a node raised"));
         let later =
             |seconds: i64| WallTime::from_unix_millis(released.unix_millis() + seconds * 1000);
         let cost = MicroUsd::from_cents(4);
         match state {
-            State::Prepared | State::Submitting => {}
-            State::Unknown => ledger.unknown(job, &reason, later(1)).expect("unknown"),
+            JobState::Prepared | JobState::Submitting => {}
+            JobState::Unknown => ledger.unknown(job, &reason, later(1)).expect("unknown"),
             _ => {
                 let request = RequestId::new(&format!("request-{}", self.jobs)).expect("plain");
                 ledger.submitted(job, &request, later(1)).expect("submitted");
                 ledger.running(job, None, later(20)).expect("running");
                 match state {
-                    State::Running => {}
-                    State::Failed => {
+                    JobState::Running => {}
+                    JobState::Failed => {
                         ledger.failed(job, &reason, Booking::AtMost(cost), later(40)).expect("it");
                     }
-                    State::Cancelled => {
+                    JobState::Cancelled => {
                         ledger.cancelled(job, &reason, Booking::Cost(cost), later(40)).expect("it");
                     }
-                    State::Replaced => {
+                    JobState::Replaced => {
                         ledger.replaced(job, None, Booking::Cost(cost), later(40)).expect("it");
                     }
                     _ => {
@@ -126,7 +126,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u128, at: WallTime) -
         out: None,
         moves_baseline: false,
         reserve: MicroUsd::from_cents(10),
-        terms: Terms::default(),
+        terms: PriceTerms::default(),
         at,
     }
 }
@@ -163,12 +163,12 @@ fn jobs_of_all_ends_are_counted_each_in_its_place() {
     let stage = Stage::new();
     let mut books = Books::new(&stage);
     let project = books.project("art");
-    for (minute, state) in (0..).zip(State::ALL) {
+    for (minute, state) in (0..).zip(JobState::ALL) {
         books.add(project, state, at(minute * 60_000));
     }
     let total = &stage.json(&["cost", "--json"])["total"];
     let number = |key: &str| total[key].as_i64().unwrap_or(-1);
-    assert_eq!(number("jobs"), i64::try_from(State::ALL.len()).expect("few"));
+    assert_eq!(number("jobs"), i64::try_from(JobState::ALL.len()).expect("few"));
     // `add` takes every other state that a job passes through to its successful end.
     assert_eq!((number("failed"), number("cancelled"), number("unknown")), (1, 2, 1));
     assert_eq!(number("done") + number("open") + 4, number("jobs"), "{total}");
@@ -192,10 +192,10 @@ fn each_word_of_by_gives_rows_whose_sums_are_the_total() {
     let (art, craft) = (books.project("art"), books.project("craft"));
     for day in 0..40 {
         let project = if day % 3 == 0 { craft } else { art };
-        books.add(project, State::Done, at(day * DAY));
+        books.add(project, JobState::Done, at(day * DAY));
     }
     books.session = books.ledger.begin_session("test", at(41 * DAY)).expect("another");
-    books.add(art, State::Done, at(41 * DAY));
+    books.add(art, JobState::Done, at(41 * DAY));
     for (word, rows) in WORDS.into_iter().zip([2, 41, 2, 2, 1, 1, 1]) {
         let json = stage.json(&["cost", "--by", word, "--json"]);
         let found = json["rows"].as_array().expect("rows");
@@ -218,10 +218,10 @@ fn since_takes_a_day_or_a_span_and_refuses_rubbish() {
     let mut books = Books::new(&stage);
     let project = books.project("art");
     for day in 0..10 {
-        books.add(project, State::Done, at(day * DAY));
+        books.add(project, JobState::Done, at(day * DAY));
     }
     let now = conjured::clock::Clock.now().wall;
-    books.add(project, State::Done, now.minus(std::time::Duration::from_secs(5 * 24 * 3600)));
+    books.add(project, JobState::Done, now.minus(std::time::Duration::from_secs(5 * 24 * 3600)));
     let jobs =
         |since: &str| stage.json(&["cost", "--since", since, "--json"])["total"]["jobs"].clone();
     assert_eq!(jobs("2024-03-10"), 6, "five of the ten, and the new one");
@@ -244,7 +244,7 @@ fn the_csv_is_that_of_rfc_4180_whatever_a_project_is_called() {
     let names = ["plain", "a, b", "the \"big\" one", "two\nlines", "Größe\r\n", " =1+1"];
     for (minute, name) in (0..).zip(names) {
         let project = books.project(name);
-        books.add(project, State::Done, at(minute * 60_000));
+        books.add(project, JobState::Done, at(minute * 60_000));
     }
     let csv = text(&stage, &["cost", "--by", "project", "--csv"]);
     let records = parse(&csv);

@@ -11,11 +11,11 @@ use conjured::{
     domain::{
         engine::event::ProjectId,
         fingerprint::Fingerprint,
-        job::{Cause, Inputs, JobId, State},
+        job::{Cause, Inputs, JobId, JobState},
         money::{
             MicroUsd,
-            budget::{Limits, Windows},
-            job_cost::Terms,
+            budget::{BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
         time::WallTime,
     },
@@ -98,7 +98,7 @@ fn two_projects_and_once_racing_for_the_last_cents_never_cross_the_limit() {
         }
         other => panic!("{other:?}: {said}"),
     }
-    assert!(stage.jobs().iter().filter(|job| job.state != State::Done).count() <= 1);
+    assert!(stage.jobs().iter().filter(|job| job.state != JobState::Done).count() <= 1);
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -129,7 +129,7 @@ fn a_racer_spends_until_it_is_refused() {
     let mut ledger = Ledger::open(&path).expect("opens");
     let session = ledger.begin_session("test", WallTime::from_unix_millis(1)).expect("begins");
     let project = ledger.touch_project("/art", "art", WallTime::from_unix_millis(1)).expect("it");
-    let limits = Limits { per_day: Some(LIMIT), ..Limits::default() };
+    let limits = BudgetLimits { per_day: Some(LIMIT), ..BudgetLimits::default() };
     // All racers start when all are ready.
     let here = path.with_extension(format!("here-{}", std::process::id()));
     std::fs::write(here, b"").expect("writes");
@@ -154,7 +154,7 @@ fn a_racer_spends_until_it_is_refused() {
     }
 }
 
-const ALWAYS: Windows = Windows {
+const ALWAYS: BudgetWindows = BudgetWindows {
     day_start: WallTime::from_unix_millis(0),
     month_start: WallTime::from_unix_millis(0),
 };
@@ -211,7 +211,7 @@ fn job(session: SessionId, project: ProjectId, reserve: MicroUsd) -> NewJob {
         out: None,
         moves_baseline: false,
         reserve,
-        terms: Terms::default(),
+        terms: PriceTerms::default(),
         at,
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use conjured::{
-    domain::job::{State, placement::is_temporary},
+    domain::job::{JobState, placement::is_temporary},
     ledger::{
         FILE, Ledger,
         rows::{Filter, JobRow},
@@ -252,7 +252,7 @@ impl Stage {
 
     /// Waits until the newest job is in `state`.
     #[track_caller]
-    pub(crate) fn newest_is(&self, state: State) -> JobRow {
+    pub(crate) fn newest_is(&self, state: JobState) -> JobRow {
         eventually(&format!("the newest job is `{state}`"), || {
             self.jobs().pop().filter(|job| job.state == state)
         })
@@ -274,7 +274,7 @@ impl Stage {
     pub(crate) fn done(&self, count: usize) -> Vec<JobRow> {
         let jobs = self.ended(count);
         for job in &jobs {
-            assert_eq!(job.state, State::Done, "{:?}", job.reason);
+            assert_eq!(job.state, JobState::Done, "{:?}", job.reason);
         }
         self.assert_public_whole();
         jobs

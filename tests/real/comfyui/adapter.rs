@@ -18,7 +18,7 @@ use conjured::{
     domain::{
         job::{
             JobId, RequestId,
-            artifact::{Kind, RemoteFile, choose},
+            artifact::{ArtifactKind, RemoteFile, choose_file},
         },
         time::WallTime,
     },
@@ -116,7 +116,7 @@ async fn run(adapter: &Comfyui, number: u32, side: u32) -> RemoteFile {
     );
     match end(adapter, &id).await {
         RunResult::Succeeded { files, .. } => {
-            choose(&files, Kind::Image, "6").expect("a picture").clone()
+            choose_file(&files, ArtifactKind::Image, "6").expect("a picture").clone()
         }
         other => panic!("the run ended as {other:?}"),
     }

@@ -10,17 +10,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    job::State,
+    job::JobState,
     money::{
         MicroUsd,
-        job_cost::{Basis, Terms},
+        job_cost::{CostBasis, PriceTerms},
     },
     time::WallTime,
 };
 
 /// The facts about a past job that matter for its cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct PastJob {
     /// The number of the session that paid.
     pub session: i64,
     /// The project's name.
@@ -38,15 +38,15 @@ pub struct Past {
     /// When it ended.
     pub ended: Option<WallTime>,
     /// Its current state.
-    pub state: State,
+    pub state: JobState,
     /// The reserved amount.
     pub reserved: MicroUsd,
     /// The booked cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
     /// How the booked cost was obtained.
-    pub basis: Option<Basis>,
+    pub basis: Option<CostBasis>,
     /// The terms that applied when it was sent.
-    pub terms: Option<Terms>,
+    pub terms: Option<PriceTerms>,
     /// Whether it waited for a machine to wake.
     pub cold: Option<bool>,
     /// From submit to run, if measured.
@@ -59,7 +59,7 @@ pub struct Past {
 
 /// The costs and results of a group of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Tally {
+pub struct CostSummary {
     /// The number of all jobs.
     pub jobs: u64,
     /// The number of placed results.
@@ -98,28 +98,28 @@ pub struct Tally {
 }
 
 /// Returns the summary of `jobs`.
-pub fn tally<'a>(jobs: impl IntoIterator<Item = &'a Past>) -> Tally {
-    let mut tally = Tally::default();
+pub fn summarize<'a>(jobs: impl IntoIterator<Item = &'a PastJob>) -> CostSummary {
+    let mut summary = CostSummary::default();
     let (mut cold, mut warm, mut stars) = (Vec::new(), Vec::new(), 0_u64);
     for job in jobs {
-        tally.jobs += 1;
+        summary.jobs += 1;
         *match job.state {
-            State::Done => &mut tally.done,
-            State::Failed => &mut tally.failed,
-            State::Cancelled | State::Replaced => &mut tally.cancelled,
-            State::Unknown => &mut tally.unknown,
-            _ => &mut tally.open,
+            JobState::Done => &mut summary.done,
+            JobState::Failed => &mut summary.failed,
+            JobState::Cancelled | JobState::Replaced => &mut summary.cancelled,
+            JobState::Unknown => &mut summary.unknown,
+            _ => &mut summary.open,
         } += 1;
         match job.booked {
             Some(booked) => {
-                tally.booked_microusd = tally.booked_microusd + booked;
-                if job.basis == Some(Basis::Bounded) {
-                    tally.bounded_microusd = tally.bounded_microusd + booked;
+                summary.booked_microusd = summary.booked_microusd + booked;
+                if job.basis == Some(CostBasis::Bounded) {
+                    summary.bounded_microusd = summary.bounded_microusd + booked;
                 }
             }
-            None => tally.reserved_microusd = tally.reserved_microusd + job.reserved,
+            None => summary.reserved_microusd = summary.reserved_microusd + job.reserved,
         }
-        if let (State::Done, Some(ended), Some(_)) = (job.state, job.ended, job.submitted) {
+        if let (JobState::Done, Some(ended), Some(_)) = (job.state, job.ended, job.submitted) {
             let was_cold = job.cold.or_else(|| Some(job.terms?.cold_start.is_some()));
             match was_cold {
                 Some(true) => cold.push(ended.since(job.released)),
@@ -128,24 +128,24 @@ pub fn tally<'a>(jobs: impl IntoIterator<Item = &'a Past>) -> Tally {
             }
         }
         if let Some(rating) = job.rating {
-            tally.rated += 1;
+            summary.rated += 1;
             stars += u64::from(rating);
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "counts of jobs")]
     let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-    tally.success_rate = ratio(tally.done, tally.done + tally.failed + tally.unknown);
-    tally.mean_rating = ratio(stars, tally.rated);
-    tally.cost_per_result_microusd =
-        per_result(tally.booked_microusd + tally.reserved_microusd, tally.done);
-    tally.median_cold_ms = median(cold).map(millis);
-    tally.median_warm_ms = median(warm).map(millis);
-    tally
+    summary.success_rate = ratio(summary.done, summary.done + summary.failed + summary.unknown);
+    summary.mean_rating = ratio(stars, summary.rated);
+    summary.cost_per_result_microusd =
+        per_result(summary.booked_microusd + summary.reserved_microusd, summary.done);
+    summary.median_cold_ms = median(cold).map(millis);
+    summary.median_warm_ms = median(warm).map(millis);
+    summary
 }
 
 /// The facts about a rented machine that matter for its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rented {
+pub struct PastServer {
     /// The number of the session that paid.
     pub session: i64,
     /// When it was launched.
@@ -155,12 +155,12 @@ pub struct Rented {
     /// The booked cost; `None` while the reservation counts.
     pub booked: Option<MicroUsd>,
     /// How the booked cost was obtained.
-    pub basis: Option<Basis>,
+    pub basis: Option<CostBasis>,
 }
 
-impl Tally {
+impl CostSummary {
     /// Adds rented machines. Each one counts once, however many jobs ran on it.
-    pub fn add<'a>(&mut self, machines: impl IntoIterator<Item = &'a Rented>) {
+    pub fn add_servers<'a>(&mut self, machines: impl IntoIterator<Item = &'a PastServer>) {
         for machine in machines {
             self.machines += 1;
             let spent = machine.booked.unwrap_or(machine.reserved);
@@ -168,7 +168,7 @@ impl Tally {
             match machine.booked {
                 Some(booked) => {
                     self.booked_microusd = self.booked_microusd + booked;
-                    if machine.basis == Some(Basis::Bounded) {
+                    if machine.basis == Some(CostBasis::Bounded) {
                         self.bounded_microusd = self.bounded_microusd + booked;
                     }
                 }
@@ -199,9 +199,9 @@ pub(super) mod tests {
     use super::*;
 
     /// Returns a job that was released at second `at` and done `took` seconds later.
-    pub(crate) fn done(at: i64, took: i64, cold: bool) -> Past {
+    pub(crate) fn done(at: i64, took: i64, cold: bool) -> PastJob {
         let second = |second: i64| WallTime::from_unix_millis(second * 1000);
-        Past {
+        PastJob {
             session: 1,
             project: "art".into(),
             deployment: Some("deployment-a".into()),
@@ -210,10 +210,10 @@ pub(super) mod tests {
             released: second(at),
             submitted: Some(second(at)),
             ended: Some(second(at + took)),
-            state: State::Done,
+            state: JobState::Done,
             reserved: MicroUsd(900),
             booked: Some(MicroUsd(500)),
-            basis: Some(Basis::Measured),
+            basis: Some(CostBasis::Measured),
             terms: None,
             cold: Some(cold),
             queue: None,
@@ -224,53 +224,57 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_has_sums_and_no_rates() {
-        assert_eq!(tally(&[]), Tally::default());
+        assert_eq!(summarize(&[]), CostSummary::default());
     }
 
     #[test]
     fn a_machine_costs_once_however_many_jobs_were_made_on_it() {
-        let free = Past { booked: Some(MicroUsd::ZERO), ..done(0, 30, false) };
-        let mut tally = tally(&[free.clone(), Past { rating: None, ..free }]);
-        let machine = |booked: Option<i64>| Rented {
+        let free = PastJob { booked: Some(MicroUsd::ZERO), ..done(0, 30, false) };
+        let mut summary = summarize(&[free.clone(), PastJob { rating: None, ..free }]);
+        let machine = |booked: Option<i64>| PastServer {
             session: 1,
             launched: WallTime::default(),
             reserved: MicroUsd(900),
             booked: booked.map(MicroUsd),
-            basis: booked.map(|_| Basis::Bounded),
+            basis: booked.map(|_| CostBasis::Bounded),
         };
-        tally.add(&[machine(Some(500)), machine(None)]);
-        assert_eq!((tally.machines, tally.machines_microusd), (2, MicroUsd(1400)));
-        assert_eq!(tally.booked_microusd, MicroUsd(500));
-        assert_eq!(tally.bounded_microusd, MicroUsd(500));
-        assert_eq!(tally.reserved_microusd, MicroUsd(900));
-        assert_eq!(tally.cost_per_result_microusd, Some(MicroUsd(700)));
+        summary.add_servers(&[machine(Some(500)), machine(None)]);
+        assert_eq!((summary.machines, summary.machines_microusd), (2, MicroUsd(1400)));
+        assert_eq!(summary.booked_microusd, MicroUsd(500));
+        assert_eq!(summary.bounded_microusd, MicroUsd(500));
+        assert_eq!(summary.reserved_microusd, MicroUsd(900));
+        assert_eq!(summary.cost_per_result_microusd, Some(MicroUsd(700)));
     }
 
     #[test]
     fn what_is_booked_and_what_is_only_reserved_stay_apart() {
         let jobs = [
-            Past { rating: Some(4), ..done(0, 300, true) },
+            PastJob { rating: Some(4), ..done(0, 300, true) },
             done(400, 60, false),
-            Past { basis: Some(Basis::Bounded), rating: Some(5), ..done(500, 80, false) },
-            Past { state: State::Unknown, booked: None, ..done(600, 9, false) },
-            Past { state: State::Cancelled, booked: Some(MicroUsd(0)), ..done(700, 9, false) },
-            Past { state: State::Running, booked: None, ended: None, ..done(800, 9, false) },
+            PastJob { basis: Some(CostBasis::Bounded), rating: Some(5), ..done(500, 80, false) },
+            PastJob { state: JobState::Unknown, booked: None, ..done(600, 9, false) },
+            PastJob {
+                state: JobState::Cancelled,
+                booked: Some(MicroUsd(0)),
+                ..done(700, 9, false)
+            },
+            PastJob { state: JobState::Running, booked: None, ended: None, ..done(800, 9, false) },
         ];
-        let tally = tally(&jobs);
+        let summary = summarize(&jobs);
         assert_eq!(
-            (tally.jobs, tally.done, tally.unknown, tally.cancelled, tally.open),
+            (summary.jobs, summary.done, summary.unknown, summary.cancelled, summary.open),
             (6, 3, 1, 1, 1)
         );
         assert_eq!(
-            tally.success_rate,
+            summary.success_rate,
             Some(0.75),
             "a cancel is no failure, an unknown job no success"
         );
-        assert_eq!(tally.booked_microusd, MicroUsd(1500));
-        assert_eq!(tally.bounded_microusd, MicroUsd(500));
-        assert_eq!(tally.reserved_microusd, MicroUsd(1800));
-        assert_eq!(tally.cost_per_result_microusd, Some(MicroUsd(1100)));
-        assert_eq!((tally.median_cold_ms, tally.median_warm_ms), (Some(300_000), Some(80_000)));
-        assert_eq!((tally.mean_rating, tally.rated), (Some(4.5), 2));
+        assert_eq!(summary.booked_microusd, MicroUsd(1500));
+        assert_eq!(summary.bounded_microusd, MicroUsd(500));
+        assert_eq!(summary.reserved_microusd, MicroUsd(1800));
+        assert_eq!(summary.cost_per_result_microusd, Some(MicroUsd(1100)));
+        assert_eq!((summary.median_cold_ms, summary.median_warm_ms), (Some(300_000), Some(80_000)));
+        assert_eq!((summary.mean_rating, summary.rated), (Some(4.5), 2));
     }
 }

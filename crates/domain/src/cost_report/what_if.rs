@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Past, median};
+use super::{PastJob, median};
 use crate::{
     money::{
-        MicroUsd, Plan, TIERS, Tier, cost_of,
+        BillingPlan, MicroUsd, TIERS, Tier, cost_of,
         estimate::{DEFAULT_COLD_START, DEFAULT_KEEP_WARM, DEFAULT_RUN},
     },
     time::WallTime,
@@ -22,15 +22,15 @@ use crate::{
 pub const KEEP_WARM: [u64; 8] = [0, 30, 60, 120, 300, 600, 1800, 3600];
 
 /// The number of jobs needed for advice: fewer are one afternoon, not a habit.
-pub const ENOUGH_JOBS: usize = 10;
+pub const MIN_JOBS: usize = 10;
 
 /// How much more than the cheapest option a recommended one may cost for its shorter waits,
 /// in percent.
-const WORTH: i64 = 10;
+const MAX_EXTRA_PERCENT: i64 = 10;
 
 /// The past jobs of a deployment, ready for a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct DeploymentHistory {
     /// When each job was requested and how long it ran, oldest first.
     pub jobs: Vec<(WallTime, Duration)>,
     /// The median of the measured cold starts, or the default.
@@ -49,7 +49,7 @@ pub struct Record {
 
 /// The result of a replay with one setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct SettingOutcome {
     /// How long a machine idles before it sleeps, in seconds.
     pub keep_warm_s: u64,
     /// The number of machines that never sleep: 0 or 1.
@@ -66,34 +66,34 @@ pub struct Outcome {
 
 /// The cost of the current setting on another machine at the same speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Elsewhere {
+pub struct OtherServer {
     /// The tier.
     pub tier: &'static str,
     /// RunComfy's name for it.
     pub sku: &'static str,
     /// The plan.
-    pub plan: Plan,
+    pub plan: BillingPlan,
     /// The cost of all jobs.
     pub cost_microusd: MicroUsd,
 }
 
 /// The findings from a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Advice {
+pub struct WhatIf {
     /// Every setting that was tried.
-    pub settings: Vec<Outcome>,
+    pub settings: Vec<SettingOutcome>,
     /// The current setting on other machines.
-    pub machines: Vec<Elsewhere>,
+    pub machines: Vec<OtherServer>,
     /// The assumptions for values that were not measured, as sentences.
     pub assumed: Vec<String>,
     /// The recommendation, as a sentence.
     pub sentence: String,
 }
 
-impl Record {
+impl DeploymentHistory {
     /// Creates the record of the jobs that were sent to one deployment; `None` if there are none.
-    pub fn of(jobs: &[&Past]) -> Option<Self> {
-        let mut sent: Vec<&&Past> = jobs.iter().filter(|job| job.submitted.is_some()).collect();
+    pub fn of(jobs: &[&PastJob]) -> Option<Self> {
+        let mut sent: Vec<&&PastJob> = jobs.iter().filter(|job| job.submitted.is_some()).collect();
         sent.sort_by_key(|job| job.released);
         let newest = sent.iter().rev().find_map(|job| job.terms)?;
         let runs: Vec<Duration> = sent.iter().filter_map(|job| job.run).collect();
@@ -117,7 +117,7 @@ impl Record {
     }
 
     /// Replays the jobs on one machine that idles for `keep_warm`, or never sleeps.
-    pub fn replay(&self, keep_warm: Duration, never_sleeps: bool) -> Outcome {
+    pub fn replay(&self, keep_warm: Duration, never_sleeps: bool) -> SettingOutcome {
         let mut awake = Duration::ZERO;
         let mut waited = Duration::ZERO;
         let mut cold_starts = 0;
@@ -148,7 +148,7 @@ impl Record {
         if !never_sleeps && free.is_some() {
             awake += keep_warm;
         }
-        Outcome {
+        SettingOutcome {
             keep_warm_s: keep_warm.as_secs(),
             min_instances: u8::from(never_sleeps),
             cost_microusd: cost_of(awake, self.hourly),
@@ -159,25 +159,25 @@ impl Record {
     }
 
     /// Tries every setting and returns the best one.
-    pub fn advice(&self) -> Advice {
+    pub fn what_if(&self) -> WhatIf {
         let mut times: Vec<Duration> = KEEP_WARM.into_iter().map(Duration::from_secs).collect();
         if !times.contains(&self.keep_warm) {
             times.push(self.keep_warm);
             times.sort_unstable();
         }
-        let mut settings: Vec<Outcome> =
+        let mut settings: Vec<SettingOutcome> =
             times.into_iter().map(|keep_warm| self.replay(keep_warm, false)).collect();
         settings.push(self.replay(self.keep_warm, true));
         let now = self.replay(self.keep_warm, false);
         let machines = TIERS.iter().flat_map(|tier| {
-            [Plan::Hobby, Plan::Pro].map(|plan| {
+            [BillingPlan::Hobby, BillingPlan::Pro].map(|plan| {
                 let other = Self { hourly: tier.hourly(plan), ..self.clone() };
                 let cost_microusd = other.replay(self.keep_warm, false).cost_microusd;
                 let Tier { name, sku, .. } = *tier;
-                Elsewhere { tier: name, sku, plan, cost_microusd }
+                OtherServer { tier: name, sku, plan, cost_microusd }
             })
         });
-        Advice {
+        WhatIf {
             machines: machines.collect(),
             assumed: self.assumed(),
             sentence: self.sentence(&settings, &now),
@@ -215,13 +215,13 @@ impl Record {
         assumed
     }
 
-    fn sentence(&self, settings: &[Outcome], now: &Outcome) -> String {
-        if self.jobs.len() < ENOUGH_JOBS {
-            let (jobs, enough) = (self.jobs.len(), ENOUGH_JOBS);
+    fn sentence(&self, settings: &[SettingOutcome], now: &SettingOutcome) -> String {
+        if self.jobs.len() < MIN_JOBS {
+            let (jobs, enough) = (self.jobs.len(), MIN_JOBS);
             return format!("too few jobs to advise: {jobs} of at least {enough}");
         }
         let cheapest = settings.iter().map(|one| one.cost_microusd.0).min().unwrap_or_default();
-        let affordable = cheapest.saturating_add(cheapest / 100 * WORTH);
+        let affordable = cheapest.saturating_add(cheapest / 100 * MAX_EXTRA_PERCENT);
         let best = settings
             .iter()
             .filter(|one| one.cost_microusd.0 <= affordable)
@@ -268,8 +268,8 @@ mod tests {
 
     /// Jobs of 30 s each, requested at these seconds, at a cent per second, with cold starts
     /// of 200 s.
-    fn record(asked: &[i64], keep_warm: u64) -> Record {
-        Record {
+    fn record(asked: &[i64], keep_warm: u64) -> DeploymentHistory {
+        DeploymentHistory {
             jobs: asked
                 .iter()
                 .map(|at| (WallTime::from_unix_millis(at * 1000), secs(30)))
@@ -318,28 +318,32 @@ mod tests {
     fn advice_follows_the_habit_and_is_silent_about_a_few_jobs() {
         let every = |gap: i64| (0..20).map(|n| n * gap).collect::<Vec<_>>();
         // Every hundred seconds: a machine that sleeps after a minute starts cold again and again.
-        let advice = record(&every(100), 60).advice();
-        assert!(advice.sentence.contains("min less over these 20 jobs"), "{}", advice.sentence);
+        let what_if = record(&every(100), 60).what_if();
+        assert!(what_if.sentence.contains("min less over these 20 jobs"), "{}", what_if.sentence);
         // Twice a day: idling is wasted.
-        let advice = record(&every(43_200), 1800).advice();
+        let what_if = record(&every(43_200), 1800).what_if();
         assert!(
-            advice.sentence.starts_with("a keep-warm time of 0 s would have cost"),
+            what_if.sentence.starts_with("a keep-warm time of 0 s would have cost"),
             "{}",
-            advice.sentence
+            what_if.sentence
         );
-        assert!(record(&[0, 1, 2], 60).advice().sentence.starts_with("too few jobs"));
-        let advice = record(&every(43_200), 0).advice();
-        assert!(advice.sentence.contains("fits"), "{}", advice.sentence);
-        assert_eq!(advice.settings.iter().filter(|one| one.current).count(), 1);
-        assert_eq!(advice.machines.len(), 14);
+        assert!(record(&[0, 1, 2], 60).what_if().sentence.starts_with("too few jobs"));
+        let what_if = record(&every(43_200), 0).what_if();
+        assert!(what_if.sentence.contains("fits"), "{}", what_if.sentence);
+        assert_eq!(what_if.settings.iter().filter(|one| one.current).count(), 1);
+        assert_eq!(what_if.machines.len(), 14);
     }
 
     #[test]
     fn what_was_not_measured_is_said() {
-        let unmeasured =
-            Record { cold_samples: 0, run_samples: 0, keep_warm_known: false, ..record(&[0], 45) };
-        assert_eq!(unmeasured.advice().assumed.len(), 4);
-        let settings = unmeasured.advice().settings;
+        let unmeasured = DeploymentHistory {
+            cold_samples: 0,
+            run_samples: 0,
+            keep_warm_known: false,
+            ..record(&[0], 45)
+        };
+        assert_eq!(unmeasured.what_if().assumed.len(), 4);
+        let settings = unmeasured.what_if().settings;
         assert!(
             settings.iter().any(|one| one.current && one.keep_warm_s == 45),
             "the present one is in the table"
@@ -348,17 +352,20 @@ mod tests {
 
     #[test]
     fn only_what_was_sent_counts() {
-        use crate::{cost_report::tests::done, money::job_cost::Terms};
-        let terms =
-            Some(Terms { cold_start: Some(secs(9)), keep_warm: secs(300), hourly: MicroUsd(7) });
+        use crate::{cost_report::tests::done, money::job_cost::PriceTerms};
+        let terms = Some(PriceTerms {
+            cold_start: Some(secs(9)),
+            keep_warm: secs(300),
+            hourly: MicroUsd(7),
+        });
         let sent =
-            Past { run: Some(secs(40)), queue: Some(secs(180)), terms, ..done(50, 60, true) };
-        let never = Past { submitted: None, ..sent.clone() };
-        let record = Record::of(&[&sent, &never]).expect("a record");
+            PastJob { run: Some(secs(40)), queue: Some(secs(180)), terms, ..done(50, 60, true) };
+        let never = PastJob { submitted: None, ..sent.clone() };
+        let record = DeploymentHistory::of(&[&sent, &never]).expect("a record");
         assert_eq!(
             (record.jobs.len(), record.cold_start, record.keep_warm),
             (1, secs(180), secs(300))
         );
-        assert_eq!(Record::of(&[&never]), None);
+        assert_eq!(DeploymentHistory::of(&[&never]), None);
     }
 }

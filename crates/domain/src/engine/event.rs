@@ -2,7 +2,7 @@
 
 use crate::{
     fingerprint::Fingerprint,
-    inputs::{debounce::Sight, trigger::Wait},
+    inputs::{debounce::InputState, trigger::WaitReason},
     job::{Cause, Inputs},
     time::Moment,
 };
@@ -13,11 +13,11 @@ pub struct ProjectId(pub i64);
 
 /// Identifies a manual job request, which the daemon keeps under this number until its turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct RequestTicket(pub u64);
 
 /// What the ledger knows about a project when the daemon starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct Baseline {
     /// Whether the ledger has seen the project before.
     pub known: bool,
     /// The prompt of the last job, or of the first start.
@@ -28,7 +28,7 @@ pub struct Remembered {
 
 /// The progress of an active job, as far as decisions need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum JobStage {
     /// Not sent yet: the job is being prepared or waits for a retry.
     Waiting,
     /// The request may be on its way.
@@ -48,46 +48,46 @@ pub enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An input may have changed. A scan is on its way, and no job is released before its result.
-    Stirred {
+    Touched {
         /// The project.
         project: ProjectId,
     },
     /// A scan of a project's inputs has finished.
-    Seen {
+    Scanned {
         /// The project.
         project: ProjectId,
         /// The state of the prompt.
-        prompt: Sight,
+        prompt: InputState,
         /// The state of the render.
-        render: Sight,
+        render: InputState,
     },
     /// A manual job was made from the project's own inputs.
-    Took {
+    InputsTaken {
         /// The project.
         project: ProjectId,
         /// The inputs that it used.
         inputs: Inputs,
     },
     /// A person requested a job now.
-    Asked {
+    Requested {
         /// The project.
         project: ProjectId,
         /// The number of the request.
-        ticket: Ticket,
+        ticket: RequestTicket,
     },
     /// A job that was active when the daemon stopped continues.
     Resumed {
         /// The project.
         project: ProjectId,
         /// Its current stage.
-        stage: Stage,
+        stage: JobStage,
     },
     /// A job reached another stage.
-    Moved {
+    StageChanged {
         /// The project.
         project: ProjectId,
         /// The new stage.
-        stage: Stage,
+        stage: JobStage,
     },
     /// A job ended, with any outcome.
     Ended {
@@ -107,8 +107,8 @@ pub enum Event {
         /// The project.
         project: ProjectId,
     },
-    /// The answer to [`Effect::LookAtHands`].
-    Hands {
+    /// The answer to [`Effect::CheckHands`].
+    HandsChecked {
         /// The project.
         project: ProjectId,
         /// Whether a hand is in the picture.
@@ -132,11 +132,11 @@ pub enum Event {
 
 /// What a job is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+pub enum JobSource {
     /// The project's newest complete snapshot.
     Snapshot(Inputs),
     /// A manual request.
-    Asked(Ticket),
+    Requested(RequestTicket),
 }
 
 /// What the daemon must do.
@@ -154,24 +154,24 @@ pub enum Effect {
         /// The project.
         project: ProjectId,
         /// What to make it from.
-        work: Work,
+        work: JobSource,
         /// What caused it.
         cause: Cause,
     },
     /// A newer snapshot supersedes the active job: cancel it, or, if only the handoff is left,
     /// abandon that.
-    Replace {
+    Supersede {
         /// The project.
         project: ProjectId,
     },
     /// A job caused by the render alone is due: report whether hands are in the
-    /// picture ([`Event::Hands`]).
-    LookAtHands {
+    /// picture ([`Event::HandsChecked`]).
+    CheckHands {
         /// The project.
         project: ProjectId,
     },
     /// Store these as the baseline.
-    Rebase {
+    SetBaseline {
         /// The project.
         project: ProjectId,
         /// The prompt's fingerprint.
@@ -183,17 +183,17 @@ pub enum Effect {
 
 /// Why a project's next job does not start, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum HoldReason {
     /// A trigger rule.
-    Trigger(Wait),
+    Trigger(WaitReason),
     /// Hands are in the picture, and only the render changed.
-    Hands,
+    HandsInPicture,
     /// A job of this project is active; the newest snapshot is next.
-    JobAtWork,
+    JobRunning,
     /// A job of this project is being cancelled in favour of a newer snapshot.
-    Replacing,
+    Superseding,
     /// Other projects use every paid slot.
-    SlotsTaken,
+    NoFreeSlot,
     /// `max_jobs_per_hour` is reached until that moment.
     HourlyLimit(Moment),
     /// The job could not be started, for this reason.

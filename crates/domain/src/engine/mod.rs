@@ -14,12 +14,12 @@ use std::{
 };
 
 use self::{
-    event::{Effect, Event, Held, ProjectId, Remembered, Stage, Work},
-    project::{AtWork, Hands, Project},
+    event::{Baseline, Effect, Event, HoldReason, JobSource, JobStage, ProjectId},
+    project::{EngineJob, HandState, Project},
 };
 use super::{
     inputs::{
-        debounce::Sight,
+        debounce::InputState,
         trigger::{Decision, Settings, WhenBusy},
     },
     job::{Cause, Inputs},
@@ -27,7 +27,7 @@ use super::{
 };
 
 /// The maximum number of manual requests that may be pending for one project.
-pub const MAX_ASKED: usize = 16;
+pub const MAX_REQUESTED: usize = 16;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -38,7 +38,7 @@ pub struct Engine {
     max_in_flight: usize,
     projects: BTreeMap<ProjectId, Project>,
     /// When jobs started within the last hour, oldest first.
-    starts: VecDeque<Moment>,
+    recent_starts: VecDeque<Moment>,
     stopping: bool,
 }
 
@@ -50,13 +50,13 @@ impl Engine {
             settings,
             max_in_flight: max_in_flight.max(1),
             projects: BTreeMap::new(),
-            starts: starts.into(),
+            recent_starts: starts.into(),
             stopping: false,
         }
     }
 
     /// Starts serving a project. A project that is already served keeps its state.
-    pub fn add(&mut self, project: ProjectId, remembered: Remembered) {
+    pub fn add(&mut self, project: ProjectId, remembered: Baseline) {
         self.projects.entry(project).or_insert_with(|| Project::new(remembered));
     }
 
@@ -98,35 +98,35 @@ impl Engine {
 
     fn take(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
         match event {
-            Event::Stirred { project } => {
+            Event::Touched { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.stirred = true;
+                    state.touched = true;
                 }
             }
-            Event::Seen { project, prompt, render } => {
+            Event::Scanned { project, prompt, render } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.stirred = false;
-                    state.see(&self.settings, now, project, prompt, render, effects);
+                    state.touched = false;
+                    state.record_scan(&self.settings, now, project, prompt, render, effects);
                 }
             }
-            Event::Took { project, inputs } => {
+            Event::InputsTaken { project, inputs } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.took(inputs);
+                    state.inputs_taken(inputs);
                 }
             }
-            Event::Asked { project, ticket } => {
+            Event::Requested { project, ticket } => {
                 if let Some(state) = self.projects.get_mut(&project)
-                    && state.asked.len() < MAX_ASKED
+                    && state.requested.len() < MAX_REQUESTED
                 {
-                    state.asked.push_back(ticket);
+                    state.requested.push_back(ticket);
                 }
             }
             Event::Resumed { project, stage } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.job = Some(AtWork::resumed(stage));
+                    state.job = Some(EngineJob::resumed(stage));
                 }
             }
-            Event::Moved { project, stage } => {
+            Event::StageChanged { project, stage } => {
                 if let Some(job) = self.projects.get_mut(&project).and_then(|p| p.job.as_mut()) {
                     job.stage = stage;
                 }
@@ -135,13 +135,13 @@ impl Engine {
                 if let Some(state) = self.projects.get_mut(&project) {
                     state.ended(now, project, placed, effects);
                     if placed {
-                        state.expect_effect(&self.settings, now);
+                        state.expect_own_effect(&self.settings, now);
                     }
                 }
             }
             Event::Restored { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.expect_effect(&self.settings, now);
+                    state.expect_own_effect(&self.settings, now);
                 }
             }
             Event::Imported { project } => {
@@ -149,9 +149,10 @@ impl Engine {
                     state.imported(&self.settings, now);
                 }
             }
-            Event::Hands { project, tracked } => {
+            Event::HandsChecked { project, tracked } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.hands = if tracked { Hands::InPicture(now) } else { Hands::Away(now) };
+                    state.hands =
+                        if tracked { HandState::InPicture(now) } else { HandState::Away(now) };
                 }
             }
             Event::NotStarted { project, retry_at, reason } => {
@@ -160,8 +161,9 @@ impl Engine {
                     .get_mut(&project)
                     .and_then(|state| state.not_started(now, retry_at, reason));
                 // Its own start alone is no start any more: another project's still counts.
-                let own = counted.and_then(|at| self.starts.iter().rposition(|start| *start == at));
-                own.map(|at| self.starts.remove(at));
+                let own = counted
+                    .and_then(|at| self.recent_starts.iter().rposition(|start| *start == at));
+                own.map(|at| self.recent_starts.remove(at));
             }
             Event::Tick => {}
             Event::Stopping => self.stopping = true,
@@ -170,8 +172,8 @@ impl Engine {
 
     /// Starts every job that may start, beginning with the project that has waited longest.
     fn release(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        while self.starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
-            self.starts.pop_front();
+        while self.recent_starts.front().is_some_and(|start| now.since(*start) >= HOUR) {
+            self.recent_starts.pop_front();
         }
         if self.stopping {
             return;
@@ -197,25 +199,29 @@ impl Engine {
 
         if let Some(job) = &mut project.job {
             // A manually requested job is never cancelled for a newer snapshot.
-            let wanted = matches!(decision, Decision::Release(_)) && below_hourly && !job.person;
+            let wanted =
+                matches!(decision, Decision::Release(_)) && below_hourly && !job.user_requested;
             let may_cancel = match settings.when_busy {
                 // Nothing is cancelled at this stage: a request that CONJURE already has
                 // stays valid.
-                _ if job.stage == Stage::HandingOver => true,
+                _ if job.stage == JobStage::HandingOver => true,
                 WhenBusy::Wait => false,
-                WhenBusy::ReplaceQueued => matches!(job.stage, Stage::Waiting | Stage::Queued),
+                WhenBusy::ReplaceQueued => {
+                    matches!(job.stage, JobStage::Waiting | JobStage::Queued)
+                }
                 WhenBusy::Cancel => {
-                    matches!(job.stage, Stage::Waiting | Stage::Queued | Stage::Running)
+                    matches!(job.stage, JobStage::Waiting | JobStage::Queued | JobStage::Running)
                 }
             };
-            if wanted && may_cancel && !job.replacing && project.refusal.is_none() {
-                if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+            if wanted && may_cancel && !job.superseding && project.refusal.is_none() {
+                if held_by_hands(&settings, &decision) && project.is_held_by_hands(now, id, effects)
+                {
                     return;
                 }
                 if let Some(job) = &mut project.job {
-                    job.replacing = true;
+                    job.superseding = true;
                 }
-                effects.push(Effect::Replace { project: id });
+                effects.push(Effect::Supersede { project: id });
             }
             return;
         }
@@ -224,41 +230,41 @@ impl Engine {
         }
         // A manual request skips the trigger rules and the hourly limit: that limit only guards
         // against loops.
-        if let Some(ticket) = project.asked.pop_front() {
+        if let Some(ticket) = project.requested.pop_front() {
             project.start(now, None, false, true);
-            self.starts.push_back(now);
+            self.recent_starts.push_back(now);
             effects.push(Effect::Start {
                 project: id,
-                work: Work::Asked(ticket),
+                work: JobSource::Requested(ticket),
                 cause: Cause::Person,
             });
             return;
         }
         // On a busy machine the last scan may be outdated. The disk has the truth, and a new scan
         // is already on its way.
-        if project.stirred || !below_hourly || project.refused(now) {
+        if project.touched || !below_hourly || project.refused(now) {
             return;
         }
-        if held_by_hands(&settings, &decision) && project.hands_hold(now, id, effects) {
+        if held_by_hands(&settings, &decision) && project.is_held_by_hands(now, id, effects) {
             return;
         }
         if let Decision::Release(cause) = decision
             && let Some(inputs) = project.snapshot()
         {
-            project.hands = Hands::Unknown;
+            project.hands = HandState::Unknown;
             let cause = if project.differed_at_start { Cause::Start } else { cause };
             let render_only = cause == Cause::Render;
             let before = (project.prompt.baseline(), project.render.baseline());
             project.start(now, Some(before), render_only, false);
-            project.prompt.rebase(Some(inputs.prompt));
-            project.render.rebase(Some(inputs.render));
+            project.prompt.set_baseline(Some(inputs.prompt));
+            project.render.set_baseline(Some(inputs.render));
             project.prepared = None;
             project.differed_at_start = false;
             if render_only {
                 project.last_render_only = Some(now);
             }
-            self.starts.push_back(now);
-            effects.push(Effect::Start { project: id, work: Work::Snapshot(inputs), cause });
+            self.recent_starts.push_back(now);
+            effects.push(Effect::Start { project: id, work: JobSource::Snapshot(inputs), cause });
         }
     }
 
@@ -276,7 +282,7 @@ impl Engine {
     /// Returns how many jobs may currently occupy a paid machine.
     fn in_flight(&self) -> usize {
         let paid = |project: &&Project| {
-            let over = |stage| matches!(stage, Stage::Placing | Stage::HandingOver);
+            let over = |stage| matches!(stage, JobStage::Placing | JobStage::HandingOver);
             project.job.is_some_and(|job| !over(job.stage))
         };
         self.projects.values().filter(paid).count()
@@ -285,8 +291,8 @@ impl Engine {
     fn hourly_limit_until(&self) -> Option<Moment> {
         let limit = usize::try_from(self.settings.max_jobs_per_hour).unwrap_or(usize::MAX);
         // The start that must become older than an hour before another job may start.
-        let index = self.starts.len().checked_sub(limit.max(1))?;
-        self.starts.get(index).map(|start| start.plus(HOUR))
+        let index = self.recent_starts.len().checked_sub(limit.max(1))?;
+        self.recent_starts.get(index).map(|start| start.plus(HOUR))
     }
 
     /// Returns when [`Event::Tick`] is due if no other event arrives first. Returns `now` if it is
@@ -304,21 +310,23 @@ impl Engine {
     }
 
     /// Returns why a project's next job does not start.
-    pub fn held(&self, project: ProjectId, now: Moment) -> Option<Held> {
+    pub fn hold_reason(&self, project: ProjectId, now: Moment) -> Option<HoldReason> {
         let state = self.projects.get(&project)?;
         let decision = state.decide(&self.settings, now);
         Some(match decision {
-            _ if self.stopping => Held::Stopping,
-            _ if state.job.is_some_and(|job| job.replacing) => Held::Replacing,
-            _ if state.job.is_some() => Held::JobAtWork,
-            Decision::Wait(wait) => Held::Trigger(wait),
+            _ if self.stopping => HoldReason::Stopping,
+            _ if state.job.is_some_and(|job| job.superseding) => HoldReason::Superseding,
+            _ if state.job.is_some() => HoldReason::JobRunning,
+            Decision::Wait(wait) => HoldReason::Trigger(wait),
             Decision::Release(_) => match (&state.refusal, self.hourly_limit_until()) {
-                (Some(refusal), _) => Held::NotStarted(refusal.reason.clone()),
-                (None, Some(until)) => Held::HourlyLimit(until),
-                (None, None) if matches!(state.hands, Hands::InPicture(_) | Hands::Asked) => {
-                    Held::Hands
+                (Some(refusal), _) => HoldReason::NotStarted(refusal.reason.clone()),
+                (None, Some(until)) => HoldReason::HourlyLimit(until),
+                (None, None)
+                    if matches!(state.hands, HandState::InPicture(_) | HandState::Requested) =>
+                {
+                    HoldReason::HandsInPicture
                 }
-                (None, None) => Held::SlotsTaken,
+                (None, None) => HoldReason::NoFreeSlot,
             },
         })
     }
@@ -329,9 +337,12 @@ impl Engine {
     }
 
     /// Returns what the last scan found for the prompt and the render.
-    pub fn sights(&self, project: ProjectId) -> Option<(Option<&Sight>, Option<&Sight>)> {
+    pub fn input_states(
+        &self,
+        project: ProjectId,
+    ) -> Option<(Option<&InputState>, Option<&InputState>)> {
         let state = self.projects.get(&project)?;
-        Some((state.prompt.sight(), state.render.sight()))
+        Some((state.prompt.state(), state.render.state()))
     }
 
     /// Returns whether the last scan found an incomplete input, so that it must be scanned again
@@ -340,7 +351,7 @@ impl Engine {
         self.projects.get(&project).is_some_and(|state| {
             [&state.prompt, &state.render]
                 .iter()
-                .any(|channel| matches!(channel.sight(), Some(Sight::Unfinished { .. })))
+                .any(|input| matches!(input.state(), Some(InputState::Incomplete { .. })))
         })
     }
 }
@@ -360,10 +371,10 @@ mod tests {
         let project = ProjectId(1);
         let [old, new] = [b"old", b"new"].map(|text| Fingerprint::of(text));
         let mut engine = Engine::new(Settings::default(), 1, Vec::new());
-        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        engine.add(project, Baseline { known: true, prompt: Some(old), render: Some(old) });
         let begun = Moment::from_millis(1000);
-        let [prompt, render] = [new, old].map(Sight::Whole);
-        engine.handle(begun, Event::Seen { project, prompt, render });
+        let [prompt, render] = [new, old].map(InputState::Complete);
+        engine.handle(begun, Event::Scanned { project, prompt, render });
 
         let late = begun.plus(Duration::from_secs(1));
         assert_eq!(engine.deadline(late), Some(late), "it is time already");
@@ -377,24 +388,24 @@ mod tests {
         let project = ProjectId(1);
         let [old, new, ours] = [b"old", b"new", b"our"].map(|text| Fingerprint::of(text));
         let mut engine = Engine::new(Settings::default(), 1, Vec::new());
-        engine.add(project, Remembered { known: true, prompt: Some(old), render: Some(old) });
+        engine.add(project, Baseline { known: true, prompt: Some(old), render: Some(old) });
         let begun = Moment::from_millis(1000);
-        engine.handle(begun, Event::Resumed { project, stage: Stage::Placing });
+        engine.handle(begun, Event::Resumed { project, stage: JobStage::Placing });
         let look = |prompt, render| {
-            let [prompt, render] = [prompt, render].map(Sight::Whole);
-            Event::Seen { project, prompt, render }
+            let [prompt, render] = [prompt, render].map(InputState::Complete);
+            Event::Scanned { project, prompt, render }
         };
         engine.handle(begun, look(new, old));
 
         let later = begun.plus(Duration::from_secs(5));
         let end = Event::Ended { project, placed: true };
-        let next = Event::Resumed { project, stage: Stage::Running };
+        let next = Event::Resumed { project, stage: JobStage::Running };
         let effects = engine.handle_all(later, [end, next]);
         assert_eq!(effects, [], "the older job goes first");
-        assert_eq!(engine.held(project, later), Some(Held::JobAtWork));
+        assert_eq!(engine.hold_reason(project, later), Some(HoldReason::JobRunning));
 
         let effects = engine.handle(later.plus(Duration::from_secs(1)), look(new, ours));
-        let absorbed = |effect: &Effect| matches!(effect, Effect::Rebase { render: Some(render), .. } if *render == ours);
+        let absorbed = |effect: &Effect| matches!(effect, Effect::SetBaseline { render: Some(render), .. } if *render == ours);
         assert!(effects.iter().any(absorbed), "the placed mesh is in the picture: {effects:?}");
     }
 }

@@ -5,12 +5,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::event::{Effect, ProjectId, Remembered, Stage, Ticket};
+use super::event::{Baseline, Effect, JobStage, ProjectId, RequestTicket};
 use crate::{
     fingerprint::Fingerprint,
     inputs::{
-        debounce::{Channel, Sight},
-        trigger::{self, AtStart, Decision, Settings, Wait},
+        debounce::{DebouncedInput, InputState},
+        trigger::{self, AtStart, Decision, Settings, WaitReason},
     },
     job::{Cause, Inputs},
     time::Moment,
@@ -24,7 +24,7 @@ pub(super) const PREPARE_LEAD: Duration = Duration::from_secs(1);
 /// How long an import may take to become visible: two ticks of CONJURE's auto-refresh (3.1 s each).
 /// If the configured debounce time is shorter than a tick, a quiet period before the first picture
 /// proves nothing.
-pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
+pub(super) const IMPORT_DELAY: Duration = Duration::from_millis(6500);
 
 /// How long to wait for the first picture after an import if none was written since: a big scene on
 /// a small machine takes many seconds to render, and that picture shows our own mesh. After this
@@ -32,23 +32,23 @@ pub(super) const TWO_TICKS: Duration = Duration::from_millis(6500);
 const SLOWEST_RENDER: Duration = Duration::from_secs(60);
 
 /// How long an answer "no hands" stays valid: the release follows at once.
-const HANDS_FRESH: Duration = Duration::from_secs(1);
+const HANDS_VALID_FOR: Duration = Duration::from_secs(1);
 
 /// How often to check again while hands hold back a release.
-const HANDS_AGAIN: Duration = Duration::from_secs(1);
+const HANDS_RECHECK: Duration = Duration::from_secs(1);
 
 /// What is known about hands in the picture. The daemon checks only when the answer matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hands {
+pub(super) enum HandState {
     Unknown,
-    Asked,
+    Requested,
     InPicture(Moment),
     Away(Moment),
 }
 
 /// How long changed renders count as the effect of our own mesh.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Absorb {
+pub(super) enum IgnoreOwnEffect {
     /// The time of the import will not be reported: ignore changes until this moment.
     Until(Moment),
     /// CONJURE has the mesh: ignore changes until the picture has changed and is stable again, or
@@ -56,13 +56,13 @@ pub(super) enum Absorb {
     Import { since: Moment, changed: Option<Moment> },
 }
 
-impl Absorb {
-    fn lasts(self, render: &Channel, quiet: Duration, now: Moment) -> bool {
+impl IgnoreOwnEffect {
+    fn is_active(self, render: &DebouncedInput, quiet: Duration, now: Moment) -> bool {
         match self {
             Self::Until(until) => now <= until,
             Self::Import { changed: Some(changed), .. } => now.since(changed) < quiet,
             Self::Import { since, changed: None } => {
-                let least = quiet.max(TWO_TICKS);
+                let least = quiet.max(IMPORT_DELAY);
                 let longest =
                     if render.is_rewritten(since) { least } else { least.max(SLOWEST_RENDER) };
                 now.since(since) < longest
@@ -72,34 +72,34 @@ impl Absorb {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AtWork {
-    pub(super) stage: Stage,
-    pub(super) replacing: bool,
+pub(super) struct EngineJob {
+    pub(super) stage: JobStage,
+    pub(super) superseding: bool,
     /// The baselines to restore if the job turns out not to have started.
     pub(super) before: Option<(Option<Fingerprint>, Option<Fingerprint>)>,
     pub(super) render_only: bool,
     /// Whether it is a manual request.
-    pub(super) person: bool,
+    pub(super) user_requested: bool,
     /// When it started, as the hourly limit counts it; `None` for a job that another session began.
     pub(super) started: Option<Moment>,
 }
 
-impl AtWork {
+impl EngineJob {
     /// Describes a job that an earlier session began. The baselines before it are no longer known.
-    pub(super) const fn resumed(stage: Stage) -> Self {
+    pub(super) const fn resumed(stage: JobStage) -> Self {
         Self {
             stage,
-            replacing: false,
+            superseding: false,
             before: None,
             render_only: false,
-            person: false,
+            user_requested: false,
             started: None,
         }
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct StartRefusal {
     pub(super) retry_at: Option<Moment>,
     pub(super) reason: String,
     pub(super) inputs: (Option<Fingerprint>, Option<Fingerprint>),
@@ -107,7 +107,7 @@ pub(super) struct Refusal {
 
 /// Which inputs still belong to the first scan, and until when.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Adopt {
+pub(super) struct BaselineGrace {
     pub(super) until: Moment,
     pub(super) prompt: bool,
     pub(super) render: bool,
@@ -115,124 +115,129 @@ pub(super) struct Adopt {
 
 #[derive(Debug)]
 pub(super) struct Project {
-    pub(super) prompt: Channel,
-    pub(super) render: Channel,
-    pub(super) remembered: Remembered,
-    pub(super) looked: bool,
+    pub(super) prompt: DebouncedInput,
+    pub(super) render: DebouncedInput,
+    pub(super) remembered: Baseline,
+    pub(super) scanned: bool,
     /// Inputs that the first scan of a baseline start found in the middle of a write.
-    pub(super) adopt: Option<Adopt>,
+    pub(super) baseline_grace: Option<BaselineGrace>,
     /// Set while changed renders count as the effect of our own mesh.
-    pub(super) absorb: Option<Absorb>,
-    pub(super) hands: Hands,
+    pub(super) ignore_own_effect: Option<IgnoreOwnEffect>,
+    pub(super) hands: HandState,
     /// Whether the inputs already differed at the daemon's first scan.
     pub(super) differed_at_start: bool,
     pub(super) prepared: Option<Inputs>,
-    pub(super) job: Option<AtWork>,
-    pub(super) asked: VecDeque<Ticket>,
+    pub(super) job: Option<EngineJob>,
+    pub(super) requested: VecDeque<RequestTicket>,
     pub(super) last_render_only: Option<Moment>,
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<StartRefusal>,
     /// Whether a scan is on its way.
-    pub(super) stirred: bool,
+    pub(super) touched: bool,
 }
 
 impl Project {
-    pub(super) fn new(remembered: Remembered) -> Self {
+    pub(super) fn new(remembered: Baseline) -> Self {
         Self {
-            prompt: Channel::new(remembered.prompt),
-            render: Channel::new(remembered.render),
+            prompt: DebouncedInput::new(remembered.prompt),
+            render: DebouncedInput::new(remembered.render),
             remembered,
-            looked: false,
-            adopt: None,
-            absorb: None,
-            hands: Hands::Unknown,
+            scanned: false,
+            baseline_grace: None,
+            ignore_own_effect: None,
+            hands: HandState::Unknown,
             differed_at_start: false,
             prepared: None,
             job: None,
-            asked: VecDeque::new(),
+            requested: VecDeque::new(),
             last_render_only: None,
             refusal: None,
-            stirred: false,
+            touched: false,
         }
     }
 
     /// Notes that one of our results was placed: picture changes count as its effect for a while,
     /// unless the length of that time is already known.
-    pub(super) fn expect_effect(&mut self, settings: &Settings, now: Moment) {
-        self.let_go(settings, now);
-        if !matches!(self.absorb, Some(Absorb::Import { .. })) {
-            self.absorb = Some(Absorb::Until(now.plus(settings.after_result_hold)));
+    pub(super) fn expect_own_effect(&mut self, settings: &Settings, now: Moment) {
+        self.expire(settings, now);
+        if !matches!(self.ignore_own_effect, Some(IgnoreOwnEffect::Import { .. })) {
+            self.ignore_own_effect =
+                Some(IgnoreOwnEffect::Until(now.plus(settings.after_result_hold)));
         }
     }
 
     /// Notes that CONJURE has our mesh or may have it at any moment. If repeated, the changes since
     /// the first call still count as its effect.
     pub(super) fn imported(&mut self, settings: &Settings, now: Moment) {
-        self.let_go(settings, now);
-        let changed = match self.absorb {
-            Some(Absorb::Import { changed, .. }) => changed,
-            Some(Absorb::Until(_)) | None => None,
+        self.expire(settings, now);
+        let changed = match self.ignore_own_effect {
+            Some(IgnoreOwnEffect::Import { changed, .. }) => changed,
+            Some(IgnoreOwnEffect::Until(_)) | None => None,
         };
-        self.absorb = Some(Absorb::Import { since: now, changed });
+        self.ignore_own_effect = Some(IgnoreOwnEffect::Import { since: now, changed });
     }
 
     /// Ends the time in which changes count as our own effect, once it is over.
-    fn let_go(&mut self, settings: &Settings, now: Moment) {
-        let lasts = |absorb: &Absorb| absorb.lasts(&self.render, settings.render.quiet, now);
-        self.absorb = self.absorb.filter(lasts);
+    fn expire(&mut self, settings: &Settings, now: Moment) {
+        let lasts =
+            |absorb: &IgnoreOwnEffect| absorb.is_active(&self.render, settings.render.quiet, now);
+        self.ignore_own_effect = self.ignore_own_effect.filter(lasts);
     }
 
-    pub(super) fn see(
+    pub(super) fn record_scan(
         &mut self,
         settings: &Settings,
         now: Moment,
         id: ProjectId,
-        prompt: Sight,
-        render: Sight,
+        prompt: InputState,
+        render: InputState,
         effects: &mut Vec<Effect>,
     ) {
-        let first = !self.looked;
-        self.looked = true;
+        let first = !self.scanned;
+        self.scanned = true;
         let baseline_start = match settings.at_start {
             AtStart::Changed => !self.remembered.known,
             AtStart::Never => true,
             AtStart::Always => false,
         };
         if first && settings.at_start == AtStart::Always {
-            self.prompt.rebase(None);
-            self.render.rebase(None);
+            self.prompt.set_baseline(None);
+            self.render.set_baseline(None);
         }
-        self.let_go(settings, now);
+        self.expire(settings, now);
 
         if first && baseline_start {
             // A file found in the middle of a write belongs to the baseline once it is complete.
             // One that does not become complete soon must not extend the first scan indefinitely.
-            self.adopt =
-                Some(Adopt { until: now.plus(settings.render.quiet), prompt: true, render: true });
+            self.baseline_grace = Some(BaselineGrace {
+                until: now.plus(settings.render.quiet),
+                prompt: true,
+                render: true,
+            });
         }
-        self.adopt = self.adopt.filter(|adopt| now <= adopt.until);
-        let adopt = self.adopt.unwrap_or_default();
+        self.baseline_grace = self.baseline_grace.filter(|adopt| now <= adopt.until);
+        let adopt = self.baseline_grace.unwrap_or_default();
 
         let mut rebased = first && baseline_start;
-        let prompt_changed = self.prompt.see(now, prompt, settings.prompt);
+        let prompt_changed = self.prompt.observe(now, prompt, settings.prompt);
         if prompt_changed && adopt.prompt {
-            self.prompt.rebase(self.prompt.current());
+            self.prompt.set_baseline(self.prompt.current());
             rebased = true;
         }
         let render_was_pending = self.render.pending_since().is_some();
-        let render_changed = self.render.see(now, render, settings.render);
+        let render_changed = self.render.observe(now, render, settings.render);
         if render_changed && self.render.current().is_some() {
-            if let Some(Absorb::Import { changed, .. }) = &mut self.absorb {
+            if let Some(IgnoreOwnEffect::Import { changed, .. }) = &mut self.ignore_own_effect {
                 *changed = Some(now);
             }
-            if adopt.render || (self.absorb.is_some() && !render_was_pending) {
-                self.render.rebase(self.render.current());
+            if adopt.render || (self.ignore_own_effect.is_some() && !render_was_pending) {
+                self.render.set_baseline(self.render.current());
                 rebased = true;
             }
         }
-        if let Some(adopt) = &mut self.adopt {
-            let unfinished = |channel: &Channel| {
-                channel.current().is_none()
-                    && matches!(channel.sight(), Some(Sight::Unfinished { .. }))
+        if let Some(adopt) = &mut self.baseline_grace {
+            let unfinished = |input: &DebouncedInput| {
+                input.current().is_none()
+                    && matches!(input.state(), Some(InputState::Incomplete { .. }))
             };
             adopt.prompt &= unfinished(&self.prompt);
             adopt.render &= unfinished(&self.render);
@@ -240,7 +245,7 @@ impl Project {
         let differs = self.waiting_since().is_some();
         self.differed_at_start = differs && (first || self.differed_at_start);
         if rebased {
-            effects.push(Effect::Rebase {
+            effects.push(Effect::SetBaseline {
                 project: id,
                 prompt: self.prompt.baseline(),
                 render: self.render.baseline(),
@@ -254,7 +259,7 @@ impl Project {
             return None;
         }
         match self.decide(settings, now) {
-            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => {
+            Decision::Wait(WaitReason::Debouncing(at) | WaitReason::MinInterval(at)) => {
                 Some(at.minus(PREPARE_LEAD).max(now))
             }
             Decision::Wait(_) | Decision::Release(_) => None,
@@ -270,7 +275,7 @@ impl Project {
     }
 
     pub(super) fn waiting_since(&self) -> Option<Moment> {
-        if !self.asked.is_empty() {
+        if !self.requested.is_empty() {
             return Some(Moment::default());
         }
         match (self.prompt.pending_since(), self.render.pending_since()) {
@@ -287,12 +292,12 @@ impl Project {
         person: bool,
     ) {
         self.refusal = None;
-        self.job = Some(AtWork {
-            stage: Stage::Waiting,
-            replacing: false,
+        self.job = Some(EngineJob {
+            stage: JobStage::Waiting,
+            superseding: false,
             before,
             render_only,
-            person,
+            user_requested: person,
             started: Some(now),
         });
     }
@@ -308,12 +313,12 @@ impl Project {
         let Some((prompt, render)) = job.before else { return job.started };
         // The refusal applies to the inputs of this job; a newer snapshot is tried at once.
         let inputs = (self.prompt.baseline(), self.render.baseline());
-        self.prompt.give_back(now, prompt);
-        self.render.give_back(now, render);
+        self.prompt.restore_pending(now, prompt);
+        self.render.restore_pending(now, render);
         if job.render_only {
             self.last_render_only = None;
         }
-        self.refusal = Some(Refusal { retry_at, reason, inputs });
+        self.refusal = Some(StartRefusal { retry_at, reason, inputs });
         job.started
     }
 
@@ -327,28 +332,28 @@ impl Project {
         effects: &mut Vec<Effect>,
     ) {
         let Some(job) = self.job.take() else { return };
-        if let (true, false, Some((prompt, render))) = (job.replacing, placed, job.before) {
-            self.prompt.give_back(now, prompt);
-            self.render.give_back(now, render);
-            effects.push(Effect::Rebase { project: id, prompt, render });
+        if let (true, false, Some((prompt, render))) = (job.superseding, placed, job.before) {
+            self.prompt.restore_pending(now, prompt);
+            self.render.restore_pending(now, render);
+            effects.push(Effect::SetBaseline { project: id, prompt, render });
         }
     }
 
     /// Returns whether hands hold back a job caused by the render alone. Requests a check if the
     /// answer is not known.
-    pub(super) fn hands_hold(
+    pub(super) fn is_held_by_hands(
         &mut self,
         now: Moment,
         id: ProjectId,
         effects: &mut Vec<Effect>,
     ) -> bool {
         match self.hands {
-            Hands::Away(at) if now.since(at) < HANDS_FRESH => return false,
-            Hands::Asked => {}
-            Hands::InPicture(at) if now.since(at) < HANDS_AGAIN => {}
-            Hands::Unknown | Hands::InPicture(_) | Hands::Away(_) => {
-                self.hands = Hands::Asked;
-                effects.push(Effect::LookAtHands { project: id });
+            HandState::Away(at) if now.since(at) < HANDS_VALID_FOR => return false,
+            HandState::Requested => {}
+            HandState::InPicture(at) if now.since(at) < HANDS_RECHECK => {}
+            HandState::Unknown | HandState::InPicture(_) | HandState::Away(_) => {
+                self.hands = HandState::Requested;
+                effects.push(Effect::CheckHands { project: id });
             }
         }
         true
@@ -356,12 +361,12 @@ impl Project {
 
     /// Notes that a manual job used these inputs: where the content is still the same, it is no
     /// longer a change.
-    pub(super) fn took(&mut self, inputs: Inputs) {
+    pub(super) fn inputs_taken(&mut self, inputs: Inputs) {
         if self.prompt.current() == Some(inputs.prompt) {
-            self.prompt.rebase(Some(inputs.prompt));
+            self.prompt.set_baseline(Some(inputs.prompt));
         }
         if self.render.current() == Some(inputs.render) {
-            self.render.rebase(Some(inputs.render));
+            self.render.set_baseline(Some(inputs.render));
         }
     }
 
@@ -394,16 +399,16 @@ impl Project {
     ) -> Option<Moment> {
         let release = match self.decide(settings, now) {
             // The scan that is on its way is an event of its own.
-            _ if self.stirred && self.asked.is_empty() => return None,
-            Decision::Wait(Wait::Settling(at) | Wait::MinInterval(at)) => Some(at),
+            _ if self.touched && self.requested.is_empty() => return None,
+            Decision::Wait(WaitReason::Debouncing(at) | WaitReason::MinInterval(at)) => Some(at),
             Decision::Wait(_) => None,
             // Hands hold back the cancellation of an active job: check them again.
             Decision::Release(Cause::Render)
                 if self.job.is_some() && settings.hold_while_sculpting =>
             {
                 match self.hands {
-                    Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN)).filter(|at| *at > now),
-                    Hands::Unknown | Hands::Asked | Hands::Away(_) => None,
+                    HandState::InPicture(at) => Some(at.plus(HANDS_RECHECK)).filter(|at| *at > now),
+                    HandState::Unknown | HandState::Requested | HandState::Away(_) => None,
                 }
             }
             // Ready, but a job is active or no slot is free: the end of that job is an event
@@ -418,9 +423,9 @@ impl Project {
                     {
                         match self.hands {
                             // The answer is an event of its own.
-                            Hands::Asked => None,
-                            Hands::InPicture(at) => Some(at.plus(HANDS_AGAIN).max(now)),
-                            Hands::Unknown | Hands::Away(_) => Some(now),
+                            HandState::Requested => None,
+                            HandState::InPicture(at) => Some(at.plus(HANDS_RECHECK).max(now)),
+                            HandState::Unknown | HandState::Away(_) => Some(now),
                         }
                     }
                     None => hourly.or(Some(now)),

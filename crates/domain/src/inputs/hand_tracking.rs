@@ -18,7 +18,7 @@ pub const FRESH: Duration = Duration::from_secs(2);
 
 /// Returns whether a hand is in the picture. `modified` is the file's time; if it is more than
 /// [`FRESH`] in the future, it comes from another clock and says nothing.
-pub fn in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
+pub fn hand_in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
     let age = now.since(modified).max(modified.since(now));
     if age > FRESH {
         return false;
@@ -45,7 +45,7 @@ mod tests {
     const NOW: WallTime = WallTime::from_unix_millis(1_000_000);
 
     fn tracked(text: &str) -> bool {
-        in_picture(text.as_bytes(), NOW, NOW)
+        hand_in_picture(text.as_bytes(), NOW, NOW)
     }
 
     #[test]
@@ -60,7 +60,7 @@ mod tests {
         for text in ["", "{", r#"{"left_hand": {"x": 1}"#] {
             assert!(tracked(text), "{text}");
             let old = WallTime::from_unix_millis(NOW.unix_millis() - 2100);
-            assert!(!in_picture(text.as_bytes(), old, NOW), "{text}");
+            assert!(!hand_in_picture(text.as_bytes(), old, NOW), "{text}");
         }
     }
 
@@ -82,9 +82,9 @@ mod tests {
     fn a_tracker_that_has_ended_holds_nothing() {
         let hand = br#"{"left_hand": {"x": 1}}"#;
         let at = |age: i64| WallTime::from_unix_millis(NOW.unix_millis() - age);
-        assert!(in_picture(hand, at(1900), NOW));
-        assert!(!in_picture(hand, at(2100), NOW));
-        assert!(in_picture(hand, at(-1900), NOW), "a clock a little ahead");
-        assert!(!in_picture(hand, at(-60_000), NOW), "another clock");
+        assert!(hand_in_picture(hand, at(1900), NOW));
+        assert!(!hand_in_picture(hand, at(2100), NOW));
+        assert!(hand_in_picture(hand, at(-1900), NOW), "a clock a little ahead");
+        assert!(!hand_in_picture(hand, at(-60_000), NOW), "another clock");
     }
 }

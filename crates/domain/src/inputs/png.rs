@@ -120,7 +120,7 @@ impl PngFault {
     /// Returns whether the same file may be complete at the next scan, because its writer is still
     /// active. While a file is rewritten in place, new bytes are followed by old ones for a moment,
     /// so damage may be temporary too.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             Self::Empty
             | Self::Incomplete { .. }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::debounce::{Channel, Quiet, Sight};
+use super::debounce::{DebouncedInput, InputState, Window};
 use crate::{job::Cause, time::Moment};
 
 /// Which changes may start a job (`trigger.on`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum On {
+pub enum TriggerOn {
     /// A change of either input.
     #[default]
     Either,
@@ -57,11 +57,11 @@ pub enum AtStart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Which changes may start a job.
-    pub on: On,
+    pub on: TriggerOn,
     /// The debounce window of the prompt.
-    pub prompt: Quiet,
+    pub prompt: Window,
     /// The debounce window of the render.
-    pub render: Quiet,
+    pub render: Window,
     /// The shortest time between two jobs caused by the render alone.
     pub min_interval: Duration,
     /// The maximum number of jobs that start within an hour, across all projects.
@@ -80,12 +80,12 @@ impl Default for Settings {
     /// Returns the defaults of `config.example.toml`.
     fn default() -> Self {
         Self {
-            on: On::Either,
-            prompt: Quiet {
+            on: TriggerOn::Either,
+            prompt: Window {
                 quiet: Duration::from_millis(300),
                 max_wait: Some(Duration::from_secs(2)),
             },
-            render: Quiet { quiet: Duration::from_secs(4), max_wait: None },
+            render: Window { quiet: Duration::from_secs(4), max_wait: None },
             min_interval: Duration::from_secs(30),
             max_jobs_per_hour: 60,
             hold_while_sculpting: true,
@@ -101,15 +101,15 @@ impl Default for Settings {
 /// normal rate (a tenth of a second every three). If *both* files are rewritten without a pause, a
 /// program is writing and not an artist: then one job after the burst is the right result, and this
 /// constant limits the wait for it.
-pub const STORM_CEILING: Duration = Duration::from_secs(15);
+pub const MAX_DEFER: Duration = Duration::from_secs(15);
 
 /// Why no job starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub enum WaitReason {
     /// Nothing has changed since the last job.
     Unchanged,
     /// An input changed and its debounce window is still open.
-    Settling(Moment),
+    Debouncing(Moment),
     /// The prompt cannot be used for a job, for the given reason.
     NoPrompt(String),
     /// The render cannot be used for a job, for the given reason.
@@ -126,43 +126,43 @@ pub enum Decision {
     /// Start a job for the newest complete snapshot.
     Release(Cause),
     /// Do not start a job now.
-    Wait(Wait),
+    Wait(WaitReason),
 }
 
 /// Decides whether the two inputs, in their current state, may start a job.
 pub fn decide(
     settings: &Settings,
-    prompt: &Channel,
-    render: &Channel,
+    prompt: &DebouncedInput,
+    render: &DebouncedInput,
     last_render_only: Option<Moment>,
     now: Moment,
 ) -> Decision {
     let prompt_pending = prompt.ready_at(settings.prompt);
     let render_pending = render.ready_at(settings.render);
     let starts = match settings.on {
-        On::Either => prompt_pending.is_some() || render_pending.is_some(),
-        On::Prompt => prompt_pending.is_some(),
-        On::Render => render_pending.is_some(),
-        On::Both => prompt_pending.is_some() && render_pending.is_some(),
+        TriggerOn::Either => prompt_pending.is_some() || render_pending.is_some(),
+        TriggerOn::Prompt => prompt_pending.is_some(),
+        TriggerOn::Render => render_pending.is_some(),
+        TriggerOn::Both => prompt_pending.is_some() && render_pending.is_some(),
     };
     // A missing input is reported before "unchanged": it answers the question "why does
     // nothing happen?".
     if prompt.current().is_none() {
-        return Decision::Wait(Wait::NoPrompt(reason(prompt.sight(), "the prompt")));
+        return Decision::Wait(WaitReason::NoPrompt(reason(prompt.state(), "the prompt")));
     }
     if render.current().is_none() {
-        return Decision::Wait(Wait::NoRender(reason(render.sight(), "the render")));
+        return Decision::Wait(WaitReason::NoRender(reason(render.state(), "the render")));
     }
     if !starts {
-        let half =
-            settings.on == On::Both && (prompt_pending.is_some() || render_pending.is_some());
-        return Decision::Wait(if half { Wait::OtherInput } else { Wait::Unchanged });
+        let half = settings.on == TriggerOn::Both
+            && (prompt_pending.is_some() || render_pending.is_some());
+        return Decision::Wait(if half { WaitReason::OtherInput } else { WaitReason::Unchanged });
     }
 
-    let by_prompt = prompt_pending.filter(|_| settings.on != On::Render);
-    let by_render = render_pending.filter(|_| settings.on != On::Prompt);
+    let by_prompt = prompt_pending.filter(|_| settings.on != TriggerOn::Render);
+    let by_render = render_pending.filter(|_| settings.on != TriggerOn::Prompt);
     let ready = match (by_prompt, by_render) {
-        (Some(prompt_ready), Some(render_ready)) if settings.on == On::Both => {
+        (Some(prompt_ready), Some(render_ready)) if settings.on == TriggerOn::Both => {
             prompt_ready.max(render_ready)
         }
         // A changed prompt never waits for the render's long window: both are sent when the prompt
@@ -171,9 +171,9 @@ pub fn decide(
         (None, Some(render_ready)) => render_ready,
         (None, None) => now,
     };
-    let ready = ready.max(end_of_flux(prompt, render, now));
+    let ready = ready.max(end_of_write_burst(prompt, render, now));
     if ready > now {
-        return Decision::Wait(Wait::Settling(ready));
+        return Decision::Wait(WaitReason::Debouncing(ready));
     }
 
     let cause = match (prompt_pending, render_pending) {
@@ -184,33 +184,33 @@ pub fn decide(
     if by_prompt.is_none() {
         let free = last_render_only.map(|last| last.plus(settings.min_interval));
         if let Some(until) = free.filter(|until| *until > now) {
-            return Decision::Wait(Wait::MinInterval(until));
+            return Decision::Wait(WaitReason::MinInterval(until));
         }
     }
     Decision::Release(cause)
 }
 
-/// Returns when the render is no longer being written, limited by [`STORM_CEILING`].
-fn end_of_flux(prompt: &Channel, render: &Channel, now: Moment) -> Moment {
-    let Some(flux) = render.flux_until(now) else { return Moment::default() };
+/// Returns when the render is no longer being written, limited by [`MAX_DEFER`].
+fn end_of_write_burst(prompt: &DebouncedInput, render: &DebouncedInput, now: Moment) -> Moment {
+    let Some(flux) = render.write_burst_until(now) else { return Moment::default() };
     match prompt.pending_since().or(render.pending_since()) {
-        Some(first) => flux.min(first.plus(STORM_CEILING)),
+        Some(first) => flux.min(first.plus(MAX_DEFER)),
         None => flux,
     }
 }
 
-fn reason(sight: Option<&Sight>, what: &str) -> String {
-    match sight {
+fn reason(state: Option<&InputState>, what: &str) -> String {
+    match state {
         None => format!("{what} has not been read yet"),
-        Some(Sight::Missing) => format!("{what} does not exist yet"),
-        Some(Sight::Unfinished { size: 0 }) => format!("{what} is still empty"),
+        Some(InputState::Missing) => format!("{what} does not exist yet"),
+        Some(InputState::Incomplete { size: 0 }) => format!("{what} is still empty"),
         // The file changed while it was read, so its size is not known.
-        Some(Sight::Unfinished { size: u64::MAX }) => format!("{what} is being written"),
-        Some(Sight::Unfinished { size }) => {
+        Some(InputState::Incomplete { size: u64::MAX }) => format!("{what} is being written"),
+        Some(InputState::Incomplete { size }) => {
             format!("{what} is incomplete ({size} bytes so far)")
         }
-        Some(Sight::Refused(reason)) => reason.clone(),
-        // `Sight::Whole` always sets the content, so this case cannot occur.
-        Some(Sight::Whole(_)) => format!("{what} is complete"),
+        Some(InputState::Refused(reason)) => reason.clone(),
+        // `InputState::Complete` always sets the content, so this case cannot occur.
+        Some(InputState::Complete(_)) => format!("{what} is complete"),
     }
 }

@@ -11,19 +11,19 @@ use serde::{Deserialize, Serialize};
 /// The two artifacts of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ArtifactKind {
     /// The FLUX picture.
     Image,
     /// The PartPacker mesh, a GLB.
     Mesh,
 }
 
-impl Kind {
+impl ArtifactKind {
     /// Image before mesh: the order in which artifacts are placed.
     pub const ALL: [Self; 2] = [Self::Image, Self::Mesh];
 
     /// Returns the word that people and the ledger see.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Mesh => "mesh",
@@ -31,9 +31,9 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ArtifactKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.name())
     }
 }
 
@@ -65,18 +65,22 @@ impl RemoteFile {
             .unwrap_or_default()
     }
 
-    fn looks_like(&self, kind: Kind) -> bool {
+    fn looks_like(&self, kind: ArtifactKind) -> bool {
         let extension = self.extension();
         match kind {
-            Kind::Image => matches!(extension.as_str(), "png" | "webp" | "jpg" | "jpeg"),
-            Kind::Mesh => extension == "glb",
+            ArtifactKind::Image => matches!(extension.as_str(), "png" | "webp" | "jpg" | "jpeg"),
+            ArtifactKind::Mesh => extension == "glb",
         }
     }
 }
 
 /// Chooses the file that is the job's `kind`: made by `node` if such a file exists, an output
 /// rather than an unlabelled file, and with a suitable extension. A `temp` preview is never chosen.
-pub fn choose<'a>(files: &'a [RemoteFile], kind: Kind, node: &str) -> Option<&'a RemoteFile> {
+pub fn choose_file<'a>(
+    files: &'a [RemoteFile],
+    kind: ArtifactKind,
+    node: &str,
+) -> Option<&'a RemoteFile> {
     files
         .iter()
         .filter(|file| file.looks_like(kind) && !file.file_type.eq_ignore_ascii_case("temp"))
@@ -110,15 +114,24 @@ mod tests {
             file("24", "a.png", "output"),
             file("33", "m.glb", ""),
         ];
-        assert_eq!(choose(&files, Kind::Image, "24").map(|f| &*f.filename), Some("a.png"));
-        assert_eq!(choose(&files, Kind::Mesh, "33").map(|f| &*f.filename), Some("m.glb"));
-        assert_eq!(choose(&files[1..2], Kind::Image, "24"), None);
+        assert_eq!(
+            choose_file(&files, ArtifactKind::Image, "24").map(|f| &*f.filename),
+            Some("a.png")
+        );
+        assert_eq!(
+            choose_file(&files, ArtifactKind::Mesh, "33").map(|f| &*f.filename),
+            Some("m.glb")
+        );
+        assert_eq!(choose_file(&files[1..2], ArtifactKind::Image, "24"), None);
     }
 
     #[test]
     fn without_a_bound_file_an_output_of_another_node_serves() {
         let files = [file("9", "x.webp", ""), file("38:42", "y.jpg", "output")];
-        assert_eq!(choose(&files, Kind::Image, "24").map(|f| &*f.filename), Some("y.jpg"));
+        assert_eq!(
+            choose_file(&files, ArtifactKind::Image, "24").map(|f| &*f.filename),
+            Some("y.jpg")
+        );
     }
 
     #[test]

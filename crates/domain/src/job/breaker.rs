@@ -1,6 +1,6 @@
 //! Decides when a failing backend is paused and when it is tried again.
 //!
-//! Owns the failure count, the growing wait and the three states of a [`Health`]. It reads no clock
+//! Owns the failure count, the growing wait and the three states of a [`BreakerState`]. It reads no clock
 //! and draws no randomness (both are arguments), it sends nothing, and it does not judge which
 //! failures are the backend's own: the caller does. Failures of a workflow, an account, a token or
 //! a budget are never reported here, because a pause would not fix them.
@@ -23,15 +23,15 @@ use crate::time::Moment;
 pub const THRESHOLD: u32 = 3;
 
 /// The first and the longest pause.
-const LEFT_ALONE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 /// How long a probe may take before another caller may probe: the first caller may have
 /// been stopped.
-const PROBE_PATIENCE: Duration = Duration::from_secs(60);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The health of a backend, as `status` shows it and as routing reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Health {
+pub enum BreakerState {
     /// The backend is used.
     #[default]
     Closed,
@@ -53,11 +53,11 @@ pub enum Health {
 
 /// What a caller that wants to send may do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
+pub enum BreakerPermit {
     /// Send.
-    Go,
-    /// First make a call that costs nothing, and report it to [`Breaker::answered`]
-    /// or [`Breaker::failed`].
+    Proceed,
+    /// First make a call that costs nothing, and report it to [`Breaker::record_probe_success`]
+    /// or [`Breaker::record_failure`].
     Probe,
     /// Ask again at that moment.
     Wait(Moment),
@@ -65,7 +65,7 @@ pub enum Permit {
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum FailureKind {
     /// A call got no answer, or an answer that reports a problem of the service.
     Call,
     /// A run that the service accepted and then lost for a reason of its own.
@@ -75,7 +75,7 @@ pub enum Failure {
 /// A circuit breaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Breaker {
-    health: Health,
+    state: BreakerState,
     calls: u32,
     runs: u32,
     /// How often it opened since the counts were last reset.
@@ -84,22 +84,22 @@ pub struct Breaker {
 
 impl Breaker {
     /// Returns the health of the backend.
-    pub const fn health(&self) -> &Health {
-        &self.health
+    pub const fn state(&self) -> &BreakerState {
+        &self.state
     }
 
     /// Returns whether a request may be sent. A manual request may probe before the pause ends.
-    pub fn ask(&mut self, now: Moment, person: bool) -> Permit {
-        let (at, reason) = match &self.health {
-            Health::Closed => return Permit::Go,
-            Health::Open { until, reason } => (if person { now } else { *until }, reason),
-            Health::Probing { since, reason } => (since.plus(PROBE_PATIENCE), reason),
+    pub fn request_permit(&mut self, now: Moment, person: bool) -> BreakerPermit {
+        let (at, reason) = match &self.state {
+            BreakerState::Closed => return BreakerPermit::Proceed,
+            BreakerState::Open { until, reason } => (if person { now } else { *until }, reason),
+            BreakerState::Probing { since, reason } => (since.plus(PROBE_TIMEOUT), reason),
         };
         if now < at {
-            return Permit::Wait(at);
+            return BreakerPermit::Wait(at);
         }
-        self.health = Health::Probing { since: now, reason: reason.clone() };
-        Permit::Probe
+        self.state = BreakerState::Probing { since: now, reason: reason.clone() };
+        BreakerPermit::Probe
     }
 
     /// Records a failure of the backend's own. Returns the length of the pause if this opened
@@ -107,60 +107,59 @@ impl Breaker {
     ///
     /// `random` (0 to 1) is the jitter. A wait that the service asked for is a minimum, as
     /// in [`Backoff::wait`].
-    pub fn failed(
+    pub fn record_failure(
         &mut self,
         now: Moment,
-        failure: Failure,
+        failure: FailureKind,
         reason: &str,
         random: f64,
         retry_after: Option<Duration>,
     ) -> Option<Duration> {
         let count = match failure {
-            Failure::Call => &mut self.calls,
-            Failure::Run => &mut self.runs,
+            FailureKind::Call => &mut self.calls,
+            FailureKind::Run => &mut self.runs,
         };
         *count = count.saturating_add(1);
         let over = self.calls.max(self.runs) >= THRESHOLD;
         // A failure while it is open is no news: the call began earlier, or belongs to a job that
         // was already sent.
-        if matches!(self.health, Health::Open { .. }) || !over {
+        if matches!(self.state, BreakerState::Open { .. }) || !over {
             return None;
         }
         self.openings = self.openings.saturating_add(1);
-        let wait =
-            Backoff::new(LEFT_ALONE.0, LEFT_ALONE.1).wait(self.openings, random, retry_after);
-        self.health = Health::Open { until: now.plus(wait), reason: reason.to_owned() };
+        let wait = Backoff::new(PAUSE.0, PAUSE.1).wait(self.openings, random, retry_after);
+        self.state = BreakerState::Open { until: now.plus(wait), reason: reason.to_owned() };
         Some(wait)
     }
 
     /// Records a good answer to a call that costs nothing: the backend is back, on trial. Returns
     /// whether this closed the breaker.
-    pub fn answered(&mut self) -> bool {
-        if self.health == Health::Closed {
+    pub fn record_probe_success(&mut self) -> bool {
+        if self.state == BreakerState::Closed {
             // Status calls of an active job succeed all the time; failed submits in between must
             // still count in a row.
             return false;
         }
         self.calls = self.calls.min(THRESHOLD - 1);
         self.runs = self.runs.min(THRESHOLD - 1);
-        self.health = Health::Closed;
+        self.state = BreakerState::Closed;
         true
     }
 
     /// Records that a request was accepted. Returns whether this closed the breaker.
-    pub fn taken(&mut self) -> bool {
+    pub fn record_accepted(&mut self) -> bool {
         self.calls = 0;
         if self.runs == 0 {
             self.openings = 0;
         }
-        std::mem::take(&mut self.health) != Health::Closed
+        std::mem::take(&mut self.state) != BreakerState::Closed
     }
 
     /// Records that a run ended without a failure of the backend's own. Returns whether this closed
     /// the breaker.
-    pub fn ran(&mut self) -> bool {
+    pub fn record_run(&mut self) -> bool {
         self.runs = 0;
-        self.taken()
+        self.record_accepted()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{fingerprint::Fingerprint, time::Moment};
 /// A backend that can make a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Place {
+pub enum BackendKind {
     /// RunComfy's queue, billed per second of a run.
     Serverless,
     /// The user's own ComfyUI server.
@@ -29,12 +29,12 @@ pub enum Place {
     Cloud,
 }
 
-impl Place {
+impl BackendKind {
     /// Every backend.
     pub const ALL: [Self; 4] = [Self::Serverless, Self::Comfyui, Self::Huggingface, Self::Cloud];
 
     /// Returns the name that people and the ledger see.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Serverless => "serverless",
             Self::Comfyui => "comfyui",
@@ -44,8 +44,8 @@ impl Place {
     }
 
     /// Returns the backend with this name.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|place| place.word() == word)
+    pub fn from_name(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|backend| backend.name() == word)
     }
 
     /// Returns whether work on this backend costs money.
@@ -61,24 +61,24 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.name())
     }
 }
 
 /// Whether a backend can serve now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Availability {
     /// It can serve, as far as is known.
     Ready,
     /// It cannot serve until a person acts: not configured, switched off, or no token.
-    Missing {
+    Unusable {
         /// The reason.
         reason: String,
     },
     /// It is paused.
-    Away {
+    Paused {
         /// When the pause ends.
         until: Moment,
         /// The reason.
@@ -88,18 +88,18 @@ pub enum Standing {
 
 /// A backend from the configuration, in the configured order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct RouteCandidate {
     /// The backend.
-    pub place: Place,
+    pub backend: BackendKind,
     /// Whether it can serve now.
-    pub standing: Standing,
+    pub availability: Availability,
     /// The workflow that runs there.
     pub workflow: Fingerprint,
 }
 
 /// How an earlier attempt of the same job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The request certainly did not arrive.
     NotSent,
     /// It was refused, or would have been: over budget, no token, no such deployment. Nothing ran.
@@ -116,41 +116,41 @@ pub enum Outcome {
 
 /// An earlier attempt of the same job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
+pub struct PastAttempt {
     /// The backend.
-    pub place: Place,
+    pub backend: BackendKind,
     /// The workflow that ran there.
     pub workflow: Fingerprint,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
     /// The reason, for people.
     pub reason: String,
 }
 
 /// How often a free backend may lose one job before it is not tried again.
-pub const MOST_LOST: usize = 2;
+pub const MAX_LOST: usize = 2;
 
 /// The routing decision for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Send the job to this backend.
-    Go {
+    Use {
         /// The backend.
-        place: Place,
+        backend: BackendKind,
         /// Why the backends before it were skipped; empty for the first one.
         why: String,
     },
     /// Wait for a backend that is paused.
     Wait {
         /// The backend.
-        place: Place,
+        backend: BackendKind,
         /// When the pause ends.
         until: Moment,
         /// The reason.
         reason: String,
     },
     /// No backend can make the job.
-    Nowhere {
+    Unroutable {
         /// One reason per backend, for people.
         reason: String,
     },
@@ -158,93 +158,102 @@ pub enum Route {
 
 /// Chooses the backend for a job. `after_unknown` allows a free backend after a request that may
 /// have been charged.
-pub fn route(candidates: &[Candidate], tried: &[Tried], after_unknown: bool) -> Route {
-    let mut reasons: Vec<(Place, String)> = Vec::new();
-    let mut waits: Vec<(Place, Moment, String)> = Vec::new();
-    let mut again: Option<(Place, usize)> = None;
+pub fn route(candidates: &[RouteCandidate], tried: &[PastAttempt], after_unknown: bool) -> Route {
+    let mut reasons: Vec<(BackendKind, String)> = Vec::new();
+    let mut waits: Vec<(BackendKind, Moment, String)> = Vec::new();
+    let mut again: Option<(BackendKind, usize)> = None;
     for candidate in candidates {
-        let place = candidate.place;
+        let backend = candidate.backend;
         if let Some(reason) = ruled_out(candidate, tried, after_unknown) {
-            reasons.push((place, reason));
+            reasons.push((backend, reason));
             continue;
         }
-        match &candidate.standing {
-            Standing::Missing { reason } => reasons.push((place, reason.clone())),
-            Standing::Away { until, reason } => {
-                reasons.push((place, reason.clone()));
-                waits.push((place, *until, reason.clone()));
+        match &candidate.availability {
+            Availability::Unusable { reason } => reasons.push((backend, reason.clone())),
+            Availability::Paused { until, reason } => {
+                reasons.push((backend, reason.clone()));
+                waits.push((backend, *until, reason.clone()));
             }
-            Standing::Ready => {
+            Availability::Ready => {
                 let unreached = tried.iter().rev().find(|tried| {
-                    tried.place == place && matches!(tried.outcome, Outcome::NotSent)
+                    tried.backend == backend && matches!(tried.outcome, AttemptOutcome::NotSent)
                 });
                 let Some(unreached) = unreached else {
-                    return Route::Go { place, why: in_words(&reasons) };
+                    return Route::Use { backend, why: describe_reasons(&reasons) };
                 };
                 // Retry only if no other backend can serve, and start with the one that was tried
                 // least often.
-                let times = tried.iter().filter(|tried| tried.place == place).count();
-                reasons.push((place, unreached.reason.clone()));
+                let times = tried.iter().filter(|tried| tried.backend == backend).count();
+                reasons.push((backend, unreached.reason.clone()));
                 if again.is_none_or(|(_, least)| times < least) {
-                    again = Some((place, times));
+                    again = Some((backend, times));
                 }
             }
         }
     }
-    if let Some((place, _)) = again {
-        reasons.retain(|(other, _)| *other != place);
-        return Route::Go { place, why: in_words(&reasons) };
+    if let Some((backend, _)) = again {
+        reasons.retain(|(other, _)| *other != backend);
+        return Route::Use { backend, why: describe_reasons(&reasons) };
     }
     // Take the earliest; of two equal ones, the first in the configured order.
     match waits.into_iter().min_by_key(|(_, until, _)| *until) {
-        Some((place, until, reason)) => Route::Wait { place, until, reason },
-        None => Route::Nowhere { reason: in_words(&reasons) },
+        Some((backend, until, reason)) => Route::Wait { backend, until, reason },
+        None => Route::Unroutable { reason: describe_reasons(&reasons) },
     }
 }
 
 /// Returns why a backend must not be used for this job, whatever its health.
-fn ruled_out(candidate: &Candidate, tried: &[Tried], after_unknown: bool) -> Option<String> {
-    let place = candidate.place;
-    if place.is_paid()
+fn ruled_out(
+    candidate: &RouteCandidate,
+    tried: &[PastAttempt],
+    after_unknown: bool,
+) -> Option<String> {
+    let backend = candidate.backend;
+    if backend.is_paid()
         && let Some(paid) = tried.iter().find(|tried| {
-            tried.place.is_paid() && !matches!(tried.outcome, Outcome::NotSent | Outcome::Refused)
+            tried.backend.is_paid()
+                && !matches!(tried.outcome, AttemptOutcome::NotSent | AttemptOutcome::Refused)
         })
     {
         return Some(match paid.outcome {
-            Outcome::Unknown => "an earlier request may have been charged".to_owned(),
+            AttemptOutcome::Unknown => "an earlier request may have been charged".to_owned(),
             _ => paid.reason.clone(),
         });
     }
-    if !place.is_paid()
+    if !backend.is_paid()
         && !after_unknown
-        && tried.iter().any(|tried| tried.place.is_paid() && tried.outcome == Outcome::Unknown)
+        && tried
+            .iter()
+            .any(|tried| tried.backend.is_paid() && tried.outcome == AttemptOutcome::Unknown)
     {
         return Some("an earlier request may have been charged (`local.after_unknown`)".to_owned());
     }
-    if let Some(guilty) = tried
-        .iter()
-        .find(|tried| tried.outcome == Outcome::Workflow && tried.workflow == candidate.workflow)
-    {
+    if let Some(guilty) = tried.iter().find(|tried| {
+        tried.outcome == AttemptOutcome::Workflow && tried.workflow == candidate.workflow
+    }) {
         return Some(guilty.reason.clone());
     }
-    let here = || tried.iter().filter(|tried| tried.place == place);
+    let here = || tried.iter().filter(|tried| tried.backend == backend);
     if let Some(over) = here().find(|tried| {
-        matches!(tried.outcome, Outcome::Refused | Outcome::Workflow | Outcome::Failed)
+        matches!(
+            tried.outcome,
+            AttemptOutcome::Refused | AttemptOutcome::Workflow | AttemptOutcome::Failed
+        )
     }) {
         return Some(over.reason.clone());
     }
     // A free backend with a lost answer was already retried as often as is sensible before
     // this call.
-    if let Some(lost) = here().find(|tried| tried.outcome == Outcome::Unknown) {
+    if let Some(lost) = here().find(|tried| tried.outcome == AttemptOutcome::Unknown) {
         return Some(lost.reason.clone());
     }
-    let forgotten = here().filter(|tried| tried.outcome == Outcome::Lost).count();
-    (forgotten >= MOST_LOST).then(|| format!("it lost the job {forgotten} times"))
+    let forgotten = here().filter(|tried| tried.outcome == AttemptOutcome::Lost).count();
+    (forgotten >= MAX_LOST).then(|| format!("it lost the job {forgotten} times"))
 }
 
-fn in_words(reasons: &[(Place, String)]) -> String {
+fn describe_reasons(reasons: &[(BackendKind, String)]) -> String {
     let parts: Vec<String> =
-        reasons.iter().map(|(place, reason)| format!("{place}: {reason}")).collect();
+        reasons.iter().map(|(backend, reason)| format!("{backend}: {reason}")).collect();
     parts.join("; ")
 }
 

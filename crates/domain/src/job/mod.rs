@@ -124,7 +124,7 @@ impl fmt::Display for RequestId {
 /// step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum JobState {
     /// Inputs are copied and money is reserved; nothing has left the machine.
     Prepared,
     /// The request may be on its way: from here on it is never sent again automatically.
@@ -155,7 +155,7 @@ pub enum State {
     Unknown,
 }
 
-impl State {
+impl JobState {
     /// Every state, in the order of a job's progress.
     pub const ALL: [Self; 13] = [
         Self::Prepared,
@@ -174,7 +174,7 @@ impl State {
     ];
 
     /// Returns the word that people and the ledger see.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Prepared => "prepared",
             Self::Submitting => "submitting",
@@ -193,8 +193,8 @@ impl State {
     }
 
     /// Returns the state with this word.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.word() == word)
+    pub fn from_name(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == word)
     }
 
     /// Returns whether the job's artifacts are being placed or are placed: from here on it can no
@@ -214,9 +214,9 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for JobState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.name())
     }
 }
 
@@ -238,7 +238,7 @@ pub enum Cause {
 
 impl Cause {
     /// Returns the word that people and the ledger see.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Prompt => "prompt",
             Self::Render => "render",
@@ -249,10 +249,10 @@ impl Cause {
     }
 
     /// Returns the cause with this word.
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         [Self::Prompt, Self::Render, Self::Both, Self::Start, Self::Person]
             .into_iter()
-            .find(|cause| cause.word() == word)
+            .find(|cause| cause.name() == word)
     }
 }
 
@@ -271,10 +271,10 @@ mod tests {
 
     #[test]
     fn every_state_has_a_word_of_its_own() {
-        for state in State::ALL {
-            assert_eq!(State::from_word(state.word()), Some(state));
+        for state in JobState::ALL {
+            assert_eq!(JobState::from_name(state.name()), Some(state));
             let json = serde_json::to_value(state).expect("a state serialises");
-            assert_eq!(json, state.word(), "JSON and ledger say the same");
+            assert_eq!(json, state.name(), "JSON and ledger say the same");
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{JobId, artifact::Kind};
+use super::{JobId, artifact::ArtifactKind};
 use crate::time::WallTime;
 
 /// The prefix of all our temporary files. It hides them and must never change, so that they
@@ -30,7 +30,7 @@ pub fn is_temporary(name: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// The kind of artifact.
-    pub kind: Kind,
+    pub kind: ArtifactKind,
     /// The path of the file.
     pub path: PathBuf,
 }
@@ -46,10 +46,10 @@ pub struct Targets {
 
 impl Targets {
     /// Returns the names of one kind, in the order of the configuration.
-    pub fn of(&self, kind: Kind) -> &[PathBuf] {
+    pub fn of(&self, kind: ArtifactKind) -> &[PathBuf] {
         match kind {
-            Kind::Image => &self.image,
-            Kind::Mesh => &self.mesh,
+            ArtifactKind::Image => &self.image,
+            ArtifactKind::Mesh => &self.mesh,
         }
     }
 
@@ -67,7 +67,7 @@ impl Targets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicName {
     /// The kind of artifact.
-    pub kind: Kind,
+    pub kind: ArtifactKind,
     /// The artifact in history.
     pub source: PathBuf,
     /// The public name as configured; it may be a symlink, which is followed when the plan
@@ -80,30 +80,30 @@ pub struct PublicName {
     pub modified: Option<WallTime>,
 }
 
-/// One step of a plan. The numbers index [`Plan::names`].
+/// One step of a plan. The numbers index [`PlacementPlan::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PlacementStep {
     /// Writes and syncs the temporary file of a name. Nothing public changes.
     Write(usize),
     /// Renames the temporary file onto its public name.
-    Show(usize),
+    Publish(usize),
     /// Syncs every folder that got a new name, so that a power loss cannot undo the renames.
     SyncFolders,
 }
 
 /// A planned placement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct PlacementPlan {
     /// The public names, image before mesh.
     pub names: Vec<PublicName>,
     /// The steps, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlacementStep>,
 }
 
-impl Plan {
+impl PlacementPlan {
     /// Sets the same modification time for every public file of `kind`.
     #[must_use]
-    pub fn dated(mut self, kind: Kind, modified: WallTime) -> Self {
+    pub fn with_file_time(mut self, kind: ArtifactKind, modified: WallTime) -> Self {
         for name in self.names.iter_mut().filter(|name| name.kind == kind) {
             name.modified = Some(modified);
         }
@@ -130,9 +130,13 @@ pub enum PlanError {
 
 /// Plans the placement of a job's artifacts. The public files of a kind without an artifact stay as
 /// they are; a name that is listed twice is written once.
-pub fn plan(job: JobId, artifacts: &[Artifact], targets: &Targets) -> Result<Plan, PlanError> {
+pub fn plan(
+    job: JobId,
+    artifacts: &[Artifact],
+    targets: &Targets,
+) -> Result<PlacementPlan, PlanError> {
     let mut names: Vec<PublicName> = Vec::new();
-    for kind in Kind::ALL {
+    for kind in ArtifactKind::ALL {
         let Some(artifact) = artifacts.iter().find(|artifact| artifact.kind == kind) else {
             continue;
         };
@@ -153,12 +157,12 @@ pub fn plan(job: JobId, artifacts: &[Artifact], targets: &Targets) -> Result<Pla
             }
         }
     }
-    let mut steps: Vec<Step> = (0..names.len()).map(Step::Write).collect();
-    steps.extend((0..names.len()).map(Step::Show));
+    let mut steps: Vec<PlacementStep> = (0..names.len()).map(PlacementStep::Write).collect();
+    steps.extend((0..names.len()).map(PlacementStep::Publish));
     if !names.is_empty() {
-        steps.push(Step::SyncFolders);
+        steps.push(PlacementStep::SyncFolders);
     }
-    Ok(Plan { names, steps })
+    Ok(PlacementPlan { names, steps })
 }
 
 fn check(target: &Path) -> Result<(), PlanError> {
@@ -197,8 +201,8 @@ mod tests {
 
     fn both() -> Vec<Artifact> {
         vec![
-            Artifact { kind: Kind::Mesh, path: "/history/mesh.glb".into() },
-            Artifact { kind: Kind::Image, path: "/history/image.png".into() },
+            Artifact { kind: ArtifactKind::Mesh, path: "/history/mesh.glb".into() },
+            Artifact { kind: ArtifactKind::Image, path: "/history/image.png".into() },
         ]
     }
 
@@ -215,16 +219,16 @@ mod tests {
         assert_eq!(
             plan.steps,
             [
-                Step::Write(0),
-                Step::Write(1),
-                Step::Write(2),
-                Step::Show(0),
-                Step::Show(1),
-                Step::Show(2),
-                Step::SyncFolders
+                PlacementStep::Write(0),
+                PlacementStep::Write(1),
+                PlacementStep::Write(2),
+                PlacementStep::Publish(0),
+                PlacementStep::Publish(1),
+                PlacementStep::Publish(2),
+                PlacementStep::SyncFolders
             ]
         );
-        assert_eq!(plan.names[0].kind, Kind::Image);
+        assert_eq!(plan.names[0].kind, ArtifactKind::Image);
         assert_eq!(plan.names[2].target, at("/p/b.glb"));
     }
 
@@ -250,7 +254,7 @@ mod tests {
         let when = WallTime::from_unix_millis(5);
         let plan = plan(job(), &both(), &targets(&["/p/flux.png"], &["/p/a.glb"]))
             .expect("a good plan")
-            .dated(Kind::Mesh, when);
+            .with_file_time(ArtifactKind::Mesh, when);
         assert_eq!(plan.names[0].modified, None);
         assert_eq!(plan.names[1].modified, Some(when));
     }
@@ -272,8 +276,8 @@ mod tests {
         ) {
             let mut artifacts = both();
             artifacts.retain(|artifact| match artifact.kind {
-                Kind::Image => has_image,
-                Kind::Mesh => has_mesh,
+                ArtifactKind::Image => has_image,
+                ArtifactKind::Mesh => has_mesh,
             });
             let wanted: BTreeSet<PathBuf> = (if has_image { image.iter() } else { [].iter() })
                 .chain(if has_mesh { mesh.iter() } else { [].iter() })
@@ -292,18 +296,18 @@ mod tests {
             prop_assert_eq!(temporaries.len(), plan.names.len());
             prop_assert!(temporaries.iter().all(|name| is_temporary(name)));
 
-            let at = |wanted: Step| plan.steps.iter().position(|step| *step == wanted);
+            let at = |wanted: PlacementStep| plan.steps.iter().position(|step| *step == wanted);
             for number in 0..plan.names.len() {
-                let shown = at(Step::Show(number)).expect("every name is shown");
-                prop_assert!((0..plan.names.len()).all(|other| at(Step::Write(other)) < Some(shown)));
+                let shown = at(PlacementStep::Publish(number)).expect("every name is shown");
+                prop_assert!((0..plan.names.len()).all(|other| at(PlacementStep::Write(other)) < Some(shown)));
                 for (other, name) in plan.names.iter().enumerate() {
                     if name.kind < plan.names[number].kind {
-                        prop_assert!(at(Step::Show(other)) < Some(shown));
+                        prop_assert!(at(PlacementStep::Publish(other)) < Some(shown));
                     }
                 }
             }
             if !plan.names.is_empty() {
-                prop_assert_eq!(plan.steps.last(), Some(&Step::SyncFolders));
+                prop_assert_eq!(plan.steps.last(), Some(&PlacementStep::SyncFolders));
                 prop_assert_eq!(plan.steps.len(), 2 * plan.names.len() + 1);
             }
         }

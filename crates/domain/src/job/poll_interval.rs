@@ -15,11 +15,11 @@
 
 use std::time::Duration;
 
-use crate::money::estimate::Spread;
+use crate::money::estimate::DurationSpread;
 
 /// The phase of a job, with its age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum PollStage {
     /// It waits for a machine, or the machine is starting.
     Queued {
         /// Time since the request was sent.
@@ -30,14 +30,14 @@ pub enum Stage {
         /// Time since the daemon first observed the run.
         age: Duration,
         /// How long earlier runs took from then to their end.
-        expected: Option<Spread>,
+        expected: Option<DurationSpread>,
     },
 }
 
 /// The shortest and the longest wait between two status calls
 /// (`serverless.poll_min_ms`, `poll_max_ms`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct PollInterval {
     min: Duration,
     max: Duration,
 }
@@ -53,17 +53,17 @@ const FIRST: [Duration; 5] = [
 
 /// The wait without any knowledge: half a minute then takes about forty calls, and half of it, the
 /// median delay after the end, is below the half second that the daemon promises.
-const BLIND: Duration = Duration::from_millis(850);
+const UNINFORMED: Duration = Duration::from_millis(850);
 
 /// Without any knowledge, a wait is also at least this fraction of the age: after five minutes,
 /// five seconds more do not matter.
-const BLIND_SHARE: u32 = 40;
+const UNINFORMED_SHARE: u32 = 40;
 
 /// The most calls within the window of the expected end: a narrow window gets the shortest wait and
 /// far fewer calls.
 const WINDOW_CALLS: u32 = 40;
 
-impl Pace {
+impl PollInterval {
     /// Creates a pace that never waits less than `min` or more than `max` (which is at
     /// least `min`).
     pub fn new(min: Duration, max: Duration) -> Self {
@@ -71,18 +71,18 @@ impl Pace {
     }
 
     /// Returns the wait from the last answer to the next status call.
-    pub fn next_poll(&self, stage: Stage) -> Duration {
+    pub fn next_poll(&self, stage: PollStage) -> Duration {
         let wait = match stage {
-            Stage::Queued { age } => first(age).unwrap_or_else(|| blind(age)),
-            Stage::Running { age, expected: None } => blind(age),
-            Stage::Running { age, expected: Some(spread) } => self.informed(age, spread),
+            PollStage::Queued { age } => first(age).unwrap_or_else(|| uninformed(age)),
+            PollStage::Running { age, expected: None } => uninformed(age),
+            PollStage::Running { age, expected: Some(spread) } => self.informed(age, spread),
         };
         wait.clamp(self.min, self.max)
     }
 
     /// Returns a long wait before the window in which runs end, a short one inside it, and growing
     /// ones after it.
-    fn informed(&self, age: Duration, spread: Spread) -> Duration {
+    fn informed(&self, age: Duration, spread: DurationSpread) -> Duration {
         // The margin is a tenth on both sides: the start of a run is known only to within one wait,
         // and a few runs in the ledger are not a distribution yet.
         let margin = (spread.median / 10).max(Duration::from_secs(1));
@@ -112,8 +112,8 @@ fn first(age: Duration) -> Option<Duration> {
     })
 }
 
-fn blind(age: Duration) -> Duration {
-    BLIND.max(age / BLIND_SHARE)
+fn uninformed(age: Duration) -> Duration {
+    UNINFORMED.max(age / UNINFORMED_SHARE)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// Returns the backend's own estimate of the remaining time.
-    pub fn left(&self) -> Option<Duration> {
+    pub fn remaining(&self) -> Option<Duration> {
         self.left_ms.map(Duration::from_millis)
     }
 }

@@ -8,7 +8,7 @@ use super::ServerId;
 
 /// A machine in the account's list, with the facts used for the comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ListedMachine {
     /// Its id.
     pub id: ServerId,
     /// Its type, if the list contains it.
@@ -21,7 +21,7 @@ pub struct Seen {
 
 /// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum LaunchMatch {
     /// No machine can be ours.
     None,
     /// Exactly this machine can be ours.
@@ -36,11 +36,11 @@ pub enum Found {
 /// A value that the list does not contain counts as a match, because it cannot rule the machine
 /// out. `before` must include the ids of our other launches.
 pub fn which_is_ours(
-    listed: &[Seen],
+    listed: &[ListedMachine],
     before: &[ServerId],
     server_type: &str,
     workflow_version: &str,
-) -> Found {
+) -> LaunchMatch {
     let same = |told: &Option<String>, wanted: &str| {
         told.as_deref().is_none_or(|told| told.trim().eq_ignore_ascii_case(wanted))
     };
@@ -54,8 +54,8 @@ pub fn which_is_ours(
     fitting.sort();
     fitting.dedup();
     match fitting.len() {
-        0 => Found::None,
-        1 => Found::Ours(fitting.swap_remove(0)),
-        _ => Found::Unclear(fitting),
+        0 => LaunchMatch::None,
+        1 => LaunchMatch::Ours(fitting.swap_remove(0)),
+        _ => LaunchMatch::Unclear(fitting),
     }
 }

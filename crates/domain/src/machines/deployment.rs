@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use crate::money::{MicroUsd, Plan, Tier, estimate::DEFAULT_KEEP_WARM};
+use crate::money::{BillingPlan, MicroUsd, Tier, estimate::DEFAULT_KEEP_WARM};
 
 /// The facts that the service reports about a deployment. An answer may lack any of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct DeploymentFacts {
     /// The machine's SKU.
     pub hardware: Option<String>,
     /// How long a machine idles before it sleeps.
@@ -25,7 +25,7 @@ pub struct Facts {
 
 /// The configured price settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PriceSettings {
     /// `budget.hourly_usd`, unless 0.
     pub hourly: Option<MicroUsd>,
     /// `budget.hardware`.
@@ -33,12 +33,12 @@ pub struct Wanted {
     /// Whether `budget.hardware` is configured, and not left at its default.
     pub hardware_is_set: bool,
     /// `budget.plan`.
-    pub plan: Plan,
+    pub plan: BillingPlan,
 }
 
 /// Where a rate or a time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum RateSource {
     /// `budget.hourly_usd`.
     Hourly,
     /// `budget.hardware` and the price table.
@@ -49,9 +49,9 @@ pub enum Source {
     Default,
 }
 
-impl Source {
+impl RateSource {
     /// Returns its text, to follow "from".
-    pub const fn words(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::Hourly => "budget.hourly_usd",
             Self::Configured => "budget.hardware",
@@ -63,17 +63,17 @@ impl Source {
 
 /// The terms of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct PriceRate {
     /// The price of the machine per hour.
     pub hourly: MicroUsd,
     /// The source of the price.
-    pub hourly_from: Source,
+    pub hourly_from: RateSource,
     /// The machine with this price, unless the rate itself is configured.
     pub hardware: Option<&'static Tier>,
     /// How long a machine idles before it sleeps.
     pub keep_warm: Duration,
     /// The source of that time.
-    pub keep_warm_from: Source,
+    pub keep_warm_from: RateSource,
     /// Whether a machine never sleeps: then no job waits for one, and its standing cost belongs
     /// to no job.
     pub never_sleeps: bool,
@@ -81,26 +81,30 @@ pub struct Rate {
 
 /// Returns the terms: the configuration has precedence over the deployment's facts, and those over
 /// the defaults.
-pub fn rate(wanted: &Wanted, facts: Option<&Facts>) -> Rate {
+pub fn rate(wanted: &PriceSettings, facts: Option<&DeploymentFacts>) -> PriceRate {
     let told = facts.and_then(|facts| Tier::find(facts.hardware.as_deref()?));
     let (hardware, from) = match (wanted.hardware_is_set, told) {
-        (true, _) => (wanted.hardware, Source::Configured),
-        (false, Some(told)) => (told, Source::Deployment),
-        (false, None) => (wanted.hardware, Source::Default),
+        (true, _) => (wanted.hardware, RateSource::Configured),
+        (false, Some(told)) => (told, RateSource::Deployment),
+        (false, None) => (wanted.hardware, RateSource::Default),
     };
     let keep_warm = facts.and_then(|facts| facts.keep_warm);
-    Rate {
+    PriceRate {
         hourly: wanted.hourly.unwrap_or_else(|| hardware.hourly(wanted.plan)),
-        hourly_from: if wanted.hourly.is_some() { Source::Hourly } else { from },
+        hourly_from: if wanted.hourly.is_some() { RateSource::Hourly } else { from },
         hardware: wanted.hourly.is_none().then_some(hardware),
         keep_warm: keep_warm.unwrap_or(DEFAULT_KEEP_WARM),
-        keep_warm_from: if keep_warm.is_some() { Source::Deployment } else { Source::Default },
+        keep_warm_from: if keep_warm.is_some() {
+            RateSource::Deployment
+        } else {
+            RateSource::Default
+        },
         never_sleeps: facts.and_then(|facts| facts.min_instances).is_some_and(|min| min > 0),
     }
 }
 
 /// Returns the warnings that a person should see about a deployment's facts.
-pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
+pub fn warnings(wanted: &PriceSettings, facts: &DeploymentFacts) -> Vec<String> {
     let mut warnings = Vec::new();
     let sku = facts.hardware.as_deref().unwrap_or_default();
     match Tier::find(sku) {
@@ -140,29 +144,30 @@ pub fn warnings(wanted: &Wanted, facts: &Facts) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn wanted(hourly: Option<i64>, is_set: bool) -> Wanted {
+    fn wanted(hourly: Option<i64>, is_set: bool) -> PriceSettings {
         let hardware = Tier::find("x-large").expect("a tier");
         let hourly = hourly.map(MicroUsd::from_cents);
-        Wanted { hourly, hardware, hardware_is_set: is_set, plan: Plan::Pro }
+        PriceSettings { hourly, hardware, hardware_is_set: is_set, plan: BillingPlan::Pro }
     }
 
     #[test]
     fn what_a_person_wrote_wins_over_the_deployment_and_that_over_the_default() {
-        let told = Facts {
+        let told = DeploymentFacts {
             hardware: Some("ADA_48_PLUS".into()),
             keep_warm: Some(Duration::from_secs(300)),
-            ..Facts::default()
+            ..DeploymentFacts::default()
         };
-        let cents = |wanted: &Wanted, facts| {
+        let cents = |wanted: &PriceSettings, facts| {
             let rate = rate(wanted, facts);
             (rate.hourly.0 / 10_000, rate.hourly_from)
         };
-        assert_eq!(cents(&wanted(Some(42), true), Some(&told)), (42, Source::Hourly));
-        assert_eq!(cents(&wanted(None, true), Some(&told)), (199, Source::Configured));
-        assert_eq!(cents(&wanted(None, false), Some(&told)), (215, Source::Deployment));
-        assert_eq!(cents(&wanted(None, false), None), (199, Source::Default));
-        let strange = Facts { hardware: Some("QUANTUM_1".into()), ..Facts::default() };
-        assert_eq!(cents(&wanted(None, false), Some(&strange)), (199, Source::Default));
+        assert_eq!(cents(&wanted(Some(42), true), Some(&told)), (42, RateSource::Hourly));
+        assert_eq!(cents(&wanted(None, true), Some(&told)), (199, RateSource::Configured));
+        assert_eq!(cents(&wanted(None, false), Some(&told)), (215, RateSource::Deployment));
+        assert_eq!(cents(&wanted(None, false), None), (199, RateSource::Default));
+        let strange =
+            DeploymentFacts { hardware: Some("QUANTUM_1".into()), ..DeploymentFacts::default() };
+        assert_eq!(cents(&wanted(None, false), Some(&strange)), (199, RateSource::Default));
         assert_eq!(rate(&wanted(None, false), Some(&told)).keep_warm, Duration::from_secs(300));
         assert_eq!(
             warnings(&wanted(None, true), &told).len(),
@@ -175,7 +180,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_never_sleeps_is_said_to_cost_round_the_clock() {
-        let facts = Facts { min_instances: Some(1), is_enabled: Some(false), ..Facts::default() };
+        let facts = DeploymentFacts {
+            min_instances: Some(1),
+            is_enabled: Some(false),
+            ..DeploymentFacts::default()
+        };
         assert!(rate(&wanted(None, false), Some(&facts)).never_sleeps);
         assert_eq!(warnings(&wanted(None, false), &facts).len(), 2);
     }

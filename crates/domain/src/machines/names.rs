@@ -98,7 +98,7 @@ impl fmt::Debug for ServerId {
 /// The stage of a machine's life. It is in the ledger before the next step begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
+pub enum MachineStage {
     /// The launch may be on its way, or its answer was lost: the account is searched for
     /// the machine.
     Launching,
@@ -114,13 +114,13 @@ pub enum Stage {
     Gone,
 }
 
-impl Stage {
+impl MachineStage {
     /// Every stage, in order.
     pub const ALL: [Self; 6] =
         [Self::Launching, Self::Lost, Self::Starting, Self::Ready, Self::Stopping, Self::Gone];
 
     /// Returns its word.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Launching => "launching",
             Self::Lost => "lost",
@@ -134,7 +134,7 @@ impl Stage {
 
 /// The state that the service reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum ReportedStage {
     /// `Starting`, `Initializing`, and every word that the reference does not list.
     Starting,
     /// `Ready`, with an address.
@@ -145,7 +145,7 @@ pub enum Word {
     Failed,
 }
 
-impl Word {
+impl ReportedStage {
     /// Parses the service's word, ignoring case. The flag is `false` if the reference does not list
     /// the word.
     pub fn read(text: &str) -> (Self, bool) {
@@ -162,62 +162,62 @@ impl Word {
 
 /// Why a machine is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum StopReason {
     /// It had nothing left to do.
     Idle,
     /// It reached its maximum run time.
-    Ceiling,
+    MaxRun,
     /// The service reported a failure.
     Failed,
     /// It did not become ready in time.
     NeverReady,
     /// It was stopped from outside.
-    Elsewhere,
+    StoppedExternally,
     /// The configuration now asks for another kind of machine.
-    Unfit,
+    KindChanged,
     /// The daemon is stopping.
-    Closing,
+    DaemonStopping,
     /// An earlier session left it running, and it cannot be used.
     LeftOver,
 }
 
-impl Why {
+impl StopReason {
     /// Every reason.
     pub const ALL: [Self; 8] = [
         Self::Idle,
-        Self::Ceiling,
+        Self::MaxRun,
         Self::Failed,
         Self::NeverReady,
-        Self::Elsewhere,
-        Self::Unfit,
-        Self::Closing,
+        Self::StoppedExternally,
+        Self::KindChanged,
+        Self::DaemonStopping,
         Self::LeftOver,
     ];
 
     /// Returns its word for the ledger.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
-            Self::Ceiling => "ceiling",
+            Self::MaxRun => "ceiling",
             Self::Failed => "failed",
             Self::NeverReady => "never_ready",
-            Self::Elsewhere => "elsewhere",
-            Self::Unfit => "unfit",
-            Self::Closing => "closing",
+            Self::StoppedExternally => "elsewhere",
+            Self::KindChanged => "unfit",
+            Self::DaemonStopping => "closing",
             Self::LeftOver => "left_over",
         }
     }
 
     /// Returns its text for people.
-    pub const fn words(self) -> &'static str {
+    pub const fn message(self) -> &'static str {
         match self {
             Self::Idle => "it was idle for too long (`cloud.idle_stop_s`)",
-            Self::Ceiling => "it reached its maximum run time (`cloud.max_minutes`)",
+            Self::MaxRun => "it reached its maximum run time (`cloud.max_minutes`)",
             Self::Failed => "the service reported that it failed",
             Self::NeverReady => "it did not become ready in time (`cloud.start_timeout_s`)",
-            Self::Elsewhere => "it was stopped from outside conjured",
-            Self::Unfit => "the configuration now asks for another type of machine",
-            Self::Closing => "conjured is stopping",
+            Self::StoppedExternally => "it was stopped from outside conjured",
+            Self::KindChanged => "the configuration now asks for another type of machine",
+            Self::DaemonStopping => "conjured is stopping",
             Self::LeftOver => "an earlier session left it running",
         }
     }

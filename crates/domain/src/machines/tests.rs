@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RULES: Rules = Rules {
+const RULES: ServerRules = ServerRules {
     idle_stop: Duration::from_secs(300),
     start: Duration::from_secs(900),
     max_run: Duration::from_secs(3600),
@@ -23,53 +23,73 @@ fn id(text: &str) -> ServerId {
 
 /// Launched at 0, known to the service at 1, ready at 100 and reported so at once; it stops
 /// automatically at 1400.
-fn ready() -> Life {
-    let mut life = Life::launching(s(0));
-    life.taken(RUN);
+fn ready() -> Lifecycle {
+    let mut life = Lifecycle::launching(s(0));
+    life.record_leased(RUN);
     life.started(s(1));
-    life.told(s(98), Word::Starting, None, None);
-    life.told(s(100), Word::Ready, Some(s(1400)), Some(Duration::ZERO));
+    life.record_status(s(98), ReportedStage::Starting, None, None);
+    life.record_status(s(100), ReportedStage::Ready, Some(s(1400)), Some(Duration::ZERO));
     life
 }
 
-fn idle_from(at: u64) -> Life {
+fn idle_from(at: u64) -> Lifecycle {
     let mut life = ready();
-    life.left(s(at));
+    life.record_released(s(at));
     life
 }
 
 #[test]
 fn each_stage_does_what_it_must_and_when() {
     let mut failed = ready();
-    failed.told(s(200), Word::Failed, None, None);
+    failed.record_status(s(200), ReportedStage::Failed, None, None);
     let mut elsewhere = ready();
-    elsewhere.told(s(200), Word::Ending, None, None);
-    let mut starting = Life::launching(s(0));
-    starting.taken(RUN);
+    elsewhere.record_status(s(200), ReportedStage::Ending, None, None);
+    let mut starting = Lifecycle::launching(s(0));
+    starting.record_leased(RUN);
     starting.started(s(1));
     let mut slow = starting.clone();
-    slow.told(s(897), Word::Starting, None, None);
+    slow.record_status(s(897), ReportedStage::Starting, None, None);
     let mut stopping = ready();
-    stopping.stopping();
+    stopping.record_stopping();
     let mut refused = stopping.clone();
-    refused.failed(s(200), 1.0, None);
+    refused.record_failure(s(200), 1.0, None);
     let mut gone = ready();
-    gone.gone();
+    gone.record_gone();
     let table = [
-        ("a launch without an answer is looked for", Life::launching(s(0)), 0, Ok(Act::List)),
-        ("what starts is asked about at once", starting.clone(), 1, Ok(Act::Ask)),
+        (
+            "a launch without an answer is looked for",
+            Lifecycle::launching(s(0)),
+            0,
+            Ok(Action::List),
+        ),
+        ("what starts is asked about at once", starting.clone(), 1, Ok(Action::CheckStatus)),
         ("and every three seconds", slow.clone(), 898, Err(s(900))),
-        ("what is not ready in time is stopped", slow, 900, Ok(Act::Stop(Why::NeverReady))),
+        (
+            "what is not ready in time is stopped",
+            slow,
+            900,
+            Ok(Action::Stop(StopReason::NeverReady)),
+        ),
         ("what works is left alone for a minute", ready(), 101, Err(s(160))),
-        ("and asked then", ready(), 160, Ok(Act::Ask)),
+        ("and asked then", ready(), 160, Ok(Action::CheckStatus)),
         ("idle, not long enough", idle_from(155), 156, Err(s(160))),
-        ("idle for long enough", idle_from(120), 420, Ok(Act::Stop(Why::Idle))),
-        ("what fails is stopped", failed, 200, Ok(Act::Stop(Why::Failed))),
-        ("what others stop is stopped for certain", elsewhere, 200, Ok(Act::Stop(Why::Elsewhere))),
-        ("the ceiling holds with a job at work", ready(), 3700, Ok(Act::Stop(Why::Ceiling))),
-        ("a stop is sent at once", stopping, 100, Ok(Act::Delete)),
+        ("idle for long enough", idle_from(120), 420, Ok(Action::Stop(StopReason::Idle))),
+        ("what fails is stopped", failed, 200, Ok(Action::Stop(StopReason::Failed))),
+        (
+            "what others stop is stopped for certain",
+            elsewhere,
+            200,
+            Ok(Action::Stop(StopReason::StoppedExternally)),
+        ),
+        (
+            "the ceiling holds with a job at work",
+            ready(),
+            3700,
+            Ok(Action::Stop(StopReason::MaxRun)),
+        ),
+        ("a stop is sent at once", stopping, 100, Ok(Action::Delete)),
         ("and again after a while", refused.clone(), 201, Err(s(202))),
-        ("for as long as it takes", refused, 202, Ok(Act::Delete)),
+        ("for as long as it takes", refused, 202, Ok(Action::Delete)),
         ("what is gone is gone", gone, 9999, Err(NEVER)),
     ];
     for (name, life, at, wanted) in table {
@@ -80,18 +100,18 @@ fn each_stage_does_what_it_must_and_when() {
 #[test]
 fn a_machine_is_kept_longer_only_while_it_is_wanted_and_never_beyond_the_ceiling() {
     let busy = ready();
-    assert_eq!(busy.next(s(1280), &RULES), Ok(Act::Extend(s(1280 + 200 + 300))));
+    assert_eq!(busy.next(s(1280), &RULES), Ok(Action::Extend(s(1280 + 200 + 300))));
     // Idle: its idle time ends before the end that the service has planned.
     let mut idle = ready();
-    idle.told(s(1250), Word::Ready, None, None);
-    idle.left(s(1000));
+    idle.record_status(s(1250), ReportedStage::Ready, None, None);
+    idle.record_released(s(1000));
     assert_eq!(idle.next(s(1280), &RULES), Err(s(1300)), "only the idle stop is waited for");
     // Near the maximum run time (3700) that is the end, and it stays there.
     let mut late = ready();
-    late.extended(s(3200), s(3300));
-    assert_eq!(late.next(s(3250), &RULES), Ok(Act::Extend(s(3700))));
-    late.extended(s(3250), s(3700));
-    late.told(s(3690), Word::Ready, Some(s(3700)), None);
+    late.record_extended(s(3200), s(3300));
+    assert_eq!(late.next(s(3250), &RULES), Ok(Action::Extend(s(3700))));
+    late.record_extended(s(3250), s(3700));
+    late.record_status(s(3690), ReportedStage::Ready, Some(s(3700)), None);
     assert_eq!(late.next(s(3695), &RULES), Err(s(3700)));
     assert!(late.warning(s(3650), &RULES).expect("a warning").contains("in 50 s"));
     assert_eq!(late.warning(s(1000), &RULES), None);
@@ -101,103 +121,115 @@ fn a_machine_is_kept_longer_only_while_it_is_wanted_and_never_beyond_the_ceiling
 
 #[test]
 fn what_is_unknown_right_after_its_launch_is_waited_for_and_later_it_is_gone() {
-    let mut young = Life::launching(s(0));
+    let mut young = Lifecycle::launching(s(0));
     young.started(s(1));
     for at in [2, 30, 89] {
-        young.unknown_there(s(at));
-        assert_eq!(young.stage, Stage::Starting, "{at}");
+        young.record_unlisted(s(at));
+        assert_eq!(young.stage, MachineStage::Starting, "{at}");
     }
-    young.unknown_there(s(95));
-    assert_eq!(young.stage, Stage::Gone);
+    young.record_unlisted(s(95));
+    assert_eq!(young.stage, MachineStage::Gone);
 
     let mut slip = ready();
-    slip.unknown_there(s(200));
-    assert_eq!(slip.stage, Stage::Ready, "one answer may be a slip");
-    assert_eq!(slip.next(s(203), &RULES), Ok(Act::Ask), "it is asked again soon");
-    slip.told(s(203), Word::Ready, None, None);
-    slip.unknown_there(s(300));
-    assert_eq!(slip.stage, Stage::Ready);
-    slip.unknown_there(s(306));
-    assert_eq!(slip.stage, Stage::Gone);
+    slip.record_unlisted(s(200));
+    assert_eq!(slip.stage, MachineStage::Ready, "one answer may be a slip");
+    assert_eq!(slip.next(s(203), &RULES), Ok(Action::CheckStatus), "it is asked again soon");
+    slip.record_status(s(203), ReportedStage::Ready, None, None);
+    slip.record_unlisted(s(300));
+    assert_eq!(slip.stage, MachineStage::Ready);
+    slip.record_unlisted(s(306));
+    assert_eq!(slip.stage, MachineStage::Gone);
 
     let mut stopping = ready();
-    stopping.stopping();
-    stopping.unknown_there(s(300));
-    assert_eq!(stopping.stage, Stage::Gone);
+    stopping.record_stopping();
+    stopping.record_unlisted(s(300));
+    assert_eq!(stopping.stage, MachineStage::Gone);
 }
 
 #[test]
 fn a_lost_launch_is_searched_for_until_it_is_clear() {
-    let mut life = Life::launching(s(0));
+    let mut life = Lifecycle::launching(s(0));
     for at in [5, 8] {
-        life.searched(s(at), &Found::None);
-        assert_eq!(life.next(s(at + 3), &RULES), Ok(Act::List));
+        life.record_search(s(at), &LaunchMatch::None);
+        assert_eq!(life.next(s(at + 3), &RULES), Ok(Action::List));
     }
-    life.searched(s(50), &Found::None);
-    assert_eq!(life.next(s(55), &RULES), Ok(Act::List), "too early to give it up");
-    assert_eq!(life.next(s(60), &RULES), Ok(Act::NeverCame));
+    life.record_search(s(50), &LaunchMatch::None);
+    assert_eq!(life.next(s(55), &RULES), Ok(Action::List), "too early to give it up");
+    assert_eq!(life.next(s(60), &RULES), Ok(Action::LaunchFailed));
 
-    let mut unclear = Life::launching(s(0));
-    unclear.searched(s(5), &Found::Unclear(vec![id("a"), id("b")]));
-    assert_eq!(unclear.stage, Stage::Lost);
+    let mut unclear = Lifecycle::launching(s(0));
+    unclear.record_search(s(5), &LaunchMatch::Unclear(vec![id("a"), id("b")]));
+    assert_eq!(unclear.stage, MachineStage::Lost);
     assert_eq!(unclear.next(s(10), &RULES), Err(s(65)));
-    unclear.searched(s(65), &Found::None);
-    assert_eq!(unclear.stage, Stage::Gone, "they are not there any more");
+    unclear.record_search(s(65), &LaunchMatch::None);
+    assert_eq!(unclear.stage, MachineStage::Gone, "they are not there any more");
 }
 
 #[test]
 fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
     let ready_at = |told: Option<u64>| {
-        let mut life = Life::launching(s(0));
+        let mut life = Lifecycle::launching(s(0));
         life.started(s(1));
-        life.told(s(50), Word::Starting, None, None);
-        life.told(s(120), Word::Ready, None, told.map(Duration::from_secs));
-        (life.ready, life.ready_seen)
+        life.record_status(s(50), ReportedStage::Starting, None, None);
+        life.record_status(s(120), ReportedStage::Ready, None, told.map(Duration::from_secs));
+        (life.ready, life.ready_is_exact)
     };
     assert_eq!(ready_at(Some(30)), (Some(s(90)), true));
     assert_eq!(ready_at(None), (Some(s(50)), false), "nobody saw it: the longer time");
     assert_eq!(ready_at(Some(500)), (Some(s(50)), false), "it was seen starting after that");
     // An earlier session launched it and died; this one sees it ready.
-    let mut resumed = Life::at(Stage::Starting, s(0));
-    resumed.told(s(500), Word::Ready, None, Some(Duration::from_secs(100)));
-    assert_eq!((resumed.ready, resumed.ready_seen), (Some(s(400)), true));
+    let mut resumed = Lifecycle::at(MachineStage::Starting, s(0));
+    resumed.record_status(s(500), ReportedStage::Ready, None, Some(Duration::from_secs(100)));
+    assert_eq!((resumed.ready, resumed.ready_is_exact), (Some(s(400)), true));
 }
 
 #[test]
 fn only_what_is_certain_is_taken_for_ours() {
-    let seen = |name: &str, kind: Option<&str>, version: Option<&str>| Seen {
+    let seen = |name: &str, kind: Option<&str>, version: Option<&str>| ListedMachine {
         id: id(name),
         server_type: kind.map(str::to_owned),
         workflow_version: version.map(str::to_owned),
         is_ending: false,
     };
     let ours = || seen("new", Some("Large"), Some("v"));
-    let find = |listed: &[Seen]| which_is_ours(listed, &[id("old")], "large", "v");
-    assert_eq!(find(&[]), Found::None);
-    assert_eq!(find(&[seen("old", Some("large"), Some("v"))]), Found::None, "it was there before");
-    assert_eq!(find(&[seen("new", Some("medium"), Some("v"))]), Found::None, "another type");
-    assert_eq!(find(&[seen("new", Some("large"), Some("w"))]), Found::None, "another workflow");
-    assert_eq!(find(&[Seen { is_ending: true, ..ours() }]), Found::None);
-    assert_eq!(find(&[ours(), seen("old", None, None)]), Found::Ours(id("new")));
-    assert_eq!(find(&[seen("new", None, None)]), Found::Ours(id("new")), "the list tells little");
+    let find = |listed: &[ListedMachine]| which_is_ours(listed, &[id("old")], "large", "v");
+    assert_eq!(find(&[]), LaunchMatch::None);
+    assert_eq!(
+        find(&[seen("old", Some("large"), Some("v"))]),
+        LaunchMatch::None,
+        "it was there before"
+    );
+    assert_eq!(find(&[seen("new", Some("medium"), Some("v"))]), LaunchMatch::None, "another type");
+    assert_eq!(
+        find(&[seen("new", Some("large"), Some("w"))]),
+        LaunchMatch::None,
+        "another workflow"
+    );
+    assert_eq!(find(&[ListedMachine { is_ending: true, ..ours() }]), LaunchMatch::None);
+    assert_eq!(find(&[ours(), seen("old", None, None)]), LaunchMatch::Ours(id("new")));
+    assert_eq!(
+        find(&[seen("new", None, None)]),
+        LaunchMatch::Ours(id("new")),
+        "the list tells little"
+    );
     assert_eq!(
         find(&[ours(), seen("person", None, None)]),
-        Found::Unclear(vec![id("new"), id("person")])
+        LaunchMatch::Unclear(vec![id("new"), id("person")])
     );
 }
 
 #[test]
 fn words_of_the_service_are_read_in_any_case_and_new_ones_are_waited_on() {
     for (text, wanted) in [
-        ("Starting", (Word::Starting, true)),
-        ("initializing", (Word::Starting, true)),
-        (" READY ", (Word::Ready, true)),
-        ("Deleting", (Word::Ending, true)),
-        ("Stopping", (Word::Ending, true)),
-        ("Error", (Word::Failed, true)),
-        ("Hibernating", (Word::Starting, false)),
+        ("Starting", (ReportedStage::Starting, true)),
+        ("initializing", (ReportedStage::Starting, true)),
+        (" READY ", (ReportedStage::Ready, true)),
+        ("Deleting", (ReportedStage::Ending, true)),
+        ("Stopping", (ReportedStage::Ending, true)),
+        ("Error", (ReportedStage::Failed, true)),
+        ("Hibernating", (ReportedStage::Starting, false)),
     ] {
-        assert_eq!(Word::read(text), wanted, "{text}");
+        assert_eq!(ReportedStage::read(text), wanted, "{text}");
     }
 }
 
@@ -215,39 +247,39 @@ proptest! {
     /// run time, none idles longer than allowed, and none may take forever to become ready.
     #[test]
     fn every_life_ends(steps in proptest::collection::vec((0_u8..8, 1_u64..400), 1..120)) {
-        let mut life = Life::launching(s(0));
-        life.taken(RUN);
+        let mut life = Lifecycle::launching(s(0));
+        life.record_leased(RUN);
         life.started(s(1));
         let mut at = 1;
         for (what, wait) in steps {
             at += wait;
             let now = s(at);
             match what {
-                0 => life.told(now, Word::Starting, None, None),
-                1 | 2 => life.told(now, Word::Ready, Some(s(at + 130)), None),
-                3 => life.failed(now, 0.5, None),
-                4 => life.left(now),
-                5 => life.taken(RUN),
-                6 => life.extended(now, s(at + 600)),
-                _ => life.unknown_there(now),
+                0 => life.record_status(now, ReportedStage::Starting, None, None),
+                1 | 2 => life.record_status(now, ReportedStage::Ready, Some(s(at + 130)), None),
+                3 => life.record_failure(now, 0.5, None),
+                4 => life.record_released(now),
+                5 => life.record_leased(RUN),
+                6 => life.record_extended(now, s(at + 600)),
+                _ => life.record_unlisted(now),
             }
-            if let (Ok(Act::Extend(until)), Some(ceiling)) =
-                (life.next(now, &RULES), life.ceiling(&RULES))
+            if let (Ok(Action::Extend(until)), Some(ceiling)) =
+                (life.next(now, &RULES), life.max_run_end(&RULES))
             {
                 prop_assert!(until <= ceiling);
             }
             // Called again at the moment that it returned, it decides.
             if let Err(next) = life.next(now, &RULES) {
-                prop_assert!(life.stage == Stage::Gone || next <= now.plus(Duration::from_secs(901)));
+                prop_assert!(life.stage == MachineStage::Gone || next <= now.plus(Duration::from_secs(901)));
             }
-            if matches!(life.stage, Stage::Starting | Stage::Ready) {
+            if matches!(life.stage, MachineStage::Starting | MachineStage::Ready) {
                 let over = [
-                    life.ceiling(&RULES),
+                    life.max_run_end(&RULES),
                     life.idle_since.map(|since| since.plus(RULES.idle_stop)),
-                    (life.stage == Stage::Starting).then(|| life.launched.plus(RULES.start)),
+                    (life.stage == MachineStage::Starting).then(|| life.launched.plus(RULES.start)),
                 ];
                 if over.into_iter().flatten().any(|end| now >= end) {
-                    prop_assert!(matches!(life.next(now, &RULES), Ok(Act::Stop(_))));
+                    prop_assert!(matches!(life.next(now, &RULES), Ok(Action::Stop(_))));
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     GlbFault,
-    document::{Accessor, Document, Kind},
+    document::{Accessor, AccessorKind, Document},
 };
 
 /// How many bytes to read at once.
@@ -156,12 +156,12 @@ fn element_size(accessor: &Accessor) -> Option<u64> {
     let size = component_size(accessor.component_type)?;
     let columns = |count: u64| count * (count * size).next_multiple_of(4);
     Some(match accessor.kind {
-        Kind::Scalar => size,
-        Kind::Vec2 => 2 * size,
-        Kind::Vec3 => 3 * size,
-        Kind::Vec4 => 4 * size,
-        Kind::Mat2 => columns(2),
-        Kind::Mat3 => columns(3),
-        Kind::Mat4 => columns(4),
+        AccessorKind::Scalar => size,
+        AccessorKind::Vec2 => 2 * size,
+        AccessorKind::Vec3 => 3 * size,
+        AccessorKind::Vec4 => 4 * size,
+        AccessorKind::Mat2 => columns(2),
+        AccessorKind::Mat3 => columns(3),
+        AccessorKind::Mat4 => columns(4),
     })
 }

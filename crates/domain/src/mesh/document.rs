@@ -130,7 +130,7 @@ pub(super) struct Accessor {
     pub(super) normalized: bool,
     pub(super) count: u64,
     #[serde(rename = "type")]
-    pub(super) kind: Kind,
+    pub(super) kind: AccessorKind,
     pub(super) min: Option<Vec<f64>>,
     pub(super) max: Option<Vec<f64>>,
     sparse: Option<IgnoredAny>,
@@ -138,7 +138,7 @@ pub(super) struct Accessor {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Kind {
+pub(super) enum AccessorKind {
     Scalar,
     Vec2,
     Vec3,

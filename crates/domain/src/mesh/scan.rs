@@ -12,7 +12,7 @@ use std::{
 use super::{
     GlbFault,
     access::{Source, component_size},
-    document::{Accessor, Kind},
+    document::{Accessor, AccessorKind},
 };
 
 const BYTE: u32 = 5120;
@@ -74,7 +74,7 @@ impl Checks {
         let quantized =
             matches!(accessor.component_type, BYTE | UNSIGNED_BYTE | SHORT | UNSIGNED_SHORT)
                 && source.is_quantized();
-        if accessor.kind != Kind::Vec3 || !(accessor.component_type == FLOAT || quantized) {
+        if accessor.kind != AccessorKind::Vec3 || !(accessor.component_type == FLOAT || quantized) {
             let what = format!("accessor {index} is not a list of positions");
             return Err(GlbFault::Inconsistent { what });
         }
@@ -125,7 +125,7 @@ impl Checks {
         let accessor = source.accessor(index)?;
         let unsigned =
             matches!(accessor.component_type, UNSIGNED_BYTE | UNSIGNED_SHORT | UNSIGNED_INT);
-        if accessor.kind != Kind::Scalar || !unsigned {
+        if accessor.kind != AccessorKind::Scalar || !unsigned {
             let what = format!("accessor {index} is not a list of indices");
             return Err(GlbFault::Inconsistent { what });
         }
@@ -276,7 +276,7 @@ impl Indices {
     }
 }
 
-impl Kind {
+impl AccessorKind {
     /// Returns how many numbers an element has.
     const fn components(self) -> u64 {
         match self {

@@ -14,7 +14,7 @@ use crate::time::WallTime;
 
 /// The limits of `[budget]`; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
+pub struct BudgetLimits {
     /// The highest estimate that one job may have.
     pub per_job: Option<MicroUsd>,
     /// The most that one run of the daemon may spend.
@@ -25,21 +25,21 @@ pub struct Limits {
     pub per_month: Option<MicroUsd>,
 }
 
-impl Limits {
+impl BudgetLimits {
     /// Returns the amount that `limit` allows.
-    pub const fn allowed(&self, limit: Limit) -> Option<MicroUsd> {
+    pub const fn allowed(&self, limit: LimitKind) -> Option<MicroUsd> {
         match limit {
-            Limit::Job => self.per_job,
-            Limit::Session => self.per_session,
-            Limit::Day => self.per_day,
-            Limit::Month => self.per_month,
+            LimitKind::Job => self.per_job,
+            LimitKind::Session => self.per_session,
+            LimitKind::Day => self.per_day,
+            LimitKind::Month => self.per_month,
         }
     }
 }
 
 /// When the current day and month began. The caller knows the time zone; this module does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Windows {
+pub struct BudgetWindows {
     /// The last midnight.
     pub day_start: WallTime,
     /// The midnight at which the month began.
@@ -76,12 +76,12 @@ impl Spent {
 
     /// Returns the sum that counts towards `limit`. Nothing is spent for a single job before
     /// it begins.
-    const fn of(&self, limit: Limit) -> MicroUsd {
+    const fn of(&self, limit: LimitKind) -> MicroUsd {
         match limit {
-            Limit::Job => MicroUsd::ZERO,
-            Limit::Session => self.session,
-            Limit::Day => self.day,
-            Limit::Month => self.month,
+            LimitKind::Job => MicroUsd::ZERO,
+            LimitKind::Session => self.session,
+            LimitKind::Day => self.day,
+            LimitKind::Month => self.month,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Spent {
 /// One of the four limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Limit {
+pub enum LimitKind {
     /// `budget.per_job_usd`.
     Job,
     /// `budget.per_session_usd`.
@@ -100,7 +100,7 @@ pub enum Limit {
     Month,
 }
 
-impl Limit {
+impl LimitKind {
     /// Every limit, in the order of the checks: the narrowest first, because its message
     /// helps most.
     pub const ALL: [Self; 4] = [Self::Job, Self::Session, Self::Day, Self::Month];
@@ -126,7 +126,7 @@ impl Limit {
     }
 
     /// Returns the remedy besides a higher limit.
-    const fn or_else(self) -> &'static str {
+    const fn remedy(self) -> &'static str {
         match self {
             Self::Job => "choose a cheaper `budget.hardware`",
             Self::Session => "start a new session",
@@ -138,9 +138,9 @@ impl Limit {
 
 /// Why a job may not start. Nothing was sent and nothing is reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
-pub struct Refusal {
+pub struct BudgetRefusal {
     /// The limit that the job would cross.
-    pub limit: Limit,
+    pub limit: LimitKind,
     /// The amount that the limit allows.
     pub allowed: MicroUsd,
     /// The amount already spent or reserved.
@@ -149,17 +149,17 @@ pub struct Refusal {
     pub cost: MicroUsd,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for BudgetRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limit, allowed, used, cost } = self;
         write!(f, "over budget: the job would cost about {cost}, ")?;
         match limit {
-            Limit::Job => write!(f, "one job may cost {allowed}"),
-            Limit::Session | Limit::Day | Limit::Month => {
+            LimitKind::Job => write!(f, "one job may cost {allowed}"),
+            LimitKind::Session | LimitKind::Day | LimitKind::Month => {
                 write!(f, "{used} of the {allowed} for {} are spent or reserved", limit.span())
             }
         }?;
-        write!(f, "; nothing was sent; raise `{}` or {}", limit.key(), limit.or_else())
+        write!(f, "; nothing was sent; raise `{}` or {}", limit.key(), limit.remedy())
     }
 }
 
@@ -167,23 +167,32 @@ impl fmt::Display for Refusal {
 /// not crossed.
 ///
 /// A free job is always allowed: a spent budget must not stop the artist's own graphics card.
-pub fn decide(limits: &Limits, spent: &Spent, estimate: MicroUsd) -> Result<(), Refusal> {
+pub fn decide(
+    limits: &BudgetLimits,
+    spent: &Spent,
+    estimate: MicroUsd,
+) -> Result<(), BudgetRefusal> {
     if estimate <= MicroUsd::ZERO {
         return Ok(());
     }
-    let crossed = Limit::ALL.into_iter().find_map(|limit| {
+    let crossed = LimitKind::ALL.into_iter().find_map(|limit| {
         let allowed = limits.allowed(limit)?;
         let used = spent.of(limit);
-        (used + estimate > allowed).then_some(Refusal { limit, allowed, used, cost: estimate })
+        (used + estimate > allowed).then_some(BudgetRefusal {
+            limit,
+            allowed,
+            used,
+            cost: estimate,
+        })
     });
     crossed.map_or(Ok(()), Err)
 }
 
 /// A share of a budget that has just been reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Warning {
+pub struct BudgetWarning {
     /// The limit.
-    pub limit: Limit,
+    pub limit: LimitKind,
     /// The percentage that was reached: 50, 80 or 100.
     pub percent: u8,
     /// The amount spent or reserved.
@@ -192,7 +201,7 @@ pub struct Warning {
     pub allowed: MicroUsd,
 }
 
-impl fmt::Display for Warning {
+impl fmt::Display for BudgetWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { limit, percent, used, allowed } = self;
         let (span, key) = (limit.span(), limit.key());
@@ -205,52 +214,52 @@ impl fmt::Display for Warning {
 }
 
 /// The percentages that produce a warning, highest first.
-const STEPS: [u8; 3] = [100, 80, 50];
+const WARN_PERCENTS: [u8; 3] = [100, 80, 50];
 
 /// Remembers which warnings were given, so that each one is given once: a booked cost is usually
 /// lower than its reservation, so the sums sink and cross the same percentage again and again.
 #[derive(Clone, Debug, Default)]
-pub struct Told(BTreeMap<Limit, Heard>);
+pub struct WarnedLimits(BTreeMap<LimitKind, LastWarning>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Heard {
+struct LastWarning {
     /// The day or month it belongs to; a session is the process itself.
     window: Option<WallTime>,
     allowed: MicroUsd,
     percent: u8,
 }
 
-impl Told {
+impl WarnedLimits {
     /// Returns the warnings that are new after the sums went from `before` to `after`: one for each
     /// limit that reached a higher percentage than ever in this window. If no warning is recorded
     /// yet, whatever was reached `before` was for another process to report.
-    pub fn news(
+    pub fn new_warnings(
         &mut self,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
         before: &Spent,
         after: &Spent,
-    ) -> Vec<Warning> {
+    ) -> Vec<BudgetWarning> {
         let mut news = Vec::new();
-        for limit in [Limit::Session, Limit::Day, Limit::Month] {
+        for limit in [LimitKind::Session, LimitKind::Day, LimitKind::Month] {
             let Some(allowed) = limits.allowed(limit) else { continue };
             let reached = |spent: &Spent| {
                 let used = i128::from(spent.of(limit).0) * 100;
-                let mut steps = STEPS.into_iter();
+                let mut steps = WARN_PERCENTS.into_iter();
                 steps.find(|&step| used >= i128::from(allowed.0) * i128::from(step)).unwrap_or(0)
             };
             let window = match limit {
-                Limit::Day => Some(windows.day_start),
-                Limit::Month => Some(windows.month_start),
-                Limit::Job | Limit::Session => None,
+                LimitKind::Day => Some(windows.day_start),
+                LimitKind::Month => Some(windows.month_start),
+                LimitKind::Job | LimitKind::Session => None,
             };
             let heard = self.0.get(&limit).filter(|h| h.window == window && h.allowed == allowed);
             let known = heard.map_or_else(|| reached(before), |heard| heard.percent);
             let percent = reached(after);
             if percent > known {
-                news.push(Warning { limit, percent, used: after.of(limit), allowed });
+                news.push(BudgetWarning { limit, percent, used: after.of(limit), allowed });
             }
-            self.0.insert(limit, Heard { window, allowed, percent: percent.max(known) });
+            self.0.insert(limit, LastWarning { window, allowed, percent: percent.max(known) });
         }
         news
     }
@@ -266,8 +275,8 @@ mod tests {
         MicroUsd::from_cents(cents)
     }
 
-    fn five_a_session() -> Limits {
-        Limits { per_session: Some(cents(500)), ..Limits::default() }
+    fn five_a_session() -> BudgetLimits {
+        BudgetLimits { per_session: Some(cents(500)), ..BudgetLimits::default() }
     }
 
     fn spent(session: i64) -> Spent {
@@ -279,24 +288,24 @@ mod tests {
         assert_eq!(decide(&five_a_session(), &spent(490), cents(10)), Ok(()));
         let refusal =
             decide(&five_a_session(), &spent(490), cents(11)).expect_err("a cent too much");
-        assert_eq!((refusal.limit, refusal.used), (Limit::Session, cents(490)));
+        assert_eq!((refusal.limit, refusal.used), (LimitKind::Session, cents(490)));
     }
 
     #[test]
     fn without_limits_everything_is_allowed_and_a_free_job_always_is() {
-        assert_eq!(decide(&Limits::default(), &spent(1_000_000), cents(100)), Ok(()));
+        assert_eq!(decide(&BudgetLimits::default(), &spent(1_000_000), cents(100)), Ok(()));
         assert_eq!(decide(&five_a_session(), &spent(9_000), MicroUsd::ZERO), Ok(()));
     }
 
     #[test]
     fn each_limit_refuses_by_its_own_name_and_key() {
-        for limit in Limit::ALL {
-            let mut limits = Limits::default();
+        for limit in LimitKind::ALL {
+            let mut limits = BudgetLimits::default();
             *match limit {
-                Limit::Job => &mut limits.per_job,
-                Limit::Session => &mut limits.per_session,
-                Limit::Day => &mut limits.per_day,
-                Limit::Month => &mut limits.per_month,
+                LimitKind::Job => &mut limits.per_job,
+                LimitKind::Session => &mut limits.per_session,
+                LimitKind::Day => &mut limits.per_day,
+                LimitKind::Month => &mut limits.per_month,
             } = Some(cents(20));
             let refusal = decide(&limits, &spent(0), cents(21)).expect_err("over it");
             assert_eq!(refusal.limit, limit);
@@ -315,12 +324,12 @@ mod tests {
     }
 
     /// Windows with a day that began at `day` and a month that began at zero.
-    fn since(day: i64) -> Windows {
+    fn since(day: i64) -> BudgetWindows {
         let [day_start, month_start] = [day, 0].map(WallTime::from_unix_millis);
-        Windows { day_start, month_start }
+        BudgetWindows { day_start, month_start }
     }
 
-    fn percents(warnings: &[Warning]) -> Vec<u8> {
+    fn percents(warnings: &[BudgetWarning]) -> Vec<u8> {
         warnings.iter().map(|warning| warning.percent).collect()
     }
 
@@ -328,7 +337,12 @@ mod tests {
     fn a_warning_is_given_when_a_step_is_reached_and_only_for_the_highest() {
         let steps = |before, after| {
             let (before, after) = (spent(before), spent(after));
-            percents(&Told::default().news(&five_a_session(), &since(0), &before, &after))
+            percents(&WarnedLimits::default().new_warnings(
+                &five_a_session(),
+                &since(0),
+                &before,
+                &after,
+            ))
         };
         assert_eq!(steps(0, 249), [0_u8; 0]);
         assert_eq!(steps(249, 250), [50]);
@@ -340,9 +354,14 @@ mod tests {
 
     #[test]
     fn a_step_warns_once_even_when_bookings_fall_below_it_or_rise_above_it() {
-        let mut told = Told::default();
+        let mut warned = WarnedLimits::default();
         let mut steps = |before, after| {
-            percents(&told.news(&five_a_session(), &since(0), &spent(before), &spent(after)))
+            percents(&warned.new_warnings(
+                &five_a_session(),
+                &since(0),
+                &spent(before),
+                &spent(after),
+            ))
         };
         assert_eq!(steps(0, 260), [50]);
         assert_eq!(steps(180, 255), [0_u8; 0], "booked below the step, reserved over it again");
@@ -354,10 +373,15 @@ mod tests {
 
     #[test]
     fn a_new_day_and_a_new_limit_warn_again() {
-        let mut told = Told::default();
-        let limits = |day| Limits { per_day: Some(cents(day)), ..Limits::default() };
+        let mut warned = WarnedLimits::default();
+        let limits = |day| BudgetLimits { per_day: Some(cents(day)), ..BudgetLimits::default() };
         let mut steps = |limit, day, before, after| {
-            percents(&told.news(&limits(limit), &since(day), &spent(before), &spent(after)))
+            percents(&warned.new_warnings(
+                &limits(limit),
+                &since(day),
+                &spent(before),
+                &spent(after),
+            ))
         };
         assert_eq!(steps(100, 1, 0, 60), [50]);
         assert_eq!(steps(100, 1, 20, 60), [0_u8; 0]);
@@ -370,7 +394,7 @@ mod tests {
         fn what_is_allowed_never_ends_above_a_limit(
             allowed in 0_i64..=i64::MAX, used in 0_i64..=i64::MAX, cost in 1_i64..=i64::MAX,
         ) {
-            let limits = Limits { per_day: Some(MicroUsd(allowed)), ..Limits::default() };
+            let limits = BudgetLimits { per_day: Some(MicroUsd(allowed)), ..BudgetLimits::default() };
             let spent = Spent { day: MicroUsd(used), ..Spent::default() };
             let fits = i128::from(used) + i128::from(cost) <= i128::from(allowed);
             // The sum saturates at the end of the number range; a limit up there no longer
@@ -378,7 +402,7 @@ mod tests {
             prop_assume!(allowed < i64::MAX);
             prop_assert_eq!(decide(&limits, &spent, MicroUsd(cost)).is_ok(), fits);
             let after = spent.with(MicroUsd(cost));
-            let _ = Told::default().news(&limits, &since(0), &spent, &after);
+            let _ = WarnedLimits::default().new_warnings(&limits, &since(0), &spent, &after);
         }
     }
 }

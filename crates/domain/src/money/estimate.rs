@@ -1,7 +1,7 @@
 //! Estimates what a job will cost and how long it will take: pure arithmetic on durations.
 //!
 //! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines.
-//! It reads no ledger (its input is [`Learned`]), bills nothing ([`super::job_cost`]) and knows no
+//! It reads no ledger (its input is [`PastTimings`]), bills nothing ([`super::job_cost`]) and knows no
 //! limit ([`super::budget`]).
 //!
 //! RunComfy bills per second from the wake signal to the full shutdown: cold start, run and
@@ -27,11 +27,11 @@ pub const DEFAULT_KEEP_WARM: Duration = Duration::from_secs(60);
 
 /// The number of samples needed before a measured spread replaces a default. One odd run must not
 /// set the price.
-pub const ENOUGH_SAMPLES: u32 = 3;
+pub const MIN_SAMPLES: u32 = 3;
 
 /// The distribution of a measured duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spread {
+pub struct DurationSpread {
     /// One in ten was shorter.
     pub p10: Duration,
     /// Half were shorter.
@@ -42,7 +42,7 @@ pub struct Spread {
     pub samples: u32,
 }
 
-impl Spread {
+impl DurationSpread {
     /// Returns the spread of `samples`, or `None` without any. It uses nearest ranks: each value
     /// was really measured.
     pub fn of(mut samples: Vec<Duration>) -> Option<Self> {
@@ -62,18 +62,18 @@ impl Spread {
 
 /// What the ledger knows from the successful jobs of one backend with one version of a workflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Learned {
+pub struct PastTimings {
     /// From submit to run on a sleeping machine.
-    pub cold: Option<Spread>,
+    pub cold: Option<DurationSpread>,
     /// From submit to run on a machine that was awake.
-    pub queue: Option<Spread>,
+    pub queue: Option<DurationSpread>,
     /// From the start of the run to its end.
-    pub run: Option<Spread>,
+    pub run: Option<DurationSpread>,
 }
 
 /// When a deployment's machine was last known to be active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activity {
+pub enum MachineActivity {
     /// Never, as far as the ledger knows.
     #[default]
     Never,
@@ -85,11 +85,11 @@ pub enum Activity {
 
 /// Returns whether a job sent now must wait for a machine to wake. A clock that was set back counts
 /// as just active.
-pub fn is_cold(activity: Activity, keep_warm: Duration, now: WallTime) -> bool {
+pub fn is_cold(activity: MachineActivity, keep_warm: Duration, now: WallTime) -> bool {
     match activity {
-        Activity::Never => true,
-        Activity::Until(ended) => now.since(ended) >= keep_warm,
-        Activity::Now => false,
+        MachineActivity::Never => true,
+        MachineActivity::Until(ended) => now.since(ended) >= keep_warm,
+        MachineActivity::Now => false,
     }
 }
 
@@ -98,17 +98,17 @@ pub fn is_cold(activity: Activity, keep_warm: Duration, now: WallTime) -> bool {
 /// The previous job has already booked its whole keep-warm time. While the machine is still warm, a
 /// new job only moves the end of that time: it adds the idle time that has passed since. So a burst
 /// of jobs pays for keep-warm once.
-pub fn keep_warm_share(activity: Activity, keep_warm: Duration, now: WallTime) -> Duration {
+pub fn keep_warm_share(activity: MachineActivity, keep_warm: Duration, now: WallTime) -> Duration {
     match activity {
-        Activity::Never => keep_warm,
-        Activity::Until(ended) => now.since(ended).min(keep_warm),
-        Activity::Now => Duration::ZERO,
+        MachineActivity::Never => keep_warm,
+        MachineActivity::Until(ended) => now.since(ended).min(keep_warm),
+        MachineActivity::Now => Duration::ZERO,
     }
 }
 
 /// The source of a part of an estimate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Basis {
+pub enum EstimateBasis {
     /// Past jobs in the ledger.
     Learned,
     /// The published or guessed figures at the top of this file.
@@ -117,11 +117,11 @@ pub enum Basis {
 
 /// The facts known when a job is about to be sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation {
+pub struct EstimateInput {
     /// Past jobs of the same backend and workflow.
-    pub learned: Learned,
+    pub learned: PastTimings,
     /// The machine's last known activity.
-    pub activity: Activity,
+    pub activity: MachineActivity,
     /// How long the deployment keeps a machine awake.
     pub keep_warm: Duration,
     /// The price of the machine per hour; zero for the user's own machine.
@@ -134,11 +134,11 @@ pub struct Situation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
     /// The cold start time and its source; `None` if the machine should still be awake.
-    pub cold: Option<(Duration, Basis)>,
+    pub cold: Option<(Duration, EstimateBasis)>,
     /// The run time.
     pub run: Duration,
     /// The source of the run time.
-    pub run_basis: Basis,
+    pub run_basis: EstimateBasis,
     /// The idling afterwards that no earlier job has paid for.
     pub keep_warm: Duration,
     /// The price of the machine per hour.
@@ -151,11 +151,11 @@ pub struct Estimate {
 ///
 /// From measured spreads it takes the ninetieth percentile, not the median: this amount is
 /// reserved, and a reservation that every second job exceeds would protect no limit.
-pub fn estimate(situation: &Situation) -> Estimate {
-    let Situation { learned, activity, keep_warm, hourly, now } = *situation;
-    let believe = |spread: Option<Spread>, default| match spread {
-        Some(spread) if spread.samples >= ENOUGH_SAMPLES => (spread.p90, Basis::Learned),
-        Some(_) | None => (default, Basis::Default),
+pub fn estimate(situation: &EstimateInput) -> Estimate {
+    let EstimateInput { learned, activity, keep_warm, hourly, now } = *situation;
+    let believe = |spread: Option<DurationSpread>, default| match spread {
+        Some(spread) if spread.samples >= MIN_SAMPLES => (spread.p90, EstimateBasis::Learned),
+        Some(_) | None => (default, EstimateBasis::Default),
     };
     let cold = is_cold(activity, keep_warm, now).then(|| believe(learned.cold, DEFAULT_COLD_START));
     let (run, run_basis) = believe(learned.run, DEFAULT_RUN);
@@ -178,39 +178,39 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    fn spread(p90: u64, samples: u32) -> Spread {
-        Spread { p10: secs(1), median: secs(2), p90: secs(p90), samples }
+    fn spread(p90: u64, samples: u32) -> DurationSpread {
+        DurationSpread { p10: secs(1), median: secs(2), p90: secs(p90), samples }
     }
 
-    fn situation(activity: Activity, learned: Learned) -> Situation {
-        Situation { learned, activity, keep_warm: secs(60), hourly: CENT_A_SECOND, now: NOW }
+    fn situation(activity: MachineActivity, learned: PastTimings) -> EstimateInput {
+        EstimateInput { learned, activity, keep_warm: secs(60), hourly: CENT_A_SECOND, now: NOW }
     }
 
-    fn idle_for(seconds: u64) -> Activity {
-        Activity::Until(NOW.minus(secs(seconds)))
+    fn idle_for(seconds: u64) -> MachineActivity {
+        MachineActivity::Until(NOW.minus(secs(seconds)))
     }
 
     #[test]
     fn the_first_job_ever_pays_the_published_cold_start_the_run_and_the_idling() {
-        let estimate = estimate(&situation(Activity::Never, Learned::default()));
-        assert_eq!(estimate.cold, Some((DEFAULT_COLD_START, Basis::Default)));
-        assert_eq!(estimate.run_basis, Basis::Default);
+        let estimate = estimate(&situation(MachineActivity::Never, PastTimings::default()));
+        assert_eq!(estimate.cold, Some((DEFAULT_COLD_START, EstimateBasis::Default)));
+        assert_eq!(estimate.run_basis, EstimateBasis::Default);
         assert_eq!(estimate.cost, MicroUsd::from_cents(240 + 210 + 60));
     }
 
     #[test]
     fn a_warm_machine_adds_only_the_run_and_the_idle_time_since() {
-        let learned = Learned { run: Some(spread(70, 3)), ..Learned::default() };
+        let learned = PastTimings { run: Some(spread(70, 3)), ..PastTimings::default() };
         let estimate = estimate(&situation(idle_for(20), learned));
         assert_eq!(estimate.cold, None);
-        assert_eq!((estimate.run, estimate.run_basis), (secs(70), Basis::Learned));
+        assert_eq!((estimate.run, estimate.run_basis), (secs(70), EstimateBasis::Learned));
         assert_eq!(estimate.cost, MicroUsd::from_cents(70 + 20));
     }
 
     #[test]
     fn a_machine_at_work_adds_only_the_run() {
-        let learned = Learned { run: Some(spread(70, 3)), ..Learned::default() };
-        let estimate = estimate(&situation(Activity::Now, learned));
+        let learned = PastTimings { run: Some(spread(70, 3)), ..PastTimings::default() };
+        let estimate = estimate(&situation(MachineActivity::Now, learned));
         assert_eq!((estimate.cold, estimate.cost), (None, MicroUsd::from_cents(70)));
     }
 
@@ -218,32 +218,40 @@ mod tests {
     fn a_machine_sleeps_exactly_when_its_keep_warm_time_is_over() {
         assert!(!is_cold(idle_for(59), secs(60), NOW));
         assert!(is_cold(idle_for(60), secs(60), NOW));
-        assert!(!is_cold(Activity::Until(NOW.plus(secs(5))), secs(60), NOW), "clock set back");
+        assert!(
+            !is_cold(MachineActivity::Until(NOW.plus(secs(5))), secs(60), NOW),
+            "clock set back"
+        );
     }
 
     #[test]
     fn two_samples_do_not_set_the_price() {
-        let learned =
-            Learned { cold: Some(spread(9, 2)), run: Some(spread(9, 2)), ..Learned::default() };
-        let estimate = estimate(&situation(Activity::Never, learned));
+        let learned = PastTimings {
+            cold: Some(spread(9, 2)),
+            run: Some(spread(9, 2)),
+            ..PastTimings::default()
+        };
+        let estimate = estimate(&situation(MachineActivity::Never, learned));
         assert_eq!(estimate.run, DEFAULT_RUN);
-        assert_eq!(estimate.cold, Some((DEFAULT_COLD_START, Basis::Default)));
+        assert_eq!(estimate.cold, Some((DEFAULT_COLD_START, EstimateBasis::Default)));
     }
 
     #[test]
     fn one_s_own_machine_costs_nothing() {
-        let own =
-            Situation { hourly: MicroUsd::ZERO, ..situation(Activity::Never, Learned::default()) };
+        let own = EstimateInput {
+            hourly: MicroUsd::ZERO,
+            ..situation(MachineActivity::Never, PastTimings::default())
+        };
         assert_eq!(estimate(&own).cost, MicroUsd::ZERO);
     }
 
     #[test]
     fn few_samples_give_their_worst_as_the_ninetieth_percentile() {
-        let three = Spread::of(vec![secs(9), secs(1), secs(5)]).expect("there are samples");
+        let three = DurationSpread::of(vec![secs(9), secs(1), secs(5)]).expect("there are samples");
         assert_eq!((three.p10, three.median, three.p90), (secs(1), secs(5), secs(9)));
-        let hundred = Spread::of((1..=101).map(secs).collect()).expect("there are samples");
+        let hundred = DurationSpread::of((1..=101).map(secs).collect()).expect("there are samples");
         assert_eq!((hundred.p10, hundred.median, hundred.p90), (secs(11), secs(51), secs(91)));
-        assert_eq!(Spread::of(Vec::new()), None);
+        assert_eq!(DurationSpread::of(Vec::new()), None);
     }
 
     proptest! {
@@ -254,7 +262,7 @@ mod tests {
             jobs in prop::collection::vec((0_u64..60, 1_u64..300), 1..12), cold_start in 0_u64..600,
         ) {
             let keep_warm = secs(60);
-            let (mut at, mut activity, mut booked) = (NOW, Activity::Never, MicroUsd::ZERO);
+            let (mut at, mut activity, mut booked) = (NOW, MachineActivity::Never, MicroUsd::ZERO);
             for (number, &(idle, run)) in jobs.iter().enumerate() {
                 if number > 0 {
                     at = at.plus(secs(idle));
@@ -265,14 +273,14 @@ mod tests {
                 let waited = secs(if cold { cold_start } else { 0 });
                 booked = booked + cost_of(waited + secs(run) + share, CENT_A_SECOND);
                 at = at.plus(waited + secs(run));
-                activity = Activity::Until(at);
+                activity = MachineActivity::Until(at);
             }
             prop_assert_eq!(booked, cost_of(at.since(NOW) + keep_warm, CENT_A_SECOND));
         }
 
         #[test]
         fn a_spread_is_ordered_and_made_of_its_samples(samples in prop::collection::vec(0_u64..10_000, 1..80)) {
-            let spread = Spread::of(samples.iter().copied().map(secs).collect()).expect("there are samples");
+            let spread = DurationSpread::of(samples.iter().copied().map(secs).collect()).expect("there are samples");
             prop_assert!(spread.p10 <= spread.median && spread.median <= spread.p90);
             for value in [spread.p10, spread.median, spread.p90] {
                 prop_assert!(samples.contains(&value.as_secs()));

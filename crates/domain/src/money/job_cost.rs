@@ -15,16 +15,16 @@ use super::{MicroUsd, cost_of, estimate::Estimate};
 /// The longest time between two observations of a step that still counts as measured: three of
 /// the longest pauses between polls (`serverless.poll_max_ms` is 5 s), because one call may
 /// fail or hang.
-pub const SEEN_WITHIN: Duration = Duration::from_secs(15);
+pub const EXACT_WITHIN: Duration = Duration::from_secs(15);
 
 /// How much earlier than our receipt of the answer the service may have accepted the request: the
 /// time-out of a submit.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER_LATENCY: Duration = Duration::from_secs(60);
 
 /// The terms that applied when a job was sent. They are stored with it, because they change: a
 /// machine goes cold, prices and plans change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Terms {
+pub struct PriceTerms {
     /// The expected cold start time; `None` if the machine should have been awake.
     pub cold_start: Option<Duration>,
     /// The idling afterwards that no earlier job has paid for.
@@ -33,7 +33,7 @@ pub struct Terms {
     pub hourly: MicroUsd,
 }
 
-impl Terms {
+impl PriceTerms {
     /// Returns the terms that an estimate was based on.
     pub fn of(estimate: &Estimate) -> Self {
         Self {
@@ -46,42 +46,42 @@ impl Terms {
 
 /// A duration between two bounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Between {
+pub struct DurationRange {
     /// The lower bound.
-    pub least: Duration,
+    pub min: Duration,
     /// The upper bound.
-    pub most: Duration,
+    pub max: Duration,
 }
 
-impl Between {
+impl DurationRange {
     /// Returns whether the bounds are close enough to count as measured.
-    fn is_seen(&self) -> bool {
-        self.most.saturating_sub(self.least) <= SEEN_WITHIN
+    fn is_exact(&self) -> bool {
+        self.max.saturating_sub(self.min) <= EXACT_WITHIN
     }
 }
 
 /// What is known about a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedTimes {
     /// From receiving the request's id to the start of the run, by our clock.
-    pub waited: Option<Between>,
+    pub waited: Option<DurationRange>,
     /// From receiving the request's id to its end, by our clock.
-    pub lasted: Option<Between>,
+    pub lasted: Option<DurationRange>,
     /// From accepting the request to its end, by the service's clock.
-    pub told: Option<Duration>,
+    pub reported: Option<Duration>,
 }
 
 /// Returns the duration that the service reports, unless our own observations show that its clock
 /// cannot be right.
-pub fn believable(told: Duration, lasted: Between) -> Option<Duration> {
-    let possible = told <= lasted.most + ANSWER && told + SEEN_WITHIN >= lasted.least;
+pub fn plausible(told: Duration, lasted: DurationRange) -> Option<Duration> {
+    let possible = told <= lasted.max + ANSWER_LATENCY && told + EXACT_WITHIN >= lasted.min;
     possible.then_some(told)
 }
 
 /// How a figure was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Basis {
+pub enum CostBasis {
     /// No machine was active.
     Nothing,
     /// Start and end were observed or reported.
@@ -92,12 +92,12 @@ pub enum Basis {
     Reserved,
 }
 
-impl Basis {
+impl CostBasis {
     /// Every basis.
     pub const ALL: [Self; 4] = [Self::Nothing, Self::Measured, Self::Bounded, Self::Reserved];
 
     /// Returns its word.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
             Self::Measured => "measured",
@@ -109,21 +109,21 @@ impl Basis {
 
 /// The cost of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bill {
+pub struct JobCost {
     /// The cost of cold start and run.
     pub machine: MicroUsd,
     /// The cost of the idling afterwards. It stays an estimate, because the service does not report
     /// when a machine went to sleep.
     pub keep_warm: MicroUsd,
     /// How [`Self::machine`] was obtained: measured or bounded.
-    pub basis: Basis,
+    pub basis: CostBasis,
     /// From the start of the run to its end, for future estimates, if both were observed.
     pub run: Option<Duration>,
     /// From the request to the start of the run, for future estimates, if that was observed.
     pub queue: Option<Duration>,
 }
 
-impl Bill {
+impl JobCost {
     /// Returns the amount that the ledger books.
     pub fn total(&self) -> MicroUsd {
         self.machine + self.keep_warm
@@ -136,24 +136,24 @@ impl Bill {
 /// On a cold machine the whole time from request to end counts as cold start and run. That is an
 /// upper bound (a part may have been free queueing), because the service does not report when the
 /// machine began to wake.
-pub fn bill(terms: &Terms, seen: &Seen) -> Option<Bill> {
-    let (whole, whole_seen) = match (seen.told, seen.lasted) {
+pub fn job_cost(terms: &PriceTerms, times: &ObservedTimes) -> Option<JobCost> {
+    let (whole, whole_seen) = match (times.reported, times.lasted) {
         (Some(told), _) => (told, true),
-        (None, Some(lasted)) if !lasted.most.is_zero() => (lasted.most, lasted.is_seen()),
+        (None, Some(lasted)) if !lasted.max.is_zero() => (lasted.max, lasted.is_exact()),
         (None, _) => return None,
     };
-    let start_seen = seen.waited.is_some_and(|waited| waited.is_seen());
-    let (awake, exact) = match (terms.cold_start, seen.waited) {
+    let start_seen = times.waited.is_some_and(|waited| waited.is_exact());
+    let (awake, exact) = match (terms.cold_start, times.waited) {
         (Some(_), _) => (whole, whole_seen),
-        (None, Some(waited)) => (whole.saturating_sub(waited.least), whole_seen && start_seen),
+        (None, Some(waited)) => (whole.saturating_sub(waited.min), whole_seen && start_seen),
         (None, None) => (whole, false),
     };
     let learned = whole_seen && start_seen;
-    let waited = seen.waited.filter(|_| learned).map(|waited| waited.most);
-    Some(Bill {
+    let waited = times.waited.filter(|_| learned).map(|waited| waited.max);
+    Some(JobCost {
         machine: cost_of(awake, terms.hourly),
         keep_warm: cost_of(terms.keep_warm, terms.hourly),
-        basis: if exact { Basis::Measured } else { Basis::Bounded },
+        basis: if exact { CostBasis::Measured } else { CostBasis::Bounded },
         run: waited.map(|waited| whole.saturating_sub(waited)),
         queue: waited,
     })
@@ -162,7 +162,12 @@ pub fn bill(terms: &Terms, seen: &Seen) -> Option<Bill> {
 /// Returns the most that a request can have cost if it ended in the queue. Waiting is free, but the
 /// request has woken a sleeping machine, and a waking machine is billed. If `followed`, a newer
 /// request takes over the machine and pays the rest.
-pub fn unrun(terms: &Terms, waited: Duration, followed: bool, reserved: MicroUsd) -> MicroUsd {
+pub fn cost_without_run(
+    terms: &PriceTerms,
+    waited: Duration,
+    followed: bool,
+    reserved: MicroUsd,
+) -> MicroUsd {
     let Some(cold_start) = terms.cold_start else { return MicroUsd::ZERO };
     let awake = if followed { waited } else { waited.max(cold_start) + terms.keep_warm };
     cost_of(awake, terms.hourly).min(reserved)
@@ -182,17 +187,21 @@ mod tests {
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it stands where a step may be unseen")]
-    const fn between(least: u64, most: u64) -> Option<Between> {
-        Some(Between { least: secs(least), most: secs(most) })
+    const fn between(least: u64, most: u64) -> Option<DurationRange> {
+        Some(DurationRange { min: secs(least), max: secs(most) })
     }
 
-    fn terms(cold: bool) -> Terms {
-        Terms { cold_start: cold.then_some(secs(240)), keep_warm: secs(60), hourly: CENT_A_SECOND }
+    fn terms(cold: bool) -> PriceTerms {
+        PriceTerms {
+            cold_start: cold.then_some(secs(240)),
+            keep_warm: secs(60),
+            hourly: CENT_A_SECOND,
+        }
     }
 
     #[test]
     fn each_kind_of_blindness_has_its_honest_figure() {
-        use Basis::{Bounded, Measured};
+        use CostBasis::{Bounded, Measured};
         // cold, waited, lasted, told → cents of machine time, basis, seconds of run to learn from
         let cases = [
             (
@@ -241,8 +250,8 @@ mod tests {
             ("nothing at all", false, None, None, None, None),
         ];
         for (name, cold, waited, lasted, told, wanted) in cases {
-            let seen = Seen { waited, lasted, told: told.map(secs) };
-            let got = bill(&terms(cold), &seen);
+            let times = ObservedTimes { waited, lasted, reported: told.map(secs) };
+            let got = job_cost(&terms(cold), &times);
             let wanted = wanted.map(|(cents, basis, run)| {
                 (MicroUsd::from_cents(cents), MicroUsd::from_cents(60), basis, run.map(secs))
             });
@@ -252,21 +261,27 @@ mod tests {
 
     #[test]
     fn a_service_whose_clock_cannot_be_right_is_not_believed() {
-        let lasted = Between { least: secs(100), most: secs(105) };
-        assert_eq!(believable(secs(104), lasted), Some(secs(104)));
-        assert_eq!(believable(secs(160), lasted), Some(secs(160)), "the answer took long");
-        assert_eq!(believable(secs(7200), lasted), None);
-        assert_eq!(believable(secs(0), lasted), None);
+        let lasted = DurationRange { min: secs(100), max: secs(105) };
+        assert_eq!(plausible(secs(104), lasted), Some(secs(104)));
+        assert_eq!(plausible(secs(160), lasted), Some(secs(160)), "the answer took long");
+        assert_eq!(plausible(secs(7200), lasted), None);
+        assert_eq!(plausible(secs(0), lasted), None);
     }
 
     #[test]
     fn a_request_that_woke_a_machine_and_did_not_run_is_not_free() {
         let reserved = MicroUsd::from_cents(500);
-        assert_eq!(unrun(&terms(false), secs(50), false, reserved), MicroUsd::ZERO);
-        assert_eq!(unrun(&terms(true), secs(50), true, reserved), MicroUsd::from_cents(50));
-        assert_eq!(unrun(&terms(true), secs(50), false, reserved), MicroUsd::from_cents(300));
+        assert_eq!(cost_without_run(&terms(false), secs(50), false, reserved), MicroUsd::ZERO);
         assert_eq!(
-            unrun(&terms(true), secs(900), false, reserved),
+            cost_without_run(&terms(true), secs(50), true, reserved),
+            MicroUsd::from_cents(50)
+        );
+        assert_eq!(
+            cost_without_run(&terms(true), secs(50), false, reserved),
+            MicroUsd::from_cents(300)
+        );
+        assert_eq!(
+            cost_without_run(&terms(true), secs(900), false, reserved),
             reserved,
             "not more than reserved"
         );
@@ -279,16 +294,16 @@ mod tests {
             wait in 0_u64..1000, run in 0_u64..1000, before in 0_u64..500, after in 0_u64..500,
             cold: bool, told: bool,
         ) {
-            let seen = Seen {
+            let times = ObservedTimes {
                 waited: between(wait.saturating_sub(before), wait + after),
                 lasted: between((wait + run).saturating_sub(before), wait + run + after),
-                told: told.then_some(secs(wait + run)),
+                reported: told.then_some(secs(wait + run)),
             };
             let truth = cost_of(secs(if cold { wait + run } else { run }), CENT_A_SECOND);
-            if let Some(bill) = bill(&terms(cold), &seen) {
-                prop_assert!(bill.machine >= truth);
+            if let Some(cost) = job_cost(&terms(cold), &times) {
+                prop_assert!(cost.machine >= truth);
                 if before + after == 0 {
-                    prop_assert_eq!((bill.machine, bill.basis), (truth, Basis::Measured));
+                    prop_assert_eq!((cost.machine, cost.basis), (truth, CostBasis::Measured));
                 }
             }
         }

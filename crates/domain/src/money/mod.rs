@@ -72,7 +72,7 @@ impl fmt::Display for MicroUsd {
 /// The payment plan; Pro is 20 to 30 % cheaper per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Plan {
+pub enum BillingPlan {
     /// Pay as you go.
     #[default]
     Hobby,
@@ -118,10 +118,10 @@ impl Tier {
     }
 
     /// Returns the price per hour on `plan`.
-    pub const fn hourly(&self, plan: Plan) -> MicroUsd {
+    pub const fn hourly(&self, plan: BillingPlan) -> MicroUsd {
         match plan {
-            Plan::Hobby => self.hobby,
-            Plan::Pro => self.pro,
+            BillingPlan::Hobby => self.hobby,
+            BillingPlan::Pro => self.pro,
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn an_hour_costs_the_hourly_rate_and_a_second_is_rounded_up() {
-        let rate = Tier::find("AMPERE_48").expect("a known tier").hourly(Plan::Hobby);
+        let rate = Tier::find("AMPERE_48").expect("a known tier").hourly(BillingPlan::Hobby);
         assert_eq!(cost_of(Duration::from_secs(3600), rate), MicroUsd(2_500_000));
         assert_eq!(cost_of(Duration::from_secs(1), rate), MicroUsd(695));
     }

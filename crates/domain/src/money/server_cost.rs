@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use super::{MicroUsd, Plan, Tier, cost_of, job_cost::Basis};
+use super::{BillingPlan, MicroUsd, Tier, cost_of, job_cost::CostBasis};
 
 /// The price tier for each machine type of the Server API. The reference marks this as inferred:
 /// the two lists of names were never seen side by side.
-const TYPES: [(&str, &str); 5] = [
+const PRICE_TIERS: [(&str, &str); 5] = [
     ("medium", "medium"),
     ("large", "large"),
     ("extra-large", "x-large"),
@@ -20,8 +20,8 @@ const TYPES: [(&str, &str); 5] = [
 
 /// Returns the price per hour of a machine type; an unknown type costs as much as the most
 /// expensive one.
-pub fn hourly(server_type: &str, plan: Plan) -> MicroUsd {
-    let tier = TYPES.iter().find(|(name, _)| *name == server_type);
+pub fn hourly_price(server_type: &str, plan: BillingPlan) -> MicroUsd {
+    let tier = PRICE_TIERS.iter().find(|(name, _)| *name == server_type);
     let tier = tier.and_then(|(_, tier)| Tier::find(tier));
     let dearest = || super::TIERS.iter().map(|tier| tier.hourly(plan)).max();
     tier.map(|tier| tier.hourly(plan)).or_else(dearest).unwrap_or_default()
@@ -29,22 +29,22 @@ pub fn hourly(server_type: &str, plan: Plan) -> MicroUsd {
 
 /// What is known about the billed time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ran {
+pub struct BilledTime {
     /// The longest possible time from ready to the accepted stop, using the earliest possible begin
     /// and the latest possible end where one was not observed.
-    pub most: Duration,
+    pub max: Duration,
     /// Whether both ends were observed.
-    pub seen: bool,
+    pub is_exact: bool,
 }
 
 /// Returns the cost. A started second counts as a whole one.
-pub fn bill(ran: Ran, hourly: MicroUsd) -> (MicroUsd, Basis) {
-    let seconds = ran.most.as_millis().div_ceil(1000);
+pub fn server_cost(ran: BilledTime, hourly: MicroUsd) -> (MicroUsd, CostBasis) {
+    let seconds = ran.max.as_millis().div_ceil(1000);
     let span = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
-    let basis = match (span.is_zero(), ran.seen) {
-        (true, true) => Basis::Nothing,
-        (_, true) => Basis::Measured,
-        (_, false) => Basis::Bounded,
+    let basis = match (span.is_zero(), ran.is_exact) {
+        (true, true) => CostBasis::Nothing,
+        (_, true) => CostBasis::Measured,
+        (_, false) => CostBasis::Bounded,
     };
     (cost_of(span, hourly), basis)
 }
@@ -64,16 +64,20 @@ mod tests {
             ("of tomorrow", 875),
         ];
         for (name, cents) in table {
-            assert_eq!(hourly(name, Plan::Hobby), MicroUsd::from_cents(cents), "{name}");
+            assert_eq!(
+                hourly_price(name, BillingPlan::Hobby),
+                MicroUsd::from_cents(cents),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_second_that_was_begun_is_paid() {
         let hourly = MicroUsd(3_600_000);
-        let ran = |millis, seen| Ran { most: Duration::from_millis(millis), seen };
-        assert_eq!(bill(ran(1, true), hourly), (MicroUsd(1000), Basis::Measured));
-        assert_eq!(bill(ran(61_000, false), hourly), (MicroUsd(61_000), Basis::Bounded));
-        assert_eq!(bill(ran(0, true), hourly), (MicroUsd(0), Basis::Nothing));
+        let ran = |millis, seen| BilledTime { max: Duration::from_millis(millis), is_exact: seen };
+        assert_eq!(server_cost(ran(1, true), hourly), (MicroUsd(1000), CostBasis::Measured));
+        assert_eq!(server_cost(ran(61_000, false), hourly), (MicroUsd(61_000), CostBasis::Bounded));
+        assert_eq!(server_cost(ran(0, true), hourly), (MicroUsd(0), CostBasis::Nothing));
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{
     Format, PictureFault,
-    encode::{self, Plan},
-    kept::{Kept, Original},
+    encode::{self, PngPlan},
+    kept::{Original, Similarity},
     pixels::{self, Pixels},
     reduce,
     result::decode_jpeg,
@@ -59,7 +59,7 @@ pub struct Encoded {
     /// The media type for a data URI.
     pub mime: &'static str,
     /// How it was changed.
-    pub form: Form,
+    pub form: ImageForm,
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -68,7 +68,7 @@ pub struct Encoded {
 
 /// How a render was changed to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ImageForm {
     /// Unchanged: the file as it was saved.
     Original,
     /// The same pixels, in a smaller file without metadata.
@@ -97,7 +97,7 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
         return Ok(Encoded {
             bytes: png,
             mime: Format::Png.mime(),
-            form: Form::Original,
+            form: ImageForm::Original,
             width,
             height,
         });
@@ -105,9 +105,9 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
     let limit = max_base64 / 4 * 3;
     let pixels = reduce::lossless(pixels::decode(&png)?);
     drop(png);
-    let plan = Plan::smallest(&pixels)?;
+    let plan = PngPlan::smallest(&pixels)?;
     if let Some(file) = written(&plan, limit)? {
-        return Ok(encoded(file, Format::Png, Form::SamePixels, &pixels));
+        return Ok(encoded(file, Format::Png, ImageForm::SamePixels, &pixels));
     }
     let pixels = if pixels.depth == 1 { pixels } else { reduce::one_byte_samples(&pixels) };
     let original = Original::new(&pixels)?;
@@ -115,19 +115,19 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
         [smaller_png(&pixels, &original, limit)?, best_jpeg(&pixels, &original, limit)?];
     let best = candidates.into_iter().flatten().reduce(|best, next| {
         // On a tie the PNG wins: it adds no block artifacts.
-        if next.kept > best.kept { next } else { best }
+        if next.similarity > best.similarity { next } else { best }
     });
     best.map(|candidate| candidate.encoded).ok_or(PictureFault::DoesNotFit { max_base64_kb })
 }
 
 /// A lossy form that fits.
-struct Candidate {
+struct EncodingCandidate {
     encoded: Encoded,
-    kept: Kept,
+    similarity: Similarity,
 }
 
 /// Returns the file of a plan, if it fits.
-fn written(plan: &Plan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
+fn written(plan: &PngPlan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
     if !may_fit(plan.estimate(), limit) {
         return Ok(None);
     }
@@ -142,21 +142,21 @@ fn smaller_png(
     pixels: &Pixels,
     original: &Original,
     limit: usize,
-) -> Result<Option<Candidate>, PictureFault> {
+) -> Result<Option<EncodingCandidate>, PictureFault> {
     let smaller = |(numerator, denominator)| {
         resized(pixels, times((pixels.width, pixels.height), numerator, denominator), SHARP)
     };
     let first = first_that_fits(&SIDES, limit, |sides| {
         let reduced = reduce::lossless(smaller(sides)?);
-        Ok(Some(Plan::smallest(&reduced)?.estimate()))
+        Ok(Some(PngPlan::smallest(&reduced)?.estimate()))
     })?;
     for &sides in &SIDES[first..] {
         let smaller = smaller(sides)?;
         let reduced = reduce::lossless(smaller.clone());
-        if let Some(file) = written(&Plan::smallest(&reduced)?, limit)? {
-            let kept = original.kept_by(&smaller)?;
-            let encoded = encoded(file, Format::Png, Form::SmallerPng, &smaller);
-            return Ok(Some(Candidate { encoded, kept }));
+        if let Some(file) = written(&PngPlan::smallest(&reduced)?, limit)? {
+            let kept = original.compare(&smaller)?;
+            let encoded = encoded(file, Format::Png, ImageForm::SmallerPng, &smaller);
+            return Ok(Some(EncodingCandidate { encoded, similarity: kept }));
         }
     }
     Ok(None)
@@ -167,7 +167,7 @@ fn best_jpeg(
     pixels: &Pixels,
     original: &Original,
     limit: usize,
-) -> Result<Option<Candidate>, PictureFault> {
+) -> Result<Option<EncodingCandidate>, PictureFault> {
     if pixels.has_alpha() {
         return Ok(None);
     }
@@ -179,9 +179,9 @@ fn best_jpeg(
         }
         let smaller = resized(pixels, sides, SHARP)?;
         if let Some((quality, file)) = best_quality(&smaller, limit)? {
-            let kept = original.kept_by(&decode_jpeg(&file)?)?;
-            let encoded = encoded(file, Format::Jpeg, Form::Jpeg { quality }, &smaller);
-            return Ok(Some(Candidate { encoded, kept }));
+            let kept = original.compare(&decode_jpeg(&file)?)?;
+            let encoded = encoded(file, Format::Jpeg, ImageForm::Jpeg { quality }, &smaller);
+            return Ok(Some(EncodingCandidate { encoded, similarity: kept }));
         }
     }
     Ok(None)
@@ -222,7 +222,7 @@ const fn may_fit(estimate: usize, limit: usize) -> bool {
     estimate / 100 * ESTIMATE_ERROR <= limit
 }
 
-fn encoded(file: Vec<u8>, format: Format, form: Form, pixels: &Pixels) -> Encoded {
+fn encoded(file: Vec<u8>, format: Format, form: ImageForm, pixels: &Pixels) -> Encoded {
     let Pixels { width, height, .. } = *pixels;
     Encoded { bytes: file.into(), mime: format.mime(), form, width, height }
 }

@@ -1,7 +1,7 @@
 //! Measures how much of a picture a lossy form keeps, to compare a smaller PNG with a JPEG.
 //!
 //! Owns the measure. Both forms are compared as the workflow sees them first: its depth node makes
-//! the shorter side [`SEEN_SIDE`] pixels by averaging (`resolution` 512). There the form with the
+//! the shorter side [`WORKFLOW_SIDE`] pixels by averaging (`resolution` 512). There the form with the
 //! smaller error wins, up to [`INVISIBLE`]: above that value no difference is visible, and the form
 //! that is closer to the render at its own size wins, for workflows that use more detail. Errors
 //! are peak signal-to-noise ratios over all samples, in decibels.
@@ -13,25 +13,25 @@ use super::{
 };
 
 /// The side at which CONJURE's workflow uses a render.
-const SEEN_SIDE: u32 = 512;
+const WORKFLOW_SIDE: u32 = 512;
 
 /// The largest side for a comparison: more takes long and does not change the result.
-const WHOLE_SIDE: u32 = 2048;
+const MAX_COMPARED_SIDE: u32 = 2048;
 
 /// An error of about one step of 255 in every sample: 48.1 dB.
 const INVISIBLE: f64 = 48.0;
 
 /// How much a form keeps; more is better.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct Kept {
-    seen: f64,
-    whole: f64,
+pub(super) struct Similarity {
+    at_workflow_size: f64,
+    at_full_size: f64,
 }
 
 /// A picture to compare forms with, in the two sizes of the comparison.
 pub(super) struct Original {
-    seen: Pixels,
-    whole: Pixels,
+    at_workflow_size: Pixels,
+    at_full_size: Pixels,
 }
 
 impl Original {
@@ -39,19 +39,22 @@ impl Original {
     pub(super) fn new(pixels: &Pixels) -> Result<Self, PictureFault> {
         let sides = (pixels.width, pixels.height);
         Ok(Self {
-            seen: resized(pixels, bounded(sides, SEEN_SIDE), AREA)?,
-            whole: resized(pixels, bounded(sides, WHOLE_SIDE), AREA)?,
+            at_workflow_size: resized(pixels, bounded(sides, WORKFLOW_SIDE), AREA)?,
+            at_full_size: resized(pixels, bounded(sides, MAX_COMPARED_SIDE), AREA)?,
         })
     }
 
     /// Measures how much `form` keeps. A form with other channels than the original keeps nothing.
-    pub(super) fn kept_by(&self, form: &Pixels) -> Result<Kept, PictureFault> {
+    pub(super) fn compare(&self, form: &Pixels) -> Result<Similarity, PictureFault> {
         let at = |original: &Pixels| -> Result<f64, PictureFault> {
             let sides = (original.width, original.height);
             let shrinks = sides.0 < form.width;
             Ok(psnr(original, &resized(form, sides, if shrinks { AREA } else { SHARP })?))
         };
-        Ok(Kept { seen: at(&self.seen)?.min(INVISIBLE), whole: at(&self.whole)? })
+        Ok(Similarity {
+            at_workflow_size: at(&self.at_workflow_size)?.min(INVISIBLE),
+            at_full_size: at(&self.at_full_size)?,
+        })
     }
 }
 

@@ -25,7 +25,7 @@ mod kept;
 mod fit;
 mod result;
 
-pub use fit::{Encoded, Form, base64_len, best_form};
+pub use fit::{Encoded, ImageForm, base64_len, best_form};
 pub use pixels::single_colour;
 pub use result::{ImageFacts, check_image, into_png};
 

@@ -167,7 +167,7 @@ fn a_picture_that_fits_is_sent_byte_for_byte() {
     let file = Bytes::from(png_with(&render(64), &[(*b"tEXt", b"Date\0today")]));
     for limit in [0, 256] {
         let encoded = best_form(file.clone(), limit).expect("it fits");
-        assert_eq!((encoded.form, &encoded.bytes), (Form::Original, &file));
+        assert_eq!((encoded.form, &encoded.bytes), (ImageForm::Original, &file));
     }
     assert_eq!(base64_len(3), 4);
     assert_eq!(base64_len(4), 8);
@@ -181,8 +181,8 @@ fn the_limit_is_kept_to_the_byte() {
         let text = vec![b'a'; length - plain.len() - 12];
         Bytes::from(png_with(&picture(2, 2, |x, _| [x as u8]), &[(*b"tEXt", &text)]))
     };
-    assert_eq!(best_form(padding(768), 1).map(|e| e.form), Ok(Form::Original));
-    assert_eq!(best_form(padding(769), 1).map(|e| e.form), Ok(Form::SamePixels));
+    assert_eq!(best_form(padding(768), 1).map(|e| e.form), Ok(ImageForm::Original));
+    assert_eq!(best_form(padding(769), 1).map(|e| e.form), Ok(ImageForm::SamePixels));
 }
 
 #[test]
@@ -190,14 +190,18 @@ fn the_same_pixels_are_tried_before_fewer() {
     let flat = picture(300, 300, |x, y| [(x / 40) as u8 * 30, (y / 40) as u8 * 30, 77, 255]);
     let file = png_with(&flat, &[(*b"tEXt", &[b'x'; 4000])]);
     let encoded = best_form(file.into(), 4).expect("it fits");
-    assert_eq!(encoded.form, Form::SamePixels);
+    assert_eq!(encoded.form, ImageForm::SamePixels);
     assert_eq!(rgba16(&decode(&encoded.bytes).expect("good")), rgba16(&flat));
 }
 
 #[test]
 fn a_picture_that_cannot_be_made_small_loses_little_and_fits() {
     let encoded = fit(&render(400), 30);
-    assert!(matches!(encoded.form, Form::Jpeg { .. } | Form::SmallerPng), "{:?}", encoded.form);
+    assert!(
+        matches!(encoded.form, ImageForm::Jpeg { .. } | ImageForm::SmallerPng),
+        "{:?}",
+        encoded.form
+    );
     for limit in [1, 2, 8, 32] {
         fit(&static_noise(120), limit);
     }
@@ -210,7 +214,7 @@ fn alpha_never_becomes_jpeg() {
         [r, g, b, a]
     });
     let encoded = fit(&holes, 40);
-    assert_eq!(encoded.form, Form::SmallerPng);
+    assert_eq!(encoded.form, ImageForm::SmallerPng);
     assert_eq!(png::check(&encoded.bytes).expect("whole").colour_type, png::ColourType::Rgba);
 }
 
@@ -219,7 +223,7 @@ fn grey_and_small_palettes_take_few_bits() {
     let facts = |pixels: &Pixels| {
         let padded = png_with(pixels, &[(*b"tEXt", "x".repeat(200_000).as_bytes())]);
         let encoded = best_form(padded.into(), 128).expect("it fits");
-        assert_eq!(encoded.form, Form::SamePixels);
+        assert_eq!(encoded.form, ImageForm::SamePixels);
         assert_eq!(rgba16(&decode(&encoded.bytes).expect("good")), rgba16(pixels));
         let facts = png::check(&encoded.bytes).expect("whole");
         (facts.colour_type, facts.bit_depth)
@@ -384,7 +388,7 @@ proptest! {
         let pixels = Pixels { width, height, channels, depth, samples };
         let padded = png_with(&pixels, &[(*b"tEXt", "x".repeat(40_000).as_bytes())]);
         let encoded = best_form(padded.into(), 48).expect("a small picture");
-        prop_assert_eq!(encoded.form, Form::SamePixels);
+        prop_assert_eq!(encoded.form, ImageForm::SamePixels);
         prop_assert_eq!(rgba16(&decode(&encoded.bytes).expect("good")), rgba16(&pixels));
     }
 }

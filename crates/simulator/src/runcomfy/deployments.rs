@@ -15,7 +15,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use conjured_domain::money::{Plan, Tier};
+use conjured_domain::money::{BillingPlan, Tier};
 
 use super::{
     graph::Graph,
@@ -183,7 +183,7 @@ fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
         state.queue.plan.keep_warm = Duration::from_secs(seconds.into());
     }
     if let Some(Some(tier)) = hardware {
-        state.settings.hourly = Tier::hourly(tier, Plan::Hobby);
+        state.settings.hourly = Tier::hourly(tier, BillingPlan::Hobby);
     }
     for (key, value) in changes {
         if let Some(member) = state.record.get_mut(key) {

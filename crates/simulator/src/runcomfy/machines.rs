@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use conjured_domain::{
-    money::{MicroUsd, Plan, Tier, cost_of},
+    money::{BillingPlan, MicroUsd, Tier, cost_of},
     time::Moment,
 };
 
@@ -89,7 +89,7 @@ impl Machine {
             "2xl-turbo" => "2x-large-plus",
             other => other,
         };
-        Tier::find(tier).map_or(MicroUsd::ZERO, |tier| tier.hourly(Plan::Hobby))
+        Tier::find(tier).map_or(MicroUsd::ZERO, |tier| tier.hourly(BillingPlan::Hobby))
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn status(
     let word = match outcome {
         Outcome::Queued => "in_queue",
         Outcome::Running => "in_progress",
-        Outcome::Cancelled => behaviour.cancelled_word.word(),
+        Outcome::Cancelled => behaviour.cancelled_word.name(),
         // The result may be available before the status reports it.
         Outcome::Succeeded | Outcome::Failed if !ended => "in_progress",
         Outcome::Failed if failed_word => "failed",
@@ -116,8 +116,8 @@ pub(crate) fn result(shared: &Shared, state: &mut State, at: usize, now: Moment)
     let written = |moment| timestamp(shared.civil(moment), state.behaviour.timestamps);
     let request = state.request(at);
     let word = match outcome {
-        Outcome::Cancelled => state.behaviour.cancelled_word.word(),
-        other => other.word(),
+        Outcome::Cancelled => state.behaviour.cancelled_word.name(),
+        other => other.name(),
     };
     let mut reply = json!({
         "request_id": request.id,

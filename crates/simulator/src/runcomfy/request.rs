@@ -46,7 +46,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Returns the service's word, with the older spelling of the last one.
-    pub(crate) const fn word(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Queued => "in_queue",
             Self::Running => "in_progress",

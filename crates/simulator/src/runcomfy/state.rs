@@ -205,7 +205,7 @@ impl Shared {
         };
         RequestRecord {
             id: request.id.clone(),
-            phase: outcome.word().to_owned(),
+            phase: outcome.name().to_owned(),
             overrides: request.work.overrides.clone(),
             prompt: request.work.prompt.clone(),
             seed: request.work.seed,

@@ -16,7 +16,7 @@ use crate::{
         runcomfy::{errors, reply::Reply, timestamp, wire},
     },
     domain::{
-        machines::{ServerId, Word},
+        machines::{ReportedStage, ServerId},
         time::WallTime,
     },
 };
@@ -125,7 +125,7 @@ fn server(
         (None, asked) => asked?.clone(),
     };
     let said = text(&["current_status", "status"]);
-    let (word, is_known) = said.map_or((Word::Starting, true), Word::read);
+    let (word, is_known) = said.map_or((ReportedStage::Starting, true), ReportedStage::read);
     let told_url = text(&["main_service_url"]).and_then(|url| Url::parse(url).ok());
     let (url, refused) = match told_url {
         Some(url) if machines.may_be(&url) => (Some(MachineUrl(url)), None),
@@ -133,7 +133,8 @@ fn server(
         None => (None, None),
     };
     // A machine that is ready but whose address is unknown is not ready for us.
-    let word = if word == Word::Ready && url.is_none() { Word::Starting } else { word };
+    let word =
+        if word == ReportedStage::Ready && url.is_none() { ReportedStage::Starting } else { word };
     let time = |key| timestamp::parse(body.get(key));
     let now = date.map(|seconds| WallTime::from_unix_millis(seconds.saturating_mul(1000)));
     Some(Server {

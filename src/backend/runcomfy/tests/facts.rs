@@ -4,14 +4,14 @@
 use super::*;
 
 /// Asks for the record and gets these bytes as the answer.
-async fn asked(bytes: Vec<u8>) -> Result<Facts, CallError> {
+async fn asked(bytes: Vec<u8>) -> Result<DeploymentFacts, CallError> {
     let (fake, serverless) = serverless([Step::Answer(bytes)]).await;
     let facts = serverless.facts().await;
     assert_eq!(lines(&fake), ["GET /prod/v2/deployments/dep-1 HTTP/1.1"], "one call");
     facts.map(|facts| facts.expect("RunComfy has deployments"))
 }
 
-async fn told(body: &str) -> Facts {
+async fn told(body: &str) -> DeploymentFacts {
     asked(json(body)).await.expect("readable")
 }
 
@@ -19,7 +19,7 @@ async fn told(body: &str) -> Facts {
 async fn a_whole_record_is_read() {
     let body = r#"{"id":"dep-1","name":"mine","hardware":["ADA_48_PLUS"],"min_instances":0,"max_instances":3,
         "queue_size":1,"keep_warm_duration_in_seconds":300,"status":"standby","is_enabled":true,"payload":null}"#;
-    let wanted = Facts {
+    let wanted = DeploymentFacts {
         hardware: Some("ADA_48_PLUS".into()),
         keep_warm: Some(Duration::from_secs(300)),
         min_instances: Some(0),
@@ -33,7 +33,7 @@ async fn a_whole_record_is_read() {
 
 #[tokio::test]
 async fn what_is_missing_or_odd_is_not_known_and_the_rest_is() {
-    assert_eq!(told("{}").await, Facts::default());
+    assert_eq!(told("{}").await, DeploymentFacts::default());
     let hardware = |value: &'static str| async move {
         told(&format!(r#"{{"hardware":{value},"min_instances":1}}"#)).await
     };

@@ -27,7 +27,7 @@ use crate::{
         fingerprint::Fingerprint,
         job::{
             RequestId,
-            artifact::{Kind, RemoteFile},
+            artifact::{ArtifactKind, RemoteFile},
         },
         status::Received,
         time::Moment,
@@ -74,7 +74,7 @@ impl Road {
     /// Downloads one file into history, continuing an earlier try, and checks it.
     pub(in crate::daemon::jobs) async fn download(
         &mut self,
-        kind: Kind,
+        kind: ArtifactKind,
         folder: &JobFolder,
         file: &RemoteFile,
         request: &RequestId,
@@ -160,12 +160,12 @@ impl Road {
     }
 
     /// Checks the downloaded file; only a good file gets an artifact's name.
-    async fn check(&self, kind: Kind, partial: Partial) -> Result<(), Broken> {
+    async fn check(&self, kind: ArtifactKind, partial: Partial) -> Result<(), Broken> {
         let (history, id) = (Arc::clone(&self.tools.history), self.id);
         blocking(move || {
             let verdict = match kind {
-                Kind::Image => checked_image(&partial),
-                Kind::Mesh => checked_mesh(&partial).map(|()| None),
+                ArtifactKind::Image => checked_image(&partial),
+                ArtifactKind::Mesh => checked_mesh(&partial).map(|()| None),
             };
             match verdict {
                 Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(|error| disk(&error)),

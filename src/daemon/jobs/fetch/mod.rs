@@ -22,10 +22,10 @@ use crate::{
     },
     disk::history::JobFolder,
     domain::{
-        engine::event::Stage,
+        engine::event::JobStage,
         job::{
-            RequestId, State,
-            artifact::{self, Kind, RemoteFile},
+            JobState, RequestId,
+            artifact::{self, ArtifactKind, RemoteFile},
             backoff::Backoff,
         },
         time::Moment,
@@ -67,14 +67,14 @@ impl Road {
 
     async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
         let Ended { mut files } = ended;
-        self.moved(State::Running, Stage::Placing).await;
+        self.moved(JobState::Running, JobStage::Placing).await;
         let folder = self.folder().await?;
         let mut rows = Vec::new();
         let mut bad_image = None;
-        for kind in Kind::ALL {
+        for kind in ArtifactKind::ALL {
             match self.fetch_kind(kind, &folder, &mut files, request).await? {
                 Ok(Some(row)) => rows.push(row),
-                Ok(None) if kind == Kind::Image => {
+                Ok(None) if kind == ArtifactKind::Image => {
                     tracing::warn!(job = %self.id, "the run lists no image; the mesh is placed alone");
                 }
                 Ok(None) => {
@@ -86,7 +86,7 @@ impl Road {
                 }
                 // The mesh was paid for too: it is kept in history before the job ends without
                 // being shown.
-                Err(reason) if kind == Kind::Image => bad_image = Some(reason),
+                Err(reason) if kind == ArtifactKind::Image => bad_image = Some(reason),
                 Err(reason) => {
                     self.keep_rows(rows).await;
                     return Err(self
@@ -115,12 +115,13 @@ impl Road {
         files: &[RemoteFile],
     ) -> Step<()> {
         let live = self.live();
-        let node = live.recipes.at(self.place).output(Kind::Image).to_owned();
+        let node = live.recipes.at(self.place).output(ArtifactKind::Image).to_owned();
         let gone = match &self.lease {
             Some(lease) => lease.over().is_some(),
             None => live.known_at(self.place).is_err(),
         };
-        let Some(file) = artifact::choose(files, Kind::Image, &node).filter(|_| !gone).cloned()
+        let Some(file) =
+            artifact::choose_file(files, ArtifactKind::Image, &node).filter(|_| !gone).cloned()
         else {
             return Ok(());
         };
@@ -129,12 +130,18 @@ impl Road {
         let folder = self.folder().await?;
         let mut progress = (self.tools.clock.now().moment, 0);
         let tried = self
-            .download(Kind::Image, &folder, &file, request, (&mut progress.0, &mut progress.1))
+            .download(
+                ArtifactKind::Image,
+                &folder,
+                &file,
+                request,
+                (&mut progress.0, &mut progress.1),
+            )
             .await?;
         self.note_received().await;
         match tried {
             Ok(()) => {
-                let row = self.describe(Kind::Image, &folder).await?;
+                let row = self.describe(ArtifactKind::Image, &folder).await?;
                 self.keep_rows(vec![row]).await;
             }
             Err(broken) => {
@@ -159,10 +166,10 @@ impl Road {
 
     /// Continues with artifacts that another session fetched.
     pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
-        self.moved(row.state, Stage::Placing).await;
+        self.moved(row.state, JobStage::Placing).await;
         let folder = self.folder().await?;
         let fetched = Self::in_history(&folder);
-        if fetched.artifacts.iter().any(|artifact| artifact.kind == Kind::Mesh) {
+        if fetched.artifacts.iter().any(|artifact| artifact.kind == ArtifactKind::Mesh) {
             return Ok(fetched);
         }
         let text = "its mesh is no longer in the history folder; it was charged";
@@ -173,7 +180,7 @@ impl Road {
     /// Takes the artifacts that are already in the job's folder as its own.
     pub(super) async fn fetched_from(&mut self, folder: &JobFolder) -> Step<Fetched> {
         let mut rows = Vec::new();
-        for kind in Kind::ALL {
+        for kind in ArtifactKind::ALL {
             if folder.artifact(kind).is_some() {
                 rows.push(self.describe(kind, folder).await?);
             }
@@ -183,7 +190,7 @@ impl Road {
     }
 
     fn in_history(folder: &JobFolder) -> Fetched {
-        let artifacts = Kind::ALL
+        let artifacts = ArtifactKind::ALL
             .into_iter()
             .filter_map(|kind| {
                 let path = folder.artifact(kind)?;
@@ -211,7 +218,7 @@ impl Road {
     /// Fetches one artifact; `None` if the run lists none.
     async fn fetch_kind(
         &mut self,
-        kind: Kind,
+        kind: ArtifactKind,
         folder: &JobFolder,
         files: &mut Vec<RemoteFile>,
         request: &RequestId,
@@ -230,7 +237,7 @@ impl Road {
             }
             let live = self.live();
             let node = live.recipes.at(self.place).output(kind).to_owned();
-            let Some(file) = artifact::choose(files, kind, &node).cloned() else {
+            let Some(file) = artifact::choose_file(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
             let progress_before = last_progress;
@@ -295,7 +302,7 @@ impl Road {
     }
 
     /// Describes a finished artifact for the ledger.
-    async fn describe(&mut self, kind: Kind, folder: &JobFolder) -> Step<Artifact> {
+    async fn describe(&mut self, kind: ArtifactKind, folder: &JobFolder) -> Step<Artifact> {
         let mut failures = 0;
         loop {
             let (own, id) = (folder.clone(), self.id);
@@ -329,11 +336,11 @@ impl Road {
         Ok(true)
     }
 
-    pub(super) fn limit(&self, kind: Kind) -> u64 {
+    pub(super) fn limit(&self, kind: ArtifactKind) -> u64 {
         let limit = self.live().config.placement.max_artifact_mb.saturating_mul(1024 * 1024);
         match kind {
-            Kind::Image => limit.min(MAX_IMAGE),
-            Kind::Mesh => limit,
+            ArtifactKind::Image => limit.min(MAX_IMAGE),
+            ArtifactKind::Mesh => limit,
         }
     }
 
@@ -375,7 +382,7 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
         self.record("that everything was fetched", record).await?;
-        self.moved(State::Fetched, Stage::Placing).await;
+        self.moved(JobState::Fetched, JobStage::Placing).await;
         Ok(())
     }
 
@@ -391,7 +398,7 @@ impl Road {
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
         match self.record("a cancel that came too late", record).await {
-            Ok(()) => JobEnd::Ended { state: State::Cancelled, placed: false },
+            Ok(()) => JobEnd::Ended { state: JobState::Cancelled, placed: false },
             Err(end) => end,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
         services::messages::{JobEnd, Wish},
     },
     domain::{
-        job::{RequestId, State, backoff::Backoff},
+        job::{JobState, RequestId, backoff::Backoff},
         money::{MicroUsd, job_cost},
     },
     ledger::rows::{AuditRow, Booking, Reason},
@@ -126,7 +126,7 @@ impl Road {
             return self.end_failed(Reason::new(code, text), booking).await;
         }
         let replaced = wish == Some(Wish::Replace);
-        let state = if replaced { State::Replaced } else { State::Cancelled };
+        let state = if replaced { JobState::Replaced } else { JobState::Cancelled };
         let text = match wish {
             Some(_) => "cancelled at a person's request",
             // After a crash it may have been our own cancel, which is sent before it is recorded.
@@ -155,12 +155,12 @@ impl Road {
         let now = self.tools.clock.now();
         let Some(terms) = self.terms else { return Booking::Reserved };
         if following.running.is_some() {
-            let seen = following.seen(times, now);
-            return job_cost::bill(&terms, &seen).map_or(Booking::Reserved, Booking::from);
+            let observed = following.seen(times, now);
+            return job_cost::job_cost(&terms, &observed).map_or(Booking::Reserved, Booking::from);
         }
         let waited = now.moment.since(following.submitted);
         let followed = matches!(following.cancelled, Some((Wish::Replace, _)));
-        match job_cost::unrun(&terms, waited, followed, self.shown.estimate) {
+        match job_cost::cost_without_run(&terms, waited, followed, self.shown.estimate) {
             MicroUsd::ZERO => Booking::Nothing,
             most => Booking::AtMost(most),
         }

@@ -15,14 +15,14 @@ use crate::{
     backend::{CallError, Phase, RunResult, RunTimes, Verdict, Work},
     daemon::services::messages::{JobEnd, Wish},
     domain::{
-        engine::event::Stage,
+        engine::event::JobStage,
         job::{
-            RequestId, State,
+            JobState, RequestId,
             artifact::RemoteFile,
-            choose_backend::Outcome,
-            poll_interval::{self, Pace},
+            choose_backend::AttemptOutcome,
+            poll_interval::{self, PollInterval},
         },
-        money::job_cost::{self, Between, Seen},
+        money::job_cost::{self, DurationRange, ObservedTimes},
         time::{Moment, Now, WallTime},
     },
     ledger::rows::{JobRow, RunEnd},
@@ -65,7 +65,7 @@ pub(super) struct Following {
     pub(super) waiting: Option<Moment>,
     pub(super) unfinished: Option<Moment>,
     /// The bounds of its time in the queue, as far as they are known.
-    pub(super) waited: Option<Between>,
+    pub(super) waited: Option<DurationRange>,
     /// Whether this session sent it: only then has our clock counted all of it.
     pub(super) own: bool,
     pub(super) running: Option<Moment>,
@@ -85,17 +85,17 @@ pub(super) struct Following {
 
 impl Following {
     /// Returns how long the request was queued, if it is first seen running at `now`.
-    fn waited_until(&self, now: Moment) -> Option<Between> {
+    fn waited_until(&self, now: Moment) -> Option<DurationRange> {
         let since_submit = |at: Moment| at.since(self.submitted);
         let waiting = self.waiting?;
-        Some(Between { least: since_submit(waiting), most: since_submit(now) })
+        Some(DurationRange { min: since_submit(waiting), max: since_submit(now) })
     }
 
     /// Returns everything known about a run that is seen finished at `now`.
-    pub(super) fn seen(&self, times: RunTimes, now: Now) -> Seen {
-        let lasted = Between {
-            least: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
-            most: now.moment.since(self.submitted),
+    pub(super) fn seen(&self, times: RunTimes, now: Now) -> ObservedTimes {
+        let lasted = DurationRange {
+            min: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
+            max: now.moment.since(self.submitted),
         };
         let told = times
             .created_at
@@ -104,11 +104,9 @@ impl Following {
             .map(|(created, finished)| finished.since(created));
         // Across sessions our own span follows the wall clock, which may have been set; it cannot
         // contradict the service.
-        let told =
-            told.and_then(
-                |told| if self.own { job_cost::believable(told, lasted) } else { Some(told) },
-            );
-        Seen { waited: self.waited, lasted: Some(lasted), told }
+        let told = told
+            .and_then(|told| if self.own { job_cost::plausible(told, lasted) } else { Some(told) });
+        ObservedTimes { waited: self.waited, lasted: Some(lasted), reported: told }
     }
 }
 
@@ -216,10 +214,10 @@ impl Road {
         let serverless = &live.config.serverless;
         // A local server may be polled as often as its progress is worth showing.
         let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
-        let pace = Pace::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
+        let pace = PollInterval::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
         let stage = match following.running {
-            None => poll_interval::Stage::Queued { age: now.since(following.submitted) },
-            Some(running) => poll_interval::Stage::Running {
+            None => poll_interval::PollStage::Queued { age: now.since(following.submitted) },
+            Some(running) => poll_interval::PollStage::Running {
                 age: now.since(running),
                 expected: self.learned.run,
             },
@@ -273,7 +271,7 @@ impl Road {
                     };
                     self.record("that the job runs", record).await?;
                     tracing::info!(job = %id, "a machine is at work on it");
-                    self.moved(State::Running, Stage::Running).await;
+                    self.moved(JobState::Running, JobStage::Running).await;
                 }
                 if following.cancelled.is_none() {
                     let progress = self.shown.progress.as_ref().map(ToString::to_string);
@@ -323,9 +321,9 @@ impl Road {
                     return Err(self.end_failed(reason, booking).await);
                 }
                 let outcome = match fault.verdict {
-                    Verdict::Workflow => Outcome::Workflow,
+                    Verdict::Workflow => AttemptOutcome::Workflow,
                     Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
-                        Outcome::Failed
+                        AttemptOutcome::Failed
                     }
                 };
                 match self.came_to_nothing(outcome, &reason, booking).await? {
@@ -362,14 +360,14 @@ impl Road {
         times: RunTimes,
         following: &Following,
     ) -> Step<()> {
-        let seen = following.seen(times, self.tools.clock.now());
+        let observed = following.seen(times, self.tools.clock.now());
         let now = self.tools.clock.now().wall;
         // The service's clock may be wrong: its end time counts only if it is plausible.
         let over =
             times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
         let (id, files) = (self.id, files.to_vec());
         let record = move |ledger: &mut crate::ledger::Ledger| {
-            let end = RunEnd { at: over.unwrap_or(now), seen };
+            let end = RunEnd { at: over.unwrap_or(now), seen: observed };
             ledger.outputs_known(id, &files, end, now)
         };
         self.record("what the run produced", record).await

@@ -14,7 +14,7 @@ use crate::{
         services::messages::{JobEnd, Report, Wish},
     },
     domain::{
-        job::{RequestId, backoff::Backoff, choose_backend::Outcome},
+        job::{RequestId, backoff::Backoff, choose_backend::AttemptOutcome},
         time::Moment,
     },
     ledger::rows::{Booking, Reason},
@@ -51,7 +51,7 @@ impl Road {
             return Err(self.ended_by_cancel(following, RunTimes::default()).await);
         }
         let reason = Reason::new("no_answer", reason);
-        match self.came_to_nothing(Outcome::Lost, &reason, Booking::Nothing).await? {
+        match self.came_to_nothing(AttemptOutcome::Lost, &reason, Booking::Nothing).await? {
             Some(work) => Ok(Some(work)),
             None => Err(self.end_failed(reason, Booking::Nothing).await),
         }
@@ -73,7 +73,7 @@ impl Road {
             return Err(self.ended_by_cancel(following, RunTimes::default()).await);
         }
         let booking = self.booking(following, RunTimes::default());
-        match self.came_to_nothing(Outcome::Lost, &reason, booking).await? {
+        match self.came_to_nothing(AttemptOutcome::Lost, &reason, booking).await? {
             Some(work) => Ok(Some(work)),
             None => {
                 let text =

@@ -17,7 +17,7 @@ use crate::{
         },
     },
     domain::{
-        job::{Cause, choose_backend::Place},
+        job::{Cause, choose_backend::BackendKind},
         machines::MachineId,
     },
     ledger::rows::{Booking, JobRow, Reason},
@@ -27,7 +27,7 @@ impl Road {
     /// Waits for a machine before the request is marked as submitting, if the job needs one. A
     /// control is applied at once.
     pub(in crate::daemon::jobs) async fn rent(&mut self) -> Step<()> {
-        if self.place != Place::Cloud {
+        if self.place != BackendKind::Cloud {
             return Ok(());
         }
         if self.lease.as_ref().is_some_and(|lease| lease.over().is_none()) {
@@ -69,7 +69,7 @@ impl Road {
 
     /// Leases again the machine that a job of an earlier session runs on.
     pub(in crate::daemon::jobs) async fn rent_again(&mut self, row: &JobRow) -> Step<()> {
-        if self.place != Place::Cloud || self.lease.is_some() {
+        if self.place != BackendKind::Cloud || self.lease.is_some() {
             return Ok(());
         }
         let machine = row.deployment.as_deref().and_then(|id| id.parse::<MachineId>().ok());

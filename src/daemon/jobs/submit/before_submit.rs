@@ -17,8 +17,8 @@ use crate::{
         },
     },
     domain::{
-        engine::event::Stage,
-        job::{Cause, State, backoff::Backoff, choose_backend::Route},
+        engine::event::JobStage,
+        job::{Cause, JobState, backoff::Backoff, choose_backend::Route},
     },
     ledger::rows::{Booking, Reason},
 };
@@ -65,10 +65,10 @@ impl Road {
                 {
                     // A reload removed its backend.
                     match self.choose().await {
-                        route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                        route @ (Route::Use { .. } | Route::Wait { .. }) => {
                             moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
                         }
-                        Route::Nowhere { .. } => {
+                        Route::Unroutable { .. } => {
                             if self.backend_or_wish().await?.is_none() {
                                 self.grant_unsent().await?;
                             }
@@ -80,10 +80,10 @@ impl Road {
                     None => self.grant_unsent().await?,
                 },
                 May::Wait(until, reason) => {
-                    self.moved(State::Prepared, Stage::Waiting).await;
+                    self.moved(JobState::Prepared, JobStage::Waiting).await;
                     if live.order.len() > 1
-                        && let route @ Route::Go { place, .. } = self.choose().await
-                        && place != self.place
+                        && let route @ Route::Use { backend, .. } = self.choose().await
+                        && backend != self.place
                     {
                         moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
                         continue;
@@ -153,11 +153,11 @@ impl Road {
         let state = match wish {
             Wish::Go => return Ok(()),
             Wish::Stop => return Err(JobEnd::Stopped),
-            Wish::Replace => State::Replaced,
-            Wish::Cancel => State::Cancelled,
+            Wish::Replace => JobState::Replaced,
+            Wish::Cancel => JobState::Cancelled,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
-            if state == State::Replaced {
+            if state == JobState::Replaced {
                 ledger.replaced(id, None, Booking::Nothing, now)
             } else {
                 let reason = Reason::new("cancelled", "cancelled before it was sent");

@@ -18,11 +18,11 @@ use crate::{
     domain::{
         job::{
             Cause,
-            choose_backend::{Outcome, Route},
+            choose_backend::{AttemptOutcome, Route},
         },
         money::{
-            budget::{Limits, Windows},
-            job_cost::Terms,
+            budget::{BudgetLimits, BudgetWindows},
+            job_cost::PriceTerms,
         },
     },
     ledger::{
@@ -51,19 +51,19 @@ impl Road {
                     return Ok(None);
                 }
                 Err(ReleaseError::Budget(refusal)) if self.live().order.len() > 1 => {
-                    self.remember(Outcome::Refused, refusal.to_string());
+                    self.remember(AttemptOutcome::Refused, refusal.to_string());
                     match self.choose().await {
-                        route @ (Route::Go { .. } | Route::Wait { .. }) => {
+                        route @ (Route::Use { .. } | Route::Wait { .. }) => {
                             return self
                                 .redirect(route, "over budget", Booking::Nothing)
                                 .await
                                 .map(Some);
                         }
-                        Route::Nowhere { .. } if self.shown.cause == Cause::Person => {
+                        Route::Unroutable { .. } if self.shown.cause == Cause::Person => {
                             let reason = Reason::new("budget", refusal.to_string());
                             return Err(self.end_failed(reason, Booking::Nothing).await);
                         }
-                        Route::Nowhere { .. } => {
+                        Route::Unroutable { .. } => {
                             // There may be room later, or another backend.
                             self.tried.pop();
                             refusal.to_string()
@@ -101,7 +101,7 @@ impl Road {
         if self.deployment == early_work::deployment_of(&live, self.place) {
             (self.learned, self.estimate) =
                 early_work::expectation(&self.tools, &live, self.place).await;
-            self.terms = Some(Terms::of(&self.estimate));
+            self.terms = Some(PriceTerms::of(&self.estimate));
             early_work::describe(&mut self.shown, &self.learned, &self.estimate);
         }
         Leaving {
@@ -116,13 +116,13 @@ impl Road {
     /// Warns once about each limit that is nearly reached.
     pub(in crate::daemon::jobs) async fn tell_of_limits(
         &self,
-        limits: &Limits,
-        windows: &Windows,
+        limits: &BudgetLimits,
+        windows: &BudgetWindows,
         released: &Released,
     ) {
         let news = {
-            let mut told = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.news(limits, windows, &released.before, &released.spent)
+            let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {
             tracing::warn!(job = %self.id, "{warning}");

@@ -22,8 +22,8 @@ use crate::{
         },
     },
     domain::{
-        engine::event::Stage,
-        job::{RequestId, State, choose_backend::Place},
+        engine::event::JobStage,
+        job::{JobState, RequestId, choose_backend::BackendKind},
     },
     failpoint::{self, Point, Side},
     ledger::{
@@ -51,7 +51,7 @@ impl Road {
         let now = self.tools.clock.now().moment;
         // Without a rate-limit delay, submit now; otherwise reserve first and check again
         // before submitting.
-        let at_once = self.place != Place::Cloud
+        let at_once = self.place != BackendKind::Cloud
             && wait.is_zero()
             && self.tools.health.at(self.place).is_well(now, &self.live());
         let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
@@ -131,7 +131,7 @@ impl Road {
             mesh_seed: Some(ready.seeds.mesh),
             summary: ready.made.summary,
             mode: live.config.mode.to_string(),
-            backend: self.place.word().to_owned(),
+            backend: self.place.name().to_owned(),
             deployment: self.deployment.clone(),
             retry_of,
             stands_in_for,
@@ -173,7 +173,7 @@ impl Road {
         let inputs = moves_baseline.then_some(ready.inputs);
         self.report(Report::Started { project: self.project, job: self.id, inputs }).await;
         tracing::info!(
-            job = %self.id, cause = cause.word(), estimate = %self.estimate.cost,
+            job = %self.id, cause = cause.name(), estimate = %self.estimate.cost,
             "released: \"{}\"", excerpt(&ready.prompt)
         );
         if let Some(why) = &self.shown.why {
@@ -186,9 +186,9 @@ impl Road {
     pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Work> {
         let live = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
-        let (row, place) = (row.clone(), self.place);
+        let (row, backend) = (row.clone(), self.place);
         let built = crate::daemon::services::store::blocking(move || {
-            prepare::rebuild(&live, place, &history, &row)
+            prepare::rebuild(&live, backend, &history, &row)
         })
         .await;
         match built {
@@ -205,7 +205,7 @@ impl Road {
         let mut submission = Submission { key: RequestId::for_job(self.id), work };
         let mut failures = 0;
         loop {
-            self.moved(State::Submitting, Stage::Submitting).await;
+            self.moved(JobState::Submitting, JobStage::Submitting).await;
             let live = self.live();
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and the answer is not read: the next start sets the job
@@ -226,7 +226,7 @@ impl Road {
                     self.taken = Some(request.clone());
                     self.record_request(&request).await?;
                     self.settle_inputs().await;
-                    self.moved(State::Submitted, Stage::Queued).await;
+                    self.moved(JobState::Submitted, JobStage::Queued).await;
                     self.say("in the service's queue".to_owned()).await;
                     return Ok(request);
                 }
@@ -318,7 +318,7 @@ impl Road {
             return end;
         }
         self.report(Report::Warning(format!("job {id}: {text}"))).await;
-        JobEnd::Ended { state: State::Unknown, placed: false }
+        JobEnd::Ended { state: JobState::Unknown, placed: false }
     }
 
     /// Ends the job as failed.
@@ -328,7 +328,7 @@ impl Road {
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
         match self.record("that the job failed", record).await {
-            Ok(()) => JobEnd::Ended { state: State::Failed, placed: false },
+            Ok(()) => JobEnd::Ended { state: JobState::Failed, placed: false },
             Err(end) => end,
         }
     }

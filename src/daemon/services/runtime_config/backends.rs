@@ -32,7 +32,9 @@ use crate::{
         errors::{LiveError, Unready},
         leases::NoMachineYet,
     },
-    domain::{job::choose_backend::Place, machines::deployment::Facts, time::Moment},
+    domain::{
+        job::choose_backend::BackendKind, machines::deployment::DeploymentFacts, time::Moment,
+    },
 };
 
 /// How long a used connection counts as warm. The pool keeps it for longer.
@@ -51,7 +53,7 @@ pub(crate) struct Ready {
     /// Where its token came from, if it has one.
     pub(crate) token_from: Option<String>,
     warm_until: Mutex<Moment>,
-    facts: Mutex<(Option<Moment>, Option<Facts>)>,
+    facts: Mutex<(Option<Moment>, Option<DeploymentFacts>)>,
     /// The backends of deployments that are no longer configured, for jobs that were sent there.
     others: Mutex<BTreeMap<String, Arc<dyn Backend>>>,
     made_of: MadeOf,
@@ -153,12 +155,12 @@ impl Ready {
     }
 
     /// Keeps the facts that the deployment reported.
-    pub(crate) fn keep_facts(&self, facts: Facts) {
+    pub(crate) fn keep_facts(&self, facts: DeploymentFacts) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(facts);
     }
 
     /// Returns the facts that the deployment reported.
-    pub(crate) fn facts(&self) -> Option<Facts> {
+    pub(crate) fn facts(&self) -> Option<DeploymentFacts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
@@ -203,7 +205,7 @@ pub(crate) struct Places {
     huggingface: Result<Ready, Unready>,
     cloud: Result<Ready, Unready>,
     /// The backends that jobs are sent to, in order of preference.
-    order: Vec<Place>,
+    order: Vec<BackendKind>,
     /// The reason given for all others.
     unused: Result<Ready, Unready>,
 }
@@ -215,7 +217,7 @@ impl Places {
     pub(crate) fn new(
         config: &Config,
         sources: &Sources,
-        order: &[Place],
+        order: &[BackendKind],
         rented: &Result<Cloud, Unready>,
     ) -> Result<(Self, Vec<String>), LiveError> {
         let unused = || Err(Unready::configuration(format!("`mode = \"{}\"`", config.mode)));
@@ -228,35 +230,35 @@ impl Places {
             unused: unused(),
         };
         let mut warnings = Vec::new();
-        if !order.contains(&Place::Serverless)
+        if !order.contains(&BackendKind::Serverless)
             && let Ok((made @ Ok(_), _)) = serverless(config, sources)
         {
             places.serverless = made;
         }
-        if !order.contains(&Place::Comfyui)
+        if !order.contains(&BackendKind::Comfyui)
             && let Ok(made @ Ok(_)) = comfyui(config)
         {
             places.comfyui = made;
         }
-        if !order.contains(&Place::Huggingface)
+        if !order.contains(&BackendKind::Huggingface)
             && let Ok((made @ Ok(_), _)) = spaces(config, sources)
         {
             places.huggingface = made;
         }
-        for &place in order {
-            match place {
-                Place::Serverless => {
+        for &backend_kind in order {
+            match backend_kind {
+                BackendKind::Serverless => {
                     let (made, more) = serverless(config, sources)?;
                     places.serverless = made;
                     warnings.extend(more);
                 }
-                Place::Comfyui => places.comfyui = comfyui(config)?,
-                Place::Huggingface => {
+                BackendKind::Comfyui => places.comfyui = comfyui(config)?,
+                BackendKind::Huggingface => {
                     let (made, more) = spaces(config, sources)?;
                     places.huggingface = made;
                     warnings.extend(more);
                 }
-                Place::Cloud => {
+                BackendKind::Cloud => {
                     places.cloud = rented.as_ref().map_err(Clone::clone).and_then(|cloud| {
                         cloud.fit.as_ref().map_err(Clone::clone)?;
                         let backend = Arc::new(NoMachineYet);
@@ -269,31 +271,31 @@ impl Places {
     }
 
     /// Returns the backend for new jobs.
-    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
-        if self.order.contains(&place) { self.known_at(place) } else { &self.unused }
+    pub(crate) fn at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+        if self.order.contains(&backend) { self.known_at(backend) } else { &self.unused }
     }
 
     /// Returns the backend for requests that were already sent, even if it is no longer used for
     /// new jobs.
-    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
-        match place {
-            Place::Serverless => &self.serverless,
-            Place::Comfyui => &self.comfyui,
-            Place::Huggingface => &self.huggingface,
-            Place::Cloud => &self.cloud,
+    pub(crate) const fn known_at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+        match backend {
+            BackendKind::Serverless => &self.serverless,
+            BackendKind::Comfyui => &self.comfyui,
+            BackendKind::Huggingface => &self.huggingface,
+            BackendKind::Cloud => &self.cloud,
         }
     }
 
     /// Takes over the adapters of an older configuration with the same settings.
     pub(crate) fn adopt(&mut self, old: &Self) {
         let Self { serverless, comfyui, huggingface, cloud, order: _, unused: _ } = self;
-        for (own, place) in [
-            (serverless, Place::Serverless),
-            (comfyui, Place::Comfyui),
-            (huggingface, Place::Huggingface),
-            (cloud, Place::Cloud),
+        for (own, backend) in [
+            (serverless, BackendKind::Serverless),
+            (comfyui, BackendKind::Comfyui),
+            (huggingface, BackendKind::Huggingface),
+            (cloud, BackendKind::Cloud),
         ] {
-            if let (Ok(own), Ok(old)) = (own, old.known_at(place)) {
+            if let (Ok(own), Ok(old)) = (own, old.known_at(backend)) {
                 own.adopt(old);
             }
         }

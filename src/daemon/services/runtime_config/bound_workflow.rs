@@ -11,7 +11,7 @@ use crate::{
     disk::read::{self, Reading},
     domain::{
         fingerprint::Fingerprint,
-        job::{artifact::Kind, choose_backend::Place},
+        job::{artifact::ArtifactKind, choose_backend::BackendKind},
         request::workflow::{
             Workflow,
             bind::{Bindings, bind_or_find},
@@ -51,10 +51,10 @@ pub(crate) enum Recipe {
 
 impl Recipes {
     /// Reads the graphs that the backends in `order` need.
-    pub(crate) fn new(config: &Config, order: &[Place]) -> Result<Self, LiveError> {
+    pub(crate) fn new(config: &Config, order: &[BackendKind]) -> Result<Self, LiveError> {
         let generation = &config.generation;
         let remote = graph(&generation.workflow, &generation.bind)?;
-        let local = if order.contains(&Place::Comfyui) {
+        let local = if order.contains(&BackendKind::Comfyui) {
             let local = &config.local;
             let made = graph(&local.comfyui_workflow, &local.bind);
             Some(made.map_err(|error| LiveError::Local(Box::new(error)))?)
@@ -72,11 +72,11 @@ impl Recipes {
 
     /// Returns what runs on a backend. For a backend that is not (or no longer) configured that is
     /// the remote workflow.
-    pub(crate) fn at(&self, place: Place) -> &Recipe {
-        match place {
-            Place::Serverless | Place::Cloud => &self.remote,
-            Place::Comfyui => self.local.as_ref().unwrap_or(&self.remote),
-            Place::Huggingface => &self.spaces,
+    pub(crate) fn at(&self, backend: BackendKind) -> &Recipe {
+        match backend {
+            BackendKind::Serverless | BackendKind::Cloud => &self.remote,
+            BackendKind::Comfyui => self.local.as_ref().unwrap_or(&self.remote),
+            BackendKind::Huggingface => &self.spaces,
         }
     }
 }
@@ -107,14 +107,14 @@ impl Recipe {
     }
 
     /// Returns the node that makes an artifact.
-    pub(crate) fn output(&self, kind: Kind) -> &str {
+    pub(crate) fn output(&self, kind: ArtifactKind) -> &str {
         let role = match kind {
-            Kind::Image => Role::Flux,
-            Kind::Mesh => Role::Mesh,
+            ArtifactKind::Image => Role::Flux,
+            ArtifactKind::Mesh => Role::Mesh,
         };
         match self {
             Self::Graph(graph) => graph.1.output(role).unwrap_or_default(),
-            Self::Spaces { .. } => role.word(),
+            Self::Spaces { .. } => role.name(),
         }
     }
 }
@@ -123,7 +123,7 @@ fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Rec
     let workflow = workflow(choice)?;
     let (bindings, found) = bind_or_find(&workflow, bind)?;
     if !found.is_empty() {
-        let roles: Vec<&str> = found.iter().map(|role| role.word()).collect();
+        let roles: Vec<&str> = found.iter().map(|role| role.name()).collect();
         tracing::info!(
             workflow = workflow.name(),
             "found automatically: {}; `conjured workflow validate` shows where",

@@ -24,10 +24,10 @@ use crate::{
     },
     daemon::services::errors::{LiveError, Unready},
     domain::{
-        inputs::{debounce::Quiet, prompt::IgnorePatterns, trigger},
-        job::choose_backend::Place,
-        machines::deployment::{self, Rate},
-        money::budget::Limits,
+        inputs::{debounce::Window, prompt::IgnorePatterns, trigger},
+        job::choose_backend::BackendKind,
+        machines::deployment::{self, PriceRate},
+        money::budget::BudgetLimits,
         request::overrides::SeedChoice,
     },
 };
@@ -46,14 +46,14 @@ pub struct Live {
     /// The source of seeds.
     pub(crate) seed: SeedChoice,
     /// The backends of the mode, in order of preference. Never empty.
-    pub(crate) order: Vec<Place>,
+    pub(crate) order: Vec<BackendKind>,
     /// The backends, or the reasons why they are unavailable.
     pub(crate) places: Places,
     /// Rented machines, or why there are none; in every mode, because an earlier one may have
     /// left some.
     pub(crate) cloud: Result<Cloud, Unready>,
     /// The limits on spending.
-    pub(crate) limits: Limits,
+    pub(crate) limits: BudgetLimits,
     /// Warnings about settings that work but should be corrected.
     pub(crate) warnings: Vec<String>,
 }
@@ -67,7 +67,7 @@ impl Live {
         let cloud = cloud(&config, sources)?;
         let (places, warnings) = Places::new(&config, sources, &order, &cloud)?;
         let budget = &config.budget;
-        let limits = Limits {
+        let limits = BudgetLimits {
             per_job: budget.per_job,
             per_session: budget.per_session,
             per_day: budget.per_day,
@@ -89,26 +89,26 @@ impl Live {
     }
 
     /// Returns the backend for new jobs, or why it is unavailable.
-    pub(crate) fn at(&self, place: Place) -> &Result<Ready, Unready> {
-        self.places.at(place)
+    pub(crate) fn at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+        self.places.at(backend)
     }
 
     /// Returns the backend for requests that were already sent, even if the mode no longer
     /// names it.
-    pub(crate) const fn known_at(&self, place: Place) -> &Result<Ready, Unready> {
-        self.places.known_at(place)
+    pub(crate) const fn known_at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+        self.places.known_at(backend)
     }
 
     /// Returns the current terms of jobs in RunComfy's queue.
-    pub(crate) fn rate(&self) -> Rate {
-        let facts = self.at(Place::Serverless).as_ref().ok().and_then(Ready::facts);
+    pub(crate) fn rate(&self) -> PriceRate {
+        let facts = self.at(BackendKind::Serverless).as_ref().ok().and_then(Ready::facts);
         deployment::rate(&self.config.budget.wanted(), facts.as_ref())
     }
 
     /// Returns the backend that jobs are sent to first, according to the configuration.
-    pub(crate) fn first(&self) -> Place {
-        let ready = self.order.iter().find(|place| self.at(**place).is_ok());
-        ready.or(self.order.first()).copied().unwrap_or(Place::Serverless)
+    pub(crate) fn first(&self) -> BackendKind {
+        let ready = self.order.iter().find(|backend| self.at(**backend).is_ok());
+        ready.or(self.order.first()).copied().unwrap_or(BackendKind::Serverless)
     }
 
     /// Returns whether jobs can be sent, or why not.
@@ -118,16 +118,16 @@ impl Live {
 }
 
 /// Returns the backends of the mode, in order of preference.
-fn order(config: &Config) -> Vec<Place> {
+fn order(config: &Config) -> Vec<BackendKind> {
     let local = config.local.providers.iter().map(|provider| match provider {
-        Provider::Comfyui => Place::Comfyui,
-        Provider::Huggingface => Place::Huggingface,
+        Provider::Comfyui => BackendKind::Comfyui,
+        Provider::Huggingface => BackendKind::Huggingface,
     });
     match config.mode {
-        Mode::Serverless => vec![Place::Serverless],
+        Mode::Serverless => vec![BackendKind::Serverless],
         Mode::Local => local.collect(),
-        Mode::Cloud => vec![Place::Cloud],
-        Mode::Auto => std::iter::once(Place::Serverless).chain(local).collect(),
+        Mode::Cloud => vec![BackendKind::Cloud],
+        Mode::Auto => std::iter::once(BackendKind::Serverless).chain(local).collect(),
     }
 }
 
@@ -135,8 +135,8 @@ fn rules(config: &Config) -> trigger::Settings {
     let rules = &config.trigger;
     trigger::Settings {
         on: rules.on,
-        prompt: Quiet { quiet: rules.prompt_quiet, max_wait: Some(rules.prompt_max_wait) },
-        render: Quiet { quiet: rules.render_quiet, max_wait: None },
+        prompt: Window { quiet: rules.prompt_quiet, max_wait: Some(rules.prompt_max_wait) },
+        render: Window { quiet: rules.render_quiet, max_wait: None },
         min_interval: rules.min_interval,
         max_jobs_per_hour: rules.max_jobs_per_hour,
         hold_while_sculpting: rules.hold_while_sculpting,

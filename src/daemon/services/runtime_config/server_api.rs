@@ -21,7 +21,7 @@ use crate::{
     },
     daemon::services::{command::RefusedKind, errors::Unready},
     domain::{
-        machines::Rules,
+        machines::ServerRules,
         money::{MicroUsd, server_cost},
     },
 };
@@ -37,7 +37,7 @@ pub(crate) struct Cloud {
     pub(crate) account: String,
     /// What may be launched, or why nothing may.
     pub(crate) fit: Result<Fit, Unready>,
-    pub(crate) rules: Rules,
+    pub(crate) rules: ServerRules,
     pub(crate) hourly: MicroUsd,
     pub(crate) token_from: String,
 }
@@ -94,13 +94,13 @@ pub(crate) fn cloud(
         _ => Err(configuration("`mode` is not \"cloud\"")),
     };
     let hourly = config.budget.hourly.unwrap_or_else(|| {
-        server_cost::hourly(&section.server_type.to_string(), config.budget.plan)
+        server_cost::hourly_price(&section.server_type.to_string(), config.budget.plan)
     });
     Ok(Ok(Cloud {
         machines,
         account,
         fit,
-        rules: Rules {
+        rules: ServerRules {
             idle_stop: section.idle_stop,
             start: section.start_timeout,
             max_run: section.max_run,

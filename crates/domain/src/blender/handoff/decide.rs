@@ -14,15 +14,15 @@
 
 use std::{fmt, time::Duration};
 
-use super::{COMMAND, Seen, Ticket, copy_of};
+use super::{COMMAND, ConjureState, HandoffTicket, job_of_copy};
 use crate::time::Moment;
 
 /// Which channels to CONJURE are allowed, and the time limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct HandoffRules {
     /// Ask even if the state shows no running launcher: a person chose the channel
     /// (`state`, `api`).
-    pub insist: bool,
+    pub force: bool,
     /// Use its HTTP API, before the file.
     pub api: bool,
     /// Write the file.
@@ -32,48 +32,48 @@ pub struct Rules {
     pub patience: Duration,
     /// How long the staged members must have been stable. CONJURE's own read-modify-write takes
     /// about a millisecond.
-    pub settle: Duration,
+    pub staging_time: Duration,
     /// How long a request that an API accepted may take to appear in the file.
-    pub appear: Duration,
+    pub api_lag: Duration,
     /// How long our marker must be missing before a new request: Blender may be importing right
     /// now, and restores the marker when it is done (a mesh of 20 MB takes it a few seconds).
-    pub gone: Duration,
+    pub missing_for: Duration,
     /// The maximum number of requests for the same mesh.
-    pub most_asks: u32,
+    pub max_requests: u32,
     /// How long an older job's request may stay untaken before ours replaces it.
-    pub own_older: Duration,
+    pub replace_older_after: Duration,
 }
 
-impl Default for Rules {
+impl Default for HandoffRules {
     fn default() -> Self {
         Self {
-            insist: false,
+            force: false,
             api: true,
             file: true,
             patience: Duration::from_secs(60),
-            settle: Duration::from_millis(120),
-            appear: Duration::from_millis(500),
-            gone: Duration::from_secs(4),
-            most_asks: 5,
-            own_older: Duration::from_secs(5),
+            staging_time: Duration::from_millis(120),
+            api_lag: Duration::from_millis(500),
+            missing_for: Duration::from_secs(4),
+            max_requests: 5,
+            replace_older_after: Duration::from_secs(5),
         }
     }
 }
 
 /// The result of reading the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum StateRead {
     /// The file does not exist.
     Missing,
     /// The file is not a valid state now, for this reason. Nothing may be written.
     Unreadable(String),
     /// The parsed state.
-    State(Seen),
+    State(ConjureState),
 }
 
 /// A channel to CONJURE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
+pub enum HandoffChannel {
     /// CONJURE's HTTP API.
     Api,
     /// Its state file.
@@ -82,7 +82,7 @@ pub enum Channel {
 
 /// What the handoff waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum HandoffWait {
     /// There is no state file.
     NoState,
     /// A launcher is about to reset the file.
@@ -103,7 +103,7 @@ pub enum Waiting {
     Unreachable(String),
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for HandoffWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoState | Self::NotRunning => f.write_str("CONJURE is not running"),
@@ -130,50 +130,50 @@ fn short(text: &str) -> String {
 
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum HandoffStep {
     /// Read the file again after this time.
-    Wait(Duration, Waiting),
+    Wait(Duration, HandoffWait),
     /// Write path, threshold and the staged marker, without a command.
-    Stage(Channel),
+    Stage(HandoffChannel),
     /// Write the command and the marker.
-    Ask(Channel),
+    Request(HandoffChannel),
     /// Blender has taken it.
     Taken,
     /// Stop waiting. If `asked`, the request stays in the file and is taken when Blender polls it.
     GiveUp {
         /// What it waited for.
-        waiting: Waiting,
+        waiting: HandoffWait,
         /// Whether CONJURE still has our request.
-        asked: bool,
+        requested: bool,
     },
 }
 
 /// The handoff of one mesh to CONJURE.
 #[derive(Clone, Debug)]
-pub struct Handover {
-    rules: Rules,
-    ticket: Ticket,
-    began: Option<Moment>,
+pub struct HandoffFlow {
+    rules: HandoffRules,
+    ticket: HandoffTicket,
+    began_at: Option<Moment>,
     /// When the staged marker was first observed.
-    staged: Option<Moment>,
+    staged_at: Option<Moment>,
     /// When this session made its request.
-    asked: Option<Moment>,
+    requested_at: Option<Moment>,
     /// Since when our request is missing from the file.
-    gone: Option<Moment>,
+    missing_since: Option<Moment>,
     /// Since when an older job's request is in the file.
-    older: Option<Moment>,
+    older_since: Option<Moment>,
     /// When the API was asked to stage.
-    told_api: Option<Moment>,
+    api_called_at: Option<Moment>,
     /// Whether a request to the API got no answer: it may still be carried out.
     in_doubt: bool,
-    asks: u32,
+    requests: u32,
     stages: u32,
     /// Why a channel is no longer used.
-    closed: Option<String>,
+    api_closed: Option<String>,
 }
 
 /// The owner and stage of the request in the file.
-enum Place {
+enum RequestOwner {
     Taken,
     Pending,
     Staged,
@@ -182,123 +182,130 @@ enum Place {
     Free,
 }
 
-impl Handover {
+impl HandoffFlow {
     /// Starts a handoff, or continues one of an earlier session: the file shows which.
-    pub const fn new(rules: Rules, ticket: Ticket) -> Self {
+    pub const fn new(rules: HandoffRules, ticket: HandoffTicket) -> Self {
         Self {
             rules,
             ticket,
-            began: None,
-            staged: None,
-            asked: None,
-            gone: None,
-            older: None,
-            told_api: None,
+            began_at: None,
+            staged_at: None,
+            requested_at: None,
+            missing_since: None,
+            older_since: None,
+            api_called_at: None,
             in_doubt: false,
-            asks: 0,
+            requests: 0,
             stages: 0,
-            closed: None,
+            api_closed: None,
         }
     }
 
     /// Returns the request's path and markers.
-    pub const fn ticket(&self) -> &Ticket {
+    pub const fn ticket(&self) -> &HandoffTicket {
         &self.ticket
     }
 
     /// Evaluates the state of the file and returns the next step.
-    pub fn next(&mut self, now: Moment, look: &Look) -> Next {
-        self.began.get_or_insert(now);
-        let seen = match look {
-            Look::Missing if self.rules.insist => return self.wait(now, Waiting::NoState),
-            Look::Missing => return give_up(Waiting::NoState, false),
-            Look::Unreadable(why) => return self.wait(now, Waiting::Unreadable(why.clone())),
-            Look::State(seen) => seen,
+    pub fn next(&mut self, now: Moment, look: &StateRead) -> HandoffStep {
+        self.began_at.get_or_insert(now);
+        let state = match look {
+            StateRead::Missing if self.rules.force => return self.wait(now, HandoffWait::NoState),
+            StateRead::Missing => return give_up(HandoffWait::NoState, false),
+            StateRead::Unreadable(why) => {
+                return self.wait(now, HandoffWait::Unreadable(why.clone()));
+            }
+            StateRead::State(state) => state,
         };
-        let place = self.place(seen);
-        if !matches!(place, Place::Older) {
-            self.older = None;
+        let place = self.owner(state);
+        if !matches!(place, RequestOwner::Older) {
+            self.older_since = None;
         }
-        if !matches!(place, Place::Staged) {
-            self.staged = None;
+        if !matches!(place, RequestOwner::Staged) {
+            self.staged_at = None;
         }
         match place {
-            Place::Taken => return Next::Taken,
-            Place::Pending => {
-                self.asked.get_or_insert(now);
-                (self.gone, self.in_doubt) = (None, false);
-                return self.wait(now, Waiting::Untaken);
+            RequestOwner::Taken => return HandoffStep::Taken,
+            RequestOwner::Pending => {
+                self.requested_at.get_or_insert(now);
+                (self.missing_since, self.in_doubt) = (None, false);
+                return self.wait(now, HandoffWait::Untaken);
             }
-            Place::Busy(command) => return self.wait(now, Waiting::Busy(command)),
-            Place::Older => {
-                let since = *self.older.get_or_insert(now);
-                if now.since(since) < self.rules.own_older {
-                    return self.wait(now, Waiting::Busy("an older mesh of conjured".to_owned()));
+            RequestOwner::Busy(command) => return self.wait(now, HandoffWait::Busy(command)),
+            RequestOwner::Older => {
+                let since = *self.older_since.get_or_insert(now);
+                if now.since(since) < self.rules.replace_older_after {
+                    return self
+                        .wait(now, HandoffWait::Busy("an older mesh of conjured".to_owned()));
                 }
             }
-            Place::Staged | Place::Free => {}
+            RequestOwner::Staged | RequestOwner::Free => {}
         }
-        if !self.rules.insist && !seen.is_running() {
-            return if seen.is_starting() {
-                self.wait(now, Waiting::Starting)
+        if !self.rules.force && !state.is_running() {
+            return if state.is_starting() {
+                self.wait(now, HandoffWait::Starting)
             } else {
-                give_up(Waiting::NotRunning, false)
+                give_up(HandoffWait::NotRunning, false)
             };
         }
         if self.in_doubt {
             // If the late request is still carried out, it meets another path and another marker,
             // and its own copy is gone.
             self.in_doubt = false;
-            self.asked = None;
-            self.ticket.turn += 1;
+            self.requested_at = None;
+            self.ticket.sequence += 1;
             return self.stage(now);
         }
-        if self.asked.is_some() {
-            let since = *self.gone.get_or_insert(now);
-            if now.since(since) < self.rules.gone {
-                return self.wait(now, Waiting::Overwritten);
+        if self.requested_at.is_some() {
+            let since = *self.missing_since.get_or_insert(now);
+            if now.since(since) < self.rules.missing_for {
+                return self.wait(now, HandoffWait::Overwritten);
             }
         }
         match place {
-            Place::Older | Place::Staged if self.asks >= self.rules.most_asks => {
-                give_up(Waiting::Overwritten, false)
+            RequestOwner::Older | RequestOwner::Staged
+                if self.requests >= self.rules.max_requests =>
+            {
+                give_up(HandoffWait::Overwritten, false)
             }
-            Place::Older => self.ask(now),
-            Place::Staged => {
+            RequestOwner::Older => self.request(now),
+            RequestOwner::Staged => {
                 // The staged marker has reached our file.
-                self.told_api = None;
-                let since = *self.staged.get_or_insert(now);
+                self.api_called_at = None;
+                let since = *self.staged_at.get_or_insert(now);
                 let stood = now.since(since);
-                if stood < self.rules.settle {
-                    let rest = self.rules.settle.saturating_sub(stood);
-                    return Next::Wait(rest, Waiting::Settling);
+                if stood < self.rules.staging_time {
+                    let rest = self.rules.staging_time.saturating_sub(stood);
+                    return HandoffStep::Wait(rest, HandoffWait::Settling);
                 }
-                self.ask(now)
+                self.request(now)
             }
             _ => self.stage(now),
         }
     }
 
-    fn place(&mut self, seen: &Seen) -> Place {
-        if seen.elsewhere {
-            return Place::Busy(format!("{COMMAND} (outside of `command`)"));
+    fn owner(&mut self, state: &ConjureState) -> RequestOwner {
+        if state.command_misplaced {
+            return RequestOwner::Busy(format!("{COMMAND} (outside of `command`)"));
         }
-        let path = seen.mesh_path.as_deref();
-        let mark = seen.marker.as_deref().and_then(|mark| self.ticket.read(mark));
+        let path = state.mesh_path.as_deref();
+        let mark = state.marker.as_deref().and_then(|mark| self.ticket.read(mark));
         // A marker alone proves nothing: a request for another mesh leaves it unchanged.
         let mine = mark.filter(|(turn, _)| {
-            *turn >= self.ticket.turn && path == Some(self.ticket.path_of(*turn).as_str())
+            *turn >= self.ticket.sequence && path == Some(self.ticket.path_of(*turn).as_str())
         });
         if let Some((turn, _)) = mine {
-            self.ticket.turn = turn;
+            self.ticket.sequence = turn;
         }
-        match (seen.command.as_deref(), mine) {
-            (Some(COMMAND), Some(_)) => Place::Pending,
-            (None, Some((_, false))) => Place::Taken,
-            (None, Some((_, true))) => Place::Staged,
-            (None, None) => Place::Free,
-            (Some(COMMAND), None) if path.is_some_and(|path| self.is_older(path)) => Place::Older,
-            (Some(command), _) => Place::Busy(command.to_owned()),
+        match (state.command.as_deref(), mine) {
+            (Some(COMMAND), Some(_)) => RequestOwner::Pending,
+            (None, Some((_, false))) => RequestOwner::Taken,
+            (None, Some((_, true))) => RequestOwner::Staged,
+            (None, None) => RequestOwner::Free,
+            (Some(COMMAND), None) if path.is_some_and(|path| self.is_older(path)) => {
+                RequestOwner::Older
+            }
+            (Some(command), _) => RequestOwner::Busy(command.to_owned()),
         }
     }
 
@@ -306,86 +313,87 @@ impl Handover {
     fn is_older(&self, path: &str) -> bool {
         let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
         let ours = path.len() > name.len() && path.starts_with(&self.ticket.folder);
-        ours && copy_of(name).is_some_and(|job| job != self.ticket.job)
+        ours && job_of_copy(name).is_some_and(|job| job != self.ticket.job)
     }
 
-    fn stage(&mut self, now: Moment) -> Next {
-        if let Some(told) = self.told_api {
-            if now.since(told) < self.rules.appear {
-                return Next::Wait(Duration::from_millis(20), Waiting::Settling);
+    fn stage(&mut self, now: Moment) -> HandoffStep {
+        if let Some(told) = self.api_called_at {
+            if now.since(told) < self.rules.api_lag {
+                return HandoffStep::Wait(Duration::from_millis(20), HandoffWait::Settling);
             }
             let why = "its API answers for another checkout, or lost the request";
-            self.close_api(why);
+            self.disable_api(why);
         }
-        if self.stages >= self.rules.most_asks.saturating_mul(4) {
-            return give_up(Waiting::Overwritten, false);
+        if self.stages >= self.rules.max_requests.saturating_mul(4) {
+            return give_up(HandoffWait::Overwritten, false);
         }
         let channel = self.channel();
         self.stages += 1;
-        self.told_api = (channel == Channel::Api).then_some(now);
-        Next::Stage(channel)
+        self.api_called_at = (channel == HandoffChannel::Api).then_some(now);
+        HandoffStep::Stage(channel)
     }
 
-    fn ask(&mut self, now: Moment) -> Next {
+    fn request(&mut self, now: Moment) -> HandoffStep {
         let channel = self.channel();
-        self.asks += 1;
-        (self.asked, self.gone, self.told_api, self.staged) = (Some(now), None, None, None);
-        Next::Ask(channel)
+        self.requests += 1;
+        (self.requested_at, self.missing_since, self.api_called_at, self.staged_at) =
+            (Some(now), None, None, None);
+        HandoffStep::Request(channel)
     }
 
-    const fn channel(&self) -> Channel {
-        if self.rules.api { Channel::Api } else { Channel::File }
+    const fn channel(&self) -> HandoffChannel {
+        if self.rules.api { HandoffChannel::Api } else { HandoffChannel::File }
     }
 
     /// Continues with the file, if that is allowed.
-    fn close_api(&mut self, why: &str) {
+    fn disable_api(&mut self, why: &str) {
         if self.rules.file {
             self.rules.api = false;
         }
-        self.told_api = None;
-        self.closed = Some(why.to_owned());
+        self.api_called_at = None;
+        self.api_closed = Some(why.to_owned());
     }
 
     /// Returns once why the API is no longer used.
-    pub fn closed(&mut self) -> Option<String> {
-        self.closed.take()
+    pub fn take_api_closed(&mut self) -> Option<String> {
+        self.api_closed.take()
     }
 
     /// Handles a write or request that did not reach CONJURE and will not.
-    pub fn refused(&mut self, now: Moment, channel: Channel, why: &str) -> Next {
-        self.missed();
-        if channel == Channel::Api {
-            self.close_api(why);
+    pub fn refused(&mut self, now: Moment, channel: HandoffChannel, why: &str) -> HandoffStep {
+        self.write_lost();
+        if channel == HandoffChannel::Api {
+            self.disable_api(why);
             if self.rules.file {
-                return Next::Wait(Duration::ZERO, Waiting::Settling);
+                return HandoffStep::Wait(Duration::ZERO, HandoffWait::Settling);
             }
         }
-        match self.wait(now, Waiting::Unreachable(why.to_owned())) {
-            Next::Wait(_, waiting) => Next::Wait(Duration::from_secs(1), waiting),
+        match self.wait(now, HandoffWait::Unreachable(why.to_owned())) {
+            HandoffStep::Wait(_, waiting) => HandoffStep::Wait(Duration::from_secs(1), waiting),
             end => end,
         }
     }
 
     /// Handles a file that was changed before ours could replace it: nothing was written.
-    pub fn missed(&mut self) {
-        if self.asked.take().is_some() {
-            self.asks = self.asks.saturating_sub(1);
+    pub fn write_lost(&mut self) {
+        if self.requested_at.take().is_some() {
+            self.requests = self.requests.saturating_sub(1);
         }
-        self.told_api = None;
+        self.api_called_at = None;
         self.stages = self.stages.saturating_sub(1);
     }
 
     /// Handles an API call that got no answer in time; it may still be carried out.
     pub fn unanswered(&mut self) {
         self.in_doubt = true;
-        self.close_api("its API did not answer in time");
+        self.disable_api("its API did not answer in time");
     }
 
-    fn wait(&self, now: Moment, waiting: Waiting) -> Next {
-        let since = self.asked.or(self.began).unwrap_or(now);
+    fn wait(&self, now: Moment, waiting: HandoffWait) -> HandoffStep {
+        let since = self.requested_at.or(self.began_at).unwrap_or(now);
         let waited = now.since(since);
         if waited >= self.rules.patience {
-            let asked = waiting == Waiting::Untaken;
+            let asked = waiting == HandoffWait::Untaken;
             return give_up(waiting, asked);
         }
         // Blender polls thirty times a second when it can; if it did not for a while, it will
@@ -395,10 +403,10 @@ impl Handover {
             1000..5000 => 100,
             _ => 500,
         };
-        Next::Wait(Duration::from_millis(pace), waiting)
+        HandoffStep::Wait(Duration::from_millis(pace), waiting)
     }
 }
 
-const fn give_up(waiting: Waiting, asked: bool) -> Next {
-    Next::GiveUp { waiting, asked }
+const fn give_up(waiting: HandoffWait, asked: bool) -> HandoffStep {
+    HandoffStep::GiveUp { waiting, requested: asked }
 }

@@ -11,56 +11,56 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Value, value::RawValue};
 
-use super::{COMMAND, MARKER, Seen};
+use super::{COMMAND, ConjureState, MARKER};
 
 /// A parsed `state.json`.
 #[derive(Debug)]
-pub struct Document {
+pub struct StateDocument {
     members: Vec<(String, Box<RawValue>)>,
 }
 
 /// Why a text is not a valid state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoState {
+pub enum StateError {
     /// It is empty: a write is in progress or was interrupted.
     #[error("it is empty")]
     Empty,
     /// It is not a JSON object: incomplete or damaged.
     #[error("it is not a JSON object ({0})")]
-    Garbled(String),
+    Malformed(String),
 }
 
-impl Document {
+impl StateDocument {
     /// Parses the whole text.
-    pub fn parse(bytes: &[u8]) -> Result<Self, NoState> {
+    pub fn parse(bytes: &[u8]) -> Result<Self, StateError> {
         if bytes.trim_ascii().is_empty() {
-            return Err(NoState::Empty);
+            return Err(StateError::Empty);
         }
-        serde_json::from_slice(bytes).map_err(|error| NoState::Garbled(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| StateError::Malformed(error.to_string()))
     }
 
     /// Returns what it says about imports.
-    pub fn seen(&self) -> Seen {
-        let command = self.word("command");
+    pub fn conjure_state(&self) -> ConjureState {
+        let command = self.name("command");
         let elsewhere = self.members.iter().any(|(key, value)| {
             key.contains(COMMAND)
                 || (value.get().contains(COMMAND)
                     && !(key == "command" && command.as_deref() == Some(COMMAND)))
         });
-        Seen {
-            app_status: self.word("app_status"),
+        ConjureState {
+            app_status: self.name("app_status"),
             command,
-            mesh_path: self.word("mesh_path"),
-            marker: self.word(MARKER),
-            flux_pipeline_request: self.word("flux_pipeline_request"),
-            generation_mode: self.word("generation_mode"),
-            elsewhere,
+            mesh_path: self.name("mesh_path"),
+            marker: self.name(MARKER),
+            flux_pipeline_request: self.name("flux_pipeline_request"),
+            generation_mode: self.name("generation_mode"),
+            command_misplaced: elsewhere,
         }
     }
 
     /// Returns a member as CONJURE's Python interprets it: `null`, `""` and missing keys are
     /// `None`; values of other types are returned as they are written.
-    fn word(&self, key: &str) -> Option<String> {
+    fn name(&self, key: &str) -> Option<String> {
         // The last one counts, as in Python.
         let (_, raw) = self.members.iter().rev().find(|(name, _)| name == key)?;
         match serde_json::from_str(raw.get()) {
@@ -109,22 +109,22 @@ fn ascii(text: &str) -> String {
     plain
 }
 
-impl<'de> Deserialize<'de> for Document {
+impl<'de> Deserialize<'de> for StateDocument {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Members;
         impl<'de> Visitor<'de> for Members {
-            type Value = Document;
+            type Value = StateDocument;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StateDocument, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry::<String, Box<RawValue>>()? {
                     members.push(member);
                 }
-                Ok(Document { members })
+                Ok(StateDocument { members })
             }
         }
         deserializer.deserialize_map(Members)
@@ -138,14 +138,14 @@ mod tests {
 
     use super::*;
 
-    fn seen(text: &str) -> Seen {
-        Document::parse(text.as_bytes()).expect("a state").seen()
+    fn seen(text: &str) -> ConjureState {
+        StateDocument::parse(text.as_bytes()).expect("a state").conjure_state()
     }
 
     #[test]
     fn what_is_not_changed_stays_as_it_stands_and_in_its_place() {
         let text = r#"{"b": 1.10, "command": null, "a": 123456789012345678901234567890, "x": {"y": [1e2]}}"#;
-        let state = Document::parse(text.as_bytes()).expect("a state");
+        let state = StateDocument::parse(text.as_bytes()).expect("a state");
         let written = state.with(&[("command", json!("go")), ("new", json!(0.001))]);
         let written = String::from_utf8(written).expect("text");
         let lines: Vec<&str> = written.lines().map(str::trim).collect();
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_output_is_ascii_even_if_the_input_is_not() {
         let text = "{\"text\": \"Lehm\u{e4}hnlich \u{2014} \u{1f54a}\", \"\u{fc}\": 1}";
-        let state = Document::parse(text.as_bytes()).expect("a state");
+        let state = StateDocument::parse(text.as_bytes()).expect("a state");
         let written = state.with(&[("mesh_path", json!("/c/jos\u{e9}/m.glb"))]);
         assert!(written.is_ascii());
         let back: Value = serde_json::from_slice(&written).expect("JSON");
@@ -179,13 +179,13 @@ mod tests {
     fn torn_states_are_none() {
         let whole = r#"{"app_status": "running", "command": null}"#;
         for end in 0..whole.len() {
-            assert!(Document::parse(&whole.as_bytes()[..end]).is_err(), "cut at {end}");
+            assert!(StateDocument::parse(&whole.as_bytes()[..end]).is_err(), "cut at {end}");
         }
         for text in ["[]", "null", "\"x\"", "{} {}", "{\"a\": NaN}", "\u{feff}{}"] {
-            assert!(Document::parse(text.as_bytes()).is_err(), "{text}");
+            assert!(StateDocument::parse(text.as_bytes()).is_err(), "{text}");
         }
-        assert_eq!(Document::parse(b" \n").err(), Some(NoState::Empty));
-        assert!(Document::parse(&[b'{', b'"', 0xff, b'"', b':', b'1', b'}']).is_err());
+        assert_eq!(StateDocument::parse(b" \n").err(), Some(StateError::Empty));
+        assert!(StateDocument::parse(&[b'{', b'"', 0xff, b'"', b':', b'1', b'}']).is_err());
     }
 
     #[test]
@@ -200,17 +200,19 @@ mod tests {
 
     #[test]
     fn an_import_command_outside_of_its_key_is_noticed() {
-        assert!(!seen(r#"{"command": "import_and_process_mesh"}"#).elsewhere);
-        assert!(seen(r#"{"command": null, "log": "did import_and_process_mesh"}"#).elsewhere);
-        assert!(seen(r#"{"import_and_process_mesh": 1}"#).elsewhere);
-        assert!(seen(r#"{"x": {"y": "import_and_process_mesh"}}"#).elsewhere);
+        assert!(!seen(r#"{"command": "import_and_process_mesh"}"#).command_misplaced);
+        assert!(
+            seen(r#"{"command": null, "log": "did import_and_process_mesh"}"#).command_misplaced
+        );
+        assert!(seen(r#"{"import_and_process_mesh": 1}"#).command_misplaced);
+        assert!(seen(r#"{"x": {"y": "import_and_process_mesh"}}"#).command_misplaced);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(state) = Document::parse(&bytes) {
-                prop_assert!(Document::parse(&state.with(&[])).is_ok());
+            if let Ok(state) = StateDocument::parse(&bytes) {
+                prop_assert!(StateDocument::parse(&state.with(&[])).is_ok());
             }
         }
 
@@ -223,7 +225,7 @@ mod tests {
                 .map(|(key, (text, number))| (key, json!([text, number])))
                 .collect();
             let text = Value::Object(members).to_string();
-            let again = Document::parse(text.as_bytes()).expect("an object").with(&[]);
+            let again = StateDocument::parse(text.as_bytes()).expect("an object").with(&[]);
             let before: Value = serde_json::from_str(&text).expect("JSON");
             let after: Value = serde_json::from_slice(&again).expect("JSON");
             prop_assert_eq!(before, after);

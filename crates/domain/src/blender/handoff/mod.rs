@@ -35,7 +35,7 @@ pub const SPLITS: &str = "genMesh";
 /// The members of `state.json` that matter for imports. `None` means `null`, an empty text, or a
 /// missing key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ConjureState {
     /// `running` while a launcher is alive, or after it died without an update.
     pub app_status: Option<String>,
     /// The command for Blender.
@@ -49,10 +49,10 @@ pub struct Seen {
     /// The pipeline that it selects.
     pub generation_mode: Option<String>,
     /// Whether the import command appears outside of `command`: then Blender imports at every poll.
-    pub elsewhere: bool,
+    pub command_misplaced: bool,
 }
 
-impl Seen {
+impl ConjureState {
     /// Returns whether a launcher reports that it is running.
     pub fn is_running(&self) -> bool {
         self.app_status.as_deref() == Some("running")
@@ -66,16 +66,16 @@ impl Seen {
 
 /// The request of one job: its marker, and the copy of its mesh that Blender must read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub struct HandoffTicket {
     job: JobId,
     /// Distinguishes requests for the same mesh; a withdrawn one is never valid again.
-    turn: u64,
+    sequence: u64,
     folder: String,
 }
 
 /// Why a mesh in this folder cannot be handed over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unnameable {
+pub enum UnusableFolder {
     /// Blender would look for it in its own working folder.
     #[error("the folder {0} is not an absolute path")]
     Relative(String),
@@ -89,18 +89,18 @@ pub enum Unnameable {
     Command(String),
 }
 
-impl Ticket {
+impl HandoffTicket {
     /// Creates the request of a job whose copy is in `folder`.
-    pub fn new(job: JobId, turn: u64, folder: &Path) -> Result<Self, Unnameable> {
+    pub fn new(job: JobId, turn: u64, folder: &Path) -> Result<Self, UnusableFolder> {
         let shown = folder.display().to_string();
         if !folder.is_absolute() {
-            return Err(Unnameable::Relative(shown));
+            return Err(UnusableFolder::Relative(shown));
         }
-        let Some(text) = folder.to_str() else { return Err(Unnameable::NotUnicode(shown)) };
+        let Some(text) = folder.to_str() else { return Err(UnusableFolder::NotUnicode(shown)) };
         if text.contains(COMMAND) {
-            return Err(Unnameable::Command(shown));
+            return Err(UnusableFolder::Command(shown));
         }
-        Ok(Self { job, turn, folder: text.to_owned() })
+        Ok(Self { job, sequence: turn, folder: text.to_owned() })
     }
 
     /// Returns the job.
@@ -110,7 +110,7 @@ impl Ticket {
 
     /// Returns the path of the copy: unique to the job, absolute, never written again.
     pub fn path(&self) -> String {
-        self.path_of(self.turn)
+        self.path_of(self.sequence)
     }
 
     fn path_of(&self, turn: u64) -> String {
@@ -121,7 +121,7 @@ impl Ticket {
 
     /// Returns the marker of a request with a command.
     pub fn mark(&self) -> String {
-        self.mark_of(self.turn)
+        self.mark_of(self.sequence)
     }
 
     fn mark_of(&self, turn: u64) -> String {
@@ -162,7 +162,7 @@ pub const COPY_PREFIX: &str = "partpacker_result_";
 pub const COPY_SUFFIX: &str = ".glb";
 
 /// Returns the job whose copy has this file name; `None` for every name that is not ours.
-pub fn copy_of(name: &str) -> Option<JobId> {
+pub fn job_of_copy(name: &str) -> Option<JobId> {
     let mark = name.strip_prefix(COPY_PREFIX)?.strip_suffix(COPY_SUFFIX)?;
     let (job, turn) = mark.split_once('-').unwrap_or((mark, "0"));
     turn.parse::<u64>().ok()?;

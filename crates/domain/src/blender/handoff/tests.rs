@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    decide::{Channel, Handover, Look, Next, Rules, Waiting},
+    decide::{HandoffChannel, HandoffFlow, HandoffRules, HandoffStep, HandoffWait, StateRead},
     *,
 };
 use crate::time::{Moment, WallTime};
@@ -15,23 +15,23 @@ fn job(number: u128) -> JobId {
 
 const FOLDER: &str = "/c/results";
 
-fn ticket() -> Ticket {
-    Ticket::new(job(1), 0, Path::new(FOLDER)).expect("a good folder")
+fn ticket() -> HandoffTicket {
+    HandoffTicket::new(job(1), 0, Path::new(FOLDER)).expect("a good folder")
 }
 
 /// Builds a state from four words: `app command path mark`, where `-` is null and `mine`, `staged`,
 /// `older`, `other` say whose path or marker it is.
-fn look(words: &str) -> Look {
+fn look(words: &str) -> StateRead {
     let [app, command, path, mark] = words.split_whitespace().collect::<Vec<_>>()[..] else {
         return match words {
-            "missing" => Look::Missing,
-            "torn" => Look::Unreadable("it is empty".to_owned()),
+            "missing" => StateRead::Missing,
+            "torn" => StateRead::Unreadable("it is empty".to_owned()),
             other => unreachable!("{other}"),
         };
     };
-    let ours = |number| Ticket::new(job(number), 0, Path::new(FOLDER)).expect("good");
+    let ours = |number| HandoffTicket::new(job(number), 0, Path::new(FOLDER)).expect("good");
     let some = |word: &str| (word != "-").then(|| word.to_owned());
-    Look::State(Seen {
+    StateRead::State(ConjureState {
         app_status: some(app),
         command: some(command).map(|c| if c == "import" { COMMAND.to_owned() } else { c }),
         mesh_path: match path {
@@ -45,27 +45,29 @@ fn look(words: &str) -> Look {
             "older" => Some(ours(2).mark()),
             word => some(word),
         },
-        elsewhere: false,
-        ..Seen::default()
+        command_misplaced: false,
+        ..ConjureState::default()
     })
 }
 
-fn say(next: &Next) -> String {
-    let channel = |channel: &Channel| match channel {
-        Channel::Api => "api",
-        Channel::File => "file",
+fn say(next: &HandoffStep) -> String {
+    let channel = |channel: &HandoffChannel| match channel {
+        HandoffChannel::Api => "api",
+        HandoffChannel::File => "file",
     };
     match next {
-        Next::Wait(_, waiting) => match waiting {
-            Waiting::Busy(command) => format!("wait busy {}", command.replace(COMMAND, "import")),
-            Waiting::Unreadable(_) => "wait unreadable".to_owned(),
-            Waiting::Unreachable(_) => "wait unreachable".to_owned(),
+        HandoffStep::Wait(_, waiting) => match waiting {
+            HandoffWait::Busy(command) => {
+                format!("wait busy {}", command.replace(COMMAND, "import"))
+            }
+            HandoffWait::Unreadable(_) => "wait unreadable".to_owned(),
+            HandoffWait::Unreachable(_) => "wait unreachable".to_owned(),
             other => format!("wait {other:?}").to_lowercase(),
         },
-        Next::Stage(way) => format!("stage {}", channel(way)),
-        Next::Ask(way) => format!("ask {}", channel(way)),
-        Next::Taken => "taken".to_owned(),
-        Next::GiveUp { waiting, asked } => {
+        HandoffStep::Stage(way) => format!("stage {}", channel(way)),
+        HandoffStep::Request(way) => format!("ask {}", channel(way)),
+        HandoffStep::Taken => "taken".to_owned(),
+        HandoffStep::GiveUp { waiting, requested: asked } => {
             let what = format!("{waiting:?}").to_lowercase();
             format!(
                 "give up {}{}",
@@ -78,17 +80,17 @@ fn say(next: &Next) -> String {
 
 struct Case {
     name: &'static str,
-    rules: Rules,
+    rules: HandoffRules,
     /// `(milliseconds, state of the file, decision)`.
     steps: &'static [(u64, &'static str, &'static str)],
 }
 
-fn by_file() -> Rules {
-    Rules { api: false, ..Rules::default() }
+fn by_file() -> HandoffRules {
+    HandoffRules { api: false, ..HandoffRules::default() }
 }
 
-fn insisting() -> Rules {
-    Rules { insist: true, ..by_file() }
+fn insisting() -> HandoffRules {
+    HandoffRules { force: true, ..by_file() }
 }
 
 #[expect(clippy::too_many_lines, reason = "one table")]
@@ -108,7 +110,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "the API goes first, and is believed when the mark appears in our file",
-            Rules::default(),
+            HandoffRules::default(),
             &[
                 (0, "running - - -", "stage api"),
                 (5, "running - - -", "wait settling"),
@@ -119,7 +121,7 @@ fn cases() -> Vec<Case> {
         ),
         case(
             "an API of another checkout is never given the command",
-            Rules::default(),
+            HandoffRules::default(),
             &[
                 (0, "running - - -", "stage api"),
                 (400, "running - - -", "wait settling"),
@@ -289,9 +291,9 @@ fn cases() -> Vec<Case> {
 #[test]
 fn every_case_of_the_table_holds() {
     for case in cases() {
-        let mut handover = Handover::new(case.rules, ticket());
+        let mut flow = HandoffFlow::new(case.rules, ticket());
         for (millis, words, expected) in case.steps {
-            let next = handover.next(Moment::from_millis(1_000_000 + millis), &look(words));
+            let next = flow.next(Moment::from_millis(1_000_000 + millis), &look(words));
             assert_eq!(say(&next), *expected, "{} at {millis}: {words}", case.name);
         }
     }
@@ -299,57 +301,63 @@ fn every_case_of_the_table_holds() {
 
 #[test]
 fn asking_again_is_bounded() {
-    let mut handover = Handover::new(by_file(), ticket());
+    let mut flow = HandoffFlow::new(by_file(), ticket());
     let mut now = Moment::from_millis(1);
     let mut asks = 0;
     let end = loop {
-        match handover.next(now, &look("running - mine staged")) {
-            Next::Ask(_) => asks += 1,
-            end @ Next::GiveUp { .. } => break end,
+        match flow.next(now, &look("running - mine staged")) {
+            HandoffStep::Request(_) => asks += 1,
+            end @ HandoffStep::GiveUp { .. } => break end,
             _ => {}
         }
         now = now.plus(Duration::from_millis(100));
         assert!(now < Moment::from_millis(600_000), "it ends");
     };
-    assert_eq!(asks, by_file().most_asks);
+    assert_eq!(asks, by_file().max_requests);
     assert_eq!(say(&end), "give up overwritten");
 }
 
 #[test]
 fn a_call_without_an_answer_is_called_back_before_the_file_is_used() {
-    let mut handover = Handover::new(Rules::default(), ticket());
+    let mut flow = HandoffFlow::new(HandoffRules::default(), ticket());
     let at = Moment::from_millis;
-    assert_eq!(handover.next(at(1), &look("running - - -")), Next::Stage(Channel::Api));
-    handover.unanswered();
-    let before = handover.ticket().path();
-    assert_eq!(handover.next(at(5000), &look("running - - -")), Next::Stage(Channel::File));
-    assert_ne!(handover.ticket().path(), before, "the late call names a file that is gone");
+    assert_eq!(flow.next(at(1), &look("running - - -")), HandoffStep::Stage(HandoffChannel::Api));
+    flow.unanswered();
+    let before = flow.ticket().path();
+    assert_eq!(
+        flow.next(at(5000), &look("running - - -")),
+        HandoffStep::Stage(HandoffChannel::File)
+    );
+    assert_ne!(flow.ticket().path(), before, "the late call names a file that is gone");
     // The late call is carried out after all: its marker proves nothing.
-    let late = handover.next(at(5100), &look("running - mine mine"));
-    assert_eq!(late, Next::Stage(Channel::File));
+    let late = flow.next(at(5100), &look("running - mine mine"));
+    assert_eq!(late, HandoffStep::Stage(HandoffChannel::File));
 }
 
 #[test]
 fn a_call_without_an_answer_that_was_carried_out_is_not_repeated() {
-    let mut handover = Handover::new(Rules::default(), ticket());
+    let mut flow = HandoffFlow::new(HandoffRules::default(), ticket());
     let at = Moment::from_millis;
-    assert!(matches!(handover.next(at(1), &look("running - mine staged")), Next::Wait(..)));
-    assert_eq!(handover.next(at(200), &look("running - mine staged")), Next::Ask(Channel::Api));
-    handover.unanswered();
-    assert_eq!(handover.next(at(5300), &look("running - mine mine")), Next::Taken);
+    assert!(matches!(flow.next(at(1), &look("running - mine staged")), HandoffStep::Wait(..)));
+    assert_eq!(
+        flow.next(at(200), &look("running - mine staged")),
+        HandoffStep::Request(HandoffChannel::Api)
+    );
+    flow.unanswered();
+    assert_eq!(flow.next(at(5300), &look("running - mine mine")), HandoffStep::Taken);
 }
 
 #[test]
 fn without_an_api_only_the_api_way_waits_and_ends() {
-    let rules = Rules { file: false, insist: true, ..Rules::default() };
-    let mut handover = Handover::new(rules, ticket());
+    let rules = HandoffRules { file: false, force: true, ..HandoffRules::default() };
+    let mut flow = HandoffFlow::new(rules, ticket());
     let mut now = Moment::from_millis(1);
     let end = loop {
-        if let Next::Stage(channel) = handover.next(now, &look("running - - -")) {
-            assert_eq!(channel, Channel::Api, "the file is not ours to write");
+        if let HandoffStep::Stage(channel) = flow.next(now, &look("running - - -")) {
+            assert_eq!(channel, HandoffChannel::Api, "the file is not ours to write");
         }
-        match handover.refused(now, Channel::Api, "nothing answers") {
-            Next::Wait(wait, _) => now = now.plus(wait),
+        match flow.refused(now, HandoffChannel::Api, "nothing answers") {
+            HandoffStep::Wait(wait, _) => now = now.plus(wait),
             end => break end,
         }
     };
@@ -358,14 +366,19 @@ fn without_an_api_only_the_api_way_waits_and_ends() {
 
 #[test]
 fn no_path_is_added_while_an_import_command_is_outside_of_its_key() {
-    let seen = Seen { elsewhere: true, app_status: Some("running".into()), ..Seen::default() };
-    let next = Handover::new(by_file(), ticket()).next(Moment::from_millis(1), &Look::State(seen));
+    let state = ConjureState {
+        command_misplaced: true,
+        app_status: Some("running".into()),
+        ..ConjureState::default()
+    };
+    let next = HandoffFlow::new(by_file(), ticket())
+        .next(Moment::from_millis(1), &StateRead::State(state));
     assert!(say(&next).starts_with("wait busy import"), "{next:?}");
 }
 
 #[test]
 fn a_folder_that_cannot_be_named_is_refused() {
-    let refused = |folder: &str| Ticket::new(job(1), 0, Path::new(folder)).is_err();
+    let refused = |folder: &str| HandoffTicket::new(job(1), 0, Path::new(folder)).is_err();
     assert!(refused("data/x") && refused(&format!("/x/{COMMAND}/y")));
     let path = ticket().path();
     assert!(
@@ -379,11 +392,11 @@ fn a_folder_that_cannot_be_named_is_refused() {
 fn only_copies_of_ours_are_taken_for_such() {
     let own = ticket().path();
     let name = own.rsplit('/').next().expect("a name");
-    assert_eq!(copy_of(name), Some(job(1)));
-    let again = Ticket::new(job(1), 7, Path::new(FOLDER)).expect("good").path();
-    assert_eq!(copy_of(again.rsplit('/').next().expect("a name")), Some(job(1)));
+    assert_eq!(job_of_copy(name), Some(job(1)));
+    let again = HandoffTicket::new(job(1), 7, Path::new(FOLDER)).expect("good").path();
+    assert_eq!(job_of_copy(again.rsplit('/').next().expect("a name")), Some(job(1)));
     for stranger in ["partpacker_result_0.glb", "partpacker_result_1337.glb", "result.glb", "x"] {
-        assert_eq!(copy_of(stranger), None, "{stranger}");
+        assert_eq!(job_of_copy(stranger), None, "{stranger}");
     }
-    assert_eq!(copy_of(&name.to_lowercase()), None, "nobody but us spells it so");
+    assert_eq!(job_of_copy(&name.to_lowercase()), None, "nobody but us spells it so");
 }

@@ -56,8 +56,8 @@ fn nothing_and_a_beginning_may_become_whole_but_another_format_may_not() {
     assert_eq!(check(b""), Err(PngFault::Empty));
     assert_eq!(check(b"\x89PN"), Err(PngFault::Incomplete { have: 3 }));
     assert_eq!(check(b"<html>nothing here</html>"), Err(PngFault::NotPng));
-    assert!(PngFault::Empty.may_pass() && PngFault::Incomplete { have: 3 }.may_pass());
-    assert!(!PngFault::NotPng.may_pass());
+    assert!(PngFault::Empty.is_transient() && PngFault::Incomplete { have: 3 }.is_transient());
+    assert!(!PngFault::NotPng.is_transient());
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use Outcome::{Failed, Lost, NotSent, Refused, Unknown, Workflow};
-use Place::{Cloud, Comfyui, Huggingface, Serverless};
+use AttemptOutcome::{Failed, Lost, NotSent, Refused, Unknown, Workflow};
+use BackendKind::{Cloud, Comfyui, Huggingface, Serverless};
 
 fn version(name: &str) -> Fingerprint {
     Fingerprint::of(name.as_bytes())
@@ -12,8 +12,8 @@ fn version(name: &str) -> Fingerprint {
 
 /// The paid queue and the rented machine run one graph, the local server and the Spaces each run
 /// their own.
-fn workflow(place: Place) -> Fingerprint {
-    match place {
+fn workflow(backend: BackendKind) -> Fingerprint {
+    match backend {
         Serverless | Cloud => version("flux"),
         Comfyui => version("local"),
         Huggingface => version("spaces"),
@@ -24,42 +24,47 @@ fn at(seconds: u64) -> Moment {
     Moment::default().plus(Duration::from_secs(seconds))
 }
 
-fn ready(place: Place) -> Candidate {
-    Candidate { place, standing: Standing::Ready, workflow: workflow(place) }
+fn ready(backend: BackendKind) -> RouteCandidate {
+    RouteCandidate { backend, availability: Availability::Ready, workflow: workflow(backend) }
 }
 
-fn missing(place: Place) -> Candidate {
-    let standing = Standing::Missing { reason: "not configured".to_owned() };
-    Candidate { standing, ..ready(place) }
+fn missing(backend: BackendKind) -> RouteCandidate {
+    let availability = Availability::Unusable { reason: "not configured".to_owned() };
+    RouteCandidate { availability, ..ready(backend) }
 }
 
-fn away(place: Place, until: u64) -> Candidate {
-    let standing = Standing::Away { until: at(until), reason: "keeps failing".to_owned() };
-    Candidate { standing, ..ready(place) }
+fn away(backend: BackendKind, until: u64) -> RouteCandidate {
+    let availability =
+        Availability::Paused { until: at(until), reason: "keeps failing".to_owned() };
+    RouteCandidate { availability, ..ready(backend) }
 }
 
-fn tried(list: &[(Place, Outcome)]) -> Vec<Tried> {
+fn tried(list: &[(BackendKind, AttemptOutcome)]) -> Vec<PastAttempt> {
     list.iter()
-        .map(|&(place, outcome)| {
+        .map(|&(backend, outcome)| {
             let reason = format!("{outcome:?}").to_lowercase();
-            Tried { place, workflow: workflow(place), outcome, reason }
+            PastAttempt { backend, workflow: workflow(backend), outcome, reason }
         })
         .collect()
 }
 
 /// Returns the route of a job as one word or two: `comfyui`, `wait serverless`, `nowhere`.
-fn goes(candidates: &[Candidate], so_far: &[(Place, Outcome)], after_unknown: bool) -> String {
+fn goes(
+    candidates: &[RouteCandidate],
+    so_far: &[(BackendKind, AttemptOutcome)],
+    after_unknown: bool,
+) -> String {
     match route(candidates, &tried(so_far), after_unknown) {
-        Route::Go { place, .. } => place.to_string(),
-        Route::Wait { place, .. } => format!("wait {place}"),
-        Route::Nowhere { .. } => "nowhere".to_owned(),
+        Route::Use { backend, .. } => backend.to_string(),
+        Route::Wait { backend, .. } => format!("wait {backend}"),
+        Route::Unroutable { .. } => "nowhere".to_owned(),
     }
 }
 
 #[test]
 fn the_first_that_can_serve_serves() {
     let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
-    let table: [(&[Candidate], &str); 9] = [
+    let table: [(&[RouteCandidate], &str); 9] = [
         (&auto, "serverless"),
         (&auto[1..], "comfyui"),
         (&[missing(Serverless), ready(Comfyui)], "comfyui"),
@@ -78,7 +83,7 @@ fn the_first_that_can_serve_serves() {
 #[test]
 fn earlier_attempts_decide_the_next_backend() {
     let auto = [ready(Serverless), ready(Comfyui), ready(Huggingface)];
-    let table: [(&[(Place, Outcome)], &str); 14] = [
+    let table: [(&[(BackendKind, AttemptOutcome)], &str); 14] = [
         (&[(Serverless, NotSent)], "comfyui"),
         (&[(Serverless, Refused)], "comfyui"),
         (&[(Serverless, Failed)], "comfyui"),
@@ -113,8 +118,8 @@ fn earlier_attempts_decide_the_next_backend() {
 fn a_free_server_that_loses_a_job_gets_it_again_but_not_forever() {
     let local = [ready(Comfyui), ready(Huggingface)];
     assert_eq!(goes(&local, &[(Comfyui, Lost)], false), "comfyui");
-    assert_eq!(goes(&local, &[(Comfyui, Lost); MOST_LOST], false), "huggingface");
-    assert_eq!(goes(&local[..1], &[(Comfyui, Lost); MOST_LOST], false), "nowhere");
+    assert_eq!(goes(&local, &[(Comfyui, Lost); MAX_LOST], false), "huggingface");
+    assert_eq!(goes(&local[..1], &[(Comfyui, Lost); MAX_LOST], false), "nowhere");
 }
 
 #[test]
@@ -143,18 +148,18 @@ fn a_workflow_that_caused_a_failure_does_not_run_on_another_backend() {
 #[test]
 fn a_route_says_why_other_backends_were_skipped() {
     let candidates = [missing(Serverless), away(Comfyui, 3), ready(Huggingface)];
-    let Route::Go { why, .. } = route(&candidates, &[], false) else {
+    let Route::Use { why, .. } = route(&candidates, &[], false) else {
         unreachable!("one is ready")
     };
     assert_eq!(why, "serverless: not configured; comfyui: keeps failing");
-    let Route::Go { why, .. } = route(&[ready(Serverless)], &[], false) else {
+    let Route::Use { why, .. } = route(&[ready(Serverless)], &[], false) else {
         unreachable!("it is ready")
     };
     assert_eq!(why, "");
     let so_far = tried(&[(Serverless, NotSent), (Comfyui, Failed)]);
-    let Route::Go { place, why } = route(&[ready(Serverless), ready(Comfyui)], &so_far, false)
+    let Route::Use { backend, why } = route(&[ready(Serverless), ready(Comfyui)], &so_far, false)
     else {
         unreachable!("one may be asked again")
     };
-    assert_eq!((place, why.as_str()), (Serverless, "comfyui: failed"));
+    assert_eq!((backend, why.as_str()), (Serverless, "comfyui: failed"));
 }

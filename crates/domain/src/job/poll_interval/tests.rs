@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PACE: Pace = Pace { min: Duration::from_millis(250), max: Duration::from_secs(5) };
+const PACE: PollInterval =
+    PollInterval { min: Duration::from_millis(250), max: Duration::from_secs(5) };
 
 /// The cost of following one job: status calls until the end was seen, and the delay after the end.
 #[derive(Debug)]
@@ -15,13 +16,18 @@ struct Followed {
 }
 
 /// Simulates a job that waits for `queue`, runs for `run`, and whose answers take `answer` each.
-fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Duration) -> Followed {
+fn follow(
+    queue: Duration,
+    run: Duration,
+    expected: Option<DurationSpread>,
+    answer: Duration,
+) -> Followed {
     let end = queue + run;
     let (mut now, mut calls, mut seen_running) = (Duration::ZERO, 0, None);
     loop {
         let stage = match seen_running {
-            None => Stage::Queued { age: now },
-            Some(since) => Stage::Running { age: now.saturating_sub(since), expected },
+            None => PollStage::Queued { age: now },
+            Some(since) => PollStage::Running { age: now.saturating_sub(since), expected },
         };
         now += PACE.next_poll(stage);
         let asked = now;
@@ -38,7 +44,11 @@ fn follow(queue: Duration, run: Duration, expected: Option<Spread>, answer: Dura
 
 /// Simulates jobs whose lengths are within one second around `run`. Returns the median delay and
 /// the most calls.
-fn follow_many(queue: Duration, run: Duration, expected: Option<Spread>) -> (Duration, u32) {
+fn follow_many(
+    queue: Duration,
+    run: Duration,
+    expected: Option<DurationSpread>,
+) -> (Duration, u32) {
     let runs: Vec<Followed> = (0..100)
         .map(|n| run.saturating_sub(Duration::from_secs(1)) + Duration::from_millis(n * 20))
         .map(|run| follow(queue, run, expected, Duration::from_millis(5)))
@@ -48,9 +58,9 @@ fn follow_many(queue: Duration, run: Duration, expected: Option<Spread>) -> (Dur
     (late[50], runs.iter().map(|followed| followed.calls).max().unwrap_or(0))
 }
 
-fn spread(p10: u64, median: u64, p90: u64) -> Spread {
+fn spread(p10: u64, median: u64, p90: u64) -> DurationSpread {
     let seconds = Duration::from_secs;
-    Spread { p10: seconds(p10), median: seconds(median), p90: seconds(p90), samples: 9 }
+    DurationSpread { p10: seconds(p10), median: seconds(median), p90: seconds(p90), samples: 9 }
 }
 
 #[test]
@@ -86,14 +96,14 @@ fn each_kind_of_job_is_seen_soon_after_its_end_for_few_calls() {
 #[test]
 fn the_window_of_the_expected_end_begins_with_a_call() {
     let expected = Some(spread(30, 30, 30));
-    let wait = PACE.next_poll(Stage::Running { age: Duration::from_secs(26), expected });
+    let wait = PACE.next_poll(PollStage::Running { age: Duration::from_secs(26), expected });
     assert_eq!(wait, Duration::from_secs(1), "the window opens at 27 s");
 }
 
 #[test]
 fn the_last_wait_before_the_window_is_never_below_the_minimum() {
     let expected = Some(spread(30, 30, 30));
-    let wait = PACE.next_poll(Stage::Running { age: Duration::from_millis(26_999), expected });
+    let wait = PACE.next_poll(PollStage::Running { age: Duration::from_millis(26_999), expected });
     assert_eq!(wait, PACE.min);
 }
 
@@ -106,8 +116,8 @@ fn a_slow_answer_does_not_repeat_the_quick_calls() {
 
 #[test]
 fn a_maximum_below_the_minimum_gives_way() {
-    let pace = Pace::new(Duration::from_secs(3), Duration::from_secs(1));
-    let wait = pace.next_poll(Stage::Queued { age: Duration::ZERO });
+    let pace = PollInterval::new(Duration::from_secs(3), Duration::from_secs(1));
+    let wait = pace.next_poll(PollStage::Queued { age: Duration::ZERO });
     assert_eq!(wait, Duration::from_secs(3));
 }
 
@@ -120,9 +130,9 @@ proptest! {
         samples: Vec<Duration>,
         running: bool,
     ) {
-        let pace = Pace::new(Duration::from_millis(min), Duration::from_millis(max));
-        let expected = Spread::of(samples.clone());
-        let stage = if running { Stage::Running { age, expected } } else { Stage::Queued { age } };
+        let pace = PollInterval::new(Duration::from_millis(min), Duration::from_millis(max));
+        let expected = DurationSpread::of(samples.clone());
+        let stage = if running { PollStage::Running { age, expected } } else { PollStage::Queued { age } };
         let wait = pace.next_poll(stage);
         prop_assert!((pace.min..=pace.max).contains(&wait));
     }

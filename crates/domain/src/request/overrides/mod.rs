@@ -32,7 +32,7 @@ use crate::fingerprint::Fingerprint;
 
 /// The values that a job puts into the graph, apart from the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Values<'a> {
+pub struct RequestValues<'a> {
     /// The prompt.
     pub prompt: &'a str,
     /// The seeds.
@@ -56,7 +56,7 @@ pub struct Picture<'a> {
 
 /// Which member of the body contains the values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Carrier {
+pub enum BodyForm {
     /// `overrides`, which the service merges over the deployment's own saved graph.
     #[default]
     Overrides,
@@ -91,7 +91,7 @@ pub struct ForeignBindings {
 pub struct BodyPlan<'a> {
     workflow: &'a Workflow,
     bindings: &'a Bindings,
-    carrier: Carrier,
+    carrier: BodyForm,
 }
 
 impl<'a> BodyPlan<'a> {
@@ -99,19 +99,19 @@ impl<'a> BodyPlan<'a> {
     pub fn new(
         workflow: &'a Workflow,
         bindings: &'a Bindings,
-        carrier: Carrier,
+        carrier: BodyForm,
     ) -> Result<Self, ForeignBindings> {
         check_version(workflow, bindings)?;
         Ok(Self { workflow, bindings, carrier })
     }
 
     /// Builds the body of a job.
-    pub fn build(&self, values: &Values<'_>, picture: &Picture<'_>) -> Body {
+    pub fn build(&self, values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
         let changes = changes(self.bindings, values);
         let mut text = Text::default();
         match self.carrier {
-            Carrier::Overrides => write_overrides(&mut text, &changes),
-            Carrier::WholeGraph => write_graph(&mut text, self.workflow, &changes),
+            BodyForm::Overrides => write_overrides(&mut text, &changes),
+            BodyForm::WholeGraph => write_graph(&mut text, self.workflow, &changes),
         }
         let bytes = Bytes::from(text.with(picture));
         let digest = Fingerprint::of(&bytes);
@@ -124,7 +124,7 @@ impl<'a> BodyPlan<'a> {
 pub fn merged(
     workflow: &Workflow,
     bindings: &Bindings,
-    values: &Values<'_>,
+    values: &RequestValues<'_>,
     image: &str,
 ) -> Result<Map<String, Value>, ForeignBindings> {
     check_version(workflow, bindings)?;
@@ -164,7 +164,7 @@ struct Change<'a> {
 
 /// Groups the values by node. Roles keep their order, and all roles of a node are grouped at the
 /// first one.
-fn changes<'a>(bindings: &'a Bindings, values: &Values<'_>) -> Vec<Change<'a>> {
+fn changes<'a>(bindings: &'a Bindings, values: &RequestValues<'_>) -> Vec<Change<'a>> {
     let mut changes: Vec<Change<'a>> = Vec::new();
     for (role, place) in bindings.iter() {
         let Binding::Input { node, input } = place else { continue };
@@ -177,7 +177,7 @@ fn changes<'a>(bindings: &'a Bindings, values: &Values<'_>) -> Vec<Change<'a>> {
     changes
 }
 
-fn content(role: Role, values: &Values<'_>) -> Option<Content> {
+fn content(role: Role, values: &RequestValues<'_>) -> Option<Content> {
     let value = match role {
         Role::Image => return Some(Content::Picture),
         Role::Prompt => values.prompt.into(),
@@ -194,7 +194,7 @@ fn content(role: Role, values: &Values<'_>) -> Option<Content> {
 }
 
 /// Returns the values for people, as [`Body::summary`] shows them.
-pub fn summary_of(bindings: &Bindings, values: &Values<'_>, picture: &Picture<'_>) -> Value {
+pub fn summary_of(bindings: &Bindings, values: &RequestValues<'_>, picture: &Picture<'_>) -> Value {
     summary(&changes(bindings, values), picture)
 }
 

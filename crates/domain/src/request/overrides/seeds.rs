@@ -50,10 +50,10 @@ pub fn seeds(choice: SeedChoice, inputs: &Inputs, random: u64) -> Seeds {
     match choice {
         SeedChoice::Derived => {
             let (prompt, render) = (inputs.prompt.as_bytes(), inputs.render.as_bytes());
-            drawn("conjured 1 seeds of a job from its inputs", &[prompt, render])
+            random_seeds("conjured 1 seeds of a job from its inputs", &[prompt, render])
         }
         SeedChoice::Random => {
-            drawn("conjured 1 seeds of a job from a random number", &[&random.to_le_bytes()])
+            random_seeds("conjured 1 seeds of a job from a random number", &[&random.to_le_bytes()])
         }
         SeedChoice::Fixed(seed) => {
             Seeds { image: seed % IMAGE_SEED_LIMIT, mesh: seed % MESH_SEED_LIMIT }
@@ -64,7 +64,7 @@ pub fn seeds(choice: SeedChoice, inputs: &Inputs, random: u64) -> Seeds {
 /// Derives both seeds from one digest, so that they are independent of each other. The context
 /// separates these digests from fingerprints and from each other; a different context changes every
 /// derived seed.
-fn drawn(context: &str, material: &[&[u8]]) -> Seeds {
+fn random_seeds(context: &str, material: &[&[u8]]) -> Seeds {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     for part in material {
         hasher.update(part);

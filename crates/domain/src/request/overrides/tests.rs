@@ -9,8 +9,8 @@ use crate::request::workflow::bind::bind;
 
 const SEEDS: Seeds = Seeds { image: 9_007_199_254_740_991, mesh: 2_147_483_647 };
 
-fn values(prompt: &str) -> Values<'_> {
-    Values { prompt, seeds: SEEDS, steps_flux: Some(20), steps_partpacker: Some(50) }
+fn values(prompt: &str) -> RequestValues<'_> {
+    RequestValues { prompt, seeds: SEEDS, steps_flux: Some(20), steps_partpacker: Some(50) }
 }
 
 fn picture(bytes: &[u8]) -> Picture<'_> {
@@ -29,7 +29,7 @@ fn built_in() -> (Workflow, Bindings) {
     (workflow, bindings)
 }
 
-fn build(carrier: Carrier, values: &Values<'_>, picture: &Picture<'_>) -> Body {
+fn build(carrier: BodyForm, values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
     let (workflow, bindings) = built_in();
     BodyPlan::new(&workflow, &bindings, carrier)
         .expect("they belong together")
@@ -42,7 +42,7 @@ fn text_of(body: &Body) -> &str {
 
 #[test]
 fn the_overrides_are_exactly_these_bytes() {
-    let body = build(Carrier::Overrides, &values("a chair — \"oak\""), &picture(b"PNG!"));
+    let body = build(BodyForm::Overrides, &values("a chair — \"oak\""), &picture(b"PNG!"));
     let wanted = concat!(
         r#"{"overrides":{"16":{"inputs":{"image":"data:image/png;base64,UE5HIQ=="}},"#,
         r#""41":{"inputs":{"value":"a chair — \"oak\""}},"40":{"inputs":{"value":""}},"#,
@@ -55,10 +55,10 @@ fn the_overrides_are_exactly_these_bytes() {
 
 #[test]
 fn steps_that_are_not_given_keep_the_graphs_own() {
-    let few = Values { steps_flux: None, steps_partpacker: None, ..values("x") };
-    let body = build(Carrier::Overrides, &few, &picture(b""));
+    let few = RequestValues { steps_flux: None, steps_partpacker: None, ..values("x") };
+    let body = build(BodyForm::Overrides, &few, &picture(b""));
     assert!(!text_of(&body).contains("\"44\"") && !text_of(&body).contains("\"43\""));
-    let whole = build(Carrier::WholeGraph, &few, &picture(b""));
+    let whole = build(BodyForm::WholeGraph, &few, &picture(b""));
     let json: Value = serde_json::from_slice(&whole.bytes).expect("JSON");
     assert_eq!(json["workflow_api_json"]["44"]["inputs"]["value"], 20);
 }
@@ -81,7 +81,7 @@ fn roles_of_one_node_stand_together_at_the_first_ones_place() {
         ("mesh", "2"),
     ];
     let bindings = bound(&workflow, &pairs);
-    let plan = BodyPlan::new(&workflow, &bindings, Carrier::Overrides).expect("fits");
+    let plan = BodyPlan::new(&workflow, &bindings, BodyForm::Overrides).expect("fits");
     let wanted = concat!(
         r#"{"overrides":{"1":{"inputs":{"image":"data:image/png;base64,"}},"#,
         r#""9":{"inputs":{"t5xxl":"x","clip_l":""}},"3":{"inputs":{"seed":9007199254740991,"steps":20}}}}"#,
@@ -92,7 +92,7 @@ fn roles_of_one_node_stand_together_at_the_first_ones_place() {
 #[test]
 fn the_summary_has_everything_but_the_picture_and_is_the_same_for_both_carriers() {
     let picture = picture(b"PNG!");
-    let body = build(Carrier::Overrides, &values("a chair"), &picture);
+    let body = build(BodyForm::Overrides, &values("a chair"), &picture);
     assert_eq!(
         body.summary["16"]["inputs"]["image"],
         json!({"fingerprint": picture.fingerprint.to_string(), "bytes": 4, "mime": "image/png"})
@@ -100,13 +100,13 @@ fn the_summary_has_everything_but_the_picture_and_is_the_same_for_both_carriers(
     let mut sent: Value = serde_json::from_slice(&body.bytes).expect("JSON");
     sent["overrides"]["16"] = body.summary["16"].clone();
     assert_eq!(sent["overrides"], body.summary);
-    assert_eq!(build(Carrier::WholeGraph, &values("a chair"), &picture).summary, body.summary);
+    assert_eq!(build(BodyForm::WholeGraph, &values("a chair"), &picture).summary, body.summary);
 }
 
 #[test]
 fn the_whole_graph_is_the_merged_graph_with_its_keys_in_place() {
     let (workflow, bindings) = built_in();
-    let body = build(Carrier::WholeGraph, &values("a chair"), &picture(b"PNG!"));
+    let body = build(BodyForm::WholeGraph, &values("a chair"), &picture(b"PNG!"));
     let graph = merged(&workflow, &bindings, &values("a chair"), "data:image/png;base64,UE5HIQ==");
     let wanted = json!({"workflow_api_json": graph.expect("they belong together")});
     assert_eq!(text_of(&body), wanted.to_string());
@@ -134,7 +134,7 @@ fn bindings_of_another_graph_are_refused() {
     graph.shift_remove("16");
     let other = Workflow::parse("other", json!(graph).to_string().as_bytes()).expect("a graph");
     let foreign = Some(ForeignBindings { workflow: "other".into() });
-    assert_eq!(BodyPlan::new(&other, &bindings, Carrier::WholeGraph).err(), foreign);
+    assert_eq!(BodyPlan::new(&other, &bindings, BodyForm::WholeGraph).err(), foreign);
     assert_eq!(merged(&other, &bindings, &values("x"), "y").err(), foreign);
 }
 
@@ -155,7 +155,7 @@ proptest! {
         mime in "[ -~]{0,20}",
         whole: bool,
     ) {
-        let carrier = if whole { Carrier::WholeGraph } else { Carrier::Overrides };
+        let carrier = if whole { BodyForm::WholeGraph } else { BodyForm::Overrides };
         let picture = Picture { mime: &mime, ..picture(&bytes) };
         let body = build(carrier, &values(&prompt), &picture);
         let json: Value = serde_json::from_slice(&body.bytes).expect("JSON");

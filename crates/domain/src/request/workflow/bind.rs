@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fmt};
 use super::{
     Workflow,
     inspect::{Confidence, inspect},
-    naming::shown,
+    naming::display_name,
     resolve::resolve,
     role::{Role, UnknownRole},
 };
@@ -59,14 +59,14 @@ impl fmt::Display for Binding {
 /// The location of every bound role, created by [`bind`] for one version of one graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bindings {
-    places: BTreeMap<Role, Binding>,
+    targets: BTreeMap<Role, Binding>,
     version: Fingerprint,
 }
 
 impl Bindings {
     /// Returns a role's location.
     pub fn get(&self, role: Role) -> Option<&Binding> {
-        self.places.get(&role)
+        self.targets.get(&role)
     }
 
     /// Returns the node and the input of an input role.
@@ -87,7 +87,7 @@ impl Bindings {
 
     /// Returns every bound role with its location, in the order of [`Role::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = (Role, &Binding)> {
-        self.places.iter().map(|(role, place)| (*role, place))
+        self.targets.iter().map(|(role, place)| (*role, place))
     }
 
     /// Returns the version of the graph that the bindings were made for.
@@ -114,7 +114,7 @@ pub enum BindFault {
         /// The workflow's name.
         workflow: String,
         /// What is wrong.
-        misfit: Box<Misfit>,
+        misfit: Box<BindMismatch>,
     },
     /// A required role is not bound.
     #[error("the workflow `{workflow}` has no binding for the role `{role}`: {hint}")]
@@ -128,7 +128,7 @@ pub enum BindFault {
     },
     /// Two roles would write the same input.
     #[error(
-        "the roles `{first}` and `{second}` are both bound to `{place}`; \
+        "the roles `{first}` and `{second}` are both bound to `{target}`; \
          remove one of them from `[generation.bind]`, or set it to \"\""
     )]
     Twice {
@@ -137,13 +137,13 @@ pub enum BindFault {
         /// The other role.
         second: Role,
         /// The location.
-        place: String,
+        target: String,
     },
 }
 
 /// What is wrong with one binding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum BindMismatch {
     /// No node has that id or title.
     #[error("there is no node `{node}`; {hint}")]
     UnknownNode {
@@ -211,15 +211,15 @@ pub fn bind(
         }
         let place = resolve(workflow, role, text).map_err(|misfit| BindFault::Unfit {
             role,
-            text: shown(text),
-            workflow: shown(workflow.name()),
+            text: display_name(text),
+            workflow: display_name(workflow.name()),
             misfit: Box::new(misfit),
         })?;
         places.insert(role, place);
     }
     check_required(workflow, &places)?;
     check_twice(&places)?;
-    Ok(Bindings { places, version: workflow.version() })
+    Ok(Bindings { targets: places, version: workflow.version() })
 }
 
 /// Binds like [`bind`], and fills roles missing from the configuration with what [`inspect`] is
@@ -237,11 +237,11 @@ pub fn bind_or_find(
             let certain = inspection
                 .best(role)
                 .filter(|best| best.confidence == Confidence::Certain)
-                .filter(|best| bind_one(workflow, role, &best.place));
+                .filter(|best| bind_one(workflow, role, &best.target));
             if let Some(best) = certain
-                && !overrides.contains_key(role.word())
+                && !overrides.contains_key(role.name())
             {
-                complete.insert(role.word().to_owned(), best.place.to_string());
+                complete.insert(role.name().to_owned(), best.target.to_string());
                 found.push(role);
             }
         }
@@ -279,7 +279,7 @@ fn check_required(workflow: &Workflow, places: &BTreeMap<Role, Binding>) -> Resu
              `conjured workflow inspect` lists the nodes of the graph"
         ),
     };
-    Err(BindFault::Missing { role, workflow: shown(workflow.name()), hint })
+    Err(BindFault::Missing { role, workflow: display_name(workflow.name()), hint })
 }
 
 fn check_twice(places: &BTreeMap<Role, Binding>) -> Result<(), BindFault> {
@@ -287,8 +287,8 @@ fn check_twice(places: &BTreeMap<Role, Binding>) -> Result<(), BindFault> {
     // One node may save both the image and the mesh, so outputs may coincide.
     for (role, place) in places.iter().filter(|(role, _)| !role.is_output()) {
         if let Some(first) = taken.insert(place, *role) {
-            let place = shown(&place.to_string());
-            return Err(BindFault::Twice { first, second: *role, place });
+            let place = display_name(&place.to_string());
+            return Err(BindFault::Twice { first, second: *role, target: place });
         }
     }
     Ok(())

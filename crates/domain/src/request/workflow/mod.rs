@@ -25,7 +25,7 @@ pub mod validate;
 
 use serde_json::{Map, Value};
 
-use self::{built_in::Table, graph::Node, naming::shown};
+use self::{built_in::Table, graph::Node, naming::display_name};
 use crate::fingerprint::Fingerprint;
 
 /// The largest workflow file that is read, in bytes. CONJURE's graphs have 6 KB; the largest known
@@ -180,7 +180,7 @@ fn graph_of(json: Value) -> Result<Map<String, Value>, WorkflowFault> {
 
 fn check_nodes(graph: &Map<String, Value>) -> Result<(), WorkflowFault> {
     for (id, node) in graph {
-        let bad = |reason| Err(WorkflowFault::BadNode { node: shown(id), reason });
+        let bad = |reason| Err(WorkflowFault::BadNode { node: display_name(id), reason });
         if id.is_empty() || id.len() > MAX_ID_BYTES {
             return bad("an id has 1 to 64 bytes");
         }

@@ -5,20 +5,20 @@
 //! a bounded size and contains no control characters.
 
 /// How many names a message lists.
-const MOST_LISTED: usize = 12;
+const MAX_LISTED: usize = 12;
 
 /// How many characters of a name are shown or compared.
-const MOST_CHARACTERS: usize = 60;
+const MAX_CHARACTERS: usize = 60;
 
 /// The similarity (Jaro-Winkler, 0 to 1) from which two words count as a typing error: `promt` and
 /// `prompt` have 0.96, `seed` and `steps` 0.67.
-const ALIKE: f64 = 0.8;
+const MIN_SIMILARITY: f64 = 0.8;
 
 /// Returns `name` shortened to a readable length, with control characters escaped.
-pub(super) fn shown(name: &str) -> String {
+pub(super) fn display_name(name: &str) -> String {
     let mut text: String =
-        name.chars().take(MOST_CHARACTERS).flat_map(|c| printable(c).into_iter()).collect();
-    if name.chars().nth(MOST_CHARACTERS).is_some() {
+        name.chars().take(MAX_CHARACTERS).flat_map(|c| printable(c).into_iter()).collect();
+    if name.chars().nth(MAX_CHARACTERS).is_some() {
         text.push('…');
     }
     text
@@ -31,7 +31,7 @@ fn printable(c: char) -> Vec<char> {
 /// Returns a list such as `a, b, c and 7 more`.
 pub(super) fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
-    let first: Vec<String> = names.by_ref().take(MOST_LISTED).map(shown).collect();
+    let first: Vec<String> = names.by_ref().take(MAX_LISTED).map(display_name).collect();
     match names.count() {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
@@ -44,7 +44,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
     let mut alike: Vec<(f64, &str)> = names
         .into_iter()
         .map(|name| (strsim::jaro_winkler(&word, &folded(name)), name))
-        .filter(|(alike, _)| *alike >= ALIKE)
+        .filter(|(alike, _)| *alike >= MIN_SIMILARITY)
         .collect();
     alike.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
     alike.into_iter().take(3).map(|(_, name)| name).collect()
@@ -54,7 +54,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) 
 fn folded(name: &str) -> String {
     name.chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-'))
-        .take(MOST_CHARACTERS)
+        .take(MAX_CHARACTERS)
         .flat_map(char::to_lowercase)
         .collect()
 }

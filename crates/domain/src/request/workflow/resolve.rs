@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::{
     Workflow,
-    bind::{Binding, Misfit},
+    bind::{BindMismatch, Binding},
     graph::{Node, link},
-    naming::{listed, nearest, shown},
+    naming::{display_name, listed, nearest},
     role::Role,
 };
 
@@ -19,9 +19,14 @@ use super::{
 const MAX_TEXT_BYTES: usize = 300;
 
 /// Returns the location that `text` names, for `role`.
-pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Binding, Misfit> {
+pub(super) fn resolve(
+    workflow: &Workflow,
+    role: Role,
+    text: &str,
+) -> Result<Binding, BindMismatch> {
     let text = text.trim();
-    let unknown = || Misfit::UnknownNode { node: shown(text), hint: hint(workflow, text) };
+    let unknown =
+        || BindMismatch::UnknownNode { node: display_name(text), hint: hint(workflow, text) };
     if text.len() > MAX_TEXT_BYTES {
         return Err(unknown());
     }
@@ -41,11 +46,14 @@ pub(super) fn resolve(workflow: &Workflow, role: Role, text: &str) -> Result<Bin
         return Ok(Binding::Input { node: node.id.to_owned(), input: input.to_owned() });
     }
     let before_input = text.rsplit_once('.').map_or(text, |(node, _)| node);
-    Err(Misfit::UnknownNode { node: shown(before_input), hint: hint(workflow, before_input) })
+    Err(BindMismatch::UnknownNode {
+        node: display_name(before_input),
+        hint: hint(workflow, before_input),
+    })
 }
 
 /// Returns the node with an id or a `title:…`; an error if several nodes have that title.
-fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, Misfit> {
+fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, BindMismatch> {
     let Some(title) = name.strip_prefix("title:").map(str::trim) else {
         return Ok(workflow.node(name.trim()));
     };
@@ -53,8 +61,8 @@ fn find<'a>(workflow: &'a Workflow, name: &str) -> Result<Option<Node<'a>>, Misf
     let first = titled.next();
     let others: Vec<&str> = titled.map(|node| node.id).collect();
     match first {
-        Some(first) if !others.is_empty() => Err(Misfit::AmbiguousTitle {
-            title: shown(title),
+        Some(first) if !others.is_empty() => Err(BindMismatch::AmbiguousTitle {
+            title: display_name(title),
             ids: listed(std::iter::once(first.id).chain(others)),
         }),
         found => Ok(found),
@@ -66,7 +74,7 @@ fn hint(workflow: &Workflow, text: &str) -> String {
     let word = text.strip_prefix("title:").unwrap_or(text).trim();
     let ids = || workflow.nodes().map(|node| node.id);
     if let Some(node) = workflow.nodes().find(|node| node.title == word) {
-        return format!("node {} has that title: write `title:{}`", node.id, shown(word));
+        return format!("node {} has that title: write `title:{}`", node.id, display_name(word));
     }
     let titles: HashSet<&str> = workflow.nodes().map(|node| node.title).collect();
     let near = nearest(word, titles);
@@ -82,20 +90,20 @@ fn checked_input<'a>(
     role: Role,
     node: Node<'a>,
     input: &str,
-) -> Result<&'a str, Misfit> {
+) -> Result<&'a str, BindMismatch> {
     let Some((name, value)) = node.inputs().find(|(name, _)| *name == input) else {
-        return Err(Misfit::UnknownInput {
-            node: shown(node.id),
-            input: shown(input),
+        return Err(BindMismatch::UnknownInput {
+            node: display_name(node.id),
+            input: display_name(input),
             inputs: listed(node.inputs().map(|(name, _)| name)),
         });
     };
     match link(value) {
         None => Ok(name),
-        Some(link) => Err(Misfit::Linked {
-            node: shown(node.id),
-            input: shown(name),
-            feeder: shown(link.node),
+        Some(link) => Err(BindMismatch::Linked {
+            node: display_name(node.id),
+            input: display_name(name),
+            feeder: display_name(link.node),
             advice: advice(workflow, role, link.node),
         }),
     }
@@ -106,21 +114,27 @@ fn advice(workflow: &Workflow, role: Role, feeder: &str) -> String {
     match workflow.node(feeder) {
         None => "which does not exist in the graph".into(),
         Some(node) => match literal_input(role, node) {
-            Some(input) => format!("bind `{}.{}` instead", shown(node.id), shown(input)),
-            None => format!("bind an input of that {} node instead", shown(node.class)),
+            Some(input) => {
+                format!("bind `{}.{}` instead", display_name(node.id), display_name(input))
+            }
+            None => format!("bind an input of that {} node instead", display_name(node.class)),
         },
     }
 }
 
 /// Returns the input of a node that is the only plausible one for `role`.
-fn usual_input<'a>(workflow: &'a Workflow, role: Role, node: Node<'a>) -> Result<&'a str, Misfit> {
+fn usual_input<'a>(
+    workflow: &'a Workflow,
+    role: Role,
+    node: Node<'a>,
+) -> Result<&'a str, BindMismatch> {
     if let Some(input) = literal_input(role, node) {
         return Ok(input);
     }
     match role.usual_inputs().iter().find(|input| node.input(input).is_some()) {
         Some(linked) => checked_input(workflow, role, node, linked),
-        None => Err(Misfit::ManyInputs {
-            node: shown(node.id),
+        None => Err(BindMismatch::ManyInputs {
+            node: display_name(node.id),
             inputs: listed(node.inputs().map(|(name, _)| name)),
         }),
     }

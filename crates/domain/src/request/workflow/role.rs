@@ -32,10 +32,10 @@ pub enum Role {
 
 /// The error for a word that is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{word}` is not a role of a workflow; {hint}")]
+#[error("`{name}` is not a role of a workflow; {hint}")]
 pub struct UnknownRole {
     /// The word.
-    pub word: String,
+    pub name: String,
     /// The most similar role, or all of them.
     pub hint: String,
 }
@@ -55,7 +55,7 @@ impl Role {
     ];
 
     /// Returns the word in the configuration.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Image => "image",
             Self::Prompt => "prompt",
@@ -102,7 +102,7 @@ impl Role {
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+        f.pad(self.name())
     }
 }
 
@@ -110,14 +110,14 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(word: &str) -> Result<Self, UnknownRole> {
-        if let Some(role) = Self::ALL.into_iter().find(|role| role.word() == word) {
+        if let Some(role) = Self::ALL.into_iter().find(|role| role.name() == word) {
             return Ok(role);
         }
-        let words = Self::ALL.map(Self::word);
+        let words = Self::ALL.map(Self::name);
         let hint = match nearest(word, words).first() {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the roles are {}", words.join(", ")),
         };
-        Err(UnknownRole { word: word.chars().take(60).collect(), hint })
+        Err(UnknownRole { name: word.chars().take(60).collect(), hint })
     }
 }

@@ -30,7 +30,7 @@ pub enum Confidence {
 
 impl Confidence {
     /// Returns the word that people see.
-    pub const fn word(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Guess => "guess",
             Self::Likely => "likely",
@@ -41,11 +41,11 @@ impl Confidence {
 
 /// A location that may have a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct BindingCandidate {
     /// The role.
     pub role: Role,
     /// The location.
-    pub place: Binding,
+    pub target: Binding,
     /// The class of its node, safe to display.
     pub class: String,
     /// The title of its node, safe to display.
@@ -58,11 +58,11 @@ pub struct Candidate {
     distance: usize,
 }
 
-impl Candidate {
+impl BindingCandidate {
     /// Returns the location as a TOML string: `"41.value"`.
     pub fn toml(&self) -> String {
         // Ids contain no control characters, and the inputs that are searched for are plain words.
-        let place = self.place.to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        let place = self.target.to_string().replace('\\', "\\\\").replace('"', "\\\"");
         format!("\"{place}\"")
     }
 }
@@ -70,17 +70,17 @@ impl Candidate {
 /// The result of a search in a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
-    candidates: Vec<Candidate>,
+    candidates: Vec<BindingCandidate>,
 }
 
 impl Inspection {
     /// Returns every candidate: roles in the order of [`Role::ALL`], the best of each first.
-    pub fn candidates(&self) -> &[Candidate] {
+    pub fn candidates(&self) -> &[BindingCandidate] {
         &self.candidates
     }
 
     /// Returns the best candidate for a role.
-    pub fn best(&self, role: Role) -> Option<&Candidate> {
+    pub fn best(&self, role: Role) -> Option<&BindingCandidate> {
         self.candidates.iter().find(|candidate| candidate.role == role)
     }
 
@@ -125,7 +125,7 @@ pub fn inspect(workflow: &Workflow) -> Inspection {
     search.numbers(Role::Seed, &image);
     search.numbers(Role::StepsFlux, &image);
     for text in texts::find(workflow, &image) {
-        search.add(text.role, text.place, &text.evidence, text.distance);
+        search.add(text.role, text.target, &text.evidence, text.distance);
     }
     search.finish()
 }

@@ -11,10 +11,10 @@ use super::{
         Workflow,
         bind::Binding,
         graph::{Node, ancestors},
-        naming::shown,
+        naming::display_name,
         role::Role,
     },
-    Candidate, Confidence, Inspection,
+    BindingCandidate, Confidence, Inspection,
     values::values_behind,
 };
 
@@ -30,7 +30,7 @@ impl Evidence {
         Self { score, reasons: vec![reason] }
     }
 
-    pub(super) fn if_so(mut self, so: bool, score: i32, reason: &'static str) -> Self {
+    pub(super) fn when(mut self, so: bool, score: i32, reason: &'static str) -> Self {
         if so {
             self.score += score;
             self.reasons.push(reason);
@@ -54,7 +54,7 @@ const MESHES: [&str; 5] = ["glb", "mesh", "3d", "obj", "gltf"];
 
 pub(super) struct Search<'a> {
     workflow: &'a Workflow,
-    candidates: Vec<Candidate>,
+    candidates: Vec<BindingCandidate>,
 }
 
 impl<'a> Search<'a> {
@@ -68,8 +68,8 @@ impl<'a> Search<'a> {
         for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
             let exact = node.class == "SaveGLB";
             let evidence = Evidence::of(if exact { 4 } else { 2 }, "its class saves a mesh")
-                .if_so(node.links().next().is_some(), 1, "another node feeds it")
-                .if_so(node.title_has(&["export", "output"]), 1, "its title says output");
+                .when(node.links().next().is_some(), 1, "another node feeds it")
+                .when(node.title_has(&["export", "output"]), 1, "its title says output");
             self.add(Role::Mesh, Binding::Output { node: node.id.into() }, &evidence, 0);
         }
     }
@@ -86,10 +86,10 @@ impl<'a> Search<'a> {
             let sampled =
                 ancestors(self.workflow, [node.id]).keys().any(|id| samples(self.workflow, id));
             let evidence = Evidence::of(if exact { 2 } else { 1 }, "its class saves a picture")
-                .if_so(shared, 2, "the mesh is made from the same picture")
-                .if_so(sampled, 1, "a sampler made the picture")
-                .if_so(node.title_has(&["export", "output"]), 1, "its title says output")
-                .if_so(
+                .when(shared, 2, "the mesh is made from the same picture")
+                .when(sampled, 1, "a sampler made the picture")
+                .when(node.title_has(&["export", "output"]), 1, "its title says output")
+                .when(
                     node.title_has(&["depth", "mask", "debug", "control"]),
                     -2,
                     "its title says intermediate",
@@ -110,10 +110,10 @@ impl<'a> Search<'a> {
         for node in self.workflow.nodes().filter(loads).take(MOST_WEIGHED) {
             let exact = node.class == "LoadImage";
             let evidence = Evidence::of(if exact { 3 } else { 2 }, "its class loads a picture")
-                .if_so(image.contains_key(node.id), 2, "the image is made from it")
-                .if_so(mesh.contains_key(node.id), 1, "the mesh is made from it")
-                .if_so(node.title_has(&["input", "render"]), 1, "its title says input")
-                .if_so(node.class_has(&["mask"]), -2, "it loads a mask");
+                .when(image.contains_key(node.id), 2, "the image is made from it")
+                .when(mesh.contains_key(node.id), 1, "the mesh is made from it")
+                .when(node.title_has(&["input", "render"]), 1, "its title says input")
+                .when(node.class_has(&["mask"]), -2, "it loads a mask");
             let distance = image.get(node.id).or_else(|| mesh.get(node.id)).copied();
             for place in values_behind(self.workflow, node, None, Role::Image) {
                 self.add(Role::Image, place, &evidence, distance.unwrap_or(usize::MAX));
@@ -144,15 +144,15 @@ impl<'a> Search<'a> {
                 _ => "the image depends on it",
             };
             let evidence = Evidence::of(3, place_of)
-                .if_so(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
-                .if_so(
+                .when(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
+                .when(
                     beside.iter().any(|name| node.input(name).is_some()),
                     1,
                     "a sampler's inputs",
                 );
             for place in values_behind(self.workflow, node, Some(name), role) {
                 let away = place.node() != node.id;
-                let evidence = evidence.clone().if_so(away, 0, "a primitive feeds it");
+                let evidence = evidence.clone().when(away, 0, "a primitive feeds it");
                 self.add(role, place, &evidence, distance);
             }
         }
@@ -161,7 +161,7 @@ impl<'a> Search<'a> {
     /// Adds a candidate; one that is already listed keeps its strongest evidence.
     pub(super) fn add(&mut self, role: Role, place: Binding, evidence: &Evidence, distance: usize) {
         let Some(node) = self.workflow.node(place.node()) else { return };
-        let known = self.candidates.iter_mut().find(|c| c.role == role && c.place == place);
+        let known = self.candidates.iter_mut().find(|c| c.role == role && c.target == place);
         if let Some(known) = known {
             known.distance = known.distance.min(distance);
             if known.score < evidence.score {
@@ -170,22 +170,22 @@ impl<'a> Search<'a> {
             }
             return;
         }
-        self.candidates.push(Candidate {
+        self.candidates.push(BindingCandidate {
             role,
-            class: shown(node.class),
-            title: shown(node.title),
+            class: display_name(node.class),
+            title: display_name(node.title),
             confidence: Confidence::Guess,
             reason: evidence.reasons.join(", "),
             score: evidence.score,
             distance,
-            place,
+            target: place,
         });
     }
 
     /// Returns the node that leads for `role` so far.
     pub(super) fn settle(&self, role: Role) -> Option<String> {
         let of_role = self.candidates.iter().filter(|c| c.role == role);
-        of_role.min_by(|a, b| rank(a).cmp(&rank(b))).map(|c| c.place.node().to_owned())
+        of_role.min_by(|a, b| rank(a).cmp(&rank(b))).map(|c| c.target.node().to_owned())
     }
 
     /// Ranks every candidate and gives each location to one role only.
@@ -207,8 +207,8 @@ impl<'a> Search<'a> {
             Role::Mesh,
         ] {
             let of_role = self.candidates.iter().filter(|c| c.role == role);
-            let mut free: Vec<Candidate> =
-                of_role.filter(|c| !taken.contains(&c.place)).cloned().collect();
+            let mut free: Vec<BindingCandidate> =
+                of_role.filter(|c| !taken.contains(&c.target)).cloned().collect();
             let tie = free.len() > 1 && free[0].score == free[1].score;
             for (at, candidate) in free.iter_mut().enumerate() {
                 candidate.confidence = match candidate.score {
@@ -218,7 +218,8 @@ impl<'a> Search<'a> {
                     _ => Confidence::Guess,
                 };
             }
-            taken.extend(free.first().filter(|_| !role.is_output()).map(|best| best.place.clone()));
+            taken
+                .extend(free.first().filter(|_| !role.is_output()).map(|best| best.target.clone()));
             kept.extend(free);
         }
         kept.sort_by_key(|candidate| candidate.role);
@@ -228,8 +229,8 @@ impl<'a> Search<'a> {
 
 /// Returns the sort key, best first: the score, then the distance to the output, then the location,
 /// so that the result is deterministic.
-fn rank(candidate: &Candidate) -> (i32, usize, &Binding) {
-    (-candidate.score, candidate.distance, &candidate.place)
+fn rank(candidate: &BindingCandidate) -> (i32, usize, &Binding) {
+    (-candidate.score, candidate.distance, &candidate.target)
 }
 
 /// Returns whether a node turns noise into a picture.

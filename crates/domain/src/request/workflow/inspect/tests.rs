@@ -21,7 +21,7 @@ fn node(class: &str, title: &str, inputs: &Value) -> Value {
 fn found(graph: &Value) -> Vec<String> {
     let inspection = inspect(&workflow(graph));
     let best = Role::ALL.into_iter().filter_map(|role| inspection.best(role));
-    best.map(|candidate| format!("{} {}", candidate.role, candidate.place)).collect()
+    best.map(|candidate| format!("{} {}", candidate.role, candidate.target)).collect()
 }
 
 /// SDXL with a control net that takes both conditionings, an untitled negative text and a second
@@ -56,7 +56,7 @@ fn the_built_in_graph_is_found_as_its_table_has_it_and_all_of_it_is_certain() {
         for (role, place) in bindings.iter() {
             let best = inspection.best(role).expect("found");
             assert_eq!(
-                (&best.place, best.confidence),
+                (&best.target, best.confidence),
                 (place, Confidence::Certain),
                 "{name}: {role}"
             );

@@ -25,7 +25,7 @@ enum Sign {
 /// A text that may be the prompt.
 pub(super) struct Text {
     pub(super) role: Role,
-    pub(super) place: Binding,
+    pub(super) target: Binding,
     pub(super) evidence: Evidence,
     pub(super) distance: usize,
 }
@@ -45,9 +45,9 @@ pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text
             continue;
         }
         let evidence = Evidence::of(2, "its class encodes a text")
-            .if_so(reached(Sign::Positive), 3, "a sampler takes it as positive")
-            .if_so(node.title_has(&["positive", "prompt"]), 1, "its title says so")
-            .if_so(reached(Sign::Negative), -2, "a sampler takes it as negative too");
+            .when(reached(Sign::Positive), 3, "a sampler takes it as positive")
+            .when(node.title_has(&["positive", "prompt"]), 1, "its title says so")
+            .when(reached(Sign::Negative), -2, "a sampler takes it as negative too");
         let distance = part.get(node.id).copied().unwrap_or(usize::MAX);
         let Some(sentence) = SENTENCES.into_iter().find(|name| node.input(name).is_some()) else {
             continue;
@@ -55,8 +55,8 @@ pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text
         let mut add = |role, input| {
             for place in values_behind(workflow, node, Some(input), role) {
                 let away = place.node() != node.id;
-                let evidence = evidence.clone().if_so(away, 0, "a primitive feeds it");
-                texts.push(Text { role, place, evidence, distance });
+                let evidence = evidence.clone().when(away, 0, "a primitive feeds it");
+                texts.push(Text { role, target: place, evidence, distance });
             }
         };
         add(Role::Prompt, sentence);

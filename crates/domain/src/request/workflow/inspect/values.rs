@@ -32,7 +32,7 @@ pub(super) fn values_behind(
         None => literal_input(role, node),
     };
     if let Some(input) = here {
-        return vec![place(node, input)];
+        return vec![target(node, input)];
     }
     let looked_at = input.as_ref().map_or(role.usual_inputs(), std::slice::from_ref);
     let links = looked_at.iter().filter_map(|name| node.input(name)).filter_map(link);
@@ -46,7 +46,7 @@ pub(super) fn values_behind(
             .collect();
         let found: Vec<Binding> = nodes
             .iter()
-            .filter_map(|node| literal_input(role, *node).map(|input| place(*node, input)))
+            .filter_map(|node| literal_input(role, *node).map(|input| target(*node, input)))
             .take(MOST_SOURCES)
             .collect();
         if !found.is_empty() {
@@ -57,6 +57,6 @@ pub(super) fn values_behind(
     Vec::new()
 }
 
-fn place(node: Node<'_>, input: &str) -> Binding {
+fn target(node: Node<'_>, input: &str) -> Binding {
     Binding::Input { node: node.id.to_owned(), input: input.to_owned() }
 }

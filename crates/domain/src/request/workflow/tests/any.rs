@@ -113,7 +113,7 @@ proptest! {
         if let Ok(workflow) = Workflow::parse("test", json.to_string().as_bytes()) {
             let _ = inspect(&workflow).snippet();
             for role in Role::ALL {
-                let _ = bind(&workflow, &overrides(&[(role.word(), &text)]));
+                let _ = bind(&workflow, &overrides(&[(role.name(), &text)]));
             }
         }
     }
@@ -132,7 +132,7 @@ proptest! {
         match bind(&workflow, &pasted) {
             Ok(bindings) => {
                 for (role, place) in bindings.iter() {
-                    prop_assert_eq!(inspection.best(role).map(|best| &best.place), Some(place));
+                    prop_assert_eq!(inspection.best(role).map(|best| &best.target), Some(place));
                 }
                 let gone = validate(&workflow, &bindings).into_iter().find(|finding| matches!(
                     finding,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        bind::{BindFault, Misfit, bind, bind_or_find},
+        bind::{BindFault, BindMismatch, bind, bind_or_find},
         role::Role,
     },
     Workflow, built_in, overrides, workflow,
@@ -14,7 +14,7 @@ use super::{
 
 /// Binds one role of the built-in graph and returns the location or the error message.
 fn placed(role: Role, text: &str) -> String {
-    match bind(&built_in(), &overrides(&[(role.word(), text)])) {
+    match bind(&built_in(), &overrides(&[(role.name(), text)])) {
         Ok(bindings) => bindings.get(role).map(ToString::to_string).unwrap_or_default(),
         Err(fault) => fault.to_string(),
     }
@@ -107,7 +107,7 @@ fn a_title_that_several_nodes_have_lists_their_ids() {
     }));
     let fault = bind(&twins, &overrides(&[("mesh", "title:OUT")])).expect_err("ambiguous");
     let BindFault::Unfit { misfit, .. } = fault else { panic!("{fault}") };
-    assert_eq!(*misfit, Misfit::AmbiguousTitle { title: "OUT".into(), ids: "5, 7:1".into() });
+    assert_eq!(*misfit, BindMismatch::AmbiguousTitle { title: "OUT".into(), ids: "5, 7:1".into() });
 }
 
 #[test]

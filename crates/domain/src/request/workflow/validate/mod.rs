@@ -10,7 +10,7 @@ use super::{
     Workflow,
     bind::{Binding, Bindings},
     graph::{Node, ancestors, circle, fed_by, link},
-    naming::{listed, shown},
+    naming::{display_name, listed},
     role::Role,
 };
 
@@ -196,7 +196,7 @@ pub fn validate(workflow: &Workflow, bindings: &Bindings) -> Vec<Finding> {
     let outputs = [Role::Flux, Role::Mesh].into_iter().filter_map(|role| bindings.output(role));
     let useful = ancestors(workflow, outputs);
     for (role, place) in bindings.iter() {
-        findings.extend(place_findings(workflow, role, place, &useful));
+        findings.extend(target_findings(workflow, role, place, &useful));
     }
     findings.extend(seed_range(workflow, bindings));
     findings
@@ -205,13 +205,13 @@ pub fn validate(workflow: &Workflow, bindings: &Bindings) -> Vec<Finding> {
 fn node_findings(workflow: &Workflow, node: Node<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     if node.class.is_empty() {
-        findings.push(Finding::NoClass { node: shown(node.id) });
+        findings.push(Finding::NoClass { node: display_name(node.id) });
     }
     for (input, link) in node.links().filter(|(_, link)| workflow.node(link.node).is_none()) {
         findings.push(Finding::Dangling {
-            node: shown(node.id),
-            input: shown(input),
-            missing: shown(link.node),
+            node: display_name(node.id),
+            input: display_name(input),
+            missing: display_name(link.node),
         });
     }
     for (class, input, max) in SEED_RANGES.iter().filter(|(class, ..)| *class == node.class) {
@@ -221,7 +221,7 @@ fn node_findings(workflow: &Workflow, node: Node<'_>) -> Vec<Finding> {
             continue;
         };
         findings.push(Finding::SeedValue {
-            node: shown(node.id),
+            node: display_name(node.id),
             class: (*class).to_owned(),
             input: (*input).to_owned(),
             value: value.to_string(),
@@ -231,37 +231,43 @@ fn node_findings(workflow: &Workflow, node: Node<'_>) -> Vec<Finding> {
     findings
 }
 
-fn place_findings(
+fn target_findings(
     workflow: &Workflow,
     role: Role,
     place: &Binding,
     useful: &HashMap<&str, usize>,
 ) -> Vec<Finding> {
-    let id = || shown(place.node());
+    let id = || display_name(place.node());
     let Some(node) = workflow.node(place.node()) else {
         return vec![Finding::NodeGone { role, node: id() }];
     };
     let input = match place {
         Binding::Output { .. } if node.class_has(&["preview"]) => {
-            return vec![Finding::Preview { role, node: id(), class: shown(node.class) }];
+            return vec![Finding::Preview { role, node: id(), class: display_name(node.class) }];
         }
         Binding::Output { .. } => return Vec::new(),
         Binding::Input { input, .. } => input,
     };
     let Some(value) = node.input(input) else {
         let inputs = listed(node.inputs().map(|(name, _)| name));
-        return vec![Finding::InputGone { role, node: id(), input: shown(input), inputs }];
+        return vec![Finding::InputGone { role, node: id(), input: display_name(input), inputs }];
     };
     if let Some(link) = link(value) {
-        let feeder = shown(link.node);
-        return vec![Finding::Linked { role, node: id(), input: shown(input), feeder }];
+        let feeder = display_name(link.node);
+        return vec![Finding::Linked { role, node: id(), input: display_name(input), feeder }];
     }
     let mut findings = Vec::new();
     let fits = if role.is_text() { value.is_string() } else { value.is_number() };
     if !fits {
         let holds = kind_of(value);
         let wanted = if role.is_text() { "a text" } else { "a number" };
-        findings.push(Finding::OtherKind { role, node: id(), input: shown(input), holds, wanted });
+        findings.push(Finding::OtherKind {
+            role,
+            node: id(),
+            input: display_name(input),
+            holds,
+            wanted,
+        });
     }
     if !useful.contains_key(node.id) {
         findings.push(Finding::NoEffect { role, node: id() });
@@ -290,8 +296,8 @@ fn seed_range(workflow: &Workflow, bindings: &Bindings) -> Option<Finding> {
     own.into_iter().chain(fed).find_map(|(node, input)| {
         let max = *ranges.get(&(node.class, input))?;
         (max < LARGEST_IMAGE_SEED).then(|| Finding::SeedRange {
-            node: shown(bound),
-            sampler: shown(node.id),
+            node: display_name(bound),
+            sampler: display_name(node.id),
             class: node.class.to_owned(),
             max,
         })
