@@ -24,7 +24,7 @@ use std::{
 use bytes::Bytes;
 use conjured::{
     backend::{
-        Backend, Submission, Work,
+        Backend, Payload, Submission,
         runcomfy::{Serverless, Settings},
     },
     clock::Clock,
@@ -153,7 +153,7 @@ impl Road {
             self.ask(&job).await;
             let key = RequestId::for_job(job.id);
             self.release(job, staged).await;
-            let submission = Submission { key, work: Work::Body(body.clone()) };
+            let submission = Submission { key, payload: Payload::Body(body.clone()) };
             (began, self.backend.submit(&submission).await)
         });
         request.expect("an id");

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-pub use self::work::{Submission, Work};
+pub use self::work::{Payload, Submission};
 use crate::domain::{
     job::{RequestId, artifact::RemoteFile, progress::Progress},
     machines::deployment::DeploymentFacts,
@@ -48,7 +48,7 @@ pub struct Observation {
     pub instance: Option<String>,
     /// A state that no reference documents, kept so that it can be logged once. It counts
     /// as queued.
-    pub unknown_word: Option<String>,
+    pub unknown_status: Option<String>,
     /// The progress of the run, if the backend reports it.
     pub progress: Option<Progress>,
 }
@@ -109,16 +109,16 @@ pub struct ServiceFault {
     /// The HTTP status of the answer; 200 for faults inside a result.
     pub status: u16,
     /// The service's own text, shortened to a readable length and free of secrets.
-    pub words: String,
+    pub message: String,
     /// Our explanation: what the fault means and what a person can do, in one or two sentences.
     pub advice: &'static str,
     /// What to do with the job.
-    pub verdict: Verdict,
+    pub kind: FaultKind,
 }
 
 /// What a fault means for the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FaultKind {
     /// The workflow or its input is wrong: never retried with the same input.
     Workflow,
     /// The account, the deployment or the token is wrong. A person must act; other jobs will
@@ -144,7 +144,7 @@ pub enum SubmitError {
         retry_after: Option<Duration>,
     },
     /// The service rejected the request: nothing runs.
-    #[error("the service refused the request: {}", .0.words)]
+    #[error("the service refused the request: {}", .0.message)]
     Refused(ServiceFault),
     /// It is unknown whether the service has the request. It is never resent automatically.
     #[error("it is unknown whether the service accepted the request: {reason}")]
@@ -159,15 +159,15 @@ pub enum SubmitError {
 pub enum CallError {
     /// There was no answer, or one that says "later": worth a retry.
     #[error("{reason}")]
-    Passing {
+    Transient {
         /// What happened.
         reason: String,
         /// The delay that the service asked for.
         retry_after: Option<Duration>,
     },
     /// The service answered with a permanent fault: token, account, address or request. A problem
-    /// of the service itself ([`Verdict::Service`]) is [`Self::Passing`] instead.
-    #[error("{}", .0.words)]
+    /// of the service itself ([`FaultKind::Service`]) is [`Self::Transient`] instead.
+    #[error("{}", .0.message)]
     Fault(ServiceFault),
 }
 
@@ -204,7 +204,7 @@ pub enum FetchError {
     },
     /// The download was cut, stalled or refused: worth a retry.
     #[error("{reason}")]
-    Passing {
+    Transient {
         /// What happened.
         reason: String,
     },

@@ -49,7 +49,7 @@ pub async fn gradio(
     token: Option<&SecretString>,
     patience: Duration,
 ) -> Result<Option<String>, String> {
-    let json = ask(base, "config", token, patience, DESCRIPTION_LIMIT).await?;
+    let json = get_json(base, "config", token, patience, DESCRIPTION_LIMIT).await?;
     if json.get("dependencies").is_none() {
         return Err("a server answers, but it is not a Gradio app".to_owned());
     }
@@ -65,7 +65,7 @@ pub async fn space(
 ) -> Result<Option<String>, String> {
     let hub = Url::parse(HUB).map_err(|error| error.to_string())?;
     let path = format!("api/spaces/{name}");
-    usable(short(ask(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage")))
+    usable(short(get_json(&hub, &path, token, patience, LIMIT).await?.pointer("/runtime/stage")))
 }
 
 /// Rejects the stages in which a Space never answers without its owner; in all others it answers
@@ -78,7 +78,7 @@ fn usable(stage: Option<String>) -> Result<Option<String>, String> {
     Ok(stage)
 }
 
-async fn ask(
+async fn get_json(
     origin: &Url,
     path: &str,
     token: Option<&SecretString>,

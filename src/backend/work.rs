@@ -18,24 +18,24 @@ pub struct Submission {
     /// never see it.
     pub key: RequestId,
     /// The payload.
-    pub work: Work,
+    pub payload: Payload,
 }
 
 /// The payload for one kind of backend.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum Payload {
     /// The complete JSON of a RunComfy Serverless request.
     Body(Bytes),
     /// A graph for a ComfyUI server, and the picture that the graph loads.
-    Graph(GraphWork),
+    Graph(GraphPayload),
     /// The arguments for functions of Hugging Face Spaces.
-    Spaces(SpacesWork),
+    Spaces(SpacesPayload),
 }
 
 /// A graph in which all values are set except the name of the picture: the server assigns that name
 /// when the picture is uploaded.
 #[derive(Clone, Debug)]
-pub struct GraphWork {
+pub struct GraphPayload {
     /// The nodes, in API format.
     pub graph: Map<String, Value>,
     /// The node that loads the picture, and the name of its input.
@@ -61,7 +61,7 @@ pub struct Upload {
 /// The arguments for the two Spaces: the first makes an image from the prompt and the render, the
 /// second makes a mesh from that image.
 #[derive(Clone, Debug)]
-pub struct SpacesWork {
+pub struct SpacesPayload {
     /// The prompt.
     pub prompt: String,
     /// The render.
@@ -76,10 +76,10 @@ pub struct SpacesWork {
     pub steps_partpacker: u32,
 }
 
-impl Work {
+impl Payload {
     /// Returns the error of an adapter that received another adapter's payload. This is a bug of
     /// ours, and nothing was sent.
-    pub(super) fn foreign(&self) -> SubmitError {
+    pub(super) fn wrong_backend_error(&self) -> SubmitError {
         let kind = match self {
             Self::Body(_) => "a RunComfy Serverless request",
             Self::Graph(_) => "a ComfyUI graph",

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use conjured::{
     backend::{
-        Backend, CallError, CancelReply, FetchError, Observation, Phase, RunResult, ServiceFault,
-        Submission, SubmitError, Verdict, Work,
+        Backend, CallError, CancelReply, FaultKind, FetchError, Observation, Payload, Phase,
+        RunResult, ServiceFault, Submission, SubmitError,
         comfyui::{Comfyui, Settings},
-        work::{GraphWork, Upload},
+        work::{GraphPayload, Upload},
     },
     domain::{
         job::{
@@ -61,8 +61,8 @@ fn key(number: u32) -> RequestId {
     RequestId::for_job(JobId::from_parts(WallTime::from_unix_millis(1), u128::from(number)))
 }
 
-fn work(graph: Map<String, Value>) -> GraphWork {
-    GraphWork {
+fn work(graph: Map<String, Value>) -> GraphPayload {
+    GraphPayload {
         graph,
         image: ("15".to_owned(), "image".to_owned()),
         picture: Upload {
@@ -74,8 +74,8 @@ fn work(graph: Map<String, Value>) -> GraphWork {
     }
 }
 
-fn submission(number: u32, work: GraphWork) -> Submission {
-    Submission { key: key(number), work: Work::Graph(work) }
+fn submission(number: u32, work: GraphPayload) -> Submission {
+    Submission { key: key(number), payload: Payload::Graph(work) }
 }
 
 async fn sent(adapter: &Comfyui, number: u32) -> RequestId {

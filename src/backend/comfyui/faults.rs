@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::wire::Wire;
-use crate::backend::{ServiceFault, Verdict};
+use crate::backend::{FaultKind, ServiceFault};
 
 /// The maximum number of errors that are shown.
 const MAX_SHOWN: usize = 4;
@@ -41,7 +41,7 @@ const NODE_FAILED: &str = "A node of the workflow failed on this input. It is no
 
 /// Creates a fault of the workflow.
 pub(super) fn workflow(status: u16, words: String, advice: &'static str) -> ServiceFault {
-    ServiceFault { code: None, status, words, advice, verdict: Verdict::Workflow }
+    ServiceFault { code: None, status, message: words, advice, kind: FaultKind::Workflow }
 }
 
 /// Returns a node as a person knows it: `node 24 SaveImage "EXPORT IMAGE"`.
@@ -146,9 +146,13 @@ pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> Servi
     let words = format!("{place}: {}: {}", wire.line(kind), wire.line(said));
     let lower = format!("{kind} {said}").to_lowercase();
     match MACHINE.iter().find(|(sign, _)| lower.contains(sign)) {
-        Some((_, advice)) => {
-            ServiceFault { code: None, status: 200, words, advice, verdict: Verdict::Service }
-        }
+        Some((_, advice)) => ServiceFault {
+            code: None,
+            status: 200,
+            message: words,
+            advice,
+            kind: FaultKind::Service,
+        },
         None => workflow(200, words, NODE_FAILED),
     }
 }

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{faults, progress::whole, view, wire::Wire};
+use super::{faults, progress::integer_of, view, wire::Wire};
 use crate::{
     backend::{RunResult, RunTimes},
     domain::{job::artifact::RemoteFile, time::WallTime},
@@ -65,7 +65,7 @@ impl<'a> Messages<'a> {
 /// otherwise the times of the run's own messages.
 fn times(entry: &Value, messages: &Messages<'_>) -> RunTimes {
     let at = |value: Option<&Value>| {
-        let millis = i64::try_from(whole(value?)?).ok()?;
+        let millis = i64::try_from(integer_of(value?)?).ok()?;
         (millis > 0).then(|| WallTime::from_unix_millis(millis))
     };
     let stamp = |(_, data): &(&str, &Value)| at(data.get("timestamp"));

@@ -40,14 +40,14 @@ use serde_json::{Value, json};
 use url::Url;
 
 use self::{
-    objects::Objects,
-    queue::Standing,
-    watch::{Watch, Watches},
-    wire::{LARGE, SMALL, Wire, passing, stranger},
+    objects::InstalledClasses,
+    queue::QueueState,
+    watch::{RequestWatch, RequestWatches},
+    wire::{LARGE, SMALL, Wire, not_comfyui, transient},
 };
 use super::{
-    Backend, CallError, CancelReply, Download, FetchError, Observation, Phase, RunResult, RunTimes,
-    ServiceFault, Submission, SubmitError, Verdict, Work,
+    Backend, CallError, CancelReply, Download, FaultKind, FetchError, Observation, Payload, Phase,
+    RunResult, RunTimes, ServiceFault, Submission, SubmitError,
     download::{self, Downloader},
     http::{self, Connector, Timeouts},
 };
@@ -139,8 +139,8 @@ pub struct Comfyui {
     wire: Wire,
     downloader: Downloader,
     view: Url,
-    objects: Objects,
-    watches: Watches,
+    objects: InstalledClasses,
+    watches: RequestWatches,
     submit_timeout: Duration,
 }
 
@@ -166,7 +166,7 @@ impl Comfyui {
         // Files come only from the server itself.
         let port = origin.port_or_known_default().unwrap_or_default();
         let host = format!("{}:{port}", origin.host_str().unwrap_or_default());
-        let hosts = download::Hosts::parse(&[host]).map_err(|_| SettingsError::Origin)?;
+        let hosts = download::AllowedHosts::parse(&[host]).map_err(|_| SettingsError::Origin)?;
         let patient =
             Timeouts { connect: settings.connect_timeout, read_idle: settings.read_idle_timeout };
         Ok(Self {
@@ -175,20 +175,20 @@ impl Comfyui {
             view: wire.url(&["view"]),
             wire,
             downloader: Downloader::new(patient, hosts, settings.max_artifact),
-            objects: Objects::default(),
-            watches: Watches::default(),
+            objects: InstalledClasses::default(),
+            watches: RequestWatches::default(),
             submit_timeout: settings.submit_timeout,
         })
     }
 
     /// Asks for the state of a request in the queue.
-    async fn standing(&self, request: &str) -> Result<Standing, CallError> {
+    async fn queue_state(&self, request: &str) -> Result<QueueState, CallError> {
         let answer = self.wire.get(self.wire.url(&["queue"]), LARGE).await?;
         if answer.status != 200 {
-            return Err(self.wire.trouble(&answer));
+            return Err(self.wire.problem(&answer));
         }
-        let body = answer.body.map_err(|reason| passing(&self.wire.line(&reason)))?;
-        queue::find(&body, request).ok_or_else(|| CallError::Fault(stranger()))
+        let body = answer.body.map_err(|reason| transient(&self.wire.line(&reason)))?;
+        queue::find(&body, request).ok_or_else(|| CallError::Fault(not_comfyui()))
     }
 
     /// Asks for a request's entry in history.
@@ -200,18 +200,18 @@ impl Comfyui {
 
     /// Finds a request: queue first, history second. A server moves a job between the two under one
     /// lock; even so, the request is looked up again before it counts as lost.
-    async fn find(&self, request: &str) -> Result<Place, CallError> {
+    async fn find(&self, request: &str) -> Result<FoundIn, CallError> {
         let mut looks = SECOND_LOOKS.into_iter();
         loop {
-            match self.standing(request).await? {
-                Standing::Absent => {}
-                standing => return Ok(Place::Queue(standing)),
+            match self.queue_state(request).await? {
+                QueueState::Absent => {}
+                standing => return Ok(FoundIn::Queue(standing)),
             }
             if let Some(entry) = self.entry(request).await? {
-                return Ok(Place::History(entry));
+                return Ok(FoundIn::History(entry));
             }
             if self.watches.was_deleted(request) {
-                return Ok(Place::Deleted);
+                return Ok(FoundIn::Deleted);
             }
             match looks.next() {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -220,41 +220,41 @@ impl Comfyui {
         }
     }
 
-    async fn look(&self, request: &RequestId) -> Result<Observation, CallError> {
+    async fn find_run(&self, request: &RequestId) -> Result<Observation, CallError> {
         let mut watch = self.watches.take(request.as_str());
-        if watch.track.is_new() {
+        if watch.tracker.is_new() {
             // Frames name nodes by their ids. Without the graph it would be unclear whose nodes
             // they are.
-            if let Ok(standing) = self.standing(request.as_str()).await {
+            if let Ok(standing) = self.queue_state(request.as_str()).await {
                 phase(&standing, Some(&mut watch));
             }
         }
         watch.listen(&self.wire).await;
         let found = self.find(request.as_str()).await;
         let phase = match found {
-            Ok(Place::Queue(standing)) => phase(&standing, Some(&mut watch)),
-            Ok(Place::History(_) | Place::Deleted) => Phase::Ended,
+            Ok(FoundIn::Queue(standing)) => phase(&standing, Some(&mut watch)),
+            Ok(FoundIn::History(_) | FoundIn::Deleted) => Phase::Ended,
             Err(error) => {
                 self.watches.put(watch);
                 return Err(error);
             }
         };
         watch.was_running = phase == Phase::Running;
-        let progress = watch.track.progress().filter(|_| phase == Phase::Running);
+        let progress = watch.tracker.progress().filter(|_| phase == Phase::Running);
         // A run that has ended sends no more progress.
         if phase != Phase::Ended {
             self.watches.put(watch);
         }
-        Ok(Observation { phase, instance: None, unknown_word: None, progress })
+        Ok(Observation { phase, instance: None, unknown_status: None, progress })
     }
 
     async fn outcome(&self, request: &RequestId) -> Result<RunResult, CallError> {
         match self.find(request.as_str()).await? {
-            Place::Queue(standing) => Ok(RunResult::Pending(phase(&standing, None))),
-            Place::Deleted => Ok(RunResult::Cancelled { times: RunTimes::default() }),
-            Place::History(entry) => {
+            FoundIn::Queue(standing) => Ok(RunResult::Pending(phase(&standing, None))),
+            FoundIn::Deleted => Ok(RunResult::Cancelled { times: RunTimes::default() }),
+            FoundIn::History(entry) => {
                 self.watches.end(request.as_str());
-                history::result(&entry, &self.wire).ok_or_else(|| CallError::Passing {
+                history::result(&entry, &self.wire).ok_or_else(|| CallError::Transient {
                     reason: "ComfyUI's history does not say how the run ended".to_owned(),
                     retry_after: None,
                 })
@@ -267,20 +267,20 @@ impl Comfyui {
         let id = request.as_str();
         let answer = self.wire.post(&["queue"], &json!({ "delete": [id] })).await?;
         if answer.status != 200 {
-            return Err(self.wire.trouble(&answer));
+            return Err(self.wire.problem(&answer));
         }
-        match self.standing(id).await? {
-            Standing::Running(_) => {
+        match self.queue_state(id).await? {
+            QueueState::Running(_) => {
                 // Servers that ignore `prompt_id` here stop whatever runs, which is our run.
                 let answer = self.wire.post(&["interrupt"], &json!({ "prompt_id": id })).await?;
                 if answer.status != 200 {
-                    return Err(self.wire.trouble(&answer));
+                    return Err(self.wire.problem(&answer));
                 }
                 Ok(CancelReply::Requested)
             }
-            Standing::Pending { .. } => Ok(CancelReply::Requested),
-            Standing::Absent if self.entry(id).await?.is_some() => Ok(CancelReply::TooLate),
-            Standing::Absent => {
+            QueueState::Pending { .. } => Ok(CancelReply::Requested),
+            QueueState::Absent if self.entry(id).await?.is_some() => Ok(CancelReply::TooLate),
+            QueueState::Absent => {
                 // A deleted request leaves no trace: no message, no entry.
                 self.watches.note_deleted(id);
                 Ok(CancelReply::Requested)
@@ -296,7 +296,7 @@ impl Comfyui {
             });
         };
         let opened = self.downloader.open(url.as_str(), from).await;
-        let mut download = opened.map_err(|error| hushed(error, &self.wire))?;
+        let mut download = opened.map_err(|error| redacted(error, &self.wire))?;
         if self.shown.is_none() {
             // Errors within the stream may name the host as well. Their text is fixed in advance,
             // because the stream outlives this call.
@@ -304,7 +304,7 @@ impl Comfyui {
                 .chunks
                 .map(|chunk| {
                     chunk.map_err(|error| match error {
-                        FetchError::Passing { .. } => FetchError::Passing {
+                        FetchError::Transient { .. } => FetchError::Transient {
                             reason: "the download from the machine was cut".to_owned(),
                         },
                         other => other,
@@ -317,28 +317,28 @@ impl Comfyui {
 }
 
 /// Where a request was found.
-enum Place {
-    Queue(Standing),
+enum FoundIn {
+    Queue(QueueState),
     History(Value),
     /// We deleted it.
     Deleted,
 }
 
-fn phase(standing: &Standing, watch: Option<&mut Watch>) -> Phase {
+fn phase(standing: &QueueState, watch: Option<&mut RequestWatch>) -> Phase {
     match standing {
-        Standing::Running(run) => {
+        QueueState::Running(run) => {
             if let Some(watch) = watch {
-                watch.track.learn(run);
+                watch.tracker.learn_nodes(run);
             }
             Phase::Running
         }
-        Standing::Pending { ahead, run } => {
+        QueueState::Pending { ahead, run } => {
             if let Some(watch) = watch {
-                watch.track.learn(run);
+                watch.tracker.learn_nodes(run);
             }
             Phase::Queued { position: Some(*ahead) }
         }
-        Standing::Absent => Phase::Ended,
+        QueueState::Absent => Phase::Ended,
     }
 }
 
@@ -348,15 +348,15 @@ fn lost() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 200,
-        words: "ComfyUI no longer knows the request: ComfyUI was restarted, or the request was deleted from its queue"
+        message: "ComfyUI no longer knows the request: ComfyUI was restarted, or the request was deleted from its queue"
             .to_owned(),
         advice: "ComfyUI keeps its queue and history only in memory, so the run is lost. `conjured jobs retry` sends it again.",
-        verdict: Verdict::Gone,
+        kind: FaultKind::Gone,
     }
 }
 
 /// Removes the address from an error of a download.
-fn hushed(error: FetchError, wire: &Wire) -> FetchError {
+fn redacted(error: FetchError, wire: &Wire) -> FetchError {
     match error {
         FetchError::Forbidden { host, .. } => FetchError::Forbidden {
             host: wire.line(&host),
@@ -365,7 +365,7 @@ fn hushed(error: FetchError, wire: &Wire) -> FetchError {
         FetchError::Busy { reason, retry_after } => {
             FetchError::Busy { reason: wire.line(&reason), retry_after }
         }
-        FetchError::Passing { reason } => FetchError::Passing { reason: wire.line(&reason) },
+        FetchError::Transient { reason } => FetchError::Transient { reason: wire.line(&reason) },
         other => other,
     }
 }
@@ -384,7 +384,7 @@ impl Backend for Comfyui {
             let answer = self.wire.get(self.wire.url(&["system_stats"]), SMALL).await?;
             match self.wire.json(&answer)?.get("system") {
                 Some(_) => Ok(None),
-                None => Err(CallError::Fault(stranger())),
+                None => Err(CallError::Fault(not_comfyui())),
             }
         })
     }
@@ -394,9 +394,9 @@ impl Backend for Comfyui {
         submission: &'a Submission,
     ) -> BoxFuture<'a, Result<RequestId, SubmitError>> {
         Box::pin(async move {
-            match &submission.work {
-                Work::Graph(work) => self.submit_graph(submission, work).await,
-                other => Err(other.foreign()),
+            match &submission.payload {
+                Payload::Graph(work) => self.submit_graph(submission, work).await,
+                other => Err(other.wrong_backend_error()),
             }
         })
     }
@@ -405,7 +405,7 @@ impl Backend for Comfyui {
         &'a self,
         request: &'a RequestId,
     ) -> BoxFuture<'a, Result<Observation, CallError>> {
-        Box::pin(self.look(request))
+        Box::pin(self.find_run(request))
     }
 
     fn result<'a>(&'a self, request: &'a RequestId) -> BoxFuture<'a, Result<RunResult, CallError>> {

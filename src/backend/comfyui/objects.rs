@@ -49,15 +49,15 @@ type Choices = BTreeMap<String, Vec<Value>>;
 
 /// The classes that were found.
 #[derive(Default)]
-pub(super) struct Objects(Mutex<BTreeMap<String, Choices>>);
+pub(super) struct InstalledClasses(Mutex<BTreeMap<String, Choices>>);
 
 /// What the graph needs and the server does not have.
-struct Missing {
+struct MissingClasses {
     classes: BTreeMap<String, Vec<String>>,
     choices: Vec<String>,
 }
 
-impl Objects {
+impl InstalledClasses {
     /// Asks for the classes of `graph` that are not known yet. `image` is the input for the
     /// uploaded picture; its choices are the files that already exist, so it is not checked.
     pub(super) async fn check(
@@ -69,7 +69,7 @@ impl Objects {
         let used: BTreeSet<&str> = graph.values().filter_map(class_of).collect();
         let unknown: Vec<&str> = used.into_iter().filter(|class| !self.knows(class)).collect();
         let mut missing = self.learn(&unknown, wire).await?;
-        let odd = self.odd(graph, image);
+        let odd = self.invalid_choices(graph, image);
         if !odd.is_empty() {
             // A model may have been added since, so the remembered classes are asked for again
             // before anything is reported as missing.
@@ -77,12 +77,12 @@ impl Objects {
                 odd.iter().filter_map(|(id, ..)| class_of(&graph[*id])).collect();
             missing.extend(self.learn(&stale.into_iter().collect::<Vec<_>>(), wire).await?);
         }
-        let report = Missing {
+        let report = MissingClasses {
             classes: users(graph, &missing),
             choices: self
-                .odd(graph, image)
+                .invalid_choices(graph, image)
                 .into_iter()
-                .map(|odd| words_of(odd, graph, wire))
+                .map(|odd| messages_of(odd, graph, wire))
                 .collect(),
         };
         Ok(report.fault(wire))
@@ -99,7 +99,7 @@ impl Objects {
     /// Asks for classes. Returns those that the server does not have.
     async fn learn(&self, classes: &[&str], wire: &Wire) -> Result<BTreeSet<String>, CallError> {
         let questions: Vec<_> =
-            classes.iter().map(|class| ask((*class).to_owned(), wire)).collect();
+            classes.iter().map(|class| fetch_class((*class).to_owned(), wire)).collect();
         let answers: Vec<_> = stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
         let mut missing = BTreeSet::new();
         for (class, answer) in answers {
@@ -119,7 +119,7 @@ impl Objects {
 
     /// Returns the values that are not among the choices of their input: node, input,
     /// value, choices.
-    fn odd<'a>(
+    fn invalid_choices<'a>(
         &self,
         graph: &'a Map<String, Value>,
         image: &(String, String),
@@ -147,7 +147,7 @@ impl Objects {
     }
 }
 
-impl Missing {
+impl MissingClasses {
     fn fault(&self, wire: &Wire) -> Option<ServiceFault> {
         if self.classes.is_empty() && self.choices.is_empty() {
             return None;
@@ -174,7 +174,7 @@ impl Missing {
 
 const CHECK_OR_INSTALL: &str = "Put the missing model files where ComfyUI looks for them, or name installed ones in the workflow. Nothing ran.";
 
-async fn ask(class: String, wire: &Wire) -> (String, Result<Answer, CallError>) {
+async fn fetch_class(class: String, wire: &Wire) -> (String, Result<Answer, CallError>) {
     let answer = wire.get(wire.url(&["object_info", &class]), LARGE).await;
     (class, answer)
 }
@@ -193,7 +193,7 @@ fn users(graph: &Map<String, Value>, classes: &BTreeSet<String>) -> BTreeMap<Str
     users
 }
 
-fn words_of(
+fn messages_of(
     (id, input, value, offered): (&str, &str, &Value, Vec<Value>),
     graph: &Map<String, Value>,
     wire: &Wire,

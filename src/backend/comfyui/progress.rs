@@ -16,7 +16,7 @@ const MAX_TITLE: usize = 60;
 
 /// What is known about one request.
 #[derive(Debug, Default)]
-pub(super) struct Track {
+pub(super) struct RunTracker {
     /// The server's id of the request.
     id: String,
     /// Titles of the nodes that will run.
@@ -27,7 +27,7 @@ pub(super) struct Track {
     is_over: bool,
 }
 
-impl Track {
+impl RunTracker {
     pub(super) fn new(id: &str) -> Self {
         Self { id: id.to_owned(), ..Self::default() }
     }
@@ -39,7 +39,7 @@ impl Track {
 
     /// Reads the nodes from the entry in the queue. After a restart of the daemon it is the only
     /// source for them.
-    pub(super) fn learn(&mut self, run: &Run) {
+    pub(super) fn learn_nodes(&mut self, run: &Run) {
         if self.titles.is_empty() {
             self.id.clone_from(&run.id);
             self.titles = titles(&run.graph, run.outputs.as_deref());
@@ -48,7 +48,7 @@ impl Track {
 
     /// Processes the text of one frame. The socket has a client id that only this request uses, so
     /// a frame without `prompt_id` (the first one after a reconnect) is about this request.
-    pub(super) fn hear(&mut self, text: &str) {
+    pub(super) fn on_frame(&mut self, text: &str) {
         let Ok(frame) = serde_json::from_str::<Value>(text) else { return };
         let data = frame.get("data").unwrap_or(&Value::Null);
         let word = frame.get("type").and_then(Value::as_str).unwrap_or_default();
@@ -161,13 +161,13 @@ impl Track {
 
 /// Reads `value` of `max`. Floats occur as well, and a single step counts as no step.
 fn step(data: &Value) -> Option<(u64, u64)> {
-    let (value, max) = (whole(data.get("value")?)?, whole(data.get("max")?)?);
+    let (value, max) = (integer_of(data.get("value")?)?, integer_of(data.get("max")?)?);
     (max > 1 && value > 0).then_some((value.min(max), max))
 }
 
 /// Reads a number that may be written as a float. It is parsed from its digits, so a value that
 /// does not fit gives `None` and is never truncated.
-pub(super) fn whole(value: &Value) -> Option<u64> {
+pub(super) fn integer_of(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| format!("{:.0}", value.as_f64()?).parse().ok())
 }
 

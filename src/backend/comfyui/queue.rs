@@ -12,7 +12,7 @@ use super::MARK;
 
 /// The state of a request in the queue.
 #[derive(Debug, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum QueueState {
     /// It is running.
     Running(Run),
     /// It is waiting.
@@ -52,21 +52,21 @@ struct Extra {
 }
 
 /// Finds `request` in the body of an answer. Returns `None` if that is not a queue.
-pub(super) fn find(body: &[u8], request: &str) -> Option<Standing> {
+pub(super) fn find(body: &[u8], request: &str) -> Option<QueueState> {
     let queues: Queues<'_> = serde_json::from_slice(body).ok()?;
     if let Some((_, run)) = queues.queue_running.iter().find_map(|entry| ours(entry, request)) {
-        return Some(Standing::Running(run));
+        return Some(QueueState::Running(run));
     }
     let Some((number, run)) = queues.queue_pending.iter().find_map(|entry| ours(entry, request))
     else {
-        return Some(Standing::Absent);
+        return Some(QueueState::Absent);
     };
     let before = queues.queue_pending.iter().filter(|entry| {
         let parts: Vec<&RawValue> = serde_json::from_str(entry.get()).unwrap_or_default();
         number_of(&parts) < number
     });
     let ahead = before.count() + queues.queue_running.len();
-    Some(Standing::Pending { ahead: ahead as u64, run })
+    Some(QueueState::Pending { ahead: ahead as u64, run })
 }
 
 fn ours(entry: &RawValue, request: &str) -> Option<(f64, Run)> {
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn stands(json: &Value, request: &str) -> Option<Standing> {
+    fn stands(json: &Value, request: &str) -> Option<QueueState> {
         find(json.to_string().as_bytes(), request)
     }
 
@@ -110,12 +110,12 @@ mod tests {
             "queue_running": [entry(3, "running")],
             "queue_pending": [entry(-9, "front"), entry(8, "late"), entry(5, "ours"), entry(4, "early"), "rubbish", [null]],
         });
-        let Some(Standing::Pending { ahead, run }) = stands(&queue, "ours") else {
+        let Some(QueueState::Pending { ahead, run }) = stands(&queue, "ours") else {
             panic!("it waits");
         };
         assert_eq!((ahead, &*run.id), (3, "ours"), "the running one, the front one, the early one");
-        assert!(matches!(stands(&queue, "running"), Some(Standing::Running(_))));
-        assert_eq!(stands(&queue, "unknown"), Some(Standing::Absent));
+        assert!(matches!(stands(&queue, "running"), Some(QueueState::Running(_))));
+        assert_eq!(stands(&queue, "unknown"), Some(QueueState::Absent));
         assert_eq!(stands(&serde_json::json!({"queue": []}), "ours"), None);
     }
 
@@ -125,7 +125,7 @@ mod tests {
             "queue_running": [[1, "theirs", {}, {"client_id": "c", "conjured_attempt": "key"}, []]],
             "queue_pending": [],
         });
-        let Some(Standing::Running(run)) = stands(&queue, "key") else { panic!("it runs") };
+        let Some(QueueState::Running(run)) = stands(&queue, "key") else { panic!("it runs") };
         assert_eq!(run.id, "theirs");
     }
 

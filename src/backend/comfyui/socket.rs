@@ -28,7 +28,7 @@ use super::wire::Wire;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of frames that are read at once. A run has some hundred.
-const MOST_FRAMES: usize = 4096;
+const MAX_FRAMES: usize = 4096;
 
 /// The largest frame: a preview is a picture of some hundred kilobytes.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
@@ -37,11 +37,11 @@ const MAX_FRAME: usize = 16 * 1024 * 1024;
 pub(super) struct Socket(WebSocketStream<Upgraded>);
 
 /// The result of reading a socket.
-pub(super) enum Heard {
+pub(super) enum DrainEnd {
     /// Everything that had arrived was read, which may be nothing.
-    All,
+    Drained,
     /// The socket is closed or broken.
-    End,
+    Closed,
 }
 
 impl Socket {
@@ -79,11 +79,11 @@ impl Socket {
 
     /// Passes every text frame that has arrived to `hear`. If none has, it waits up to `linger` for
     /// the first.
-    pub(super) async fn drain(&mut self, linger: Duration, mut hear: impl FnMut(&str)) -> Heard {
+    pub(super) async fn drain(&mut self, linger: Duration, mut hear: impl FnMut(&str)) -> DrainEnd {
         // The runtime notices arrived data only between two polls.
         tokio::task::yield_now().await;
         let mut count = 0;
-        while count < MOST_FRAMES {
+        while count < MAX_FRAMES {
             let next = match self.0.next().now_or_never() {
                 Some(next) => next,
                 None if count == 0 && !linger.is_zero() => {
@@ -100,10 +100,10 @@ impl Socket {
                 Some(Ok(
                     Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
                 )) => {}
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Heard::End,
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return DrainEnd::Closed,
             }
             count += 1;
         }
-        Heard::All
+        DrainEnd::Drained
     }
 }

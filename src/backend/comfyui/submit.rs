@@ -12,17 +12,17 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Comfyui, faults,
-    queue::{self, Run, Standing},
-    wire::{SMALL, Wire, shut, stranger},
+    queue::{self, QueueState, Run},
+    wire::{SMALL, Wire, access_denied, not_comfyui},
 };
 use crate::{
     backend::{
-        CallError, ServiceFault, Submission, SubmitError, Verdict,
+        CallError, FaultKind, ServiceFault, Submission, SubmitError,
         http::{
             answer::Answer,
             send::{self, SendFault},
         },
-        work::{GraphWork, Upload},
+        work::{GraphPayload, Upload},
     },
     domain::job::RequestId,
     failpoint::{self, Point, Side},
@@ -35,10 +35,10 @@ impl Comfyui {
     pub(super) async fn submit_graph(
         &self,
         submission: &Submission,
-        work: &GraphWork,
+        work: &GraphPayload,
     ) -> Result<RequestId, SubmitError> {
         let key = &submission.key;
-        if let Some(found) = self.look_for(key, work).await? {
+        if let Some(found) = self.find_submitted(key, work).await? {
             return Ok(found);
         }
         let missing = self.objects.check(&work.graph, &work.image, &self.wire).await;
@@ -62,13 +62,13 @@ impl Comfyui {
 
     /// Looks for our request in the queue, then in history. If it arrived, it is in exactly one
     /// of them.
-    async fn look_for(
+    async fn find_submitted(
         &self,
         key: &RequestId,
-        work: &GraphWork,
+        work: &GraphPayload,
     ) -> Result<Option<RequestId>, SubmitError> {
-        match self.standing(key.as_str()).await.map_err(not_sent)? {
-            Standing::Running(run) | Standing::Pending { run, .. } => {
+        match self.queue_state(key.as_str()).await.map_err(not_sent)? {
+            QueueState::Running(run) | QueueState::Pending { run, .. } => {
                 let id = RequestId::new(&run.id).unwrap_or_else(|| key.clone());
                 if let Some(fault) = dropped(&run, work) {
                     self.undo(&id).await;
@@ -76,7 +76,7 @@ impl Comfyui {
                 }
                 return Ok(Some(id));
             }
-            Standing::Absent => {}
+            QueueState::Absent => {}
         }
         let entry = self.entry(key.as_str()).await.map_err(not_sent)?;
         Ok(entry.map(|_| key.clone()))
@@ -93,7 +93,7 @@ impl Comfyui {
             .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
             .timeout(self.submit_timeout)
             .body(form(&boundary, picture));
-        let answer = self.wire.ask(request, SMALL).await.map_err(not_sent)?;
+        let answer = self.wire.call(request, SMALL).await.map_err(not_sent)?;
         if matches!(answer.status, 400 | 413 | 415) {
             let words = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
             return Err(SubmitError::Refused(faults::workflow(answer.status, words, BAD_PICTURE)));
@@ -101,7 +101,7 @@ impl Comfyui {
         let told = self.wire.json(&answer).map_err(not_sent)?;
         let text = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
         match (text("name"), text("subfolder")) {
-            ("", _) => Err(not_sent(CallError::Fault(stranger()))),
+            ("", _) => Err(not_sent(CallError::Fault(not_comfyui()))),
             (name, "") => Ok(name.to_owned()),
             (name, folder) => Ok(format!("{folder}/{name}")),
         }
@@ -112,7 +112,7 @@ impl Comfyui {
         &self,
         key: &RequestId,
         graph: &Map<String, Value>,
-        work: &GraphWork,
+        work: &GraphPayload,
         is_named: bool,
     ) -> Result<RequestId, SubmitError> {
         let mut body = json!({ "prompt": graph, "client_id": key.as_str(), "extra_data": queue::mark(key.as_str()) });
@@ -148,17 +148,17 @@ impl Comfyui {
             // Let the server choose the id; the marker sent with the graph is found in its queue.
             return Box::pin(self.send(key, graph, work, false)).await;
         }
-        self.sort(key, &answer, &told, graph, work).await
+        self.classify_answer(key, &answer, &told, graph, work).await
     }
 
     /// Maps the answer to the graph to an outcome.
-    async fn sort(
+    async fn classify_answer(
         &self,
         key: &RequestId,
         answer: &Answer,
         told: &Value,
         graph: &Map<String, Value>,
-        work: &GraphWork,
+        work: &GraphPayload,
     ) -> Result<RequestId, SubmitError> {
         let status = answer.status;
         match status {
@@ -172,7 +172,7 @@ impl Comfyui {
                     return Err(SubmitError::Unknown { reason });
                 };
                 let graph = Value::Object(graph.clone());
-                match half_refusal(told, &graph, work, &self.wire) {
+                match partial_refusal(told, &graph, work, &self.wire) {
                     None => Ok(id),
                     Some(fault) => {
                         self.undo(&id).await;
@@ -180,10 +180,10 @@ impl Comfyui {
                     }
                 }
             }
-            401 | 403 => Err(SubmitError::Refused(shut(status))),
-            404 | 405 => Err(SubmitError::Refused(stranger())),
+            401 | 403 => Err(SubmitError::Refused(access_denied(status))),
+            404 | 405 => Err(SubmitError::Refused(not_comfyui())),
             429 => Err(SubmitError::NotSent {
-                reason: self.said(answer),
+                reason: self.message_of(answer),
                 retry_after: answer.retry_after,
             }),
             400..500 if status != 408 => {
@@ -192,22 +192,22 @@ impl Comfyui {
             }
             // The server's own code failed on the graph. The queue shows whether the request was
             // queued before that.
-            500 => match self.look_for(key, work).await {
+            500 => match self.find_submitted(key, work).await {
                 Ok(Some(id)) => Ok(id),
                 Ok(None) => Err(SubmitError::Refused(ServiceFault {
                     code: None,
                     status,
-                    words: self.said(answer),
+                    message: self.message_of(answer),
                     advice: "ComfyUI failed on the request and did not queue it; see its log. Restart it if this happens again.",
-                    verdict: Verdict::Service,
+                    kind: FaultKind::Service,
                 })),
-                Err(_) => Err(SubmitError::Unknown { reason: self.said(answer) }),
+                Err(_) => Err(SubmitError::Unknown { reason: self.message_of(answer) }),
             },
-            _ => Err(SubmitError::Unknown { reason: self.said(answer) }),
+            _ => Err(SubmitError::Unknown { reason: self.message_of(answer) }),
         }
     }
 
-    fn said(&self, answer: &Answer) -> String {
+    fn message_of(&self, answer: &Answer) -> String {
         format!("ComfyUI answered HTTP {}: {}", answer.status, self.wire.body_line(answer))
     }
 
@@ -221,13 +221,15 @@ impl Comfyui {
 /// Converts an error from before the POST of the graph: nothing of the graph has been sent.
 fn not_sent(error: CallError) -> SubmitError {
     match error {
-        CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
+        CallError::Transient { reason, retry_after } => {
+            SubmitError::NotSent { reason, retry_after }
+        }
         CallError::Fault(fault) => SubmitError::Refused(fault),
     }
 }
 
 /// Returns the graph with the name of the uploaded picture in it.
-fn with_picture(work: &GraphWork, name: &str) -> Map<String, Value> {
+fn with_picture(work: &GraphPayload, name: &str) -> Map<String, Value> {
     let mut graph = work.graph.clone();
     let (node, input) = &work.image;
     let inputs = graph.get_mut(node).and_then(|node| node.get_mut("inputs"));
@@ -256,10 +258,10 @@ fn form(boundary: &str, picture: &Upload) -> Bytes {
 
 /// Finds a refusal in a 200: an output node with invalid inputs is dropped, while the rest runs
 /// and succeeds.
-fn half_refusal(
+fn partial_refusal(
     told: &Value,
     graph: &Value,
-    work: &GraphWork,
+    work: &GraphPayload,
     wire: &Wire,
 ) -> Option<ServiceFault> {
     let errors = told.get("node_errors")?.as_object()?;
@@ -279,7 +281,7 @@ fn half_refusal(
 }
 
 /// Finds the same in a request whose answer was lost: the queue lists the output nodes that remain.
-fn dropped(run: &Run, work: &GraphWork) -> Option<ServiceFault> {
+fn dropped(run: &Run, work: &GraphPayload) -> Option<ServiceFault> {
     let kept = run.outputs.as_ref().filter(|kept| !kept.is_empty())?;
     let lost: Vec<&str> =
         work.outputs.iter().filter(|output| !kept.contains(output)).map(String::as_str).collect();

@@ -17,16 +17,16 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    progress::Track,
-    socket::{Heard, Socket},
+    progress::RunTracker,
+    socket::{DrainEnd, Socket},
     wire::Wire,
 };
 
 /// The maximum number of requests with a socket. A server runs one at a time.
-const MOST_WATCHES: usize = 4;
+const MAX_WATCHES: usize = 4;
 
 /// The maximum number of deleted requests that are remembered.
-const MOST_DELETED: usize = 64;
+const MAX_DELETED: usize = 64;
 
 /// The delay before a failed socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -35,42 +35,42 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(150);
 
 /// One request.
-pub(super) struct Watch {
+pub(super) struct RequestWatch {
     request: String,
     socket: Option<Socket>,
     not_before: Option<Instant>,
-    pub(super) track: Track,
+    pub(super) tracker: RunTracker,
     /// Whether it was running at the last `observe`, so that frames are expected.
     pub(super) was_running: bool,
 }
 
 /// All requests.
 #[derive(Default)]
-pub(super) struct Watches {
+pub(super) struct RequestWatches {
     /// Never held across an await: a watch is removed, used, and put back.
-    known: Mutex<VecDeque<Watch>>,
+    known: Mutex<VecDeque<RequestWatch>>,
     deleted: Mutex<VecDeque<String>>,
 }
 
-impl Watches {
+impl RequestWatches {
     /// Removes and returns the watch of a request, or creates a new one.
-    pub(super) fn take(&self, request: &str) -> Watch {
+    pub(super) fn take(&self, request: &str) -> RequestWatch {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let found = known.iter().position(|watch| watch.request == request);
-        found.and_then(|at| known.remove(at)).unwrap_or_else(|| Watch {
+        found.and_then(|at| known.remove(at)).unwrap_or_else(|| RequestWatch {
             request: request.to_owned(),
             socket: None,
             not_before: None,
-            track: Track::new(request),
+            tracker: RunTracker::new(request),
             was_running: false,
         })
     }
 
     /// Puts a watch back. Drops the oldest if there are too many.
-    pub(super) fn put(&self, watch: Watch) {
+    pub(super) fn put(&self, watch: RequestWatch) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.push_back(watch);
-        if known.len() > MOST_WATCHES {
+        if known.len() > MAX_WATCHES {
             known.pop_front();
         }
     }
@@ -84,7 +84,7 @@ impl Watches {
     pub(super) fn note_deleted(&self, request: &str) {
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
         deleted.push_back(request.to_owned());
-        if deleted.len() > MOST_DELETED {
+        if deleted.len() > MAX_DELETED {
             deleted.pop_front();
         }
     }
@@ -101,7 +101,7 @@ impl Watches {
     }
 }
 
-impl Watch {
+impl RequestWatch {
     /// Opens the socket if there is none and the retry delay is over.
     pub(super) async fn connect(&mut self, wire: &Wire) {
         let now = Instant::now();
@@ -119,9 +119,9 @@ impl Watch {
         self.connect(wire).await;
         let Some(socket) = &mut self.socket else { return };
         let linger =
-            if self.was_running && !self.track.is_over() { LINGER } else { Duration::ZERO };
-        let track = &mut self.track;
-        if matches!(socket.drain(linger, |text| track.hear(text)).await, Heard::End) {
+            if self.was_running && !self.tracker.is_over() { LINGER } else { Duration::ZERO };
+        let tracker = &mut self.tracker;
+        if matches!(socket.drain(linger, |text| tracker.on_frame(text)).await, DrainEnd::Closed) {
             self.socket = None;
         }
     }

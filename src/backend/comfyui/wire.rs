@@ -17,8 +17,8 @@ use serde_json::Value;
 use url::Url;
 
 use crate::backend::{
-    CallError, ServiceFault, Verdict,
-    http::{Connector, answer::Answer, message::Cleaner, send},
+    CallError, FaultKind, ServiceFault,
+    http::{Connector, answer::Answer, message::TextSanitizer, send},
 };
 
 /// The maximum size in bytes of a queue, a history entry or a class: each quotes whole graphs or
@@ -35,7 +35,7 @@ const HIDDEN: &str = "[address]";
 pub(super) struct Wire {
     pub(super) connector: Connector,
     origin: Url,
-    hush: Hush,
+    redactor: AddressRedactor,
     call_timeout: Duration,
 }
 
@@ -46,8 +46,9 @@ impl Wire {
         secret_origin: bool,
         call_timeout: Duration,
     ) -> Self {
-        let hush = if secret_origin { Hush::of(origin) } else { Hush(Vec::new()) };
-        Self { connector, origin: origin.clone(), hush, call_timeout }
+        let hush =
+            if secret_origin { AddressRedactor::of(origin) } else { AddressRedactor(Vec::new()) };
+        Self { connector, origin: origin.clone(), redactor: hush, call_timeout }
     }
 
     /// Returns the address of `path` below the origin; every part is encoded separately.
@@ -62,7 +63,7 @@ impl Wire {
     /// Returns `text` as it may be shown to a person: one line, without the secret part of
     /// an address.
     pub(super) fn line(&self, text: &str) -> String {
-        self.hush.line(text)
+        self.redactor.redact(text)
     }
 
     /// Starts a request.
@@ -82,7 +83,7 @@ impl Wire {
             .request(reqwest::Method::GET, url)
             .await
             .map_err(|reason| self.unreachable(&reason))?;
-        self.ask(request.timeout(self.call_timeout), limit).await
+        self.call(request.timeout(self.call_timeout), limit).await
     }
 
     /// Sends a POST request that may safely be repeated.
@@ -93,11 +94,11 @@ impl Wire {
             .map_err(|reason| self.unreachable(&reason))?
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_string());
-        self.ask(request.timeout(self.call_timeout), SMALL).await
+        self.call(request.timeout(self.call_timeout), SMALL).await
     }
 
     /// Sends a request that may safely be repeated, and reads the answer.
-    pub(super) async fn ask(
+    pub(super) async fn call(
         &self,
         request: RequestBuilder,
         limit: usize,
@@ -109,7 +110,7 @@ impl Wire {
     /// Describes a call without an answer. The address is named unless it is a secret.
     pub(super) fn no_answer(&self, reason: &str) -> String {
         let reason = self.line(reason);
-        if self.hush.0.is_empty() {
+        if self.redactor.0.is_empty() {
             let origin = self.origin.as_str().trim_end_matches('/');
             format!("could not reach ComfyUI at {origin}: {reason}")
         } else {
@@ -118,27 +119,27 @@ impl Wire {
     }
 
     fn unreachable(&self, reason: &str) -> CallError {
-        CallError::Passing { reason: self.no_answer(reason), retry_after: None }
+        CallError::Transient { reason: self.no_answer(reason), retry_after: None }
     }
 
     /// Returns the JSON of a success, or an error for anything else.
     pub(super) fn json(&self, answer: &Answer) -> Result<Value, CallError> {
         if !matches!(answer.status, 200..300) {
-            return Err(self.trouble(answer));
+            return Err(self.problem(answer));
         }
         match &answer.body {
-            Ok(bytes) => serde_json::from_slice(bytes).map_err(|_| CallError::Fault(stranger())),
-            Err(reason) => Err(passing(&self.line(reason))),
+            Ok(bytes) => serde_json::from_slice(bytes).map_err(|_| CallError::Fault(not_comfyui())),
+            Err(reason) => Err(transient(&self.line(reason))),
         }
     }
 
     /// Returns the error for an answer that is not a success: a problem of the server itself is
     /// temporary, the others need a person.
-    pub(super) fn trouble(&self, answer: &Answer) -> CallError {
+    pub(super) fn problem(&self, answer: &Answer) -> CallError {
         match answer.status {
-            401 | 403 => CallError::Fault(shut(answer.status)),
-            404 | 405 => CallError::Fault(stranger()),
-            status => CallError::Passing {
+            401 | 403 => CallError::Fault(access_denied(answer.status)),
+            404 | 405 => CallError::Fault(not_comfyui()),
+            status => CallError::Transient {
                 reason: format!("ComfyUI answered HTTP {status}: {}", self.body_line(answer)),
                 retry_after: answer.retry_after,
             },
@@ -157,40 +158,40 @@ impl Wire {
 }
 
 /// Returns the error for an answer that could not be read, which may differ next time.
-pub(super) fn passing(reason: &str) -> CallError {
-    CallError::Passing {
+pub(super) fn transient(reason: &str) -> CallError {
+    CallError::Transient {
         reason: format!("could not read the answer of ComfyUI: {reason}"),
         retry_after: None,
     }
 }
 
 /// Returns the fault of a server that is not ComfyUI.
-pub(super) fn stranger() -> ServiceFault {
+pub(super) fn not_comfyui() -> ServiceFault {
     ServiceFault {
         code: None,
         status: 404,
-        words: "the server at the configured address is not ComfyUI".to_owned(),
+        message: "the server at the configured address is not ComfyUI".to_owned(),
         advice: "Set `local.comfyui_url` to the address of ComfyUI. Nothing ran.",
-        verdict: Verdict::Account,
+        kind: FaultKind::Account,
     }
 }
 
 /// Returns the fault of a server that denies access. ComfyUI itself asks for no credentials, so
 /// something in front of it does.
-pub(super) fn shut(status: u16) -> ServiceFault {
+pub(super) fn access_denied(status: u16) -> ServiceFault {
     ServiceFault {
         code: None,
         status,
-        words: format!("access to ComfyUI was denied (HTTP {status})"),
+        message: format!("access to ComfyUI was denied (HTTP {status})"),
         advice: "ComfyUI itself asks for no password, so something in front of it does. Set `local.comfyui_url` to the address of ComfyUI itself.",
-        verdict: Verdict::Account,
+        kind: FaultKind::Account,
     }
 }
 
 /// The parts of an address that must not be shown.
-struct Hush(Vec<String>);
+struct AddressRedactor(Vec<String>);
 
-impl Hush {
+impl AddressRedactor {
     /// Hides the host, its first label (the machine's id) and every long part of the path.
     fn of(origin: &Url) -> Self {
         let host = origin.host_str().unwrap_or_default().to_owned();
@@ -202,7 +203,7 @@ impl Hush {
         Self(hidden)
     }
 
-    fn line(&self, text: &str) -> String {
+    fn redact(&self, text: &str) -> String {
         let separates = |c: char| matches!(c, '\t' | '\n' | '\r');
         // A control character inside the address must not hide it, and half of the address must not
         // remain after the text is cut.
@@ -217,7 +218,7 @@ impl Hush {
                 from += at + HIDDEN.len();
             }
         }
-        Cleaner::new(SecretString::from("")).line(&clean)
+        TextSanitizer::new(SecretString::from("")).single_line(&clean)
     }
 }
 
@@ -229,8 +230,8 @@ mod tests {
     fn no_part_of_a_secret_address_is_left_in_words() {
         let url =
             Url::parse("https://a1b2c3d4-comfyui.machines.example/hidden-folder").expect("a URL");
-        let hush = Hush::of(&url);
-        let said = hush.line(
+        let hush = AddressRedactor::of(&url);
+        let said = hush.redact(
             "no https://A1B2C3D4-comfyui.machines.example:8188/x, a1b2c3d4\u{0}-comfyui, hidden-folder",
         );
         assert_eq!(said, "no https://[address]:8188/x, [address], [address]");

@@ -21,20 +21,24 @@ pub struct NotAHost(pub String);
 /// which matches every host below the domain but not the domain itself. If the entry has a port,
 /// the URL must use that port; without one, any port is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hosts(Vec<Entry>);
+pub struct AllowedHosts(Vec<HostEntry>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct HostEntry {
     /// The host as a URL writes it; for a domain, including the leading dot.
     host: String,
     is_domain: bool,
     port: Option<u16>,
 }
 
-impl Hosts {
+impl AllowedHosts {
     /// Parses the entries of a configuration.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, NotAHost> {
-        entries.iter().map(|entry| Entry::parse(entry.as_ref())).collect::<Result<_, _>>().map(Self)
+        entries
+            .iter()
+            .map(|entry| HostEntry::parse(entry.as_ref()))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Checks the URL of one hop of a download.
@@ -73,7 +77,7 @@ impl Hosts {
     }
 }
 
-impl Entry {
+impl HostEntry {
     fn parse(text: &str) -> Result<Self, NotAHost> {
         let error = || NotAHost(text.chars().take(100).collect());
         let trimmed = text.trim();

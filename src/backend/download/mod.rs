@@ -1,6 +1,6 @@
 //! Downloads from the storage of a backend, as a stream that can be resumed.
 //!
-//! Owns which hosts are allowed (every hop is checked against [`Hosts`]), how a download is
+//! Owns which hosts are allowed (every hop is checked against [`AllowedHosts`]), how a download is
 //! resumed, and how large a file may be. It writes no files, checks no content, retries nothing and
 //! never has a token.
 //!
@@ -35,7 +35,7 @@ use reqwest::{
 };
 use url::Url;
 
-pub use self::hosts::{Hosts, NotAHost};
+pub use self::hosts::{AllowedHosts, NotAHost};
 use super::{
     Download, FetchError,
     http::{
@@ -54,7 +54,7 @@ const MAX_VALIDATORS: usize = 32;
 /// Opens downloads.
 pub struct Downloader {
     connector: Connector,
-    hosts: Hosts,
+    hosts: AllowedHosts,
     max: u64,
     /// Strong `ETag`s by URL, the newest last. A std mutex, because it is never held across
     /// an await.
@@ -63,7 +63,7 @@ pub struct Downloader {
 
 impl Downloader {
     /// Creates a downloader for files of at most `max` bytes.
-    pub fn new(timeouts: Timeouts, hosts: Hosts, max: u64) -> Self {
+    pub fn new(timeouts: Timeouts, hosts: AllowedHosts, max: u64) -> Self {
         Self { connector: Connector::new(timeouts), hosts, max, validators: Mutex::default() }
     }
 
@@ -85,24 +85,24 @@ impl Downloader {
     /// Follows redirects and returns the first answer that is not a redirect.
     async fn get(&self, address: &str, from: u64) -> Result<Response, FetchError> {
         let mut url = Url::parse(address)
-            .map_err(|_| Hosts::forbidden_text(address, "it is not a URL with a host"))?;
+            .map_err(|_| AllowedHosts::forbidden_text(address, "it is not a URL with a host"))?;
         for _ in 0..=MAX_HOPS {
             self.hosts.check(&url)?;
-            let response = self.ask(&url, address, from).await?;
+            let response = self.request(&url, address, from).await?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let next = location.and_then(|location| url.join(location).ok());
-            url = next.ok_or_else(|| FetchError::Passing {
+            url = next.ok_or_else(|| FetchError::Transient {
                 reason: format!("{} redirects without naming a target", host_of(&url)),
             })?;
         }
-        Err(Hosts::forbidden(&url, "it redirects too many times"))
+        Err(AllowedHosts::forbidden(&url, "it redirects too many times"))
     }
 
-    async fn ask(&self, url: &Url, address: &str, from: u64) -> Result<Response, FetchError> {
-        let passing = |reason: String| FetchError::Passing {
+    async fn request(&self, url: &Url, address: &str, from: u64) -> Result<Response, FetchError> {
+        let passing = |reason: String| FetchError::Transient {
             reason: format!("could not reach {}: {reason}", host_of(url)),
         };
         let client =
@@ -118,7 +118,10 @@ impl Downloader {
         let encoding = response.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         if encoding.is_some_and(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"))
         {
-            return Err(Hosts::forbidden(url, "it sent a compressed body that was not requested"));
+            return Err(AllowedHosts::forbidden(
+                url,
+                "it sent a compressed body that was not requested",
+            ));
         }
         Ok(response)
     }
@@ -179,12 +182,12 @@ impl Downloader {
         self.remember(address, response.headers());
         let (max, limit_mb) = (self.max, self.limit_mb());
         let chunks = stream::try_unfold((response, start), move |(mut response, at)| async move {
-            let chunk = response.chunk().await.map_err(|error| FetchError::Passing {
+            let chunk = response.chunk().await.map_err(|error| FetchError::Transient {
                 reason: format!("the download was cut at byte {at}: {}", describe(&error)),
             })?;
             let Some(chunk) = chunk else {
                 return match total {
-                    Some(total) if at < total => Err(FetchError::Passing {
+                    Some(total) if at < total => Err(FetchError::Transient {
                         reason: format!("the download ended at byte {at} of {total}"),
                     }),
                     _ => Ok(None),
@@ -249,11 +252,11 @@ fn refused(status: u16, response: &Response) -> FetchError {
             let reason = format!("{} answered HTTP {status}", host_of(response.url()));
             match retry_after(response.headers()) {
                 Some(retry_after) => FetchError::Busy { reason, retry_after },
-                None => FetchError::Passing { reason },
+                None => FetchError::Transient { reason },
             }
         }
         400..500 => FetchError::Gone { status },
-        _ => FetchError::Passing {
+        _ => FetchError::Transient {
             reason: format!("{} answered HTTP {status} instead of a file", host_of(response.url())),
         },
     }

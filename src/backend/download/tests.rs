@@ -11,7 +11,7 @@ use crate::backend::http::fake::{Fake, Step, answer};
 const LONG: Duration = Duration::from_secs(20);
 
 fn downloader(max: u64) -> Downloader {
-    let hosts = Hosts::parse(&["127.0.0.1"]).expect("a host");
+    let hosts = AllowedHosts::parse(&["127.0.0.1"]).expect("a host");
     Downloader::new(Timeouts { connect: LONG, read_idle: LONG }, hosts, max)
 }
 
@@ -54,7 +54,7 @@ async fn a_cut_download_goes_on_where_it_was_cut() {
         Fake::start([Step::AnswerAndClose(cut), Step::Answer(partial("5-9/10", "56789"))]).await;
     let downloader = downloader(10);
     let error = fetch(&downloader, &fake, 0).await.expect_err("it was cut");
-    assert!(matches!(error, FetchError::Passing { .. }), "{error:?}");
+    assert!(matches!(error, FetchError::Transient { .. }), "{error:?}");
     let found = fetch(&downloader, &fake, 5).await.expect("the rest");
     assert_eq!(found, (5, b"56789".to_vec()));
     let seen = fake.seen();
@@ -124,10 +124,10 @@ async fn a_file_beyond_the_limit_is_refused_announced_or_not() {
 async fn a_stalled_download_ends() {
     let stalled = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234".to_vec();
     let fake = Fake::start([Step::AnswerAndHang(stalled)]).await;
-    let hosts = Hosts::parse(&["127.0.0.1"]).expect("a host");
+    let hosts = AllowedHosts::parse(&["127.0.0.1"]).expect("a host");
     let timeouts = Timeouts { connect: LONG, read_idle: Duration::from_millis(100) };
     let error = fetch(&Downloader::new(timeouts, hosts, 10), &fake, 0).await.expect_err("stalled");
-    assert!(matches!(error, FetchError::Passing { .. }), "{error:?}");
+    assert!(matches!(error, FetchError::Transient { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn each_status_says_whether_trying_again_makes_sense() {
     for status in [204_u16, 304, 408, 429, 500, 503] {
         let fake = Fake::start([Step::Answer(answer(&format!("{status} Hm"), "", ""))]).await;
         let error = fetch(&downloader(9), &fake, 0).await.expect_err("no file");
-        assert!(matches!(error, FetchError::Passing { .. }), "{status}: {error:?}");
+        assert!(matches!(error, FetchError::Transient { .. }), "{status}: {error:?}");
     }
 }
 
@@ -169,7 +169,7 @@ async fn redirects_are_followed_within_the_allowed_hosts_and_not_for_ever() {
 
     let lost = Step::Answer(answer("302 Found", "", ""));
     let fake = Fake::start([lost]).await;
-    assert!(matches!(fetch(&downloader(9), &fake, 0).await, Err(FetchError::Passing { .. })));
+    assert!(matches!(fetch(&downloader(9), &fake, 0).await, Err(FetchError::Transient { .. })));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_redirect_to_a_host_that_is_not_allowed_is_not_asked() {
 }
 
 fn allows(entries: &[&str], url: &str) -> bool {
-    let hosts = Hosts::parse(entries).expect("hosts");
+    let hosts = AllowedHosts::parse(entries).expect("hosts");
     Url::parse(url).is_ok_and(|url| hosts.check(&url).is_ok())
 }
 
@@ -245,13 +245,13 @@ fn a_url_is_allowed_by_its_real_host_only() {
 #[test]
 fn entries_that_are_no_hosts_are_refused() {
     for bad in ["", ".", "https://x", "a b", "x:99999", "x:y", ".127.0.0.1", "x/y", "[::1"] {
-        assert!(Hosts::parse(&[bad]).is_err(), "{bad:?}");
+        assert!(AllowedHosts::parse(&[bad]).is_err(), "{bad:?}");
     }
 }
 
 #[test]
 fn a_refusal_names_the_host_and_no_query() {
-    let hosts = Hosts::parse(&[".runcomfy.net"]).expect("a host");
+    let hosts = AllowedHosts::parse(&[".runcomfy.net"]).expect("a host");
     let url = Url::parse("https://evil.example/x?sig=hush").expect("a URL");
     let said = hosts.check(&url).expect_err("refused").to_string();
     assert!(said.contains("evil.example") && !said.contains("hush"), "{said}");
@@ -271,7 +271,7 @@ proptest! {
     #[test]
     fn no_text_panics(entry: String, url: String, range: String) {
         let _ = ContentRange::parse(&range);
-        if let (Ok(hosts), Ok(url)) = (Hosts::parse(&[entry]), Url::parse(&url)) {
+        if let (Ok(hosts), Ok(url)) = (AllowedHosts::parse(&[entry]), Url::parse(&url)) {
             let _ = hosts.check(&url);
         }
     }

@@ -15,11 +15,11 @@ const REDACTED: &str = "[token]";
 
 /// Cleans texts of a service that knows `secret`.
 #[derive(Clone)]
-pub struct Cleaner {
+pub struct TextSanitizer {
     secret: SecretString,
 }
 
-impl Cleaner {
+impl TextSanitizer {
     /// Creates a cleaner that removes every occurrence of `secret`.
     pub const fn new(secret: SecretString) -> Self {
         Self { secret }
@@ -33,7 +33,7 @@ impl Cleaner {
 
     /// Returns `text` as one line of at most [`MAX_CHARS`] characters, without control characters,
     /// invisible direction marks or the secret.
-    pub fn line(&self, text: &str) -> String {
+    pub fn single_line(&self, text: &str) -> String {
         // The secret is replaced after the control characters are removed, because one inside
         // the secret must not hide it, and before the text is cut, so that half of the secret
         // cannot remain.
@@ -49,7 +49,7 @@ impl Cleaner {
     }
 }
 
-impl fmt::Debug for Cleaner {
+impl fmt::Debug for TextSanitizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cleaner")
     }
@@ -69,33 +69,33 @@ mod tests {
 
     use super::*;
 
-    fn cleaner() -> Cleaner {
-        Cleaner::new(SecretString::from("s3cret"))
+    fn cleaner() -> TextSanitizer {
+        TextSanitizer::new(SecretString::from("s3cret"))
     }
 
     #[test]
     fn words_become_one_clean_line() {
         let text = "\u{1b}[31mbad\u{7}\r\n\tthing\u{202e} \u{0}here\n";
-        assert_eq!(cleaner().line(text), "[31mbad thing here");
+        assert_eq!(cleaner().single_line(text), "[31mbad thing here");
     }
 
     #[test]
     fn the_token_never_shows_not_even_cut_or_disguised() {
-        assert_eq!(cleaner().line("no s3cret, s3\u{0}cret!"), "no [token], [token]!");
+        assert_eq!(cleaner().single_line("no s3cret, s3\u{0}cret!"), "no [token], [token]!");
         let at_the_cut = format!("{}s3cret", "x".repeat(MAX_CHARS - 3));
-        assert!(!cleaner().line(&at_the_cut).contains("s3"));
+        assert!(!cleaner().single_line(&at_the_cut).contains("s3"));
         assert!(!format!("{:?}", cleaner()).contains("s3cret"));
     }
 
     #[test]
     fn an_empty_secret_hides_nothing() {
-        assert_eq!(Cleaner::new(SecretString::from("")).line("abc"), "abc");
+        assert_eq!(TextSanitizer::new(SecretString::from("")).single_line("abc"), "abc");
     }
 
     proptest! {
         #[test]
         fn a_line_is_short_and_printable(text: String) {
-            let line = cleaner().line(&text);
+            let line = cleaner().single_line(&text);
             prop_assert!(line.chars().count() <= MAX_CHARS);
             prop_assert!(!line.chars().any(char::is_control));
         }

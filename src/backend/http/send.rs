@@ -52,8 +52,8 @@ pub async fn post_once(
     timeout: Duration,
     limit: usize,
 ) -> Result<Answer, SendFault> {
-    look_at_sockets().await;
-    let gate = Arc::new(Gate::default());
+    poll_sockets().await;
+    let gate = Arc::new(BodyGate::default());
     let behind_gate = {
         let (gate, body) = (Arc::clone(&gate), body.clone());
         futures_util::stream::once(async move {
@@ -97,13 +97,13 @@ async fn before<T>(deadline: Pin<&mut Sleep>, wanted: impl Future<Output = T>) -
 
 /// Sends a request without a body that may safely be repeated.
 pub async fn send(request: RequestBuilder) -> Result<Response, String> {
-    look_at_sockets().await;
+    poll_sockets().await;
     request.send().await.map_err(|error| describe(&error))
 }
 
 /// Lets the runtime check its sockets before one is chosen. Otherwise a busy daemon would not
 /// notice that a kept-alive connection has already been closed, and would lose the request in it.
-async fn look_at_sockets() {
+async fn poll_sockets() {
     // More than once: on a busy machine the end of a connection arrives a moment late.
     for _ in 0..3 {
         tokio::task::yield_now().await;
@@ -112,25 +112,25 @@ async fn look_at_sockets() {
 
 /// Decides a race once: either the body was requested, or it never will be.
 #[derive(Default)]
-struct Gate(AtomicU8);
+struct BodyGate(AtomicU8);
 
-impl Gate {
+impl BodyGate {
     const WAITING: u8 = 0;
     const PASSED: u8 = 1;
     const SHUT: u8 = 2;
 
     /// Called when the library requests the body. Returns false if the body must no longer be sent.
     fn pass(&self) -> bool {
-        self.settle(Self::PASSED) != Self::SHUT
+        self.try_set(Self::PASSED) != Self::SHUT
     }
 
     /// Called when the sender gives up. Returns true if the body was never requested.
     fn shut(&self) -> bool {
-        self.settle(Self::SHUT) != Self::PASSED
+        self.try_set(Self::SHUT) != Self::PASSED
     }
 
     /// Tries to change `WAITING` to `wanted` and returns the resulting state.
-    fn settle(&self, wanted: u8) -> u8 {
+    fn try_set(&self, wanted: u8) -> u8 {
         let tried =
             self.0.compare_exchange(Self::WAITING, wanted, Ordering::SeqCst, Ordering::SeqCst);
         tried.map_or_else(|found| found, |_| wanted)
@@ -141,7 +141,7 @@ impl Gate {
 pub fn describe(error: &reqwest::Error) -> String {
     if let Some(tls) = super::trust::tls_fault(error) {
         let host = error.url().and_then(url::Url::host_str).unwrap_or("the service");
-        return super::trust::words(tls, host);
+        return super::trust::untrusted_message(tls, host);
     }
     match (error.is_connect(), error.is_timeout()) {
         _ if error.is_dns() => format!("the name look-up failed ({})", cause(error)),
@@ -181,10 +181,10 @@ mod tests {
 
     #[test]
     fn what_passed_the_gate_is_never_called_unsent_and_what_is_unsent_never_passes() {
-        let first = Gate::default();
+        let first = BodyGate::default();
         assert!(first.pass() && first.pass(), "asked twice is still asked");
         assert!(!first.shut());
-        let second = Gate::default();
+        let second = BodyGate::default();
         assert!(second.shut());
         assert!(!second.pass());
     }

@@ -29,7 +29,7 @@ pub(super) fn tls_fault<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Tls>
 }
 
 /// Returns a short phrase that says why `host` was not trusted.
-pub(super) fn words(fault: &Tls, host: &str) -> String {
+pub(super) fn untrusted_message(fault: &Tls, host: &str) -> String {
     let clock = "or this machine's clock is wrong";
     match fault {
         Tls::InvalidCertificate(Cert::Expired) => {
@@ -85,7 +85,7 @@ mod tests {
         let expired = Tls::InvalidCertificate(Cert::Expired);
         let wrapped = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, expired));
         let found = tls_fault(&wrapped).expect("it is in there");
-        assert!(words(found, "api.example").contains("api.example has expired"));
+        assert!(untrusted_message(found, "api.example").contains("api.example has expired"));
         assert!(tls_fault(&io::Error::other("something else")).is_none());
         assert_eq!(day(86_400), "1970-01-02");
     }

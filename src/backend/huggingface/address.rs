@@ -112,7 +112,7 @@ impl SpaceAddress {
 
 /// The Hub's record of a Space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct HubRecord {
     /// Its base URL, if the token may be sent there.
     pub(super) base: Option<Url>,
     /// Its stage, in the Hub's capitals.
@@ -131,7 +131,7 @@ pub(super) enum Readiness {
     Never(&'static str),
 }
 
-impl Record {
+impl HubRecord {
     /// Reads the Hub's answer. A host outside the public service's domain is not trusted, unless
     /// both the Hub and the host are on this machine (tests).
     pub(super) fn read(body: &Value, hub: &Url) -> Self {
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn the_hub_is_believed_only_within_the_services_domain() {
         let hub = Url::parse("https://huggingface.co").expect("a URL");
-        let host = |text: &str| Record::read(&json!({"host": text}), &hub).base;
+        let host = |text: &str| HubRecord::read(&json!({"host": text}), &hub).base;
         assert!(host("https://nvidia-partpacker.hf.space").is_some());
         for bad in [
             "https://evil.example",
@@ -224,13 +224,13 @@ mod tests {
             assert_eq!(host(bad), None, "{bad}");
         }
         let near = Url::parse("http://127.0.0.1:9").expect("a URL");
-        assert!(Record::read(&json!({"host": "http://127.0.0.1:1"}), &near).base.is_some());
-        assert_eq!(Record::read(&json!([1]), &hub), Record::default());
+        assert!(HubRecord::read(&json!({"host": "http://127.0.0.1:1"}), &near).base.is_some());
+        assert_eq!(HubRecord::read(&json!([1]), &hub), HubRecord::default());
     }
 
     #[test]
     fn stages_are_ready_later_or_a_matter_for_the_owner() {
-        let of = |stage: &str| Record { stage: Some(stage.to_owned()), base: None }.readiness();
+        let of = |stage: &str| HubRecord { stage: Some(stage.to_owned()), base: None }.readiness();
         for ready in ["RUNNING", "RUNNING_BUILDING", "SLEEPING", "A_NEW_WORD"] {
             assert_eq!(of(ready), Readiness::Ready, "{ready}");
         }
@@ -238,6 +238,6 @@ mod tests {
         for never in ["PAUSED", "RUNTIME_ERROR", "BUILD_ERROR", "STOPPED"] {
             assert!(matches!(of(never), Readiness::Never(_)), "{never}");
         }
-        assert_eq!(Record::default().readiness(), Readiness::Ready);
+        assert_eq!(HubRecord::default().readiness(), Readiness::Ready);
     }
 }

@@ -7,30 +7,30 @@
 
 use serde_json::{Value, json};
 
-use super::{errors, gradio::describe::Function};
-use crate::backend::{CallError, work::SpacesWork};
+use super::{errors, gradio::describe::SpaceFunction};
+use crate::backend::{CallError, work::SpacesPayload};
 
 /// A value for a parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Argument {
     name: &'static str,
     value: Value,
-    use_: Use,
+    usage: ParameterUse,
 }
 
 /// How an argument is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
+enum ParameterUse {
     /// A function without this parameter cannot be used.
-    Needed,
+    Required,
     /// Used if the parameter exists.
-    Where,
+    IfPresent,
     /// Used if the parameter exists and has no default.
-    Instead,
+    IfNoDefault,
 }
 
-const fn argument(name: &'static str, value: Value, use_: Use) -> Argument {
-    Argument { name, value, use_ }
+const fn argument(name: &'static str, value: Value, use_: ParameterUse) -> Argument {
+    Argument { name, value, usage: use_ }
 }
 
 /// Returns an uploaded file as a function argument. It is never null: a function that allows null
@@ -41,47 +41,49 @@ pub(super) fn file(path: &str) -> Value {
 
 /// Returns the arguments that make the picture from the prompt and the render. Unless
 /// `randomize_seed` is false, the seed is ignored.
-pub(super) fn flux(work: &SpacesWork, image: &str) -> Vec<Argument> {
+pub(super) fn flux(work: &SpacesPayload, image: &str) -> Vec<Argument> {
     vec![
-        argument("control_image", file(image), Use::Needed),
-        argument("prompt", Value::from(work.prompt.as_str()), Use::Needed),
-        argument("seed", Value::from(work.seed), Use::Needed),
-        argument("randomize_seed", Value::from(false), Use::Where),
-        argument("num_inference_steps", Value::from(work.steps_flux), Use::Needed),
+        argument("control_image", file(image), ParameterUse::Required),
+        argument("prompt", Value::from(work.prompt.as_str()), ParameterUse::Required),
+        argument("seed", Value::from(work.seed), ParameterUse::Required),
+        argument("randomize_seed", Value::from(false), ParameterUse::IfPresent),
+        argument("num_inference_steps", Value::from(work.steps_flux), ParameterUse::Required),
         // The published defaults of the Space.
-        argument("width", Value::from(1024), Use::Instead),
-        argument("height", Value::from(1024), Use::Instead),
-        argument("guidance_scale", Value::from(10), Use::Instead),
+        argument("width", Value::from(1024), ParameterUse::IfNoDefault),
+        argument("height", Value::from(1024), ParameterUse::IfNoDefault),
+        argument("guidance_scale", Value::from(10), ParameterUse::IfNoDefault),
     ]
 }
 
 /// Returns the arguments that remove the picture's background.
 pub(super) fn segment(image: &str) -> Vec<Argument> {
-    vec![argument("image_path", file(image), Use::Needed)]
+    vec![argument("image_path", file(image), ParameterUse::Required)]
 }
 
 /// Returns the arguments that make the mesh from the picture.
-pub(super) fn mesh(work: &SpacesWork, image: &str) -> Vec<Argument> {
+pub(super) fn mesh(work: &SpacesPayload, image: &str) -> Vec<Argument> {
     vec![
-        argument("input_image", file(image), Use::Needed),
-        argument("num_steps", Value::from(work.steps_partpacker), Use::Needed),
-        argument("seed", Value::from(work.mesh_seed), Use::Needed),
-        argument("cfg_scale", Value::from(7), Use::Instead),
-        argument("grid_res", Value::from(384), Use::Instead),
-        argument("simplify_mesh", Value::from(false), Use::Instead),
-        argument("target_num_faces", Value::from(100_000), Use::Instead),
+        argument("input_image", file(image), ParameterUse::Required),
+        argument("num_steps", Value::from(work.steps_partpacker), ParameterUse::Required),
+        argument("seed", Value::from(work.mesh_seed), ParameterUse::Required),
+        argument("cfg_scale", Value::from(7), ParameterUse::IfNoDefault),
+        argument("grid_res", Value::from(384), ParameterUse::IfNoDefault),
+        argument("simplify_mesh", Value::from(false), ParameterUse::IfNoDefault),
+        argument("target_num_faces", Value::from(100_000), ParameterUse::IfNoDefault),
     ]
 }
 
 /// Returns `data` for the simple protocol, or an error that names what does not fit.
 pub(super) fn arrange(
-    function: &Function,
+    function: &SpaceFunction,
     arguments: &[Argument],
     space: &str,
 ) -> Result<Vec<Value>, CallError> {
     let api_name = function.api_name;
     let has = |name: &str| function.parameters.iter().any(|parameter| parameter.name == name);
-    if let Some(missing) = arguments.iter().find(|one| one.use_ == Use::Needed && !has(one.name)) {
+    if let Some(missing) =
+        arguments.iter().find(|one| one.usage == ParameterUse::Required && !has(one.name))
+    {
         let names = function.parameters.iter().take(20).map(|parameter| parameter.name.as_str());
         let names: String = names
             .collect::<Vec<_>>()
@@ -100,7 +102,7 @@ pub(super) fn arrange(
         let ours = arguments.iter().find(|one| one.name == parameter.name);
         let value = match (ours, &parameter.default) {
             (Some(one), None) => one.value.clone(),
-            (Some(one), Some(_)) if one.use_ != Use::Instead => one.value.clone(),
+            (Some(one), Some(_)) if one.usage != ParameterUse::IfNoDefault => one.value.clone(),
             (_, Some(default)) => default.clone(),
             (None, None) => {
                 let name: String =
@@ -118,7 +120,7 @@ pub(super) fn arrange(
         if let (Some(name), Some(number)) = (ours.map(|one| one.name), value.as_f64()) {
             let (least, most) = (bounds.0.unwrap_or(f64::MIN), bounds.1.unwrap_or(f64::MAX));
             if number < least || number > most {
-                return Err(errors::unfit(format!(
+                return Err(errors::invalid_value(format!(
                     "{space} accepts `{name}` in `/{api_name}` from {least} to {most}, but it is {number}"
                 )));
             }
@@ -129,12 +131,12 @@ pub(super) fn arrange(
 }
 
 /// Returns `data` for the queue protocol, which also has entries for hidden state.
-pub(super) fn with_state(function: &Function, data: Vec<Value>) -> Vec<Value> {
+pub(super) fn with_state(function: &SpaceFunction, data: Vec<Value>) -> Vec<Value> {
     let mut data = data.into_iter();
     let place = |is_parameter: &bool| {
         if *is_parameter { data.next().unwrap_or_default() } else { Value::Null }
     };
-    function.places.iter().map(place).collect()
+    function.slots.iter().map(place).collect()
 }
 
 /// Maps the seed into the slider's range. Any seed is as good as another, as long as equal seeds
@@ -156,15 +158,15 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::backend::{Verdict, huggingface::gradio::describe::Parameter, work::Upload};
+    use crate::backend::{FaultKind, huggingface::gradio::describe::Parameter, work::Upload};
 
-    fn work() -> SpacesWork {
+    fn work() -> SpacesPayload {
         let picture = Upload {
             name: "r.png".to_owned(),
             mime: "image/png".to_owned(),
             bytes: Bytes::from_static(b"x"),
         };
-        SpacesWork {
+        SpacesPayload {
             prompt: "a fox".to_owned(),
             picture,
             seed: 77,
@@ -174,7 +176,7 @@ mod tests {
         }
     }
 
-    fn function(names: &[(&str, Option<Value>, Option<f64>)]) -> Function {
+    fn function(names: &[(&str, Option<Value>, Option<f64>)]) -> SpaceFunction {
         let parameters: Vec<Parameter> = names
             .iter()
             .map(|(name, default, maximum)| Parameter {
@@ -185,10 +187,10 @@ mod tests {
             })
             .collect();
         let places = vec![true; parameters.len()];
-        Function { api_name: "infer", index: 0, parameters, places }
+        SpaceFunction { api_name: "infer", index: 0, parameters, slots: places }
     }
 
-    fn usual() -> Function {
+    fn usual() -> SpaceFunction {
         function(&[
             ("prompt", None, None),
             ("num_inference_steps", Some(json!(28)), Some(50.0)),
@@ -235,26 +237,26 @@ mod tests {
     #[test]
     fn a_seed_is_folded_into_the_slider_and_steps_beyond_it_are_refused_with_its_bounds() {
         let seed = |seed| {
-            let data = arrange(&usual(), &flux(&SpacesWork { seed, ..work() }, "x"), "FLUX");
+            let data = arrange(&usual(), &flux(&SpacesPayload { seed, ..work() }, "x"), "FLUX");
             data.expect("it fits")[6].as_u64()
         };
         assert_eq!((seed(100), seed(101), seed(1_000)), (Some(100), Some(0), Some(91)));
-        let many = flux(&SpacesWork { steps_flux: 64, ..work() }, "x");
+        let many = flux(&SpacesPayload { steps_flux: 64, ..work() }, "x");
         let Err(CallError::Fault(fault)) = arrange(&usual(), &many, "FLUX") else {
             panic!("beyond it")
         };
-        assert_eq!(fault.verdict, Verdict::Workflow);
+        assert_eq!(fault.kind, FaultKind::Workflow);
         assert!(
-            fault.words.contains("from 0 to 50") && fault.words.contains("64"),
+            fault.message.contains("from 0 to 50") && fault.message.contains("64"),
             "{}",
-            fault.words
+            fault.message
         );
     }
 
     #[test]
     fn hidden_state_has_a_place_of_its_own() {
         let mut function = usual();
-        function.places = vec![true, false, true];
+        function.slots = vec![true, false, true];
         assert_eq!(
             with_state(&function, vec![json!(1), json!(2)]),
             [json!(1), Value::Null, json!(2)]

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use super::gradio::reply::{Content, Reply};
 use crate::{
-    backend::{CallError, ServiceFault, Verdict},
+    backend::{CallError, FaultKind, ServiceFault},
     domain::job::backoff::RETRY_AFTER_CAP,
 };
 
 /// How long a Space is not called after its quota is used up, if its text names no time. The
 /// service counts the quota per day, so half an hour loses little.
-const QUOTA_REST: Duration = Duration::from_secs(1800);
+const QUOTA_PAUSE: Duration = Duration::from_secs(1800);
 
 /// The longest time from such a text that is accepted.
-const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
+const MAX_QUOTA_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 const TOKEN_ADVICE: &str = "The Space is private, or the token was refused. Check HUGGINGFACE_HUB_ACCESS_TOKEN and its permissions, \
      or remove it to use public Spaces anonymously.";
@@ -40,54 +40,54 @@ const LOST_ADVICE: &str = "The result is lost, because Gradio delivers a result 
 const REFUSED_ADVICE: &str = "The Space refused the call.";
 
 /// Creates a fault about a Space.
-fn fault(status: u16, words: String, advice: &'static str, verdict: Verdict) -> ServiceFault {
-    ServiceFault { code: None, status, words, advice, verdict }
+fn fault(status: u16, words: String, advice: &'static str, kind: FaultKind) -> ServiceFault {
+    ServiceFault { code: None, status, message: words, advice, kind }
 }
 
 /// Returns the fault of a Space that lacks something we need.
 pub(super) fn changed(words: String) -> CallError {
-    CallError::Fault(fault(200, words, CHANGED_ADVICE, Verdict::Account))
+    CallError::Fault(fault(200, words, CHANGED_ADVICE, FaultKind::Account))
 }
 
 /// Returns the fault of a value that the Space does not accept.
-pub(super) fn unfit(words: String) -> CallError {
-    CallError::Fault(fault(200, words, INPUT_ADVICE, Verdict::Workflow))
+pub(super) fn invalid_value(words: String) -> CallError {
+    CallError::Fault(fault(200, words, INPUT_ADVICE, FaultKind::Workflow))
 }
 
 /// Returns the fault of a Space whose owner must act.
-pub(super) fn owners(words: String) -> CallError {
-    CallError::Fault(fault(200, words, OWNER_ADVICE, Verdict::Account))
+pub(super) fn owner_must_act(words: String) -> CallError {
+    CallError::Fault(fault(200, words, OWNER_ADVICE, FaultKind::Account))
 }
 
 /// Returns the fault of a request that belongs to an earlier process.
-pub(super) fn forgotten() -> CallError {
+pub(super) fn unknown_request() -> CallError {
     let words = "the call of the Space belongs to an earlier run of the daemon, and Gradio cannot resume it".to_owned();
-    CallError::Fault(fault(404, words, LOST_ADVICE, Verdict::Gone))
+    CallError::Fault(fault(404, words, LOST_ADVICE, FaultKind::Gone))
 }
 
 /// Returns the fault of a call whose result is no longer available.
 pub(super) fn lost(words: String) -> ServiceFault {
-    fault(200, words, LOST_ADVICE, Verdict::Service)
+    fault(200, words, LOST_ADVICE, FaultKind::Service)
 }
 
 /// Returns the fault of an app that reported success but returned no file.
-pub(super) fn empty(words: String) -> ServiceFault {
-    fault(200, words, RUN_ADVICE, Verdict::Service)
+pub(super) fn empty_result(words: String) -> ServiceFault {
+    fault(200, words, RUN_ADVICE, FaultKind::Service)
 }
 
 /// Returns the fault of an app that reported an error. `text` is empty if it gave no reason.
 pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
     if text.is_empty() {
         let words = format!("{space} failed without saying why");
-        return fault(200, words, RUN_ADVICE, Verdict::Service);
+        return fault(200, words, RUN_ADVICE, FaultKind::Service);
     }
     let words = format!("{space}: {text}");
     if is_quota(text) {
-        fault(200, words, QUOTA_ADVICE, Verdict::Service)
+        fault(200, words, QUOTA_ADVICE, FaultKind::Service)
     } else if is_about_input(text) {
-        fault(200, words, INPUT_ADVICE, Verdict::Workflow)
+        fault(200, words, INPUT_ADVICE, FaultKind::Workflow)
     } else {
-        fault(200, words, RUN_ADVICE, Verdict::Service)
+        fault(200, words, RUN_ADVICE, FaultKind::Service)
     }
 }
 
@@ -105,7 +105,7 @@ fn is_about_input(text: &str) -> bool {
 
 /// Returns how long a Space is not called because of its quota: from `Try again in 1:02:03` if the
 /// text contains that.
-pub(super) fn quota_rest(text: &str) -> Duration {
+pub(super) fn quota_pause(text: &str) -> Duration {
     let told = text.to_ascii_lowercase().split_once(" in ").map(|(_, rest)| rest.to_owned());
     let clock = told.and_then(|rest| {
         let clock: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == ':').collect();
@@ -115,36 +115,36 @@ pub(super) fn quota_rest(text: &str) -> Duration {
         }
         clock.contains(':').then(|| Duration::from_secs(seconds))
     });
-    clock.unwrap_or(QUOTA_REST).clamp(Duration::from_secs(60), LONGEST_REST)
+    clock.unwrap_or(QUOTA_PAUSE).clamp(Duration::from_secs(60), MAX_QUOTA_PAUSE)
 }
 
 /// Returns the error for a Space whose quota is used up for another `left`.
-pub(super) fn resting(words: &str, left: Duration) -> CallError {
-    CallError::Passing {
+pub(super) fn quota_paused(words: &str, left: Duration) -> CallError {
+    CallError::Transient {
         reason: format!("{words}; not called for {} more minutes", left.as_secs().div_ceil(60)),
         retry_after: Some(left.min(RETRY_AFTER_CAP)),
     }
 }
 
 /// Returns the error for an unexpected answer.
-pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallError {
+pub(super) fn answer_problem(reply: &Reply<'_>, space: &str, has_token: bool) -> CallError {
     let said = match &reply.content {
         Content::Page => "its proxy answered with a web page instead of the app".to_owned(),
-        _ => reply.words(),
+        _ => reply.message(),
     };
     let words = match said.as_str() {
         "" => format!("{space} answered HTTP {}", reply.status),
         _ => format!("{space} answered HTTP {}: {said}", reply.status),
     };
-    let passing = |reason: String| CallError::Passing { reason, retry_after: reply.retry_after };
-    let (advice, verdict) = match reply.status {
-        300..=399 => (REDIRECT_ADVICE, Verdict::Account),
-        401 if has_token => (TOKEN_ADVICE, Verdict::Token),
-        403 if has_token => (TOKEN_ADVICE, Verdict::Account),
-        401 | 403 => (PRIVATE_ADVICE, Verdict::Account),
-        404 | 410 => (ABSENT_ADVICE, Verdict::Gone),
-        413 => ("The render is too large for the Space. Save a smaller one.", Verdict::Workflow),
-        405 | 422 => (CHANGED_ADVICE, Verdict::Account),
+    let passing = |reason: String| CallError::Transient { reason, retry_after: reply.retry_after };
+    let (advice, kind) = match reply.status {
+        300..=399 => (REDIRECT_ADVICE, FaultKind::Account),
+        401 if has_token => (TOKEN_ADVICE, FaultKind::Token),
+        403 if has_token => (TOKEN_ADVICE, FaultKind::Account),
+        401 | 403 => (PRIVATE_ADVICE, FaultKind::Account),
+        404 | 410 => (ABSENT_ADVICE, FaultKind::Gone),
+        413 => ("The render is too large for the Space. Save a smaller one.", FaultKind::Workflow),
+        405 | 422 => (CHANGED_ADVICE, FaultKind::Account),
         503 if matches!(reply.content, Content::Page | Content::Text(_)) => {
             return passing(format!(
                 "{words}; it sleeps, is being built or is overloaded (a call wakes it up)"
@@ -153,12 +153,12 @@ pub(super) fn trouble(reply: &Reply<'_>, space: &str, has_token: bool) -> CallEr
         // This includes a success that could not be read: some proxies answer "in a moment"
         // like this.
         200..300 | 408 | 425 | 429 | 500..600 => return passing(words),
-        _ => (REFUSED_ADVICE, Verdict::Service),
+        _ => (REFUSED_ADVICE, FaultKind::Service),
     };
-    if verdict == Verdict::Service {
+    if kind == FaultKind::Service {
         return passing(words);
     }
-    CallError::Fault(fault(reply.status, words, advice, verdict))
+    CallError::Fault(fault(reply.status, words, advice, kind))
 }
 
 #[cfg(test)]
@@ -173,26 +173,26 @@ mod tests {
             "'Your daily quota is used up.'",
         ] {
             let fault = of_app("FLUX", text);
-            assert_eq!((fault.verdict, fault.advice), (Verdict::Service, QUOTA_ADVICE), "{text}");
-            assert_eq!(quota_rest(text), QUOTA_REST);
+            assert_eq!((fault.kind, fault.advice), (FaultKind::Service, QUOTA_ADVICE), "{text}");
+            assert_eq!(quota_pause(text), QUOTA_PAUSE);
         }
-        assert_eq!(quota_rest("quota. Try again in 1:02:03"), Duration::from_secs(3723));
-        assert_eq!(quota_rest("quota. Try again in 0:05"), Duration::from_secs(60));
-        assert_eq!(quota_rest("quota. Try again in 99999999999999999999:00"), QUOTA_REST);
-        assert_eq!(quota_rest("quota in 1000:00:00"), LONGEST_REST);
-        assert_eq!(quota_rest("quota in the sky"), QUOTA_REST);
+        assert_eq!(quota_pause("quota. Try again in 1:02:03"), Duration::from_secs(3723));
+        assert_eq!(quota_pause("quota. Try again in 0:05"), Duration::from_secs(60));
+        assert_eq!(quota_pause("quota. Try again in 99999999999999999999:00"), QUOTA_PAUSE);
+        assert_eq!(quota_pause("quota in 1000:00:00"), MAX_QUOTA_PAUSE);
+        assert_eq!(quota_pause("quota in the sky"), QUOTA_PAUSE);
     }
 
     #[test]
     fn a_value_out_of_bounds_is_the_inputs_fault_and_other_words_are_the_apps() {
         let table = [
-            ("Value 64 is less than minimum value 256.", Verdict::Workflow),
-            ("Value 64 is greater than maximum value 50.", Verdict::Workflow),
-            ("CUDA out of memory", Verdict::Service),
-            ("", Verdict::Service),
+            ("Value 64 is less than minimum value 256.", FaultKind::Workflow),
+            ("Value 64 is greater than maximum value 50.", FaultKind::Workflow),
+            ("CUDA out of memory", FaultKind::Service),
+            ("", FaultKind::Service),
         ];
-        for (text, verdict) in table {
-            assert_eq!(of_app("FLUX", text).verdict, verdict, "{text}");
+        for (text, kind) in table {
+            assert_eq!(of_app("FLUX", text).kind, kind, "{text}");
         }
     }
 }

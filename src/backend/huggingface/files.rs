@@ -14,7 +14,7 @@ use image::ImageFormat;
 use serde_json::Value;
 use url::Url;
 
-use super::{Spaces, gradio::describe::Description, run::Part};
+use super::{Spaces, gradio::describe::SpaceDescription, run::SpaceCall};
 use crate::{
     backend::{Download, FetchError},
     domain::job::artifact::RemoteFile,
@@ -28,7 +28,7 @@ const MAX_PATH: usize = 2048;
 
 /// A file in an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct OutputFile {
     /// Its path on the server.
     pub(super) path: String,
     /// Its name.
@@ -36,12 +36,12 @@ pub(super) struct Found {
 }
 
 /// Returns the first file in the outputs that has one of `extensions`, or else the first file.
-pub(super) fn find(outputs: &[Value], extensions: &[&str]) -> Option<Found> {
+pub(super) fn find(outputs: &[Value], extensions: &[&str]) -> Option<OutputFile> {
     let mut all = Vec::new();
     for output in outputs {
         collect(output, MAX_DEPTH, &mut all);
     }
-    let fits = |found: &Found| {
+    let fits = |found: &OutputFile| {
         let extension = found.name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
         extension.is_some_and(|extension| extensions.contains(&extension.as_str()))
     };
@@ -49,7 +49,7 @@ pub(super) fn find(outputs: &[Value], extensions: &[&str]) -> Option<Found> {
     (place < all.len()).then(|| all.swap_remove(place))
 }
 
-fn collect(value: &Value, depth: usize, out: &mut Vec<Found>) {
+fn collect(value: &Value, depth: usize, out: &mut Vec<OutputFile>) {
     if depth == 0 || out.len() >= 100 {
         return;
     }
@@ -60,7 +60,7 @@ fn collect(value: &Value, depth: usize, out: &mut Vec<Found>) {
                 // `orig_name` is chosen by the app and may be anything; the end of the path is the
                 // real file name.
                 let name = path.rsplit(['/', '\\']).next().unwrap_or_default();
-                out.push(Found { path: path.to_owned(), name: name.to_owned() });
+                out.push(OutputFile { path: path.to_owned(), name: name.to_owned() });
             }
             _ => members.values().for_each(|value| collect(value, depth - 1, out)),
         },
@@ -77,7 +77,7 @@ fn is_path(path: &str) -> bool {
 }
 
 /// Returns the address of a path: percent-encoded, except for its slashes.
-pub(super) fn address(space: &Description, path: &str) -> Url {
+pub(super) fn address(space: &SpaceDescription, path: &str) -> Url {
     let mut encoded = String::with_capacity(path.len());
     for byte in path.bytes() {
         match byte {
@@ -102,7 +102,7 @@ pub(super) fn picture_kind(bytes: &[u8]) -> Option<(&'static str, &'static str)>
 }
 
 /// Returns a file in the form that the rest of the crate uses.
-pub(super) fn remote(part: Part, url: &Url, filename: String) -> RemoteFile {
+pub(super) fn remote(part: SpaceCall, url: &Url, filename: String) -> RemoteFile {
     let (node, channel) = part.output();
     RemoteFile {
         node: node.to_owned(),
@@ -131,7 +131,7 @@ impl Spaces {
             });
         };
         let name = url.host_str().unwrap_or_default().to_owned();
-        let response = self.files.download(url).await.map_err(|reason| FetchError::Passing {
+        let response = self.files.download(url).await.map_err(|reason| FetchError::Transient {
             reason: format!("could not reach {name}: {reason}"),
         })?;
         if response.status().is_redirection() {
@@ -158,10 +158,11 @@ mod tests {
 
     use super::*;
 
-    fn space() -> Description {
+    fn space() -> SpaceDescription {
         let config = json!({"api_prefix": "/gradio_api", "dependencies": []});
         let base = Url::parse("http://127.0.0.1:1/copy").expect("a URL");
-        Description::read(&base, &config, &json!({}), &[], "FLUX").expect("nothing is looked for")
+        SpaceDescription::read(&base, &config, &json!({}), &[], "FLUX")
+            .expect("nothing is looked for")
     }
 
     #[test]

@@ -38,19 +38,19 @@ use futures_util::future::BoxFuture;
 use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
+use self::{
+    address::{HubRecord, Readiness},
+    gradio::{describe::SpaceDescription, wire::Wire},
+    run::{Run, SpaceSide},
+};
 pub use self::{
     address::{NotASpace, SpaceAddress},
     settings::{Settings, SettingsError},
 };
-use self::{
-    address::{Readiness, Record},
-    gradio::{describe::Description, wire::Wire},
-    run::{Run, Side},
-};
 use super::{
-    Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
-    SubmitError, Work,
-    download::{Downloader, Hosts},
+    Backend, CallError, CancelReply, Download, FetchError, Observation, Payload, RunResult,
+    Submission, SubmitError,
+    download::{AllowedHosts, Downloader},
     http::{Connector, Timeouts},
 };
 use crate::domain::{
@@ -62,7 +62,7 @@ use crate::domain::{
 const MAX_RUNS: usize = 16;
 
 /// Until when a Space is not called, and why.
-type Rest = Option<(Instant, String)>;
+type QuotaPause = Option<(Instant, String)>;
 
 /// Both Spaces.
 pub struct Spaces {
@@ -74,9 +74,9 @@ pub struct Spaces {
     /// The newest last.
     runs: StdMutex<VecDeque<(RequestId, Arc<Mutex<Run>>)>>,
     /// The base URLs that the Hub returned, in addition to the configured ones.
-    told: StdMutex<Vec<Url>>,
+    hub_addresses: StdMutex<Vec<Url>>,
     /// The Spaces that are not called because their quota is used up.
-    rests: StdMutex<[Rest; 2]>,
+    quota_pauses: StdMutex<[QuotaPause; 2]>,
 }
 
 impl Spaces {
@@ -95,52 +95,54 @@ impl Spaces {
             files: Wire::new(Connector::new(files), token, settings.call_timeout)?,
             downloader: Downloader::new(
                 files,
-                Hosts::parse(&nowhere).expect("an empty list has no bad entry"),
+                AllowedHosts::parse(&nowhere).expect("an empty list has no bad entry"),
                 settings.max_artifact,
             ),
             settings: settings.clone(),
             runs: StdMutex::default(),
-            told: StdMutex::default(),
-            rests: StdMutex::default(),
+            hub_addresses: StdMutex::default(),
+            quota_pauses: StdMutex::default(),
         })
     }
 
-    const fn address(&self, side: Side) -> &SpaceAddress {
+    const fn address(&self, side: SpaceSide) -> &SpaceAddress {
         match side {
-            Side::Flux => &self.settings.flux,
-            Side::Mesh => &self.settings.mesh,
+            SpaceSide::Flux => &self.settings.flux,
+            SpaceSide::Mesh => &self.settings.mesh,
         }
     }
 
     /// Returns the name of a Space for messages.
-    fn title(&self, side: Side) -> String {
+    fn title(&self, side: SpaceSide) -> String {
         format!("{} on {}", side.name(), self.address(side))
     }
 
     /// Asks a Space for its `/config`. First asks the Hub where the Space is and whether it
     /// is awake.
-    async fn config(&self, side: Side) -> Result<(Url, serde_json::Value), CallError> {
+    async fn config(&self, side: SpaceSide) -> Result<(Url, serde_json::Value), CallError> {
         let title = self.title(side);
-        if let Some(words) = self.resting(side) {
+        if let Some(words) = self.quota_paused(side) {
             return Err(words);
         }
         let address = self.address(side);
         let mut base = address.base();
         if let Some(url) = address.record(&self.settings.hub)
-            && let Some(body) = self.wire.ask_hub(url).await
+            && let Some(body) = self.wire.query_hub(url).await
         {
-            let record = Record::read(&body, &self.settings.hub);
+            let record = HubRecord::read(&body, &self.settings.hub);
             match record.readiness() {
                 Readiness::Ready => {}
                 Readiness::Soon(words) => {
                     let reason = format!("{title} {words}");
-                    return Err(CallError::Passing { reason, retry_after: None });
+                    return Err(CallError::Transient { reason, retry_after: None });
                 }
-                Readiness::Never(words) => return Err(errors::owners(format!("{title} {words}"))),
+                Readiness::Never(words) => {
+                    return Err(errors::owner_must_act(format!("{title} {words}")));
+                }
             }
             if let Some(told) = record.base {
                 base = told;
-                let mut known = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut known = self.hub_addresses.lock().unwrap_or_else(PoisonError::into_inner);
                 if !known.contains(&base) {
                     known.push(base.clone());
                 }
@@ -155,32 +157,32 @@ impl Spaces {
     }
 
     /// Asks a Space which functions it offers.
-    async fn describe(&self, side: Side) -> Result<Description, CallError> {
+    async fn describe(&self, side: SpaceSide) -> Result<SpaceDescription, CallError> {
         let (base, config) = self.config(side).await?;
         let title = self.title(side);
-        let bare = Description::read(&base, &config, &serde_json::Value::Null, &[], &title)?;
+        let bare = SpaceDescription::read(&base, &config, &serde_json::Value::Null, &[], &title)?;
         let info = self.wire.get(bare.at("/info"), &title).await?;
         let names = side.functions(self.settings.process_image);
-        Description::read(&base, &config, &info, names, &title)
+        SpaceDescription::read(&base, &config, &info, names, &title)
     }
 
     /// Returns the error for a Space that is not called at the moment.
-    fn resting(&self, side: Side) -> Option<CallError> {
-        let rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+    fn quota_paused(&self, side: SpaceSide) -> Option<CallError> {
+        let rests = self.quota_pauses.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, words) = rests[side.index()].as_ref()?;
         let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| errors::resting(words, left))
+        (!left.is_zero()).then(|| errors::quota_paused(words, left))
     }
 
-    fn rest(&self, side: Side, words: &str) {
-        let until = Instant::now() + errors::quota_rest(words);
-        let mut rests = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pause_for_quota(&self, side: SpaceSide, words: &str) {
+        let until = Instant::now() + errors::quota_pause(words);
+        let mut rests = self.quota_pauses.lock().unwrap_or_else(PoisonError::into_inner);
         rests[side.index()] = Some((until, format!("{}: {words}", self.title(side))));
     }
 
     /// Returns whether a URL belongs to one of the Spaces, so that the token may be sent there.
     fn is_ours(&self, url: &Url) -> bool {
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = self.hub_addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let configured = [self.settings.flux.base(), self.settings.mesh.base()];
         let is_bare = url.username().is_empty() && url.password().is_none();
         is_bare && configured.iter().chain(told.iter()).any(|base| base.origin() == url.origin())
@@ -189,7 +191,7 @@ impl Spaces {
     fn run_of(&self, request: &RequestId) -> Result<Arc<Mutex<Run>>, CallError> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         let found = runs.iter().find(|(known, _)| known == request);
-        found.map(|(_, run)| Arc::clone(run)).ok_or_else(errors::forgotten)
+        found.map(|(_, run)| Arc::clone(run)).ok_or_else(errors::unknown_request)
     }
 
     fn remember(&self, request: RequestId, run: Run) {
@@ -216,11 +218,16 @@ impl Spaces {
     }
 
     async fn submit_run(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
-        let Work::Spaces(work) = &submission.work else { return Err(submission.work.foreign()) };
+        let Payload::Spaces(work) = &submission.payload else {
+            return Err(submission.payload.wrong_backend_error());
+        };
         // Both Spaces are asked before the first one starts: a mesh that cannot be made must not
         // cost the minutes of a picture.
-        let (flux, mesh) =
-            futures_util::future::join(self.describe(Side::Flux), self.describe(Side::Mesh)).await;
+        let (flux, mesh) = futures_util::future::join(
+            self.describe(SpaceSide::Flux),
+            self.describe(SpaceSide::Mesh),
+        )
+        .await;
         let run = self.begin(work, flux.map_err(unsent)?, mesh.map_err(unsent)?).await?;
         self.remember(submission.key.clone(), run);
         Ok(submission.key.clone())
@@ -231,7 +238,9 @@ impl Spaces {
 /// means refused.
 fn unsent(error: CallError) -> SubmitError {
     match error {
-        CallError::Passing { reason, retry_after } => SubmitError::NotSent { reason, retry_after },
+        CallError::Transient { reason, retry_after } => {
+            SubmitError::NotSent { reason, retry_after }
+        }
         CallError::Fault(fault) => SubmitError::Refused(fault),
     }
 }
@@ -247,8 +256,10 @@ impl Backend for Spaces {
 
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async {
-            let asked =
-                futures_util::future::join(self.config(Side::Flux), self.config(Side::Mesh));
+            let asked = futures_util::future::join(
+                self.config(SpaceSide::Flux),
+                self.config(SpaceSide::Mesh),
+            );
             let (flux, mesh) = asked.await;
             flux.and(mesh).map(|_| None)
         })

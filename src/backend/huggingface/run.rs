@@ -10,23 +10,23 @@ use tokio::time::Instant;
 use super::{
     Spaces,
     arguments::Argument,
-    gradio::{describe::Description, events::Event, sse::Stream},
+    gradio::{describe::SpaceDescription, events::SpaceEvent, sse::EventStream},
 };
 use crate::{
-    backend::{Observation, Phase, RunResult, RunTimes, ServiceFault, work::SpacesWork},
+    backend::{Observation, Phase, RunResult, RunTimes, ServiceFault, work::SpacesPayload},
     domain::job::{artifact::RemoteFile, progress::Progress},
 };
 
 /// One of the two Spaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum SpaceSide {
     /// The Space that makes the picture.
     Flux,
     /// The Space that makes the mesh.
     Mesh,
 }
 
-impl Side {
+impl SpaceSide {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Flux => "FLUX",
@@ -53,7 +53,7 @@ impl Side {
 
 /// One of the calls of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum SpaceCall {
     /// Makes the picture.
     Flux,
     /// Removes the picture's background, if that is wanted.
@@ -62,11 +62,11 @@ pub(super) enum Part {
     Mesh,
 }
 
-impl Part {
-    pub(super) const fn side(self) -> Side {
+impl SpaceCall {
+    pub(super) const fn side(self) -> SpaceSide {
         match self {
-            Self::Flux => Side::Flux,
-            Self::Segment | Self::Mesh => Side::Mesh,
+            Self::Flux => SpaceSide::Flux,
+            Self::Segment | Self::Mesh => SpaceSide::Mesh,
         }
     }
 
@@ -98,7 +98,7 @@ impl Part {
 
 /// A call that a Space accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct CallTicket {
     /// The session whose events belong to the call; `None` in the simple protocol.
     pub(super) session: Option<String>,
     /// The Space's id of the call.
@@ -109,11 +109,11 @@ pub(super) struct Ticket {
 
 /// The next step of a run.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum RunStage {
     /// The Space has the call; its events are not read yet.
-    Joined(Ticket),
+    Joined(CallTicket),
     /// The events of the call are being read.
-    Listening(Ticket, Box<Stream>),
+    Listening(CallTicket, Box<EventStream>),
     /// The picture is at the first Space, at this URL.
     Fetch(String),
     /// The picture is in memory and must be uploaded to the second Space.
@@ -135,12 +135,12 @@ pub(super) enum Stage {
         failures: u32,
     },
     /// The run is over.
-    Over(Outcome),
+    Over(RunOutcome),
 }
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum RunOutcome {
     /// All parts succeeded.
     Succeeded,
     /// A part failed.
@@ -151,7 +151,7 @@ pub(super) enum Outcome {
 
 /// The progress of the current call, as shown to people.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct ShownProgress {
     /// Whether the call waits in the Space's queue.
     pub(super) waits: bool,
     position: Option<u64>,
@@ -160,38 +160,38 @@ pub(super) struct Shown {
     until: Option<Instant>,
 }
 
-impl Shown {
+impl ShownProgress {
     /// Updates the progress from an event; `line` cleans a text for people.
-    pub(super) fn take(&mut self, event: &Event, line: impl Fn(&str) -> String) {
+    pub(super) fn update(&mut self, event: &SpaceEvent, line: impl Fn(&str) -> String) {
         let at = |left: &Option<Duration>| left.map(|left| Instant::now() + left);
         match event {
-            Event::Queued { position, wait } => {
+            SpaceEvent::Queued { position, wait } => {
                 (self.waits, self.position, self.until) = (true, *position, at(wait));
             }
-            Event::Started { takes } => {
+            SpaceEvent::Started { takes } => {
                 *self = Self { until: at(takes), ..Self::default() };
             }
-            Event::Progress { doing, step } => {
+            SpaceEvent::Progress { doing, step } => {
                 self.waits = false;
                 (self.doing, self.step) = (line(doing), *step);
             }
-            Event::Log(text) => self.doing = line(text),
-            Event::Alive
-            | Event::Done(_)
-            | Event::Cancelled
-            | Event::Failed(_)
-            | Event::Lost(_) => {}
+            SpaceEvent::Log(text) => self.doing = line(text),
+            SpaceEvent::Heartbeat
+            | SpaceEvent::Done(_)
+            | SpaceEvent::Cancelled
+            | SpaceEvent::Failed(_)
+            | SpaceEvent::Lost(_) => {}
         }
     }
 
     /// Returns the progress of a step that this process does.
-    pub(super) fn ours(doing: &str) -> Self {
+    pub(super) fn local(doing: &str) -> Self {
         Self { doing: doing.to_owned(), ..Self::default() }
     }
 
     /// Returns the progress of a call that was not accepted yet.
     pub(super) fn waiting_because(why: &str) -> Self {
-        Self { waits: true, ..Self::ours(why) }
+        Self { waits: true, ..Self::local(why) }
     }
 
     /// Returns the progress of a call that waits.
@@ -204,15 +204,15 @@ impl Shown {
 #[derive(Debug)]
 pub(super) struct Run {
     /// The arguments of the job.
-    pub(super) work: SpacesWork,
-    /// The two Spaces, by [`Side::index`].
-    pub(super) spaces: [Description; 2],
+    pub(super) work: SpacesPayload,
+    /// The two Spaces, by [`SpaceSide::index`].
+    pub(super) spaces: [SpaceDescription; 2],
     /// Whether the background is removed before the mesh is made.
     pub(super) process_image: bool,
     /// The current call, or the next one.
-    pub(super) part: Part,
+    pub(super) part: SpaceCall,
     /// The next step.
-    pub(super) stage: Stage,
+    pub(super) stage: RunStage,
     /// The deadline of the current part.
     pub(super) deadline: Instant,
     /// The files made so far.
@@ -222,26 +222,26 @@ pub(super) struct Run {
     /// When the Space was asked to stop.
     pub(super) cancelled: Option<Instant>,
     /// The progress that is shown.
-    pub(super) shown: Shown,
+    pub(super) shown: ShownProgress,
 }
 
 impl Run {
-    pub(super) const fn space(&self) -> &Description {
+    pub(super) const fn space(&self) -> &SpaceDescription {
         &self.spaces[self.part.side().index()]
     }
 
     pub(super) fn arguments(&self, image: &str) -> Vec<Argument> {
         use super::arguments::{flux, mesh, segment};
         match self.part {
-            Part::Flux => flux(&self.work, image),
-            Part::Segment => segment(image),
-            Part::Mesh => mesh(&self.work, image),
+            SpaceCall::Flux => flux(&self.work, image),
+            SpaceCall::Segment => segment(image),
+            SpaceCall::Mesh => mesh(&self.work, image),
         }
     }
 
     /// Ends the run.
-    pub(super) fn end(&mut self, outcome: Outcome) {
-        self.stage = Stage::Over(outcome);
+    pub(super) fn end(&mut self, outcome: RunOutcome) {
+        self.stage = RunStage::Over(outcome);
         // The render is no longer needed, and old runs are kept for a while.
         self.work.picture.bytes = Bytes::new();
     }
@@ -254,24 +254,26 @@ impl Run {
     pub(super) fn result(&self, phase: Phase) -> RunResult {
         let times = RunTimes::default();
         match &self.stage {
-            Stage::Over(Outcome::Succeeded) => {
+            RunStage::Over(RunOutcome::Succeeded) => {
                 RunResult::Succeeded { files: self.files.clone(), times }
             }
-            Stage::Over(Outcome::Failed(fault)) => {
+            RunStage::Over(RunOutcome::Failed(fault)) => {
                 RunResult::Failed { fault: fault.clone(), files: self.files.clone(), times }
             }
-            Stage::Over(Outcome::Cancelled) => RunResult::Cancelled { times },
+            RunStage::Over(RunOutcome::Cancelled) => RunResult::Cancelled { times },
             _ => RunResult::Pending(phase),
         }
     }
 
     fn parts(&self) -> (u64, u64) {
         let (all, before) = match (self.process_image, self.part) {
-            (_, Part::Flux) => (2 + u64::from(self.process_image), 0),
-            (true, Part::Segment | Part::Mesh) => (3, 1 + u64::from(self.part == Part::Mesh)),
-            (false, Part::Segment | Part::Mesh) => (2, 1),
+            (_, SpaceCall::Flux) => (2 + u64::from(self.process_image), 0),
+            (true, SpaceCall::Segment | SpaceCall::Mesh) => {
+                (3, 1 + u64::from(self.part == SpaceCall::Mesh))
+            }
+            (false, SpaceCall::Segment | SpaceCall::Mesh) => (2, 1),
         };
-        let is_done = matches!(self.stage, Stage::Over(Outcome::Succeeded));
+        let is_done = matches!(self.stage, RunStage::Over(RunOutcome::Succeeded));
         (before + u64::from(is_done), all)
     }
 }
@@ -281,7 +283,7 @@ impl Spaces {
     pub(super) fn observation(&self, run: &Run) -> Observation {
         let shown = &run.shown;
         let phase = match &run.stage {
-            Stage::Over(_) => Phase::Ended,
+            RunStage::Over(_) => Phase::Ended,
             _ if shown.waits => Phase::Queued { position: shown.position },
             _ => Phase::Running,
         };
@@ -296,6 +298,6 @@ impl Spaces {
             parts: Some(run.parts()),
             left_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
         };
-        Observation { phase, instance: None, unknown_word: None, progress: Some(progress) }
+        Observation { phase, instance: None, unknown_status: None, progress: Some(progress) }
     }
 }

@@ -16,24 +16,24 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Spaces, errors, files,
     gradio::{
-        calls::Pace,
-        describe::Description,
-        events::{self, Event},
-        sse::Next,
+        calls::Progression,
+        describe::SpaceDescription,
+        events::{self, SpaceEvent},
+        sse::StreamItem,
     },
-    run::{Outcome, Part, Run, Shown, Side, Stage},
+    run::{Run, RunOutcome, RunStage, ShownProgress, SpaceCall, SpaceSide},
     unsent,
 };
 use crate::backend::{
-    CallError, CancelReply, ServiceFault, SubmitError, Verdict, work::SpacesWork,
+    CallError, CancelReply, FaultKind, ServiceFault, SubmitError, work::SpacesPayload,
 };
 
 /// How long one `observe` waits in all for events that have not arrived yet.
-const LINGER: Duration = Duration::from_millis(120);
+const EVENT_WAIT: Duration = Duration::from_millis(120);
 
 /// How long one `observe` continues from step to step, so that a finished picture need not wait for
 /// the next call.
-const LOOK: Duration = Duration::from_secs(2);
+const ADVANCE_FOR: Duration = Duration::from_secs(2);
 
 /// How long a cancelled call is waited for.
 const AFTER_CANCEL: Duration = Duration::from_secs(10);
@@ -46,30 +46,30 @@ impl Spaces {
     /// Uploads the render to FLUX and makes the first call.
     pub(super) async fn begin(
         &self,
-        work: &SpacesWork,
-        flux: Description,
-        mesh: Description,
+        work: &SpacesPayload,
+        flux: SpaceDescription,
+        mesh: SpaceDescription,
     ) -> Result<Run, SubmitError> {
-        let title = self.title(Side::Flux);
+        let title = self.title(SpaceSide::Flux);
         let mut run = Run {
             work: work.clone(),
             spaces: [flux, mesh],
             process_image: self.settings.process_image,
-            part: Part::Mesh,
-            stage: Stage::Over(Outcome::Cancelled),
+            part: SpaceCall::Mesh,
+            stage: RunStage::Over(RunOutcome::Cancelled),
             deadline: Instant::now() + self.settings.deadline,
             files: Vec::new(),
             picture: None,
             cancelled: None,
-            shown: Shown::waiting(),
+            shown: ShownProgress::waiting(),
         };
         // Arguments that the second Space would reject are rejected before the first Space starts.
         self.data(&run, "x").map_err(unsent)?;
-        run.part = Part::Flux;
+        run.part = SpaceCall::Flux;
         let picture = &work.picture;
         let path = self.upload(run.space(), &picture.name, &picture.mime, &picture.bytes, &title);
         let path = path.await.map_err(unsent)?;
-        run.stage = Stage::Joined(self.join_first(&run, &path, &title).await?);
+        run.stage = RunStage::Joined(self.join_first(&run, &path, &title).await?);
         Ok(run)
     }
 
@@ -77,38 +77,38 @@ impl Spaces {
     pub(super) async fn advance(&self, run: &mut Run) -> Result<(), CallError> {
         let begun = Instant::now();
         loop {
-            if matches!(run.stage, Stage::Over(_)) {
+            if matches!(run.stage, RunStage::Over(_)) {
                 return Ok(());
             }
-            let pace = match self.step(run).await {
+            let pace = match self.advance_once(run).await {
                 Ok(pace) => Ok(pace),
                 Err(CallError::Fault(fault)) => {
                     Self::fail(run, fault);
-                    Ok(Pace::Again)
+                    Ok(Progression::Continue)
                 }
                 passing => passing,
             };
             // The deadline is checked last, so that a result that arrives just in time is
             // still used.
-            if !matches!(run.stage, Stage::Over(_)) && Instant::now() >= run.deadline {
-                self.let_go(run).await;
+            if !matches!(run.stage, RunStage::Over(_)) && Instant::now() >= run.deadline {
+                self.abandon(run).await;
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
                 let words =
                     format!("{title} did not finish within {limit} s, so the call was given up");
-                Self::settle(run, Outcome::Failed(errors::lost(words)));
+                Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
                 return Ok(());
             }
-            if pace? == Pace::Rest || begun.elapsed() > LOOK {
+            if pace? == Progression::Idle || begun.elapsed() > ADVANCE_FOR {
                 return Ok(());
             }
         }
     }
 
-    async fn step(&self, run: &mut Run) -> Result<Pace, CallError> {
+    async fn advance_once(&self, run: &mut Run) -> Result<Progression, CallError> {
         let title = self.title(run.part.side());
         match &mut run.stage {
-            Stage::Joined(ticket) => {
+            RunStage::Joined(ticket) => {
                 let ticket = ticket.clone();
                 let mut url;
                 if let Some(session) = &ticket.session {
@@ -119,130 +119,134 @@ impl Spaces {
                         run.space().at(&format!("/call/{}/{}", run.part.function(), ticket.event));
                 }
                 let stream = self.wire.listen(url, &title).await?;
-                run.stage = Stage::Listening(ticket, Box::new(stream));
-                Ok(Pace::Again)
+                run.stage = RunStage::Listening(ticket, Box::new(stream));
+                Ok(Progression::Continue)
             }
-            Stage::Listening(..) => self.listen(run).await,
-            Stage::Fetch(path) => {
-                let url = files::address(&run.spaces[Side::Flux.index()], path);
-                let title = self.title(Side::Flux);
+            RunStage::Listening(..) => self.listen(run).await,
+            RunStage::Fetch(path) => {
+                let url = files::address(&run.spaces[SpaceSide::Flux.index()], path);
+                let title = self.title(SpaceSide::Flux);
                 let limit = PICTURE_LIMIT
                     .min(usize::try_from(self.settings.max_artifact).unwrap_or(PICTURE_LIMIT));
                 let bytes = self.wire.file(url.clone(), limit, &title).await?;
                 self.take_picture(run, &url, bytes);
-                Ok(Pace::Again)
+                Ok(Progression::Continue)
             }
-            Stage::Upload { name, mime, bytes } => {
+            RunStage::Upload { name, mime, bytes } => {
                 let (name, mime, bytes) = (name.clone(), *mime, bytes.clone());
                 let image = self.upload(run.space(), &name, mime, &bytes, &title).await?;
-                run.stage = Stage::Join { image, not_before: Instant::now(), failures: 0 };
-                Ok(Pace::Again)
+                run.stage = RunStage::Join { image, not_before: Instant::now(), failures: 0 };
+                Ok(Progression::Continue)
             }
-            Stage::Join { not_before, .. } if Instant::now() < *not_before => Ok(Pace::Rest),
-            Stage::Join { image, failures, .. } => {
+            RunStage::Join { not_before, .. } if Instant::now() < *not_before => {
+                Ok(Progression::Idle)
+            }
+            RunStage::Join { image, failures, .. } => {
                 let (image, failures) = (image.clone(), *failures);
                 self.join_next(run, &image, failures, &title).await
             }
-            Stage::Over(_) => Ok(Pace::Rest),
+            RunStage::Over(_) => Ok(Progression::Idle),
         }
     }
 
     /// Reads the events that have arrived.
-    async fn listen(&self, run: &mut Run) -> Result<Pace, CallError> {
+    async fn listen(&self, run: &mut Run) -> Result<Progression, CallError> {
         let title = self.title(run.part.side());
-        let (linger, until) = (Instant::now() + LINGER, Instant::now() + LOOK);
+        let (linger, until) = (Instant::now() + EVENT_WAIT, Instant::now() + ADVANCE_FOR);
         loop {
-            let Stage::Listening(ticket, stream) = &mut run.stage else { return Ok(Pace::Again) };
+            let RunStage::Listening(ticket, stream) = &mut run.stage else {
+                return Ok(Progression::Continue);
+            };
             // Events that have already arrived are read even if the time is over.
             let Ok(next) = timeout_at(linger, stream.next()).await else { break };
             let event = match next {
-                Next::Frame(frame) if ticket.session.is_some() => {
+                StreamItem::Frame(frame) if ticket.session.is_some() => {
                     events::of_queue(&frame, &ticket.event)
                 }
-                Next::Frame(frame) => events::of_call(&frame),
-                Next::Over(reason) => {
+                StreamItem::Frame(frame) => events::of_call(&frame),
+                StreamItem::Over(reason) => {
                     let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
                     let words = format!("the connection to {title} broke before it finished{why}");
-                    self.let_go(run).await;
-                    Self::settle(run, Outcome::Failed(errors::lost(words)));
-                    return Ok(Pace::Again);
+                    self.abandon(run).await;
+                    Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+                    return Ok(Progression::Continue);
                 }
             };
-            run.shown.take(&event, |text| self.wire.line(text));
+            run.shown.update(&event, |text| self.wire.line(text));
             match event {
-                Event::Done(outputs) => {
+                SpaceEvent::Done(outputs) => {
                     self.take_outputs(run, &outputs);
-                    return Ok(Pace::Again);
+                    return Ok(Progression::Continue);
                 }
-                Event::Cancelled => {
-                    run.end(Outcome::Cancelled);
-                    return Ok(Pace::Again);
+                SpaceEvent::Cancelled => {
+                    run.end(RunOutcome::Cancelled);
+                    return Ok(Progression::Continue);
                 }
-                Event::Failed(text) => {
+                SpaceEvent::Failed(text) => {
                     let text = self.wire.line(&text);
-                    Self::settle(run, Outcome::Failed(errors::of_app(&title, &text)));
+                    Self::end_run(run, RunOutcome::Failed(errors::of_app(&title, &text)));
                     if errors::is_quota(&text) {
-                        self.rest(run.part.side(), &text);
+                        self.pause_for_quota(run.part.side(), &text);
                     }
-                    return Ok(Pace::Again);
+                    return Ok(Progression::Continue);
                 }
-                Event::Lost(text) => {
+                SpaceEvent::Lost(text) => {
                     let words = format!("{title} has lost the result: {}", self.wire.line(&text));
-                    Self::settle(run, Outcome::Failed(errors::lost(words)));
-                    return Ok(Pace::Again);
+                    Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+                    return Ok(Progression::Continue);
                 }
-                _ if Instant::now() > until => return Ok(Pace::Rest),
+                _ if Instant::now() > until => return Ok(Progression::Idle),
                 _ => {}
             }
         }
         let silence = match &run.stage {
-            Stage::Listening(_, stream) => stream.silent_for(),
+            RunStage::Listening(_, stream) => stream.idle_for(),
             _ => Duration::ZERO,
         };
         if silence > self.settings.read_idle_timeout {
             let words =
                 format!("{title} sent nothing for {} s, not even a heartbeat", silence.as_secs());
-            self.let_go(run).await;
-            Self::settle(run, Outcome::Failed(errors::lost(words)));
+            self.abandon(run).await;
+            Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
         } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
-            run.end(Outcome::Cancelled);
+            run.end(RunOutcome::Cancelled);
         }
-        Ok(Pace::Rest)
+        Ok(Progression::Idle)
     }
 
     /// Takes the output of a call and continues with the next call.
     fn take_outputs(&self, run: &mut Run, outputs: &[Value]) {
-        if run.cancelled.is_some() && run.part != Part::Mesh {
-            return run.end(Outcome::Cancelled);
+        if run.cancelled.is_some() && run.part != SpaceCall::Mesh {
+            return run.end(RunOutcome::Cancelled);
         }
         let Some(found) = files::find(outputs, run.part.extensions()) else {
             let title = self.title(run.part.side());
-            let what = if run.part == Part::Mesh { "mesh" } else { "picture" };
+            let what = if run.part == SpaceCall::Mesh { "mesh" } else { "picture" };
             let words = format!("{title} finished but returned no {what}");
-            return run.end(Outcome::Failed(errors::empty(words)));
+            return run.end(RunOutcome::Failed(errors::empty_result(words)));
         };
         let url = files::address(run.space(), &found.path);
         match run.part {
-            Part::Flux => {
-                let next = if run.process_image { Part::Segment } else { Part::Mesh };
-                run.files.push(files::remote(Part::Flux, &url, found.name));
-                self.enter(run, next, Stage::Fetch(found.path));
+            SpaceCall::Flux => {
+                let next = if run.process_image { SpaceCall::Segment } else { SpaceCall::Mesh };
+                run.files.push(files::remote(SpaceCall::Flux, &url, found.name));
+                self.enter_stage(run, next, RunStage::Fetch(found.path));
             }
             // The same server, so its own path can be used without an upload.
-            Part::Segment => {
+            SpaceCall::Segment => {
                 let stage =
-                    Stage::Join { image: found.path, not_before: Instant::now(), failures: 0 };
-                self.enter(run, Part::Mesh, stage);
+                    RunStage::Join { image: found.path, not_before: Instant::now(), failures: 0 };
+                self.enter_stage(run, SpaceCall::Mesh, stage);
             }
-            Part::Mesh => {
-                run.files.push(files::remote(Part::Mesh, &url, found.name));
-                run.end(Outcome::Succeeded);
+            SpaceCall::Mesh => {
+                run.files.push(files::remote(SpaceCall::Mesh, &url, found.name));
+                run.end(RunOutcome::Succeeded);
             }
         }
     }
 
-    fn enter(&self, run: &mut Run, part: Part, stage: Stage) {
-        run.shown = Shown::ours("uploading the picture");
+    fn enter_stage(&self, run: &mut Run, part: SpaceCall, stage: RunStage) {
+        run.shown = ShownProgress::local("uploading the picture");
         (run.part, run.stage) = (part, stage);
         run.deadline = Instant::now() + self.settings.deadline;
     }
@@ -250,11 +254,11 @@ impl Spaces {
     /// Checks FLUX's picture before it is passed on.
     fn take_picture(&self, run: &mut Run, url: &url::Url, bytes: Bytes) {
         let Some((extension, mime)) = files::picture_kind(&bytes) else {
-            let title = self.title(Side::Flux);
+            let title = self.title(SpaceSide::Flux);
             let words = format!("{title} returned a file that is not a picture");
             // A file that cannot be a picture is not worth keeping in quarantine as one.
             run.files.clear();
-            return run.end(Outcome::Failed(errors::lost(words)));
+            return run.end(RunOutcome::Failed(errors::lost(words)));
         };
         if let Some(file) = run.files.first_mut()
             && file.extension() != extension
@@ -262,20 +266,20 @@ impl Spaces {
             file.filename = format!("image.{extension}");
         }
         run.picture = Some((url.as_str().to_owned(), bytes.clone()));
-        run.stage = Stage::Upload { name: format!("flux.{extension}"), mime, bytes };
+        run.stage = RunStage::Upload { name: format!("flux.{extension}"), mime, bytes };
     }
 
     fn fail(run: &mut Run, mut fault: ServiceFault) {
         // The fault is about a Space and not about our request, which exists as long as we say so.
-        if fault.verdict == Verdict::Gone {
-            fault.verdict = Verdict::Service;
+        if fault.kind == FaultKind::Gone {
+            fault.kind = FaultKind::Service;
         }
-        Self::settle(run, Outcome::Failed(fault));
+        Self::end_run(run, RunOutcome::Failed(fault));
     }
 
     /// Ends a run. A run that was asked to stop counts as cancelled, whatever the stream says.
-    fn settle(run: &mut Run, outcome: Outcome) {
-        let outcome = if run.cancelled.is_some() { Outcome::Cancelled } else { outcome };
+    fn end_run(run: &mut Run, outcome: RunOutcome) {
+        let outcome = if run.cancelled.is_some() { RunOutcome::Cancelled } else { outcome };
         run.end(outcome);
     }
 
@@ -283,24 +287,24 @@ impl Spaces {
     /// no longer waited for; it costs nothing.
     pub(super) async fn stop(&self, run: &mut Run) -> Result<CancelReply, CallError> {
         let ticket = match &run.stage {
-            Stage::Over(_) => return Ok(CancelReply::TooLate),
-            Stage::Joined(ticket) | Stage::Listening(ticket, _) => Some(ticket.clone()),
-            Stage::Fetch(_) | Stage::Upload { .. } | Stage::Join { .. } => None,
+            RunStage::Over(_) => return Ok(CancelReply::TooLate),
+            RunStage::Joined(ticket) | RunStage::Listening(ticket, _) => Some(ticket.clone()),
+            RunStage::Fetch(_) | RunStage::Upload { .. } | RunStage::Join { .. } => None,
         };
         let Some((ticket, session)) = ticket.and_then(|ticket| {
             let session = ticket.session.clone()?;
             Some((ticket, session))
         }) else {
-            run.end(Outcome::Cancelled);
+            run.end(RunOutcome::Cancelled);
             return Ok(CancelReply::Requested);
         };
         let title = self.title(run.part.side());
         match self.send_cancel(run, &ticket, &session, self.settings.call_timeout, &title).await {
             Ok(()) => {
                 run.cancelled.get_or_insert_with(Instant::now);
-                run.shown = Shown::ours("being cancelled");
+                run.shown = ShownProgress::local("being cancelled");
             }
-            Err(CallError::Fault(_)) => run.end(Outcome::Cancelled),
+            Err(CallError::Fault(_)) => run.end(RunOutcome::Cancelled),
             Err(passing) => return Err(passing),
         }
         Ok(CancelReply::Requested)

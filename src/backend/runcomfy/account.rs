@@ -16,7 +16,7 @@ use super::{ANSWER_LIMIT, RESULT_LIMIT, SettingsError, append, reply::Reply, und
 use crate::{
     backend::{
         CallError,
-        http::{self, Connector, Timeouts, answer::Answer, message::Cleaner, send},
+        http::{self, Connector, Timeouts, answer::Answer, message::TextSanitizer, send},
     },
     domain::{job::RequestId, machines::deployment::DeploymentFacts, money::MicroUsd},
 };
@@ -25,7 +25,7 @@ use crate::{
 pub struct Account {
     connector: Connector,
     authorization: HeaderValue,
-    cleaner: Cleaner,
+    sanitizer: TextSanitizer,
     balance: Url,
     deployments: Url,
     patience: Duration,
@@ -33,7 +33,7 @@ pub struct Account {
 
 /// An answer, and the service's time.
 #[derive(Debug)]
-pub struct Asked<T> {
+pub struct TimedAnswer<T> {
     /// Unix seconds from the answer's `Date` header; `None` without an answer.
     pub date: Option<i64>,
     /// The answer.
@@ -78,7 +78,7 @@ impl Account {
                 read_idle: patience,
             }),
             authorization,
-            cleaner: Cleaner::new(SecretString::from(text)),
+            sanitizer: TextSanitizer::new(SecretString::from(text)),
             balance: under(api, "v2/balance"),
             deployments: under(api, "v2/deployments"),
             patience,
@@ -88,34 +88,34 @@ impl Account {
     /// Asks for the balance; official tools check a token this way. An answer without a balance
     /// proves nothing about the token (the log-in page of a hotel answers 200 to everything), so it
     /// is not a success.
-    pub async fn balance(&self) -> Asked<MicroUsd> {
+    pub async fn balance(&self) -> TimedAnswer<MicroUsd> {
         let mut asked = self.get(self.balance.clone(), ANSWER_LIMIT).await;
         let date = asked.as_mut().map_or(None, |(date, _)| date.take());
         let answer = asked.and_then(|(_, reply)| match wire::balance(&reply) {
             Ok(Some(balance)) => Ok(balance),
-            Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.trouble()),
-            Ok(None) => Err(CallError::Passing {
+            Ok(None) if !reply.is_success() || reply.code().is_some() => Err(reply.problem()),
+            Ok(None) => Err(CallError::Transient {
                 reason: "the answer contains no balance, so it is probably not from RunComfy"
                     .to_owned(),
                 retry_after: None,
             }),
             Err(error) => Err(error),
         });
-        Asked { date, answer }
+        TimedAnswer { date, answer }
     }
 
     /// Asks for a deployment's record with its saved graph.
-    pub async fn deployment(&self, id: &RequestId) -> Asked<Deployment> {
+    pub async fn deployment(&self, id: &RequestId) -> TimedAnswer<Deployment> {
         let mut url = append(&self.deployments, id.as_str());
         url.set_query(Some("includes=payload"));
         let mut asked = self.get(url, RESULT_LIMIT).await;
         let date = asked.as_mut().map_or(None, |(date, _)| date.take());
         let answer = asked.and_then(|(_, reply)| read(&reply));
-        Asked { date, answer }
+        TimedAnswer { date, answer }
     }
 
     async fn get(&self, url: Url, limit: usize) -> Result<(Option<i64>, Reply<'_>), CallError> {
-        let passing = |reason: String| CallError::Passing { reason, retry_after: None };
+        let passing = |reason: String| CallError::Transient { reason, retry_after: None };
         let client =
             self.connector.client(&url).await.map_err(|error| passing(error.to_string()))?;
         let request = client
@@ -125,7 +125,7 @@ impl Account {
             .timeout(self.patience);
         let response = send::send(request).await.map_err(passing)?;
         let answer = Answer::read(response, limit).await;
-        Ok((answer.date, Reply::open(answer, &self.cleaner)))
+        Ok((answer.date, Reply::open(answer, &self.sanitizer)))
     }
 }
 

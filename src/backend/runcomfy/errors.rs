@@ -8,20 +8,20 @@
 //! to the Model API and are listed so that they are recognised. The HTTP status of the 100xx codes
 //! is not published, so the code decides, whatever the status is.
 
-use crate::backend::{ServiceFault, Verdict};
+use crate::backend::{FaultKind, ServiceFault};
 
 /// The meaning of a code or an HTTP class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Meaning {
+pub(super) struct CodeMeaning {
     /// The service's code; 0 for an HTTP class.
     code: u32,
     /// The service's name for the code. Some answers contain the name instead of the code.
     name: &'static str,
     /// What to do with the job.
-    pub(super) verdict: Verdict,
+    pub(super) kind: FaultKind,
     /// Whether the request is over. In the answer to a submit this means that nothing runs; in a
     /// later answer, that nothing runs any more.
-    pub(super) is_over: bool,
+    pub(super) ends_request: bool,
     /// The advice for a person.
     advice: &'static str,
 }
@@ -29,56 +29,56 @@ pub(super) struct Meaning {
 /// The code that the Model API returns if the result is requested too early.
 pub(super) const NOT_READY: u32 = 400_005;
 
-const fn over(code: u32, name: &'static str, verdict: Verdict, advice: &'static str) -> Meaning {
-    Meaning { code, name, verdict, is_over: true, advice }
+const fn over(code: u32, name: &'static str, kind: FaultKind, advice: &'static str) -> CodeMeaning {
+    CodeMeaning { code, name, kind, ends_request: true, advice }
 }
 
-const fn open(code: u32, name: &'static str, advice: &'static str) -> Meaning {
-    Meaning { code, name, verdict: Verdict::Service, is_over: false, advice }
+const fn open(code: u32, name: &'static str, advice: &'static str) -> CodeMeaning {
+    CodeMeaning { code, name, kind: FaultKind::Service, ends_request: false, advice }
 }
 
 #[rustfmt::skip]
-const CODES: [Meaning; 23] = [
+const CODES: [CodeMeaning; 23] = [
     open(10_000, "InternalServerError", "RunComfy reports an internal error, which may be temporary."),
-    over(10_001, "InsufficientFunds", Verdict::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again; topping up alone does not enable it."),
-    over(10_002, "DisabledDeployment", Verdict::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
-    over(10_003, "DeletedDeployment", Verdict::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
+    over(10_001, "InsufficientFunds", FaultKind::Account, "The balance or the plan does not allow runs, and RunComfy has disabled the deployment. Top up, then enable the deployment again; topping up alone does not enable it."),
+    over(10_002, "DisabledDeployment", FaultKind::Account, "The deployment is disabled. Enable it on RunComfy's deployment page; if the balance is empty, top up first."),
+    over(10_003, "DeletedDeployment", FaultKind::Gone, "The deployment was deleted. Create another and set `serverless.deployment_id`."),
     open(10_004, "QueuePromptUnexpectedError", "RunComfy could not pass the prompt to ComfyUI, which may be temporary."),
     open(10_005, "PollingResultUnexpectedError", "RunComfy could not get the state of the run, which may be temporary."),
     open(10_006, "ResultRetrievalUnexpectedError", "RunComfy could not read the run's outputs, which may be temporary."),
     open(10_007, "ComfyUIConnectionError", "RunComfy could not reach ComfyUI on its machine, which may be temporary."),
-    over(10_008, "ComfyUIQueuePromptError", Verdict::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
-    over(10_009, "FileUploadException", Verdict::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
-    over(10_011, "ComfyUIExecutionError", Verdict::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
-    Meaning { code: 10_012, name: "ComfyUIRequestMissing", verdict: Verdict::Service, is_over: true, advice: "The run was lost (a crash, a restart, or not enough memory). If it happens again, choose a larger GPU." },
-    over(10_013, "EmptyWorkflowApiJson", Verdict::Account, "The deployment's workflow contains no API graph. Save it again with Cloud Save and use the new version."),
-    over(400_001, "", Verdict::Workflow, "RunComfy found the request malformed."),
-    over(400_002, "", Verdict::Account, "The balance does not allow runs. Top up."),
-    over(400_004, "", Verdict::Account, "RunComfy does not accept this account or token for runs. Check the account page."),
+    over(10_008, "ComfyUIQueuePromptError", FaultKind::Workflow, "ComfyUI refused the workflow (types, nodes or links). Check it with `conjured workflow validate`."),
+    over(10_009, "FileUploadException", FaultKind::Workflow, "RunComfy could not read an input file. Check the render, and `generation.image_max_base64_kb`."),
+    over(10_011, "ComfyUIExecutionError", FaultKind::Workflow, "A node of the workflow failed while it ran. The same input fails again: look at the node's message."),
+    CodeMeaning { code: 10_012, name: "ComfyUIRequestMissing", kind: FaultKind::Service, ends_request: true, advice: "The run was lost (a crash, a restart, or not enough memory). If it happens again, choose a larger GPU." },
+    over(10_013, "EmptyWorkflowApiJson", FaultKind::Account, "The deployment's workflow contains no API graph. Save it again with Cloud Save and use the new version."),
+    over(400_001, "", FaultKind::Workflow, "RunComfy found the request malformed."),
+    over(400_002, "", FaultKind::Account, "The balance does not allow runs. Top up."),
+    over(400_004, "", FaultKind::Account, "RunComfy does not accept this account or token for runs. Check the account page."),
     open(NOT_READY, "", "The result is not ready yet."),
-    over(401_001, "", Verdict::Token, "The token is missing, wrong or expired. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
-    over(403_001, "", Verdict::Account, "The account of this token may not do that. Check the token and the deployment."),
-    over(403_003, "", Verdict::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
-    over(404_001, "", Verdict::Gone, "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`."),
-    over(422_001, "", Verdict::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
+    over(401_001, "", FaultKind::Token, "The token is missing, wrong or expired. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`."),
+    over(403_001, "", FaultKind::Account, "The account of this token may not do that. Check the token and the deployment."),
+    over(403_003, "", FaultKind::Account, "The deployment or the request belongs to another account. Check `serverless.deployment_id` and the token."),
+    over(404_001, "", FaultKind::Gone, "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`."),
+    over(422_001, "", FaultKind::Workflow, "RunComfy found the overrides invalid. Compare node ids and input names with the deployment's workflow."),
     open(500_001, "", "RunComfy reports an internal error, which may be temporary."),
 ];
 
 /// Returns the meaning of a code, or `None` for codes that no reference explains (such as 10010).
-pub(super) fn of_code(code: u32) -> Option<&'static Meaning> {
+pub(super) fn of_code(code: u32) -> Option<&'static CodeMeaning> {
     CODES.iter().find(|meaning| meaning.code == code)
 }
 
 /// Returns the code whose name is `text`.
 pub(super) fn code_of_name(text: &str) -> Option<u32> {
-    let named = |meaning: &&Meaning| {
+    let named = |meaning: &&CodeMeaning| {
         !meaning.name.is_empty() && meaning.name.eq_ignore_ascii_case(text.trim())
     };
     CODES.iter().find(named).map(|meaning| meaning.code)
 }
 
 /// Returns the meaning of an HTTP status that came without a known code.
-pub(super) const fn of_status(status: u16) -> Meaning {
+pub(super) const fn of_status(status: u16) -> CodeMeaning {
     match status {
         200..300 => open(
             0,
@@ -88,48 +88,50 @@ pub(super) const fn of_status(status: u16) -> Meaning {
         300..400 => over(
             0,
             "",
-            Verdict::Account,
+            FaultKind::Account,
             "The API's address answers with a redirect, which is not followed, so that the token is not sent to another host. Check `serverless.api_url`.",
         ),
         401 => over(
             0,
             "",
-            Verdict::Token,
+            FaultKind::Token,
             "The token was refused. Put a valid one into RUNCOMFY_API_TOKEN or the file of `serverless.token_file`.",
         ),
         402 => over(
             0,
             "",
-            Verdict::Account,
+            FaultKind::Account,
             "RunComfy requires payment: the balance does not allow runs. Top up, and check that the deployment is still enabled.",
         ),
         403 => over(
             0,
             "",
-            Verdict::Account,
+            FaultKind::Account,
             "The account of this token may not use the deployment. Check `serverless.deployment_id` and the token.",
         ),
         404 | 410 => over(
             0,
             "",
-            Verdict::Gone,
+            FaultKind::Gone,
             "RunComfy does not know the deployment or the request, or no longer knows it. Check `serverless.deployment_id`.",
         ),
         413 => over(
             0,
             "",
-            Verdict::Workflow,
+            FaultKind::Workflow,
             "The request is too large for RunComfy. Lower `generation.image_max_base64_kb`.",
         ),
         400 | 422 => over(
             0,
             "",
-            Verdict::Workflow,
+            FaultKind::Workflow,
             "RunComfy found the request invalid. Compare node ids and input names with the deployment's workflow.",
         ),
         408 => open(0, "", "RunComfy did not receive the request in time, which may be temporary."),
         425 | 429 => open(0, "", "RunComfy asks to slow down. The call is retried later."),
-        400..500 => Meaning { is_over: true, ..open(0, "", "RunComfy refused the request.") },
+        400..500 => {
+            CodeMeaning { ends_request: true, ..open(0, "", "RunComfy refused the request.") }
+        }
         500..600 => open(
             0,
             "",
@@ -141,18 +143,18 @@ pub(super) const fn of_status(status: u16) -> Meaning {
 
 /// Returns the meaning of an answer: from its code if that is known, otherwise from its
 /// HTTP status.
-pub(super) fn meaning(code: Option<u32>, status: u16) -> Meaning {
+pub(super) fn meaning(code: Option<u32>, status: u16) -> CodeMeaning {
     code.and_then(of_code).copied().unwrap_or_else(|| of_status(status))
 }
 
 /// Creates the fault that the rest of the crate uses.
 pub(super) fn fault(code: Option<u32>, status: u16, words: String) -> ServiceFault {
     let meaning = meaning(code, status);
-    let words = if words.is_empty() { plain_words(code, status) } else { words };
-    ServiceFault { code, status, words, advice: meaning.advice, verdict: meaning.verdict }
+    let words = if words.is_empty() { default_message(code, status) } else { words };
+    ServiceFault { code, status, message: words, advice: meaning.advice, kind: meaning.kind }
 }
 
-fn plain_words(code: Option<u32>, status: u16) -> String {
+fn default_message(code: Option<u32>, status: u16) -> String {
     let name = code.and_then(of_code).map_or("", |meaning| meaning.name);
     match code {
         Some(code) if !name.is_empty() => format!("{name} ({code})"),
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_documented_code_has_its_verdict() {
-        use Verdict::{Account, Gone, Service, Token, Workflow};
+        use FaultKind::{Account, Gone, Service, Token, Workflow};
         let table = [
             (10_000, Service, false),
             (10_001, Account, true),
@@ -190,9 +192,9 @@ mod tests {
             (400_002, Account, true),
             (400_004, Account, true),
         ];
-        for (code, verdict, is_over) in table {
+        for (code, kind, is_over) in table {
             let meaning = of_code(code).expect("in the table");
-            assert_eq!((meaning.verdict, meaning.is_over), (verdict, is_over), "{code}");
+            assert_eq!((meaning.kind, meaning.ends_request), (kind, is_over), "{code}");
             assert!(meaning.advice.ends_with('.'), "{code} has a sentence for a person");
         }
         assert_eq!(of_code(10_010), None, "no source explains it");
@@ -200,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_http_class_without_a_code_has_its_verdict() {
-        use Verdict::{Account, Gone, Service, Token, Workflow};
+        use FaultKind::{Account, Gone, Service, Token, Workflow};
         let table = [
             (301, Account),
             (307, Account),
@@ -220,8 +222,8 @@ mod tests {
             (503, Service),
             (504, Service),
         ];
-        for (status, verdict) in table {
-            assert_eq!(of_status(status).verdict, verdict, "{status}");
+        for (status, kind) in table {
+            assert_eq!(of_status(status).kind, kind, "{status}");
         }
     }
 
@@ -236,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_fault_without_words_still_says_something() {
-        assert_eq!(fault(None, 502, String::new()).words, "HTTP 502 without a message");
-        assert_eq!(fault(Some(10_002), 200, String::new()).words, "DisabledDeployment (10002)");
-        assert_eq!(fault(Some(77), 200, String::new()).words, "error 77");
+        assert_eq!(fault(None, 502, String::new()).message, "HTTP 502 without a message");
+        assert_eq!(fault(Some(10_002), 200, String::new()).message, "DisabledDeployment (10002)");
+        assert_eq!(fault(Some(77), 200, String::new()).message, "error 77");
     }
 }

@@ -31,12 +31,12 @@ use url::Url;
 use super::{ANSWER_LIMIT, RESULT_LIMIT, append, reply::Reply, under, unreachable};
 use crate::{
     backend::{
-        CallError, SubmitError, Verdict,
-        download::Hosts,
+        CallError, FaultKind, SubmitError,
+        download::AllowedHosts,
         http::{
             self, Connector, Timeouts,
             answer::Answer,
-            message::Cleaner,
+            message::TextSanitizer,
             send::{self, SendFault},
         },
     },
@@ -62,7 +62,7 @@ pub struct Settings {
     pub launch_timeout: Duration,
     /// For every other call.
     pub call_timeout: Duration,
-    /// The allowed hosts of machines; see [`Hosts`].
+    /// The allowed hosts of machines; see [`AllowedHosts`].
     pub hosts: Vec<String>,
 }
 
@@ -129,9 +129,9 @@ pub struct Server {
     /// The workflow version that it was launched with.
     pub workflow_version: Option<String>,
     /// Its state.
-    pub word: ReportedStage,
+    pub reported_stage: ReportedStage,
     /// The service's word for the state, if no reference documents it.
-    pub unknown_word: Option<String>,
+    pub unknown_status: Option<String>,
     /// The address of its ComfyUI, once it is ready.
     pub url: Option<MachineUrl>,
     /// The host of an address that the service sent but that is not allowed.
@@ -146,12 +146,12 @@ pub struct Server {
 
 impl Server {
     /// Returns the values that are compared to find the machine of an unanswered launch.
-    pub fn seen(&self) -> ListedMachine {
+    pub fn listed(&self) -> ListedMachine {
         ListedMachine {
             id: self.id.clone(),
             server_type: self.server_type.clone(),
             workflow_version: self.workflow_version.clone(),
-            is_ending: self.word == ReportedStage::Ending,
+            is_ending: self.reported_stage == ReportedStage::Ending,
         }
     }
 }
@@ -169,9 +169,9 @@ pub enum Stopped {
 pub struct Machines {
     connector: Connector,
     authorization: HeaderValue,
-    cleaner: Cleaner,
+    sanitizer: TextSanitizer,
     servers: Url,
-    hosts: Hosts,
+    hosts: AllowedHosts,
     is_here: bool,
     launch_timeout: Duration,
     call_timeout: Duration,
@@ -204,9 +204,9 @@ impl Machines {
         Ok(Self {
             connector: Connector::new(timeouts),
             authorization,
-            cleaner: Cleaner::new(SecretString::from(token)),
+            sanitizer: TextSanitizer::new(SecretString::from(token)),
             servers: under(api, &format!("api/users/{user}/servers")),
-            hosts: Hosts::parse(&settings.hosts)?,
+            hosts: AllowedHosts::parse(&settings.hosts)?,
             is_here: http::is_loopback(api),
             launch_timeout: settings.launch_timeout,
             call_timeout: settings.call_timeout,
@@ -230,7 +230,7 @@ impl Machines {
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
         let date = answer.date;
-        read::launched(&Reply::open(answer, &self.cleaner), date, self)
+        read::launched(&Reply::open(answer, &self.sanitizer), date, self)
     }
 
     /// Lists the account's machines.
@@ -281,7 +281,7 @@ impl Machines {
         url: Url,
         body: Option<Value>,
     ) -> Result<(Reply<'_>, Option<i64>), CallError> {
-        let passing = |reason: String| CallError::Passing {
+        let passing = |reason: String| CallError::Transient {
             reason: unreachable(&self.servers, &reason),
             retry_after: None,
         };
@@ -293,7 +293,7 @@ impl Machines {
         let response = send::send(request).await.map_err(passing)?;
         let answer = Answer::read(response, RESULT_LIMIT).await;
         let date = answer.date;
-        Ok((Reply::open(answer, &self.cleaner), date))
+        Ok((Reply::open(answer, &self.sanitizer), date))
     }
 
     /// Returns whether a machine may be at `url`. Pictures are sent to it, so it must belong to
@@ -313,7 +313,7 @@ impl Machines {
 fn known<T>(answer: Result<T, CallError>) -> Result<Option<T>, CallError> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone => Ok(None),
+        Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -34,13 +34,13 @@ use url::Url;
 
 use self::reply::Reply;
 use super::{
-    Backend, CallError, CancelReply, Download, FetchError, Observation, RunResult, Submission,
-    SubmitError, Work,
+    Backend, CallError, CancelReply, Download, FetchError, Observation, Payload, RunResult,
+    Submission, SubmitError,
     download::{self, Downloader},
     http::{
         self, Connector, Timeouts,
         answer::Answer,
-        message::Cleaner,
+        message::TextSanitizer,
         send::{self, SendFault},
     },
 };
@@ -79,7 +79,7 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// How long a download may stay silent.
     pub read_idle_timeout: Duration,
-    /// The allowed hosts of downloads; see [`download::Hosts`].
+    /// The allowed hosts of downloads; see [`download::AllowedHosts`].
     pub download_hosts: Vec<String>,
     /// The maximum size of a file in bytes.
     pub max_artifact: u64,
@@ -164,7 +164,7 @@ pub struct Serverless {
     connector: Connector,
     downloader: Downloader,
     authorization: HeaderValue,
-    cleaner: Cleaner,
+    sanitizer: TextSanitizer,
     queue: Url,
     balance: Url,
     record: Url,
@@ -212,10 +212,10 @@ impl Serverless {
             connector: Connector::new(timeouts),
             downloader: Downloader::new(
                 patient,
-                download::Hosts::parse(&settings.download_hosts)?,
+                download::AllowedHosts::parse(&settings.download_hosts)?,
                 max,
             ),
-            cleaner: Cleaner::new(SecretString::from(token)),
+            sanitizer: TextSanitizer::new(SecretString::from(token)),
             authorization,
             queue: under(api, &format!("{version}/deployments/{deployment}")),
             balance: under(api, "v2/balance"),
@@ -239,7 +239,7 @@ impl Serverless {
 
     /// Makes one call other than a submit.
     async fn call(&self, method: Method, url: Url, limit: usize) -> Result<Reply<'_>, CallError> {
-        let passing = |reason: String| CallError::Passing {
+        let passing = |reason: String| CallError::Transient {
             reason: unreachable(&self.queue, &reason),
             retry_after: None,
         };
@@ -252,12 +252,14 @@ impl Serverless {
             request = request.header(CONTENT_LENGTH, 0);
         }
         let response = send::send(request).await.map_err(passing)?;
-        Ok(Reply::open(Answer::read(response, limit).await, &self.cleaner))
+        Ok(Reply::open(Answer::read(response, limit).await, &self.sanitizer))
     }
 
     async fn submit_once(&self, submission: &Submission) -> Result<RequestId, SubmitError> {
         let not_sent = |reason| SubmitError::NotSent { reason, retry_after: None };
-        let Work::Body(body) = &submission.work else { return Err(submission.work.foreign()) };
+        let Payload::Body(body) = &submission.payload else {
+            return Err(submission.payload.wrong_backend_error());
+        };
         let request = self
             .request(Method::POST, append(&self.queue, "inference"))
             .await
@@ -269,7 +271,7 @@ impl Serverless {
             SendFault::Unknown(reason) => SubmitError::Unknown { reason },
         })?;
         failpoint::hit(Point::SubmitAnswer, Side::Before);
-        wire::submitted(&Reply::open(answer, &self.cleaner))
+        wire::submitted(&Reply::open(answer, &self.sanitizer))
     }
 }
 

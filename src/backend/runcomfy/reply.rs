@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::errors;
 use crate::backend::{
-    CallError, ServiceFault, Verdict,
-    http::{answer::Answer, message::Cleaner},
+    CallError, FaultKind, ServiceFault,
+    http::{answer::Answer, message::TextSanitizer},
 };
 
 /// An answer with its parsed content.
@@ -23,7 +23,7 @@ pub(super) struct Reply<'a> {
     pub(super) retry_after: Option<Duration>,
     /// The content of the body.
     pub(super) content: Content,
-    cleaner: &'a Cleaner,
+    sanitizer: &'a TextSanitizer,
 }
 
 /// The content of a body.
@@ -39,17 +39,17 @@ pub(super) enum Content {
 
 impl<'a> Reply<'a> {
     /// Parses `answer`. The token is removed from the text before anything is read from it.
-    pub(super) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
+    pub(super) fn open(answer: Answer, sanitizer: &'a TextSanitizer) -> Self {
         let content = match answer.body {
             Err(reason) => Content::Unreadable(reason),
             Ok(bytes) => {
-                let text = cleaner.redact(&String::from_utf8_lossy(&bytes));
+                let text = sanitizer.redact(&String::from_utf8_lossy(&bytes));
                 // The parser limits the depth (128), the caller limits the size.
                 serde_json::from_str(text.trim_start_matches('\u{feff}'))
                     .map_or(Content::Text(text), Content::Json)
             }
         };
-        Self { status: answer.status, retry_after: answer.retry_after, content, cleaner }
+        Self { status: answer.status, retry_after: answer.retry_after, content, sanitizer }
     }
 
     /// Returns whether the HTTP status is a success. All of 2xx counts: clients have seen 200 and
@@ -73,28 +73,28 @@ impl<'a> Reply<'a> {
 
     /// Returns `text` as it may be shown to a person.
     pub(super) fn line(&self, text: &str) -> String {
-        self.cleaner.line(text)
+        self.sanitizer.single_line(text)
     }
 
     /// Returns the fault that this answer reports.
     pub(super) fn fault(&self) -> ServiceFault {
-        errors::fault(self.code(), self.status, self.line(&self.words()))
+        errors::fault(self.code(), self.status, self.line(&self.message()))
     }
 
     /// Returns the error for a repeatable call that got an unexpected answer. A problem of the
     /// service itself is temporary; everything else is a fault.
-    pub(super) fn trouble(&self) -> CallError {
+    pub(super) fn problem(&self) -> CallError {
         let fault = self.fault();
-        if fault.verdict == Verdict::Service {
-            CallError::Passing { reason: fault.words, retry_after: self.retry_after }
+        if fault.kind == FaultKind::Service {
+            CallError::Transient { reason: fault.message, retry_after: self.retry_after }
         } else {
             CallError::Fault(fault)
         }
     }
 
-    fn words(&self) -> String {
+    fn message(&self) -> String {
         match &self.content {
-            Content::Json(value) => words_of_body(value),
+            Content::Json(value) => message_of_body(value),
             Content::Text(text) if text.trim_start().starts_with('<') => {
                 format!("HTTP {}, with a web page instead of an API answer", self.status)
             }
@@ -116,7 +116,7 @@ pub(super) fn as_code(value: &Value) -> Option<u32> {
 }
 
 /// Returns the text of an error body: `error_message`, `message` or `error`, and `detail`.
-fn words_of_body(body: &Value) -> String {
+fn message_of_body(body: &Value) -> String {
     if let Value::String(text) = body {
         return text.clone();
     }
@@ -125,7 +125,7 @@ fn words_of_body(body: &Value) -> String {
         text_of(value).or_else(|| text_of(value.get("message")?))
     });
     let detail = match body.get("detail") {
-        Some(Value::Array(entries)) => entries.iter().take(5).map(words_of_detail).collect(),
+        Some(Value::Array(entries)) => entries.iter().take(5).map(message_of_detail).collect(),
         Some(value) => vec![text_of(value).unwrap_or_default()],
         None => Vec::new(),
     };
@@ -134,7 +134,7 @@ fn words_of_body(body: &Value) -> String {
 
 /// Returns one entry of a validation report (`{"loc":["body","overrides"],"msg":"…"}`) as
 /// `body.overrides: …`.
-fn words_of_detail(entry: &Value) -> String {
+fn message_of_detail(entry: &Value) -> String {
     let said = ["msg", "message"].iter().find_map(|key| text_of(entry.get(key)?));
     let place = entry.get("loc").and_then(Value::as_array).map(|parts| {
         let words =

@@ -10,7 +10,7 @@ use super::{
     errors,
     reply::{Reply, as_code, text_of},
     timestamp,
-    wire::{Word, is_about_the_run, unreadable},
+    wire::{StatusWord, is_about_the_run, unreadable},
 };
 use crate::{
     backend::{CallError, Phase, RunResult, RunTimes},
@@ -33,7 +33,7 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
         return Ok(RunResult::Pending(Phase::Running));
     }
     let body = reply.json();
-    let word = if reply.is_success() { Word::read(reply) } else { None };
+    let word = if reply.is_success() { StatusWord::read(reply) } else { None };
     let times = RunTimes {
         created_at: timestamp::parse(body.get("created_at")),
         finished_at: timestamp::parse(body.get("finished_at")),
@@ -44,23 +44,23 @@ pub(super) fn result(reply: &Reply<'_>) -> Result<RunResult, CallError> {
     };
     let has_failed = code.is_some() || body.get("error").is_some_and(|error| !is_empty(error));
     match word {
-        Some(Word::Queued | Word::Unknown(_)) => {
+        Some(StatusWord::Queued | StatusWord::Unknown(_)) => {
             Ok(RunResult::Pending(Phase::Queued { position: None }))
         }
-        Some(Word::Running) => Ok(RunResult::Pending(Phase::Running)),
-        Some(Word::Cancelled) => Ok(RunResult::Cancelled { times }),
-        Some(Word::Failed) => Ok(failed()),
+        Some(StatusWord::Running) => Ok(RunResult::Pending(Phase::Running)),
+        Some(StatusWord::Cancelled) => Ok(RunResult::Cancelled { times }),
+        Some(StatusWord::Failed) => Ok(failed()),
         // Either word together with a code is an error that came with HTTP 200. `completed` alone
         // does not say whether the run succeeded.
-        Some(Word::Succeeded) if code.is_none() => {
+        Some(StatusWord::Succeeded) if code.is_none() => {
             Ok(RunResult::Succeeded { files: files(body, reply), times })
         }
-        Some(Word::Succeeded | Word::Completed) if has_failed => Ok(failed()),
-        Some(Word::Succeeded | Word::Completed) => {
+        Some(StatusWord::Succeeded | StatusWord::Completed) if has_failed => Ok(failed()),
+        Some(StatusWord::Succeeded | StatusWord::Completed) => {
             Ok(RunResult::Succeeded { files: files(body, reply), times })
         }
         None if is_about_the_run(code) => Ok(failed()),
-        None if code.is_some() || !reply.is_success() => Err(reply.trouble()),
+        None if code.is_some() || !reply.is_success() => Err(reply.problem()),
         // There is no status at all. Outputs or an error are sufficient; anything less is not.
         None if has_failed => Ok(failed()),
         None => match files(body, reply) {
@@ -89,13 +89,13 @@ fn run_fault(reply: &Reply<'_>) -> crate::backend::ServiceFault {
     };
     let code = entries.iter().find_map(code_of_entry).or_else(|| reply.code());
     let words: Vec<String> =
-        entries.iter().take(5).map(words_of_entry).filter(|words| !words.is_empty()).collect();
+        entries.iter().take(5).map(message_of_entry).filter(|words| !words.is_empty()).collect();
     if words.is_empty() {
         let top = reply.fault();
         return errors::fault(
             code,
             reply.status,
-            if code == top.code { top.words } else { String::new() },
+            if code == top.code { top.message } else { String::new() },
         );
     }
     errors::fault(code, reply.status, reply.line(&words.join("; ")))
@@ -108,7 +108,7 @@ fn code_of_entry(entry: &Value) -> Option<u32> {
 }
 
 /// Returns the text of one error: the string itself, or the values of the known members.
-fn words_of_entry(entry: &Value) -> String {
+fn message_of_entry(entry: &Value) -> String {
     if let Some(text) = text_of(entry) {
         return text;
     }

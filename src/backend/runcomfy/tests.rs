@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::backend::{
-    Phase, Verdict,
+    FaultKind, Phase,
     http::fake::{Fake, Seen, Step, answer, json},
 };
 
@@ -35,7 +35,7 @@ fn request_id() -> RequestId {
 fn submission() -> Submission {
     Submission {
         key: RequestId::new("unseen").expect("plain"),
-        work: Work::Body(Bytes::from_static(b"{\"overrides\":{}}")),
+        payload: Payload::Body(Bytes::from_static(b"{\"overrides\":{}}")),
     }
 }
 
@@ -73,7 +73,7 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
     }
     let [_, submit, .., cancel] = &fake.seen()[..] else { panic!("five requests") };
     assert_eq!(submit.header("content-type"), Some("application/json"));
-    let Work::Body(body) = submission().work else { unreachable!("made above") };
+    let Payload::Body(body) = submission().payload else { unreachable!("made above") };
     assert_eq!(submit.body, body);
     assert_eq!(cancel.header("content-length"), Some("0"));
 }
@@ -128,7 +128,7 @@ async fn a_service_that_is_not_there_was_not_sent_anything() {
     let outcome = serverless.submit(&submission()).await;
     assert!(matches!(outcome, Err(SubmitError::NotSent { retry_after: None, .. })), "{outcome:?}");
     let outcome = serverless.observe(&request_id()).await;
-    assert!(matches!(outcome, Err(CallError::Passing { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(CallError::Transient { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_submit_whose_answer_never_comes_is_unknown_and_a_status_call_passes()
     let settings = Settings { call_timeout: short, ..settings };
     let serverless = Serverless::new(&settings).expect("good settings");
     let outcome = serverless.observe(&request_id()).await;
-    assert!(matches!(outcome, Err(CallError::Passing { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Err(CallError::Transient { .. })), "{outcome:?}");
 }
 
 #[tokio::test]

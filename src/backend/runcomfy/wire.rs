@@ -15,13 +15,13 @@ use super::{
     reply::{Content, Reply},
 };
 use crate::{
-    backend::{CallError, CancelReply, Observation, Phase, SubmitError, Verdict},
+    backend::{CallError, CancelReply, FaultKind, Observation, Phase, SubmitError},
     domain::{job::RequestId, machines::deployment::DeploymentFacts, money::MicroUsd},
 };
 
 /// A parsed status word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum StatusWord {
     /// `in_queue`, `queued`.
     Queued,
     /// `in_progress`, and `cancellation_requested`, because such a run may continue.
@@ -38,7 +38,7 @@ pub(super) enum Word {
     Unknown(String),
 }
 
-impl Word {
+impl StatusWord {
     /// Parses the word under `status`. Returns `None` if there is none.
     pub(super) fn read(reply: &Reply<'_>) -> Option<Self> {
         let text = reply.json().get("status")?.as_str()?;
@@ -66,10 +66,10 @@ pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
     let code = reply.code();
     // The code is the clearest statement, whatever HTTP status it came with.
     if let Some(meaning) = code.and_then(errors::of_code) {
-        return Err(if meaning.is_over {
+        return Err(if meaning.ends_request {
             SubmitError::Refused(reply.fault())
-        } else if is_surely_turned_away(reply) {
-            turned_away(reply)
+        } else if is_surely_rejected(reply) {
+            rejected(reply)
         } else {
             unknown(reply)
         });
@@ -79,7 +79,7 @@ pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
             let id = reply.json().get("request_id").and_then(Value::as_str);
             id.and_then(RequestId::new).ok_or_else(|| unknown(reply))
         }
-        _ if is_surely_turned_away(reply) => Err(turned_away(reply)),
+        _ if is_surely_rejected(reply) => Err(rejected(reply)),
         // 303 says that the request was accepted and the answer is at another address. 408 also
         // comes from intermediate servers.
         303 | 408 => Err(unknown(reply)),
@@ -90,12 +90,12 @@ pub(super) fn submitted(reply: &Reply<'_>) -> Result<RequestId, SubmitError> {
 
 /// Returns whether the service rejected the request without reading it: 429, or 503 with
 /// a `Retry-After`.
-const fn is_surely_turned_away(reply: &Reply<'_>) -> bool {
+const fn is_surely_rejected(reply: &Reply<'_>) -> bool {
     reply.status == 429 || (reply.status == 503 && reply.retry_after.is_some())
 }
 
-fn turned_away(reply: &Reply<'_>) -> SubmitError {
-    SubmitError::NotSent { reason: reply.fault().words, retry_after: reply.retry_after }
+fn rejected(reply: &Reply<'_>) -> SubmitError {
+    SubmitError::NotSent { reason: reply.fault().message, retry_after: reply.retry_after }
 }
 
 fn unknown(reply: &Reply<'_>) -> SubmitError {
@@ -106,7 +106,7 @@ fn unknown(reply: &Reply<'_>) -> SubmitError {
         }
         Content::Text(_) if reply.is_success() => "the answer is not JSON".to_owned(),
         Content::Json(_) | Content::Text(_) => {
-            format!("HTTP {}: {}", reply.status, reply.fault().words)
+            format!("HTTP {}: {}", reply.status, reply.fault().message)
         }
     };
     SubmitError::Unknown { reason }
@@ -114,30 +114,38 @@ fn unknown(reply: &Reply<'_>) -> SubmitError {
 
 /// Reads the answer to a status call.
 pub(super) fn observed(reply: &Reply<'_>) -> Result<Observation, CallError> {
-    let word = if reply.is_success() { Word::read(reply) } else { None };
+    let word = if reply.is_success() { StatusWord::read(reply) } else { None };
     // A statement about the run itself ends it, as a word or as a code. The result contains
     // the details.
-    if word.as_ref().is_some_and(Word::is_terminal) || is_about_the_run(reply.code()) {
+    if word.as_ref().is_some_and(StatusWord::is_terminal) || is_about_the_run(reply.code()) {
         return Ok(Observation {
             phase: Phase::Ended,
             instance: instance(reply),
-            unknown_word: None,
+            unknown_status: None,
             progress: None,
         });
     }
     if !reply.is_success() || reply.code().is_some() {
-        return Err(reply.trouble());
+        return Err(reply.problem());
     }
     let Some(word) = word else { return Err(unreadable(reply)) };
     let phase = match word {
-        Word::Queued | Word::Unknown(_) => {
+        StatusWord::Queued | StatusWord::Unknown(_) => {
             Phase::Queued { position: reply.json().get("queue_position").and_then(as_position) }
         }
-        Word::Running => Phase::Running,
-        Word::Completed | Word::Succeeded | Word::Failed | Word::Cancelled => Phase::Ended,
+        StatusWord::Running => Phase::Running,
+        StatusWord::Completed
+        | StatusWord::Succeeded
+        | StatusWord::Failed
+        | StatusWord::Cancelled => Phase::Ended,
     };
-    let unknown_word = if let Word::Unknown(text) = word { Some(text) } else { None };
-    Ok(Observation { phase, instance: instance(reply), unknown_word, progress: None })
+    let unknown_word = if let StatusWord::Unknown(text) = word { Some(text) } else { None };
+    Ok(Observation {
+        phase,
+        instance: instance(reply),
+        unknown_status: unknown_word,
+        progress: None,
+    })
 }
 
 fn instance(reply: &Reply<'_>) -> Option<String> {
@@ -158,7 +166,7 @@ pub(super) fn unreadable(reply: &Reply<'_>) -> CallError {
         Content::Text(_) => "the answer is not JSON".to_owned(),
         Content::Json(_) => "the answer contains no status".to_owned(),
     };
-    CallError::Passing { reason, retry_after: reply.retry_after }
+    CallError::Transient { reason, retry_after: reply.retry_after }
 }
 
 /// Reads a queue position. It counts from 0, so 0 is a valid value. Other types than whole numbers
@@ -178,7 +186,7 @@ pub(super) fn cancelled(reply: &Reply<'_>) -> Result<CancelReply, CallError> {
     if reply.code().is_some() || !reply.is_success() {
         // 409 means that it is too late. Other codes carry their own meaning.
         let is_conflict = reply.status == 409 && reply.code().is_none();
-        return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.trouble()) };
+        return if is_conflict { Ok(CancelReply::TooLate) } else { Err(reply.problem()) };
     }
     let word = ["outcome", "status"].iter().find_map(|key| reply.json().get(key)?.as_str());
     let word = word.unwrap_or_default().trim().to_ascii_lowercase();
@@ -198,7 +206,7 @@ const LONGEST_KEEP_WARM: u32 = 24 * 3600;
 /// one entry is also accepted.
 pub(super) fn record<'a>(reply: &'a Reply<'_>) -> Result<&'a Value, CallError> {
     if reply.code().is_some() || !reply.is_success() {
-        return Err(reply.trouble());
+        return Err(reply.problem());
     }
     let body = reply.json();
     let body = body.get("deployment").filter(|inner| inner.is_object()).unwrap_or(body);
@@ -244,12 +252,15 @@ pub(super) fn facts(record: &Value) -> DeploymentFacts {
 /// connection and checks the token.
 pub(super) fn balance(reply: &Reply<'_>) -> Result<Option<MicroUsd>, CallError> {
     if let Content::Unreadable(reason) = &reply.content {
-        return Err(CallError::Passing { reason: reason.clone(), retry_after: reply.retry_after });
+        return Err(CallError::Transient {
+            reason: reason.clone(),
+            retry_after: reply.retry_after,
+        });
     }
     if reply.code().is_some() || !reply.is_success() {
-        return match reply.trouble() {
+        return match reply.problem() {
             CallError::Fault(fault)
-                if !matches!(fault.verdict, Verdict::Token | Verdict::Account) =>
+                if !matches!(fault.kind, FaultKind::Token | FaultKind::Account) =>
             {
                 Ok(None)
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    backend::work::{GraphWork, SpacesWork, Upload, Work},
+    backend::work::{GraphPayload, Payload, SpacesPayload, Upload},
     daemon::services::runtime_config::{Live, bound_workflow::Recipe},
     disk::{
         DiskError,
@@ -57,7 +57,7 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Made {
     pub(crate) place: BackendKind,
-    pub(crate) work: Work,
+    pub(crate) work: Payload,
     /// Equal digests mean equal work, on backends that run the same workflow.
     pub(crate) digest: Fingerprint,
     /// The size of what is sent, without the protocol's own overhead.
@@ -261,12 +261,12 @@ fn made_with(
     let values = RequestValues { prompt, seeds, steps_flux: steps, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
     let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
-    let (work, digest, bytes, summary) = match recipe {
+    let (payload, digest, bytes, summary) = match recipe {
         Recipe::Graph(graph) if backend == BackendKind::Serverless => {
             let plan = BodyPlan::new(&graph.0, &graph.1, BodyForm::Overrides).map_err(foreign)?;
             let Body { bytes, digest, summary } = plan.build(&values, &picture);
             let size = bytes.len();
-            (Work::Body(bytes), digest, size, summary)
+            (Payload::Body(bytes), digest, size, summary)
         }
         Recipe::Graph(graph) => {
             let (workflow, bindings) = (&graph.0, &graph.1);
@@ -282,12 +282,12 @@ fn made_with(
             let outputs =
                 ArtifactKind::ALL.map(|kind| recipe.output(kind).to_owned()).into_iter().collect();
             let image = (node.to_owned(), input.to_owned());
-            let work = GraphWork { graph: nodes, image, picture: upload, outputs };
-            (Work::Graph(work), digest, size, summary)
+            let work = GraphPayload { graph: nodes, image, picture: upload, outputs };
+            (Payload::Graph(work), digest, size, summary)
         }
         Recipe::Spaces { .. } => {
             // Sliders: their real limits are not published, and 0 to 2147483647 is the usual range.
-            let work = SpacesWork {
+            let work = SpacesPayload {
                 prompt: prompt.to_owned(),
                 seed: seeds.image % overrides::MESH_SEED_LIMIT,
                 mesh_seed: seeds.mesh,
@@ -303,12 +303,12 @@ fn made_with(
             });
             let digest = Fingerprint::of(summary.to_string().as_bytes());
             let size = encoded.bytes.len() + prompt.len();
-            (Work::Spaces(work), digest, size, summary)
+            (Payload::Spaces(work), digest, size, summary)
         }
     };
     Ok(Made {
         place: backend,
-        work,
+        work: payload,
         digest,
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         summary,

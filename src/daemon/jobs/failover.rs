@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Road, Step, interrupted, reason_of};
 use crate::{
-    backend::{ServiceFault, Verdict, Work},
+    backend::{FaultKind, Payload, ServiceFault},
     daemon::{
         inputs::prepare,
         jobs::{early_work, routing},
@@ -95,11 +95,11 @@ impl Road {
     /// after a wait.
     pub(super) async fn not_sent(
         &mut self,
-        work: Work,
+        payload: Payload,
         failures: u32,
         reason: String,
         retry_after: Option<Duration>,
-    ) -> Step<Work> {
+    ) -> Step<Payload> {
         self.moved(JobState::Prepared, JobStage::Waiting).await;
         self.say(format!("not sent yet, nothing was charged: {reason}")).await;
         self.remember(AttemptOutcome::NotSent, reason.clone());
@@ -125,17 +125,17 @@ impl Road {
                 self.leave_later(other).await
             }
             Route::Use { .. } | Route::Wait { .. } | Route::Unroutable { .. } => {
-                self.leave_later(work).await
+                self.leave_later(payload).await
             }
         }
     }
 
     /// Continues after a refusal: on another backend, or not at all.
-    pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Work> {
+    pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Payload> {
         let reason = reason_of(fault);
-        let outcome = match fault.verdict {
-            Verdict::Workflow => AttemptOutcome::Workflow,
-            Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
+        let outcome = match fault.kind {
+            FaultKind::Workflow => AttemptOutcome::Workflow,
+            FaultKind::Account | FaultKind::Token | FaultKind::Service | FaultKind::Gone => {
                 AttemptOutcome::Refused
             }
         };
@@ -154,10 +154,10 @@ impl Road {
     /// again, and finally fails over.
     pub(super) async fn lost_there(
         &mut self,
-        work: Work,
+        payload: Payload,
         failures: u32,
         reason: String,
-    ) -> Step<Work> {
+    ) -> Step<Payload> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         tracing::warn!(job = %id, place = %self.place, reason, "the answer is lost; it is asked for");
         let note = format!("the answer is lost, it is asked for: {reason}");
@@ -167,7 +167,7 @@ impl Road {
         if failures < LOST_TRIES {
             self.say(format!("the answer is lost and asked for: {reason}")).await;
             self.wait_unsent(failures, None).await?;
-            return self.leave_later(work).await;
+            return self.leave_later(payload).await;
         }
         self.remember(AttemptOutcome::Unknown, reason.clone());
         match self.choose().await {
@@ -189,7 +189,7 @@ impl Road {
         outcome: AttemptOutcome,
         reason: &Reason,
         booking: Booking,
-    ) -> Step<Option<Work>> {
+    ) -> Step<Option<Payload>> {
         tracing::warn!(job = %self.id, place = %self.place, "the attempt came to nothing: {}", reason.text);
         self.remember(outcome, reason.text.clone());
         let word = outcome_word(outcome);
@@ -203,10 +203,10 @@ impl Road {
 
     /// Reports a fault that a person has to fix.
     pub(super) async fn tell_of_refusal(&self, fault: &ServiceFault, reason: &Reason) {
-        if fault.verdict == Verdict::Token {
+        if fault.kind == FaultKind::Token {
             self.report(Report::TokenRefused).await;
         }
-        if matches!(fault.verdict, Verdict::Account | Verdict::Token) {
+        if matches!(fault.kind, FaultKind::Account | FaultKind::Token) {
             self.report(Report::Warning(reason.text.clone())).await;
         }
     }
@@ -234,7 +234,7 @@ impl Road {
         route: Route,
         outcome: &'static str,
         booking: Booking,
-    ) -> Step<Work> {
+    ) -> Step<Payload> {
         let (backend, why) = match route {
             Route::Use { backend, why } => (backend, why),
             Route::Wait { backend, reason, .. } => (backend, reason),

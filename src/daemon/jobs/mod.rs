@@ -47,7 +47,7 @@ pub(crate) use self::{
 pub(crate) use super::services::messages::{JobEnd, Report, Wish};
 use super::services::{Tools, leases::Lease, runtime_config::Live};
 use crate::{
-    backend::{Backend, ServiceFault, Work},
+    backend::{Backend, Payload, ServiceFault},
     domain::{
         engine::event::{JobStage, ProjectId},
         job::{
@@ -75,7 +75,7 @@ enum After {
     /// Every artifact is in history and checked.
     Fetched(fetch::Fetched),
     /// The job fails over; this is the work for its new backend.
-    Elsewhere(Work),
+    Elsewhere(Payload),
 }
 
 /// A job that is being run.
@@ -153,8 +153,8 @@ impl Road {
                     let fetched = self.take_over(*work, earlier).await?;
                     return self.publish(fetched).await;
                 }
-                let work = self.release(*work).await?;
-                self.send_and_fetch(work).await?
+                let payload = self.release(*work).await?;
+                self.send_and_fetch(payload).await?
             }
             Begin::Resume(row) if matches!(row.state, JobState::Placed | JobState::HandingOver) => {
                 return self.finish_placed(row.state).await;
@@ -180,16 +180,16 @@ impl Road {
                 self.take_over_again(row).await
             }
             JobState::Prepared => {
-                let work = self.rebuild(row).await?;
-                let work = self.leave_later(work).await?;
-                self.send_and_fetch(work).await
+                let payload = self.rebuild(row).await?;
+                let payload = self.leave_later(payload).await?;
+                self.send_and_fetch(payload).await
             }
             JobState::Submitted | JobState::Running => match row.request.clone() {
                 Some(request) => match self.follow_and_fetch(request, Some(row)).await? {
                     After::Fetched(fetched) => Ok(fetched),
-                    After::Elsewhere(work) => {
-                        let work = self.leave_later(work).await?;
-                        self.send_and_fetch(work).await
+                    After::Elsewhere(payload) => {
+                        let payload = self.leave_later(payload).await?;
+                        self.send_and_fetch(payload).await
                     }
                 },
                 // The ledger writes the state and the id in one transaction.
@@ -211,12 +211,12 @@ impl Road {
 
     /// Sends a request that is marked as submitting, and continues until its artifacts are in
     /// history; fails over if necessary.
-    async fn send_and_fetch(&mut self, mut work: Work) -> Step<fetch::Fetched> {
+    async fn send_and_fetch(&mut self, mut payload: Payload) -> Step<fetch::Fetched> {
         loop {
-            let request = self.send(work).await?;
+            let request = self.send(payload).await?;
             match self.follow_and_fetch(request, None).await? {
                 After::Fetched(fetched) => return Ok(fetched),
-                After::Elsewhere(other) => work = self.leave_later(other).await?,
+                After::Elsewhere(other) => payload = self.leave_later(other).await?,
             }
         }
     }
@@ -233,7 +233,7 @@ impl Road {
         }
         match self.follow(&request, row).await? {
             Followed::Ended(ended) => self.fetch(&request, ended).await.map(After::Fetched),
-            Followed::Elsewhere(work) => Ok(After::Elsewhere(work)),
+            Followed::Elsewhere(payload) => Ok(After::Elsewhere(payload)),
         }
     }
 
@@ -379,10 +379,10 @@ fn interrupted(what: &'static str, error: &LedgerError) -> JobEnd {
 /// Converts a service's fault into a reason.
 fn reason_of(fault: &ServiceFault) -> Reason {
     let code = fault.code.map_or_else(|| format!("http_{}", fault.status), |code| code.to_string());
-    let text = if fault.words.is_empty() {
+    let text = if fault.message.is_empty() {
         fault.advice.to_owned()
     } else {
-        format!("{} ({})", fault.advice, fault.words)
+        format!("{} ({})", fault.advice, fault.message)
     };
     Reason::new(code, text)
 }

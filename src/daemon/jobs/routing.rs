@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::{
-    backend::{CallError, Verdict},
+    backend::{CallError, FaultKind},
     daemon::services::{
         Tools, command::RefusedKind, health::May, messages::Report, runtime_config::Live,
     },
@@ -75,7 +75,7 @@ async fn standing(tools: &Tools, live: &Live, backend: BackendKind, person: bool
         May::Wait(until, reason) => Availability::Paused { until, reason },
         May::Probe => {
             tools.pass_call(backend).await;
-            let silent = || CallError::Passing {
+            let silent = || CallError::Transient {
                 reason: "it does not answer".to_owned(),
                 retry_after: None,
             };
@@ -90,8 +90,7 @@ async fn standing(tools: &Tools, live: &Live, backend: BackendKind, person: bool
                 }
                 Ok(None) => Availability::Ready,
                 Err(error) => {
-                    if matches!(&error, CallError::Fault(fault) if fault.verdict == Verdict::Token)
-                    {
+                    if matches!(&error, CallError::Fault(fault) if fault.kind == FaultKind::Token) {
                         drop(tools.reports.send(Report::TokenRefused).await);
                     }
                     let until = until(tools, live, backend, now);

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 
 use super::manager::{Held, Work, of_job, reserve, usable};
 use crate::{
-    backend::{CallError, SubmitError, Verdict, runcomfy::machines::Launch},
+    backend::{CallError, FaultKind, SubmitError, runcomfy::machines::Launch},
     daemon::services::{
         budget_windows,
         command::RefusedKind,
@@ -318,7 +318,7 @@ impl Work {
             Err(SubmitError::NotSent { reason, retry_after }) => {
                 self.never_was(id, "not_sent");
                 *on = None;
-                self.not_launched(want, CallError::Passing { reason, retry_after }).await
+                self.not_launched(want, CallError::Transient { reason, retry_after }).await
             }
             Err(SubmitError::Refused(fault)) => {
                 self.never_was(id, "refused");
@@ -351,14 +351,14 @@ impl Work {
     /// Reports that there is no machine yet, or that there will be none.
     async fn not_launched(&mut self, want: &Want, error: CallError) -> Option<Answer> {
         let (reason, retry_after) = match error {
-            CallError::Passing { reason, retry_after } => (reason, retry_after),
+            CallError::Transient { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
                 let reason = format!(
                     "RunComfy launched no machine: {}. {} Nothing was charged; check \
                      `cloud.user_id`, `cloud.workflow_version_id` and the token",
-                    fault.words, fault.advice
+                    fault.message, fault.advice
                 );
-                let kind = if fault.verdict == Verdict::Token {
+                let kind = if fault.kind == FaultKind::Token {
                     self.report(Report::TokenRefused).await;
                     RefusedKind::Token
                 } else {

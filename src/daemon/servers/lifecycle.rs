@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::manager::{Held, Work, usable};
 use crate::{
     backend::{
-        CallError, Verdict,
+        CallError, FaultKind,
         runcomfy::machines::{Server, Stopped},
     },
     daemon::services::messages::Report,
@@ -109,7 +109,7 @@ impl Work {
             .collect();
         let Some(held) = self.at(id) else { return };
         let before: Vec<ServerId> = held.known_before.iter().cloned().chain(others).collect();
-        let seen: Vec<_> = listed.iter().map(Server::seen).collect();
+        let seen: Vec<_> = listed.iter().map(Server::listed).collect();
         let mut found =
             which_is_ours(&seen, &before, &held.kind.server_type, &held.kind.workflow_version);
         if held.life.stage == MachineStage::Lost
@@ -181,9 +181,9 @@ impl Work {
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         };
-        held.life.record_status(now, told.word, stops_at, told.ready_for);
+        held.life.record_status(now, told.reported_stage, stops_at, told.ready_for);
         held.term = told.duration.or(held.term);
-        held.trouble = match (&told.unknown_word, &told.refused_host) {
+        held.trouble = match (&told.unknown_status, &told.refused_host) {
             (_, Some(host)) => Some(format!(
                 "RunComfy returned an address for it that is not trusted ({host}): see \
                  `serverless.download_hosts`"
@@ -230,7 +230,7 @@ impl Work {
             if let Some(held) = self.at(id)
                 && held.life.stage == MachineStage::Stopping
             {
-                if told.seen().is_ending {
+                if told.listed().is_ending {
                     held.life.record_gone();
                     self.end(id, "stopped", None);
                 } else {
@@ -278,12 +278,12 @@ impl Work {
     async fn call_failed(&mut self, id: MachineId, error: CallError) {
         let now = self.now();
         let (words, retry_after) = match error {
-            CallError::Passing { reason, retry_after } => (reason, retry_after),
+            CallError::Transient { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
-                if fault.verdict == Verdict::Token {
+                if fault.kind == FaultKind::Token {
                     self.report(Report::TokenRefused).await;
                 }
-                (format!("{}. {}", fault.words, fault.advice), None)
+                (format!("{}. {}", fault.message, fault.advice), None)
             }
         };
         let Some(held) = self.at(id) else { return };

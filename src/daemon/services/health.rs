@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::runtime_config::Live;
 use crate::{
-    backend::{CallError, ServiceFault, SubmitError, Verdict},
+    backend::{CallError, FaultKind, ServiceFault, SubmitError},
     domain::{
         job::{
             breaker::{self, Breaker, BreakerPermit, FailureKind},
@@ -150,7 +150,7 @@ impl Health {
                 self.with(|inner| inner.refused = None);
                 self.note(Breaker::record_probe_success);
             }
-            Err(CallError::Passing { reason, retry_after }) => {
+            Err(CallError::Transient { reason, retry_after }) => {
                 self.failed(now, FailureKind::Call, reason, *retry_after);
             }
             Err(CallError::Fault(fault)) => self.faulted(now, live, fault),
@@ -160,8 +160,8 @@ impl Health {
     /// Records how a run ended: `None` is success, or an end that was requested.
     pub(crate) fn ran(&self, now: Moment, fault: Option<&ServiceFault>) {
         match fault {
-            Some(fault) if fault.verdict == Verdict::Service => {
-                self.failed(now, FailureKind::Run, &fault.words, None);
+            Some(fault) if fault.kind == FaultKind::Service => {
+                self.failed(now, FailureKind::Run, &fault.message, None);
             }
             _ => self.note(Breaker::record_run),
         }
@@ -191,20 +191,20 @@ impl Health {
     /// Records a fault that the service reported: its own, the token's, or one that shows that it
     /// is healthy.
     fn faulted(&self, now: Moment, live: &Live, fault: &ServiceFault) {
-        match fault.verdict {
-            Verdict::Service => self.failed(now, FailureKind::Call, &fault.words, None),
-            Verdict::Token => {
+        match fault.kind {
+            FaultKind::Service => self.failed(now, FailureKind::Call, &fault.message, None),
+            FaultKind::Token => {
                 let ready = live.at(self.place).as_ref().ok();
                 let from = ready.and_then(|ready| ready.token_from.as_deref());
                 let words = match from {
                     Some(from) => {
                         format!(
                             "the token (from {from}) was refused: {}. {}",
-                            fault.words, fault.advice
+                            fault.message, fault.advice
                         )
                     }
                     None => {
-                        format!("{} needs a token: {}. {}", self.place, fault.words, fault.advice)
+                        format!("{} needs a token: {}. {}", self.place, fault.message, fault.advice)
                     }
                 };
                 let probe_at = now.plus(TOKEN_PROBE);
@@ -219,7 +219,7 @@ impl Health {
                 }
                 self.note(Breaker::record_probe_success);
             }
-            Verdict::Workflow | Verdict::Account | Verdict::Gone => {
+            FaultKind::Workflow | FaultKind::Account | FaultKind::Gone => {
                 // An answer like this means that the token was accepted.
                 self.with(|inner| inner.refused = None);
                 self.note(Breaker::record_probe_success);

@@ -215,7 +215,7 @@ pub(crate) struct NoMachineYet;
 impl NoMachineYet {
     fn none<T>() -> BoxFuture<'static, Result<T, CallError>> {
         let reason = "no machine is rented for it".to_owned();
-        Box::pin(async { Err(CallError::Passing { reason, retry_after: None }) })
+        Box::pin(async { Err(CallError::Transient { reason, retry_after: None }) })
     }
 }
 
@@ -267,6 +267,6 @@ impl Backend for NoMachineYet {
         _from: u64,
     ) -> BoxFuture<'a, Result<Download, FetchError>> {
         let reason = "no machine is rented for it".to_owned();
-        Box::pin(async { Err(FetchError::Passing { reason }) })
+        Box::pin(async { Err(FetchError::Transient { reason }) })
     }
 }

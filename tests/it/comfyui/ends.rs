@@ -89,13 +89,13 @@ async fn a_failed_run_names_the_node_and_still_lists_what_was_saved_before() {
     let RunResult::Failed { fault, files, .. } = ended(&adapter, &id).await else {
         panic!("it fails")
     };
-    assert_eq!(fault.verdict, Verdict::Workflow);
+    assert_eq!(fault.kind, FaultKind::Workflow);
     assert!(
-        fault.words.contains(
+        fault.message.contains(
             "node 21 PartPacker_Sampler: PIL.UnidentifiedImageError: cannot identify image file"
         ),
         "{}",
-        fault.words
+        fault.message
     );
     assert_eq!(
         choose_file(&files, ArtifactKind::Image, "9").map(|file| &*file.filename),
@@ -121,7 +121,7 @@ async fn no_memory_left_is_the_machines_fault_and_not_the_workflows() {
         let RunResult::Failed { fault, .. } = ended(&adapter, &id).await else {
             panic!("it fails")
         };
-        assert_eq!(fault.verdict, Verdict::Service, "{kind}: {words}");
+        assert_eq!(fault.kind, FaultKind::Service, "{kind}: {words}");
     }
 }
 

@@ -137,11 +137,11 @@ async fn a_server_that_was_started_again_has_lost_the_job_and_says_so_for_ever()
             let fault = match (adapter.observe(&id).await, adapter.result(&id).await) {
                 (Err(CallError::Fault(one)), Err(CallError::Fault(two))) if one == two => one,
                 // A kept connection that broke is not an answer yet.
-                (Err(CallError::Passing { .. }), _) => continue,
+                (Err(CallError::Transient { .. }), _) => continue,
                 other => panic!("it is lost, and not {other:?}"),
             };
-            assert_eq!(fault.verdict, Verdict::Gone);
-            assert!(fault.words.contains("restarted"), "{}", fault.words);
+            assert_eq!(fault.kind, FaultKind::Gone);
+            assert!(fault.message.contains("restarted"), "{}", fault.message);
         }
     }
 }
@@ -155,7 +155,7 @@ async fn a_server_that_dies_in_the_middle_is_no_verdict_on_the_job() {
     seen(&adapter, &id).await;
     drop(server);
     for _ in 0..3 {
-        assert!(matches!(adapter.observe(&id).await, Err(CallError::Passing { .. })));
-        assert!(matches!(adapter.result(&id).await, Err(CallError::Passing { .. })));
+        assert!(matches!(adapter.observe(&id).await, Err(CallError::Transient { .. })));
+        assert!(matches!(adapter.result(&id).await, Err(CallError::Transient { .. })));
     }
 }

@@ -70,14 +70,14 @@ async fn what_is_not_installed_is_told_by_name_before_anything_is_sent() {
         let lacks = ["PartPacker_Loader", "ImageResizeKJv2", "sd_xl_base_1.0.safetensors"];
         server.behave(|quirks| quirks.lacks = lacks.map(str::to_owned).into());
         let fault = refusal(adapter.submit(&submission(1, work(local_graph()))).await);
-        assert_eq!(fault.verdict, Verdict::Workflow);
+        assert_eq!(fault.kind, FaultKind::Workflow);
         for wanted in [
             "ImageResizeKJv2 (node 24, 25, from ComfyUI-KJNodes)",
             "PartPacker_Loader (node 20, from ComfyUI_PartPacker)",
             "node 4 CheckpointLoaderSimple \"Load Checkpoint\" needs sd_xl_base_1.0.safetensors for ckpt_name; available: \
              another-model.safetensors",
         ] {
-            assert!(fault.words.contains(wanted), "{version:?}: {}", fault.words);
+            assert!(fault.message.contains(wanted), "{version:?}: {}", fault.message);
         }
         assert_eq!(posts(&server, "/prompt") + posts(&server, "/upload/image"), 0);
         // It was installed in the meantime: the next attempt checks again.
@@ -100,7 +100,7 @@ async fn classes_are_asked_for_once_and_a_model_that_went_is_noticed() {
     });
     // Remembered facts do not override the server, which refuses both in its own words.
     let fault = refusal(adapter.submit(&submission(3, work(local_graph()))).await);
-    assert!(fault.words.contains("PartPacker_Sampler"), "{}", fault.words);
+    assert!(fault.message.contains("PartPacker_Sampler"), "{}", fault.message);
 }
 
 #[tokio::test]
@@ -111,11 +111,11 @@ async fn a_refusal_names_node_and_reason_in_the_words_of_either_version() {
         // A text where only a number fits, upstream of both outputs.
         graph["3"]["inputs"]["steps"] = "many".into();
         let fault = refusal(adapter.submit(&submission(1, work(graph))).await);
-        assert_eq!((fault.status, fault.verdict), (400, Verdict::Workflow));
+        assert_eq!((fault.status, fault.kind), (400, FaultKind::Workflow));
         for wanted in
             ["node 3 KSampler", "Failed to convert an input value", "steps", "invalid literal"]
         {
-            assert!(fault.words.contains(wanted), "{}", fault.words);
+            assert!(fault.message.contains(wanted), "{}", fault.message);
         }
         sent(&adapter, 2).await;
         server.behave(|quirks| {
@@ -127,7 +127,7 @@ async fn a_refusal_names_node_and_reason_in_the_words_of_either_version() {
             Version::V03 => "SaveGLB does not exist",
             Version::V33 => "node 22 SaveGLB \"GLBEXPORT\": Node 'GLBEXPORT' not found",
         };
-        assert!(fault.words.contains(wanted), "{}", fault.words);
+        assert!(fault.message.contains(wanted), "{}", fault.message);
     }
 }
 
@@ -138,14 +138,14 @@ async fn a_200_that_drops_a_bound_output_is_cancelled_and_refused_and_another_ou
     graph["21"]["inputs"]["steps"] = "many".into();
     let broken = submission(1, work(graph));
     let fault = refusal(adapter.submit(&broken).await);
-    assert!(fault.words.contains("node 21 PartPacker_Sampler"), "{}", fault.words);
+    assert!(fault.message.contains("node 21 PartPacker_Sampler"), "{}", fault.message);
     assert_eq!(server.with(|world| world.waiting()), Vec::<String>::new(), "it does not run");
 
     // The same with a lost answer: the queue still shows which outputs were left.
     server.behave(|quirks| quirks.lose_answers = 1);
     assert!(matches!(adapter.submit(&broken).await, Err(SubmitError::Unknown { .. })));
     let fault = refusal(adapter.submit(&broken).await);
-    assert!(fault.words.contains("dropped the output node 22"), "{}", fault.words);
+    assert!(fault.message.contains("dropped the output node 22"), "{}", fault.message);
     assert_eq!(server.with(|world| world.waiting()), Vec::<String>::new());
 
     let mut graph = local_graph();
@@ -165,7 +165,7 @@ async fn a_server_that_is_not_there_was_sent_nothing() {
     drop(server);
     let answer = adapter.submit(&submission(1, work(local_graph()))).await;
     assert!(matches!(answer, Err(SubmitError::NotSent { .. })), "{answer:?}");
-    assert!(matches!(adapter.warm_up().await, Err(CallError::Passing { .. })));
+    assert!(matches!(adapter.warm_up().await, Err(CallError::Transient { .. })));
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_stumble_a_proxy_and_a_guard_are_told_apart() {
     let submission = submission(1, work(local_graph()));
     server.behave(|quirks| quirks.stumble = Some(500));
     let fault = refusal(adapter.submit(&submission).await);
-    assert_eq!(fault.verdict, Verdict::Service, "the queue does not have it: {}", fault.words);
+    assert_eq!(fault.kind, FaultKind::Service, "the queue does not have it: {}", fault.message);
     server.behave(|quirks| quirks.stumble = Some(502));
     let answer = adapter.submit(&submission).await;
     assert!(
@@ -184,16 +184,16 @@ async fn a_stumble_a_proxy_and_a_guard_are_told_apart() {
     server.behave(|quirks| quirks.stumble = Some(429));
     assert!(matches!(adapter.submit(&submission).await, Err(SubmitError::NotSent { .. })));
     server.behave(|quirks| (quirks.stumble, quirks.guarded) = (None, Some(401)));
-    assert_eq!(refusal(adapter.submit(&submission).await).verdict, Verdict::Account);
+    assert_eq!(refusal(adapter.submit(&submission).await).kind, FaultKind::Account);
     server.behave(|quirks| quirks.guarded = Some(404));
-    assert_eq!(refusal(adapter.submit(&submission).await).verdict, Verdict::Account);
+    assert_eq!(refusal(adapter.submit(&submission).await).kind, FaultKind::Account);
     assert!(matches!(adapter.warm_up().await, Err(CallError::Fault(_))));
 }
 
 #[tokio::test]
 async fn another_backends_work_is_never_sent() {
     let (server, adapter) = both(Quirks::default()).await;
-    let foreign = Submission { key: key(1), work: Work::Body(Bytes::from_static(b"{}")) };
+    let foreign = Submission { key: key(1), payload: Payload::Body(Bytes::from_static(b"{}")) };
     assert!(matches!(adapter.submit(&foreign).await, Err(SubmitError::NotSent { .. })));
     assert_eq!(server.calls(), Vec::<String>::new());
 }

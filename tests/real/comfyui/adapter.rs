@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use conjured::{
     backend::{
-        Backend, CallError, Phase, RunResult, Submission, SubmitError, Verdict, Work,
+        Backend, CallError, FaultKind, Payload, Phase, RunResult, Submission, SubmitError,
         comfyui::{Comfyui, Settings},
-        work::{GraphWork, Upload},
+        work::{GraphPayload, Upload},
     },
     domain::{
         job::{
@@ -61,7 +61,7 @@ async fn walk(address: &str) {
     absent.insert("8".to_owned(), json!({"class_type": "ConjuredNoSuchNode", "inputs": {}}));
     match adapter.submit(&submission(1, absent)).await {
         Err(SubmitError::Refused(fault)) => {
-            assert!(fault.words.contains("ConjuredNoSuchNode"), "{}", fault.words)
+            assert!(fault.message.contains("ConjuredNoSuchNode"), "{}", fault.message)
         }
         other => panic!("a class that nobody has was not refused: {other:?}"),
     }
@@ -71,7 +71,7 @@ async fn walk(address: &str) {
     odd["2"]["inputs"]["width"] = "wide".into();
     match adapter.submit(&submission(2, odd)).await {
         Err(SubmitError::Refused(fault)) => {
-            assert!(fault.words.contains("node 2 ImageScale"), "{}", fault.words)
+            assert!(fault.message.contains("node 2 ImageScale"), "{}", fault.message)
         }
         other => panic!("a text for a number was not refused: {other:?}"),
     }
@@ -98,7 +98,7 @@ async fn walk(address: &str) {
         other => panic!("a cancelled run ended as {other:?}"),
     }
     match adapter.observe(&key(99)).await {
-        Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone => {
+        Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone => {
             done("an unknown job is gone")
         }
         other => panic!("an unknown job is {other:?}"),
@@ -161,7 +161,7 @@ fn key(number: u32) -> RequestId {
 }
 
 fn submission(number: u32, graph: Map<String, Value>) -> Submission {
-    let work = GraphWork {
+    let work = GraphPayload {
         graph,
         image: ("1".to_owned(), "image".to_owned()),
         picture: Upload {
@@ -171,7 +171,7 @@ fn submission(number: u32, graph: Map<String, Value>) -> Submission {
         },
         outputs: vec!["6".to_owned()],
     };
-    Submission { key: key(number), work: Work::Graph(work) }
+    Submission { key: key(number), payload: Payload::Graph(work) }
 }
 
 /// LoadImage → ImageScale → ImageInvert → ImageAddNoise → SaveImage, and a text to be previewed.

@@ -16,27 +16,27 @@ use crate::backend::{
     http::send::SendFault,
     huggingface::{
         Spaces, arguments, errors,
-        run::{Run, Shown, Stage, Ticket},
+        run::{CallTicket, Run, RunStage, ShownProgress},
         unsent,
     },
 };
 
 /// How long a Space may take to accept the cancel of a call that we no longer wait for.
-const FAREWELL: Duration = Duration::from_secs(3);
+const ABANDON_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The maximum number of failed attempts to pass the picture on, or to call the next function.
 const MAX_FAILURES: u32 = 6;
 
 /// The delay after a full queue, if the Space does not name one.
-const FULL: Duration = Duration::from_secs(10);
+const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Whether the next step can follow immediately.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::backend::huggingface) enum Pace {
+pub(in crate::backend::huggingface) enum Progression {
     /// It can.
-    Again,
+    Continue,
     /// Nothing more to do until the next `observe`.
-    Rest,
+    Idle,
 }
 
 impl Spaces {
@@ -46,7 +46,7 @@ impl Spaces {
         run: &Run,
         path: &str,
         title: &str,
-    ) -> Result<Ticket, SubmitError> {
+    ) -> Result<CallTicket, SubmitError> {
         let (path, body, session) = self.call(run, path).map_err(unsent)?;
         let sent = self.wire.post_once(run.space().at(&path), &body).await;
         let reply = sent.map_err(|fault| match fault {
@@ -56,7 +56,7 @@ impl Spaces {
         if let Some(ticket) = reply.success().and_then(|body| ticket(body, session, run)) {
             return Ok(ticket);
         }
-        match (errors::trouble(&reply, title, self.wire.has_token()), reply.status) {
+        match (errors::answer_problem(&reply, title, self.wire.has_token()), reply.status) {
             // A full queue, a rate limit, or an app that is down: nothing was queued.
             (error, 300..500 | 503) => Err(unsent(error)),
             (error, _) => Err(SubmitError::Unknown { reason: error.to_string() }),
@@ -96,7 +96,7 @@ impl Spaces {
         image: &str,
         failures: u32,
         title: &str,
-    ) -> Result<Pace, CallError> {
+    ) -> Result<Progression, CallError> {
         let (path, body, session) = self.call(run, image)?;
         let body = Bytes::from(body.to_string());
         let sent = self
@@ -106,29 +106,29 @@ impl Spaces {
         let error = match &sent {
             Ok(reply) => {
                 if let Some(ticket) = reply.success().and_then(|body| ticket(body, session, run)) {
-                    run.stage = Stage::Joined(ticket);
-                    run.shown = Shown::waiting();
-                    return Ok(Pace::Again);
+                    run.stage = RunStage::Joined(ticket);
+                    run.shown = ShownProgress::waiting();
+                    return Ok(Progression::Continue);
                 }
                 if reply.is_queue_full() || reply.status == 429 {
-                    let wait = reply.retry_after.unwrap_or(FULL);
+                    let wait = reply.retry_after.unwrap_or(FULL_QUEUE_PAUSE);
                     let not_before = Instant::now() + wait;
-                    run.shown = Shown::waiting_because(&reply.words());
-                    run.stage = Stage::Join { image: image.to_owned(), not_before, failures };
-                    return Ok(Pace::Rest);
+                    run.shown = ShownProgress::waiting_because(&reply.message());
+                    run.stage = RunStage::Join { image: image.to_owned(), not_before, failures };
+                    return Ok(Progression::Idle);
                 }
-                errors::trouble(reply, title, self.wire.has_token())
+                errors::answer_problem(reply, title, self.wire.has_token())
             }
             // Whether it arrived is not important: the next call has its own session, and neither
             // call costs anything.
             Err(reason) => wire::unasked(title, reason),
         };
         match error {
-            CallError::Passing { reason, .. } if failures + 1 >= MAX_FAILURES => {
+            CallError::Transient { reason, .. } if failures + 1 >= MAX_FAILURES => {
                 Err(CallError::Fault(errors::lost(reason)))
             }
             error => {
-                run.stage = Stage::Join {
+                run.stage = RunStage::Join {
                     image: image.to_owned(),
                     not_before: Instant::now(),
                     failures: failures + 1,
@@ -141,7 +141,7 @@ impl Spaces {
     pub(in crate::backend::huggingface) async fn send_cancel(
         &self,
         run: &Run,
-        ticket: &Ticket,
+        ticket: &CallTicket,
         session: &str,
         patience: Duration,
         title: &str,
@@ -154,25 +154,27 @@ impl Spaces {
         let reply = sent.map_err(|reason| wire::unasked(title, &reason))?;
         match reply.success() {
             Some(_) => Ok(()),
-            None => Err(errors::trouble(&reply, title, self.wire.has_token())),
+            None => Err(errors::answer_problem(&reply, title, self.wire.has_token())),
         }
     }
 
     /// Cancels a call that we no longer wait for, because it would otherwise run before our next
     /// one. Errors are ignored.
-    pub(in crate::backend::huggingface) async fn let_go(&self, run: &Run) {
-        let (Stage::Joined(ticket) | Stage::Listening(ticket, _)) = &run.stage else { return };
+    pub(in crate::backend::huggingface) async fn abandon(&self, run: &Run) {
+        let (RunStage::Joined(ticket) | RunStage::Listening(ticket, _)) = &run.stage else {
+            return;
+        };
         let Some(session) = &ticket.session else { return };
         let title = self.title(run.part.side());
-        let _ = self.send_cancel(run, ticket, session, FAREWELL, &title).await;
+        let _ = self.send_cancel(run, ticket, session, ABANDON_TIMEOUT, &title).await;
     }
 }
 
 /// Reads the answer to a call.
-fn ticket(body: &Value, session: Option<String>, run: &Run) -> Option<Ticket> {
+fn ticket(body: &Value, session: Option<String>, run: &Run) -> Option<CallTicket> {
     let event = body.get("event_id").and_then(Value::as_str)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let fits = (1..=200).contains(&event.len()) && event.chars().all(plain);
     let function = run.space().function(run.part.function())?.index;
-    fits.then(|| Ticket { session, event: event.to_owned(), function })
+    fits.then(|| CallTicket { session, event: event.to_owned(), function })
 }

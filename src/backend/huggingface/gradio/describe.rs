@@ -23,7 +23,7 @@ const MAX_PARAMETERS: usize = 200;
 
 /// The description of a Space.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::backend::huggingface) struct Description {
+pub(in crate::backend::huggingface) struct SpaceDescription {
     /// The address that was called, without a trailing slash.
     pub(in crate::backend::huggingface) base: Url,
     /// The prefix of every path of the API.
@@ -33,12 +33,12 @@ pub(in crate::backend::huggingface) struct Description {
     /// The maximum size of an upload in bytes, if it has a limit.
     pub(in crate::backend::huggingface) max_upload: Option<u64>,
     /// The requested functions, by name.
-    functions: HashMap<&'static str, Function>,
+    functions: HashMap<&'static str, SpaceFunction>,
 }
 
 /// A function of a Space.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::backend::huggingface) struct Function {
+pub(in crate::backend::huggingface) struct SpaceFunction {
     /// Its name, without a slash.
     pub(in crate::backend::huggingface) api_name: &'static str,
     /// Its number in the queue protocol.
@@ -47,7 +47,7 @@ pub(in crate::backend::huggingface) struct Function {
     pub(in crate::backend::huggingface) parameters: Vec<Parameter>,
     /// For each entry of the queue protocol's `data`: whether it is a parameter. Otherwise it is
     /// hidden state, which is null.
-    pub(in crate::backend::huggingface) places: Vec<bool>,
+    pub(in crate::backend::huggingface) slots: Vec<bool>,
 }
 
 /// A parameter.
@@ -85,7 +85,7 @@ pub(in crate::backend::huggingface) fn prefix(
     Ok(text.to_owned())
 }
 
-impl Description {
+impl SpaceDescription {
     /// Reads the functions `names` from the Space's answers.
     pub(in crate::backend::huggingface) fn read(
         base: &Url,
@@ -96,7 +96,7 @@ impl Description {
     ) -> Result<Self, CallError> {
         let functions: Result<HashMap<_, _>, CallError> = names
             .iter()
-            .map(|name| Ok((*name, Function::read(config, info, name, space)?)))
+            .map(|name| Ok((*name, SpaceFunction::read(config, info, name, space)?)))
             .collect();
         Ok(Self {
             base: base.clone(),
@@ -115,12 +115,12 @@ impl Description {
     }
 
     /// Returns a function that [`Self::read`] was asked for.
-    pub(in crate::backend::huggingface) fn function(&self, name: &str) -> Option<&Function> {
+    pub(in crate::backend::huggingface) fn function(&self, name: &str) -> Option<&SpaceFunction> {
         self.functions.get(name)
     }
 }
 
-impl Function {
+impl SpaceFunction {
     fn read(
         config: &Value,
         info: &Value,
@@ -166,7 +166,7 @@ impl Function {
             // The two lists do not match. The order of `/info` is the documented one.
             places = vec![true; parameters.len()];
         }
-        Ok(Self { api_name, index, parameters, places })
+        Ok(Self { api_name, index, parameters, slots: places })
     }
 }
 
@@ -229,10 +229,10 @@ mod tests {
 
     #[test]
     fn a_function_is_found_by_name_with_its_number_its_bounds_and_a_place_for_hidden_state() {
-        let read =
-            Description::read(&base(), &config(), &info(), &["infer"], "FLUX").expect("it fits");
+        let read = SpaceDescription::read(&base(), &config(), &info(), &["infer"], "FLUX")
+            .expect("it fits");
         let function = read.function("infer").expect("looked for");
-        assert_eq!((function.index, &function.places[..]), (9, &[true, false, true][..]));
+        assert_eq!((function.index, &function.slots[..]), (9, &[true, false, true][..]));
         assert_eq!(function.parameters[1].maximum, Some(2_147_483_647.0));
         assert_eq!(function.parameters[1].default, Some(json!(0)));
         assert_eq!(function.parameters[0].default, None);
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_function_that_is_not_there_is_named() {
         for (config, info) in [(config(), json!({})), (json!({"dependencies": []}), info())] {
-            let said =
-                Description::read(&base(), &config, &info, &["infer"], "FLUX").expect_err("absent");
+            let said = SpaceDescription::read(&base(), &config, &info, &["infer"], "FLUX")
+                .expect_err("absent");
             assert!(said.to_string().contains("`/infer`"), "{said}");
         }
     }
@@ -267,8 +267,8 @@ mod tests {
     fn lists_that_do_not_fit_each_other_leave_the_documented_order() {
         let mut config = config();
         config["dependencies"][1]["inputs"] = json!([1]);
-        let read = Description::read(&base(), &config, &info(), &["infer"], "FLUX")
+        let read = SpaceDescription::read(&base(), &config, &info(), &["infer"], "FLUX")
             .expect("still callable");
-        assert_eq!(read.function("infer").expect("there").places, [true, true]);
+        assert_eq!(read.function("infer").expect("there").slots, [true, true]);
     }
 }

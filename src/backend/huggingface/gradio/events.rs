@@ -12,7 +12,7 @@ use super::sse::Frame;
 
 /// A parsed event.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::backend::huggingface) enum Event {
+pub(in crate::backend::huggingface) enum SpaceEvent {
     /// The call waits in the queue.
     Queued {
         /// How many calls are ahead of this one.
@@ -35,7 +35,7 @@ pub(in crate::backend::huggingface) enum Event {
     /// A message of the app to its users.
     Log(String),
     /// A heartbeat, or an event that does not concern us.
-    Alive,
+    Heartbeat,
     /// The call is done; these are its outputs.
     Done(Vec<Value>),
     /// The call was cancelled.
@@ -60,32 +60,34 @@ fn text(value: Option<&Value>) -> String {
 
 /// Reads an event of the queue protocol. `ours` is the id of our call; the stream may contain
 /// events of other calls.
-pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> Event {
-    let Ok(body) = serde_json::from_str::<Value>(&frame.data) else { return Event::Alive };
+pub(in crate::backend::huggingface) fn of_queue(frame: &Frame, ours: &str) -> SpaceEvent {
+    let Ok(body) = serde_json::from_str::<Value>(&frame.data) else { return SpaceEvent::Heartbeat };
     let theirs = body.get("event_id").and_then(Value::as_str);
     if theirs.is_some_and(|id| id != ours) {
-        return Event::Alive;
+        return SpaceEvent::Heartbeat;
     }
     match body.get("msg").and_then(Value::as_str).unwrap_or_default() {
         "estimation" => {
             let position = body.get("rank").and_then(Value::as_u64);
-            Event::Queued { position, wait: seconds(body.get("rank_eta")) }
+            SpaceEvent::Queued { position, wait: seconds(body.get("rank_eta")) }
         }
-        "process_starts" => Event::Started { takes: seconds(body.get("eta")) },
+        "process_starts" => SpaceEvent::Started { takes: seconds(body.get("eta")) },
         "progress" => progress(&body),
-        "log" => Event::Log(text(body.get("log"))),
+        "log" => SpaceEvent::Log(text(body.get("log"))),
         "process_completed" => completed(&body),
-        "unexpected_error" => Event::Lost(text(body.get("message"))),
+        "unexpected_error" => SpaceEvent::Lost(text(body.get("message"))),
         // `process_completed` normally comes first. If it did not, nothing more will come.
-        "close_stream" => Event::Lost("the stream was closed before the call was done".to_owned()),
-        _ => Event::Alive,
+        "close_stream" => {
+            SpaceEvent::Lost("the stream was closed before the call was done".to_owned())
+        }
+        _ => SpaceEvent::Heartbeat,
     }
 }
 
-fn progress(body: &Value) -> Event {
+fn progress(body: &Value) -> SpaceEvent {
     // Nested progress comes as a list. The last entry is the innermost.
     let entry = body.get("progress_data").and_then(Value::as_array).and_then(|list| list.last());
-    let Some(entry) = entry else { return Event::Alive };
+    let Some(entry) = entry else { return SpaceEvent::Heartbeat };
     let whole = |key: &str| {
         let value = entry.get(key)?;
         value.as_u64().or_else(|| {
@@ -100,43 +102,43 @@ fn progress(body: &Value) -> Event {
     let percent = share
         .and_then(|share| format!("{:.0}", share * 100.0).parse().ok())
         .map(|done| (done, 100));
-    Event::Progress { doing: text(entry.get("desc")), step: counted.or(percent) }
+    SpaceEvent::Progress { doing: text(entry.get("desc")), step: counted.or(percent) }
 }
 
 /// `success` alone is not enough: a cancelled call ends with success and an output without data.
-fn completed(body: &Value) -> Event {
+fn completed(body: &Value) -> SpaceEvent {
     let output = body.get("output");
     let is_success = body.get("success").and_then(Value::as_bool).unwrap_or(false);
     if !is_success {
-        return Event::Failed(words(output.and_then(|output| output.get("error"))));
+        return SpaceEvent::Failed(app_message(output.and_then(|output| output.get("error"))));
     }
     match output.and_then(|output| output.get("data")).and_then(Value::as_array) {
-        Some(data) => Event::Done(data.clone()),
-        None => Event::Cancelled,
+        Some(data) => SpaceEvent::Done(data.clone()),
+        None => SpaceEvent::Cancelled,
     }
 }
 
 /// Reads an event of the simple protocol.
-pub(in crate::backend::huggingface) fn of_call(frame: &Frame) -> Event {
+pub(in crate::backend::huggingface) fn of_call(frame: &Frame) -> SpaceEvent {
     let data = serde_json::from_str::<Value>(&frame.data).unwrap_or_default();
     match frame.event.as_str() {
         "complete" => match data {
-            Value::Array(outputs) => Event::Done(outputs),
-            _ => Event::Failed("the call finished, but its output is not a list".to_owned()),
+            Value::Array(outputs) => SpaceEvent::Done(outputs),
+            _ => SpaceEvent::Failed("the call finished, but its output is not a list".to_owned()),
         },
         "error" => match &data {
-            Value::String(text) if text.starts_with("404") => Event::Lost(text.clone()),
-            Value::String(_) => Event::Failed(words(Some(&data))),
-            _ => Event::Failed(words(data.get("error"))),
+            Value::String(text) if text.starts_with("404") => SpaceEvent::Lost(text.clone()),
+            Value::String(_) => SpaceEvent::Failed(app_message(Some(&data))),
+            _ => SpaceEvent::Failed(app_message(data.get("error"))),
         },
         // The first results of a generator. The last ones come with `complete`.
-        "generating" => Event::Started { takes: None },
-        _ => Event::Alive,
+        "generating" => SpaceEvent::Started { takes: None },
+        _ => SpaceEvent::Heartbeat,
     }
 }
 
 /// Returns an app's text. Gradio 4 adds another pair of quotes; HTML tags are meant for its page.
-fn words(error: Option<&Value>) -> String {
+fn app_message(error: Option<&Value>) -> String {
     let said = text(error);
     let said = said.trim();
     let unquoted =
@@ -167,11 +169,11 @@ mod tests {
 
     use super::*;
 
-    fn queue(body: &Value) -> Event {
+    fn queue(body: &Value) -> SpaceEvent {
         of_queue(&Frame { event: String::new(), data: body.to_string() }, "e1")
     }
 
-    fn call(event: &str, data: &str) -> Event {
+    fn call(event: &str, data: &str) -> SpaceEvent {
         of_call(&Frame { event: event.to_owned(), data: data.to_owned() })
     }
 
@@ -180,76 +182,82 @@ mod tests {
         let table = [
             (
                 json!({"msg": "estimation", "event_id": "e1", "rank": 2, "queue_size": 3, "rank_eta": 1.5}),
-                Event::Queued { position: Some(2), wait: Some(Duration::from_millis(1500)) },
+                SpaceEvent::Queued { position: Some(2), wait: Some(Duration::from_millis(1500)) },
             ),
             (
                 json!({"msg": "estimation", "rank": 0, "rank_eta": null}),
-                Event::Queued { position: Some(0), wait: None },
+                SpaceEvent::Queued { position: Some(0), wait: None },
             ),
             (
                 json!({"msg": "process_starts", "event_id": "e1", "eta": 9}),
-                Event::Started { takes: Some(Duration::from_secs(9)) },
+                SpaceEvent::Started { takes: Some(Duration::from_secs(9)) },
             ),
-            (json!({"msg": "process_starts", "eta": -1}), Event::Started { takes: None }),
+            (json!({"msg": "process_starts", "eta": -1}), SpaceEvent::Started { takes: None }),
             (
                 json!({"msg": "progress", "progress_data": [{"index": 1, "length": 2, "desc": "outer"}, {"index": 7, "length": 28, "unit": "steps", "progress": null, "desc": "Denoising"}]}),
-                Event::Progress { doing: "Denoising".to_owned(), step: Some((7, 28)) },
+                SpaceEvent::Progress { doing: "Denoising".to_owned(), step: Some((7, 28)) },
             ),
             (
                 json!({"msg": "progress", "progress_data": [{"index": null, "length": null, "progress": 0.421, "desc": null}]}),
-                Event::Progress { doing: String::new(), step: Some((42, 100)) },
+                SpaceEvent::Progress { doing: String::new(), step: Some((42, 100)) },
             ),
-            (json!({"msg": "progress", "progress_data": null}), Event::Alive),
+            (json!({"msg": "progress", "progress_data": null}), SpaceEvent::Heartbeat),
             (
                 json!({"msg": "log", "log": "slow today", "level": "warning"}),
-                Event::Log("slow today".to_owned()),
+                SpaceEvent::Log("slow today".to_owned()),
             ),
-            (json!({"msg": "heartbeat"}), Event::Alive),
-            (json!({"msg": "a_new_one"}), Event::Alive),
+            (json!({"msg": "heartbeat"}), SpaceEvent::Heartbeat),
+            (json!({"msg": "a_new_one"}), SpaceEvent::Heartbeat),
             (
                 json!({"msg": "process_generating", "success": true, "output": {"data": [1]}}),
-                Event::Alive,
+                SpaceEvent::Heartbeat,
             ),
             (
                 json!({"msg": "process_completed", "success": true, "output": {"data": [null, 7]}}),
-                Event::Done(vec![json!(null), json!(7)]),
+                SpaceEvent::Done(vec![json!(null), json!(7)]),
             ),
-            (json!({"msg": "process_completed", "success": true, "output": {}}), Event::Cancelled),
+            (
+                json!({"msg": "process_completed", "success": true, "output": {}}),
+                SpaceEvent::Cancelled,
+            ),
             (
                 json!({"msg": "process_completed", "success": false, "output": {"error": "too big"}}),
-                Event::Failed("too big".to_owned()),
+                SpaceEvent::Failed("too big".to_owned()),
             ),
             (
                 json!({"msg": "process_completed", "success": false, "output": {"error": "'too big'"}}),
-                Event::Failed("too big".to_owned()),
+                SpaceEvent::Failed("too big".to_owned()),
             ),
             (
                 json!({"msg": "process_completed", "success": false, "output": {"error": null}}),
-                Event::Failed(String::new()),
+                SpaceEvent::Failed(String::new()),
             ),
             (
                 json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}),
-                Event::Lost("404: Session not found.".to_owned()),
+                SpaceEvent::Lost("404: Session not found.".to_owned()),
             ),
             (
                 json!({"msg": "process_completed", "event_id": "another", "success": true, "output": {"data": []}}),
-                Event::Alive,
+                SpaceEvent::Heartbeat,
             ),
         ];
         for (body, event) in table {
             assert_eq!(queue(&body), event, "{body}");
         }
-        assert!(matches!(queue(&json!({"msg": "close_stream", "event_id": null})), Event::Lost(_)));
+        assert!(matches!(
+            queue(&json!({"msg": "close_stream", "event_id": null})),
+            SpaceEvent::Lost(_)
+        ));
     }
 
     #[test]
     fn every_event_of_the_simple_protocol_is_understood_in_every_version() {
-        let failed = |text: &str| Event::Failed(text.to_owned());
+        let failed = |text: &str| SpaceEvent::Failed(text.to_owned());
         let table = [
             (
                 "complete",
                 "[{\"path\": \"/a\"}, 7]",
-                Event::Done(vec![json!({"path": "/a"}), json!(7)]),
+                SpaceEvent::Done(vec![json!({"path": "/a"}), json!(7)]),
             ),
             ("error", "null", failed("")),
             (
@@ -261,30 +269,30 @@ mod tests {
             (
                 "error",
                 "\"404: Session not found.\"",
-                Event::Lost("404: Session not found.".to_owned()),
+                SpaceEvent::Lost("404: Session not found.".to_owned()),
             ),
-            ("error", "\"404: Not Found\"", Event::Lost("404: Not Found".to_owned())),
-            ("heartbeat", "null", Event::Alive),
-            ("generating", "[1]", Event::Started { takes: None }),
-            ("later", "x", Event::Alive),
+            ("error", "\"404: Not Found\"", SpaceEvent::Lost("404: Not Found".to_owned())),
+            ("heartbeat", "null", SpaceEvent::Heartbeat),
+            ("generating", "[1]", SpaceEvent::Started { takes: None }),
+            ("later", "x", SpaceEvent::Heartbeat),
         ];
         for (event, data, expected) in table {
             assert_eq!(call(event, data), expected, "{event} {data}");
         }
-        assert!(matches!(call("complete", "null"), Event::Failed(_)));
+        assert!(matches!(call("complete", "null"), SpaceEvent::Failed(_)));
     }
 
     #[test]
     fn an_apps_words_lose_the_markup_of_its_page_and_keep_their_comparisons() {
         let error = json!("<b>quota</b> 60s < 90s. <a style=\"x\" href=\"/u\">Log in</a> <3");
-        assert_eq!(words(Some(&error)), "quota 60s < 90s. Log in <3");
+        assert_eq!(app_message(Some(&error)), "quota 60s < 90s. Log in <3");
     }
 
     proptest! {
         #[test]
         fn no_data_panics(event: String, data: String) {
             let frame = Frame { event, data };
-            let _ = (of_call(&frame), of_queue(&frame, "e"), words(Some(&Value::from(frame.data.as_str()))));
+            let _ = (of_call(&frame), of_queue(&frame, "e"), app_message(Some(&Value::from(frame.data.as_str()))));
         }
     }
 }

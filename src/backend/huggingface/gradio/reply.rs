@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::backend::http::{answer::Answer, message::Cleaner};
+use crate::backend::http::{answer::Answer, message::TextSanitizer};
 
 /// An answer with its parsed content.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(in crate::backend::huggingface) struct Reply<'a> {
     pub(in crate::backend::huggingface) retry_after: Option<Duration>,
     /// The content of the body.
     pub(in crate::backend::huggingface) content: Content,
-    cleaner: &'a Cleaner,
+    sanitizer: &'a TextSanitizer,
 }
 
 /// The content of a body.
@@ -36,11 +36,14 @@ pub(in crate::backend::huggingface) enum Content {
 
 impl<'a> Reply<'a> {
     /// Parses `answer`. The token is removed from the text before anything is read from it.
-    pub(in crate::backend::huggingface) fn open(answer: Answer, cleaner: &'a Cleaner) -> Self {
+    pub(in crate::backend::huggingface) fn open(
+        answer: Answer,
+        sanitizer: &'a TextSanitizer,
+    ) -> Self {
         let content = match answer.body {
             Err(reason) => Content::Unreadable(reason),
             Ok(bytes) => {
-                let text = cleaner.redact(&String::from_utf8_lossy(&bytes));
+                let text = sanitizer.redact(&String::from_utf8_lossy(&bytes));
                 match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
                     Ok(value) => Content::Json(value),
                     Err(_) if text.trim_start().starts_with('<') => Content::Page,
@@ -49,7 +52,7 @@ impl<'a> Reply<'a> {
                 }
             }
         };
-        Self { status: answer.status, retry_after: answer.retry_after, content, cleaner }
+        Self { status: answer.status, retry_after: answer.retry_after, content, sanitizer }
     }
 
     /// Returns the JSON of a success.
@@ -69,20 +72,20 @@ impl<'a> Reply<'a> {
     }
 
     /// Returns the app's text as it may be shown to a person; empty if there is none.
-    pub(in crate::backend::huggingface) fn words(&self) -> String {
+    pub(in crate::backend::huggingface) fn message(&self) -> String {
         let said = match &self.content {
-            Content::Json(body) => words_of(body).unwrap_or_default(),
+            Content::Json(body) => message_of(body).unwrap_or_default(),
             Content::Page => String::new(),
             Content::Text(text) => text.clone(),
             Content::Unreadable(reason) => reason.clone(),
         };
-        self.cleaner.line(&said)
+        self.sanitizer.single_line(&said)
     }
 }
 
 /// Returns the text of an error body: `detail` as a text, as a list of errors, or with an `error`
 /// in it.
-fn words_of(body: &Value) -> Option<String> {
+fn message_of(body: &Value) -> Option<String> {
     let said = ["detail", "error", "message"].iter().find_map(|key| body.get(key)).unwrap_or(body);
     match said {
         Value::String(text) => Some(text.clone()),
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn every_shape_of_an_error_body_gives_its_words_and_no_token() {
-        let cleaner = Cleaner::new(SecretString::from("s3cret"));
+        let sanitizer = TextSanitizer::new(SecretString::from("s3cret"));
         let table = [
             (
                 json!({"detail": "Queue is full. Max size is 2 and size is 2."}),
@@ -129,7 +132,7 @@ mod tests {
                 date: None,
                 body: Ok(body.to_string().into()),
             };
-            assert_eq!(Reply::open(answer, &cleaner).words(), words);
+            assert_eq!(Reply::open(answer, &sanitizer).message(), words);
         }
     }
 }

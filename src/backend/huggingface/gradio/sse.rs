@@ -25,14 +25,14 @@ pub(in crate::backend::huggingface) struct Frame {
 
 /// Splits bytes into frames.
 #[derive(Debug, Default)]
-struct Cutter {
+struct FrameSplitter {
     line: Vec<u8>,
     frame: Frame,
     /// Whether the frame has data, even if that is empty.
     has_data: bool,
 }
 
-impl Cutter {
+impl FrameSplitter {
     /// Adds bytes. Returns false if a frame is too large to be valid.
     fn push(&mut self, bytes: &[u8], out: &mut VecDeque<Frame>) -> bool {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -85,7 +85,7 @@ impl Cutter {
 
 /// The next item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::backend::huggingface) enum Next {
+pub(in crate::backend::huggingface) enum StreamItem {
     /// An event.
     Frame(Frame),
     /// The stream is over. The reason is set if it did not end normally.
@@ -94,41 +94,41 @@ pub(in crate::backend::huggingface) enum Next {
 
 /// A stream of events.
 #[derive(Debug)]
-pub(in crate::backend::huggingface) struct Stream {
+pub(in crate::backend::huggingface) struct EventStream {
     response: Response,
-    cutter: Cutter,
+    cutter: FrameSplitter,
     ready: VecDeque<Frame>,
-    heard: Instant,
-    over: Option<Next>,
+    last_event_at: Instant,
+    ended: Option<StreamItem>,
 }
 
-impl Stream {
+impl EventStream {
     /// Starts to read a body.
     pub(in crate::backend::huggingface) fn new(response: Response) -> Self {
         Self {
             response,
-            cutter: Cutter::default(),
+            cutter: FrameSplitter::default(),
             ready: VecDeque::new(),
-            heard: Instant::now(),
-            over: None,
+            last_event_at: Instant::now(),
+            ended: None,
         }
     }
 
     /// Returns the next event. It is cancel safe: dropping the future loses nothing.
-    pub(in crate::backend::huggingface) async fn next(&mut self) -> Next {
+    pub(in crate::backend::huggingface) async fn next(&mut self) -> StreamItem {
         loop {
             if let Some(frame) = self.ready.pop_front() {
-                return Next::Frame(frame);
+                return StreamItem::Frame(frame);
             }
-            if let Some(over) = &self.over {
+            if let Some(over) = &self.ended {
                 return over.clone();
             }
             match self.response.chunk().await {
                 Ok(Some(bytes)) => {
-                    self.heard = Instant::now();
+                    self.last_event_at = Instant::now();
                     if !self.cutter.push(&bytes, &mut self.ready) {
                         let reason = "an event was too large".to_owned();
-                        self.over = Some(Next::Over(Some(reason)));
+                        self.ended = Some(StreamItem::Over(Some(reason)));
                     }
                 }
                 Ok(None) => self.end(None),
@@ -139,13 +139,13 @@ impl Stream {
 
     fn end(&mut self, reason: Option<String>) {
         self.cutter.finish(&mut self.ready);
-        self.over = Some(Next::Over(reason));
+        self.ended = Some(StreamItem::Over(reason));
     }
 
     /// Returns how long the stream has been silent. Only correct directly after the stream
     /// was read.
-    pub(in crate::backend::huggingface) fn silent_for(&self) -> Duration {
-        self.heard.elapsed()
+    pub(in crate::backend::huggingface) fn idle_for(&self) -> Duration {
+        self.last_event_at.elapsed()
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn cut(pieces: &[&[u8]]) -> Vec<Frame> {
-        let (mut cutter, mut out) = (Cutter::default(), VecDeque::new());
+        let (mut cutter, mut out) = (FrameSplitter::default(), VecDeque::new());
         for piece in pieces {
             assert!(cutter.push(piece, &mut out));
         }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_frame_without_an_end_is_given_up() {
-        let (mut cutter, mut out) = (Cutter::default(), VecDeque::new());
+        let (mut cutter, mut out) = (FrameSplitter::default(), VecDeque::new());
         let piece = vec![b'x'; 1 << 20];
         assert!((0..5).any(|_| !cutter.push(&piece, &mut out)));
     }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{describe::Description, wire};
+use super::{describe::SpaceDescription, wire};
 use crate::backend::{
     CallError,
     huggingface::{Spaces, errors},
@@ -20,7 +20,7 @@ impl Spaces {
     /// same bytes and name give the same path.
     pub(in crate::backend::huggingface) async fn upload(
         &self,
-        to: &Description,
+        to: &SpaceDescription,
         name: &str,
         mime: &str,
         bytes: &Bytes,
@@ -28,7 +28,7 @@ impl Spaces {
     ) -> Result<String, CallError> {
         if let Some(most) = to.max_upload.filter(|most| bytes.len() as u64 > *most) {
             let size = bytes.len();
-            return Err(errors::unfit(format!(
+            return Err(errors::invalid_value(format!(
                 "{space} accepts files of at most {most} bytes, but the picture has {size}"
             )));
         }
@@ -38,7 +38,7 @@ impl Spaces {
         let sent = self.wire.post(to.at("/upload"), &kind, body, self.settings.call_timeout).await;
         let reply = sent.map_err(|reason| wire::unasked(space, &reason))?;
         let Some(answer) = reply.success() else {
-            return Err(errors::trouble(&reply, space, self.wire.has_token()));
+            return Err(errors::answer_problem(&reply, space, self.wire.has_token()));
         };
         let path = answer.get(0).and_then(Value::as_str).filter(|path| !path.is_empty());
         path.map(str::to_owned).ok_or_else(|| {

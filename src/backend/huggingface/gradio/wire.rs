@@ -19,13 +19,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
-use super::{reply::Reply, sse::Stream};
+use super::{reply::Reply, sse::EventStream};
 use crate::backend::{
     CallError,
     http::{
         Connector,
         answer::Answer,
-        message::Cleaner,
+        message::TextSanitizer,
         send::{self, SendFault},
     },
     huggingface::{SettingsError, errors},
@@ -49,7 +49,7 @@ const X_TOKEN: &str = "x-hf-authorization";
 pub(in crate::backend::huggingface) struct Wire {
     connector: Connector,
     token: Option<HeaderValue>,
-    cleaner: Cleaner,
+    sanitizer: TextSanitizer,
     /// For a call, from connecting to the end of its answer.
     patience: Duration,
 }
@@ -69,13 +69,13 @@ impl Wire {
             header.set_sensitive(true);
             Ok(header)
         });
-        let cleaner = Cleaner::new(SecretString::from(text.unwrap_or_default()));
-        Ok(Self { connector, token: header.transpose()?, cleaner, patience })
+        let sanitizer = TextSanitizer::new(SecretString::from(text.unwrap_or_default()));
+        Ok(Self { connector, token: header.transpose()?, sanitizer, patience })
     }
 
     /// Returns `text` as it may be shown to a person.
     pub(in crate::backend::huggingface) fn line(&self, text: &str) -> String {
-        self.cleaner.line(text)
+        self.sanitizer.single_line(text)
     }
 
     /// Returns whether there is a token.
@@ -103,17 +103,20 @@ impl Wire {
         let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "application/json").timeout(self.patience);
         let response = send::send(request).await.map_err(unasked)?;
-        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.cleaner);
-        reply.success().cloned().ok_or_else(|| errors::trouble(&reply, space, self.has_token()))
+        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.sanitizer);
+        reply
+            .success()
+            .cloned()
+            .ok_or_else(|| errors::answer_problem(&reply, space, self.has_token()))
     }
 
     /// Asks the Hub for a record. Returns `None` if it has none. The Hub never gets the token.
-    pub(in crate::backend::huggingface) async fn ask_hub(&self, url: Url) -> Option<Value> {
+    pub(in crate::backend::huggingface) async fn query_hub(&self, url: Url) -> Option<Value> {
         let client = self.connector.client(&url).await.ok()?;
         let patience = self.patience.min(HUB_PATIENCE);
         let request = client.get(url).header(ACCEPT, "application/json").timeout(patience);
         let response = send::send(request).await.ok()?;
-        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.cleaner);
+        let reply = Reply::open(Answer::read(response, DESCRIPTION_LIMIT).await, &self.sanitizer);
         reply.success().cloned()
     }
 
@@ -136,8 +139,8 @@ impl Wire {
                 Err(CallError::Fault(errors::lost(format!("{space} no longer has its picture"))))
             }
             body => {
-                let reply = Reply::open(Answer { body, ..answer }, &self.cleaner);
-                Err(errors::trouble(&reply, space, self.has_token()))
+                let reply = Reply::open(Answer { body, ..answer }, &self.sanitizer);
+                Err(errors::answer_problem(&reply, space, self.has_token()))
             }
         }
     }
@@ -159,7 +162,7 @@ impl Wire {
             .timeout(patience.min(self.patience))
             .body(body);
         let answer = Answer::read(send::send(request).await?, ANSWER_LIMIT).await;
-        Ok(Reply::open(answer, &self.cleaner))
+        Ok(Reply::open(answer, &self.sanitizer))
     }
 
     /// Sends JSON once, and reports whether it left this process.
@@ -175,7 +178,7 @@ impl Wire {
             .header("x-gradio-user", "api");
         let body = body.to_string().into();
         let answer = send::post_once(request, body, self.patience, ANSWER_LIMIT).await?;
-        Ok(Reply::open(answer, &self.cleaner))
+        Ok(Reply::open(answer, &self.sanitizer))
     }
 
     /// Opens a stream of events. The duration of a stream is not limited here:
@@ -184,7 +187,7 @@ impl Wire {
         &self,
         url: Url,
         space: &str,
-    ) -> Result<Stream, CallError> {
+    ) -> Result<EventStream, CallError> {
         let unasked = |reason: String| unasked(space, &reason);
         let request = self.request(Method::GET, url).await.map_err(unasked)?;
         let request = request.header(ACCEPT, "text/event-stream");
@@ -195,14 +198,14 @@ impl Wire {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
         if response.status().as_u16() == 200 && is_stream {
-            return Ok(Stream::new(response));
+            return Ok(EventStream::new(response));
         }
         let read = Answer::read(response, ANSWER_LIMIT);
         // A body that is not a stream may also never end.
         let answer = tokio::time::timeout(self.patience, read)
             .await
             .map_err(|_| unasked("the answer did not end within the time-out".to_owned()))?;
-        Err(errors::trouble(&Reply::open(answer, &self.cleaner), space, self.has_token()))
+        Err(errors::answer_problem(&Reply::open(answer, &self.sanitizer), space, self.has_token()))
     }
 
     /// Starts a download from a Space's own origin, always from the beginning.
@@ -217,7 +220,7 @@ impl Wire {
 
 /// Returns the error for a Space that could not be reached.
 pub(in crate::backend::huggingface) fn unasked(space: &str, reason: &str) -> CallError {
-    CallError::Passing { reason: format!("could not reach {space}: {reason}"), retry_after: None }
+    CallError::Transient { reason: format!("could not reach {space}: {reason}"), retry_after: None }
 }
 
 /// Returns a session name that was never used before. Gradio stores the events of a session by its

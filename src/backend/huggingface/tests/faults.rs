@@ -18,19 +18,19 @@ fn refused(error: SubmitError) -> super::super::super::ServiceFault {
 async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
     let json = |status: &str| json_answer(status, &json!({"detail": "no"}));
     let verdicts = [
-        ("401 Unauthorized", Verdict::Account, "private"),
-        ("403 Forbidden", Verdict::Account, "private"),
-        ("404 Not Found", Verdict::Gone, "no such Space"),
-        ("422 Unprocessable Entity", Verdict::Account, "does not offer"),
-        ("307 Temporary Redirect", Verdict::Account, "redirect"),
+        ("401 Unauthorized", FaultKind::Account, "private"),
+        ("403 Forbidden", FaultKind::Account, "private"),
+        ("404 Not Found", FaultKind::Gone, "no such Space"),
+        ("422 Unprocessable Entity", FaultKind::Account, "does not offer"),
+        ("307 Temporary Redirect", FaultKind::Account, "redirect"),
     ];
-    for (status, verdict, advice) in verdicts {
+    for (status, kind, advice) in verdicts {
         let world = World::new(Version::V5_49).await;
         world.flux.force("GET /config", json(status), 1);
         let fault = refused(refusal(&world).await);
-        assert_eq!(fault.verdict, verdict, "{status}");
+        assert_eq!(fault.kind, kind, "{status}");
         assert!(
-            fault.advice.contains(advice) && fault.words.contains("FLUX"),
+            fault.advice.contains(advice) && fault.message.contains("FLUX"),
             "{status}: {fault:?}"
         );
         assert!(world.flux.state().calls.is_empty());
@@ -64,10 +64,10 @@ async fn every_class_of_refusal_before_the_call_has_its_verdict_and_advice() {
 
 #[tokio::test]
 async fn a_rejected_token_is_distinguished_from_a_missing_one() {
-    for (token, status, verdict) in [
-        (Some(TOKEN), "401 Unauthorized", Verdict::Token),
-        (Some(TOKEN), "403 Forbidden", Verdict::Account),
-        (None, "401 Unauthorized", Verdict::Account),
+    for (token, status, kind) in [
+        (Some(TOKEN), "401 Unauthorized", FaultKind::Token),
+        (Some(TOKEN), "403 Forbidden", FaultKind::Account),
+        (None, "401 Unauthorized", FaultKind::Account),
     ] {
         let world =
             World::with(Version::V5_49, |settings| settings.token = token.map(SecretString::from))
@@ -78,9 +78,9 @@ async fn a_rejected_token_is_distinguished_from_a_missing_one() {
             1,
         );
         let fault = refused(refusal(&world).await);
-        assert_eq!(fault.verdict, verdict, "{status}");
+        assert_eq!(fault.kind, kind, "{status}");
         assert!(fault.advice.contains("HUGGINGFACE_HUB_ACCESS_TOKEN"), "{}", fault.advice);
-        assert!(token.is_none() || !fault.words.contains(TOKEN), "{}", fault.words);
+        assert!(token.is_none() || !fault.message.contains(TOKEN), "{}", fault.message);
     }
 }
 
@@ -151,7 +151,7 @@ async fn a_space_that_is_paused_or_being_built_is_reported_and_not_called() {
         hub.force("GET /api/spaces", json_answer("200 OK", &record), 9);
         let error = spaces.warm_up().await.expect_err("it cannot serve");
         assert!(error.to_string().contains(words), "{stage}: {error}");
-        assert_eq!(matches!(error, CallError::Passing { .. }), stage == "BUILDING");
+        assert_eq!(matches!(error, CallError::Transient { .. }), stage == "BUILDING");
         let error = spaces.submit(&submission("job-1")).await.expect_err("it cannot serve");
         assert_eq!(matches!(error, SubmitError::NotSent { .. }), stage == "BUILDING", "{error:?}");
     }
@@ -205,13 +205,13 @@ async fn an_app_that_fails_is_quoted_in_every_version_and_the_picture_is_kept() 
         world.mesh.play([Say::Fail(Some("too many parts"))]);
         let (fault, files) = world.failure().await;
         let title = format!("PartPacker on {}", world.mesh.url.as_str().trim_end_matches('/'));
-        assert_eq!(fault.words, format!("{title}: too many parts"), "{version:?}");
+        assert_eq!(fault.message, format!("{title}: too many parts"), "{version:?}");
         assert_eq!(files.len(), 1);
         let world = World::new(version).await;
         world.flux.play([Say::Fail(None)]);
         let (fault, files) = world.failure().await;
         assert!(
-            fault.words.contains("without saying why") && files.is_empty(),
+            fault.message.contains("without saying why") && files.is_empty(),
             "{version:?}: {fault:?}"
         );
     }
@@ -222,9 +222,10 @@ async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_
     let world = World::new(Version::V5_49).await;
     world.mesh.play([Say::Fail(Some("You have exceeded your <b>GPU quota</b> (120s requested vs. 7s left). Try again in 0:40:00"))]);
     let (fault, files) = world.failure().await;
-    assert_eq!((fault.verdict, files.len()), (Verdict::Service, 1));
+    assert_eq!((fault.kind, files.len()), (FaultKind::Service, 1));
     assert!(
-        fault.advice.contains("comes back automatically") && fault.words.contains("your GPU quota"),
+        fault.advice.contains("comes back automatically")
+            && fault.message.contains("your GPU quota"),
         "{fault:?}"
     );
     let before = world.mesh.seen().len();
@@ -234,7 +235,7 @@ async fn a_quota_that_is_used_up_ends_the_run_and_leaves_that_space_alone_for_a_
     };
     assert!(reason.contains("quota") && reason.contains("more minutes"), "{reason}");
     assert!(wait >= Duration::from_secs(600), "{wait:?}");
-    assert!(matches!(world.spaces.warm_up().await, Err(CallError::Passing { .. })));
+    assert!(matches!(world.spaces.warm_up().await, Err(CallError::Transient { .. })));
     assert_eq!(world.mesh.seen().len(), before, "nothing is asked of it");
     assert_eq!(world.flux.state().calls.len(), 1, "and FLUX does not work for nothing");
 }
@@ -249,11 +250,11 @@ async fn an_output_that_is_null_is_no_product() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("returned no picture") && files.is_empty(), "{fault:?}");
+    assert!(fault.message.contains("returned no picture") && files.is_empty(), "{fault:?}");
     let world = World::new(Version::V5_49).await;
     world.mesh.play([null()]);
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("returned no mesh") && files.len() == 1, "{fault:?}");
+    assert!(fault.message.contains("returned no mesh") && files.len() == 1, "{fault:?}");
 }
 
 #[tokio::test]
@@ -262,27 +263,27 @@ async fn an_upload_that_is_answered_with_nothing_is_an_error() {
         let world = World::new(Version::V5_49).await;
         world.flux.force("POST /upload", json_answer("200 OK", &body), 1);
         let fault = refused(refusal(&world).await);
-        assert!(fault.words.contains("returned no path"), "{body}: {fault:?}");
+        assert!(fault.message.contains("returned no path"), "{body}: {fault:?}");
         assert!(world.flux.state().calls.is_empty(), "never without the picture");
     }
     let world = World::new(Version::V5_49).await;
     world.flux.state().max_file_size = json!(10);
     let fault = refused(refusal(&world).await);
-    assert_eq!(fault.verdict, Verdict::Workflow);
-    assert!(fault.words.contains("at most 10 bytes"), "{}", fault.words);
+    assert_eq!(fault.kind, FaultKind::Workflow);
+    assert!(fault.message.contains("at most 10 bytes"), "{}", fault.message);
 }
 
 #[tokio::test]
 async fn a_value_beyond_a_slider_is_refused_before_anything_is_given_to_a_space() {
     for version in [Version::V4_44, Version::V6_31] {
         let world = World::new(version).await;
-        let many = SpacesWork { steps_partpacker: 101, ..work() };
-        let submission = Submission { work: Work::Spaces(many), ..submission("job-1") };
+        let many = SpacesPayload { steps_partpacker: 101, ..work() };
+        let submission = Submission { payload: Payload::Spaces(many), ..submission("job-1") };
         let fault = refused(world.spaces.submit(&submission).await.expect_err("beyond it"));
         assert!(
-            fault.words.contains("`num_steps`") && fault.words.contains("to 100"),
+            fault.message.contains("`num_steps`") && fault.message.contains("to 100"),
             "{}",
-            fault.words
+            fault.message
         );
         assert_eq!(world.flux.count("POST"), 0);
     }
@@ -294,13 +295,13 @@ async fn a_space_without_our_functions_or_of_another_kind_is_named() {
     world.mesh.force("GET /info", json_answer("200 OK", &json!({"named_endpoints": {}})), 1);
     let fault = refused(refusal(&world).await);
     assert!(
-        fault.words.contains("PartPacker") && fault.words.contains("`/process_3d`"),
+        fault.message.contains("PartPacker") && fault.message.contains("`/process_3d`"),
         "{}",
-        fault.words
+        fault.message
     );
     world.flux.force("GET /config", json_answer("200 OK", &json!({"hello": "world"})), 1);
     let fault = refused(refusal(&world).await);
-    assert!(fault.words.contains("Gradio app"), "{}", fault.words);
+    assert!(fault.message.contains("Gradio app"), "{}", fault.message);
 }
 
 #[tokio::test]
@@ -341,7 +342,7 @@ async fn a_call_that_did_not_arrive_is_distinguished_from_an_unknown_one() {
         }
     });
     assert!(error.await.expect("refused").to_string().contains("could not reach"));
-    let foreign = Submission { work: Work::Body(Bytes::new()), ..submission("job-1") };
+    let foreign = Submission { payload: Payload::Body(Bytes::new()), ..submission("job-1") };
     assert!(matches!(world.spaces.submit(&foreign).await, Err(SubmitError::NotSent { .. })));
 }
 
@@ -351,7 +352,7 @@ async fn a_second_call_that_is_lost_is_made_again_with_a_session_of_its_own_and_
     world.mesh.force("POST /queue/join", Vec::new(), 1);
     let request = world.submit().await;
     let error = world.spaces.observe(&request).await.expect_err("the answer is lost");
-    assert!(matches!(error, CallError::Passing { .. }));
+    assert!(matches!(error, CallError::Transient { .. }));
     succeeded(&world.end(&request).await);
 
     world.mesh.force("POST /queue/join", Vec::new(), 1000);

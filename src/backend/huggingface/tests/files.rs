@@ -91,7 +91,7 @@ async fn what_flux_gives_is_judged_by_its_bytes_and_named_after_them() {
         .files
         .insert("/t/gradio/ab/image.webp".to_owned(), b"<html>sorry</html>".to_vec());
     let (fault, files) = world.failure().await;
-    assert!(fault.words.contains("not a picture") && files.is_empty(), "{fault:?}");
+    assert!(fault.message.contains("not a picture") && files.is_empty(), "{fault:?}");
     assert!(world.mesh.state().calls.is_empty());
 }
 
@@ -105,7 +105,7 @@ async fn a_picture_that_is_gone_at_once_ends_the_run_and_one_that_is_late_does_n
     );
     let (fault, _) = world.failure().await;
     assert!(
-        fault.words.contains("no longer has") && fault.verdict == Verdict::Service,
+        fault.message.contains("no longer has") && fault.kind == FaultKind::Service,
         "{fault:?}"
     );
 
@@ -113,6 +113,6 @@ async fn a_picture_that_is_gone_at_once_ends_the_run_and_one_that_is_late_does_n
     world.flux.force("GET /file=", page("502 Bad Gateway"), 1);
     let request = world.submit().await;
     let error = world.spaces.observe(&request).await.expect_err("a page");
-    assert!(matches!(error, CallError::Passing { .. }), "{error:?}");
+    assert!(matches!(error, CallError::Transient { .. }), "{error:?}");
     succeeded(&world.end(&request).await);
 }

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use self::fake::{Gradio, Say, Version, json_answer};
 use super::*;
 use crate::backend::{
-    Phase, Verdict,
-    work::{SpacesWork, Upload},
+    FaultKind, Phase,
+    work::{SpacesPayload, Upload},
 };
 
 const TOKEN: &str = "t0ken-of-the-test";
@@ -97,13 +97,13 @@ impl World {
     }
 }
 
-fn work() -> SpacesWork {
+fn work() -> SpacesPayload {
     let picture = Upload {
         name: "render-1.png".to_owned(),
         mime: "image/png".to_owned(),
         bytes: Bytes::from_static(RENDER),
     };
-    SpacesWork {
+    SpacesPayload {
         prompt: "a fox".to_owned(),
         picture,
         seed: 77,
@@ -114,7 +114,7 @@ fn work() -> SpacesWork {
 }
 
 fn submission(key: &str) -> Submission {
-    Submission { key: RequestId::new(key).expect("plain"), work: Work::Spaces(work()) }
+    Submission { key: RequestId::new(key).expect("plain"), payload: Payload::Spaces(work()) }
 }
 
 fn succeeded(result: &RunResult) -> &[RemoteFile] {

@@ -38,7 +38,7 @@ async fn an_error_has_its_words_in_six_and_none_before() {
         let world = world(version).await;
         world.flux.play([Say::Fail(Some("no GPU left"))]);
         let (fault, _) = world.failure().await;
-        assert!(fault.words.contains(words), "{version:?}: {}", fault.words);
+        assert!(fault.message.contains(words), "{version:?}: {}", fault.message);
     }
 }
 
@@ -47,7 +47,7 @@ async fn a_result_that_is_gone_says_so_in_a_string() {
     let world = world(Version::V5_49).await;
     world.flux.play([Say::Event("error", "\"404: Session not found.\"".to_owned())]);
     let (fault, _) = world.failure().await;
-    assert!(fault.words.contains("lost") && fault.words.contains("404"), "{}", fault.words);
+    assert!(fault.message.contains("lost") && fault.message.contains("404"), "{}", fault.message);
 }
 
 #[tokio::test]

@@ -211,8 +211,8 @@ async fn a_request_of_an_earlier_process_is_gone_and_says_what_that_means() {
         world.spaces.cancel(&old).await.expect_err("unknown"),
     ] {
         let CallError::Fault(fault) = error else { panic!("it will not pass") };
-        assert_eq!(fault.verdict, Verdict::Gone);
-        assert!(fault.words.contains("earlier run of the daemon"), "{}", fault.words);
+        assert_eq!(fault.kind, FaultKind::Gone);
+        assert!(fault.message.contains("earlier run of the daemon"), "{}", fault.message);
     }
     assert!(world.flux.seen().is_empty() && world.spaces.is_repeatable());
 }

@@ -17,8 +17,8 @@ async fn a_stream_that_stays_empty_and_open_times_out_and_the_call_is_cancelled(
     let world = impatient(SHORT, PATIENCE).await;
     world.flux.play([Say::Silence]);
     let (fault, files) = world.failure().await;
-    assert_eq!((fault.verdict, files.len()), (Verdict::Service, 0));
-    assert!(fault.words.contains("heartbeat"), "{}", fault.words);
+    assert_eq!((fault.kind, files.len()), (FaultKind::Service, 0));
+    assert!(fault.message.contains("heartbeat"), "{}", fault.message);
     assert_eq!(
         world.flux.count("POST /gradio_api/cancel"),
         1,
@@ -31,7 +31,7 @@ async fn heartbeats_keep_a_stream_alive_but_not_beyond_the_deadline() {
     let world = impatient(SHORT, SHORT * 3).await;
     world.flux.play([Say::Beats]);
     let (fault, _) = world.failure().await;
-    assert!(fault.words.contains("did not finish within"), "{}", fault.words);
+    assert!(fault.message.contains("did not finish within"), "{}", fault.message);
     assert_eq!(world.flux.count("POST /gradio_api/cancel"), 1);
 }
 
@@ -45,7 +45,7 @@ async fn what_was_done_in_time_is_taken_by_a_look_after_the_deadline() {
     let pause = tokio::time::timeout(SHORT * 2, std::future::pending::<()>());
     assert!(pause.await.is_err());
     let RunResult::Failed { fault, .. } = world.end(&request).await else { panic!("it failed") };
-    assert!(fault.words.contains("too flat"), "{}", fault.words);
+    assert!(fault.message.contains("too flat"), "{}", fault.message);
 }
 
 #[tokio::test]
@@ -82,8 +82,12 @@ async fn a_server_that_dies_breaks_the_run_off_with_the_picture_kept() {
     let world = World::new(Version::V6_31).await;
     world.mesh.play([Say::Msg(json!({"msg": "process_starts", "eta": 1})), Say::Cut]);
     let (fault, files) = world.failure().await;
-    assert_eq!(fault.verdict, Verdict::Service);
-    assert!(fault.words.contains("PartPacker") && fault.words.contains("broke"), "{}", fault.words);
+    assert_eq!(fault.kind, FaultKind::Service);
+    assert!(
+        fault.message.contains("PartPacker") && fault.message.contains("broke"),
+        "{}",
+        fault.message
+    );
     assert_eq!(files.iter().map(|file| &*file.node).collect::<Vec<_>>(), ["flux"]);
 }
 
@@ -93,7 +97,7 @@ async fn lost_events_are_reported_and_not_waited_for() {
     world.flux.play([Say::Msg(json!({"msg": "unexpected_error", "message": "404: Session not found.", "success": false, "session_not_found": true}))]);
     let (fault, _) = world.failure().await;
     assert!(
-        fault.words.contains("404: Session not found.") && fault.advice.contains("only once"),
+        fault.message.contains("404: Session not found.") && fault.advice.contains("only once"),
         "{fault:?}"
     );
     assert_eq!(world.flux.state().calls.len(), 1, "it is not called again by itself");
@@ -104,7 +108,7 @@ async fn a_stream_that_closes_before_the_call_is_done_is_a_lost_call() {
     let world = World::new(Version::V5_49).await;
     world.flux.play([Say::Msg(json!({"msg": "process_starts", "eta": 1}))]);
     let (fault, _) = world.failure().await;
-    assert!(fault.words.contains("closed before"), "{}", fault.words);
+    assert!(fault.message.contains("closed before"), "{}", fault.message);
 }
 
 #[tokio::test]
@@ -116,7 +120,7 @@ async fn a_web_page_in_place_of_a_stream_passes_and_the_stream_is_asked_for_agai
     for _ in 0..2 {
         let error = world.spaces.observe(&request).await.expect_err("a page");
         assert!(
-            matches!(&error, CallError::Passing { reason, .. } if reason.contains("web page")),
+            matches!(&error, CallError::Transient { reason, .. } if reason.contains("web page")),
             "{error:?}"
         );
     }

@@ -36,11 +36,15 @@ pub(super) fn launched(
     let unknown = || SubmitError::Unknown { reason: reason(reply) };
     let turned_away = reply.status == 429 || (reply.status == 503 && reply.retry_after.is_some());
     if turned_away {
-        let reason = reply.fault().words;
+        let reason = reply.fault().message;
         return Err(SubmitError::NotSent { reason, retry_after: reply.retry_after });
     }
     if let Some(meaning) = reply.code().and_then(errors::of_code) {
-        return Err(if meaning.is_over { SubmitError::Refused(reply.fault()) } else { unknown() });
+        return Err(if meaning.ends_request {
+            SubmitError::Refused(reply.fault())
+        } else {
+            unknown()
+        });
     }
     match reply.status {
         200..300 if reply.code().is_none() => {
@@ -62,7 +66,7 @@ pub(super) fn list(
     machines: &Machines,
 ) -> Result<Vec<Server>, CallError> {
     if !reply.is_success() || reply.code().is_some() {
-        return Err(reply.trouble());
+        return Err(reply.problem());
     }
     let body = reply.json();
     let wrapped = ["servers", "data", "items"].iter().find_map(|key| body.get(key)?.as_array());
@@ -89,7 +93,7 @@ pub(super) fn one(
 
 /// Reads an answer that only confirms.
 pub(super) fn done(reply: &Reply<'_>) -> Result<(), CallError> {
-    if reply.is_success() && reply.code().is_none() { Ok(()) } else { Err(reply.trouble()) }
+    if reply.is_success() && reply.code().is_none() { Ok(()) } else { Err(reply.problem()) }
 }
 
 /// Finds the record in an answer: bare, under `server` or `data`, or in a list with one entry.
@@ -141,8 +145,8 @@ fn server(
         id,
         server_type: text(&["server_type"]).map(|text| reply.line(text)),
         workflow_version: text(&["workflow_version_id", "version_id"]).map(|text| reply.line(text)),
-        word,
-        unknown_word: said.filter(|_| !is_known).map(|word| reply.line(word)),
+        reported_stage: word,
+        unknown_status: said.filter(|_| !is_known).map(|word| reply.line(word)),
         url,
         refused_host: refused,
         // A `Date` has no fraction, so the server's time is up to one second later than it says.
@@ -164,6 +168,6 @@ fn reason(reply: &Reply<'_>) -> String {
     if reply.is_success() {
         "the answer contains no usable server id".to_owned()
     } else {
-        format!("HTTP {}: {}", reply.status, reply.fault().words)
+        format!("HTTP {}: {}", reply.status, reply.fault().message)
     }
 }

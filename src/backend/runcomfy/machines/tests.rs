@@ -75,7 +75,7 @@ async fn every_call_goes_to_its_documented_address_with_the_token() {
 async fn a_record_is_read_with_the_services_own_clock() {
     let (_fake, machines) = machines([dated(RECORD)]).await;
     let server = machines.state(&id()).await.expect("an answer").expect("known");
-    assert_eq!(server.word, ReportedStage::Ready);
+    assert_eq!(server.reported_stage, ReportedStage::Ready);
     assert_eq!(server.ready_for, Some(Duration::from_millis(60_500)), "no zone is UTC");
     assert_eq!(server.stops_in, Some(Duration::ZERO), "the offset counts");
     assert_eq!(server.duration, Some(Duration::from_secs(1500)), "a text is a number, too");
@@ -108,7 +108,7 @@ async fn an_address_on_a_foreign_host_is_rejected_and_its_machine_is_not_ready()
         );
         let (_fake, machines) = machines([dated(&body)]).await;
         let server = machines.state(&id()).await.expect("an answer").expect("known");
-        assert_eq!(server.word == ReportedStage::Ready, ready, "{url}");
+        assert_eq!(server.reported_stage == ReportedStage::Ready, ready, "{url}");
         assert_eq!(server.url.is_some(), ready, "{url}");
     }
 }

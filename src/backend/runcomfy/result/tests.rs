@@ -8,17 +8,17 @@ use serde_json::json;
 use super::*;
 use crate::{
     backend::{
-        Verdict,
-        http::{answer::Answer, message::Cleaner},
+        FaultKind,
+        http::{answer::Answer, message::TextSanitizer},
         runcomfy::wire::tests::json as any_json,
     },
     domain::time::WallTime,
 };
 
 fn read(status: u16, body: &Value) -> Result<RunResult, CallError> {
-    let cleaner = Cleaner::new(SecretString::from("t0ken"));
+    let sanitizer = TextSanitizer::new(SecretString::from("t0ken"));
     let body = Ok(Bytes::from(body.to_string()));
-    result(&Reply::open(Answer { status, retry_after: None, date: None, body }, &cleaner))
+    result(&Reply::open(Answer { status, retry_after: None, date: None, body }, &sanitizer))
 }
 
 fn succeeded(body: &Value) -> Vec<RemoteFile> {
@@ -28,9 +28,9 @@ fn succeeded(body: &Value) -> Vec<RemoteFile> {
     }
 }
 
-fn failed(body: &Value) -> (Option<u32>, Verdict, String) {
+fn failed(body: &Value) -> (Option<u32>, FaultKind, String) {
     match read(200, body) {
-        Ok(RunResult::Failed { fault, .. }) => (fault.code, fault.verdict, fault.words),
+        Ok(RunResult::Failed { fault, .. }) => (fault.code, fault.kind, fault.message),
         other => panic!("{body}: {other:?}"),
     }
 }
@@ -172,7 +172,7 @@ fn asking_early_is_pending() {
 
 #[test]
 fn every_shape_of_an_error_gives_its_code_and_words() {
-    use Verdict::{Account, Service, Workflow};
+    use FaultKind::{Account, Service, Workflow};
     let table = [
         (
             json!([{"errorCode": 10011, "error": "node 33 raised", "debugInfo": "line 7"}]),
@@ -213,9 +213,9 @@ fn every_shape_of_an_error_gives_its_code_and_words() {
         (json!(null), None, Service, "HTTP 200 without a message"),
         (json!(17), None, Service, "HTTP 200 without a message"),
     ];
-    for (error, code, verdict, words) in table {
+    for (error, code, kind, words) in table {
         let body = json!({"status": "failed", "error": error.clone()});
-        assert_eq!(failed(&body), (code, verdict, words.to_owned()), "{error}");
+        assert_eq!(failed(&body), (code, kind, words.to_owned()), "{error}");
     }
     assert_eq!(failed(&json!({"status": "FAILED"})).1, Service);
     assert_eq!(failed(&json!({"status": "error", "error_code": 10008})).0, Some(10_008));
@@ -281,8 +281,8 @@ fn a_verdict_in_place_of_a_result_ends_the_run_only_if_it_is_about_the_run() {
         let said = match read(status, &body) {
             Ok(RunResult::Failed { .. }) => "failed".to_owned(),
             Ok(other) => format!("{other:?}"),
-            Err(CallError::Passing { .. }) => "passing".to_owned(),
-            Err(CallError::Fault(fault)) => format!("{:?}", fault.verdict),
+            Err(CallError::Transient { .. }) => "passing".to_owned(),
+            Err(CallError::Fault(fault)) => format!("{:?}", fault.kind),
         };
         assert_eq!(said, expected, "{status} {body}");
     }

@@ -90,17 +90,17 @@ async fn each_refusal_says_what_kind_it_is() {
     let refused = |status: &'static str| async move {
         asked(answer(status, "", r#"{"detail":"no"}"#)).await.expect_err("a refusal")
     };
-    let verdict = |error: CallError| match error {
-        CallError::Fault(fault) => Some(fault.verdict),
-        CallError::Passing { .. } => None,
+    let kind = |error: CallError| match error {
+        CallError::Fault(fault) => Some(fault.kind),
+        CallError::Transient { .. } => None,
     };
-    assert_eq!(verdict(refused("401 Unauthorized").await), Some(Verdict::Token));
+    assert_eq!(kind(refused("401 Unauthorized").await), Some(FaultKind::Token));
     for status in ["403 Forbidden", "404 Not Found"] {
-        let verdict = verdict(refused(status).await);
-        assert!(verdict.is_some(), "{status} is for a person, not for another try");
+        let kind = kind(refused(status).await);
+        assert!(kind.is_some(), "{status} is for a person, not for another try");
     }
     for status in ["500 Internal Server Error", "503 Service Unavailable", "429 Too Many Requests"]
     {
-        assert_eq!(verdict(refused(status).await), None, "{status} passes");
+        assert_eq!(kind(refused(status).await), None, "{status} passes");
     }
 }

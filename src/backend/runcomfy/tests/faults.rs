@@ -143,9 +143,9 @@ async fn nonsense_in_answer_to_a_status_or_result_call_never_ends_a_job() {
         let fake = Fake::start([step]).await;
         let serverless = client(&fake, patience);
         let status = serverless.observe(&request_id()).await;
-        assert!(matches!(status, Err(CallError::Passing { .. })), "{name}: {status:?}");
+        assert!(matches!(status, Err(CallError::Transient { .. })), "{name}: {status:?}");
         let result = serverless.result(&request_id()).await;
-        assert!(matches!(result, Err(CallError::Passing { .. })), "{name}: {result:?}");
+        assert!(matches!(result, Err(CallError::Transient { .. })), "{name}: {result:?}");
     }
 }
 

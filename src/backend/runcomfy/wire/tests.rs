@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use secrecy::SecretString;
 
 use super::*;
-use crate::backend::http::{answer::Answer, message::Cleaner};
+use crate::backend::http::{answer::Answer, message::TextSanitizer};
 
 const TOKEN: &str = "t0ken-of-the-test";
 
@@ -21,9 +21,9 @@ fn with_wait<T>(
     body: &[u8],
     read: impl FnOnce(&Reply<'_>) -> T,
 ) -> T {
-    let cleaner = Cleaner::new(SecretString::from(TOKEN));
+    let sanitizer = TextSanitizer::new(SecretString::from(TOKEN));
     let body = Ok(Bytes::copy_from_slice(body));
-    read(&Reply::open(Answer { status, retry_after, date: None, body }, &cleaner))
+    read(&Reply::open(Answer { status, retry_after, date: None, body }, &sanitizer))
 }
 
 /// Returns the outcome of a submit as a short text for the tables.
@@ -34,7 +34,7 @@ fn fate(answer: &Result<RequestId, SubmitError>) -> String {
         Err(SubmitError::NotSent { retry_after: Some(wait), .. }) => {
             format!("not sent, {} s", wait.as_secs())
         }
-        Err(SubmitError::Refused(fault)) => format!("refused {:?}", fault.verdict),
+        Err(SubmitError::Refused(fault)) => format!("refused {:?}", fault.kind),
         Err(SubmitError::Unknown { .. }) => "unknown".to_owned(),
     }
 }
@@ -133,11 +133,11 @@ fn a_503_that_says_when_to_come_back_was_not_taken() {
 
 #[test]
 fn an_answer_whose_body_was_cut_is_unknown_when_it_was_a_success() {
-    let cleaner = Cleaner::new(SecretString::from(TOKEN));
+    let sanitizer = TextSanitizer::new(SecretString::from(TOKEN));
     for (status, expected) in [(200, "unknown"), (422, "refused Workflow"), (429, "not sent")] {
         let answer =
             Answer { status, retry_after: None, date: None, body: Err("it was cut".to_owned()) };
-        let reply = Reply::open(answer, &cleaner);
+        let reply = Reply::open(answer, &sanitizer);
         assert_eq!(fate(&submitted(&reply)), expected);
     }
 }
@@ -165,7 +165,7 @@ fn the_services_words_reach_the_person_without_the_token() {
         let Err(SubmitError::Refused(fault)) = with(422, body, submitted) else {
             panic!("{body} is a refusal");
         };
-        assert_eq!(fault.words, words);
+        assert_eq!(fault.message, words);
     }
 }
 
@@ -195,7 +195,7 @@ fn every_status_word_has_its_phase() {
     ];
     for (body, phase) in table {
         let observation = with(200, body, observed).expect(body);
-        assert_eq!((observation.phase, observation.unknown_word), (phase, None), "{body}");
+        assert_eq!((observation.phase, observation.unknown_status), (phase, None), "{body}");
     }
 }
 
@@ -205,7 +205,7 @@ fn an_unknown_word_is_pending_and_reported() {
     let expected = Observation {
         phase: Phase::Queued { position: Some(4) },
         instance: None,
-        unknown_word: Some("dreaming".to_owned()),
+        unknown_status: Some("dreaming".to_owned()),
         progress: None,
     };
     assert_eq!(observation.expect("pending"), expected);
@@ -258,8 +258,8 @@ fn nothing_unclear_ends_a_job_and_only_a_verdict_is_a_fault() {
     for (status, body, expected) in table {
         let said = with(status, body, |reply| match observed(reply) {
             Ok(observation) => format!("{:?}", observation.phase),
-            Err(CallError::Passing { .. }) => "passing".to_owned(),
-            Err(CallError::Fault(fault)) => format!("{:?}", fault.verdict),
+            Err(CallError::Transient { .. }) => "passing".to_owned(),
+            Err(CallError::Fault(fault)) => format!("{:?}", fault.kind),
         });
         assert_eq!(said, expected, "{status} {body}");
     }
@@ -269,7 +269,7 @@ fn nothing_unclear_ends_a_job_and_only_a_verdict_is_a_fault() {
 fn a_status_call_passes_on_the_wait_that_the_service_asks_for() {
     let wait = Some(Duration::from_secs(9));
     let error = with_wait(503, wait, b"", observed).expect_err("busy");
-    assert!(matches!(error, CallError::Passing { retry_after, .. } if retry_after == wait));
+    assert!(matches!(error, CallError::Transient { retry_after, .. } if retry_after == wait));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn both_shapes_of_a_cancel_are_read() {
         assert!(matches!(with(status, body, cancelled), Err(CallError::Fault(_))), "{status}");
     }
     for (status, body) in [(500, ""), (429, ""), (200, r#"{"error_code":500001}"#)] {
-        let passing = matches!(with(status, body, cancelled), Err(CallError::Passing { .. }));
+        let passing = matches!(with(status, body, cancelled), Err(CallError::Transient { .. }));
         assert!(passing, "{status}");
     }
 }
@@ -325,13 +325,13 @@ fn a_balance_may_be_zero_negative_or_absent() {
         let found = with(status, body, balance).expect(body);
         assert_eq!(found.map(|amount| amount.0), expected, "{status} {body}");
     }
-    for (status, verdict) in
-        [(401, Verdict::Token), (403, Verdict::Account), (402, Verdict::Account)]
+    for (status, kind) in
+        [(401, FaultKind::Token), (403, FaultKind::Account), (402, FaultKind::Account)]
     {
         let error = with(status, "", balance).expect_err("a fault");
-        assert!(matches!(error, CallError::Fault(fault) if fault.verdict == verdict));
+        assert!(matches!(error, CallError::Fault(fault) if fault.kind == kind));
     }
-    assert!(matches!(with(503, "", balance), Err(CallError::Passing { .. })));
+    assert!(matches!(with(503, "", balance), Err(CallError::Transient { .. })));
 }
 
 /// Generates arbitrary JSON in which the relevant members are frequent.
@@ -384,7 +384,7 @@ proptest! {
     #[test]
     fn words_are_always_short_clean_and_never_empty(value in json()) {
         with(422, &value.to_string(), |reply| {
-            let words = reply.fault().words;
+            let words = reply.fault().message;
             assert!(!words.is_empty() && words.chars().count() <= 300);
             assert!(!words.chars().any(char::is_control));
         });

@@ -207,7 +207,7 @@ fn broken(error: &FetchError) -> Broken {
         FetchError::Busy { retry_after, .. } => {
             Broken::Cut { reason, retry_after: Some(*retry_after) }
         }
-        FetchError::Passing { .. } => Broken::Cut { reason, retry_after: None },
+        FetchError::Transient { .. } => Broken::Cut { reason, retry_after: None },
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     poll::Ended,
 };
 use crate::{
-    backend::{CallError, RunResult, Verdict},
+    backend::{CallError, FaultKind, RunResult},
     daemon::services::{
         messages::{JobEnd, Report, Wish},
         store::blocking,
@@ -327,10 +327,10 @@ impl Road {
             Err(error) => {
                 tracing::warn!(job = %self.id, %error, "no fresh result");
                 let CallError::Fault(fault) = &error else { return Ok(false) };
-                if fault.verdict == Verdict::Token {
+                if fault.kind == FaultKind::Token {
                     self.report(Report::TokenRefused).await;
                 }
-                return Ok(fault.verdict == Verdict::Gone);
+                return Ok(fault.kind == FaultKind::Gone);
             }
         }
         Ok(true)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Answer, Followed, Following, poll_errors::AFTER_FAILURE};
 use crate::{
-    backend::{CallError, CancelReply, RunTimes, Verdict},
+    backend::{CallError, CancelReply, FaultKind, RunTimes},
     daemon::{
         jobs::{Road, Step},
         services::messages::{JobEnd, Wish},
@@ -50,16 +50,16 @@ impl Road {
                     break "too late";
                 }
                 // Suspended until there is another token, with which the cancel is sent again.
-                Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+                Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
                     self.after_fault(fault, following).await?;
                 }
-                Err(CallError::Fault(fault)) if fault.verdict != Verdict::Service => {
+                Err(CallError::Fault(fault)) if fault.kind != FaultKind::Service => {
                     following.refused = true;
                     break "refused";
                 }
                 Err(error) => {
                     let retry_after = match &error {
-                        CallError::Passing { retry_after, .. } => *retry_after,
+                        CallError::Transient { retry_after, .. } => *retry_after,
                         CallError::Fault(_) => None,
                     };
                     failures += 1;
@@ -205,7 +205,7 @@ impl Road {
             // The service accepted the cancel: more waiting brings no more information.
             return match self.ask_result(request, following).await? {
                 Answer::Ended(ended) => Ok(Some(Followed::Ended(ended))),
-                Answer::Elsewhere(work) => Ok(Some(Followed::Elsewhere(work))),
+                Answer::Elsewhere(payload) => Ok(Some(Followed::Elsewhere(payload))),
                 Answer::Pending => Err(self.ended_by_cancel(following, RunTimes::default()).await),
                 Answer::Silence => Ok(None),
             };
@@ -228,7 +228,7 @@ impl Road {
         }
         match self.ask_result(request, following).await? {
             Answer::Ended(ended) => return Ok(Some(Followed::Ended(ended))),
-            Answer::Elsewhere(work) => return Ok(Some(Followed::Elsewhere(work))),
+            Answer::Elsewhere(payload) => return Ok(Some(Followed::Elsewhere(payload))),
             Answer::Silence => return Ok(None),
             Answer::Pending => {}
         }

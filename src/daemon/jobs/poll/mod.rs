@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Road, Step, reason_of};
 use crate::{
-    backend::{CallError, Phase, RunResult, RunTimes, Verdict, Work},
+    backend::{CallError, FaultKind, Payload, Phase, RunResult, RunTimes},
     daemon::services::messages::{JobEnd, Wish},
     domain::{
         engine::event::JobStage,
@@ -42,7 +42,7 @@ pub(super) enum Followed {
     /// The run succeeded.
     Ended(Ended),
     /// The job fails over; this is the work for its new backend.
-    Elsewhere(Work),
+    Elsewhere(Payload),
 }
 
 /// The outcome of asking for the result.
@@ -50,7 +50,7 @@ pub(super) enum Answer {
     /// The run succeeded.
     Ended(Ended),
     /// The run failed and the job fails over; this is the work for its new backend.
-    Elsewhere(Work),
+    Elsewhere(Payload),
     /// The service says that the run has not ended.
     Pending,
     /// No answer that says anything about the run.
@@ -163,7 +163,7 @@ impl Road {
                 Ok(observation) => {
                     following.failures = 0;
                     following.gone = None;
-                    if let Some(word) = observation.unknown_word
+                    if let Some(word) = observation.unknown_status
                         && !following.told_words.contains(&word)
                     {
                         tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
@@ -175,7 +175,7 @@ impl Road {
                     if observation.phase == Phase::Ended {
                         match self.ask_result(request, &mut following).await? {
                             Answer::Ended(ended) => return Ok(Followed::Ended(ended)),
-                            Answer::Elsewhere(work) => return Ok(Followed::Elsewhere(work)),
+                            Answer::Elsewhere(payload) => return Ok(Followed::Elsewhere(payload)),
                             Answer::Pending | Answer::Silence => {}
                         }
                     }
@@ -184,24 +184,24 @@ impl Road {
                         return Ok(followed);
                     }
                 }
-                Err(CallError::Passing { reason, retry_after }) => {
+                Err(CallError::Transient { reason, retry_after }) => {
                     following.failures += 1;
-                    if let Some(work) = self.went_away(&reason, &following).await? {
-                        return Ok(Followed::Elsewhere(work));
+                    if let Some(payload) = self.went_away(&reason, &following).await? {
+                        return Ok(Followed::Elsewhere(payload));
                     }
                     self.after_failure(&reason, retry_after, &following).await?;
                 }
                 Err(CallError::Fault(fault)) => {
-                    if fault.verdict == Verdict::Gone {
-                        if let Some(work) = self.forgotten(&fault, &following).await? {
-                            return Ok(Followed::Elsewhere(work));
+                    if fault.kind == FaultKind::Gone {
+                        if let Some(payload) = self.forgotten(&fault, &following).await? {
+                            return Ok(Followed::Elsewhere(payload));
                         }
                         let now = self.tools.clock.now().moment;
                         let since = *following.gone.get_or_insert(now);
                         self.mind_gone(request, &fault, since).await?;
                     }
-                    if let Some(work) = self.after_fault(fault, &mut following).await? {
-                        return Ok(Followed::Elsewhere(work));
+                    if let Some(payload) = self.after_fault(fault, &mut following).await? {
+                        return Ok(Followed::Elsewhere(payload));
                     }
                 }
             }
@@ -304,7 +304,7 @@ impl Road {
             Ok(RunResult::Failed { fault, .. }) => health.ran(heard, Some(fault)),
             Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
-        if !matches!(&answer, Err(CallError::Fault(fault)) if fault.verdict == Verdict::Gone) {
+        if !matches!(&answer, Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone) {
             following.result_gone = None;
         }
         match answer {
@@ -320,14 +320,15 @@ impl Road {
                 if following.cancelled.is_some() {
                     return Err(self.end_failed(reason, booking).await);
                 }
-                let outcome = match fault.verdict {
-                    Verdict::Workflow => AttemptOutcome::Workflow,
-                    Verdict::Account | Verdict::Token | Verdict::Service | Verdict::Gone => {
-                        AttemptOutcome::Failed
-                    }
+                let outcome = match fault.kind {
+                    FaultKind::Workflow => AttemptOutcome::Workflow,
+                    FaultKind::Account
+                    | FaultKind::Token
+                    | FaultKind::Service
+                    | FaultKind::Gone => AttemptOutcome::Failed,
                 };
                 match self.came_to_nothing(outcome, &reason, booking).await? {
-                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    Some(payload) => Ok(Answer::Elsewhere(payload)),
                     None => {
                         self.keep_image(request, &files).await?;
                         Err(self.end_failed(reason, booking).await)
@@ -335,19 +336,19 @@ impl Road {
                 }
             }
             Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
-            Err(CallError::Passing { reason, retry_after }) => {
+            Err(CallError::Transient { reason, retry_after }) => {
                 following.failures += 1;
                 self.after_failure(&reason, retry_after, following).await?;
                 Ok(Answer::Silence)
             }
             Err(CallError::Fault(fault)) => {
                 let now = self.tools.clock.now().moment;
-                if fault.verdict == Verdict::Gone {
+                if fault.kind == FaultKind::Gone {
                     let since = *following.result_gone.get_or_insert(now);
                     self.mind_gone(request, &fault, since).await?;
                 }
                 match self.after_fault(fault, following).await? {
-                    Some(work) => Ok(Answer::Elsewhere(work)),
+                    Some(payload) => Ok(Answer::Elsewhere(payload)),
                     None => Ok(Answer::Silence),
                 }
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Following, cancel::AFTER_CANCEL};
 use crate::{
-    backend::{RunTimes, ServiceFault, Verdict, Work},
+    backend::{FaultKind, Payload, RunTimes, ServiceFault},
     daemon::{
         jobs::{Road, Step, reason_of},
         services::messages::{JobEnd, Report, Wish},
@@ -43,7 +43,7 @@ impl Road {
         &mut self,
         reason: &str,
         following: &Following,
-    ) -> Step<Option<Work>> {
+    ) -> Step<Option<Payload>> {
         if self.place.is_paid() || following.failures < WENT_AWAY {
             return Ok(None);
         }
@@ -52,7 +52,7 @@ impl Road {
         }
         let reason = Reason::new("no_answer", reason);
         match self.came_to_nothing(AttemptOutcome::Lost, &reason, Booking::Nothing).await? {
-            Some(work) => Ok(Some(work)),
+            Some(payload) => Ok(Some(payload)),
             None => Err(self.end_failed(reason, Booking::Nothing).await),
         }
     }
@@ -63,7 +63,7 @@ impl Road {
         &mut self,
         fault: &ServiceFault,
         following: &Following,
-    ) -> Step<Option<Work>> {
+    ) -> Step<Option<Payload>> {
         if !self.place.is_repeatable() {
             return Ok(None);
         }
@@ -74,7 +74,7 @@ impl Road {
         }
         let booking = self.booking(following, RunTimes::default());
         match self.came_to_nothing(AttemptOutcome::Lost, &reason, booking).await? {
-            Some(work) => Ok(Some(work)),
+            Some(payload) => Ok(Some(payload)),
             None => {
                 let text =
                     format!("{} does not know the job any more: {}", self.place, reason.text);
@@ -131,10 +131,10 @@ impl Road {
         &mut self,
         fault: ServiceFault,
         following: &mut Following,
-    ) -> Step<Option<Work>> {
+    ) -> Step<Option<Payload>> {
         let reason = reason_of(&fault);
-        match fault.verdict {
-            Verdict::Token => {
+        match fault.kind {
+            FaultKind::Token => {
                 let live = self.live();
                 let from = live.known_at(self.place).as_ref().ok();
                 let from = from.and_then(|ready| ready.token_from.as_deref());
@@ -154,7 +154,7 @@ impl Road {
                     () = tokio::time::sleep(PARKED) => Ok(None),
                 }
             }
-            Verdict::Gone | Verdict::Workflow | Verdict::Account | Verdict::Service => {
+            FaultKind::Gone | FaultKind::Workflow | FaultKind::Account | FaultKind::Service => {
                 following.failures += 1;
                 let now = self.tools.clock.now().moment;
                 if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late)
@@ -163,10 +163,10 @@ impl Road {
                     // A cancelled job does not wait for a service that says nothing about it.
                     return Err(self.ended_by_cancel(following, RunTimes::default()).await);
                 }
-                if fault.verdict != Verdict::Gone
-                    && let Some(work) = self.went_away(&reason.text, following).await?
+                if fault.kind != FaultKind::Gone
+                    && let Some(payload) = self.went_away(&reason.text, following).await?
                 {
-                    return Ok(Some(work));
+                    return Ok(Some(payload));
                 }
                 self.after_failure(&reason.text, None, following).await?;
                 Ok(None)

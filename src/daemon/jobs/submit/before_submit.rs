@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    backend::{CallError, Verdict, Work},
+    backend::{CallError, FaultKind, Payload},
     daemon::{
         jobs::{Road, Step, wished},
         services::{
@@ -50,7 +50,7 @@ impl Road {
     /// turn it is first asks whether the service is back, with a call that costs nothing. The job
     /// stays `prepared`, and a control is applied at once. If another backend can run the job
     /// meanwhile, it switches: the work for that backend is returned.
-    pub(in crate::daemon::jobs) async fn await_service(&mut self) -> Step<Option<Work>> {
+    pub(in crate::daemon::jobs) async fn await_service(&mut self) -> Step<Option<Payload>> {
         let mut moved = None;
         let mut person = self.shown.cause == Cause::Person;
         loop {
@@ -126,7 +126,7 @@ impl Road {
         self.tools.health.at(self.place).called(heard, live, &answer);
         match answer {
             Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
-            Err(CallError::Fault(fault)) if fault.verdict == Verdict::Token => {
+            Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
                 self.report(Report::TokenRefused).await;
                 if person {
                     return Err(self.refused(&fault).await);

@@ -10,7 +10,7 @@
 use std::sync::PoisonError;
 
 use crate::{
-    backend::Work,
+    backend::Payload,
     daemon::{
         jobs::{Road, Step, early_work, interrupted},
         services::{budget_windows, messages::Report},
@@ -35,7 +35,7 @@ impl Road {
     /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
     /// nothing leaves. A job without room in the budget switches to a free backend if there is one:
     /// the work for that backend is returned.
-    pub(in crate::daemon::jobs) async fn announce(&mut self) -> Step<Option<Work>> {
+    pub(in crate::daemon::jobs) async fn announce(&mut self) -> Step<Option<Payload>> {
         let mut failures = 0;
         loop {
             let leaving = self.leaving().await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{NewWork, Road, Step, hold, reason_of, wished};
 use crate::{
-    backend::{ServiceFault, Submission, SubmitError, Work},
+    backend::{Payload, ServiceFault, Submission, SubmitError},
     daemon::{
         inputs::prepare,
         services::{
@@ -39,7 +39,7 @@ const STOP_GRACE: Duration = Duration::from_millis(3500);
 impl Road {
     /// Writes the job into the ledger, reserves its money and marks that its request leaves
     /// right after.
-    pub(super) async fn release(&mut self, work: NewWork) -> Step<Work> {
+    pub(super) async fn release(&mut self, work: NewWork) -> Step<Payload> {
         // A control that came during the preparation is applied before anything is recorded
         // or sent.
         let wish = *self.wish.borrow();
@@ -55,40 +55,40 @@ impl Road {
             && wait.is_zero()
             && self.tools.health.at(self.place).is_well(now, &self.live());
         let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
-        let work = self.enter(work, announce).await?;
+        let payload = self.enter(work, announce).await?;
         if at_once {
-            return Ok(work);
+            return Ok(payload);
         }
         if let Some(wish) = self.pause(wait, Wish::Go).await {
             self.grant(wish).await?;
         }
-        self.leave(work).await
+        self.leave(payload).await
     }
 
     /// Waits until a prepared request may leave, and marks it as submitting. Its backend may have
     /// changed by then.
-    pub(super) async fn leave_later(&mut self, work: Work) -> Step<Work> {
+    pub(super) async fn leave_later(&mut self, payload: Payload) -> Step<Payload> {
         if self.place.is_paid() {
             self.tools.submits.pass().await;
         }
-        self.leave(work).await
+        self.leave(payload).await
     }
 
-    async fn leave(&mut self, mut work: Work) -> Step<Work> {
+    async fn leave(&mut self, mut payload: Payload) -> Step<Payload> {
         loop {
             // Nothing was sent to a machine that is gone by now: there may be another one.
             if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
                 self.lease = None;
             }
             if let Some(other) = self.await_service().await? {
-                work = other;
+                payload = other;
             }
             self.grant_unsent().await?;
             self.rent().await?;
             self.hold_project_unsent().await?;
             match self.announce().await? {
-                None => return Ok(work),
-                Some(other) => work = other,
+                None => return Ok(payload),
+                Some(other) => payload = other,
             }
         }
     }
@@ -103,7 +103,7 @@ impl Road {
         entered
     }
 
-    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Work> {
+    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Payload> {
         let NewWork {
             ready,
             cause,
@@ -183,7 +183,7 @@ impl Road {
     }
 
     /// Builds the body of a job that another session prepared, from the inputs in history.
-    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Work> {
+    pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Payload> {
         let live = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
         let (row, backend) = (row.clone(), self.place);
@@ -201,8 +201,8 @@ impl Road {
     }
 
     /// Sends the request. The ledger already says `submitting`.
-    pub(super) async fn send(&mut self, work: Work) -> Step<RequestId> {
-        let mut submission = Submission { key: RequestId::for_job(self.id), work };
+    pub(super) async fn send(&mut self, payload: Payload) -> Step<RequestId> {
+        let mut submission = Submission { key: RequestId::for_job(self.id), payload };
         let mut failures = 0;
         loop {
             self.moved(JobState::Submitting, JobStage::Submitting).await;
@@ -238,15 +238,16 @@ impl Road {
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
                     self.record("that nothing was sent", record).await?;
                     self.settle_inputs().await;
-                    submission.work =
-                        self.not_sent(submission.work, failures, reason, retry_after).await?;
+                    submission.payload =
+                        self.not_sent(submission.payload, failures, reason, retry_after).await?;
                 }
                 Err(SubmitError::Refused(fault)) => {
-                    submission.work = self.refused_there(&fault).await?;
+                    submission.payload = self.refused_there(&fault).await?;
                 }
                 Err(SubmitError::Unknown { reason }) if self.place.is_repeatable() => {
                     failures += 1;
-                    submission.work = self.lost_there(submission.work, failures, reason).await?;
+                    submission.payload =
+                        self.lost_there(submission.payload, failures, reason).await?;
                 }
                 Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
             }

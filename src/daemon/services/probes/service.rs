@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use super::PATIENCE;
 use crate::{
     backend::{
-        CallError, Verdict,
-        runcomfy::account::{Account, Asked},
+        CallError, FaultKind,
+        runcomfy::account::{Account, TimedAnswer},
     },
     config::settings::ServerlessConfig,
     domain::{job::RequestId, money::MicroUsd},
@@ -44,12 +44,12 @@ impl Trouble {
 impl From<CallError> for Trouble {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Passing { reason, .. } => Self::Unreachable(reason),
-            CallError::Fault(fault) => match fault.verdict {
-                Verdict::Token => Self::Token(fault.words),
-                Verdict::Account => Self::Account(format!("{} {}", fault.words, fault.advice)),
-                Verdict::Gone => Self::Unknown(fault.words),
-                Verdict::Workflow | Verdict::Service => Self::Unreachable(fault.words),
+            CallError::Transient { reason, .. } => Self::Unreachable(reason),
+            CallError::Fault(fault) => match fault.kind {
+                FaultKind::Token => Self::Token(fault.message),
+                FaultKind::Account => Self::Account(format!("{} {}", fault.message, fault.advice)),
+                FaultKind::Gone => Self::Unknown(fault.message),
+                FaultKind::Workflow | FaultKind::Service => Self::Unreachable(fault.message),
             },
         }
     }
@@ -70,7 +70,7 @@ impl Service {
 
     /// Asks for the balance; also returns the service's time in Unix seconds.
     pub async fn balance(&self) -> (Option<i64>, Result<MicroUsd, Trouble>) {
-        let Asked { date, answer } = self.0.balance().await;
+        let TimedAnswer { date, answer } = self.0.balance().await;
         (date, answer.map_err(Trouble::from))
     }
 
