@@ -19,12 +19,12 @@ const PARTS: u64 = 8;
 
 /// The open file of the day, and its size.
 #[derive(Debug)]
-struct Open {
+struct OpenFile {
     day: String,
     file: File,
     bytes: u64,
     /// A full disk cut a line, so the next one must start on a new line.
-    torn: bool,
+    cut_line: bool,
 }
 
 /// A writer for the daily files of one folder. It takes whole lines, one per call.
@@ -34,7 +34,7 @@ pub struct DailyFiles {
     keep_bytes: u64,
     /// Returns the civil day, as `2026-11-23`.
     today: fn() -> String,
-    open: Option<Open>,
+    open: Option<OpenFile>,
 }
 
 impl DailyFiles {
@@ -50,11 +50,11 @@ impl DailyFiles {
     }
 
     /// Returns a file with room for `more` bytes: the day's last one or a new one.
-    fn ready(&mut self, more: u64) -> io::Result<&mut Open> {
+    fn ready(&mut self, more: u64) -> io::Result<&mut OpenFile> {
         let today = (self.today)();
         let limit = self.part_limit();
         let fits =
-            |open: &Open| open.day == today && (open.bytes == 0 || open.bytes + more <= limit);
+            |open: &OpenFile| open.day == today && (open.bytes == 0 || open.bytes + more <= limit);
         let open = match self.open.take().filter(fits) {
             Some(open) => open,
             None => self.next(&today, more)?,
@@ -62,7 +62,7 @@ impl DailyFiles {
         Ok(self.open.insert(open))
     }
 
-    fn next(&self, today: &str, more: u64) -> io::Result<Open> {
+    fn next(&self, today: &str, more: u64) -> io::Result<OpenFile> {
         let mut names = self.names();
         let of_today = |name: &&String| name[NAME.0.len()..].starts_with(today);
         let last = names.iter().rfind(of_today).cloned();
@@ -86,7 +86,7 @@ impl DailyFiles {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(self.folder.join(&name))?;
         let bytes = file.metadata()?.len();
-        Ok(Open { day: today.to_owned(), file, bytes, torn: false })
+        Ok(OpenFile { day: today.to_owned(), file, bytes, cut_line: false })
     }
 
     /// Removes files that are too old or exceed the total size, oldest first. `names` are all but
@@ -139,11 +139,11 @@ fn is_ours(name: &str) -> bool {
 impl Write for DailyFiles {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let open = self.ready(line.len() as u64)?;
-        if std::mem::take(&mut open.torn) {
+        if std::mem::take(&mut open.cut_line) {
             open.file.write_all(b"\n")?;
         }
         let written = open.file.write_all(line);
-        open.torn = written.is_err();
+        open.cut_line = written.is_err();
         open.bytes += line.len() as u64;
         written.map(|()| line.len())
     }

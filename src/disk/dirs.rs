@@ -57,7 +57,7 @@ pub fn tighten(folder: &Path) -> Result<(), DiskError> {
 /// Writes a small file for our user only (0600). Readers see either the complete old file or the
 /// complete new one, and it is on the disk when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    write_whole(path, bytes, false)
+    write_atomic(path, bytes, false)
 }
 
 /// Makes the names in a folder durable. Does nothing if a folder cannot be synced (Windows, some
@@ -133,11 +133,11 @@ pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
-    write_whole(path, bytes, true)
+    write_atomic(path, bytes, true)
 }
 
 /// Writes a small file through a temporary file beside it. `public` makes it readable for others.
-fn write_whole(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError> {
+fn write_atomic(path: &Path, bytes: &[u8], public: bool) -> Result<(), DiskError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = || -> io::Result<()> {
         // By default tempfile creates 0600 files, and refuses to open an existing one.

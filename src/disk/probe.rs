@@ -57,7 +57,7 @@ pub fn changed_at(path: &Path) -> Option<WallTime> {
 
 /// Why a folder cannot be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoWatch {
+pub enum WatchRefusal {
     /// Our user has no watchers left (`fs.inotify.max_user_instances`, or open files).
     Instances,
     /// Our user has no watched folders left (`fs.inotify.max_user_watches`).
@@ -67,21 +67,21 @@ pub enum NoWatch {
 }
 
 /// Briefly watches a folder: the only way to find a limit is to reach it.
-pub fn try_watch(folder: &Path) -> Result<(), NoWatch> {
+pub fn try_watch(folder: &Path) -> Result<(), WatchRefusal> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use rustix::{
             fs::inotify::{CreateFlags, WatchFlags, add_watch, init},
             io::Errno,
         };
-        let other = |error: Errno| NoWatch::Other(io::Error::from(error).to_string());
+        let other = |error: Errno| WatchRefusal::Other(io::Error::from(error).to_string());
         let watcher = init(CreateFlags::CLOEXEC).map_err(|error| match error {
-            Errno::MFILE | Errno::NFILE => NoWatch::Instances,
+            Errno::MFILE | Errno::NFILE => WatchRefusal::Instances,
             error => other(error),
         })?;
         let added = add_watch(&watcher, folder, WatchFlags::DELETE_SELF);
         added.map(drop).map_err(|error| match error {
-            Errno::NOSPC => NoWatch::Watches,
+            Errno::NOSPC => WatchRefusal::Watches,
             error => other(error),
         })
     }
@@ -103,7 +103,10 @@ mod tests {
         try_watch(temp.path()).expect("watched");
         assert_eq!(nearest(&temp.path().join("not/there")), temp.path());
         assert!(may_write(&temp.path().join("not")).is_err());
-        assert!(matches!(try_watch(&temp.path().join("not")), Ok(()) | Err(NoWatch::Other(_))));
+        assert!(matches!(
+            try_watch(&temp.path().join("not")),
+            Ok(()) | Err(WatchRefusal::Other(_))
+        ));
         assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 0);
         assert!(changed_at(temp.path()).is_some());
     }

@@ -1,7 +1,7 @@
 //! Reads an input completely while another program may be writing it: never locks, never writes,
 //! never waits.
 //!
-//! Owns the guarantee that [`Reading::Whole`] contains the bytes of one file that was not changed
+//! Owns the guarantee that [`ReadOutcome::Complete`] contains the bytes of one file that was not changed
 //! meanwhile, as far as the file system shows. The domain decides whether they are a complete
 //! picture or a valid prompt: a half-written file may stay unchanged for a while.
 
@@ -13,15 +13,15 @@ use std::{
 
 use super::{
     drive::reach,
-    rename::is_held,
+    rename::is_held_open,
     stamp::{Stamp, open_to_read},
 };
 
 /// The result of reading an input.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadOutcome {
     /// All of it.
-    Whole {
+    Complete {
         /// The content.
         bytes: Vec<u8>,
         /// The file's stamp, equal before and after the read.
@@ -77,7 +77,7 @@ const LET_US_READ: &str = if cfg!(windows) {
 };
 
 /// Reads a complete file of at most `limit` bytes.
-pub fn read_whole(path: &Path, limit: u64) -> Result<Reading, ReadError> {
+pub fn read_complete(path: &Path, limit: u64) -> Result<ReadOutcome, ReadError> {
     read_around(path, limit, || {})
 }
 
@@ -90,12 +90,18 @@ pub fn stamp(path: &Path) -> Result<Option<Stamp>, ReadError> {
 
 /// Reads a file. `meanwhile` runs after the bytes are read and before they are checked, so that a
 /// test can change the file.
-fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Reading, ReadError> {
+fn read_around(
+    path: &Path,
+    limit: u64,
+    meanwhile: impl FnOnce(),
+) -> Result<ReadOutcome, ReadError> {
     let (mut file, before) = match open_regular(path) {
         Ok(Some(opened)) => opened,
-        Ok(None) => return Ok(Reading::Missing),
+        Ok(None) => return Ok(ReadOutcome::Missing),
         // On Windows another program may have exclusive access, which a writer is entitled to.
-        Err(ReadError::Failed { cause, .. }) if is_held(&cause) => return Ok(Reading::Changing),
+        Err(ReadError::Failed { cause, .. }) if is_held_open(&cause) => {
+            return Ok(ReadOutcome::Changing);
+        }
         Err(error) => return Err(error),
     };
     let size = before.len();
@@ -112,14 +118,14 @@ fn read_around(path: &Path, limit: u64, meanwhile: impl FnOnce()) -> Result<Read
     let after = file.metadata().and_then(|after| Stamp::of(&file, &after)).map_err(failed)?;
     let named = match Stamp::at(path) {
         Ok(named) => named,
-        Err(error) if is_missing(&error) => return Ok(Reading::Changing),
+        Err(error) if is_missing(&error) => return Ok(ReadOutcome::Changing),
         Err(error) => return Err(failed(error)),
     };
     let still = u64::try_from(bytes.len()).is_ok_and(|read| read == size);
     if still && after == stamp && named.same_file(&stamp) {
-        Ok(Reading::Whole { bytes, stamp })
+        Ok(ReadOutcome::Complete { bytes, stamp })
     } else {
-        Ok(Reading::Changing)
+        Ok(ReadOutcome::Changing)
     }
 }
 
@@ -188,23 +194,23 @@ mod tests {
     fn a_quiet_file_is_read_whole_with_its_stamp() {
         let (_temp, path) = input(b"a carrot");
         let expected = stamp(&path).expect("no error").expect("it exists");
-        let reading = read_whole(&path, 8).expect("no error");
-        assert_eq!(reading, Reading::Whole { bytes: b"a carrot".to_vec(), stamp: expected });
+        let reading = read_complete(&path, 8).expect("no error");
+        assert_eq!(reading, ReadOutcome::Complete { bytes: b"a carrot".to_vec(), stamp: expected });
         assert_eq!(expected.size, 8);
     }
 
     #[test]
     fn an_empty_file_is_whole() {
         let (_temp, path) = input(b"");
-        let reading = read_whole(&path, 8).expect("no error");
-        assert!(matches!(reading, Reading::Whole { bytes, .. } if bytes.is_empty()));
+        let reading = read_complete(&path, 8).expect("no error");
+        assert!(matches!(reading, ReadOutcome::Complete { bytes, .. } if bytes.is_empty()));
     }
 
     #[test]
     fn a_missing_file_or_folder_is_no_error() {
         let (temp, path) = input(b"x");
         for missing in [temp.path().join("none"), temp.path().join("a/b"), path.join("below")] {
-            assert_eq!(read_whole(&missing, 8).expect("no error"), Reading::Missing);
+            assert_eq!(read_complete(&missing, 8).expect("no error"), ReadOutcome::Missing);
             assert_eq!(stamp(&missing).expect("no error"), None);
         }
     }
@@ -235,7 +241,7 @@ mod tests {
         for (what, meddle) in meddlers {
             let (_temp, path) = input(b"a carrot");
             let reading = read_around(&path, 100, || meddle(&path)).expect("no error");
-            assert_eq!(reading, Reading::Changing, "{what}");
+            assert_eq!(reading, ReadOutcome::Changing, "{what}");
         }
     }
 
@@ -244,14 +250,14 @@ mod tests {
         let (_temp, path) = input(b"");
         let file = File::options().write(true).open(&path).expect("opens");
         file.set_len(1 << 40).expect("a sparse file");
-        let error = read_whole(&path, 1000).expect_err("a terabyte");
+        let error = read_complete(&path, 1000).expect_err("a terabyte");
         assert!(matches!(error, ReadError::TooLarge { limit: 1000, .. }), "{error}");
     }
 
     #[test]
     fn a_folder_is_no_input() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let error = read_whole(temp.path(), 10).expect_err("a folder");
+        let error = read_complete(temp.path(), 10).expect_err("a folder");
         assert!(matches!(error, ReadError::NotAFile { what: "a folder", .. }), "{error}");
     }
 
@@ -270,8 +276,11 @@ mod tests {
         )
         .expect("a pipe");
         #[cfg(target_os = "linux")]
-        assert!(matches!(read_whole(&path, 10), Err(ReadError::NotAFile { .. })));
-        assert!(matches!(read_whole(Path::new("/dev/null"), 10), Err(ReadError::NotAFile { .. })));
+        assert!(matches!(read_complete(&path, 10), Err(ReadError::NotAFile { .. })));
+        assert!(matches!(
+            read_complete(Path::new("/dev/null"), 10),
+            Err(ReadError::NotAFile { .. })
+        ));
         // Opened past the first check (a race), it must still not hang.
         #[cfg(target_os = "linux")]
         assert!(open_to_read(&path).is_ok());
@@ -283,9 +292,9 @@ mod tests {
         let (temp, path) = input(b"x");
         let link = temp.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("links");
-        assert!(matches!(read_whole(&link, 10), Ok(Reading::Whole { .. })));
+        assert!(matches!(read_complete(&link, 10), Ok(ReadOutcome::Complete { .. })));
         let circle = temp.path().join("circle");
         std::os::unix::fs::symlink(&circle, &circle).expect("links");
-        assert!(matches!(read_whole(&circle, 10), Err(ReadError::Failed { .. })));
+        assert!(matches!(read_complete(&circle, 10), Err(ReadError::Failed { .. })));
     }
 }

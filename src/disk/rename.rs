@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 /// The delays between tries, 1.99 s in all: the first ones for scanners, the last ones for a
 /// program that reads a mesh.
-const WAITS: [Duration; 8] = {
+const RETRY_WAITS: [Duration; 8] = {
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -32,26 +32,26 @@ const LOCK_VIOLATION: i32 = 33;
 /// Renames `from` to `to`, replacing a file of that name. Blocks for up to two seconds while
 /// another program has it open.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    insist(|| fs::rename(from, to))
+    retry(|| fs::rename(from, to))
 }
 
 /// Runs another file operation with the same retries.
-pub(super) fn insist<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    insist_while(attempt, is_in_the_way)
+pub(super) fn retry<T>(attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    retry_while(attempt, is_transient)
 }
 
 /// Retries an operation, as [`rename`] does, while its error may be temporary.
-pub(super) fn insist_while<T, E>(
+pub(super) fn retry_while<T, E>(
     attempt: impl FnMut() -> Result<T, E>,
     may_pass: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
-    patiently(attempt, may_pass, wait)
+    with_retries(attempt, may_pass, wait)
 }
 
 /// Renames a temporary file, as [`rename`] does. If that fails, the temporary file is removed.
 pub(super) fn persist(file: NamedTempFile, to: &Path) -> io::Result<()> {
     let mut waiting = Some(file);
-    insist(|| match waiting.take() {
+    retry(|| match waiting.take() {
         Some(file) => file.persist(to).map(drop).map_err(|refused| {
             waiting = Some(refused.file);
             refused.error
@@ -61,13 +61,13 @@ pub(super) fn persist(file: NamedTempFile, to: &Path) -> io::Result<()> {
 }
 
 /// Returns whether an error means that another program has the file open, for an unknown time.
-pub(super) fn is_held(error: &io::Error) -> bool {
+pub(super) fn is_held_open(error: &io::Error) -> bool {
     cfg!(windows) && matches!(error.raw_os_error(), Some(SHARING_VIOLATION | LOCK_VIOLATION))
 }
 
 /// Returns whether an error may be gone in a moment.
-pub(super) fn is_in_the_way(error: &io::Error) -> bool {
-    is_held(error) || (cfg!(windows) && error.raw_os_error() == Some(ACCESS_DENIED))
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    is_held_open(error) || (cfg!(windows) && error.raw_os_error() == Some(ACCESS_DENIED))
 }
 
 fn wait(span: Duration) {
@@ -76,12 +76,12 @@ fn wait(span: Duration) {
     std::thread::park_timeout(span);
 }
 
-fn patiently<T, E>(
+fn with_retries<T, E>(
     mut attempt: impl FnMut() -> Result<T, E>,
     in_the_way: impl Fn(&E) -> bool,
     mut wait: impl FnMut(Duration),
 ) -> Result<T, E> {
-    for span in WAITS {
+    for span in RETRY_WAITS {
         match attempt() {
             Err(error) if in_the_way(&error) => wait(span),
             ended => return ended,
@@ -103,7 +103,7 @@ mod tests {
             if tries > times { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
         };
         let in_the_way = |error: &io::Error| error.raw_os_error() == Some(SHARING_VIOLATION);
-        let ended = patiently(attempt, in_the_way, |span| waits.push(span));
+        let ended = with_retries(attempt, in_the_way, |span| waits.push(span));
         (ended, tries, waits)
     }
 
@@ -121,7 +121,7 @@ mod tests {
     fn who_lets_go_in_time_costs_only_that_time() {
         let (ended, tries, waits) = try_against(SHARING_VIOLATION, 3);
         ended.expect("free by then");
-        assert_eq!((tries, waits), (4, WAITS[..3].to_vec()));
+        assert_eq!((tries, waits), (4, RETRY_WAITS[..3].to_vec()));
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
                 drop(reader.take());
             }
         };
-        patiently(|| fs::rename(&from, &to), is_in_the_way, let_go).expect("free by then");
+        with_retries(|| fs::rename(&from, &to), is_transient, let_go).expect("free by then");
         assert_eq!((waited, fs::read(&to).expect("reads").as_slice()), (3, b"new".as_slice()));
     }
 }

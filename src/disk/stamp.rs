@@ -1,6 +1,6 @@
 //! What the file system reports about a file without reading it, and how far that can be trusted.
 //!
-//! Owns [`Stamp`] and [`Seen`]. An equal stamp does *not* prove equal content: file times are
+//! Owns [`Stamp`] and [`ReadMemory`]. An equal stamp does *not* prove equal content: file times are
 //! coarse (a kernel tick of 1 to 10 ms, 2 s on FAT, an unknown value on a server), so a second
 //! write in the same tick changes nothing in the stamp. A stamp is trusted only for a read that
 //! happened [`GRANULARITY`] after the stamp was first seen: a later write gets another time. Only
@@ -71,13 +71,13 @@ pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
 
 /// The last complete read of one input. It shows when another read cannot find anything new.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct ReadMemory {
     stamp: Stamp,
     since: Moment,
     read_at: Moment,
 }
 
-impl Seen {
+impl ReadMemory {
     /// Records a complete read that *began* at `began` and found `stamp`, combined with an
     /// earlier read.
     pub fn after(earlier: Option<Self>, stamp: Stamp, began: Moment) -> Self {
@@ -187,19 +187,19 @@ mod tests {
 
     #[test]
     fn a_fresh_stamp_is_not_believed_until_a_read_two_seconds_later() {
-        let first = Seen::after(None, stamp(5), Moment::from_millis(1000));
+        let first = ReadMemory::after(None, stamp(5), Moment::from_millis(1000));
         assert!(!first.still_holds(&stamp(5)), "a second write may hide in the same tick");
-        let early = Seen::after(Some(first), stamp(5), Moment::from_millis(2999));
+        let early = ReadMemory::after(Some(first), stamp(5), Moment::from_millis(2999));
         assert!(!early.still_holds(&stamp(5)));
-        let late = Seen::after(Some(early), stamp(5), Moment::from_millis(3000));
+        let late = ReadMemory::after(Some(early), stamp(5), Moment::from_millis(3000));
         assert!(late.still_holds(&stamp(5)));
         assert!(!late.still_holds(&stamp(6)));
     }
 
     #[test]
     fn another_stamp_begins_the_wait_anew() {
-        let first = Seen::after(None, stamp(5), Moment::from_millis(0));
-        let other = Seen::after(Some(first), stamp(6), Moment::from_millis(9000));
+        let first = ReadMemory::after(None, stamp(5), Moment::from_millis(0));
+        let other = ReadMemory::after(Some(first), stamp(6), Moment::from_millis(9000));
         assert!(!other.still_holds(&stamp(6)));
     }
 }

@@ -18,14 +18,14 @@ const MAX_LINKS: u8 = 40;
 
 /// The kind of a name in a folder.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum EntryKind {
     /// A folder; the walk continues in it.
     Folder,
     /// Something else; the walk ends here.
     File(fs::Metadata),
     /// A symlink; the walk follows it.
     Link,
-    /// Nothing; the walk ends here, unless [`Walk::again`] is called.
+    /// Nothing; the walk ends here, unless [`Walk::revisit`] is called.
     Missing,
     /// The system denies access, or there are too many links; the walk ends here.
     Refused(io::Error),
@@ -33,18 +33,18 @@ pub(super) enum Found {
 
 /// One name of the path.
 #[derive(Debug)]
-pub(super) struct Sight {
+pub(super) struct WalkEntry {
     /// The name, in the folder [`Walk::folder`].
     pub(super) name: OsString,
     /// Its kind.
-    pub(super) found: Found,
+    pub(super) kind: EntryKind,
     /// Whether it is the last name: no more will come unless it is a link.
     pub(super) last: bool,
     /// The index of the component in the original path; `None` if a symlink led here.
     pub(super) position: Option<usize>,
 }
 
-enum Next {
+enum WalkMove {
     Enter(OsString),
     Follow(PathBuf),
     Stay,
@@ -54,12 +54,12 @@ enum Next {
 /// A walk along one absolute path.
 pub(super) struct Walk {
     folder: PathBuf,
-    ahead: VecDeque<(Piece, Option<usize>)>,
-    next: Next,
+    ahead: VecDeque<(PathPart, Option<usize>)>,
+    next: WalkMove,
     links: u8,
 }
 
-enum Piece {
+enum PathPart {
     Up,
     Name(OsString),
 }
@@ -68,8 +68,8 @@ impl Walk {
     /// Starts at the root of `path`, which must be absolute.
     pub(super) fn new(path: &Path) -> Self {
         let mut walk =
-            Self { folder: PathBuf::new(), ahead: VecDeque::new(), next: Next::Stay, links: 0 };
-        walk.turn_to(path, true);
+            Self { folder: PathBuf::new(), ahead: VecDeque::new(), next: WalkMove::Stay, links: 0 };
+        walk.continue_at(path, true);
         walk
     }
 
@@ -79,12 +79,12 @@ impl Walk {
     }
 
     /// Makes the next step repeat the same name, after the caller created it.
-    pub(super) fn again(&mut self, sight: Sight) {
-        self.next = Next::Stay;
-        self.ahead.push_front((Piece::Name(sight.name), sight.position));
+    pub(super) fn revisit(&mut self, sight: WalkEntry) {
+        self.next = WalkMove::Stay;
+        self.ahead.push_front((PathPart::Name(sight.name), sight.position));
     }
 
-    fn turn_to(&mut self, path: &Path, original: bool) {
+    fn continue_at(&mut self, path: &Path, original: bool) {
         let mut ahead = VecDeque::new();
         let mut start = PathBuf::new();
         for (position, component) in path.components().enumerate() {
@@ -92,9 +92,9 @@ impl Walk {
             match component {
                 Component::Prefix(_) | Component::RootDir => start.push(component),
                 Component::CurDir => {}
-                Component::ParentDir => ahead.push_back((Piece::Up, position)),
+                Component::ParentDir => ahead.push_back((PathPart::Up, position)),
                 Component::Normal(name) => {
-                    ahead.push_back((Piece::Name(name.to_os_string()), position));
+                    ahead.push_back((PathPart::Name(name.to_os_string()), position));
                 }
             }
         }
@@ -105,7 +105,7 @@ impl Walk {
         self.ahead = ahead;
     }
 
-    fn look_at(&mut self, name: &OsString) -> Found {
+    fn inspect(&mut self, name: &OsString) -> EntryKind {
         let path = self.folder.join(name);
         reach(&path);
         let seen = fs::symlink_metadata(&path).and_then(|metadata| {
@@ -115,16 +115,20 @@ impl Walk {
         let (found, next) = match seen {
             Ok((_, Some(_))) if self.links == MAX_LINKS => {
                 let circle = io::Error::other("its symlinks form a circle");
-                (Found::Refused(circle), Next::Stop)
+                (EntryKind::Refused(circle), WalkMove::Stop)
             }
             Ok((_, Some(target))) => {
                 self.links += 1;
-                (Found::Link, Next::Follow(target))
+                (EntryKind::Link, WalkMove::Follow(target))
             }
-            Ok((metadata, None)) if metadata.is_dir() => (Found::Folder, Next::Enter(name.clone())),
-            Ok((metadata, None)) => (Found::File(metadata), Next::Stop),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Found::Missing, Next::Stop),
-            Err(error) => (Found::Refused(error), Next::Stop),
+            Ok((metadata, None)) if metadata.is_dir() => {
+                (EntryKind::Folder, WalkMove::Enter(name.clone()))
+            }
+            Ok((metadata, None)) => (EntryKind::File(metadata), WalkMove::Stop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (EntryKind::Missing, WalkMove::Stop)
+            }
+            Err(error) => (EntryKind::Refused(error), WalkMove::Stop),
         };
         self.next = next;
         found
@@ -132,24 +136,29 @@ impl Walk {
 }
 
 impl Iterator for Walk {
-    type Item = Sight;
+    type Item = WalkEntry;
 
-    fn next(&mut self) -> Option<Sight> {
-        match std::mem::replace(&mut self.next, Next::Stay) {
-            Next::Enter(name) => self.folder.push(name),
-            Next::Follow(target) => self.turn_to(&target, false),
-            Next::Stay => {}
-            Next::Stop => return None,
+    fn next(&mut self) -> Option<WalkEntry> {
+        match std::mem::replace(&mut self.next, WalkMove::Stay) {
+            WalkMove::Enter(name) => self.folder.push(name),
+            WalkMove::Follow(target) => self.continue_at(&target, false),
+            WalkMove::Stay => {}
+            WalkMove::Stop => return None,
         }
         loop {
             let (piece, position) = self.ahead.pop_front()?;
             match piece {
-                Piece::Up => {
+                PathPart::Up => {
                     self.folder.pop();
                 }
-                Piece::Name(name) => {
-                    let found = self.look_at(&name);
-                    return Some(Sight { name, found, last: self.ahead.is_empty(), position });
+                PathPart::Name(name) => {
+                    let found = self.inspect(&name);
+                    return Some(WalkEntry {
+                        name,
+                        kind: found,
+                        last: self.ahead.is_empty(),
+                        position,
+                    });
                 }
             }
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{
     disk::{
         place::{self, PlaceFault},
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
     domain::blender::handoff::{decide::StateRead, document::StateDocument},
 };
@@ -43,13 +43,13 @@ pub enum StateFault {
 /// Reads the file. Also returns its bytes, the base of a write.
 pub fn look(path: &Path) -> (StateRead, Vec<u8>) {
     let unreadable = |why: String| (StateRead::Unreadable(why), Vec::new());
-    match read::read_whole(path, MAX_STATE) {
-        Ok(Reading::Whole { bytes, .. }) => match StateDocument::parse(&bytes) {
+    match read::read_complete(path, MAX_STATE) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => match StateDocument::parse(&bytes) {
             Ok(document) => (StateRead::State(document.conjure_state()), bytes),
             Err(why) => unreadable(why.to_string()),
         },
-        Ok(Reading::Changing) => unreadable("it is being written".to_owned()),
-        Ok(Reading::Missing) => (StateRead::Missing, Vec::new()),
+        Ok(ReadOutcome::Changing) => unreadable("it is being written".to_owned()),
+        Ok(ReadOutcome::Missing) => (StateRead::Missing, Vec::new()),
         Err(error) => unreadable(error.to_string()),
     }
 }
@@ -65,7 +65,7 @@ pub fn replace(
     unique: &str,
 ) -> Result<Replaced, StateFault> {
     let document = StateDocument::parse(base).map_err(|_| StateFault::NoState)?;
-    let still = || matches!(read::read_whole(path, MAX_STATE), Ok(Reading::Whole { bytes, .. }) if bytes == base);
+    let still = || matches!(read::read_complete(path, MAX_STATE), Ok(ReadOutcome::Complete { bytes, .. }) if bytes == base);
     let unique = format!("state-{unique}");
     let written = place::replace_if(path, root, &document.with(changes), &unique, still)?;
     Ok(if written { Replaced::Written } else { Replaced::Changed })

@@ -13,7 +13,7 @@ use std::{
 
 use conjured::{
     clock::Clock,
-    disk::place::{Placed, place},
+    disk::place::{PlaceOutcome, place},
     domain::job::{
         JobId, JobState,
         artifact::ArtifactKind,
@@ -231,7 +231,7 @@ fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
         let id = JobId::from_parts(Clock.now().wall, number.into());
         let plan = placement::plan(id, &artifacts, &targets).expect("good names");
         let placed = place(&plan, folder.path(), &mut |_| ControlFlow::Continue(()));
-        assert!(matches!(placed, Ok(Placed::All(_))), "{placed:?}");
+        assert!(matches!(placed, Ok(PlaceOutcome::All(_))), "{placed:?}");
     };
     placement(0);
     let names: Vec<&Path> = targets.image.iter().chain(&targets.mesh).map(AsRef::as_ref).collect();

@@ -15,7 +15,7 @@ use crate::{
     },
     disk::{
         dirs,
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
     domain::{job::JobState, mesh, picture},
     ledger::{FILE, Ledger, rows::JobStory},
@@ -87,13 +87,13 @@ fn took(story: &JobStory, from: Option<JobState>, to: JobState) -> String {
 }
 
 fn check_image(path: &Path) -> Result<String, Failure> {
-    match read::read_whole(path, MAX_IMAGE) {
-        Ok(Reading::Whole { bytes, .. }) => {
+    match read::read_complete(path, MAX_IMAGE) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => {
             let facts =
                 picture::check_image(&bytes).map_err(|fault| bad(path, &fault.to_string()))?;
             Ok(format!("{} × {} pixels, {} KB", facts.width, facts.height, bytes.len() / 1024))
         }
-        Ok(Reading::Changing | Reading::Missing) => Err(bad(path, "it does not exist")),
+        Ok(ReadOutcome::Changing | ReadOutcome::Missing) => Err(bad(path, "it does not exist")),
         Err(error) => Err(bad(path, &error.to_string())),
     }
 }

@@ -13,12 +13,12 @@ use crate::{
         enums::Watch,
         settings::{ProjectConfig, TriggerConfig},
     },
-    disk::lock::Held,
+    disk::lock::LockStatus,
     domain::status::{Budget, Status},
 };
 
 /// Compares the lock of the state folder with whether a daemon answers.
-pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -> Check {
+pub(super) fn daemon(held: &LockStatus, status: Option<&Status>, unit: Option<&str>) -> Check {
     const NAME: &str = "daemon";
     match (status, held) {
         (Some(status), _) if status.daemon.stopping => Check::warn(
@@ -43,7 +43,7 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
                 )
             }
         }
-        (None, Held::By(holder)) => {
+        (None, LockStatus::By(holder)) => {
             let who = holder
                 .as_ref()
                 .map_or_else(|| "an unknown process".to_owned(), ToString::to_string);
@@ -55,7 +55,7 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
                  process id (no job is lost)",
             )
         }
-        (None, Held::Free) => match unit {
+        (None, LockStatus::Free) => match unit {
             Some(unit) => Check::warn(
                 NAME,
                 format!("not running, although the service {unit} is installed"),
@@ -74,11 +74,11 @@ pub(super) fn daemon(held: &Held, status: Option<&Status>, unit: Option<&str>) -
 /// Checks a project's lock: a second daemon on the same checkout would pay for the same changes.
 pub(super) fn second(
     project: &ProjectConfig,
-    held: &Held,
+    held: &LockStatus,
     status: Option<&Status>,
 ) -> Option<Check> {
     const NAME: &str = "second daemon";
-    let Held::By(holder) = held else { return None };
+    let LockStatus::By(holder) = held else { return None };
     let ours = status.map(|status| status.daemon.pid);
     if ours.is_some() && holder.as_ref().is_none_or(|holder| Some(holder.pid) == ours) {
         return None;

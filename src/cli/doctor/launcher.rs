@@ -10,7 +10,7 @@ use crate::{
     cli::{exit::JOB_FAILED, out::span},
     disk::{
         probe,
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
     domain::{
         blender::{
@@ -34,12 +34,12 @@ const GONE: Duration = Duration::from_secs(15 * 60);
 /// Checks the launcher's state.
 pub(super) fn look(root: &Path, now: WallTime) -> Check {
     let path = root.join(STATE_FILE);
-    let state = match read::read_whole(&path, LIMIT) {
-        Ok(Reading::Whole { bytes, .. }) => StateDocument::parse(&bytes).ok(),
-        Ok(Reading::Missing) => {
+    let state = match read::read_complete(&path, LIMIT) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => StateDocument::parse(&bytes).ok(),
+        Ok(ReadOutcome::Missing) => {
             return Check::ok(NAME, "its launcher has never run here");
         }
-        Ok(Reading::Changing) => None,
+        Ok(ReadOutcome::Changing) => None,
         Err(error) => {
             return Check::warn(
                 NAME,
@@ -66,7 +66,9 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
 /// 8188, if there is one.
 pub(super) fn uses_comfyui(root: &Path, now: WallTime) -> bool {
     let path = root.join(STATE_FILE);
-    let Ok(Reading::Whole { bytes, .. }) = read::read_whole(&path, LIMIT) else { return false };
+    let Ok(ReadOutcome::Complete { bytes, .. }) = read::read_complete(&path, LIMIT) else {
+        return false;
+    };
     let age = probe::changed_at(&path).map_or(Duration::ZERO, |at| now.since(at));
     StateDocument::parse(&bytes)
         .is_ok_and(|state| launcher_state(&state.conjure_state()) == LauncherState::Harmless)

@@ -77,7 +77,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
     }
     let unit = unit::installed(&context.sources);
     let mut checks = vec![daemons::daemon(
-        &lock::held_state(&config.state_dir),
+        &lock::probe_state_lock(&config.state_dir),
         status.as_ref(),
         unit.as_deref(),
     )];
@@ -92,7 +92,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
     checks.extend(local.checks);
     checks.extend(on_disk);
     for project in &config.projects {
-        let held = lock::held_project(&project.root);
+        let held = lock::probe_project_lock(&project.root);
         let more = daemons::second(project, &held, status.as_ref()).into_iter();
         let says =
             status.iter().flat_map(|status| daemons::project(project, &config.trigger, status));

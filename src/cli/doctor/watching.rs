@@ -13,7 +13,7 @@ use crate::{
         enums::Watch,
         settings::{ProjectConfig, TriggerConfig},
     },
-    disk::probe::{self, Drive, NoWatch},
+    disk::probe::{self, Drive, WatchRefusal},
 };
 
 const NAME: &str = "watching";
@@ -46,20 +46,20 @@ pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Chec
     checks
 }
 
-fn judge_watch(tried: &Result<(), NoWatch>, trigger: &TriggerConfig) -> Option<Check> {
+fn judge_watch(tried: &Result<(), WatchRefusal>, trigger: &TriggerConfig) -> Option<Check> {
     let (found, fix) = match tried {
         Ok(()) => return None,
-        Err(NoWatch::Watches) => (
+        Err(WatchRefusal::Watches) => (
             "the limit on watched folders is reached (fs.inotify.max_user_watches)".to_owned(),
             "raise it: sudo sysctl fs.inotify.max_user_watches=524288, and a line in \
              /etc/sysctl.d to keep it; or close the program that uses so many watches, often an \
              editor or a sync program",
         ),
-        Err(NoWatch::Instances) => (
+        Err(WatchRefusal::Instances) => (
             "the limit on watchers, or on open files, is reached (fs.inotify.max_user_instances, ulimit -n)".to_owned(),
             "raise it: sudo sysctl fs.inotify.max_user_instances=1024, and a line in /etc/sysctl.d to keep it",
         ),
-        Err(NoWatch::Other(words)) => (
+        Err(WatchRefusal::Other(words)) => (
             format!("an input's folder cannot be watched: {words}"),
             "check the permissions of the folder, or set trigger.watch = \"poll\"",
         ),
@@ -136,10 +136,11 @@ mod tests {
     #[test]
     fn a_limit_names_the_setting_that_raises_it() {
         let of = |tried| judge_watch(&Err(tried), &trigger(Watch::Auto)).expect("a limit");
-        assert!(of(NoWatch::Watches).found.contains("max_user_watches"));
-        assert!(of(NoWatch::Instances).found.contains("max_user_instances"));
-        assert!(of(NoWatch::Other("gone".into())).found.contains("gone"));
-        let native = judge_watch(&Err(NoWatch::Watches), &trigger(Watch::Native)).expect("a limit");
+        assert!(of(WatchRefusal::Watches).found.contains("max_user_watches"));
+        assert!(of(WatchRefusal::Instances).found.contains("max_user_instances"));
+        assert!(of(WatchRefusal::Other("gone".into())).found.contains("gone"));
+        let native =
+            judge_watch(&Err(WatchRefusal::Watches), &trigger(Watch::Native)).expect("a limit");
         assert_eq!(native.verdict, Verdict::Fail);
         assert_eq!(judge_watch(&Ok(()), &trigger(Watch::Native)), None);
     }

@@ -169,7 +169,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
         socket: None,
         what: "conjured jobs cancel".to_owned(),
     };
-    let _lock = Lock::take_state(state_dir, &holder)
+    let _lock = Lock::acquire_state(state_dir, &holder)
         .map_err(|error| Failure::new(super::exit::TRY_AGAIN, error.to_string()))?;
     let mut ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;

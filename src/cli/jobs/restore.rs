@@ -63,7 +63,7 @@ pub(in crate::cli) async fn restore(
 async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> {
     let state_dir = loaded.config.state_dir;
     let holder = holder("conjured jobs restore");
-    let _lock = Lock::take_state(&state_dir, &holder).map_err(|error| locked(&error))?;
+    let _lock = Lock::acquire_state(&state_dir, &holder).map_err(|error| locked(&error))?;
     let ledger = Ledger::open(&state_dir.join(FILE))?;
     let row = ledger.job(job)?;
     let known = ledger.projects()?.into_iter().find(|project| project.id == row.project);
@@ -73,7 +73,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
     };
     let project =
         loaded.config.projects.iter().find(same).ok_or_else(|| Failure::from(not_served(job)))?;
-    let _project = Lock::take_project(&project.root, &state_dir.join("locks"), &holder)
+    let _project = Lock::acquire_project(&project.root, &state_dir.join("locks"), &holder)
         .map_err(|error| locked(&error))?;
     let history =
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
@@ -102,7 +102,7 @@ pub(in crate::cli) async fn rate(
     let said = match DaemonClient::find(&state_dir).await {
         Some((client, _)) => client.rate(job, &rate).await?,
         None => {
-            let _lock = Lock::take_state(&state_dir, &holder("conjured jobs rate"))
+            let _lock = Lock::acquire_state(&state_dir, &holder("conjured jobs rate"))
                 .map_err(|error| locked(&error))?;
             let mut ledger = Ledger::open(&state_dir.join(FILE))?;
             restore::rate(&mut ledger, job, &rate, Clock.now().wall)?

@@ -32,7 +32,7 @@ use crate::{
     clock::Clock,
     disk::{
         DiskError, dirs,
-        lock::{self, Held},
+        lock::{self, LockStatus},
     },
 };
 
@@ -222,7 +222,9 @@ fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Res
 /// Returns whether a daemon holds the configured state folder. Without a configuration that is
 /// unknown, so the service manager's answer counts.
 fn is_held(context: &Context) -> bool {
-    context.load().map_or(true, |loaded| lock::held_state(&loaded.config.state_dir) != Held::Free)
+    context
+        .load()
+        .map_or(true, |loaded| lock::probe_state_lock(&loaded.config.state_dir) != LockStatus::Free)
 }
 
 /// Asks a running daemon to stop, and waits for it. Failure is acceptable: the next step ends the
@@ -249,7 +251,7 @@ fn ask_to_stop(context: &Context) {
 async fn ends(context: &Context) -> Result<(), Failure> {
     let Ok(loaded) = context.load() else { return Ok(()) };
     let until = Clock.now().moment.plus(END_PATIENCE);
-    while lock::held_state(&loaded.config.state_dir) != Held::Free {
+    while lock::probe_state_lock(&loaded.config.state_dir) != LockStatus::Free {
         if Clock.now().moment >= until {
             return Err(Failure::new(
                 UNAVAILABLE,

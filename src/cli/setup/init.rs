@@ -27,7 +27,7 @@ use crate::{
     },
     disk::{
         checkout, dirs,
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
 };
 
@@ -151,9 +151,9 @@ fn surroundings(context: &Context, root: &Path) -> Surroundings {
     let is_token = |name: &str| TOKEN_VARIABLES.contains(&name);
     let is_ours = |name: &str| name.starts_with(PREFIX) || is_conjures(name);
     let file = root.join(".env");
-    let text = match read::read_whole(&file, DOTENV_LIMIT) {
-        Ok(Reading::Whole { bytes, .. }) => String::from_utf8_lossy(&bytes).into_owned(),
-        Ok(Reading::Changing | Reading::Missing) => String::new(),
+    let text = match read::read_complete(&file, DOTENV_LIMIT) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(ReadOutcome::Changing | ReadOutcome::Missing) => String::new(),
         Err(error) => {
             context.out.error(format!("Note: {error}"));
             String::new()

@@ -93,7 +93,7 @@ mod imp {
     use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 
     use super::{Path, PathBuf, StartError, failed, serve};
-    use crate::disk::lock::{Held, held_state};
+    use crate::disk::lock::{LockStatus, probe_state_lock};
 
     /// The delay before a pipe that could not be created is retried.
     const AGAIN: Duration = Duration::from_millis(100);
@@ -103,9 +103,9 @@ mod imp {
     }
 
     pub(super) fn find(state_dir: &Path) -> Option<PathBuf> {
-        match held_state(state_dir) {
-            Held::By(Some(holder)) => holder.socket.map(PathBuf::from),
-            Held::By(None) | Held::Free => None,
+        match probe_state_lock(state_dir) {
+            LockStatus::By(Some(holder)) => holder.socket.map(PathBuf::from),
+            LockStatus::By(None) | LockStatus::Free => None,
         }
     }
 

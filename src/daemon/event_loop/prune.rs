@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     daemon::services::{Tools, store::blocking},
-    disk::history::{Limits, overdue},
+    disk::history::{RetentionLimits, overdue},
     domain::{
         job::{JobId, JobState},
         money::MicroUsd,
@@ -39,7 +39,7 @@ impl Shell {
         }
         self.tidying.under_way = true;
         let bounds = &self.live.borrow().config.history;
-        let limits = Limits {
+        let limits = RetentionLimits {
             jobs: usize::try_from(bounds.keep_jobs).unwrap_or(usize::MAX),
             bytes: bounds.keep_mb.saturating_mul(1024 * 1024),
         };
@@ -61,7 +61,7 @@ impl Shell {
 
 /// Removes what is overdue. An error is a message for the user; what could be removed before it
 /// is gone.
-async fn tidy(tools: &Tools, limits: Limits) -> Result<(), String> {
+async fn tidy(tools: &Tools, limits: RetentionLimits) -> Result<(), String> {
     if limits.jobs == 0 && limits.bytes == 0 {
         return Ok(());
     }
@@ -126,7 +126,7 @@ async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
                 Ok(_) | Err(LedgerError::NoSuchJob(_)) => {}
                 Err(error) => return Err(fault(&error)),
             }
-            let aside = claims.unless_read(job, || history.set_aside(job));
+            let aside = claims.unless_read(job, || history.detach(job));
             aside.transpose().map(Option::flatten).map_err(|error| fault(&error))
         })
         .await?;

@@ -23,7 +23,7 @@ use crate::{
         services::{drives::PATIENCE, root_locks::Standing},
     },
     disk::{
-        read::{self, Reading},
+        read::{self, ReadOutcome},
         watch::{WatchWarning, Watcher},
     },
     domain::{
@@ -90,14 +90,14 @@ impl Shell {
         let path = served.config.root.join(HANDS_FILE);
         self.tasks.spawn(TaskName::Hands(project), async move {
             crate::daemon::services::store::blocking(move || {
-                let seen = match read::read_whole(&path, MAX_HANDS) {
-                    Ok(Reading::Whole { bytes, stamp }) => {
+                let seen = match read::read_complete(&path, MAX_HANDS) {
+                    Ok(ReadOutcome::Complete { bytes, stamp }) => {
                         let millis = i64::try_from(stamp.modified_ns / 1_000_000).unwrap_or(0);
                         let modified = WallTime::from_unix_millis(millis);
                         hand_tracking::hand_in_picture(&bytes, modified, Clock.now().wall)
                     }
-                    Ok(Reading::Changing) => true,
-                    Ok(Reading::Missing) | Err(_) => false,
+                    Ok(ReadOutcome::Changing) => true,
+                    Ok(ReadOutcome::Missing) | Err(_) => false,
                 };
                 Outcome::Hands(seen)
             })
@@ -175,7 +175,7 @@ impl Shell {
                 let mut guard = watcher.lock().unwrap_or_else(PoisonError::into_inner);
                 let polled = guard.as_mut().map(|watcher| {
                     if all {
-                        warnings = sentences(watcher.rearm());
+                        warnings = sentences(watcher.rebuild());
                     }
                     if watcher.is_polling() {
                         watcher.poll(now);
@@ -342,7 +342,7 @@ fn mend(watcher: &Mutex<Option<Watcher>>) -> Option<Vec<String>> {
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(TryLockError::WouldBlock) => return None,
     };
-    Some(guard.as_mut().map(|watcher| sentences(watcher.mend())).unwrap_or_default())
+    Some(guard.as_mut().map(|watcher| sentences(watcher.repair())).unwrap_or_default())
 }
 
 fn sentences(warnings: Vec<WatchWarning>) -> Vec<String> {

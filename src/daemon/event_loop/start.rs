@@ -111,7 +111,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         socket: Some(socket.display().to_string()),
         what: what.to_owned(),
     };
-    let lock = Lock::take_state(&state_dir, &holder)?;
+    let lock = Lock::acquire_state(&state_dir, &holder)?;
     #[cfg(unix)]
     dirs::owner_only(lock.path())?;
 

@@ -15,7 +15,7 @@ use crate::{
     disk::{
         DiskError,
         history::{History, JobFolder, Staged, artifact_name},
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
     domain::{
         fingerprint::Fingerprint,
@@ -209,9 +209,9 @@ fn made_the_same(
 
 /// Reads the inputs of a job.
 pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFault> {
-    let whole = |path: &std::path::Path| match read::read_whole(path, u64::from(u32::MAX)) {
-        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
-        Ok(Reading::Changing | Reading::Missing) | Err(_) => Err(PrepareFault::InputsLost),
+    let whole = |path: &std::path::Path| match read::read_complete(path, u64::from(u32::MAX)) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),
+        Ok(ReadOutcome::Changing | ReadOutcome::Missing) | Err(_) => Err(PrepareFault::InputsLost),
     };
     let prompt =
         String::from_utf8(whole(&folder.prompt())?).map_err(|_| PrepareFault::InputsLost)?;

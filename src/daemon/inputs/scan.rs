@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use crate::{
     disk::{
-        read::{self, Reading},
-        stamp::Seen as Memory,
+        read::{self, ReadOutcome},
+        stamp::ReadMemory as Memory,
     },
     domain::{
         inputs::{
@@ -159,14 +159,14 @@ fn see<T: Clone>(
     {
         return last;
     }
-    match read::read_whole(path, limit) {
-        Ok(Reading::Whole { bytes, stamp }) => {
+    match read::read_complete(path, limit) {
+        Ok(ReadOutcome::Complete { bytes, stamp }) => {
             let mut seen = judge(bytes);
             seen.memory = Some(Memory::after(memory, stamp, began));
             seen
         }
-        Ok(Reading::Changing) => Seen::without(InputState::Incomplete { size: u64::MAX }),
-        Ok(Reading::Missing) => Seen::without(InputState::Missing),
+        Ok(ReadOutcome::Changing) => Seen::without(InputState::Incomplete { size: u64::MAX }),
+        Ok(ReadOutcome::Missing) => Seen::without(InputState::Missing),
         Err(error) => Seen::without(InputState::Refused(error.to_string())),
     }
 }

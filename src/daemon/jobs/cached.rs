@@ -89,7 +89,7 @@ impl Road {
         self.record("that an earlier result serves", note).await?;
         self.moved(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
         let history = Arc::clone(&self.tools.history);
-        let copied = blocking(move || history.job(id)?.take_over(&history.past(earlier))).await;
+        let copied = blocking(move || history.job(id)?.copy_from(&history.past(earlier))).await;
         if let Err(error) = copied {
             let text = format!(
                 "the artifacts of job {earlier} could not be taken over: {error}; nothing was sent"

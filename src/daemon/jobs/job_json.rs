@@ -30,7 +30,7 @@ pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
     let kept = blocking(move || {
         let json = serde_json::to_vec_pretty(&json(&story)).map_err(|error| error.to_string())?;
         let folder = history.job(id).map_err(|error| error.to_string())?;
-        folder.tidy().map_err(|error| error.to_string())?;
+        folder.prune().map_err(|error| error.to_string())?;
         folder.write_record(&json).map_err(|error| error.to_string())
     })
     .await;

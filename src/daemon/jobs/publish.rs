@@ -18,7 +18,7 @@ use crate::{
             store::blocking,
         },
     },
-    disk::place::{self, PlaceFault, Placed},
+    disk::place::{self, PlaceFault, PlaceOutcome},
     domain::{
         engine::event::JobStage,
         job::{JobState, artifact::ArtifactKind, backoff::Backoff, placement},
@@ -66,7 +66,7 @@ impl Road {
                     .await;
             drop(alone);
             match placed {
-                Ok(Placed::All(_) | Placed::Stopped) => break tells,
+                Ok(PlaceOutcome::All(_) | PlaceOutcome::Stopped) => break tells,
                 Err(fault @ PlaceFault::SourceLost { .. }) => {
                     let reason = Reason::new("history_lost", fault.to_string());
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);

@@ -20,7 +20,7 @@ use crate::{
     },
     disk::{
         history::{History, JobFolder},
-        place::{self, PlaceFault, Placed},
+        place::{self, PlaceFault, PlaceOutcome},
     },
     domain::{
         job::{
@@ -88,13 +88,13 @@ impl Workshop {
         let placed =
             blocking(move || place::place(&plan, &root, &mut |_| ControlFlow::Continue(()))).await;
         match placed {
-            Ok(Placed::All(files)) => {
+            Ok(PlaceOutcome::All(files)) => {
                 self.note(job, "placed").await?;
                 tracing::info!(%job, "restored: its artifacts are under the public names again");
                 let said = format!("job {job} is under the public names again, free of charge");
                 Ok(Restored { said, files })
             }
-            Ok(Placed::Stopped) => {
+            Ok(PlaceOutcome::Stopped) => {
                 Err(Refused::new(RefusedKind::TryAgain, "the placement was stopped"))
             }
             Err(fault) => {

@@ -38,7 +38,7 @@ use crate::{
     },
     disk::{
         dirs,
-        read::{self, Reading},
+        read::{self, ReadOutcome},
     },
     domain::{
         engine::event::ProjectId,
@@ -362,13 +362,13 @@ fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
 
 /// Reads a file named by a person, whole.
 fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
-    match read::read_whole(path, limit) {
-        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
-        Ok(Reading::Changing) => Err(Refused::new(
+    match read::read_complete(path, limit) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),
+        Ok(ReadOutcome::Changing) => Err(Refused::new(
             RefusedKind::TryAgain,
             format!("{} is being written at this moment; nothing was sent", path.display()),
         )),
-        Ok(Reading::Missing) => Err(Refused::new(
+        Ok(ReadOutcome::Missing) => Err(Refused::new(
             RefusedKind::MissingInput,
             format!("there is no {}; nothing was sent", path.display()),
         )),

@@ -26,7 +26,7 @@ use std::{
 };
 
 pub use partial::{Partial, PartialError};
-pub use retention::{Kept, Limits, overdue};
+pub use retention::{RetentionLimits, StoredJob, overdue};
 
 use super::{
     DiskError,
@@ -150,7 +150,7 @@ impl History {
     }
 
     /// Lists the jobs that have a folder, oldest first, with the disk space of each.
-    pub fn jobs(&self) -> Result<Vec<Kept>, DiskError> {
+    pub fn jobs(&self) -> Result<Vec<StoredJob>, DiskError> {
         let mut kept = Vec::new();
         for entry in fs::read_dir(&self.root).map_err(DiskError::at("list", &self.root))? {
             let entry = entry.map_err(DiskError::at("list", &self.root))?;
@@ -161,28 +161,28 @@ impl History {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
-            kept.push(Kept { job, bytes: size_of_files(&entry.path()) });
+            kept.push(StoredJob { job, bytes: size_of_files(&entry.path()) });
         }
-        kept.sort_unstable_by_key(|kept: &Kept| kept.job);
+        kept.sort_unstable_by_key(|kept: &StoredJob| kept.job);
         Ok(kept)
     }
 
     /// Removes a job's folder. A missing folder is not an error. After a crash in the middle,
     /// [`Self::sweep`] removes the rest.
     pub fn remove(&self, job: JobId) -> Result<(), DiskError> {
-        self.set_aside(job)?.map_or(Ok(()), Aside::remove)
+        self.detach(job)?.map_or(Ok(()), DetachedFolder::remove)
     }
 
     /// Moves a job's folder out of history in one step, to be removed later. Returns `None` if
     /// there is none.
-    pub fn set_aside(&self, job: JobId) -> Result<Option<Aside>, DiskError> {
+    pub fn detach(&self, job: JobId) -> Result<Option<DetachedFolder>, DiskError> {
         let path = self.root.join(job.to_string());
         let dropped = self.root.join(format!("{DROPPED}{job}"));
         match rename(&path, &dropped) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             renamed => {
                 renamed.map_err(DiskError::at("remove", &path))?;
-                Ok(Some(Aside(dropped)))
+                Ok(Some(DetachedFolder(dropped)))
             }
         }
     }
@@ -203,9 +203,9 @@ impl History {
 /// removes it.
 #[derive(Debug)]
 #[must_use = "it stays on the disk until it is removed"]
-pub struct Aside(PathBuf);
+pub struct DetachedFolder(PathBuf);
 
-impl Aside {
+impl DetachedFolder {
     /// Removes the folder with its content.
     pub fn remove(self) -> Result<(), DiskError> {
         fs::remove_dir_all(&self.0).map_err(DiskError::at("remove", &self.0))
@@ -276,7 +276,7 @@ impl JobFolder {
 
     /// Takes over the artifacts of another job. They never change, so a hard link is enough if the
     /// file system supports it. Existing artifacts stay.
-    pub fn take_over(&self, other: &Self) -> Result<(), DiskError> {
+    pub fn copy_from(&self, other: &Self) -> Result<(), DiskError> {
         for kind in ArtifactKind::ALL {
             let Some(source) = other.artifact(kind) else { continue };
             let target = self.path.join(artifact_name(kind));
@@ -294,7 +294,7 @@ impl JobFolder {
 
     /// Removes unfinished files from this folder that are no longer needed: small files that a
     /// crash left unfinished, and downloads whose artifact exists.
-    pub fn tidy(&self) -> Result<(), DiskError> {
+    pub fn prune(&self) -> Result<(), DiskError> {
         for entry in fs::read_dir(&self.path).map_err(DiskError::at("list", &self.path))? {
             let path = entry.map_err(DiskError::at("list", &self.path))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -7,7 +7,7 @@ use crate::domain::job::JobId;
 
 /// A job's folder and its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredJob {
     /// The job.
     pub job: JobId,
     /// The bytes of its files.
@@ -16,7 +16,7 @@ pub struct Kept {
 
 /// How much history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct RetentionLimits {
     /// `history.keep_jobs`; 0 = any number.
     pub jobs: usize,
     /// `history.keep_mb` in bytes; 0 = any size.
@@ -26,8 +26,8 @@ pub struct Limits {
 /// Returns the jobs to remove, oldest first, until both limits are kept. `protected` jobs stay,
 /// and count.
 pub fn overdue(
-    oldest_first: &[Kept],
-    limits: Limits,
+    oldest_first: &[StoredJob],
+    limits: RetentionLimits,
     protected: impl Fn(JobId) -> bool,
 ) -> Vec<JobId> {
     let mut jobs = oldest_first.len();
@@ -60,18 +60,25 @@ mod tests {
         JobId::from_parts(WallTime::from_unix_millis(millis), 0)
     }
 
-    fn history(sizes: &[u64]) -> Vec<Kept> {
-        sizes.iter().enumerate().map(|(n, bytes)| Kept { job: job(n), bytes: *bytes }).collect()
+    fn history(sizes: &[u64]) -> Vec<StoredJob> {
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(n, bytes)| StoredJob { job: job(n), bytes: *bytes })
+            .collect()
     }
 
     #[test]
     fn the_oldest_go_first_and_the_protected_stay() {
         let history = history(&[10, 10, 10, 10]);
-        let limits = Limits { jobs: 2, bytes: 0 };
+        let limits = RetentionLimits { jobs: 2, bytes: 0 };
         assert_eq!(overdue(&history, limits, |_| false), [job(0), job(1)]);
         assert_eq!(overdue(&history, limits, |id| id == job(0)), [job(1), job(2)]);
-        assert_eq!(overdue(&history, Limits { jobs: 0, bytes: 25 }, |_| false), [job(0), job(1)]);
-        assert!(overdue(&history, Limits { jobs: 0, bytes: 0 }, |_| false).is_empty());
+        assert_eq!(
+            overdue(&history, RetentionLimits { jobs: 0, bytes: 25 }, |_| false),
+            [job(0), job(1)]
+        );
+        assert!(overdue(&history, RetentionLimits { jobs: 0, bytes: 0 }, |_| false).is_empty());
     }
 
     proptest! {
@@ -84,7 +91,7 @@ mod tests {
         ) {
             let history = history(&sizes);
             let protected = |id: JobId| history.iter().position(|k| k.job == id).is_some_and(|n| n % every == 0);
-            let gone = overdue(&history, Limits { jobs, bytes }, protected);
+            let gone = overdue(&history, RetentionLimits { jobs, bytes }, protected);
             prop_assert!(gone.iter().all(|id| !protected(*id)));
             let left: Vec<_> = history.iter().filter(|kept| !gone.contains(&kept.job)).collect();
             let fits = (jobs == 0 || left.len() <= jobs)

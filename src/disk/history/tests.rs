@@ -209,7 +209,7 @@ fn jobs_are_listed_by_age_with_their_weight_and_removed_whole() {
         history.stage(b"12345", b"123").expect("stages").commit(job(number)).expect("commits");
     }
     fs::write(temp.path().join("history/a stranger"), b"").expect("writes");
-    let expected = [1, 2].map(|number| Kept { job: job(number), bytes: 8 });
+    let expected = [1, 2].map(|number| StoredJob { job: job(number), bytes: 8 });
     assert_eq!(history.jobs().expect("lists"), expected);
     history.remove(job(1)).expect("removes");
     history.remove(job(1)).expect("gone already");

@@ -106,14 +106,14 @@ impl Lock {
     /// Takes the lock at `path` or returns its holder. It fails at once, except on Windows, where
     /// it retries for two seconds: the system takes some time to release a lock of a killed process
     /// (Microsoft's documentation of `LockFileEx`). The folder must exist.
-    pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
-        rename::insist_while(
-            || Self::take_now(path, holder),
+    pub fn acquire(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+        rename::retry_while(
+            || Self::acquire_now(path, holder),
             |refused| cfg!(windows) && matches!(refused, LockError::Held { .. }),
         )
     }
 
-    fn take_now(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+    fn acquire_now(path: &Path, holder: &Holder) -> Result<Self, LockError> {
         for _ in 0..TRIES {
             if let Some(lock) = Self::try_once(path, holder)? {
                 return Ok(lock);
@@ -123,14 +123,18 @@ impl Lock {
     }
 
     /// Takes the lock of a state folder, which must exist.
-    pub fn take_state(state_dir: &Path, holder: &Holder) -> Result<Self, LockError> {
-        Self::take(&state_dir.join(STATE_LOCK), holder)
+    pub fn acquire_state(state_dir: &Path, holder: &Holder) -> Result<Self, LockError> {
+        Self::acquire(&state_dir.join(STATE_LOCK), holder)
     }
 
     /// Takes the lock of a project. `fallback` is a folder for the locks of roots that cannot
     /// hold one.
-    pub fn take_project(root: &Path, fallback: &Path, holder: &Holder) -> Result<Self, LockError> {
-        let refused = match Self::take(&root.join(PROJECT_LOCK), holder) {
+    pub fn acquire_project(
+        root: &Path,
+        fallback: &Path,
+        holder: &Holder,
+    ) -> Result<Self, LockError> {
+        let refused = match Self::acquire(&root.join(PROJECT_LOCK), holder) {
             Err(LockError::Disk(refused)) => refused,
             taken => return taken,
         };
@@ -139,7 +143,7 @@ impl Lock {
         let digest = Fingerprint::of(canonical.as_os_str().as_encoded_bytes());
         let taken = make_private(fallback)
             .map_err(LockError::from)
-            .and_then(|()| Self::take(&fallback.join(format!("{digest}.lock")), holder));
+            .and_then(|()| Self::acquire(&fallback.join(format!("{digest}.lock")), holder));
         // The error of the root is the one that a person can fix.
         taken.map_err(|error| match error {
             LockError::Disk(_) => LockError::Disk(refused),
@@ -161,12 +165,16 @@ impl Lock {
 
     fn try_once(path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
         let file = open(path).map_err(DiskError::at("open the lock file", path))?;
-        Self::claim(file, path, holder)
+        Self::write_holder(file, path, holder)
     }
 
     /// Locks an open file. Returns `None` if the file was removed between opening and locking: what
     /// was locked is no longer the lock file.
-    fn claim(mut file: File, path: &Path, holder: &Holder) -> Result<Option<Self>, LockError> {
+    fn write_holder(
+        mut file: File,
+        path: &Path,
+        holder: &Holder,
+    ) -> Result<Option<Self>, LockError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -203,7 +211,7 @@ impl Drop for Lock {
 
 /// The holder of a lock, determined without taking the lock away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum LockStatus {
     /// The lock is free.
     Free,
     /// The lock is held; `None` if the file does not name the holder.
@@ -213,20 +221,20 @@ pub enum Held {
 /// Returns the holder of a state folder's lock. Nothing is created or changed. If the lock is free,
 /// it is taken in shared mode for the moment of the check, and a daemon that starts at that moment
 /// would be refused.
-pub fn held_state(state_dir: &Path) -> Held {
-    held(&state_dir.join(STATE_LOCK))
+pub fn probe_state_lock(state_dir: &Path) -> LockStatus {
+    probe_lock(&state_dir.join(STATE_LOCK))
 }
 
-/// Like [`held_state`], for a project's root.
-pub fn held_project(root: &Path) -> Held {
-    held(&root.join(PROJECT_LOCK))
+/// Like [`probe_state_lock`], for a project's root.
+pub fn probe_project_lock(root: &Path) -> LockStatus {
+    probe_lock(&root.join(PROJECT_LOCK))
 }
 
-fn held(path: &Path) -> Held {
-    let Ok(file) = crate::disk::stamp::open_to_read(path) else { return Held::Free };
+fn probe_lock(path: &Path) -> LockStatus {
+    let Ok(file) = crate::disk::stamp::open_to_read(path) else { return LockStatus::Free };
     match file.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Held::By(read_holder(path)),
-        Ok(()) | Err(TryLockError::Error(_)) => Held::Free,
+        Err(TryLockError::WouldBlock) => LockStatus::By(read_holder(path)),
+        Ok(()) | Err(TryLockError::Error(_)) => LockStatus::Free,
     }
 }
 
@@ -243,7 +251,7 @@ fn open(path: &Path) -> io::Result<File> {
         options.mode(0o644).custom_flags(i32::try_from(no_links.bits()).unwrap_or(0));
     }
     // On Windows the name is refused until its last holder has closed the file that it removed.
-    match rename::insist(|| options.open(path)) {
+    match rename::retry(|| options.open(path)) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             File::open(path).map_err(|_| error)
         }
@@ -328,26 +336,26 @@ mod tests {
     #[test]
     fn the_second_learns_the_holder_and_gets_the_lock_when_the_first_is_gone() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
-        let refused = Lock::take_state(temp.path(), &holder(22)).expect_err("held");
+        let first = Lock::acquire_state(temp.path(), &holder(11)).expect("free");
+        let refused = Lock::acquire_state(temp.path(), &holder(22)).expect_err("held");
         let text = refused.to_string();
         assert!(text.contains("process 11, conjured run, since 2023-11-14T22:13:20Z"), "{text}");
         drop(first);
         assert_eq!(fs::read_dir(temp.path()).expect("lists").count(), 0, "nothing is left");
-        Lock::take_state(temp.path(), &holder(22)).expect("free again");
+        Lock::acquire_state(temp.path(), &holder(22)).expect("free again");
     }
 
     #[test]
     fn a_question_about_a_lock_names_its_holder_and_leaves_it_free_or_taken() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        assert_eq!(held_state(temp.path()), Held::Free);
-        let lock = Lock::take_state(temp.path(), &holder(11)).expect("free");
-        assert_eq!(held_state(temp.path()), Held::By(Some(holder(11))));
+        assert_eq!(probe_state_lock(temp.path()), LockStatus::Free);
+        let lock = Lock::acquire_state(temp.path(), &holder(11)).expect("free");
+        assert_eq!(probe_state_lock(temp.path()), LockStatus::By(Some(holder(11))));
         assert!(lock.is_intact());
         drop(lock);
         fs::write(temp.path().join(STATE_LOCK), "left by a crash").expect("writes");
-        assert_eq!(held_state(temp.path()), Held::Free);
-        Lock::take_state(temp.path(), &holder(22)).expect("still free");
+        assert_eq!(probe_state_lock(temp.path()), LockStatus::Free);
+        Lock::acquire_state(temp.path(), &holder(22)).expect("still free");
     }
 
     #[test]
@@ -355,7 +363,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let path = temp.path().join(STATE_LOCK);
         fs::write(&path, serde_json::to_vec(&holder(11)).expect("JSON").repeat(9)).expect("writes");
-        let _lock = Lock::take_state(temp.path(), &holder(22)).expect("nobody holds it");
+        let _lock = Lock::acquire_state(temp.path(), &holder(22)).expect("nobody holds it");
         assert_eq!(read_holder(&path), Some(holder(22)));
     }
 
@@ -365,8 +373,8 @@ mod tests {
         let (root, one, two) =
             (temp.path().join("root"), temp.path().join("one"), temp.path().join("two"));
         fs::create_dir(&root).expect("makes");
-        let _first = Lock::take_project(&root, &one, &holder(11)).expect("free");
-        let second = Lock::take_project(&root, &two, &holder(22)).expect_err("held");
+        let _first = Lock::acquire_project(&root, &one, &holder(11)).expect("free");
+        let second = Lock::acquire_project(&root, &two, &holder(22)).expect_err("held");
         assert!(matches!(second, LockError::Held { holder: Some(by), .. } if by == holder(11)));
     }
 
@@ -374,9 +382,9 @@ mod tests {
     fn a_root_that_cannot_hold_a_lock_is_locked_in_the_fallback_folder() {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let (root, locks) = (temp.path().join("not/there"), temp.path().join("locks"));
-        let first = Lock::take_project(&root, &locks, &holder(11)).expect("free");
+        let first = Lock::acquire_project(&root, &locks, &holder(11)).expect("free");
         assert!(first.path().starts_with(&locks));
-        assert!(Lock::take_project(&root, &locks, &holder(22)).is_err());
+        assert!(Lock::acquire_project(&root, &locks, &holder(22)).is_err());
     }
 
     // Windows may keep a removed file's name until no program has it open, and wine does.
@@ -388,9 +396,9 @@ mod tests {
         let late = || open(&path).expect("opens");
         let (first, second) = (late(), late());
         fs::remove_file(&path).expect("the holder ends");
-        assert!(Lock::claim(first, &path, &holder(1)).expect("no error").is_none());
-        let _next = Lock::take_state(temp.path(), &holder(2)).expect("free");
-        assert!(Lock::claim(second, &path, &holder(1)).expect("no error").is_none());
+        assert!(Lock::write_holder(first, &path, &holder(1)).expect("no error").is_none());
+        let _next = Lock::acquire_state(temp.path(), &holder(2)).expect("free");
+        assert!(Lock::write_holder(second, &path, &holder(1)).expect("no error").is_none());
         assert_eq!(read_holder(&path), Some(holder(2)), "the next one is not overwritten");
     }
 
@@ -398,11 +406,11 @@ mod tests {
     #[test]
     fn a_lock_whose_file_was_removed_says_so_and_does_not_remove_the_next_one() {
         let temp = tempfile::tempdir().expect("a temporary folder");
-        let first = Lock::take_state(temp.path(), &holder(11)).expect("free");
+        let first = Lock::acquire_state(temp.path(), &holder(11)).expect("free");
         assert!(first.is_intact());
         fs::remove_file(first.path()).expect("git clean");
         assert!(!first.is_intact());
-        let second = Lock::take_state(temp.path(), &holder(22)).expect("the way is free");
+        let second = Lock::acquire_state(temp.path(), &holder(22)).expect("the way is free");
         drop(first);
         assert!(second.is_intact());
     }
@@ -414,7 +422,7 @@ mod tests {
         let victim = temp.path().join("victim");
         fs::write(&victim, b"precious").expect("writes");
         std::os::unix::fs::symlink(&victim, temp.path().join(STATE_LOCK)).expect("links");
-        assert!(Lock::take_state(temp.path(), &holder(1)).is_err());
+        assert!(Lock::acquire_state(temp.path(), &holder(1)).is_err());
         assert_eq!(fs::read(&victim).expect("reads"), b"precious");
     }
 

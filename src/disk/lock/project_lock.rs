@@ -43,7 +43,7 @@ impl ProjectLock {
     /// Takes the lock of the project in `root`. `fallback` is a folder for the locks of roots that
     /// cannot hold one.
     pub fn take(root: &Path, fallback: &Path, holder: &Holder) -> Result<Self, LockError> {
-        let lock = Lock::take_project(root, fallback, holder)?;
+        let lock = Lock::acquire_project(root, fallback, holder)?;
         let (root, fallback) = (root.to_path_buf(), fallback.to_path_buf());
         Ok(Self { root, fallback, holder: holder.clone(), lock, lost: false })
     }
@@ -64,10 +64,12 @@ impl ProjectLock {
         if !is_dir(&self.root) {
             return Checked::NoRoot;
         }
-        let taken = match Lock::take(&own, &self.holder) {
+        let taken = match Lock::acquire(&own, &self.holder) {
             // A root that cannot hold a lock has it elsewhere.
             Err(LockError::Disk(_)) if is_intact => return self.taken(false),
-            Err(LockError::Disk(_)) => Lock::take_project(&self.root, &self.fallback, &self.holder),
+            Err(LockError::Disk(_)) => {
+                Lock::acquire_project(&self.root, &self.fallback, &self.holder)
+            }
             taken => taken,
         };
         match taken {

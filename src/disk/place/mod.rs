@@ -21,9 +21,9 @@ use std::{
 };
 
 pub use target::PlaceFault;
-use target::{Resolved, resolve};
+use target::{ResolvedTarget, resolve};
 
-use super::{dirs::sync_folder, drive::reach, rename::insist};
+use super::{dirs::sync_folder, drive::reach, rename::retry};
 use crate::{
     domain::{
         job::{
@@ -39,7 +39,7 @@ use crate::{
 
 /// The result of a placement.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Placed {
+pub enum PlaceOutcome {
     /// Every name shows its artifact, durably. These are the files behind the names, in the
     /// plan's order.
     All(Vec<PathBuf>),
@@ -55,16 +55,16 @@ pub fn place(
     plan: &PlacementPlan,
     root: &Path,
     observer: &mut dyn FnMut(PlacementStep) -> ControlFlow<()>,
-) -> Result<Placed, PlaceFault> {
-    let mut work = Work { root, written: Vec::new() };
+) -> Result<PlaceOutcome, PlaceFault> {
+    let mut work = PlacementRun { root, written: Vec::new() };
     for step in &plan.steps {
         work.perform(plan, *step)?;
         if observer(*step).is_break() {
             work.written.clear();
-            return Ok(Placed::Stopped);
+            return Ok(PlaceOutcome::Stopped);
         }
     }
-    Ok(Placed::All(work.written.iter().map(|written| written.resolved.path()).collect()))
+    Ok(PlaceOutcome::All(work.written.iter().map(|written| written.resolved.path()).collect()))
 }
 
 /// Replaces one public file by `bytes` with the same guarantees: complete, durable, permissions
@@ -86,11 +86,11 @@ pub fn replace_if(
 ) -> Result<bool, PlaceFault> {
     let resolved = resolve(path, root)?;
     let temporary = format!("{TEMPORARY_PREFIX}{unique}{TEMPORARY_SUFFIX}");
-    let mut written = Written::begin(resolved, &temporary)?;
+    let mut written = TemporaryFile::begin(resolved, &temporary)?;
     let finished = io::Write::write_all(&mut written.file, bytes)
         .map_err(written.fault())
-        .and_then(|()| written.settle(None))
-        .and_then(|()| written.show_if(still));
+        .and_then(|()| written.sync_content(None))
+        .and_then(|()| written.publish_if(still));
     if !matches!(finished, Ok(true)) {
         written.discard();
     }
@@ -103,12 +103,12 @@ pub fn replace_if(
 
 /// The temporary files so far, in the plan's order. Those that were not renamed are removed
 /// on drop.
-struct Work<'a> {
+struct PlacementRun<'a> {
     root: &'a Path,
-    written: Vec<Written>,
+    written: Vec<TemporaryFile>,
 }
 
-impl Work<'_> {
+impl PlacementRun<'_> {
     fn perform(&mut self, plan: &PlacementPlan, step: PlacementStep) -> Result<(), PlaceFault> {
         match step {
             PlacementStep::Write(number) => {
@@ -125,7 +125,7 @@ impl Work<'_> {
                     Some(ArtifactKind::Mesh) | None => Point::PlaceMesh,
                 };
                 if let Some(written) = self.written.get_mut(number) {
-                    failpoint::around(point, || written.show())?;
+                    failpoint::around(point, || written.publish())?;
                 }
             }
             PlacementStep::SyncFolders => {
@@ -142,22 +142,22 @@ impl Work<'_> {
     }
 }
 
-impl Drop for Work<'_> {
+impl Drop for PlacementRun<'_> {
     fn drop(&mut self) {
-        self.written.iter_mut().for_each(Written::discard);
+        self.written.iter_mut().for_each(TemporaryFile::discard);
     }
 }
 
 /// A temporary file beside its target.
-struct Written {
+struct TemporaryFile {
     file: File,
     temporary: PathBuf,
-    resolved: Resolved,
-    shown: bool,
+    resolved: ResolvedTarget,
+    published: bool,
 }
 
-impl Written {
-    fn begin(resolved: Resolved, temporary: &str) -> Result<Self, PlaceFault> {
+impl TemporaryFile {
+    fn begin(resolved: ResolvedTarget, temporary: &str) -> Result<Self, PlaceFault> {
         let temporary = resolved.folder.join(temporary);
         let fault = |error| PlaceFault::of_target(&temporary, error);
         reach(&temporary);
@@ -172,7 +172,7 @@ impl Written {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
         let file = options.open(&temporary).map_err(fault)?;
-        Ok(Self { file, temporary, resolved, shown: false })
+        Ok(Self { file, temporary, resolved, published: false })
     }
 
     /// Returns a closure that maps errors of this file to the public name, which a person knows.
@@ -182,7 +182,7 @@ impl Written {
     }
 
     /// Sets the file's permissions and time, and makes its content durable.
-    fn settle(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
+    fn sync_content(&self, modified: Option<WallTime>) -> Result<(), PlaceFault> {
         let (file, fault) = (&self.file, self.fault());
         if let Some(replaced) = &self.resolved.replaced {
             imp::before(file, replaced);
@@ -193,27 +193,27 @@ impl Written {
         failpoint::around(Point::PlaceSync, || file.sync_all()).map_err(&fault)
     }
 
-    fn show(&mut self) -> Result<(), PlaceFault> {
-        self.show_if(|| true).map(drop)
+    fn publish(&mut self) -> Result<(), PlaceFault> {
+        self.publish_if(|| true).map(drop)
     }
 
     /// Calls `still` directly before each try: the program that made the first try fail may have
     /// written the file.
-    fn show_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
+    fn publish_if(&mut self, mut still: impl FnMut() -> bool) -> Result<bool, PlaceFault> {
         let public = self.resolved.path();
         let replaced = self.resolved.replaced.as_ref();
         reach(&public);
         imp::make_way(&public, replaced);
-        let renamed = insist(|| {
+        let renamed = retry(|| {
             if still() { fs::rename(&self.temporary, &public).map(|()| true) } else { Ok(false) }
         });
         imp::after(&public, replaced);
-        self.shown = renamed.map_err(|error| PlaceFault::of_target(&public, error))?;
-        Ok(self.shown)
+        self.published = renamed.map_err(|error| PlaceFault::of_target(&public, error))?;
+        Ok(self.published)
     }
 
     fn discard(&mut self) {
-        if !self.shown {
+        if !self.published {
             // Best effort: the sweep at the next start removes what is left.
             let _ = fs::remove_file(&self.temporary);
         }
@@ -221,11 +221,11 @@ impl Written {
 }
 
 /// Writes one name's temporary file: everything but the rename.
-fn write(name: &PublicName, root: &Path) -> Result<Written, PlaceFault> {
+fn write(name: &PublicName, root: &Path) -> Result<TemporaryFile, PlaceFault> {
     let lost = |reason| PlaceFault::SourceLost { path: name.source.clone(), reason };
     let mut source = File::open(&name.source).map_err(lost)?;
     let size = source.metadata().map_err(lost)?.len();
-    let mut written = Written::begin(resolve(&name.target, root)?, &name.temporary)?;
+    let mut written = TemporaryFile::begin(resolve(&name.target, root)?, &name.temporary)?;
     let finished = copy(&mut source, &mut written, name, size);
     if finished.is_err() {
         written.discard();
@@ -235,7 +235,7 @@ fn write(name: &PublicName, root: &Path) -> Result<Written, PlaceFault> {
 
 fn copy(
     source: &mut File,
-    written: &mut Written,
+    written: &mut TemporaryFile,
     name: &PublicName,
     size: u64,
 ) -> Result<(), PlaceFault> {
@@ -247,7 +247,7 @@ fn copy(
         let reason = io::Error::other(format!("{size} bytes became {there} on the way"));
         return Err(PlaceFault::of_target(&name.target, reason));
     }
-    written.settle(name.modified)
+    written.sync_content(name.modified)
 }
 
 fn sync(folder: &Path) -> Result<(), PlaceFault> {

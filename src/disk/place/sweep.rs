@@ -17,7 +17,7 @@ use crate::{
 
 /// The result of a sweep.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepResult {
     /// The files that were removed.
     pub removed: Vec<PathBuf>,
     /// What could not be read or removed. Harmless: it is tried again at the next start.
@@ -26,8 +26,8 @@ pub struct Swept {
 
 /// Removes our temporary files from `folders`, except those whose name `keep` accepts. Never
 /// removes a folder, the target of a symlink, or a file with another name.
-pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> Swept {
-    let mut swept = Swept::default();
+pub fn sweep(folders: &[PathBuf], keep: impl Fn(&str) -> bool) -> SweepResult {
+    let mut swept = SweepResult::default();
     for folder in folders {
         if let Err(fault) = sweep_one(folder, &keep, &mut swept) {
             swept.faults.push(fault);
@@ -52,7 +52,7 @@ pub fn remove(folder: &Path, ours: impl Fn(&str) -> bool) {
 fn sweep_one(
     folder: &Path,
     keep: &impl Fn(&str) -> bool,
-    swept: &mut Swept,
+    swept: &mut SweepResult,
 ) -> Result<(), DiskError> {
     reach(folder);
     let entries = match fs::read_dir(folder) {

@@ -14,8 +14,8 @@ use crate::{
     disk::{
         dirs::sync_folder,
         holders,
-        rename::{is_held, is_in_the_way},
-        walk::{Found, Walk},
+        rename::{is_held_open, is_transient},
+        walk::{EntryKind, Walk},
     },
     failpoint::{self, Point},
 };
@@ -39,7 +39,7 @@ pub enum PlaceFault {
         "cannot place {} yet: {reason}; {remedy}. The result is safe in history and will be placed automatically",
         path.display()
     )]
-    Parked {
+    Blocked {
         /// The file that could not be written.
         path: PathBuf,
         /// The error of the system.
@@ -59,9 +59,9 @@ pub enum PlaceFault {
 
 impl PlaceFault {
     /// Returns whether a later retry can succeed without a change of the configuration.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Parked { .. } => true,
+            Self::Blocked { .. } => true,
             Self::Unplaceable { .. } | Self::SourceLost { .. } => false,
         }
     }
@@ -72,7 +72,7 @@ impl PlaceFault {
             Self::Unplaceable { path, why, .. } => {
                 format!("cannot place {}: {why}", path.display())
             }
-            Self::Parked { path, reason, .. } => {
+            Self::Blocked { path, reason, .. } => {
                 format!("cannot place {}: {reason}", path.display())
             }
             Self::SourceLost { .. } => self.to_string(),
@@ -82,12 +82,12 @@ impl PlaceFault {
     /// Maps an error of the target.
     pub(super) fn of_target(path: &Path, reason: io::Error) -> Self {
         use io::ErrorKind as Kind;
-        if is_in_the_way(&reason) {
+        if is_transient(&reason) {
             // Windows returns "access denied" also for a file that is mapped or being deleted; the
             // programs that have it open tell the difference.
             let who = holders::of(path);
-            if is_held(&reason) || !who.is_empty() {
-                return Self::held(path, reason, &who);
+            if is_held_open(&reason) || !who.is_empty() {
+                return Self::held_open(path, reason, &who);
             }
         }
         let remedy = match reason.kind() {
@@ -114,26 +114,26 @@ impl PlaceFault {
             Kind::NotFound => "check which program removes files or folders there",
             _ => "check that the drive is connected and healthy",
         };
-        Self::Parked { path: path.to_path_buf(), reason, remedy }
+        Self::Blocked { path: path.to_path_buf(), reason, remedy }
     }
 
     /// The project's root is gone: renamed, removed, or its drive is not mounted. Whoever made it
     /// anew would place the result where the artist never looks.
     fn without_root(path: &Path, root: &Path) -> Self {
         let reason = format!("the project's root {} is not there", root.display());
-        Self::Parked {
+        Self::Blocked {
             path: path.to_path_buf(),
             reason: io::Error::new(io::ErrorKind::NotFound, reason),
             remedy: "put it back, or mount its drive",
         }
     }
 
-    pub(super) fn held(path: &Path, reason: io::Error, who: &[String]) -> Self {
+    pub(super) fn held_open(path: &Path, reason: io::Error, who: &[String]) -> Self {
         let reason = match who {
             [] => reason,
             who => io::Error::new(reason.kind(), format!("{} has it open", who.join(", "))),
         };
-        Self::Parked { path: path.to_path_buf(), reason, remedy: LET_GO }
+        Self::Blocked { path: path.to_path_buf(), reason, remedy: LET_GO }
     }
 
     fn unplaceable(path: &Path, why: impl Into<String>, remedy: &'static str) -> Self {
@@ -148,7 +148,7 @@ const MOVE_IT: &str = "move it away, or choose another name under `[[project]]`"
 
 /// The file that a public name leads to.
 #[derive(Debug)]
-pub(super) struct Resolved {
+pub(super) struct ResolvedTarget {
     /// The folder: an existing path without symlinks.
     pub(super) folder: PathBuf,
     /// The name in it, which is not a symlink.
@@ -157,7 +157,7 @@ pub(super) struct Resolved {
     pub(super) replaced: Option<Metadata>,
 }
 
-impl Resolved {
+impl ResolvedTarget {
     /// Returns the whole path.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
@@ -167,7 +167,7 @@ impl Resolved {
 /// Follows `target` (absolute) to the file it names, which may not exist yet, and makes the folders
 /// it lacks. Of a target below `root` only those below the root are made: neither the root nor what
 /// is above it.
-pub(super) fn resolve(target: &Path, root: &Path) -> Result<Resolved, PlaceFault> {
+pub(super) fn resolve(target: &Path, root: &Path) -> Result<ResolvedTarget, PlaceFault> {
     let depth = target.starts_with(root).then(|| root.components().count());
     let mut below = depth.is_none();
     let mut walk = Walk::new(target);
@@ -176,37 +176,41 @@ pub(super) fn resolve(target: &Path, root: &Path) -> Result<Resolved, PlaceFault
         // comes.
         below |= matches!((sight.position, depth), (Some(at), Some(depth)) if at >= depth);
         let path = walk.folder().join(&sight.name);
-        let replaced = match sight.found {
-            Found::Link => continue,
-            Found::Folder if !sight.last => continue,
-            Found::Folder => {
+        let replaced = match sight.kind {
+            EntryKind::Link => continue,
+            EntryKind::Folder if !sight.last => continue,
+            EntryKind::Folder => {
                 return Err(PlaceFault::unplaceable(&path, "a folder has that name", MOVE_IT));
             }
-            Found::Missing if !below => return Err(PlaceFault::without_root(target, root)),
-            Found::Missing if !sight.last => {
+            EntryKind::Missing if !below => return Err(PlaceFault::without_root(target, root)),
+            EntryKind::Missing if !sight.last => {
                 failpoint::around(Point::PlaceFolderMade, || make_folder(&path))
                     .map_err(|error| PlaceFault::of_target(&path, error))?;
                 sync_folder(walk.folder()).map_err(|e| PlaceFault::of_target(&e.path, e.cause))?;
-                walk.again(sight);
+                walk.revisit(sight);
                 continue;
             }
-            Found::File(_) if !sight.last => {
+            EntryKind::File(_) if !sight.last => {
                 let why = "a file stands where a folder should be";
                 return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
             }
-            Found::File(metadata) if !metadata.is_file() => {
+            EntryKind::File(metadata) if !metadata.is_file() => {
                 let why = "a device, a pipe or a socket has that name";
                 return Err(PlaceFault::unplaceable(&path, why, MOVE_IT));
             }
-            Found::Refused(error) if error.kind() == io::ErrorKind::Other => {
+            EntryKind::Refused(error) if error.kind() == io::ErrorKind::Other => {
                 let remedy = "remove the symlink that leads back to itself";
                 return Err(PlaceFault::unplaceable(target, error.to_string(), remedy));
             }
-            Found::Refused(error) => return Err(PlaceFault::of_target(&path, error)),
-            Found::File(metadata) => Some(metadata),
-            Found::Missing => None,
+            EntryKind::Refused(error) => return Err(PlaceFault::of_target(&path, error)),
+            EntryKind::File(metadata) => Some(metadata),
+            EntryKind::Missing => None,
         };
-        return Ok(Resolved { folder: walk.folder().to_path_buf(), name: sight.name, replaced });
+        return Ok(ResolvedTarget {
+            folder: walk.folder().to_path_buf(),
+            name: sight.name,
+            replaced,
+        });
     }
     // Only a path that leads to a root gets here.
     Err(PlaceFault::unplaceable(target, "a folder has that name", MOVE_IT))

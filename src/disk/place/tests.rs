@@ -47,7 +47,7 @@ impl Bench {
         placement::plan(job, &artifacts, &targets).expect("the names are good")
     }
 
-    fn place(&self, image: &[&str], mesh: &[&str]) -> Result<Placed, PlaceFault> {
+    fn place(&self, image: &[&str], mesh: &[&str]) -> Result<PlaceOutcome, PlaceFault> {
         place(&self.plan(image, mesh), &self.path("project"), &mut |_| ControlFlow::Continue(()))
     }
 
@@ -70,7 +70,7 @@ fn missing_folders_are_made_and_every_name_shows_its_artifact() {
     let expected = ["project/a/b/flux.png", "project/m/0.glb", "project/m/1.glb"];
     assert_eq!(
         placed.expect("placed"),
-        Placed::All(expected.iter().map(|name| bench.path(name)).collect())
+        PlaceOutcome::All(expected.iter().map(|name| bench.path(name)).collect())
     );
     assert_eq!(bench.read("project/a/b/flux.png"), b"image");
     assert_eq!(bench.read("project/m/0.glb"), b"mesh");
@@ -93,7 +93,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
             done += 1;
             if done > stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!(stopped.expect("no fault"), Placed::Stopped);
+        assert_eq!(stopped.expect("no fault"), PlaceOutcome::Stopped);
         let shown: Vec<bool> = names
             .iter()
             .map(|name| match bench.read(name).as_slice() {
@@ -107,7 +107,7 @@ fn stopped_between_any_two_steps_names_show_old_or_new_and_a_repeat_completes() 
         assert_eq!(shown.iter().filter(|new| **new).count(), (done - 1).clamp(2, 5) - 2);
 
         let repeated = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()));
-        assert!(matches!(repeated, Ok(Placed::All(_))), "{repeated:?}");
+        assert!(matches!(repeated, Ok(PlaceOutcome::All(_))), "{repeated:?}");
         assert_eq!(bench.read(names[0]), b"image");
         assert_eq!(bench.read(names[2]), b"mesh");
         assert_eq!(bench.temporaries("project"), 0);
@@ -245,7 +245,7 @@ mod unix {
         plan.names[1].target = "/proc/self/0.glb".into();
         let fault = place(&plan, &bench.path("project"), &mut |_| ControlFlow::Continue(()))
             .expect_err("not in /proc");
-        assert!(fault.may_pass(), "{fault}");
+        assert!(fault.is_transient(), "{fault}");
         assert!(!bench.path("project/flux.png").exists(), "nothing is shown before all is written");
         assert_eq!(bench.temporaries("project"), 0, "and nothing is left behind");
     }
@@ -270,7 +270,7 @@ fn neither_the_projects_root_nor_what_is_above_it_is_ever_made() {
         let target = bench.path(gone).join("data/flux.png");
         let root = bench.path(gone);
         let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
-        assert!(fault.may_pass(), "{fault}");
+        assert!(fault.is_transient(), "{fault}");
         assert!(fault.to_string().contains("is not there"), "{fault}");
         assert!(!root.exists());
     }
@@ -284,7 +284,7 @@ fn a_root_behind_a_symlink_that_leads_nowhere_is_not_made() {
     std::os::unix::fs::symlink(bench.path("drive/art"), bench.path("linked")).expect("links");
     let (root, target) = (bench.path("linked"), bench.path("linked/data/flux.png"));
     let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
-    assert!(fault.may_pass() && !bench.path("drive").exists(), "{fault}");
+    assert!(fault.is_transient() && !bench.path("drive").exists(), "{fault}");
     fs::create_dir_all(bench.path("drive/art")).expect("makes");
     replace(&target, &root, b"{}", "x").expect("it is there");
     assert_eq!(bench.read("drive/art/data/flux.png"), b"{}");
@@ -313,7 +313,7 @@ fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
         ("project/folder.glb", "a folder has that name"),
     ] {
         let fault = bench.place(&["project/flux.png"], &[target]).expect_err(target);
-        assert!(!fault.may_pass(), "{fault}");
+        assert!(!fault.is_transient(), "{fault}");
         assert!(fault.to_string().contains(words), "{fault}");
         assert!(!bench.path("project/flux.png").exists(), "{target}: nothing was shown");
         assert_eq!(bench.temporaries("project"), 0, "{target}");
@@ -327,16 +327,17 @@ fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
         (io::ErrorKind::InvalidFilename, false),
     ] {
         let fault = PlaceFault::of_target(Path::new("/x"), kind.into());
-        assert_eq!(fault.may_pass(), parked, "{fault}");
+        assert_eq!(fault.is_transient(), parked, "{fault}");
     }
 }
 
 #[test]
 fn a_file_that_another_program_holds_parks_the_job_and_says_who_and_what_to_do() {
     let refusal = io::Error::from(io::ErrorKind::PermissionDenied);
-    let fault = PlaceFault::held(Path::new("/m/0.glb"), refusal, &["Blender (process 7)".into()]);
+    let fault =
+        PlaceFault::held_open(Path::new("/m/0.glb"), refusal, &["Blender (process 7)".into()]);
     let said = fault.to_string();
-    assert!(fault.may_pass(), "{said}");
+    assert!(fault.is_transient(), "{said}");
     assert!(said.contains("Blender (process 7) has it open; close it"), "{said}");
     assert!(said.contains("safe in history"), "{said}");
 }
@@ -352,7 +353,7 @@ fn a_name_in_use_on_windows_parks_the_job_until_it_is_let_go() {
     let open = File::options().read(true).share_mode(1 | 2).open(bench.path("project/0.glb"));
     let reader = open.expect("opens");
     let fault = bench.place(&["project/flux.png"], &["project/0.glb"]).expect_err("in use");
-    assert!(fault.may_pass(), "{fault}");
+    assert!(fault.is_transient(), "{fault}");
     assert!(fault.to_string().contains("close"), "{fault}");
     assert_eq!((bench.read("project/0.glb"), bench.temporaries("project")), (b"old".to_vec(), 0));
     drop(reader);

@@ -29,20 +29,20 @@ pub(super) const PROBE: &str = "probe-";
 
 /// A name in a watched folder, and the project that it belongs to.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(super) struct WatchRoute {
     pub(super) name: OsString,
     pub(super) project: ProjectIndex,
     /// Whether the name is the input itself (or the first missing part of its path) rather than a
     /// parent folder.
-    pub(super) end: bool,
+    pub(super) is_endpoint: bool,
 }
 
 /// The relevant names in each watched folder.
-pub(super) type Routes = HashMap<PathBuf, Vec<Route>>;
+pub(super) type WatchRoutes = HashMap<PathBuf, Vec<WatchRoute>>;
 
 /// What the events since the last call say about the watches themselves.
 #[derive(Debug, Default)]
-pub(super) struct Marks {
+pub(super) struct RepairMarks {
     /// Projects whose inputs may now have another path.
     pub(super) suspects: BTreeSet<ProjectIndex>,
     /// Watched folders that were removed or renamed: their watch is void.
@@ -56,9 +56,9 @@ pub(super) struct Hub {
     projects: usize,
     wake: Box<dyn Fn(ProjectIndex) + Send + Sync>,
     probe: SyncSender<()>,
-    deaf: bool,
-    routes: Mutex<Arc<Routes>>,
-    marks: Mutex<Marks>,
+    no_native_events: bool,
+    routes: Mutex<Arc<WatchRoutes>>,
+    marks: Mutex<RepairMarks>,
     marked: AtomicBool,
 }
 
@@ -73,7 +73,7 @@ impl Hub {
             projects,
             wake: Box::new(wake),
             probe,
-            deaf,
+            no_native_events: deaf,
             routes: Mutex::default(),
             marks: Mutex::default(),
             marked: AtomicBool::new(false),
@@ -81,12 +81,12 @@ impl Hub {
     }
 
     /// Replaces the routes.
-    pub(super) fn publish(&self, routes: Routes) {
+    pub(super) fn publish(&self, routes: WatchRoutes) {
         *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
 
     /// Returns the marks since the last call, if there are any.
-    pub(super) fn take_marks(&self) -> Option<Marks> {
+    pub(super) fn take_marks(&self) -> Option<RepairMarks> {
         self.marked.swap(false, Ordering::AcqRel).then(|| {
             std::mem::take(&mut *self.marks.lock().unwrap_or_else(PoisonError::into_inner))
         })
@@ -98,15 +98,15 @@ impl Hub {
     }
 
     /// Handles one event, or an error of the watcher.
-    pub(super) fn hear(&self, event: notify::Result<Event>) {
-        if self.deaf {
+    pub(super) fn on_event(&self, event: notify::Result<Event>) {
+        if self.no_native_events {
             return;
         }
         match event {
             Ok(event) if !event.need_rescan() => {
                 if may_matter(event.kind) {
                     for path in &event.paths {
-                        self.sort(path, event.kind);
+                        self.route_event(path, event.kind);
                     }
                 }
             }
@@ -118,7 +118,7 @@ impl Hub {
         }
     }
 
-    fn sort(&self, path: &Path, kind: EventKind) {
+    fn route_event(&self, path: &Path, kind: EventKind) {
         let name = path.file_name().unwrap_or_default();
         if let Some(ours) = name.to_str().filter(|name| is_temporary(name)) {
             if ours.strip_prefix(TEMPORARY_PREFIX).is_some_and(|rest| rest.starts_with(PROBE)) {
@@ -144,7 +144,7 @@ impl Hub {
         for route in beside.into_iter().flatten().filter(|route| may_be(&route.name, name)) {
             // New content of the input itself does not change its path. Everything else may: a
             // folder was created, or a file became a symlink.
-            if !(route.end && is_content(kind)) {
+            if !(route.is_endpoint && is_content(kind)) {
                 self.mark(|marks| {
                     marks.suspects.insert(route.project);
                 });
@@ -157,7 +157,7 @@ impl Hub {
         }
     }
 
-    fn mark(&self, change: impl FnOnce(&mut Marks)) {
+    fn mark(&self, change: impl FnOnce(&mut RepairMarks)) {
         change(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner));
         self.marked.store(true, Ordering::Release);
     }
@@ -209,12 +209,12 @@ mod tests {
         let (probe, probed) = sync_channel(1);
         let wake = move |project| wakes.send(project).expect("the test listens");
         let hub = Hub::new(2, wake, probe, false);
-        let route = |name: &str, project, end| Route {
+        let route = |name: &str, project, end| WatchRoute {
             name: name.into(),
             project: ProjectIndex(project),
-            end,
+            is_endpoint: end,
         };
-        hub.publish(Routes::from([
+        hub.publish(WatchRoutes::from([
             ("/p/data".into(), vec![route("text", 0, false)]),
             ("/p/data/text".into(), vec![route("prompt.txt", 0, true)]),
             ("/q".into(), vec![route("prompt.txt", 1, true)]),
@@ -231,10 +231,10 @@ mod tests {
     #[test]
     fn an_event_wakes_exactly_the_project_whose_name_it_bears() {
         let (hub, woken, _probed) = hub();
-        hub.hear(Ok(event(WRITTEN, "/p/data/text/prompt.txt")));
-        hub.hear(Ok(event(WRITTEN, "/p/data/text/transcript.txt")));
-        hub.hear(Ok(event(WRITTEN, "/p/data/other")));
-        hub.hear(Ok(event(WRITTEN, "/q/prompt.txt")));
+        hub.on_event(Ok(event(WRITTEN, "/p/data/text/prompt.txt")));
+        hub.on_event(Ok(event(WRITTEN, "/p/data/text/transcript.txt")));
+        hub.on_event(Ok(event(WRITTEN, "/p/data/other")));
+        hub.on_event(Ok(event(WRITTEN, "/q/prompt.txt")));
         assert_eq!(woken.try_iter().collect::<Vec<_>>(), [ProjectIndex(0), ProjectIndex(1)]);
         assert!(hub.take_marks().is_none(), "new content says nothing about the folders");
     }
@@ -248,11 +248,11 @@ mod tests {
             AccessKind::Close(AccessMode::Read),
             AccessKind::Any,
         ] {
-            hub.hear(Ok(event(EventKind::Access(access), "/q/prompt.txt")));
+            hub.on_event(Ok(event(EventKind::Access(access), "/q/prompt.txt")));
         }
         assert_eq!(woken.try_iter().count(), 0);
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        hub.hear(Ok(event(closed, "/q/prompt.txt")));
+        hub.on_event(Ok(event(closed, "/q/prompt.txt")));
         assert_eq!(woken.try_iter().count(), 1);
     }
 
@@ -261,7 +261,7 @@ mod tests {
         let overflow = Ok(Event::new(EventKind::Other).set_flag(Flag::Rescan));
         for trouble in [overflow, Err(notify::Error::generic("lost"))] {
             let (hub, woken, _probed) = hub();
-            hub.hear(trouble);
+            hub.on_event(trouble);
             assert_eq!(woken.try_iter().count(), 2);
             assert!(hub.take_marks().is_some_and(|marks| marks.everything));
         }
@@ -270,13 +270,13 @@ mod tests {
     #[test]
     fn a_folder_that_goes_or_comes_makes_its_project_suspect() {
         let (hub, woken, _probed) = hub();
-        hub.hear(Ok(event(EventKind::Remove(RemoveKind::Folder), "/p/data/text")));
+        hub.on_event(Ok(event(EventKind::Remove(RemoveKind::Folder), "/p/data/text")));
         let marks = hub.take_marks().expect("marked");
         assert!(marks.lost.contains(Path::new("/p/data/text")));
         assert!(marks.suspects.contains(&ProjectIndex(0)));
         assert!(woken.try_iter().count() > 0);
 
-        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/prompt.txt")));
+        hub.on_event(Ok(event(EventKind::Create(CreateKind::File), "/q/prompt.txt")));
         let marks = hub.take_marks().expect("it may have become a symlink");
         assert_eq!(marks.suspects, BTreeSet::from([ProjectIndex(1)]));
         assert!(marks.lost.is_empty());
@@ -286,17 +286,17 @@ mod tests {
     fn an_unknown_path_wakes_everybody() {
         let (hub, woken, _probed) = hub();
         let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::Any));
-        hub.hear(Ok(event(renamed, "/somewhere/else")));
+        hub.on_event(Ok(event(renamed, "/somewhere/else")));
         assert_eq!(woken.try_iter().count(), 2);
     }
 
     #[test]
     fn our_temporary_files_wake_no_project_and_a_probe_is_reported() {
         let (hub, woken, probed) = hub();
-        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part")));
+        hub.on_event(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-x-0.part")));
         assert!(probed.try_recv().is_err());
-        hub.hear(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-probe-x.part")));
-        hub.hear(Ok(event(EventKind::Remove(RemoveKind::File), "/q/.conjured-probe-x.part")));
+        hub.on_event(Ok(event(EventKind::Create(CreateKind::File), "/q/.conjured-probe-x.part")));
+        hub.on_event(Ok(event(EventKind::Remove(RemoveKind::File), "/q/.conjured-probe-x.part")));
         assert!(probed.try_recv().is_ok());
         assert_eq!(woken.try_iter().count(), 0);
     }

@@ -10,8 +10,8 @@
 //! we have our own polling ([`poll`]); notify-debouncer wakes up all day without a reason. One
 //! native watcher serves all projects and adds the only thread.
 //!
-//! How the daemon uses it: after every wake it calls [`Watcher::mend`] and *then* looks at the
-//! inputs; it calls [`Watcher::rearm`] about once a minute and after sleep, and [`Watcher::poll`]
+//! How the daemon uses it: after every wake it calls [`Watcher::repair`] and *then* looks at the
+//! inputs; it calls [`Watcher::rebuild`] about once a minute and after sleep, and [`Watcher::poll`]
 //! on its timer while [`Watcher::is_polling`]. All three block for a short time, so they belong on
 //! the blocking pool.
 //!

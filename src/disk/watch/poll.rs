@@ -19,13 +19,13 @@ use crate::{
 #[derive(Debug)]
 pub struct PollState {
     files: [PathBuf; 2],
-    seen: Option<[Glimpse; 2]>,
-    again_at: Option<Moment>,
+    last_states: Option<[StampState; 2]>,
+    recheck_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Glimpse {
-    There(Stamp),
+enum StampState {
+    Present(Stamp),
     Missing,
     Unreadable,
 }
@@ -34,25 +34,25 @@ impl PollState {
     /// Starts without memory: the first look reports a change.
     pub fn new(inputs: &WatchedInputs) -> Self {
         let files = inputs.files().map(std::path::Path::to_path_buf);
-        Self { files, seen: None, again_at: None }
+        Self { files, last_states: None, recheck_at: None }
     }
 
     /// Checks both files. Returns whether there may be something new to read.
-    pub fn look(&mut self, now: Moment) -> bool {
+    pub fn check(&mut self, now: Moment) -> bool {
         // Opened and not only queried: that makes a network drive fetch fresh times.
         let glimpses = self.files.each_ref().map(|file| match stamp(file) {
-            Ok(Some(stamp)) => Glimpse::There(stamp),
-            Ok(None) => Glimpse::Missing,
-            Err(_) => Glimpse::Unreadable,
+            Ok(Some(stamp)) => StampState::Present(stamp),
+            Ok(None) => StampState::Missing,
+            Err(_) => StampState::Unreadable,
         });
-        if self.seen != Some(glimpses) {
-            self.seen = Some(glimpses);
-            self.again_at = Some(now.plus(GRANULARITY));
+        if self.last_states != Some(glimpses) {
+            self.last_states = Some(glimpses);
+            self.recheck_at = Some(now.plus(GRANULARITY));
             return true;
         }
-        let again = self.again_at.is_some_and(|at| now >= at);
+        let again = self.recheck_at.is_some_and(|at| now >= at);
         if again {
-            self.again_at = None;
+            self.recheck_at = None;
         }
         again
     }
@@ -74,20 +74,20 @@ mod tests {
         };
         let mut state = PollState::new(&inputs);
         let at = Moment::from_millis;
-        assert!(state.look(at(0)), "nothing is known yet");
-        assert!(!state.look(at(1000)));
-        assert!(state.look(at(2000)), "the second report");
-        assert!(!state.look(at(3000)) && !state.look(at(9000)), "then silence");
+        assert!(state.check(at(0)), "nothing is known yet");
+        assert!(!state.check(at(1000)));
+        assert!(state.check(at(2000)), "the second report");
+        assert!(!state.check(at(3000)) && !state.check(at(9000)), "then silence");
         fs::write(&inputs.prompt, b"a carrot").expect("writes");
-        assert!(state.look(at(10_000)), "it came");
+        assert!(state.check(at(10_000)), "it came");
         fs::create_dir(temp.path().join("folder")).expect("makes");
-        assert!(!state.look(at(10_500)));
+        assert!(!state.check(at(10_500)));
         fs::write(&inputs.render, b"png").expect("writes");
-        assert!(state.look(at(11_000)), "the other one came");
-        assert!(!state.look(at(12_500)), "the wait began anew");
-        assert!(state.look(at(13_000)));
+        assert!(state.check(at(11_000)), "the other one came");
+        assert!(!state.check(at(12_500)), "the wait began anew");
+        assert!(state.check(at(13_000)));
         fs::remove_file(&inputs.prompt).expect("removes");
-        assert!(state.look(at(14_000)), "it went");
-        assert!(!state.look(at(15_000)));
+        assert!(state.check(at(14_000)), "it went");
+        assert!(!state.check(at(15_000)));
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{kind::FsKind, watcher::Machine, *};
+use super::{kind::FsKind, watcher::WatchPlatform, *};
 use crate::domain::time::Moment;
 
 /// Longer than any healthy machine needs, so that a test reaches it only if there is a real fault.
@@ -33,10 +33,10 @@ fn inputs(root: &Path) -> WatchedInputs {
 impl Bench {
     /// Creates `count` projects `0`, `1`, … prepared by `prepare`, and watches them.
     fn new(count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
-        Self::on(Machine::THIS, count, mode, prepare)
+        Self::on(WatchPlatform::THIS, count, mode, prepare)
     }
 
-    fn on(machine: Machine, count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
+    fn on(machine: WatchPlatform, count: usize, mode: WatchMode, prepare: impl Fn(&Path)) -> Self {
         let temp = tempfile::tempdir().expect("a temporary folder");
         let roots: Vec<PathBuf> = (0..count).map(|n| temp.path().join(n.to_string())).collect();
         for root in &roots {
@@ -67,7 +67,7 @@ impl Bench {
     fn expect_wake(&mut self, project: usize, why: &str) {
         loop {
             let woken = self.woken.recv_timeout(PATIENCE);
-            self.watcher.mend();
+            self.watcher.repair();
             if woken.unwrap_or_else(|error| panic!("no wake: {why}: {error}")).0 == project {
                 return;
             }
@@ -81,7 +81,7 @@ impl Bench {
         self.write("1/data/text/prompt.txt");
         loop {
             let project = self.woken.recv_timeout(PATIENCE).expect("the fence is heard");
-            self.watcher.mend();
+            self.watcher.repair();
             if project.0 == 1 {
                 break;
             }
@@ -218,7 +218,7 @@ fn what_no_event_tells_of_is_found_when_everything_is_checked() {
         });
     fs::rename(bench.path("above"), bench.path("gone")).expect("renames");
     whole(&root);
-    assert_eq!(watcher.rearm(), []);
+    assert_eq!(watcher.rebuild(), []);
     bench.watcher = watcher;
     bench.woken = woken;
     bench.write("above/root/data/camera/render.png");
@@ -285,7 +285,7 @@ fn a_project_that_is_left_aside_is_neither_watched_nor_polled() {
         let (mut watcher, _) = Watcher::new(both, mode, aside, move |project| {
             let _ = wakes.send(project);
         });
-        watcher.rearm();
+        watcher.rebuild();
         for root in &roots {
             fs::write(root.join("data/text/prompt.txt"), b"new").expect("writes");
         }
@@ -298,7 +298,7 @@ fn a_project_that_is_left_aside_is_neither_watched_nor_polled() {
 
 #[test]
 fn when_the_watches_run_out_the_rest_is_polled_with_a_warning() {
-    let machine = Machine { watch_limit: 3, ..Machine::THIS };
+    let machine = WatchPlatform { watch_limit: 3, ..WatchPlatform::THIS };
     let mut bench = Bench::on(machine, 3, WatchMode::Auto, whole);
     let [warning] = bench.warnings.as_slice() else { panic!("one warning: {:?}", bench.warnings) };
     assert_eq!(warning.reason, PollReason::LimitReached);
@@ -314,13 +314,13 @@ fn when_the_watches_run_out_the_rest_is_polled_with_a_warning() {
     bench.write("2/data/camera/render.png");
     bench.watcher.poll(Moment::from_millis(6000));
     assert_eq!(bench.woken.recv_timeout(PATIENCE), Ok(ProjectIndex(2)));
-    assert_eq!(bench.watcher.rearm(), [], "what is known is not said again");
+    assert_eq!(bench.watcher.rebuild(), [], "what is known is not said again");
     assert!(bench.watcher.is_polling());
 }
 
 #[test]
 fn a_network_drive_is_polled_in_auto_and_watched_when_asked_for() {
-    let machine = Machine { kind_of: |_| FsKind::Remote("NFS"), ..Machine::THIS };
+    let machine = WatchPlatform { kind_of: |_| FsKind::Remote("NFS"), ..WatchPlatform::THIS };
     let bench = Bench::on(machine, 1, WatchMode::Auto, whole);
     let [warning] = bench.warnings.as_slice() else { panic!("one warning: {:?}", bench.warnings) };
     assert!(matches!(warning.reason, PollReason::RemoteDrive { kind: "NFS", .. }));
@@ -335,14 +335,14 @@ fn a_network_drive_is_polled_in_auto_and_watched_when_asked_for() {
 
 #[test]
 fn an_unknown_drive_is_tried_and_the_try_leaves_nothing_behind() {
-    let hearing = Machine { kind_of: |_| FsKind::Unknown, ..Machine::THIS };
+    let hearing = WatchPlatform { kind_of: |_| FsKind::Unknown, ..WatchPlatform::THIS };
     let mut bench = Bench::on(hearing, 2, WatchMode::Auto, whole);
     assert_eq!(bench.warnings, []);
     assert!(!bench.watcher.is_polling());
     bench.write("0/data/camera/render.png");
     bench.expect_wake(0, "it tells of changes");
 
-    let deaf = Machine { deaf: true, ..hearing };
+    let deaf = WatchPlatform { no_native_events: true, ..hearing };
     let bench = Bench::on(deaf, 1, WatchMode::Auto, whole);
     let [warning] = bench.warnings.as_slice() else { panic!("one warning: {:?}", bench.warnings) };
     assert!(matches!(warning.reason, PollReason::NoEvents { .. }));
@@ -354,7 +354,11 @@ fn an_unknown_drive_is_tried_and_the_try_leaves_nothing_behind() {
 
 #[test]
 fn a_folder_above_a_missing_project_is_never_written_to() {
-    let deaf = Machine { kind_of: |_| FsKind::Unknown, deaf: true, ..Machine::THIS };
+    let deaf = WatchPlatform {
+        kind_of: |_| FsKind::Unknown,
+        no_native_events: true,
+        ..WatchPlatform::THIS
+    };
     let bench = Bench::on(deaf, 1, WatchMode::Auto, nothing);
     assert_eq!(bench.warnings, [], "nothing was tried");
 }

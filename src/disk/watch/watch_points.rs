@@ -8,43 +8,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::disk::walk::{Found, Walk};
+use crate::disk::walk::{EntryKind, Walk};
 
 /// A name to watch, in a folder that exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
+pub(super) struct WatchPoint {
     /// The folder, without symlinks.
     pub(super) folder: PathBuf,
     /// The name in it.
     pub(super) name: OsString,
     /// Whether the path ends here, so that changes to this name matter most.
-    pub(super) end: bool,
+    pub(super) is_endpoint: bool,
     /// Whether the name is the input's own, so that this is its folder.
-    pub(super) last: bool,
+    pub(super) is_input: bool,
 }
 
 /// Returns the spots of one input; both paths are absolute.
-pub(super) fn spots(root: &Path, input: &Path) -> Vec<Spot> {
+pub(super) fn watch_points(root: &Path, input: &Path) -> Vec<WatchPoint> {
     let below = input.starts_with(root).then(|| root.components().count());
     let mut walk = Walk::new(input);
-    let mut spots = Vec::new();
+    let mut watch_points = Vec::new();
     while let Some(sight) = walk.next() {
-        let (end, link) = match sight.found {
-            Found::Folder => (sight.last, false),
-            Found::Link => (false, true),
-            Found::File(_) | Found::Missing | Found::Refused(_) => (true, false),
+        let (end, link) = match sight.kind {
+            EntryKind::Folder => (sight.last, false),
+            EntryKind::Link => (false, true),
+            EntryKind::File(_) | EntryKind::Missing | EntryKind::Refused(_) => (true, false),
         };
         let inside = matches!((sight.position, below), (Some(at), Some(root)) if at >= root);
         if end || link || inside {
-            spots.push(Spot {
+            watch_points.push(WatchPoint {
                 folder: walk.folder().to_path_buf(),
                 name: sight.name,
-                end,
-                last: sight.last,
+                is_endpoint: end,
+                is_input: sight.last,
             });
         }
     }
-    spots
+    watch_points
 }
 
 #[cfg(all(test, unix))]
@@ -54,9 +54,9 @@ mod tests {
     use super::*;
 
     fn check(temp: &Path, input: &str, expected: &[(&str, &str, bool)]) {
-        let found = spots(&temp.join("root"), &temp.join(input));
+        let found = watch_points(&temp.join("root"), &temp.join(input));
         let found: Vec<_> =
-            found.into_iter().map(|spot| (spot.folder, spot.name, spot.end)).collect();
+            found.into_iter().map(|point| (point.folder, point.name, point.is_endpoint)).collect();
         let expected: Vec<_> = expected
             .iter()
             .map(|(folder, name, end)| (temp.join(folder), OsString::from(name), *end))
@@ -107,8 +107,8 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir_all(temp.path().join("root")).expect("makes");
         symlink("a", temp.path().join("root/a")).expect("links");
-        let found = spots(&temp.path().join("root"), &temp.path().join("root/a"));
-        assert!(found.last().is_some_and(|spot| spot.end));
+        let found = watch_points(&temp.path().join("root"), &temp.path().join("root/a"));
+        assert!(found.last().is_some_and(|point| point.is_endpoint));
         assert!(found.len() < 50);
     }
 }

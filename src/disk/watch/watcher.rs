@@ -14,11 +14,11 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use super::{
     PollReason, ProjectIndex, WatchMode, WatchWarning, WatchedInputs,
-    hub::{self, Hub, Route, Routes},
+    hub::{self, Hub, WatchRoute, WatchRoutes},
     identity::{Identity, identity},
     kind::{self, FsKind},
     poll::PollState,
-    watch_points::{Spot, spots},
+    watch_points::{WatchPoint, watch_points},
 };
 use crate::{
     disk::drive::reach,
@@ -39,15 +39,15 @@ const PASSES: usize = 8;
 /// The properties of this machine, replaceable so that a test can have a machine without watches or
 /// with a network drive.
 #[derive(Clone, Copy)]
-pub(super) struct Machine {
+pub(super) struct WatchPlatform {
     pub(super) kind_of: fn(&Path) -> FsKind,
     pub(super) watch_limit: usize,
-    pub(super) deaf: bool,
+    pub(super) no_native_events: bool,
 }
 
-impl Machine {
+impl WatchPlatform {
     pub(super) const THIS: Self =
-        Self { kind_of: kind::kind_of, watch_limit: usize::MAX, deaf: false };
+        Self { kind_of: kind::kind_of, watch_limit: usize::MAX, no_native_events: false };
 }
 
 /// Watches the inputs of all projects.
@@ -57,26 +57,26 @@ pub struct Watcher {
     unavailable: Option<PollReason>,
     probed: mpsc::Receiver<()>,
     /// The result of the probe for each device.
-    verdicts: HashMap<u64, bool>,
+    probe_results: HashMap<u64, bool>,
     mode: WatchMode,
-    machine: Machine,
+    platform: WatchPlatform,
     /// Projects whose drives do not answer.
     aside: BTreeSet<ProjectIndex>,
-    projects: Vec<Project>,
-    folders: HashMap<PathBuf, Folder>,
+    projects: Vec<WatchedProject>,
+    folders: HashMap<PathBuf, WatchedFolder>,
     /// The next folder for [`Self::refresh_one`].
-    turn: usize,
+    next_refresh: usize,
 }
 
-struct Project {
+struct WatchedProject {
     inputs: WatchedInputs,
-    spots: Vec<Spot>,
+    watch_points: Vec<WatchPoint>,
     /// Why its drive cannot be watched, if so.
     drive: Option<PollReason>,
-    polled: Option<Polled>,
+    polled: Option<PolledProject>,
 }
 
-struct Polled {
+struct PolledProject {
     /// `None` if polling is configured.
     reason: Option<PollReason>,
     state: PollState,
@@ -84,13 +84,13 @@ struct Polled {
 
 /// A folder that is watched, or should be.
 #[derive(Default)]
-struct Folder {
+struct WatchedFolder {
     /// Whether it contains an input or the first missing part of a path. Otherwise it is a parent
     /// folder, which is less important.
-    end: bool,
+    is_endpoint: bool,
     /// The identity of the folder when it was watched; `None` while it is not.
-    armed: Option<Identity>,
-    trouble: Option<PollReason>,
+    watched: Option<Identity>,
+    problem: Option<PollReason>,
 }
 
 impl Watcher {
@@ -108,23 +108,23 @@ impl Watcher {
         aside: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
-        Self::on(Machine::THIS, projects, mode, aside, wake)
+        Self::on(WatchPlatform::THIS, projects, mode, aside, wake)
     }
 
     pub(super) fn on(
-        machine: Machine,
+        machine: WatchPlatform,
         projects: Vec<WatchedInputs>,
         mode: WatchMode,
         aside: BTreeSet<ProjectIndex>,
         wake: impl Fn(ProjectIndex) + Send + Sync + 'static,
     ) -> (Self, Vec<WatchWarning>) {
         let (probe, probed) = mpsc::sync_channel(1);
-        let hub = Arc::new(Hub::new(projects.len(), wake, probe, machine.deaf));
+        let hub = Arc::new(Hub::new(projects.len(), wake, probe, machine.no_native_events));
         let projects = projects
             .into_iter()
-            .map(|inputs| Project {
+            .map(|inputs| WatchedProject {
                 inputs: inputs.absolute(),
-                spots: Vec::new(),
+                watch_points: Vec::new(),
                 drive: None,
                 polled: None,
             })
@@ -134,51 +134,51 @@ impl Watcher {
             native: None,
             unavailable: None,
             probed,
-            verdicts: HashMap::new(),
+            probe_results: HashMap::new(),
             mode,
-            machine,
+            platform: machine,
             aside,
             projects,
             folders: HashMap::new(),
-            turn: 0,
+            next_refresh: 0,
         };
-        let warnings = watcher.rearm();
+        let warnings = watcher.rebuild();
         (watcher, warnings)
     }
 
     /// Repairs what the events since the last call broke: folders that were created, removed or
     /// renamed. Costs almost nothing if there is nothing to repair. Must be called after each wake,
     /// *before* the inputs are read.
-    pub fn mend(&mut self) -> Vec<WatchWarning> {
+    pub fn repair(&mut self) -> Vec<WatchWarning> {
         let Some(marks) = self.hub.take_marks() else { return Vec::new() };
         if marks.everything {
-            return self.rearm();
+            return self.rebuild();
         }
         for lost in &marks.lost {
-            self.disarm(lost);
+            self.drop_watches(lost);
         }
-        self.arm(&marks.suspects)
+        self.add_watches(&marks.suspects)
     }
 
     /// Checks and repairs everything, including what causes no event: an unmounted drive, a renamed
     /// root, a raised watch limit.
-    pub fn rearm(&mut self) -> Vec<WatchWarning> {
+    pub fn rebuild(&mut self) -> Vec<WatchWarning> {
         let lost = self.hub.take_marks().map(|marks| marks.lost).unwrap_or_default();
         for folder in &lost {
-            self.disarm(folder);
+            self.drop_watches(folder);
         }
         self.start_native();
         for (path, folder) in &mut self.folders {
             // What was refused before is tried again.
-            folder.trouble = None;
-            if folder.armed.is_some() && folder.armed != identity(path) {
+            folder.problem = None;
+            if folder.watched.is_some() && folder.watched != identity(path) {
                 Self::unwatch(self.native.as_mut(), path);
-                folder.armed = None;
+                folder.watched = None;
             }
         }
         self.refresh_one();
         let all = (0..self.projects.len()).map(ProjectIndex).collect();
-        self.arm(&all)
+        self.add_watches(&all)
     }
 
     /// Returns whether any project needs [`Self::poll`].
@@ -195,7 +195,7 @@ impl Watcher {
     pub fn poll(&mut self, now: Moment) {
         for (index, project) in self.projects.iter_mut().enumerate() {
             let aside = self.aside.contains(&ProjectIndex(index));
-            if !aside && project.polled.as_mut().is_some_and(|polled| polled.state.look(now)) {
+            if !aside && project.polled.as_mut().is_some_and(|polled| polled.state.check(now)) {
                 self.hub.wake(ProjectIndex(index));
             }
         }
@@ -208,7 +208,7 @@ impl Watcher {
             return;
         }
         let ears = Arc::clone(&self.hub);
-        match notify::recommended_watcher(move |event| ears.hear(event)) {
+        match notify::recommended_watcher(move |event| ears.on_event(event)) {
             Ok(native) => {
                 self.native = Some(native);
                 self.unavailable = None;
@@ -227,22 +227,22 @@ impl Watcher {
         let Some(native) = self.native.as_mut().filter(|_| cfg!(target_os = "linux")) else {
             return;
         };
-        let armed = self.folders.values().filter(|folder| folder.armed.is_some()).count();
-        let turn = self.turn.checked_rem(armed).unwrap_or(0);
-        self.turn = turn + 1;
-        let next = self.folders.iter_mut().filter(|(_, folder)| folder.armed.is_some()).nth(turn);
+        let armed = self.folders.values().filter(|folder| folder.watched.is_some()).count();
+        let turn = self.next_refresh.checked_rem(armed).unwrap_or(0);
+        self.next_refresh = turn + 1;
+        let next = self.folders.iter_mut().filter(|(_, folder)| folder.watched.is_some()).nth(turn);
         if let Some((path, folder)) = next
             && watch(native, path).is_err()
         {
-            folder.armed = None;
+            folder.watched = None;
         }
     }
 
     /// Drops the watches of a folder and of all folders below it: if a folder is renamed, their
     /// watches are lost, too, without an event.
-    fn disarm(&mut self, lost: &Path) {
+    fn drop_watches(&mut self, lost: &Path) {
         for (path, folder) in self.folders.iter_mut().filter(|(path, _)| path.starts_with(lost)) {
-            folder.armed = None;
+            folder.watched = None;
             Self::unwatch(self.native.as_mut(), path);
         }
     }
@@ -256,12 +256,12 @@ impl Watcher {
 
     /// Finds out where `projects` must be watched and watches there, until nothing
     /// changes meanwhile.
-    fn arm(&mut self, projects: &BTreeSet<ProjectIndex>) -> Vec<WatchWarning> {
+    fn add_watches(&mut self, projects: &BTreeSet<ProjectIndex>) -> Vec<WatchWarning> {
         if self.native.is_some() {
             for _ in 0..PASSES {
-                let moved = self.find_spots(projects);
+                let moved = self.find_watch_points(projects);
                 let waiting =
-                    self.folders.values().any(|f| f.armed.is_none() && f.trouble.is_none());
+                    self.folders.values().any(|f| f.watched.is_none() && f.problem.is_none());
                 if !moved && !waiting {
                     break;
                 }
@@ -274,19 +274,19 @@ impl Watcher {
     }
 
     /// Updates where the inputs of `projects` can be noticed. Returns whether anything changed.
-    fn find_spots(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
+    fn find_watch_points(&mut self, projects: &BTreeSet<ProjectIndex>) -> bool {
         let mut moved = false;
         for ProjectIndex(index) in projects.difference(&self.aside.clone()) {
             let Some(inputs) = self.projects.get(*index).map(|project| &project.inputs) else {
                 continue;
             };
-            let mut found: Vec<Spot> =
-                inputs.files().iter().flat_map(|file| spots(&inputs.root, file)).collect();
+            let mut found: Vec<WatchPoint> =
+                inputs.files().iter().flat_map(|file| watch_points(&inputs.root, file)).collect();
             found.sort_unstable();
             found.dedup();
-            if found != self.projects[*index].spots {
-                self.projects[*index].drive = self.assess(&found);
-                self.projects[*index].spots = found;
+            if found != self.projects[*index].watch_points {
+                self.projects[*index].drive = self.unwatchable_reason(&found);
+                self.projects[*index].watch_points = found;
                 moved = true;
             }
         }
@@ -294,20 +294,19 @@ impl Watcher {
     }
 
     /// Returns why the drives of an input cannot be watched, if so.
-    fn assess(&mut self, spots: &[Spot]) -> Option<PollReason> {
+    fn unwatchable_reason(&mut self, watch_points: &[WatchPoint]) -> Option<PollReason> {
         if self.mode != WatchMode::Auto {
             return None;
         }
-        spots.iter().filter(|spot| spot.end).find_map(|spot| {
-            let folder = spot.folder.clone();
-            match (self.machine.kind_of)(&folder) {
+        watch_points.iter().filter(|point| point.is_endpoint).find_map(|point| {
+            let folder = point.folder.clone();
+            match (self.platform.kind_of)(&folder) {
                 FsKind::Local => None,
                 FsKind::Remote(kind) => Some(PollReason::RemoteDrive { folder, kind }),
                 // Probe files are created only in the input's own folder, never in a parent folder
                 // of a missing path.
-                FsKind::Unknown => {
-                    (spot.last && !self.probe(&folder)).then_some(PollReason::NoEvents { folder })
-                }
+                FsKind::Unknown => (point.is_input && !self.probe(&folder))
+                    .then_some(PollReason::NoEvents { folder }),
             }
         })
     }
@@ -316,7 +315,7 @@ impl Watcher {
     /// assumed to.
     fn probe(&mut self, folder: &Path) -> bool {
         let device = identity(folder).map(|identity| identity.device);
-        if let Some(verdict) = device.and_then(|device| self.verdicts.get(&device)) {
+        if let Some(verdict) = device.and_then(|device| self.probe_results.get(&device)) {
             return *verdict;
         }
         let Some(native) = self.native.as_mut() else { return true };
@@ -336,12 +335,12 @@ impl Watcher {
             Self::unwatch(self.native.as_mut(), folder);
         }
         if let Some(device) = device {
-            self.verdicts.insert(device, heard);
+            self.probe_results.insert(device, heard);
         }
         heard
     }
 
-    fn watched(&self) -> impl Iterator<Item = (ProjectIndex, &Project)> {
+    fn watched(&self) -> impl Iterator<Item = (ProjectIndex, &WatchedProject)> {
         let projects = self.projects.iter().enumerate();
         projects
             .filter(|(_, project)| project.drive.is_none())
@@ -349,13 +348,14 @@ impl Watcher {
     }
 
     fn publish(&self) {
-        let mut routes = Routes::new();
-        for (project, spot) in self
+        let mut routes = WatchRoutes::new();
+        for (project, point) in self
             .watched()
-            .flat_map(|(index, project)| project.spots.iter().map(move |s| (index, s)))
+            .flat_map(|(index, project)| project.watch_points.iter().map(move |s| (index, s)))
         {
-            let route = Route { name: spot.name.clone(), project, end: spot.end };
-            routes.entry(spot.folder.clone()).or_default().push(route);
+            let route =
+                WatchRoute { name: point.name.clone(), project, is_endpoint: point.is_endpoint };
+            routes.entry(point.folder.clone()).or_default().push(route);
         }
         self.hub.publish(routes);
     }
@@ -364,8 +364,8 @@ impl Watcher {
     /// because they matter most if watches are scarce.
     fn watch_folders(&mut self) {
         let mut wanted: BTreeMap<&Path, bool> = BTreeMap::new();
-        for spot in self.watched().flat_map(|(_, project)| &project.spots) {
-            *wanted.entry(&spot.folder).or_default() |= spot.end;
+        for point in self.watched().flat_map(|(_, project)| &project.watch_points) {
+            *wanted.entry(&point.folder).or_default() |= point.is_endpoint;
         }
         let wanted: Vec<(PathBuf, bool)> =
             wanted.into_iter().map(|(folder, end)| (folder.to_path_buf(), end)).collect();
@@ -373,32 +373,32 @@ impl Watcher {
         let native = &mut self.native;
         self.folders.retain(|path, folder| {
             let kept = keep.contains(path.as_path());
-            if !kept && folder.armed.is_some() {
+            if !kept && folder.watched.is_some() {
                 Self::unwatch(native.as_mut(), path);
             }
             kept
         });
-        let mut armed = self.folders.values().filter(|folder| folder.armed.is_some()).count();
+        let mut armed = self.folders.values().filter(|folder| folder.watched.is_some()).count();
         let (ends, ways): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, end)| *end);
         for (path, end) in ends.into_iter().chain(ways) {
             let folder = self.folders.entry(path.clone()).or_default();
-            folder.end = end;
-            if folder.armed.is_some() || folder.trouble.is_some() {
+            folder.is_endpoint = end;
+            if folder.watched.is_some() || folder.problem.is_some() {
                 continue;
             }
             // The identity from before the watch: a folder swapped in between is found at the
             // next check.
             let there = identity(&path);
             let tried = match self.native.as_mut() {
-                Some(native) if armed < self.machine.watch_limit => watch(native, &path),
+                Some(native) if armed < self.platform.watch_limit => watch(native, &path),
                 Some(_) => Err(PollReason::LimitReached),
                 None => continue,
             };
             match tried {
-                Ok(()) => folder.armed = there,
-                Err(trouble) => folder.trouble = Some(trouble),
+                Ok(()) => folder.watched = there,
+                Err(trouble) => folder.problem = Some(trouble),
             }
-            armed += usize::from(folder.armed.is_some());
+            armed += usize::from(folder.watched.is_some());
         }
     }
 
@@ -408,10 +408,10 @@ impl Watcher {
         let mut warnings: BTreeMap<PollReason, Vec<ProjectIndex>> = BTreeMap::new();
         for (index, project) in self.projects.iter_mut().enumerate() {
             let trouble = project
-                .spots
+                .watch_points
                 .iter()
-                .filter(|spot| spot.end)
-                .find_map(|spot| self.folders.get(&spot.folder)?.trouble.clone());
+                .filter(|point| point.is_endpoint)
+                .find_map(|point| self.folders.get(&point.folder)?.problem.clone());
             let reason = self.unavailable.clone().or_else(|| project.drive.clone()).or(trouble);
             if reason.is_none() && self.mode != WatchMode::Poll {
                 project.polled = None;
@@ -425,7 +425,7 @@ impl Watcher {
                 Some(polled) => polled.state,
                 None => PollState::new(&project.inputs),
             };
-            project.polled = Some(Polled { reason, state });
+            project.polled = Some(PolledProject { reason, state });
         }
         let warning = |(reason, projects)| WatchWarning { projects, reason };
         warnings.into_iter().map(warning).collect()

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use crate::{
     config::settings::{Config, Workflow as WorkflowChoice},
     daemon::services::errors::LiveError,
-    disk::read::{self, Reading},
+    disk::read::{self, ReadOutcome},
     domain::{
         fingerprint::Fingerprint,
         job::{artifact::ArtifactKind, choose_backend::BackendKind},
@@ -148,12 +148,12 @@ pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
 
 /// Reads a workflow's file, with a size limit.
 pub fn read_workflow(path: &Path) -> Result<Vec<u8>, String> {
-    match read::read_whole(path, MAX_WORKFLOW) {
-        Ok(Reading::Whole { bytes, .. }) => Ok(bytes),
-        Ok(Reading::Changing) => {
+    match read::read_complete(path, MAX_WORKFLOW) {
+        Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),
+        Ok(ReadOutcome::Changing) => {
             Err(format!("{} is being written at the moment; try again", path.display()))
         }
-        Ok(Reading::Missing) => Err(format!("{} does not exist", path.display())),
+        Ok(ReadOutcome::Missing) => Err(format!("{} does not exist", path.display())),
         Err(error) => Err(error.to_string()),
     }
 }
