@@ -27,7 +27,7 @@ use conjured::{
     },
     ledger::{
         Ledger,
-        rows::{Announce, Artifact, Filter, NewJob, SessionId, Timing},
+        rows::{ArtifactRow, JobFilter, NewJob, ReleaseMode, SessionId, Timing},
     },
 };
 use criterion::{BatchSize, Criterion};
@@ -86,7 +86,9 @@ fn commits(c: &mut Criterion, path: &Path) {
     group.bench_function("release and submitting mark, one commit", |bencher| {
         bencher.iter_batched(
             next,
-            |job| ledger.release(&job, &limits, &WINDOWS, Announce::Submitting).expect("released"),
+            |job| {
+                ledger.release(&job, &limits, &WINDOWS, ReleaseMode::Submitting).expect("released")
+            },
             BatchSize::PerIteration,
         );
     });
@@ -97,7 +99,7 @@ fn commits(c: &mut Criterion, path: &Path) {
         let limits = BudgetLimits::default();
         ledger
             .borrow_mut()
-            .release(&job, &limits, &WINDOWS, Announce::Submitting)
+            .release(&job, &limits, &WINDOWS, ReleaseMode::Submitting)
             .expect("released");
         job.id
     };
@@ -126,7 +128,7 @@ fn starts(c: &mut Criterion, path: &Path) {
     group.bench_function("open read-only, newest 50, sums: status", |bencher| {
         bencher.iter(|| {
             let reader = Ledger::open_read_only(path).expect("the ledger opens");
-            let filter = Filter { limit: Some(50), ..Filter::default() };
+            let filter = JobFilter { limit: Some(50), ..JobFilter::default() };
             black_box(reader.jobs(&filter).expect("rows"))
         });
     });
@@ -136,11 +138,11 @@ fn starts(c: &mut Criterion, path: &Path) {
         bencher.iter(|| black_box(ledger.learned("serverless", &graph).expect("an answer")));
     });
     group.bench_function("newest 50", |bencher| {
-        let filter = Filter { limit: Some(50), ..Filter::default() };
+        let filter = JobFilter { limit: Some(50), ..JobFilter::default() };
         bencher.iter(|| black_box(ledger.jobs(&filter).expect("rows")));
     });
     group.bench_function("every job", |bencher| {
-        bencher.iter(|| black_box(ledger.jobs(&Filter::default()).expect("rows")));
+        bencher.iter(|| black_box(ledger.jobs(&JobFilter::default()).expect("rows")));
     });
     group.finish();
 }
@@ -191,12 +193,12 @@ fn fill(path: &PathBuf) {
     first.at = WallTime::default();
     let job = first.id;
     ledger
-        .release(&first, &BudgetLimits::default(), &WINDOWS, Announce::Submitting)
+        .release(&first, &BudgetLimits::default(), &WINDOWS, ReleaseMode::Submitting)
         .expect("released");
     let request = RequestId::new("request-0").expect("a plain id");
     ledger.submitted(job, &request, NOW).expect("submitted");
     ledger.running(job, Some("machine-a"), NOW).expect("running");
-    let artifact = |kind: ArtifactKind| Artifact {
+    let artifact = |kind: ArtifactKind| ArtifactRow {
         kind,
         path: format!("{job}/{kind}"),
         bytes: 3_000_000,

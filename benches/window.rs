@@ -42,7 +42,7 @@ use conjured::{
     },
     ledger::{
         Ledger,
-        rows::{Announce, NewJob, SessionId},
+        rows::{NewJob, ReleaseMode, SessionId},
     },
 };
 use criterion::Criterion;
@@ -165,7 +165,7 @@ impl Road {
         let ledger = Arc::clone(&self.ledger);
         let (version, digest) = (job.workflow_version, job.body_digest);
         let asked = spawn_blocking(move || {
-            ledger.lock().expect("a ledger").same_work(&version, &digest).expect("an answer")
+            ledger.lock().expect("a ledger").find_same_work(&version, &digest).expect("an answer")
         });
         assert!(asked.await.expect("no panic").is_none(), "nothing was made before");
     }
@@ -179,7 +179,7 @@ impl Road {
             ledger
                 .lock()
                 .expect("a ledger")
-                .release(&job, &limits, &windows, Announce::Submitting)
+                .release(&job, &limits, &windows, ReleaseMode::Submitting)
                 .expect("released");
         });
         released.await.expect("no panic");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Reader,
-    error::{Fault, LedgerError},
+    error::{LedgerError, SqlFault},
     sql::{ReadColumn as _, params},
 };
 use crate::domain::{
@@ -18,7 +18,7 @@ use crate::domain::{
 
 impl Reader {
     /// Returns the jobs that were released at or after `since`, oldest first.
-    pub fn past(&self, since: WallTime) -> Result<Vec<PastJob>, LedgerError> {
+    pub fn past_jobs(&self, since: WallTime) -> Result<Vec<PastJob>, LedgerError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT job.session, project.name, job.deployment, job.mode, job.workflow, job.workflow_version,
@@ -61,12 +61,12 @@ impl Reader {
                     rating: row.column(19)?,
                 })
             })?;
-            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+            Ok::<_, SqlFault>(rows.collect::<Result<_, _>>()?)
         })
     }
 
     /// Returns the machines that were launched at or after `since`, oldest first.
-    pub fn rented(&self, since: WallTime) -> Result<Vec<PastServer>, LedgerError> {
+    pub fn past_servers(&self, since: WallTime) -> Result<Vec<PastServer>, LedgerError> {
         let rows = self.machines(since)?;
         Ok(rows
             .into_iter()

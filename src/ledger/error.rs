@@ -152,7 +152,10 @@ pub enum LedgerError {
     #[error("there is no job `{0}`: `conjured jobs list` shows all jobs")]
     NoSuchJob(String),
     /// More than one job has an id with this prefix.
-    #[error("`{text}` matches more than one job ({}): type more of the id", few(candidates))]
+    #[error(
+        "`{text}` matches more than one job ({}): type more of the id",
+        first_candidates(candidates)
+    )]
     Ambiguous {
         /// The prefix.
         text: String,
@@ -200,39 +203,39 @@ pub enum ReleaseError {
     Ledger(#[from] LedgerError),
 }
 
-fn few(candidates: &[JobId]) -> String {
+fn first_candidates(candidates: &[JobId]) -> String {
     candidates.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The error of an operation before the path of the file is added.
-pub(super) enum Fault {
+pub(super) enum SqlFault {
     /// The error of SQLite.
     Sql(rusqlite::Error),
     /// A row that our ledger never writes.
-    Garbled(String),
+    Malformed(String),
     /// An error of our own rules.
-    Ours(LedgerError),
+    Rule(LedgerError),
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for SqlFault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sql(error)
     }
 }
 
-impl From<LedgerError> for Fault {
+impl From<LedgerError> for SqlFault {
     fn from(error: LedgerError) -> Self {
-        Self::Ours(error)
+        Self::Rule(error)
     }
 }
 
-impl Fault {
+impl SqlFault {
     /// Adds the path of the file and maps SQLite's error codes to our errors.
     pub(super) fn at(self, path: &std::path::Path) -> LedgerError {
         match self {
             Self::Sql(source) => store_error(path, source).into(),
-            Self::Garbled(detail) => StoreError::Corrupt { path: path.to_owned(), detail }.into(),
-            Self::Ours(error) => error,
+            Self::Malformed(detail) => StoreError::Corrupt { path: path.to_owned(), detail }.into(),
+            Self::Rule(error) => error,
         }
     }
 }

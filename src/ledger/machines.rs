@@ -9,10 +9,10 @@ use rusqlite::{OptionalExtension, Row, Transaction};
 
 use super::{
     Ledger, Reader,
-    error::{Fault, LedgerError, ReleaseError},
+    error::{LedgerError, ReleaseError, SqlFault},
     job::events::audit,
     money::spent,
-    rows::{AuditRow, MachineRow, NewMachine, Released, SessionId},
+    rows::{AuditRow, BudgetChange, MachineRow, NewMachine, SessionId},
     sql::{ReadColumn as _, named_params, params},
 };
 use crate::{
@@ -42,8 +42,8 @@ impl Ledger {
         new: &NewMachine,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-    ) -> Result<Released, ReleaseError> {
-        self.still_there()?;
+    ) -> Result<BudgetChange, ReleaseError> {
+        self.verify_in_place()?;
         let verdict = self.write(Point::MachineLaunching, |transaction| {
             let before = spent(transaction, new.session, windows)?;
             if let Err(refusal) = budget::decide(limits, &before, new.reserve) {
@@ -68,7 +68,7 @@ impl Ledger {
                     ":hourly": new.hourly,
                     ":reserved": new.reserve,
                 })?;
-            Ok(Ok(Released { before, spent: before.with(new.reserve) }))
+            Ok(Ok(BudgetChange { before, spent: before.with(new.reserve) }))
         })?;
         Ok(verdict?)
     }
@@ -90,7 +90,7 @@ impl Ledger {
                 params![id, MachineStage::Starting, server.as_str(), now],
             )?;
             let outcome = if found { "found" } else { "accepted" };
-            tell(transaction, "launch", &format!("{outcome} {server}"), row.reserved, now)
+            append_event(transaction, "launch", &format!("{outcome} {server}"), row.reserved, now)
         })
     }
 
@@ -106,7 +106,7 @@ impl Ledger {
             let row = current(transaction, id)?;
             set(transaction, "stage = ?2 WHERE id = ?1", params![id, stage])?;
             let outcome = if stage == MachineStage::Lost { "unclear" } else { "unknown" };
-            tell(transaction, "launch", outcome, row.reserved, now)
+            append_event(transaction, "launch", outcome, row.reserved, now)
         })
     }
 
@@ -127,7 +127,7 @@ impl Ledger {
     }
 
     /// Records the service's report that a machine exists, and when the service will stop it.
-    pub fn machine_seen(
+    pub fn machine_alive(
         &mut self,
         id: MachineId,
         stops_at: Option<WallTime>,
@@ -144,7 +144,7 @@ impl Ledger {
 
     /// Assigns a machine to a job: the job's row names the machine, and the reservation rises to
     /// `reserve`. The increase must fit into `limits`.
-    pub fn machine_taken(
+    pub fn machine_leased(
         &mut self,
         id: MachineId,
         session: SessionId,
@@ -152,8 +152,8 @@ impl Ledger {
         reserve: MicroUsd,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-    ) -> Result<Released, ReleaseError> {
-        self.still_there()?;
+    ) -> Result<BudgetChange, ReleaseError> {
+        self.verify_in_place()?;
         let verdict = self.write(Point::MachineTaken, |transaction| {
             let before = spent(transaction, session, windows)?;
             let old = current(transaction, id)?.reserved;
@@ -169,7 +169,7 @@ impl Ledger {
             transaction
                 .prepare_cached("UPDATE job SET deployment = ?2 WHERE id = ?1")?
                 .execute(params![job, id])?;
-            Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
+            Ok(Ok(BudgetChange { before, spent: spent(transaction, session, windows)? }))
         })?;
         Ok(verdict?)
     }
@@ -209,7 +209,7 @@ impl Ledger {
                 "stops_at = coalesce(?2, stops_at) WHERE id = ?1",
                 params![id, stops_at],
             )?;
-            tell(transaction, "extend", outcome, row.reserved, now)
+            append_event(transaction, "extend", outcome, row.reserved, now)
         })
     }
 
@@ -248,7 +248,7 @@ impl Ledger {
                 params![id, MachineStage::Gone, now, booked, basis.name(), outcome],
             )?;
             let what = if row.server.is_some() { "stop" } else { "launch" };
-            tell(transaction, what, outcome, booked.unwrap_or(row.reserved), now)
+            append_event(transaction, what, outcome, booked.unwrap_or(row.reserved), now)
         })
     }
 }
@@ -260,7 +260,7 @@ impl Reader {
             let sql = format!("{MACHINES} WHERE stage <> 'gone' ORDER BY id");
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map([], machine)?;
-            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+            Ok::<_, SqlFault>(rows.collect::<Result<_, _>>()?)
         })
     }
 
@@ -270,7 +270,7 @@ impl Reader {
             let sql = format!("{MACHINES} WHERE created_at >= ?1 ORDER BY id");
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params![since], machine)?;
-            Ok::<_, Fault>(rows.collect::<Result<_, _>>()?)
+            Ok::<_, SqlFault>(rows.collect::<Result<_, _>>()?)
         })
     }
 }
@@ -279,28 +279,28 @@ fn set(
     transaction: &Transaction<'_>,
     assignments: &str,
     values: impl rusqlite::Params,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     transaction.prepare_cached(&format!("UPDATE machine SET {assignments}"))?.execute(values)?;
     Ok(())
 }
 
-fn tell(
+fn append_event(
     transaction: &Transaction<'_>,
     what: &str,
     outcome: &str,
     cost: MicroUsd,
     at: WallTime,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     let (what, outcome) = (what.to_owned(), outcome.to_owned());
     audit(transaction, &AuditRow { at, what, job: None, outcome, cost })
 }
 
-fn current(transaction: &Transaction<'_>, id: MachineId) -> Result<MachineRow, Fault> {
+fn current(transaction: &Transaction<'_>, id: MachineId) -> Result<MachineRow, SqlFault> {
     transaction
         .prepare_cached(&format!("{MACHINES} WHERE id = ?1"))?
         .query_row(params![id], machine)
         .optional()?
-        .ok_or_else(|| Fault::Garbled(format!("there is no machine {id}")))
+        .ok_or_else(|| SqlFault::Malformed(format!("there is no machine {id}")))
 }
 
 fn machine(row: &Row<'_>) -> rusqlite::Result<MachineRow> {
@@ -319,7 +319,7 @@ fn machine(row: &Row<'_>) -> rusqlite::Result<MachineRow> {
         created_at: row.column(7)?,
         launched_at: row.column(8)?,
         ready_at: row.column(9)?,
-        ready_seen: row.column(10)?,
+        ready_is_exact: row.column(10)?,
         idle_since: row.column(11)?,
         stops_at: row.column(12)?,
         last_seen_at: row.column(13)?,

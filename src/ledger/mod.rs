@@ -40,7 +40,7 @@ use std::{
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use self::error::{Fault, LedgerError};
+use self::error::{LedgerError, SqlFault};
 use crate::failpoint::{self, Point};
 
 /// The name of the ledger's file in the state folder.
@@ -57,7 +57,7 @@ pub struct Reader {
 #[derive(Debug)]
 pub struct Ledger {
     reader: Reader,
-    files: open::Files,
+    files: open::FileIdentity,
 }
 
 /// A ledger that can be written can also be read.
@@ -76,7 +76,10 @@ impl Reader {
     }
 
     /// Runs one read. All of its statements see the same state of the file.
-    fn read<T>(&self, ask: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LedgerError> {
+    fn read<T>(
+        &self,
+        ask: impl FnOnce(&Connection) -> Result<T, SqlFault>,
+    ) -> Result<T, LedgerError> {
         let answer = || {
             let transaction = self.connection.unchecked_transaction()?;
             ask(&transaction)
@@ -91,7 +94,7 @@ impl Ledger {
     fn write<T>(
         &mut self,
         point: Point,
-        act: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+        act: impl FnOnce(&Transaction<'_>) -> Result<T, SqlFault>,
     ) -> Result<T, LedgerError> {
         let Reader { connection, path } = &mut self.reader;
         let whole = || {
@@ -101,7 +104,7 @@ impl Ledger {
             failpoint::around(point, || transaction.commit())?;
             Ok(result)
         };
-        whole().map_err(|fault: Fault| fault.at(path))
+        whole().map_err(|fault: SqlFault| fault.at(path))
     }
 
     /// Moves the content of the write-ahead log into the file, except what a reader still needs. It
@@ -112,6 +115,6 @@ impl Ledger {
         failpoint::around(Point::Checkpoint, || {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
         })
-        .map_err(|error| Fault::from(error).at(path))
+        .map_err(|error| SqlFault::from(error).at(path))
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     Reader,
-    error::{Fault, LedgerError},
+    error::{LedgerError, SqlFault},
     rows::SessionId,
     sql::{ReadColumn as _, params},
 };
@@ -25,7 +25,7 @@ use crate::domain::{
 
 /// How many of the newest successes are used: enough for a spread, few enough to follow a
 /// changed machine.
-const LEARN_FROM: usize = 50;
+const MAX_SAMPLES: usize = 50;
 
 impl Reader {
     /// Returns the money spent: booked costs, or the reservation if nothing is booked.
@@ -47,14 +47,14 @@ impl Reader {
                     "SELECT {column} FROM job INDEXED BY job_learned
                      WHERE state = 'done' AND run_ms IS NOT NULL AND backend = ?1 AND workflow_version = ?2
                          AND {column} IS NOT NULL AND {condition}
-                     ORDER BY ended_at DESC LIMIT {LEARN_FROM}"
+                     ORDER BY ended_at DESC LIMIT {MAX_SAMPLES}"
                 );
                 let mut statement = connection.prepare_cached(&sql)?;
                 let samples = statement
                     .query_map(params![backend, workflow_version], |row| row.column::<i64>(0))?
                     .map(|millis| Ok(Duration::from_millis(u64::try_from(millis?).unwrap_or(0))))
                     .collect::<Result<Vec<_>, rusqlite::Error>>()?;
-                Ok::<_, Fault>(DurationSpread::of(samples))
+                Ok::<_, SqlFault>(DurationSpread::of(samples))
             };
             Ok(PastTimings {
                 cold: newest("queue_ms", "cold = 1")?,
@@ -94,7 +94,7 @@ pub(super) fn spent(
     connection: &Connection,
     session: SessionId,
     windows: &BudgetWindows,
-) -> Result<Spent, Fault> {
+) -> Result<Spent, SqlFault> {
     let mut since = connection.prepare_cached(
         "SELECT (SELECT coalesce(sum(spent), 0) FROM tally WHERE hour > ?1 / 3600000)
              + (SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM job
@@ -116,7 +116,7 @@ pub(super) fn spent(
 
 /// Compares the stored sums with the jobs and machines that they add up. Returns `None` if
 /// they agree.
-pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, Fault> {
+pub(super) fn disagreement(connection: &Connection) -> Result<Option<String>, SqlFault> {
     let sum = |sql: &str| connection.query_row(sql, [], |row| row.column::<MicroUsd>(0));
     let of = |table: &str| {
         sum(&format!("SELECT coalesce(sum(coalesce(booked, reserved)), 0) FROM {table}"))

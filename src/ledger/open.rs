@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{
     Ledger, Reader,
-    error::{Fault, LedgerError, MAX_PATH, OpenError, StoreError, store_error},
+    error::{LedgerError, MAX_PATH, OpenError, SqlFault, StoreError, store_error},
     money::disagreement,
 };
 use crate::failpoint::{self, Point};
@@ -78,7 +78,7 @@ impl Ledger {
         let mut connection =
             Connection::open_with_flags(path, flags).map_err(|error| store_error(path, error))?;
         prepare(&mut connection, path)?;
-        let files = Files::at(path).map_err(unreachable)?;
+        let files = FileIdentity::at(path).map_err(unreachable)?;
         Ok(Self { reader: Reader { connection, path: path.to_owned() }, files })
     }
 
@@ -86,8 +86,8 @@ impl Ledger {
     /// still accepts every write, but loses it when the process ends, and then the same work would
     /// be paid for again. Called before anything may be sent. Records of requests that were already
     /// sent are written to the open file in any case.
-    pub(super) fn still_there(&self) -> Result<(), LedgerError> {
-        match Files::at(&self.path) {
+    pub(super) fn verify_in_place(&self) -> Result<(), LedgerError> {
+        match FileIdentity::at(&self.path) {
             Ok(files) if files == self.files => Ok(()),
             _ => Err(StoreError::Gone { path: self.path.clone() }.into()),
         }
@@ -108,7 +108,7 @@ impl Ledger {
         // A ledger that was closed has no log, and SQLite would create an empty one (and leave it
         // behind) even for reading. `immutable` prevents that. If a daemon starts at this moment,
         // its changes are not seen.
-        let connection = if exists(&beside(path, "-wal"))? {
+        let connection = if exists(&sibling(path, "-wal"))? {
             Connection::open_with_flags(path, flags)
         } else {
             Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)
@@ -132,9 +132,9 @@ impl Reader {
             let verdict: String =
                 connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
             if verdict != "ok" {
-                return Err(Fault::Garbled(verdict));
+                return Err(SqlFault::Malformed(verdict));
             }
-            disagreement(connection)?.map_or(Ok(()), |words| Err(Fault::Garbled(words)))
+            disagreement(connection)?.map_or(Ok(()), |words| Err(SqlFault::Malformed(words)))
         })
     }
 }
@@ -207,14 +207,14 @@ fn version(connection: &Connection, path: &Path) -> Result<i32, OpenError> {
 /// The identities of the ledger and its log, whatever their paths lead to later. The log exists
 /// from the first read until the last connection closes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Files([(u64, u64); 2]);
+pub(super) struct FileIdentity([(u64, u64); 2]);
 
-impl Files {
+impl FileIdentity {
     #[cfg(unix)]
     fn at(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt;
         let which = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino()));
-        Ok(Self([which(path)?, which(&beside(path, "-wal"))?]))
+        Ok(Self([which(path)?, which(&sibling(path, "-wal"))?]))
     }
 
     /// On other systems an open file cannot be moved or deleted.
@@ -244,7 +244,7 @@ fn create_private(path: &Path) -> io::Result<()> {
 }
 
 /// Returns the path of one of SQLite's own files next to the database.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

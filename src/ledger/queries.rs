@@ -9,9 +9,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter, types::Valu
 
 use super::{
     Reader,
-    error::{Fault, LedgerError},
+    error::{LedgerError, SqlFault},
     rows::{
-        Artifact, AttemptRow, AuditRow, EventRow, Filter, JobRow, JobStory, Rating, Reason,
+        ArtifactRow, AttemptRow, AuditRow, EventRow, JobDetails, JobFilter, JobRow, Rating, Reason,
         SessionId, Timing,
     },
     sql::{FromColumn, ReadColumn as _, ToColumn, params},
@@ -44,23 +44,23 @@ const JOBS: &str = "\
 const AUDITS: &str = "SELECT at, what, job, outcome, cost FROM audit";
 
 /// How many candidates an ambiguous id prefix lists.
-const FEW: usize = 4;
+const MAX_CANDIDATES: usize = 4;
 
 impl Reader {
     /// Returns every job that is not finished, oldest first. Recovery starts with these.
     pub fn unfinished(&self) -> Result<Vec<JobRow>, LedgerError> {
         let open = JobState::ALL.into_iter().filter(|state| !state.is_final()).collect::<Vec<_>>();
-        let sql = format!("{JOBS} WHERE {} ORDER BY job.id", among(&open));
-        self.read(|connection| rows(connection, &sql, &words(&open)))
+        let sql = format!("{JOBS} WHERE {} ORDER BY job.id", in_states(&open));
+        self.read(|connection| rows(connection, &sql, &state_names(&open)))
     }
 
     /// Returns the jobs that match, newest first.
-    pub fn jobs(&self, filter: &Filter) -> Result<Vec<JobRow>, LedgerError> {
+    pub fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>, LedgerError> {
         let mut sql = format!("{JOBS} WHERE TRUE");
         let mut values = Vec::new();
         if !filter.states.is_empty() {
-            sql = sql + " AND " + &among(&filter.states);
-            values.extend(words(&filter.states));
+            sql = sql + " AND " + &in_states(&filter.states);
+            values.extend(state_names(&filter.states));
         }
         if let Some(project) = filter.project {
             sql += " AND job.project = ?";
@@ -89,7 +89,7 @@ impl Reader {
                 "SELECT id FROM job WHERE id >= ?1 AND id < ?1 || '~' ORDER BY id LIMIT ?2",
             )?;
             let found = statement
-                .query_map(params![&wanted, i64::try_from(FEW).unwrap_or(1)], |row| {
+                .query_map(params![&wanted, i64::try_from(MAX_CANDIDATES).unwrap_or(1)], |row| {
                     row.column(0)
                 })?;
             Ok(found.collect::<Result<_, _>>()?)
@@ -107,9 +107,9 @@ impl Reader {
     }
 
     /// Returns all records of one job.
-    pub fn story(&self, job: JobId) -> Result<JobStory, LedgerError> {
+    pub fn details(&self, job: JobId) -> Result<JobDetails, LedgerError> {
         self.read(|connection| {
-            Ok(JobStory {
+            Ok(JobDetails {
                 job: one(connection, job)?,
                 attempts: all(
                     connection,
@@ -141,7 +141,7 @@ impl Reader {
     }
 
     /// Returns a job's artifacts, image before mesh.
-    pub fn artifacts(&self, job: JobId) -> Result<Vec<Artifact>, LedgerError> {
+    pub fn artifacts(&self, job: JobId) -> Result<Vec<ArtifactRow>, LedgerError> {
         self.read(|connection| artifacts(connection, job))
     }
 
@@ -154,8 +154,9 @@ impl Reader {
                 .query_row(params![job], |row| row.column(0))
                 .optional()?;
             let read = |text: String| {
-                serde_json::from_str(&text)
-                    .map_err(|error| Fault::Garbled(format!("the outputs of job {job}: {error}")))
+                serde_json::from_str(&text).map_err(|error| {
+                    SqlFault::Malformed(format!("the outputs of job {job}: {error}"))
+                })
             };
             listed.map(read).transpose()
         })
@@ -164,13 +165,14 @@ impl Reader {
     /// Returns the newest job of a project that has ended, in any way.
     pub fn last_finished(&self, project: ProjectId) -> Result<Option<JobRow>, LedgerError> {
         let ended = JobState::ALL.into_iter().filter(|state| state.is_final()).collect();
-        let filter = Filter { states: ended, project: Some(project), limit: Some(1), before: None };
+        let filter =
+            JobFilter { states: ended, project: Some(project), limit: Some(1), before: None };
         Ok(self.jobs(&filter)?.pop())
     }
 
     /// Returns the newest success of exactly this work. The caller must check on the disk whether
     /// its artifacts still exist.
-    pub fn same_work(
+    pub fn find_same_work(
         &self,
         workflow_version: &Fingerprint,
         body_digest: &Fingerprint,
@@ -206,17 +208,18 @@ impl Reader {
 
     /// Returns the jobs whose history must be kept: the newest success of each project, every
     /// unfinished job, and every `unknown` job that a person has not settled.
-    pub fn must_stay(&self) -> Result<Vec<JobId>, LedgerError> {
+    pub fn protected_jobs(&self) -> Result<Vec<JobId>, LedgerError> {
         self.read(|connection| {
             let stays = |state: &JobState| !state.is_final() || *state == JobState::Unknown;
             let open: Vec<_> = JobState::ALL.into_iter().filter(stays).collect();
             let sql = format!(
                 "SELECT max(id) FROM job WHERE state = 'done' GROUP BY project
                  UNION SELECT id FROM job WHERE {}",
-                among(&open)
+                in_states(&open)
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let found = statement.query_map(params_from_iter(words(&open)), |row| row.column(0))?;
+            let found =
+                statement.query_map(params_from_iter(state_names(&open)), |row| row.column(0))?;
             Ok(found.collect::<Result<_, _>>()?)
         })
     }
@@ -238,21 +241,21 @@ impl Reader {
 }
 
 /// Returns an SQL condition for a job in one of these states.
-fn among(states: &[JobState]) -> String {
+fn in_states(states: &[JobState]) -> String {
     format!("job.state IN ({})", vec!["?"; states.len()].join(", "))
 }
 
-fn words(states: &[JobState]) -> Vec<Value> {
+fn state_names(states: &[JobState]) -> Vec<Value> {
     states.iter().map(|state| Value::Text(state.name().to_owned())).collect()
 }
 
-fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobRow>, Fault> {
+fn rows(connection: &Connection, sql: &str, values: &[Value]) -> Result<Vec<JobRow>, SqlFault> {
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map(params_from_iter(values), job_row)?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-fn one(connection: &Connection, job: JobId) -> Result<JobRow, Fault> {
+fn one(connection: &Connection, job: JobId) -> Result<JobRow, SqlFault> {
     connection
         .prepare_cached(&format!("{JOBS} WHERE job.id = ?1"))?
         .query_row(params![job], job_row)
@@ -260,11 +263,11 @@ fn one(connection: &Connection, job: JobId) -> Result<JobRow, Fault> {
         .ok_or_else(|| LedgerError::NoSuchJob(job.to_string()).into())
 }
 
-fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<Artifact>, Fault> {
+fn artifacts(connection: &Connection, job: JobId) -> Result<Vec<ArtifactRow>, SqlFault> {
     let sql = "SELECT * FROM artifact WHERE job = ?1 ORDER BY kind, path";
     all(connection, sql, job, |row| {
         let unsigned = i64::cast_unsigned;
-        Ok(Artifact {
+        Ok(ArtifactRow {
             kind: row.column("kind")?,
             path: row.column("path")?,
             bytes: unsigned(row.column("bytes")?),
@@ -280,7 +283,7 @@ fn all<T>(
     sql: &str,
     parameter: impl ToColumn,
     read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, Fault> {
+) -> Result<Vec<T>, SqlFault> {
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map(params![parameter], read)?;
     Ok(found.collect::<Result<_, _>>()?)
@@ -372,7 +375,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         reserved: columns.take()?,
         booked: columns.take()?,
         timing: Timing { queue: columns.span()?, run: columns.span()?, cold: columns.take()? },
-        cancel_wanted: columns.take()?,
+        cancel_requested: columns.take()?,
         request: columns.take()?,
         instance: columns.take()?,
         submitted_at: columns.take()?,
@@ -381,7 +384,7 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
         rating: columns.rating()?,
         basis: columns.basis()?,
         terms: columns.terms()?,
-        seen: ObservedTimes {
+        observed: ObservedTimes {
             waited: columns.between()?,
             lasted: columns.between()?,
             reported: columns.span()?,

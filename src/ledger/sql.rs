@@ -20,20 +20,20 @@ use crate::domain::{
 
 /// A word that this version does not know.
 #[derive(Debug, thiserror::Error)]
-#[error("`{word}` is not a valid {what}")]
-struct UnknownWord {
+#[error("`{name}` is not a valid {what}")]
+struct UnknownName {
     what: &'static str,
-    word: String,
+    name: String,
 }
 
 /// Reads a text column with `find`, which knows all words.
-fn word<T>(
+fn from_name<T>(
     value: ValueRef<'_>,
     what: &'static str,
     find: impl FnOnce(&str) -> Option<T>,
 ) -> FromSqlResult<T> {
     let text = value.as_str()?;
-    let unknown = || UnknownWord { what, word: text.chars().take(40).collect() };
+    let unknown = || UnknownName { what, name: text.chars().take(40).collect() };
     find(text).ok_or_else(|| FromSqlError::other(unknown()))
 }
 
@@ -153,15 +153,15 @@ macro_rules! stored_as {
     };
 }
 
-stored_as!(JobId, id => id.to_string(), column => word(column, "job id", |text| text.parse().ok()));
-stored_as!(RequestId, id => id.as_str(), column => word(column, "request id", RequestId::new));
-stored_as!(MachineId, id => id.to_string(), column => word(column, "machine id", |text| text.parse().ok()));
-stored_as!(MachineStage, stage => stage.name(), column => word(column, "stage of a machine", |text| {
+stored_as!(JobId, id => id.to_string(), column => from_name(column, "job id", |text| text.parse().ok()));
+stored_as!(RequestId, id => id.as_str(), column => from_name(column, "request id", RequestId::new));
+stored_as!(MachineId, id => id.to_string(), column => from_name(column, "machine id", |text| text.parse().ok()));
+stored_as!(MachineStage, stage => stage.name(), column => from_name(column, "stage of a machine", |text| {
     MachineStage::ALL.into_iter().find(|stage| stage.name() == text)
 }));
-stored_as!(JobState, state => state.name(), column => word(column, "state", JobState::from_name));
-stored_as!(Cause, cause => cause.name(), column => word(column, "cause", Cause::from_name));
-stored_as!(ArtifactKind, kind => kind.name(), column => word(column, "kind of artifact", |text| {
+stored_as!(JobState, state => state.name(), column => from_name(column, "state", JobState::from_name));
+stored_as!(Cause, cause => cause.name(), column => from_name(column, "cause", Cause::from_name));
+stored_as!(ArtifactKind, kind => kind.name(), column => from_name(column, "kind of artifact", |text| {
     ArtifactKind::ALL.into_iter().find(|kind| kind.name() == text)
 }));
 stored_as!(WallTime, time => time.unix_millis(), column => column.as_i64().map(WallTime::from_unix_millis));

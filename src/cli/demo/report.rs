@@ -18,7 +18,7 @@ use crate::{
         read::{self, ReadOutcome},
     },
     domain::{job::JobState, mesh, picture},
-    ledger::{FILE, Ledger, rows::JobStory},
+    ledger::{FILE, Ledger, rows::JobDetails},
 };
 
 /// Far above the demo's images, which have a few hundred kilobytes.
@@ -27,7 +27,8 @@ const MAX_IMAGE: u64 = 16 * 1024 * 1024;
 /// Prints the table and the files.
 pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), Failure> {
     let ledger = Ledger::open_read_only(&stage.state_dir.join(FILE))?;
-    let stories = told.jobs.iter().map(|job| ledger.story(*job)).collect::<Result<Vec<_>, _>>()?;
+    let stories =
+        told.jobs.iter().map(|job| ledger.details(*job)).collect::<Result<Vec<_>, _>>()?;
     let out = context.out;
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["", "first, cold", "second, warm"]);
@@ -37,10 +38,10 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
         ("run and download", Some(JobState::Running), JobState::Fetched),
         ("check and placement", Some(JobState::Fetched), JobState::Placed),
     ] {
-        let cells = stories.iter().map(|story| took(story, from, to));
+        let cells = stories.iter().map(|details| took(details, from, to));
         table.add_row(std::iter::once(format!("   {name}")).chain(cells));
     }
-    let costs = stories.iter().map(|story| story.job.spent().to_string());
+    let costs = stories.iter().map(|details| details.job.spent().to_string());
     table.add_row(std::iter::once("   booked (X-Large, pay as you go)".to_owned()).chain(costs));
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -75,11 +76,11 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
 
 /// Returns how long one part of a job took, from the ledger; the first part counts from the
 /// trigger's release.
-fn took(story: &JobStory, from: Option<JobState>, to: JobState) -> String {
+fn took(details: &JobDetails, from: Option<JobState>, to: JobState) -> String {
     let at = |state: JobState| {
-        story.events.iter().find(|event| event.kind == state.name()).map(|event| event.at)
+        details.events.iter().find(|event| event.kind == state.name()).map(|event| event.at)
     };
-    let begin = from.map_or(Some(story.job.created_at), at);
+    let begin = from.map_or(Some(details.job.created_at), at);
     match (begin, at(to)) {
         (Some(begin), Some(end)) => span(end.since(begin)),
         _ => "?".to_owned(),

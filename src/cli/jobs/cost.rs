@@ -39,7 +39,7 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
     let (past, machines) = match Ledger::open_read_only(&path) {
         Ok(reader) => {
             let since = begin(args.since)?;
-            (reader.past(since)?, reader.rented(since)?)
+            (reader.past_jobs(since)?, reader.past_servers(since)?)
         }
         Err(OpenError::Missing { .. }) => (Vec::new(), Vec::new()),
         Err(error) => return Err(error.into()),

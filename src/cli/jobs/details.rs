@@ -11,27 +11,32 @@ use crate::{
     cli::out::{Out, plain, span, time},
     daemon::jobs::job_json,
     domain::time::WallTime,
-    ledger::rows::{Artifact, AttemptRow, JobRow, JobStory},
+    ledger::rows::{ArtifactRow, AttemptRow, JobDetails, JobRow},
 };
 
 /// Returns the job's history as JSON, with the facts from the disk.
-pub(in crate::cli) fn json(story: &JobStory, state_dir: &Path) -> Value {
-    let mut value = job_json::json(story);
+pub(in crate::cli) fn json(details: &JobDetails, state_dir: &Path) -> Value {
+    let mut value = job_json::json(details);
     if let Some(listed) = value["artifacts"].as_array_mut() {
-        for (shown, artifact) in listed.iter_mut().zip(&story.artifacts) {
+        for (shown, artifact) in listed.iter_mut().zip(&details.artifacts) {
             shown["in_history"] = json!(in_history(artifact, state_dir));
         }
     }
     value
 }
 
-fn in_history(artifact: &Artifact, state_dir: &Path) -> bool {
+fn in_history(artifact: &ArtifactRow, state_dir: &Path) -> bool {
     state_dir.join("history").join(&artifact.path).is_file()
 }
 
 /// Returns the job's history for a person.
-pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: WallTime) -> String {
-    let job = &story.job;
+pub(in crate::cli) fn text(
+    out: &Out,
+    details: &JobDetails,
+    state_dir: &Path,
+    now: WallTime,
+) -> String {
+    let job = &details.job;
     let mut lines = vec![format!("{} {}", out.bold(&job.id.to_string()), out.state(job.state))];
     let mut add = |name: &str, text: String| lines.push(format!("  {name:<9} {text}"));
     if let Some(reason) = &job.reason {
@@ -42,7 +47,7 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
             add(name, other.to_string());
         }
     }
-    if let Some(source) = job_json::cache_of(story) {
+    if let Some(source) = job_json::cache_of(details) {
         add("from", format!("job {source}, whose results were reused free of charge"));
     }
     add("prompt", plain(&job.prompt_excerpt));
@@ -63,10 +68,10 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
     if let Some(folder) = &job.out {
         add("results", plain(folder));
     }
-    for attempt in &story.attempts {
+    for attempt in &details.attempts {
         add("attempt", self::attempt(attempt));
     }
-    for artifact in &story.artifacts {
+    for artifact in &details.artifacts {
         let vertices =
             artifact.vertices.map(|count| format!(", {count} vertices")).unwrap_or_default();
         let gone = if in_history(artifact, state_dir) { "" } else { ", no longer in the history" };
@@ -81,7 +86,7 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
             ),
         );
     }
-    for audit in &story.audits {
+    for audit in &details.audits {
         add(
             "audit",
             format!(
@@ -93,8 +98,9 @@ pub(in crate::cli) fn text(out: &Out, story: &JobStory, state_dir: &Path, now: W
             ),
         );
     }
-    let last = story.events.len().saturating_sub(1);
-    for (index, (event, lasted)) in story.events.iter().zip(job_json::lasted(story)).enumerate() {
+    let last = details.events.len().saturating_sub(1);
+    for (index, (event, lasted)) in details.events.iter().zip(job_json::lasted(details)).enumerate()
+    {
         let lasted = match lasted {
             Some(millis) => span(std::time::Duration::from_millis(millis)),
             None if index == last && !job.state.is_final() => {

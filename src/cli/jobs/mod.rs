@@ -30,7 +30,7 @@ use crate::{
     ledger::{
         FILE, Ledger, Reader,
         error::OpenError,
-        rows::{Booking, Filter, Reason},
+        rows::{Booking, JobFilter, Reason},
     },
 };
 
@@ -68,7 +68,7 @@ pub(super) fn list(
             Some(found.id)
         }
     };
-    let filter = Filter { states: states.to_vec(), project, before: None, limit: Some(limit) };
+    let filter = JobFilter { states: states.to_vec(), project, before: None, limit: Some(limit) };
     let rows = reader.jobs(&filter)?;
     if as_json {
         context.out.json(&Value::Array(rows.iter().map(job_json::row).collect()));
@@ -102,11 +102,11 @@ pub(super) fn list(
 pub(super) fn show(context: &Context, id: &str, as_json: bool) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;
     let reader = opened(&state_dir)?;
-    let story = reader.story(reader.find(id)?)?;
+    let details = reader.details(reader.find(id)?)?;
     if as_json {
-        context.out.json(&details::json(&story, &state_dir));
+        context.out.json(&details::json(&details, &state_dir));
     } else {
-        context.out.data(details::text(&context.out, &story, &state_dir, Clock.now().wall));
+        context.out.data(details::text(&context.out, &details, &state_dir, Clock.now().wall));
     }
     Ok(())
 }
@@ -176,7 +176,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
     match row.state {
         JobState::Prepared | JobState::Unknown | JobState::Fetched => {
             let booking =
-                if row.state == JobState::Prepared { Booking::Nothing } else { row.bill().0 };
+                if row.state == JobState::Prepared { Booking::Nothing } else { row.job_cost().0 };
             ledger.cancelled(
                 job,
                 &Reason::new("cancelled", "cancelled by a person"),
@@ -186,7 +186,7 @@ fn cancel_alone(state_dir: &Path, job: crate::domain::job::JobId) -> Result<Stri
             Ok(format!("job {job} is cancelled"))
         }
         _ => {
-            ledger.want_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
+            ledger.request_cancel(job, now).map_err(|error| not_cancelled(job, &error))?;
             Ok(format!(
                 "no daemon is running: job {job} continues at the service until the next \
                  `conjured run` cancels it"

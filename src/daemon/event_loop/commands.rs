@@ -32,7 +32,7 @@ use crate::{
     },
     ledger::{
         error::LedgerError,
-        rows::{Booking, Filter, JobRow, Reason},
+        rows::{Booking, JobFilter, JobRow, Reason},
     },
 };
 
@@ -136,7 +136,7 @@ impl Shell {
                     }
                     // First the ledger, which alone knows whether the placement has begun; then the
                     // job's task.
-                    ledger.want_cancel(job, now)?;
+                    ledger.request_cancel(job, now)?;
                     Ok(if found {
                         format!("job {job} is being cancelled; a run that has begun may still be charged")
                     } else {
@@ -379,7 +379,7 @@ impl Shell {
                 match row.state {
                     // It is not known whether the request left.
                     JobState::Submitting => ledger.unknown(job, &reason, now),
-                    _ => ledger.failed(job, &reason, row.bill().0, now),
+                    _ => ledger.failed(job, &reason, row.job_cost().0, now),
                 }
             };
             if let Err(error) = store.record("that a job's task panicked", record).await {
@@ -399,7 +399,7 @@ impl Shell {
             let fresh = tools
                 .store
                 .with(move |ledger| {
-                    let unknown = Filter {
+                    let unknown = JobFilter {
                         states: vec![JobState::Unknown],
                         project: Some(project),
                         limit: Some(MOST_UNKNOWN),

@@ -181,7 +181,7 @@ impl Shell {
         };
         let root = served.config.root.clone();
         let (wish, wished) =
-            watch::channel(if row.cancel_wanted { Wish::Cancel } else { Wish::Go });
+            watch::channel(if row.cancel_requested { Wish::Cancel } else { Wish::Go });
         let shown = status::Job {
             id: row.id,
             state: row.state,
@@ -228,9 +228,9 @@ impl Shell {
             shown.estimate = row.reserved;
             let id = row.id;
             let (deployment, public) = (row.deployment.clone(), row.out.is_none());
-            let story = tools.store.with(move |ledger| ledger.story(id)).await;
+            let details = tools.store.with(move |ledger| ledger.details(id)).await;
             let (tried, redirected) =
-                story.map_or_else(|_| (Vec::new(), false), |story| earlier(&story, &live));
+                details.map_or_else(|_| (Vec::new(), false), |details| earlier(&details, &live));
             let road = Road {
                 tools,
                 wish: wished,

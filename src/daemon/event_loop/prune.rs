@@ -69,7 +69,7 @@ async fn tidy(tools: &Tools, limits: RetentionLimits) -> Result<(), String> {
     let kept = blocking(move || history.jobs()).await.map_err(|error| fault(&error))?;
     let stay: BTreeSet<JobId> = tools
         .store
-        .with(|ledger| ledger.must_stay())
+        .with(|ledger| ledger.protected_jobs())
         .await
         .map_err(|error| fault(&error))?
         .into_iter()

@@ -61,7 +61,7 @@ use crate::{
     ledger::{
         Ledger,
         error::LedgerError,
-        rows::{Booking, Filter, SessionId},
+        rows::{Booking, JobFilter, SessionId},
     },
 };
 
@@ -370,7 +370,7 @@ async fn engine(
     let (recent, spent) = tools
         .store
         .with(move |ledger| {
-            let newest = Filter { limit: Some(limit), ..Filter::default() };
+            let newest = JobFilter { limit: Some(limit), ..JobFilter::default() };
             Ok::<_, LedgerError>((ledger.jobs(&newest)?, ledger.spent(session, &windows)?))
         })
         .await?;

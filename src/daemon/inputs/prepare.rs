@@ -30,7 +30,7 @@ use crate::{
             workflow::role::Role,
         },
     },
-    ledger::rows::{Artifact, JobRow},
+    ledger::rows::{ArtifactRow, JobRow},
 };
 
 /// One complete snapshot in memory.
@@ -322,7 +322,7 @@ pub(crate) fn describe(
     folder: &JobFolder,
     job: JobId,
     kind: ArtifactKind,
-) -> Result<Artifact, String> {
+) -> Result<ArtifactRow, String> {
     let path =
         folder.artifact(kind).ok_or_else(|| format!("the {kind} is no longer in the history"))?;
     let mut file = crate::disk::dirs::open(&path).map_err(|error| error.to_string())?;
@@ -344,5 +344,11 @@ pub(crate) fn describe(
         }
     };
     let blake3 = Fingerprint::from_bytes(*hasher.finalize().as_bytes());
-    Ok(Artifact { kind, path: format!("{job}/{}", artifact_name(kind)), bytes, blake3, vertices })
+    Ok(ArtifactRow {
+        kind,
+        path: format!("{job}/{}", artifact_name(kind)),
+        bytes,
+        blake3,
+        vertices,
+    })
 }

@@ -34,7 +34,9 @@ impl Road {
             .tools
             .store
             .with(move |ledger| {
-                let Some(earlier) = ledger.same_work(&version, &digest)? else { return Ok(None) };
+                let Some(earlier) = ledger.find_same_work(&version, &digest)? else {
+                    return Ok(None);
+                };
                 Ok::<_, LedgerError>(Some((earlier, ledger.artifacts(earlier)?)))
             })
             .await;

@@ -25,7 +25,7 @@ use crate::{
     },
     ledger::{
         error::LedgerError,
-        rows::{Booking, Elsewhere, JobStory, Reason},
+        rows::{BackendSwitch, Booking, JobDetails, Reason},
     },
 };
 
@@ -41,13 +41,13 @@ const MOST_TRIED: usize = 40;
 /// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
 /// backend was switched. A backend that was not reached, or that refused the request, is tried
 /// again: that may be why the daemon was restarted.
-pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<PastAttempt>, bool) {
+pub(crate) fn earlier(details: &JobDetails, live: &Live) -> (Vec<PastAttempt>, bool) {
     let tried = |backend: BackendKind, outcome, reason: String| {
         let workflow = live.recipes.at(backend).version();
         PastAttempt { backend, workflow, outcome, reason }
     };
     let mut all = Vec::new();
-    for attempt in &story.attempts {
+    for attempt in &details.attempts {
         let Some(backend) = BackendKind::from_name(&attempt.backend) else { continue };
         let outcome = match attempt.outcome.as_deref() {
             Some("failed") => AttemptOutcome::Failed,
@@ -60,8 +60,8 @@ pub(crate) fn earlier(story: &JobStory, live: &Live) -> (Vec<PastAttempt>, bool)
             format!("it {} in an earlier session", outcome_word(outcome)),
         ));
     }
-    all.extend(story.job.stands_in_for.map(|lost| lost_answer(live, lost)));
-    let redirected = story.events.iter().any(|event| event.kind == "goes to");
+    all.extend(details.job.stands_in_for.map(|lost| lost_answer(live, lost)));
+    let redirected = details.events.iter().any(|event| event.kind == "goes to");
     (all, redirected)
 }
 
@@ -161,7 +161,8 @@ impl Road {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         tracing::warn!(job = %id, place = %self.place, reason, "the answer is lost; it is asked for");
         let note = format!("the answer is lost, it is asked for: {reason}");
-        let record = move |ledger: &mut crate::ledger::Ledger| ledger.asked_again(id, &note, now);
+        let record =
+            move |ledger: &mut crate::ledger::Ledger| ledger.retry_same_backend(id, &note, now);
         self.record("that the answer is lost", record).await?;
         self.moved(JobState::Prepared, JobStage::Waiting).await;
         if failures < LOST_TRIES {
@@ -261,7 +262,7 @@ impl Road {
             }
         };
         let deployment = early_work::deployment_of(&live, backend);
-        let to = Elsewhere {
+        let to = BackendSwitch {
             job: id,
             backend: backend.name().to_owned(),
             deployment: deployment.clone(),
@@ -275,7 +276,7 @@ impl Road {
             why: why.clone(),
             at: self.tools.clock.now().wall,
         };
-        let record = move |ledger: &mut crate::ledger::Ledger| ledger.elsewhere(&to);
+        let record = move |ledger: &mut crate::ledger::Ledger| ledger.switch_backend(&to);
         // The next attempt must not take files that a failed run left.
         let history = self.tools.history.clone();
         let cleared = blocking(move || history.past(id).clear_artifacts()).await;

@@ -15,7 +15,7 @@ use crate::{
         job::{JobId, JobState},
         money::cost_of,
     },
-    ledger::rows::{AuditRow, EventRow, Filter, JobRow, JobStory},
+    ledger::rows::{AuditRow, EventRow, JobDetails, JobFilter, JobRow},
 };
 
 /// How many of the newest jobs are checked at start: more than a daemon can have active when
@@ -25,10 +25,10 @@ const NEWEST: u32 = 8;
 /// Writes a job's record next to its artifacts, and removes partial downloads. It is a copy for
 /// people: if it cannot be written, that is only logged.
 pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
-    let Ok(story) = store.with(move |ledger| ledger.story(id)).await else { return };
+    let Ok(details) = store.with(move |ledger| ledger.details(id)).await else { return };
     let history = Arc::clone(history);
     let kept = blocking(move || {
-        let json = serde_json::to_vec_pretty(&json(&story)).map_err(|error| error.to_string())?;
+        let json = serde_json::to_vec_pretty(&json(&details)).map_err(|error| error.to_string())?;
         let folder = history.job(id).map_err(|error| error.to_string())?;
         folder.prune().map_err(|error| error.to_string())?;
         folder.write_record(&json).map_err(|error| error.to_string())
@@ -41,7 +41,8 @@ pub(crate) async fn keep(store: &Store, history: &Arc<History>, id: JobId) {
 
 /// Writes the records that are missing because of a crash at the very end of a job.
 pub(crate) async fn keep_missing(store: &Store, history: &Arc<History>) {
-    let newest = Filter { states: vec![JobState::Done], limit: Some(NEWEST), ..Filter::default() };
+    let newest =
+        JobFilter { states: vec![JobState::Done], limit: Some(NEWEST), ..JobFilter::default() };
     let Ok(rows) = store.with(move |ledger| ledger.jobs(&newest)).await else { return };
     for row in rows {
         let (own, id) = (Arc::clone(history), row.id);
@@ -87,7 +88,7 @@ pub(crate) fn row(job: &JobRow) -> Value {
         "queue_ms": millis(job.timing.queue),
         "run_ms": millis(job.timing.run),
         "cold": job.timing.cold,
-        "cancel_wanted": job.cancel_wanted,
+        "cancel_wanted": job.cancel_requested,
         "out": job.out,
         "sent_bytes": job.body_bytes,
         "received_bytes": job.received_bytes,
@@ -96,8 +97,8 @@ pub(crate) fn row(job: &JobRow) -> Value {
 }
 
 /// Returns the full record, as `jobs show --json` prints it.
-pub(crate) fn json(story: &JobStory) -> Value {
-    let attempts: Vec<Value> = story
+pub(crate) fn json(details: &JobDetails) -> Value {
+    let attempts: Vec<Value> = details
         .attempts
         .iter()
         .map(|attempt| {
@@ -116,13 +117,13 @@ pub(crate) fn json(story: &JobStory) -> Value {
             })
         })
         .collect();
-    let mut value = row(&story.job);
-    value["overrides"] = serde_json::from_str(&story.job.summary).unwrap_or(Value::Null);
+    let mut value = row(&details.job);
+    value["overrides"] = serde_json::from_str(&details.job.summary).unwrap_or(Value::Null);
     value["attempts"] = Value::Array(attempts);
-    value["events"] = events(story);
-    value["artifacts"] = json!(story.artifacts);
-    value["cache_of"] = json!(cache_of(story));
-    value["audit"] = Value::Array(story.audits.iter().map(audit).collect());
+    value["events"] = events(details);
+    value["artifacts"] = json!(details.artifacts);
+    value["cache_of"] = json!(cache_of(details));
+    value["audit"] = Value::Array(details.audits.iter().map(audit).collect());
     value
 }
 
@@ -138,8 +139,8 @@ pub(crate) fn audit(row: &AuditRow) -> Value {
 }
 
 /// Returns every event, with the duration of its state if the job has left that state.
-fn events(story: &JobStory) -> Value {
-    let lines = story.events.iter().zip(lasted(story)).map(|(event, lasted)| {
+fn events(details: &JobDetails) -> Value {
+    let lines = details.events.iter().zip(lasted(details)).map(|(event, lasted)| {
         let mut line = json!(event);
         line["lasted_ms"] = json!(lasted);
         line
@@ -149,18 +150,18 @@ fn events(story: &JobStory) -> Value {
 
 /// Returns for each event how many milliseconds the state that it began lasted; `None` for the last
 /// one and for events that are not states.
-pub(crate) fn lasted(story: &JobStory) -> Vec<Option<u64>> {
+pub(crate) fn lasted(details: &JobDetails) -> Vec<Option<u64>> {
     let is_state = |event: &EventRow| JobState::from_name(&event.kind).is_some();
-    let next = |after: usize| story.events.iter().skip(after + 1).find(|event| is_state(event));
+    let next = |after: usize| details.events.iter().skip(after + 1).find(|event| is_state(event));
     let one = |(index, event): (usize, &EventRow)| {
         let span = next(index).filter(|_| is_state(event))?.at.since(event.at);
         Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     };
-    story.events.iter().enumerate().map(one).collect()
+    details.events.iter().enumerate().map(one).collect()
 }
 
 /// Returns the job whose artifacts were reused for this one, if any.
-pub(crate) fn cache_of(story: &JobStory) -> Option<JobId> {
-    let note = &story.events.iter().find(|event| event.kind == "cache")?.note;
+pub(crate) fn cache_of(details: &JobDetails) -> Option<JobId> {
+    let note = &details.events.iter().find(|event| event.kind == "cache")?.note;
     note.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| word.parse().ok())
 }

@@ -151,7 +151,7 @@ impl Road {
         let id = self.id;
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         let (booking, timing) = match &row {
-            Ok(row) => row.bill(),
+            Ok(row) => row.job_cost(),
             Err(_) => (Booking::Reserved, Timing::default()),
         };
         let now = self.tools.clock.now().wall;

@@ -33,7 +33,7 @@ use crate::{
     ledger::{
         Ledger,
         error::LedgerError,
-        rows::{Artifact, JobRow},
+        rows::{ArtifactRow, JobRow},
     },
 };
 
@@ -121,12 +121,12 @@ impl Workshop {
 pub(crate) fn sound(
     job: JobId,
     folder: &JobFolder,
-    rows: &[Artifact],
+    rows: &[ArtifactRow],
 ) -> Result<Vec<placement::Artifact>, String> {
     if !rows.iter().any(|row| row.kind == ArtifactKind::Mesh) {
         return Err(format!("job {job} never made a mesh"));
     }
-    let one = |row: &Artifact| {
+    let one = |row: &ArtifactRow| {
         let kind = row.kind;
         let path = folder
             .artifact(kind)
@@ -161,9 +161,9 @@ pub(crate) fn rate(
     rate: &Rate,
     now: WallTime,
 ) -> Result<String, Refused> {
-    let story = ledger.story(job).map_err(|error| refused(&error))?;
-    if story.artifacts.is_empty() {
-        let text = format!("job {job} is `{}` and made nothing to rate", story.job.state);
+    let details = ledger.details(job).map_err(|error| refused(&error))?;
+    if details.artifacts.is_empty() {
+        let text = format!("job {job} is `{}` and made nothing to rate", details.job.state);
         return Err(Refused::new(RefusedKind::Usage, text));
     }
     ledger.rate(job, rate.stars, &rate.note, now).map_err(|error| refused(&error))?;

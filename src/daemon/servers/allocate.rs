@@ -30,7 +30,7 @@ use crate::{
     },
     ledger::{
         error::ReleaseError,
-        rows::{MachineRow, NewMachine, Released},
+        rows::{BudgetChange, MachineRow, NewMachine},
     },
 };
 
@@ -187,7 +187,7 @@ impl Work {
         let taken = self
             .tools
             .store
-            .with(move |ledger| ledger.machine_taken(id, session, job, reserve, &limits, &windows))
+            .with(move |ledger| ledger.machine_leased(id, session, job, reserve, &limits, &windows))
             .await;
         match taken {
             Ok(released) => {
@@ -380,7 +380,7 @@ impl Work {
         &self,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-        released: &Released,
+        released: &BudgetChange,
     ) {
         let news = {
             let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -406,7 +406,7 @@ fn row_of(new: &NewMachine) -> MachineRow {
         created_at: new.at,
         launched_at: None,
         ready_at: None,
-        ready_seen: false,
+        ready_is_exact: false,
         idle_since: None,
         stops_at: None,
         last_seen_at: None,

@@ -217,7 +217,7 @@ impl Work {
         }
         if write_seen {
             let (stops, wall) = (stops_at.map(|at| self.wall(at)), self.wall(now));
-            self.notes.add(move |ledger| ledger.machine_seen(id, stops, wall));
+            self.notes.add(move |ledger| ledger.machine_alive(id, stops, wall));
         }
     }
 

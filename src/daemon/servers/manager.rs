@@ -219,7 +219,7 @@ impl Work {
             let at = |wall: WallTime| now.moment.minus(now.wall.since(wall));
             let mut life = Lifecycle::at(row.stage, at(row.created_at));
             life.ready = row.ready_at.map(at);
-            life.ready_is_exact = row.ready_seen;
+            life.ready_is_exact = row.ready_is_exact;
             life.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
             // No job has it yet. The start of its idle time is in the ledger, because otherwise
             // repeated crashes would keep restarting the wait. If a paid run is on it, its job

@@ -3,7 +3,7 @@
 //! Owns these operations. They are allowed in every state unless their documentation
 //! says otherwise.
 
-use super::events::{Current, MOST_WORDS, audit, current, tell};
+use super::events::{Current, MAX_NOTE_CHARS, append_event, audit, current};
 use crate::{
     domain::{
         job::{JobId, JobState},
@@ -22,7 +22,7 @@ use crate::{
 impl Ledger {
     /// Records that a person wants the job cancelled: nothing of it is placed from now on, and the
     /// backend is asked again after a restart. Fails for a job that has ended or is being placed.
-    pub fn want_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
+    pub fn request_cancel(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::WantCancel, |transaction| {
             let Current { state, .. } = current(transaction, job)?;
             if state.is_final() || state.is_placing() {
@@ -32,7 +32,7 @@ impl Ledger {
             transaction
                 .prepare_cached("UPDATE job SET cancel_wanted = 1 WHERE id = ?1")?
                 .execute(params![job])?;
-            tell(transaction, job, now, "cancel wanted", "")
+            append_event(transaction, job, now, "cancel wanted", "")
         })
     }
 
@@ -46,7 +46,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::Note, |transaction| {
             current(transaction, job)?;
-            tell(transaction, job, now, kind, note)
+            append_event(transaction, job, now, kind, note)
         })
     }
 
@@ -66,8 +66,8 @@ impl Ledger {
             current(transaction, job)?;
             transaction
                 .prepare_cached("UPDATE job SET rating = ?2, rating_note = ?3 WHERE id = ?1")?
-                .execute(params![job, stars, cut(note, MOST_WORDS)])?;
-            tell(transaction, job, now, "rated", &stars.to_string())
+                .execute(params![job, stars, cut(note, MAX_NOTE_CHARS)])?;
+            append_event(transaction, job, now, "rated", &stars.to_string())
         })
     }
 
@@ -78,7 +78,7 @@ impl Ledger {
     }
 
     /// Adds to the number of bytes downloaded for a job.
-    pub fn received(&mut self, job: JobId, bytes: u64) -> Result<(), LedgerError> {
+    pub fn add_received(&mut self, job: JobId, bytes: u64) -> Result<(), LedgerError> {
         self.write(Point::Note, |transaction| {
             transaction
                 .prepare_cached(
@@ -99,7 +99,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.write(Point::Audit, |transaction| {
             current(transaction, job)?;
-            tell(transaction, job, now, "restored", outcome)?;
+            append_event(transaction, job, now, "restored", outcome)?;
             let (what, cost) = ("restore".to_owned(), MicroUsd::ZERO);
             let outcome = outcome.to_owned();
             audit(transaction, &AuditRow { at: now, what, job: Some(job), outcome, cost })

@@ -14,7 +14,7 @@ use crate::{
         time::WallTime,
     },
     ledger::{
-        error::{Fault, LedgerError},
+        error::{LedgerError, SqlFault},
         rows::AuditRow,
         sql::{ReadColumn as _, cut, params},
     },
@@ -22,7 +22,7 @@ use crate::{
 
 /// The longest note or reason that is stored, in characters: a service may send pages of a
 /// stack trace.
-pub(in crate::ledger) const MOST_WORDS: usize = 2000;
+pub(in crate::ledger) const MAX_NOTE_CHARS: usize = 2000;
 
 /// A job before a step.
 pub(in crate::ledger) struct Current {
@@ -38,7 +38,7 @@ pub(in crate::ledger) struct Current {
 pub(in crate::ledger) fn current(
     transaction: &Transaction<'_>,
     job: JobId,
-) -> Result<Current, Fault> {
+) -> Result<Current, SqlFault> {
     transaction
         .prepare_cached("SELECT state, state_at, reserved FROM job WHERE id = ?1")?
         .query_row(params![job], |row| {
@@ -50,13 +50,13 @@ pub(in crate::ledger) fn current(
 
 /// Changes a job's state and adds an event; returns the job as it was before. A repeated state adds
 /// no event.
-pub(in crate::ledger) fn move_to(
+pub(in crate::ledger) fn transition(
     transaction: &Transaction<'_>,
     job: JobId,
     to: JobState,
     now: WallTime,
     note: &str,
-) -> Result<Current, Fault> {
+) -> Result<Current, SqlFault> {
     let before = current(transaction, job)?;
     let from = before.state;
     if !may_become(from, to) {
@@ -68,22 +68,22 @@ pub(in crate::ledger) fn move_to(
                 "UPDATE job SET state = ?2, state_at = ?3, ended_at = ?4 WHERE id = ?1",
             )?
             .execute(params![job, to, now, to.is_final().then_some(now)])?;
-        tell(transaction, job, now, to.name(), note)?;
+        append_event(transaction, job, now, to.name(), note)?;
     }
     Ok(before)
 }
 
 /// Adds a line to a job's events.
-pub(in crate::ledger) fn tell(
+pub(in crate::ledger) fn append_event(
     transaction: &Transaction<'_>,
     job: JobId,
     at: WallTime,
     kind: &str,
     note: &str,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     transaction
         .prepare_cached("INSERT INTO event (job, at, kind, note) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![job, at, cut(kind, MOST_WORDS), cut(note, MOST_WORDS)])?;
+        .execute(params![job, at, cut(kind, MAX_NOTE_CHARS), cut(note, MAX_NOTE_CHARS)])?;
     Ok(())
 }
 
@@ -101,7 +101,7 @@ pub(in crate::ledger) fn end_attempt(
     job: JobId,
     outcome: &str,
     now: WallTime,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     let sql = attempt_sets(
         "busy_at = CASE WHEN busy_at IS NULL OR ended_at IS NOT NULL THEN busy_at ELSE ?3 END,
          outcome = CASE WHEN outcome IS NULL OR outcome = 'ended' THEN ?2 ELSE outcome END,
@@ -112,13 +112,16 @@ pub(in crate::ledger) fn end_attempt(
 }
 
 /// Adds an audit row.
-pub(in crate::ledger) fn audit(transaction: &Transaction<'_>, row: &AuditRow) -> Result<(), Fault> {
+pub(in crate::ledger) fn audit(
+    transaction: &Transaction<'_>,
+    row: &AuditRow,
+) -> Result<(), SqlFault> {
     let AuditRow { at, what, job, outcome, cost } = row;
     transaction
         .prepare_cached(
             "INSERT INTO audit (at, what, job, outcome, cost) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![at, cut(what, MOST_WORDS), job, cut(outcome, MOST_WORDS), cost])?;
+        .execute(params![at, cut(what, MAX_NOTE_CHARS), job, cut(outcome, MAX_NOTE_CHARS), cost])?;
     Ok(())
 }
 
@@ -129,7 +132,7 @@ pub(in crate::ledger) fn audit_submit(
     at: WallTime,
     outcome: &str,
     cost: MicroUsd,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     let (what, outcome) = ("submit".to_owned(), outcome.to_owned());
     audit(transaction, &AuditRow { at, what, job: Some(job), outcome, cost })
 }

@@ -8,7 +8,7 @@
 use rusqlite::Transaction;
 
 use super::{
-    events::{audit_submit, current, end_attempt, move_to, tell},
+    events::{append_event, audit_submit, current, end_attempt, transition},
     finish::settled,
 };
 use crate::{
@@ -20,8 +20,8 @@ use crate::{
     failpoint::Point,
     ledger::{
         Ledger,
-        error::{Fault, LedgerError},
-        rows::{Booking, Elsewhere},
+        error::{LedgerError, SqlFault},
+        rows::{BackendSwitch, Booking},
         sql::{ReadColumn as _, params},
     },
 };
@@ -42,7 +42,7 @@ pub(crate) fn charged_before(job: JobId, backend: &str) -> LedgerError {
 pub(crate) fn may_have_been_charged(
     transaction: &Transaction<'_>,
     job: JobId,
-) -> Result<bool, Fault> {
+) -> Result<bool, SqlFault> {
     let (stands_in, settled): (bool, bool) = transaction
         .prepare_cached(
             "SELECT stands_in_for IS NOT NULL, basis IS NOT NULL FROM job WHERE id = ?1",
@@ -60,7 +60,7 @@ pub(crate) fn may_have_been_charged(
 }
 
 /// Returns the current backend of a job.
-pub(crate) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, Fault> {
+pub(crate) fn backend(transaction: &Transaction<'_>, job: JobId) -> Result<String, SqlFault> {
     Ok(transaction
         .prepare_cached("SELECT backend FROM job WHERE id = ?1")?
         .query_row(params![job], |row| row.column(0))?)
@@ -70,7 +70,7 @@ impl Ledger {
     /// Switches a job to another backend, or retries on the same free one. The cost of the
     /// current attempt stays booked. After a request that a paid backend accepted, only a free
     /// backend may follow.
-    pub fn elsewhere(&mut self, to: &Elsewhere) -> Result<(), LedgerError> {
+    pub fn switch_backend(&mut self, to: &BackendSwitch) -> Result<(), LedgerError> {
         self.write(Point::Elsewhere, |transaction| {
             let job = to.job;
             let from = current(transaction, job)?;
@@ -85,10 +85,10 @@ impl Ledger {
             }
             // A request that certainly did not arrive has already ended its attempt.
             if from.state != JobState::Prepared {
-                move_to(transaction, job, JobState::Prepared, to.at, &to.why)?;
+                transition(transaction, job, JobState::Prepared, to.at, &to.why)?;
                 end_attempt(transaction, job, &to.outcome, to.at)?;
             }
-            tell(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
+            append_event(transaction, job, to.at, "goes to", &format!("{}: {}", to.backend, to.why))?;
             // A settled cost is final: the cost of a paid attempt is kept whatever a free one
             // does afterwards.
             let (spent, basis) = match (settled, ran, to.booking) {
@@ -130,9 +130,14 @@ impl Ledger {
 
     /// Records that the answer to a submit is lost, but that the request may be sent again: the
     /// backend is free, and can be asked for it.
-    pub fn asked_again(&mut self, job: JobId, why: &str, now: WallTime) -> Result<(), LedgerError> {
+    pub fn retry_same_backend(
+        &mut self,
+        job: JobId,
+        why: &str,
+        now: WallTime,
+    ) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
-            move_to(transaction, job, JobState::Prepared, now, why)?;
+            transition(transaction, job, JobState::Prepared, now, why)?;
             end_attempt(transaction, job, "answer lost", now)?;
             audit_submit(transaction, job, now, "answer lost, free", MicroUsd::ZERO)
         })

@@ -6,7 +6,9 @@
 
 use rusqlite::Transaction;
 
-use super::events::{Current, MOST_WORDS, audit, audit_submit, current, end_attempt, move_to};
+use super::events::{
+    Current, MAX_NOTE_CHARS, audit, audit_submit, current, end_attempt, transition,
+};
 use crate::{
     domain::{
         job::{JobId, JobState, choose_backend::BackendKind},
@@ -16,7 +18,7 @@ use crate::{
     failpoint::Point,
     ledger::{
         Ledger,
-        error::{Fault, LedgerError},
+        error::{LedgerError, SqlFault},
         rows::{AuditRow, Booking, Reason, Timing},
         sql::{ReadColumn as _, cut, millis, params},
     },
@@ -115,7 +117,7 @@ impl Ledger {
         reason: &Reason,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(Point::Unknown, |transaction| lose(transaction, job, reason, now))
+        self.write(Point::Unknown, |transaction| mark_lost(transaction, job, reason, now))
     }
 
     /// Does for one job what [`Self::mark_lost_answers`] does for all, if the outcome of its submit
@@ -125,7 +127,7 @@ impl Ledger {
             if may_ask_again(&super::failover::backend(transaction, job)?) {
                 return ask_again(transaction, job, now);
             }
-            lose(transaction, job, &lost_answer(), now)
+            mark_lost(transaction, job, &lost_answer(), now)
         })
     }
 
@@ -145,7 +147,7 @@ impl Ledger {
             }
             let lost: Vec<JobId> = lost.into_iter().map(|(job, _)| job).collect();
             for &job in &lost {
-                lose(transaction, job, &lost_answer(), now)?;
+                mark_lost(transaction, job, &lost_answer(), now)?;
             }
             Ok(lost)
         })
@@ -158,9 +160,9 @@ fn may_ask_again(backend: &str) -> bool {
     BackendKind::from_name(backend).is_some_and(BackendKind::is_repeatable)
 }
 
-fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
+fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), SqlFault> {
     let why = "conjured stopped before the answer; the backend is asked for the request, and it is resubmitted if it never arrived";
-    move_to(transaction, job, JobState::Prepared, now, why)?;
+    transition(transaction, job, JobState::Prepared, now, why)?;
     end_attempt(transaction, job, "answer lost", now)
 }
 
@@ -179,8 +181,8 @@ fn end(
     reason: Option<&Reason>,
     booking: Booking,
     now: WallTime,
-) -> Result<Current, Fault> {
-    let before = move_to(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
+) -> Result<Current, SqlFault> {
+    let before = transition(transaction, job, to, now, reason.map_or("", |reason| &reason.text))?;
     let (booked, basis) = match (before.state, booking) {
         (JobState::Prepared, _) | (_, Booking::Nothing) => {
             (Some(MicroUsd::ZERO), CostBasis::Nothing)
@@ -203,8 +205,8 @@ fn end(
         .execute(params![
             job,
             booked,
-            reason.map(|reason| cut(&reason.code, MOST_WORDS)),
-            reason.map(|reason| cut(&reason.text, MOST_WORDS)),
+            reason.map(|reason| cut(&reason.code, MAX_NOTE_CHARS)),
+            reason.map(|reason| cut(&reason.text, MAX_NOTE_CHARS)),
             basis,
         ])?;
     end_attempt(transaction, job, to.name(), now)?;
@@ -215,18 +217,18 @@ fn end(
 pub(in crate::ledger) fn settled(
     transaction: &Transaction<'_>,
     job: JobId,
-) -> Result<Option<String>, Fault> {
+) -> Result<Option<String>, SqlFault> {
     Ok(transaction
         .prepare_cached("SELECT basis FROM job WHERE id = ?1")?
         .query_row(params![job], |row| row.column(0))?)
 }
 
-fn lose(
+fn mark_lost(
     transaction: &Transaction<'_>,
     job: JobId,
     reason: &Reason,
     now: WallTime,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     let before = end(transaction, job, JobState::Unknown, Some(reason), Booking::Reserved, now)?;
     if before.state == JobState::Submitting {
         audit_submit(transaction, job, now, "unknown", before.reserved)?;
@@ -236,12 +238,12 @@ fn lose(
 
 /// Settles an `unknown` job because `by` repeats its work. It no longer needs a decision; its money
 /// stays counted. A job that ended in another way is not changed.
-pub(in crate::ledger) fn settle_retried(
+pub(in crate::ledger) fn close_retried(
     transaction: &Transaction<'_>,
     job: JobId,
     by: JobId,
     now: WallTime,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     if current(transaction, job)?.state != JobState::Unknown {
         return Ok(());
     }
@@ -260,7 +262,7 @@ fn audit_settled(
     outcome: &str,
     cost: MicroUsd,
     now: WallTime,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     audit(
         transaction,
         &AuditRow {

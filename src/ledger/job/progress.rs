@@ -6,7 +6,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
-use super::events::{attempt_sets, audit_submit, current, end_attempt, move_to, tell};
+use super::events::{append_event, attempt_sets, audit_submit, current, end_attempt, transition};
 use crate::{
     domain::{
         job::{JobId, JobState, RequestId, artifact::RemoteFile},
@@ -16,8 +16,8 @@ use crate::{
     failpoint::Point,
     ledger::{
         Ledger,
-        error::{Fault, LedgerError},
-        rows::{Artifact, RunEnd},
+        error::{LedgerError, SqlFault},
+        rows::{ArtifactRow, RunEnd},
         sql::{ReadColumn as _, millis, params},
     },
 };
@@ -32,7 +32,7 @@ impl Ledger {
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Submitted, |transaction| {
-            let before = move_to(transaction, job, JobState::Submitted, now, request.as_str())?;
+            let before = transition(transaction, job, JobState::Submitted, now, request.as_str())?;
             transaction
                 .prepare_cached(&attempt_sets("request = ?2, submitted_at = ?3"))?
                 .execute(params![job, request, now])?;
@@ -44,7 +44,7 @@ impl Ledger {
     /// stays reserved.
     pub fn not_sent(&mut self, job: JobId, note: &str, now: WallTime) -> Result<(), LedgerError> {
         self.write(Point::NotSent, |transaction| {
-            move_to(transaction, job, JobState::Prepared, now, note)?;
+            transition(transaction, job, JobState::Prepared, now, note)?;
             end_attempt(transaction, job, "not sent", now)?;
             audit_submit(transaction, job, now, "not sent", MicroUsd::ZERO)
         })
@@ -76,7 +76,7 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         let is_news = self.write(Point::Running, |transaction| {
             let note = instance.unwrap_or_default();
-            let before = move_to(transaction, job, JobState::Running, now, note)?;
+            let before = transition(transaction, job, JobState::Running, now, note)?;
             transaction
                 .prepare_cached(&attempt_sets(
                     "instance = coalesce(?2, instance), running_at = coalesce(running_at, ?3), busy_at = ?3,
@@ -109,14 +109,14 @@ impl Ledger {
         end: impl Into<RunEnd>,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        let RunEnd { at, seen: times } = end.into();
+        let RunEnd { at, observed: times } = end.into();
         self.write(Point::OutputsKnown, |transaction| {
             let from = current(transaction, job)?.state;
             if !matches!(from, JobState::Submitted | JobState::Running) {
                 return Err(LedgerError::Illegal { job, from, to: JobState::Fetched }.into());
             }
             let listed =
-                serde_json::to_string(files).map_err(|error| Fault::Garbled(error.to_string()))?;
+                serde_json::to_string(files).map_err(|error| SqlFault::Malformed(error.to_string()))?;
             transaction
                 .prepare_cached(
                     "INSERT INTO output (job, files) VALUES (?1, ?2)
@@ -138,7 +138,7 @@ impl Ledger {
                     times.lasted.map(|lasted| millis(lasted.max)),
                     times.reported.map(millis),
                 ])?;
-            tell(transaction, job, now, "outputs known", &format!("{} files", files.len()))
+            append_event(transaction, job, now, "outputs known", &format!("{} files", files.len()))
         })
     }
 
@@ -147,11 +147,11 @@ impl Ledger {
     pub fn fetched(
         &mut self,
         job: JobId,
-        artifacts: &[Artifact],
+        artifacts: &[ArtifactRow],
         now: WallTime,
     ) -> Result<(), LedgerError> {
         self.write(Point::Fetched, |transaction| {
-            move_to(transaction, job, JobState::Fetched, now, "")?;
+            transition(transaction, job, JobState::Fetched, now, "")?;
             end_attempt(transaction, job, "succeeded", now)?;
             for artifact in artifacts {
                 keep(transaction, job, artifact)?;
@@ -168,7 +168,7 @@ impl Ledger {
     pub fn keep_artifacts(
         &mut self,
         job: JobId,
-        artifacts: &[Artifact],
+        artifacts: &[ArtifactRow],
     ) -> Result<(), LedgerError> {
         self.write(Point::KeepArtifacts, |transaction| {
             artifacts.iter().try_for_each(|artifact| keep(transaction, job, artifact))
@@ -187,7 +187,7 @@ impl Ledger {
             if cancelled == Some(true) && current(transaction, job)?.state != JobState::Placing {
                 return Err(LedgerError::CancelWanted(job).into());
             }
-            move_to(transaction, job, JobState::Placing, now, "").map(drop)
+            transition(transaction, job, JobState::Placing, now, "").map(drop)
         })
     }
 
@@ -215,12 +215,12 @@ impl Ledger {
         note: &str,
         now: WallTime,
     ) -> Result<(), LedgerError> {
-        self.write(point, |transaction| move_to(transaction, job, to, now, note).map(drop))
+        self.write(point, |transaction| transition(transaction, job, to, now, note).map(drop))
     }
 }
 
-fn keep(transaction: &Transaction<'_>, job: JobId, artifact: &Artifact) -> Result<(), Fault> {
-    let Artifact { kind, path, bytes, blake3, vertices } = artifact;
+fn keep(transaction: &Transaction<'_>, job: JobId, artifact: &ArtifactRow) -> Result<(), SqlFault> {
+    let ArtifactRow { kind, path, bytes, blake3, vertices } = artifact;
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO artifact (job, kind, path, bytes, blake3, vertices)

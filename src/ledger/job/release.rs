@@ -8,9 +8,9 @@
 use rusqlite::Transaction;
 
 use super::{
-    events::{Current, current, move_to, tell},
+    events::{Current, append_event, current, transition},
     failover::{backend, charged_before, is_paid, may_have_been_charged},
-    finish::{settle_retried, settled},
+    finish::{close_retried, settled},
 };
 use crate::{
     domain::{
@@ -25,9 +25,9 @@ use crate::{
     failpoint::Point,
     ledger::{
         Ledger,
-        error::{Fault, ReleaseError},
+        error::{ReleaseError, SqlFault},
         money::spent,
-        rows::{Announce, Leaving, NewJob, Released},
+        rows::{BudgetChange, DelayedSubmit, NewJob, ReleaseMode},
         sql::{cut, millis, named_params, params},
     },
 };
@@ -46,9 +46,9 @@ impl Ledger {
         job: &NewJob,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-        announce: Announce,
-    ) -> Result<Released, ReleaseError> {
-        self.still_there()?;
+        announce: ReleaseMode,
+    ) -> Result<BudgetChange, ReleaseError> {
+        self.verify_in_place()?;
         let verdict = self.write(Point::Release, |transaction| {
             let before = spent(transaction, job.session, windows)?;
             if let Err(refusal) = budget::decide(limits, &before, job.reserve) {
@@ -59,11 +59,11 @@ impl Ledger {
             }
             insert(transaction, job)?;
             if let Some(earlier) = job.retry_of {
-                settle_retried(transaction, earlier, job.id, job.at)?;
+                close_retried(transaction, earlier, job.id, job.at)?;
             }
-            tell(transaction, job.id, job.at, JobState::Prepared.name(), "")?;
+            append_event(transaction, job.id, job.at, JobState::Prepared.name(), "")?;
             if let Some(why) = &job.why {
-                tell(transaction, job.id, job.at, "goes to", &format!("{}: {why}", job.backend))?;
+                append_event(transaction, job.id, job.at, "goes to", &format!("{}: {why}", job.backend))?;
             }
             if job.moves_baseline {
                 transaction
@@ -72,11 +72,11 @@ impl Ledger {
                     )?
                     .execute(params![job.project.0, job.inputs.prompt, job.inputs.render, job.at])?;
             }
-            if announce == Announce::Submitting {
+            if announce == ReleaseMode::Submitting {
                 begin_attempt(transaction, job.id, job.at)?;
             }
             let after = before.with(job.reserve);
-            Ok(Ok(Released { before, spent: after }))
+            Ok(Ok(BudgetChange { before, spent: after }))
         })?;
         Ok(verdict?)
     }
@@ -87,12 +87,12 @@ impl Ledger {
     /// nothing has changed.
     pub fn submitting(
         &mut self,
-        leaving: &Leaving,
+        leaving: &DelayedSubmit,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-    ) -> Result<Released, ReleaseError> {
-        self.still_there()?;
-        let Leaving { job, session, reserve, terms, at } = *leaving;
+    ) -> Result<BudgetChange, ReleaseError> {
+        self.verify_in_place()?;
+        let DelayedSubmit { job, session, reserve, terms, at } = *leaving;
         let verdict = self.write(Point::Submitting, |transaction| {
             let before = spent(transaction, session, windows)?;
             let Current { state, reserved: old, .. } = current(transaction, job)?;
@@ -115,7 +115,7 @@ impl Ledger {
             {
                 renew(transaction, job, reserve, &terms)?;
             }
-            Ok(Ok(Released { before, spent: spent(transaction, session, windows)? }))
+            Ok(Ok(BudgetChange { before, spent: spent(transaction, session, windows)? }))
         })?;
         Ok(verdict?)
     }
@@ -127,7 +127,7 @@ fn renew(
     job: JobId,
     reserve: MicroUsd,
     terms: &PriceTerms,
-) -> Result<(), Fault> {
+) -> Result<(), SqlFault> {
     transaction
         .prepare_cached(
             "UPDATE job SET reserved = ?2, cold_start_ms = ?3, keep_warm_ms = ?4, hourly = ?5 WHERE id = ?1",
@@ -142,7 +142,7 @@ fn renew(
     Ok(())
 }
 
-fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
+fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), SqlFault> {
     transaction
         .prepare_cached(
             "INSERT INTO job (id, project, session, cause, state, prompt_fp, render_fp, prompt_excerpt, workflow,
@@ -183,8 +183,8 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> Result<(), Fault> {
     Ok(())
 }
 
-fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), Fault> {
-    let before = move_to(transaction, job, JobState::Submitting, now, "")?;
+fn begin_attempt(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), SqlFault> {
+    let before = transition(transaction, job, JobState::Submitting, now, "")?;
     transaction
         .prepare_cached("UPDATE job SET attempts = attempts + 1 WHERE id = ?1")?
         .execute(params![job])?;

@@ -58,7 +58,7 @@ pub struct MachineRow {
     /// When its billing starts, or a time at which it was not ready yet.
     pub ready_at: Option<WallTime>,
     /// Whether that start was observed.
-    pub ready_seen: bool,
+    pub ready_is_exact: bool,
     /// Since when no job uses it; `None` while one does.
     pub idle_since: Option<WallTime>,
     /// When the service stops it automatically, according to its last answer.

@@ -103,7 +103,7 @@ pub struct NewJob {
 
 /// How far a release goes in its one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announce {
+pub enum ReleaseMode {
     /// To `prepared`: no request is about to be sent.
     PreparedOnly,
     /// To `submitting`: the request is sent immediately afterwards. One disk sync instead of two.
@@ -112,7 +112,7 @@ pub enum Announce {
 
 /// The effect of a release on the budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Released {
+pub struct BudgetChange {
     /// The money spent or reserved before.
     pub before: Spent,
     /// The money spent or reserved now, including this job.
@@ -121,7 +121,7 @@ pub struct Released {
 
 /// A job whose request is sent some time after its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leaving {
+pub struct DelayedSubmit {
     /// The job.
     pub job: JobId,
     /// The session whose limit applies now.
@@ -136,7 +136,7 @@ pub struct Leaving {
 
 /// A job that switches to another backend.
 #[derive(Clone, Debug)]
-pub struct Elsewhere {
+pub struct BackendSwitch {
     /// The job.
     pub job: JobId,
     /// The new backend.
@@ -224,11 +224,11 @@ pub struct JobRow {
     /// The terms of its submit; `None` for jobs of an older version.
     pub terms: Option<PriceTerms>,
     /// What is known about the newest attempt's run.
-    pub seen: ObservedTimes,
+    pub observed: ObservedTimes,
     /// How long it took.
     pub timing: Timing,
     /// Whether a person wants it cancelled.
-    pub cancel_wanted: bool,
+    pub cancel_requested: bool,
     /// The request of the newest attempt.
     pub request: Option<RequestId>,
     /// The machine of the newest attempt.
@@ -254,9 +254,9 @@ impl JobRow {
     }
 
     /// Returns the booking of a job that ran, and the times for future estimates.
-    pub fn bill(&self) -> (Booking, Timing) {
+    pub fn job_cost(&self) -> (Booking, Timing) {
         let cost =
-            self.terms.and_then(|terms| Some((terms, job_cost::job_cost(&terms, &self.seen)?)));
+            self.terms.and_then(|terms| Some((terms, job_cost::job_cost(&terms, &self.observed)?)));
         let timing = cost.as_ref().map_or_else(Timing::default, |(terms, cost)| Timing {
             queue: cost.queue,
             run: cost.run,
@@ -334,12 +334,12 @@ pub struct RunEnd {
     /// When it ended, from the backend if it says so, otherwise when the end was observed.
     pub at: WallTime,
     /// What is known about the run.
-    pub seen: ObservedTimes,
+    pub observed: ObservedTimes,
 }
 
 impl From<WallTime> for RunEnd {
     fn from(at: WallTime) -> Self {
-        Self { at, seen: ObservedTimes::default() }
+        Self { at, observed: ObservedTimes::default() }
     }
 }
 
@@ -392,7 +392,7 @@ pub struct EventRow {
 
 /// An artifact in the history folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Artifact {
+pub struct ArtifactRow {
     /// Image or mesh.
     pub kind: ArtifactKind,
     /// Relative to the history folder, with `/`.
@@ -407,7 +407,7 @@ pub struct Artifact {
 
 /// All records of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobStory {
+pub struct JobDetails {
     /// The job.
     pub job: JobRow,
     /// Its attempts, oldest first.
@@ -415,14 +415,14 @@ pub struct JobStory {
     /// Its events, oldest first.
     pub events: Vec<EventRow>,
     /// Its artifacts, image before mesh.
-    pub artifacts: Vec<Artifact>,
+    pub artifacts: Vec<ArtifactRow>,
     /// The calls that spent money or changed something outside for it, oldest first.
     pub audits: Vec<AuditRow>,
 }
 
 /// Which jobs to list. The default is all of them.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub struct JobFilter {
     /// Only jobs in one of these states; empty for all.
     pub states: Vec<JobState>,
     /// Only jobs of this project.

@@ -38,7 +38,7 @@ fn try_release(
         at: when,
         ..desk.new_job(number)
     };
-    match desk.ledger.release(&job, limits, windows, Announce::Submitting) {
+    match desk.ledger.release(&job, limits, windows, ReleaseMode::Submitting) {
         Ok(released) => Ok(released.spent),
         Err(ReleaseError::Budget(refusal)) => Err(refusal),
         Err(ReleaseError::Ledger(error)) => panic!("{error}"),
@@ -88,7 +88,7 @@ fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
     let mut steps = Vec::new();
     for number in 1..=40 {
         let job = desk.new_job(number);
-        let Ok(released) = desk.ledger.release(&job, &limits, &windows(), Announce::Submitting)
+        let Ok(released) = desk.ledger.release(&job, &limits, &windows(), ReleaseMode::Submitting)
         else {
             break;
         };
@@ -109,12 +109,12 @@ fn each_step_of_a_limit_is_told_once_on_the_way_to_it() {
 fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
     let mut desk = Desk::new();
     let limits = BudgetLimits { per_session: Some(cents(40)), ..BudgetLimits::default() };
-    let job = desk.release(1, Announce::PreparedOnly);
-    let other = desk.release(2, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::PreparedOnly);
+    let other = desk.release(2, ReleaseMode::Submitting);
     let seconds = Duration::from_secs;
     let terms =
         PriceTerms { cold_start: Some(seconds(240)), keep_warm: seconds(60), hourly: cents(250) };
-    let leaving = |reserve| Leaving {
+    let leaving = |reserve| DelayedSubmit {
         job,
         session: desk.session,
         reserve: cents(reserve),
@@ -122,7 +122,7 @@ fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
         at: at(900),
     };
     let (cheap, dear, too_dear) = (leaving(5), leaving(30), leaving(31));
-    let before = desk.ledger.story(job).expect("a story");
+    let before = desk.ledger.details(job).expect("a story");
 
     match desk.ledger.submitting(&too_dear, &limits, &windows()) {
         Err(ReleaseError::Budget(refusal)) => {
@@ -130,7 +130,7 @@ fn a_request_that_leaves_later_leaves_at_the_price_of_then() {
         }
         unexpected => panic!("{unexpected:?}"),
     }
-    assert_eq!(desk.ledger.story(job).expect("a story"), before, "a refusal leaves no trace");
+    assert_eq!(desk.ledger.details(job).expect("a story"), before, "a refusal leaves no trace");
 
     let released = desk.ledger.submitting(&dear, &limits, &windows()).expect("fits exactly");
     assert_eq!((released.before.session, released.spent.session), (cents(20), cents(40)));
@@ -169,7 +169,7 @@ fn racers_for_the_last_cents_never_cross_a_limit() {
             while let Some(reserve) = cost {
                 number += 1;
                 let job = NewJob { reserve, ..new_job(session, project, number) };
-                match ledger.release(&job, &limits, &windows(), Announce::Submitting) {
+                match ledger.release(&job, &limits, &windows(), ReleaseMode::Submitting) {
                     Ok(released) => assert!(Some(released.spent.session) <= limits.per_session),
                     Err(ReleaseError::Budget(_)) => cost = costs.next(),
                     Err(ReleaseError::Ledger(LedgerError::Store(StoreError::Locked {

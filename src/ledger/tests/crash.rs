@@ -30,15 +30,15 @@ type Step = fn(&mut Ledger, JobId);
 #[test]
 fn each_step_is_found_again_after_a_kill_right_behind_it() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::PreparedOnly);
+    let job = desk.release(1, ReleaseMode::PreparedOnly);
     let elsewhere = tempfile::tempdir().expect("a folder");
     for (number, (state, step)) in steps().into_iter().enumerate() {
         step(&mut desk.ledger, job);
-        let expected = desk.ledger.story(job).expect("a story");
+        let expected = desk.ledger.details(job).expect("a story");
         let left = elsewhere.path().join(format!("{number}.sqlite"));
         copy_as_after_a_kill(&desk.path(), &left, None);
         let found = Ledger::open(&left).expect("the ledger opens again");
-        assert_eq!(found.story(job).expect("a story"), expected);
+        assert_eq!(found.details(job).expect("a story"), expected);
         assert_eq!(found.job(job).expect("a row").state, state);
         let open = found.unfinished().expect("rows");
         assert_eq!(open.len(), usize::from(!state.is_final()));
@@ -52,9 +52,9 @@ fn each_step_is_found_again_after_a_kill_right_behind_it() {
 #[test]
 fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
     let mut desk = Desk::new();
-    let prepared = desk.release(1, Announce::PreparedOnly);
-    let lost = desk.release(2, Announce::Submitting);
-    let followed = desk.release(3, Announce::Submitting);
+    let prepared = desk.release(1, ReleaseMode::PreparedOnly);
+    let lost = desk.release(2, ReleaseMode::Submitting);
+    let followed = desk.release(3, ReleaseMode::Submitting);
     desk.ledger.submitted(followed, &request(3), at(3)).expect("submitted");
     let Desk { folder, ledger, session, .. } = desk;
     drop(ledger);
@@ -102,7 +102,7 @@ proptest! {
     fn a_log_that_was_cut_anywhere_gives_an_earlier_state_whole(cut in 0.0_f64..1.0) {
         let mut desk = Desk::new();
         desk.ledger.checkpoint().expect("the beginning is in the file");
-        let job = desk.release(1, Announce::Submitting);
+        let job = desk.release(1, ReleaseMode::Submitting);
         desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
         let reason = Reason::new("x", "y");
         desk.ledger.failed(job, &reason, Booking::Cost(cents(4)), at(3)).expect("failed");
@@ -114,13 +114,13 @@ proptest! {
         copy_as_after_a_kill(&desk.path(), &left, Some(keep));
         let found = Ledger::open(&left).expect("opens");
         found.check().expect("nothing is torn");
-        match found.story(job) {
+        match found.details(job) {
             Err(_) => prop_assert_eq!(found.jobs_since(at(0)).expect("a count"), 0),
-            Ok(story) => {
-                let last = story.events.last().expect("a story has an end");
-                prop_assert_eq!(&*last.kind, story.job.state.name());
-                prop_assert_eq!(story.attempts.len(), 1);
-                prop_assert_eq!(story.job.booked.is_some(), story.job.state == JobState::Failed);
+            Ok(details) => {
+                let last = details.events.last().expect("a story has an end");
+                prop_assert_eq!(&*last.kind, details.job.state.name());
+                prop_assert_eq!(details.attempts.len(), 1);
+                prop_assert_eq!(details.job.booked.is_some(), details.job.state == JobState::Failed);
             }
         }
     }

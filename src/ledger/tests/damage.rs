@@ -10,7 +10,7 @@ use crate::ledger::{
     Reader,
     error::{OpenError, StoreError},
     open::VERSION,
-    rows::Filter,
+    rows::JobFilter,
 };
 
 /// Calls every query. Answers and errors are both fine; a panic is not.
@@ -18,8 +18,8 @@ fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
     let graph = Fingerprint::of(b"graph");
     drop(reader.check());
     drop(reader.unfinished());
-    drop(reader.jobs(&Filter::default()));
-    drop(reader.story(job));
+    drop(reader.jobs(&JobFilter::default()));
+    drop(reader.details(job));
     drop(reader.find("01"));
     drop(reader.outputs(job));
     drop(reader.projects());
@@ -27,7 +27,7 @@ fn ask_everything(reader: &Reader, session: SessionId, job: JobId) {
     drop(reader.spent(session, &windows()));
     drop(reader.learned("serverless", &graph));
     drop(reader.last_activity("deployment-a"));
-    drop(reader.same_work(&graph, &graph));
+    drop(reader.find_same_work(&graph, &graph));
 }
 
 /// The result of [`sound_bytes`], computed once for all cases.
@@ -37,7 +37,7 @@ static SOUND: LazyLock<(Vec<u8>, SessionId, JobId)> = LazyLock::new(sound_bytes)
 fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
     let mut desk = Desk::new();
     let job = desk.finish(1, took(1, 2, true));
-    desk.release(2, Announce::Submitting);
+    desk.release(2, ReleaseMode::Submitting);
     let Desk { folder, ledger, session, .. } = desk;
     drop(ledger);
     let bytes = fs::read(folder.path().join("ledger.sqlite")).expect("a file");
@@ -113,14 +113,14 @@ fn a_held_ledger_is_called_locked() {
 fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
     for suffix in ["sqlite", "sqlite-wal"] {
         let mut desk = Desk::new();
-        let sent = desk.release(1, Announce::Submitting);
+        let sent = desk.release(1, ReleaseMode::Submitting);
         let path = desk.path().with_extension(suffix);
         let away = path.with_extension("away");
         fs::rename(&path, &away).expect("moved");
         let windows = windows();
         let refused = desk
             .ledger
-            .release(&desk.new_job(2), &BudgetLimits::default(), &windows, Announce::Submitting)
+            .release(&desk.new_job(2), &BudgetLimits::default(), &windows, ReleaseMode::Submitting)
             .expect_err("it would be forgotten");
         assert!(refused.to_string().contains("put it back"), "{suffix}: {refused}");
         // A request that was sent is recorded in the open file in any case: the job is finished in
@@ -128,7 +128,7 @@ fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
         desk.ledger.submitted(sent, &request(1), at(2)).expect("the open file takes it");
 
         fs::rename(&away, &path).expect("moved back");
-        desk.release(2, Announce::PreparedOnly);
+        desk.release(2, ReleaseMode::PreparedOnly);
         drop(desk.ledger);
         let reader = Ledger::open(&desk.folder.path().join("ledger.sqlite")).expect("opens");
         assert_eq!(reader.unfinished().expect("rows").len(), 2, "{suffix}: both are in the file");
@@ -187,12 +187,12 @@ fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
     let look = |when: &str| {
         let before = contents(&folder);
         let reader = Ledger::open_read_only(&folder.join("ledger.sqlite")).expect("opens");
-        assert_eq!(reader.story(job).expect("a story").artifacts.len(), 2);
+        assert_eq!(reader.details(job).expect("a story").artifacts.len(), 2);
         drop(reader);
         assert_eq!(contents(&folder), before, "{when}");
     };
     look("beside a daemon");
-    desk.release(2, Announce::PreparedOnly);
+    desk.release(2, ReleaseMode::PreparedOnly);
     let Desk { folder: _keep, ledger, .. } = desk;
     look("beside a daemon that has written");
     drop(ledger);
@@ -203,7 +203,7 @@ fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
 fn a_reader_sees_what_a_running_daemon_has_just_written() {
     let mut desk = Desk::new();
     let reader = Ledger::open_read_only(&desk.path()).expect("opens");
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     assert_eq!(reader.unfinished().expect("rows").len(), 1);
     assert_eq!(reader.job(job).expect("a row"), desk.ledger.job(job).expect("a row"));
 }

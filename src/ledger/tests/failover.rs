@@ -7,11 +7,11 @@ use crate::{
         job::{JobState, choose_backend::BackendKind},
         money::job_cost::CostBasis,
     },
-    ledger::rows::{Booking, Elsewhere, Reason},
+    ledger::rows::{BackendSwitch, Booking, Reason},
 };
 
-fn to(job: JobId, backend: BackendKind, booking: Booking) -> Elsewhere {
-    Elsewhere {
+fn to(job: JobId, backend: BackendKind, booking: Booking) -> BackendSwitch {
+    BackendSwitch {
         job,
         backend: backend.name().to_owned(),
         deployment: None,
@@ -29,7 +29,7 @@ fn to(job: JobId, backend: BackendKind, booking: Booking) -> Elsewhere {
 
 /// Returns a job whose request was accepted by the paid backend.
 fn taken(desk: &mut Desk, number: u64) -> JobId {
-    let job = desk.release(number, Announce::Submitting);
+    let job = desk.release(number, ReleaseMode::Submitting);
     desk.ledger.submitted(job, &request(number), at(10)).expect("submitted");
     job
 }
@@ -37,16 +37,16 @@ fn taken(desk: &mut Desk, number: u64) -> JobId {
 #[test]
 fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
-    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
+    let job = desk.release(1, ReleaseMode::Submitting);
+    desk.ledger.switch_backend(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
     let row = desk.ledger.job(job).expect("a row");
     assert_eq!((row.state, row.backend.as_str()), (JobState::Prepared, "comfyui"));
     assert_eq!((row.reserved, row.basis, row.workflow.as_str()), (MicroUsd::ZERO, None, "other"));
     desk.ledger.leaves(job, at(21)).expect("leaves");
     desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
-    let story = desk.ledger.story(job).expect("a story");
+    let details = desk.ledger.details(job).expect("a story");
     let attempts: Vec<_> =
-        story.attempts.iter().map(|a| (a.backend.as_str(), a.outcome.as_deref())).collect();
+        details.attempts.iter().map(|a| (a.backend.as_str(), a.outcome.as_deref())).collect();
     assert_eq!(attempts, [("serverless", Some("failed")), ("comfyui", None)]);
     assert_eq!(desk.ledger.spent(desk.session, &windows()).expect("a sum").session, MicroUsd::ZERO);
 }
@@ -54,12 +54,12 @@ fn what_was_refused_costs_nothing_at_the_next_backend_and_is_a_second_attempt() 
 #[test]
 fn what_never_arrived_may_fail_over_too() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.not_sent(job, "refused", at(15)).expect("not sent");
-    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
-    let story = desk.ledger.story(job).expect("a story");
-    assert_eq!(story.attempts[0].outcome.as_deref(), Some("not sent"));
-    assert_eq!((story.job.state, story.job.backend.as_str()), (JobState::Prepared, "comfyui"));
+    desk.ledger.switch_backend(&to(job, BackendKind::Comfyui, Booking::Nothing)).expect("it may");
+    let details = desk.ledger.details(job).expect("a story");
+    assert_eq!(details.attempts[0].outcome.as_deref(), Some("not sent"));
+    assert_eq!((details.job.state, details.job.backend.as_str()), (JobState::Prepared, "comfyui"));
 }
 
 #[test]
@@ -79,11 +79,11 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
         let mut desk = Desk::new();
         let job = taken(&mut desk, number);
         desk.ledger
-            .elsewhere(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9))))
+            .switch_backend(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9))))
             .expect("free");
         assert_eq!(desk.ledger.job(job).expect("a row").spent(), cents(9), "while it is open");
         // As the daemon does it: at the price of the free backend.
-        let leaving = Leaving {
+        let leaving = DelayedSubmit {
             job,
             session: desk.session,
             reserve: MicroUsd::ZERO,
@@ -116,25 +116,27 @@ fn what_a_paid_attempt_cost_stays_booked_however_a_free_one_ends() {
 #[test]
 fn after_a_free_attempt_a_paid_backend_may_follow_and_after_a_paid_one_never() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger
-        .elsewhere(&to(job, BackendKind::Comfyui, Booking::Nothing))
+        .switch_backend(&to(job, BackendKind::Comfyui, Booking::Nothing))
         .expect("it was refused");
     desk.ledger.leaves(job, at(21)).expect("leaves");
     desk.ledger.submitted(job, &request(1), at(22)).expect("submitted");
     desk.ledger
-        .elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing))
+        .switch_backend(&to(job, BackendKind::Serverless, Booking::Nothing))
         .expect("nothing was paid");
 
     let job = taken(&mut desk, 2);
-    desk.ledger.elsewhere(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9)))).expect("free");
-    let refused = desk.ledger.elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing));
+    desk.ledger
+        .switch_backend(&to(job, BackendKind::Comfyui, Booking::Cost(cents(9))))
+        .expect("free");
+    let refused = desk.ledger.switch_backend(&to(job, BackendKind::Serverless, Booking::Nothing));
     let charged =
         |refused: &Result<(), _>| matches!(refused, Err(LedgerError::ChargedBefore { .. }));
     assert!(charged(&refused), "before it left: {refused:?}");
     desk.ledger.leaves(job, at(31)).expect("leaves");
     desk.ledger.submitted(job, &request(2), at(32)).expect("submitted");
-    let refused = desk.ledger.elsewhere(&to(job, BackendKind::Serverless, Booking::Nothing));
+    let refused = desk.ledger.switch_backend(&to(job, BackendKind::Serverless, Booking::Nothing));
     assert!(charged(&refused), "and after: {refused:?}");
 }
 
@@ -143,7 +145,7 @@ fn after_a_request_that_was_taken_no_paid_backend_follows() {
     for backend in [BackendKind::Serverless, BackendKind::Cloud] {
         let mut desk = Desk::new();
         let job = taken(&mut desk, 1);
-        let refused = desk.ledger.elsewhere(&to(job, backend, Booking::Nothing));
+        let refused = desk.ledger.switch_backend(&to(job, backend, Booking::Nothing));
         assert!(
             matches!(refused, Err(LedgerError::ChargedBefore { .. })),
             "{backend}: {refused:?}"
@@ -154,7 +156,7 @@ fn after_a_request_that_was_taken_no_paid_backend_follows() {
     let job = taken(&mut desk, 1);
     desk.ledger.unknown(job, &Reason::new("x", "y"), at(11)).expect("unknown");
     for backend in BackendKind::ALL {
-        let refused = desk.ledger.elsewhere(&to(job, backend, Booking::Nothing));
+        let refused = desk.ledger.switch_backend(&to(job, backend, Booking::Nothing));
         assert!(matches!(refused, Err(LedgerError::Illegal { .. })), "{backend}: {refused:?}");
     }
 }
@@ -162,23 +164,25 @@ fn after_a_request_that_was_taken_no_paid_backend_follows() {
 #[test]
 fn an_answer_lost_at_a_free_backend_is_asked_for_and_one_at_the_paid_queue_is_unknown() {
     let mut desk = Desk::new();
-    let paid = desk.release(1, Announce::Submitting);
-    let free = desk.release(2, Announce::Submitting);
-    desk.ledger.elsewhere(&to(free, BackendKind::Huggingface, Booking::Nothing)).expect("it may");
+    let paid = desk.release(1, ReleaseMode::Submitting);
+    let free = desk.release(2, ReleaseMode::Submitting);
+    desk.ledger
+        .switch_backend(&to(free, BackendKind::Huggingface, Booking::Nothing))
+        .expect("it may");
     desk.ledger.leaves(free, at(21)).expect("leaves");
     assert_eq!(desk.ledger.mark_lost_answers(at(30)).expect("marked"), [paid]);
     let state = |job| desk.ledger.job(job).expect("a row").state;
     assert_eq!((state(paid), state(free)), (JobState::Unknown, JobState::Prepared));
 
     desk.ledger.leaves(free, at(31)).expect("leaves once more");
-    desk.ledger.asked_again(free, "silence", at(32)).expect("asked again");
+    desk.ledger.retry_same_backend(free, "silence", at(32)).expect("asked again");
     assert_eq!(desk.ledger.job(free).expect("a row").state, JobState::Prepared);
 }
 
 #[test]
 fn a_job_that_stands_in_for_a_lost_answer_is_never_sent_to_a_paid_backend() {
     let mut desk = Desk::new();
-    let lost = desk.release(1, Announce::Submitting);
+    let lost = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.unknown(lost, &Reason::new("x", "y"), at(11)).expect("unknown");
 
     let limits = BudgetLimits::default();
@@ -186,7 +190,7 @@ fn a_job_that_stands_in_for_a_lost_answer_is_never_sent_to_a_paid_backend() {
     stand_in.stands_in_for = Some(lost);
     for backend in [BackendKind::Serverless, BackendKind::Cloud] {
         stand_in.backend = backend.name().to_owned();
-        let refused = desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting);
+        let refused = desk.ledger.release(&stand_in, &limits, &windows(), ReleaseMode::Submitting);
         let is_gate =
             matches!(refused, Err(ReleaseError::Ledger(LedgerError::ChargedBefore { .. })));
         assert!(is_gate, "{backend}: {refused:?}");
@@ -195,13 +199,15 @@ fn a_job_that_stands_in_for_a_lost_answer_is_never_sent_to_a_paid_backend() {
 
     stand_in.backend = BackendKind::Comfyui.name().to_owned();
     let free = stand_in.id;
-    desk.ledger.release(&stand_in, &limits, &windows(), Announce::Submitting).expect("it is free");
+    desk.ledger
+        .release(&stand_in, &limits, &windows(), ReleaseMode::Submitting)
+        .expect("it is free");
     assert_eq!(desk.ledger.job(free).expect("a row").stands_in_for, Some(lost));
     desk.ledger.not_sent(free, "connection refused", at(20)).expect("not sent");
-    let refused = desk.ledger.elsewhere(&to(free, BackendKind::Serverless, Booking::Nothing));
+    let refused = desk.ledger.switch_backend(&to(free, BackendKind::Serverless, Booking::Nothing));
     assert!(matches!(refused, Err(LedgerError::ChargedBefore { .. })), "{refused:?}");
     desk.ledger
-        .elsewhere(&to(free, BackendKind::Huggingface, Booking::Nothing))
+        .switch_backend(&to(free, BackendKind::Huggingface, Booking::Nothing))
         .expect("free as well");
     desk.ledger.leaves(free, at(31)).expect("leaves");
 }

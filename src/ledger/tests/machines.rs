@@ -74,11 +74,11 @@ fn a_machine_without_room_in_the_budget_is_not_marked_and_a_job_that_takes_one_p
     ));
     assert_eq!(desk.ledger.machines(at(0)).expect("rows"), []);
     let id = launch(&mut desk, 2, cents(40));
-    let job = desk.release(3, Announce::PreparedOnly);
+    let job = desk.release(3, ReleaseMode::PreparedOnly);
     let (session, windows) = (desk.session, windows());
     // The job of these tests reserves ten cents itself, so the limit is reached.
     let taken = |ledger: &mut Ledger, reserve| {
-        ledger.machine_taken(id, session, job, reserve, &limits, &windows)
+        ledger.machine_leased(id, session, job, reserve, &limits, &windows)
     };
     assert!(matches!(taken(&mut desk.ledger, cents(41)), Err(ReleaseError::Budget(_))));
     taken(&mut desk.ledger, cents(40)).expect("it is paid for already");
@@ -99,7 +99,7 @@ fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
         .machine_gone(never, Some(MicroUsd::ZERO), CostBasis::Nothing, "not_sent", at(5))
         .expect("gone");
     ledger.launched(runs, &server("srv-4"), true, at(6)).expect("found");
-    ledger.machine_seen(runs, Some(at(900)), at(7)).expect("seen");
+    ledger.machine_alive(runs, Some(at(900)), at(7)).expect("seen");
     ledger.machine_idle(runs, Some(at(8))).expect("idle");
     let path = desk.path();
     let reader = Ledger::open_read_only(&path).expect("opens");

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::{
     Ledger,
     error::{LedgerError, ReleaseError},
-    rows::{Announce, Artifact, Leaving, NewJob, SessionId, Timing},
+    rows::{ArtifactRow, DelayedSubmit, NewJob, ReleaseMode, SessionId, Timing},
 };
 use crate::domain::{
     engine::event::ProjectId,
@@ -80,7 +80,7 @@ impl Desk {
     }
 
     /// Releases job `number` without limits, one second later than the previous one.
-    fn release(&mut self, number: u64, announce: Announce) -> JobId {
+    fn release(&mut self, number: u64, announce: ReleaseMode) -> JobId {
         let job = self.new_job(number);
         self.ledger
             .release(&job, &BudgetLimits::default(), &windows(), announce)
@@ -90,7 +90,7 @@ impl Desk {
 
     /// Takes job `number` to a finished run.
     fn finish(&mut self, number: u64, timing: Timing) -> JobId {
-        let job = self.release(number, Announce::Submitting);
+        let job = self.release(number, ReleaseMode::Submitting);
         let ledger = &mut self.ledger;
         ledger.submitted(job, &request(number), at(1)).expect("submitted");
         ledger.running(job, Some("machine-a"), at(2)).expect("running");
@@ -107,8 +107,13 @@ impl Ledger {
     /// Marks a job as submitting, on the terms of its release and without limits.
     fn leaves(&mut self, job: JobId, now: WallTime) -> Result<(), LedgerError> {
         let row = self.job(job)?;
-        let leaving =
-            Leaving { job, session: row.session, reserve: row.reserved, terms: row.terms, at: now };
+        let leaving = DelayedSubmit {
+            job,
+            session: row.session,
+            reserve: row.reserved,
+            terms: row.terms,
+            at: now,
+        };
         match self.submitting(&leaving, &BudgetLimits::default(), &windows()) {
             Ok(_) => Ok(()),
             Err(ReleaseError::Ledger(error)) => Err(error),
@@ -164,9 +169,9 @@ fn remote_file() -> RemoteFile {
     }
 }
 
-fn artifacts(job: JobId) -> [Artifact; 2] {
+fn artifacts(job: JobId) -> [ArtifactRow; 2] {
     [(ArtifactKind::Image, "flux.png", None), (ArtifactKind::Mesh, "result.glb", Some(8))].map(
-        |(kind, name, vertices)| Artifact {
+        |(kind, name, vertices)| ArtifactRow {
             kind,
             path: format!("{job}/{name}"),
             bytes: 12,

@@ -11,7 +11,7 @@ use crate::{
     },
     ledger::{
         error::ReleaseError,
-        rows::{Booking, Filter, JobRow, Reason, RunEnd},
+        rows::{Booking, JobFilter, JobRow, Reason, RunEnd},
     },
 };
 
@@ -24,8 +24,8 @@ fn a_refused_job_leaves_no_trace() {
     let mut desk = Desk::new();
     let limits = BudgetLimits { per_session: Some(cents(15)), ..BudgetLimits::default() };
     let (first, second) = (desk.new_job(1), desk.new_job(2));
-    desk.ledger.release(&first, &limits, &windows(), Announce::Submitting).expect("fits");
-    match desk.ledger.release(&second, &limits, &windows(), Announce::Submitting) {
+    desk.ledger.release(&first, &limits, &windows(), ReleaseMode::Submitting).expect("fits");
+    match desk.ledger.release(&second, &limits, &windows(), ReleaseMode::Submitting) {
         Err(ReleaseError::Budget(refusal)) => {
             assert_eq!((refusal.limit, refusal.used), (LimitKind::Session, cents(10)));
         }
@@ -41,12 +41,12 @@ fn a_refused_job_leaves_no_trace() {
 fn each_sum_counts_its_own_window() {
     let mut desk = Desk::new();
     for number in [10, 20, 30] {
-        desk.release(number, Announce::PreparedOnly);
+        desk.release(number, ReleaseMode::PreparedOnly);
     }
     let next = desk.ledger.begin_session("test", at(40)).expect("a session");
     let job = new_job(next, desk.project, 50);
     desk.ledger
-        .release(&job, &BudgetLimits::default(), &windows(), Announce::PreparedOnly)
+        .release(&job, &BudgetLimits::default(), &windows(), ReleaseMode::PreparedOnly)
         .expect("released");
     let windows = BudgetWindows { day_start: at(30), month_start: at(20) };
     let sums = desk.ledger.spent(next, &windows).expect("sums");
@@ -62,7 +62,7 @@ fn an_end_books_what_is_known_and_keeps_the_reservation_where_nothing_is() {
         end(&mut desk.ledger, job);
         spent(&desk)
     };
-    let hot = Announce::Submitting;
+    let hot = ReleaseMode::Submitting;
     let fail = |booking| {
         let reason = reason.clone();
         move |ledger: &mut Ledger, job| {
@@ -72,7 +72,7 @@ fn an_end_books_what_is_known_and_keeps_the_reservation_where_nothing_is() {
     assert_eq!(ended(&fail(Booking::Cost(cents(3))), hot), cents(3));
     assert_eq!(ended(&fail(Booking::Reserved), hot), cents(10));
     assert_eq!(ended(&fail(Booking::Nothing), hot), cents(0));
-    let never_sent = Announce::PreparedOnly;
+    let never_sent = ReleaseMode::PreparedOnly;
     assert_eq!(ended(&fail(Booking::Reserved), never_sent), cents(0), "nothing ever left");
     let replace = |ledger: &mut Ledger, job| {
         ledger.replaced(job, None, Booking::Reserved, at(2)).expect("replaced");
@@ -87,7 +87,7 @@ fn an_end_books_what_is_known_and_keeps_the_reservation_where_nothing_is() {
 #[test]
 fn a_person_can_settle_an_unknown_job() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.unknown(job, &Reason::new("timeout", "cut"), at(2)).expect("unknown");
     let word = Reason::new("person", "it never ran");
     desk.ledger.cancelled(job, &word, Booking::Nothing, at(3)).expect("settled");
@@ -102,7 +102,7 @@ fn times_are_learned_from_the_newest_successes_of_the_same_backend_and_workflow(
     for number in 1..=60 {
         desk.finish(number, took(number, 100 + number, number % 10 == 0));
     }
-    let failed = desk.release(61, Announce::Submitting);
+    let failed = desk.release(61, ReleaseMode::Submitting);
     let reason = Reason::new("10011", "x");
     desk.ledger.failed(failed, &reason, Booking::Nothing, at(9)).expect("failed");
 
@@ -120,7 +120,7 @@ fn a_machine_is_active_from_its_first_sign_until_its_run_is_over() {
     let mut desk = Desk::new();
     let activity = |desk: &Desk| desk.ledger.last_activity("deployment-a").expect("an answer");
     assert_eq!(activity(&desk), MachineActivity::Never);
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
     assert_eq!(activity(&desk), MachineActivity::Never, "it waits in the queue");
     desk.ledger.running(job, None, at(3)).expect("running");
@@ -142,7 +142,7 @@ fn a_machine_is_active_from_its_first_sign_until_its_run_is_over() {
 #[test]
 fn a_failed_run_warms_its_machine_too() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
     desk.ledger.running(job, None, at(3)).expect("running");
     let reason = Reason::new("10011", "a node raised");
@@ -154,7 +154,7 @@ fn a_failed_run_warms_its_machine_too() {
 #[test]
 fn a_sum_that_disagrees_with_its_jobs_is_found() {
     let mut desk = Desk::new();
-    desk.release(1, Announce::PreparedOnly);
+    desk.release(1, ReleaseMode::PreparedOnly);
     desk.ledger.check().expect("sound");
     desk.ledger.connection.execute("UPDATE tally SET spent = 0", []).expect("tampered");
     let error = desk.ledger.check().expect_err("money is missing").to_string();
@@ -177,7 +177,7 @@ proptest! {
             let mut job = desk.new_job(when);
             job.id = JobId::from_parts(at(0), number as u128);
             job.session = if number % 3 == 0 { other } else { desk.session };
-            let hot = Announce::Submitting;
+            let hot = ReleaseMode::Submitting;
             desk.ledger.release(&job, &BudgetLimits::default(), &windows(), hot).expect("released");
             if let Some(cost) = cost {
                 let booking = Booking::Cost(MicroUsd(cost));
@@ -185,7 +185,7 @@ proptest! {
             }
         }
         let windows = BudgetWindows { day_start: at(day), month_start: at(month) };
-        let rows = desk.ledger.jobs(&Filter::default()).expect("rows");
+        let rows = desk.ledger.jobs(&JobFilter::default()).expect("rows");
         let since = |start| -> MicroUsd {
             rows.iter().filter(|row| row.created_at >= start).map(JobRow::spent).sum()
         };
@@ -203,23 +203,27 @@ fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
     let waited = Some(DurationRange { min: seconds(3), max: seconds(5) });
     let mut desk = Desk::new();
     let job = NewJob { terms, ..desk.new_job(1) };
-    let announce = Announce::Submitting;
+    let announce = ReleaseMode::Submitting;
     desk.ledger.release(&job, &BudgetLimits::default(), &windows(), announce).expect("released");
     desk.ledger.submitted(job.id, &request(1), at(1)).expect("submitted");
     desk.ledger.running_after(job.id, None, waited, at(6)).expect("running");
     let later = Some(DurationRange { min: seconds(0), max: seconds(9000) });
     desk.ledger.running_after(job.id, Some("another"), later, at(9000)).expect("again");
-    assert_eq!(desk.ledger.job(job.id).expect("a row").bill().0, Booking::Reserved, "not over yet");
+    assert_eq!(
+        desk.ledger.job(job.id).expect("a row").job_cost().0,
+        Booking::Reserved,
+        "not over yet"
+    );
 
     let times = ObservedTimes { reported: Some(seconds(40)), ..ObservedTimes::default() };
-    let end = RunEnd { at: at(42), seen: times };
+    let end = RunEnd { at: at(42), observed: times };
     desk.ledger.outputs_known(job.id, &[remote_file()], end, at(42)).expect("known");
     let copy = desk.folder.path().join("after-a-kill.sqlite");
     copy_as_after_a_kill(&desk.path(), &copy, None);
     let ledger = Ledger::open(&copy).expect("opens");
     let row = ledger.job(job.id).expect("a row");
-    assert_eq!((row.terms, row.seen), (Some(terms), ObservedTimes { waited, ..times }));
-    let (booking, timing) = row.bill();
+    assert_eq!((row.terms, row.observed), (Some(terms), ObservedTimes { waited, ..times }));
+    let (booking, timing) = row.job_cost();
     assert_eq!(
         booking,
         Booking::Cost(cents(37 + 60)),
@@ -253,6 +257,6 @@ fn a_job_of_the_first_version_keeps_its_reservation_and_goes_on() {
     let ledger = Ledger::open(&path).expect("brought up to date");
     let rows = ledger.unfinished().expect("rows");
     assert_eq!((rows.len(), rows[0].terms, rows[0].basis), (1, None, None));
-    assert_eq!(rows[0].bill().0, Booking::Reserved);
+    assert_eq!(rows[0].job_cost().0, Booking::Reserved);
     assert_eq!(rows[0].spent(), MicroUsd(77));
 }

@@ -9,7 +9,7 @@ use crate::{
     ledger::{
         error::LedgerError,
         job::transition::may_become,
-        rows::{Booking, Filter, JobRow, Rating, Reason},
+        rows::{Booking, JobFilter, JobRow, Rating, Reason},
     },
 };
 
@@ -17,8 +17,8 @@ use crate::{
 fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let mut desk = Desk::new();
     let job = desk.finish(1, took(5, 70, true));
-    let story = desk.ledger.story(job).expect("a story");
-    let kinds: Vec<_> = story.events.iter().map(|event| &*event.kind).collect();
+    let details = desk.ledger.details(job).expect("a story");
+    let kinds: Vec<_> = details.events.iter().map(|event| &*event.kind).collect();
     assert_eq!(
         kinds,
         [
@@ -33,14 +33,14 @@ fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
             "done"
         ]
     );
-    let [attempt] = &story.attempts[..] else { panic!("one attempt: {:?}", story.attempts) };
+    let [attempt] = &details.attempts[..] else { panic!("one attempt: {:?}", details.attempts) };
     assert_eq!(attempt.request, Some(request(1)));
     assert_eq!(attempt.instance.as_deref(), Some("machine-a"));
     assert_eq!((attempt.ended_at, attempt.outcome.as_deref()), (Some(at(3)), Some("succeeded")));
-    assert_eq!(story.artifacts, artifacts(job));
+    assert_eq!(details.artifacts, artifacts(job));
     assert_eq!(desk.ledger.outputs(job).expect("no error"), None, "forgotten once fetched");
 
-    let row = story.job;
+    let row = details.job;
     let sent = desk.new_job(1);
     assert_eq!((row.inputs, row.seed, row.mesh_seed), (sent.inputs, Some(u64::MAX), None));
     assert_eq!(
@@ -54,18 +54,18 @@ fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
 #[test]
 fn every_column_comes_back_in_the_field_it_went_in_by() {
     let mut desk = Desk::new();
-    let older = desk.release(1, Announce::PreparedOnly);
+    let older = desk.release(1, ReleaseMode::PreparedOnly);
     let mut sent = desk.new_job(2);
     sent.workflow_version = Fingerprint::of(b"the graph");
     sent.body_digest = Fingerprint::of(b"the body");
     (sent.seed, sent.mesh_seed) = (Some(3), Some(4));
     sent.retry_of = Some(older);
-    let hot = Announce::Submitting;
+    let hot = ReleaseMode::Submitting;
     desk.ledger.release(&sent, &BudgetLimits::default(), &windows(), hot).expect("released");
     let job = sent.id;
     desk.ledger.submitted(job, &request(2), at(3)).expect("submitted");
     desk.ledger.running(job, Some("machine-a"), at(4)).expect("running");
-    desk.ledger.want_cancel(job, at(5)).expect("wanted");
+    desk.ledger.request_cancel(job, at(5)).expect("wanted");
     desk.ledger.replaced(job, Some(older), Booking::Cost(cents(2)), at(6)).expect("replaced");
     desk.ledger.rate(job, 2, "odd", at(7)).expect("rated");
     let terms = PriceTerms::default();
@@ -98,9 +98,9 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
         booked: Some(cents(2)),
         basis: Some(CostBasis::Measured),
         terms: Some(terms),
-        seen: ObservedTimes::default(),
+        observed: ObservedTimes::default(),
         timing: Timing::default(),
-        cancel_wanted: true,
+        cancel_requested: true,
         request: Some(request(2)),
         instance: Some("machine-a".into()),
         submitted_at: Some(at(3)),
@@ -116,31 +116,31 @@ fn every_column_comes_back_in_the_field_it_went_in_by() {
 #[test]
 fn the_hot_release_and_the_two_steps_leave_the_same_job() {
     let mut desk = Desk::new();
-    let hot = desk.release(1, Announce::Submitting);
-    let cold = desk.release(2, Announce::PreparedOnly);
+    let hot = desk.release(1, ReleaseMode::Submitting);
+    let cold = desk.release(2, ReleaseMode::PreparedOnly);
     assert_eq!(desk.ledger.job(cold).expect("a row").state, JobState::Prepared);
-    assert_eq!(desk.ledger.story(cold).expect("a story").attempts, []);
+    assert_eq!(desk.ledger.details(cold).expect("a story").attempts, []);
     desk.ledger.leaves(cold, at(3)).expect("submitting");
     for job in [hot, cold] {
-        let story = desk.ledger.story(job).expect("a story");
-        assert_eq!(story.job.state, JobState::Submitting);
-        assert_eq!((story.events.len(), story.attempts.len()), (2, 1));
+        let details = desk.ledger.details(job).expect("a story");
+        assert_eq!(details.job.state, JobState::Submitting);
+        assert_eq!((details.events.len(), details.attempts.len()), (2, 1));
     }
 }
 
 #[test]
 fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_reserved() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
+    let job = desk.release(1, ReleaseMode::Submitting);
     desk.ledger.not_sent(job, "connection refused", at(2)).expect("not sent");
     assert_eq!(desk.ledger.job(job).expect("a row").state, JobState::Prepared);
     assert_eq!(desk.ledger.spent(desk.session, &windows()).expect("sums").session, cents(10));
     desk.ledger.leaves(job, at(3)).expect("again");
     desk.ledger.submitted(job, &request(9), at(4)).expect("submitted");
-    let story = desk.ledger.story(job).expect("a story");
-    let outcomes: Vec<_> = story.attempts.iter().map(|a| a.outcome.as_deref()).collect();
+    let details = desk.ledger.details(job).expect("a story");
+    let outcomes: Vec<_> = details.attempts.iter().map(|a| a.outcome.as_deref()).collect();
     assert_eq!(outcomes, [Some("not sent"), None]);
-    assert_eq!(story.job.request, Some(request(9)));
+    assert_eq!(details.job.request, Some(request(9)));
     let audit: Vec<_> =
         desk.ledger.audits(9).expect("rows").into_iter().map(|a| a.outcome).collect();
     assert_eq!(audit, ["accepted", "not sent"]);
@@ -149,8 +149,8 @@ fn what_was_not_sent_is_tried_again_as_a_second_attempt_with_its_money_still_res
 #[test]
 fn an_illegal_step_is_refused_and_changes_nothing() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::PreparedOnly);
-    let before = desk.ledger.story(job).expect("a story");
+    let job = desk.release(1, ReleaseMode::PreparedOnly);
+    let before = desk.ledger.details(job).expect("a story");
     let refused = [
         desk.ledger.submitted(job, &request(1), at(2)),
         desk.ledger.running(job, None, at(2)),
@@ -168,7 +168,7 @@ fn an_illegal_step_is_refused_and_changes_nothing() {
             "{result:?}"
         );
     }
-    assert_eq!(desk.ledger.story(job).expect("a story"), before);
+    assert_eq!(desk.ledger.details(job).expect("a story"), before);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn no_operation_moves_a_job_that_has_ended() {
         desk.ledger.cancelled(job, &gone, Booking::Nothing, at(9)),
         desk.ledger.failed(job, &gone, Booking::Nothing, at(9)),
         desk.ledger.replaced(job, None, Booking::Nothing, at(9)),
-        desk.ledger.want_cancel(job, at(9)),
+        desk.ledger.request_cancel(job, at(9)),
     ];
     for result in results {
         assert!(matches!(result, Err(LedgerError::Illegal { .. })), "{result:?}");
@@ -194,12 +194,12 @@ fn an_end_time_stands_exactly_in_the_final_states() {
     // Every state, reached by the shortest legal sequence through the core of the real operations.
     for target in JobState::ALL {
         let mut desk = Desk::new();
-        let job = desk.release(1, Announce::PreparedOnly);
+        let job = desk.release(1, ReleaseMode::PreparedOnly);
         let road = road_to(target);
         desk.ledger
             .write(crate::failpoint::Point::Note, |transaction| {
                 for &state in &road {
-                    super::super::job::events::move_to(transaction, job, state, at(2), "")?;
+                    super::super::job::events::transition(transaction, job, state, at(2), "")?;
                 }
                 Ok(())
             })
@@ -233,11 +233,11 @@ fn a_job_whose_work_was_done_before_needs_no_submit() {
     let mut desk = Desk::new();
     let first = desk.finish(1, took(1, 2, false));
     let NewJob { workflow_version, body_digest, .. } = desk.new_job(1);
-    let found = desk.ledger.same_work(&workflow_version, &body_digest).expect("an answer");
+    let found = desk.ledger.find_same_work(&workflow_version, &body_digest).expect("an answer");
     assert_eq!(found, Some(first));
     let other = Fingerprint::of(b"another graph");
-    assert_eq!(desk.ledger.same_work(&other, &body_digest).expect("an answer"), None);
-    let cached = desk.release(2, Announce::PreparedOnly);
+    assert_eq!(desk.ledger.find_same_work(&other, &body_digest).expect("an answer"), None);
+    let cached = desk.release(2, ReleaseMode::PreparedOnly);
     desk.ledger.fetched(cached, &artifacts(first), at(3)).expect("straight from history");
     assert_eq!(desk.ledger.job(cached).expect("a row").state, JobState::Fetched);
 }
@@ -255,7 +255,7 @@ fn a_project_is_new_once_and_a_release_moves_its_baseline() {
     let row = desk.ledger.project("/art").expect("no error").expect("known");
     assert_eq!((row.baseline_prompt, row.baseline_render), (None, Some(found)));
 
-    desk.release(1, Announce::PreparedOnly);
+    desk.release(1, ReleaseMode::PreparedOnly);
     let inputs = desk.new_job(1).inputs;
     let row = desk.ledger.project("/art").expect("no error").expect("known");
     assert_eq!(row.baseline_prompt, Some(inputs.prompt));
@@ -265,18 +265,19 @@ fn a_project_is_new_once_and_a_release_moves_its_baseline() {
 #[test]
 fn lists_are_newest_first_filtered_and_in_pages() {
     let mut desk = Desk::new();
-    let ids: Vec<_> = (1..=5).map(|n| desk.release(n, Announce::PreparedOnly)).collect();
+    let ids: Vec<_> = (1..=5).map(|n| desk.release(n, ReleaseMode::PreparedOnly)).collect();
     let by = Reason::new("person", "x");
     desk.ledger.failed(ids[1], &by, Booking::Nothing, at(9)).expect("failed");
-    let list = |filter: Filter| -> Vec<JobId> {
+    let list = |filter: JobFilter| -> Vec<JobId> {
         desk.ledger.jobs(&filter).expect("rows").into_iter().map(|row| row.id).collect()
     };
-    assert_eq!(list(Filter::default()), [ids[4], ids[3], ids[2], ids[1], ids[0]]);
-    let page = Filter { before: Some(ids[3]), limit: Some(2), ..Filter::default() };
+    assert_eq!(list(JobFilter::default()), [ids[4], ids[3], ids[2], ids[1], ids[0]]);
+    let page = JobFilter { before: Some(ids[3]), limit: Some(2), ..JobFilter::default() };
     assert_eq!(list(page), [ids[2], ids[1]]);
-    let failed = Filter { states: vec![JobState::Failed, JobState::Done], ..Filter::default() };
+    let failed =
+        JobFilter { states: vec![JobState::Failed, JobState::Done], ..JobFilter::default() };
     assert_eq!(list(failed), [ids[1]]);
-    let elsewhere = Filter { project: Some(ProjectId(99)), ..Filter::default() };
+    let elsewhere = JobFilter { project: Some(ProjectId(99)), ..JobFilter::default() };
     assert_eq!(list(elsewhere), []);
     let ended = desk.ledger.last_finished(desk.project).expect("no error").expect("one has ended");
     assert_eq!(ended.id, ids[1]);
@@ -287,7 +288,7 @@ fn lists_are_newest_first_filtered_and_in_pages() {
 #[test]
 fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::PreparedOnly);
+    let job = desk.release(1, ReleaseMode::PreparedOnly);
     let text = job.to_string();
     assert_eq!(desk.ledger.find(&text).expect("found"), job);
     assert_eq!(desk.ledger.find(&text[..8].to_lowercase()).expect("found"), job);
@@ -295,7 +296,7 @@ fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
         let result = desk.ledger.find(nonsense);
         assert!(matches!(result, Err(LedgerError::NoSuchJob(_))), "{nonsense:?}: {result:?}");
     }
-    let other = desk.release(2, Announce::PreparedOnly);
+    let other = desk.release(2, ReleaseMode::PreparedOnly);
     match desk.ledger.find(&text[..6]) {
         Err(LedgerError::Ambiguous { candidates, .. }) => assert_eq!(candidates, [job, other]),
         other => panic!("{other:?}"),
@@ -305,14 +306,14 @@ fn a_job_is_found_by_its_id_or_by_a_beginning_of_its_own() {
 #[test]
 fn cancel_requests_notes_and_ratings_stay_with_the_job() {
     let mut desk = Desk::new();
-    let job = desk.release(1, Announce::Submitting);
-    desk.ledger.want_cancel(job, at(2)).expect("wanted");
+    let job = desk.release(1, ReleaseMode::Submitting);
+    desk.ledger.request_cancel(job, at(2)).expect("wanted");
     desk.ledger.note(job, "taken", "CONJURE imported it", at(3)).expect("noted");
     desk.ledger.rate(job, 4, "nice legs", at(4)).expect("rated");
-    let story = desk.ledger.story(job).expect("a story");
-    assert!(story.job.cancel_wanted);
-    assert_eq!(story.job.rating, Some(Rating { stars: 4, note: "nice legs".into() }));
-    let kinds: Vec<_> = story.events.iter().skip(2).map(|event| &*event.kind).collect();
+    let details = desk.ledger.details(job).expect("a story");
+    assert!(details.job.cancel_requested);
+    assert_eq!(details.job.rating, Some(Rating { stars: 4, note: "nice legs".into() }));
+    let kinds: Vec<_> = details.events.iter().skip(2).map(|event| &*event.kind).collect();
     assert_eq!(kinds, ["cancel wanted", "taken", "rated"]);
     assert!(matches!(desk.ledger.rate(job, 6, "", at(5)), Err(LedgerError::NotARating(6))));
     let stranger = JobId::from_parts(at(1), 99);
@@ -326,12 +327,12 @@ fn pages_of_words_are_cut() {
     let mut long = desk.new_job(1);
     long.prompt = "é".repeat(100_000);
     let none = BudgetLimits::default();
-    desk.ledger.release(&long, &none, &windows(), Announce::Submitting).expect("released");
+    desk.ledger.release(&long, &none, &windows(), ReleaseMode::Submitting).expect("released");
     let trace = Reason::new("10011", "line\n".repeat(100_000));
     desk.ledger.failed(long.id, &trace, Booking::Nothing, at(2)).expect("failed");
-    let story = desk.ledger.story(long.id).expect("a story");
-    assert_eq!(story.job.prompt_excerpt.chars().count(), 161);
-    let kept = story.job.reason.expect("a reason");
+    let details = desk.ledger.details(long.id).expect("a story");
+    assert_eq!(details.job.prompt_excerpt.chars().count(), 161);
+    let kept = details.job.reason.expect("a reason");
     assert_eq!(kept.text.chars().count(), 2001);
-    assert!(story.events.iter().all(|event| event.note.len() < 3000));
+    assert!(details.events.iter().all(|event| event.note.len() < 3000));
 }

@@ -17,7 +17,7 @@ use conjured::{
     },
     ledger::{
         FILE, Ledger,
-        rows::{Announce, Booking, NewJob, Reason, SessionId, Timing},
+        rows::{Booking, NewJob, Reason, ReleaseMode, SessionId, Timing},
     },
 };
 use serde_json::Value;
@@ -57,8 +57,11 @@ impl Books {
         self.jobs += 1;
         let job = new_job(self.session, project, self.jobs, released);
         let always = BudgetWindows { day_start: at(0), month_start: at(0) };
-        let announce =
-            if state == JobState::Prepared { Announce::PreparedOnly } else { Announce::Submitting };
+        let announce = if state == JobState::Prepared {
+            ReleaseMode::PreparedOnly
+        } else {
+            ReleaseMode::Submitting
+        };
         let Self { ledger, .. } = self;
         ledger.release(&job, &BudgetLimits::default(), &always, announce).expect("released");
         let (job, reason) = (job.id, Reason::new("10011", "a node raised"));

@@ -22,7 +22,7 @@ use conjured::{
     ledger::{
         FILE, Ledger,
         error::{LedgerError, ReleaseError, StoreError},
-        rows::{Announce, NewJob, SessionId},
+        rows::{NewJob, ReleaseMode, SessionId},
     },
 };
 
@@ -144,7 +144,7 @@ fn a_racer_spends_until_it_is_refused() {
             &job(session, project.id, cost),
             &limits,
             &ALWAYS,
-            Announce::Submitting,
+            ReleaseMode::Submitting,
         ) {
             Ok(released) => assert!(released.spent.day <= LIMIT, "{}", released.spent.day),
             Err(ReleaseError::Budget(_)) => cost = MicroUsd(cost.0 - 20_000),

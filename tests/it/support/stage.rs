@@ -15,7 +15,7 @@ use conjured::{
     domain::job::{JobState, placement::is_temporary},
     ledger::{
         FILE, Ledger,
-        rows::{Filter, JobRow},
+        rows::{JobFilter, JobRow},
     },
     simulator::{
         Settings,
@@ -245,7 +245,7 @@ impl Stage {
         let Ok(reader) = Ledger::open_read_only(&self.state_dir().join(FILE)) else {
             return Vec::new();
         };
-        let mut rows = reader.jobs(&Filter::default()).unwrap_or_default();
+        let mut rows = reader.jobs(&JobFilter::default()).unwrap_or_default();
         rows.reverse();
         rows
     }

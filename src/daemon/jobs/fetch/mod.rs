@@ -30,7 +30,7 @@ use crate::{
         },
         time::Moment,
     },
-    ledger::rows::{Artifact, JobRow, Reason},
+    ledger::rows::{ArtifactRow, JobRow, Reason},
 };
 
 /// How often a file that fails its checks is fetched again.
@@ -158,7 +158,7 @@ impl Road {
         // The number is informative: a ledger that cannot take it now must not delay a result.
         if bytes > 0
             && let Err(error) =
-                self.tools.store.with(move |ledger| ledger.received(id, bytes)).await
+                self.tools.store.with(move |ledger| ledger.add_received(id, bytes)).await
         {
             tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
         }
@@ -222,7 +222,7 @@ impl Road {
         folder: &JobFolder,
         files: &mut Vec<RemoteFile>,
         request: &RequestId,
-    ) -> Step<Result<Option<Artifact>, Reason>> {
+    ) -> Step<Result<Option<ArtifactRow>, Reason>> {
         let (mut fresh, mut gone, mut failures, mut stuck_tries) = (0, 0, 0, 0);
         let mut last_progress = self.tools.clock.now().moment;
         let mut farthest = 0;
@@ -302,7 +302,7 @@ impl Road {
     }
 
     /// Describes a finished artifact for the ledger.
-    async fn describe(&mut self, kind: ArtifactKind, folder: &JobFolder) -> Step<Artifact> {
+    async fn describe(&mut self, kind: ArtifactKind, folder: &JobFolder) -> Step<ArtifactRow> {
         let mut failures = 0;
         loop {
             let (own, id) = (folder.clone(), self.id);
@@ -372,13 +372,13 @@ impl Road {
         Ok(())
     }
 
-    async fn keep_rows(&self, rows: Vec<Artifact>) {
+    async fn keep_rows(&self, rows: Vec<ArtifactRow>) {
         let id = self.id;
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.keep_artifacts(id, &rows);
         drop(self.tools.store.record("the image of a failed job", record).await);
     }
 
-    async fn record_fetched(&mut self, rows: Vec<Artifact>) -> Step<()> {
+    async fn record_fetched(&mut self, rows: Vec<ArtifactRow>) -> Step<()> {
         let (id, now) = (self.id, self.tools.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
         self.record("that everything was fetched", record).await?;

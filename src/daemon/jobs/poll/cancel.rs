@@ -36,7 +36,7 @@ impl Road {
             // The cancel may be older than the job's row, or be in it already: a cancel is final,
             // across restarts.
             let now = self.tools.clock.now().wall;
-            let record = move |ledger: &mut crate::ledger::Ledger| ledger.want_cancel(id, now);
+            let record = move |ledger: &mut crate::ledger::Ledger| ledger.request_cancel(id, now);
             self.record("that a person cancelled it", record).await?;
         }
         self.say("being cancelled at the service".to_owned()).await;
@@ -171,7 +171,7 @@ impl Road {
     pub(in crate::daemon::jobs) async fn booking_of_run(&self) -> Booking {
         let id = self.id;
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
-        row.map_or(Booking::Reserved, |row| row.bill().0)
+        row.map_or(Booking::Reserved, |row| row.job_cost().0)
     }
 
     /// Returns how long the job may be queued, and how long it may run.

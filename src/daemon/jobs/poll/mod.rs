@@ -126,7 +126,7 @@ impl Road {
             submitted: then(submitted_at),
             waiting: row.is_none().then_some(now.moment),
             unfinished: row.is_none().then_some(now.moment),
-            waited: row.and_then(|row| row.seen.waited),
+            waited: row.and_then(|row| row.observed.waited),
             own: row.is_none(),
             running: running_at.map(then),
             running_at,
@@ -139,7 +139,7 @@ impl Road {
             timed_out: None,
             told_words: Vec::new(),
         };
-        if row.is_some_and(|row| row.cancel_wanted) {
+        if row.is_some_and(|row| row.cancel_requested) {
             self.cancel_remotely(request, Wish::Cancel, &mut following).await?;
         }
         loop {
@@ -368,7 +368,7 @@ impl Road {
             times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
         let (id, files) = (self.id, files.to_vec());
         let record = move |ledger: &mut crate::ledger::Ledger| {
-            let end = RunEnd { at: over.unwrap_or(now), seen: observed };
+            let end = RunEnd { at: over.unwrap_or(now), observed };
             ledger.outputs_known(id, &files, end, now)
         };
         self.record("what the run produced", record).await

@@ -27,7 +27,7 @@ use crate::{
     },
     ledger::{
         error::{LedgerError, ReleaseError},
-        rows::{Booking, Leaving, Reason, Released},
+        rows::{Booking, BudgetChange, DelayedSubmit, Reason},
     },
 };
 
@@ -96,7 +96,7 @@ impl Road {
 
     /// Returns what the job is expected to cost now. A job for a deployment that is no longer
     /// configured keeps its reservation: nothing is known about that machine any more.
-    async fn leaving(&mut self) -> Leaving {
+    async fn leaving(&mut self) -> DelayedSubmit {
         let live = self.live();
         if self.deployment == early_work::deployment_of(&live, self.place) {
             (self.learned, self.estimate) =
@@ -104,7 +104,7 @@ impl Road {
             self.terms = Some(PriceTerms::of(&self.estimate));
             early_work::describe(&mut self.shown, &self.learned, &self.estimate);
         }
-        Leaving {
+        DelayedSubmit {
             job: self.id,
             session: self.tools.session,
             reserve: self.estimate.cost,
@@ -118,7 +118,7 @@ impl Road {
         &self,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
-        released: &Released,
+        released: &BudgetChange,
     ) {
         let news = {
             let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);

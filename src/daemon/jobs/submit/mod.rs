@@ -28,7 +28,7 @@ use crate::{
     failpoint::{self, Point, Side},
     ledger::{
         error::ReleaseError,
-        rows::{Announce, Booking, JobRow, NewJob, Reason},
+        rows::{Booking, JobRow, NewJob, Reason, ReleaseMode},
     },
 };
 
@@ -54,7 +54,7 @@ impl Road {
         let at_once = self.place != BackendKind::Cloud
             && wait.is_zero()
             && self.tools.health.at(self.place).is_well(now, &self.live());
-        let announce = if at_once { Announce::Submitting } else { Announce::PreparedOnly };
+        let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };
         let payload = self.enter(work, announce).await?;
         if at_once {
             return Ok(payload);
@@ -98,12 +98,12 @@ impl Road {
         // The job has no backend: the event with a backend in a job's history is how the next
         // session distinguishes them.
         let why = self.shown.why.take();
-        let entered = self.enter(work, Announce::PreparedOnly).await.map(drop);
+        let entered = self.enter(work, ReleaseMode::PreparedOnly).await.map(drop);
         self.shown.why = why;
         entered
     }
 
-    async fn enter(&mut self, work: NewWork, announce: Announce) -> Step<Payload> {
+    async fn enter(&mut self, work: NewWork, announce: ReleaseMode) -> Step<Payload> {
         let NewWork {
             ready,
             cause,
@@ -153,9 +153,9 @@ impl Road {
             .with(move |ledger| {
                 let committed = staged.commit(id).and_then(|_| match announce {
                     // It leaves at once: its folder's name becomes durable after it is gone.
-                    Announce::Submitting => Ok(()),
+                    ReleaseMode::Submitting => Ok(()),
                     // After a power loss it may have to be built from these inputs.
-                    Announce::PreparedOnly => history.sync(),
+                    ReleaseMode::PreparedOnly => history.sync(),
                 });
                 if let Err(error) = committed {
                     return Err(NotReleased::Disk(error.to_string()));
