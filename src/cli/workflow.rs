@@ -14,7 +14,7 @@ use super::{
     out::plain,
 };
 use crate::{
-    config::settings::Workflow as Choice,
+    config::settings::WorkflowSource as Choice,
     daemon::services::runtime_config::{read_workflow, workflow as load},
     domain::request::workflow::{
         Workflow,

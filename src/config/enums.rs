@@ -7,7 +7,7 @@ use std::fmt;
 use crate::domain::inputs::trigger::{AtStart, TriggerOn, WhenBusy};
 
 /// A setting that is one of a few words.
-pub trait Word: Copy + 'static {
+pub trait Keyword: Copy + 'static {
     /// Every word, in the order in which an error lists them.
     const ALL: &'static [Self];
 
@@ -23,7 +23,7 @@ macro_rules! words {
             $($(#[$meaning])* $variant,)+
         }
 
-        impl Word for $name {
+        impl Keyword for $name {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             fn word(self) -> &'static str {
@@ -57,7 +57,7 @@ words! {
 
 /// CONJURE's own names for a mode, and what each means here. Its plan's LOCAL, CLOUD, SERVERLESS
 /// and AUTO are the same as our own words, in any case.
-pub(super) const CONJURES_MODES: [(&str, Mode, Option<Provider>); 4] = [
+pub(super) const CONJURE_MODES: [(&str, Mode, Option<Provider>); 4] = [
     ("cloud_legacy", Mode::Cloud, None),
     ("local_comfyui", Mode::Local, Some(Provider::Comfyui)),
     ("comfyui", Mode::Local, Some(Provider::Comfyui)),
@@ -69,21 +69,21 @@ impl Mode {
     pub(super) fn named(text: &str) -> Option<Self> {
         let text = text.trim();
         let ours = Self::ALL.iter().copied().find(|mode| mode.word().eq_ignore_ascii_case(text));
-        ours.or_else(|| Self::conjures(text).map(|(_, mode, _)| mode))
+        ours.or_else(|| Self::from_conjure(text).map(|(_, mode, _)| mode))
     }
 
     /// Finds CONJURE's own name: its spelling, what it means here, and the only provider that it
     /// stands for, if any.
-    pub(super) fn conjures(text: &str) -> Option<(&'static str, Self, Option<Provider>)> {
+    pub(super) fn from_conjure(text: &str) -> Option<(&'static str, Self, Option<Provider>)> {
         let text = text.trim();
-        CONJURES_MODES.into_iter().find(|(word, ..)| word.eq_ignore_ascii_case(text))
+        CONJURE_MODES.into_iter().find(|(word, ..)| word.eq_ignore_ascii_case(text))
     }
 }
 
 /// Defines the words of types that are defined elsewhere.
 macro_rules! words_of {
     ($name:ty { $($variant:ident = $word:literal,)+ }) => {
-        impl Word for $name {
+        impl Keyword for $name {
             const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             fn word(self) -> &'static str {
@@ -191,7 +191,7 @@ impl Level {
     }
 }
 
-impl Word for crate::domain::money::BillingPlan {
+impl Keyword for crate::domain::money::BillingPlan {
     const ALL: &'static [Self] = &[Self::Hobby, Self::Pro];
 
     fn word(self) -> &'static str {

@@ -1,32 +1,32 @@
 //! Errors in a configuration, worded so that the user finds the line and knows what to
 //! write instead.
 //!
-//! Owns the texts. Every error begins with its [`Place`]; the errors of all files are collected in
+//! Owns the texts. Every error begins with its [`Origin`]; the errors of all files are collected in
 //! [`ConfigErrors`]. A text that could be a secret is never repeated (`secret_shape`).
 
 use std::{fmt, io};
 
-use super::sources::origin::Place;
+use super::sources::origin::Origin;
 
 /// One error.
 #[derive(Debug)]
 pub struct ConfigError {
     /// Where the setting was written.
-    pub place: Place,
+    pub origin: Origin,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: ConfigProblem,
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
+        write!(f, "{}: {}", self.origin, self.problem)
     }
 }
 
 impl std::error::Error for ConfigError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
-            Problem::Unreadable(cause) => Some(cause),
+            ConfigProblem::Unreadable(cause) => Some(cause),
             _ => None,
         }
     }
@@ -34,7 +34,7 @@ impl std::error::Error for ConfigError {
 
 /// What is wrong. Keys are complete (`trigger.on`); texts are already safe to show.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum ConfigProblem {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
@@ -48,12 +48,12 @@ pub enum Problem {
     #[error("the file is not UTF-8 text from here on; save it as UTF-8")]
     NotUtf8,
     /// The file is not TOML.
-    #[error("column {column}: {words}\n{snippet}")]
+    #[error("column {column}: {message}\n{snippet}")]
     Syntax {
         /// The column in characters, counted from 1.
         column: usize,
         /// The parser's message.
-        words: String,
+        message: String,
         /// The line, with a caret below it.
         snippet: String,
     },
@@ -110,14 +110,14 @@ pub enum Problem {
         range: String,
     },
     /// The value is not one of the allowed words.
-    #[error("`{key}` cannot be {found}; it is one of {words}{hint}")]
-    BadWord {
+    #[error("`{key}` cannot be {found}; it is one of {keywords}{hint}")]
+    UnknownKeyword {
         /// The key.
         key: String,
         /// The text.
         found: String,
         /// The allowed words.
-        words: String,
+        keywords: String,
         /// The word that was probably meant.
         hint: Hint,
     },
@@ -145,7 +145,7 @@ pub enum Problem {
         /// What is the same.
         what: String,
         /// Where the other one is written.
-        first: Place,
+        first: Origin,
     },
     /// Two variables contradict each other.
     #[error("it contradicts {other}; unset one of them")]

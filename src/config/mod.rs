@@ -31,16 +31,16 @@ mod tests;
 use std::{path::PathBuf, sync::Arc};
 
 use self::{
-    errors::{ConfigError, ConfigErrors, Problem},
+    errors::{ConfigError, ConfigErrors, ConfigProblem},
     settings::Config,
     sources::{
         Sources,
         files::ReadError,
         layer::{Layer, merge},
-        origin::{Place, Places},
-        toml_source::{Table, Whose},
+        origin::{Origin, Origins},
+        toml_source::{Table, TextSource},
     },
-    values::reader::{Demand, Reader},
+    values::reader::{Completeness, ConfigReader},
 };
 
 /// The built-in defaults: every key, commented.
@@ -72,10 +72,10 @@ pub struct Loaded {
 
 /// Reads, validates and merges every layer. The errors of all layers are returned together.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
-    let mut places = Places::default();
-    let defaults = sources::toml_source::read_document(EXAMPLE, &Whose::BuiltIn, &mut places)
+    let mut places = Origins::default();
+    let defaults = sources::toml_source::read_document(EXAMPLE, &TextSource::BuiltIn, &mut places)
         .map_err(ConfigErrors)?;
-    let mut layers = vec![Layer { table: defaults.clone(), by_person: false }];
+    let mut layers = vec![Layer { table: defaults.clone(), by_user: false }];
     let mut problems = Vec::new();
 
     let mut read = Vec::new();
@@ -83,7 +83,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     for (path, needed) in sources.files() {
         match read_file(&path, needed, &mut places) {
             Ok(Some(table)) => {
-                layers.push(Layer { table, by_person: true });
+                layers.push(Layer { table, by_user: true });
                 read.push(path);
             }
             Ok(None) => absent.push(path),
@@ -98,18 +98,18 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     layers.push(layer);
 
     let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
-    let reader = |demand| Reader {
-        places: &places,
+    let reader = |demand| ConfigReader {
+        origins: &places,
         folders: &sources.folders,
         defaults: &defaults,
-        demand,
+        completeness: demand,
         problems: Vec::new(),
     };
-    for layer in layers.iter().filter(|layer| layer.by_person) {
-        let mut reader = reader(Demand::Some);
+    for layer in layers.iter().filter(|layer| layer.by_user) {
+        let mut reader = reader(Completeness::Some);
         let _: Config = sections::read(&mut reader, &layer.table, None);
         // Tables have no order; report the errors from top to bottom.
-        reader.problems.sort_by_cached_key(|error| (error.place.line(), error.to_string()));
+        reader.problems.sort_by_cached_key(|error| (error.origin.line(), error.to_string()));
         problems.append(&mut shortened(reader.problems));
     }
     problems.append(&mut untranslated);
@@ -118,10 +118,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 
     let merged = merge(&layers).map_err(|error| {
-        let problem = Problem::Merge(error.to_string());
-        ConfigErrors(vec![ConfigError { place: Place::BuiltIn(1), problem }])
+        let problem = ConfigProblem::Merge(error.to_string());
+        ConfigErrors(vec![ConfigError { origin: Origin::BuiltIn(1), problem }])
     })?;
-    let mut reader = reader(Demand::All);
+    let mut reader = reader(Completeness::All);
     let mut config = sections::read(&mut reader, &merged, root.as_ref());
     if !reader.problems.is_empty() {
         return Err(ConfigErrors(reader.problems));
@@ -144,38 +144,40 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 fn shortened(mut problems: Vec<ConfigError>) -> Vec<ConfigError> {
     if problems.len() > MOST_COMPLAINTS {
         let more = problems.len() - MOST_COMPLAINTS;
-        let place = problems[MOST_COMPLAINTS].place.clone();
+        let origin = problems[MOST_COMPLAINTS].origin.clone();
         problems.truncate(MOST_COMPLAINTS);
-        problems.push(ConfigError { place, problem: Problem::More(more) });
+        problems.push(ConfigError { origin, problem: ConfigProblem::More(more) });
     }
     problems
 }
 
-fn is_default_project(merged: &Table, places: &Places) -> bool {
-    merged.get("project").is_some_and(|value| matches!(places.of(value), Place::BuiltIn(_)))
+fn is_default_project(merged: &Table, places: &Origins) -> bool {
+    merged.get("project").is_some_and(|value| matches!(places.of(value), Origin::BuiltIn(_)))
 }
 
 /// Reads one file; returns `None` if it is missing and optional.
 fn read_file(
     path: &std::path::Path,
     needed: bool,
-    places: &mut Places,
+    places: &mut Origins,
 ) -> Result<Option<Table>, Vec<ConfigError>> {
     let file: Arc<std::path::Path> = Arc::from(path);
-    let whole_file = |problem| vec![ConfigError { place: Place::File(Arc::clone(&file)), problem }];
+    let whole_file =
+        |problem| vec![ConfigError { origin: Origin::File(Arc::clone(&file)), problem }];
     let bytes = match sources::files::read_small(path, FILE_LIMIT_KB * 1024) {
         Ok(bytes) => bytes,
         Err(ReadError::Missing(_)) if !needed => return Ok(None),
         Err(ReadError::Missing(cause) | ReadError::Io(cause)) => {
-            return Err(whole_file(Problem::Unreadable(cause)));
+            return Err(whole_file(ConfigProblem::Unreadable(cause)));
         }
         Err(ReadError::TooLarge) => {
-            return Err(whole_file(Problem::TooLarge { limit_kb: FILE_LIMIT_KB }));
+            return Err(whole_file(ConfigProblem::TooLarge { limit_kb: FILE_LIMIT_KB }));
         }
     };
     let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let place = sources::toml_source::first_bad_line(&bytes, error.valid_up_to(), &file);
-        vec![ConfigError { place, problem: Problem::NotUtf8 }]
+        let origin = sources::toml_source::first_bad_line(&bytes, error.valid_up_to(), &file);
+        vec![ConfigError { origin, problem: ConfigProblem::NotUtf8 }]
     })?;
-    sources::toml_source::read_document(text, &Whose::File(Arc::clone(&file)), places).map(Some)
+    sources::toml_source::read_document(text, &TextSource::File(Arc::clone(&file)), places)
+        .map(Some)
 }

@@ -6,18 +6,19 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    enums::{Mode, Provider, Word},
-    errors::Problem,
+    enums::{Keyword, Mode, Provider},
+    errors::ConfigProblem,
     projects::read_projects,
     secrets::shape::is_token_instead_of_path,
     settings::{
         BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig, LogConfig,
-        PageConfig, PlacementConfig, Seed, ServerlessConfig, Space, TriggerConfig, Workflow,
+        PageConfig, PlacementConfig, SeedSetting, ServerlessConfig, SpaceSetting, TriggerConfig,
+        WorkflowSource,
     },
     sources::toml_source::Table,
     values::{
-        addresses::{api_url, download_host, filler_url, http_url, listen_address, space},
-        reader::{Found, Reader},
+        addresses::{api_url, download_host, http_url, listen_address, placeholder_url, space},
+        reader::{ConfigReader, RawValue},
     },
 };
 use crate::domain::money::{TIERS, Tier};
@@ -47,14 +48,14 @@ const LAST_SEED: u64 = (1 << 53) - 1;
 /// Reads everything and collects errors in the reader. `state_dir` and `log.dir` are completed by
 /// [`super::validate`], which knows the default folders for an empty value.
 pub(super) fn read<'a>(
-    reader: &mut Reader<'a>,
+    reader: &mut ConfigReader<'a>,
     table: &'a Table,
     only_root: Option<&PathBuf>,
 ) -> Config {
     let mut top = reader.section(table, "");
-    let mode = top.take("mode", Mode::Auto, mode);
-    let max_in_flight = top.take("max_in_flight", 1, |found| found.whole_u32(1..=16));
-    let state_dir = top.take("state_dir", None, Found::path).unwrap_or_default();
+    let mode = top.read("mode", Mode::Auto, mode);
+    let max_in_flight = top.read("max_in_flight", 1, |value| value.integer_u32(1..=16));
+    let state_dir = top.read("state_dir", None, RawValue::path).unwrap_or_default();
     for section in [
         "project",
         "trigger",
@@ -89,43 +90,44 @@ pub(super) fn read<'a>(
     }
 }
 
-fn trigger<'a>(reader: &mut Reader<'a>, table: &'a Table) -> TriggerConfig {
+fn trigger<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> TriggerConfig {
     let mut section = reader.section(table, "trigger");
     let zero = Duration::ZERO;
     let settings = TriggerConfig {
-        on: section.word("on"),
-        prompt_quiet: section.take("prompt_quiet_ms", zero, |found| found.millis(0..=60_000)),
-        render_quiet: section.take("render_quiet_ms", zero, |found| found.millis(0..=600_000)),
+        on: section.keyword("on"),
+        prompt_quiet: section.read("prompt_quiet_ms", zero, |value| value.millis(0..=60_000)),
+        render_quiet: section.read("render_quiet_ms", zero, |value| value.millis(0..=600_000)),
         prompt_max_wait: section
-            .take("prompt_max_wait_ms", zero, |found| found.millis(0..=600_000)),
-        min_interval: section.take("min_interval_s", zero, |found| found.seconds(0.0..=DAY)),
-        max_jobs_per_hour: section.take("max_jobs_per_hour", 1, |found| found.whole_u32(1..=3600)),
+            .read("prompt_max_wait_ms", zero, |value| value.millis(0..=600_000)),
+        min_interval: section.read("min_interval_s", zero, |value| value.seconds(0.0..=DAY)),
+        max_jobs_per_hour: section
+            .read("max_jobs_per_hour", 1, |value| value.integer_u32(1..=3600)),
         hold_while_sculpting: section.flag("hold_while_sculpting"),
         after_result_hold: section
-            .take("after_result_hold_s", zero, |found| found.seconds(0.0..=3600.0)),
-        when_busy: section.word("when_busy"),
-        at_start: section.word("at_start"),
+            .read("after_result_hold_s", zero, |value| value.seconds(0.0..=3600.0)),
+        when_busy: section.keyword("when_busy"),
+        at_start: section.keyword("at_start"),
         ignore_prompts: section.list("ignore_prompts", "regular expressions", pattern),
-        watch: section.word("watch"),
-        poll_interval: section.take("poll_interval_ms", zero, |found| found.millis(50..=60_000)),
+        watch: section.keyword("watch"),
+        poll_interval: section.read("poll_interval_ms", zero, |value| value.millis(50..=60_000)),
     };
     section.finish();
     settings
 }
 
-fn generation<'a>(reader: &mut Reader<'a>, table: &'a Table) -> GenerationConfig {
+fn generation<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> GenerationConfig {
     let mut section = reader.section(table, "generation");
     section.known("bind");
-    let workflow = section.take("workflow", Workflow::BuiltIn(WORKFLOWS[0]), workflow);
-    let seed = section.take("seed", Seed::Derived, seed);
-    let steps_flux = section.take("steps_flux", 1, |found| found.whole_u32(1..=1000));
-    let steps_partpacker = section.take("steps_partpacker", 1, |found| found.whole_u32(1..=1000));
-    let image_max_base64_kb = section.take("image_max_base64_kb", None, |found| {
-        match found.whole_u32(0..=65_536)? {
+    let workflow = section.read("workflow", WorkflowSource::BuiltIn(WORKFLOWS[0]), workflow);
+    let seed = section.read("seed", SeedSetting::Derived, seed);
+    let steps_flux = section.read("steps_flux", 1, |value| value.integer_u32(1..=1000));
+    let steps_partpacker = section.read("steps_partpacker", 1, |value| value.integer_u32(1..=1000));
+    let image_max_base64_kb = section.read("image_max_base64_kb", None, |value| {
+        match value.integer_u32(0..=65_536)? {
             0 => Ok(None),
             // With a smaller limit, not even the smallest picture that the workflow can use
             // would fit.
-            1..16 => Err(found.rule("must be 0 (send unchanged) or between 16 and 65536")),
+            1..16 => Err(value.rule("must be 0 (send unchanged) or between 16 and 65536")),
             limit => Ok(Some(limit)),
         }
     });
@@ -143,20 +145,21 @@ fn generation<'a>(reader: &mut Reader<'a>, table: &'a Table) -> GenerationConfig
 }
 
 fn bind<'a>(
-    reader: &mut Reader<'a>,
+    reader: &mut ConfigReader<'a>,
     table: &'a Table,
     name: &'static str,
 ) -> BTreeMap<String, String> {
     // A role without a binding uses the workflow's own binding, so it is not missing.
-    let demand = std::mem::replace(&mut reader.demand, super::values::reader::Demand::Some);
+    let demand =
+        std::mem::replace(&mut reader.completeness, super::values::reader::Completeness::Some);
     let mut section = reader.section(table, name);
     let mut bind = BTreeMap::new();
     for role in ROLES {
-        let bound = section.take(role, None, |found| {
-            let text = found.text()?.trim();
+        let bound = section.read(role, None, |value| {
+            let text = value.text()?.trim();
             if text.chars().count() > 200 {
                 return Err(
-                    found.rule("must name a node, such as \"41.value\" or \"title:EXPORTGLB\"")
+                    value.rule("must name a node, such as \"41.value\" or \"title:EXPORTGLB\"")
                 );
             }
             Ok(Some(text.to_owned()))
@@ -164,49 +167,49 @@ fn bind<'a>(
         bind.extend(bound.map(|bound| (role.to_owned(), bound)));
     }
     section.finish();
-    reader.demand = demand;
+    reader.completeness = demand;
     bind
 }
 
-fn serverless<'a>(reader: &mut Reader<'a>, table: &'a Table) -> ServerlessConfig {
+fn serverless<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> ServerlessConfig {
     let mut section = reader.section(table, "serverless");
     let zero = Duration::ZERO;
     let settings = ServerlessConfig {
         enabled: section.flag("enabled"),
-        deployment_id: section.take("deployment_id", None, Found::id),
-        api_url: section.take("api_url", filler_url(), api_url),
-        api_version: section.word("api_version"),
+        deployment_id: section.read("deployment_id", None, RawValue::id),
+        api_url: section.read("api_url", placeholder_url(), api_url),
+        api_version: section.keyword("api_version"),
         download_hosts: section.list("download_hosts", "host names", download_host),
         connect_timeout: section
-            .take("connect_timeout_s", zero, |found| found.seconds(1.0..=300.0)),
-        submit_timeout: section.take("submit_timeout_s", zero, |found| found.seconds(1.0..=3600.0)),
-        queue_timeout: section.take("queue_timeout_s", zero, |found| found.seconds(1.0..=DAY)),
-        run_timeout: section.take("run_timeout_s", zero, |found| found.seconds(1.0..=DAY)),
-        poll_min: section.take("poll_min_ms", zero, |found| found.millis(50..=60_000)),
-        poll_max: section.take("poll_max_ms", zero, |found| found.millis(50..=60_000)),
+            .read("connect_timeout_s", zero, |value| value.seconds(1.0..=300.0)),
+        submit_timeout: section.read("submit_timeout_s", zero, |value| value.seconds(1.0..=3600.0)),
+        queue_timeout: section.read("queue_timeout_s", zero, |value| value.seconds(1.0..=DAY)),
+        run_timeout: section.read("run_timeout_s", zero, |value| value.seconds(1.0..=DAY)),
+        poll_min: section.read("poll_min_ms", zero, |value| value.millis(50..=60_000)),
+        poll_max: section.read("poll_max_ms", zero, |value| value.millis(50..=60_000)),
         resubmit_unknown: section.flag("resubmit_unknown"),
-        token_file: section.take("token_file", None, token_file),
+        token_file: section.read("token_file", None, token_file),
     };
     section.finish();
     settings
 }
 
-fn local<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LocalConfig {
+fn local<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> LocalConfig {
     let mut section = reader.section(table, "local");
     section.known("bind");
-    let filler = || Space::Named(String::new());
+    let filler = || SpaceSetting::Named(String::new());
     let settings = LocalConfig {
         providers: section.list("providers", "names", provider),
-        comfyui_url: section.take("comfyui_url", filler_url(), http_url),
-        comfyui_workflow: section.take(
+        comfyui_url: section.read("comfyui_url", placeholder_url(), http_url),
+        comfyui_workflow: section.read(
             "comfyui_workflow",
-            Workflow::BuiltIn(WORKFLOWS[1]),
+            WorkflowSource::BuiltIn(WORKFLOWS[1]),
             workflow,
         ),
-        flux_space: section.take("flux_space", filler(), space),
-        mesh_space: section.take("mesh_space", filler(), space),
+        flux_space: section.read("flux_space", filler(), space),
+        mesh_space: section.read("mesh_space", filler(), space),
         process_image: section.flag("process_image"),
-        timeout: section.take("timeout_s", Duration::ZERO, |found| found.seconds(60.0..=DAY)),
+        timeout: section.read("timeout_s", Duration::ZERO, |value| value.seconds(60.0..=DAY)),
         after_unknown: section.flag("after_unknown"),
         bind: BTreeMap::new(),
     };
@@ -214,36 +217,36 @@ fn local<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LocalConfig {
     LocalConfig { bind: bind(reader, table, "local.bind"), ..settings }
 }
 
-fn cloud<'a>(reader: &mut Reader<'a>, table: &'a Table) -> CloudConfig {
+fn cloud<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> CloudConfig {
     let mut section = reader.section(table, "cloud");
     let settings = CloudConfig {
-        user_id: section.take("user_id", None, Found::id),
-        workflow_version_id: section.take("workflow_version_id", None, Found::id),
-        server_type: section.word("server_type"),
-        idle_stop: section.take("idle_stop_s", Duration::ZERO, |found| found.seconds(1.0..=DAY)),
-        max_run: section.take("max_minutes", Duration::ZERO, |found| {
-            Ok(Duration::from_secs(60 * found.whole(1..=1440, "minutes")?))
+        user_id: section.read("user_id", None, RawValue::id),
+        workflow_version_id: section.read("workflow_version_id", None, RawValue::id),
+        server_type: section.keyword("server_type"),
+        idle_stop: section.read("idle_stop_s", Duration::ZERO, |value| value.seconds(1.0..=DAY)),
+        max_run: section.read("max_minutes", Duration::ZERO, |value| {
+            Ok(Duration::from_secs(60 * value.integer(1..=1440, "minutes")?))
         }),
         start_timeout: section
-            .take("start_timeout_s", Duration::ZERO, |found| found.seconds(60.0..=3600.0)),
+            .read("start_timeout_s", Duration::ZERO, |value| value.seconds(60.0..=3600.0)),
     };
     section.finish();
     settings
 }
 
-fn budget<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BudgetConfig {
+fn budget<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> BudgetConfig {
     let mut section = reader.section(table, "budget");
     let settings = BudgetConfig {
-        per_job: section.take("per_job_usd", None, Found::dollars),
-        per_session: section.take("per_session_usd", None, Found::dollars),
-        per_day: section.take("per_day_usd", None, Found::dollars),
-        per_month: section.take("per_month_usd", None, Found::dollars),
-        plan: section.word("plan"),
-        hourly: section.take("hourly_usd", None, Found::dollars),
-        hardware: section.take("hardware", &TIERS[0], |found| {
-            let text = found.text()?;
+        per_job: section.read("per_job_usd", None, RawValue::dollars),
+        per_session: section.read("per_session_usd", None, RawValue::dollars),
+        per_day: section.read("per_day_usd", None, RawValue::dollars),
+        per_month: section.read("per_month_usd", None, RawValue::dollars),
+        plan: section.keyword("plan"),
+        hourly: section.read("hourly_usd", None, RawValue::dollars),
+        hardware: section.read("hardware", &TIERS[0], |value| {
+            let text = value.text()?;
             let names = TIERS.iter().map(|tier| tier.name);
-            Tier::find(text).ok_or_else(|| found.no_such_word(text, names))
+            Tier::find(text).ok_or_else(|| value.unknown_keyword(text, names))
         }),
         // Known only when all layers are merged: see `whole`.
         hardware_is_set: false,
@@ -252,48 +255,49 @@ fn budget<'a>(reader: &mut Reader<'a>, table: &'a Table) -> BudgetConfig {
     settings
 }
 
-fn placement<'a>(reader: &mut Reader<'a>, table: &'a Table) -> PlacementConfig {
+fn placement<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> PlacementConfig {
     let mut section = reader.section(table, "placement");
     let settings = PlacementConfig {
-        max_artifact_mb: section.take("max_artifact_mb", 1, |found| found.whole(1..=65_536, "MB")),
-        handoff: section.word("handoff"),
-        conjure_url: section.take("conjure_url", filler_url(), http_url),
+        max_artifact_mb: section
+            .read("max_artifact_mb", 1, |value| value.integer(1..=65_536, "MB")),
+        handoff: section.keyword("handoff"),
+        conjure_url: section.read("conjure_url", placeholder_url(), http_url),
         min_volume_threshold: section
-            .take("min_volume_threshold", 0.0, |found| found.number(0.0..=1000.0, "")),
+            .read("min_volume_threshold", 0.0, |value| value.number(0.0..=1000.0, "")),
     };
     section.finish();
     settings
 }
 
-fn history<'a>(reader: &mut Reader<'a>, table: &'a Table) -> HistoryConfig {
+fn history<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> HistoryConfig {
     let mut section = reader.section(table, "history");
     let settings = HistoryConfig {
-        keep_jobs: section.take("keep_jobs", 0, |found| found.whole(0..=1_000_000, "jobs")),
-        keep_mb: section.take("keep_mb", 0, |found| found.whole(0..=100_000_000, "MB")),
+        keep_jobs: section.read("keep_jobs", 0, |value| value.integer(0..=1_000_000, "jobs")),
+        keep_mb: section.read("keep_mb", 0, |value| value.integer(0..=100_000_000, "MB")),
     };
     section.finish();
     settings
 }
 
-fn page<'a>(reader: &mut Reader<'a>, table: &'a Table) -> PageConfig {
+fn page<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> PageConfig {
     let mut section = reader.section(table, "page");
-    let listen: Option<SocketAddr> = section.take("listen", None, listen_address);
+    let listen: Option<SocketAddr> = section.read("listen", None, listen_address);
     section.finish();
     PageConfig { listen }
 }
 
-fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
+fn log<'a>(reader: &mut ConfigReader<'a>, table: &'a Table) -> LogConfig {
     let mut section = reader.section(table, "log");
     let settings = LogConfig {
-        level: section.word("level"),
-        dir: section.take("dir", None, |found| match found.text()?.trim() {
+        level: section.keyword("level"),
+        dir: section.read("dir", None, |value| match value.text()?.trim() {
             "-" => Ok(None),
             // The caller knows the default folder for an empty value.
             "" => Ok(Some(PathBuf::new())),
-            _ => found.path(),
+            _ => value.path(),
         }),
-        keep_days: section.take("keep_days", 1, |found| found.whole_u32(1..=3650)),
-        keep_mb: section.take("keep_mb", 1, |found| found.whole_u32(1..=100_000)),
+        keep_days: section.read("keep_days", 1, |value| value.integer_u32(1..=3650)),
+        keep_mb: section.read("keep_mb", 1, |value| value.integer_u32(1..=100_000)),
     };
     section.finish();
     settings
@@ -301,33 +305,33 @@ fn log<'a>(reader: &mut Reader<'a>, table: &'a Table) -> LogConfig {
 
 /// Reads the mode, also under CONJURE's own names. [`super::validate`] applies what such a name
 /// says about the providers.
-fn mode(found: &Found<'_>) -> Result<Mode, Problem> {
-    let text = found.text()?.trim();
+fn mode(value: &RawValue<'_>) -> Result<Mode, ConfigProblem> {
+    let text = value.text()?.trim();
     if text.eq_ignore_ascii_case("debug") {
-        return Err(found.rule(
+        return Err(value.rule(
             "cannot be \"debug\": CONJURE's mode of that name pays for each picture twice; \"serverless\" pays once",
         ));
     }
     let words = Mode::ALL.iter().map(|mode| mode.word());
-    Mode::named(text).ok_or_else(|| found.no_such_word(text, words))
+    Mode::named(text).ok_or_else(|| value.unknown_keyword(text, words))
 }
 
-fn provider(found: &Found<'_>) -> Result<Provider, Problem> {
-    found.word()
+fn provider(value: &RawValue<'_>) -> Result<Provider, ConfigProblem> {
+    value.keyword()
 }
 
-fn pattern(found: &Found<'_>) -> Result<String, Problem> {
-    let text = found.text()?;
+fn pattern(value: &RawValue<'_>) -> Result<String, ConfigProblem> {
+    let text = value.text()?;
     match regex_lite::Regex::new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(found.rule(format!("contains an invalid regular expression: {error}"))),
+        Err(error) => Err(value.rule(format!("contains an invalid regular expression: {error}"))),
     }
 }
 
-fn workflow(found: &Found<'_>) -> Result<Workflow, Problem> {
-    let text = found.text()?.trim();
+fn workflow(value: &RawValue<'_>) -> Result<WorkflowSource, ConfigProblem> {
+    let text = value.text()?.trim();
     if let Some(name) = WORKFLOWS.into_iter().find(|name| *name == text) {
-        return Ok(Workflow::BuiltIn(name));
+        return Ok(WorkflowSource::BuiltIn(name));
     }
     let is_path = text.contains(std::path::is_separator)
         || PathBuf::from(text)
@@ -335,34 +339,34 @@ fn workflow(found: &Found<'_>) -> Result<Workflow, Problem> {
             .is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
     if !is_path {
         let words = WORKFLOWS.into_iter().chain(["the path of a .json file"]);
-        return Err(found.no_such_word(text, words));
+        return Err(value.unknown_keyword(text, words));
     }
-    found.path().map(|path| Workflow::File(path.unwrap_or_default()))
+    value.path().map(|path| WorkflowSource::File(path.unwrap_or_default()))
 }
 
-fn seed(found: &Found<'_>) -> Result<Seed, Problem> {
+fn seed(value: &RawValue<'_>) -> Result<SeedSetting, ConfigProblem> {
     use ::config::ValueKind::{Float, I64, String};
     let named = |text: &str| match text.trim() {
-        "derived" => Some(Seed::Derived),
-        "random" => Some(Seed::Random),
+        "derived" => Some(SeedSetting::Derived),
+        "random" => Some(SeedSetting::Random),
         _ => None,
     };
-    match &found.value.kind {
-        I64(_) | Float(_) => found.whole(0..=LAST_SEED, "").map(Seed::Fixed),
+    match &value.value.kind {
+        I64(_) | Float(_) => value.integer(0..=LAST_SEED, "").map(SeedSetting::Fixed),
         String(text) => match named(text) {
             Some(seed) => Ok(seed),
             None if text.trim().parse::<i64>().is_ok() => {
-                found.whole(0..=LAST_SEED, "").map(Seed::Fixed)
+                value.integer(0..=LAST_SEED, "").map(SeedSetting::Fixed)
             }
-            None => Err(found.no_such_word(text, ["derived", "random", "a number"].into_iter())),
+            None => Err(value.unknown_keyword(text, ["derived", "random", "a number"].into_iter())),
         },
-        _ => Err(found.wrong_type("\"derived\", \"random\" or a number")),
+        _ => Err(value.wrong_type("\"derived\", \"random\" or a number")),
     }
 }
 
-fn token_file(found: &Found<'_>) -> Result<Option<PathBuf>, Problem> {
-    if is_token_instead_of_path(found.text()?) {
-        return Err(Problem::Secret { key: found.key.clone() });
+fn token_file(value: &RawValue<'_>) -> Result<Option<PathBuf>, ConfigProblem> {
+    if is_token_instead_of_path(value.text()?) {
+        return Err(ConfigProblem::Secret { key: value.key.clone() });
     }
-    found.path()
+    value.path()
 }

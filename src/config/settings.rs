@@ -103,9 +103,9 @@ pub struct TriggerConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GenerationConfig {
     /// The workflow's graph.
-    pub workflow: Workflow,
+    pub workflow: WorkflowSource,
     /// Where seeds come from.
-    pub seed: Seed,
+    pub seed: SeedSetting,
     /// Sampling steps for the picture.
     pub steps_flux: u32,
     /// Sampling steps for the mesh.
@@ -122,7 +122,7 @@ pub struct GenerationConfig {
 
 /// A workflow's graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Workflow {
+pub enum WorkflowSource {
     /// A built-in workflow, by name.
     BuiltIn(&'static str),
     /// A file in API format.
@@ -131,7 +131,7 @@ pub enum Workflow {
 
 /// Where seeds come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seed {
+pub enum SeedSetting {
     /// Derived from the fingerprints.
     Derived,
     /// A new one for every job.
@@ -180,13 +180,13 @@ pub struct LocalConfig {
     /// The ComfyUI server; http or https.
     pub comfyui_url: Url,
     /// The graph that it runs.
-    pub comfyui_workflow: Workflow,
+    pub comfyui_workflow: WorkflowSource,
     /// Roles bound in that graph, as [`GenerationConfig::bind`] does for the other one.
     pub bind: BTreeMap<String, String>,
     /// The Space that makes the picture.
-    pub flux_space: Space,
+    pub flux_space: SpaceSetting,
     /// The Space that makes the mesh from it.
-    pub mesh_space: Space,
+    pub mesh_space: SpaceSetting,
     /// Whether the mesh's Space first removes the picture's background.
     pub process_image: bool,
     /// The time-out of a local job, waiting or running; 60 s to a day.
@@ -198,14 +198,14 @@ pub struct LocalConfig {
 impl LocalConfig {
     /// Returns whether the ComfyUI is the one that CONJURE's launcher uses in its mode 5:
     /// 127.0.0.1:8188 (`launcher/local_comfyui_service.py`).
-    pub fn is_conjures_comfyui(&self) -> bool {
+    pub fn is_conjure_comfyui(&self) -> bool {
         is_loopback(&self.comfyui_url) && self.comfyui_url.port_or_known_default() == Some(8188)
     }
 }
 
 /// A Hugging Face Space.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Space {
+pub enum SpaceSetting {
     /// A Space on the hub, as `owner/name`.
     Named(String),
     /// A Space with its own URL: https, or http on loopback; without query and user, and with a
@@ -213,7 +213,7 @@ pub enum Space {
     At(Url),
 }
 
-impl fmt::Display for Space {
+impl fmt::Display for SpaceSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => f.write_str(name),
@@ -262,7 +262,7 @@ pub struct BudgetConfig {
 
 impl BudgetConfig {
     /// Returns the configured part of the price.
-    pub const fn wanted(&self) -> PriceSettings {
+    pub const fn price_settings(&self) -> PriceSettings {
         PriceSettings {
             hourly: self.hourly,
             hardware: self.hardware,

@@ -16,14 +16,14 @@ use super::{
     sources::{
         environment,
         layer::{Layer, table_of},
-        origin::Places,
-        toml_source::{Whose, read_document},
+        origin::Origins,
+        toml_source::{TextSource, read_document},
     },
 };
 
 /// A setting that differs from its default.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct SettingChange {
     /// The section; empty for the keys above all sections.
     pub section: String,
     /// The key.
@@ -34,26 +34,29 @@ pub struct Change {
     pub from: String,
 }
 
-impl Change {
+impl SettingChange {
     /// Returns the change of a text setting.
     pub fn text(section: &str, key: &str, value: &str, from: &str) -> Self {
-        let value = written(&Toml::String(value.to_owned()));
+        let value = toml_text(&Toml::String(value.to_owned()));
         Self { section: section.to_owned(), key: key.to_owned(), value, from: from.to_owned() }
     }
 }
 
-/// Returns whether [`taken_over`] translates a variable of this name.
-pub fn is_conjures(name: &str) -> bool {
-    environment::is_conjures(name)
+/// Returns whether [`imported_changes`] translates a variable of this name.
+pub fn is_conjure_variable(name: &str) -> bool {
+    environment::is_conjure_variable(name)
 }
 
 /// Translates CONJURE's variables into the changes they make; a default value is no change. The
 /// values are not validated here: the caller has already loaded a configuration with the same
 /// variables, which rejects wrong values.
-pub fn taken_over(env: &BTreeMap<String, String>) -> Result<Vec<Change>, ConfigErrors> {
-    let mut places = Places::default();
-    let defaults = read_document(EXAMPLE, &Whose::BuiltIn, &mut places).map_err(ConfigErrors)?;
-    let below = [Layer { table: defaults, by_person: false }];
+pub fn imported_changes(
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<SettingChange>, ConfigErrors> {
+    let mut places = Origins::default();
+    let defaults =
+        read_document(EXAMPLE, &TextSource::BuiltIn, &mut places).map_err(ConfigErrors)?;
+    let below = [Layer { table: defaults, by_user: false }];
     let (layer, problems) = environment::runcomfy_variables(env, &below, &mut places);
     if !problems.is_empty() {
         return Err(ConfigErrors(problems));
@@ -81,7 +84,7 @@ fn change(
     value: &::config::Value,
     usual: &Toml,
     place: &str,
-) -> Option<Change> {
+) -> Option<SettingChange> {
     let text = match &value.kind {
         ValueKind::String(text) => text.trim().to_owned(),
         ValueKind::I64(number) => number.to_string(),
@@ -106,17 +109,17 @@ fn change(
         _ => value == *usual,
     };
     let from = place.strip_prefix("environment variable ").unwrap_or(place).to_owned();
-    (!same).then(|| Change {
+    (!same).then(|| SettingChange {
         section: section.to_owned(),
         key: key.to_owned(),
-        value: written(&value),
+        value: toml_text(&value),
         from,
     })
 }
 
 /// Formats a value. JSON's notation for a text is also valid TOML, and our TOML library's writer
 /// would add 100 KB.
-fn written(value: &Toml) -> String {
+fn toml_text(value: &Toml) -> String {
     match value {
         Toml::String(text) => serde_json::Value::from(text.as_str()).to_string(),
         Toml::Integer(number) => number.to_string(),
@@ -137,8 +140,8 @@ const HEAD: &str = "\
 
 /// Returns the configuration of the checkout `root` with these changes; `None` if the path is not
 /// UTF-8, as TOML requires.
-pub fn starter(root: &Path, changes: &[Change]) -> Option<String> {
-    let root = Change::text("project", "root", root.to_str()?, "");
+pub fn starter(root: &Path, changes: &[SettingChange]) -> Option<String> {
+    let root = SettingChange::text("project", "root", root.to_str()?, "");
     let find = |section: &str, key: &str| {
         changes.iter().chain([&root]).find(|change| change.section == section && change.key == key)
     };
@@ -240,7 +243,7 @@ mod tests {
             ("RUNCOMFY_POLL_INTERVAL", "2"),
             ("RUNCOMFY_API_TOKEN", "never-in-there"),
         ]);
-        let changes = taken_over(&env).expect("understood");
+        let changes = imported_changes(&env).expect("understood");
         let told: Vec<String> = changes
             .iter()
             .map(|change| {
@@ -265,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_variable_that_cannot_be_understood_is_complained_of() {
-        let error = taken_over(&env(&[("RUNCOMFY_POLL_INTERVAL", "soon")])).expect_err("no number");
+        let error =
+            imported_changes(&env(&[("RUNCOMFY_POLL_INTERVAL", "soon")])).expect_err("no number");
         assert!(error.to_string().contains("RUNCOMFY_POLL_INTERVAL"), "{error}");
     }
 }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use super::{
     enums::Mode,
-    errors::{ConfigError, Problem},
+    errors::{ConfigError, ConfigProblem},
     settings::Config,
     sources::{
         Sources,
         layer::table_of,
-        origin::{Place, Places},
+        origin::{Origin, Origins},
         toml_source::Table,
     },
 };
@@ -25,22 +25,22 @@ const DEFAULT_HARDWARE: &str = "x-large";
 pub(super) fn complete(
     config: &mut Config,
     table: &Table,
-    places: &Places,
+    places: &Origins,
     sources: &Sources,
 ) -> Result<Vec<String>, Vec<ConfigError>> {
     let mut problems = Vec::new();
     let place_of = |section: &str, key: &str| {
         let value = table.get(section).and_then(table_of).and_then(|section| section.get(key));
-        value.map_or(Place::BuiltIn(1), |value| places.of(value))
+        value.map_or(Origin::BuiltIn(1), |value| places.of(value))
     };
     if let Some(dir) = state_dir(config, sources) {
         config.state_dir = dir;
     } else {
         let rule = "is not set, and without a home folder (HOME is not set) there is no default; \
             give --state-dir DIR or set STATE_DIRECTORY";
-        let place = table.get("state_dir").map_or(Place::BuiltIn(1), |value| places.of(value));
-        let problem = Problem::Rule { key: "state_dir".to_owned(), rule: rule.to_owned() };
-        problems.push(ConfigError { place, problem });
+        let origin = table.get("state_dir").map_or(Origin::BuiltIn(1), |value| places.of(value));
+        let problem = ConfigProblem::Rule { key: "state_dir".to_owned(), rule: rule.to_owned() };
+        problems.push(ConfigError { origin, problem });
     }
     if config.log.dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
         let given = sources.systemd_folder("LOGS_DIRECTORY").map(std::path::Path::to_path_buf);
@@ -50,45 +50,45 @@ pub(super) fn complete(
     // Writing the default explicitly (as in a copy of the example) is not a decision: the
     // deployment's own answer is better.
     let budget = &mut config.budget;
-    budget.hardware_is_set = !matches!(place_of("budget", "hardware"), Place::BuiltIn(_))
+    budget.hardware_is_set = !matches!(place_of("budget", "hardware"), Origin::BuiltIn(_))
         && budget.hardware.name != DEFAULT_HARDWARE;
     let serverless = &config.serverless;
     if serverless.poll_min > serverless.poll_max {
         let (least, most) =
             (place_of("serverless", "poll_min_ms"), place_of("serverless", "poll_max_ms"));
         // The value that the user wrote is the one to correct.
-        let least_is_default = matches!(least, Place::BuiltIn(_));
+        let least_is_default = matches!(least, Origin::BuiltIn(_));
         let rule = format!(
             "is {}, more than `serverless.poll_max_ms`, which is {}",
             serverless.poll_min.as_millis(),
             serverless.poll_max.as_millis()
         );
-        let place = if least_is_default { most } else { least };
+        let origin = if least_is_default { most } else { least };
         let key = "serverless.poll_min_ms".to_owned();
-        problems.push(ConfigError { place, problem: Problem::Rule { key, rule } });
+        problems.push(ConfigError { origin, problem: ConfigProblem::Rule { key, rule } });
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    let mut found = conjures_word(config, table, places, &place_of);
+    let mut found = apply_conjure_mode(config, table, places, &place_of);
     found.extend(warnings(config, table, places));
     Ok(found)
 }
 
 /// Applies what CONJURE's own name for a mode says beyond the mode, and returns how it
 /// was interpreted.
-fn conjures_word(
+fn apply_conjure_mode(
     config: &mut Config,
     table: &Table,
-    places: &Places,
-    place_of: &impl Fn(&str, &str) -> Place,
+    places: &Origins,
+    place_of: &impl Fn(&str, &str) -> Origin,
 ) -> Vec<String> {
     let Some(value) = table.get("mode") else { return Vec::new() };
     let text = value.clone().into_string().unwrap_or_default();
-    let Some((word, mode, provider)) = Mode::conjures(&text) else { return Vec::new() };
+    let Some((word, mode, provider)) = Mode::from_conjure(&text) else { return Vec::new() };
     let taken = match provider {
         // Explicit providers have precedence.
-        Some(provider) if matches!(place_of("local", "providers"), Place::BuiltIn(_)) => {
+        Some(provider) if matches!(place_of("local", "providers"), Origin::BuiltIn(_)) => {
             config.local.providers = vec![provider];
             format!("\"{mode}\" with `local.providers = [\"{provider}\"]`")
         }
@@ -105,12 +105,12 @@ fn conjures_word(
 }
 
 /// Returns where `section.key`, or the top-level `mode`, was last written.
-fn written(table: &Table, places: &Places, section: &str, key: &str) -> String {
+fn origin_of(table: &Table, places: &Origins, section: &str, key: &str) -> String {
     let within =
         if section.is_empty() { Some(table) } else { table.get(section).and_then(table_of) };
     match within.and_then(|within| within.get(key)).map(|value| places.of(value)) {
-        None | Some(Place::BuiltIn(_)) => "the default".to_owned(),
-        Some(place) => place.to_string(),
+        None | Some(Origin::BuiltIn(_)) => "the default".to_owned(),
+        Some(origin) => origin.to_string(),
     }
 }
 
@@ -126,9 +126,9 @@ fn state_dir(config: &Config, sources: &Sources) -> Option<PathBuf> {
     given.or_else(|| sources.default_state_dir.clone())
 }
 
-fn warnings(config: &Config, table: &Table, places: &Places) -> Vec<String> {
+fn warnings(config: &Config, table: &Table, places: &Origins) -> Vec<String> {
     let mut warnings = Vec::new();
-    let at = |section: &str, key: &str| written(table, places, section, key);
+    let at = |section: &str, key: &str| origin_of(table, places, section, key);
     let trigger = &config.trigger;
     if trigger.prompt_max_wait < trigger.prompt_quiet {
         warnings.push(format!(

@@ -70,7 +70,7 @@ pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Lo
     let mut judged: Vec<Check> =
         told.map(|(name, answer, fix)| judge(name, answer, fix, config.mode, serves)).collect();
     judged.append(&mut checks);
-    let is_conjures_comfyui = comfyui_serves && local.is_conjures_comfyui();
+    let is_conjures_comfyui = comfyui_serves && local.is_conjure_comfyui();
     Local { checks: judged, serves, is_conjures_comfyui }
 }
 

@@ -132,7 +132,7 @@ pub(super) fn deployment(
         ),
         _ => Check::ok(NAME, format!("{name}, workflow version {version}")),
     }];
-    checks.extend(hardware(&record.facts, &budget.wanted()));
+    checks.extend(hardware(&record.facts, &budget.price_settings()));
     if let Some(kept) = record.facts.min_instances.filter(|kept| *kept > 0) {
         checks.push(Check::warn(
             NAME,

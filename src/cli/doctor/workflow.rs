@@ -9,7 +9,7 @@ use super::{check::Check, service::MISFIT};
 use crate::{
     config::{
         enums::{Mode, Provider},
-        settings::{Config, GenerationConfig, LocalConfig, Workflow},
+        settings::{Config, GenerationConfig, LocalConfig, WorkflowSource},
     },
     daemon::services::{probes::Deployment, runtime_config},
     domain::request::workflow::bind::{Binding, Bindings, bind_or_find},
@@ -36,7 +36,7 @@ pub(super) fn judge(config: &Config, deployment: Option<&Deployment>) -> Vec<Che
 fn for_comfyui(local: &LocalConfig) -> Check {
     let fix = "correct `local.comfyui_workflow` or [local.bind]; `conjured workflow validate` shows what fits";
     let workflow = runtime_config::workflow(&local.comfyui_workflow);
-    if let (Workflow::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
+    if let (WorkflowSource::BuiltIn(name), Err(_)) = (&local.comfyui_workflow, &workflow) {
         // The user cannot fix that in a configuration.
         return Check::skipped(NAME, format!("not checked: {name} is not built into this version"));
     }

@@ -15,7 +15,7 @@ use crate::{
         context::Context,
         exit::{CONFIGURATION, Failure, USAGE},
     },
-    config::{self, Loaded, enums::Mode, secrets, sources::Sources, starter::is_conjures},
+    config::{self, Loaded, enums::Mode, secrets, sources::Sources, starter::is_conjure_variable},
     disk::dirs,
 };
 
@@ -294,7 +294,7 @@ fn lost_variables(sources: &Sources, remarks: &mut Vec<String>) {
     let ours = |name: &str| {
         name.starts_with("CONJURED__")
             || (name.starts_with("RUNCOMFY_") && !CARRIED.contains(&name))
-            || is_conjures(name)
+            || is_conjure_variable(name)
             || name == secrets::HUGGINGFACE_TOKEN_VARIABLES[0]
     };
     let lost: Vec<&str> =

@@ -19,11 +19,11 @@ use crate::{
     },
     config::{
         self,
-        enums::{Mode, Word as _},
+        enums::{Keyword as _, Mode},
         secrets::{self, TOKEN_VARIABLES},
         settings::Config,
         sources::{Sources, dotenv},
-        starter::{Change, is_conjures, starter, taken_over},
+        starter::{SettingChange, imported_changes, is_conjure_variable, starter},
     },
     disk::{
         checkout, dirs,
@@ -149,7 +149,7 @@ fn choose(context: &Context, usual: &[PathBuf], count: usize) -> Result<usize, F
 
 fn surroundings(context: &Context, root: &Path) -> Surroundings {
     let is_token = |name: &str| TOKEN_VARIABLES.contains(&name);
-    let is_ours = |name: &str| name.starts_with(PREFIX) || is_conjures(name);
+    let is_ours = |name: &str| name.starts_with(PREFIX) || is_conjure_variable(name);
     let file = root.join(".env");
     let text = match read::read_complete(&file, DOTENV_LIMIT) {
         Ok(ReadOutcome::Complete { bytes, .. }) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -183,7 +183,7 @@ fn changes(
     args: &InitArgs,
     root: &Path,
     around: &Surroundings,
-) -> Result<Vec<Change>, Failure> {
+) -> Result<Vec<SettingChange>, Failure> {
     // Parsed as a configuration would be, so that a wrong value is refused now and not at the
     // first start.
     let alone = Sources {
@@ -201,7 +201,7 @@ fn changes(
         Failure::new(CONFIGURATION, format!("{errors}\nNothing was written{also}."))
     };
     config::load(&alone).map_err(wrong)?;
-    let mut changes = taken_over(&around.settings).map_err(wrong)?;
+    let mut changes = imported_changes(&around.settings).map_err(wrong)?;
     let given = [
         ("", "mode", args.mode.map(|mode| mode.name().to_owned()), "--mode"),
         ("serverless", "deployment_id", deployment(args, &changes), "--deployment"),
@@ -212,14 +212,14 @@ fn changes(
                 .retain(|change| (change.section.as_str(), change.key.as_str()) != (section, key));
             let usual = section.is_empty() && value == "auto";
             if !usual {
-                changes.push(Change::text(section, key, &value, from));
+                changes.push(SettingChange::text(section, key, &value, from));
             }
         }
     }
     Ok(changes)
 }
 
-fn deployment(args: &InitArgs, changes: &[Change]) -> Option<String> {
+fn deployment(args: &InitArgs, changes: &[SettingChange]) -> Option<String> {
     let known = changes.iter().any(|change| change.key == "deployment_id");
     // Neither a ComfyUI nor a rented machine has a deployment.
     if matches!(args.mode, Some(ModeArg::Local | ModeArg::Cloud)) {
@@ -327,7 +327,7 @@ fn tell(
     args: &InitArgs,
     found: &Found,
     around: &Surroundings,
-    changes: &[Change],
+    changes: &[SettingChange],
     target: &Path,
     kept: Option<&Path>,
 ) {

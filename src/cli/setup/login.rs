@@ -69,7 +69,7 @@ fn read(args: &LoginArgs) -> Result<SecretString, Failure> {
     let bytes = bytes
         .map_err(|error| no_token(&format!("it could not be read ({error})")))?
         .ok_or_else(|| no_token("it is larger than 64 KB"))?;
-    secrets::typed_token(&bytes).map_err(no_token)
+    secrets::parse_typed_token(&bytes).map_err(no_token)
 }
 
 async fn try_and_store(

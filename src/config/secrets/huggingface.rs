@@ -13,7 +13,8 @@
 //! program's stored token.
 
 use super::{
-    SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in, warn_if_loose,
+    SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in,
+    warn_if_readable_by_others,
 };
 use crate::config::{
     settings::{Config, ProjectConfig},
@@ -49,7 +50,7 @@ pub fn find_huggingface_token(
     }
     for path in stored(sources, config, HUGGINGFACE_TOKEN_NAME) {
         if let Some(bytes) = read_if_there(&path, "the token file")? {
-            warn_if_loose(&path, &mut warnings);
+            warn_if_readable_by_others(&path, &mut warnings);
             return found(token_in(&bytes, TokenSource::File(path))?, warnings);
         }
     }

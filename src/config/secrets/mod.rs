@@ -120,10 +120,10 @@ pub enum SecretError {
         fix: &'static str,
     },
     /// What was found is not a token.
-    #[error("{place} does not contain a token: {why}")]
+    #[error("{origin} does not contain a token: {why}")]
     NotAToken {
         /// Where it was found.
-        place: TokenSource,
+        origin: TokenSource,
         /// What is wrong with it.
         why: &'static str,
     },
@@ -155,7 +155,7 @@ fn search(
             let fix = "write the token into it, or correct `serverless.token_file`";
             return Err(SecretError::Unreadable { what, path: path.clone(), cause, fix });
         };
-        warn_if_loose(path, warnings);
+        warn_if_readable_by_others(path, warnings);
         return token_in(&bytes, TokenSource::File(path.clone())).map(Some);
     }
     for name in TOKEN_VARIABLES {
@@ -165,7 +165,7 @@ fn search(
     }
     for path in stores(sources, config) {
         if let Some(bytes) = read_if_there(&path, "the token file")? {
-            warn_if_loose(&path, warnings);
+            warn_if_readable_by_others(&path, warnings);
             return token_in(&bytes, TokenSource::File(path)).map(Some);
         }
     }
@@ -184,8 +184,8 @@ fn stored(sources: &Sources, config: &Config, name: &str) -> Vec<PathBuf> {
 
 /// Accepts a token that was typed or piped in. The error says what is wrong with it and never
 /// repeats it.
-pub fn typed_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
-    sound(bytes)
+pub fn parse_typed_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
+    validated_token(bytes)
 }
 
 fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, SecretError> {
@@ -204,7 +204,7 @@ fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, Sec
     }
 }
 
-fn warn_if_loose(path: &Path, warnings: &mut Vec<String>) {
+fn warn_if_readable_by_others(path: &Path, warnings: &mut Vec<String>) {
     if others_may_read(path) {
         warnings.push(format!(
             "{} contains a token and can be read by others; run: chmod 600 {}",
@@ -216,13 +216,13 @@ fn warn_if_loose(path: &Path, warnings: &mut Vec<String>) {
 
 /// Accepts a token that is valid in a header.
 fn token_in(bytes: &[u8], source: TokenSource) -> Result<Token, SecretError> {
-    match sound(bytes) {
+    match validated_token(bytes) {
         Ok(secret) => Ok(Token { secret, source }),
-        Err(why) => Err(SecretError::NotAToken { place: source, why }),
+        Err(why) => Err(SecretError::NotAToken { origin: source, why }),
     }
 }
 
-fn sound(bytes: &[u8]) -> Result<SecretString, &'static str> {
+fn validated_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
     if text.is_empty() {
         Err("it is empty")
@@ -278,7 +278,7 @@ fn official_token(path: &Path, warnings: &mut Vec<String>) -> Option<Token> {
     };
     match token_in(text.as_bytes(), TokenSource::OfficialCli(path.to_path_buf())) {
         Ok(token) => {
-            warn_if_loose(path, warnings);
+            warn_if_readable_by_others(path, warnings);
             Some(token)
         }
         Err(_) => useless("has an `access_token` that is not a token"),

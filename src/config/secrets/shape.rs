@@ -55,7 +55,7 @@ pub(in crate::config) fn quoted(text: &str) -> String {
 }
 
 /// Returns a key's name as an error shows it.
-pub(in crate::config) fn shown_key(name: &str) -> String {
+pub(in crate::config) fn display_key(name: &str) -> String {
     if is_secret_value(name) || has_long_run(name) {
         return "…".to_owned();
     }

@@ -11,12 +11,12 @@ use ::config::{Value, ValueKind};
 
 use super::{
     layer::{Layer, table_of},
-    origin::{Place, Places},
+    origin::{Origin, Origins},
     toml_source::{Table, read_value},
 };
 use crate::config::{
-    enums::{Mode, Word as _},
-    errors::{ConfigError, Problem},
+    enums::{Keyword as _, Mode},
+    errors::{ConfigError, ConfigProblem},
     secrets::shape::quoted,
 };
 
@@ -61,13 +61,13 @@ const FALLBACK: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_EN
 /// they mean anything.
 pub(in crate::config) fn own_variables(
     env: &BTreeMap<String, String>,
-    places: &mut Places,
+    places: &mut Origins,
 ) -> Layer {
-    let mut layer = Layer { table: Table::new(), by_person: true };
+    let mut layer = Layer { table: Table::new(), by_user: true };
     for (name, text) in env {
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
         let parts: Vec<String> = path.split("__").map(str::to_lowercase).collect();
-        let place = places.remember(Place::Variable(name.clone()));
+        let place = places.add(Origin::Variable(name.clone()));
         // Lists and tables are written as TOML; a text that merely starts like one stays a text.
         let looks_nested = text.trim_start().starts_with(['[', '{']);
         let value = looks_nested
@@ -104,15 +104,15 @@ fn insert(table: &mut Table, parts: &[String], place: &String, value: Value) {
 pub(in crate::config) fn runcomfy_variables(
     env: &BTreeMap<String, String>,
     below: &[Layer],
-    places: &mut Places,
+    places: &mut Origins,
 ) -> (Layer, Vec<ConfigError>) {
-    let mut layer = Layer { table: Table::new(), by_person: true };
+    let mut layer = Layer { table: Table::new(), by_user: true };
     let mut problems = Vec::new();
     let set = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
 
     for (name, keys) in PLAIN {
         let Some(text) = set(name) else { continue };
-        let place = places.remember(Place::Variable(name.to_owned()));
+        let place = places.add(Origin::Variable(name.to_owned()));
         for (section, key) in keys {
             let value = Value::new(Some(&place), ValueKind::String(text.to_owned()));
             insert(&mut layer.table, &[(*section).to_owned(), (*key).to_owned()], &place, value);
@@ -127,7 +127,7 @@ pub(in crate::config) fn runcomfy_variables(
         match text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds)) {
             #[expect(clippy::cast_possible_truncation, reason = "at most a day of milliseconds")]
             Some(seconds) => {
-                let place = places.remember(Place::Variable(name.to_owned()));
+                let place = places.add(Origin::Variable(name.to_owned()));
                 // Dividing by 60 is exact for whole minutes; multiplying by 1/60 would not be.
                 let number = if name == DURATION {
                     (seconds / 60.0).ceil()
@@ -141,7 +141,7 @@ pub(in crate::config) fn runcomfy_variables(
         }
     }
     if let Some(text) = set(SERVER_TYPE) {
-        let place = places.remember(Place::Variable(SERVER_TYPE.to_owned()));
+        let place = places.add(Origin::Variable(SERVER_TYPE.to_owned()));
         let word = if text.eq_ignore_ascii_case("x-large") { "extra-large" } else { text };
         let value = Value::new(Some(&place), ValueKind::String(word.to_owned()));
         insert(&mut layer.table, &["cloud".to_owned(), "server_type".to_owned()], &place, value);
@@ -149,7 +149,7 @@ pub(in crate::config) fn runcomfy_variables(
     match fallback(&set) {
         Ok(Some((allowed, name))) => {
             if let Some(mode) = mode_with_fallback(mode_of(below), allowed) {
-                let place = places.remember(Place::Variable(name.to_owned()));
+                let place = places.add(Origin::Variable(name.to_owned()));
                 let value = Value::new(Some(&place), ValueKind::String(mode.word().to_owned()));
                 layer.table.insert("mode".to_owned(), value);
             }
@@ -172,8 +172,8 @@ fn fallback<'a>(
             (None, _) => problems.push(not_understood(name, "true or false", text)),
             (Some(allowed), None) => agreed = Some((allowed, name)),
             (Some(allowed), Some((other, first))) if allowed != other => {
-                let problem = Problem::Contradiction { other: first };
-                problems.push(ConfigError { place: Place::Variable(name.to_owned()), problem });
+                let problem = ConfigProblem::Contradiction { other: first };
+                problems.push(ConfigError { origin: Origin::Variable(name.to_owned()), problem });
             }
             (Some(_), Some(_)) => {}
         }
@@ -182,7 +182,7 @@ fn fallback<'a>(
 }
 
 /// Returns whether one of CONJURE's variables is a setting here.
-pub(in crate::config) fn is_conjures(name: &str) -> bool {
+pub(in crate::config) fn is_conjure_variable(name: &str) -> bool {
     PLAIN.iter().any(|(known, _)| *known == name)
         || FALLBACK.contains(&name)
         || [POLL_INTERVAL, DURATION, SERVER_TYPE].contains(&name)
@@ -190,7 +190,7 @@ pub(in crate::config) fn is_conjures(name: &str) -> bool {
 
 /// Lists the keys that one of our variables and one of CONJURE's set to different values, with both
 /// names. That is never intended, and the later layer would win silently. Values are not shown.
-pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Places) -> Vec<String> {
+pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Origins) -> Vec<String> {
     let mut told = Vec::new();
     for (section, table) in &theirs.table {
         let (Some(table), Some(own)) =
@@ -223,12 +223,12 @@ fn same(a: &ValueKind, b: &ValueKind) -> bool {
 }
 
 fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
-    let problem = Problem::WrongType {
+    let problem = ConfigProblem::WrongType {
         key: name.to_owned(),
         expected: expected.to_owned(),
         found: quoted(text),
     };
-    ConfigError { place: Place::Variable(name.to_owned()), problem }
+    ConfigError { origin: Origin::Variable(name.to_owned()), problem }
 }
 
 /// Parses a flag as shells and Python programs write it.

@@ -14,7 +14,7 @@ pub(in crate::config) struct Layer {
     /// The settings, each with its origin.
     pub table: Table,
     /// Whether the user wrote it; false for the built-in defaults.
-    pub by_person: bool,
+    pub by_user: bool,
 }
 
 impl Source for Layer {

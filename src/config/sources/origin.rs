@@ -1,7 +1,7 @@
 //! The origin of a setting: a line of a file, a variable, a flag. Every error begins with it.
 //!
 //! The `config` crate stores one text with each value, its origin. Ours is the number of a
-//! [`Place`] in `Places`, so that a merged value still knows the file and line it came from.
+//! [`Origin`] in `Origins`, so that a merged value still knows the file and line it came from.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -9,7 +9,7 @@ use ::config::Value;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Origin {
     /// A line of the built-in `config.example.toml`, counted from 1.
     BuiltIn(usize),
     /// A line of a file, counted from 1.
@@ -22,7 +22,7 @@ pub enum Place {
     Flag(&'static str),
 }
 
-impl Place {
+impl Origin {
     /// Returns the line, if there is one.
     pub const fn line(&self) -> Option<usize> {
         match self {
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(line) => write!(f, "the built-in defaults, line {line}"),
@@ -55,19 +55,19 @@ impl fmt::Display for Place {
 
 /// The origins of all values, by number.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Places(Vec<Place>);
+pub(in crate::config) struct Origins(Vec<Origin>);
 
-impl Places {
+impl Origins {
     /// Stores an origin; returns the text that a [`Value`] carries to refer to it.
-    pub(in crate::config) fn remember(&mut self, place: Place) -> String {
-        self.0.push(place);
+    pub(in crate::config) fn add(&mut self, origin: Origin) -> String {
+        self.0.push(origin);
         (self.0.len() - 1).to_string()
     }
 
     /// Returns where a value was written.
-    pub(in crate::config) fn of(&self, value: &Value) -> Place {
+    pub(in crate::config) fn of(&self, value: &Value) -> Origin {
         // The merge creates empty tables, which have no origin and never cause an error themselves.
         let number = value.origin().and_then(|origin| origin.parse::<usize>().ok());
-        number.and_then(|number| self.0.get(number)).cloned().unwrap_or(Place::BuiltIn(1))
+        number.and_then(|number| self.0.get(number)).cloned().unwrap_or(Origin::BuiltIn(1))
     }
 }

@@ -13,24 +13,24 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::origin::{Place, Places};
+use super::origin::{Origin, Origins};
 use crate::config::{
-    errors::{ConfigError, Problem},
-    secrets::shape::{masked_line, shown_key},
+    errors::{ConfigError, ConfigProblem},
+    secrets::shape::{display_key, masked_line},
 };
 
 /// A table of settings.
 pub(in crate::config) type Table = Map<String, Value>;
 
 /// The most syntax errors that are reported for one file.
-const MOST_ERRORS: usize = 20;
+const MAX_ERRORS: usize = 20;
 
 /// Only the part around the error is shown of a line longer than this.
 const SHOWN_COLUMNS: usize = 100;
 
 /// The origin of the parsed text.
 #[derive(Clone, Debug)]
-pub(in crate::config) enum Whose {
+pub(in crate::config) enum TextSource {
     /// The built-in defaults.
     BuiltIn,
     /// A file.
@@ -42,8 +42,8 @@ pub(in crate::config) enum Whose {
 /// Reads a whole document.
 pub(in crate::config) fn read_document(
     text: &str,
-    whose: &Whose,
-    places: &mut Places,
+    whose: &TextSource,
+    places: &mut Origins,
 ) -> Result<Table, Vec<ConfigError>> {
     // Editors on Windows write a byte order mark first; it is not content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -59,34 +59,34 @@ pub(in crate::config) fn read_document(
         errors.iter().map(|error| (lines.line(lines.position(error)), error)).collect();
     first.sort_by_key(|(line, error)| (*line, lines.position(error)));
     first.dedup_by_key(|(line, _)| *line);
-    let problems = first.iter().take(MOST_ERRORS).map(|(_, error)| lines.syntax_error(error));
-    let more = first.get(MOST_ERRORS).map(|(_, error)| ConfigError {
-        place: lines.place(lines.position(error)),
-        problem: Problem::More(first.len() - MOST_ERRORS),
+    let problems = first.iter().take(MAX_ERRORS).map(|(_, error)| lines.syntax_error(error));
+    let more = first.get(MAX_ERRORS).map(|(_, error)| ConfigError {
+        origin: lines.origin(lines.position(error)),
+        problem: ConfigProblem::More(first.len() - MAX_ERRORS),
     });
     Err(problems.chain(more).collect())
 }
 
 /// Reads one value from the environment: `[1, 2]`, `{ prompt = "41.value" }`. Returns `None` if it
 /// is not TOML.
-pub(in crate::config) fn read_value(text: &str, name: &str, places: &mut Places) -> Option<Value> {
+pub(in crate::config) fn read_value(text: &str, name: &str, places: &mut Origins) -> Option<Value> {
     let value = DeValue::parse(text).ok()?;
-    let whose = Whose::Variable(name.to_owned());
+    let whose = TextSource::Variable(name.to_owned());
     Some(Lines::new(text, &whose).value(value.get_ref(), value.span().start, places))
 }
 
 /// The positions at which the lines of a text begin.
 struct Lines<'t> {
     text: &'t str,
-    whose: &'t Whose,
+    source: &'t TextSource,
     starts: Vec<usize>,
 }
 
 impl<'t> Lines<'t> {
-    fn new(text: &'t str, whose: &'t Whose) -> Self {
+    fn new(text: &'t str, whose: &'t TextSource) -> Self {
         let starts =
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, whose, starts }
+        Self { text, source: whose, starts }
     }
 
     /// Returns the line of a byte, counted from 1.
@@ -94,15 +94,15 @@ impl<'t> Lines<'t> {
         self.starts.partition_point(|start| *start <= at).max(1)
     }
 
-    fn place(&self, at: usize) -> Place {
-        match self.whose {
-            Whose::BuiltIn => Place::BuiltIn(self.line(at)),
-            Whose::File(file) => Place::Line(Arc::clone(file), self.line(at)),
-            Whose::Variable(name) => Place::Variable(name.clone()),
+    fn origin(&self, at: usize) -> Origin {
+        match self.source {
+            TextSource::BuiltIn => Origin::BuiltIn(self.line(at)),
+            TextSource::File(file) => Origin::Line(Arc::clone(file), self.line(at)),
+            TextSource::Variable(name) => Origin::Variable(name.clone()),
         }
     }
 
-    fn table(&self, table: &DeTable<'_>, places: &mut Places) -> Table {
+    fn table(&self, table: &DeTable<'_>, places: &mut Origins) -> Table {
         table
             .iter()
             .map(|(key, value)| {
@@ -114,7 +114,7 @@ impl<'t> Lines<'t> {
             .collect()
     }
 
-    fn value(&self, value: &DeValue<'_>, at: usize, places: &mut Places) -> Value {
+    fn value(&self, value: &DeValue<'_>, at: usize, places: &mut Origins) -> Value {
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -143,7 +143,7 @@ impl<'t> Lines<'t> {
             ),
             DeValue::Table(table) => ValueKind::Table(self.table(table, places)),
         };
-        Value::new(Some(&places.remember(self.place(at))), kind)
+        Value::new(Some(&places.add(self.origin(at))), kind)
     }
 
     /// Returns the byte position of an error, at the beginning of a character.
@@ -161,12 +161,12 @@ impl<'t> Lines<'t> {
         let start = self.starts[line - 1];
         let text = self.text[start..].lines().next().unwrap_or_default();
         let column = self.text[start..at].chars().count();
-        let words = shown_words(error.message());
+        let words = parser_message(error.message());
         ConfigError {
-            place: self.place(at),
-            problem: Problem::Syntax {
+            origin: self.origin(at),
+            problem: ConfigProblem::Syntax {
                 column: column + 1,
-                words,
+                message: words,
                 snippet: snippet(text, line, column),
             },
         }
@@ -174,7 +174,7 @@ impl<'t> Lines<'t> {
 }
 
 /// Returns the parser's own message. It may quote keys, but never a value.
-fn shown_words(message: &str) -> String {
+fn parser_message(message: &str) -> String {
     message
         .split_whitespace()
         .map(|word| word.to_owned() + " ")
@@ -199,9 +199,9 @@ pub(in crate::config) fn first_bad_line(
     bytes: &[u8],
     valid_up_to: usize,
     file: &Arc<Path>,
-) -> Place {
+) -> Origin {
     let line = bytes[..valid_up_to].split(|byte| *byte == b'\n').count();
-    Place::Line(Arc::clone(file), line)
+    Origin::Line(Arc::clone(file), line)
 }
 
 /// Returns the name of a value's type, as used in errors.
@@ -218,7 +218,7 @@ pub(in crate::config) fn type_name(value: &Value) -> String {
             hidden => hidden,
         },
         ValueKind::Table(table) => match table.keys().min() {
-            Some(key) => format!("a table with `{}`", shown_key(key)),
+            Some(key) => format!("a table with `{}`", display_key(key)),
             None => "an empty table".to_owned(),
         },
         ValueKind::Array(_) => "a list".to_owned(),

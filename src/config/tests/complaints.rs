@@ -234,10 +234,10 @@ fn addresses_are_checked_for_what_they_would_risk() {
 
 #[test]
 fn a_space_is_a_name_or_an_address_that_nobody_else_reads_along() {
-    use crate::config::settings::Space;
+    use crate::config::settings::SpaceSetting;
     let set = |value: &str| Desk::with(&format!("[local]\nmesh_space = \"{value}\"\n"));
-    let named = |value: &str| Space::Named(value.to_owned());
-    let at = |value: &str| Space::At(value.parse().expect("a URL"));
+    let named = |value: &str| SpaceSetting::Named(value.to_owned());
+    let at = |value: &str| SpaceSetting::At(value.parse().expect("a URL"));
     for (value, expected) in [
         (" ada/My_Pack.er-2 ", named("ada/My_Pack.er-2")),
         ("https://huggingface.co/spaces/nvidia/PartPacker", named("nvidia/PartPacker")),

@@ -9,8 +9,8 @@ use crate::{
         enums::{ApiVersion, Handoff, Level, Mode, Provider, ServerType, Watch},
         settings::{
             BudgetConfig, CloudConfig, Config, GenerationConfig, HistoryConfig, LocalConfig,
-            LogConfig, PageConfig, PlacementConfig, ProjectConfig, Seed, ServerlessConfig, Space,
-            TriggerConfig, Workflow,
+            LogConfig, PageConfig, PlacementConfig, ProjectConfig, SeedSetting, ServerlessConfig,
+            SpaceSetting, TriggerConfig, WorkflowSource,
         },
     },
     domain::{
@@ -52,8 +52,8 @@ fn expected() -> Config {
             poll_interval: Duration::from_secs(1),
         },
         generation: GenerationConfig {
-            workflow: Workflow::BuiltIn("conjure_flux_mesh"),
-            seed: Seed::Derived,
+            workflow: WorkflowSource::BuiltIn("conjure_flux_mesh"),
+            seed: SeedSetting::Derived,
             steps_flux: 20,
             steps_partpacker: 50,
             image_max_base64_kb: Some(256),
@@ -78,10 +78,10 @@ fn expected() -> Config {
         local: LocalConfig {
             providers: vec![Provider::Comfyui, Provider::Huggingface],
             comfyui_url: "http://127.0.0.1:8188".parse().expect("a URL"),
-            comfyui_workflow: Workflow::BuiltIn("conjure_flux_mesh_local"),
+            comfyui_workflow: WorkflowSource::BuiltIn("conjure_flux_mesh_local"),
             bind: BTreeMap::new(),
-            flux_space: Space::Named("black-forest-labs/FLUX.1-Depth-dev".into()),
-            mesh_space: Space::Named("nvidia/PartPacker".into()),
+            flux_space: SpaceSetting::Named("black-forest-labs/FLUX.1-Depth-dev".into()),
+            mesh_space: SpaceSetting::Named("nvidia/PartPacker".into()),
             process_image: false,
             timeout: Duration::from_secs(3600),
             after_unknown: false,
@@ -168,19 +168,19 @@ fn read_as_defaults(text: &str) -> String {
         errors::ConfigErrors,
         sections,
         sources::{
-            origin::Places,
-            toml_source::{Whose, read_document},
+            origin::Origins,
+            toml_source::{TextSource, read_document},
         },
-        values::reader::{Demand, Reader},
+        values::reader::{Completeness, ConfigReader},
     };
-    let mut places = Places::default();
-    let table = read_document(text, &Whose::BuiltIn, &mut places).expect("TOML");
+    let mut places = Origins::default();
+    let table = read_document(text, &TextSource::BuiltIn, &mut places).expect("TOML");
     let desk = Desk::new();
-    let mut reader = Reader {
-        places: &places,
+    let mut reader = ConfigReader {
+        origins: &places,
         folders: &desk.sources.folders,
         defaults: &table,
-        demand: Demand::All,
+        completeness: Completeness::All,
         problems: Vec::new(),
     };
     let _: Config = sections::read(&mut reader, &table, None);

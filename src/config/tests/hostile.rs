@@ -38,7 +38,7 @@ fn every_complaint_has_a_line(text: &[u8]) {
         assert!(!errors.all().is_empty());
         let lines = text.split(|byte| *byte == b'\n').count();
         for error in errors.all() {
-            let line = error.place.line().expect("a file's complaint has a line");
+            let line = error.origin.line().expect("a file's complaint has a line");
             assert!((1..=lines).contains(&line), "{error}");
         }
     }

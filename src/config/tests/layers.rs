@@ -6,7 +6,7 @@ use super::Desk;
 use crate::{
     config::{
         enums::{Level, Mode, Provider},
-        settings::{Seed, Space, Workflow},
+        settings::{SeedSetting, SpaceSetting, WorkflowSource},
         sources::Sources,
     },
     domain::money::MicroUsd,
@@ -88,13 +88,16 @@ fn every_kind_of_setting_can_come_from_the_environment() {
     assert_eq!(config.trigger.min_interval, Duration::from_millis(500));
     assert_eq!(config.trigger.ignore_prompts, ["a,b", "^x$"]);
     assert_eq!(config.local.providers, [Provider::Huggingface, Provider::Comfyui]);
-    assert_eq!(config.generation.seed, Seed::Fixed(42));
+    assert_eq!(config.generation.seed, SeedSetting::Fixed(42));
     assert_eq!(config.generation.bind["prompt"], "41.value");
-    assert_eq!(config.generation.workflow, Workflow::File(dir.join("graphs/mine.json")));
+    assert_eq!(config.generation.workflow, WorkflowSource::File(dir.join("graphs/mine.json")));
     let local = &config.local;
-    assert_eq!(local.comfyui_workflow, Workflow::File(dir.join("graphs/local.json")));
+    assert_eq!(local.comfyui_workflow, WorkflowSource::File(dir.join("graphs/local.json")));
     assert_eq!(local.bind["mesh"], "title:EXPORTGLB");
-    assert_eq!(local.flux_space, Space::At("http://localhost:7860/".parse().expect("a URL")));
+    assert_eq!(
+        local.flux_space,
+        SpaceSetting::At("http://localhost:7860/".parse().expect("a URL"))
+    );
     assert!(local.process_image && local.after_unknown);
     assert_eq!(local.timeout, Duration::from_secs(600));
     assert_eq!(config.cloud.start_timeout, Duration::from_secs(60));

@@ -71,7 +71,7 @@ fn each_mode_of_the_plan_and_of_the_menu_is_one_of_ours() {
 fn the_comfyui_of_conjures_mode_5_is_known_by_its_port_on_this_machine() {
     let is = |url: &str| {
         let desk = Desk::with(&format!("[local]\ncomfyui_url = \"{url}\"\n"));
-        desk.loaded().config.local.is_conjures_comfyui()
+        desk.loaded().config.local.is_conjure_comfyui()
     };
     assert!(is("http://127.0.0.1:8188") && is("http://localhost:8188/") && is("http://[::1]:8188"));
     assert!(!is("http://127.0.0.1:8189") && !is("http://gpu.example.org:8188"));

@@ -7,23 +7,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use url::{Host, Url};
 
-use super::reader::Found;
-use crate::config::{errors::Problem, secrets::shape::quoted, settings::Space};
+use super::reader::RawValue;
+use crate::config::{errors::ConfigProblem, secrets::shape::quoted, settings::SpaceSetting};
 
 /// CONJURE's own port. Its clean-up ends any process that listens there.
-const CONJURES_PORT: u16 = 8000;
+const CONJURE_PORT: u16 = 8000;
 
 /// Parses the API's origin: https, or http on loopback.
-pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
-    let url = http_url(found)?;
+pub(in crate::config) fn api_url(value: &RawValue<'_>) -> Result<Url, ConfigProblem> {
+    let url = http_url(value)?;
     if url.scheme() == "http" && !is_loopback(&url) {
-        return Err(found.rule(
+        return Err(value.rule(
             "must begin with https://, because the token is sent there; http:// is for this \
              machine only (127.0.0.1, localhost)",
         ));
     }
     if !matches!(url.path(), "" | "/") {
-        return Err(found.rule(
+        return Err(value.rule(
             "must be an origin without a path, such as https://api.runcomfy.net; `serverless.api_version` chooses the path",
         ));
     }
@@ -31,8 +31,8 @@ pub(in crate::config) fn api_url(found: &Found<'_>) -> Result<Url, Problem> {
 }
 
 /// Parses an http or https URL without user, query or fragment.
-pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
-    let text = found.text()?.trim();
+pub(in crate::config) fn http_url(value: &RawValue<'_>) -> Result<Url, ConfigProblem> {
+    let text = value.text()?.trim();
     let url = Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.host_str().is_some_and(|host| !host.is_empty())
@@ -40,15 +40,15 @@ pub(in crate::config) fn http_url(found: &Found<'_>) -> Result<Url, Problem> {
     let Some(url) = url else {
         // Not repeated if it could contain a password.
         let shown = if text.contains('@') { "that".to_owned() } else { quoted(text) };
-        return Err(found.rule(format!(
+        return Err(value.rule(format!(
             "must be a URL such as https://host or http://127.0.0.1:8188, not {shown}"
         )));
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(found.rule("must not contain a user name or a password"));
+        return Err(value.rule("must not contain a user name or a password"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(found.rule("must not contain `?` or `#`"));
+        return Err(value.rule("must not contain `?` or `#`"));
     }
     Ok(url)
 }
@@ -58,21 +58,21 @@ const HUB: &str = "huggingface.co";
 
 /// Parses a Hugging Face Space: `owner/name`, the URL of its page on the hub (which means the
 /// same), or the base URL of any other Space: https, or http on loopback.
-pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
-    let text = found.text()?.trim();
+pub(in crate::config) fn space(value: &RawValue<'_>) -> Result<SpaceSetting, ConfigProblem> {
+    let text = value.text()?.trim();
     if !text.contains("://") {
         return named_space(text).ok_or_else(|| {
             // The most likely mistake is a host without a scheme.
             let hint = if text.contains('/') { "" } else { "; an address begins with https://" };
-            found.rule(format!(
+            value.rule(format!(
                 "must name a Space as \"owner/name\", or by its base URL, not {}{hint}",
                 quoted(text)
             ))
         });
     }
-    let mut url = http_url(found)?;
+    let mut url = http_url(value)?;
     if url.scheme() == "http" && !is_loopback(&url) {
-        return Err(found.rule(
+        return Err(value.rule(
             "must begin with https://, because your picture and perhaps a token are sent there; \
              http:// is for this machine only (127.0.0.1, localhost)",
         ));
@@ -82,19 +82,19 @@ pub(in crate::config) fn space(found: &Found<'_>) -> Result<Space, Problem> {
         return path
             .strip_prefix("spaces/")
             .and_then(named_space)
-            .ok_or_else(|| found.rule("must name one Space of the hub, as \"owner/name\""));
+            .ok_or_else(|| value.rule("must name one Space of the hub, as \"owner/name\""));
     }
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
     }
-    Ok(Space::At(url))
+    Ok(SpaceSetting::At(url))
 }
 
 /// Accepts `owner/name` as the hub allows names: letters, digits, `-`, `_` and `.`, at most
 /// 96 of them, with no `-` or `.` first or last
 /// (<https://huggingface.co/docs/huggingface_hub>, `validate_repo_id`).
-fn named_space(text: &str) -> Option<Space> {
+fn named_space(text: &str) -> Option<SpaceSetting> {
     let (owner, name) = text.split_once('/')?;
     let sound = |part: &str| {
         (1..=96).contains(&part.len())
@@ -104,12 +104,12 @@ fn named_space(text: &str) -> Option<Space> {
             && !part.contains("--")
             && !part.contains("..")
     };
-    (sound(owner) && sound(name)).then(|| Space::Named(text.to_owned()))
+    (sound(owner) && sound(name)).then(|| SpaceSetting::Named(text.to_owned()))
 }
 
 /// Returns a placeholder for a URL that could not be parsed. It is never used, because the error
 /// rejects the configuration.
-pub(in crate::config) fn filler_url() -> Url {
+pub(in crate::config) fn placeholder_url() -> Url {
     Url::parse("http://localhost").expect("the literal is a URL")
 }
 
@@ -125,9 +125,9 @@ pub(in crate::config) fn is_loopback(url: &Url) -> bool {
 
 /// Parses a host that may be downloaded from: `.domain`, a host or an IP literal, each with an
 /// optional `:port`.
-pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Problem> {
-    let text = found.text()?.trim().to_ascii_lowercase();
-    let refused = |rule: &str| Err(found.rule(format!("contains {}, {rule}", quoted(&text))));
+pub(in crate::config) fn download_host(value: &RawValue<'_>) -> Result<String, ConfigProblem> {
+    let text = value.text()?.trim().to_ascii_lowercase();
+    let refused = |rule: &str| Err(value.rule(format!("contains {}, {rule}", quoted(&text))));
     if text.contains("://") || text.contains(['/', '@', '*', '?', '#']) {
         return refused(
             "but only hosts are allowed: \".runcomfy.net\" for a domain, \"files.runcomfy.net\" \
@@ -166,8 +166,10 @@ pub(in crate::config) fn download_host(found: &Found<'_>) -> Result<String, Prob
 }
 
 /// Parses the page's address; an empty one means no page.
-pub(in crate::config) fn listen_address(found: &Found<'_>) -> Result<Option<SocketAddr>, Problem> {
-    let text = found.text()?.trim();
+pub(in crate::config) fn listen_address(
+    value: &RawValue<'_>,
+) -> Result<Option<SocketAddr>, ConfigProblem> {
+    let text = value.text()?.trim();
     if text.is_empty() {
         return Ok(None);
     }
@@ -176,19 +178,19 @@ pub(in crate::config) fn listen_address(found: &Found<'_>) -> Result<Option<Sock
         None => text.parse().ok(),
     };
     let Some(address) = address else {
-        return Err(found.rule(format!(
+        return Err(value.rule(format!(
             "must be an address and a port such as \"127.0.0.1:7717\", or \"\" for no page, not {}",
             quoted(text)
         )));
     };
     if !address.ip().is_loopback() {
-        return Err(found.rule(
+        return Err(value.rule(
             "must be an address of this machine only (127.0.0.1 or [::1]), because the page can \
              spend money",
         ));
     }
-    if address.port() == CONJURES_PORT {
-        return Err(found.rule(
+    if address.port() == CONJURE_PORT {
+        return Err(value.rule(
             "must not be port 8000: that is CONJURE's own, and CONJURE ends any program that \
              listens there",
         ));

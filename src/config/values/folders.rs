@@ -36,17 +36,17 @@ impl Folders {
                 return Err("names another user's home folder; write the full path".to_owned());
             }
         };
-        Ok(tidy(&self.current.join(path)))
+        Ok(normalize(&self.current.join(path)))
     }
 
     /// Makes a path from the command line absolute. A shell has already replaced `~`.
     pub(in crate::config) fn on_command_line(&self, path: &Path) -> PathBuf {
-        tidy(&self.current.join(path))
+        normalize(&self.current.join(path))
     }
 }
 
 /// Removes the parts without effect: `.`, doubled and trailing separators. `..` is kept, because
 /// after a symbolic link it leads to a different folder.
-fn tidy(path: &Path) -> PathBuf {
+fn normalize(path: &Path) -> PathBuf {
     path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
 }

@@ -10,31 +10,31 @@ use ::config::{Value, ValueKind};
 use super::{folders::Folders, reader::listed};
 use crate::{
     config::{
-        enums::Word,
-        errors::{Hint, Problem, nearest},
+        enums::Keyword,
+        errors::{ConfigProblem, Hint, nearest},
         secrets::shape::quoted,
-        sources::{environment::yes_or_no, origin::Place, toml_source::type_name},
+        sources::{environment::yes_or_no, origin::Origin, toml_source::type_name},
     },
     domain::money::MicroUsd,
 };
 
 /// One value as it was written.
 #[derive(Clone)]
-pub(in crate::config) struct Found<'a> {
+pub(in crate::config) struct RawValue<'a> {
     /// The value.
     pub value: &'a Value,
     /// Where it was written.
-    pub place: Place,
+    pub origin: Origin,
     /// Its complete key.
     pub key: String,
     /// The folders that relative paths and `~` resolve to.
     pub folders: &'a Folders,
 }
 
-impl Found<'_> {
+impl RawValue<'_> {
     /// Returns the error for a value of the wrong type.
-    pub(in crate::config) fn wrong_type(&self, expected: impl Into<String>) -> Problem {
-        Problem::WrongType {
+    pub(in crate::config) fn wrong_type(&self, expected: impl Into<String>) -> ConfigProblem {
+        ConfigProblem::WrongType {
             key: self.key.clone(),
             expected: expected.into(),
             found: type_name(self.value),
@@ -42,20 +42,20 @@ impl Found<'_> {
     }
 
     /// Returns the error for a value that violates a rule.
-    pub(in crate::config) fn rule(&self, rule: impl Into<String>) -> Problem {
-        Problem::Rule { key: self.key.clone(), rule: rule.into() }
+    pub(in crate::config) fn rule(&self, rule: impl Into<String>) -> ConfigProblem {
+        ConfigProblem::Rule { key: self.key.clone(), rule: rule.into() }
     }
 
     /// Returns a variable's text; `None` in a file, where values have types.
     fn variable_text(&self) -> Option<&str> {
-        match (&self.place, &self.value.kind) {
-            (Place::Variable(_), ValueKind::String(text)) => Some(text.trim()),
+        match (&self.origin, &self.value.kind) {
+            (Origin::Variable(_), ValueKind::String(text)) => Some(text.trim()),
             _ => None,
         }
     }
 
     /// Reads a text.
-    pub(in crate::config) fn text(&self) -> Result<&str, Problem> {
+    pub(in crate::config) fn text(&self) -> Result<&str, ConfigProblem> {
         match &self.value.kind {
             ValueKind::String(text) if text.contains(char::is_control) => {
                 Err(self.rule("must not contain control characters"))
@@ -66,7 +66,7 @@ impl Found<'_> {
     }
 
     /// Reads a boolean.
-    pub(in crate::config) fn flag(&self) -> Result<bool, Problem> {
+    pub(in crate::config) fn flag(&self) -> Result<bool, ConfigProblem> {
         let flag = match &self.value.kind {
             ValueKind::Boolean(flag) => Some(*flag),
             _ => self.variable_text().and_then(yes_or_no),
@@ -75,32 +75,32 @@ impl Found<'_> {
     }
 
     /// Reads one of a fixed set of words.
-    pub(in crate::config) fn word<W: Word>(&self) -> Result<W, Problem> {
+    pub(in crate::config) fn keyword<W: Keyword>(&self) -> Result<W, ConfigProblem> {
         let text = self.text()?.trim();
         let found = W::ALL.iter().copied().find(|word| word.word().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| self.no_such_word(text, W::ALL.iter().map(|word| word.word())))
+        found.ok_or_else(|| self.unknown_keyword(text, W::ALL.iter().map(|word| word.word())))
     }
 
     /// Returns the error for a text that is not one of `words`.
-    pub(in crate::config) fn no_such_word<'w>(
+    pub(in crate::config) fn unknown_keyword<'w>(
         &self,
         text: &str,
         words: impl Iterator<Item = &'w str> + Clone,
-    ) -> Problem {
-        Problem::BadWord {
+    ) -> ConfigProblem {
+        ConfigProblem::UnknownKeyword {
             key: self.key.clone(),
             found: quoted(text),
-            words: listed(words.clone()),
+            keywords: listed(words.clone()),
             hint: nearest(text, words).map_or(Hint::None, |word| Hint::Near(word.to_owned())),
         }
     }
 
     /// Reads an integer within `range`; `unit` follows the number in an error ("milliseconds").
-    pub(in crate::config) fn whole(
+    pub(in crate::config) fn integer(
         &self,
         range: RangeInclusive<u64>,
         unit: &str,
-    ) -> Result<u64, Problem> {
+    ) -> Result<u64, ConfigProblem> {
         let of = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
         let number = match (&self.value.kind, self.variable_text()) {
             (ValueKind::I64(number), _) => *number,
@@ -115,10 +115,13 @@ impl Found<'_> {
     }
 
     /// Reads an integer within `range` that fits into 32 bits.
-    pub(in crate::config) fn whole_u32(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+    pub(in crate::config) fn integer_u32(
+        &self,
+        range: RangeInclusive<u32>,
+    ) -> Result<u32, ConfigProblem> {
         let wide = u64::from(*range.start())..=u64::from(*range.end());
         // The end of the range fits into 32 bits, so the fallback is never used.
-        Ok(u32::try_from(self.whole(wide, "")?).unwrap_or(*range.end()))
+        Ok(u32::try_from(self.integer(wide, "")?).unwrap_or(*range.end()))
     }
 
     /// Reads a number within `range`.
@@ -126,7 +129,7 @@ impl Found<'_> {
         &self,
         range: RangeInclusive<f64>,
         unit: &str,
-    ) -> Result<f64, Problem> {
+    ) -> Result<f64, ConfigProblem> {
         let of = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
         let number = match (&self.value.kind, self.variable_text()) {
             (ValueKind::Float(number), _) => *number,
@@ -149,13 +152,13 @@ impl Found<'_> {
         least: impl Display,
         most: impl Display,
         unit: &str,
-    ) -> Problem {
+    ) -> ConfigProblem {
         let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
         let found = match type_name(self.value) {
             huge if huge == "a huge number" => huge,
             _ => found.to_string(),
         };
-        Problem::OutOfRange {
+        ConfigProblem::OutOfRange {
             key: self.key.clone(),
             found,
             range: format!("between {least} and {most}{unit}"),
@@ -166,36 +169,36 @@ impl Found<'_> {
     pub(in crate::config) fn millis(
         &self,
         range: RangeInclusive<u64>,
-    ) -> Result<Duration, Problem> {
-        self.whole(range, "milliseconds").map(Duration::from_millis)
+    ) -> Result<Duration, ConfigProblem> {
+        self.integer(range, "milliseconds").map(Duration::from_millis)
     }
 
     /// Reads a number of seconds, which may have a fraction.
     pub(in crate::config) fn seconds(
         &self,
         range: RangeInclusive<f64>,
-    ) -> Result<Duration, Problem> {
+    ) -> Result<Duration, ConfigProblem> {
         self.number(range, "seconds").map(Duration::from_secs_f64)
     }
 
     /// Reads an amount in dollars; 0 means no limit.
-    pub(in crate::config) fn dollars(&self) -> Result<Option<MicroUsd>, Problem> {
+    pub(in crate::config) fn dollars(&self) -> Result<Option<MicroUsd>, ConfigProblem> {
         let dollars = self.number(0.0..=1e6, "US dollars")?;
         Ok(MicroUsd::from_dollars(dollars).filter(|amount| *amount > MicroUsd::ZERO))
     }
 
     /// Reads a path; an empty one means none. A relative path starts at the folder of the file it
     /// is written in.
-    pub(in crate::config) fn path(&self) -> Result<Option<PathBuf>, Problem> {
+    pub(in crate::config) fn path(&self) -> Result<Option<PathBuf>, ConfigProblem> {
         let text = self.text()?;
         if text.trim().is_empty() {
             return Ok(None);
         }
-        self.folders.resolve(text, self.place.folder()).map(Some).map_err(|rule| self.rule(rule))
+        self.folders.resolve(text, self.origin.folder()).map(Some).map_err(|rule| self.rule(rule))
     }
 
     /// Reads a text that may be part of a URL's path; an empty one means none.
-    pub(in crate::config) fn id(&self) -> Result<Option<String>, Problem> {
+    pub(in crate::config) fn id(&self) -> Result<Option<String>, ConfigProblem> {
         let text = self.text()?.trim();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if text.is_empty() {
@@ -209,7 +212,10 @@ impl Found<'_> {
     }
 
     /// Reads a list; a variable may separate its items with commas.
-    pub(in crate::config) fn comma_separated(&self, expected: &str) -> Result<Vec<Value>, Problem> {
+    pub(in crate::config) fn comma_separated(
+        &self,
+        expected: &str,
+    ) -> Result<Vec<Value>, ConfigProblem> {
         let Some(text) = self.variable_text() else {
             return Err(self.wrong_type(format!("a list of {expected}: [\"…\", \"…\"]")));
         };

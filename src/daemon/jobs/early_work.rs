@@ -138,7 +138,7 @@ pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
     tools.calls.pass().await;
     match serverless.backend().facts().await {
         Ok(Some(facts)) => {
-            let warnings = deployment::warnings(&live.config.budget.wanted(), &facts);
+            let warnings = deployment::warnings(&live.config.budget.price_settings(), &facts);
             serverless.keep_facts(facts);
             drop(tools.reports.send(Report::Facts(warnings)).await);
         }

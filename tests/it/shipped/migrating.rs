@@ -83,7 +83,7 @@ fn every_variable_that_is_understood_stands_in_the_guide() {
     for name in names {
         assert!(quoted.iter().any(|text| text == name), "{PAGE} says nothing of {name}");
         assert!(
-            conjured::config::starter::is_conjures(name),
+            conjured::config::starter::is_conjure_variable(name),
             "the example lists {name}, which is not understood"
         );
     }

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use crate::{
     backend::reachability,
-    config::settings::{LocalConfig, Space},
+    config::settings::{LocalConfig, SpaceSetting},
 };
 
 /// The longest that one check may take, from the name lookup to the end of the answer.
@@ -35,14 +35,14 @@ pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
 
 /// Checks a Space: asks the hub about one of its Spaces, or any other Space directly. Returns its
 /// description, or why it is unavailable.
-pub async fn space(space: &Space, token: Option<&SecretString>) -> Result<String, String> {
+pub async fn space(space: &SpaceSetting, token: Option<&SecretString>) -> Result<String, String> {
     match space {
-        Space::Named(name) => {
+        SpaceSetting::Named(name) => {
             let stage = reachability::space(name, token, PATIENCE).await?;
             Ok(stage
                 .map_or_else(|| "available".to_owned(), |stage| format!("its state is {stage}")))
         }
-        Space::At(url) => {
+        SpaceSetting::At(url) => {
             let version = reachability::gradio(url, token, PATIENCE).await?;
             Ok(format!("Gradio {}", version.as_deref().unwrap_or("(unknown version)")))
         }

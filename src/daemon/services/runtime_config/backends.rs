@@ -24,7 +24,7 @@ use crate::{
     },
     config::{
         secrets,
-        settings::{Config, Space},
+        settings::{Config, SpaceSetting},
         sources::Sources,
     },
     daemon::services::{
@@ -358,7 +358,7 @@ fn comfyui(config: &Config) -> Result<Result<Ready, Unready>, LiveError> {
 
 fn spaces(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
     let local = &config.local;
-    let address = |key: &str, space: &Space| {
+    let address = |key: &str, space: &SpaceSetting| {
         let address = space.to_string().parse::<SpaceAddress>();
         address.map_err(|error| LiveError::LocalSettings(format!("`{key}`: {error}")))
     };

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use crate::{
-    config::settings::{Config, Workflow as WorkflowChoice},
+    config::settings::{Config, WorkflowSource as WorkflowChoice},
     daemon::services::errors::LiveError,
     disk::read::{self, ReadOutcome},
     domain::{

@@ -19,7 +19,7 @@ use self::{
 use crate::{
     config::{
         enums::{Mode, Provider},
-        settings::{Config, Seed},
+        settings::{Config, SeedSetting},
         sources::Sources,
     },
     daemon::services::errors::{LiveError, Unready},
@@ -74,9 +74,9 @@ impl Live {
             per_month: budget.per_month,
         };
         let seed = match config.generation.seed {
-            Seed::Derived => SeedChoice::Derived,
-            Seed::Random => SeedChoice::Random,
-            Seed::Fixed(seed) => SeedChoice::Fixed(seed),
+            SeedSetting::Derived => SeedChoice::Derived,
+            SeedSetting::Random => SeedChoice::Random,
+            SeedSetting::Fixed(seed) => SeedChoice::Fixed(seed),
         };
         let trigger = rules(&config);
         Ok(Self { config, trigger, ignore, recipes, seed, order, places, cloud, limits, warnings })
@@ -102,7 +102,7 @@ impl Live {
     /// Returns the current terms of jobs in RunComfy's queue.
     pub(crate) fn rate(&self) -> PriceRate {
         let facts = self.at(BackendKind::Serverless).as_ref().ok().and_then(Ready::facts);
-        deployment::rate(&self.config.budget.wanted(), facts.as_ref())
+        deployment::rate(&self.config.budget.price_settings(), facts.as_ref())
     }
 
     /// Returns the backend that jobs are sent to first, according to the configuration.
