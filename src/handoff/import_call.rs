@@ -18,13 +18,13 @@ pub const TOTAL: Duration = Duration::from_secs(5);
 
 /// A call to be sent.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ImportCall {
     updates: Map<String, Value>,
 }
 
 /// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ImportOutcome {
     /// CONJURE reports a write. Only the file shows whether it was in *our* checkout.
     Accepted,
     /// It was not carried out, for this reason.
@@ -33,31 +33,31 @@ pub enum Outcome {
     Unanswered,
 }
 
-impl Call {
+impl ImportCall {
     pub(super) fn new(changes: Vec<(&str, Value)>) -> Self {
         let updates = changes.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Self { updates }
     }
 
     /// Returns whether it contains the command.
-    pub fn asks(&self) -> bool {
+    pub fn is_request(&self) -> bool {
         self.updates.contains_key("command")
     }
 
     /// Sends it once. `client` connects within [`CONNECT`] and follows no redirects.
-    pub async fn send(&self, client: &reqwest::Client, api: &Url) -> Outcome {
+    pub async fn send(&self, client: &reqwest::Client, api: &Url) -> ImportOutcome {
         let Ok(url) = api.join("state/update") else {
-            return Outcome::Refused(format!("{api} is not a valid API address"));
+            return ImportOutcome::Refused(format!("{api} is not a valid API address"));
         };
         let body = json!({ "updates": self.updates });
         match client.post(url).timeout(TOTAL).json(&body).send().await {
-            Ok(answer) if answer.status().is_success() => Outcome::Accepted,
-            Ok(answer) if answer.status().is_server_error() => Outcome::Unanswered,
-            Ok(answer) => Outcome::Refused(format!("its API answered {}", answer.status())),
+            Ok(answer) if answer.status().is_success() => ImportOutcome::Accepted,
+            Ok(answer) if answer.status().is_server_error() => ImportOutcome::Unanswered,
+            Ok(answer) => ImportOutcome::Refused(format!("its API answered {}", answer.status())),
             Err(error) if error.is_connect() => {
-                Outcome::Refused(format!("could not connect to its API at {api}"))
+                ImportOutcome::Refused(format!("could not connect to its API at {api}"))
             }
-            Err(_) => Outcome::Unanswered,
+            Err(_) => ImportOutcome::Unanswered,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Owns the reading and the action of one step. [`crate::domain::blender::handoff::decide`] decides
 //! what to do; the caller owns the clock, takes the next step when it is due and records the notes
-//! of [`Errand::take_notes`]. No call in here waits, except [`import_call::Call::send`], which has
+//! of [`HandoffRunner::take_notes`]. No call in here waits, except [`import_call::ImportCall::send`], which has
 //! a time-out.
 //!
 //! - [`state_file`]: reads and replaces `state.json`;
@@ -16,7 +16,7 @@ pub mod state_file;
 
 use std::path::PathBuf;
 
-use self::{import_call::Call, state_file::Replaced};
+use self::{import_call::ImportCall, state_file::ReplaceOutcome};
 use crate::domain::{
     blender::{
         competing_launcher::{self, CompetingLauncher, LauncherState},
@@ -33,12 +33,12 @@ use crate::domain::{
 
 /// What to hand over, and to which CONJURE.
 #[derive(Clone, Debug)]
-pub struct Delivery {
+pub struct HandoffRequest {
     /// The job.
     pub job: JobId,
     /// 0 for a job's first handoff and another number for each later one; otherwise the file would
     /// show it as already done.
-    pub turn: u64,
+    pub sequence: u64,
     /// The CONJURE checkout.
     pub root: PathBuf,
     /// The checked mesh in history.
@@ -53,11 +53,11 @@ pub struct Delivery {
 
 /// The result of a step.
 #[derive(Debug)]
-pub enum Step {
+pub enum HandoffProgress {
     /// Take the next step after this time.
     Wait(std::time::Duration, HandoffWait),
-    /// Send this call, report it with [`Errand::called`], then take the next step.
-    Call(Call),
+    /// Send this call, report it with [`HandoffRunner::record_call`], then take the next step.
+    Call(ImportCall),
     /// Blender has taken the mesh.
     Taken,
     /// The handoff is no longer waited for.
@@ -65,27 +65,27 @@ pub enum Step {
         /// What it waited for.
         waiting: HandoffWait,
         /// Whether the request stays in CONJURE's file.
-        asked: bool,
+        requested: bool,
     },
 }
 
 /// The handoff of one mesh.
 #[derive(Debug)]
-pub struct Errand {
-    delivery: Delivery,
+pub struct HandoffRunner {
+    request: HandoffRequest,
     state: PathBuf,
-    handover: HandoffFlow,
+    flow: HandoffFlow,
     notes: Vec<String>,
-    rival: Option<CompetingLauncher>,
+    competing_launcher: Option<CompetingLauncher>,
 }
 
-impl Errand {
+impl HandoffRunner {
     /// Starts a handoff, or continues what an earlier session began.
-    pub fn new(delivery: Delivery) -> Result<Self, UnusableFolder> {
-        let ticket = HandoffTicket::new(delivery.job, delivery.turn, &delivery.folder)?;
-        let state = delivery.root.join(STATE_FILE);
-        let flow = HandoffFlow::new(delivery.rules, ticket);
-        Ok(Self { delivery, state, handover: flow, notes: Vec::new(), rival: None })
+    pub fn new(request: HandoffRequest) -> Result<Self, UnusableFolder> {
+        let ticket = HandoffTicket::new(request.job, request.sequence, &request.folder)?;
+        let state = request.root.join(STATE_FILE);
+        let flow = HandoffFlow::new(request.rules, ticket);
+        Ok(Self { request, state, flow, notes: Vec::new(), competing_launcher: None })
     }
 
     /// Returns what happened since the last call, as sentences for the job's events.
@@ -94,97 +94,118 @@ impl Errand {
     }
 
     /// Returns once the launcher that was found to generate automatically.
-    pub fn take_rival(&mut self) -> Option<CompetingLauncher> {
-        self.rival.take()
+    pub fn take_competing_launcher(&mut self) -> Option<CompetingLauncher> {
+        self.competing_launcher.take()
     }
 
     /// Reads the state and performs the next step. Blocking, so it runs in the blocking pool.
-    pub fn step(&mut self, now: Moment) -> Step {
-        let (look, base) = state_file::look(&self.state);
+    pub fn step(&mut self, now: Moment) -> HandoffProgress {
+        let (look, base) = state_file::read_state(&self.state);
         if let StateRead::State(state) = &look
             && let LauncherState::Generates(competitor) = competing_launcher::launcher_state(state)
             && competitor.is_generating
         {
-            self.rival = Some(competitor);
+            self.competing_launcher = Some(competitor);
         }
-        let next = self.handover.next(now, &look);
-        if let Some(why) = self.handover.take_api_closed() {
+        let next = self.flow.next(now, &look);
+        if let Some(why) = self.flow.take_api_closed() {
             self.notes.push(format!("continuing with state.json: {why}"));
         }
         match next {
-            HandoffStep::Wait(wait, waiting) => Step::Wait(wait, waiting),
+            HandoffStep::Wait(wait, waiting) => HandoffProgress::Wait(wait, waiting),
             HandoffStep::Taken => {
                 self.notes.push("Blender has taken the mesh".to_owned());
-                Step::Taken
+                HandoffProgress::Taken
             }
-            HandoffStep::GiveUp { waiting, requested: asked } => Step::GivenUp { waiting, asked },
-            HandoffStep::Stage(channel) => self.tell(now, channel, &base, false),
-            HandoffStep::Request(channel) => self.tell(now, channel, &base, true),
+            HandoffStep::GiveUp { waiting, requested: asked } => {
+                HandoffProgress::GivenUp { waiting, requested: asked }
+            }
+            HandoffStep::Stage(channel) => self.write_request(now, channel, &base, false),
+            HandoffStep::Request(channel) => self.write_request(now, channel, &base, true),
         }
     }
 
     /// Writes to CONJURE through one of the channels.
-    fn tell(&mut self, now: Moment, channel: HandoffChannel, base: &[u8], ask: bool) -> Step {
-        let ticket = self.handover.ticket();
+    fn write_request(
+        &mut self,
+        now: Moment,
+        channel: HandoffChannel,
+        base: &[u8],
+        ask: bool,
+    ) -> HandoffProgress {
+        let ticket = self.flow.ticket();
         // The copy is complete and durable before anything refers to it.
-        let Delivery { root, folder, mesh, .. } = &self.delivery;
+        let HandoffRequest { root, folder, mesh, .. } = &self.request;
         let made = copies::make(ticket, root, folder, mesh);
         if let Err(why) = made {
-            return self.refused(now, HandoffChannel::File, &why.to_string());
+            return self.record_refused(now, HandoffChannel::File, &why.to_string());
         }
         let mut changes = vec![
             ("mesh_path", ticket.path().into()),
-            ("min_volume_threshold", self.delivery.min_volume_threshold.into()),
+            ("min_volume_threshold", self.request.min_volume_threshold.into()),
             (MARKER, if ask { ticket.mark() } else { ticket.staged_mark() }.into()),
         ];
         if ask {
             changes.insert(0, ("command", COMMAND.into()));
         }
         if channel == HandoffChannel::Api {
-            return Step::Call(Call::new(changes));
+            return HandoffProgress::Call(ImportCall::new(changes));
         }
-        match state_file::replace(&self.state, &self.delivery.root, base, &changes, &ticket.mark())
-        {
-            Ok(Replaced::Written) => {
+        match state_file::replace(&self.state, &self.request.root, base, &changes, &ticket.mark()) {
+            Ok(ReplaceOutcome::Written) => {
                 if ask {
                     self.notes
                         .push(format!("asked CONJURE through state.json ({})", ticket.mark()));
                 }
-                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
+                HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
-            Ok(Replaced::Changed) => {
-                self.handover.write_lost();
-                Step::Wait(std::time::Duration::from_millis(3), HandoffWait::Settling)
+            Ok(ReplaceOutcome::Changed) => {
+                self.flow.write_lost();
+                HandoffProgress::Wait(std::time::Duration::from_millis(3), HandoffWait::Settling)
             }
-            Err(why) => self.refused(now, HandoffChannel::File, &why.to_string()),
+            Err(why) => self.record_refused(now, HandoffChannel::File, &why.to_string()),
         }
     }
 
-    fn refused(&mut self, now: Moment, channel: HandoffChannel, why: &str) -> Step {
-        match self.handover.refused(now, channel, why) {
-            HandoffStep::GiveUp { waiting, requested: asked } => Step::GivenUp { waiting, asked },
-            HandoffStep::Wait(wait, waiting) => Step::Wait(wait, waiting),
+    fn record_refused(
+        &mut self,
+        now: Moment,
+        channel: HandoffChannel,
+        why: &str,
+    ) -> HandoffProgress {
+        match self.flow.refused(now, channel, why) {
+            HandoffStep::GiveUp { waiting, requested: asked } => {
+                HandoffProgress::GivenUp { waiting, requested: asked }
+            }
+            HandoffStep::Wait(wait, waiting) => HandoffProgress::Wait(wait, waiting),
             // `refused` returns only the two cases above.
             HandoffStep::Stage(_) | HandoffStep::Request(_) | HandoffStep::Taken => {
-                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
+                HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
         }
     }
 
     /// Processes the result of a call.
-    pub fn called(&mut self, now: Moment, call: &Call, outcome: import_call::Outcome) -> Step {
+    pub fn record_call(
+        &mut self,
+        now: Moment,
+        call: &ImportCall,
+        outcome: import_call::ImportOutcome,
+    ) -> HandoffProgress {
         match outcome {
-            import_call::Outcome::Accepted => {
-                if call.asks() {
-                    let mark = self.handover.ticket().mark();
+            import_call::ImportOutcome::Accepted => {
+                if call.is_request() {
+                    let mark = self.flow.ticket().mark();
                     self.notes.push(format!("asked CONJURE through its API ({mark})"));
                 }
-                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
+                HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
-            import_call::Outcome::Refused(why) => self.refused(now, HandoffChannel::Api, &why),
-            import_call::Outcome::Unanswered => {
-                self.handover.unanswered();
-                Step::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
+            import_call::ImportOutcome::Refused(why) => {
+                self.record_refused(now, HandoffChannel::Api, &why)
+            }
+            import_call::ImportOutcome::Unanswered => {
+                self.flow.unanswered();
+                HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
         }
     }

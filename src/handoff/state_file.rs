@@ -22,7 +22,7 @@ const MAX_STATE: u64 = 1024 * 1024;
 
 /// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replaced {
+pub enum ReplaceOutcome {
     /// The file now has our content.
     Written,
     /// Another program changed it in between; nothing was written.
@@ -41,7 +41,7 @@ pub enum StateFault {
 }
 
 /// Reads the file. Also returns its bytes, the base of a write.
-pub fn look(path: &Path) -> (StateRead, Vec<u8>) {
+pub fn read_state(path: &Path) -> (StateRead, Vec<u8>) {
     let unreadable = |why: String| (StateRead::Unreadable(why), Vec::new());
     match read::read_complete(path, MAX_STATE) {
         Ok(ReadOutcome::Complete { bytes, .. }) => match StateDocument::parse(&bytes) {
@@ -63,12 +63,12 @@ pub fn replace(
     base: &[u8],
     changes: &[(&str, Value)],
     unique: &str,
-) -> Result<Replaced, StateFault> {
+) -> Result<ReplaceOutcome, StateFault> {
     let document = StateDocument::parse(base).map_err(|_| StateFault::NoState)?;
     let still = || matches!(read::read_complete(path, MAX_STATE), Ok(ReadOutcome::Complete { bytes, .. }) if bytes == base);
     let unique = format!("state-{unique}");
     let written = place::replace_if(path, root, &document.with(changes), &unique, still)?;
-    Ok(if written { Replaced::Written } else { Replaced::Changed })
+    Ok(if written { ReplaceOutcome::Written } else { ReplaceOutcome::Changed })
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
         let old = br#"{"command": null}"#;
         let written =
             replace(&path, folder.path(), old, &[("a", json!(1))], "x").expect("no fault");
-        assert_eq!(written, Replaced::Changed);
+        assert_eq!(written, ReplaceOutcome::Changed);
         assert_eq!(fs::read(&path).expect("reads"), br#"{"command": "fuse_mesh"}"#);
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing is left over");
     }
@@ -102,13 +102,13 @@ mod tests {
                 replace(&path, folder.path(), torn.as_bytes(), &[("a", json!(1))], "x").is_err()
             );
             assert_eq!(fs::read_to_string(&path).expect("reads"), torn);
-            assert!(matches!(look(&path).0, StateRead::Unreadable(_)));
+            assert!(matches!(read_state(&path).0, StateRead::Unreadable(_)));
         }
         fs::remove_file(&path).expect("removes");
-        assert_eq!(look(&path).0, StateRead::Missing);
+        assert_eq!(read_state(&path).0, StateRead::Missing);
         assert_eq!(
             replace(&path, folder.path(), b"{}", &[("a", json!(1))], "x").expect("no fault"),
-            Replaced::Changed
+            ReplaceOutcome::Changed
         );
         assert!(!path.exists(), "a state that is gone is not made");
     }

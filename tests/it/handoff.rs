@@ -20,7 +20,7 @@ use conjured::{
         job::{JobId, JobState},
         time::WallTime,
     },
-    handoff::{Delivery, Errand, Step},
+    handoff::{HandoffProgress, HandoffRequest, HandoffRunner},
 };
 use serde_json::{Value, json};
 
@@ -48,12 +48,12 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn delivery(root: &Path, job: u64, rules: HandoffRules) -> Delivery {
+fn delivery(root: &Path, job: u64, rules: HandoffRules) -> HandoffRequest {
     let mesh = root.join(format!("history-{job}.glb"));
     fs::write(&mesh, media::mesh(u16::try_from(job).expect("small"))).expect("writes");
-    Delivery {
+    HandoffRequest {
         job: JobId::from_parts(WallTime::from_unix_millis(1_700_000_000_000), u128::from(job)),
-        turn: 0,
+        sequence: 0,
         root: root.to_path_buf(),
         mesh,
         folder: root.join("data/generated_models/partpacker_results"),
@@ -64,29 +64,29 @@ fn delivery(root: &Path, job: u64, rules: HandoffRules) -> Delivery {
 
 /// Hands a mesh over to the end, as the daemon does; `Ok` when it was taken. What CONJURE does
 /// during a wait is finished when the wait is over, so the speed of this machine does not matter.
-fn deliver(delivery: Delivery, fake: &FakeConjure) -> Result<Vec<String>, String> {
+fn deliver(request: HandoffRequest, fake: &FakeConjure) -> Result<Vec<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
     let client = http::plain_client().build().expect("a client");
     let url = fake.url().parse().expect("a URL");
-    let mut errand = Errand::new(delivery).expect("a good folder");
+    let mut runner = HandoffRunner::new(request).expect("a good folder");
     let mut notes = Vec::new();
     loop {
-        let mut step = errand.step(Clock.now().moment);
-        if let Step::Call(call) = step {
+        let mut step = runner.step(Clock.now().moment);
+        if let HandoffProgress::Call(call) = step {
             let outcome = runtime.block_on(call.send(&client, &url));
-            step = errand.called(Clock.now().moment, &call, outcome);
+            step = runner.record_call(Clock.now().moment, &call, outcome);
         }
-        notes.extend(errand.take_notes());
+        notes.extend(runner.take_notes());
         match step {
-            Step::Taken => return Ok(notes),
-            Step::GivenUp { waiting, .. } => return Err(waiting.to_string()),
-            Step::Wait(wait, _) if wait.is_zero() => {}
-            Step::Wait(wait, _) => {
+            HandoffProgress::Taken => return Ok(notes),
+            HandoffProgress::GivenUp { waiting, .. } => return Err(waiting.to_string()),
+            HandoffProgress::Wait(wait, _) if wait.is_zero() => {}
+            HandoffProgress::Wait(wait, _) => {
                 std::thread::park_timeout(wait);
                 fake.catch_up();
             }
-            Step::Call(_) => {}
+            HandoffProgress::Call(_) => {}
         }
     }
 }

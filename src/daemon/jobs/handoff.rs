@@ -35,7 +35,7 @@ use crate::{
         },
         time::{Moment, WallTime},
     },
-    handoff::{Delivery, Errand, Step, import_call, state_file},
+    handoff::{HandoffProgress, HandoffRequest, HandoffRunner, import_call, state_file},
 };
 
 /// The folder of the job's own copy if the project has no public mesh.
@@ -91,7 +91,7 @@ pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
         Handoff::Api | Handoff::State => true,
         Handoff::Auto => {
             let state = root.join(STATE_FILE);
-            match blocking(move || state_file::look(&state).0).await {
+            match blocking(move || state_file::read_state(&state).0).await {
                 StateRead::Missing => false,
                 StateRead::Unreadable(_) => true,
                 StateRead::State(conjure_state) => {
@@ -132,17 +132,17 @@ pub(crate) async fn hand_over(
     let Handing { project, job, turn, root, mesh, targets } = handing;
     let folder = folder_of(tools, &targets, &root).await;
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let delivery = Delivery {
+    let request = HandoffRequest {
         job,
-        turn,
+        sequence: turn,
         root,
         mesh,
         folder,
         min_volume_threshold: placement.min_volume_threshold,
         rules: rules(placement.handoff),
     };
-    let mut errand = match Errand::new(delivery) {
-        Ok(errand) => errand,
+    let mut runner = match HandoffRunner::new(request) {
+        Ok(runner) => runner,
         Err(why) => {
             return left(tools, job, &format!("CONJURE cannot be told: {why}"), false).await;
         }
@@ -162,39 +162,39 @@ pub(crate) async fn hand_over(
     loop {
         let now = tools.clock.now().moment;
         let (back, mut step) = blocking(move || {
-            let step = errand.step(now);
-            (errand, step)
+            let step = runner.step(now);
+            (runner, step)
         })
         .await;
-        errand = back;
-        if let Some(competitor) = errand.take_rival() {
+        runner = back;
+        if let Some(competitor) = runner.take_competing_launcher() {
             warn(tools, competitor.message(&name)).await;
         }
-        if let Step::Call(call) = step {
+        if let HandoffProgress::Call(call) = step {
             let outcome = match &client {
                 Ok(client) => tokio::select! {
                     outcome = call.send(client, &placement.conjure_url) => outcome,
                     () = stopped(wish) => return Handed::Stopped,
                 },
-                Err(error) => import_call::Outcome::Refused(error.to_string()),
+                Err(error) => import_call::ImportOutcome::Refused(error.to_string()),
             };
-            step = errand.called(tools.clock.now().moment, &call, outcome);
+            step = runner.record_call(tools.clock.now().moment, &call, outcome);
         }
-        for note in errand.take_notes() {
+        for note in runner.take_notes() {
             tracing::info!(job = %job, "{note}");
             write_down(tools, job, note).await;
         }
         match step {
-            Step::Taken => {
+            HandoffProgress::Taken => {
                 tell_import(tools, project).await;
                 return Handed::Taken;
             }
-            Step::GivenUp { waiting, asked } => {
+            HandoffProgress::GivenUp { waiting, requested: asked } => {
                 return left(tools, job, &waiting.to_string(), asked).await;
             }
             // It was replaced by the outcome above.
-            Step::Call(_) => {}
-            Step::Wait(wait, waiting) => {
+            HandoffProgress::Call(_) => {}
+            HandoffProgress::Wait(wait, waiting) => {
                 if waiting == HandoffWait::Untaken && !imported {
                     // From now on Blender may import at any moment, and its next picture shows our
                     // own change.
