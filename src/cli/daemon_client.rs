@@ -114,10 +114,10 @@ impl DaemonClient {
             return response.json().await.map_err(gone);
         }
         let status = response.status();
-        let refused = response.json().await.unwrap_or_else(|_| {
+        let command_error = response.json().await.unwrap_or_else(|_| {
             Refused::new(RefusedKind::TryAgain, format!("the daemon answered HTTP {status}"))
         });
-        Err(refused.into())
+        Err(command_error.into())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         jobs::OUT_FOLDER,
         services::{
             command::{Refused, RefusedKind},
-            errors::{LiveError, StartError},
+            errors::{RuntimeConfigError, StartError},
         },
     },
     ledger::error::{LedgerError, OpenError},
@@ -86,8 +86,8 @@ pub fn code_of_reason(reason: &str) -> u8 {
 }
 
 impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        Self::new(code_of(refused.kind), refused.message)
+    fn from(error: Refused) -> Self {
+        Self::new(code_of(error.kind), error.message)
     }
 }
 
@@ -97,18 +97,22 @@ impl From<ConfigErrors> for Failure {
     }
 }
 
-impl From<LiveError> for Failure {
-    fn from(error: LiveError) -> Self {
+impl From<RuntimeConfigError> for Failure {
+    fn from(error: RuntimeConfigError) -> Self {
         let code = match &error {
-            LiveError::Local(error) if matches!(**error, LiveError::Workflow(_)) => BAD_INPUT,
-            LiveError::Workflow(_) => BAD_INPUT,
-            LiveError::WorkflowFile(_)
-            | LiveError::Bind(_)
-            | LiveError::Pattern(_)
-            | LiveError::Local(_)
-            | LiveError::Serverless(_)
-            | LiveError::LocalSettings(_) => CONFIGURATION,
-            LiveError::Token(_) => TOKEN,
+            RuntimeConfigError::Local(error)
+                if matches!(**error, RuntimeConfigError::Workflow(_)) =>
+            {
+                BAD_INPUT
+            }
+            RuntimeConfigError::Workflow(_) => BAD_INPUT,
+            RuntimeConfigError::WorkflowFile(_)
+            | RuntimeConfigError::Bind(_)
+            | RuntimeConfigError::Pattern(_)
+            | RuntimeConfigError::Local(_)
+            | RuntimeConfigError::Serverless(_)
+            | RuntimeConfigError::LocalSettings(_) => CONFIGURATION,
+            RuntimeConfigError::Token(_) => TOKEN,
         };
         Self::new(code, error.to_string())
     }

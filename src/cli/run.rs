@@ -16,7 +16,7 @@ use crate::{
             projects::silent_roots,
             start::{self, Options, Purpose},
         },
-        services::runtime_config::Live,
+        services::runtime_config::RuntimeConfig,
     },
     disk::dirs,
     domain::status::Status,
@@ -28,13 +28,13 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let mut loaded = context.load_to_serve()?;
     let mut sources = context.sources.clone();
     sources.silent_roots = silent_roots(&loaded.config.projects).await;
-    let live = Live::new(loaded.config.clone(), &sources)?;
+    let config = RuntimeConfig::new(loaded.config.clone(), &sources)?;
     let log = start_log(context, &mut loaded);
     let (status, _) = watch::channel(Arc::new(Status::starting()));
     let options = Options {
         loaded,
         sources: context.sources.clone(),
-        live,
+        live: config,
         log: Some(log),
         purpose: Purpose::Serve,
         signals: true,

@@ -25,7 +25,7 @@ use crate::{
     daemon::{
         Ended,
         event_loop::start::{self, Options, Purpose},
-        services::runtime_config::Live,
+        services::runtime_config::RuntimeConfig,
     },
     domain::status::Status,
     simulator::{Settings, Simulator},
@@ -46,14 +46,14 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
     })?;
     let stage = Stage::build(context, &simulator, &settings, args.seed)?;
     let loaded = config::load(&stage.sources)?;
-    let live = Live::new(loaded.config.clone(), &stage.sources)?;
+    let config = RuntimeConfig::new(loaded.config.clone(), &stage.sources)?;
 
     let (status, statuses) = watch::channel(Arc::new(Status::starting()));
     let (stop, stopped) = oneshot::channel();
     let daemon = start::run(Options {
         loaded,
         sources: stage.sources.clone(),
-        live,
+        live: config,
         log: None,
         purpose: Purpose::Serve,
         signals: true,

@@ -6,7 +6,7 @@ use super::{check::Check, token};
 use crate::{
     cli::exit::{BAD_INPUT, CONFIGURATION, JOB_FAILED, TOKEN, TRY_AGAIN, UNAVAILABLE},
     config::settings::BudgetConfig,
-    daemon::services::probes::{Deployment, Trouble},
+    daemon::services::probes::{Deployment, ProbeError},
     domain::{
         machines::deployment::{DeploymentFacts, PriceSettings, RateSource, rate},
         money::{MicroUsd, Tier},
@@ -22,7 +22,7 @@ const CLOCK_FAIL_S: i64 = 15 * 60;
 
 /// Judges the balance, which also tests the token. `least` is what one job may cost by the limits.
 pub(super) fn balance(
-    answer: &Result<MicroUsd, Trouble>,
+    answer: &Result<MicroUsd, ProbeError>,
     origin: &str,
     least: Option<MicroUsd>,
 ) -> Vec<Check> {
@@ -54,19 +54,19 @@ pub(super) fn balance(
                 },
             ]
         }
-        Err(Trouble::Token(words)) => vec![Check::fail(
+        Err(ProbeError::Token(words)) => vec![Check::fail(
             token::NAME,
             TOKEN,
             format!("RunComfy rejected it: {words}"),
             "copy it again from RunComfy's profile page and store it with `conjured login`",
         )],
-        Err(Trouble::Account(words) | Trouble::Unknown(words)) => vec![Check::fail(
+        Err(ProbeError::Account(words) | ProbeError::Unknown(words)) => vec![Check::fail(
             "api",
             UNAVAILABLE,
             format!("{origin}: {words}"),
             "check `serverless.api_url` and the account on RunComfy's pages",
         )],
-        Err(Trouble::Unreachable(words)) => vec![Check::fail(
+        Err(ProbeError::Unreachable(words)) => vec![Check::fail(
             "api",
             UNAVAILABLE,
             format!("{origin} cannot be reached: {words}"),
@@ -94,13 +94,13 @@ pub(super) fn clock(theirs: Option<i64>, ours: i64) -> Option<Check> {
 /// Judges the deployment.
 pub(super) fn deployment(
     id: &str,
-    answer: &Result<Deployment, Trouble>,
+    answer: &Result<Deployment, ProbeError>,
     budget: &BudgetConfig,
 ) -> Vec<Check> {
     const NAME: &str = "deployment";
     let record = match answer {
         Ok(record) => record,
-        Err(Trouble::Unknown(words)) => {
+        Err(ProbeError::Unknown(words)) => {
             return vec![Check::fail(
                 NAME,
                 CONFIGURATION,
@@ -108,7 +108,7 @@ pub(super) fn deployment(
                 "set `serverless.deployment_id` to the id that RunComfy's dashboard shows; see docs/runcomfy.md",
             )];
         }
-        Err(Trouble::Account(words)) => {
+        Err(ProbeError::Account(words)) => {
             return vec![Check::fail(
                 NAME,
                 TOKEN,
@@ -116,8 +116,8 @@ pub(super) fn deployment(
                 "use the token of the account that owns the deployment, or another `serverless.deployment_id`; see docs/runcomfy.md",
             )];
         }
-        Err(trouble @ (Trouble::Token(_) | Trouble::Unreachable(_))) => {
-            return vec![Check::skipped(NAME, format!("{id}: {}", trouble.words()))];
+        Err(trouble @ (ProbeError::Token(_) | ProbeError::Unreachable(_))) => {
+            return vec![Check::skipped(NAME, format!("{id}: {}", trouble.message()))];
         }
     };
     let name = record.name.as_deref().unwrap_or(id);

@@ -12,15 +12,15 @@ use crate::{
         context::Context,
         exit::{Failure, MISSING_INPUT},
     },
-    daemon::services::{command::OnceRequest, runtime_config::Live},
+    daemon::services::{command::OnceRequest, runtime_config::RuntimeConfig},
 };
 
 /// Runs one job and returns when it is over.
 pub(in crate::cli) async fn once(context: &Context, args: &OnceArgs) -> Result<(), Failure> {
     let loaded = context.load_to_serve()?;
     let request = request(args)?;
-    let live = Live::new(loaded.config.clone(), &context.sources)?;
-    Box::pin(one_job::run(context, loaded, live, request, How::default())).await
+    let config = RuntimeConfig::new(loaded.config.clone(), &context.sources)?;
+    Box::pin(one_job::run(context, loaded, config, request, How::default())).await
 }
 
 fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {

@@ -25,7 +25,7 @@ use crate::{
     daemon::{
         Ended,
         event_loop::start::{self, Options, Purpose},
-        services::{command::OnceRequest, runtime_config::Live},
+        services::{command::OnceRequest, runtime_config::RuntimeConfig},
     },
     disk::history::artifact_name,
     domain::{
@@ -49,7 +49,7 @@ pub(in crate::cli) struct How {
 pub(in crate::cli) async fn run(
     context: &Context,
     loaded: Loaded,
-    live: Live,
+    config: RuntimeConfig,
     request: OnceRequest,
     how: How,
 ) -> Result<(), Failure> {
@@ -68,15 +68,18 @@ pub(in crate::cli) async fn run(
     }
     let _log = context.quiet_log();
     // Report this now, before half a second of preparation.
-    if let Err(unready) = live.ready() {
-        return Err(Failure::new(crate::cli::exit::code_of(unready.kind), unready.reason.clone()));
+    if let Err(unavailable) = config.check_available() {
+        return Err(Failure::new(
+            crate::cli::exit::code_of(unavailable.kind),
+            unavailable.reason.clone(),
+        ));
     }
     let (status, statuses) = watch::channel(Arc::new(Status::starting()));
     let (stop, stopped) = oneshot::channel();
     let options = Options {
         loaded,
         sources: context.sources.clone(),
-        live,
+        live: config,
         log: None,
         purpose: Purpose::OneJob(request),
         signals: true,
@@ -110,7 +113,7 @@ pub(in crate::cli) async fn run(
     };
     match (ended, detached) {
         (Ended::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
-        (Ended::OneJob(Err(refused)), _) => Err(refused.into()),
+        (Ended::OneJob(Err(error)), _) => Err(error.into()),
         (Ended::OneJob(Ok(_)) | Ended::Stopped, Some(job)) => {
             out.say(
                 "no daemon is running: the job continues at the service, and the next `conjured \

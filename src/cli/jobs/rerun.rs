@@ -19,7 +19,7 @@ use crate::{
         jobs::{early_work::expected_cost, rerun::refusal},
         services::{
             command::{Again, AgainKind, OnceRequest},
-            runtime_config::Live,
+            runtime_config::RuntimeConfig,
         },
     },
     domain::job::JobState,
@@ -47,20 +47,20 @@ async fn again(
     yes: bool,
 ) -> Result<(), Failure> {
     let loaded = context.load_to_serve()?;
-    let live = Live::new(loaded.config.clone(), &context.sources)?;
+    let config = RuntimeConfig::new(loaded.config.clone(), &context.sources)?;
     let (row, project, cost) = {
         let reader = opened(&loaded.config.state_dir)?;
         let row = reader.job(reader.find(&args.id)?)?;
         let projects = reader.projects()?;
         let project = projects.into_iter().find(|project| project.id == row.project);
-        let cost = expected_cost(&reader, &live, Clock.now().wall);
+        let cost = expected_cost(&reader, &config, Clock.now().wall);
         (row, project.map(|project| project.name), cost)
     };
     let mut again = Again { job: row.id, kind, may_charge_twice: yes };
     let unknown = row.state == JobState::Unknown && kind == AgainKind::Retry;
     // Refuse an impossible request before asking for a confirmation.
-    if let Some(refused) = refusal(&row, Again { may_charge_twice: true, ..again }) {
-        return Err(refused.into());
+    if let Some(error) = refusal(&row, Again { may_charge_twice: true, ..again }) {
+        return Err(error.into());
     }
     if unknown {
         context.out.error(format!(
@@ -74,7 +74,7 @@ async fn again(
     }
     let request = OnceRequest { project, again: Some(again), ..OnceRequest::default() };
     let how = How { detach: args.detach, json: args.json };
-    Box::pin(one_job::run(context, loaded, live, request, how)).await
+    Box::pin(one_job::run(context, loaded, config, request, how)).await
 }
 
 /// Asks for a typed word, so that one accidental key press cannot cause a second charge.

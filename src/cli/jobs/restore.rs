@@ -20,7 +20,7 @@ use crate::{
         jobs::restore::{self, Workshop, not_served},
         services::{
             command::{Rate, Restored},
-            project_locks::Claims,
+            project_locks::ProjectLocks,
             store::Store,
         },
     },
@@ -79,9 +79,9 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     let workshop = Workshop {
         clock: Clock,
-        store: Store::alone(ledger),
+        store: Store::without_loop(ledger),
         history: Arc::new(history),
-        claims: Claims::default(),
+        claims: ProjectLocks::default(),
     };
     let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
     Ok(workshop.restore(&row, &project.root, &targets, false).await?)

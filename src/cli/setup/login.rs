@@ -22,7 +22,7 @@ use crate::{
         secrets::{self, TokenSource},
         settings::Config,
     },
-    daemon::services::probes::{Service, Trouble},
+    daemon::services::probes::{ProbeError, Service},
     disk::{dirs, place::sweep},
     domain::money::MicroUsd,
 };
@@ -124,7 +124,7 @@ async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failu
     let service = Service::new(&config.serverless, secret)
         .map_err(|error| Failure::new(UNAVAILABLE, format!("{error}. Nothing was stored")))?;
     service.balance().await.1.map_err(|trouble| match trouble {
-        Trouble::Token(words) => Failure::new(
+        ProbeError::Token(words) => Failure::new(
             TOKEN,
             format!(
                 "RunComfy rejected the token ({words}). Nothing was stored. Copy it again from \
@@ -135,7 +135,7 @@ async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failu
             UNAVAILABLE,
             format!(
                 "the token could not be checked at {origin}: {}. Nothing was stored. Try again, or store it unchecked with --no-check",
-                trouble.words().trim_end_matches('.')
+                trouble.message().trim_end_matches('.')
             ),
         ),
     })

@@ -11,8 +11,8 @@ use crate::{
         inputs::project_state::Served,
         services::{
             drives::unanswered,
-            health::{HealthBook, Trouble},
-            runtime_config::Live,
+            health::{HealthProblem, HealthRegistry},
+            runtime_config::RuntimeConfig,
         },
     },
     domain::{
@@ -32,13 +32,13 @@ use crate::{
 pub(crate) struct View<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) served: &'a BTreeMap<ProjectId, Served>,
-    pub(crate) live: &'a Live,
+    pub(crate) live: &'a RuntimeConfig,
     pub(crate) daemon: &'a Daemon,
     /// Projects whose drives have not answered since the start.
     pub(crate) awaited: &'a [ProjectConfig],
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
-    pub(crate) health: &'a HealthBook,
+    pub(crate) health: &'a HealthRegistry,
     pub(crate) warnings: &'a [String],
     pub(crate) machines: &'a [Machine],
     pub(crate) unwritten: &'a BTreeMap<&'static str, String>,
@@ -79,7 +79,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             .order
             .iter()
             .map(|backend_kind| {
-                let trouble = view.health.at(*backend_kind).trouble(view.live);
+                let trouble = view.health.at(*backend_kind).problem(view.live);
                 backend(view.live, *backend_kind, trouble.as_ref(), now)
             })
             .collect(),
@@ -191,24 +191,24 @@ fn waiting(held: Option<HoldReason>, now: Now) -> (String, Option<WallTime>) {
 }
 
 fn backend(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
-    trouble: Option<&Trouble>,
+    trouble: Option<&HealthProblem>,
     now: Now,
 ) -> BackendHealth {
     let until = |at: Moment| now.wall.plus(at.since(now.moment));
-    match live.at(backend) {
-        Ok(ready) => BackendHealth {
+    match config.at(backend) {
+        Ok(configured) => BackendHealth {
             name: backend.name().to_owned(),
             state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
             reason: trouble.map(|trouble| trouble.reason.clone()),
             until: trouble.and_then(|trouble| trouble.until).map(until),
-            token_from: ready.token_from.clone(),
+            token_from: configured.token_from.clone(),
         },
-        Err(unready) => BackendHealth {
+        Err(unavailable) => BackendHealth {
             name: backend.name().to_owned(),
             state: "unconfigured".to_owned(),
-            reason: Some(unready.reason.clone()),
+            reason: Some(unavailable.reason.clone()),
             until: None,
             token_from: None,
         },

@@ -65,14 +65,14 @@ impl Shell {
     pub(crate) fn ask(&mut self, asked: Asked) {
         let project = match self.project_of(&asked.request) {
             Ok(project) => project,
-            Err(refused) => return drop(asked.reply.send(Err(refused))),
+            Err(error) => return drop(asked.reply.send(Err(error))),
         };
         if self.asked.len() >= crate::domain::engine::MAX_REQUESTED {
-            let refused = Refused::new(
+            let error = Refused::new(
                 RefusedKind::TryAgain,
                 "too many jobs are asked for already; nothing was started. Try again when some are done",
             );
-            return drop(asked.reply.send(Err(refused)));
+            return drop(asked.reply.send(Err(error)));
         }
         self.next_ticket += 1;
         let ticket = RequestTicket(self.next_ticket);
@@ -169,15 +169,17 @@ impl Shell {
     /// Asks a deployment for its facts if that never happened: at the start and after a reload.
     /// Later, jobs repeat it.
     pub(crate) fn ask_facts(&mut self) {
-        let live = Arc::clone(&self.live.borrow());
-        if live
+        let config = Arc::clone(&self.live.borrow());
+        if config
             .at(crate::domain::job::choose_backend::BackendKind::Serverless)
             .as_ref()
-            .is_ok_and(crate::daemon::services::runtime_config::backends::Ready::never_asked)
+            .is_ok_and(
+                crate::daemon::services::runtime_config::backends::ConfiguredBackend::facts_unknown,
+            )
         {
-            let tools = Arc::clone(&self.tools);
+            let services = Arc::clone(&self.tools);
             self.tasks.spawn(TaskName::Errand, async move {
-                crate::daemon::jobs::early_work::ask_facts(&tools, &live).await;
+                crate::daemon::jobs::early_work::ask_facts(&services, &config).await;
                 Outcome::Nothing
             });
         }
@@ -190,38 +192,38 @@ impl Shell {
             .iter()
             .map(|(id, served)| (*id, (served.config.root.clone(), served.targets())))
             .collect();
-        let tools = Arc::clone(&self.tools);
-        let live = tools.live.borrow().clone();
+        let services = Arc::clone(&self.tools);
+        let config = services.config.borrow().clone();
         let workshop = Workshop {
             clock: self.clock,
-            store: tools.store.clone(),
-            history: Arc::clone(&tools.history),
-            claims: tools.claims.clone(),
+            store: services.store.clone(),
+            history: Arc::clone(&services.history),
+            claims: services.locks.clone(),
         };
         self.tasks.spawn(TaskName::Errand, async move {
             let row = workshop.store.with(move |ledger| ledger.job(job)).await;
             let restored = match row.map_err(|error| refused(&error)) {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
-                        let standing = tools.root_locks.check(row.project).await;
+                        let standing = services.root_locks.check(row.project).await;
                         if let Standing::Withheld(reason) = standing {
-                            let refused = Refused::new(RefusedKind::TryAgain, reason);
-                            drop(reply.send(Err(refused)));
+                            let command_error = Refused::new(RefusedKind::TryAgain, reason);
+                            drop(reply.send(Err(command_error)));
                             return Outcome::Nothing;
                         }
-                        let told = is_wanted(&live, root).await;
+                        let told = is_wanted(&config, root).await;
                         let restored = workshop.restore(&row, root, targets, told).await;
                         restored.map(|restored| (row, restored, told))
                     }
                     None => Err(not_served(job)),
                 },
-                Err(refused) => Err(refused),
+                Err(command_error) => Err(command_error),
             };
             let known = restored.as_ref().ok().map(|(row, _, told)| (row.project, *told));
             drop(reply.send(restored.map(|(_, restored, _)| restored)));
             let Some((project, told)) = known else { return Outcome::Nothing };
             if told && let Some((root, targets)) = places.get(&project).cloned() {
-                hand_over_again(&tools, project, job, root, targets).await;
+                hand_over_again(&services, project, job, root, targets).await;
             }
             Outcome::Restored(project)
         });
@@ -392,11 +394,11 @@ impl Shell {
 
     /// Reads from the ledger what `status` shows of past jobs and of money.
     pub(crate) fn refresh(&mut self, project: ProjectId) {
-        let tools = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.tools);
         let windows = crate::daemon::services::budget_windows::windows(self.clock.now().wall);
         self.tasks.spawn(TaskName::Refresh(project), async move {
-            let session = tools.session;
-            let fresh = tools
+            let session = services.session;
+            let fresh = services
                 .store
                 .with(move |ledger| {
                     let unknown = JobFilter {

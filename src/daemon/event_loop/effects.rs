@@ -46,18 +46,18 @@ const RELOOK: Duration = Duration::from_millis(500);
 impl Shell {
     /// Starts the early work for a snapshot.
     pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
-        let live = Arc::clone(&self.live.borrow());
+        let config = Arc::clone(&self.live.borrow());
         let Some(material) = self.material(project, inputs) else { return };
         let (send, ready) = oneshot::channel();
         let generation = self.generation;
         if let Some(served) = self.served.get_mut(&project) {
             served.prepared = Some(Prepared { inputs, generation, ready });
         }
-        let tools = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
-            let backend = routing::likely(&tools, &live);
-            let warm = warm_up(&tools, &live, backend);
-            let early = early(&tools, &live, backend, material, None);
+            let backend = routing::likely_backend(&services, &config);
+            let warm = warm_up(&services, &config, backend);
+            let early = early(&services, &config, backend, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
             // There is no receiver if the window was closed by something else.
             drop(send.send(early));
@@ -75,7 +75,7 @@ impl Shell {
 
     /// Starts a job.
     pub(crate) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause) {
-        let live = Arc::clone(&self.live.borrow());
+        let runtime_config = Arc::clone(&self.live.borrow());
         let Some(served) = self.served.get_mut(&project) else { return };
         let early = served.prepared.take();
         let generation = self.generation;
@@ -110,7 +110,7 @@ impl Shell {
         let id = JobId::from_parts(now.wall, rand::random());
         let name = TaskName::Job(project, id);
         let (wish, wished) = watch::channel(Wish::Go);
-        let shown = Box::new(unborn(id, cause, live.first(), now.wall));
+        let shown = Box::new(unborn(id, cause, runtime_config.first(), now.wall));
         if let Some(served) = self.served.get_mut(&project) {
             served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
         }
@@ -146,11 +146,11 @@ impl Shell {
             }
             other => other,
         };
-        let tools = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.tools);
         let work = async move {
             let road = NewRoad {
-                tools,
-                live,
+                tools: services,
+                live: runtime_config,
                 wished,
                 project,
                 id,
@@ -210,13 +210,13 @@ impl Shell {
         };
         tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
         self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
-        let tools = Arc::clone(&self.tools);
-        let live = Arc::clone(&self.live.borrow());
+        let services = Arc::clone(&self.tools);
+        let config = Arc::clone(&self.live.borrow());
         let name = TaskName::Job(project, row.id);
         let lines = lines_of(row.id);
         let work = async move {
             let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
-            let (learned, mut estimate) = expectation(&tools, &live, backend).await;
+            let (learned, mut estimate) = expectation(&services, &config, backend).await;
             // The reservation stays as it was, and so does the assumption of a cold start.
             estimate.cost = row.reserved;
             if let Some(terms) = row.terms {
@@ -228,11 +228,11 @@ impl Shell {
             shown.estimate = row.reserved;
             let id = row.id;
             let (deployment, public) = (row.deployment.clone(), row.out.is_none());
-            let details = tools.store.with(move |ledger| ledger.details(id)).await;
+            let details = services.store.with(move |ledger| ledger.details(id)).await;
             let (tried, redirected) =
-                details.map_or_else(|_| (Vec::new(), false), |details| earlier(&details, &live));
+                details.map_or_else(|_| (Vec::new(), false), |details| earlier(&details, &config));
             let road = Road {
-                tools,
+                tools: services,
                 wish: wished,
                 project,
                 id,

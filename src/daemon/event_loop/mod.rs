@@ -42,7 +42,7 @@ use super::{
         wake_queue::Wakes,
     },
     services::{
-        Tools,
+        Services,
         command::Asked,
         messages::{Report, Wish},
         store::blocking,
@@ -54,7 +54,7 @@ use crate::{
     config::settings::ProjectConfig,
     daemon::services::{
         command::{Command, Refused},
-        runtime_config::Live,
+        runtime_config::RuntimeConfig,
     },
     disk::lock::Lock,
     domain::{
@@ -91,8 +91,8 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
     pub(crate) served: BTreeMap<ProjectId, Served>,
-    pub(crate) tools: Arc<Tools>,
-    pub(crate) live: watch::Sender<Arc<Live>>,
+    pub(crate) tools: Arc<Services>,
+    pub(crate) live: watch::Sender<Arc<RuntimeConfig>>,
     /// Counts configurations, so that early work for an older one is discarded.
     pub(crate) generation: u64,
     pub(crate) tasks: Tasks<TaskName, Outcome>,
@@ -208,7 +208,7 @@ impl Shell {
                                 self.end(Ended::OneJob(Ok(job)));
                             }
                         }
-                        Err(refused) => self.end(Ended::OneJob(Err(refused))),
+                        Err(error) => self.end(Ended::OneJob(Err(error))),
                     }
                 }
                 () = timer => self.tick(),
@@ -301,7 +301,7 @@ impl Shell {
         for served in self.served.values() {
             served.wish(Wish::Stop);
         }
-        self.tools.machines.close();
+        self.tools.servers.close();
         // A look at a drive that hangs may hold it; the process ends all the same.
         let watcher = std::mem::take(&mut self.watching.watcher);
         self.tasks.spawn(TaskName::Errand, async move {
@@ -350,11 +350,11 @@ impl Shell {
         self.dirty = false;
         self.shown_at = now.moment;
         self.revision += 1;
-        let live = Arc::clone(&self.live.borrow());
+        let config = Arc::clone(&self.live.borrow());
         let view = status_view::View {
             engine: &self.engine,
             served: &self.served,
-            live: &live,
+            live: &config,
             daemon: &self.daemon,
             awaited: &self.awaited,
             spent: self.spent,

@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     config::{Loaded, sources::Sources},
-    daemon::services::{command::OnceRequest, runtime_config::Live},
+    daemon::services::{command::OnceRequest, runtime_config::RuntimeConfig},
     domain::status,
     logging::Logging,
 };
@@ -29,7 +29,7 @@ pub struct Options {
     /// Its sources, for reloads.
     pub sources: Sources,
     /// The configuration as working parts.
-    pub live: Live,
+    pub live: RuntimeConfig,
     /// The log, whose level a reload may change.
     pub log: Option<Logging>,
     /// The purpose of the start.

@@ -19,7 +19,7 @@ use crate::{
     daemon::{
         inputs::project_state::Served,
         services::{
-            Tools,
+            Services,
             command::{Refused, RefusedKind},
             drives::{PATIENCE, side_by_side, unanswered},
             errors::StartError,
@@ -70,23 +70,23 @@ pub(crate) enum Attempt {
 
 /// Takes projects over. Drives are asked side by side, the ledger in the projects' order.
 pub(crate) async fn take_projects(
-    tools: &Arc<Tools>,
+    services: &Arc<Services>,
     projects: Vec<ProjectConfig>,
     holder: &Holder,
     now: WallTime,
 ) -> Vec<(ProjectConfig, Attempt)> {
     let mut asked = Vec::new();
     for project in projects {
-        let (own, tools, holder) = (project.clone(), Arc::clone(tools), holder.clone());
+        let (own, services, holder) = (project.clone(), Arc::clone(services), holder.clone());
         asked.push(async move {
-            let locked = blocking_within(PATIENCE, move || lock(&tools, &own, &holder)).await;
+            let locked = blocking_within(PATIENCE, move || lock(&services, &own, &holder)).await;
             (project, locked)
         });
     }
     let mut attempts = Vec::new();
     for (project, locked) in side_by_side(asked).await {
         let attempt = match locked {
-            Ok(locked) => Attempt::Over(Box::new(enter(tools, &project, locked, now).await)),
+            Ok(locked) => Attempt::Over(Box::new(enter(services, &project, locked, now).await)),
             Err(late) => Attempt::Late(late),
         };
         attempts.push((project, attempt));
@@ -96,8 +96,12 @@ pub(crate) async fn take_projects(
 
 /// Takes a project's lock, and away what an earlier session left in its folders. Blocking, for the
 /// pool.
-fn lock(tools: &Tools, project: &ProjectConfig, holder: &Holder) -> Result<Locked, StartError> {
-    let fallback = tools.history.root().parent().unwrap_or(Path::new(".")).join("locks");
+fn lock(
+    services: &Services,
+    project: &ProjectConfig,
+    holder: &Holder,
+) -> Result<Locked, StartError> {
+    let fallback = services.history.root().parent().unwrap_or(Path::new(".")).join("locks");
     let lock = ProjectLock::take(&project.root, &fallback, holder)?;
     let folders: Vec<PathBuf> = project
         .image
@@ -113,14 +117,15 @@ fn lock(tools: &Tools, project: &ProjectConfig, holder: &Holder) -> Result<Locke
 
 /// Makes a project known to the ledger, or finds what that remembers of it.
 async fn enter(
-    tools: &Tools,
+    services: &Services,
     project: &ProjectConfig,
     locked: Result<Locked, StartError>,
     now: WallTime,
 ) -> Result<Taken, StartError> {
     let Locked { lock, canonical } = locked?;
     let name = project.name.clone();
-    let row = tools.store.with(move |ledger| ledger.touch_project(&canonical, &name, now)).await?;
+    let row =
+        services.store.with(move |ledger| ledger.touch_project(&canonical, &name, now)).await?;
     let remembered = Baseline {
         known: row.baseline_prompt.is_some() || row.baseline_render.is_some(),
         prompt: row.baseline_prompt,
@@ -167,10 +172,10 @@ impl Shell {
                     tracing::warn!("{}", unanswered(&project));
                     self.awaited.push(project.clone());
                     self.dirty = true;
-                    let (tools, now) = (Arc::clone(&self.tools), self.clock.now().wall);
+                    let (services, now) = (Arc::clone(&self.tools), self.clock.now().wall);
                     self.tasks.spawn(TaskName::Take, async move {
                         let locked = late.wait().await;
-                        let taken = enter(&tools, &project, locked, now).await;
+                        let taken = enter(&services, &project, locked, now).await;
                         Outcome::Taken(project.root, Box::new(taken))
                     });
                 }
@@ -281,16 +286,16 @@ impl Shell {
             .map(|(ticket, _)| *ticket)
             .collect();
         for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
-            let refused = Refused::new(
+            let error = Refused::new(
                 RefusedKind::Configuration,
                 "its project is not served any more; nothing was sent",
             );
-            drop(asked.reply.send(Err(refused)));
+            drop(asked.reply.send(Err(error)));
         }
         for id in self.served.keys().filter(|id| !keep.contains(id)).copied() {
-            let tools = Arc::clone(&self.tools);
+            let services = Arc::clone(&self.tools);
             self.tasks.spawn(TaskName::Errand, async move {
-                tools.root_locks.release(id).await;
+                services.root_locks.release(id).await;
                 Outcome::Nothing
             });
         }

@@ -14,7 +14,7 @@ use super::{
     outcomes::{Outcome, TaskName},
 };
 use crate::{
-    daemon::services::{Tools, store::blocking},
+    daemon::services::{Services, store::blocking},
     disk::history::{RetentionLimits, overdue},
     domain::{
         job::{JobId, JobState},
@@ -38,14 +38,14 @@ impl Shell {
             return;
         }
         self.tidying.under_way = true;
-        let bounds = &self.live.borrow().config.history;
+        let bounds = &self.live.borrow().settings.history;
         let limits = RetentionLimits {
             jobs: usize::try_from(bounds.keep_jobs).unwrap_or(usize::MAX),
             bytes: bounds.keep_mb.saturating_mul(1024 * 1024),
         };
-        let tools = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
-            Outcome::Tidied(tidy(&tools, limits).await.err())
+            Outcome::Tidied(tidy(&services, limits).await.err())
         });
     }
 
@@ -61,13 +61,13 @@ impl Shell {
 
 /// Removes what is overdue. An error is a message for the user; what could be removed before it
 /// is gone.
-async fn tidy(tools: &Tools, limits: RetentionLimits) -> Result<(), String> {
+async fn tidy(services: &Services, limits: RetentionLimits) -> Result<(), String> {
     if limits.jobs == 0 && limits.bytes == 0 {
         return Ok(());
     }
-    let history = Arc::clone(&tools.history);
+    let history = Arc::clone(&services.history);
     let kept = blocking(move || history.jobs()).await.map_err(|error| fault(&error))?;
-    let stay: BTreeSet<JobId> = tools
+    let stay: BTreeSet<JobId> = services
         .store
         .with(|ledger| ledger.protected_jobs())
         .await
@@ -78,7 +78,7 @@ async fn tidy(tools: &Tools, limits: RetentionLimits) -> Result<(), String> {
     let mut removed = BTreeSet::new();
     let mut result = Ok(());
     for job in overdue {
-        match remove(tools, job).await {
+        match remove(services, job).await {
             Ok(true) => {
                 removed.insert(job);
             }
@@ -97,22 +97,22 @@ async fn tidy(tools: &Tools, limits: RetentionLimits) -> Result<(), String> {
         );
         tracing::info!("{outcome}");
         let row = AuditRow {
-            at: tools.clock.now().wall,
+            at: services.clock.now().wall,
             what: "retention".to_owned(),
             job: None,
             outcome,
             cost: MicroUsd::ZERO,
         };
-        let noted = tools.store.with(move |ledger| ledger.audit(&row)).await;
+        let noted = services.store.with(move |ledger| ledger.audit(&row)).await;
         noted.map_err(|error| fault(&error))?;
     }
     result
 }
 
 /// Removes one job's folder, unless the job is active or its folder is being read.
-async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
-    let (history, claims) = (Arc::clone(&tools.history), tools.claims.clone());
-    let aside = tools
+async fn remove(services: &Services, job: JobId) -> Result<bool, String> {
+    let (history, locks) = (Arc::clone(&services.history), services.locks.clone());
+    let aside = services
         .store
         .with(move |ledger| {
             // Checked again at the last moment, in the same ledger operation in which a release
@@ -126,7 +126,7 @@ async fn remove(tools: &Tools, job: JobId) -> Result<bool, String> {
                 Ok(_) | Err(LedgerError::NoSuchJob(_)) => {}
                 Err(error) => return Err(fault(&error)),
             }
-            let aside = claims.unless_read(job, || history.detach(job));
+            let aside = locks.unless_held(job, || history.detach(job));
             aside.transpose().map(Option::flatten).map_err(|error| fault(&error))
         })
         .await?;

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
     daemon::services::{
         command::{Refused, RefusedKind},
-        runtime_config::Live,
+        runtime_config::RuntimeConfig,
         store::blocking,
     },
     disk::dirs,
@@ -69,14 +69,17 @@ impl Fixed {
 /// A valid configuration.
 pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
-    pub(crate) live: Live,
+    pub(crate) live: RuntimeConfig,
     /// Its projects that were not served before.
     pub(crate) attempts: Vec<(ProjectConfig, Attempt)>,
 }
 
 /// Reads the configuration and brings it to life. A project whose drive does not answer is not
 /// asked for a token.
-async fn read(mut sources: Sources, old: Arc<Live>) -> Result<(Loaded, Live), String> {
+async fn read(
+    mut sources: Sources,
+    old: Arc<RuntimeConfig>,
+) -> Result<(Loaded, RuntimeConfig), String> {
     let own = sources.clone();
     let loaded = blocking(move || config::load(&own)).await.map_err(|errors| errors.to_string())?;
     sources.silent_roots = silent_roots(&loaded.config.projects).await;
@@ -91,10 +94,10 @@ async fn read(mut sources: Sources, old: Arc<Live>) -> Result<(Loaded, Live), St
             let root = project.root.display();
             return Err(format!("no project is configured any more, and there is no {root}"));
         }
-        let live = Live::new(loaded.config.clone(), &sources)
+        let config = RuntimeConfig::new(loaded.config.clone(), &sources)
             .map_err(|error| error.to_string())?
-            .adopt(&old);
-        Ok((loaded, live))
+            .reuse(&old);
+        Ok((loaded, config))
     })
     .await
 }
@@ -137,15 +140,16 @@ impl Shell {
         self.manager.reloading();
         let sources = self.reload.sources.clone();
         let old = Arc::clone(&self.live.borrow());
-        let (tools, holder, known) = (Arc::clone(&self.tools), self.holder(), self.known_roots());
+        let (services, holder, known) =
+            (Arc::clone(&self.tools), self.holder(), self.known_roots());
         let (replies, now) = (std::mem::take(&mut self.reload.replies), self.clock.now().wall);
         self.tasks.spawn(TaskName::Reload, async move {
             let result = match read(sources, old).await {
-                Ok((loaded, live)) => {
+                Ok((loaded, config)) => {
                     let is_new = |project: &&ProjectConfig| !known.contains(&project.root);
                     let new = loaded.config.projects.iter().filter(is_new).cloned().collect();
-                    let attempts = take_projects(&tools, new, &holder, now).await;
-                    Ok(Reloaded { loaded, live, attempts })
+                    let attempts = take_projects(&services, new, &holder, now).await;
+                    Ok(Reloaded { loaded, live: config, attempts })
                 }
                 Err(errors) => Err(errors),
             };
@@ -180,7 +184,7 @@ impl Shell {
     }
 
     fn take(&mut self, reloaded: Reloaded) -> String {
-        let Reloaded { loaded, live, attempts } = reloaded;
+        let Reloaded { loaded, live: config, attempts } = reloaded;
         if let Err(error) = self.attempted(attempts) {
             self.warn([error.to_string()]);
         }
@@ -189,32 +193,34 @@ impl Shell {
         self.dirty = true;
         // What another daemon held at the last reading may be had now.
         let news = !self.spare.is_empty() && self.projects_later.is_none();
-        if live.config == old.config && live.ready().is_ok() == old.ready().is_ok() {
+        if config.settings == old.settings
+            && config.check_available().is_ok() == old.check_available().is_ok()
+        {
             // The token may have changed all the same.
-            self.live.send_replace(Arc::new(live));
+            self.live.send_replace(Arc::new(config));
             self.generation += 1;
             if news {
                 self.change_projects(&loaded);
             }
             return "the configuration is unchanged; the token was read again".to_owned();
         }
-        if Fixed::of(&live.config) != self.reload.fixed {
+        if Fixed::of(&config.settings) != self.reload.fixed {
             self.warn(["`state_dir` and `log.dir` change only with a restart".to_owned()]);
         }
         if let Some(log) = &self.reload.log {
-            log.set_level(live.config.log.level.filter());
+            log.set_level(config.settings.log.level.filter());
         }
         self.generation += 1;
         for served in self.served.values_mut() {
             served.prepared = None;
         }
-        let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
-        self.engine.reconfigure(live.trigger, max_in_flight);
-        self.warn(live.warnings.clone());
-        let projects_changed = live.config.projects != old.config.projects
-            || live.config.trigger.watch != old.config.trigger.watch
-            || live.config.trigger.ignore_prompts != old.config.trigger.ignore_prompts;
-        self.live.send_replace(Arc::new(live));
+        let max_in_flight = usize::try_from(config.settings.max_in_flight).unwrap_or(1);
+        self.engine.reconfigure(config.trigger, max_in_flight);
+        self.warn(config.warnings.clone());
+        let projects_changed = config.settings.projects != old.settings.projects
+            || config.settings.trigger.watch != old.settings.trigger.watch
+            || config.settings.trigger.ignore_prompts != old.settings.trigger.ignore_prompts;
+        self.live.send_replace(Arc::new(config));
         tracing::info!("the configuration was read again and is in effect");
         if projects_changed || news {
             self.change_projects(&loaded);

@@ -27,20 +27,20 @@ impl Shell {
     /// Sends a job with a lost answer again, if the configuration wants it and this snapshot was
     /// not sent again before.
     pub(crate) fn resubmit(&mut self, job: JobId) {
-        let live = Arc::clone(&self.live.borrow());
-        let free = live.order.iter().any(|backend| !backend.is_paid());
-        let (kind, words) = if live.config.serverless.resubmit_unknown {
+        let config = Arc::clone(&self.live.borrow());
+        let free = config.order.iter().any(|backend| !backend.is_paid());
+        let (kind, words) = if config.settings.serverless.resubmit_unknown {
             (AgainKind::Resubmit, TWICE)
-        } else if live.config.local.after_unknown && free {
+        } else if config.settings.local.after_unknown && free {
             (AgainKind::Free, FREE)
         } else {
             return;
         };
-        let (tools, now) = (Arc::clone(&self.tools), self.clock.now().wall);
+        let (services, now) = (Arc::clone(&self.tools), self.clock.now().wall);
         self.tasks.spawn(TaskName::Errand, async move {
             // Recorded before it is requested: a crash in between leaves one attempt too few, never
             // one too many.
-            let row = tools
+            let row = services
                 .store
                 .with(move |ledger| {
                     let row = ledger.job(job)?;
@@ -81,8 +81,8 @@ impl Shell {
             OnceRequest { project: Some(name), again: Some(again), ..OnceRequest::default() };
         let (reply, answer) = oneshot::channel();
         self.tasks.spawn(TaskName::Errand, async move {
-            if let Ok(Err(refused)) = answer.await {
-                tracing::error!(%job, "it could not be sent again: {refused}");
+            if let Ok(Err(error)) = answer.await {
+                tracing::error!(%job, "it could not be sent again: {error}");
             }
             Outcome::Nothing
         });

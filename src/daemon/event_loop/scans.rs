@@ -145,15 +145,15 @@ impl Shell {
     pub(crate) fn tend(&mut self, all: bool) {
         if self.tending.is_some() {
             // The last check has not come back: one more would wait beside it.
-            let interval = self.live.borrow().config.trigger.poll_interval;
+            let interval = self.live.borrow().settings.trigger.poll_interval;
             self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
             return;
         }
-        let interval = self.live.borrow().config.trigger.poll_interval;
+        let interval = self.live.borrow().settings.trigger.poll_interval;
         let now = self.clock.now().moment;
         self.tending = Some(now);
         self.next_poll = self.polling.then(|| now.plus(interval));
-        let (watcher, tools) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.tools));
+        let (watcher, services) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.tools));
         let generation = self.watching.generation;
         // An event can be lost, so the disk is compared. A thousand projects are compared in one
         // task: a scan for each would wake an idle machine a thousand times.
@@ -186,7 +186,7 @@ impl Shell {
                 let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
                 let changed = glances.iter().filter_map(differ).collect();
                 // A lock that is gone lets a second daemon pay for the same changes.
-                let standing = |id: ProjectId| Some((id, tools.root_locks.check_now(id)?));
+                let standing = |id: ProjectId| Some((id, services.root_locks.check_now(id)?));
                 let standings = own.into_iter().filter_map(standing).collect();
                 let polled = polled.unwrap_or_default();
                 let tended = Tended { generation, warnings, polled, changed, standings };
@@ -272,9 +272,9 @@ impl Shell {
             })
             .collect();
         for project in due {
-            let tools = Arc::clone(&self.tools);
+            let services = Arc::clone(&self.tools);
             self.tasks.spawn(TaskName::Lock(project), async move {
-                Outcome::Standing(tools.root_locks.check(project).await)
+                Outcome::Standing(services.root_locks.check(project).await)
             });
         }
         let withheld = self.served.values().any(|served| served.withheld.is_some());
@@ -325,7 +325,7 @@ impl Shell {
     pub(crate) fn note_polled(&mut self, polled: &[bool]) {
         self.polling = polled.contains(&true);
         if self.polling && self.next_poll.is_none() {
-            let interval = self.live.borrow().config.trigger.poll_interval;
+            let interval = self.live.borrow().settings.trigger.poll_interval;
             self.next_poll = Some(self.clock.now().moment.plus(interval));
         }
         for (served, polled) in self.served.values_mut().zip(polled) {

@@ -35,13 +35,13 @@ use crate::{
         inputs::wake_queue::Wakes,
         servers::manager::Work,
         services::{
-            Tools,
+            Services,
             command::{self, AgainKind, Asked, OnceRequest},
             leases::{self, Keeper},
-            project_locks::Claims,
-            rate_limiter::Gate,
+            project_locks::ProjectLocks,
+            rate_limiter::RateLimiter,
             root_locks::RootLocks,
-            runtime_config::Live,
+            runtime_config::RuntimeConfig,
             store::Store,
             tasks::Tasks,
         },
@@ -83,10 +83,10 @@ pub async fn run(options: Options) -> Result<Ended, StartError> {
 
 #[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
 async fn assemble(options: Options) -> Result<Shell, StartError> {
-    let Options { loaded, sources, live, log, purpose, signals, status, .. } = options;
+    let Options { loaded, sources, live: config, log, purpose, signals, status, .. } = options;
     let clock = Clock;
     let now = clock.now();
-    let state_dir = live.config.state_dir.clone();
+    let state_dir = config.settings.state_dir.clone();
     dirs::make_private(&state_dir)?;
     if matches!(purpose, Purpose::Serve) {
         tracing::info!(
@@ -123,7 +123,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
 
     let mut warnings = loaded.warnings.clone();
     warnings.extend(swept.err().map(|error| format!("history cannot be tidied: {error}")));
-    warnings.extend(live.warnings.iter().cloned());
+    warnings.extend(config.warnings.iter().cloned());
     warnings.extend(lost.iter().map(|job| {
         format!(
             "job {job}: the answer to its submit is lost; it may have been charged and \
@@ -133,31 +133,31 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
 
     let (reports_in, reports) = mpsc::channel(64);
     let (keeper, desk) = Keeper::new();
-    let (live_in, live_out) = watch::channel(Arc::new(live));
-    let tools = Arc::new(Tools {
+    let (live_in, live_out) = watch::channel(Arc::new(config));
+    let services = Arc::new(Services {
         clock,
         store: Store::new(ledger, reports_in.clone()),
         history: Arc::new(history),
         session,
-        submits: Gate::new(SUBMITS_EVERY, clock),
-        calls: Gate::new(CALLS_EVERY, clock),
-        health: crate::daemon::services::health::HealthBook::default(),
-        told: Mutex::default(),
+        submit_limiter: RateLimiter::new(SUBMITS_EVERY, clock),
+        call_limiter: RateLimiter::new(CALLS_EVERY, clock),
+        health: crate::daemon::services::health::HealthRegistry::default(),
+        warned: Mutex::default(),
         reports: reports_in,
-        live: live_out,
-        claims: Claims::default(),
+        config: live_out,
+        locks: ProjectLocks::default(),
         root_locks: RootLocks::default(),
-        machines: keeper,
+        servers: keeper,
     });
 
-    let live = Arc::clone(&live_in.borrow());
-    let (engine, spent) = engine(&tools, &live, session, now).await?;
-    let projects = live.config.projects.clone();
-    let attempts = take_projects(&tools, projects, &holder, now.wall).await;
+    let config = Arc::clone(&live_in.borrow());
+    let (engine, spent) = engine(&services, &config, session, now).await?;
+    let projects = config.settings.projects.clone();
+    let attempts = take_projects(&services, projects, &holder, now.wall).await;
 
     let (commands_in, commands) = mpsc::channel(command::COMMANDS);
     let mut tasks = Tasks::new();
-    let work = Work::new(Arc::clone(&tools), desk, leases::connect);
+    let work = Work::new(Arc::clone(&services), desk, leases::connect);
     tasks.spawn(TaskName::Machines, async move {
         work.run().await;
         Outcome::Nothing
@@ -176,7 +176,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         clock,
         engine,
         served: BTreeMap::new(),
-        tools,
+        tools: services,
         generation: 0,
         tasks,
         reports,
@@ -203,7 +203,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         revision: 0,
         dirty: true,
         shown_at: Moment::default(),
-        reload: Source::new(sources, log, Fixed::of(&live.config)),
+        reload: Source::new(sources, log, Fixed::of(&config.settings)),
         lock,
         one_job: None,
         one_job_id: None,
@@ -229,7 +229,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     shell.attempted(attempts)?;
     for taken in std::mem::take(&mut shell.spare) {
         let root = taken.root().to_path_buf();
-        let project = live.config.projects.iter().find(|project| project.root == root);
+        let project = config.settings.projects.iter().find(|project| project.root == root);
         if let Some(project) = project.cloned() {
             shell.serve(project, taken);
         }
@@ -279,9 +279,9 @@ impl Shell {
             }
         }
         self.resume_all(unfinished, true);
-        let tools = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
-            crate::daemon::jobs::job_json::keep_missing(&tools.store, &tools.history).await;
+            crate::daemon::jobs::job_json::keep_missing(&services.store, &services.history).await;
             Outcome::Nothing
         });
         self.lost = lost;
@@ -360,14 +360,14 @@ impl Shell {
 }
 
 async fn engine(
-    tools: &Tools,
-    live: &Live,
+    services: &Services,
+    config: &RuntimeConfig,
     session: SessionId,
     now: Now,
 ) -> Result<(Engine, crate::domain::money::budget::Spent), StartError> {
     let windows = crate::daemon::services::budget_windows::windows(now.wall);
-    let limit = live.trigger.max_jobs_per_hour;
-    let (recent, spent) = tools
+    let limit = config.trigger.max_jobs_per_hour;
+    let (recent, spent) = services
         .store
         .with(move |ledger| {
             let newest = JobFilter { limit: Some(limit), ..JobFilter::default() };
@@ -381,6 +381,6 @@ async fn engine(
         .map(|age| now.moment.minus(age))
         .collect();
     starts.sort_unstable();
-    let max_in_flight = usize::try_from(live.config.max_in_flight).unwrap_or(1);
-    Ok((Engine::new(live.trigger, max_in_flight, starts), spent))
+    let max_in_flight = usize::try_from(config.settings.max_in_flight).unwrap_or(1);
+    Ok((Engine::new(config.trigger, max_in_flight, starts), spent))
 }

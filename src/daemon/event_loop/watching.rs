@@ -84,7 +84,7 @@ impl Shell {
                 .map(|(id, served)| (*id, inputs(served), served.silent))
                 .collect(),
             files: self.watching.files.clone(),
-            mode: watch_mode(self.live.borrow().config.trigger.watch),
+            mode: watch_mode(self.live.borrow().settings.trigger.watch),
             wakes: Arc::clone(&self.wakes),
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     backend::work::{GraphPayload, Payload, SpacesPayload, Upload},
-    daemon::services::runtime_config::{Live, bound_workflow::Recipe},
+    daemon::services::runtime_config::{RuntimeConfig, bound_workflow::BoundWorkflow},
     disk::{
         DiskError,
         history::{History, JobFolder, Staged, artifact_name},
@@ -104,7 +104,7 @@ const PICTURE_LIMITS: [Option<u32>; 2] = [Some(256), None];
 
 /// Prepares a snapshot for a backend. `random` is used for random seeds.
 pub(crate) fn prepare(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     history: &History,
     material: Material,
@@ -113,34 +113,34 @@ pub(crate) fn prepare(
 ) -> Result<Ready, PrepareFault> {
     let Material { inputs, prompt, render } = material;
     let seeds = overrides::seeds(seed, &inputs, random);
-    let made = made(live, backend, &prompt, &render, inputs.render, seeds)?;
+    let made = made(config, backend, &prompt, &render, inputs.render, seeds)?;
     let staged = history.stage(prompt.as_bytes(), &render)?;
     Ok(Ready { inputs, prompt, render, seeds, made, staged })
 }
 
 /// Converts a prepared request into one for another backend.
 pub(crate) fn remake(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     ready: &Ready,
 ) -> Result<Made, PrepareFault> {
-    made(live, backend, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
+    made(config, backend, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
 }
 
 /// Builds the request of an older job again, with its own seeds, from its inputs in the history.
 pub(crate) fn rebuild(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     history: &History,
     row: &JobRow,
 ) -> Result<Made, PrepareFault> {
     let (prompt, render) = inputs_of(&history.past(row.id))?;
-    made(live, backend, &prompt, &render, row.inputs.render, seeds_of(row))
+    made(config, backend, &prompt, &render, row.inputs.render, seeds_of(row))
 }
 
 /// Prepares an earlier job's work for a new job: its inputs from the history, its seeds.
 pub(crate) fn prepare_again(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     history: &History,
     row: &JobRow,
@@ -155,8 +155,8 @@ pub(crate) fn prepare_again(
     }
     let seeds = seeds_of(row);
     let made = match steps {
-        Steps::Configured => made(live, backend, &prompt, &render, row.inputs.render, seeds)?,
-        Steps::AsSent => made_the_same(live, backend, &prompt, &render, seeds, row)?,
+        Steps::Configured => made(config, backend, &prompt, &render, row.inputs.render, seeds)?,
+        Steps::AsSent => made_the_same(config, backend, &prompt, &render, seeds, row)?,
     };
     let staged = history.stage(prompt.as_bytes(), &render)?;
     Ok(Ready { inputs: row.inputs, prompt, render, seeds, made, staged })
@@ -169,7 +169,7 @@ fn seeds_of(row: &JobRow) -> Seeds {
 
 /// Builds exactly the request that an earlier job sent, or returns why that is impossible.
 fn made_the_same(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
     render: &Bytes,
@@ -184,22 +184,22 @@ fn made_the_same(
     if row.backend != backend.name() {
         return gone(&format!("its backend {} is no longer configured", row.backend));
     }
-    let recipe = live.recipes.at(backend);
-    if recipe.version() != row.workflow_version {
+    let workflow = config.workflows.at(backend);
+    if workflow.version() != row.workflow_version {
         return gone("the workflow has changed");
     }
     let sent: Value = serde_json::from_str(&row.summary).unwrap_or_default();
-    let steps = |role| match recipe.input(role) {
+    let steps = |role| match workflow.input(role) {
         Some((node, input)) => {
             sent[node]["inputs"][input].as_u64().and_then(|steps| u32::try_from(steps).ok())
         }
         None => None,
     };
     let steps = (steps(Role::StepsFlux), steps(Role::StepsPartpacker));
-    let today = live.config.generation.image_max_base64_kb;
+    let today = config.settings.generation.image_max_base64_kb;
     for limit in std::iter::once(today).chain(PICTURE_LIMITS) {
         let made =
-            made_with(live, backend, prompt, render, row.inputs.render, seeds, steps, limit)?;
+            made_with(config, backend, prompt, render, row.inputs.render, seeds, steps, limit)?;
         if made.digest == row.body_digest {
             return Ok(made);
         }
@@ -219,22 +219,22 @@ pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFa
 }
 
 fn made(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     fingerprint: Fingerprint,
     seeds: Seeds,
 ) -> Result<Made, PrepareFault> {
-    let generation = &live.config.generation;
+    let generation = &config.settings.generation;
     let steps = (Some(generation.steps_flux), Some(generation.steps_partpacker));
     let limit = generation.image_max_base64_kb;
-    made_with(live, backend, prompt, render, fingerprint, seeds, steps, limit)
+    made_with(config, backend, prompt, render, fingerprint, seeds, steps, limit)
 }
 
 #[expect(clippy::too_many_arguments, reason = "all values in which two requests can differ")]
 fn made_with(
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
     render: &Bytes,
@@ -252,7 +252,7 @@ fn made_with(
         // cannot be decoded.
         picture::check_image(&encoded.bytes)?;
     }
-    let recipe = live.recipes.at(backend);
+    let bound = config.workflows.at(backend);
     let name = format!("conjured-{:.16}.png", fingerprint.to_string());
     let upload = Upload { name, mime: encoded.mime.to_owned(), bytes: encoded.bytes.clone() };
     // `generation.steps_flux` is for FLUX; a local workflow's model is tuned to the steps in
@@ -261,14 +261,14 @@ fn made_with(
     let values = RequestValues { prompt, seeds, steps_flux: steps, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
     let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
-    let (payload, digest, bytes, summary) = match recipe {
-        Recipe::Graph(graph) if backend == BackendKind::Serverless => {
+    let (payload, digest, bytes, summary) = match bound {
+        BoundWorkflow::Graph(graph) if backend == BackendKind::Serverless => {
             let plan = BodyPlan::new(&graph.0, &graph.1, BodyForm::Overrides).map_err(foreign)?;
             let Body { bytes, digest, summary } = plan.build(&values, &picture);
             let size = bytes.len();
             (Payload::Body(bytes), digest, size, summary)
         }
-        Recipe::Graph(graph) => {
+        BoundWorkflow::Graph(graph) => {
             let (workflow, bindings) = (&graph.0, &graph.1);
             let nodes =
                 overrides::merged(workflow, bindings, &values, &upload.name).map_err(foreign)?;
@@ -280,20 +280,20 @@ fn made_with(
                 return Err(PrepareFault::Bindings(text.to_owned()));
             };
             let outputs =
-                ArtifactKind::ALL.map(|kind| recipe.output(kind).to_owned()).into_iter().collect();
+                ArtifactKind::ALL.map(|kind| bound.output(kind).to_owned()).into_iter().collect();
             let image = (node.to_owned(), input.to_owned());
             let work = GraphPayload { graph: nodes, image, picture: upload, outputs };
             (Payload::Graph(work), digest, size, summary)
         }
-        Recipe::Spaces { .. } => {
+        BoundWorkflow::Spaces { .. } => {
             // Sliders: their real limits are not published, and 0 to 2147483647 is the usual range.
             let work = SpacesPayload {
                 prompt: prompt.to_owned(),
                 seed: seeds.image % overrides::MESH_SEED_LIMIT,
                 mesh_seed: seeds.mesh,
-                steps_flux: steps_flux.unwrap_or(live.config.generation.steps_flux),
+                steps_flux: steps_flux.unwrap_or(config.settings.generation.steps_flux),
                 steps_partpacker: steps_partpacker
-                    .unwrap_or(live.config.generation.steps_partpacker),
+                    .unwrap_or(config.settings.generation.steps_partpacker),
                 picture: upload,
             };
             let summary = json!({
@@ -312,8 +312,8 @@ fn made_with(
         digest,
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         summary,
-        workflow: recipe.name().to_owned(),
-        version: recipe.version(),
+        workflow: bound.name().to_owned(),
+        version: bound.version(),
     })
 }
 

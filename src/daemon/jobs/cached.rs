@@ -10,7 +10,7 @@ use super::{NewWork, Road, Step, fetch::Fetched};
 use crate::{
     daemon::{
         jobs::restore,
-        services::{project_locks::Claim, store::blocking},
+        services::{project_locks::HistoryHold, store::blocking},
     },
     domain::{engine::event::JobStage, fingerprint::Fingerprint, job::JobId, money::MicroUsd},
     ledger::{
@@ -21,15 +21,19 @@ use crate::{
 
 impl Road {
     /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.
-    pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, Claim)> {
-        let live = self.live();
-        if !live.config.generation.cache || !work.may_be_cached {
+    pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, HistoryHold)> {
+        let config = self.live();
+        if !config.settings.generation.cache || !work.may_be_cached {
             return None;
         }
         self.same_as(work.ready.made.version, work.ready.made.digest).await
     }
 
-    async fn same_as(&self, version: Fingerprint, digest: Fingerprint) -> Option<(JobId, Claim)> {
+    async fn same_as(
+        &self,
+        version: Fingerprint,
+        digest: Fingerprint,
+    ) -> Option<(JobId, HistoryHold)> {
         let earlier = self
             .tools
             .store
@@ -42,10 +46,10 @@ impl Road {
             .await;
         let (earlier, rows) = earlier.ok().flatten()?;
         // Held until they are taken over, or found unusable.
-        let claim = self.tools.claims.read(earlier);
+        let hold = self.tools.locks.hold_history(earlier);
         let folder = self.tools.history.past(earlier);
         match blocking(move || restore::sound(earlier, &folder, &rows)).await {
-            Ok(_) => Some((earlier, claim)),
+            Ok(_) => Some((earlier, hold)),
             Err(reason) => {
                 tracing::info!(job = %self.id, %earlier, "the same work was done before and cannot serve: {reason}");
                 None

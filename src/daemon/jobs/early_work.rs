@@ -12,7 +12,7 @@ use crate::{
             prepare::{self, Material, PrepareFault},
             project_state::Early,
         },
-        services::{Tools, messages::Report, runtime_config::Live, store::blocking},
+        services::{Services, messages::Report, runtime_config::RuntimeConfig, store::blocking},
     },
     domain::{
         fingerprint::Fingerprint,
@@ -31,49 +31,50 @@ use crate::{
 
 /// Prepares a request for a backend and returns its expected cost.
 pub(crate) async fn early(
-    tools: &Arc<Tools>,
-    live: &Arc<Live>,
+    services: &Arc<Services>,
+    config: &Arc<RuntimeConfig>,
     backend: BackendKind,
     material: Material,
     seed: Option<SeedChoice>,
 ) -> Result<Early, PrepareFault> {
-    let (own, history) = (Arc::clone(live), Arc::clone(&tools.history));
-    let seed = seed.unwrap_or(live.seed);
+    let (own, history) = (Arc::clone(config), Arc::clone(&services.history));
+    let seed = seed.unwrap_or(config.seed);
     let random = rand::random();
     let ready =
         blocking(move || prepare::prepare(&own, backend, &history, material, seed, random)).await?;
-    let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live, backend).await;
+    let made_at = services.clock.now().moment;
+    let (learned, estimate) = expectation(services, config, backend).await;
     Ok(Early { ready, learned, estimate, made_at })
 }
 
 /// Returns what past jobs show, and the expected cost of a job submitted to a backend now.
 pub(crate) async fn expectation(
-    tools: &Tools,
-    live: &Live,
+    services: &Services,
+    config: &RuntimeConfig,
     backend: BackendKind,
 ) -> (PastTimings, Estimate) {
-    let (version, now) = (live.recipes.at(backend).version(), tools.clock.now().wall);
-    let deployment = deployment_of(live, backend).unwrap_or_default();
-    let known = tools.store.with(move |ledger| known(ledger, backend, &version, &deployment)).await;
+    let (version, now) = (config.workflows.at(backend).version(), services.clock.now().wall);
+    let deployment = deployment_of(config, backend).unwrap_or_default();
+    let known =
+        services.store.with(move |ledger| known(ledger, backend, &version, &deployment)).await;
     // If the ledger cannot be read, the release fails right after this; until then the defaults are
     // good enough.
-    expected(known.unwrap_or_default(), live, backend, now)
+    expected(known.unwrap_or_default(), config, backend, now)
 }
 
 /// Returns the expected cost of a job submitted now, without a daemon's services: the price shown
 /// before a confirmation.
-pub(crate) fn expected_cost(ledger: &Reader, live: &Live, now: WallTime) -> MicroUsd {
-    let backend = live.first();
-    let deployment = deployment_of(live, backend).unwrap_or_default();
-    let known = known(ledger, backend, &live.recipes.at(backend).version(), &deployment);
-    expected(known.unwrap_or_default(), live, backend, now).1.cost
+pub(crate) fn expected_cost(ledger: &Reader, config: &RuntimeConfig, now: WallTime) -> MicroUsd {
+    let backend = config.first();
+    let deployment = deployment_of(config, backend).unwrap_or_default();
+    let known = known(ledger, backend, &config.workflows.at(backend).version(), &deployment);
+    expected(known.unwrap_or_default(), config, backend, now).1.cost
 }
 
 /// Returns the deployment that a job goes to, if the backend has one.
-pub(crate) fn deployment_of(live: &Live, backend: BackendKind) -> Option<String> {
+pub(crate) fn deployment_of(config: &RuntimeConfig, backend: BackendKind) -> Option<String> {
     (backend == BackendKind::Serverless)
-        .then(|| live.config.serverless.deployment_id.clone())
+        .then(|| config.settings.serverless.deployment_id.clone())
         .flatten()
 }
 
@@ -88,11 +89,11 @@ fn known(
 
 fn expected(
     (learned, activity): (PastTimings, MachineActivity),
-    live: &Live,
+    config: &RuntimeConfig,
     backend: BackendKind,
     now: WallTime,
 ) -> (PastTimings, Estimate) {
-    let rate = live.rate();
+    let rate = config.rate();
     // Only RunComfy's queue bills per job: a local server costs nothing, and a rented machine is
     // paid as a machine.
     let billed = backend == BackendKind::Serverless;
@@ -109,18 +110,18 @@ fn expected(
 }
 
 /// Opens the connection before it is needed.
-pub(crate) async fn warm_up(tools: &Tools, live: &Live, backend: BackendKind) {
+pub(crate) async fn warm_up(services: &Services, config: &RuntimeConfig, backend: BackendKind) {
     if backend == BackendKind::Serverless {
-        ask_facts(tools, live).await;
+        ask_facts(services, config).await;
     }
-    let Ok(ready) = live.at(backend) else { return };
-    if !ready.wants_warm_up(tools.clock.now().moment) {
+    let Ok(configured) = config.at(backend) else { return };
+    if !configured.wants_warm_up(services.clock.now().moment) {
         return;
     }
-    tools.pass_call(backend).await;
-    match ready.backend().warm_up().await {
+    services.wait_for_call(backend).await;
+    match configured.backend().warm_up().await {
         Ok(Some(balance)) => {
-            drop(tools.reports.send(Report::Balance(balance)).await);
+            drop(services.reports.send(Report::Balance(balance)).await);
         }
         Ok(None) => {}
         // If the problem persists, the submit itself reports it.
@@ -130,17 +131,17 @@ pub(crate) async fn warm_up(tools: &Tools, live: &Live, backend: BackendKind) {
 
 /// Asks the deployment about itself, if that is due. A failure changes nothing: the defaults apply
 /// until it answers.
-pub(crate) async fn ask_facts(tools: &Tools, live: &Live) {
-    let Ok(serverless) = live.at(BackendKind::Serverless) else { return };
-    if !serverless.wants_facts(tools.clock.now().moment) {
+pub(crate) async fn ask_facts(services: &Services, config: &RuntimeConfig) {
+    let Ok(serverless) = config.at(BackendKind::Serverless) else { return };
+    if !serverless.wants_facts(services.clock.now().moment) {
         return;
     }
-    tools.calls.pass().await;
+    services.call_limiter.wait().await;
     match serverless.backend().facts().await {
         Ok(Some(facts)) => {
-            let warnings = deployment::warnings(&live.config.budget.price_settings(), &facts);
+            let warnings = deployment::warnings(&config.settings.budget.price_settings(), &facts);
             serverless.keep_facts(facts);
-            drop(tools.reports.send(Report::Facts(warnings)).await);
+            drop(services.reports.send(Report::Facts(warnings)).await);
         }
         Ok(None) => {}
         Err(error) => tracing::info!(%error, "the deployment's hardware could not be read"),

@@ -13,7 +13,7 @@ use crate::{
     daemon::{
         inputs::prepare,
         jobs::{early_work, routing},
-        services::{messages::Report, runtime_config::Live, store::blocking},
+        services::{messages::Report, runtime_config::RuntimeConfig, store::blocking},
     },
     domain::{
         engine::event::JobStage,
@@ -41,9 +41,9 @@ const MOST_TRIED: usize = 40;
 /// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
 /// backend was switched. A backend that was not reached, or that refused the request, is tried
 /// again: that may be why the daemon was restarted.
-pub(crate) fn earlier(details: &JobDetails, live: &Live) -> (Vec<PastAttempt>, bool) {
+pub(crate) fn earlier(details: &JobDetails, config: &RuntimeConfig) -> (Vec<PastAttempt>, bool) {
     let tried = |backend: BackendKind, outcome, reason: String| {
-        let workflow = live.recipes.at(backend).version();
+        let workflow = config.workflows.at(backend).version();
         PastAttempt { backend, workflow, outcome, reason }
     };
     let mut all = Vec::new();
@@ -60,7 +60,7 @@ pub(crate) fn earlier(details: &JobDetails, live: &Live) -> (Vec<PastAttempt>, b
             format!("it {} in an earlier session", outcome_word(outcome)),
         ));
     }
-    all.extend(details.job.stands_in_for.map(|lost| lost_answer(live, lost)));
+    all.extend(details.job.stands_in_for.map(|lost| lost_answer(config, lost)));
     let redirected = details.events.iter().any(|event| event.kind == "goes to");
     (all, redirected)
 }
@@ -68,11 +68,11 @@ pub(crate) fn earlier(details: &JobDetails, live: &Live) -> (Vec<PastAttempt>, b
 /// Returns the attempt of the job whose lost answer another job stands in for. Only RunComfy's
 /// queue loses an answer that may have been charged: every other backend can be asked for the
 /// request again.
-pub(crate) fn lost_answer(live: &Live, lost: JobId) -> PastAttempt {
+pub(crate) fn lost_answer(config: &RuntimeConfig, lost: JobId) -> PastAttempt {
     let backend = BackendKind::Serverless;
     PastAttempt {
         backend,
-        workflow: live.recipes.at(backend).version(),
+        workflow: config.workflows.at(backend).version(),
         outcome: AttemptOutcome::Unknown,
         reason: format!("the answer about job {lost} is lost"),
     }
@@ -215,7 +215,7 @@ impl Road {
     /// Chooses the job's backend from the current state.
     pub(super) async fn choose(&self) -> Route {
         let person = self.shown.cause == Cause::Person;
-        routing::choose(&self.tools, &self.live(), &self.tried, person).await
+        routing::choose_backend(&self.tools, &self.live(), &self.tried, person).await
     }
 
     pub(super) fn remember(&mut self, outcome: AttemptOutcome, reason: String) {
@@ -224,7 +224,7 @@ impl Road {
                 self.tried.iter().position(|tried| tried.outcome == AttemptOutcome::NotSent);
             oldest.map(|at| self.tried.remove(at));
         }
-        let (backend, workflow) = (self.place, self.live().recipes.at(self.place).version());
+        let (backend, workflow) = (self.place, self.live().workflows.at(self.place).version());
         self.tried.push(PastAttempt { backend, workflow, outcome, reason });
     }
 
@@ -244,11 +244,11 @@ impl Road {
         // If the same backend is used again, its last problem is the reason.
         let last = self.tried.last().map(|tried| format!("{}: {}", tried.backend, tried.reason));
         let why = if why.is_empty() { last.unwrap_or_default() } else { why };
-        let (live, history, id) = (self.live(), self.tools.history.clone(), self.id);
+        let (config, history, id) = (self.live(), self.tools.history.clone(), self.id);
         let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
         let made = match row {
             Ok(row) => {
-                let own = std::sync::Arc::clone(&live);
+                let own = std::sync::Arc::clone(&config);
                 blocking(move || prepare::rebuild(&own, backend, &history, &row)).await
             }
             Err(error) => return Err(interrupted("reading the job", &error)),
@@ -261,7 +261,7 @@ impl Road {
                     .await);
             }
         };
-        let deployment = early_work::deployment_of(&live, backend);
+        let deployment = early_work::deployment_of(&config, backend);
         let to = BackendSwitch {
             job: id,
             backend: backend.name().to_owned(),
@@ -294,7 +294,8 @@ impl Road {
         tracing::warn!(job = %id, from = %self.place, to = %backend, "it goes elsewhere: {why}");
         self.place = backend;
         self.deployment = deployment;
-        (self.learned, self.estimate) = early_work::expectation(&self.tools, &live, backend).await;
+        (self.learned, self.estimate) =
+            early_work::expectation(&self.tools, &config, backend).await;
         self.terms = Some(PriceTerms::of(&self.estimate));
         backend.name().clone_into(&mut self.shown.backend);
         early_work::describe(&mut self.shown, &self.learned, &self.estimate);

@@ -17,9 +17,9 @@ use crate::{
     backend::http,
     config::enums::Handoff,
     daemon::services::{
-        Tools,
+        Services,
         messages::{Report, Wish},
-        runtime_config::Live,
+        runtime_config::RuntimeConfig,
         store::blocking,
     },
     domain::{
@@ -85,8 +85,8 @@ pub(crate) enum Handed {
 
 /// Returns whether CONJURE is to be told of meshes. With `auto` it is if a launcher says that it is
 /// running, or if that cannot be read at this moment; otherwise a mesh is only placed.
-pub(crate) async fn is_wanted(live: &Live, root: &Path) -> bool {
-    match live.config.placement.handoff {
+pub(crate) async fn is_wanted(config: &RuntimeConfig, root: &Path) -> bool {
+    match config.settings.placement.handoff {
         Handoff::Off => false,
         Handoff::Api | Handoff::State => true,
         Handoff::Auto => {
@@ -122,15 +122,15 @@ fn rules(way: Handoff) -> HandoffRules {
 /// within a few seconds, because something newer is ready. A project's handoffs run one after
 /// another, and a later one ends the one before.
 pub(crate) async fn hand_over(
-    tools: &Tools,
+    services: &Services,
     handing: Handing,
     wish: &mut watch::Receiver<Wish>,
     doing: &mut (dyn FnMut(String) + Send),
 ) -> Handed {
-    let live = tools.live.borrow().clone();
-    let placement = &live.config.placement;
+    let config = services.config.borrow().clone();
+    let placement = &config.settings.placement;
     let Handing { project, job, turn, root, mesh, targets } = handing;
-    let folder = folder_of(tools, &targets, &root).await;
+    let folder = folder_of(services, &targets, &root).await;
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let request = HandoffRequest {
         job,
@@ -144,23 +144,23 @@ pub(crate) async fn hand_over(
     let mut runner = match HandoffRunner::new(request) {
         Ok(runner) => runner,
         Err(why) => {
-            return left(tools, job, &format!("CONJURE cannot be told: {why}"), false).await;
+            return left(services, job, &format!("CONJURE cannot be told: {why}"), false).await;
         }
     };
     let client =
         blocking(|| http::plain_client().connect_timeout(import_call::CONNECT).build()).await;
-    let turn = tools.claims.handing(project);
+    let turn = services.locks.queue_handoff(project);
     let _alone = tokio::select! {
-        alone = turn.alone() => alone,
+        alone = turn.wait_turn() => alone,
         () = stopped(wish) => return Handed::Stopped,
     };
     let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
     // The control came before the handoff began, and will not be signalled again.
     if *wish.borrow_and_update() == Wish::Replace {
-        hurries = Some(tools.clock.now().moment);
+        hurries = Some(services.clock.now().moment);
     }
     loop {
-        let now = tools.clock.now().moment;
+        let now = services.clock.now().moment;
         let (back, mut step) = blocking(move || {
             let step = runner.step(now);
             (runner, step)
@@ -168,7 +168,7 @@ pub(crate) async fn hand_over(
         .await;
         runner = back;
         if let Some(competitor) = runner.take_competing_launcher() {
-            warn(tools, competitor.message(&name)).await;
+            warn(services, competitor.message(&name)).await;
         }
         if let HandoffProgress::Call(call) = step {
             let outcome = match &client {
@@ -178,19 +178,19 @@ pub(crate) async fn hand_over(
                 },
                 Err(error) => import_call::ImportOutcome::Refused(error.to_string()),
             };
-            step = runner.record_call(tools.clock.now().moment, &call, outcome);
+            step = runner.record_call(services.clock.now().moment, &call, outcome);
         }
         for note in runner.take_notes() {
             tracing::info!(job = %job, "{note}");
-            write_down(tools, job, note).await;
+            write_down(services, job, note).await;
         }
         match step {
             HandoffProgress::Taken => {
-                tell_import(tools, project).await;
+                tell_import(services, project).await;
                 return Handed::Taken;
             }
             HandoffProgress::GivenUp { waiting, requested: asked } => {
-                return left(tools, job, &waiting.to_string(), asked).await;
+                return left(services, job, &waiting.to_string(), asked).await;
             }
             // It was replaced by the outcome above.
             HandoffProgress::Call(_) => {}
@@ -199,16 +199,16 @@ pub(crate) async fn hand_over(
                     // From now on Blender may import at any moment, and its next picture shows our
                     // own change.
                     imported = true;
-                    tell_import(tools, project).await;
+                    tell_import(services, project).await;
                 }
                 doing(waiting.to_string());
                 let asked = waiting == HandoffWait::Untaken;
-                if turn.is_over() {
-                    return left(tools, job, "a later mesh is handed over instead", asked).await;
+                if turn.is_superseded() {
+                    return left(services, job, "a later mesh is handed over instead", asked).await;
                 }
                 let enough = if asked { HURRY_ASKED } else { HURRY };
                 if hurries.is_some_and(|since| now.since(since) >= enough) {
-                    return left(tools, job, &waiting.to_string(), asked).await;
+                    return left(services, job, &waiting.to_string(), asked).await;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
@@ -221,7 +221,7 @@ pub(crate) async fn hand_over(
                                 hurries.get_or_insert(now);
                             }
                             Wish::Cancel => {
-                                return left(tools, job, &waiting.to_string(), asked).await;
+                                return left(services, job, &waiting.to_string(), asked).await;
                             }
                         }
                     }
@@ -233,7 +233,7 @@ pub(crate) async fn hand_over(
 
 /// Returns the folder for the job's own copy of the mesh, and warns if CONJURE treats that path in
 /// a special way.
-async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
+async fn folder_of(services: &Services, targets: &Targets, root: &Path) -> PathBuf {
     let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
     let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
     if folder.display().to_string().contains(SPLITS) {
@@ -242,7 +242,7 @@ async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
              if that is not wanted",
             folder.display()
         );
-        warn(tools, words).await;
+        warn(services, words).await;
     }
     folder
 }
@@ -250,20 +250,20 @@ async fn folder_of(tools: &Tools, targets: &Targets, root: &Path) -> PathBuf {
 /// Hands over what a person has restored. No job waits for it: it ends with the daemon, and the
 /// next one does not resume it.
 pub(crate) async fn hand_over_again(
-    tools: &Tools,
+    services: &Services,
     project: ProjectId,
     job: JobId,
     root: PathBuf,
     targets: Targets,
 ) {
-    let history = Arc::clone(&tools.history);
+    let history = Arc::clone(&services.history);
     let mesh = blocking(move || history.past(job).artifact(ArtifactKind::Mesh)).await;
     let Some(mesh) = mesh else { return };
     // The job's own handoff was turn 0; each later one has its own number.
-    let turn = tools.clock.now().wall.unix_millis().unsigned_abs().max(1);
+    let turn = services.clock.now().wall.unix_millis().unsigned_abs().max(1);
     let handing = Handing { project, job, turn, root, mesh, targets };
     let (_go, mut wish) = watch::channel(Wish::Go);
-    hand_over(tools, handing, &mut wish, &mut |_| {}).await;
+    hand_over(services, handing, &mut wish, &mut |_| {}).await;
 }
 
 /// Waits for the daemon to stop; every other control is read later.
@@ -272,15 +272,15 @@ async fn stopped(wish: &mut watch::Receiver<Wish>) {
     let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
 }
 
-async fn tell_import(tools: &Tools, project: ProjectId) {
-    drop(tools.reports.send(Report::Imported { project }).await);
+async fn tell_import(services: &Services, project: ProjectId) {
+    drop(services.reports.send(Report::Imported { project }).await);
 }
 
-async fn warn(tools: &Tools, words: String) {
-    drop(tools.reports.send(Report::Warning(words)).await);
+async fn warn(services: &Services, words: String) {
+    drop(services.reports.send(Report::Warning(words)).await);
 }
 
-async fn left(tools: &Tools, job: JobId, why: &str, asked: bool) -> Handed {
+async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> Handed {
     let words = if asked {
         format!("placed; {why} (the request stays in CONJURE's state.json)")
     } else {
@@ -288,17 +288,17 @@ async fn left(tools: &Tools, job: JobId, why: &str, asked: bool) -> Handed {
             "placed, but CONJURE was not told: {why}; import it with \"Force Import Last Mesh\" in Blender"
         )
     };
-    write_down(tools, job, words.clone()).await;
+    write_down(services, job, words.clone()).await;
     // Without the job's id: the same problem with ten jobs is one warning.
-    warn(tools, format!("the newest mesh is {words}")).await;
+    warn(services, format!("the newest mesh is {words}")).await;
     Handed::Left(words)
 }
 
 /// Adds a line to the job's events. It decides nothing, so a ledger that cannot be written now does
 /// not stop a handoff.
-async fn write_down(tools: &Tools, job: JobId, note: String) {
-    let now = tools.clock.now().wall;
-    let noted = tools.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;
+async fn write_down(services: &Services, job: JobId, note: String) {
+    let now = services.clock.now().wall;
+    let noted = services.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;
     if let Err(error) = noted {
         tracing::warn!(job = %job, %error, "a step of the handover is not in the ledger");
     }

@@ -45,7 +45,7 @@ pub(crate) use self::{
     setup::{Begin, NewWork},
 };
 pub(crate) use super::services::messages::{JobEnd, Report, Wish};
-use super::services::{Tools, leases::Lease, runtime_config::Live};
+use super::services::{Services, leases::Lease, runtime_config::RuntimeConfig};
 use crate::{
     backend::{Backend, Payload, ServiceFault},
     domain::{
@@ -80,7 +80,7 @@ enum After {
 
 /// A job that is being run.
 pub(crate) struct Road {
-    pub(crate) tools: Arc<Tools>,
+    pub(crate) tools: Arc<Services>,
     pub(crate) wish: watch::Receiver<Wish>,
     pub(crate) project: ProjectId,
     pub(crate) id: JobId,
@@ -248,8 +248,8 @@ impl Road {
     }
 
     /// Returns the newest state of the configuration.
-    fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.tools.live.borrow())
+    fn live(&self) -> Arc<RuntimeConfig> {
+        Arc::clone(&self.tools.config.borrow())
     }
 
     /// Waits for a usable backend: its token may have been removed while the job was running. This
@@ -268,17 +268,17 @@ impl Road {
         if let Some(rented) = self.rented().await {
             return rented.map(Some);
         }
-        let mut live = self.tools.live.clone();
+        let mut config = self.tools.config.clone();
         loop {
-            let now = Arc::clone(&live.borrow_and_update());
+            let now = Arc::clone(&config.borrow_and_update());
             // A change of mode only affects new work: a submitted request is followed where it is.
             let sent = self.shown.request.is_some();
             let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
-                Ok(ready) => match ready.backend_of(self.deployment.as_deref()) {
+                Ok(configured) => match configured.backend_of(self.deployment.as_deref()) {
                     Ok(backend) => return Ok(Some(backend)),
                     Err(none) => none.to_string(),
                 },
-                Err(unready) => unready.reason.clone(),
+                Err(unavailable) => unavailable.reason.clone(),
             };
             let doing = if self.unwanted() && self.shown.request.is_some() {
                 format!("cancelled at the service once the configuration is usable: {unready}")
@@ -287,7 +287,7 @@ impl Road {
             };
             self.say(doing).await;
             tokio::select! {
-                changed = live.changed() => {
+                changed = config.changed() => {
                     if changed.is_err() {
                         return Err(JobEnd::Stopped);
                     }

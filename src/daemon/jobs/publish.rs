@@ -59,7 +59,7 @@ impl Road {
             if tells {
                 own = handoff::dated(own, self.tools.clock.now().wall);
             }
-            let alone = self.tools.claims.placing(self.project).await;
+            let alone = self.tools.locks.lock_placement(self.project).await;
             let root = self.root.clone();
             let placed =
                 blocking(move || place::place(&own, &root, &mut |_| ControlFlow::Continue(())))
@@ -130,9 +130,9 @@ impl Road {
             mesh,
             targets: self.targets.clone(),
         };
-        let tools = std::sync::Arc::clone(&self.tools);
+        let services = std::sync::Arc::clone(&self.tools);
         let (reports, project, mut shown) =
-            (tools.reports.clone(), self.project, self.shown.clone());
+            (services.reports.clone(), self.project, self.shown.clone());
         let mut doing = move |words: String| {
             if shown.doing != words {
                 shown.doing = words;
@@ -140,7 +140,7 @@ impl Road {
                 drop(reports.try_send(Report::Shown { project, job: Box::new(shown.clone()) }));
             }
         };
-        match handoff::hand_over(&tools, handing, &mut self.wish, &mut doing).await {
+        match handoff::hand_over(&services, handing, &mut self.wish, &mut doing).await {
             Handed::Taken | Handed::Left(_) => Ok(()),
             Handed::Stopped => Err(JobEnd::Stopped),
         }

@@ -16,9 +16,9 @@ use crate::{
             project_state::Early,
         },
         services::{
-            Tools,
+            Services,
             command::{Again, AgainKind, Refused, RefusedKind},
-            runtime_config::Live,
+            runtime_config::RuntimeConfig,
             store::blocking,
         },
     },
@@ -73,27 +73,27 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
 
 /// Builds the request that does a job's work again.
 pub(crate) async fn ready_again(
-    tools: &Arc<Tools>,
-    live: &Arc<Live>,
+    services: &Arc<Services>,
+    config: &Arc<RuntimeConfig>,
     backend: BackendKind,
     project: ProjectId,
     again: Again,
 ) -> Result<(JobRow, Early), Refused> {
-    let row = tools.store.with(move |ledger| ledger.job(again.job)).await;
+    let row = services.store.with(move |ledger| ledger.job(again.job)).await;
     let row = row.map_err(|error| refused(&error))?;
     if row.project != project {
         let text = format!("job {} is another project's; nothing was sent", row.id);
         return Err(Refused::new(RefusedKind::Usage, text));
     }
-    if let Some(refused) = refusal(&row, again) {
-        return Err(refused);
+    if let Some(command_error) = refusal(&row, again) {
+        return Err(command_error);
     }
-    let _read = tools.claims.read(row.id);
+    let _read = services.locks.hold_history(row.id);
     let steps = match again.kind {
         AgainKind::Rerun => Steps::AsSent,
         AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => Steps::Configured,
     };
-    let (own, history, earlier) = (Arc::clone(live), Arc::clone(&tools.history), row.clone());
+    let (own, history, earlier) = (Arc::clone(config), Arc::clone(&services.history), row.clone());
     let ready =
         blocking(move || prepare::prepare_again(&own, backend, &history, &earlier, steps)).await;
     let ready = ready.map_err(|fault| {
@@ -106,8 +106,8 @@ pub(crate) async fn ready_again(
         };
         Refused::new(kind, format!("job {}: {fault}", again.job))
     })?;
-    let made_at = tools.clock.now().moment;
-    let (learned, estimate) = expectation(tools, live, backend).await;
+    let made_at = services.clock.now().moment;
+    let (learned, estimate) = expectation(services, config, backend).await;
     Ok((row, Early { ready, learned, estimate, made_at }))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         inputs::prepare::describe,
         services::{
             command::{Rate, Refused, RefusedKind, Restored},
-            project_locks::Claims,
+            project_locks::ProjectLocks,
             store::{Store, blocking},
         },
     },
@@ -42,7 +42,7 @@ pub(crate) struct Workshop {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) history: Arc<History>,
-    pub(crate) claims: Claims,
+    pub(crate) claims: ProjectLocks,
 }
 
 impl Workshop {
@@ -63,7 +63,7 @@ impl Workshop {
             );
             return Err(Refused::new(RefusedKind::Usage, text));
         }
-        let _read = self.claims.read(job);
+        let _read = self.claims.hold_history(job);
         let rows =
             self.store.with(move |ledger| ledger.artifacts(job)).await.map_err(|e| refused(&e))?;
         let folder = self.history.past(job);
@@ -81,7 +81,7 @@ impl Workshop {
             let text = "the project has no public names to place it under; nothing was changed";
             return Err(Refused::new(RefusedKind::Configuration, text));
         }
-        let _alone = self.claims.placing(project).await;
+        let _alone = self.claims.lock_placement(project).await;
         // Recorded first: after a crash the job's events still say why the public files changed.
         self.note(job, "begun").await?;
         let root = root.to_path_buf();

@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::{
     backend::{CallError, FaultKind},
     daemon::services::{
-        Tools, command::RefusedKind, health::May, messages::Report, runtime_config::Live,
+        Services, command::RefusedKind, health::Permit, messages::Report,
+        runtime_config::RuntimeConfig,
     },
     domain::{
         job::choose_backend::{
@@ -24,76 +25,81 @@ use crate::{
 const PROBE: Duration = Duration::from_millis(1500);
 
 /// Chooses the backend for a job that is to be sent now.
-pub(crate) async fn choose(
-    tools: &Tools,
-    live: &Live,
+pub(crate) async fn choose_backend(
+    services: &Services,
+    config: &RuntimeConfig,
     tried: &[PastAttempt],
     person: bool,
 ) -> Route {
     let mut candidates = Vec::new();
-    for &backend in &live.order {
-        let standing = standing(tools, live, backend, person).await;
+    for &backend in &config.order {
+        let standing = availability(services, config, backend, person).await;
         let serves = standing == Availability::Ready && tried.is_empty();
-        let workflow = live.recipes.at(backend).version();
+        let workflow = config.workflows.at(backend).version();
         candidates.push(RouteCandidate { backend, availability: standing, workflow });
         // The remaining backends need no call, because the job would not go there.
         if serves {
             break;
         }
     }
-    route(&candidates, tried, live.config.local.after_unknown)
+    route(&candidates, tried, config.settings.local.after_unknown)
 }
 
 /// Returns the backend that early work is most likely for. Makes no call.
-pub(crate) fn likely(tools: &Tools, live: &Live) -> BackendKind {
-    let now = tools.clock.now().moment;
+pub(crate) fn likely_backend(services: &Services, config: &RuntimeConfig) -> BackendKind {
+    let now = services.clock.now().moment;
     let well = |backend: &&BackendKind| {
-        live.at(**backend).is_ok() && tools.health.at(**backend).is_well(now, live)
+        config.at(**backend).is_ok() && services.health.at(**backend).is_healthy(now, config)
     };
-    live.order.iter().find(well).copied().unwrap_or_else(|| live.first())
+    config.order.iter().find(well).copied().unwrap_or_else(|| config.first())
 }
 
 /// Returns the kind of refusal if no backend can run a job: that of the first backend, which the
 /// person expects to be used.
-pub(crate) fn kind_of_nowhere(live: &Live) -> RefusedKind {
-    let reasons = live.order.iter().filter_map(|backend| live.at(*backend).as_ref().err());
-    reasons.map(|unready| unready.kind).next().unwrap_or(RefusedKind::Configuration)
+pub(crate) fn unroutable_kind(config: &RuntimeConfig) -> RefusedKind {
+    let reasons = config.order.iter().filter_map(|backend| config.at(*backend).as_ref().err());
+    reasons.map(|unavailable| unavailable.kind).next().unwrap_or(RefusedKind::Configuration)
 }
 
-async fn standing(tools: &Tools, live: &Live, backend: BackendKind, person: bool) -> Availability {
-    let ready = match live.at(backend) {
-        Ok(ready) => ready,
-        Err(unready) => return Availability::Unusable { reason: unready.reason.clone() },
+async fn availability(
+    services: &Services,
+    config: &RuntimeConfig,
+    backend: BackendKind,
+    person: bool,
+) -> Availability {
+    let configured = match config.at(backend) {
+        Ok(configured) => configured,
+        Err(unavailable) => return Availability::Unusable { reason: unavailable.reason.clone() },
     };
     // Without an alternative a job waits in its own task, and can be controlled there.
-    if live.order.len() < 2 {
+    if config.order.len() < 2 {
         return Availability::Ready;
     }
-    let health = tools.health.at(backend);
-    match health.ask(tools.clock.now().moment, live, person) {
-        May::Go => Availability::Ready,
-        May::Wait(until, reason) => Availability::Paused { until, reason },
-        May::Probe => {
-            tools.pass_call(backend).await;
+    let health = services.health.at(backend);
+    match health.request_permit(services.clock.now().moment, config, person) {
+        Permit::Proceed => Availability::Ready,
+        Permit::Wait(until, reason) => Availability::Paused { until, reason },
+        Permit::Probe => {
+            services.wait_for_call(backend).await;
             let silent = || CallError::Transient {
                 reason: "it does not answer".to_owned(),
                 retry_after: None,
             };
-            let answer = tokio::time::timeout(PROBE, ready.backend().warm_up()).await;
+            let answer = tokio::time::timeout(PROBE, configured.backend().warm_up()).await;
             let answer = answer.unwrap_or_else(|_| Err(silent()));
-            let now = tools.clock.now().moment;
-            health.called(now, live, &answer);
+            let now = services.clock.now().moment;
+            health.record_call(now, config, &answer);
             match answer {
                 Ok(Some(balance)) => {
-                    drop(tools.reports.send(Report::Balance(balance)).await);
+                    drop(services.reports.send(Report::Balance(balance)).await);
                     Availability::Ready
                 }
                 Ok(None) => Availability::Ready,
                 Err(error) => {
                     if matches!(&error, CallError::Fault(fault) if fault.kind == FaultKind::Token) {
-                        drop(tools.reports.send(Report::TokenRefused).await);
+                        drop(services.reports.send(Report::TokenRefused).await);
                     }
-                    let until = until(tools, live, backend, now);
+                    let until = until(services, config, backend, now);
                     Availability::Paused { until, reason: error.to_string() }
                 }
             }
@@ -101,7 +107,7 @@ async fn standing(tools: &Tools, live: &Live, backend: BackendKind, person: bool
     }
 }
 
-fn until(tools: &Tools, live: &Live, backend: BackendKind, now: Moment) -> Moment {
-    let trouble = tools.health.at(backend).trouble(live);
+fn until(services: &Services, config: &RuntimeConfig, backend: BackendKind, now: Moment) -> Moment {
+    let trouble = services.health.at(backend).problem(config);
     trouble.and_then(|trouble| trouble.until).unwrap_or_else(|| now.plus(PROBE))
 }

@@ -27,12 +27,12 @@ use crate::{
             project_state::Early,
         },
         services::{
-            Tools, budget_windows,
+            Services, budget_windows,
             command::{Again, AgainKind, Asked, Refused, RefusedKind},
             drives::PATIENCE,
             messages::{JobEnd, Report, Wish},
             root_locks::Standing,
-            runtime_config::Live,
+            runtime_config::RuntimeConfig,
             store::{blocking, blocking_within},
         },
     },
@@ -110,8 +110,8 @@ pub(crate) enum Source {
 
 /// A new job before its task runs.
 pub(crate) struct NewRoad {
-    pub(crate) tools: Arc<Tools>,
-    pub(crate) live: Arc<Live>,
+    pub(crate) tools: Arc<Services>,
+    pub(crate) live: Arc<RuntimeConfig>,
     pub(crate) wished: watch::Receiver<Wish>,
     pub(crate) project: ProjectId,
     pub(crate) id: JobId,
@@ -128,9 +128,9 @@ impl NewRoad {
     pub(crate) async fn go(mut self, source: Source) -> JobEnd {
         // A folder that cannot take the result is detected before anything is paid for.
         if let Some(folder) = self.out.clone()
-            && let Err(refused) = self.takes_artifacts(folder).await
+            && let Err(error) = self.takes_artifacts(folder).await
         {
-            return not_started(refused.kind, &refused.message, None);
+            return not_started(error.kind, &error.message, None);
         }
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
         let standing = self.tools.root_locks.check(self.project).await;
@@ -148,12 +148,12 @@ impl NewRoad {
         let mut tried: Vec<PastAttempt> =
             stands_in_for.map(|lost| lost_answer(&self.live, lost)).into_iter().collect();
         let (mut backend, mut why) =
-            match routing::choose(&self.tools, &self.live, &tried, person).await {
+            match routing::choose_backend(&self.tools, &self.live, &tried, person).await {
                 Route::Use { backend, why } => (backend, why),
                 // The job's task waits until then, and can be controlled there.
                 Route::Wait { backend, reason, .. } => (backend, reason),
                 Route::Unroutable { reason } => {
-                    return not_started(routing::kind_of_nowhere(&self.live), &reason, None);
+                    return not_started(routing::unroutable_kind(&self.live), &reason, None);
                 }
             };
         // A free stand-in leaves open how the other job ended.
@@ -167,9 +167,9 @@ impl NewRoad {
         loop {
             if ready.made.place != backend {
                 (learned, estimate) = expectation(&self.tools, &self.live, backend).await;
-                let live = Arc::clone(&self.live);
+                let config = Arc::clone(&self.live);
                 let (again, made) = blocking(move || {
-                    let made = prepare::remake(&live, backend, &ready);
+                    let made = prepare::remake(&config, backend, &ready);
                     (ready, made)
                 })
                 .await;
@@ -186,7 +186,7 @@ impl NewRoad {
             let version = ready.made.version;
             let (outcome, reason) = (AttemptOutcome::Refused, refusal.clone());
             tried.push(PastAttempt { backend, workflow: version, outcome, reason });
-            match routing::choose(&self.tools, &self.live, &tried, person).await {
+            match routing::choose_backend(&self.tools, &self.live, &tried, person).await {
                 Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
                 Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
                 Route::Unroutable { .. } => {
@@ -197,11 +197,11 @@ impl NewRoad {
         backend.name().clone_into(&mut self.shown.backend);
         self.shown.why = (!why.is_empty()).then_some(why);
         describe(&mut self.shown, &learned, &estimate);
-        let (tools, wished, project, id) = (self.tools, self.wished, self.project, self.id);
+        let (services, wished, project, id) = (self.tools, self.wished, self.project, self.id);
         let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
         let (deployment, public) = (deployment_of(&self.live, backend), out.is_none());
         let road = Road {
-            tools,
+            tools: services,
             wish: wished,
             project,
             id,
@@ -256,13 +256,13 @@ impl NewRoad {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
                         if let Some(folder) = self.out.clone() {
-                            self.takes_artifacts(folder).await.map_err(|refused| {
-                                not_started(refused.kind, &refused.message, None)
-                            })?;
+                            self.takes_artifacts(folder)
+                                .await
+                                .map_err(|error| not_started(error.kind, &error.message, None))?;
                         }
                         Ok(early)
                     }
-                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                    Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
             }
             Source::Asked(asked, config) => {
@@ -273,7 +273,7 @@ impl NewRoad {
                         let seed = asked.request.seed.map(SeedChoice::Fixed);
                         early(&self.tools, &self.live, backend, material, seed).await
                     }
-                    Err(refused) => return Err(not_started(refused.kind, &refused.message, None)),
+                    Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
             }
         };

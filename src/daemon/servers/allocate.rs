@@ -14,7 +14,7 @@ use crate::{
         leases::{Lease, NoMachine, Want},
         messages::Report,
         runtime_config::{
-            Live,
+            RuntimeConfig,
             server_api::{Cloud, Fit},
         },
     },
@@ -76,7 +76,7 @@ impl Work {
 
     /// Answers a request, if that is possible now. `on` is the machine that the job waits for.
     async fn answer(&mut self, want: &Want, on: &mut Option<MachineId>) -> Option<Answer> {
-        let live = self.live();
+        let config = self.live();
         let says = |words: String| drop(want.words.send(words));
         if let Some(id) = want.again {
             let Some(held) = self.at(id) else {
@@ -93,17 +93,21 @@ impl Work {
                     "the RunComfy machine that it ran on is being stopped, so the run is lost",
                 ))),
                 MachineStage::Starting | MachineStage::Ready => {
-                    self.ready_for(want, id, &live).await
+                    self.ready_for(want, id, &config).await
                 }
             };
         }
-        let cloud = match &live.cloud {
+        let cloud = match &config.cloud {
             Ok(cloud) => cloud,
-            Err(unready) => return Some(Err(NoMachine::new(unready.kind, unready.reason.clone()))),
+            Err(unavailable) => {
+                return Some(Err(NoMachine::new(unavailable.kind, unavailable.reason.clone())));
+            }
         };
         let fit = match &cloud.fit {
             Ok(fit) => fit,
-            Err(unready) => return Some(Err(NoMachine::new(unready.kind, unready.reason.clone()))),
+            Err(unavailable) => {
+                return Some(Err(NoMachine::new(unavailable.kind, unavailable.reason.clone())));
+            }
         };
         let now = self.now();
         let before = on.take();
@@ -115,7 +119,7 @@ impl Work {
         };
         if let Some(id) = self.held.iter().find(fits).map(|held| held.id) {
             *on = Some(id);
-            return self.ready_for(want, id, &live).await;
+            return self.ready_for(want, id, &config).await;
         }
         for held in &mut self.held {
             match held.life.stage {
@@ -143,11 +147,16 @@ impl Work {
                 | MachineStage::Gone => {}
             }
         }
-        self.launch(want, on, cloud, &fit.clone(), &live).await
+        self.launch(want, on, cloud, &fit.clone(), &config).await
     }
 
     /// Assigns a starting or ready machine, as soon as its ComfyUI answers.
-    async fn ready_for(&mut self, want: &Want, id: MachineId, live: &Live) -> Option<Answer> {
+    async fn ready_for(
+        &mut self,
+        want: &Want,
+        id: MachineId,
+        config: &RuntimeConfig,
+    ) -> Option<Answer> {
         let says = |words: String| drop(want.words.send(words));
         let now = self.now();
         let held = self.at(id)?;
@@ -175,14 +184,15 @@ impl Work {
         if want.again.is_some() {
             return Some(Ok(self.lease(id, backend)));
         }
-        let Some(cloud) = usable(live, &held.account) else {
+        let Some(cloud) = usable(config, &held.account) else {
             return Some(Err(NoMachine::new(
                 RefusedKind::Configuration,
                 "the RunComfy machine belongs to another `cloud.user_id`",
             )));
         };
         let reserve = reserve(&held.life, now, want.run, &cloud.rules, held.hourly);
-        let (limits, windows) = (live.limits, budget_windows::windows(self.tools.clock.now().wall));
+        let (limits, windows) =
+            (config.limits, budget_windows::windows(self.tools.clock.now().wall));
         let (session, job) = (self.tools.session, want.job);
         let taken = self
             .tools
@@ -234,7 +244,7 @@ impl Work {
         on: &mut Option<MachineId>,
         cloud: &Cloud,
         fit: &Fit,
-        live: &Live,
+        config: &RuntimeConfig,
     ) -> Option<Answer> {
         let says = |words: String| drop(want.words.send(words));
         if self.launch_after.is_some_and(|after| after > self.now()) {
@@ -248,7 +258,7 @@ impl Work {
             "checking the RunComfy account before launching a machine ({})",
             fit.server_type
         ));
-        self.gate.pass().await;
+        self.gate.wait().await;
         // Existing machines are listed first, so that ours can be recognized if the answer is lost.
         let listed = match self.bounded(cloud.machines.list(), false).await? {
             Ok(listed) => listed,
@@ -267,7 +277,7 @@ impl Work {
             reserve: cost_of(expected, cloud.hourly),
             at: now.wall,
         };
-        let (limits, windows) = (live.limits, budget_windows::windows(now.wall));
+        let (limits, windows) = (config.limits, budget_windows::windows(now.wall));
         let row = new.clone();
         let marked =
             self.tools.store.with(move |ledger| ledger.launching(&row, &limits, &windows)).await;
@@ -297,7 +307,7 @@ impl Work {
             server_type: fit.server_type.clone(),
             duration: cloud.rules.first_term(want.run),
         };
-        self.gate.pass().await;
+        self.gate.wait().await;
         // If this is interrupted, the mark stays, and the next start looks for the machine.
         let answer = self.bounded(cloud.machines.launch(&launch), true).await?;
         let wall = self.tools.clock.now().wall;
@@ -383,7 +393,7 @@ impl Work {
         released: &BudgetChange,
     ) {
         let news = {
-            let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = self.tools.warned.lock().unwrap_or_else(PoisonError::into_inner);
             warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {

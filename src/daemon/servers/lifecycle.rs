@@ -38,11 +38,11 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 impl Work {
     /// Performs the first action that is due. Returns whether there was one.
     pub(crate) async fn act(&mut self) -> bool {
-        let (now, live) = (self.now(), self.live());
+        let (now, config) = (self.now(), self.live());
         for at in 0..self.held.len() {
             let held = &self.held[at];
             let id = held.id;
-            let Some(cloud) = usable(&live, &held.account) else { continue };
+            let Some(cloud) = usable(&config, &held.account) else { continue };
             if let Some(words) = held.life.warning(now, &cloud.rules)
                 && !held.warned
             {
@@ -65,10 +65,10 @@ impl Work {
 
     /// Does the same for the machines to stop at the end of the daemon.
     pub(crate) async fn stop_one(&mut self, ids: &[MachineId]) -> bool {
-        let (now, live) = (self.now(), self.live());
+        let (now, config) = (self.now(), self.live());
         for id in ids {
             let Some(held) = self.held.iter().find(|held| held.id == *id) else { continue };
-            let Some(cloud) = usable(&live, &held.account) else { continue };
+            let Some(cloud) = usable(&config, &held.account) else { continue };
             if let Ok(act @ (Action::Stop(_) | Action::Delete)) = held.life.next(now, &cloud.rules)
             {
                 self.perform(*id, act).await;
@@ -152,14 +152,14 @@ impl Work {
     }
 
     async fn ask(&mut self, id: MachineId) {
-        let live = self.live();
+        let config = self.live();
         let Some((cloud, server)) = self
             .at(id)
-            .and_then(|held| Some((usable(&live, &held.account)?, held.server.clone()?)))
+            .and_then(|held| Some((usable(&config, &held.account)?, held.server.clone()?)))
         else {
             return;
         };
-        self.gate.pass().await;
+        self.gate.wait().await;
         let Some(answer) = self.bounded(cloud.machines.state(&server), false).await else { return };
         match answer {
             Ok(Some(told)) => self.told(id, &told),
@@ -196,7 +196,7 @@ impl Work {
         if let Some(url) = &told.url
             && held.url.as_ref() != Some(url)
         {
-            match connect(url, &config.config) {
+            match connect(url, &config.settings) {
                 Ok(backend) => held.backend = Some(backend),
                 Err(reason) => held.trouble = Some(reason),
             }
@@ -262,10 +262,10 @@ impl Work {
 
     /// Lists the account's machines; a failed call returns `None` and is recorded at the machine.
     async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
-        let live = self.live();
+        let config = self.live();
         let account = self.at(id)?.account.clone();
-        let cloud = usable(&live, &account)?;
-        self.gate.pass().await;
+        let cloud = usable(&config, &account)?;
+        self.gate.wait().await;
         match self.bounded(cloud.machines.list(), false).await? {
             Ok(listed) => Some(listed),
             Err(error) => {
@@ -295,10 +295,10 @@ impl Work {
 
     /// Extends a machine: reserves the money first.
     async fn extend(&mut self, id: MachineId, until: Moment) {
-        let (live, now) = (self.live(), self.now());
+        let (config, now) = (self.live(), self.now());
         let Some(held) = self.at(id) else { return };
         let Some(server) = held.server.clone() else { return };
-        let Some(cloud) = usable(&live, &held.account) else { return };
+        let Some(cloud) = usable(&config, &held.account) else { return };
         let from = held.life.ready.unwrap_or(now);
         let reserve = cost_of(until.since(from), held.hourly).max(held.reserved);
         held.reserved = reserve;
@@ -312,7 +312,7 @@ impl Work {
             // The money is spent in any case: without an extension the run would be lost too.
             tracing::warn!(machine = %id, %error, "the higher reservation is not in the ledger");
         }
-        self.gate.pass().await;
+        self.gate.wait().await;
         let Some(answer) = self.bounded(cloud.machines.extend(&server, whole), false).await else {
             return;
         };
@@ -356,14 +356,14 @@ impl Work {
     }
 
     async fn delete(&mut self, id: MachineId) {
-        let live = self.live();
+        let config = self.live();
         let Some((cloud, server)) = self
             .at(id)
-            .and_then(|held| Some((usable(&live, &held.account)?, held.server.clone()?)))
+            .and_then(|held| Some((usable(&config, &held.account)?, held.server.clone()?)))
         else {
             return;
         };
-        self.gate.pass().await;
+        self.gate.wait().await;
         // Not interrupted when the daemon stops: the caller has its own time limit.
         match cloud.machines.stop(&server).await {
             Ok(Stopped::Now) => {

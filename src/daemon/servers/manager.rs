@@ -12,12 +12,12 @@ use super::notes::Notes;
 use crate::{
     backend::{Backend, runcomfy::machines::MachineUrl},
     daemon::services::{
-        Tools,
+        Services,
         leases::{Ask, Desk, Want},
         messages::Report,
-        rate_limiter::Gate,
+        rate_limiter::RateLimiter,
         runtime_config::{
-            Live,
+            RuntimeConfig,
             server_api::{Cloud, Connect, Fit},
         },
     },
@@ -120,13 +120,13 @@ impl Held {
 
 #[derive(Debug)]
 pub(crate) struct Work {
-    pub(crate) tools: Arc<Tools>,
+    pub(crate) tools: Arc<Services>,
     pub(crate) desk: Desk,
     pub(crate) connect: Connect,
     pub(crate) held: Vec<Held>,
     pub(crate) waiting: Vec<(Want, Option<MachineId>)>,
     pub(crate) notes: Notes,
-    pub(crate) gate: Gate,
+    pub(crate) gate: RateLimiter,
     pub(crate) number: u64,
     pub(crate) launch_failures: u32,
     pub(crate) launch_after: Option<Moment>,
@@ -134,16 +134,16 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub(crate) fn new(tools: Arc<Tools>, desk: Desk, connect: Connect) -> Self {
-        let gate = Gate::new(CALLS_EVERY, tools.clock);
+    pub(crate) fn new(services: Arc<Services>, desk: Desk, connect: Connect) -> Self {
+        let limiter = RateLimiter::new(CALLS_EVERY, services.clock);
         Self {
-            tools,
+            tools: services,
             desk,
             connect,
             held: Vec::new(),
             waiting: Vec::new(),
             notes: Notes::default(),
-            gate,
+            gate: limiter,
             number: 0,
             launch_failures: 0,
             launch_after: None,
@@ -154,7 +154,7 @@ impl Work {
     /// Manages the machines until the daemon stops.
     pub(crate) async fn run(mut self) {
         self.recover().await;
-        let mut live = self.tools.live.clone();
+        let mut config = self.tools.config.clone();
         loop {
             self.hear();
             if self.is_closing() {
@@ -185,7 +185,7 @@ impl Work {
                     }
                 }
                 _ = self.desk.closing.changed() => {}
-                _ = live.changed() => {}
+                _ = config.changed() => {}
                 () = timer => {}
             }
         }
@@ -266,8 +266,8 @@ impl Work {
 
     /// Stops machines that can no longer be used, because another kind is configured, or none.
     fn mind_fit(&mut self) {
-        let live = self.live();
-        let Ok(cloud) = &live.cloud else { return };
+        let config = self.live();
+        let Ok(cloud) = &config.cloud else { return };
         for held in &mut self.held {
             let wanted = self.waiting.iter().any(|(_, on)| *on == Some(held.id));
             if !held.leases.is_empty() || held.expected.is_some() || wanted {
@@ -284,9 +284,9 @@ impl Work {
     /// Returns how long there is nothing to do; `None` until the next request.
     fn rest(&self) -> Option<Duration> {
         let now = self.now();
-        let live = self.live();
+        let config = self.live();
         let lives = self.held.iter().filter_map(|held| {
-            let cloud = usable(&live, &held.account)?;
+            let cloud = usable(&config, &held.account)?;
             let next = held.life.next(now, &cloud.rules).err().unwrap_or(now);
             let probe = held.probe_at.filter(|_| self.is_wanted(held.id));
             [Some(next), probe, held.expected].into_iter().flatten().min()
@@ -395,8 +395,8 @@ impl Work {
         self.tools.clock.now().moment
     }
 
-    pub(crate) fn live(&self) -> Arc<Live> {
-        Arc::clone(&self.tools.live.borrow())
+    pub(crate) fn live(&self) -> Arc<RuntimeConfig> {
+        Arc::clone(&self.tools.config.borrow())
     }
 
     pub(crate) async fn report(&self, report: Report) {
@@ -428,8 +428,8 @@ impl Work {
 }
 
 /// Returns the Server API of an account, if that account is the configured one.
-pub(crate) fn usable<'a>(live: &'a Live, account: &str) -> Option<&'a Cloud> {
-    live.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
+pub(crate) fn usable<'a>(config: &'a RuntimeConfig, account: &str) -> Option<&'a Cloud> {
+    config.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
 }
 
 /// Returns the amount to reserve when a job takes a machine: time so far, job, idle time afterwards.

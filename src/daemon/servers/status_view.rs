@@ -5,24 +5,24 @@
 
 use super::manager::{Held, Work, usable};
 use crate::{
-    daemon::services::{messages::Report, runtime_config::Live},
+    daemon::services::{messages::Report, runtime_config::RuntimeConfig},
     domain::{machines::MachineStage, status},
 };
 
 impl Work {
     /// Reports to the event loop what `status` shows of the machines, if that changed.
     pub(crate) async fn show(&mut self) {
-        let live = self.live();
+        let config = self.live();
         let shown: Vec<status::Machine> =
-            self.held.iter().map(|held| self.line(held, &live)).collect();
+            self.held.iter().map(|held| self.line(held, &config)).collect();
         if shown != self.shown {
             self.shown.clone_from(&shown);
             self.report(Report::Machines(shown)).await;
         }
     }
 
-    fn line(&self, held: &Held, live: &Live) -> status::Machine {
-        let rules = usable(live, &held.account).map(|cloud| cloud.rules);
+    fn line(&self, held: &Held, config: &RuntimeConfig) -> status::Machine {
+        let rules = usable(config, &held.account).map(|cloud| cloud.rules);
         let life = &held.life;
         let busy = !held.leases.is_empty();
         let doing = match life.stage {
@@ -37,7 +37,7 @@ impl Work {
             MachineStage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
             MachineStage::Gone => "has ended",
         };
-        let alarm = self.alarm(held, live);
+        let alarm = self.alarm(held, config);
         let idle = life.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
         let ceiling = rules.and_then(|rules| life.max_run_end(&rules));
         let will_stop = [idle, ceiling].into_iter().flatten().min();
@@ -66,13 +66,13 @@ impl Work {
     }
 
     /// Returns the warning about a machine that may cost money and that conjured cannot control.
-    fn alarm(&self, held: &Held, live: &Live) -> Option<String> {
-        if usable(live, &held.account).is_none() {
-            let reason = match &live.cloud {
+    fn alarm(&self, held: &Held, config: &RuntimeConfig) -> Option<String> {
+        if usable(config, &held.account).is_none() {
+            let reason = match &config.cloud {
                 Ok(_) => {
                     "the configured `cloud.user_id` is not the one that launched it".to_owned()
                 }
-                Err(unready) => unready.reason.clone(),
+                Err(unavailable) => unavailable.reason.clone(),
             };
             return Some(format!("it may cost money and cannot be checked or stopped: {reason}"));
         }

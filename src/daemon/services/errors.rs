@@ -16,7 +16,7 @@ use super::command::RefusedKind;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum LiveError {
+pub enum RuntimeConfigError {
     /// The workflow's file.
     #[error("`generation.workflow`: {0}")]
     WorkflowFile(String),
@@ -45,14 +45,14 @@ pub enum LiveError {
 
 /// Why a backend is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unready {
+pub struct Unavailable {
     /// The kind of reason.
     pub kind: RefusedKind,
     /// The reason and what to do.
     pub reason: String,
 }
 
-impl Unready {
+impl Unavailable {
     pub(crate) fn configuration(reason: impl Into<String>) -> Self {
         Self { kind: RefusedKind::Configuration, reason: reason.into() }
     }

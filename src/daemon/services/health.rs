@@ -12,7 +12,7 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::runtime_config::Live;
+use super::runtime_config::RuntimeConfig;
 use crate::{
     backend::{CallError, FaultKind, ServiceFault, SubmitError},
     domain::{
@@ -30,17 +30,17 @@ const TOKEN_PROBE: Duration = Duration::from_secs(60);
 
 /// The health of every backend.
 #[derive(Debug)]
-pub(crate) struct HealthBook([Health; BackendKind::ALL.len()]);
+pub(crate) struct HealthRegistry([HealthRecord; BackendKind::ALL.len()]);
 
-impl Default for HealthBook {
+impl Default for HealthRegistry {
     fn default() -> Self {
-        Self(BackendKind::ALL.map(|backend| Health { place: backend, inner: Mutex::default() }))
+        Self(BackendKind::ALL.map(|backend| HealthRecord { backend, inner: Mutex::default() }))
     }
 }
 
-impl HealthBook {
+impl HealthRegistry {
     /// Returns the health of a backend.
-    pub(crate) fn at(&self, backend: BackendKind) -> &Health {
+    pub(crate) fn at(&self, backend: BackendKind) -> &HealthRecord {
         let [serverless, comfyui, huggingface, cloud] = &self.0;
         match backend {
             BackendKind::Serverless => serverless,
@@ -53,8 +53,8 @@ impl HealthBook {
 
 /// The health of a backend.
 #[derive(Debug)]
-pub(crate) struct Health {
-    place: BackendKind,
+pub(crate) struct HealthRecord {
+    backend: BackendKind,
     inner: Mutex<Inner>,
 }
 
@@ -63,7 +63,7 @@ struct Inner {
     breaker: Breaker,
     refused: Option<RefusedToken>,
     /// Whether the log has reported that it is paused, and not yet that it is back.
-    told: bool,
+    warned: bool,
 }
 
 /// A token that the service rejected.
@@ -72,14 +72,14 @@ struct RefusedToken {
     /// The rejected token; a different one is not rejected.
     token: Option<SecretString>,
     probe_at: Moment,
-    words: String,
+    message: String,
 }
 
 /// What a job that is ready to submit may do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum May {
+pub(crate) enum Permit {
     /// Submit.
-    Go,
+    Proceed,
     /// Ask for the balance first, and report the result.
     Probe,
     /// Wait until then, for this reason.
@@ -88,99 +88,114 @@ pub(crate) enum May {
 
 /// A backend's problem as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct HealthProblem {
     /// The reason, in one sentence.
     pub(crate) reason: String,
     /// When it is automatically retried.
     pub(crate) until: Option<Moment>,
 }
 
-impl Health {
+impl HealthRecord {
     /// Returns whether a job may be submitted.
-    pub(crate) fn ask(&self, now: Moment, live: &Live, person: bool) -> May {
+    pub(crate) fn request_permit(
+        &self,
+        now: Moment,
+        config: &RuntimeConfig,
+        person: bool,
+    ) -> Permit {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(live, self.place) {
+            if let Some(refused) = inner.refused_by(config, self.backend) {
                 if now < refused.probe_at && !person {
-                    return May::Wait(refused.probe_at, refused.words.clone());
+                    return Permit::Wait(refused.probe_at, refused.message.clone());
                 }
                 refused.probe_at = now.plus(TOKEN_PROBE);
-                return May::Probe;
+                return Permit::Probe;
             }
             match inner.breaker.request_permit(now, person) {
-                BreakerPermit::Proceed => May::Go,
-                BreakerPermit::Probe => May::Probe,
+                BreakerPermit::Proceed => Permit::Proceed,
+                BreakerPermit::Probe => Permit::Probe,
                 BreakerPermit::Wait(until) => {
                     let reason = match inner.breaker.state() {
                         breaker::BreakerState::Open { reason, .. }
                         | breaker::BreakerState::Probing { reason, .. } => reason.clone(),
                         breaker::BreakerState::Closed => String::new(),
                     };
-                    May::Wait(until, format!("the service failed repeatedly: {reason}"))
+                    Permit::Wait(until, format!("the service failed repeatedly: {reason}"))
                 }
             }
         })
     }
 
     /// Returns whether a job may be submitted without waiting or probing. Changes nothing.
-    pub(crate) fn is_well(&self, now: Moment, live: &Live) -> bool {
+    pub(crate) fn is_healthy(&self, now: Moment, config: &RuntimeConfig) -> bool {
         self.with(|inner| {
-            inner.refused_by(live, self.place).is_none()
+            inner.refused_by(config, self.backend).is_none()
                 && inner.breaker.clone().request_permit(now, false) == BreakerPermit::Proceed
         })
     }
 
     /// Records the result of a submit.
-    pub(crate) fn submitted<T>(&self, now: Moment, live: &Live, answer: &Result<T, SubmitError>) {
+    pub(crate) fn record_submit<T>(
+        &self,
+        now: Moment,
+        config: &RuntimeConfig,
+        answer: &Result<T, SubmitError>,
+    ) {
         match answer {
-            Ok(_) => self.note(Breaker::record_accepted),
+            Ok(_) => self.update_breaker(Breaker::record_accepted),
             Err(SubmitError::NotSent { reason, retry_after }) => {
-                self.failed(now, FailureKind::Call, reason, *retry_after);
+                self.record_failure(now, FailureKind::Call, reason, *retry_after);
             }
             Err(SubmitError::Unknown { reason }) => {
-                self.failed(now, FailureKind::Call, reason, None)
+                self.record_failure(now, FailureKind::Call, reason, None)
             }
-            Err(SubmitError::Refused(fault)) => self.faulted(now, live, fault),
+            Err(SubmitError::Refused(fault)) => self.record_fault(now, config, fault),
         }
     }
 
     /// Records the result of a free call.
-    pub(crate) fn called<T>(&self, now: Moment, live: &Live, answer: &Result<T, CallError>) {
+    pub(crate) fn record_call<T>(
+        &self,
+        now: Moment,
+        config: &RuntimeConfig,
+        answer: &Result<T, CallError>,
+    ) {
         match answer {
             Ok(_) => {
                 self.with(|inner| inner.refused = None);
-                self.note(Breaker::record_probe_success);
+                self.update_breaker(Breaker::record_probe_success);
             }
             Err(CallError::Transient { reason, retry_after }) => {
-                self.failed(now, FailureKind::Call, reason, *retry_after);
+                self.record_failure(now, FailureKind::Call, reason, *retry_after);
             }
-            Err(CallError::Fault(fault)) => self.faulted(now, live, fault),
+            Err(CallError::Fault(fault)) => self.record_fault(now, config, fault),
         }
     }
 
     /// Records how a run ended: `None` is success, or an end that was requested.
-    pub(crate) fn ran(&self, now: Moment, fault: Option<&ServiceFault>) {
+    pub(crate) fn record_run(&self, now: Moment, fault: Option<&ServiceFault>) {
         match fault {
             Some(fault) if fault.kind == FaultKind::Service => {
-                self.failed(now, FailureKind::Run, &fault.message, None);
+                self.record_failure(now, FailureKind::Run, &fault.message, None);
             }
-            _ => self.note(Breaker::record_run),
+            _ => self.update_breaker(Breaker::record_run),
         }
     }
 
     /// Returns the problem for `status`; `None` if there is none.
-    pub(crate) fn trouble(&self, live: &Live) -> Option<Trouble> {
+    pub(crate) fn problem(&self, config: &RuntimeConfig) -> Option<HealthProblem> {
         self.with(|inner| {
-            if let Some(refused) = inner.refused_by(live, self.place) {
-                let (reason, until) = (refused.words.clone(), Some(refused.probe_at));
-                return Some(Trouble { reason, until });
+            if let Some(refused) = inner.refused_by(config, self.backend) {
+                let (reason, until) = (refused.message.clone(), Some(refused.probe_at));
+                return Some(HealthProblem { reason, until });
             }
             match inner.breaker.state() {
                 breaker::BreakerState::Closed => None,
-                breaker::BreakerState::Open { until, reason } => Some(Trouble {
+                breaker::BreakerState::Open { until, reason } => Some(HealthProblem {
                     reason: format!("paused after repeated failures: {reason}"),
                     until: Some(*until),
                 }),
-                breaker::BreakerState::Probing { reason, .. } => Some(Trouble {
+                breaker::BreakerState::Probing { reason, .. } => Some(HealthProblem {
                     reason: format!("retrying after repeated failures: {reason}"),
                     until: None,
                 }),
@@ -190,12 +205,12 @@ impl Health {
 
     /// Records a fault that the service reported: its own, the token's, or one that shows that it
     /// is healthy.
-    fn faulted(&self, now: Moment, live: &Live, fault: &ServiceFault) {
+    fn record_fault(&self, now: Moment, config: &RuntimeConfig, fault: &ServiceFault) {
         match fault.kind {
-            FaultKind::Service => self.failed(now, FailureKind::Call, &fault.message, None),
+            FaultKind::Service => self.record_failure(now, FailureKind::Call, &fault.message, None),
             FaultKind::Token => {
-                let ready = live.at(self.place).as_ref().ok();
-                let from = ready.and_then(|ready| ready.token_from.as_deref());
+                let configured = config.at(self.backend).as_ref().ok();
+                let from = configured.and_then(|configured| configured.token_from.as_deref());
                 let words = match from {
                     Some(from) => {
                         format!(
@@ -204,30 +219,33 @@ impl Health {
                         )
                     }
                     None => {
-                        format!("{} needs a token: {}. {}", self.place, fault.message, fault.advice)
+                        format!(
+                            "{} needs a token: {}. {}",
+                            self.backend, fault.message, fault.advice
+                        )
                     }
                 };
                 let probe_at = now.plus(TOKEN_PROBE);
-                let token = ready.and_then(|ready| ready.token().cloned());
+                let token = configured.and_then(|configured| configured.token().cloned());
                 let news = self.with(|inner| {
-                    let news = inner.refused_by(live, self.place).is_none();
-                    inner.refused = Some(RefusedToken { token, probe_at, words: words.clone() });
+                    let news = inner.refused_by(config, self.backend).is_none();
+                    inner.refused = Some(RefusedToken { token, probe_at, message: words.clone() });
                     news
                 });
                 if news {
                     tracing::error!("{words} Nothing is sent until there is a new token");
                 }
-                self.note(Breaker::record_probe_success);
+                self.update_breaker(Breaker::record_probe_success);
             }
             FaultKind::Workflow | FaultKind::Account | FaultKind::Gone => {
                 // An answer like this means that the token was accepted.
                 self.with(|inner| inner.refused = None);
-                self.note(Breaker::record_probe_success);
+                self.update_breaker(Breaker::record_probe_success);
             }
         }
     }
 
-    fn failed(
+    fn record_failure(
         &self,
         now: Moment,
         failure: FailureKind,
@@ -239,22 +257,22 @@ impl Health {
         });
         let Some(wait) = opened else { return };
         let seconds = wait.as_secs();
-        if self.with(|inner| std::mem::replace(&mut inner.told, true)) {
-            tracing::debug!(place = %self.place, seconds, "the service still fails and stays \
+        if self.with(|inner| std::mem::replace(&mut inner.warned, true)) {
+            tracing::debug!(place = %self.backend, seconds, "the service still fails and stays \
                 paused: {reason}");
         } else {
             tracing::warn!(
-                place = %self.place,
+                place = %self.backend,
                 seconds,
                 "the service failed repeatedly and is paused, for longer each time: {reason}"
             );
         }
     }
 
-    fn note(&self, change: impl FnOnce(&mut Breaker) -> bool) {
+    fn update_breaker(&self, change: impl FnOnce(&mut Breaker) -> bool) {
         if self.with(|inner| change(&mut inner.breaker)) {
-            self.with(|inner| inner.told = false);
-            tracing::info!(place = %self.place, "the service answers again");
+            self.with(|inner| inner.warned = false);
+            tracing::info!(place = %self.backend, "the service answers again");
         }
     }
 
@@ -266,8 +284,12 @@ impl Health {
 
 impl Inner {
     /// Returns the rejection of the token that `live` holds.
-    fn refused_by(&mut self, live: &Live, backend: BackendKind) -> Option<&mut RefusedToken> {
-        let ready = live.at(backend).as_ref().ok()?;
-        self.refused.as_mut().filter(|refused| ready.has_token(refused.token.as_ref()))
+    fn refused_by(
+        &mut self,
+        config: &RuntimeConfig,
+        backend: BackendKind,
+    ) -> Option<&mut RefusedToken> {
+        let configured = config.at(backend).as_ref().ok()?;
+        self.refused.as_mut().filter(|refused| configured.has_token(refused.token.as_ref()))
     }
 }

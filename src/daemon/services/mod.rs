@@ -23,8 +23,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    health::HealthBook, leases::Keeper, messages::Report, project_locks::Claims,
-    rate_limiter::Gate, root_locks::RootLocks, runtime_config::Live, store::Store,
+    health::HealthRegistry, leases::Keeper, messages::Report, project_locks::ProjectLocks,
+    rate_limiter::RateLimiter, root_locks::RootLocks, runtime_config::RuntimeConfig, store::Store,
 };
 use crate::{
     clock::Clock,
@@ -35,37 +35,37 @@ use crate::{
 
 /// What every job's task shares.
 #[derive(Debug)]
-pub(crate) struct Tools {
+pub(crate) struct Services {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) history: Arc<History>,
     pub(crate) session: SessionId,
     /// One submit a second.
-    pub(crate) submits: Gate,
+    pub(crate) submit_limiter: RateLimiter,
     /// Five other calls a second.
-    pub(crate) calls: Gate,
+    pub(crate) call_limiter: RateLimiter,
     /// Which backends are paused, and why.
-    pub(crate) health: HealthBook,
+    pub(crate) health: HealthRegistry,
     /// The budget warnings that were already given. A plain mutex: it is never held across
     /// an await.
-    pub(crate) told: Mutex<WarnedLimits>,
+    pub(crate) warned: Mutex<WarnedLimits>,
     pub(crate) reports: mpsc::Sender<Report>,
     /// The current configuration; a reload publishes a new one here.
-    pub(crate) live: watch::Receiver<Arc<Live>>,
+    pub(crate) config: watch::Receiver<Arc<RuntimeConfig>>,
     /// Which history folders are being read, and which projects are being placed.
-    pub(crate) claims: Claims,
+    pub(crate) locks: ProjectLocks,
     /// The locks of the projects served.
     pub(crate) root_locks: RootLocks,
     /// The handle for requests of rented machines.
-    pub(crate) machines: Keeper,
+    pub(crate) servers: Keeper,
 }
 
-impl Tools {
+impl Services {
     /// Waits for its turn among the calls of a second. This protects RunComfy's queue from too many
     /// calls; a local server needs no such limit.
-    pub(crate) async fn pass_call(&self, backend: BackendKind) {
+    pub(crate) async fn wait_for_call(&self, backend: BackendKind) {
         if backend.is_paid() {
-            self.calls.pass().await;
+            self.call_limiter.wait().await;
         }
     }
 }

@@ -17,77 +17,80 @@ use crate::domain::{engine::event::ProjectId, job::JobId};
 
 /// The claims of one daemon.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims {
+pub(crate) struct ProjectLocks {
     /// The number of readers of each job's folder.
-    read: Arc<Mutex<BTreeMap<JobId, usize>>>,
+    held: Arc<Mutex<BTreeMap<JobId, usize>>>,
     placing: Arc<Mutex<BTreeMap<ProjectId, Arc<tokio::sync::Mutex<()>>>>>,
-    handing: Arc<Mutex<BTreeMap<ProjectId, Arc<Line>>>>,
+    handoffs: Arc<Mutex<BTreeMap<ProjectId, Arc<HandoffQueue>>>>,
 }
 
 /// The handoffs of one project.
 #[derive(Debug, Default)]
-struct Line {
+struct HandoffQueue {
     /// The number of the last handoff in the queue.
-    last: AtomicU64,
-    alone: tokio::sync::Mutex<()>,
+    last_number: AtomicU64,
+    turn_lock: tokio::sync::Mutex<()>,
 }
 
 /// A handoff's position in its project's queue.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    line: Arc<Line>,
+pub(crate) struct HandoffTurn {
+    queue: Arc<HandoffQueue>,
     number: u64,
 }
 
-impl Turn {
+impl HandoffTurn {
     /// Waits until the previous one has ended.
-    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.line.alone.lock().await
+    pub(crate) async fn wait_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.queue.turn_lock.lock().await
     }
 
     /// Returns whether a later one is waiting.
-    pub(crate) fn is_over(&self) -> bool {
-        self.line.last.load(Ordering::Relaxed) != self.number
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.queue.last_number.load(Ordering::Relaxed) != self.number
     }
 }
 
-impl Claims {
+impl ProjectLocks {
     /// Keeps a job's folder in the history until the claim is dropped.
-    pub(crate) fn read(&self, job: JobId) -> Claim {
-        *locked(&self.read).entry(job).or_default() += 1;
-        Claim { claims: self.clone(), job }
+    pub(crate) fn hold_history(&self, job: JobId) -> HistoryHold {
+        *locked(&self.held).entry(job).or_default() += 1;
+        HistoryHold { locks: self.clone(), job }
     }
 
     /// Runs `work` unless the job's folder is being read; no reader can start meanwhile.
-    pub(crate) fn unless_read<T>(&self, job: JobId, work: impl FnOnce() -> T) -> Option<T> {
-        let read = locked(&self.read);
+    pub(crate) fn unless_held<T>(&self, job: JobId, work: impl FnOnce() -> T) -> Option<T> {
+        let read = locked(&self.held);
         (!read.contains_key(&job)).then(work)
     }
 
     /// Waits for exclusive access to a project's public names; dropping the guard releases it.
-    pub(crate) async fn placing(&self, project: ProjectId) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn lock_placement(
+        &self,
+        project: ProjectId,
+    ) -> tokio::sync::OwnedMutexGuard<()> {
         let own = Arc::clone(locked(&self.placing).entry(project).or_default());
         own.lock_owned().await
     }
 
     /// Queues a handoff of a project; an earlier one should then end soon.
-    pub(crate) fn handing(&self, project: ProjectId) -> Turn {
-        let line = Arc::clone(locked(&self.handing).entry(project).or_default());
-        let number = line.last.fetch_add(1, Ordering::Relaxed) + 1;
-        Turn { line, number }
+    pub(crate) fn queue_handoff(&self, project: ProjectId) -> HandoffTurn {
+        let line = Arc::clone(locked(&self.handoffs).entry(project).or_default());
+        let number = line.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        HandoffTurn { queue: line, number }
     }
 }
 
 /// A job's folder that is being read.
 #[derive(Debug)]
-pub(crate) struct Claim {
-    claims: Claims,
+pub(crate) struct HistoryHold {
+    locks: ProjectLocks,
     job: JobId,
 }
 
-impl Drop for Claim {
+impl Drop for HistoryHold {
     fn drop(&mut self) {
-        let mut read = locked(&self.claims.read);
+        let mut read = locked(&self.locks.held);
         if let Some(count) = read.get_mut(&self.job) {
             *count -= 1;
             if *count == 0 {
@@ -109,13 +112,13 @@ mod tests {
 
     #[test]
     fn a_folder_that_two_read_stays_until_both_are_done() {
-        let claims = Claims::default();
+        let locks = ProjectLocks::default();
         let job = JobId::from_parts(WallTime::from_unix_millis(1), 1);
-        let (one, other) = (claims.read(job), claims.read(job));
-        assert_eq!(claims.unless_read(job, || ()), None);
+        let (one, other) = (locks.hold_history(job), locks.hold_history(job));
+        assert_eq!(locks.unless_held(job, || ()), None);
         drop(one);
-        assert_eq!(claims.unless_read(job, || ()), None);
+        assert_eq!(locks.unless_held(job, || ()), None);
         drop(other);
-        assert_eq!(claims.unless_read(job, || ()), Some(()));
+        assert_eq!(locks.unless_held(job, || ()), Some(()));
     }
 }

@@ -9,31 +9,31 @@ use crate::{clock::Clock, domain::time::Moment};
 
 /// Lets one call pass every `every`.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    every: Duration,
+pub(crate) struct RateLimiter {
+    interval: Duration,
     clock: Clock,
     /// A plain mutex, because it is never held across an await.
     next: Mutex<Moment>,
 }
 
-impl Gate {
+impl RateLimiter {
     pub(crate) fn new(every: Duration, clock: Clock) -> Self {
-        Self { every, clock, next: Mutex::new(Moment::default()) }
+        Self { interval: every, clock, next: Mutex::new(Moment::default()) }
     }
 
     /// Takes the next slot and returns the delay until then; zero means now.
-    pub(crate) fn take(&self) -> Duration {
+    pub(crate) fn reserve(&self) -> Duration {
         let now = self.clock.now().moment;
         // A poisoned lock still contains a valid moment.
         let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let place = (*next).max(now);
-        *next = place.plus(self.every);
+        *next = place.plus(self.interval);
         place.since(now)
     }
 
     /// Waits for the next slot.
-    pub(crate) async fn pass(&self) {
-        let wait = self.take();
+    pub(crate) async fn wait(&self) {
+        let wait = self.reserve();
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn the_first_passes_at_once_and_the_others_are_spaced() {
-        let gate = Gate::new(Duration::from_secs(3600), Clock);
-        assert_eq!(gate.take(), Duration::ZERO);
-        assert!(gate.take() > Duration::from_secs(3590));
-        assert!(gate.take() > Duration::from_secs(7190));
+        let limiter = RateLimiter::new(Duration::from_secs(3600), Clock);
+        assert_eq!(limiter.reserve(), Duration::ZERO);
+        assert!(limiter.reserve() > Duration::from_secs(3590));
+        assert!(limiter.reserve() > Duration::from_secs(7190));
     }
 }

@@ -21,7 +21,7 @@ use crate::ledger::{
 };
 
 /// The longest delay between two attempts to record what has happened.
-const LONGEST_WAIT: Duration = Duration::from_secs(15);
+const MAX_WAIT: Duration = Duration::from_secs(15);
 
 /// A handle to the process's only ledger.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Store {
     }
 
     /// Returns a ledger without an event loop, for a command that works alone.
-    pub(crate) fn alone(ledger: Ledger) -> Self {
+    pub(crate) fn without_loop(ledger: Ledger) -> Self {
         Self::new(ledger, mpsc::channel(1).0)
     }
 
@@ -73,24 +73,27 @@ impl Store {
             match self.with(operation.clone()).await {
                 // A damaged file does not recover, so the report of what it could not store stays.
                 Err(LedgerError::Store(error @ StoreError::Corrupt { .. })) => {
-                    self.tell(what, Some(format!("the ledger could not record {what}: {error}")))
-                        .await;
+                    self.report_unwritten(
+                        what,
+                        Some(format!("the ledger could not record {what}: {error}")),
+                    )
+                    .await;
                     return Err(error.into());
                 }
                 Err(LedgerError::Store(error)) => {
                     tracing::error!(%error, "cannot record {what}; retrying until it works");
-                    self.tell(
+                    self.report_unwritten(
                         what,
                         Some(format!("the ledger cannot record {what} yet: {error}; retrying")),
                     )
                     .await;
                     waits = true;
                     tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
+                    wait = (wait * 2).min(MAX_WAIT);
                 }
                 other => {
                     if waits {
-                        self.tell(what, None).await;
+                        self.report_unwritten(what, None).await;
                     }
                     return other;
                 }
@@ -99,7 +102,7 @@ impl Store {
     }
 
     /// Reports to the event loop that a write is pending, or no longer is.
-    async fn tell(&self, what: &'static str, trouble: Option<String>) {
+    async fn report_unwritten(&self, what: &'static str, trouble: Option<String>) {
         // At the very end there is no receiver; the log has the message.
         drop(self.reports.send(Report::Unwritten { what, trouble }).await);
     }

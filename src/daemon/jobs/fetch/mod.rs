@@ -114,11 +114,11 @@ impl Road {
         request: &RequestId,
         files: &[RemoteFile],
     ) -> Step<()> {
-        let live = self.live();
-        let node = live.recipes.at(self.place).output(ArtifactKind::Image).to_owned();
+        let config = self.live();
+        let node = config.workflows.at(self.place).output(ArtifactKind::Image).to_owned();
         let gone = match &self.lease {
             Some(lease) => lease.over().is_some(),
-            None => live.known_at(self.place).is_err(),
+            None => config.known_at(self.place).is_err(),
         };
         let Some(file) =
             artifact::choose_file(files, ArtifactKind::Image, &node).filter(|_| !gone).cloned()
@@ -235,8 +235,8 @@ impl Road {
             if self.unwanted() && fresh + gone + failures > 0 {
                 return Err(self.keep_unwanted().await);
             }
-            let live = self.live();
-            let node = live.recipes.at(self.place).output(kind).to_owned();
+            let config = self.live();
+            let node = config.workflows.at(self.place).output(kind).to_owned();
             let Some(file) = artifact::choose_file(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
@@ -319,7 +319,7 @@ impl Road {
     /// Asks for the result again, because its URLs may be new. Returns whether the
     /// service answered.
     async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
-        self.tools.pass_call(self.place).await;
+        self.tools.wait_for_call(self.place).await;
         let backend = self.backend_for_files().await?;
         match backend.result(request).await {
             Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
@@ -337,7 +337,7 @@ impl Road {
     }
 
     pub(super) fn limit(&self, kind: ArtifactKind) -> u64 {
-        let limit = self.live().config.placement.max_artifact_mb.saturating_mul(1024 * 1024);
+        let limit = self.live().settings.placement.max_artifact_mb.saturating_mul(1024 * 1024);
         match kind {
             ArtifactKind::Image => limit.min(MAX_IMAGE),
             ArtifactKind::Mesh => limit,

@@ -41,7 +41,7 @@ impl Road {
         }
         self.say("being cancelled at the service".to_owned()).await;
         let outcome = loop {
-            self.tools.pass_call(self.place).await;
+            self.tools.wait_for_call(self.place).await;
             let backend = self.backend().await?;
             match backend.cancel(request).await {
                 Ok(CancelReply::Requested) => break "requested",
@@ -176,8 +176,8 @@ impl Road {
 
     /// Returns how long the job may be queued, and how long it may run.
     fn patience(&self) -> (Duration, Duration) {
-        let live = self.live();
-        let (serverless, local) = (&live.config.serverless, &live.config.local);
+        let config = self.live();
+        let (serverless, local) = (&config.settings.serverless, &config.settings.local);
         if self.place.is_paid() {
             (serverless.queue_timeout, serverless.run_timeout)
         } else {

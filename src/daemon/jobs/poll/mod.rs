@@ -153,12 +153,12 @@ impl Road {
                     continue;
                 }
             }
-            self.tools.pass_call(self.place).await;
+            self.tools.wait_for_call(self.place).await;
             let backend = self.backend().await?;
-            let live = self.live();
+            let config = self.live();
             let answer = backend.observe(request).await;
             let heard = self.tools.clock.now().moment;
-            self.tools.health.at(self.place).called(heard, &live, &answer);
+            self.tools.health.at(self.place).record_call(heard, &config, &answer);
             match answer {
                 Ok(observation) => {
                     following.failures = 0;
@@ -210,8 +210,8 @@ impl Road {
 
     fn next_wait(&self, following: &Following) -> Duration {
         let now = self.tools.clock.now().moment;
-        let live = self.live();
-        let serverless = &live.config.serverless;
+        let config = self.live();
+        let serverless = &config.settings.serverless;
         // A local server may be polled as often as its progress is worth showing.
         let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
         let pace = PollInterval::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
@@ -292,16 +292,16 @@ impl Road {
         request: &RequestId,
         following: &mut Following,
     ) -> Step<Answer> {
-        self.tools.pass_call(self.place).await;
+        self.tools.wait_for_call(self.place).await;
         let backend = self.backend().await?;
-        let live = self.live();
+        let config = self.live();
         let answer = backend.result(request).await;
         let heard = self.tools.clock.now().moment;
         let health = self.tools.health.at(self.place);
-        health.called(heard, &live, &answer);
+        health.record_call(heard, &config, &answer);
         match &answer {
-            Ok(RunResult::Succeeded { .. }) => health.ran(heard, None),
-            Ok(RunResult::Failed { fault, .. }) => health.ran(heard, Some(fault)),
+            Ok(RunResult::Succeeded { .. }) => health.record_run(heard, None),
+            Ok(RunResult::Failed { fault, .. }) => health.record_run(heard, Some(fault)),
             Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
         if !matches!(&answer, Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone) {

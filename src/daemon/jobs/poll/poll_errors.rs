@@ -135,18 +135,18 @@ impl Road {
         let reason = reason_of(&fault);
         match fault.kind {
             FaultKind::Token => {
-                let live = self.live();
-                let from = live.known_at(self.place).as_ref().ok();
-                let from = from.and_then(|ready| ready.token_from.as_deref());
+                let config = self.live();
+                let from = config.known_at(self.place).as_ref().ok();
+                let from = from.and_then(|configured| configured.token_from.as_deref());
                 let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
                 let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
                 self.report(Report::TokenRefused).await;
                 self.report(Report::Warning(format!("job {}: {text}", self.id))).await;
                 self.say(text).await;
-                let mut live = self.tools.live.clone();
-                live.borrow_and_update();
+                let mut config = self.tools.config.clone();
+                config.borrow_and_update();
                 tokio::select! {
-                    _ = live.changed() => Ok(None),
+                    _ = config.changed() => Ok(None),
                     wish = crate::daemon::jobs::wished(&mut self.wish) => match wish {
                         Wish::Stop => Err(JobEnd::Stopped),
                         Wish::Go | Wish::Replace | Wish::Cancel => Ok(None),

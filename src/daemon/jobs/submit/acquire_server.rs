@@ -36,7 +36,7 @@ impl Road {
         self.lease = None;
         let mut failures = 0;
         loop {
-            let mut wanted = self.tools.machines.want(self.id, self.estimate.run);
+            let mut wanted = self.tools.servers.want(self.id, self.estimate.run);
             let answer = loop {
                 tokio::select! {
                     news = wanted.next() => match news {
@@ -78,7 +78,7 @@ impl Road {
                 .machine_gone("the ledger does not say on which machine it runs")
                 .await);
         };
-        let mut wanted = self.tools.machines.want_again(self.id, self.estimate.run, machine);
+        let mut wanted = self.tools.servers.want_again(self.id, self.estimate.run, machine);
         loop {
             tokio::select! {
                 news = wanted.next() => match news {

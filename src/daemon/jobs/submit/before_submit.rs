@@ -11,9 +11,9 @@ use crate::{
     daemon::{
         jobs::{Road, Step, wished},
         services::{
-            health::May,
+            health::Permit,
             messages::{JobEnd, Report, Wish},
-            runtime_config::Live,
+            runtime_config::RuntimeConfig,
         },
     },
     domain::{
@@ -55,13 +55,13 @@ impl Road {
         let mut person = self.shown.cause == Cause::Person;
         loop {
             self.grant_unsent().await?;
-            let (live, now) = (self.live(), self.tools.clock.now().moment);
-            match self.tools.health.at(self.place).ask(now, &live, person) {
+            let (config, now) = (self.live(), self.tools.clock.now().moment);
+            match self.tools.health.at(self.place).request_permit(now, &config, person) {
                 // Whether a backend is configured is checked before the ledger says that something
                 // may leave.
-                May::Go
-                    if live.at(self.place).is_err()
-                        && live.order.iter().any(|other| *other != self.place) =>
+                Permit::Proceed
+                    if config.at(self.place).is_err()
+                        && config.order.iter().any(|other| *other != self.place) =>
                 {
                     // A reload removed its backend.
                     match self.choose().await {
@@ -75,13 +75,13 @@ impl Road {
                         }
                     }
                 }
-                May::Go => match self.backend_or_wish().await? {
+                Permit::Proceed => match self.backend_or_wish().await? {
                     Some(_) => return Ok(moved),
                     None => self.grant_unsent().await?,
                 },
-                May::Wait(until, reason) => {
+                Permit::Wait(until, reason) => {
                     self.moved(JobState::Prepared, JobStage::Waiting).await;
-                    if live.order.len() > 1
+                    if config.order.len() > 1
                         && let route @ Route::Use { backend, .. } = self.choose().await
                         && backend != self.place
                     {
@@ -94,7 +94,7 @@ impl Road {
                         "not sent, nothing was charged; asked again in {seconds} s: {reason}"
                     ))
                     .await;
-                    let mut changes = self.tools.live.clone();
+                    let mut changes = self.tools.config.clone();
                     changes.borrow_and_update();
                     let wish = tokio::select! {
                         wish = self.pause(wait, Wish::Go) => wish,
@@ -105,25 +105,25 @@ impl Road {
                         self.grant(wish).await?;
                     }
                 }
-                May::Probe => self.probe(&live, std::mem::take(&mut person)).await?,
+                Permit::Probe => self.probe(&config, std::mem::take(&mut person)).await?,
             }
         }
     }
 
     /// Asks whether the service is back. A person's job ends with an error if it is not.
-    async fn probe(&mut self, live: &Live, person: bool) -> Step<()> {
+    async fn probe(&mut self, config: &RuntimeConfig, person: bool) -> Step<()> {
         self.say("asks whether the service is back, before anything is sent".to_owned()).await;
         let Some(backend) = self.backend_or_wish().await? else {
             return self.grant_unsent().await;
         };
-        self.tools.pass_call(self.place).await;
+        self.tools.wait_for_call(self.place).await;
         let mut wish = self.wish.clone();
         let answer = tokio::select! {
             answer = backend.warm_up() => answer,
             wish = wished(&mut wish) => return self.grant(wish).await,
         };
         let heard = self.tools.clock.now().moment;
-        self.tools.health.at(self.place).called(heard, live, &answer);
+        self.tools.health.at(self.place).record_call(heard, config, &answer);
         match answer {
             Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
             Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {

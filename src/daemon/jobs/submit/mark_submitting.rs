@@ -97,10 +97,10 @@ impl Road {
     /// Returns what the job is expected to cost now. A job for a deployment that is no longer
     /// configured keeps its reservation: nothing is known about that machine any more.
     async fn leaving(&mut self) -> DelayedSubmit {
-        let live = self.live();
-        if self.deployment == early_work::deployment_of(&live, self.place) {
+        let config = self.live();
+        if self.deployment == early_work::deployment_of(&config, self.place) {
             (self.learned, self.estimate) =
-                early_work::expectation(&self.tools, &live, self.place).await;
+                early_work::expectation(&self.tools, &config, self.place).await;
             self.terms = Some(PriceTerms::of(&self.estimate));
             early_work::describe(&mut self.shown, &self.learned, &self.estimate);
         }
@@ -121,7 +121,7 @@ impl Road {
         released: &BudgetChange,
     ) {
         let news = {
-            let mut warned = self.tools.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = self.tools.warned.lock().unwrap_or_else(PoisonError::into_inner);
             warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {

@@ -47,13 +47,13 @@ impl Road {
             return Err(end);
         }
         let paid = self.place.is_paid();
-        let wait = if paid { self.tools.submits.take() } else { Duration::ZERO };
+        let wait = if paid { self.tools.submit_limiter.reserve() } else { Duration::ZERO };
         let now = self.tools.clock.now().moment;
         // Without a rate-limit delay, submit now; otherwise reserve first and check again
         // before submitting.
         let at_once = self.place != BackendKind::Cloud
             && wait.is_zero()
-            && self.tools.health.at(self.place).is_well(now, &self.live());
+            && self.tools.health.at(self.place).is_healthy(now, &self.live());
         let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };
         let payload = self.enter(work, announce).await?;
         if at_once {
@@ -69,7 +69,7 @@ impl Road {
     /// changed by then.
     pub(super) async fn leave_later(&mut self, payload: Payload) -> Step<Payload> {
         if self.place.is_paid() {
-            self.tools.submits.pass().await;
+            self.tools.submit_limiter.wait().await;
         }
         self.leave(payload).await
     }
@@ -114,7 +114,7 @@ impl Road {
             may_be_cached: _,
         } = work;
         self.hold_project(cause).await?;
-        let live = self.live();
+        let config = self.live();
         let now = self.tools.clock.now().wall;
         let job = NewJob {
             id: self.id,
@@ -130,7 +130,7 @@ impl Road {
             seed: Some(ready.seeds.image),
             mesh_seed: Some(ready.seeds.mesh),
             summary: ready.made.summary,
-            mode: live.config.mode.to_string(),
+            mode: config.settings.mode.to_string(),
             backend: self.place.name().to_owned(),
             deployment: self.deployment.clone(),
             retry_of,
@@ -143,7 +143,7 @@ impl Road {
             at: now,
         };
         let (limits, windows) =
-            (live.limits, crate::daemon::services::budget_windows::windows(now));
+            (config.limits, crate::daemon::services::budget_windows::windows(now));
         // The inputs are on the disk before the row that refers to them.
         let (id, staged, history) =
             (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
@@ -184,11 +184,11 @@ impl Road {
 
     /// Builds the body of a job that another session prepared, from the inputs in history.
     pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Payload> {
-        let live = self.live();
+        let config = self.live();
         let history = std::sync::Arc::clone(&self.tools.history);
         let (row, backend) = (row.clone(), self.place);
         let built = crate::daemon::services::store::blocking(move || {
-            prepare::rebuild(&live, backend, &history, &row)
+            prepare::rebuild(&config, backend, &history, &row)
         })
         .await;
         match built {
@@ -206,7 +206,7 @@ impl Road {
         let mut failures = 0;
         loop {
             self.moved(JobState::Submitting, JobStage::Submitting).await;
-            let live = self.live();
+            let config = self.live();
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and the answer is not read: the next start sets the job
                 // to `unknown`.
@@ -215,7 +215,7 @@ impl Road {
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
             let heard = self.tools.clock.now().moment;
-            self.tools.health.at(self.place).submitted(heard, &live, &answer);
+            self.tools.health.at(self.place).record_submit(heard, &config, &answer);
             let now = self.tools.clock.now().wall;
             let id = self.id;
             match answer {
@@ -273,10 +273,10 @@ impl Road {
         };
         let ready = match self.live().at(self.place) {
             _ if rented.is_some() => rented.ok_or_else(String::new),
-            Ok(ready) => {
-                ready.backend_of(self.deployment.as_deref()).map_err(|none| none.to_string())
+            Ok(configured) => {
+                configured.backend_of(self.deployment.as_deref()).map_err(|none| none.to_string())
             }
-            Err(unready) => Err(unready.reason.clone()),
+            Err(unavailable) => Err(unavailable.reason.clone()),
         };
         let backend = match ready {
             Ok(backend) => backend,

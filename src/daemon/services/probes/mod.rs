@@ -8,7 +8,7 @@ mod service;
 
 use std::time::Duration;
 
-pub use self::service::{Deployment, Service, Trouble};
+pub use self::service::{Deployment, ProbeError, Service};
 use secrecy::SecretString;
 
 use crate::{

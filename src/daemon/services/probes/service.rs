@@ -19,7 +19,7 @@ pub use crate::backend::runcomfy::account::Deployment;
 
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ProbeError {
     /// The token was refused.
     Token(String),
     /// The account has no permission, or must pay first.
@@ -30,9 +30,9 @@ pub enum Trouble {
     Unreachable(String),
 }
 
-impl Trouble {
+impl ProbeError {
     /// Returns the message.
-    pub fn words(&self) -> &str {
+    pub fn message(&self) -> &str {
         let (Self::Token(words)
         | Self::Account(words)
         | Self::Unknown(words)
@@ -41,7 +41,7 @@ impl Trouble {
     }
 }
 
-impl From<CallError> for Trouble {
+impl From<CallError> for ProbeError {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Transient { reason, .. } => Self::Unreachable(reason),
@@ -69,16 +69,16 @@ impl Service {
     }
 
     /// Asks for the balance; also returns the service's time in Unix seconds.
-    pub async fn balance(&self) -> (Option<i64>, Result<MicroUsd, Trouble>) {
+    pub async fn balance(&self) -> (Option<i64>, Result<MicroUsd, ProbeError>) {
         let TimedAnswer { date, answer } = self.0.balance().await;
-        (date, answer.map_err(Trouble::from))
+        (date, answer.map_err(ProbeError::from))
     }
 
     /// Asks for a deployment.
-    pub async fn deployment(&self, id: &str) -> Result<Deployment, Trouble> {
+    pub async fn deployment(&self, id: &str) -> Result<Deployment, ProbeError> {
         let Some(id) = RequestId::new(id) else {
-            return Err(Trouble::Unknown("this is not a RunComfy deployment id".to_owned()));
+            return Err(ProbeError::Unknown("this is not a RunComfy deployment id".to_owned()));
         };
-        self.0.deployment(&id).await.answer.map_err(Trouble::from)
+        self.0.deployment(&id).await.answer.map_err(ProbeError::from)
     }
 }

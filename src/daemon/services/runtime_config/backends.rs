@@ -29,7 +29,7 @@ use crate::{
     },
     daemon::services::{
         command::RefusedKind,
-        errors::{LiveError, Unready},
+        errors::{RuntimeConfigError, Unavailable},
         leases::NoMachineYet,
     },
     domain::{
@@ -38,17 +38,17 @@ use crate::{
 };
 
 /// How long a used connection counts as warm. The pool keeps it for longer.
-const STAYS_WARM: Duration = Duration::from_secs(45);
+const WARM_FOR: Duration = Duration::from_secs(45);
 
 /// How long a deployment's facts stay valid. People occasionally change them by hand.
-const FACTS_LAST: Duration = Duration::from_secs(3600);
+const FACTS_VALID_FOR: Duration = Duration::from_secs(3600);
 
 /// How long a connection to a local server may take: it is there or it is not.
 const LOCAL_CONNECT: Duration = Duration::from_secs(2);
 
 /// A backend that can run jobs.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct ConfiguredBackend {
     backend: Arc<dyn Backend>,
     /// Where its token came from, if it has one.
     pub(crate) token_from: Option<String>,
@@ -56,7 +56,7 @@ pub(crate) struct Ready {
     facts: Mutex<(Option<Moment>, Option<DeploymentFacts>)>,
     /// The backends of deployments that are no longer configured, for jobs that were sent there.
     others: Mutex<BTreeMap<String, Arc<dyn Backend>>>,
-    made_of: MadeOf,
+    settings: AdapterSettings,
 }
 
 /// Why the deployment that a job was sent to cannot be asked.
@@ -69,7 +69,7 @@ pub(crate) struct NoBackend {
 
 /// What an adapter was made of.
 #[derive(Debug)]
-enum MadeOf {
+enum AdapterSettings {
     Serverless(Box<Settings>),
     Comfyui(Box<comfyui::Settings>),
     Spaces(Box<huggingface::Settings>),
@@ -77,10 +77,14 @@ enum MadeOf {
     Machine,
 }
 
-impl Ready {
-    fn new(backend: Arc<dyn Backend>, token_from: Option<String>, made_of: MadeOf) -> Self {
+impl ConfiguredBackend {
+    fn new(
+        backend: Arc<dyn Backend>,
+        token_from: Option<String>,
+        made_of: AdapterSettings,
+    ) -> Self {
         let (warm_until, facts) = (Mutex::new(Moment::default()), Mutex::default());
-        Self { backend, token_from, warm_until, facts, others: Mutex::default(), made_of }
+        Self { backend, token_from, warm_until, facts, others: Mutex::default(), settings: made_of }
     }
 
     /// Returns the backend.
@@ -95,7 +99,7 @@ impl Ready {
         &self,
         deployment: Option<&str>,
     ) -> Result<Arc<dyn Backend>, NoBackend> {
-        let MadeOf::Serverless(settings) = &self.made_of else {
+        let AdapterSettings::Serverless(settings) = &self.settings else {
             return Ok(Arc::clone(&self.backend));
         };
         let Some(other) = deployment.filter(|other| *other != settings.deployment_id) else {
@@ -115,10 +119,10 @@ impl Ready {
 
     /// Returns the token, for comparison only; it must never be shown.
     pub(crate) const fn token(&self) -> Option<&SecretString> {
-        match &self.made_of {
-            MadeOf::Serverless(settings) => Some(&settings.token),
-            MadeOf::Spaces(settings) => settings.token.as_ref(),
-            MadeOf::Comfyui(_) | MadeOf::Machine => None,
+        match &self.settings {
+            AdapterSettings::Serverless(settings) => Some(&settings.token),
+            AdapterSettings::Spaces(settings) => settings.token.as_ref(),
+            AdapterSettings::Comfyui(_) | AdapterSettings::Machine => None,
         }
     }
 
@@ -133,7 +137,7 @@ impl Ready {
         let mut until = self.warm_until.lock().unwrap_or_else(PoisonError::into_inner);
         let cold = *until <= now;
         if cold {
-            *until = now.plus(STAYS_WARM);
+            *until = now.plus(WARM_FOR);
         }
         cold
     }
@@ -142,7 +146,7 @@ impl Ready {
     /// result is.
     pub(crate) fn wants_facts(&self, now: Moment) -> bool {
         let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        let wants = facts.0.is_none_or(|asked| now.since(asked) >= FACTS_LAST);
+        let wants = facts.0.is_none_or(|asked| now.since(asked) >= FACTS_VALID_FOR);
         if wants {
             facts.0 = Some(now);
         }
@@ -150,7 +154,7 @@ impl Ready {
     }
 
     /// Returns whether it was never asked.
-    pub(crate) fn never_asked(&self) -> bool {
+    pub(crate) fn facts_unknown(&self) -> bool {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).0.is_none()
     }
 
@@ -166,8 +170,9 @@ impl Ready {
 
     /// Takes over the adapter of an older configuration with the same settings, and the facts of
     /// its deployment: frequent reloads must not ask for them each time, ahead of the jobs.
-    fn adopt(&mut self, old: &Self) {
-        if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
+    fn reuse(&mut self, old: &Self) {
+        if let (AdapterSettings::Serverless(own), AdapterSettings::Serverless(before)) =
+            (&self.settings, &old.settings)
             && own.deployment_id == before.deployment_id
             && own.api_url == before.api_url
             && self.has_token(old.token())
@@ -175,7 +180,8 @@ impl Ready {
             let known = old.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
             self.facts = Mutex::new(known);
         }
-        if let (MadeOf::Serverless(own), MadeOf::Serverless(before)) = (&self.made_of, &old.made_of)
+        if let (AdapterSettings::Serverless(own), AdapterSettings::Serverless(before)) =
+            (&self.settings, &old.settings)
             && own.differs_in_deployment_at_most(before)
         {
             let mut others = old.others.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -185,9 +191,9 @@ impl Ready {
             }
             self.others = Mutex::new(others);
         }
-        let same = match (&self.made_of, &old.made_of) {
-            (MadeOf::Comfyui(own), MadeOf::Comfyui(old)) => own == old,
-            (MadeOf::Spaces(own), MadeOf::Spaces(old)) => own == old,
+        let same = match (&self.settings, &old.settings) {
+            (AdapterSettings::Comfyui(own), AdapterSettings::Comfyui(old)) => own == old,
+            (AdapterSettings::Spaces(own), AdapterSettings::Spaces(old)) => own == old,
             // Above.
             _ => false,
         };
@@ -199,18 +205,18 @@ impl Ready {
 
 /// The backends, or the reasons why they are unavailable.
 #[derive(Debug)]
-pub(crate) struct Places {
-    serverless: Result<Ready, Unready>,
-    comfyui: Result<Ready, Unready>,
-    huggingface: Result<Ready, Unready>,
-    cloud: Result<Ready, Unready>,
+pub(crate) struct ConfiguredBackends {
+    serverless: Result<ConfiguredBackend, Unavailable>,
+    comfyui: Result<ConfiguredBackend, Unavailable>,
+    huggingface: Result<ConfiguredBackend, Unavailable>,
+    cloud: Result<ConfiguredBackend, Unavailable>,
     /// The backends that jobs are sent to, in order of preference.
     order: Vec<BackendKind>,
     /// The reason given for all others.
-    unused: Result<Ready, Unready>,
+    unused: Result<ConfiguredBackend, Unavailable>,
 }
 
-impl Places {
+impl ConfiguredBackends {
     /// Creates the adapters of the backends in `order`, and collects warnings about settings that
     /// work but should be corrected. The other adapters are created if that is possible without an
     /// error: a request that was sent under another mode is followed to its end.
@@ -218,9 +224,9 @@ impl Places {
         config: &Config,
         sources: &Sources,
         order: &[BackendKind],
-        rented: &Result<Cloud, Unready>,
-    ) -> Result<(Self, Vec<String>), LiveError> {
-        let unused = || Err(Unready::configuration(format!("`mode = \"{}\"`", config.mode)));
+        rented: &Result<Cloud, Unavailable>,
+    ) -> Result<(Self, Vec<String>), RuntimeConfigError> {
+        let unused = || Err(Unavailable::configuration(format!("`mode = \"{}\"`", config.mode)));
         let mut places = Self {
             serverless: unused(),
             comfyui: unused(),
@@ -262,7 +268,11 @@ impl Places {
                     places.cloud = rented.as_ref().map_err(Clone::clone).and_then(|cloud| {
                         cloud.fit.as_ref().map_err(Clone::clone)?;
                         let backend = Arc::new(NoMachineYet);
-                        Ok(Ready::new(backend, Some(cloud.token_from.clone()), MadeOf::Machine))
+                        Ok(ConfiguredBackend::new(
+                            backend,
+                            Some(cloud.token_from.clone()),
+                            AdapterSettings::Machine,
+                        ))
                     });
                 }
             }
@@ -271,13 +281,16 @@ impl Places {
     }
 
     /// Returns the backend for new jobs.
-    pub(crate) fn at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+    pub(crate) fn at(&self, backend: BackendKind) -> &Result<ConfiguredBackend, Unavailable> {
         if self.order.contains(&backend) { self.known_at(backend) } else { &self.unused }
     }
 
     /// Returns the backend for requests that were already sent, even if it is no longer used for
     /// new jobs.
-    pub(crate) const fn known_at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
+    pub(crate) const fn known_at(
+        &self,
+        backend: BackendKind,
+    ) -> &Result<ConfiguredBackend, Unavailable> {
         match backend {
             BackendKind::Serverless => &self.serverless,
             BackendKind::Comfyui => &self.comfyui,
@@ -287,7 +300,7 @@ impl Places {
     }
 
     /// Takes over the adapters of an older configuration with the same settings.
-    pub(crate) fn adopt(&mut self, old: &Self) {
+    pub(crate) fn reuse(&mut self, old: &Self) {
         let Self { serverless, comfyui, huggingface, cloud, order: _, unused: _ } = self;
         for (own, backend) in [
             (serverless, BackendKind::Serverless),
@@ -296,30 +309,30 @@ impl Places {
             (cloud, BackendKind::Cloud),
         ] {
             if let (Ok(own), Ok(old)) = (own, old.known_at(backend)) {
-                own.adopt(old);
+                own.reuse(old);
             }
         }
     }
 }
 
-type Serving = (Result<Ready, Unready>, Vec<String>);
+type AdapterResult = (Result<ConfiguredBackend, Unavailable>, Vec<String>);
 
-fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
-    let unready =
-        |kind, reason: &str| Ok((Err(Unready { kind, reason: reason.to_owned() }), Vec::new()));
+fn serverless(config: &Config, sources: &Sources) -> Result<AdapterResult, RuntimeConfigError> {
+    let unavailable =
+        |kind, reason: &str| Ok((Err(Unavailable { kind, reason: reason.to_owned() }), Vec::new()));
     let settings = &config.serverless;
     if !settings.enabled {
-        return unready(RefusedKind::Configuration, "`serverless.enabled` is false");
+        return unavailable(RefusedKind::Configuration, "`serverless.enabled` is false");
     }
     let Some(deployment) = &settings.deployment_id else {
-        return unready(
+        return unavailable(
             RefusedKind::Configuration,
             "no deployment is configured: set `serverless.deployment_id` or RUNCOMFY_DEPLOYMENT_ID",
         );
     };
     let search = secrets::find_token(sources, config)?;
     let Some(token) = search.token else {
-        return unready(
+        return unavailable(
             RefusedKind::Token,
             "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
         );
@@ -334,33 +347,41 @@ fn serverless(config: &Config, sources: &Sources) -> Result<Serving, LiveError> 
         max_artifact: max_artifact(config),
         ..Settings::new(deployment.clone(), SecretString::default())
     };
-    let backend =
-        Serverless::new(&parts).map_err(|error| LiveError::Serverless(error.to_string()))?;
+    let backend = Serverless::new(&parts)
+        .map_err(|error| RuntimeConfigError::Serverless(error.to_string()))?;
     let from = Some(token.source.to_string());
-    let ready = Ready::new(Arc::new(backend), from, MadeOf::Serverless(Box::new(parts)));
-    Ok((Ok(ready), search.warnings))
+    let configured = ConfiguredBackend::new(
+        Arc::new(backend),
+        from,
+        AdapterSettings::Serverless(Box::new(parts)),
+    );
+    Ok((Ok(configured), search.warnings))
 }
 
 const fn max_artifact(config: &Config) -> u64 {
     config.placement.max_artifact_mb.saturating_mul(1024 * 1024)
 }
 
-fn comfyui(config: &Config) -> Result<Result<Ready, Unready>, LiveError> {
+fn comfyui(config: &Config) -> Result<Result<ConfiguredBackend, Unavailable>, RuntimeConfigError> {
     let parts = comfyui::Settings {
         connect_timeout: LOCAL_CONNECT,
         max_artifact: max_artifact(config),
         ..comfyui::Settings::local(config.local.comfyui_url.clone())
     };
     let backend = Comfyui::new(&parts)
-        .map_err(|error| LiveError::LocalSettings(format!("`comfyui_url`: {error}")))?;
-    Ok(Ok(Ready::new(Arc::new(backend), None, MadeOf::Comfyui(Box::new(parts)))))
+        .map_err(|error| RuntimeConfigError::LocalSettings(format!("`comfyui_url`: {error}")))?;
+    Ok(Ok(ConfiguredBackend::new(
+        Arc::new(backend),
+        None,
+        AdapterSettings::Comfyui(Box::new(parts)),
+    )))
 }
 
-fn spaces(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
+fn spaces(config: &Config, sources: &Sources) -> Result<AdapterResult, RuntimeConfigError> {
     let local = &config.local;
     let address = |key: &str, space: &SpaceSetting| {
         let address = space.to_string().parse::<SpaceAddress>();
-        address.map_err(|error| LiveError::LocalSettings(format!("`{key}`: {error}")))
+        address.map_err(|error| RuntimeConfigError::LocalSettings(format!("`{key}`: {error}")))
     };
     let search = secrets::find_huggingface_token(sources, config)?;
     let from = search.token.as_ref().map(|token| token.source.to_string());
@@ -373,32 +394,38 @@ fn spaces(config: &Config, sources: &Sources) -> Result<Serving, LiveError> {
         process_image: local.process_image,
         ..huggingface::Settings::default()
     };
-    let backend =
-        Spaces::new(&parts).map_err(|error| LiveError::LocalSettings(error.to_string()))?;
-    let ready = Ready::new(Arc::new(backend), from, MadeOf::Spaces(Box::new(parts)));
-    Ok((Ok(ready), search.warnings))
+    let backend = Spaces::new(&parts)
+        .map_err(|error| RuntimeConfigError::LocalSettings(error.to_string()))?;
+    let configured =
+        ConfiguredBackend::new(Arc::new(backend), from, AdapterSettings::Spaces(Box::new(parts)));
+    Ok((Ok(configured), search.warnings))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ready(deployment: &str, token: &str) -> Ready {
+    fn ready(deployment: &str, token: &str) -> ConfiguredBackend {
         let settings = Settings::new(deployment, SecretString::from(token));
         let backend = Serverless::new(&settings).expect("good settings");
-        Ready::new(Arc::new(backend), None, MadeOf::Serverless(Box::new(settings)))
+        ConfiguredBackend::new(
+            Arc::new(backend),
+            None,
+            AdapterSettings::Serverless(Box::new(settings)),
+        )
     }
 
     #[test]
     fn another_deployment_has_one_backend_of_its_own_and_never_the_configured_one() {
-        let ready = ready("new", "a-token");
-        let own = ready.backend_of(Some("new")).expect("the configured one");
-        assert!(Arc::ptr_eq(&own, ready.backend()));
-        let [first, again] = [0; 2].map(|_| ready.backend_of(Some("old")).expect("made"));
+        let configured = ready("new", "a-token");
+        let own = configured.backend_of(Some("new")).expect("the configured one");
+        assert!(Arc::ptr_eq(&own, configured.backend()));
+        let [first, again] = [0; 2].map(|_| configured.backend_of(Some("old")).expect("made"));
         assert!(Arc::ptr_eq(&first, &again), "it is made once");
-        assert!(!Arc::ptr_eq(&first, ready.backend()));
+        assert!(!Arc::ptr_eq(&first, configured.backend()));
 
-        let none = ready.backend_of(Some("no/such id")).expect_err("no address can be made of it");
+        let none =
+            configured.backend_of(Some("no/such id")).expect_err("no address can be made of it");
         assert!(none.to_string().contains("no/such id"), "{none}");
     }
 
@@ -407,13 +434,14 @@ mod tests {
         let old = ready("old", "a-token");
         let earlier = old.backend_of(Some("earlier")).expect("made");
         let mut new = ready("new", "a-token");
-        new.adopt(&old);
-        let kept = |ready: &Ready, name| ready.backend_of(Some(name)).expect("made");
+        new.reuse(&old);
+        let kept =
+            |configured: &ConfiguredBackend, name| configured.backend_of(Some(name)).expect("made");
         assert!(Arc::ptr_eq(&kept(&new, "earlier"), &earlier));
         assert!(Arc::ptr_eq(&kept(&new, "old"), old.backend()), "the configured one of then");
 
         let mut other_token = ready("new", "another-token");
-        other_token.adopt(&new);
+        other_token.reuse(&new);
         assert!(!Arc::ptr_eq(&kept(&other_token, "earlier"), &earlier), "it holds the old token");
     }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     config::settings::{Config, WorkflowSource as WorkflowChoice},
-    daemon::services::errors::LiveError,
+    daemon::services::errors::RuntimeConfigError,
     disk::read::{self, ReadOutcome},
     domain::{
         fingerprint::Fingerprint,
@@ -28,18 +28,18 @@ const SPACES: &str = "spaces";
 
 /// What runs on the configured backends.
 #[derive(Debug)]
-pub(crate) struct Recipes {
+pub(crate) struct BoundWorkflows {
     /// What a deployment or a rented machine runs.
-    remote: Recipe,
+    remote: BoundWorkflow,
     /// What the local ComfyUI runs; `None` if it is not used.
-    local: Option<Recipe>,
+    local: Option<BoundWorkflow>,
     /// The Spaces.
-    spaces: Recipe,
+    spaces: BoundWorkflow,
 }
 
 /// What runs on a backend.
 #[derive(Debug)]
-pub(crate) enum Recipe {
+pub(crate) enum BoundWorkflow {
     /// A graph.
     Graph(Box<(Workflow, Bindings)>),
     /// Two Spaces and how they are called.
@@ -49,15 +49,15 @@ pub(crate) enum Recipe {
     },
 }
 
-impl Recipes {
+impl BoundWorkflows {
     /// Reads the graphs that the backends in `order` need.
-    pub(crate) fn new(config: &Config, order: &[BackendKind]) -> Result<Self, LiveError> {
+    pub(crate) fn new(config: &Config, order: &[BackendKind]) -> Result<Self, RuntimeConfigError> {
         let generation = &config.generation;
         let remote = graph(&generation.workflow, &generation.bind)?;
         let local = if order.contains(&BackendKind::Comfyui) {
             let local = &config.local;
             let made = graph(&local.comfyui_workflow, &local.bind);
-            Some(made.map_err(|error| LiveError::Local(Box::new(error)))?)
+            Some(made.map_err(|error| RuntimeConfigError::Local(Box::new(error)))?)
         } else {
             None
         };
@@ -66,13 +66,13 @@ impl Recipes {
             "{} {} {}",
             local_settings.flux_space, local_settings.mesh_space, local_settings.process_image
         );
-        let spaces = Recipe::Spaces { version: Fingerprint::of(named.as_bytes()) };
+        let spaces = BoundWorkflow::Spaces { version: Fingerprint::of(named.as_bytes()) };
         Ok(Self { remote, local, spaces })
     }
 
     /// Returns what runs on a backend. For a backend that is not (or no longer) configured that is
     /// the remote workflow.
-    pub(crate) fn at(&self, backend: BackendKind) -> &Recipe {
+    pub(crate) fn at(&self, backend: BackendKind) -> &BoundWorkflow {
         match backend {
             BackendKind::Serverless | BackendKind::Cloud => &self.remote,
             BackendKind::Comfyui => self.local.as_ref().unwrap_or(&self.remote),
@@ -81,7 +81,7 @@ impl Recipes {
     }
 }
 
-impl Recipe {
+impl BoundWorkflow {
     /// Returns the name for people and the ledger.
     pub(crate) fn name(&self) -> &str {
         match self {
@@ -119,7 +119,10 @@ impl Recipe {
     }
 }
 
-fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Recipe, LiveError> {
+fn graph(
+    choice: &WorkflowChoice,
+    bind: &BTreeMap<String, String>,
+) -> Result<BoundWorkflow, RuntimeConfigError> {
     let workflow = workflow(choice)?;
     let (bindings, found) = bind_or_find(&workflow, bind)?;
     if !found.is_empty() {
@@ -130,17 +133,19 @@ fn graph(choice: &WorkflowChoice, bind: &BTreeMap<String, String>) -> Result<Rec
             roles.join(", ")
         );
     }
-    Ok(Recipe::Graph(Box::new((workflow, bindings))))
+    Ok(BoundWorkflow::Graph(Box::new((workflow, bindings))))
 }
 
 /// Reads a workflow: a built-in one, or a file.
-pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, LiveError> {
+pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, RuntimeConfigError> {
     match choice {
         WorkflowChoice::BuiltIn(name) => Workflow::built_in(name).ok_or_else(|| {
-            LiveError::WorkflowFile(format!("no workflow `{name}` is built into this version"))
+            RuntimeConfigError::WorkflowFile(format!(
+                "no workflow `{name}` is built into this version"
+            ))
         }),
         WorkflowChoice::File(path) => {
-            let bytes = read_workflow(path).map_err(LiveError::WorkflowFile)?;
+            let bytes = read_workflow(path).map_err(RuntimeConfigError::WorkflowFile)?;
             Ok(Workflow::parse(&path.display().to_string(), &bytes)?)
         }
     }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 pub use self::bound_workflow::{read_workflow, workflow};
 use self::{
-    backends::{Places, Ready},
-    bound_workflow::Recipes,
+    backends::{ConfiguredBackend, ConfiguredBackends},
+    bound_workflow::BoundWorkflows,
     server_api::{Cloud, cloud},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
         settings::{Config, SeedSetting},
         sources::Sources,
     },
-    daemon::services::errors::{LiveError, Unready},
+    daemon::services::errors::{RuntimeConfigError, Unavailable},
     domain::{
         inputs::{debounce::Window, prompt::IgnorePatterns, trigger},
         job::choose_backend::BackendKind,
@@ -34,38 +34,38 @@ use crate::{
 
 /// Everything that a reload replaces.
 #[derive(Debug)]
-pub struct Live {
+pub struct RuntimeConfig {
     /// The checked values.
-    pub config: Config,
+    pub settings: Config,
     /// The rules of the trigger.
     pub(crate) trigger: trigger::Settings,
     /// Prompts that are known accidents.
     pub(crate) ignore: Arc<IgnorePatterns>,
     /// What runs on each backend.
-    pub(crate) recipes: Recipes,
+    pub(crate) workflows: BoundWorkflows,
     /// The source of seeds.
     pub(crate) seed: SeedChoice,
     /// The backends of the mode, in order of preference. Never empty.
     pub(crate) order: Vec<BackendKind>,
     /// The backends, or the reasons why they are unavailable.
-    pub(crate) places: Places,
+    pub(crate) backends: ConfiguredBackends,
     /// Rented machines, or why there are none; in every mode, because an earlier one may have
     /// left some.
-    pub(crate) cloud: Result<Cloud, Unready>,
+    pub(crate) cloud: Result<Cloud, Unavailable>,
     /// The limits on spending.
     pub(crate) limits: BudgetLimits,
     /// Warnings about settings that work but should be corrected.
     pub(crate) warnings: Vec<String>,
 }
 
-impl Live {
+impl RuntimeConfig {
     /// Builds the parts.
-    pub fn new(config: Config, sources: &Sources) -> Result<Self, LiveError> {
+    pub fn new(config: Config, sources: &Sources) -> Result<Self, RuntimeConfigError> {
         let order = order(&config);
-        let recipes = Recipes::new(&config, &order)?;
+        let recipes = BoundWorkflows::new(&config, &order)?;
         let ignore = Arc::new(IgnorePatterns::new(&config.trigger.ignore_prompts)?);
         let cloud = cloud(&config, sources)?;
-        let (places, warnings) = Places::new(&config, sources, &order, &cloud)?;
+        let (places, warnings) = ConfiguredBackends::new(&config, sources, &order, &cloud)?;
         let budget = &config.budget;
         let limits = BudgetLimits {
             per_job: budget.per_job,
@@ -79,30 +79,45 @@ impl Live {
             SeedSetting::Fixed(seed) => SeedChoice::Fixed(seed),
         };
         let trigger = rules(&config);
-        Ok(Self { config, trigger, ignore, recipes, seed, order, places, cloud, limits, warnings })
+        Ok(Self {
+            settings: config,
+            trigger,
+            ignore,
+            workflows: recipes,
+            seed,
+            order,
+            backends: places,
+            cloud,
+            limits,
+            warnings,
+        })
     }
 
     /// Takes over the parts of an older configuration with the same settings.
-    pub(crate) fn adopt(mut self, old: &Self) -> Self {
-        self.places.adopt(&old.places);
+    pub(crate) fn reuse(mut self, old: &Self) -> Self {
+        self.backends.reuse(&old.backends);
         self
     }
 
     /// Returns the backend for new jobs, or why it is unavailable.
-    pub(crate) fn at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
-        self.places.at(backend)
+    pub(crate) fn at(&self, backend: BackendKind) -> &Result<ConfiguredBackend, Unavailable> {
+        self.backends.at(backend)
     }
 
     /// Returns the backend for requests that were already sent, even if the mode no longer
     /// names it.
-    pub(crate) const fn known_at(&self, backend: BackendKind) -> &Result<Ready, Unready> {
-        self.places.known_at(backend)
+    pub(crate) const fn known_at(
+        &self,
+        backend: BackendKind,
+    ) -> &Result<ConfiguredBackend, Unavailable> {
+        self.backends.known_at(backend)
     }
 
     /// Returns the current terms of jobs in RunComfy's queue.
     pub(crate) fn rate(&self) -> PriceRate {
-        let facts = self.at(BackendKind::Serverless).as_ref().ok().and_then(Ready::facts);
-        deployment::rate(&self.config.budget.price_settings(), facts.as_ref())
+        let facts =
+            self.at(BackendKind::Serverless).as_ref().ok().and_then(ConfiguredBackend::facts);
+        deployment::rate(&self.settings.budget.price_settings(), facts.as_ref())
     }
 
     /// Returns the backend that jobs are sent to first, according to the configuration.
@@ -112,7 +127,7 @@ impl Live {
     }
 
     /// Returns whether jobs can be sent, or why not.
-    pub fn ready(&self) -> Result<(), &Unready> {
+    pub fn check_available(&self) -> Result<(), &Unavailable> {
         self.at(self.first()).as_ref().map(drop)
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         settings::Config,
         sources::Sources,
     },
-    daemon::services::{command::RefusedKind, errors::Unready},
+    daemon::services::{command::RefusedKind, errors::Unavailable},
     domain::{
         machines::ServerRules,
         money::{MicroUsd, server_cost},
@@ -36,7 +36,7 @@ pub(crate) struct Cloud {
     /// The service's user id.
     pub(crate) account: String,
     /// What may be launched, or why nothing may.
-    pub(crate) fit: Result<Fit, Unready>,
+    pub(crate) fit: Result<Fit, Unavailable>,
     pub(crate) rules: ServerRules,
     pub(crate) hourly: MicroUsd,
     pub(crate) token_from: String,
@@ -53,9 +53,9 @@ pub(crate) struct Fit {
 pub(crate) fn cloud(
     config: &Config,
     sources: &Sources,
-) -> Result<Result<Cloud, Unready>, SecretError> {
-    let unready = |kind, reason: &str| Unready { kind, reason: reason.to_owned() };
-    let configuration = |reason| unready(RefusedKind::Configuration, reason);
+) -> Result<Result<Cloud, Unavailable>, SecretError> {
+    let unavailable = |kind, reason: &str| Unavailable { kind, reason: reason.to_owned() };
+    let configuration = |reason| unavailable(RefusedKind::Configuration, reason);
     let section = &config.cloud;
     let Some(account) = section.user_id.clone() else {
         return Ok(Err(configuration(
@@ -64,7 +64,7 @@ pub(crate) fn cloud(
         )));
     };
     let Some(token) = secrets::find_token(sources, config)?.token else {
-        return Ok(Err(unready(
+        return Ok(Err(unavailable(
             RefusedKind::Token,
             "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
         )));
