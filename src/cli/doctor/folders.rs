@@ -13,7 +13,7 @@ use crate::{
         out::span,
     },
     config::settings::ProjectConfig,
-    daemon::inputs::scan::Eyes,
+    daemon::inputs::scan::InputReader,
     disk::probe,
     domain::{
         inputs::{debounce::InputState, prompt::IgnorePatterns},
@@ -36,22 +36,22 @@ pub(super) fn inputs(project: &ProjectConfig, ignore: &IgnorePatterns, now: Now)
             "correct `root` in this [[project]], or write a new configuration with `conjured init`",
         )];
     }
-    let look =
-        Eyes::new(project.prompt.clone(), project.render.clone(), 0).look(ignore, now.moment);
+    let scan = InputReader::new(project.prompt.clone(), project.render.clone(), 0)
+        .scan(ignore, now.moment);
     let mut checks = Vec::new();
     for (what, key, path, state, writer) in [
         (
             "prompt",
             "prompt",
             &project.prompt,
-            &look.prompt.sight,
+            &scan.prompt.state,
             "CONJURE's launcher writes it when you speak",
         ),
         (
             "render",
             "render",
             &project.render,
-            &look.render.sight,
+            &scan.render.state,
             "CONJURE in Blender writes it every 3 seconds",
         ),
     ] {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::{
     config::settings::ProjectConfig,
     daemon::{
-        inputs::project_state::Served,
+        inputs::project_state::ProjectState,
         services::{
             drives::unanswered,
             health::{HealthProblem, HealthRegistry},
@@ -31,7 +31,7 @@ use crate::{
 /// What the status is built from.
 pub(crate) struct View<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) served: &'a BTreeMap<ProjectId, Served>,
+    pub(crate) served: &'a BTreeMap<ProjectId, ProjectState>,
     pub(crate) live: &'a RuntimeConfig,
     pub(crate) daemon: &'a Daemon,
     /// Projects whose drives have not answered since the start.
@@ -57,7 +57,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
         projects: view
             .served
             .iter()
-            .map(|(id, served)| project(view.engine, *id, served, now))
+            .map(|(id, project_state)| project(view.engine, *id, project_state, now))
             .collect(),
         budget: Budget {
             session: view.spent.session,
@@ -95,40 +95,40 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
     }
 }
 
-fn project(engine: &Engine, id: ProjectId, served: &Served, now: Now) -> Project {
+fn project(engine: &Engine, id: ProjectId, project: &ProjectState, now: Now) -> Project {
     let (prompt_sight, render_sight) = engine.input_states(id).unwrap_or_default();
-    let (waiting, until) = match &served.withheld {
-        _ if served.silent && served.job.is_none() => {
+    let (waiting, until) = match &project.withheld {
+        _ if project.silent && project.job.is_none() => {
             ("no job: the project's drive does not answer".to_owned(), None)
         }
-        Some(reason) if served.job.is_none() => (format!("no job: {reason}"), None),
+        Some(reason) if project.job.is_none() => (format!("no job: {reason}"), None),
         _ => waiting(engine.hold_reason(id, now.moment), now),
     };
-    let mut job = served.job.as_ref().and_then(|job| job.shown.as_deref().cloned());
+    let mut job = project.job.as_ref().and_then(|job| job.status.as_deref().cloned());
     if let Some(job) = &mut job {
         job.elapsed_ms = u64::try_from(now.wall.since(job.since).as_millis()).unwrap_or(u64::MAX);
     }
     Project {
-        name: served.config.name.clone(),
-        root: served.config.root.display().to_string(),
-        watching: if served.polled { "poll" } else { "native" }.to_owned(),
-        prompt: input(&served.config.prompt.display().to_string(), prompt_sight),
-        render: input(&served.config.render.display().to_string(), render_sight),
+        name: project.config.name.clone(),
+        root: project.config.root.display().to_string(),
+        watching: if project.polled { "poll" } else { "native" }.to_owned(),
+        prompt: input(&project.config.prompt.display().to_string(), prompt_sight),
+        render: input(&project.config.render.display().to_string(), render_sight),
         waiting,
         waiting_until: until,
         job,
-        last_job: served.last_job.clone(),
-        unknown: served.unknown.clone(),
+        last_job: project.last_job.clone(),
+        unknown: project.unknown.clone(),
     }
 }
 
 /// Says for which project nothing is released because it is not ours.
-fn withheld(served: &Served) -> Option<String> {
-    if served.silent {
-        return Some(unanswered(&served.config));
+fn withheld(project: &ProjectState) -> Option<String> {
+    if project.silent {
+        return Some(unanswered(&project.config));
     }
-    let reason = served.withheld.as_ref()?;
-    Some(format!("project `{}`: {reason}", served.config.name))
+    let reason = project.withheld.as_ref()?;
+    Some(format!("project `{}`: {reason}", project.config.name))
 }
 
 fn input(path: &str, input_state: Option<&InputState>) -> Input {

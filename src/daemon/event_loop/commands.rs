@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     daemon::{
-        inputs::project_state::Served,
+        inputs::project_state::ProjectState,
         jobs::{
             handoff::{hand_over_again, is_wanted},
             restore::{self, Workshop, not_served, refused},
@@ -83,14 +83,14 @@ impl Shell {
     fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, Refused> {
         let names = || {
             let names: Vec<&str> =
-                self.served.values().map(|served| served.config.name.as_str()).collect();
+                self.served.values().map(|project| project.config.name.as_str()).collect();
             names.join(", ")
         };
         match &request.project {
             Some(name) => self
                 .served
                 .iter()
-                .find(|(_, served)| served.config.name == *name)
+                .find(|(_, project)| project.config.name == *name)
                 .map(|(id, _)| *id)
                 .ok_or_else(|| {
                     let message = format!("there is no project `{name}`; served are: {}", names());
@@ -116,7 +116,7 @@ impl Shell {
         let at_work = self
             .served
             .values()
-            .find(|served| served.job.as_ref().is_some_and(|at_work| at_work.id == job));
+            .find(|project| project.job.as_ref().is_some_and(|at_work| at_work.id == job));
         let found = at_work.is_some();
         let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
         self.tasks.spawn(TaskName::Errand, async move {
@@ -160,9 +160,9 @@ impl Shell {
     /// Tells the task of a job, if it is active, that a person cancelled it.
     pub(crate) fn cancel_at_work(&self, job: JobId) {
         let at_work =
-            |served: &&Served| served.job.as_ref().is_some_and(|at_work| at_work.id == job);
-        if let Some(served) = self.served.values().find(at_work) {
-            served.wish(Wish::Cancel);
+            |project: &&ProjectState| project.job.as_ref().is_some_and(|at_work| at_work.id == job);
+        if let Some(project) = self.served.values().find(at_work) {
+            project.set_control(Wish::Cancel);
         }
     }
 
@@ -190,7 +190,9 @@ impl Shell {
         let places: BTreeMap<ProjectId, (PathBuf, Targets)> = self
             .served
             .iter()
-            .map(|(id, served)| (*id, (served.config.root.clone(), served.targets())))
+            .map(|(id, project_state)| {
+                (*id, (project_state.config.root.clone(), project_state.targets()))
+            })
             .collect();
         let services = Arc::clone(&self.tools);
         let config = services.config.borrow().clone();
@@ -244,11 +246,13 @@ impl Shell {
             Report::Imported { project } => self.handle(Event::Imported { project }),
             Report::Standing { project, standing } => self.stands(project, standing),
             Report::Shown { project, job } => {
-                if let Some(at_work) =
-                    self.served.get_mut(&project).and_then(|served| served.job.as_mut())
+                if let Some(at_work) = self
+                    .served
+                    .get_mut(&project)
+                    .and_then(|project_state| project_state.job.as_mut())
                     && at_work.id == job.id
                 {
-                    at_work.shown = Some(job);
+                    at_work.status = Some(job);
                     self.dirty = true;
                 }
             }
@@ -290,8 +294,8 @@ impl Shell {
         job: JobId,
         end: JobEnd,
     ) -> Option<Ended> {
-        if let Some(served) = self.served.get_mut(&project) {
-            served.job = None;
+        if let Some(project_state) = self.served.get_mut(&project) {
+            project_state.job = None;
         }
         let reply = self.starting.remove(&job);
         let event = match end {
@@ -364,8 +368,8 @@ impl Shell {
         let paid = row.request.is_some() && !row.state.is_final();
         if paid && self.panicked.insert(job) {
             // Its result is paid for: it is resumed once from what the ledger says.
-            if let Some(served) = self.served.get_mut(&project) {
-                served.job = None;
+            if let Some(project_state) = self.served.get_mut(&project) {
+                project_state.job = None;
             }
             self.resume(project, row);
             return None;

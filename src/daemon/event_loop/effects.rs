@@ -16,7 +16,7 @@ use crate::{
     daemon::{
         inputs::{
             prepare::Material,
-            project_state::{AtWork, Prepared},
+            project_state::{PreparedWork, RunningJob},
         },
         jobs::{
             Begin, Road, earlier,
@@ -50,8 +50,8 @@ impl Shell {
         let Some(material) = self.material(project, inputs) else { return };
         let (send, ready) = oneshot::channel();
         let generation = self.generation;
-        if let Some(served) = self.served.get_mut(&project) {
-            served.prepared = Some(Prepared { inputs, generation, ready });
+        if let Some(project_state) = self.served.get_mut(&project) {
+            project_state.prepared = Some(PreparedWork { inputs, generation, receiver: ready });
         }
         let services = Arc::clone(&self.tools);
         self.tasks.spawn(TaskName::Errand, async move {
@@ -67,20 +67,20 @@ impl Shell {
 
     /// Returns the content of a snapshot, if it is still in memory.
     fn material(&self, project: ProjectId, inputs: Inputs) -> Option<Material> {
-        let served = self.served.get(&project)?;
-        let prompt = served.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
-        let render = served.render.as_ref()?;
+        let project_state = self.served.get(&project)?;
+        let prompt = project_state.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
+        let render = project_state.render.as_ref()?;
         Some(Material { inputs, prompt: prompt.text.clone(), render: render.clone() })
     }
 
     /// Starts a job.
     pub(crate) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause) {
         let runtime_config = Arc::clone(&self.live.borrow());
-        let Some(served) = self.served.get_mut(&project) else { return };
-        let early = served.prepared.take();
+        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let early = project_state.prepared.take();
         let generation = self.generation;
-        let mut targets = served.targets();
-        let config = served.config.clone();
+        let mut targets = project_state.targets();
+        let config = project_state.config.clone();
         let root = config.root.clone();
         let mut out = None;
         let asked = matches!(work, JobSource::Requested(_));
@@ -88,7 +88,7 @@ impl Shell {
             JobSource::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
                     Some(prepared) => {
-                        Some(Source::Early(prepared.ready, self.material(project, inputs)))
+                        Some(Source::Early(prepared.receiver, self.material(project, inputs)))
                     }
                     None => self.material(project, inputs).map(Source::Material),
                 }
@@ -111,8 +111,8 @@ impl Shell {
         let name = TaskName::Job(project, id);
         let (wish, wished) = watch::channel(Wish::Go);
         let shown = Box::new(unborn(id, cause, runtime_config.first(), now.wall));
-        if let Some(served) = self.served.get_mut(&project) {
-            served.job = Some(AtWork { id, wish, shown: Some(shown.clone()) });
+        if let Some(project_state) = self.served.get_mut(&project) {
+            project_state.job = Some(RunningJob { id, control: wish, status: Some(shown.clone()) });
         }
         let Some(source) = source else {
             if asked {
@@ -123,8 +123,8 @@ impl Shell {
             }
             // The render is being written at this moment, or changed without an event: both files
             // are read again.
-            if let Some(served) = self.served.get_mut(&project) {
-                served.look_anew(now.moment);
+            if let Some(project_state) = self.served.get_mut(&project) {
+                project_state.rescan(now.moment);
             }
             let reason = "the render is being written; it is tried again when it is whole";
             let end = not_started(RefusedKind::TryAgain, reason, Some(RELOOK));
@@ -174,12 +174,12 @@ impl Shell {
     /// Resumes a job of an earlier session after the end of another one of its project: the engine
     /// gets both events at once, and starts nothing in between.
     pub(crate) fn resume_after(&mut self, end: Option<Event>, project: ProjectId, row: JobRow) {
-        let Some(served) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.served.get_mut(&project) else { return };
         let targets = match &row.out {
-            Some(folder) => served.targets().within(Path::new(folder)),
-            None => served.targets(),
+            Some(folder) => project_state.targets().within(Path::new(folder)),
+            None => project_state.targets(),
         };
-        let root = served.config.root.clone();
+        let root = project_state.config.root.clone();
         let (wish, wished) =
             watch::channel(if row.cancel_requested { Wish::Cancel } else { Wish::Go });
         let shown = status::Job {
@@ -199,7 +199,8 @@ impl Shell {
             received: None,
             estimate: row.reserved,
         };
-        served.job = Some(AtWork { id: row.id, wish, shown: Some(Box::new(shown.clone())) });
+        project_state.job =
+            Some(RunningJob { id: row.id, control: wish, status: Some(Box::new(shown.clone())) });
         let stage = match row.state {
             JobState::Prepared => JobStage::Waiting,
             JobState::Submitting => JobStage::Submitting,

@@ -38,8 +38,8 @@ use self::{
 use super::{
     api::status_view,
     inputs::{
-        project_state::{Served, Shown},
-        wake_queue::Wakes,
+        project_state::{ProjectState, SharedStatus},
+        wake_queue::WakeQueue,
     },
     services::{
         Services,
@@ -90,7 +90,7 @@ const MOST_WARNINGS: usize = 20;
 pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
-    pub(crate) served: BTreeMap<ProjectId, Served>,
+    pub(crate) served: BTreeMap<ProjectId, ProjectState>,
     pub(crate) tools: Arc<Services>,
     pub(crate) live: watch::Sender<Arc<RuntimeConfig>>,
     /// Counts configurations, so that early work for an older one is discarded.
@@ -98,7 +98,7 @@ pub(crate) struct Shell {
     pub(crate) tasks: Tasks<TaskName, Outcome>,
     pub(crate) reports: mpsc::Receiver<Report>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) wakes: Arc<Wakes>,
+    pub(crate) wakes: Arc<WakeQueue>,
     pub(crate) watching: Watching,
     pub(crate) polling: bool,
     pub(crate) asked: BTreeMap<RequestTicket, (ProjectId, Asked)>,
@@ -115,7 +115,7 @@ pub(crate) struct Shell {
     pub(crate) keeping: bool,
     /// The writes that wait for the ledger, and why.
     pub(crate) unwritten: BTreeMap<&'static str, String>,
-    pub(crate) status: watch::Sender<Shown>,
+    pub(crate) status: watch::Sender<SharedStatus>,
     pub(crate) revision: u64,
     pub(crate) dirty: bool,
     pub(crate) shown_at: Moment,
@@ -196,13 +196,13 @@ impl Shell {
                 Some(command) = self.commands.recv() => self.command(command),
                 signal = signal => self.signal(signal),
                 () = told_to_stop(&mut stop) => self.stop(),
-                () = self.wakes.stirred() => self.woken(),
+                () = self.wakes.touched() => self.woken(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
                         Ok(job) => {
                             self.one_job_id = Some(job);
-                            let at_work = |served: &Served| {
-                                served.job.as_ref().is_some_and(|at_work| at_work.id == job)
+                            let at_work = |project: &ProjectState| {
+                                project.job.as_ref().is_some_and(|at_work| at_work.id == job)
                             };
                             if !self.served.values().any(at_work) {
                                 self.end(Ended::OneJob(Ok(job)));
@@ -231,11 +231,11 @@ impl Shell {
                 Effect::Prepare { project, inputs } => self.prepare(project, inputs),
                 Effect::Start { project, work, cause } => self.start(project, work, cause),
                 Effect::Supersede { project } => {
-                    if let Some(served) = self.served.get(&project) {
-                        served.wish(Wish::Replace);
+                    if let Some(project_state) = self.served.get(&project) {
+                        project_state.set_control(Wish::Replace);
                     }
                 }
-                Effect::CheckHands { project } => self.look_at_hands(project),
+                Effect::CheckHands { project } => self.check_hands(project),
                 Effect::SetBaseline { project, prompt, render } => {
                     self.rebase(project, prompt, render)
                 }
@@ -245,17 +245,17 @@ impl Shell {
     }
 
     fn woken(&mut self) {
-        let (projects, config) = self.wakes.take();
+        let (projects, config) = self.wakes.drain();
         let now = self.clock.now().moment;
         for project in projects {
-            if let Some(served) = self.served.get_mut(&project) {
-                served.wake(now);
+            if let Some(project_state) = self.served.get_mut(&project) {
+                project_state.wake(now);
                 self.handle(Event::Touched { project });
             } else {
-                self.wakes.looking(project);
+                self.wakes.scan_began(project);
             }
         }
-        self.look_where_due();
+        self.scan_where_due();
         if config {
             self.reload_soon();
         }
@@ -267,15 +267,15 @@ impl Shell {
         self.mind_silence(now);
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
-            self.tend(true);
+            self.check_watches(true);
             self.ask_facts();
         } else if self.next_poll.is_some_and(|at| now >= at) {
-            self.tend(false);
+            self.check_watches(false);
         }
         if self.next_locks.is_some_and(|at| now >= at) {
             self.check_locks();
         }
-        self.look_where_due();
+        self.scan_where_due();
         self.handle(Event::Tick);
     }
 
@@ -298,8 +298,8 @@ impl Shell {
         self.daemon.stopping = true;
         self.manager.stopping();
         self.handle(Event::Stopping);
-        for served in self.served.values() {
-            served.wish(Wish::Stop);
+        for project in self.served.values() {
+            project.set_control(Wish::Stop);
         }
         self.tools.servers.close();
         // A look at a drive that hangs may hold it; the process ends all the same.
@@ -318,15 +318,15 @@ impl Shell {
 
     fn over(&mut self) -> Option<Ended> {
         let until = self.stopping?;
-        let idle = !self.keeping && self.served.values().all(|served| served.job.is_none());
+        let idle = !self.keeping && self.served.values().all(|project| project.job.is_none());
         (idle || self.clock.now().moment >= until)
             .then(|| self.ending.take().unwrap_or(Ended::Stopped))
     }
 
     fn deadline(&self) -> Option<Moment> {
         let now = self.clock.now().moment;
-        let looks = self.served.values().filter_map(Served::due).min();
-        let looks = looks.filter(|_| self.room_for_looks() > 0);
+        let looks = self.served.values().filter_map(ProjectState::due).min();
+        let looks = looks.filter(|_| self.free_scan_slots() > 0);
         let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
         let work = [
             self.engine.deadline(now),

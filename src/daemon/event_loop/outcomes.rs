@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{Shell, projects::Taken, reload::Reloaded, watching::Begun};
 use crate::{
     daemon::{
-        inputs::scan::{Eyes, Look},
+        inputs::scan::{InputReader, Scan},
         services::{
             command::{AgainKind, Refused},
             errors::StartError,
@@ -57,7 +57,7 @@ pub(crate) enum TaskName {
 /// The results of the tasks.
 pub(crate) enum Outcome {
     /// With the warnings of the watches, and whether those could be repaired before.
-    Looked(Box<(Eyes, Look)>, Vec<String>, bool),
+    Looked(Box<(InputReader, Scan)>, Vec<String>, bool),
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Replies),
@@ -126,17 +126,17 @@ impl Shell {
                 self.warn(warnings);
                 self.mended(project, mended);
                 self.answers(project);
-                let (eyes, look) = *seen;
-                self.looked(project, eyes, look);
+                let (reader, scan) = *seen;
+                self.scan_ended(project, reader, scan);
             }
             Finished::Returned(TaskName::Job(project, job), Outcome::Job(end)) => {
                 return self.job_ended(project, job, end);
             }
             Finished::Returned(TaskName::Refresh(project), Outcome::Refreshed(fresh)) => {
                 self.spent = fresh.spent;
-                if let Some(served) = self.served.get_mut(&project) {
-                    served.last_job = fresh.last_job;
-                    served.unknown = fresh.unknown;
+                if let Some(project_state) = self.served.get_mut(&project) {
+                    project_state.last_job = fresh.last_job;
+                    project_state.unknown = fresh.unknown;
                 }
                 self.dirty = true;
             }
@@ -161,8 +161,8 @@ impl Shell {
                 self.handle(Event::HandsChecked { project, tracked });
             }
             Finished::Returned(TaskName::Lock(project), Outcome::Standing(standing)) => {
-                if let Some(served) = self.served.get_mut(&project) {
-                    served.checking = false;
+                if let Some(project_state) = self.served.get_mut(&project) {
+                    project_state.checking = false;
                 }
                 self.stands(project, standing);
             }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{Loaded, settings::ProjectConfig},
     daemon::{
-        inputs::project_state::Served,
+        inputs::project_state::ProjectState,
         services::{
             Services,
             command::{Refused, RefusedKind},
@@ -150,9 +150,9 @@ pub async fn silent_roots(projects: &[ProjectConfig]) -> BTreeSet<PathBuf> {
 impl Shell {
     /// Returns the roots that are served, or taken already, or being taken.
     pub(crate) fn known_roots(&self) -> BTreeSet<PathBuf> {
-        let served = self.served.values().map(|served| served.config.root.clone());
+        let project = self.served.values().map(|project| project.config.root.clone());
         let spare = self.spare.iter().map(|taken| taken.root().to_path_buf());
-        served.chain(spare).chain(self.awaited.iter().map(|own| own.root.clone())).collect()
+        project.chain(spare).chain(self.awaited.iter().map(|own| own.root.clone())).collect()
     }
 
     /// Takes in how taking over went. Returns the first refusal.
@@ -199,7 +199,7 @@ impl Shell {
                 self.resume_all(own, true);
                 self.refresh(id);
                 self.rewatch();
-                self.look_where_due();
+                self.scan_where_due();
             }
             (Some(_), Err(error)) => self.warn([error.to_string()]),
             (None, Ok(taken)) => self.let_go(taken),
@@ -213,7 +213,7 @@ impl Shell {
         self.engine.add(id, remembered);
         self.tools.root_locks.insert(id, lock);
         let now = self.clock.now().moment;
-        self.served.insert(id, Served::new(project, now));
+        self.served.insert(id, ProjectState::new(project, now));
         id
     }
 
@@ -231,10 +231,11 @@ impl Shell {
         let busy: Vec<String> = self
             .served
             .values()
-            .filter(|served| {
-                served.job.is_some() && !loaded.config.projects.contains(&served.config)
+            .filter(|project_state| {
+                project_state.job.is_some()
+                    && !loaded.config.projects.contains(&project_state.config)
             })
-            .map(|served| served.config.name.clone())
+            .map(|project_state| project_state.config.name.clone())
             .collect();
         if !busy.is_empty() {
             self.warn([format!(
@@ -251,16 +252,16 @@ impl Shell {
             let known = self
                 .served
                 .iter()
-                .find(|(_, served)| served.config.root == project.root)
+                .find(|(_, project_state)| project_state.config.root == project.root)
                 .map(|(id, _)| *id);
             let spare = self.spare.iter().position(|taken| taken.root() == project.root);
             match (known, spare) {
                 (Some(id), _) => {
                     keep.push(id);
-                    if let Some(served) = self.served.get_mut(&id)
-                        && served.config != *project
+                    if let Some(project_state) = self.served.get_mut(&id)
+                        && project_state.config != *project
                     {
-                        served.change(project.clone(), now.moment);
+                        project_state.change(project.clone(), now.moment);
                     }
                 }
                 (None, Some(at)) => {
@@ -301,9 +302,9 @@ impl Shell {
         }
         self.served.retain(|id, _| keep.contains(id));
         self.engine.retain(&keep);
-        for served in self.served.values_mut() {
+        for project_state in self.served.values_mut() {
             // Patterns may have changed: what was refused may be good now.
-            served.look_anew(now.moment);
+            project_state.rescan(now.moment);
         }
         self.watching.files = loaded.files.iter().chain(&loaded.absent).cloned().collect();
         self.rewatch();
@@ -311,22 +312,22 @@ impl Shell {
 
     /// A drive does not answer: its project waits, and everything else goes on without it.
     pub(crate) fn is_silent(&mut self, project: ProjectId) {
-        let Some(served) = self.served.get_mut(&project) else { return };
-        if !std::mem::replace(&mut served.silent, true) {
-            tracing::warn!("{}", unanswered(&served.config));
+        let Some(project_state) = self.served.get_mut(&project) else { return };
+        if !std::mem::replace(&mut project_state.silent, true) {
+            tracing::warn!("{}", unanswered(&project_state.config));
             self.dirty = true;
         }
     }
 
     /// A drive answers.
     pub(crate) fn answers(&mut self, project: ProjectId) {
-        let Some(served) = self.served.get_mut(&project) else { return };
-        if std::mem::replace(&mut served.silent, false) {
-            tracing::info!(project = served.config.name, "its drive answers again");
-            served.wake(self.clock.now().moment);
+        let Some(project_state) = self.served.get_mut(&project) else { return };
+        if std::mem::replace(&mut project_state.silent, false) {
+            tracing::info!(project = project_state.config.name, "its drive answers again");
+            project_state.wake(self.clock.now().moment);
             self.dirty = true;
             self.rewatch();
-            self.look_where_due();
+            self.scan_where_due();
         }
     }
 }

@@ -211,8 +211,8 @@ impl Shell {
             log.set_level(config.settings.log.level.filter());
         }
         self.generation += 1;
-        for served in self.served.values_mut() {
-            served.prepared = None;
+        for project in self.served.values_mut() {
+            project.prepared = None;
         }
         let max_in_flight = usize::try_from(config.settings.max_in_flight).unwrap_or(1);
         self.engine.reconfigure(config.trigger, max_in_flight);

@@ -72,8 +72,8 @@ impl Shell {
             tracing::warn!(%job, "its answer was lost; a newer change takes its place, so it is not sent again");
             return;
         }
-        let Some(served) = self.served.get(&project) else { return };
-        let name = served.config.name.clone();
+        let Some(project_state) = self.served.get(&project) else { return };
+        let name = project_state.config.name.clone();
         let words = if kind == AgainKind::Free { FREE } else { TWICE };
         self.warn([format!("job {job}: {words}")]);
         let again = Again { job, kind, may_charge_twice: kind == AgainKind::Resubmit };

@@ -17,8 +17,8 @@ use crate::{
     clock::Clock,
     daemon::{
         inputs::{
-            project_state::Served,
-            scan::{Eyes, Glance, Look},
+            project_state::ProjectState,
+            scan::{InputReader, Scan, StampCheck},
         },
         services::{drives::PATIENCE, root_locks::Standing},
     },
@@ -36,7 +36,7 @@ use crate::{
 
 /// The most scans at once. Each holds a whole render: a thousand projects scanned at once at the
 /// start would hold 1 GB.
-const MOST_LOOKS: usize = 4;
+const MAX_SCANS: usize = 4;
 
 /// How soon the lock of a project that is not ours is checked again.
 const LOCKS_AGAIN: Duration = Duration::from_secs(2);
@@ -46,28 +46,28 @@ const MAX_HANDS: u64 = 1024 * 1024;
 
 impl Shell {
     /// Starts every scan that is due.
-    pub(crate) fn look_where_due(&mut self) {
+    pub(crate) fn scan_where_due(&mut self) {
         if self.stopping.is_some() {
             return;
         }
         let now = self.clock.now().moment;
         let ignore = self.live.borrow().ignore.clone();
-        let mut room = self.room_for_looks();
-        for (id, served) in &mut self.served {
+        let mut room = self.free_scan_slots();
+        for (id, project) in &mut self.served {
             if room == 0 {
                 break;
             }
-            if let Some(mut eyes) = served.begin_look(now) {
+            if let Some(mut reader) = project.begin_scan(now) {
                 room -= 1;
-                self.wakes.looking(*id);
+                self.wakes.scan_began(*id);
                 let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watching.watcher));
                 self.tasks.spawn(TaskName::Look(*id), async move {
                     crate::daemon::services::store::blocking(move || {
                         // Repair the watches first: later changes then arrive as events.
                         let mended = mend(&watcher);
-                        let look = eyes.look(&ignore, Clock.now().moment);
+                        let scan = reader.scan(&ignore, Clock.now().moment);
                         let (was_mended, warnings) = (mended.is_some(), mended.unwrap_or_default());
-                        Outcome::Looked(Box::new((eyes, look)), warnings, was_mended)
+                        Outcome::Looked(Box::new((reader, scan)), warnings, was_mended)
                     })
                     .await
                 });
@@ -76,18 +76,18 @@ impl Shell {
     }
 
     /// Returns how many more scans may start; the end of one is an event of its own.
-    pub(crate) fn room_for_looks(&self) -> usize {
+    pub(crate) fn free_scan_slots(&self) -> usize {
         // One whose drive does not answer may take for ever, and holds no picture yet.
-        let counts = |served: &&Served| served.is_looking() && !served.silent;
+        let counts = |project: &&ProjectState| project.is_scanning() && !project.silent;
         let under_way = self.served.values().filter(counts).count();
-        MOST_LOOKS.saturating_sub(under_way)
+        MAX_SCANS.saturating_sub(under_way)
     }
 
     /// Checks for hands in the picture: once for each job that only a render would start,
     /// never periodically.
-    pub(crate) fn look_at_hands(&mut self, project: ProjectId) {
-        let Some(served) = self.served.get(&project) else { return };
-        let path = served.config.root.join(HANDS_FILE);
+    pub(crate) fn check_hands(&mut self, project: ProjectId) {
+        let Some(project_state) = self.served.get(&project) else { return };
+        let path = project_state.config.root.join(HANDS_FILE);
         self.tasks.spawn(TaskName::Hands(project), async move {
             crate::daemon::services::store::blocking(move || {
                 let seen = match read::read_complete(&path, MAX_HANDS) {
@@ -106,26 +106,26 @@ impl Shell {
     }
 
     /// Handles the result of a scan.
-    pub(crate) fn looked(&mut self, project: ProjectId, eyes: Eyes, look: Look) {
+    pub(crate) fn scan_ended(&mut self, project: ProjectId, reader: InputReader, scan: Scan) {
         let now = self.clock.now().moment;
-        let Some(served) = self.served.get_mut(&project) else { return };
-        if !served.end_look(now, eyes, &look) {
-            self.look_where_due();
+        let Some(project_state) = self.served.get_mut(&project) else { return };
+        if !project_state.end_scan(now, reader, &scan) {
+            self.scan_where_due();
             return;
         }
-        let first = !served.looked_before();
-        let remark = look.prompt.remark;
+        let first = !project_state.was_scanned_before();
+        let remark = scan.prompt.remark;
         if let Some(remark) = remark {
-            tracing::warn!(project = served.config.name, "{remark}");
+            tracing::warn!(project = project_state.config.name, "{remark}");
         }
         if first {
-            self.settle_unsent(project, &look);
+            self.settle_unsent(project, &scan);
         }
         let lost = std::mem::take(&mut self.lost);
         self.handle(Event::Scanned {
             project,
-            prompt: look.prompt.sight,
-            render: look.render.sight,
+            prompt: scan.prompt.state,
+            render: scan.render.state,
         });
         self.leave_changes(project);
         // Only now is it known whether something newer replaces them.
@@ -134,15 +134,15 @@ impl Shell {
         }
         let unchanged = Some(HoldReason::Trigger(WaitReason::Unchanged));
         if self.engine.hold_reason(project, now) == unchanged
-            && let Some(served) = self.served.get_mut(&project)
+            && let Some(project_state) = self.served.get_mut(&project)
         {
-            served.rest();
+            project_state.release_render();
         }
-        self.look_where_due();
+        self.scan_where_due();
     }
 
     /// Checks watches without an event, and polls where polling is needed.
-    pub(crate) fn tend(&mut self, all: bool) {
+    pub(crate) fn check_watches(&mut self, all: bool) {
         if self.tending.is_some() {
             // The last check has not come back: one more would wait beside it.
             let interval = self.live.borrow().settings.trigger.poll_interval;
@@ -160,13 +160,13 @@ impl Shell {
         let glances: Vec<_> = self
             .served
             .iter()
-            .filter(|(_, served)| all && !served.silent)
-            .filter_map(|(id, served)| Some((*id, served.glance()?)))
+            .filter(|(_, project)| all && !project.silent)
+            .filter_map(|(id, project)| Some((*id, project.stamp_check()?)))
             .collect();
         let own: Vec<ProjectId> = self
             .served
             .iter()
-            .filter(|(_, served)| all && !served.silent && !served.checking)
+            .filter(|(_, project)| all && !project.silent && !project.checking)
             .map(|(id, _)| *id)
             .collect();
         self.tasks.spawn(TaskName::Housekeeping, async move {
@@ -183,7 +183,8 @@ impl Shell {
                     watcher.polled()
                 });
                 drop(guard);
-                let differ = |(id, glance): &(ProjectId, Glance)| glance.differs().then_some(*id);
+                let differ =
+                    |(id, glance): &(ProjectId, StampCheck)| glance.differs().then_some(*id);
                 let changed = glances.iter().filter_map(differ).collect();
                 // A lock that is gone lets a second daemon pay for the same changes.
                 let standing = |id: ProjectId| Some((id, services.root_locks.check_now(id)?));
@@ -208,14 +209,14 @@ impl Shell {
         let now = self.clock.now().moment;
         let unmended = std::mem::take(&mut self.watching.unmended);
         for project in changed.into_iter().chain(unmended) {
-            if let Some(served) = self.served.get_mut(&project) {
-                served.look_at(now);
+            if let Some(project_state) = self.served.get_mut(&project) {
+                project_state.scan_at(now);
             }
         }
         for (project, standing) in standings {
             self.stands(project, standing);
         }
-        self.look_where_due();
+        self.scan_where_due();
     }
 
     /// Notes whether a project's watches were repaired before the look that has just ended; if not,
@@ -227,8 +228,8 @@ impl Shell {
         }
         let now = self.clock.now().moment;
         for project in std::mem::take(&mut self.watching.unmended) {
-            if let Some(served) = self.served.get_mut(&project) {
-                served.look_at(now);
+            if let Some(project_state) = self.served.get_mut(&project) {
+                project_state.scan_at(now);
             }
         }
     }
@@ -237,14 +238,19 @@ impl Shell {
     pub(crate) fn silence_at(&self) -> Option<Moment> {
         let tending = self.tending.map(|since| since.plus(PATIENCE));
         let others = [tending, self.watch_overdue_at()].into_iter().flatten();
-        self.served.values().filter_map(Served::overdue_at).chain(others).min()
+        self.served.values().filter_map(ProjectState::overdue_at).chain(others).min()
     }
 
     /// Goes on without whoever does not answer.
     pub(crate) fn mind_silence(&mut self, now: Moment) {
-        let is_over = |served: &Served| served.overdue_at().is_some_and(|at| at <= now);
-        let overdue: Vec<ProjectId> =
-            self.served.iter().filter(|(_, served)| is_over(served)).map(|(id, _)| *id).collect();
+        let is_over =
+            |project_state: &ProjectState| project_state.overdue_at().is_some_and(|at| at <= now);
+        let overdue: Vec<ProjectId> = self
+            .served
+            .iter()
+            .filter(|(_, project_state)| is_over(project_state))
+            .map(|(id, _)| *id)
+            .collect();
         let tending = self.tending.is_some_and(|since| since.plus(PATIENCE) <= now);
         for project in &overdue {
             self.is_silent(*project);
@@ -265,9 +271,11 @@ impl Shell {
         let due: Vec<ProjectId> = self
             .served
             .iter_mut()
-            .filter(|(_, served)| !served.checking && served.withheld.is_some())
-            .map(|(id, served)| {
-                served.checking = true;
+            .filter(|(_, project_state)| {
+                !project_state.checking && project_state.withheld.is_some()
+            })
+            .map(|(id, project_state)| {
+                project_state.checking = true;
                 *id
             })
             .collect();
@@ -277,19 +285,19 @@ impl Shell {
                 Outcome::Standing(services.root_locks.check(project).await)
             });
         }
-        let withheld = self.served.values().any(|served| served.withheld.is_some());
+        let withheld = self.served.values().any(|project_state| project_state.withheld.is_some());
         self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCKS_AGAIN));
     }
 
     /// Handles the result of a lock check.
     pub(crate) fn stands(&mut self, project: ProjectId, standing: Standing) {
-        let Some(served) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.served.get_mut(&project) else { return };
         let (withheld, regained) = match standing {
             Standing::Ours { regained } => (None, regained),
-            Standing::Withheld(reason) => (Some(reason), served.regained),
+            Standing::Withheld(reason) => (Some(reason), project_state.regained),
         };
-        if served.withheld != withheld {
-            let name = &served.config.name;
+        if project_state.withheld != withheld {
+            let name = &project_state.config.name;
             match &withheld {
                 Some(reason) => tracing::warn!(project = name, "{reason}"),
                 None => tracing::info!(project = name, "the project is ours again"),
@@ -299,10 +307,10 @@ impl Shell {
         if withheld.is_some() && self.next_locks.is_none() {
             self.next_locks = Some(self.clock.now().moment.plus(LOCKS_AGAIN));
         }
-        served.withheld = withheld;
-        if served.regained != regained {
-            served.regained = regained;
-            served.leaves_changes = true;
+        project_state.withheld = withheld;
+        if project_state.regained != regained {
+            project_state.regained = regained;
+            project_state.leaves_changes = true;
         }
         self.leave_changes(project);
     }
@@ -310,13 +318,13 @@ impl Shell {
     /// Makes the present inputs the baseline if another process served the project until now: it
     /// may have paid for them.
     pub(crate) fn leave_changes(&mut self, project: ProjectId) {
-        let Some(served) = self.served.get_mut(&project) else { return };
-        if !served.leaves_changes || served.job.is_some() {
+        let Some(project_state) = self.served.get_mut(&project) else { return };
+        if !project_state.leaves_changes || project_state.job.is_some() {
             return;
         }
         // A change that is not complete yet belongs to the process that sees it complete.
         let Some(inputs) = self.engine.snapshot(project) else { return };
-        served.leaves_changes = false;
+        project_state.leaves_changes = false;
         self.handle(Event::InputsTaken { project, inputs });
         self.rebase(project, Some(inputs.prompt), Some(inputs.render));
     }
@@ -328,9 +336,9 @@ impl Shell {
             let interval = self.live.borrow().settings.trigger.poll_interval;
             self.next_poll = Some(self.clock.now().moment.plus(interval));
         }
-        for (served, polled) in self.served.values_mut().zip(polled) {
-            self.dirty |= served.polled != *polled;
-            served.polled = *polled;
+        for (project, polled) in self.served.values_mut().zip(polled) {
+            self.dirty |= project.polled != *polled;
+            project.polled = *polled;
         }
     }
 }

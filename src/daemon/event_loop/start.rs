@@ -32,7 +32,7 @@ use crate::{
             routes::routes,
             socket::{address, listen},
         },
-        inputs::wake_queue::Wakes,
+        inputs::wake_queue::WakeQueue,
         servers::manager::Work,
         services::{
             Services,
@@ -181,7 +181,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         tasks,
         reports,
         commands,
-        wakes: Arc::new(Wakes::default()),
+        wakes: Arc::new(WakeQueue::default()),
         watching: Watching::default(),
         polling: false,
         asked: BTreeMap::new(),
@@ -270,8 +270,8 @@ impl Shell {
             Purpose::OneJob(request) => {
                 let (reply, answer) = oneshot::channel();
                 self.one_job = Some(answer);
-                for served in self.served.values_mut() {
-                    served.close_eyes();
+                for project in self.served.values_mut() {
+                    project.stop_scans();
                 }
                 self.resume_all(unfinished, false);
                 self.ask(Asked { request, reply });
@@ -285,12 +285,12 @@ impl Shell {
             Outcome::Nothing
         });
         self.lost = lost;
-        self.look_where_due();
-        for served in self.served.values() {
+        self.scan_where_due();
+        for project in self.served.values() {
             tracing::info!(
                 "serves project \"{}\" in {}",
-                served.config.name,
-                served.config.root.display()
+                project.config.name,
+                project.config.root.display()
             );
         }
         Ok(())
@@ -307,7 +307,7 @@ impl Shell {
                 continue;
             }
             match self.served.get(&project) {
-                Some(served) if served.job.is_none() => self.resume(project, row),
+                Some(project_state) if project_state.job.is_none() => self.resume(project, row),
                 Some(_) => self.later.push(row),
                 None if !self.awaited.is_empty() => self.later.push(row),
                 None => self.warn([format!(
@@ -323,15 +323,16 @@ impl Shell {
     pub(crate) fn settle_unsent(
         &mut self,
         project: ProjectId,
-        look: &crate::daemon::inputs::scan::Look,
+        scan: &crate::daemon::inputs::scan::Scan,
     ) {
         let (own, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.unsent).into_iter().partition(|row| row.project == project);
         self.unsent = others;
         for row in own {
-            let same = look.prompt.sight == InputState::Complete(row.inputs.prompt)
-                && look.render.sight == InputState::Complete(row.inputs.render);
-            let idle = self.served.get(&project).is_some_and(|served| served.job.is_none());
+            let same = scan.prompt.state == InputState::Complete(row.inputs.prompt)
+                && scan.render.state == InputState::Complete(row.inputs.render);
+            let idle =
+                self.served.get(&project).is_some_and(|project_state| project_state.job.is_none());
             if same && idle {
                 self.resume(project, row);
                 continue;

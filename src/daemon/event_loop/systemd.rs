@@ -43,7 +43,7 @@ impl Shell {
     /// Returns whether every input was scanned and `status` shows it, so that a status call after
     /// "ready" is not older than that.
     fn seen_and_shown(&self) -> bool {
-        !self.dirty && self.served.values().all(|served| served.looked)
+        !self.dirty && self.served.values().all(|project| project.scanned)
     }
 }
 

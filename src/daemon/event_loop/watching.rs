@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::enums::Watch,
     daemon::{
-        inputs::{project_state::Served, wake_queue::Wakes},
+        inputs::{project_state::ProjectState, wake_queue::WakeQueue},
         services::{
             drives::{PATIENCE, side_by_side},
             store::{Late, blocking, blocking_within},
@@ -55,7 +55,7 @@ pub(crate) struct Request {
     projects: Vec<(ProjectId, WatchedInputs, bool)>,
     files: Vec<PathBuf>,
     mode: WatchMode,
-    wakes: Arc<Wakes>,
+    wakes: Arc<WakeQueue>,
 }
 
 /// What became of a [`Request`].
@@ -71,17 +71,17 @@ impl Shell {
     /// Says what is to be watched now.
     pub(crate) fn watch_request(&mut self) -> Request {
         self.watching.building = Some(self.clock.now().moment);
-        let inputs = |served: &Served| WatchedInputs {
-            root: served.config.root.clone(),
-            prompt: served.config.prompt.clone(),
-            render: served.config.render.clone(),
+        let inputs = |project: &ProjectState| WatchedInputs {
+            root: project.config.root.clone(),
+            prompt: project.config.prompt.clone(),
+            render: project.config.render.clone(),
         };
         Request {
             generation: self.watching.generation,
             projects: self
                 .served
                 .iter()
-                .map(|(id, served)| (*id, inputs(served), served.silent))
+                .map(|(id, project)| (*id, inputs(project), project.silent))
                 .collect(),
             files: self.watching.files.clone(),
             mode: watch_mode(self.live.borrow().settings.trigger.watch),
@@ -153,10 +153,10 @@ impl Shell {
             }
             self.watching.unmended.clear();
             // What changed before the watching began raised no event.
-            for served in self.served.values_mut() {
-                served.look_at(now);
+            for project_state in self.served.values_mut() {
+                project_state.scan_at(now);
             }
-            self.look_where_due();
+            self.scan_where_due();
         }
         if std::mem::take(&mut self.watching.again) {
             self.rewatch();

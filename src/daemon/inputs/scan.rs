@@ -31,8 +31,8 @@ pub(crate) const MAX_RENDER: u64 = 64 * 1024 * 1024;
 
 /// The result of scanning one file.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen<T> {
-    pub(crate) sight: InputState,
+pub(crate) struct FileScan<T> {
+    pub(crate) state: InputState,
     /// The content, if it is complete and usable.
     pub(crate) content: Option<T>,
     /// A remark for the log (decoded as Windows-1252, …).
@@ -40,41 +40,41 @@ pub(crate) struct Seen<T> {
     memory: Option<Memory>,
 }
 
-impl<T> Seen<T> {
-    fn without(state: InputState) -> Self {
-        Self { sight: state, content: None, remark: None, memory: None }
+impl<T> FileScan<T> {
+    fn rejected(state: InputState) -> Self {
+        Self { state, content: None, remark: None, memory: None }
     }
 
-    fn was_let_go(&self) -> bool {
-        self.content.is_none() && matches!(self.sight, InputState::Complete(_))
+    fn was_released(&self) -> bool {
+        self.content.is_none() && matches!(self.state, InputState::Complete(_))
     }
 
-    fn known(&self) -> Known {
-        match (&self.sight, self.memory) {
-            (_, Some(memory)) => Known::Read(memory),
-            (InputState::Missing, None) => Known::Absent,
-            (_, None) => Known::Nothing,
+    fn known(&self) -> LastRead {
+        match (&self.state, self.memory) {
+            (_, Some(memory)) => LastRead::Read(memory),
+            (InputState::Missing, None) => LastRead::Absent,
+            (_, None) => LastRead::Nothing,
         }
     }
 }
 
 /// Scans one project's inputs.
 #[derive(Debug)]
-pub(crate) struct Eyes {
+pub(crate) struct InputReader {
     prompt_path: PathBuf,
     render_path: PathBuf,
     epoch: u64,
-    last: Option<(Seen<Prompt>, Seen<Bytes>)>,
+    last: Option<(FileScan<Prompt>, FileScan<Bytes>)>,
 }
 
 /// The result of one scan of both files.
 #[derive(Debug)]
-pub(crate) struct Look {
-    pub(crate) prompt: Seen<Prompt>,
-    pub(crate) render: Seen<Bytes>,
+pub(crate) struct Scan {
+    pub(crate) prompt: FileScan<Prompt>,
+    pub(crate) render: FileScan<Bytes>,
 }
 
-impl Eyes {
+impl InputReader {
     /// Creates a scanner for two files. The `epoch` distinguishes it from those for other files
     /// or rules.
     pub(crate) fn new(prompt_path: PathBuf, render_path: PathBuf, epoch: u64) -> Self {
@@ -86,73 +86,73 @@ impl Eyes {
     }
 
     /// Scans both files. A file whose stamp is unchanged is not read again.
-    pub(crate) fn look(&mut self, ignore: &IgnorePatterns, began: Moment) -> Look {
+    pub(crate) fn scan(&mut self, ignore: &IgnorePatterns, began: Moment) -> Scan {
         let (last_prompt, last_render) = match self.last.take() {
             Some((prompt, render)) => (Some(prompt), Some(render)),
             None => (None, None),
         };
-        let last_prompt_sight = last_prompt.as_ref().map(|prompt| prompt.sight.clone());
+        let last_prompt_sight = last_prompt.as_ref().map(|prompt| prompt.state.clone());
         let prompt =
-            see(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
-                see_prompt(&bytes, ignore)
+            scan_file(&self.prompt_path, prompt::READ_LIMIT as u64, last_prompt, began, |bytes| {
+                scan_prompt(&bytes, ignore)
             });
-        let same_prompt = last_prompt_sight.as_ref() == Some(&prompt.sight);
+        let same_prompt = last_prompt_sight.as_ref() == Some(&prompt.state);
         // Without its content the render is read whatever its stamp says.
-        let last_render = last_render.filter(|render| same_prompt || !render.was_let_go());
-        let render = see(&self.render_path, MAX_RENDER, last_render, began, see_render);
+        let last_render = last_render.filter(|render| same_prompt || !render.was_released());
+        let render = scan_file(&self.render_path, MAX_RENDER, last_render, began, scan_render);
         self.last = Some((prompt.clone(), render.clone()));
-        Look { prompt, render }
+        Scan { prompt, render }
     }
 
     /// Releases the render's content, but not what is known about it.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn release_render(&mut self) {
         if let Some((_, render)) = &mut self.last {
             render.content = None;
         }
     }
 
     /// Returns what is needed to check later, cheaply, whether a scan could find anything new.
-    pub(crate) fn glance(&self) -> Glance {
+    pub(crate) fn stamp_check(&self) -> StampCheck {
         let files = self.last.as_ref().map(|(prompt, render)| {
             [(self.prompt_path.clone(), prompt.known()), (self.render_path.clone(), render.known())]
         });
-        Glance { files }
+        StampCheck { files }
     }
 }
 
 /// What is known about two files, to compare them with.
 #[derive(Debug)]
-pub(crate) struct Glance {
-    files: Option<[(PathBuf, Known); 2]>,
+pub(crate) struct StampCheck {
+    files: Option<[(PathBuf, LastRead); 2]>,
 }
 
 #[derive(Debug)]
-enum Known {
+enum LastRead {
     Absent,
     Read(Memory),
     Nothing,
 }
 
-impl Glance {
+impl StampCheck {
     /// Returns whether a scan is needed. Blocking, for the pool; it costs one stat per file.
     pub(crate) fn differs(&self) -> bool {
         self.files.as_ref().is_none_or(|files| {
             files.iter().any(|(path, known)| match (known, read::stamp(path)) {
-                (Known::Absent, Ok(None)) => false,
-                (Known::Read(memory), Ok(Some(stamp))) => !memory.still_holds(&stamp),
+                (LastRead::Absent, Ok(None)) => false,
+                (LastRead::Read(memory), Ok(Some(stamp))) => !memory.still_holds(&stamp),
                 _ => true,
             })
         })
     }
 }
 
-fn see<T: Clone>(
+fn scan_file<T: Clone>(
     path: &std::path::Path,
     limit: u64,
-    last: Option<Seen<T>>,
+    last: Option<FileScan<T>>,
     began: Moment,
-    judge: impl FnOnce(Vec<u8>) -> Seen<T>,
-) -> Seen<T> {
+    judge: impl FnOnce(Vec<u8>) -> FileScan<T>,
+) -> FileScan<T> {
     let memory = last.as_ref().and_then(|last| last.memory);
     if let (Some(last), Some(memory)) = (last, memory)
         && matches!(read::stamp(path), Ok(Some(stamp)) if memory.still_holds(&stamp))
@@ -165,51 +165,51 @@ fn see<T: Clone>(
             seen.memory = Some(Memory::after(memory, stamp, began));
             seen
         }
-        Ok(ReadOutcome::Changing) => Seen::without(InputState::Incomplete { size: u64::MAX }),
-        Ok(ReadOutcome::Missing) => Seen::without(InputState::Missing),
-        Err(error) => Seen::without(InputState::Refused(error.to_string())),
+        Ok(ReadOutcome::Changing) => FileScan::rejected(InputState::Incomplete { size: u64::MAX }),
+        Ok(ReadOutcome::Missing) => FileScan::rejected(InputState::Missing),
+        Err(error) => FileScan::rejected(InputState::Refused(error.to_string())),
     }
 }
 
-fn see_prompt(bytes: &[u8], ignore: &IgnorePatterns) -> Seen<Prompt> {
+fn scan_prompt(bytes: &[u8], ignore: &IgnorePatterns) -> FileScan<Prompt> {
     match prompt::read(bytes, ignore) {
         Ok(prompt) => {
             let remark = prompt
                 .windows_1252
                 .then_some("the prompt is not UTF-8; it was read as Windows-1252");
             let state = InputState::Complete(prompt.fingerprint);
-            Seen { sight: state, content: Some(prompt), remark, memory: None }
+            FileScan { state, content: Some(prompt), remark, memory: None }
         }
-        Err(refusal) => Seen::without(InputState::Refused(refusal.to_string())),
+        Err(refusal) => FileScan::rejected(InputState::Refused(refusal.to_string())),
     }
 }
 
-fn see_render(bytes: Vec<u8>) -> Seen<Bytes> {
+fn scan_render(bytes: Vec<u8>) -> FileScan<Bytes> {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let facts = match png::check(&bytes) {
         Ok(facts) => facts,
         Err(fault) if fault.is_transient() => {
-            return Seen::without(InputState::Incomplete { size });
+            return FileScan::rejected(InputState::Incomplete { size });
         }
         Err(fault) => {
-            return Seen::without(InputState::Refused(format!(
+            return FileScan::rejected(InputState::Refused(format!(
                 "the render cannot be used: {fault}"
             )));
         }
     };
     match picture::single_colour(&bytes) {
-        Ok(None) => Seen {
-            sight: InputState::Complete(facts.fingerprint),
+        Ok(None) => FileScan {
+            state: InputState::Complete(facts.fingerprint),
             content: Some(Bytes::from(bytes)),
             remark: None,
             memory: None,
         },
-        Ok(Some([red, green, blue, _])) => Seen::without(InputState::Refused(format!(
+        Ok(Some([red, green, blue, _])) => FileScan::rejected(InputState::Refused(format!(
             "the render has a single colour (#{red:02x}{green:02x}{blue:02x}): it is a placeholder, not a scene"
         ))),
-        Err(fault) => {
-            Seen::without(InputState::Refused(format!("the render cannot be decoded: {fault}")))
-        }
+        Err(fault) => FileScan::rejected(InputState::Refused(format!(
+            "the render cannot be decoded: {fault}"
+        ))),
     }
 }
 
@@ -226,23 +226,24 @@ mod tests {
             image::RgbImage::from_fn(9, 9, |x, _| image::Rgb([u8::try_from(x).expect("small"); 3]));
         picture.save(&render).expect("written");
         let ignore = IgnorePatterns::new(&[]).expect("none");
-        let mut eyes = Eyes::new(prompt.clone(), render.clone(), 0);
+        let mut reader = InputReader::new(prompt.clone(), render.clone(), 0);
         // Three scans, so far apart that the stamps alone show that nothing changed.
-        let looks = [0, 1, 2].map(|hour| eyes.look(&ignore, Moment::from_millis(hour * 3_600_000)));
-        assert!(looks.iter().all(|look| look.render.content.is_some()));
-        assert!(!eyes.glance().differs(), "nothing changed");
+        let looks =
+            [0, 1, 2].map(|hour| reader.scan(&ignore, Moment::from_millis(hour * 3_600_000)));
+        assert!(looks.iter().all(|scan| scan.render.content.is_some()));
+        assert!(!reader.stamp_check().differs(), "nothing changed");
 
-        eyes.let_go();
-        let idle = eyes.look(&ignore, Moment::from_millis(3 * 3_600_000));
+        reader.release_render();
+        let idle = reader.scan(&ignore, Moment::from_millis(3 * 3_600_000));
         assert!(idle.render.content.is_none(), "nobody needs it");
-        assert_eq!(idle.render.sight, looks[0].render.sight);
+        assert_eq!(idle.render.state, looks[0].render.state);
 
         std::fs::write(&prompt, "a throne").expect("written");
-        assert!(eyes.glance().differs(), "the prompt is another one");
-        let wanted = eyes.look(&ignore, Moment::from_millis(4 * 3_600_000));
+        assert!(reader.stamp_check().differs(), "the prompt is another one");
+        let wanted = reader.scan(&ignore, Moment::from_millis(4 * 3_600_000));
         assert_eq!(wanted.render.content, looks[0].render.content);
 
         std::fs::remove_file(&render).expect("removed");
-        assert!(eyes.glance().differs(), "the render is gone");
+        assert!(reader.stamp_check().differs(), "the render is gone");
     }
 }

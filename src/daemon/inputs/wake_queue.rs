@@ -13,36 +13,36 @@ use crate::domain::engine::event::ProjectId;
 
 /// The projects that may have changed; filled by the watcher's thread, emptied by the event loop.
 #[derive(Debug, Default)]
-pub(crate) struct Wakes {
-    projects: Mutex<Woken>,
+pub(crate) struct WakeQueue {
+    projects: Mutex<PendingWakes>,
     config: Mutex<bool>,
     notify: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Woken {
+struct PendingWakes {
     /// Projects that were reported and not scanned yet: more events for them say nothing new.
-    unseen: BTreeSet<ProjectId>,
+    unscanned: BTreeSet<ProjectId>,
     /// Those of them that the event loop has not taken yet.
-    unheard: Vec<ProjectId>,
+    unreported: Vec<ProjectId>,
 }
 
-impl Wakes {
+impl WakeQueue {
     /// Reports that a project's inputs may have changed.
     pub(crate) fn project(&self, project: ProjectId) {
         // Called up to 10 000 times a second: only the first event after a scan wakes the
         // event loop.
         let mut woken = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        if woken.unseen.insert(project) {
-            woken.unheard.push(project);
+        if woken.unscanned.insert(project) {
+            woken.unreported.push(project);
             drop(woken);
             self.notify.notify_one();
         }
     }
 
     /// Starts a scan: the next event counts again.
-    pub(crate) fn looking(&self, project: ProjectId) {
-        self.projects.lock().unwrap_or_else(PoisonError::into_inner).unseen.remove(&project);
+    pub(crate) fn scan_began(&self, project: ProjectId) {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner).unscanned.remove(&project);
     }
 
     /// Reports that a configuration file may have changed.
@@ -53,9 +53,9 @@ impl Wakes {
 
     /// Returns what may have changed since the last call: projects, and whether a configuration
     /// file did.
-    pub(crate) fn take(&self) -> (Vec<ProjectId>, bool) {
+    pub(crate) fn drain(&self) -> (Vec<ProjectId>, bool) {
         let projects = std::mem::take(
-            &mut self.projects.lock().unwrap_or_else(PoisonError::into_inner).unheard,
+            &mut self.projects.lock().unwrap_or_else(PoisonError::into_inner).unreported,
         );
         let config =
             std::mem::take(&mut *self.config.lock().unwrap_or_else(PoisonError::into_inner));
@@ -63,7 +63,7 @@ impl Wakes {
     }
 
     /// Waits until something may have changed.
-    pub(crate) async fn stirred(&self) {
+    pub(crate) async fn touched(&self) {
         self.notify.notified().await;
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     daemon::{
         inputs::{
             prepare::{self, Material, PrepareFault},
-            project_state::Early,
+            project_state::EarlyWork,
         },
         services::{Services, messages::Report, runtime_config::RuntimeConfig, store::blocking},
     },
@@ -36,7 +36,7 @@ pub(crate) async fn early(
     backend: BackendKind,
     material: Material,
     seed: Option<SeedChoice>,
-) -> Result<Early, PrepareFault> {
+) -> Result<EarlyWork, PrepareFault> {
     let (own, history) = (Arc::clone(config), Arc::clone(&services.history));
     let seed = seed.unwrap_or(config.seed);
     let random = rand::random();
@@ -44,7 +44,7 @@ pub(crate) async fn early(
         blocking(move || prepare::prepare(&own, backend, &history, material, seed, random)).await?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
-    Ok(Early { ready, learned, estimate, made_at })
+    Ok(EarlyWork { request: ready, learned, estimate, made_at })
 }
 
 /// Returns what past jobs show, and the expected cost of a job submitted to a backend now.

@@ -13,7 +13,7 @@ use crate::{
     daemon::{
         inputs::{
             prepare::{self, PrepareFault, Steps},
-            project_state::Early,
+            project_state::EarlyWork,
         },
         services::{
             Services,
@@ -78,7 +78,7 @@ pub(crate) async fn ready_again(
     backend: BackendKind,
     project: ProjectId,
     again: Again,
-) -> Result<(JobRow, Early), Refused> {
+) -> Result<(JobRow, EarlyWork), Refused> {
     let row = services.store.with(move |ledger| ledger.job(again.job)).await;
     let row = row.map_err(|error| refused(&error))?;
     if row.project != project {
@@ -108,7 +108,7 @@ pub(crate) async fn ready_again(
     })?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
-    Ok((row, Early { ready, learned, estimate, made_at }))
+    Ok((row, EarlyWork { request: ready, learned, estimate, made_at }))
 }
 
 /// Returns the new job's cause: a person, unless the daemon started it automatically.

@@ -24,7 +24,7 @@ use crate::{
     daemon::{
         inputs::{
             prepare::{self, Material, PrepareFault, Ready},
-            project_state::Early,
+            project_state::EarlyWork,
         },
         services::{
             Services, budget_windows,
@@ -99,7 +99,7 @@ pub(crate) struct NewWork {
 pub(crate) enum Source {
     /// The early work of the debounce window, finished or nearly finished; and the material to
     /// repeat it if the disk refused it then.
-    Early(oneshot::Receiver<Result<Early, PrepareFault>>, Option<Material>),
+    Early(oneshot::Receiver<Result<EarlyWork, PrepareFault>>, Option<Material>),
     /// A snapshot without early work.
     Material(Material),
     /// A person's command; its inputs are read when it is the job's turn.
@@ -160,7 +160,7 @@ impl NewRoad {
         let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
         let made = Box::pin(self.early_work(source, backend)).await;
-        let Early { mut ready, mut learned, mut estimate, made_at } = match made {
+        let EarlyWork { request: mut ready, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
             Err(end) => return end,
         };
@@ -228,7 +228,11 @@ impl NewRoad {
     }
 
     /// Does the early work, or takes the finished result of it.
-    async fn early_work(&mut self, source: Source, backend: BackendKind) -> Result<Early, JobEnd> {
+    async fn early_work(
+        &mut self,
+        source: Source,
+        backend: BackendKind,
+    ) -> Result<EarlyWork, JobEnd> {
         let early = match source {
             Source::Early(ready, material) => match (ready.await, material) {
                 // The early work may be much older than the job's turn: the disk may have room
