@@ -75,11 +75,11 @@ pub(crate) fn benches(criterion: &mut Criterion) {
             })
         });
     });
-    let road = Road::new(folder.path());
+    let run = Road::new(folder.path());
     group.bench_function("closes to first byte at the server", |bencher| {
         bencher.iter_custom(|rounds| {
             timed(rounds, &mut first, || {
-                let (head, whole) = road.travel(&body);
+                let (head, whole) = run.travel(&body);
                 last.push(whole);
                 head
             })

@@ -17,7 +17,7 @@ use crate::{
     clock::Clock,
     config::{Loaded, settings::ProjectConfig},
     daemon::{
-        jobs::restore::{self, Workshop, not_served},
+        jobs::restore::{self, RestoreContext, not_served},
         services::{
             command::{Rate, Restored},
             project_locks::ProjectLocks,
@@ -77,11 +77,11 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
         .map_err(|error| locked(&error))?;
     let history =
         History::open(&state_dir).map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
-    let workshop = Workshop {
+    let workshop = RestoreContext {
         clock: Clock,
         store: Store::without_loop(ledger),
         history: Arc::new(history),
-        claims: ProjectLocks::default(),
+        locks: ProjectLocks::default(),
     };
     let targets = Targets { image: project.image.clone(), mesh: project.mesh.clone() };
     Ok(workshop.restore(&row, &project.root, &targets, false).await?)

@@ -16,12 +16,12 @@ use crate::{
         inputs::project_state::ProjectState,
         jobs::{
             handoff::{hand_over_again, is_wanted},
-            restore::{self, Workshop, not_served, refused},
+            restore::{self, RestoreContext, not_served, refused},
         },
         services::{
             command::{Asked, Command, OnceRequest, Refused, RefusedKind, Restored},
             drives::unanswered,
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
         },
     },
@@ -162,7 +162,7 @@ impl Shell {
         let at_work =
             |project: &&ProjectState| project.job.as_ref().is_some_and(|at_work| at_work.id == job);
         if let Some(project) = self.served.values().find(at_work) {
-            project.set_control(Wish::Cancel);
+            project.set_control(Control::Cancel);
         }
     }
 
@@ -179,7 +179,7 @@ impl Shell {
         {
             let services = Arc::clone(&self.tools);
             self.tasks.spawn(TaskName::Errand, async move {
-                crate::daemon::jobs::early_work::ask_facts(&services, &config).await;
+                crate::daemon::jobs::early_work::fetch_facts(&services, &config).await;
                 Outcome::Nothing
             });
         }
@@ -196,11 +196,11 @@ impl Shell {
             .collect();
         let services = Arc::clone(&self.tools);
         let config = services.config.borrow().clone();
-        let workshop = Workshop {
+        let workshop = RestoreContext {
             clock: self.clock,
             store: services.store.clone(),
             history: Arc::clone(&services.history),
-            claims: services.locks.clone(),
+            locks: services.locks.clone(),
         };
         self.tasks.spawn(TaskName::Errand, async move {
             let row = workshop.store.with(move |ledger| ledger.job(job)).await;
@@ -231,9 +231,9 @@ impl Shell {
         });
     }
 
-    pub(crate) fn reported(&mut self, report: Report) {
+    pub(crate) fn reported(&mut self, report: JobReport) {
         match report {
-            Report::Started { project, job, inputs } => {
+            JobReport::Started { project, job, inputs } => {
                 if let Some(inputs) = inputs {
                     self.handle(Event::InputsTaken { project, inputs });
                 }
@@ -242,10 +242,12 @@ impl Shell {
                 }
                 self.refresh(project);
             }
-            Report::Moved { project, stage } => self.handle(Event::StageChanged { project, stage }),
-            Report::Imported { project } => self.handle(Event::Imported { project }),
-            Report::Standing { project, standing } => self.stands(project, standing),
-            Report::Shown { project, job } => {
+            JobReport::StageChanged { project, stage } => {
+                self.handle(Event::StageChanged { project, stage })
+            }
+            JobReport::Imported { project } => self.handle(Event::Imported { project }),
+            JobReport::Standing { project, standing } => self.stands(project, standing),
+            JobReport::StatusChanged { project, job } => {
                 if let Some(at_work) = self
                     .served
                     .get_mut(&project)
@@ -256,30 +258,30 @@ impl Shell {
                     self.dirty = true;
                 }
             }
-            Report::Warning(warning) => self.warn([warning]),
-            Report::Unwritten { what, trouble } => {
+            JobReport::Warning(warning) => self.warn([warning]),
+            JobReport::Unwritten { what, problem: trouble } => {
                 match trouble {
                     Some(trouble) => self.unwritten.insert(what, trouble),
                     None => self.unwritten.remove(what),
                 };
                 self.dirty = true;
             }
-            Report::Facts(warnings) => {
+            JobReport::Facts(warnings) => {
                 self.warn(warnings);
                 self.dirty = true;
             }
-            Report::TokenRefused => self.token_refused(),
-            Report::Machines(machines) => {
+            JobReport::TokenRefused => self.token_refused(),
+            JobReport::Machines(machines) => {
                 self.machines = machines;
                 self.dirty = true;
             }
-            Report::MachineMoney => {
+            JobReport::MachineMoney => {
                 // The figures of any project include the sums.
                 if let Some(project) = self.served.keys().next().copied() {
                     self.refresh(project);
                 }
             }
-            Report::Balance(balance) => {
+            JobReport::Balance(balance) => {
                 self.balance = Some(balance);
                 self.dirty = true;
             }

@@ -15,18 +15,18 @@ use super::{
 use crate::{
     daemon::{
         inputs::{
-            prepare::Material,
+            prepare::SnapshotContent,
             project_state::{PreparedWork, RunningJob},
         },
         jobs::{
-            Begin, Road, earlier,
+            JobRun, JobStart,
             early_work::{describe, early, expectation, warm_up},
-            routing,
-            setup::{NewRoad, Source, not_started},
+            past_attempts, routing,
+            setup::{JobInput, JobSetup, not_started},
         },
         services::{
             command::{Asked, RefusedKind},
-            messages::Wish,
+            messages::Control,
         },
     },
     domain::{
@@ -66,11 +66,11 @@ impl Shell {
     }
 
     /// Returns the content of a snapshot, if it is still in memory.
-    fn material(&self, project: ProjectId, inputs: Inputs) -> Option<Material> {
+    fn material(&self, project: ProjectId, inputs: Inputs) -> Option<SnapshotContent> {
         let project_state = self.served.get(&project)?;
         let prompt = project_state.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
         let render = project_state.render.as_ref()?;
-        Some(Material { inputs, prompt: prompt.text.clone(), render: render.clone() })
+        Some(SnapshotContent { inputs, prompt: prompt.text.clone(), render: render.clone() })
     }
 
     /// Starts a job.
@@ -88,9 +88,9 @@ impl Shell {
             JobSource::Snapshot(inputs) => {
                 match early.filter(|p| p.inputs == inputs && p.generation == generation) {
                     Some(prepared) => {
-                        Some(Source::Early(prepared.receiver, self.material(project, inputs)))
+                        Some(JobInput::EarlyWork(prepared.receiver, self.material(project, inputs)))
                     }
-                    None => self.material(project, inputs).map(Source::Material),
+                    None => self.material(project, inputs).map(JobInput::Snapshot),
                 }
             }
             JobSource::Requested(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
@@ -98,21 +98,21 @@ impl Shell {
                     targets = targets.within(folder);
                     out = Some(folder.clone());
                 }
-                Source::Asked(Box::new(asked), Box::new(config))
+                JobInput::Requested(Box::new(asked), Box::new(config))
             }),
         };
         // A request whose caller left while it was queued must not be paid for.
         let source = source.filter(|source| match source {
-            Source::Asked(asked, _) => !asked.reply.is_closed(),
-            Source::Early(..) | Source::Material(_) | Source::Again(_) => true,
+            JobInput::Requested(asked, _) => !asked.reply.is_closed(),
+            JobInput::EarlyWork(..) | JobInput::Snapshot(_) | JobInput::Repeat(_) => true,
         });
         let now = self.clock.now();
         let id = JobId::from_parts(now.wall, rand::random());
         let name = TaskName::Job(project, id);
-        let (wish, wished) = watch::channel(Wish::Go);
-        let shown = Box::new(unborn(id, cause, runtime_config.first(), now.wall));
+        let (control, control_receiver) = watch::channel(Control::Continue);
+        let shown = Box::new(preparing_job(id, cause, runtime_config.first(), now.wall));
         if let Some(project_state) = self.served.get_mut(&project) {
-            project_state.job = Some(RunningJob { id, control: wish, status: Some(shown.clone()) });
+            project_state.job = Some(RunningJob { id, control, status: Some(shown.clone()) });
         }
         let Some(source) = source else {
             if asked {
@@ -132,13 +132,13 @@ impl Shell {
             return;
         };
         let source = match source {
-            Source::Asked(asked, config) => {
+            JobInput::Requested(asked, config) => {
                 // Kept apart from the rest of the request, so that it is answered in every case.
                 let Asked { request, reply } = *asked;
                 self.starting.insert(id, reply);
                 match request.again {
-                    Some(again) => Source::Again(again),
-                    None => Source::Asked(
+                    Some(again) => JobInput::Repeat(again),
+                    None => JobInput::Requested(
                         Box::new(Asked { request, reply: oneshot::channel().0 }),
                         config,
                     ),
@@ -148,22 +148,22 @@ impl Shell {
         };
         let services = Arc::clone(&self.tools);
         let work = async move {
-            let road = NewRoad {
-                tools: services,
-                live: runtime_config,
-                wished,
+            let setup = JobSetup {
+                services,
+                config: runtime_config,
+                control: control_receiver,
                 project,
                 id,
                 targets,
                 root,
-                shown: *shown,
+                status: *shown,
                 cause,
                 out,
                 own_inputs: true,
             };
-            Outcome::Job(road.go(source).await)
+            Outcome::Job(setup.run(source).await)
         };
-        self.tasks.spawn(name, work.instrument(lines_of(id)));
+        self.tasks.spawn(name, work.instrument(job_span(id)));
     }
 
     /// Resumes a job of an earlier session.
@@ -180,8 +180,8 @@ impl Shell {
             None => project_state.targets(),
         };
         let root = project_state.config.root.clone();
-        let (wish, wished) =
-            watch::channel(if row.cancel_requested { Wish::Cancel } else { Wish::Go });
+        let (control, control_receiver) =
+            watch::channel(if row.cancel_requested { Control::Cancel } else { Control::Continue });
         let shown = status::Job {
             id: row.id,
             state: row.state,
@@ -200,7 +200,7 @@ impl Shell {
             estimate: row.reserved,
         };
         project_state.job =
-            Some(RunningJob { id: row.id, control: wish, status: Some(Box::new(shown.clone())) });
+            Some(RunningJob { id: row.id, control, status: Some(Box::new(shown.clone())) });
         let stage = match row.state {
             JobState::Prepared => JobStage::Waiting,
             JobState::Submitting => JobStage::Submitting,
@@ -214,7 +214,7 @@ impl Shell {
         let services = Arc::clone(&self.tools);
         let config = Arc::clone(&self.live.borrow());
         let name = TaskName::Job(project, row.id);
-        let lines = lines_of(row.id);
+        let lines = job_span(row.id);
         let work = async move {
             let backend = BackendKind::from_name(&row.backend).unwrap_or(BackendKind::Serverless);
             let (learned, mut estimate) = expectation(&services, &config, backend).await;
@@ -230,30 +230,30 @@ impl Shell {
             let id = row.id;
             let (deployment, public) = (row.deployment.clone(), row.out.is_none());
             let details = services.store.with(move |ledger| ledger.details(id)).await;
-            let (tried, redirected) =
-                details.map_or_else(|_| (Vec::new(), false), |details| earlier(&details, &config));
-            let road = Road {
-                tools: services,
-                wish: wished,
+            let (tried, redirected) = details
+                .map_or_else(|_| (Vec::new(), false), |details| past_attempts(&details, &config));
+            let run = JobRun {
+                services,
+                control: control_receiver,
                 project,
                 id,
                 targets,
-                shown,
+                status: shown,
                 learned,
                 estimate,
-                place: backend,
-                tried,
-                redirected,
+                backend,
+                attempts: tried,
+                rerouted: redirected,
                 lease: None,
                 deployment,
                 terms: row.terms,
-                too_late: false,
+                cancel_too_late: false,
                 public,
                 received: 0,
                 root,
                 taken: None,
             };
-            Outcome::Job(road.go(Begin::Resume(Box::new(row))).await)
+            Outcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
         };
         self.tasks.spawn(name, work.instrument(lines));
     }
@@ -279,7 +279,7 @@ impl Shell {
 }
 
 /// Returns what `status` shows of a job that is being prepared.
-fn unborn(id: JobId, cause: Cause, backend: BackendKind, since: WallTime) -> status::Job {
+fn preparing_job(id: JobId, cause: Cause, backend: BackendKind, since: WallTime) -> status::Job {
     status::Job {
         id,
         state: JobState::Prepared,
@@ -301,6 +301,6 @@ fn unborn(id: JobId, cause: Cause, backend: BackendKind, since: WallTime) -> sta
 
 /// Returns the span that adds the job's id to each of its log lines. It has the level of errors, so
 /// that it is present at every level.
-fn lines_of(job: JobId) -> tracing::Span {
+fn job_span(job: JobId) -> tracing::Span {
     tracing::error_span!("job", job = %job)
 }

@@ -44,7 +44,7 @@ use super::{
     services::{
         Services,
         command::Asked,
-        messages::{Report, Wish},
+        messages::{Control, JobReport},
         store::blocking,
         tasks::Tasks,
     },
@@ -96,7 +96,7 @@ pub(crate) struct Shell {
     /// Counts configurations, so that early work for an older one is discarded.
     pub(crate) generation: u64,
     pub(crate) tasks: Tasks<TaskName, Outcome>,
-    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) reports: mpsc::Receiver<JobReport>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) wakes: Arc<WakeQueue>,
     pub(crate) watching: Watching,
@@ -232,7 +232,7 @@ impl Shell {
                 Effect::Start { project, work, cause } => self.start(project, work, cause),
                 Effect::Supersede { project } => {
                     if let Some(project_state) = self.served.get(&project) {
-                        project_state.set_control(Wish::Replace);
+                        project_state.set_control(Control::Supersede);
                     }
                 }
                 Effect::CheckHands { project } => self.check_hands(project),
@@ -299,7 +299,7 @@ impl Shell {
         self.manager.stopping();
         self.handle(Event::Stopping);
         for project in self.served.values() {
-            project.set_control(Wish::Stop);
+            project.set_control(Control::Stop);
         }
         self.tools.servers.close();
         // A look at a drive that hangs may hold it; the process ends all the same.

@@ -35,7 +35,7 @@ use crate::{
 
 /// One complete snapshot in memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Material {
+pub(crate) struct SnapshotContent {
     pub(crate) inputs: Inputs,
     pub(crate) prompt: String,
     pub(crate) render: Bytes,
@@ -43,21 +43,21 @@ pub(crate) struct Material {
 
 /// A request that is ready to be sent.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct PreparedRequest {
     pub(crate) inputs: Inputs,
     pub(crate) prompt: String,
     /// The render as it was read, because another backend may need another form.
     pub(crate) render: Bytes,
     pub(crate) seeds: Seeds,
-    pub(crate) made: Made,
+    pub(crate) built: BuiltRequest,
     pub(crate) staged: Staged,
 }
 
 /// What is sent to one backend.
 #[derive(Debug)]
-pub(crate) struct Made {
-    pub(crate) place: BackendKind,
-    pub(crate) work: Payload,
+pub(crate) struct BuiltRequest {
+    pub(crate) backend: BackendKind,
+    pub(crate) payload: Payload,
     /// Equal digests mean equal work, on backends that run the same workflow.
     pub(crate) digest: Fingerprint,
     /// The size of what is sent, without the protocol's own overhead.
@@ -86,7 +86,7 @@ pub(crate) enum PrepareFault {
     InputsLost,
     /// The same bytes can no longer be produced.
     #[error("{0}; nothing was sent")]
-    NotTheSame(String),
+    NotReproducible(String),
 }
 
 /// The sampling steps of a request.
@@ -107,24 +107,31 @@ pub(crate) fn prepare(
     config: &RuntimeConfig,
     backend: BackendKind,
     history: &History,
-    material: Material,
+    material: SnapshotContent,
     seed: SeedChoice,
     random: u64,
-) -> Result<Ready, PrepareFault> {
-    let Material { inputs, prompt, render } = material;
+) -> Result<PreparedRequest, PrepareFault> {
+    let SnapshotContent { inputs, prompt, render } = material;
     let seeds = overrides::seeds(seed, &inputs, random);
-    let made = made(config, backend, &prompt, &render, inputs.render, seeds)?;
+    let built = build_request(config, backend, &prompt, &render, inputs.render, seeds)?;
     let staged = history.stage(prompt.as_bytes(), &render)?;
-    Ok(Ready { inputs, prompt, render, seeds, made, staged })
+    Ok(PreparedRequest { inputs, prompt, render, seeds, built, staged })
 }
 
 /// Converts a prepared request into one for another backend.
 pub(crate) fn remake(
     config: &RuntimeConfig,
     backend: BackendKind,
-    ready: &Ready,
-) -> Result<Made, PrepareFault> {
-    made(config, backend, &ready.prompt, &ready.render, ready.inputs.render, ready.seeds)
+    request: &PreparedRequest,
+) -> Result<BuiltRequest, PrepareFault> {
+    build_request(
+        config,
+        backend,
+        &request.prompt,
+        &request.render,
+        request.inputs.render,
+        request.seeds,
+    )
 }
 
 /// Builds the request of an older job again, with its own seeds, from its inputs in the history.
@@ -133,33 +140,35 @@ pub(crate) fn rebuild(
     backend: BackendKind,
     history: &History,
     row: &JobRow,
-) -> Result<Made, PrepareFault> {
+) -> Result<BuiltRequest, PrepareFault> {
     let (prompt, render) = inputs_of(&history.past(row.id))?;
-    made(config, backend, &prompt, &render, row.inputs.render, seeds_of(row))
+    build_request(config, backend, &prompt, &render, row.inputs.render, seeds_of(row))
 }
 
 /// Prepares an earlier job's work for a new job: its inputs from the history, its seeds.
-pub(crate) fn prepare_again(
+pub(crate) fn prepare_from_history(
     config: &RuntimeConfig,
     backend: BackendKind,
     history: &History,
     row: &JobRow,
     steps: Steps,
-) -> Result<Ready, PrepareFault> {
+) -> Result<PreparedRequest, PrepareFault> {
     let (prompt, render) = inputs_of(&history.past(row.id))?;
     let same = Fingerprint::of(prompt.as_bytes()) == row.inputs.prompt
         && png::check(&render).is_ok_and(|facts| facts.fingerprint == row.inputs.render);
     if !same {
         let text = "its inputs in the history folder have changed since it was sent";
-        return Err(PrepareFault::NotTheSame(text.to_owned()));
+        return Err(PrepareFault::NotReproducible(text.to_owned()));
     }
     let seeds = seeds_of(row);
-    let made = match steps {
-        Steps::Configured => made(config, backend, &prompt, &render, row.inputs.render, seeds)?,
-        Steps::AsSent => made_the_same(config, backend, &prompt, &render, seeds, row)?,
+    let built = match steps {
+        Steps::Configured => {
+            build_request(config, backend, &prompt, &render, row.inputs.render, seeds)?
+        }
+        Steps::AsSent => rebuild_exactly(config, backend, &prompt, &render, seeds, row)?,
     };
     let staged = history.stage(prompt.as_bytes(), &render)?;
-    Ok(Ready { inputs: row.inputs, prompt, render, seeds, made, staged })
+    Ok(PreparedRequest { inputs: row.inputs, prompt, render, seeds, built, staged })
 }
 
 fn seeds_of(row: &JobRow) -> Seeds {
@@ -168,16 +177,16 @@ fn seeds_of(row: &JobRow) -> Seeds {
 }
 
 /// Builds exactly the request that an earlier job sent, or returns why that is impossible.
-fn made_the_same(
+fn rebuild_exactly(
     config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     seeds: Seeds,
     row: &JobRow,
-) -> Result<Made, PrepareFault> {
+) -> Result<BuiltRequest, PrepareFault> {
     let gone = |what: &str| {
-        Err(PrepareFault::NotTheSame(format!(
+        Err(PrepareFault::NotReproducible(format!(
             "{what} since, so the same request cannot be made again; `conjured once` takes a prompt, a render and a seed"
         )))
     };
@@ -198,10 +207,18 @@ fn made_the_same(
     let steps = (steps(Role::StepsFlux), steps(Role::StepsPartpacker));
     let today = config.settings.generation.image_max_base64_kb;
     for limit in std::iter::once(today).chain(PICTURE_LIMITS) {
-        let made =
-            made_with(config, backend, prompt, render, row.inputs.render, seeds, steps, limit)?;
-        if made.digest == row.body_digest {
-            return Ok(made);
+        let built = build_request_with(
+            config,
+            backend,
+            prompt,
+            render,
+            row.inputs.render,
+            seeds,
+            steps,
+            limit,
+        )?;
+        if built.digest == row.body_digest {
+            return Ok(built);
         }
     }
     gone("the settings or conjured itself have changed")
@@ -218,22 +235,22 @@ pub(crate) fn inputs_of(folder: &JobFolder) -> Result<(String, Bytes), PrepareFa
     Ok((prompt, Bytes::from(whole(&folder.render())?)))
 }
 
-fn made(
+fn build_request(
     config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
     render: &Bytes,
     fingerprint: Fingerprint,
     seeds: Seeds,
-) -> Result<Made, PrepareFault> {
+) -> Result<BuiltRequest, PrepareFault> {
     let generation = &config.settings.generation;
     let steps = (Some(generation.steps_flux), Some(generation.steps_partpacker));
     let limit = generation.image_max_base64_kb;
-    made_with(config, backend, prompt, render, fingerprint, seeds, steps, limit)
+    build_request_with(config, backend, prompt, render, fingerprint, seeds, steps, limit)
 }
 
 #[expect(clippy::too_many_arguments, reason = "all values in which two requests can differ")]
-fn made_with(
+fn build_request_with(
     config: &RuntimeConfig,
     backend: BackendKind,
     prompt: &str,
@@ -242,7 +259,7 @@ fn made_with(
     seeds: Seeds,
     (steps_flux, steps_partpacker): (Option<u32>, Option<u32>),
     limit: Option<u32>,
-) -> Result<Made, PrepareFault> {
+) -> Result<BuiltRequest, PrepareFault> {
     // The limit is RunComfy's advice for a picture inside a request; other backends get the picture
     // as a separate file.
     let limit = if backend == BackendKind::Serverless { limit.unwrap_or(0) } else { 0 };
@@ -306,9 +323,9 @@ fn made_with(
             (Payload::Spaces(work), digest, size, summary)
         }
     };
-    Ok(Made {
-        place: backend,
-        work: payload,
+    Ok(BuiltRequest {
+        backend,
+        payload,
         digest,
         bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
         summary,

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    prepare::{PrepareFault, Ready},
+    prepare::{PrepareFault, PreparedRequest},
     scan::{InputReader, Scan, StampCheck},
 };
 use crate::{
     config::settings::ProjectConfig,
-    daemon::services::{drives::PATIENCE, messages::Wish},
+    daemon::services::{drives::PATIENCE, messages::Control},
     domain::{
         inputs::{debounce::InputState, prompt::Prompt},
         job::{Inputs, JobId, placement::Targets},
@@ -47,7 +47,7 @@ pub(crate) struct PreparedWork {
 /// The result of early work.
 #[derive(Debug)]
 pub(crate) struct EarlyWork {
-    pub(crate) request: Ready,
+    pub(crate) request: PreparedRequest,
     pub(crate) learned: PastTimings,
     pub(crate) estimate: Estimate,
     /// When the estimate was made: a machine goes cold with time.
@@ -58,7 +58,7 @@ pub(crate) struct EarlyWork {
 #[derive(Debug)]
 pub(crate) struct RunningJob {
     pub(crate) id: JobId,
-    pub(crate) control: watch::Sender<Wish>,
+    pub(crate) control: watch::Sender<Control>,
     pub(crate) status: Option<Box<status::Job>>,
 }
 
@@ -237,9 +237,9 @@ impl ProjectState {
     }
 
     /// Sends a control to the active job.
-    pub(crate) fn set_control(&self, wish: Wish) {
+    pub(crate) fn set_control(&self, control: Control) {
         if let Some(job) = &self.job {
-            wish.raise(&job.control);
+            control.raise(&job.control);
         }
     }
 }

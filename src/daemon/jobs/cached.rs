@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{NewWork, Road, Step, fetch::Fetched};
+use super::{JobRun, JobSpec, Step, fetch::Fetched};
 use crate::{
     daemon::{
         jobs::restore,
@@ -19,14 +19,14 @@ use crate::{
     },
 };
 
-impl Road {
+impl JobRun {
     /// Returns an earlier success of the same work whose artifacts are still in history, unchanged.
-    pub(super) async fn same_work(&self, work: &NewWork) -> Option<(JobId, HistoryHold)> {
-        let config = self.live();
-        if !config.settings.generation.cache || !work.may_be_cached {
+    pub(super) async fn same_work(&self, spec: &JobSpec) -> Option<(JobId, HistoryHold)> {
+        let config = self.config();
+        if !config.settings.generation.cache || !spec.may_be_cached {
             return None;
         }
-        self.same_as(work.ready.made.version, work.ready.made.digest).await
+        self.same_as(spec.request.built.version, spec.request.built.digest).await
     }
 
     async fn same_as(
@@ -35,7 +35,7 @@ impl Road {
         digest: Fingerprint,
     ) -> Option<(JobId, HistoryHold)> {
         let earlier = self
-            .tools
+            .services
             .store
             .with(move |ledger| {
                 let Some(earlier) = ledger.find_same_work(&version, &digest)? else {
@@ -46,9 +46,9 @@ impl Road {
             .await;
         let (earlier, rows) = earlier.ok().flatten()?;
         // Held until they are taken over, or found unusable.
-        let hold = self.tools.locks.hold_history(earlier);
-        let folder = self.tools.history.past(earlier);
-        match blocking(move || restore::sound(earlier, &folder, &rows)).await {
+        let hold = self.services.locks.hold_history(earlier);
+        let folder = self.services.history.past(earlier);
+        match blocking(move || restore::verified_artifacts(earlier, &folder, &rows)).await {
             Ok(_) => Some((earlier, hold)),
             Err(reason) => {
                 tracing::info!(job = %self.id, %earlier, "the same work was done before and cannot serve: {reason}");
@@ -58,25 +58,25 @@ impl Road {
     }
 
     /// Releases the job at no cost and takes over the artifacts of `earlier`.
-    pub(super) async fn take_over(&mut self, work: NewWork, earlier: JobId) -> Step<Fetched> {
+    pub(super) async fn reuse_artifacts(&mut self, spec: JobSpec, earlier: JobId) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
-        self.shown.estimate = MicroUsd::ZERO;
-        self.shown.cold = Some(false);
-        self.shown.eta = None;
-        self.release_free(work).await?;
+        self.status.estimate = MicroUsd::ZERO;
+        self.status.cold = Some(false);
+        self.status.eta = None;
+        self.release_free(spec).await?;
         tracing::info!(job = %self.id, %earlier, "the same work as an earlier job: placed again, free of charge");
         let words = format!(
             "the same work as job {earlier}: its artifacts are placed again, free of charge"
         );
-        self.say(words.clone()).await;
+        self.set_activity(words.clone()).await;
         self.copy_from(earlier, words).await
     }
 
     /// Continues a job that was released at no cost and stopped before it had its artifacts.
     /// Nothing is reserved for it, so it is never sent: without the earlier artifacts it ends.
-    pub(super) async fn take_over_again(&mut self, row: &JobRow) -> Step<Fetched> {
+    pub(super) async fn resume_reuse(&mut self, row: &JobRow) -> Step<Fetched> {
         self.estimate.cost = MicroUsd::ZERO;
-        self.shown.estimate = MicroUsd::ZERO;
+        self.status.estimate = MicroUsd::ZERO;
         let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
         else {
             let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
@@ -90,11 +90,11 @@ impl Road {
     }
 
     async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
         self.record("that an earlier result serves", note).await?;
-        self.moved(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
-        let history = Arc::clone(&self.tools.history);
+        self.set_state(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
+        let history = Arc::clone(&self.services.history);
         let copied = blocking(move || history.job(id)?.copy_from(&history.past(earlier))).await;
         if let Err(error) = copied {
             let text = format!(

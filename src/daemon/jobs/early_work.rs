@@ -9,10 +9,10 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     daemon::{
         inputs::{
-            prepare::{self, Material, PrepareFault},
+            prepare::{self, PrepareFault, SnapshotContent},
             project_state::EarlyWork,
         },
-        services::{Services, messages::Report, runtime_config::RuntimeConfig, store::blocking},
+        services::{Services, messages::JobReport, runtime_config::RuntimeConfig, store::blocking},
     },
     domain::{
         fingerprint::Fingerprint,
@@ -34,17 +34,17 @@ pub(crate) async fn early(
     services: &Arc<Services>,
     config: &Arc<RuntimeConfig>,
     backend: BackendKind,
-    material: Material,
+    material: SnapshotContent,
     seed: Option<SeedChoice>,
 ) -> Result<EarlyWork, PrepareFault> {
     let (own, history) = (Arc::clone(config), Arc::clone(&services.history));
     let seed = seed.unwrap_or(config.seed);
     let random = rand::random();
-    let ready =
+    let request =
         blocking(move || prepare::prepare(&own, backend, &history, material, seed, random)).await?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
-    Ok(EarlyWork { request: ready, learned, estimate, made_at })
+    Ok(EarlyWork { request, learned, estimate, made_at })
 }
 
 /// Returns what past jobs show, and the expected cost of a job submitted to a backend now.
@@ -112,7 +112,7 @@ fn expected(
 /// Opens the connection before it is needed.
 pub(crate) async fn warm_up(services: &Services, config: &RuntimeConfig, backend: BackendKind) {
     if backend == BackendKind::Serverless {
-        ask_facts(services, config).await;
+        fetch_facts(services, config).await;
     }
     let Ok(configured) = config.at(backend) else { return };
     if !configured.wants_warm_up(services.clock.now().moment) {
@@ -121,7 +121,7 @@ pub(crate) async fn warm_up(services: &Services, config: &RuntimeConfig, backend
     services.wait_for_call(backend).await;
     match configured.backend().warm_up().await {
         Ok(Some(balance)) => {
-            drop(services.reports.send(Report::Balance(balance)).await);
+            drop(services.reports.send(JobReport::Balance(balance)).await);
         }
         Ok(None) => {}
         // If the problem persists, the submit itself reports it.
@@ -131,7 +131,7 @@ pub(crate) async fn warm_up(services: &Services, config: &RuntimeConfig, backend
 
 /// Asks the deployment about itself, if that is due. A failure changes nothing: the defaults apply
 /// until it answers.
-pub(crate) async fn ask_facts(services: &Services, config: &RuntimeConfig) {
+pub(crate) async fn fetch_facts(services: &Services, config: &RuntimeConfig) {
     let Ok(serverless) = config.at(BackendKind::Serverless) else { return };
     if !serverless.wants_facts(services.clock.now().moment) {
         return;
@@ -141,7 +141,7 @@ pub(crate) async fn ask_facts(services: &Services, config: &RuntimeConfig) {
         Ok(Some(facts)) => {
             let warnings = deployment::warnings(&config.settings.budget.price_settings(), &facts);
             serverless.keep_facts(facts);
-            drop(services.reports.send(Report::Facts(warnings)).await);
+            drop(services.reports.send(JobReport::Facts(warnings)).await);
         }
         Ok(None) => {}
         Err(error) => tracing::info!(%error, "the deployment's hardware could not be read"),

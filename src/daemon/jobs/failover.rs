@@ -7,13 +7,13 @@
 
 use std::time::Duration;
 
-use super::{Road, Step, interrupted, reason_of};
+use super::{JobRun, Step, interrupted, reason_of};
 use crate::{
     backend::{FaultKind, Payload, ServiceFault},
     daemon::{
         inputs::prepare,
         jobs::{early_work, routing},
-        services::{messages::Report, runtime_config::RuntimeConfig, store::blocking},
+        services::{messages::JobReport, runtime_config::RuntimeConfig, store::blocking},
     },
     domain::{
         engine::event::JobStage,
@@ -36,12 +36,15 @@ const PERSON_TRIES: u32 = 4;
 const LOST_TRIES: u32 = 5;
 
 /// The number of attempts that are remembered; a backend that is unreachable for days causes more.
-const MOST_TRIED: usize = 40;
+const MAX_ATTEMPTS: usize = 40;
 
 /// Returns the attempts of earlier sessions that restrict where the job may go, and whether its
 /// backend was switched. A backend that was not reached, or that refused the request, is tried
 /// again: that may be why the daemon was restarted.
-pub(crate) fn earlier(details: &JobDetails, config: &RuntimeConfig) -> (Vec<PastAttempt>, bool) {
+pub(crate) fn past_attempts(
+    details: &JobDetails,
+    config: &RuntimeConfig,
+) -> (Vec<PastAttempt>, bool) {
     let tried = |backend: BackendKind, outcome, reason: String| {
         let workflow = config.workflows.at(backend).version();
         PastAttempt { backend, workflow, outcome, reason }
@@ -57,7 +60,7 @@ pub(crate) fn earlier(details: &JobDetails, config: &RuntimeConfig) -> (Vec<Past
         all.push(tried(
             backend,
             outcome,
-            format!("it {} in an earlier session", outcome_word(outcome)),
+            format!("it {} in an earlier session", outcome_name(outcome)),
         ));
     }
     all.extend(details.job.stands_in_for.map(|lost| lost_answer(config, lost)));
@@ -79,7 +82,7 @@ pub(crate) fn lost_answer(config: &RuntimeConfig, lost: JobId) -> PastAttempt {
 }
 
 /// Returns the ledger's word for a failed attempt.
-const fn outcome_word(outcome: AttemptOutcome) -> &'static str {
+const fn outcome_name(outcome: AttemptOutcome) -> &'static str {
     match outcome {
         AttemptOutcome::Lost => "lost",
         AttemptOutcome::NotSent
@@ -90,7 +93,7 @@ const fn outcome_word(outcome: AttemptOutcome) -> &'static str {
     }
 }
 
-impl Road {
+impl JobRun {
     /// Continues after a request that certainly did not arrive: on another backend at once, or here
     /// after a wait.
     pub(super) async fn not_sent(
@@ -100,38 +103,40 @@ impl Road {
         reason: String,
         retry_after: Option<Duration>,
     ) -> Step<Payload> {
-        self.moved(JobState::Prepared, JobStage::Waiting).await;
-        self.say(format!("not sent yet, nothing was charged: {reason}")).await;
-        self.remember(AttemptOutcome::NotSent, reason.clone());
-        let fresh = |road: &Self, backend| !road.tried.iter().any(|tried| tried.backend == backend);
-        if let Route::Use { backend, why } = self.choose().await
+        self.set_state(JobState::Prepared, JobStage::Waiting).await;
+        self.set_activity(format!("not sent yet, nothing was charged: {reason}")).await;
+        self.record_attempt(AttemptOutcome::NotSent, reason.clone());
+        let fresh =
+            |run: &Self, backend| !run.attempts.iter().any(|tried| tried.backend == backend);
+        if let Route::Use { backend, why } = self.choose_backend().await
             && fresh(self, backend)
         {
-            let other =
-                self.redirect(Route::Use { backend, why }, "not sent", Booking::Nothing).await?;
-            return self.leave_later(other).await;
+            let other = self
+                .switch_backend(Route::Use { backend, why }, "not sent", Booking::Nothing)
+                .await?;
+            return self.submit_later(other).await;
         }
         // A person is waiting for the result, and gets an error instead of more waiting. The
         // daemon's own jobs keep trying.
-        if self.shown.cause == Cause::Person && failures >= PERSON_TRIES {
+        if self.status.cause == Cause::Person && failures >= PERSON_TRIES {
             let text = format!("the service cannot be reached, nothing was charged: {reason}");
             return Err(self.end_failed(Reason::new("not_sent", text), Booking::Nothing).await);
         }
         self.wait_unsent(failures, retry_after).await?;
-        match self.choose().await {
-            Route::Use { backend, why } if backend != self.place => {
+        match self.choose_backend().await {
+            Route::Use { backend, why } if backend != self.backend => {
                 let route = Route::Use { backend, why };
-                let other = self.redirect(route, "not sent", Booking::Nothing).await?;
-                self.leave_later(other).await
+                let other = self.switch_backend(route, "not sent", Booking::Nothing).await?;
+                self.submit_later(other).await
             }
             Route::Use { .. } | Route::Wait { .. } | Route::Unroutable { .. } => {
-                self.leave_later(payload).await
+                self.submit_later(payload).await
             }
         }
     }
 
     /// Continues after a refusal: on another backend, or not at all.
-    pub(super) async fn refused_there(&mut self, fault: &ServiceFault) -> Step<Payload> {
+    pub(super) async fn submit_refused(&mut self, fault: &ServiceFault) -> Step<Payload> {
         let reason = reason_of(fault);
         let outcome = match fault.kind {
             FaultKind::Workflow => AttemptOutcome::Workflow,
@@ -139,12 +144,12 @@ impl Road {
                 AttemptOutcome::Refused
             }
         };
-        self.remember(outcome, reason.text.clone());
-        match self.choose().await {
+        self.record_attempt(outcome, reason.text.clone());
+        match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                self.tell_of_refusal(fault, &reason).await;
-                let other = self.redirect(route, "refused", Booking::Nothing).await?;
-                self.leave_later(other).await
+                self.report_refusal(fault, &reason).await;
+                let other = self.switch_backend(route, "refused", Booking::Nothing).await?;
+                self.submit_later(other).await
             }
             Route::Unroutable { .. } => Err(self.refused(fault).await),
         }
@@ -152,32 +157,32 @@ impl Road {
 
     /// Continues after a lost answer on a backend that can be asked for the request: asks there
     /// again, and finally fails over.
-    pub(super) async fn lost_there(
+    pub(super) async fn answer_lost(
         &mut self,
         payload: Payload,
         failures: u32,
         reason: String,
     ) -> Step<Payload> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        tracing::warn!(job = %id, place = %self.place, reason, "the answer is lost; it is asked for");
+        let (id, now) = (self.id, self.services.clock.now().wall);
+        tracing::warn!(job = %id, place = %self.backend, reason, "the answer is lost; it is asked for");
         let note = format!("the answer is lost, it is asked for: {reason}");
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.retry_same_backend(id, &note, now);
         self.record("that the answer is lost", record).await?;
-        self.moved(JobState::Prepared, JobStage::Waiting).await;
+        self.set_state(JobState::Prepared, JobStage::Waiting).await;
         if failures < LOST_TRIES {
-            self.say(format!("the answer is lost and asked for: {reason}")).await;
+            self.set_activity(format!("the answer is lost and asked for: {reason}")).await;
             self.wait_unsent(failures, None).await?;
-            return self.leave_later(payload).await;
+            return self.submit_later(payload).await;
         }
-        self.remember(AttemptOutcome::Unknown, reason.clone());
-        match self.choose().await {
+        self.record_attempt(AttemptOutcome::Unknown, reason.clone());
+        match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                let other = self.redirect(route, "answer lost", Booking::Nothing).await?;
-                self.leave_later(other).await
+                let other = self.switch_backend(route, "answer lost", Booking::Nothing).await?;
+                self.submit_later(other).await
             }
             Route::Unroutable { .. } => {
-                let text = format!("{} took the request and never says so: {reason}", self.place);
+                let text = format!("{} took the request and never says so: {reason}", self.backend);
                 Err(self.end_failed(Reason::new("lost_answer", text), Booking::Nothing).await)
             }
         }
@@ -185,52 +190,53 @@ impl Road {
 
     /// Continues after an accepted request that failed: returns the work for another backend, or
     /// `None` if no backend may run it.
-    pub(super) async fn came_to_nothing(
+    pub(super) async fn attempt_failed(
         &mut self,
         outcome: AttemptOutcome,
         reason: &Reason,
         booking: Booking,
     ) -> Step<Option<Payload>> {
-        tracing::warn!(job = %self.id, place = %self.place, "the attempt came to nothing: {}", reason.text);
-        self.remember(outcome, reason.text.clone());
-        let word = outcome_word(outcome);
-        match self.choose().await {
+        tracing::warn!(job = %self.id, place = %self.backend, "the attempt came to nothing: {}", reason.text);
+        self.record_attempt(outcome, reason.text.clone());
+        let word = outcome_name(outcome);
+        match self.choose_backend().await {
             route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                self.redirect(route, word, booking).await.map(Some)
+                self.switch_backend(route, word, booking).await.map(Some)
             }
             Route::Unroutable { .. } => Ok(None),
         }
     }
 
     /// Reports a fault that a person has to fix.
-    pub(super) async fn tell_of_refusal(&self, fault: &ServiceFault, reason: &Reason) {
+    pub(super) async fn report_refusal(&self, fault: &ServiceFault, reason: &Reason) {
         if fault.kind == FaultKind::Token {
-            self.report(Report::TokenRefused).await;
+            self.report(JobReport::TokenRefused).await;
         }
         if matches!(fault.kind, FaultKind::Account | FaultKind::Token) {
-            self.report(Report::Warning(reason.text.clone())).await;
+            self.report(JobReport::Warning(reason.text.clone())).await;
         }
     }
 
     /// Chooses the job's backend from the current state.
-    pub(super) async fn choose(&self) -> Route {
-        let person = self.shown.cause == Cause::Person;
-        routing::choose_backend(&self.tools, &self.live(), &self.tried, person).await
+    pub(super) async fn choose_backend(&self) -> Route {
+        let person = self.status.cause == Cause::Person;
+        routing::choose_backend(&self.services, &self.config(), &self.attempts, person).await
     }
 
-    pub(super) fn remember(&mut self, outcome: AttemptOutcome, reason: String) {
-        if self.tried.len() >= MOST_TRIED {
+    pub(super) fn record_attempt(&mut self, outcome: AttemptOutcome, reason: String) {
+        if self.attempts.len() >= MAX_ATTEMPTS {
             let oldest =
-                self.tried.iter().position(|tried| tried.outcome == AttemptOutcome::NotSent);
-            oldest.map(|at| self.tried.remove(at));
+                self.attempts.iter().position(|tried| tried.outcome == AttemptOutcome::NotSent);
+            oldest.map(|at| self.attempts.remove(at));
         }
-        let (backend, workflow) = (self.place, self.live().workflows.at(self.place).version());
-        self.tried.push(PastAttempt { backend, workflow, outcome, reason });
+        let (backend, workflow) =
+            (self.backend, self.config().workflows.at(self.backend).version());
+        self.attempts.push(PastAttempt { backend, workflow, outcome, reason });
     }
 
     /// Switches the job to the route's backend: records it, and replaces everything that depends on
     /// the backend.
-    pub(super) async fn redirect(
+    pub(super) async fn switch_backend(
         &mut self,
         route: Route,
         outcome: &'static str,
@@ -242,19 +248,19 @@ impl Road {
             Route::Unroutable { reason } => return Err(self.fail("nowhere", &reason).await),
         };
         // If the same backend is used again, its last problem is the reason.
-        let last = self.tried.last().map(|tried| format!("{}: {}", tried.backend, tried.reason));
+        let last = self.attempts.last().map(|tried| format!("{}: {}", tried.backend, tried.reason));
         let why = if why.is_empty() { last.unwrap_or_default() } else { why };
-        let (config, history, id) = (self.live(), self.tools.history.clone(), self.id);
-        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
-        let made = match row {
+        let (config, history, id) = (self.config(), self.services.history.clone(), self.id);
+        let row = self.services.store.with(move |ledger| ledger.job(id)).await;
+        let built = match row {
             Ok(row) => {
                 let own = std::sync::Arc::clone(&config);
                 blocking(move || prepare::rebuild(&own, backend, &history, &row)).await
             }
             Err(error) => return Err(interrupted("reading the job", &error)),
         };
-        let made = match made {
-            Ok(made) => made,
+        let built = match built {
+            Ok(built) => built,
             Err(fault) => {
                 return Err(self
                     .end_failed(Reason::new("inputs", fault.to_string()), booking)
@@ -266,24 +272,24 @@ impl Road {
             job: id,
             backend: backend.name().to_owned(),
             deployment: deployment.clone(),
-            workflow: made.workflow,
-            workflow_version: made.version,
-            body_digest: made.digest,
-            body_bytes: made.bytes,
-            summary: made.summary,
+            workflow: built.workflow,
+            workflow_version: built.version,
+            body_digest: built.digest,
+            body_bytes: built.bytes,
+            summary: built.summary,
             booking,
             outcome: outcome.to_owned(),
             why: why.clone(),
-            at: self.tools.clock.now().wall,
+            at: self.services.clock.now().wall,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.switch_backend(&to);
         // The next attempt must not take files that a failed run left.
-        let history = self.tools.history.clone();
+        let history = self.services.history.clone();
         let cleared = blocking(move || history.past(id).clear_artifacts()).await;
         if let Err(error) = cleared {
             tracing::warn!(job = %id, %error, "what an earlier attempt made is still in history");
         }
-        match self.tools.store.record("that it goes elsewhere", record).await {
+        match self.services.store.record("that it goes elsewhere", record).await {
             Ok(()) => {}
             Err(LedgerError::ChargedBefore { .. }) => {
                 let text = format!("{why}; {backend} is paid, and may not be asked after what was");
@@ -291,20 +297,20 @@ impl Road {
             }
             Err(error) => return Err(interrupted("that it goes elsewhere", &error)),
         }
-        tracing::warn!(job = %id, from = %self.place, to = %backend, "it goes elsewhere: {why}");
-        self.place = backend;
+        tracing::warn!(job = %id, from = %self.backend, to = %backend, "it goes elsewhere: {why}");
+        self.backend = backend;
         self.deployment = deployment;
         (self.learned, self.estimate) =
-            early_work::expectation(&self.tools, &config, backend).await;
+            early_work::expectation(&self.services, &config, backend).await;
         self.terms = Some(PriceTerms::of(&self.estimate));
-        backend.name().clone_into(&mut self.shown.backend);
-        early_work::describe(&mut self.shown, &self.learned, &self.estimate);
-        self.shown.why = Some(why);
-        self.shown.request = None;
-        self.shown.queue_position = None;
-        self.shown.progress = None;
-        self.moved(JobState::Prepared, JobStage::Waiting).await;
-        self.say(format!("goes to {backend}")).await;
-        Ok(made.work)
+        backend.name().clone_into(&mut self.status.backend);
+        early_work::describe(&mut self.status, &self.learned, &self.estimate);
+        self.status.why = Some(why);
+        self.status.request = None;
+        self.status.queue_position = None;
+        self.status.progress = None;
+        self.set_state(JobState::Prepared, JobStage::Waiting).await;
+        self.set_activity(format!("goes to {backend}")).await;
+        Ok(built.payload)
     }
 }

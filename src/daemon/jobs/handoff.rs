@@ -18,7 +18,7 @@ use crate::{
     config::enums::Handoff,
     daemon::services::{
         Services,
-        messages::{Report, Wish},
+        messages::{Control, JobReport},
         runtime_config::RuntimeConfig,
         store::blocking,
     },
@@ -43,27 +43,27 @@ const USUAL_FOLDER: &str = "data/generated_models/partpacker_results";
 
 /// The age given to the file of a handed-over mesh: older than the launcher's last trigger, which
 /// comes every half minute, or after a pipeline of at most ten minutes.
-const AGED: Duration = Duration::from_secs(15 * 60);
+const FILE_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// How long a handoff continues when something newer is ready: enough to stage the mesh, to send
 /// the request, and to send it once more. The mesh was paid for, and without this the artist would
 /// see nothing of it.
-const HURRY: Duration = Duration::from_secs(5);
+const YIELD_AFTER: Duration = Duration::from_secs(5);
 
 /// The same once CONJURE has the request: a running Blender takes it at once, and otherwise the
 /// request stays.
-const HURRY_ASKED: Duration = Duration::from_secs(1);
+const YIELD_AFTER_REQUEST: Duration = Duration::from_secs(1);
 
 /// The input of a handoff.
 #[derive(Clone, Debug)]
-pub(crate) struct Handing {
+pub(crate) struct HandoffJob {
     /// The project.
     pub(crate) project: ProjectId,
     /// The job whose mesh it is.
     pub(crate) job: JobId,
     /// 0 for the job's own handoff; a different number for each later one, such as the time
     /// in milliseconds.
-    pub(crate) turn: u64,
+    pub(crate) sequence: u64,
     /// The checkout.
     pub(crate) root: PathBuf,
     /// The mesh in history.
@@ -74,11 +74,11 @@ pub(crate) struct Handing {
 
 /// How a handoff ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Handed {
+pub(crate) enum HandoffOutcome {
     /// Blender has taken the mesh.
     Taken,
     /// The mesh is placed and the handoff was given up, for this reason.
-    Left(String),
+    NotWaited(String),
     /// The daemon stops; the next session continues.
     Stopped,
 }
@@ -106,7 +106,7 @@ pub(crate) async fn is_wanted(config: &RuntimeConfig, root: &Path) -> bool {
 /// automatically imports a mesh that is younger than its last trigger, and a second import
 /// would remove the first.
 pub(crate) fn dated(plan: PlacementPlan, now: WallTime) -> PlacementPlan {
-    plan.with_file_time(ArtifactKind::Mesh, now.minus(AGED))
+    plan.with_file_time(ArtifactKind::Mesh, now.minus(FILE_AGE))
 }
 
 fn rules(way: Handoff) -> HandoffRules {
@@ -123,13 +123,13 @@ fn rules(way: Handoff) -> HandoffRules {
 /// another, and a later one ends the one before.
 pub(crate) async fn hand_over(
     services: &Services,
-    handing: Handing,
-    wish: &mut watch::Receiver<Wish>,
+    handoff: HandoffJob,
+    control: &mut watch::Receiver<Control>,
     doing: &mut (dyn FnMut(String) + Send),
-) -> Handed {
+) -> HandoffOutcome {
     let config = services.config.borrow().clone();
     let placement = &config.settings.placement;
-    let Handing { project, job, turn, root, mesh, targets } = handing;
+    let HandoffJob { project, job, sequence: turn, root, mesh, targets } = handoff;
     let folder = folder_of(services, &targets, &root).await;
     let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let request = HandoffRequest {
@@ -152,11 +152,11 @@ pub(crate) async fn hand_over(
     let turn = services.locks.queue_handoff(project);
     let _alone = tokio::select! {
         alone = turn.wait_turn() => alone,
-        () = stopped(wish) => return Handed::Stopped,
+        () = stopped(control) => return HandoffOutcome::Stopped,
     };
     let (mut imported, mut hurries): (bool, Option<Moment>) = (false, None);
     // The control came before the handoff began, and will not be signalled again.
-    if *wish.borrow_and_update() == Wish::Replace {
+    if *control.borrow_and_update() == Control::Supersede {
         hurries = Some(services.clock.now().moment);
     }
     loop {
@@ -174,7 +174,7 @@ pub(crate) async fn hand_over(
             let outcome = match &client {
                 Ok(client) => tokio::select! {
                     outcome = call.send(client, &placement.conjure_url) => outcome,
-                    () = stopped(wish) => return Handed::Stopped,
+                    () = stopped(control) => return HandoffOutcome::Stopped,
                 },
                 Err(error) => import_call::ImportOutcome::Refused(error.to_string()),
             };
@@ -186,8 +186,8 @@ pub(crate) async fn hand_over(
         }
         match step {
             HandoffProgress::Taken => {
-                tell_import(services, project).await;
-                return Handed::Taken;
+                report_import(services, project).await;
+                return HandoffOutcome::Taken;
             }
             HandoffProgress::GivenUp { waiting, requested: asked } => {
                 return left(services, job, &waiting.to_string(), asked).await;
@@ -199,28 +199,28 @@ pub(crate) async fn hand_over(
                     // From now on Blender may import at any moment, and its next picture shows our
                     // own change.
                     imported = true;
-                    tell_import(services, project).await;
+                    report_import(services, project).await;
                 }
                 doing(waiting.to_string());
                 let asked = waiting == HandoffWait::Untaken;
                 if turn.is_superseded() {
                     return left(services, job, "a later mesh is handed over instead", asked).await;
                 }
-                let enough = if asked { HURRY_ASKED } else { HURRY };
+                let enough = if asked { YIELD_AFTER_REQUEST } else { YIELD_AFTER };
                 if hurries.is_some_and(|since| now.since(since) >= enough) {
                     return left(services, job, &waiting.to_string(), asked).await;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    changed = wish.changed() => {
-                        let wish = changed.map_or(Wish::Stop, |()| *wish.borrow_and_update());
-                        match wish {
-                            Wish::Stop => return Handed::Stopped,
-                            Wish::Go => {}
-                            Wish::Replace => {
+                    changed = control.changed() => {
+                        let control = changed.map_or(Control::Stop, |()| *control.borrow_and_update());
+                        match control {
+                            Control::Stop => return HandoffOutcome::Stopped,
+                            Control::Continue => {}
+                            Control::Supersede => {
                                 hurries.get_or_insert(now);
                             }
-                            Wish::Cancel => {
+                            Control::Cancel => {
                                 return left(services, job, &waiting.to_string(), asked).await;
                             }
                         }
@@ -261,26 +261,26 @@ pub(crate) async fn hand_over_again(
     let Some(mesh) = mesh else { return };
     // The job's own handoff was turn 0; each later one has its own number.
     let turn = services.clock.now().wall.unix_millis().unsigned_abs().max(1);
-    let handing = Handing { project, job, turn, root, mesh, targets };
-    let (_go, mut wish) = watch::channel(Wish::Go);
-    hand_over(services, handing, &mut wish, &mut |_| {}).await;
+    let handoff = HandoffJob { project, job, sequence: turn, root, mesh, targets };
+    let (_go, mut control) = watch::channel(Control::Continue);
+    hand_over(services, handoff, &mut control, &mut |_| {}).await;
 }
 
 /// Waits for the daemon to stop; every other control is read later.
-async fn stopped(wish: &mut watch::Receiver<Wish>) {
+async fn stopped(control: &mut watch::Receiver<Control>) {
     // An error means that the loop is gone.
-    let _ = wish.wait_for(|wish| *wish == Wish::Stop).await;
+    let _ = control.wait_for(|control| *control == Control::Stop).await;
 }
 
-async fn tell_import(services: &Services, project: ProjectId) {
-    drop(services.reports.send(Report::Imported { project }).await);
+async fn report_import(services: &Services, project: ProjectId) {
+    drop(services.reports.send(JobReport::Imported { project }).await);
 }
 
 async fn warn(services: &Services, words: String) {
-    drop(services.reports.send(Report::Warning(words)).await);
+    drop(services.reports.send(JobReport::Warning(words)).await);
 }
 
-async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> Handed {
+async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> HandoffOutcome {
     let words = if asked {
         format!("placed; {why} (the request stays in CONJURE's state.json)")
     } else {
@@ -291,7 +291,7 @@ async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> Handed
     write_down(services, job, words.clone()).await;
     // Without the job's id: the same problem with ten jobs is one warning.
     warn(services, format!("the newest mesh is {words}")).await;
-    Handed::Left(words)
+    HandoffOutcome::NotWaited(words)
 }
 
 /// Adds a line to the job's events. It decides nothing, so a ledger that cannot be written now does

@@ -7,10 +7,10 @@
 
 use crate::{
     daemon::{
-        jobs::{Road, Step, wished},
+        jobs::{JobRun, Step, control_changed},
         services::{
             command::RefusedKind,
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
         },
     },
@@ -25,16 +25,16 @@ use crate::{
 const LEFT: &str = "another process served the project when this changed, so it was left to that one; nothing was sent. Save the \
                     prompt again if it is still wanted";
 
-impl Road {
+impl JobRun {
     /// Checks before a new job is recorded.
     pub(crate) async fn hold_project(&mut self, cause: Cause) -> Step<()> {
-        let mut wish = self.wish.clone();
-        let asked = self.tools.root_locks.check(self.project);
+        let mut control = self.control.clone();
+        let asked = self.services.root_locks.check(self.project);
         tokio::pin!(asked);
         let standing = loop {
             tokio::select! {
                 standing = &mut asked => break standing,
-                wish = wished(&mut wish) => if let Some(end) = unreleased(wish) {
+                control = control_changed(&mut control) => if let Some(end) = unreleased(control) {
                     return Err(end);
                 },
             }
@@ -46,7 +46,7 @@ impl Road {
         };
         let retry_after =
             matches!(standing, Standing::Withheld(_)).then_some(crate::daemon::jobs::setup::AGAIN);
-        self.report(Report::Standing { project: self.project, standing }).await;
+        self.report(JobReport::Standing { project: self.project, standing }).await;
         Err(JobEnd::NotStarted { kind: RefusedKind::TryAgain, reason, retry_after })
     }
 
@@ -55,14 +55,14 @@ impl Road {
     pub(crate) async fn hold_project_unsent(&mut self) -> Step<()> {
         let mut failures = 0;
         loop {
-            let mut wish = self.wish.clone();
+            let mut control = self.control.clone();
             let standing = tokio::select! {
-                standing = self.tools.root_locks.check(self.project) => standing,
-                wish = wished(&mut wish) => return self.grant(wish).await,
+                standing = self.services.root_locks.check(self.project) => standing,
+                control = control_changed(&mut control) => return self.apply(control).await,
             };
-            let report = Report::Standing { project: self.project, standing: standing.clone() };
+            let report = JobReport::Standing { project: self.project, standing: standing.clone() };
             match standing {
-                Standing::Ours { regained } if self.is_left(self.shown.cause, regained) => {
+                Standing::Ours { regained } if self.is_left(self.status.cause, regained) => {
                     self.report(report).await;
                     return Err(self.leave_to_other().await);
                 }
@@ -70,8 +70,8 @@ impl Road {
                 Standing::Withheld(reason) => {
                     self.report(report).await;
                     failures += 1;
-                    self.moved(JobState::Prepared, JobStage::Waiting).await;
-                    self.say(format!("not sent, nothing was charged: {reason}")).await;
+                    self.set_state(JobState::Prepared, JobStage::Waiting).await;
+                    self.set_activity(format!("not sent, nothing was charged: {reason}")).await;
                     self.wait_unsent(failures, None).await?;
                 }
             }
@@ -81,11 +81,11 @@ impl Road {
     /// Returns whether a job was requested while another process had the project. A person's
     /// command to this daemon is never left to another one.
     fn is_left(&self, cause: Cause, regained: Option<crate::domain::time::WallTime>) -> bool {
-        cause != Cause::Person && regained.is_some_and(|regained| self.shown.since <= regained)
+        cause != Cause::Person && regained.is_some_and(|regained| self.status.since <= regained)
     }
 
     async fn leave_to_other(&mut self) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let reason = Reason::new("left", LEFT);
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.cancelled(id, &reason, Booking::Nothing, now)
@@ -98,12 +98,12 @@ impl Road {
 }
 
 /// Returns how a job ends that a control reaches before it is recorded.
-pub(crate) const fn unreleased(wish: Wish) -> Option<JobEnd> {
-    let state = match wish {
-        Wish::Go => return None,
-        Wish::Stop => return Some(JobEnd::Stopped),
-        Wish::Replace => JobState::Replaced,
-        Wish::Cancel => JobState::Cancelled,
+pub(crate) const fn unreleased(control: Control) -> Option<JobEnd> {
+    let state = match control {
+        Control::Continue => return None,
+        Control::Stop => return Some(JobEnd::Stopped),
+        Control::Supersede => JobState::Replaced,
+        Control::Cancel => JobState::Cancelled,
     };
     Some(JobEnd::Ended { state, placed: false })
 }

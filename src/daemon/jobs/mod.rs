@@ -2,7 +2,7 @@
 //!
 //! Owns the order of the steps and what is recorded in the ledger before each of them (see
 //! `ARCHITECTURE.md`, "One change, step by step"). Decides nothing that concerns other jobs. Every
-//! wait also listens for a [`Wish`]; a step that must not be interrupted (reading the answer to a
+//! wait also listens for a [`Control`]; a step that must not be interrupted (reading the answer to a
 //! submit) has a time limit instead.
 //!
 //! - [`cached`]: reuses the artifacts of an earlier job with the same work, free of charge;
@@ -38,13 +38,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use self::poll::Followed;
+use self::poll::FollowOutcome;
 pub(crate) use self::{
-    failover::{earlier, lost_answer},
+    failover::{lost_answer, past_attempts},
     publish::OUT_FOLDER,
-    setup::{Begin, NewWork},
+    setup::{JobSpec, JobStart},
 };
-pub(crate) use super::services::messages::{JobEnd, Report, Wish};
+pub(crate) use super::services::messages::{Control, JobEnd, JobReport};
 use super::services::{Services, leases::Lease, runtime_config::RuntimeConfig};
 use crate::{
     backend::{Backend, Payload, ServiceFault},
@@ -71,30 +71,30 @@ use crate::{
 };
 
 /// How following a request ended.
-enum After {
+enum FollowResult {
     /// Every artifact is in history and checked.
     Fetched(fetch::Fetched),
     /// The job fails over; this is the work for its new backend.
-    Elsewhere(Payload),
+    Rerouted(Payload),
 }
 
 /// A job that is being run.
-pub(crate) struct Road {
-    pub(crate) tools: Arc<Services>,
-    pub(crate) wish: watch::Receiver<Wish>,
+pub(crate) struct JobRun {
+    pub(crate) services: Arc<Services>,
+    pub(crate) control: watch::Receiver<Control>,
     pub(crate) project: ProjectId,
     pub(crate) id: JobId,
     pub(crate) targets: Targets,
-    pub(crate) shown: status::Job,
+    pub(crate) status: status::Job,
     pub(crate) learned: PastTimings,
     /// The estimate at its release; for a resumed job it is computed again.
     pub(crate) estimate: Estimate,
     /// The backend that runs it.
-    pub(crate) place: BackendKind,
+    pub(crate) backend: BackendKind,
     /// Past attempts and how they ended.
-    pub(crate) tried: Vec<PastAttempt>,
+    pub(crate) attempts: Vec<PastAttempt>,
     /// Whether an earlier session switched its backend.
-    pub(crate) redirected: bool,
+    pub(crate) rerouted: bool,
     /// The lease of the rented machine that it runs on, while it needs one.
     pub(crate) lease: Option<Lease>,
     /// The deployment that it was sent to: a reload may have configured another one since.
@@ -102,7 +102,7 @@ pub(crate) struct Road {
     /// The terms on which it was released; `None` for a job of an older version.
     pub(crate) terms: Option<PriceTerms>,
     /// The service could no longer cancel it: the job continues as if nobody had asked.
-    pub(crate) too_late: bool,
+    pub(crate) cancel_too_late: bool,
     /// Whether its artifacts are placed under the project's public names.
     pub(crate) public: bool,
     /// The downloaded bytes that are not in the ledger yet.
@@ -116,50 +116,52 @@ pub(crate) struct Road {
 
 /// The longest single sleep. The runtime's timers do not count the time for which the machine
 /// sleeps; a wait that ran out while the lid was closed ends this soon after it opens.
-const NAP: Duration = Duration::from_secs(20);
+const MAX_SLEEP: Duration = Duration::from_secs(20);
 
 /// Returns the next part of a wait that ends at `until`; `None` when it is over.
-fn nap(until: Moment, now: Moment) -> Option<Duration> {
+fn next_sleep(until: Moment, now: Moment) -> Option<Duration> {
     let left = until.since(now);
-    (!left.is_zero()).then(|| left.min(NAP))
+    (!left.is_zero()).then(|| left.min(MAX_SLEEP))
 }
 
 /// A step's result: the next step's input, or the end of the job.
 type Step<T> = Result<T, JobEnd>;
 
-impl Road {
+impl JobRun {
     /// Runs the job to its end. A step that the ledger refused does not end it, because a
     /// request may have been paid for: the job is resumed from what the ledger says, after
     /// increasing waits.
-    pub(crate) async fn go(mut self, mut begin: Begin) -> JobEnd {
+    pub(crate) async fn run(mut self, mut start: JobStart) -> JobEnd {
         let mut interruptions = 0;
         loop {
-            let reason = match self.steps(begin).await {
+            let reason = match self.steps(start).await {
                 Ok(JobEnd::Interrupted { reason }) | Err(JobEnd::Interrupted { reason }) => reason,
                 Ok(end) | Err(end) => return end,
             };
             interruptions += 1;
             match self.take_up(reason, &mut interruptions).await {
-                Ok(row) => begin = Begin::Resume(Box::new(row)),
+                Ok(row) => start = JobStart::Resume(Box::new(row)),
                 Err(end) => return end,
             }
         }
     }
 
-    async fn steps(&mut self, begin: Begin) -> Step<JobEnd> {
-        let placing = match begin {
-            Begin::New(work) => {
-                if let Some((earlier, _claim)) = self.same_work(&work).await {
-                    let fetched = self.take_over(*work, earlier).await?;
+    async fn steps(&mut self, start: JobStart) -> Step<JobEnd> {
+        let placing = match start {
+            JobStart::New(spec) => {
+                if let Some((earlier, _claim)) = self.same_work(&spec).await {
+                    let fetched = self.reuse_artifacts(*spec, earlier).await?;
                     return self.publish(fetched).await;
                 }
-                let payload = self.release(*work).await?;
+                let payload = self.release(*spec).await?;
                 self.send_and_fetch(payload).await?
             }
-            Begin::Resume(row) if matches!(row.state, JobState::Placed | JobState::HandingOver) => {
+            JobStart::Resume(row)
+                if matches!(row.state, JobState::Placed | JobState::HandingOver) =>
+            {
                 return self.finish_placed(row.state).await;
             }
-            Begin::Resume(row) => self.resume(&row).await?,
+            JobStart::Resume(row) => self.resume(&row).await?,
         };
         // A job whose artifacts are in history needs no machine.
         self.lease = None;
@@ -173,22 +175,22 @@ impl Road {
             // already exists.
             JobState::Prepared
                 if row.reserved == MicroUsd::ZERO
-                    && self.place == BackendKind::Serverless
-                    && !self.redirected
-                    && self.live().rate().hourly > MicroUsd::ZERO =>
+                    && self.backend == BackendKind::Serverless
+                    && !self.rerouted
+                    && self.config().rate().hourly > MicroUsd::ZERO =>
             {
-                self.take_over_again(row).await
+                self.resume_reuse(row).await
             }
             JobState::Prepared => {
                 let payload = self.rebuild(row).await?;
-                let payload = self.leave_later(payload).await?;
+                let payload = self.submit_later(payload).await?;
                 self.send_and_fetch(payload).await
             }
             JobState::Submitted | JobState::Running => match row.request.clone() {
                 Some(request) => match self.follow_and_fetch(request, Some(row)).await? {
-                    After::Fetched(fetched) => Ok(fetched),
-                    After::Elsewhere(payload) => {
-                        let payload = self.leave_later(payload).await?;
+                    FollowResult::Fetched(fetched) => Ok(fetched),
+                    FollowResult::Rerouted(payload) => {
+                        let payload = self.submit_later(payload).await?;
                         self.send_and_fetch(payload).await
                     }
                 },
@@ -215,25 +217,31 @@ impl Road {
         loop {
             let request = self.send(payload).await?;
             match self.follow_and_fetch(request, None).await? {
-                After::Fetched(fetched) => return Ok(fetched),
-                After::Elsewhere(other) => payload = self.leave_later(other).await?,
+                FollowResult::Fetched(fetched) => return Ok(fetched),
+                FollowResult::Rerouted(other) => payload = self.submit_later(other).await?,
             }
         }
     }
 
-    async fn follow_and_fetch(&mut self, request: RequestId, row: Option<&JobRow>) -> Step<After> {
-        self.shown.request = Some(request.to_string());
+    async fn follow_and_fetch(
+        &mut self,
+        request: RequestId,
+        row: Option<&JobRow>,
+    ) -> Step<FollowResult> {
+        self.status.request = Some(request.to_string());
         if let Some(row) = row {
-            self.rent_again(row).await?;
+            self.reacquire_server(row).await?;
         }
         if row.is_some()
             && let Some(ended) = self.known_outputs().await
         {
-            return self.fetch(&request, ended).await.map(After::Fetched);
+            return self.fetch(&request, ended).await.map(FollowResult::Fetched);
         }
         match self.follow(&request, row).await? {
-            Followed::Ended(ended) => self.fetch(&request, ended).await.map(After::Fetched),
-            Followed::Elsewhere(payload) => Ok(After::Elsewhere(payload)),
+            FollowOutcome::Ended(ended) => {
+                self.fetch(&request, ended).await.map(FollowResult::Fetched)
+            }
+            FollowOutcome::Rerouted(payload) => Ok(FollowResult::Rerouted(payload)),
         }
     }
 
@@ -243,13 +251,13 @@ impl Road {
         what: &'static str,
         operation: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Clone + Send + 'static,
     ) -> Step<()> {
-        let recorded = self.tools.store.record(what, operation).await;
+        let recorded = self.services.store.record(what, operation).await;
         recorded.map_err(|error| interrupted(what, &error))
     }
 
     /// Returns the newest state of the configuration.
-    fn live(&self) -> Arc<RuntimeConfig> {
-        Arc::clone(&self.tools.config.borrow())
+    fn config(&self) -> Arc<RuntimeConfig> {
+        Arc::clone(&self.services.config.borrow())
     }
 
     /// Waits for a usable backend: its token may have been removed while the job was running. This
@@ -257,43 +265,44 @@ impl Road {
     /// and the job's status says so.
     async fn backend(&mut self) -> Step<Arc<dyn Backend>> {
         loop {
-            if let Some(backend) = self.backend_or_wish().await? {
+            if let Some(backend) = self.backend_or_control().await? {
                 return Ok(backend);
             }
         }
     }
 
     /// Waits for a usable backend; returns `None` if the job's control changes first.
-    async fn backend_or_wish(&mut self) -> Step<Option<Arc<dyn Backend>>> {
-        if let Some(rented) = self.rented().await {
+    async fn backend_or_control(&mut self) -> Step<Option<Arc<dyn Backend>>> {
+        if let Some(rented) = self.leased_backend().await {
             return rented.map(Some);
         }
-        let mut config = self.tools.config.clone();
+        let mut config = self.services.config.clone();
         loop {
             let now = Arc::clone(&config.borrow_and_update());
             // A change of mode only affects new work: a submitted request is followed where it is.
-            let sent = self.shown.request.is_some();
-            let unready = match if sent { now.known_at(self.place) } else { now.at(self.place) } {
+            let sent = self.status.request.is_some();
+            let unready = match if sent { now.known_at(self.backend) } else { now.at(self.backend) }
+            {
                 Ok(configured) => match configured.backend_of(self.deployment.as_deref()) {
                     Ok(backend) => return Ok(Some(backend)),
                     Err(none) => none.to_string(),
                 },
                 Err(unavailable) => unavailable.reason.clone(),
             };
-            let doing = if self.unwanted() && self.shown.request.is_some() {
+            let doing = if self.is_unwanted() && self.status.request.is_some() {
                 format!("cancelled at the service once the configuration is usable: {unready}")
             } else {
                 format!("waits for a usable configuration: {unready}")
             };
-            self.say(doing).await;
+            self.set_activity(doing).await;
             tokio::select! {
                 changed = config.changed() => {
                     if changed.is_err() {
                         return Err(JobEnd::Stopped);
                     }
                 }
-                wish = wished(&mut self.wish) => {
-                    return if wish == Wish::Stop { Err(JobEnd::Stopped) } else { Ok(None) };
+                control = control_changed(&mut self.control) => {
+                    return if control == Control::Stop { Err(JobEnd::Stopped) } else { Ok(None) };
                 }
             }
         }
@@ -303,9 +312,9 @@ impl Road {
     /// for a configuration.
     async fn backend_for_files(&mut self) -> Step<Arc<dyn Backend>> {
         loop {
-            match self.backend_or_wish().await? {
+            match self.backend_or_control().await? {
                 Some(backend) => return Ok(backend),
-                None if self.unwanted() => return Err(self.keep_unwanted().await),
+                None if self.is_unwanted() => return Err(self.keep_unwanted().await),
                 None => {}
             }
         }
@@ -313,48 +322,48 @@ impl Road {
 
     /// Returns whether a person cancelled the job. Nothing of it is placed then, whatever the
     /// service does with the cancel.
-    fn unwanted(&self) -> bool {
-        *self.wish.borrow() == Wish::Cancel
+    fn is_unwanted(&self) -> bool {
+        *self.control.borrow() == Control::Cancel
     }
 
     /// Waits; returns early if the control differs from `known`.
-    async fn pause(&mut self, wait: Duration, known: Wish) -> Option<Wish> {
-        let current = *self.wish.borrow_and_update();
+    async fn wait_or_control(&mut self, wait: Duration, known: Control) -> Option<Control> {
+        let current = *self.control.borrow_and_update();
         if current != known {
             return Some(current);
         }
-        let until = self.tools.clock.now().moment.plus(wait);
+        let until = self.services.clock.now().moment.plus(wait);
         loop {
-            let nap = nap(until, self.tools.clock.now().moment)?;
+            let nap = next_sleep(until, self.services.clock.now().moment)?;
             tokio::select! {
                 () = tokio::time::sleep(nap) => {}
-                wish = wished(&mut self.wish) => return Some(wish),
+                control = control_changed(&mut self.control) => return Some(control),
             }
         }
     }
 
     /// Sets the activity that `status` shows.
-    async fn say(&mut self, doing: String) {
-        self.shown.doing = doing;
+    async fn set_activity(&mut self, doing: String) {
+        self.status.doing = doing;
         self.show().await;
     }
 
     async fn show(&mut self) {
-        let now = self.tools.clock.now().wall;
-        self.shown.elapsed_ms =
-            u64::try_from(now.since(self.shown.since).as_millis()).unwrap_or(u64::MAX);
-        let job = Box::new(self.shown.clone());
-        self.report(Report::Shown { project: self.project, job }).await;
+        let now = self.services.clock.now().wall;
+        self.status.elapsed_ms =
+            u64::try_from(now.since(self.status.since).as_millis()).unwrap_or(u64::MAX);
+        let job = Box::new(self.status.clone());
+        self.report(JobReport::StatusChanged { project: self.project, job }).await;
     }
 
-    async fn moved(&mut self, state: JobState, stage: JobStage) {
-        self.shown.state = state;
-        self.report(Report::Moved { project: self.project, stage }).await;
+    async fn set_state(&mut self, state: JobState, stage: JobStage) {
+        self.status.state = state;
+        self.report(JobReport::StageChanged { project: self.project, stage }).await;
     }
 
-    async fn report(&self, report: Report) {
+    async fn report(&self, report: JobReport) {
         // The loop is gone only when the process ends.
-        drop(self.tools.reports.send(report).await);
+        drop(self.services.reports.send(report).await);
     }
 
     /// Ends the job as failed and keeps the reservation, because it is not known what ran.
@@ -364,10 +373,10 @@ impl Road {
 }
 
 /// Waits until the control changes; if the loop is gone, returns `Stop`.
-async fn wished(wish: &mut watch::Receiver<Wish>) -> Wish {
-    match wish.changed().await {
-        Ok(()) => *wish.borrow_and_update(),
-        Err(_) => Wish::Stop,
+async fn control_changed(control: &mut watch::Receiver<Control>) -> Control {
+    match control.changed().await {
+        Ok(()) => *control.borrow_and_update(),
+        Err(_) => Control::Stop,
     }
 }
 
@@ -396,13 +405,13 @@ mod tests {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         let start = Moment::default();
         let until = start.plus(minutes(15));
-        assert_eq!(nap(until, start), Some(NAP), "no timer runs longer than a nap");
-        assert!(NAP <= Duration::from_secs(20));
+        assert_eq!(next_sleep(until, start), Some(MAX_SLEEP), "no timer runs longer than a nap");
+        assert!(MAX_SLEEP <= Duration::from_secs(20));
         // The lid is closed during the first nap, for eight hours: moments count them, timers
         // do not.
-        assert_eq!(nap(until, start.plus(minutes(8 * 60))), None);
+        assert_eq!(next_sleep(until, start.plus(minutes(8 * 60))), None);
         let last = Duration::from_secs(3);
-        assert_eq!(nap(until, until.minus(last)), Some(last));
-        assert_eq!(nap(until, until), None);
+        assert_eq!(next_sleep(until, until.minus(last)), Some(last));
+        assert_eq!(next_sleep(until, until), None);
     }
 }

@@ -6,15 +6,15 @@
 
 use std::{ops::ControlFlow, time::Duration};
 
-use super::{Road, Step, fetch::Fetched, interrupted};
+use super::{JobRun, Step, fetch::Fetched, interrupted};
 use crate::{
     daemon::{
         jobs::{
-            handoff::{self, Handed, Handing},
+            handoff::{self, HandoffJob, HandoffOutcome},
             job_json,
         },
         services::{
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
             store::blocking,
         },
     },
@@ -35,7 +35,7 @@ pub(crate) const OUT_FOLDER: &str = "out_folder";
 /// The first and the longest wait before a placement is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-impl Road {
+impl JobRun {
     /// Makes the artifacts visible and ends the job.
     pub(super) async fn publish(&mut self, fetched: Fetched) -> Step<JobEnd> {
         let plan = match placement::plan(self.id, &fetched.artifacts, &self.targets) {
@@ -45,21 +45,21 @@ impl Road {
                 return Err(self.end_failed(reason, self.booking_of_run().await).await);
             }
         };
-        if self.unwanted() {
+        if self.is_unwanted() {
             return Err(self.keep_unwanted().await);
         }
         self.step("placing", crate::ledger::Ledger::placing).await?;
-        self.moved(JobState::Placing, JobStage::Placing).await;
+        self.set_state(JobState::Placing, JobStage::Placing).await;
         let mut failures = 0;
         let tells = loop {
             // Checked again for each try: a placement may wait for hours, and CONJURE may start or
             // stop meanwhile.
-            let tells = self.public && handoff::is_wanted(&self.live(), &self.root).await;
+            let tells = self.public && handoff::is_wanted(&self.config(), &self.root).await;
             let mut own = plan.clone();
             if tells {
-                own = handoff::dated(own, self.tools.clock.now().wall);
+                own = handoff::dated(own, self.services.clock.now().wall);
             }
-            let alone = self.tools.locks.lock_placement(self.project).await;
+            let alone = self.services.locks.lock_placement(self.project).await;
             let root = self.root.clone();
             let placed =
                 blocking(move || place::place(&own, &root, &mut |_| ControlFlow::Continue(())))
@@ -85,18 +85,20 @@ impl Road {
                 Err(fault) => {
                     failures += 1;
                     tracing::error!(job = %self.id, "{fault}");
-                    self.say(fault.to_string()).await;
+                    self.set_activity(fault.to_string()).await;
                     let backoff = Backoff::new(AGAIN.0, AGAIN.1);
                     let wait = backoff.wait(failures, rand::random(), None);
-                    let known = *self.wish.borrow();
-                    if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+                    let known = *self.control.borrow();
+                    if known == Control::Stop
+                        || self.wait_or_control(wait, known).await == Some(Control::Stop)
+                    {
                         return Err(JobEnd::Stopped);
                     }
                 }
             }
         };
         self.step("placed", crate::ledger::Ledger::placed).await?;
-        self.moved(JobState::Placed, JobStage::Placing).await;
+        self.set_state(JobState::Placed, JobStage::Placing).await;
         if tells {
             self.hand_over().await?;
         }
@@ -106,7 +108,7 @@ impl Road {
     /// Finishes a job that an earlier session placed: CONJURE's own file says whether it was told.
     pub(super) async fn finish_placed(&mut self, state: JobState) -> Step<JobEnd> {
         let begun = state == JobState::HandingOver;
-        if self.public && (begun || handoff::is_wanted(&self.live(), &self.root).await) {
+        if self.public && (begun || handoff::is_wanted(&self.config(), &self.root).await) {
             self.hand_over().await?;
         }
         self.finish().await
@@ -114,53 +116,57 @@ impl Road {
 
     /// Gives the mesh to CONJURE. Only a stop of the daemon keeps the job from its end.
     async fn hand_over(&mut self) -> Step<()> {
-        let (id, history) = (self.id, std::sync::Arc::clone(&self.tools.history));
+        let (id, history) = (self.id, std::sync::Arc::clone(&self.services.history));
         let mesh = blocking(move || history.job(id).ok()?.artifact(ArtifactKind::Mesh)).await;
         let Some(mesh) = mesh else {
             tracing::warn!(job = %id, "its mesh is not in history any more: CONJURE is not told");
             return Ok(());
         };
         self.step("handing over", |ledger, job, now| ledger.handing_over(job, "", now)).await?;
-        self.moved(JobState::HandingOver, JobStage::HandingOver).await;
-        let handing = Handing {
+        self.set_state(JobState::HandingOver, JobStage::HandingOver).await;
+        let handoff = HandoffJob {
             project: self.project,
             job: id,
-            turn: 0,
+            sequence: 0,
             root: self.root.clone(),
             mesh,
             targets: self.targets.clone(),
         };
-        let services = std::sync::Arc::clone(&self.tools);
+        let services = std::sync::Arc::clone(&self.services);
         let (reports, project, mut shown) =
-            (services.reports.clone(), self.project, self.shown.clone());
-        let mut doing = move |words: String| {
-            if shown.doing != words {
-                shown.doing = words;
-                // If the channel is full, the next update follows soon enough.
-                drop(reports.try_send(Report::Shown { project, job: Box::new(shown.clone()) }));
-            }
-        };
-        match handoff::hand_over(&services, handing, &mut self.wish, &mut doing).await {
-            Handed::Taken | Handed::Left(_) => Ok(()),
-            Handed::Stopped => Err(JobEnd::Stopped),
+            (services.reports.clone(), self.project, self.status.clone());
+        let mut doing =
+            move |words: String| {
+                if shown.doing != words {
+                    shown.doing = words;
+                    // If the channel is full, the next update follows soon enough.
+                    drop(reports.try_send(JobReport::StatusChanged {
+                        project,
+                        job: Box::new(shown.clone()),
+                    }));
+                }
+            };
+        match handoff::hand_over(&services, handoff, &mut self.control, &mut doing).await {
+            HandoffOutcome::Taken | HandoffOutcome::NotWaited(_) => Ok(()),
+            HandoffOutcome::Stopped => Err(JobEnd::Stopped),
         }
     }
 
     /// Books what the job cost and ends it.
     pub(super) async fn finish(&mut self) -> Step<JobEnd> {
         let id = self.id;
-        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        let row = self.services.store.with(move |ledger| ledger.job(id)).await;
         let (booking, timing) = match &row {
             Ok(row) => row.job_cost(),
             Err(_) => (Booking::Reserved, Timing::default()),
         };
-        let now = self.tools.clock.now().wall;
+        let now = self.services.clock.now().wall;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
         self.record("that the job is done", record).await?;
-        let took = now.since(self.shown.since);
+        let took = now.since(self.status.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
-        self.moved(JobState::Done, JobStage::Placing).await;
+        self.set_state(JobState::Done, JobStage::Placing).await;
         self.keep_record().await;
         Ok(JobEnd::Ended { state: JobState::Done, placed: self.public })
     }
@@ -168,7 +174,7 @@ impl Road {
     /// Writes the job's record next to its artifacts. It is a copy for people; only the
     /// ledger counts.
     async fn keep_record(&self) {
-        job_json::keep(&self.tools.store, &self.tools.history, self.id).await;
+        job_json::keep(&self.services.store, &self.services.history, self.id).await;
     }
 
     async fn step(
@@ -183,9 +189,9 @@ impl Road {
         + Send
         + 'static,
     ) -> Step<()> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| operation(ledger, id, now);
-        match self.tools.store.record(what, record).await {
+        match self.services.store.record(what, record).await {
             Ok(()) => Ok(()),
             // The cancel reached the ledger before the placement did.
             Err(LedgerError::CancelWanted(_)) => Err(self.keep_unwanted().await),

@@ -72,7 +72,7 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
 }
 
 /// Builds the request that does a job's work again.
-pub(crate) async fn ready_again(
+pub(crate) async fn rebuild_request(
     services: &Arc<Services>,
     config: &Arc<RuntimeConfig>,
     backend: BackendKind,
@@ -94,21 +94,22 @@ pub(crate) async fn ready_again(
         AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => Steps::Configured,
     };
     let (own, history, earlier) = (Arc::clone(config), Arc::clone(&services.history), row.clone());
-    let ready =
-        blocking(move || prepare::prepare_again(&own, backend, &history, &earlier, steps)).await;
-    let ready = ready.map_err(|fault| {
+    let request =
+        blocking(move || prepare::prepare_from_history(&own, backend, &history, &earlier, steps))
+            .await;
+    let request = request.map_err(|fault| {
         let kind = match fault {
             PrepareFault::Disk(_) => RefusedKind::TryAgain,
             PrepareFault::Bindings(_) => RefusedKind::Configuration,
-            PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotTheSame(_) => {
-                RefusedKind::BadInput
-            }
+            PrepareFault::Picture(_)
+            | PrepareFault::InputsLost
+            | PrepareFault::NotReproducible(_) => RefusedKind::BadInput,
         };
         Refused::new(kind, format!("job {}: {fault}", again.job))
     })?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
-    Ok((row, EarlyWork { request: ready, learned, estimate, made_at }))
+    Ok((row, EarlyWork { request, learned, estimate, made_at }))
 }
 
 /// Returns the new job's cause: a person, unless the daemon started it automatically.

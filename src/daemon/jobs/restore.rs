@@ -38,14 +38,14 @@ use crate::{
 };
 
 /// What a restore needs.
-pub(crate) struct Workshop {
+pub(crate) struct RestoreContext {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) history: Arc<History>,
-    pub(crate) claims: ProjectLocks,
+    pub(crate) locks: ProjectLocks,
 }
 
-impl Workshop {
+impl RestoreContext {
     /// Places a job's artifacts under `targets`, names of the project in `root`. `told` means that
     /// CONJURE is told of the mesh afterwards. After a refusal the public names are unchanged.
     pub(crate) async fn restore(
@@ -63,11 +63,11 @@ impl Workshop {
             );
             return Err(Refused::new(RefusedKind::Usage, text));
         }
-        let _read = self.claims.hold_history(job);
+        let _read = self.locks.hold_history(job);
         let rows =
             self.store.with(move |ledger| ledger.artifacts(job)).await.map_err(|e| refused(&e))?;
         let folder = self.history.past(job);
-        let artifacts = blocking(move || sound(job, &folder, &rows)).await.map_err(|reason| {
+        let artifacts = blocking(move || verified_artifacts(job, &folder, &rows)).await.map_err(|reason| {
             let text = format!(
                 "{reason}; the public files stay as they were, and nothing was charged. `conjured jobs rerun {job}` makes it \
                  anew, at its price"
@@ -81,7 +81,7 @@ impl Workshop {
             let text = "the project has no public names to place it under; nothing was changed";
             return Err(Refused::new(RefusedKind::Configuration, text));
         }
-        let _alone = self.claims.lock_placement(project).await;
+        let _alone = self.locks.lock_placement(project).await;
         // Recorded first: after a crash the job's events still say why the public files changed.
         self.note(job, "begun").await?;
         let root = root.to_path_buf();
@@ -118,7 +118,7 @@ impl Workshop {
 
 /// Returns a job's artifacts if everything that the ledger lists is in history, unchanged, with a
 /// mesh among it; otherwise the reason.
-pub(crate) fn sound(
+pub(crate) fn verified_artifacts(
     job: JobId,
     folder: &JobFolder,
     rows: &[ArtifactRow],

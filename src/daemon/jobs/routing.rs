@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     backend::{CallError, FaultKind},
     daemon::services::{
-        Services, command::RefusedKind, health::Permit, messages::Report,
+        Services, command::RefusedKind, health::Permit, messages::JobReport,
         runtime_config::RuntimeConfig,
     },
     domain::{
@@ -91,13 +91,13 @@ async fn availability(
             health.record_call(now, config, &answer);
             match answer {
                 Ok(Some(balance)) => {
-                    drop(services.reports.send(Report::Balance(balance)).await);
+                    drop(services.reports.send(JobReport::Balance(balance)).await);
                     Availability::Ready
                 }
                 Ok(None) => Availability::Ready,
                 Err(error) => {
                     if matches!(&error, CallError::Fault(fault) if fault.kind == FaultKind::Token) {
-                        drop(services.reports.send(Report::TokenRefused).await);
+                        drop(services.reports.send(JobReport::TokenRefused).await);
                     }
                     let until = until(services, config, backend, now);
                     Availability::Paused { until, reason: error.to_string() }

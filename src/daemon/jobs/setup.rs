@@ -13,24 +13,24 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Road,
+    JobRun,
     early_work::{deployment_of, describe, early, expectation},
     lost_answer,
-    rerun::{cause, ready_again},
+    rerun::{cause, rebuild_request},
     routing,
 };
 use crate::{
     config::settings::ProjectConfig,
     daemon::{
         inputs::{
-            prepare::{self, Material, PrepareFault, Ready},
+            prepare::{self, PrepareFault, PreparedRequest, SnapshotContent},
             project_state::EarlyWork,
         },
         services::{
             Services, budget_windows,
             command::{Again, AgainKind, Asked, Refused, RefusedKind},
             drives::PATIENCE,
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
             runtime_config::RuntimeConfig,
             store::{blocking, blocking_within},
@@ -69,18 +69,18 @@ pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
 
 /// Where a job's task begins.
 #[derive(Debug)]
-pub(crate) enum Begin {
+pub(crate) enum JobStart {
     /// A new job.
-    New(Box<NewWork>),
+    New(Box<JobSpec>),
     /// A job that another session began.
     Resume(Box<JobRow>),
 }
 
 /// What a new job is made of.
 #[derive(Debug)]
-pub(crate) struct NewWork {
+pub(crate) struct JobSpec {
     /// The prepared request.
-    pub(crate) ready: Ready,
+    pub(crate) request: PreparedRequest,
     /// What started it.
     pub(crate) cause: Cause,
     /// The job that it does again.
@@ -96,36 +96,36 @@ pub(crate) struct NewWork {
 }
 
 /// Where a new job's request comes from.
-pub(crate) enum Source {
+pub(crate) enum JobInput {
     /// The early work of the debounce window, finished or nearly finished; and the material to
     /// repeat it if the disk refused it then.
-    Early(oneshot::Receiver<Result<EarlyWork, PrepareFault>>, Option<Material>),
+    EarlyWork(oneshot::Receiver<Result<EarlyWork, PrepareFault>>, Option<SnapshotContent>),
     /// A snapshot without early work.
-    Material(Material),
+    Snapshot(SnapshotContent),
     /// A person's command; its inputs are read when it is the job's turn.
-    Asked(Box<Asked>, Box<ProjectConfig>),
+    Requested(Box<Asked>, Box<ProjectConfig>),
     /// The work of an earlier job.
-    Again(Again),
+    Repeat(Again),
 }
 
 /// A new job before its task runs.
-pub(crate) struct NewRoad {
-    pub(crate) tools: Arc<Services>,
-    pub(crate) live: Arc<RuntimeConfig>,
-    pub(crate) wished: watch::Receiver<Wish>,
+pub(crate) struct JobSetup {
+    pub(crate) services: Arc<Services>,
+    pub(crate) config: Arc<RuntimeConfig>,
+    pub(crate) control: watch::Receiver<Control>,
     pub(crate) project: ProjectId,
     pub(crate) id: JobId,
     pub(crate) targets: Targets,
     pub(crate) root: PathBuf,
-    pub(crate) shown: status::Job,
+    pub(crate) status: status::Job,
     pub(crate) cause: Cause,
     pub(crate) out: Option<PathBuf>,
     /// Whether it uses the project's own prompt and render.
     pub(crate) own_inputs: bool,
 }
 
-impl NewRoad {
-    pub(crate) async fn go(mut self, source: Source) -> JobEnd {
+impl JobSetup {
+    pub(crate) async fn run(mut self, source: JobInput) -> JobEnd {
         // A folder that cannot take the result is detected before anything is paid for.
         if let Some(folder) = self.out.clone()
             && let Err(error) = self.takes_artifacts(folder).await
@@ -133,60 +133,60 @@ impl NewRoad {
             return not_started(error.kind, &error.message, None);
         }
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
-        let standing = self.tools.root_locks.check(self.project).await;
+        let standing = self.services.root_locks.check(self.project).await;
         if let Standing::Withheld(reason) = &standing {
             let end = not_started(RefusedKind::TryAgain, reason, Some(AGAIN));
-            let report = Report::Standing { project: self.project, standing };
-            drop(self.tools.reports.send(report).await);
+            let report = JobReport::Standing { project: self.project, standing };
+            drop(self.services.reports.send(report).await);
             return end;
         }
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
-        let again = if let Source::Again(again) = &source { Some(*again) } else { None };
+        let again = if let JobInput::Repeat(again) = &source { Some(*again) } else { None };
         let free = again.filter(|again| again.kind == AgainKind::Free);
         let stands_in_for = free.map(|again| again.job);
         let mut tried: Vec<PastAttempt> =
-            stands_in_for.map(|lost| lost_answer(&self.live, lost)).into_iter().collect();
+            stands_in_for.map(|lost| lost_answer(&self.config, lost)).into_iter().collect();
         let (mut backend, mut why) =
-            match routing::choose_backend(&self.tools, &self.live, &tried, person).await {
+            match routing::choose_backend(&self.services, &self.config, &tried, person).await {
                 Route::Use { backend, why } => (backend, why),
                 // The job's task waits until then, and can be controlled there.
                 Route::Wait { backend, reason, .. } => (backend, reason),
                 Route::Unroutable { reason } => {
-                    return not_started(routing::unroutable_kind(&self.live), &reason, None);
+                    return not_started(routing::unroutable_kind(&self.config), &reason, None);
                 }
             };
         // A free stand-in leaves open how the other job ended.
         let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
         let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
         let made = Box::pin(self.early_work(source, backend)).await;
-        let EarlyWork { request: mut ready, mut learned, mut estimate, made_at } = match made {
+        let EarlyWork { mut request, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
             Err(end) => return end,
         };
         loop {
-            if ready.made.place != backend {
-                (learned, estimate) = expectation(&self.tools, &self.live, backend).await;
-                let config = Arc::clone(&self.live);
-                let (again, made) = blocking(move || {
-                    let made = prepare::remake(&config, backend, &ready);
-                    (ready, made)
+            if request.built.backend != backend {
+                (learned, estimate) = expectation(&self.services, &self.config, backend).await;
+                let config = Arc::clone(&self.config);
+                let (again, built) = blocking(move || {
+                    let built = prepare::remake(&config, backend, &request);
+                    (request, built)
                 })
                 .await;
-                ready = again;
-                match made {
-                    Ok(made) => ready.made = made,
+                request = again;
+                match built {
+                    Ok(built) => request.built = built,
                     Err(fault) => return unprepared(&fault),
                 }
-            } else if self.tools.clock.now().moment.since(made_at) > STALE {
-                (learned, estimate) = expectation(&self.tools, &self.live, backend).await;
+            } else if self.services.clock.now().moment.since(made_at) > STALE {
+                (learned, estimate) = expectation(&self.services, &self.config, backend).await;
             }
             // If there is another backend, the budget is checked before the inputs are written.
-            let Some(refusal) = self.no_room(backend, &estimate).await else { break };
-            let version = ready.made.version;
+            let Some(refusal) = self.budget_refusal(backend, &estimate).await else { break };
+            let version = request.built.version;
             let (outcome, reason) = (AttemptOutcome::Refused, refusal.clone());
             tried.push(PastAttempt { backend, workflow: version, outcome, reason });
-            match routing::choose_backend(&self.tools, &self.live, &tried, person).await {
+            match routing::choose_backend(&self.services, &self.config, &tried, person).await {
                 Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
                 Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
                 Route::Unroutable { .. } => {
@@ -194,51 +194,51 @@ impl NewRoad {
                 }
             }
         }
-        backend.name().clone_into(&mut self.shown.backend);
-        self.shown.why = (!why.is_empty()).then_some(why);
-        describe(&mut self.shown, &learned, &estimate);
-        let (services, wished, project, id) = (self.tools, self.wished, self.project, self.id);
-        let (targets, shown, cause, out) = (self.targets, self.shown, self.cause, self.out);
-        let (deployment, public) = (deployment_of(&self.live, backend), out.is_none());
-        let road = Road {
-            tools: services,
-            wish: wished,
+        backend.name().clone_into(&mut self.status.backend);
+        self.status.why = (!why.is_empty()).then_some(why);
+        describe(&mut self.status, &learned, &estimate);
+        let (services, control, project, id) = (self.services, self.control, self.project, self.id);
+        let (targets, shown, cause, out) = (self.targets, self.status, self.cause, self.out);
+        let (deployment, public) = (deployment_of(&self.config, backend), out.is_none());
+        let run = JobRun {
+            services,
+            control: control,
             project,
             id,
             targets,
-            shown,
+            status: shown,
             learned,
             estimate,
-            place: backend,
+            backend,
             lease: None,
-            tried,
-            redirected: false,
+            attempts: tried,
+            rerouted: false,
             deployment,
             terms: Some(PriceTerms::of(&estimate)),
-            too_late: false,
+            cancel_too_late: false,
             public,
             received: 0,
             root: self.root,
             taken: None,
         };
         let moves_baseline = self.own_inputs;
-        let work =
-            NewWork { ready, cause, retry_of, stands_in_for, out, moves_baseline, may_be_cached };
-        road.go(Begin::New(Box::new(work))).await
+        let spec =
+            JobSpec { request, cause, retry_of, stands_in_for, out, moves_baseline, may_be_cached };
+        run.run(JobStart::New(Box::new(spec))).await
     }
 
     /// Does the early work, or takes the finished result of it.
     async fn early_work(
         &mut self,
-        source: Source,
+        source: JobInput,
         backend: BackendKind,
     ) -> Result<EarlyWork, JobEnd> {
         let early = match source {
-            Source::Early(ready, material) => match (ready.await, material) {
+            JobInput::EarlyWork(ready, material) => match (ready.await, material) {
                 // The early work may be much older than the job's turn: the disk may have room
                 // by now.
                 (Ok(Err(PrepareFault::Disk(_))), Some(material)) => {
-                    early(&self.tools, &self.live, backend, material, None).await
+                    early(&self.services, &self.config, backend, material, None).await
                 }
                 (Ok(early), _) => early,
                 (Err(_), _) => {
@@ -249,14 +249,16 @@ impl NewRoad {
                     ));
                 }
             },
-            Source::Material(material) => {
-                early(&self.tools, &self.live, backend, material, None).await
+            JobInput::Snapshot(material) => {
+                early(&self.services, &self.config, backend, material, None).await
             }
-            Source::Again(again) => {
+            JobInput::Repeat(again) => {
                 // Its own inputs counted as processed when it was released; they may differ from
                 // the project's by now.
                 self.own_inputs = false;
-                match ready_again(&self.tools, &self.live, backend, self.project, again).await {
+                match rebuild_request(&self.services, &self.config, backend, self.project, again)
+                    .await
+                {
                     Ok((row, early)) => {
                         self.follow_example(&row, again);
                         if let Some(folder) = self.out.clone() {
@@ -269,13 +271,13 @@ impl NewRoad {
                     Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
             }
-            Source::Asked(asked, config) => {
+            JobInput::Requested(asked, config) => {
                 let request = &asked.request;
                 self.own_inputs = request.prompt.is_none() && request.render.is_none();
-                match self.read_asked(&asked, *config).await {
+                match self.read_request(&asked, *config).await {
                     Ok(material) => {
                         let seed = asked.request.seed.map(SeedChoice::Fixed);
-                        early(&self.tools, &self.live, backend, material, seed).await
+                        early(&self.services, &self.config, backend, material, seed).await
                     }
                     Err(error) => return Err(not_started(error.kind, &error.message, None)),
                 }
@@ -286,14 +288,14 @@ impl NewRoad {
 
     /// Returns why the budget has no room for a job on a backend, if another backend could run
     /// it instead.
-    async fn no_room(&self, backend: BackendKind, estimate: &Estimate) -> Option<String> {
-        if !backend.is_paid() || self.live.order.len() < 2 {
+    async fn budget_refusal(&self, backend: BackendKind, estimate: &Estimate) -> Option<String> {
+        if !backend.is_paid() || self.config.order.len() < 2 {
             return None;
         }
         let (limits, windows) =
-            (self.live.limits, budget_windows::windows(self.tools.clock.now().wall));
-        let (session, cost) = (self.tools.session, estimate.cost);
-        let spent = self.tools.store.with(move |ledger| ledger.spent(session, &windows)).await;
+            (self.config.limits, budget_windows::windows(self.services.clock.now().wall));
+        let (session, cost) = (self.services.session, estimate.cost);
+        let spent = self.services.store.with(move |ledger| ledger.spent(session, &windows)).await;
         // A ledger that cannot be read refuses the release as well.
         budget::decide(&limits, &spent.ok()?, cost).err().map(|refusal| refusal.to_string())
     }
@@ -302,7 +304,7 @@ impl NewRoad {
     /// asked for it.
     fn follow_example(&mut self, row: &JobRow, again: Again) {
         self.cause = cause(row, again);
-        self.shown.cause = self.cause;
+        self.status.cause = self.cause;
         if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
             self.targets = self.targets.within(&folder);
             self.out = Some(folder);
@@ -315,9 +317,13 @@ impl NewRoad {
     }
 
     /// Reads the inputs of a person's command: their own prompt and picture, or the project's.
-    async fn read_asked(&self, asked: &Asked, config: ProjectConfig) -> Result<Material, Refused> {
+    async fn read_request(
+        &self,
+        asked: &Asked,
+        config: ProjectConfig,
+    ) -> Result<SnapshotContent, Refused> {
         let request = asked.request.clone();
-        let ignore = self.live.ignore.clone();
+        let ignore = self.config.ignore.clone();
         let silent = Refused::new(
             RefusedKind::TryAgain,
             "the drive with the inputs does not answer; nothing was sent",
@@ -327,12 +333,12 @@ impl NewRoad {
                 |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
             let prompt_bytes = match request.prompt {
                 Some(words) => words.into_bytes(),
-                None => whole(&config.prompt, prompt::READ_LIMIT as u64)?,
+                None => read_input_file(&config.prompt, prompt::READ_LIMIT as u64)?,
             };
             let prompt = prompt::read(&prompt_bytes, &ignore)
                 .map_err(|refusal| bad(RefusedKind::BadInput, refusal.to_string()))?;
             let path = request.render.unwrap_or(config.render);
-            let render = whole(&path, crate::daemon::inputs::scan::MAX_RENDER)?;
+            let render = read_input_file(&path, crate::daemon::inputs::scan::MAX_RENDER)?;
             let facts = png::check(&render).map_err(|fault| {
                 bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
             })?;
@@ -342,7 +348,7 @@ impl NewRoad {
                 return Err(bad(RefusedKind::BadInput, message));
             }
             let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
-            Ok(Material { inputs, prompt: prompt.text, render: render.into() })
+            Ok(SnapshotContent { inputs, prompt: prompt.text, render: render.into() })
         });
         read.await.unwrap_or(Err(silent))
     }
@@ -365,7 +371,7 @@ fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
 }
 
 /// Reads a file named by a person, whole.
-fn whole(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
+fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
     match read::read_complete(path, limit) {
         Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),
         Ok(ReadOutcome::Changing) => Err(Refused::new(
@@ -387,7 +393,7 @@ fn unprepared(fault: &PrepareFault) -> JobEnd {
     let kind = match fault {
         PrepareFault::Disk(_) => RefusedKind::TryAgain,
         PrepareFault::Bindings(_) => RefusedKind::Configuration,
-        PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotTheSame(_) => {
+        PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotReproducible(_) => {
             RefusedKind::BadInput
         }
     };

@@ -1,16 +1,16 @@
 //! Resumes a job after the ledger refused a step, from what the ledger says.
 //!
 //! Owns the waits in between, and keeps the id of an accepted request meanwhile. How each state
-//! continues is decided by [`super::Road::resume`], as after a restart; a job never has to wait for
+//! continues is decided by [`super::JobRun::resume`], as after a restart; a job never has to wait for
 //! a restart.
 
 use std::time::Duration;
 
-use super::{Road, Step};
+use super::{JobRun, Step};
 use crate::{
     daemon::services::{
         command::RefusedKind,
-        messages::{JobEnd, Wish},
+        messages::{Control, JobEnd},
     },
     domain::job::{JobState, backoff::Backoff, choose_backend::BackendKind},
     ledger::{error::LedgerError, rows::JobRow},
@@ -19,7 +19,7 @@ use crate::{
 /// The first and the longest wait before a job is resumed.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-impl Road {
+impl JobRun {
     /// Waits, and returns the job's row to continue from, or its end if it has ended.
     /// `interruptions` counts the waits.
     pub(super) async fn take_up(
@@ -31,7 +31,7 @@ impl Road {
             self.wait_interrupted(&reason, *interruptions).await?;
             *interruptions += 1;
             let id = self.id;
-            let row = match self.tools.store.with(move |ledger| ledger.job(id)).await {
+            let row = match self.services.store.with(move |ledger| ledger.job(id)).await {
                 Ok(row) => row,
                 // Its release was refused: nothing was recorded and nothing was sent.
                 Err(LedgerError::NoSuchJob(_)) => {
@@ -49,7 +49,7 @@ impl Road {
             let recorded = match (row.state, self.taken.clone()) {
                 (JobState::Submitting, Some(request)) => self.record_request(&request).await,
                 (JobState::Submitting, None) => {
-                    let now = self.tools.clock.now().wall;
+                    let now = self.services.clock.now().wall;
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.mark_lost_answer(id, now);
                     self.record("that the answer is lost", record).await
@@ -59,7 +59,7 @@ impl Road {
                         let placed = row.state == JobState::Done && self.public;
                         return Err(JobEnd::Ended { state: row.state, placed });
                     }
-                    self.place = BackendKind::from_name(&row.backend).unwrap_or(self.place);
+                    self.backend = BackendKind::from_name(&row.backend).unwrap_or(self.backend);
                     self.deployment.clone_from(&row.deployment);
                     self.terms = row.terms;
                     self.lease = None;
@@ -76,9 +76,11 @@ impl Road {
     async fn wait_interrupted(&mut self, reason: &str, interruptions: u32) -> Step<()> {
         let wait = Backoff::new(AGAIN.0, AGAIN.1).wait(interruptions, rand::random(), None);
         tracing::error!(job = %self.id, "{reason}; the job is taken up again in {} s", wait.as_secs());
-        self.say(format!("{reason}; it is taken up again in {} s", wait.as_secs().max(1))).await;
-        let known = *self.wish.borrow();
-        if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+        self.set_activity(format!("{reason}; it is taken up again in {} s", wait.as_secs().max(1)))
+            .await;
+        let known = *self.control.borrow();
+        if known == Control::Stop || self.wait_or_control(wait, known).await == Some(Control::Stop)
+        {
             return Err(JobEnd::Stopped);
         }
         Ok(())

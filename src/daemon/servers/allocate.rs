@@ -12,7 +12,7 @@ use crate::{
         budget_windows,
         command::RefusedKind,
         leases::{Lease, NoMachine, Want},
-        messages::Report,
+        messages::JobReport,
         runtime_config::{
             RuntimeConfig,
             server_api::{Cloud, Fit},
@@ -369,7 +369,7 @@ impl Work {
                     fault.message, fault.advice
                 );
                 let kind = if fault.kind == FaultKind::Token {
-                    self.report(Report::TokenRefused).await;
+                    self.report(JobReport::TokenRefused).await;
                     RefusedKind::Token
                 } else {
                     RefusedKind::Unavailable
@@ -399,7 +399,7 @@ impl Work {
         for warning in news {
             self.warn(warning.to_string()).await;
         }
-        self.report(Report::MachineMoney).await;
+        self.report(JobReport::MachineMoney).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         CallError, FaultKind,
         runcomfy::machines::{Server, Stopped},
     },
-    daemon::services::messages::Report,
+    daemon::services::messages::JobReport,
     domain::{
         machines::{
             Action, LaunchMatch, MachineId, MachineStage, ServerId, StopReason, which_is_ours,
@@ -281,7 +281,7 @@ impl Work {
             CallError::Transient { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
                 if fault.kind == FaultKind::Token {
-                    self.report(Report::TokenRefused).await;
+                    self.report(JobReport::TokenRefused).await;
                 }
                 (format!("{}. {}", fault.message, fault.advice), None)
             }
@@ -333,7 +333,7 @@ impl Work {
                 self.call_failed(id, error).await;
             }
         }
-        self.report(Report::MachineMoney).await;
+        self.report(JobReport::MachineMoney).await;
     }
 
     /// Records the mark of a stop, and notifies the jobs that use the machine.

@@ -14,7 +14,7 @@ use crate::{
     daemon::services::{
         Services,
         leases::{Ask, Desk, Want},
-        messages::Report,
+        messages::JobReport,
         rate_limiter::RateLimiter,
         runtime_config::{
             RuntimeConfig,
@@ -35,7 +35,7 @@ use crate::{
 const CALLS_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest single sleep: timers stop while the computer sleeps, but a machine keeps running.
-const NAP: Duration = Duration::from_secs(20);
+const MAX_SLEEP: Duration = Duration::from_secs(20);
 
 /// How long a job of an earlier session may take to request the machine that it runs on.
 const EXPECTED: Duration = Duration::from_secs(30);
@@ -162,7 +162,7 @@ impl Work {
                 return;
             }
             if self.notes.write(&self.tools.store, self.now()).await {
-                self.report(Report::MachineMoney).await;
+                self.report(JobReport::MachineMoney).await;
             }
             self.hand_out().await;
             self.mind_fit();
@@ -211,7 +211,7 @@ impl Work {
                     "the ledger cannot be read, so a RunComfy machine of an earlier session may \
                      still run and cost money ({error}): check RunComfy's dashboard"
                 );
-                self.report(Report::Warning(words)).await;
+                self.report(JobReport::Warning(words)).await;
                 return;
             }
         };
@@ -294,7 +294,7 @@ impl Work {
         let launch = self.launch_after.filter(|_| !self.waiting.is_empty());
         let due = lives.chain(launch).chain(self.notes.again).min()?;
         // The minimum keeps a bug in here from turning the loop without end.
-        Some(due.since(now).clamp(Duration::from_millis(10), NAP))
+        Some(due.since(now).clamp(Duration::from_millis(10), MAX_SLEEP))
     }
 
     pub(crate) fn is_wanted(&self, id: MachineId) -> bool {
@@ -399,13 +399,13 @@ impl Work {
         Arc::clone(&self.tools.config.borrow())
     }
 
-    pub(crate) async fn report(&self, report: Report) {
+    pub(crate) async fn report(&self, report: JobReport) {
         // The event loop is gone only when the process ends.
         drop(self.tools.reports.send(report).await);
     }
 
     pub(crate) async fn warn(&self, words: String) {
-        self.report(Report::Warning(words)).await;
+        self.report(JobReport::Warning(words)).await;
     }
 
     pub(crate) fn wall(&self, moment: Moment) -> WallTime {

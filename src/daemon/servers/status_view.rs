@@ -5,7 +5,7 @@
 
 use super::manager::{Held, Work, usable};
 use crate::{
-    daemon::services::{messages::Report, runtime_config::RuntimeConfig},
+    daemon::services::{messages::JobReport, runtime_config::RuntimeConfig},
     domain::{machines::MachineStage, status},
 };
 
@@ -17,7 +17,7 @@ impl Work {
             self.held.iter().map(|held| self.line(held, &config)).collect();
         if shown != self.shown {
             self.shown.clone_from(&shown);
-            self.report(Report::Machines(shown)).await;
+            self.report(JobReport::Machines(shown)).await;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
 
 /// What a job's task reports to the event loop while it runs.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum JobReport {
     /// The job is in the ledger.
     Started {
         /// The project.
@@ -30,7 +30,7 @@ pub(crate) enum Report {
         inputs: Option<Inputs>,
     },
     /// The job changed its stage, as far as decisions depend on it.
-    Moved {
+    StageChanged {
         /// The project.
         project: ProjectId,
         /// The new stage.
@@ -49,7 +49,7 @@ pub(crate) enum Report {
         standing: Standing,
     },
     /// What `status` shows of a job.
-    Shown {
+    StatusChanged {
         /// The project.
         project: ProjectId,
         /// The job's complete status.
@@ -62,7 +62,7 @@ pub(crate) enum Report {
         /// The pending write; the same text is used when it is over.
         what: &'static str,
         /// The reason, for people; `None` when it is written.
-        trouble: Option<String>,
+        problem: Option<String>,
     },
     /// The deployment reported its facts; these are the resulting warnings.
     Facts(Vec<String>),
@@ -77,20 +77,20 @@ pub(crate) enum Report {
 }
 
 /// What the event loop wants a job's task to do, in order of priority: it is only ever raised, so
-/// that a newer snapshot cannot revoke a person's cancel ([`Wish::raise`]).
+/// that a newer snapshot cannot revoke a person's cancel ([`Control::raise`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Wish {
+pub(crate) enum Control {
     /// Continue.
-    Go,
+    Continue,
     /// End, because a newer snapshot replaces the job.
-    Replace,
+    Supersede,
     /// End, because a person cancelled the job.
     Cancel,
     /// The daemon stops: do not touch remote work, which continues at the next start.
     Stop,
 }
 
-impl Wish {
+impl Control {
     /// Sends this control to a task, unless one with a higher priority was sent already.
     pub(crate) fn raise(self, of: &watch::Sender<Self>) {
         of.send_if_modified(|wanted| {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    health::HealthRegistry, leases::Keeper, messages::Report, project_locks::ProjectLocks,
+    health::HealthRegistry, leases::Keeper, messages::JobReport, project_locks::ProjectLocks,
     rate_limiter::RateLimiter, root_locks::RootLocks, runtime_config::RuntimeConfig, store::Store,
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(crate) struct Services {
     /// The budget warnings that were already given. A plain mutex: it is never held across
     /// an await.
     pub(crate) warned: Mutex<WarnedLimits>,
-    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) reports: mpsc::Sender<JobReport>,
     /// The current configuration; a reload publishes a new one here.
     pub(crate) config: watch::Receiver<Arc<RuntimeConfig>>,
     /// Which history folders are being read, and which projects are being placed.

@@ -14,7 +14,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-use super::messages::Report;
+use super::messages::JobReport;
 use crate::ledger::{
     Ledger,
     error::{LedgerError, StoreError},
@@ -30,11 +30,11 @@ pub(crate) struct Store {
     ledger: Arc<Mutex<Ledger>>,
     /// Reports to the event loop that a write is pending, because people look at the status and not
     /// into the log.
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<JobReport>,
 }
 
 impl Store {
-    pub(crate) fn new(ledger: Ledger, reports: mpsc::Sender<Report>) -> Self {
+    pub(crate) fn new(ledger: Ledger, reports: mpsc::Sender<JobReport>) -> Self {
         Self { ledger: Arc::new(Mutex::new(ledger)), reports }
     }
 
@@ -104,7 +104,7 @@ impl Store {
     /// Reports to the event loop that a write is pending, or no longer is.
     async fn report_unwritten(&self, what: &'static str, trouble: Option<String>) {
         // At the very end there is no receiver; the log has the message.
-        drop(self.reports.send(Report::Unwritten { what, trouble }).await);
+        drop(self.reports.send(JobReport::Unwritten { what, problem: trouble }).await);
     }
 }
 

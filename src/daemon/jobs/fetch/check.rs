@@ -17,27 +17,30 @@ use crate::{
 pub(in crate::daemon::jobs) const MAX_IMAGE: u64 = 64 * 1024 * 1024;
 
 /// Why a file did not pass.
-pub(in crate::daemon::jobs) enum Check {
+pub(in crate::daemon::jobs) enum CheckError {
     Bad(String),
     Unreadable(String),
 }
 
 /// Checks an image; `Some` is the PNG to keep instead of the downloaded file.
-pub(in crate::daemon::jobs) fn checked_image(partial: &Partial) -> Result<Option<Bytes>, Check> {
-    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
+pub(in crate::daemon::jobs) fn checked_image(
+    partial: &Partial,
+) -> Result<Option<Bytes>, CheckError> {
+    let reader = partial.reader().map_err(|error| CheckError::Unreadable(error.to_string()))?;
     let mut bytes = Vec::new();
     reader
         .take(MAX_IMAGE)
         .read_to_end(&mut bytes)
-        .map_err(|error| Check::Unreadable(error.to_string()))?;
+        .map_err(|error| CheckError::Unreadable(error.to_string()))?;
     let bytes = Bytes::from(bytes);
-    let png = picture::into_png(bytes.clone()).map_err(|fault| Check::Bad(fault.to_string()))?;
+    let png =
+        picture::into_png(bytes.clone()).map_err(|fault| CheckError::Bad(fault.to_string()))?;
     Ok((png != bytes).then_some(png))
 }
 
-pub(in crate::daemon::jobs) fn checked_mesh(partial: &Partial) -> Result<(), Check> {
-    let reader = partial.reader().map_err(|error| Check::Unreadable(error.to_string()))?;
+pub(in crate::daemon::jobs) fn checked_mesh(partial: &Partial) -> Result<(), CheckError> {
+    let reader = partial.reader().map_err(|error| CheckError::Unreadable(error.to_string()))?;
     mesh::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
         .map(drop)
-        .map_err(|fault| Check::Bad(fault.to_string()))
+        .map_err(|fault| CheckError::Bad(fault.to_string()))
 }

@@ -9,13 +9,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use super::check::{Check, checked_image, checked_mesh};
+use super::check::{CheckError, checked_image, checked_mesh};
 use crate::{
     backend::FetchError,
     daemon::{
-        jobs::{Road, Step, wished},
+        jobs::{JobRun, Step, control_changed},
         services::{
-            messages::{JobEnd, Wish},
+            messages::{Control, JobEnd},
             store::blocking,
         },
     },
@@ -38,7 +38,7 @@ use crate::{
 const PIECE: usize = 256 * 1024;
 
 /// Why one download ended without an artifact.
-pub(in crate::daemon::jobs) enum Broken {
+pub(in crate::daemon::jobs) enum DownloadError {
     /// Worth continuing.
     Cut {
         /// What happened.
@@ -54,10 +54,10 @@ pub(in crate::daemon::jobs) enum Broken {
     /// The file fails its checks, and is in quarantine.
     Bad(String),
     /// Another try cannot help.
-    Never(String),
+    Impossible(String),
 }
 
-impl Broken {
+impl DownloadError {
     /// Returns the reason, as the beginning of a sentence.
     pub(in crate::daemon::jobs) fn reason(&self) -> &str {
         match self {
@@ -65,12 +65,12 @@ impl Broken {
             | Self::Disk(reason)
             | Self::Gone(reason)
             | Self::Bad(reason)
-            | Self::Never(reason) => reason,
+            | Self::Impossible(reason) => reason,
         }
     }
 }
 
-impl Road {
+impl JobRun {
     /// Downloads one file into history, continuing an earlier try, and checks it.
     pub(in crate::daemon::jobs) async fn download(
         &mut self,
@@ -79,7 +79,7 @@ impl Road {
         file: &RemoteFile,
         request: &RequestId,
         (last_progress, farthest): (&mut Moment, &mut u64),
-    ) -> Step<Result<(), Broken>> {
+    ) -> Step<Result<(), DownloadError>> {
         // Not the URL: a new one for the same file is the same file.
         let origin = format!("{request}\n{}\n{}\n{}", file.node, file.channel, file.filename);
         let origin = Fingerprint::of(origin.as_bytes());
@@ -93,9 +93,9 @@ impl Road {
         let from = partial.len();
         let download = match backend.open(file, from).await {
             Ok(download) => download,
-            Err(error) => return Ok(Err(broken(&error))),
+            Err(error) => return Ok(Err(download_error(&error))),
         };
-        self.say(format!("downloads the {kind}")).await;
+        self.set_activity(format!("downloads the {kind}")).await;
         let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
         if download.start != from {
             partial = match blocking(move || partial.restart().map(|()| partial)).await {
@@ -107,10 +107,10 @@ impl Road {
         loop {
             let chunk = tokio::select! {
                 chunk = chunks.next() => chunk,
-                wish = wished(&mut self.wish) => {
-                    match wish {
-                        Wish::Stop => return Err(JobEnd::Stopped),
-                        Wish::Go | Wish::Replace | Wish::Cancel => continue,
+                control = control_changed(&mut self.control) => {
+                    match control {
+                        Control::Stop => return Err(JobEnd::Stopped),
+                        Control::Continue | Control::Supersede | Control::Cancel => continue,
                     }
                 }
             };
@@ -133,18 +133,18 @@ impl Road {
                 // often the download starts again.
                 if partial.len() > *farthest {
                     *farthest = partial.len();
-                    *last_progress = self.tools.clock.now().moment;
+                    *last_progress = self.services.clock.now().moment;
                 }
-                self.shown.received = Some(Received { bytes: partial.len(), total });
+                self.status.received = Some(Received { bytes: partial.len(), total });
                 self.show().await;
             }
             match error {
                 Some(error @ FetchError::TooLarge { .. }) => {
                     // As below: what can never be used must not fill the disk.
                     blocking(move || drop(partial.discard())).await;
-                    return Ok(Err(broken(&error)));
+                    return Ok(Err(download_error(&error)));
                 }
-                Some(error) => return Ok(Err(broken(&error))),
+                Some(error) => return Ok(Err(download_error(&error))),
                 None if over => break,
                 None => {}
             }
@@ -153,15 +153,15 @@ impl Road {
             let got = partial.len();
             if got < total {
                 let reason = format!("{got} of {total} bytes came");
-                return Ok(Err(Broken::Cut { reason, retry_after: None }));
+                return Ok(Err(DownloadError::Cut { reason, retry_after: None }));
             }
         }
         Ok(self.check(kind, partial).await)
     }
 
     /// Checks the downloaded file; only a good file gets an artifact's name.
-    async fn check(&self, kind: ArtifactKind, partial: Partial) -> Result<(), Broken> {
-        let (history, id) = (Arc::clone(&self.tools.history), self.id);
+    async fn check(&self, kind: ArtifactKind, partial: Partial) -> Result<(), DownloadError> {
+        let (history, id) = (Arc::clone(&self.services.history), self.id);
         blocking(move || {
             let verdict = match kind {
                 ArtifactKind::Image => checked_image(&partial),
@@ -170,20 +170,20 @@ impl Road {
             match verdict {
                 Ok(Some(png)) => partial.finish_as(&png).map(drop).map_err(|error| disk(&error)),
                 Ok(None) => partial.finish().map(drop).map_err(|error| disk(&error)),
-                Err(Check::Bad(reason)) => match history.quarantine(id, partial, &reason) {
-                    Ok(_) => Err(Broken::Bad(reason)),
-                    Err(error) => {
-                        Err(Broken::Bad(format!("{reason} (and quarantine failed: {error})")))
-                    }
+                Err(CheckError::Bad(reason)) => match history.quarantine(id, partial, &reason) {
+                    Ok(_) => Err(DownloadError::Bad(reason)),
+                    Err(error) => Err(DownloadError::Bad(format!(
+                        "{reason} (and quarantine failed: {error})"
+                    ))),
                 },
-                Err(Check::Unreadable(reason)) => Err(Broken::Disk(reason)),
+                Err(CheckError::Unreadable(reason)) => Err(DownloadError::Disk(reason)),
             }
         })
         .await
     }
 }
 
-async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
+async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, DownloadError> {
     blocking(move || {
         let mut partial = partial;
         match partial.append(&bytes) {
@@ -191,7 +191,7 @@ async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
             Err(error @ PartialError::TooLarge { .. }) => {
                 // None of it can be used, so it is not kept for a later try.
                 drop(partial.discard());
-                Err(Broken::Never(error.to_string()))
+                Err(DownloadError::Impossible(error.to_string()))
             }
             Err(PartialError::Disk(error)) => Err(disk(&error)),
         }
@@ -199,18 +199,20 @@ async fn append(partial: Partial, bytes: Bytes) -> Result<Partial, Broken> {
     .await
 }
 
-fn broken(error: &FetchError) -> Broken {
+fn download_error(error: &FetchError) -> DownloadError {
     let reason = error.to_string();
     match error {
-        FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => Broken::Never(reason),
-        FetchError::Gone { .. } => Broken::Gone(reason),
-        FetchError::Busy { retry_after, .. } => {
-            Broken::Cut { reason, retry_after: Some(*retry_after) }
+        FetchError::Forbidden { .. } | FetchError::TooLarge { .. } => {
+            DownloadError::Impossible(reason)
         }
-        FetchError::Transient { .. } => Broken::Cut { reason, retry_after: None },
+        FetchError::Gone { .. } => DownloadError::Gone(reason),
+        FetchError::Busy { retry_after, .. } => {
+            DownloadError::Cut { reason, retry_after: Some(*retry_after) }
+        }
+        FetchError::Transient { .. } => DownloadError::Cut { reason, retry_after: None },
     }
 }
 
-fn disk(error: &DiskError) -> Broken {
-    Broken::Disk(error.to_string())
+fn disk(error: &DiskError) -> DownloadError {
+    DownloadError::Disk(error.to_string())
 }

@@ -10,14 +10,14 @@ mod check;
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Road, Step,
-    fetch::{check::MAX_IMAGE, download::Broken},
+    JobRun, Step,
+    fetch::{check::MAX_IMAGE, download::DownloadError},
     poll::Ended,
 };
 use crate::{
     backend::{CallError, FaultKind, RunResult},
     daemon::services::{
-        messages::{JobEnd, Report, Wish},
+        messages::{Control, JobEnd, JobReport},
         store::blocking,
     },
     disk::history::JobFolder,
@@ -57,7 +57,7 @@ pub(super) struct Fetched {
     pub(super) artifacts: Vec<crate::domain::job::placement::Artifact>,
 }
 
-impl Road {
+impl JobRun {
     /// Fetches and checks the image and the mesh of a run that succeeded.
     pub(super) async fn fetch(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
         let fetched = self.fetch_all(request, ended).await;
@@ -67,7 +67,7 @@ impl Road {
 
     async fn fetch_all(&mut self, request: &RequestId, ended: Ended) -> Step<Fetched> {
         let Ended { mut files } = ended;
-        self.moved(JobState::Running, JobStage::Placing).await;
+        self.set_state(JobState::Running, JobStage::Placing).await;
         let folder = self.folder().await?;
         let mut rows = Vec::new();
         let mut bad_image = None;
@@ -99,9 +99,9 @@ impl Road {
             self.keep_rows(rows).await;
             return Err(self.end_failed(reason, self.booking_of_run().await).await);
         }
-        self.shown.received = None;
+        self.status.received = None;
         self.record_fetched(rows).await?;
-        if self.unwanted() {
+        if self.is_unwanted() {
             return Err(self.keep_unwanted().await);
         }
         Ok(Self::in_history(&folder))
@@ -114,11 +114,11 @@ impl Road {
         request: &RequestId,
         files: &[RemoteFile],
     ) -> Step<()> {
-        let config = self.live();
-        let node = config.workflows.at(self.place).output(ArtifactKind::Image).to_owned();
+        let config = self.config();
+        let node = config.workflows.at(self.backend).output(ArtifactKind::Image).to_owned();
         let gone = match &self.lease {
             Some(lease) => lease.over().is_some(),
-            None => config.known_at(self.place).is_err(),
+            None => config.known_at(self.backend).is_err(),
         };
         let Some(file) =
             artifact::choose_file(files, ArtifactKind::Image, &node).filter(|_| !gone).cloned()
@@ -126,9 +126,9 @@ impl Road {
             return Ok(());
         };
         // A cancel is too late now: the run is over.
-        self.too_late = true;
+        self.cancel_too_late = true;
         let folder = self.folder().await?;
-        let mut progress = (self.tools.clock.now().moment, 0);
+        let mut progress = (self.services.clock.now().moment, 0);
         let tried = self
             .download(
                 ArtifactKind::Image,
@@ -144,8 +144,8 @@ impl Road {
                 let row = self.describe(ArtifactKind::Image, &folder).await?;
                 self.keep_rows(vec![row]).await;
             }
-            Err(broken) => {
-                let reason = broken.reason();
+            Err(error) => {
+                let reason = error.reason();
                 tracing::warn!(job = %self.id, "the image that was made before the run failed is not kept: {reason}");
             }
         }
@@ -158,7 +158,7 @@ impl Road {
         // The number is informative: a ledger that cannot take it now must not delay a result.
         if bytes > 0
             && let Err(error) =
-                self.tools.store.with(move |ledger| ledger.add_received(id, bytes)).await
+                self.services.store.with(move |ledger| ledger.add_received(id, bytes)).await
         {
             tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
         }
@@ -166,7 +166,7 @@ impl Road {
 
     /// Continues with artifacts that another session fetched.
     pub(super) async fn fetched_before(&mut self, row: &JobRow) -> Step<Fetched> {
-        self.moved(row.state, JobStage::Placing).await;
+        self.set_state(row.state, JobStage::Placing).await;
         let folder = self.folder().await?;
         let fetched = Self::in_history(&folder);
         if fetched.artifacts.iter().any(|artifact| artifact.kind == ArtifactKind::Mesh) {
@@ -204,7 +204,7 @@ impl Road {
     pub(super) async fn folder(&mut self) -> Step<JobFolder> {
         let mut failures = 0;
         loop {
-            let (history, id) = (Arc::clone(&self.tools.history), self.id);
+            let (history, id) = (Arc::clone(&self.services.history), self.id);
             match blocking(move || history.job(id)).await {
                 Ok(folder) => return Ok(folder),
                 Err(error) => {
@@ -224,7 +224,7 @@ impl Road {
         request: &RequestId,
     ) -> Step<Result<Option<ArtifactRow>, Reason>> {
         let (mut fresh, mut gone, mut failures, mut stuck_tries) = (0, 0, 0, 0);
-        let mut last_progress = self.tools.clock.now().moment;
+        let mut last_progress = self.services.clock.now().moment;
         let mut farthest = 0;
         loop {
             if folder.artifact(kind).is_some() {
@@ -232,11 +232,11 @@ impl Road {
             }
             // The result of a cancelled job is fetched all the same, because it was paid for, but
             // with one try only.
-            if self.unwanted() && fresh + gone + failures > 0 {
+            if self.is_unwanted() && fresh + gone + failures > 0 {
                 return Err(self.keep_unwanted().await);
             }
-            let config = self.live();
-            let node = config.workflows.at(self.place).output(kind).to_owned();
+            let config = self.config();
+            let node = config.workflows.at(self.backend).output(kind).to_owned();
             let Some(file) = artifact::choose_file(files, kind, &node).cloned() else {
                 return Ok(Ok(None));
             };
@@ -248,10 +248,10 @@ impl Road {
             let is_stuck = |now: Moment| {
                 stuck_tries >= NO_PROGRESS_TRIES && now.since(last_progress) > NO_PROGRESS
             };
-            let is_stuck = is_stuck(self.tools.clock.now().moment);
+            let is_stuck = is_stuck(self.services.clock.now().moment);
             match tried {
                 Ok(()) => {}
-                Err(Broken::Cut { reason, retry_after }) => {
+                Err(DownloadError::Cut { reason, retry_after }) => {
                     failures += 1;
                     if is_stuck {
                         let text =
@@ -261,14 +261,14 @@ impl Road {
                     tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
                     self.wait_for_storage(failures, &reason, retry_after).await?;
                 }
-                Err(Broken::Disk(reason)) => {
+                Err(DownloadError::Disk(reason)) => {
                     // Without a limit: the result is paid for, and our own disk is no fault of
                     // the storage.
                     failures += 1;
-                    last_progress = self.tools.clock.now().moment;
+                    last_progress = self.services.clock.now().moment;
                     self.wait_for_disk(failures, &reason).await?;
                 }
-                Err(Broken::Gone(reason)) => {
+                Err(DownloadError::Gone(reason)) => {
                     if gone >= GONE_TRIES || is_stuck {
                         let text = format!("the {kind} is gone from the storage: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
@@ -279,7 +279,7 @@ impl Road {
                     // paid for.
                     gone += u32::from(self.refresh(files, request).await?);
                 }
-                Err(Broken::Bad(reason)) => {
+                Err(DownloadError::Bad(reason)) => {
                     fresh += 1;
                     tracing::warn!(job = %self.id, %kind, "quarantined: {reason}");
                     if fresh >= FRESH_TRIES {
@@ -291,7 +291,7 @@ impl Road {
                     }
                     self.wait_for_storage(fresh, &reason, None).await?;
                 }
-                Err(Broken::Never(reason)) => {
+                Err(DownloadError::Impossible(reason)) => {
                     let text = format!(
                         "the {kind} was not fetched: {reason}; the public files stay as they were"
                     );
@@ -319,7 +319,7 @@ impl Road {
     /// Asks for the result again, because its URLs may be new. Returns whether the
     /// service answered.
     async fn refresh(&mut self, files: &mut Vec<RemoteFile>, request: &RequestId) -> Step<bool> {
-        self.tools.wait_for_call(self.place).await;
+        self.services.wait_for_call(self.backend).await;
         let backend = self.backend_for_files().await?;
         match backend.result(request).await {
             Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
@@ -328,7 +328,7 @@ impl Road {
                 tracing::warn!(job = %self.id, %error, "no fresh result");
                 let CallError::Fault(fault) = &error else { return Ok(false) };
                 if fault.kind == FaultKind::Token {
-                    self.report(Report::TokenRefused).await;
+                    self.report(JobReport::TokenRefused).await;
                 }
                 return Ok(fault.kind == FaultKind::Gone);
             }
@@ -337,7 +337,7 @@ impl Road {
     }
 
     pub(super) fn limit(&self, kind: ArtifactKind) -> u64 {
-        let limit = self.live().settings.placement.max_artifact_mb.saturating_mul(1024 * 1024);
+        let limit = self.config().settings.placement.max_artifact_mb.saturating_mul(1024 * 1024);
         match kind {
             ArtifactKind::Image => limit.min(MAX_IMAGE),
             ArtifactKind::Mesh => limit,
@@ -352,21 +352,22 @@ impl Road {
     ) -> Step<()> {
         let when = asked.map(|wait| format!(" in {} s, as the storage wishes", wait.as_secs()));
         let when = when.unwrap_or_default();
-        self.say(format!("the download is tried again{when}: {reason}")).await;
-        self.wait_out(failures, asked).await
+        self.set_activity(format!("the download is tried again{when}: {reason}")).await;
+        self.wait_before_retry(failures, asked).await
     }
 
     /// Waits until the disk may have room again; the job is not lost meanwhile.
     pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
         tracing::error!(job = %self.id, "{reason}");
-        self.say(format!("waits for the disk: {reason}")).await;
-        self.wait_out(failures, None).await
+        self.set_activity(format!("waits for the disk: {reason}")).await;
+        self.wait_before_retry(failures, None).await
     }
 
-    async fn wait_out(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
+    async fn wait_before_retry(&mut self, failures: u32, asked: Option<Duration>) -> Step<()> {
         let wait = Backoff::new(AFTER_CUT.0, AFTER_CUT.1).wait(failures, rand::random(), asked);
-        let known = *self.wish.borrow();
-        if known == Wish::Stop || self.pause(wait, known).await == Some(Wish::Stop) {
+        let known = *self.control.borrow();
+        if known == Control::Stop || self.wait_or_control(wait, known).await == Some(Control::Stop)
+        {
             return Err(JobEnd::Stopped);
         }
         Ok(())
@@ -375,21 +376,21 @@ impl Road {
     async fn keep_rows(&self, rows: Vec<ArtifactRow>) {
         let id = self.id;
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.keep_artifacts(id, &rows);
-        drop(self.tools.store.record("the image of a failed job", record).await);
+        drop(self.services.store.record("the image of a failed job", record).await);
     }
 
     async fn record_fetched(&mut self, rows: Vec<ArtifactRow>) -> Step<()> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
         self.record("that everything was fetched", record).await?;
-        self.moved(JobState::Fetched, JobStage::Placing).await;
+        self.set_state(JobState::Fetched, JobStage::Placing).await;
         Ok(())
     }
 
     /// Ends a job that a person cancelled before the result was placed, although the run had
     /// finished: it was paid for, so it is kept and booked, and never shown.
     pub(super) async fn keep_unwanted(&mut self) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let reason = Reason::new(
             "cancelled_too_late",
             "the run was finished before the cancel took effect; it was charged, what was fetched of it is in history and nothing was placed",

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use super::{Answer, Followed, Following, poll_errors::AFTER_FAILURE};
+use super::{FollowOutcome, RequestState, ResultAnswer, poll_errors::AFTER_FAILURE};
 use crate::{
     backend::{CallError, CancelReply, FaultKind, RunTimes},
     daemon::{
-        jobs::{Road, Step},
-        services::messages::{JobEnd, Wish},
+        jobs::{JobRun, Step},
+        services::messages::{Control, JobEnd},
     },
     domain::{
         job::{JobState, RequestId, backoff::Backoff},
@@ -22,39 +22,39 @@ use crate::{
 /// How long a cancelled request is polled to see it end.
 pub(in crate::daemon::jobs) const AFTER_CANCEL: Duration = Duration::from_secs(120);
 
-impl Road {
+impl JobRun {
     /// Sends a cancel until the service answers, with a limited number of tries, and remembers that
     /// it was sent.
     pub(in crate::daemon::jobs) async fn cancel_remotely(
         &mut self,
         request: &RequestId,
-        wish: Wish,
-        following: &mut Following,
+        control: Control,
+        request_state: &mut RequestState,
     ) -> Step<()> {
         let (id, mut failures) = (self.id, 0);
-        if wish == Wish::Cancel {
+        if control == Control::Cancel {
             // The cancel may be older than the job's row, or be in it already: a cancel is final,
             // across restarts.
-            let now = self.tools.clock.now().wall;
+            let now = self.services.clock.now().wall;
             let record = move |ledger: &mut crate::ledger::Ledger| ledger.request_cancel(id, now);
             self.record("that a person cancelled it", record).await?;
         }
-        self.say("being cancelled at the service".to_owned()).await;
+        self.set_activity("being cancelled at the service".to_owned()).await;
         let outcome = loop {
-            self.tools.wait_for_call(self.place).await;
+            self.services.wait_for_call(self.backend).await;
             let backend = self.backend().await?;
             match backend.cancel(request).await {
                 Ok(CancelReply::Requested) => break "requested",
                 Ok(CancelReply::TooLate) => {
-                    self.too_late = true;
+                    self.cancel_too_late = true;
                     break "too late";
                 }
                 // Suspended until there is another token, with which the cancel is sent again.
                 Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
-                    self.after_fault(fault, following).await?;
+                    self.after_fault(fault, request_state).await?;
                 }
                 Err(CallError::Fault(fault)) if fault.kind != FaultKind::Service => {
-                    following.refused = true;
+                    request_state.refused = true;
                     break "refused";
                 }
                 Err(error) => {
@@ -68,8 +68,13 @@ impl Road {
                         break "no answer";
                     }
                     let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
-                    if self.pause(backoff.wait(failures, rand::random(), retry_after), wish).await
-                        == Some(Wish::Stop)
+                    if self
+                        .wait_or_control(
+                            backoff.wait(failures, rand::random(), retry_after),
+                            control,
+                        )
+                        .await
+                        == Some(Control::Stop)
                     {
                         return Err(JobEnd::Stopped);
                     }
@@ -77,14 +82,14 @@ impl Road {
             }
         };
         tracing::info!(job = %id, outcome, "cancel sent");
-        if self.too_late {
-            self.say("could not be cancelled any more; it goes on".to_owned()).await;
+        if self.cancel_too_late {
+            self.set_activity("could not be cancelled any more; it goes on".to_owned()).await;
         }
-        let now = self.tools.clock.now();
-        let why = match wish {
-            Wish::Cancel => "a person wanted it",
-            Wish::Replace => "a newer change takes its place",
-            Wish::Go | Wish::Stop => "it took too long",
+        let now = self.services.clock.now();
+        let why = match control {
+            Control::Cancel => "a person wanted it",
+            Control::Supersede => "a newer change takes its place",
+            Control::Continue | Control::Stop => "it took too long",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.audit(&AuditRow {
@@ -95,10 +100,10 @@ impl Road {
                 cost: MicroUsd::ZERO,
             })
         };
-        drop(self.tools.store.record("a cancel", record).await);
+        drop(self.services.store.record("a cancel", record).await);
         // Without an answer the cancel is sent again later, if the backend is paid.
-        if outcome != "no answer" || !self.place.is_paid() {
-            following.cancelled = Some((wish, now.moment));
+        if outcome != "no answer" || !self.backend.is_paid() {
+            request_state.cancelled = Some((control, now.moment));
         }
         Ok(())
     }
@@ -106,14 +111,14 @@ impl Road {
     /// Ends a job whose request was cancelled, with the reason of the cancel.
     pub(in crate::daemon::jobs) async fn ended_by_cancel(
         &mut self,
-        following: &Following,
+        request_state: &RequestState,
         times: RunTimes,
     ) -> JobEnd {
-        let booking = self.booking(following, times);
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let wish = following.cancelled.map(|(wish, _)| wish);
-        if let Some((code, _)) = following.timed_out {
-            let text = match (code, self.place.is_paid()) {
+        let booking = self.booking(request_state, times);
+        let (id, now) = (self.id, self.services.clock.now().wall);
+        let control = request_state.cancelled.map(|(control, _)| control);
+        if let Some((code, _)) = request_state.timed_out {
+            let text = match (code, self.backend.is_paid()) {
                 ("queue_timeout", true) => {
                     "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
                 }
@@ -125,9 +130,9 @@ impl Road {
             };
             return self.end_failed(Reason::new(code, text), booking).await;
         }
-        let replaced = wish == Some(Wish::Replace);
+        let replaced = control == Some(Control::Supersede);
         let state = if replaced { JobState::Replaced } else { JobState::Cancelled };
-        let text = match wish {
+        let text = match control {
             Some(_) => "cancelled at a person's request",
             // After a crash it may have been our own cancel, which is sent before it is recorded.
             None => "cancelled at the service; conjured has no record of having asked for it",
@@ -149,18 +154,18 @@ impl Road {
     /// Returns what is booked for a job that ends here, with or without a run.
     pub(in crate::daemon::jobs) fn booking(
         &self,
-        following: &Following,
+        request_state: &RequestState,
         times: RunTimes,
     ) -> Booking {
-        let now = self.tools.clock.now();
+        let now = self.services.clock.now();
         let Some(terms) = self.terms else { return Booking::Reserved };
-        if following.running.is_some() {
-            let observed = following.seen(times, now);
+        if request_state.running.is_some() {
+            let observed = request_state.observed_times(times, now);
             return job_cost::job_cost(&terms, &observed).map_or(Booking::Reserved, Booking::from);
         }
-        let waited = now.moment.since(following.submitted);
-        let followed = matches!(following.cancelled, Some((Wish::Replace, _)));
-        match job_cost::cost_without_run(&terms, waited, followed, self.shown.estimate) {
+        let waited = now.moment.since(request_state.submitted);
+        let followed = matches!(request_state.cancelled, Some((Control::Supersede, _)));
+        match job_cost::cost_without_run(&terms, waited, followed, self.status.estimate) {
             MicroUsd::ZERO => Booking::Nothing,
             most => Booking::AtMost(most),
         }
@@ -170,15 +175,15 @@ impl Road {
     /// ledger holds.
     pub(in crate::daemon::jobs) async fn booking_of_run(&self) -> Booking {
         let id = self.id;
-        let row = self.tools.store.with(move |ledger| ledger.job(id)).await;
+        let row = self.services.store.with(move |ledger| ledger.job(id)).await;
         row.map_or(Booking::Reserved, |row| row.job_cost().0)
     }
 
     /// Returns how long the job may be queued, and how long it may run.
-    fn patience(&self) -> (Duration, Duration) {
-        let config = self.live();
+    fn timeouts(&self) -> (Duration, Duration) {
+        let config = self.config();
         let (serverless, local) = (&config.settings.serverless, &config.settings.local);
-        if self.place.is_paid() {
+        if self.backend.is_paid() {
             (serverless.queue_timeout, serverless.run_timeout)
         } else {
             (local.timeout, local.timeout)
@@ -186,56 +191,58 @@ impl Road {
     }
 
     /// Ends a wait that took too long: asks for the result once more, then cancels the request.
-    pub(in crate::daemon::jobs) async fn mind_patience(
+    pub(in crate::daemon::jobs) async fn check_timeouts(
         &mut self,
         request: &RequestId,
-        following: &mut Following,
-    ) -> Step<Option<Followed>> {
-        let now = self.tools.clock.now().moment;
-        if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late) {
+        request_state: &mut RequestState,
+    ) -> Step<Option<FollowOutcome>> {
+        let now = self.services.clock.now().moment;
+        if let Some((_, since)) = request_state.cancelled.filter(|_| !self.cancel_too_late) {
             if now.since(since) < AFTER_CANCEL {
                 return Ok(None);
             }
-            if following.refused && self.place.is_paid() {
+            if request_state.refused && self.backend.is_paid() {
                 // The run continues there in any case, and its result is paid for.
-                self.too_late = true;
-                self.say("the service did not cancel it; it goes on".to_owned()).await;
+                self.cancel_too_late = true;
+                self.set_activity("the service did not cancel it; it goes on".to_owned()).await;
                 return Ok(None);
             }
             // The service accepted the cancel: more waiting brings no more information.
-            return match self.ask_result(request, following).await? {
-                Answer::Ended(ended) => Ok(Some(Followed::Ended(ended))),
-                Answer::Elsewhere(payload) => Ok(Some(Followed::Elsewhere(payload))),
-                Answer::Pending => Err(self.ended_by_cancel(following, RunTimes::default()).await),
-                Answer::Silence => Ok(None),
+            return match self.ask_result(request, request_state).await? {
+                ResultAnswer::Ended(ended) => Ok(Some(FollowOutcome::Ended(ended))),
+                ResultAnswer::Rerouted(payload) => Ok(Some(FollowOutcome::Rerouted(payload))),
+                ResultAnswer::Pending => {
+                    Err(self.ended_by_cancel(request_state, RunTimes::default()).await)
+                }
+                ResultAnswer::NoAnswer => Ok(None),
             };
         }
-        if let Some((code, since)) = following.timed_out {
-            let (_, patience) = self.patience();
-            if self.too_late && now.since(since) > patience {
+        if let Some((code, since)) = request_state.timed_out {
+            let (_, patience) = self.timeouts();
+            if self.cancel_too_late && now.since(since) > patience {
                 let text = "the service neither ends nor cancels it; it may have been charged";
                 return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
             }
             return Ok(None);
         }
-        let (queue, run) = self.patience();
-        let (code, patience, key) = match following.running {
-            None => ("queue_timeout", queue, following.submitted),
+        let (queue, run) = self.timeouts();
+        let (code, patience, key) = match request_state.running {
+            None => ("queue_timeout", queue, request_state.submitted),
             Some(running) => ("run_timeout", run, running),
         };
         if now.since(key) < patience {
             return Ok(None);
         }
-        match self.ask_result(request, following).await? {
-            Answer::Ended(ended) => return Ok(Some(Followed::Ended(ended))),
-            Answer::Elsewhere(payload) => return Ok(Some(Followed::Elsewhere(payload))),
-            Answer::Silence => return Ok(None),
-            Answer::Pending => {}
+        match self.ask_result(request, request_state).await? {
+            ResultAnswer::Ended(ended) => return Ok(Some(FollowOutcome::Ended(ended))),
+            ResultAnswer::Rerouted(payload) => return Ok(Some(FollowOutcome::Rerouted(payload))),
+            ResultAnswer::NoAnswer => return Ok(None),
+            ResultAnswer::Pending => {}
         }
         tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
-        self.cancel_remotely(request, Wish::Go, following).await?;
-        if following.cancelled.is_some() {
-            following.timed_out = Some((code, now));
+        self.cancel_remotely(request, Control::Continue, request_state).await?;
+        if request_state.cancelled.is_some() {
+            request_state.timed_out = Some((code, now));
         }
         Ok(None)
     }

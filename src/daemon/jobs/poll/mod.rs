@@ -10,10 +10,10 @@ pub(super) mod cancel;
 
 use std::time::Duration;
 
-use super::{Road, Step, reason_of};
+use super::{JobRun, Step, reason_of};
 use crate::{
     backend::{CallError, FaultKind, Payload, Phase, RunResult, RunTimes},
-    daemon::services::messages::{JobEnd, Wish},
+    daemon::services::messages::{Control, JobEnd},
     domain::{
         engine::event::JobStage,
         job::{
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The longest time between two status calls to a local server, which reports its steps.
-const LOCAL_POLL: Duration = Duration::from_secs(1);
+const MAX_LOCAL_POLL: Duration = Duration::from_secs(1);
 
 /// A run that succeeded.
 #[derive(Debug)]
@@ -38,27 +38,27 @@ pub(super) struct Ended {
 }
 
 /// How following a request ended.
-pub(super) enum Followed {
+pub(super) enum FollowOutcome {
     /// The run succeeded.
     Ended(Ended),
     /// The job fails over; this is the work for its new backend.
-    Elsewhere(Payload),
+    Rerouted(Payload),
 }
 
 /// The outcome of asking for the result.
-pub(super) enum Answer {
+pub(super) enum ResultAnswer {
     /// The run succeeded.
     Ended(Ended),
     /// The run failed and the job fails over; this is the work for its new backend.
-    Elsewhere(Payload),
+    Rerouted(Payload),
     /// The service says that the run has not ended.
     Pending,
     /// No answer that says anything about the run.
-    Silence,
+    NoAnswer,
 }
 
 /// What is known about the request so far.
-pub(super) struct Following {
+pub(super) struct RequestState {
     pub(super) submitted: Moment,
     /// When it was last seen in the queue, and unfinished; a session that resumed the job has not
     /// seen the submit.
@@ -73,17 +73,17 @@ pub(super) struct Following {
     pub(super) instance: Option<String>,
     pub(super) failures: u32,
     /// The control that a cancel was sent for, and when.
-    pub(super) cancelled: Option<(Wish, Moment)>,
+    pub(super) cancelled: Option<(Control, Moment)>,
     /// The service refused the cancel.
     pub(super) refused: bool,
-    /// Since when the service does not know the request; `result_gone`: the same for its result.
-    pub(super) gone: Option<Moment>,
-    pub(super) result_gone: Option<Moment>,
+    /// Since when the service does not know the request; `result_gone_since`: the same for its result.
+    pub(super) gone_since: Option<Moment>,
+    pub(super) result_gone_since: Option<Moment>,
     pub(super) timed_out: Option<(&'static str, Moment)>,
-    pub(super) told_words: Vec<String>,
+    pub(super) reported_words: Vec<String>,
 }
 
-impl Following {
+impl RequestState {
     /// Returns how long the request was queued, if it is first seen running at `now`.
     fn waited_until(&self, now: Moment) -> Option<DurationRange> {
         let since_submit = |at: Moment| at.since(self.submitted);
@@ -92,7 +92,7 @@ impl Following {
     }
 
     /// Returns everything known about a run that is seen finished at `now`.
-    pub(super) fn seen(&self, times: RunTimes, now: Now) -> ObservedTimes {
+    pub(super) fn observed_times(&self, times: RunTimes, now: Now) -> ObservedTimes {
         let lasted = DurationRange {
             min: self.unfinished.map_or(Duration::ZERO, |at| at.since(self.submitted)),
             max: now.moment.since(self.submitted),
@@ -110,19 +110,19 @@ impl Following {
     }
 }
 
-impl Road {
+impl JobRun {
     /// Follows a request to its end. `row` is what another session recorded about it.
     pub(super) async fn follow(
         &mut self,
         request: &RequestId,
         row: Option<&JobRow>,
-    ) -> Step<Followed> {
-        let now = self.tools.clock.now();
+    ) -> Step<FollowOutcome> {
+        let now = self.services.clock.now();
         // A time-out that began in another session continues by the wall clock.
         let then = |at: WallTime| now.moment.minus(now.wall.since(at));
         let submitted_at = row.and_then(|row| row.submitted_at).unwrap_or(now.wall);
         let running_at = row.and_then(|row| row.running_at);
-        let mut following = Following {
+        let mut request_state = RequestState {
             submitted: then(submitted_at),
             waiting: row.is_none().then_some(now.moment),
             unfinished: row.is_none().then_some(now.moment),
@@ -134,89 +134,95 @@ impl Road {
             failures: 0,
             cancelled: None,
             refused: false,
-            gone: None,
-            result_gone: None,
+            gone_since: None,
+            result_gone_since: None,
             timed_out: None,
-            told_words: Vec::new(),
+            reported_words: Vec::new(),
         };
         if row.is_some_and(|row| row.cancel_requested) {
-            self.cancel_remotely(request, Wish::Cancel, &mut following).await?;
+            self.cancel_remotely(request, Control::Cancel, &mut request_state).await?;
         }
         loop {
-            let wait = self.next_wait(&following);
-            let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
-            match self.pause(wait, known).await {
-                None | Some(Wish::Go) => {}
-                Some(Wish::Stop) => return Err(JobEnd::Stopped),
-                Some(wish @ (Wish::Replace | Wish::Cancel)) => {
-                    self.cancel_remotely(request, wish, &mut following).await?;
+            let wait = self.next_wait(&request_state);
+            let known = request_state.cancelled.map_or(Control::Continue, |(control, _)| control);
+            match self.wait_or_control(wait, known).await {
+                None | Some(Control::Continue) => {}
+                Some(Control::Stop) => return Err(JobEnd::Stopped),
+                Some(control @ (Control::Supersede | Control::Cancel)) => {
+                    self.cancel_remotely(request, control, &mut request_state).await?;
                     continue;
                 }
             }
-            self.tools.wait_for_call(self.place).await;
+            self.services.wait_for_call(self.backend).await;
             let backend = self.backend().await?;
-            let config = self.live();
+            let config = self.config();
             let answer = backend.observe(request).await;
-            let heard = self.tools.clock.now().moment;
-            self.tools.health.at(self.place).record_call(heard, &config, &answer);
+            let heard = self.services.clock.now().moment;
+            self.services.health.at(self.backend).record_call(heard, &config, &answer);
             match answer {
                 Ok(observation) => {
-                    following.failures = 0;
-                    following.gone = None;
+                    request_state.failures = 0;
+                    request_state.gone_since = None;
                     if let Some(word) = observation.unknown_status
-                        && !following.told_words.contains(&word)
+                        && !request_state.reported_words.contains(&word)
                     {
                         tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
-                        following.told_words.push(word);
+                        request_state.reported_words.push(word);
                     }
-                    self.shown.progress = observation.progress;
-                    self.note_phase(&observation.phase, observation.instance, &mut following)
+                    self.status.progress = observation.progress;
+                    self.note_phase(&observation.phase, observation.instance, &mut request_state)
                         .await?;
                     if observation.phase == Phase::Ended {
-                        match self.ask_result(request, &mut following).await? {
-                            Answer::Ended(ended) => return Ok(Followed::Ended(ended)),
-                            Answer::Elsewhere(payload) => return Ok(Followed::Elsewhere(payload)),
-                            Answer::Pending | Answer::Silence => {}
+                        match self.ask_result(request, &mut request_state).await? {
+                            ResultAnswer::Ended(ended) => return Ok(FollowOutcome::Ended(ended)),
+                            ResultAnswer::Rerouted(payload) => {
+                                return Ok(FollowOutcome::Rerouted(payload));
+                            }
+                            ResultAnswer::Pending | ResultAnswer::NoAnswer => {}
                         }
                     }
                     // A time-out depends on what the service says, never on a missing answer.
-                    if let Some(followed) = self.mind_patience(request, &mut following).await? {
+                    if let Some(followed) = self.check_timeouts(request, &mut request_state).await?
+                    {
                         return Ok(followed);
                     }
                 }
                 Err(CallError::Transient { reason, retry_after }) => {
-                    following.failures += 1;
-                    if let Some(payload) = self.went_away(&reason, &following).await? {
-                        return Ok(Followed::Elsewhere(payload));
+                    request_state.failures += 1;
+                    if let Some(payload) = self.backend_unreachable(&reason, &request_state).await?
+                    {
+                        return Ok(FollowOutcome::Rerouted(payload));
                     }
-                    self.after_failure(&reason, retry_after, &following).await?;
+                    self.after_failure(&reason, retry_after, &request_state).await?;
                 }
                 Err(CallError::Fault(fault)) => {
                     if fault.kind == FaultKind::Gone {
-                        if let Some(payload) = self.forgotten(&fault, &following).await? {
-                            return Ok(Followed::Elsewhere(payload));
+                        if let Some(payload) =
+                            self.request_forgotten(&fault, &request_state).await?
+                        {
+                            return Ok(FollowOutcome::Rerouted(payload));
                         }
-                        let now = self.tools.clock.now().moment;
-                        let since = *following.gone.get_or_insert(now);
-                        self.mind_gone(request, &fault, since).await?;
+                        let now = self.services.clock.now().moment;
+                        let since = *request_state.gone_since.get_or_insert(now);
+                        self.check_gone(request, &fault, since).await?;
                     }
-                    if let Some(payload) = self.after_fault(fault, &mut following).await? {
-                        return Ok(Followed::Elsewhere(payload));
+                    if let Some(payload) = self.after_fault(fault, &mut request_state).await? {
+                        return Ok(FollowOutcome::Rerouted(payload));
                     }
                 }
             }
         }
     }
 
-    fn next_wait(&self, following: &Following) -> Duration {
-        let now = self.tools.clock.now().moment;
-        let config = self.live();
+    fn next_wait(&self, request_state: &RequestState) -> Duration {
+        let now = self.services.clock.now().moment;
+        let config = self.config();
         let serverless = &config.settings.serverless;
         // A local server may be polled as often as its progress is worth showing.
-        let most = if self.place.is_paid() { serverless.poll_max } else { LOCAL_POLL };
+        let most = if self.backend.is_paid() { serverless.poll_max } else { MAX_LOCAL_POLL };
         let pace = PollInterval::new(serverless.poll_min.min(most), most.max(serverless.poll_min));
-        let stage = match following.running {
-            None => poll_interval::PollStage::Queued { age: now.since(following.submitted) },
+        let stage = match request_state.running {
+            None => poll_interval::PollStage::Queued { age: now.since(request_state.submitted) },
             Some(running) => poll_interval::PollStage::Running {
                 age: now.since(running),
                 expected: self.learned.run,
@@ -229,17 +235,17 @@ impl Road {
         &mut self,
         phase: &Phase,
         instance: Option<String>,
-        following: &mut Following,
+        request_state: &mut RequestState,
     ) -> Step<()> {
-        let now = self.tools.clock.now();
-        let cold = following.running.is_none() && self.estimate.cold.is_some();
+        let now = self.services.clock.now();
+        let cold = request_state.running.is_none() && self.estimate.cold.is_some();
         if *phase != Phase::Ended {
-            following.unfinished = Some(now.moment);
+            request_state.unfinished = Some(now.moment);
         }
         match phase {
             Phase::Queued { position } => {
-                following.waiting = Some(now.moment);
-                self.shown.queue_position = *position;
+                request_state.waiting = Some(now.moment);
+                self.status.queue_position = *position;
                 let words = match (position, cold) {
                     (Some(0) | None, true) => {
                         "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
@@ -248,38 +254,39 @@ impl Road {
                     (Some(ahead), _) => format!("in the service's queue, {ahead} before it"),
                     (None, false) => "in the service's queue".to_owned(),
                 };
-                if following.cancelled.is_none() {
-                    self.say(words).await;
+                if request_state.cancelled.is_none() {
+                    self.set_activity(words).await;
                 }
             }
             // A request that ends after a cancel need not have reached a machine.
-            Phase::Running | Phase::Ended if following.cancelled.is_some() && !self.too_late => {}
+            Phase::Running | Phase::Ended
+                if request_state.cancelled.is_some() && !self.cancel_too_late => {}
             Phase::Running | Phase::Ended => {
-                self.shown.queue_position = None;
-                let news = instance.is_some() && instance != following.instance;
-                if following.running.is_none() || news {
-                    following.instance = instance.or(following.instance.take());
-                    if following.running.is_none() {
-                        following.waited = following.waited_until(now.moment);
+                self.status.queue_position = None;
+                let news = instance.is_some() && instance != request_state.instance;
+                if request_state.running.is_none() || news {
+                    request_state.instance = instance.or(request_state.instance.take());
+                    if request_state.running.is_none() {
+                        request_state.waited = request_state.waited_until(now.moment);
                     }
-                    following.running.get_or_insert(now.moment);
-                    following.running_at.get_or_insert(now.wall);
-                    let (id, instance) = (self.id, following.instance.clone());
-                    let waited = following.waited;
+                    request_state.running.get_or_insert(now.moment);
+                    request_state.running_at.get_or_insert(now.wall);
+                    let (id, instance) = (self.id, request_state.instance.clone());
+                    let waited = request_state.waited;
                     let record = move |ledger: &mut crate::ledger::Ledger| {
                         ledger.running_after(id, instance.as_deref(), waited, now.wall)
                     };
                     self.record("that the job runs", record).await?;
                     tracing::info!(job = %id, "a machine is at work on it");
-                    self.moved(JobState::Running, JobStage::Running).await;
+                    self.set_state(JobState::Running, JobStage::Running).await;
                 }
-                if following.cancelled.is_none() {
-                    let progress = self.shown.progress.as_ref().map(ToString::to_string);
+                if request_state.cancelled.is_none() {
+                    let progress = self.status.progress.as_ref().map(ToString::to_string);
                     let doing = match progress.filter(|text| !text.is_empty()) {
                         Some(progress) => format!("at work: {progress}"),
                         None => "the machine is at work".to_owned(),
                     };
-                    self.say(doing).await;
+                    self.set_activity(doing).await;
                 }
             }
         }
@@ -290,14 +297,14 @@ impl Road {
     pub(super) async fn ask_result(
         &mut self,
         request: &RequestId,
-        following: &mut Following,
-    ) -> Step<Answer> {
-        self.tools.wait_for_call(self.place).await;
+        request_state: &mut RequestState,
+    ) -> Step<ResultAnswer> {
+        self.services.wait_for_call(self.backend).await;
         let backend = self.backend().await?;
-        let config = self.live();
+        let config = self.config();
         let answer = backend.result(request).await;
-        let heard = self.tools.clock.now().moment;
-        let health = self.tools.health.at(self.place);
+        let heard = self.services.clock.now().moment;
+        let health = self.services.health.at(self.backend);
         health.record_call(heard, &config, &answer);
         match &answer {
             Ok(RunResult::Succeeded { .. }) => health.record_run(heard, None),
@@ -305,19 +312,19 @@ impl Road {
             Ok(RunResult::Pending(_) | RunResult::Cancelled { .. }) | Err(_) => {}
         }
         if !matches!(&answer, Err(CallError::Fault(fault)) if fault.kind == FaultKind::Gone) {
-            following.result_gone = None;
+            request_state.result_gone_since = None;
         }
         match answer {
-            Ok(RunResult::Pending(_)) => Ok(Answer::Pending),
+            Ok(RunResult::Pending(_)) => Ok(ResultAnswer::Pending),
             Ok(RunResult::Succeeded { files, times }) => {
-                self.note_outputs(&files, times, following).await?;
-                Ok(Answer::Ended(Ended { files }))
+                self.note_outputs(&files, times, request_state).await?;
+                Ok(ResultAnswer::Ended(Ended { files }))
             }
             Ok(RunResult::Failed { fault, files, times }) => {
-                let booking = self.booking(following, times);
+                let booking = self.booking(request_state, times);
                 let reason = reason_of(&fault);
                 // A cancelled job does not fail over.
-                if following.cancelled.is_some() {
+                if request_state.cancelled.is_some() {
                     return Err(self.end_failed(reason, booking).await);
                 }
                 let outcome = match fault.kind {
@@ -327,29 +334,31 @@ impl Road {
                     | FaultKind::Service
                     | FaultKind::Gone => AttemptOutcome::Failed,
                 };
-                match self.came_to_nothing(outcome, &reason, booking).await? {
-                    Some(payload) => Ok(Answer::Elsewhere(payload)),
+                match self.attempt_failed(outcome, &reason, booking).await? {
+                    Some(payload) => Ok(ResultAnswer::Rerouted(payload)),
                     None => {
                         self.keep_image(request, &files).await?;
                         Err(self.end_failed(reason, booking).await)
                     }
                 }
             }
-            Ok(RunResult::Cancelled { times }) => Err(self.ended_by_cancel(following, times).await),
+            Ok(RunResult::Cancelled { times }) => {
+                Err(self.ended_by_cancel(request_state, times).await)
+            }
             Err(CallError::Transient { reason, retry_after }) => {
-                following.failures += 1;
-                self.after_failure(&reason, retry_after, following).await?;
-                Ok(Answer::Silence)
+                request_state.failures += 1;
+                self.after_failure(&reason, retry_after, request_state).await?;
+                Ok(ResultAnswer::NoAnswer)
             }
             Err(CallError::Fault(fault)) => {
-                let now = self.tools.clock.now().moment;
+                let now = self.services.clock.now().moment;
                 if fault.kind == FaultKind::Gone {
-                    let since = *following.result_gone.get_or_insert(now);
-                    self.mind_gone(request, &fault, since).await?;
+                    let since = *request_state.result_gone_since.get_or_insert(now);
+                    self.check_gone(request, &fault, since).await?;
                 }
-                match self.after_fault(fault, following).await? {
-                    Some(payload) => Ok(Answer::Elsewhere(payload)),
-                    None => Ok(Answer::Silence),
+                match self.after_fault(fault, request_state).await? {
+                    Some(payload) => Ok(ResultAnswer::Rerouted(payload)),
+                    None => Ok(ResultAnswer::NoAnswer),
                 }
             }
         }
@@ -359,10 +368,10 @@ impl Road {
         &mut self,
         files: &[RemoteFile],
         times: RunTimes,
-        following: &Following,
+        request_state: &RequestState,
     ) -> Step<()> {
-        let observed = following.seen(times, self.tools.clock.now());
-        let now = self.tools.clock.now().wall;
+        let observed = request_state.observed_times(times, self.services.clock.now());
+        let now = self.services.clock.now().wall;
         // The service's clock may be wrong: its end time counts only if it is plausible.
         let over =
             times.finished_at.filter(|at| *at <= now && now.since(*at) < Duration::from_secs(3600));
@@ -377,7 +386,8 @@ impl Road {
     /// Returns the files of a run whose result was known before a restart.
     pub(super) async fn known_outputs(&self) -> Option<Ended> {
         let id = self.id;
-        let files = self.tools.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
+        let files =
+            self.services.store.with(move |ledger| ledger.outputs(id)).await.ok().flatten()?;
         Some(Ended { files })
     }
 }

@@ -6,12 +6,12 @@
 
 use std::time::Duration;
 
-use super::{Following, cancel::AFTER_CANCEL};
+use super::{RequestState, cancel::AFTER_CANCEL};
 use crate::{
     backend::{FaultKind, Payload, RunTimes, ServiceFault},
     daemon::{
-        jobs::{Road, Step, reason_of},
-        services::messages::{JobEnd, Report, Wish},
+        jobs::{JobRun, Step, reason_of},
+        services::messages::{Control, JobEnd, JobReport},
     },
     domain::{
         job::{RequestId, backoff::Backoff, choose_backend::AttemptOutcome},
@@ -22,36 +22,36 @@ use crate::{
 
 /// How long the daemon keeps asking for a request that the service does not know: a status may lag
 /// behind the submit, and a failing gateway answers 404 as well.
-const NOT_KNOWN: Duration = Duration::from_secs(30 * 60);
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// The first and the longest wait after a failed status call.
 pub(in crate::daemon::jobs) const AFTER_FAILURE: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(30));
 
 /// How long a job that is suspended because of a rejected token waits before it asks again.
-const PARKED: Duration = Duration::from_secs(60);
+const TOKEN_RECHECK: Duration = Duration::from_secs(60);
 
 /// After this many failed calls in a row, about twenty seconds, a free backend counts as gone, for
 /// example a server that was closed. If it comes back, its work is found again by our id; if not,
 /// nothing was charged.
-const WENT_AWAY: u32 = 6;
+const MAX_FAILED_CALLS: u32 = 6;
 
-impl Road {
+impl JobRun {
     /// Gives up a free backend that no longer answers. Returns `None` for a paid one, which is
     /// polled until it answers.
-    pub(in crate::daemon::jobs) async fn went_away(
+    pub(in crate::daemon::jobs) async fn backend_unreachable(
         &mut self,
         reason: &str,
-        following: &Following,
+        request_state: &RequestState,
     ) -> Step<Option<Payload>> {
-        if self.place.is_paid() || following.failures < WENT_AWAY {
+        if self.backend.is_paid() || request_state.failures < MAX_FAILED_CALLS {
             return Ok(None);
         }
-        if following.cancelled.is_some() && !self.too_late {
-            return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+        if request_state.cancelled.is_some() && !self.cancel_too_late {
+            return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
         }
         let reason = Reason::new("no_answer", reason);
-        match self.came_to_nothing(AttemptOutcome::Lost, &reason, Booking::Nothing).await? {
+        match self.attempt_failed(AttemptOutcome::Lost, &reason, Booking::Nothing).await? {
             Some(payload) => Ok(Some(payload)),
             None => Err(self.end_failed(reason, Booking::Nothing).await),
         }
@@ -59,38 +59,38 @@ impl Road {
 
     /// Handles a request that a backend with a reliable memory does not know: it is lost there.
     /// Returns `None` if such an answer may be an error and the request may have been paid for.
-    pub(in crate::daemon::jobs) async fn forgotten(
+    pub(in crate::daemon::jobs) async fn request_forgotten(
         &mut self,
         fault: &ServiceFault,
-        following: &Following,
+        request_state: &RequestState,
     ) -> Step<Option<Payload>> {
-        if !self.place.is_repeatable() {
+        if !self.backend.is_repeatable() {
             return Ok(None);
         }
         let reason = reason_of(fault);
         // Regardless of who deleted the request, the job was cancelled.
-        if following.cancelled.is_some() && !self.too_late {
-            return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+        if request_state.cancelled.is_some() && !self.cancel_too_late {
+            return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
         }
-        let booking = self.booking(following, RunTimes::default());
-        match self.came_to_nothing(AttemptOutcome::Lost, &reason, booking).await? {
+        let booking = self.booking(request_state, RunTimes::default());
+        match self.attempt_failed(AttemptOutcome::Lost, &reason, booking).await? {
             Some(payload) => Ok(Some(payload)),
             None => {
                 let text =
-                    format!("{} does not know the job any more: {}", self.place, reason.text);
+                    format!("{} does not know the job any more: {}", self.backend, reason.text);
                 Err(self.end_failed(Reason::new(reason.code, text), booking).await)
             }
         }
     }
 
     /// Gives up a request that the service has not known for too long.
-    pub(in crate::daemon::jobs) async fn mind_gone(
+    pub(in crate::daemon::jobs) async fn check_gone(
         &mut self,
         request: &RequestId,
         fault: &ServiceFault,
         since: Moment,
     ) -> Step<()> {
-        if self.tools.clock.now().moment.since(since) < NOT_KNOWN {
+        if self.services.clock.now().moment.since(since) < UNKNOWN_PATIENCE {
             return Ok(());
         }
         let reason = reason_of(fault);
@@ -105,20 +105,20 @@ impl Road {
         &mut self,
         reason: &str,
         retry_after: Option<Duration>,
-        following: &Following,
+        request_state: &RequestState,
     ) -> Step<()> {
-        tracing::warn!(job = %self.id, failures = following.failures, "no answer about the job: {reason}");
+        tracing::warn!(job = %self.id, failures = request_state.failures, "no answer about the job: {reason}");
         let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
-        let wait = backoff.wait(following.failures, rand::random(), retry_after);
+        let wait = backoff.wait(request_state.failures, rand::random(), retry_after);
         let seconds = wait.as_secs().max(1);
         let asked = if retry_after.is_some() { ", as it wishes" } else { "" };
-        self.say(format!(
+        self.set_activity(format!(
             "goes on remotely; the service does not answer, it is asked again in {seconds} s{asked}: {reason}"
         ))
         .await;
-        let known = following.cancelled.map_or(Wish::Go, |(wish, _)| wish);
-        match self.pause(wait, known).await {
-            Some(Wish::Stop) => Err(JobEnd::Stopped),
+        let known = request_state.cancelled.map_or(Control::Continue, |(control, _)| control);
+        match self.wait_or_control(wait, known).await {
+            Some(Control::Stop) => Err(JobEnd::Stopped),
             // Other controls are seen again at the top of the loop.
             _ => Ok(()),
         }
@@ -130,45 +130,46 @@ impl Road {
     pub(in crate::daemon::jobs) async fn after_fault(
         &mut self,
         fault: ServiceFault,
-        following: &mut Following,
+        request_state: &mut RequestState,
     ) -> Step<Option<Payload>> {
         let reason = reason_of(&fault);
         match fault.kind {
             FaultKind::Token => {
-                let config = self.live();
-                let from = config.known_at(self.place).as_ref().ok();
+                let config = self.config();
+                let from = config.known_at(self.backend).as_ref().ok();
                 let from = from.and_then(|configured| configured.token_from.as_deref());
                 let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
                 let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
-                self.report(Report::TokenRefused).await;
-                self.report(Report::Warning(format!("job {}: {text}", self.id))).await;
-                self.say(text).await;
-                let mut config = self.tools.config.clone();
+                self.report(JobReport::TokenRefused).await;
+                self.report(JobReport::Warning(format!("job {}: {text}", self.id))).await;
+                self.set_activity(text).await;
+                let mut config = self.services.config.clone();
                 config.borrow_and_update();
                 tokio::select! {
                     _ = config.changed() => Ok(None),
-                    wish = crate::daemon::jobs::wished(&mut self.wish) => match wish {
-                        Wish::Stop => Err(JobEnd::Stopped),
-                        Wish::Go | Wish::Replace | Wish::Cancel => Ok(None),
+                    control = crate::daemon::jobs::control_changed(&mut self.control) => match control {
+                        Control::Stop => Err(JobEnd::Stopped),
+                        Control::Continue | Control::Supersede | Control::Cancel => Ok(None),
                     },
-                    () = tokio::time::sleep(PARKED) => Ok(None),
+                    () = tokio::time::sleep(TOKEN_RECHECK) => Ok(None),
                 }
             }
             FaultKind::Gone | FaultKind::Workflow | FaultKind::Account | FaultKind::Service => {
-                following.failures += 1;
-                let now = self.tools.clock.now().moment;
-                if let Some((_, since)) = following.cancelled.filter(|_| !self.too_late)
+                request_state.failures += 1;
+                let now = self.services.clock.now().moment;
+                if let Some((_, since)) = request_state.cancelled.filter(|_| !self.cancel_too_late)
                     && now.since(since) >= AFTER_CANCEL
                 {
                     // A cancelled job does not wait for a service that says nothing about it.
-                    return Err(self.ended_by_cancel(following, RunTimes::default()).await);
+                    return Err(self.ended_by_cancel(request_state, RunTimes::default()).await);
                 }
                 if fault.kind != FaultKind::Gone
-                    && let Some(payload) = self.went_away(&reason.text, following).await?
+                    && let Some(payload) =
+                        self.backend_unreachable(&reason.text, request_state).await?
                 {
                     return Ok(Some(payload));
                 }
-                self.after_failure(&reason.text, None, following).await?;
+                self.after_failure(&reason.text, None, request_state).await?;
                 Ok(None)
             }
         }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crate::{
     backend::Backend,
     daemon::{
-        jobs::{Road, Step, wished},
+        jobs::{JobRun, Step, control_changed},
         services::{
             command::RefusedKind,
             leases::{News, NoMachine},
-            messages::{JobEnd, Wish},
+            messages::{Control, JobEnd},
         },
     },
     domain::{
@@ -23,11 +23,11 @@ use crate::{
     ledger::rows::{Booking, JobRow, Reason},
 };
 
-impl Road {
+impl JobRun {
     /// Waits for a machine before the request is marked as submitting, if the job needs one. A
     /// control is applied at once.
-    pub(in crate::daemon::jobs) async fn rent(&mut self) -> Step<()> {
-        if self.place != BackendKind::Cloud {
+    pub(in crate::daemon::jobs) async fn acquire_server(&mut self) -> Step<()> {
+        if self.backend != BackendKind::Cloud {
             return Ok(());
         }
         if self.lease.as_ref().is_some_and(|lease| lease.over().is_none()) {
@@ -36,14 +36,14 @@ impl Road {
         self.lease = None;
         let mut failures = 0;
         loop {
-            let mut wanted = self.tools.servers.want(self.id, self.estimate.run);
+            let mut wanted = self.services.servers.want(self.id, self.estimate.run);
             let answer = loop {
                 tokio::select! {
                     news = wanted.next() => match news {
-                        News::Says(words) => self.say(words).await,
+                        News::Says(words) => self.set_activity(words).await,
                         News::Answer(answer) => break answer,
                     },
-                    wish = wished(&mut self.wish) => self.grant(wish).await?,
+                    control = control_changed(&mut self.control) => self.apply(control).await?,
                 }
             };
             let none = match answer {
@@ -56,44 +56,42 @@ impl Road {
             };
             let NoMachine { kind, reason, .. } = none;
             // There may be room in the budget later; every other reason needs a person.
-            if kind != RefusedKind::TryAgain || self.shown.cause == Cause::Person {
+            if kind != RefusedKind::TryAgain || self.status.cause == Cause::Person {
                 return Err(self
                     .end_failed(Reason::new("no_machine", reason), Booking::Nothing)
                     .await);
             }
             failures += 1;
-            self.say(reason).await;
+            self.set_activity(reason).await;
             self.wait_unsent(failures, None).await?;
         }
     }
 
     /// Leases again the machine that a job of an earlier session runs on.
-    pub(in crate::daemon::jobs) async fn rent_again(&mut self, row: &JobRow) -> Step<()> {
-        if self.place != BackendKind::Cloud || self.lease.is_some() {
+    pub(in crate::daemon::jobs) async fn reacquire_server(&mut self, row: &JobRow) -> Step<()> {
+        if self.backend != BackendKind::Cloud || self.lease.is_some() {
             return Ok(());
         }
         let machine = row.deployment.as_deref().and_then(|id| id.parse::<MachineId>().ok());
         let Some(machine) = machine else {
-            return Err(self
-                .machine_gone("the ledger does not say on which machine it runs")
-                .await);
+            return Err(self.server_gone("the ledger does not say on which machine it runs").await);
         };
-        let mut wanted = self.tools.servers.want_again(self.id, self.estimate.run, machine);
+        let mut wanted = self.services.servers.want_again(self.id, self.estimate.run, machine);
         loop {
             tokio::select! {
                 news = wanted.next() => match news {
-                    News::Says(words) => self.say(words).await,
+                    News::Says(words) => self.set_activity(words).await,
                     News::Answer(Ok(lease)) => {
                         self.lease = Some(lease);
                         return Ok(());
                     }
                     News::Answer(Err(none)) if none.is_gone => {
-                        return Err(self.machine_gone(&none.reason).await);
+                        return Err(self.server_gone(&none.reason).await);
                     }
                     News::Answer(Err(_)) => return Err(JobEnd::Stopped),
                 },
                 // Other controls need the machine too, and are seen when it is there.
-                wish = wished(&mut self.wish) => if wish == Wish::Stop {
+                control = control_changed(&mut self.control) => if control == Control::Stop {
                     return Err(JobEnd::Stopped);
                 },
             }
@@ -102,15 +100,17 @@ impl Road {
 
     /// Returns the ComfyUI of the job's machine, or the job's end if the machine is gone; `None`
     /// for a job without one.
-    pub(in crate::daemon::jobs) async fn rented(&mut self) -> Option<Step<Arc<dyn Backend>>> {
+    pub(in crate::daemon::jobs) async fn leased_backend(
+        &mut self,
+    ) -> Option<Step<Arc<dyn Backend>>> {
         let lease = self.lease.as_ref()?;
         match lease.over() {
             None => Some(Ok(lease.backend())),
-            Some(words) => Some(Err(self.machine_gone(&words).await)),
+            Some(words) => Some(Err(self.server_gone(&words).await)),
         }
     }
 
-    async fn machine_gone(&mut self, words: &str) -> JobEnd {
+    async fn server_gone(&mut self, words: &str) -> JobEnd {
         let text = format!("{words}; `conjured jobs retry {}` does its work again", self.id);
         self.end_failed(Reason::new("machine_gone", text), Booking::Nothing).await
     }

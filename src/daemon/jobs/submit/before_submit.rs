@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::{
     backend::{CallError, FaultKind, Payload},
     daemon::{
-        jobs::{Road, Step, wished},
+        jobs::{JobRun, Step, control_changed},
         services::{
             health::Permit,
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
             runtime_config::RuntimeConfig,
         },
     },
@@ -26,7 +26,7 @@ use crate::{
 /// The first and the longest wait before a request that did not arrive is sent again.
 const RESEND: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-impl Road {
+impl JobRun {
     /// Waits before the next try of a request that has not left the machine. A control is applied
     /// at once here.
     pub(in crate::daemon::jobs) async fn wait_unsent(
@@ -37,11 +37,12 @@ impl Road {
         let backoff = Backoff::new(RESEND.0, RESEND.1);
         let wait = backoff.wait(failures, rand::random(), retry_after);
         if retry_after.is_some() {
-            let doing = format!("{}; tried again in {} s", self.shown.doing, wait.as_secs().max(1));
-            self.say(doing).await;
+            let doing =
+                format!("{}; tried again in {} s", self.status.doing, wait.as_secs().max(1));
+            self.set_activity(doing).await;
         }
-        match self.pause(wait, Wish::Go).await {
-            Some(wish) => self.grant(wish).await,
+        match self.wait_or_control(wait, Control::Continue).await {
+            Some(control) => self.apply(control).await,
             None => Ok(()),
         }
     }
@@ -50,59 +51,62 @@ impl Road {
     /// turn it is first asks whether the service is back, with a call that costs nothing. The job
     /// stays `prepared`, and a control is applied at once. If another backend can run the job
     /// meanwhile, it switches: the work for that backend is returned.
-    pub(in crate::daemon::jobs) async fn await_service(&mut self) -> Step<Option<Payload>> {
+    pub(in crate::daemon::jobs) async fn wait_for_service(&mut self) -> Step<Option<Payload>> {
         let mut moved = None;
-        let mut person = self.shown.cause == Cause::Person;
+        let mut person = self.status.cause == Cause::Person;
         loop {
-            self.grant_unsent().await?;
-            let (config, now) = (self.live(), self.tools.clock.now().moment);
-            match self.tools.health.at(self.place).request_permit(now, &config, person) {
+            self.apply_unsent().await?;
+            let (config, now) = (self.config(), self.services.clock.now().moment);
+            match self.services.health.at(self.backend).request_permit(now, &config, person) {
                 // Whether a backend is configured is checked before the ledger says that something
                 // may leave.
                 Permit::Proceed
-                    if config.at(self.place).is_err()
-                        && config.order.iter().any(|other| *other != self.place) =>
+                    if config.at(self.backend).is_err()
+                        && config.order.iter().any(|other| *other != self.backend) =>
                 {
                     // A reload removed its backend.
-                    match self.choose().await {
+                    match self.choose_backend().await {
                         route @ (Route::Use { .. } | Route::Wait { .. }) => {
-                            moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                            moved = Some(
+                                self.switch_backend(route, "not sent", Booking::Nothing).await?,
+                            );
                         }
                         Route::Unroutable { .. } => {
-                            if self.backend_or_wish().await?.is_none() {
-                                self.grant_unsent().await?;
+                            if self.backend_or_control().await?.is_none() {
+                                self.apply_unsent().await?;
                             }
                         }
                     }
                 }
-                Permit::Proceed => match self.backend_or_wish().await? {
+                Permit::Proceed => match self.backend_or_control().await? {
                     Some(_) => return Ok(moved),
-                    None => self.grant_unsent().await?,
+                    None => self.apply_unsent().await?,
                 },
                 Permit::Wait(until, reason) => {
-                    self.moved(JobState::Prepared, JobStage::Waiting).await;
+                    self.set_state(JobState::Prepared, JobStage::Waiting).await;
                     if config.order.len() > 1
-                        && let route @ Route::Use { backend, .. } = self.choose().await
-                        && backend != self.place
+                        && let route @ Route::Use { backend, .. } = self.choose_backend().await
+                        && backend != self.backend
                     {
-                        moved = Some(self.redirect(route, "not sent", Booking::Nothing).await?);
+                        moved =
+                            Some(self.switch_backend(route, "not sent", Booking::Nothing).await?);
                         continue;
                     }
                     let wait = until.since(now);
                     let seconds = wait.as_secs().max(1);
-                    self.say(format!(
+                    self.set_activity(format!(
                         "not sent, nothing was charged; asked again in {seconds} s: {reason}"
                     ))
                     .await;
-                    let mut changes = self.tools.config.clone();
+                    let mut changes = self.services.config.clone();
                     changes.borrow_and_update();
-                    let wish = tokio::select! {
-                        wish = self.pause(wait, Wish::Go) => wish,
+                    let control = tokio::select! {
+                        control = self.wait_or_control(wait, Control::Continue) => control,
                         // Perhaps another token, or another address.
                         _ = changes.changed() => None,
                     };
-                    if let Some(wish) = wish {
-                        self.grant(wish).await?;
+                    if let Some(control) = control {
+                        self.apply(control).await?;
                     }
                 }
                 Permit::Probe => self.probe(&config, std::mem::take(&mut person)).await?,
@@ -112,22 +116,23 @@ impl Road {
 
     /// Asks whether the service is back. A person's job ends with an error if it is not.
     async fn probe(&mut self, config: &RuntimeConfig, person: bool) -> Step<()> {
-        self.say("asks whether the service is back, before anything is sent".to_owned()).await;
-        let Some(backend) = self.backend_or_wish().await? else {
-            return self.grant_unsent().await;
+        self.set_activity("asks whether the service is back, before anything is sent".to_owned())
+            .await;
+        let Some(backend) = self.backend_or_control().await? else {
+            return self.apply_unsent().await;
         };
-        self.tools.wait_for_call(self.place).await;
-        let mut wish = self.wish.clone();
+        self.services.wait_for_call(self.backend).await;
+        let mut control = self.control.clone();
         let answer = tokio::select! {
             answer = backend.warm_up() => answer,
-            wish = wished(&mut wish) => return self.grant(wish).await,
+            control = control_changed(&mut control) => return self.apply(control).await,
         };
-        let heard = self.tools.clock.now().moment;
-        self.tools.health.at(self.place).record_call(heard, config, &answer);
+        let heard = self.services.clock.now().moment;
+        self.services.health.at(self.backend).record_call(heard, config, &answer);
         match answer {
-            Ok(Some(balance)) => self.report(Report::Balance(balance)).await,
+            Ok(Some(balance)) => self.report(JobReport::Balance(balance)).await,
             Err(CallError::Fault(fault)) if fault.kind == FaultKind::Token => {
-                self.report(Report::TokenRefused).await;
+                self.report(JobReport::TokenRefused).await;
                 if person {
                     return Err(self.refused(&fault).await);
                 }
@@ -142,19 +147,19 @@ impl Road {
     }
 
     /// Applies a control that may have come while the job was not listening.
-    pub(in crate::daemon::jobs) async fn grant_unsent(&mut self) -> Step<()> {
-        let wish = *self.wish.borrow_and_update();
-        self.grant(wish).await
+    pub(in crate::daemon::jobs) async fn apply_unsent(&mut self) -> Step<()> {
+        let control = *self.control.borrow_and_update();
+        self.apply(control).await
     }
 
     /// Applies a control to a job that is in the ledger and has not been sent.
-    pub(in crate::daemon::jobs) async fn grant(&mut self, wish: Wish) -> Step<()> {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
-        let state = match wish {
-            Wish::Go => return Ok(()),
-            Wish::Stop => return Err(JobEnd::Stopped),
-            Wish::Replace => JobState::Replaced,
-            Wish::Cancel => JobState::Cancelled,
+    pub(in crate::daemon::jobs) async fn apply(&mut self, control: Control) -> Step<()> {
+        let (id, now) = (self.id, self.services.clock.now().wall);
+        let state = match control {
+            Control::Continue => return Ok(()),
+            Control::Stop => return Err(JobEnd::Stopped),
+            Control::Supersede => JobState::Replaced,
+            Control::Cancel => JobState::Cancelled,
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             if state == JobState::Replaced {
@@ -165,7 +170,7 @@ impl Road {
             }
         };
         // A step that the ledger refuses is logged there; the job is over in both cases.
-        drop(self.tools.store.record("the end of an unsent job", record).await);
+        drop(self.services.store.record("the end of an unsent job", record).await);
         Err(JobEnd::Ended { state, placed: false })
     }
 }

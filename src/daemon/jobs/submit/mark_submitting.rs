@@ -12,8 +12,8 @@ use std::sync::PoisonError;
 use crate::{
     backend::Payload,
     daemon::{
-        jobs::{Road, Step, early_work, interrupted},
-        services::{budget_windows, messages::Report},
+        jobs::{JobRun, Step, early_work, interrupted},
+        services::{budget_windows, messages::JobReport},
     },
     domain::{
         job::{
@@ -31,46 +31,46 @@ use crate::{
     },
 };
 
-impl Road {
+impl JobRun {
     /// Records that the request may leave now, on the terms of now. If that cannot be recorded,
     /// nothing leaves. A job without room in the budget switches to a free backend if there is one:
     /// the work for that backend is returned.
-    pub(in crate::daemon::jobs) async fn announce(&mut self) -> Step<Option<Payload>> {
+    pub(in crate::daemon::jobs) async fn mark_submitting(&mut self) -> Step<Option<Payload>> {
         let mut failures = 0;
         loop {
-            let leaving = self.leaving().await;
-            let (limits, windows) = (self.live().limits, budget_windows::windows(leaving.at));
+            let leaving = self.delayed_submit().await;
+            let (limits, windows) = (self.config().limits, budget_windows::windows(leaving.at));
             let marked = self
-                .tools
+                .services
                 .store
                 .with(move |ledger| ledger.submitting(&leaving, &limits, &windows))
                 .await;
             let trouble = match marked {
                 Ok(released) => {
-                    self.tell_of_limits(&limits, &windows, &released).await;
+                    self.warn_of_limits(&limits, &windows, &released).await;
                     return Ok(None);
                 }
-                Err(ReleaseError::Budget(refusal)) if self.live().order.len() > 1 => {
-                    self.remember(AttemptOutcome::Refused, refusal.to_string());
-                    match self.choose().await {
+                Err(ReleaseError::Budget(refusal)) if self.config().order.len() > 1 => {
+                    self.record_attempt(AttemptOutcome::Refused, refusal.to_string());
+                    match self.choose_backend().await {
                         route @ (Route::Use { .. } | Route::Wait { .. }) => {
                             return self
-                                .redirect(route, "over budget", Booking::Nothing)
+                                .switch_backend(route, "over budget", Booking::Nothing)
                                 .await
                                 .map(Some);
                         }
-                        Route::Unroutable { .. } if self.shown.cause == Cause::Person => {
+                        Route::Unroutable { .. } if self.status.cause == Cause::Person => {
                             let reason = Reason::new("budget", refusal.to_string());
                             return Err(self.end_failed(reason, Booking::Nothing).await);
                         }
                         Route::Unroutable { .. } => {
                             // There may be room later, or another backend.
-                            self.tried.pop();
+                            self.attempts.pop();
                             refusal.to_string()
                         }
                     }
                 }
-                Err(ReleaseError::Budget(refusal)) if self.shown.cause == Cause::Person => {
+                Err(ReleaseError::Budget(refusal)) if self.status.cause == Cause::Person => {
                     let reason = Reason::new("budget", refusal.to_string());
                     return Err(self.end_failed(reason, Booking::Nothing).await);
                 }
@@ -89,44 +89,44 @@ impl Road {
                 }
             };
             failures += 1;
-            self.say(trouble).await;
+            self.set_activity(trouble).await;
             self.wait_unsent(failures, None).await?;
         }
     }
 
     /// Returns what the job is expected to cost now. A job for a deployment that is no longer
     /// configured keeps its reservation: nothing is known about that machine any more.
-    async fn leaving(&mut self) -> DelayedSubmit {
-        let config = self.live();
-        if self.deployment == early_work::deployment_of(&config, self.place) {
+    async fn delayed_submit(&mut self) -> DelayedSubmit {
+        let config = self.config();
+        if self.deployment == early_work::deployment_of(&config, self.backend) {
             (self.learned, self.estimate) =
-                early_work::expectation(&self.tools, &config, self.place).await;
+                early_work::expectation(&self.services, &config, self.backend).await;
             self.terms = Some(PriceTerms::of(&self.estimate));
-            early_work::describe(&mut self.shown, &self.learned, &self.estimate);
+            early_work::describe(&mut self.status, &self.learned, &self.estimate);
         }
         DelayedSubmit {
             job: self.id,
-            session: self.tools.session,
+            session: self.services.session,
             reserve: self.estimate.cost,
             terms: self.terms,
-            at: self.tools.clock.now().wall,
+            at: self.services.clock.now().wall,
         }
     }
 
     /// Warns once about each limit that is nearly reached.
-    pub(in crate::daemon::jobs) async fn tell_of_limits(
+    pub(in crate::daemon::jobs) async fn warn_of_limits(
         &self,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
         released: &BudgetChange,
     ) {
         let news = {
-            let mut warned = self.tools.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = self.services.warned.lock().unwrap_or_else(PoisonError::into_inner);
             warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {
             tracing::warn!(job = %self.id, "{warning}");
-            self.report(Report::Warning(warning.to_string())).await;
+            self.report(JobReport::Warning(warning.to_string())).await;
         }
     }
 }

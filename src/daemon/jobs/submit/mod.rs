@@ -11,14 +11,14 @@ mod acquire_server;
 
 use std::time::Duration;
 
-use super::{NewWork, Road, Step, hold, reason_of, wished};
+use super::{JobRun, JobSpec, Step, control_changed, hold, reason_of};
 use crate::{
     backend::{Payload, ServiceFault, Submission, SubmitError},
     daemon::{
         inputs::prepare,
         services::{
             command::RefusedKind,
-            messages::{JobEnd, Report, Wish},
+            messages::{Control, JobEnd, JobReport},
         },
     },
     domain::{
@@ -36,57 +36,57 @@ use crate::{
 /// five seconds.
 const STOP_GRACE: Duration = Duration::from_millis(3500);
 
-impl Road {
+impl JobRun {
     /// Writes the job into the ledger, reserves its money and marks that its request leaves
     /// right after.
-    pub(super) async fn release(&mut self, work: NewWork) -> Step<Payload> {
+    pub(super) async fn release(&mut self, spec: JobSpec) -> Step<Payload> {
         // A control that came during the preparation is applied before anything is recorded
         // or sent.
-        let wish = *self.wish.borrow();
-        if let Some(end) = hold::unreleased(wish) {
+        let control = *self.control.borrow();
+        if let Some(end) = hold::unreleased(control) {
             return Err(end);
         }
-        let paid = self.place.is_paid();
-        let wait = if paid { self.tools.submit_limiter.reserve() } else { Duration::ZERO };
-        let now = self.tools.clock.now().moment;
+        let paid = self.backend.is_paid();
+        let wait = if paid { self.services.submit_limiter.reserve() } else { Duration::ZERO };
+        let now = self.services.clock.now().moment;
         // Without a rate-limit delay, submit now; otherwise reserve first and check again
         // before submitting.
-        let at_once = self.place != BackendKind::Cloud
+        let at_once = self.backend != BackendKind::Cloud
             && wait.is_zero()
-            && self.tools.health.at(self.place).is_healthy(now, &self.live());
+            && self.services.health.at(self.backend).is_healthy(now, &self.config());
         let announce = if at_once { ReleaseMode::Submitting } else { ReleaseMode::PreparedOnly };
-        let payload = self.enter(work, announce).await?;
+        let payload = self.enter(spec, announce).await?;
         if at_once {
             return Ok(payload);
         }
-        if let Some(wish) = self.pause(wait, Wish::Go).await {
-            self.grant(wish).await?;
+        if let Some(control) = self.wait_or_control(wait, Control::Continue).await {
+            self.apply(control).await?;
         }
-        self.leave(payload).await
+        self.submit_when_allowed(payload).await
     }
 
     /// Waits until a prepared request may leave, and marks it as submitting. Its backend may have
     /// changed by then.
-    pub(super) async fn leave_later(&mut self, payload: Payload) -> Step<Payload> {
-        if self.place.is_paid() {
-            self.tools.submit_limiter.wait().await;
+    pub(super) async fn submit_later(&mut self, payload: Payload) -> Step<Payload> {
+        if self.backend.is_paid() {
+            self.services.submit_limiter.wait().await;
         }
-        self.leave(payload).await
+        self.submit_when_allowed(payload).await
     }
 
-    async fn leave(&mut self, mut payload: Payload) -> Step<Payload> {
+    async fn submit_when_allowed(&mut self, mut payload: Payload) -> Step<Payload> {
         loop {
             // Nothing was sent to a machine that is gone by now: there may be another one.
             if self.lease.as_ref().is_some_and(|lease| lease.over().is_some()) {
                 self.lease = None;
             }
-            if let Some(other) = self.await_service().await? {
+            if let Some(other) = self.wait_for_service().await? {
                 payload = other;
             }
-            self.grant_unsent().await?;
-            self.rent().await?;
+            self.apply_unsent().await?;
+            self.acquire_server().await?;
             self.hold_project_unsent().await?;
-            match self.announce().await? {
+            match self.mark_submitting().await? {
                 None => return Ok(payload),
                 Some(other) => payload = other,
             }
@@ -94,48 +94,48 @@ impl Road {
     }
 
     /// Writes the job into the ledger; nothing will be sent for it.
-    pub(super) async fn release_free(&mut self, work: NewWork) -> Step<()> {
+    pub(super) async fn release_free(&mut self, spec: JobSpec) -> Step<()> {
         // The job has no backend: the event with a backend in a job's history is how the next
         // session distinguishes them.
-        let why = self.shown.why.take();
-        let entered = self.enter(work, ReleaseMode::PreparedOnly).await.map(drop);
-        self.shown.why = why;
+        let why = self.status.why.take();
+        let entered = self.enter(spec, ReleaseMode::PreparedOnly).await.map(drop);
+        self.status.why = why;
         entered
     }
 
-    async fn enter(&mut self, work: NewWork, announce: ReleaseMode) -> Step<Payload> {
-        let NewWork {
-            ready,
+    async fn enter(&mut self, spec: JobSpec, announce: ReleaseMode) -> Step<Payload> {
+        let JobSpec {
+            request,
             cause,
             retry_of,
             stands_in_for,
             out,
             moves_baseline,
             may_be_cached: _,
-        } = work;
+        } = spec;
         self.hold_project(cause).await?;
-        let config = self.live();
-        let now = self.tools.clock.now().wall;
+        let config = self.config();
+        let now = self.services.clock.now().wall;
         let job = NewJob {
             id: self.id,
             project: self.project,
-            session: self.tools.session,
+            session: self.services.session,
             cause,
-            inputs: ready.inputs,
-            prompt: ready.prompt.clone(),
-            workflow: ready.made.workflow,
-            workflow_version: ready.made.version,
-            body_digest: ready.made.digest,
-            body_bytes: ready.made.bytes,
-            seed: Some(ready.seeds.image),
-            mesh_seed: Some(ready.seeds.mesh),
-            summary: ready.made.summary,
+            inputs: request.inputs,
+            prompt: request.prompt.clone(),
+            workflow: request.built.workflow,
+            workflow_version: request.built.version,
+            body_digest: request.built.digest,
+            body_bytes: request.built.bytes,
+            seed: Some(request.seeds.image),
+            mesh_seed: Some(request.seeds.mesh),
+            summary: request.built.summary,
             mode: config.settings.mode.to_string(),
-            backend: self.place.name().to_owned(),
+            backend: self.backend.name().to_owned(),
             deployment: self.deployment.clone(),
             retry_of,
             stands_in_for,
-            why: self.shown.why.clone(),
+            why: self.status.why.clone(),
             moves_baseline,
             out: out.map(|folder| folder.to_string_lossy().into_owned()),
             reserve: self.estimate.cost,
@@ -146,9 +146,9 @@ impl Road {
             (config.limits, crate::daemon::services::budget_windows::windows(now));
         // The inputs are on the disk before the row that refers to them.
         let (id, staged, history) =
-            (self.id, ready.staged, std::sync::Arc::clone(&self.tools.history));
+            (self.id, request.staged, std::sync::Arc::clone(&self.services.history));
         let released = self
-            .tools
+            .services
             .store
             .with(move |ledger| {
                 let committed = staged.commit(id).and_then(|_| match announce {
@@ -164,35 +164,35 @@ impl Road {
             })
             .await;
         match released {
-            Ok(released) => self.tell_of_limits(&limits, &windows, &released).await,
+            Ok(released) => self.warn_of_limits(&limits, &windows, &released).await,
             Err(refused) => {
                 self.discard_inputs().await;
                 return Err(refused.into_end());
             }
         }
-        let inputs = moves_baseline.then_some(ready.inputs);
-        self.report(Report::Started { project: self.project, job: self.id, inputs }).await;
+        let inputs = moves_baseline.then_some(request.inputs);
+        self.report(JobReport::Started { project: self.project, job: self.id, inputs }).await;
         tracing::info!(
             job = %self.id, cause = cause.name(), estimate = %self.estimate.cost,
-            "released: \"{}\"", excerpt(&ready.prompt)
+            "released: \"{}\"", excerpt(&request.prompt)
         );
-        if let Some(why) = &self.shown.why {
-            tracing::info!(job = %self.id, place = %self.place, "made there: {why}");
+        if let Some(why) = &self.status.why {
+            tracing::info!(job = %self.id, place = %self.backend, "made there: {why}");
         }
-        Ok(ready.made.work)
+        Ok(request.built.payload)
     }
 
     /// Builds the body of a job that another session prepared, from the inputs in history.
     pub(super) async fn rebuild(&mut self, row: &JobRow) -> Step<Payload> {
-        let config = self.live();
-        let history = std::sync::Arc::clone(&self.tools.history);
-        let (row, backend) = (row.clone(), self.place);
+        let config = self.config();
+        let history = std::sync::Arc::clone(&self.services.history);
+        let (row, backend) = (row.clone(), self.backend);
         let built = crate::daemon::services::store::blocking(move || {
             prepare::rebuild(&config, backend, &history, &row)
         })
         .await;
         match built {
-            Ok(made) => Ok(made.work),
+            Ok(made) => Ok(made.payload),
             Err(fault) => {
                 let reason = Reason::new("inputs", fault.to_string());
                 Err(self.end_failed(reason, Booking::Nothing).await)
@@ -205,8 +205,8 @@ impl Road {
         let mut submission = Submission { key: RequestId::for_job(self.id), payload };
         let mut failures = 0;
         loop {
-            self.moved(JobState::Submitting, JobStage::Submitting).await;
-            let config = self.live();
+            self.set_state(JobState::Submitting, JobStage::Submitting).await;
+            let config = self.config();
             let Some(answer) = self.submit(&submission).await? else {
                 // The process ends now and the answer is not read: the next start sets the job
                 // to `unknown`.
@@ -214,40 +214,40 @@ impl Road {
                 return Err(JobEnd::Stopped);
             };
             failpoint::hit(Point::SubmitAnswer, Side::After);
-            let heard = self.tools.clock.now().moment;
-            self.tools.health.at(self.place).record_submit(heard, &config, &answer);
-            let now = self.tools.clock.now().wall;
+            let heard = self.services.clock.now().moment;
+            self.services.health.at(self.backend).record_submit(heard, &config, &answer);
+            let now = self.services.clock.now().wall;
             let id = self.id;
             match answer {
                 Ok(request) => {
                     // In the log too: if the ledger's disk fails now, the id of a paid run is
                     // not lost.
-                    tracing::info!(job = %id, %request, place = %self.place, "the job was taken");
+                    tracing::info!(job = %id, %request, place = %self.backend, "the job was taken");
                     self.taken = Some(request.clone());
                     self.record_request(&request).await?;
-                    self.settle_inputs().await;
-                    self.moved(JobState::Submitted, JobStage::Queued).await;
-                    self.say("in the service's queue".to_owned()).await;
+                    self.sync_inputs().await;
+                    self.set_state(JobState::Submitted, JobStage::Queued).await;
+                    self.set_activity("in the service's queue".to_owned()).await;
                     return Ok(request);
                 }
                 Err(SubmitError::NotSent { reason, retry_after }) => {
                     failures += 1;
-                    tracing::warn!(job = %id, place = %self.place, reason, "the request did not arrive");
+                    tracing::warn!(job = %id, place = %self.backend, reason, "the request did not arrive");
                     let note = reason.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
                     self.record("that nothing was sent", record).await?;
-                    self.settle_inputs().await;
+                    self.sync_inputs().await;
                     submission.payload =
                         self.not_sent(submission.payload, failures, reason, retry_after).await?;
                 }
                 Err(SubmitError::Refused(fault)) => {
-                    submission.payload = self.refused_there(&fault).await?;
+                    submission.payload = self.submit_refused(&fault).await?;
                 }
-                Err(SubmitError::Unknown { reason }) if self.place.is_repeatable() => {
+                Err(SubmitError::Unknown { reason }) if self.backend.is_repeatable() => {
                     failures += 1;
                     submission.payload =
-                        self.lost_there(submission.payload, failures, reason).await?;
+                        self.answer_lost(submission.payload, failures, reason).await?;
                 }
                 Err(SubmitError::Unknown { reason }) => return Err(self.lost(&reason).await),
             }
@@ -256,7 +256,7 @@ impl Road {
 
     /// Records the id of an accepted request.
     pub(super) async fn record_request(&self, request: &RequestId) -> Step<()> {
-        let (id, own, now) = (self.id, request.clone(), self.tools.clock.now().wall);
+        let (id, own, now) = (self.id, request.clone(), self.services.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.submitted(id, &own, now);
         self.record("the request's id", record).await
     }
@@ -267,11 +267,11 @@ impl Road {
         &mut self,
         submission: &Submission,
     ) -> Step<Option<Result<RequestId, SubmitError>>> {
-        let rented = match self.rented().await {
+        let rented = match self.leased_backend().await {
             Some(rented) => Some(rented?),
             None => None,
         };
-        let ready = match self.live().at(self.place) {
+        let ready = match self.config().at(self.backend) {
             _ if rented.is_some() => rented.ok_or_else(String::new),
             Ok(configured) => {
                 configured.backend_of(self.deployment.as_deref()).map_err(|none| none.to_string())
@@ -286,10 +286,11 @@ impl Road {
             }
         };
         let answer = backend.submit(submission);
-        let mut wish = self.wish.clone();
+        let mut control = self.control.clone();
         let stopping = async {
-            while *wish.borrow_and_update() != Wish::Stop && wished(&mut wish).await != Wish::Stop {
-            }
+            while *control.borrow_and_update() != Control::Stop
+                && control_changed(&mut control).await != Control::Stop
+            {}
             tokio::time::sleep(STOP_GRACE).await;
         };
         tokio::select! {
@@ -301,13 +302,13 @@ impl Road {
 
     pub(super) async fn refused(&mut self, fault: &ServiceFault) -> JobEnd {
         let reason = reason_of(fault);
-        self.tell_of_refusal(fault, &reason).await;
+        self.report_refusal(fault, &reason).await;
         self.end_failed(reason, Booking::Nothing).await
     }
 
     /// Ends a job whose answer is lost: it is not known whether a paid run exists.
     async fn lost(&mut self, why: &str) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         let text = format!(
             "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
              `conjured jobs retry {id}` sends it again, at its own price"
@@ -318,13 +319,13 @@ impl Road {
         if let Err(end) = self.record("that the answer is lost", record).await {
             return end;
         }
-        self.report(Report::Warning(format!("job {id}: {text}"))).await;
+        self.report(JobReport::Warning(format!("job {id}: {text}"))).await;
         JobEnd::Ended { state: JobState::Unknown, placed: false }
     }
 
     /// Ends the job as failed.
     pub(super) async fn end_failed(&mut self, reason: Reason, booking: Booking) -> JobEnd {
-        let (id, now) = (self.id, self.tools.clock.now().wall);
+        let (id, now) = (self.id, self.services.clock.now().wall);
         tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
@@ -336,8 +337,8 @@ impl Road {
 
     /// Makes the name of the job's folder durable, now that nothing waits for it: without this a
     /// power loss could remove the folder with everything that is fetched into it.
-    async fn settle_inputs(&self) {
-        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+    async fn sync_inputs(&self) {
+        let (history, id) = (std::sync::Arc::clone(&self.services.history), self.id);
         crate::daemon::services::store::blocking(move || {
             if let Err(error) = history.sync() {
                 tracing::warn!(job = %id, %error, "the job's folder may not survive a loss of power");
@@ -348,7 +349,7 @@ impl Road {
 
     /// Removes the inputs of a job that was not released.
     async fn discard_inputs(&self) {
-        let (history, id) = (std::sync::Arc::clone(&self.tools.history), self.id);
+        let (history, id) = (std::sync::Arc::clone(&self.services.history), self.id);
         crate::daemon::services::store::blocking(move || {
             if let Err(error) = history.remove(id) {
                 tracing::warn!(%error, "the inputs of a job that never came to be stay in history");

@@ -2,7 +2,7 @@
 //! accept work, does a ComfyUI or a Space answer, what is the server's time.
 //!
 //! Owns the calls and the texts about their results, so that the command line needs no knowledge of
-//! a backend. It judges nothing, retries nothing, and never waits longer than [`PATIENCE`].
+//! a backend. It judges nothing, retries nothing, and never waits longer than [`PROBE_TIMEOUT`].
 
 mod service;
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The longest that one check may take, from the name lookup to the end of the answer.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Runs blocking work, and stops waiting if it hangs, as a network drive can.
 pub async fn within<T: Send + 'static>(
@@ -30,7 +30,7 @@ pub async fn within<T: Send + 'static>(
 /// Checks whether the configured ComfyUI answers; returns its version if it reports one, or why it
 /// is unavailable.
 pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
-    reachability::comfyui(&local.comfyui_url, PATIENCE).await
+    reachability::comfyui(&local.comfyui_url, PROBE_TIMEOUT).await
 }
 
 /// Checks a Space: asks the hub about one of its Spaces, or any other Space directly. Returns its
@@ -38,12 +38,12 @@ pub async fn comfyui(local: &LocalConfig) -> Result<Option<String>, String> {
 pub async fn space(space: &SpaceSetting, token: Option<&SecretString>) -> Result<String, String> {
     match space {
         SpaceSetting::Named(name) => {
-            let stage = reachability::space(name, token, PATIENCE).await?;
+            let stage = reachability::space(name, token, PROBE_TIMEOUT).await?;
             Ok(stage
                 .map_or_else(|| "available".to_owned(), |stage| format!("its state is {stage}")))
         }
         SpaceSetting::At(url) => {
-            let version = reachability::gradio(url, token, PATIENCE).await?;
+            let version = reachability::gradio(url, token, PROBE_TIMEOUT).await?;
             Ok(format!("Gradio {}", version.as_deref().unwrap_or("(unknown version)")))
         }
     }

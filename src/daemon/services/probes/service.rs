@@ -5,7 +5,7 @@
 
 use secrecy::SecretString;
 
-use super::PATIENCE;
+use super::PROBE_TIMEOUT;
 use crate::{
     backend::{
         CallError, FaultKind,
@@ -63,7 +63,7 @@ impl Service {
     /// Prepares the checks; the error says what is wrong with the address or the token.
     pub fn new(settings: &ServerlessConfig, token: &SecretString) -> Result<Self, String> {
         let connect = settings.connect_timeout;
-        Account::new(&settings.api_url, token, connect, PATIENCE)
+        Account::new(&settings.api_url, token, connect, PROBE_TIMEOUT)
             .map(Self)
             .map_err(|error| error.to_string())
     }
