@@ -3,7 +3,7 @@
 //!
 //! Owns what needs neither a daemon nor a service. Every run has its own home and nothing else
 //! from this machine's environment; what must be true for every run is checked in one
-//! function, [`Desk::run`].
+//! function, [`ManagerInbox::run`].
 
 mod configuration;
 mod endings;

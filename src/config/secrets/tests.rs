@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::{TokenSearch, TokenSource, find_token};
 use crate::config::tests::Desk;
 
-/// Returns a [`Desk`] with a different token at every source; each token names its source.
+/// Returns a [`ManagerInbox`] with a different token at every source; each token names its source.
 fn full_desk() -> Desk {
     let mut desk = Desk::with("state_dir = \"state\"\n[serverless]\ntoken_file = \"named\"\n");
     for folder in ["credentials", "state", "user", "xdg/runcomfy"] {

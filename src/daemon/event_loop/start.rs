@@ -33,11 +33,11 @@ use crate::{
             socket::{address, listen},
         },
         inputs::wake_queue::WakeQueue,
-        servers::manager::Work,
+        servers::manager::ServerManager,
         services::{
             Services,
             command::{self, AgainKind, Asked, OnceRequest},
-            leases::{self, Keeper},
+            leases::{self, ManagerHandle},
             project_locks::ProjectLocks,
             rate_limiter::RateLimiter,
             root_locks::RootLocks,
@@ -132,7 +132,7 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     }));
 
     let (reports_in, reports) = mpsc::channel(64);
-    let (keeper, desk) = Keeper::new();
+    let (keeper, inbox) = ManagerHandle::new();
     let (live_in, live_out) = watch::channel(Arc::new(config));
     let services = Arc::new(Services {
         clock,
@@ -157,9 +157,9 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
 
     let (commands_in, commands) = mpsc::channel(command::COMMANDS);
     let mut tasks = Tasks::new();
-    let work = Work::new(Arc::clone(&services), desk, leases::connect);
+    let manager = ServerManager::new(Arc::clone(&services), inbox, leases::connect);
     tasks.spawn(TaskName::Machines, async move {
-        work.run().await;
+        manager.run().await;
         Outcome::Nothing
     });
     let serving = listen(&socket, routes(status.subscribe(), commands_in))?;

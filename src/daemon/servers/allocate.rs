@@ -5,17 +5,17 @@
 
 use std::sync::PoisonError;
 
-use super::manager::{Held, Work, of_job, reserve, usable};
+use super::manager::{ManagedServer, ServerManager, of_job, reserve, usable};
 use crate::{
     backend::{CallError, FaultKind, SubmitError, runcomfy::machines::Launch},
     daemon::services::{
         budget_windows,
         command::RefusedKind,
-        leases::{Lease, NoMachine, Want},
+        leases::{Lease, NoServer, ServerRequest},
         messages::JobReport,
         runtime_config::{
             RuntimeConfig,
-            server_api::{Cloud, Fit},
+            server_api::{Cloud, ServerKind},
         },
     },
     domain::{
@@ -35,100 +35,104 @@ use crate::{
 };
 
 /// The shortest and longest delay after a failed launch.
-const LAUNCH_AGAIN: (std::time::Duration, std::time::Duration) =
+const RELAUNCH_WAIT: (std::time::Duration, std::time::Duration) =
     (std::time::Duration::from_secs(2), std::time::Duration::from_secs(30));
 
-type Answer = Result<Lease, NoMachine>;
+type Answer = Result<Lease, NoServer>;
 
-impl Work {
+impl ServerManager {
     /// Assigns machines to waiting jobs, and records which machines are idle.
-    pub(crate) async fn hand_out(&mut self) {
+    pub(crate) async fn allocate(&mut self) {
         let mut rest = Vec::new();
-        for (want, mut on) in std::mem::take(&mut self.waiting) {
-            if want.reply.is_closed() {
+        for (request, mut on) in std::mem::take(&mut self.waiting) {
+            if request.reply.is_closed() {
                 continue;
             }
             // A job keeps waiting for the same machine as long as that one is starting.
-            match self.answer(&want, &mut on).await {
-                Some(answer) => drop(want.reply.send(answer)),
-                None => rest.push((want, on)),
+            match self.answer(&request, &mut on).await {
+                Some(answer) => drop(request.reply.send(answer)),
+                None => rest.push((request, on)),
             }
         }
         self.waiting.append(&mut rest);
-        let now = self.tools.clock.now();
-        for at in 0..self.held.len() {
-            let (id, wanted) = (self.held[at].id, self.is_wanted(self.held[at].id));
-            let held = &mut self.held[at];
-            held.expected = held.expected.filter(|until| *until > now.moment);
-            let idles = held.leases.is_empty() && !wanted && held.expected.is_none();
-            if idles == held.life.idle_since.is_some() {
+        let now = self.services.clock.now();
+        for at in 0..self.servers.len() {
+            let (id, wanted) = (self.servers[at].id, self.is_wanted(self.servers[at].id));
+            let server = &mut self.servers[at];
+            server.expected = server.expected.filter(|until| *until > now.moment);
+            let idles = server.leases.is_empty() && !wanted && server.expected.is_none();
+            if idles == server.lifecycle.idle_since.is_some() {
                 continue;
             }
             let since = idles.then_some(now.wall);
             if idles {
-                held.life.record_released(now.moment);
+                server.lifecycle.record_released(now.moment);
             } else {
-                held.life.record_leased(held.life.run);
+                server.lifecycle.record_leased(server.lifecycle.run);
             }
             self.notes.add(move |ledger| ledger.machine_idle(id, since));
         }
     }
 
     /// Answers a request, if that is possible now. `on` is the machine that the job waits for.
-    async fn answer(&mut self, want: &Want, on: &mut Option<MachineId>) -> Option<Answer> {
-        let config = self.live();
-        let says = |words: String| drop(want.words.send(words));
-        if let Some(id) = want.again {
-            let Some(held) = self.at(id) else {
-                return Some(Err(NoMachine::gone(
+    async fn answer(
+        &mut self,
+        request: &ServerRequest,
+        on: &mut Option<MachineId>,
+    ) -> Option<Answer> {
+        let config = self.config();
+        let says = |words: String| drop(request.progress.send(words));
+        if let Some(id) = request.previous {
+            let Some(server) = self.at(id) else {
+                return Some(Err(NoServer::gone(
                     "the RunComfy machine that it ran on was stopped, so the run is lost",
                 )));
             };
             *on = Some(id);
-            return match held.life.stage {
+            return match server.lifecycle.stage {
                 MachineStage::Stopping
                 | MachineStage::Gone
                 | MachineStage::Lost
-                | MachineStage::Launching => Some(Err(NoMachine::gone(
+                | MachineStage::Launching => Some(Err(NoServer::gone(
                     "the RunComfy machine that it ran on is being stopped, so the run is lost",
                 ))),
                 MachineStage::Starting | MachineStage::Ready => {
-                    self.ready_for(want, id, &config).await
+                    self.ready_for(request, id, &config).await
                 }
             };
         }
         let cloud = match &config.cloud {
             Ok(cloud) => cloud,
             Err(unavailable) => {
-                return Some(Err(NoMachine::new(unavailable.kind, unavailable.reason.clone())));
+                return Some(Err(NoServer::new(unavailable.kind, unavailable.reason.clone())));
             }
         };
-        let fit = match &cloud.fit {
+        let fit = match &cloud.kind {
             Ok(fit) => fit,
             Err(unavailable) => {
-                return Some(Err(NoMachine::new(unavailable.kind, unavailable.reason.clone())));
+                return Some(Err(NoServer::new(unavailable.kind, unavailable.reason.clone())));
             }
         };
         let now = self.now();
         let before = on.take();
-        let fits = |held: &&Held| {
-            let waited = before == Some(held.id) && held.life.is_alive();
-            held.kind == *fit
-                && held.account == cloud.account
-                && (waited || held.life.serves(now, &cloud.rules, want.run))
+        let fits = |server: &&ManagedServer| {
+            let waited = before == Some(server.id) && server.lifecycle.is_alive();
+            server.kind == *fit
+                && server.account == cloud.account
+                && (waited || server.lifecycle.serves(now, &cloud.rules, request.run))
         };
-        if let Some(id) = self.held.iter().find(fits).map(|held| held.id) {
+        if let Some(id) = self.servers.iter().find(fits).map(|server| server.id) {
             *on = Some(id);
-            return self.ready_for(want, id, &config).await;
+            return self.ready_for(request, id, &config).await;
         }
-        for held in &mut self.held {
-            match held.life.stage {
+        for server in &mut self.servers {
+            match server.lifecycle.stage {
                 // It has too little time left for another job.
-                MachineStage::Ready if held.leases.is_empty() && held.kind == *fit => {
-                    held.life.schedule_stop(crate::domain::machines::StopReason::MaxRun);
+                MachineStage::Ready if server.leases.is_empty() && server.kind == *fit => {
+                    server.lifecycle.schedule_stop(crate::domain::machines::StopReason::MaxRun);
                 }
                 MachineStage::Lost => {
-                    return Some(Err(NoMachine::new(
+                    return Some(Err(NoServer::new(
                         RefusedKind::Unavailable,
                         "it is unknown which machine the last launch created, so no other one is \
                          launched: in RunComfy's dashboard, stop the one that you did not start",
@@ -147,75 +151,76 @@ impl Work {
                 | MachineStage::Gone => {}
             }
         }
-        self.launch(want, on, cloud, &fit.clone(), &config).await
+        self.launch(request, on, cloud, &fit.clone(), &config).await
     }
 
     /// Assigns a starting or ready machine, as soon as its ComfyUI answers.
     async fn ready_for(
         &mut self,
-        want: &Want,
+        request: &ServerRequest,
         id: MachineId,
         config: &RuntimeConfig,
     ) -> Option<Answer> {
-        let says = |words: String| drop(want.words.send(words));
+        let says = |words: String| drop(request.progress.send(words));
         let now = self.now();
-        let held = self.at(id)?;
-        let before = held.life.clone();
-        held.life.record_leased(want.run);
-        let Some(backend) = held.backend.clone().filter(|_| held.life.stage == MachineStage::Ready)
+        let server = self.at(id)?;
+        let before = server.lifecycle.clone();
+        server.lifecycle.record_leased(request.run);
+        let Some(backend) =
+            server.backend.clone().filter(|_| server.lifecycle.stage == MachineStage::Ready)
         else {
-            says(match &held.trouble {
+            says(match &server.problem {
                 Some(trouble) => {
-                    format!("waiting for the RunComfy machine {}: {trouble}", held.name())
+                    format!("waiting for the RunComfy machine {}: {trouble}", server.name())
                 }
                 None => format!(
                     "starting the RunComfy machine {}, which takes 1 to 5 minutes and sometimes \
                      more",
-                    held.name()
+                    server.name()
                 ),
             });
             return None;
         };
-        if !held.answers {
-            says(format!("waiting for ComfyUI on the RunComfy machine {}", held.name()));
-            held.probe_at.get_or_insert(now);
+        if !server.answers {
+            says(format!("waiting for ComfyUI on the RunComfy machine {}", server.name()));
+            server.probe_at.get_or_insert(now);
             return None;
         }
-        if want.again.is_some() {
+        if request.previous.is_some() {
             return Some(Ok(self.lease(id, backend)));
         }
-        let Some(cloud) = usable(config, &held.account) else {
-            return Some(Err(NoMachine::new(
+        let Some(cloud) = usable(config, &server.account) else {
+            return Some(Err(NoServer::new(
                 RefusedKind::Configuration,
                 "the RunComfy machine belongs to another `cloud.user_id`",
             )));
         };
-        let reserve = reserve(&held.life, now, want.run, &cloud.rules, held.hourly);
+        let reserve = reserve(&server.lifecycle, now, request.run, &cloud.rules, server.hourly);
         let (limits, windows) =
-            (config.limits, budget_windows::windows(self.tools.clock.now().wall));
-        let (session, job) = (self.tools.session, want.job);
+            (config.limits, budget_windows::windows(self.services.clock.now().wall));
+        let (session, job) = (self.services.session, request.job);
         let taken = self
-            .tools
+            .services
             .store
             .with(move |ledger| ledger.machine_leased(id, session, job, reserve, &limits, &windows))
             .await;
         match taken {
             Ok(released) => {
-                let held = self.at(id)?;
-                held.reserved = held.reserved.max(reserve);
-                self.money_moved(&limits, &windows, &released).await;
+                let server = self.at(id)?;
+                server.reserved = server.reserved.max(reserve);
+                self.report_money(&limits, &windows, &released).await;
                 tracing::info!(machine = %id, %job, "the machine has a job");
                 Some(Ok(self.lease(id, backend)))
             }
             Err(refused) => {
                 // The machine is not assigned and stays idle: a job that is refused for hours must
                 // not keep it alive.
-                self.at(id)?.life = before;
+                self.at(id)?.lifecycle = before;
                 let words = match refused {
                     ReleaseError::Budget(refusal) => refusal.to_string(),
                     ReleaseError::Ledger(error) => error.to_string(),
                 };
-                Some(Err(NoMachine::new(RefusedKind::TryAgain, words)))
+                Some(Err(NoServer::new(RefusedKind::TryAgain, words)))
             }
         }
     }
@@ -226,12 +231,12 @@ impl Work {
         backend: std::sync::Arc<dyn crate::backend::Backend>,
     ) -> Lease {
         let number = self.next_number();
-        let back = self.desk.back.clone();
+        let back = self.inbox.back.clone();
         let mut over = None;
-        if let Some(held) = self.at(id) {
-            held.leases.insert(number);
-            held.expected = None;
-            over = Some(held.over.subscribe());
+        if let Some(server) = self.at(id) {
+            server.leases.insert(number);
+            server.expected = None;
+            over = Some(server.ended.subscribe());
         }
         let over = over.unwrap_or_else(|| tokio::sync::watch::channel(None).1);
         Lease { machine: id, backend, over, number, back }
@@ -240,13 +245,13 @@ impl Work {
     /// Launches a machine, once.
     async fn launch(
         &mut self,
-        want: &Want,
+        request: &ServerRequest,
         on: &mut Option<MachineId>,
         cloud: &Cloud,
-        fit: &Fit,
+        fit: &ServerKind,
         config: &RuntimeConfig,
     ) -> Option<Answer> {
-        let says = |words: String| drop(want.words.send(words));
+        let says = |words: String| drop(request.progress.send(words));
         if self.launch_after.is_some_and(|after| after > self.now()) {
             return None;
         }
@@ -258,17 +263,17 @@ impl Work {
             "checking the RunComfy account before launching a machine ({})",
             fit.server_type
         ));
-        self.gate.wait().await;
+        self.limiter.wait().await;
         // Existing machines are listed first, so that ours can be recognized if the answer is lost.
         let listed = match self.bounded(cloud.machines.list(), false).await? {
             Ok(listed) => listed,
-            Err(error) => return self.not_launched(want, error).await,
+            Err(error) => return self.not_launched(request, error).await,
         };
-        let now = self.tools.clock.now();
-        let expected = cloud.rules.expected(want.run);
+        let now = self.services.clock.now();
+        let expected = cloud.rules.expected(request.run);
         let new = NewMachine {
             id: MachineId::from_parts(now.wall, rand::random()),
-            session: self.tools.session,
+            session: self.services.session,
             account: cloud.account.clone(),
             server_type: fit.server_type.clone(),
             workflow_version: fit.workflow_version.clone(),
@@ -280,37 +285,37 @@ impl Work {
         let (limits, windows) = (config.limits, budget_windows::windows(now.wall));
         let row = new.clone();
         let marked =
-            self.tools.store.with(move |ledger| ledger.launching(&row, &limits, &windows)).await;
+            self.services.store.with(move |ledger| ledger.launching(&row, &limits, &windows)).await;
         match marked {
-            Ok(released) => self.money_moved(&limits, &windows, &released).await,
+            Ok(released) => self.report_money(&limits, &windows, &released).await,
             Err(ReleaseError::Budget(refusal)) => {
-                return Some(Err(NoMachine::new(RefusedKind::TryAgain, refusal.to_string())));
+                return Some(Err(NoServer::new(RefusedKind::TryAgain, refusal.to_string())));
             }
             Err(ReleaseError::Ledger(error)) => {
                 let reason = format!("no machine was launched: {error}");
-                return Some(Err(NoMachine::new(RefusedKind::TryAgain, reason)));
+                return Some(Err(NoServer::new(RefusedKind::TryAgain, reason)));
             }
         }
         let id = new.id;
-        let mut life = Lifecycle::launching(now.moment);
-        life.record_leased(want.run);
-        self.held.push(Held::new(&row_of(&new), life));
+        let mut lifecycle = Lifecycle::launching(now.moment);
+        lifecycle.record_leased(request.run);
+        self.servers.push(ManagedServer::new(&row_of(&new), lifecycle));
         *on = Some(id);
         says(format!(
             "launching a RunComfy machine ({}, {} an hour once it is ready) for {}",
             fit.server_type,
             cloud.hourly,
-            of_job(want.job)
+            of_job(request.job)
         ));
         let launch = Launch {
             workflow_version: fit.workflow_version.clone(),
             server_type: fit.server_type.clone(),
-            duration: cloud.rules.first_term(want.run),
+            duration: cloud.rules.first_term(request.run),
         };
-        self.gate.wait().await;
+        self.limiter.wait().await;
         // If this is interrupted, the mark stays, and the next start looks for the machine.
         let answer = self.bounded(cloud.machines.launch(&launch), true).await?;
-        let wall = self.tools.clock.now().wall;
+        let wall = self.services.clock.now().wall;
         let now = self.now();
         match answer {
             Ok(server) => {
@@ -319,21 +324,21 @@ impl Work {
                 tracing::info!(machine = %id, server = %server.id, "RunComfy launches a machine");
                 let own = server.id.clone();
                 self.notes.add(move |ledger| ledger.launched(id, &own, false, wall));
-                let held = self.at(id)?;
-                held.life.started(now);
-                held.server = Some(server.id.clone());
-                held.term = Some(server.duration.unwrap_or(launch.duration));
+                let entry = self.at(id)?;
+                entry.lifecycle.started(now);
+                entry.server = Some(server.id.clone());
+                entry.term = Some(server.duration.unwrap_or(launch.duration));
                 None
             }
             Err(SubmitError::NotSent { reason, retry_after }) => {
-                self.never_was(id, "not_sent");
+                self.cancel_launch(id, "not_sent");
                 *on = None;
-                self.not_launched(want, CallError::Transient { reason, retry_after }).await
+                self.not_launched(request, CallError::Transient { reason, retry_after }).await
             }
             Err(SubmitError::Refused(fault)) => {
-                self.never_was(id, "refused");
+                self.cancel_launch(id, "refused");
                 *on = None;
-                self.not_launched(want, CallError::Fault(fault)).await
+                self.not_launched(request, CallError::Fault(fault)).await
             }
             Err(SubmitError::Unknown { reason }) => {
                 self.notes
@@ -350,16 +355,16 @@ impl Work {
     }
 
     /// Reverts a launch that certainly did not happen.
-    fn never_was(&mut self, id: MachineId, outcome: &'static str) {
-        let wall = self.tools.clock.now().wall;
-        self.held.retain(|held| held.id != id);
+    fn cancel_launch(&mut self, id: MachineId, outcome: &'static str) {
+        let wall = self.services.clock.now().wall;
+        self.servers.retain(|server| server.id != id);
         self.notes.add(move |ledger| {
             ledger.machine_gone(id, Some(MicroUsd::ZERO), CostBasis::Nothing, outcome, wall)
         });
     }
 
     /// Reports that there is no machine yet, or that there will be none.
-    async fn not_launched(&mut self, want: &Want, error: CallError) -> Option<Answer> {
+    async fn not_launched(&mut self, request: &ServerRequest, error: CallError) -> Option<Answer> {
         let (reason, retry_after) = match error {
             CallError::Transient { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
@@ -374,26 +379,26 @@ impl Work {
                 } else {
                     RefusedKind::Unavailable
                 };
-                return Some(Err(NoMachine::new(kind, reason)));
+                return Some(Err(NoServer::new(kind, reason)));
             }
         };
         self.launch_failures += 1;
-        let backoff = Backoff::new(LAUNCH_AGAIN.0, LAUNCH_AGAIN.1);
+        let backoff = Backoff::new(RELAUNCH_WAIT.0, RELAUNCH_WAIT.1);
         let wait = backoff.wait(self.launch_failures, rand::random(), retry_after);
         self.launch_after = Some(self.now().plus(wait));
-        drop(want.words.send(format!("no machine yet, nothing was charged: {reason}")));
+        drop(request.progress.send(format!("no machine yet, nothing was charged: {reason}")));
         None
     }
 
     /// Reports that limits are near, and that sums have changed.
-    async fn money_moved(
+    async fn report_money(
         &self,
         limits: &BudgetLimits,
         windows: &BudgetWindows,
         released: &BudgetChange,
     ) {
         let news = {
-            let mut warned = self.tools.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = self.services.warned.lock().unwrap_or_else(PoisonError::into_inner);
             warned.new_warnings(limits, windows, &released.before, &released.spent)
         };
         for warning in news {

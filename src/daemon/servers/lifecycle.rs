@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::manager::{Held, Work, usable};
+use super::manager::{ManagedServer, ServerManager, usable};
 use crate::{
     backend::{
         CallError, FaultKind,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How often the ledger records that a machine is alive.
-const SEEN_EVERY: Duration = Duration::from_secs(60);
+const SEEN_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// By how much a machine's end must move to be recorded.
 const END_MOVED: Duration = Duration::from_secs(5);
@@ -35,27 +35,27 @@ const END_MOVED: Duration = Duration::from_secs(5);
 /// How often a ComfyUI that does not answer yet is retried.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
-impl Work {
+impl ServerManager {
     /// Performs the first action that is due. Returns whether there was one.
-    pub(crate) async fn act(&mut self) -> bool {
-        let (now, config) = (self.now(), self.live());
-        for at in 0..self.held.len() {
-            let held = &self.held[at];
-            let id = held.id;
-            let Some(cloud) = usable(&config, &held.account) else { continue };
-            if let Some(words) = held.life.warning(now, &cloud.rules)
-                && !held.warned
+    pub(crate) async fn act_once(&mut self) -> bool {
+        let (now, config) = (self.now(), self.config());
+        for at in 0..self.servers.len() {
+            let server = &self.servers[at];
+            let id = server.id;
+            let Some(cloud) = usable(&config, &server.account) else { continue };
+            if let Some(words) = server.lifecycle.warning(now, &cloud.rules)
+                && !server.warned
             {
-                self.held[at].warned = true;
+                self.servers[at].warned = true;
                 self.warn(words).await;
             }
-            let held = &self.held[at];
-            let probe = held.probe_at.is_some_and(|at| at <= now);
-            if probe && held.life.stage == MachineStage::Ready && self.is_wanted(id) {
+            let server = &self.servers[at];
+            let probe = server.probe_at.is_some_and(|at| at <= now);
+            if probe && server.lifecycle.stage == MachineStage::Ready && self.is_wanted(id) {
                 self.probe(id).await;
                 return true;
             }
-            if let Ok(act) = held.life.next(now, &cloud.rules) {
+            if let Ok(act) = server.lifecycle.next(now, &cloud.rules) {
                 self.perform(id, act).await;
                 return true;
             }
@@ -65,11 +65,14 @@ impl Work {
 
     /// Does the same for the machines to stop at the end of the daemon.
     pub(crate) async fn stop_one(&mut self, ids: &[MachineId]) -> bool {
-        let (now, config) = (self.now(), self.live());
+        let (now, config) = (self.now(), self.config());
         for id in ids {
-            let Some(held) = self.held.iter().find(|held| held.id == *id) else { continue };
-            let Some(cloud) = usable(&config, &held.account) else { continue };
-            if let Ok(act @ (Action::Stop(_) | Action::Delete)) = held.life.next(now, &cloud.rules)
+            let Some(server) = self.servers.iter().find(|server| server.id == *id) else {
+                continue;
+            };
+            let Some(cloud) = usable(&config, &server.account) else { continue };
+            if let Ok(act @ (Action::Stop(_) | Action::Delete)) =
+                server.lifecycle.next(now, &cloud.rules)
             {
                 self.perform(*id, act).await;
                 return true;
@@ -90,7 +93,7 @@ impl Work {
                 .await;
                 self.end(id, "never_came", None);
             }
-            Action::CheckStatus => self.ask(id).await,
+            Action::CheckStatus => self.check_status(id).await,
             Action::Extend(until) => self.extend(id, until).await,
             Action::Stop(why) => self.decide_stop(id, why).await,
             Action::Delete => self.delete(id).await,
@@ -102,31 +105,31 @@ impl Work {
         let Some(listed) = self.list(id).await else { return };
         let now = self.now();
         let others: Vec<ServerId> = self
-            .held
+            .servers
             .iter()
-            .filter(|held| held.id != id)
-            .filter_map(|held| held.server.clone())
+            .filter(|entry| entry.id != id)
+            .filter_map(|entry| entry.server.clone())
             .collect();
-        let Some(held) = self.at(id) else { return };
-        let before: Vec<ServerId> = held.known_before.iter().cloned().chain(others).collect();
+        let Some(entry) = self.at(id) else { return };
+        let before: Vec<ServerId> = entry.known_before.iter().cloned().chain(others).collect();
         let seen: Vec<_> = listed.iter().map(Server::listed).collect();
         let mut found =
-            which_is_ours(&seen, &before, &held.kind.server_type, &held.kind.workflow_version);
-        if held.life.stage == MachineStage::Lost
+            which_is_ours(&seen, &before, &entry.kind.server_type, &entry.kind.workflow_version);
+        if entry.lifecycle.stage == MachineStage::Lost
             && let LaunchMatch::Ours(one) = found
         {
             // One of several candidates is left, but the other one is as likely to have been ours.
             found = LaunchMatch::Unclear(vec![one]);
         }
-        let was = held.life.stage;
-        held.life.record_search(now, &found);
-        let (stage, wall) = (held.life.stage, self.tools.clock.now().wall);
+        let was = entry.lifecycle.stage;
+        entry.lifecycle.record_search(now, &found);
+        let (stage, wall) = (entry.lifecycle.stage, self.services.clock.now().wall);
         match found {
             LaunchMatch::Ours(server) => {
-                let Some(held) = self.at(id) else { return };
-                held.life.started(now);
-                held.server = Some(server.clone());
-                held.trouble = None;
+                let Some(entry) = self.at(id) else { return };
+                entry.lifecycle.started(now);
+                entry.server = Some(server.clone());
+                entry.problem = None;
                 self.warn(format!(
                     "the launch whose answer was lost created a RunComfy machine ({server}); it \
                      was found and is managed"
@@ -151,39 +154,39 @@ impl Work {
         }
     }
 
-    async fn ask(&mut self, id: MachineId) {
-        let config = self.live();
+    async fn check_status(&mut self, id: MachineId) {
+        let config = self.config();
         let Some((cloud, server)) = self
             .at(id)
-            .and_then(|held| Some((usable(&config, &held.account)?, held.server.clone()?)))
+            .and_then(|entry| Some((usable(&config, &entry.account)?, entry.server.clone()?)))
         else {
             return;
         };
-        self.gate.wait().await;
+        self.limiter.wait().await;
         let Some(answer) = self.bounded(cloud.machines.state(&server), false).await else { return };
         match answer {
-            Ok(Some(told)) => self.told(id, &told),
-            Ok(None) => self.unknown_there(id, &server).await,
+            Ok(Some(told)) => self.record_status(id, &told),
+            Ok(None) => self.record_unlisted(id, &server).await,
             Err(error) => self.call_failed(id, error).await,
         }
     }
 
     /// Applies what the service reports about a machine.
-    fn told(&mut self, id: MachineId, told: &Server) {
+    fn record_status(&mut self, id: MachineId, told: &Server) {
         let now = self.now();
-        let config = self.live();
+        let config = self.config();
         let connect = self.connect;
-        let Some(held) = self.at(id) else { return };
-        let was = held.life.stage;
+        let Some(server) = self.at(id) else { return };
+        let was = server.lifecycle.stage;
         let stops_at = told.stops_in.map(|span| now.plus(span));
-        let moved = match (held.life.stops_at, stops_at) {
+        let moved = match (server.lifecycle.stops_at, stops_at) {
             (Some(old), Some(new)) => old.since(new).max(new.since(old)) > END_MOVED,
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         };
-        held.life.record_status(now, told.reported_stage, stops_at, told.ready_for);
-        held.term = told.duration.or(held.term);
-        held.trouble = match (&told.unknown_status, &told.refused_host) {
+        server.lifecycle.record_status(now, told.reported_stage, stops_at, told.ready_for);
+        server.term = told.duration.or(server.term);
+        server.problem = match (&told.unknown_status, &told.refused_host) {
             (_, Some(host)) => Some(format!(
                 "RunComfy returned an address for it that is not trusted ({host}): see \
                  `serverless.download_hosts`"
@@ -194,21 +197,22 @@ impl Work {
             (None, None) => None,
         };
         if let Some(url) = &told.url
-            && held.url.as_ref() != Some(url)
+            && server.url.as_ref() != Some(url)
         {
             match connect(url, &config.settings) {
-                Ok(backend) => held.backend = Some(backend),
-                Err(reason) => held.trouble = Some(reason),
+                Ok(backend) => server.backend = Some(backend),
+                Err(reason) => server.problem = Some(reason),
             }
-            held.url = Some(url.clone());
-            held.answers = false;
-            held.probe_at = Some(now);
+            server.url = Some(url.clone());
+            server.answers = false;
+            server.probe_at = Some(now);
         }
-        let became_ready = was == MachineStage::Starting && held.life.stage == MachineStage::Ready;
-        let write_seen = moved || now.since(held.seen_written) >= SEEN_EVERY;
-        let (ready, seen) = (held.life.ready, held.life.ready_is_exact);
+        let became_ready =
+            was == MachineStage::Starting && server.lifecycle.stage == MachineStage::Ready;
+        let write_seen = moved || now.since(server.alive_written_at) >= SEEN_WRITE_INTERVAL;
+        let (ready, seen) = (server.lifecycle.ready, server.lifecycle.ready_is_exact);
         if write_seen {
-            held.seen_written = now;
+            server.alive_written_at = now;
         }
         if became_ready {
             let ready_at = self.wall(ready.unwrap_or(now));
@@ -223,36 +227,36 @@ impl Work {
 
     /// Handles the answer that the service does not know a machine. Only its list decides whether
     /// that is true, because a wrong address must not make a machine look gone.
-    async fn unknown_there(&mut self, id: MachineId, server: &ServerId) {
+    async fn record_unlisted(&mut self, id: MachineId, server: &ServerId) {
         let Some(listed) = self.list(id).await else { return };
         if let Some(told) = listed.iter().find(|one| one.id == *server).cloned() {
             let now = self.now();
-            if let Some(held) = self.at(id)
-                && held.life.stage == MachineStage::Stopping
+            if let Some(entry) = self.at(id)
+                && entry.lifecycle.stage == MachineStage::Stopping
             {
                 if told.listed().is_ending {
-                    held.life.record_gone();
+                    entry.lifecycle.record_gone();
                     self.end(id, "stopped", None);
                 } else {
-                    held.life.record_failure(now, rand::random(), None);
+                    entry.lifecycle.record_failure(now, rand::random(), None);
                 }
                 return;
             }
-            self.told(id, &told);
+            self.record_status(id, &told);
             return;
         }
         let now = self.now();
-        let Some(held) = self.at(id) else { return };
-        held.life.record_unlisted(now);
-        if held.life.stage == MachineStage::Gone {
-            let outcome = if held.why.is_some() { "stopped" } else { "was_gone" };
-            if held.why.is_none() {
+        let Some(entry) = self.at(id) else { return };
+        entry.lifecycle.record_unlisted(now);
+        if entry.lifecycle.stage == MachineStage::Gone {
+            let outcome = if entry.why.is_some() { "stopped" } else { "was_gone" };
+            if entry.why.is_none() {
                 let words = format!(
                     "the RunComfy machine {} is gone: it was stopped outside conjured",
-                    held.name()
+                    entry.name()
                 );
-                held.over.send_replace(Some(words.clone()));
-                if !held.leases.is_empty() {
+                entry.ended.send_replace(Some(words.clone()));
+                if !entry.leases.is_empty() {
                     self.warn(words).await;
                 }
             }
@@ -262,10 +266,10 @@ impl Work {
 
     /// Lists the account's machines; a failed call returns `None` and is recorded at the machine.
     async fn list(&mut self, id: MachineId) -> Option<Vec<Server>> {
-        let config = self.live();
+        let config = self.config();
         let account = self.at(id)?.account.clone();
         let cloud = usable(&config, &account)?;
-        self.gate.wait().await;
+        self.limiter.wait().await;
         match self.bounded(cloud.machines.list(), false).await? {
             Ok(listed) => Some(listed),
             Err(error) => {
@@ -286,33 +290,33 @@ impl Work {
                 (format!("{}. {}", fault.message, fault.advice), None)
             }
         };
-        let Some(held) = self.at(id) else { return };
-        held.life.record_failure(now, rand::random(), retry_after);
-        tracing::warn!(machine = %id, failures = held.life.failures(), "a call about the machine \
+        let Some(server) = self.at(id) else { return };
+        server.lifecycle.record_failure(now, rand::random(), retry_after);
+        tracing::warn!(machine = %id, failures = server.lifecycle.failures(), "a call about the machine \
             failed at RunComfy: {words}");
-        held.trouble = Some(words);
+        server.problem = Some(words);
     }
 
     /// Extends a machine: reserves the money first.
     async fn extend(&mut self, id: MachineId, until: Moment) {
-        let (config, now) = (self.live(), self.now());
-        let Some(held) = self.at(id) else { return };
-        let Some(server) = held.server.clone() else { return };
-        let Some(cloud) = usable(&config, &held.account) else { return };
-        let from = held.life.ready.unwrap_or(now);
-        let reserve = cost_of(until.since(from), held.hourly).max(held.reserved);
-        held.reserved = reserve;
+        let (config, now) = (self.config(), self.now());
+        let Some(entry) = self.at(id) else { return };
+        let Some(server) = entry.server.clone() else { return };
+        let Some(cloud) = usable(&config, &entry.account) else { return };
+        let from = entry.lifecycle.ready.unwrap_or(now);
+        let reserve = cost_of(until.since(from), entry.hourly).max(entry.reserved);
+        entry.reserved = reserve;
         // The total duration, as at the launch; the result is read back from the service's record.
-        let whole = match (held.term, held.life.stops_at) {
+        let whole = match (entry.term, entry.lifecycle.stops_at) {
             (Some(term), Some(stops)) => term + until.since(stops),
-            _ => until.since(held.life.launched),
+            _ => until.since(entry.lifecycle.launched),
         };
-        let extending = self.tools.store.with(move |ledger| ledger.extending(id, reserve)).await;
+        let extending = self.services.store.with(move |ledger| ledger.extending(id, reserve)).await;
         if let Err(error) = extending {
             // The money is spent in any case: without an extension the run would be lost too.
             tracing::warn!(machine = %id, %error, "the higher reservation is not in the ledger");
         }
-        self.gate.wait().await;
+        self.limiter.wait().await;
         let Some(answer) = self.bounded(cloud.machines.extend(&server, whole), false).await else {
             return;
         };
@@ -321,13 +325,13 @@ impl Work {
         match answer {
             Ok(Some(())) => {
                 let stops = self.wall(until);
-                let Some(held) = self.at(id) else { return };
-                held.life.record_extended(now, until);
-                held.term = Some(whole);
+                let Some(entry) = self.at(id) else { return };
+                entry.lifecycle.record_extended(now, until);
+                entry.term = Some(whole);
                 tracing::info!(machine = %id, "the RunComfy machine was extended by {} s", until.since(now).as_secs());
                 self.notes.add(move |ledger| ledger.extended(id, Some(stops), "accepted", wall));
             }
-            Ok(None) => self.unknown_there(id, &server).await,
+            Ok(None) => self.record_unlisted(id, &server).await,
             Err(error) => {
                 self.notes.add(move |ledger| ledger.extended(id, None, "failed", wall));
                 self.call_failed(id, error).await;
@@ -338,16 +342,16 @@ impl Work {
 
     /// Records the mark of a stop, and notifies the jobs that use the machine.
     async fn decide_stop(&mut self, id: MachineId, why: StopReason) {
-        let wall = self.tools.clock.now().wall;
-        let Some(held) = self.at(id) else { return };
-        held.life.record_stopping();
-        held.why = Some(why);
-        held.trouble = None;
-        let words = format!("stopping the RunComfy machine {}: {}", held.name(), why.message());
-        held.over.send_replace(Some(words.clone()));
-        let busy = !held.leases.is_empty();
+        let wall = self.services.clock.now().wall;
+        let Some(server) = self.at(id) else { return };
+        server.lifecycle.record_stopping();
+        server.why = Some(why);
+        server.problem = None;
+        let words = format!("stopping the RunComfy machine {}: {}", server.name(), why.message());
+        server.ended.send_replace(Some(words.clone()));
+        let busy = !server.leases.is_empty();
         self.notes.add(move |ledger| ledger.machine_stopping(id, why, wall));
-        self.notes.write(&self.tools.store, self.now()).await;
+        self.notes.write_pending(&self.services.store, self.now()).await;
         if busy {
             self.warn(format!("{words}; a job was running on it")).await;
         } else {
@@ -356,32 +360,32 @@ impl Work {
     }
 
     async fn delete(&mut self, id: MachineId) {
-        let config = self.live();
+        let config = self.config();
         let Some((cloud, server)) = self
             .at(id)
-            .and_then(|held| Some((usable(&config, &held.account)?, held.server.clone()?)))
+            .and_then(|entry| Some((usable(&config, &entry.account)?, entry.server.clone()?)))
         else {
             return;
         };
-        self.gate.wait().await;
+        self.limiter.wait().await;
         // Not interrupted when the daemon stops: the caller has its own time limit.
         match cloud.machines.stop(&server).await {
             Ok(Stopped::Now) => {
-                if let Some(held) = self.at(id) {
-                    held.life.record_gone();
+                if let Some(entry) = self.at(id) {
+                    entry.lifecycle.record_gone();
                 }
                 self.end(id, "stopped", Some(self.now()));
             }
-            Ok(Stopped::Unknown) => self.unknown_there(id, &server).await,
+            Ok(Stopped::Unknown) => self.record_unlisted(id, &server).await,
             Err(error) => {
                 self.call_failed(id, error).await;
-                if let Some(held) = self.at(id)
-                    && held.life.failures() == 2
+                if let Some(entry) = self.at(id)
+                    && entry.lifecycle.failures() == 2
                 {
                     let words = format!(
                         "the RunComfy machine {} could not be stopped and still costs money; \
                          conjured keeps trying, and you can stop it in RunComfy's dashboard",
-                        held.name()
+                        entry.name()
                     );
                     self.warn(words).await;
                 }
@@ -391,65 +395,67 @@ impl Work {
 
     /// Probes a machine's ComfyUI: the service reports it as ready a little before it answers.
     async fn probe(&mut self, id: MachineId) {
-        let Some(backend) = self.at(id).and_then(|held| held.backend.clone()) else { return };
+        let Some(backend) = self.at(id).and_then(|server| server.backend.clone()) else { return };
         let warm = tokio::time::timeout(Duration::from_secs(10), backend.warm_up());
         let Some(answer) = self.bounded(warm, false).await else { return };
         let now = self.now();
-        let Some(held) = self.at(id) else { return };
+        let Some(server) = self.at(id) else { return };
         match answer {
             Ok(Ok(_)) => {
-                held.answers = true;
-                held.probe_at = None;
+                server.answers = true;
+                server.probe_at = None;
             }
             Ok(Err(error)) => {
                 tracing::debug!(machine = %id, "ComfyUI on the machine does not answer yet: {error}");
-                held.probe_at = Some(now.plus(PROBE_EVERY));
+                server.probe_at = Some(now.plus(PROBE_EVERY));
             }
-            Err(_) => held.probe_at = Some(now.plus(PROBE_EVERY)),
+            Err(_) => server.probe_at = Some(now.plus(PROBE_EVERY)),
         }
     }
 
     /// Books and removes a machine that is gone. `stopped` is when the service accepted the stop.
     fn end(&mut self, id: MachineId, outcome: &'static str, stopped: Option<Moment>) {
         let now = self.now();
-        let Some(at) = self.held.iter().position(|held| held.id == id) else { return };
-        let held = self.held.remove(at);
-        if held.over.borrow().is_none() {
-            held.over.send_replace(Some(format!("the RunComfy machine {} is gone", held.name())));
+        let Some(at) = self.servers.iter().position(|server| server.id == id) else { return };
+        let server = self.servers.remove(at);
+        if server.ended.borrow().is_none() {
+            server
+                .ended
+                .send_replace(Some(format!("the RunComfy machine {} is gone", server.name())));
         }
-        let (booked, basis) = match held.server {
+        let (booked, basis) = match server.server {
             // It is unknown whether there was a machine.
             None => (None, CostBasis::Reserved),
             Some(_) => {
-                let (cost, basis) = cost(&held, stopped, now);
+                let (cost, basis) = cost(&server, stopped, now);
                 (Some(cost), basis)
             }
         };
-        let wall = self.tools.clock.now().wall;
+        let wall = self.services.clock.now().wall;
         tracing::info!(
-            machine = %id, cost = %booked.unwrap_or(held.reserved),
-            "the RunComfy machine {} is gone", held.name()
+            machine = %id, cost = %booked.unwrap_or(server.reserved),
+            "the RunComfy machine {} is gone", server.name()
         );
         self.notes.add(move |ledger| ledger.machine_gone(id, booked, basis, outcome, wall));
     }
 }
 
 /// Returns what a machine cost, and how that is known.
-fn cost(held: &Held, stopped: Option<Moment>, now: Moment) -> (MicroUsd, CostBasis) {
-    let life = &held.life;
+fn cost(server: &ManagedServer, stopped: Option<Moment>, now: Moment) -> (MicroUsd, CostBasis) {
+    let lifecycle = &server.lifecycle;
     // The end: observed, or at the latest now, or at the service's own stop if that has passed.
-    let end =
-        stopped.unwrap_or_else(|| life.stops_at.map_or(now, |at| at.plus(EXACT_WITHIN).min(now)));
-    let end_seen =
-        stopped.is_some() || life.record_answer().is_some_and(|at| end.since(at) <= EXACT_WITHIN);
-    let (begin, begin_seen) = match life.ready {
-        Some(ready) => (ready, life.ready_is_exact),
+    let end = stopped
+        .unwrap_or_else(|| lifecycle.stops_at.map_or(now, |at| at.plus(EXACT_WITHIN).min(now)));
+    let end_seen = stopped.is_some()
+        || lifecycle.record_answer().is_some_and(|at| end.since(at) <= EXACT_WITHIN);
+    let (begin, begin_seen) = match lifecycle.ready {
+        Some(ready) => (ready, lifecycle.ready_is_exact),
         // It was never seen ready: its cost is for the time between the last poll and the end.
-        None => match life.record_starting() {
+        None => match lifecycle.record_starting() {
             Some(heard) => (heard, end.since(heard) <= EXACT_WITHIN),
-            None => (life.launched, false),
+            None => (lifecycle.launched, false),
         },
     };
     let ran = BilledTime { max: end.since(begin), is_exact: begin_seen && end_seen };
-    server_cost(ran, held.hourly)
+    server_cost(ran, server.hourly)
 }

@@ -13,12 +13,12 @@ use crate::{
     backend::{Backend, runcomfy::machines::MachineUrl},
     daemon::services::{
         Services,
-        leases::{Ask, Desk, Want},
+        leases::{ManagerInbox, ManagerMessage, ServerRequest},
         messages::JobReport,
         rate_limiter::RateLimiter,
         runtime_config::{
             RuntimeConfig,
-            server_api::{Cloud, Connect, Fit},
+            server_api::{Cloud, Connect, ServerKind},
         },
     },
     domain::{
@@ -38,10 +38,10 @@ const CALLS_EVERY: Duration = Duration::from_secs(1);
 const MAX_SLEEP: Duration = Duration::from_secs(20);
 
 /// How long a job of an earlier session may take to request the machine that it runs on.
-const EXPECTED: Duration = Duration::from_secs(30);
+const RECLAIM_TIME: Duration = Duration::from_secs(30);
 
 /// How long a stopping daemon waits for jobs to release their machines, and then for the stops.
-const LET_GO: Duration = Duration::from_millis(1500);
+const RELEASE_TIME: Duration = Duration::from_millis(1500);
 const LAST_CALLS: Duration = Duration::from_millis(2500);
 
 /// How long a stopping daemon waits for the answer to a launch.
@@ -49,16 +49,16 @@ const LAST_ANSWER: Duration = Duration::from_millis(1500);
 
 /// A machine that this process manages.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ManagedServer {
     pub(crate) id: MachineId,
     pub(crate) server: Option<ServerId>,
     pub(crate) account: String,
-    pub(crate) kind: Fit,
+    pub(crate) kind: ServerKind,
     pub(crate) known_before: Vec<ServerId>,
     pub(crate) created_at: WallTime,
     pub(crate) hourly: MicroUsd,
     pub(crate) reserved: MicroUsd,
-    pub(crate) life: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     pub(crate) why: Option<StopReason>,
     pub(crate) url: Option<MachineUrl>,
     pub(crate) backend: Option<Arc<dyn Backend>>,
@@ -69,23 +69,23 @@ pub(crate) struct Held {
     pub(crate) term: Option<Duration>,
     /// The numbers of the leases on it.
     pub(crate) leases: BTreeSet<u64>,
-    pub(crate) over: watch::Sender<Option<String>>,
+    pub(crate) ended: watch::Sender<Option<String>>,
     /// The problem to show in `status`.
-    pub(crate) trouble: Option<String>,
+    pub(crate) problem: Option<String>,
     /// When the ledger last recorded that it is alive.
-    pub(crate) seen_written: Moment,
+    pub(crate) alive_written_at: Moment,
     /// A job of an earlier session runs on it and may request it until then.
     pub(crate) expected: Option<Moment>,
     pub(crate) warned: bool,
 }
 
-impl Held {
-    pub(crate) fn new(row: &MachineRow, life: Lifecycle) -> Self {
+impl ManagedServer {
+    pub(crate) fn new(row: &MachineRow, lifecycle: Lifecycle) -> Self {
         Self {
             id: row.id,
             server: row.server.clone(),
             account: row.account.clone(),
-            kind: Fit {
+            kind: ServerKind {
                 workflow_version: row.workflow_version.clone(),
                 server_type: row.server_type.clone(),
             },
@@ -93,7 +93,7 @@ impl Held {
             created_at: row.created_at,
             hourly: row.hourly,
             reserved: row.reserved,
-            life,
+            lifecycle,
             why: None,
             url: None,
             backend: None,
@@ -101,9 +101,9 @@ impl Held {
             probe_at: None,
             term: None,
             leases: BTreeSet::new(),
-            over: watch::channel(None).0,
-            trouble: None,
-            seen_written: Moment::default(),
+            ended: watch::channel(None).0,
+            problem: None,
+            alive_written_at: Moment::default(),
             expected: None,
             warned: false,
         }
@@ -119,31 +119,31 @@ impl Held {
 }
 
 #[derive(Debug)]
-pub(crate) struct Work {
-    pub(crate) tools: Arc<Services>,
-    pub(crate) desk: Desk,
+pub(crate) struct ServerManager {
+    pub(crate) services: Arc<Services>,
+    pub(crate) inbox: ManagerInbox,
     pub(crate) connect: Connect,
-    pub(crate) held: Vec<Held>,
-    pub(crate) waiting: Vec<(Want, Option<MachineId>)>,
+    pub(crate) servers: Vec<ManagedServer>,
+    pub(crate) waiting: Vec<(ServerRequest, Option<MachineId>)>,
     pub(crate) notes: Notes,
-    pub(crate) gate: RateLimiter,
+    pub(crate) limiter: RateLimiter,
     pub(crate) number: u64,
     pub(crate) launch_failures: u32,
     pub(crate) launch_after: Option<Moment>,
     pub(crate) shown: Vec<status::Machine>,
 }
 
-impl Work {
-    pub(crate) fn new(services: Arc<Services>, desk: Desk, connect: Connect) -> Self {
+impl ServerManager {
+    pub(crate) fn new(services: Arc<Services>, inbox: ManagerInbox, connect: Connect) -> Self {
         let limiter = RateLimiter::new(CALLS_EVERY, services.clock);
         Self {
-            tools: services,
-            desk,
+            services,
+            inbox,
             connect,
-            held: Vec::new(),
+            servers: Vec::new(),
             waiting: Vec::new(),
             notes: Notes::default(),
-            gate: limiter,
+            limiter,
             number: 0,
             launch_failures: 0,
             launch_after: None,
@@ -154,24 +154,24 @@ impl Work {
     /// Manages the machines until the daemon stops.
     pub(crate) async fn run(mut self) {
         self.recover().await;
-        let mut config = self.tools.config.clone();
+        let mut config = self.services.config.clone();
         loop {
-            self.hear();
+            self.drain_messages();
             if self.is_closing() {
                 self.close_down().await;
                 return;
             }
-            if self.notes.write(&self.tools.store, self.now()).await {
+            if self.notes.write_pending(&self.services.store, self.now()).await {
                 self.report(JobReport::MachineMoney).await;
             }
-            self.hand_out().await;
-            self.mind_fit();
-            let acted = !self.is_closing() && self.act().await;
+            self.allocate().await;
+            self.check_kind();
+            let acted = !self.is_closing() && self.act_once().await;
             self.show().await;
             if acted {
                 continue;
             }
-            let rest = self.rest();
+            let rest = self.idle_time();
             let timer = async {
                 match rest {
                     Some(rest) => tokio::time::sleep(rest).await,
@@ -179,12 +179,12 @@ impl Work {
                 }
             };
             tokio::select! {
-                ask = self.desk.asks.recv() => {
+                ask = self.inbox.messages.recv() => {
                     if let Some(ask) = ask {
-                        self.take(ask);
+                        self.on_message(ask);
                     }
                 }
-                _ = self.desk.closing.changed() => {}
+                _ = self.inbox.closing.changed() => {}
                 _ = config.changed() => {}
                 () = timer => {}
             }
@@ -193,9 +193,9 @@ impl Work {
 
     /// Takes over the machines of an earlier session. Nothing is launched before that.
     async fn recover(&mut self) {
-        let now = self.tools.clock.now();
+        let now = self.services.clock.now();
         let read = self
-            .tools
+            .services
             .store
             .with(|ledger| {
                 Ok::<_, crate::ledger::error::LedgerError>((
@@ -217,10 +217,10 @@ impl Work {
         };
         for row in rows {
             let at = |wall: WallTime| now.moment.minus(now.wall.since(wall));
-            let mut life = Lifecycle::at(row.stage, at(row.created_at));
-            life.ready = row.ready_at.map(at);
-            life.ready_is_exact = row.ready_is_exact;
-            life.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
+            let mut lifecycle = Lifecycle::at(row.stage, at(row.created_at));
+            lifecycle.ready = row.ready_at.map(at);
+            lifecycle.ready_is_exact = row.ready_is_exact;
+            lifecycle.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));
             // No job has it yet. The start of its idle time is in the ledger, because otherwise
             // repeated crashes would keep restarting the wait. If a paid run is on it, its job
             // waits for that instead.
@@ -229,10 +229,10 @@ impl Work {
                 job.state.is_in_flight() && job.deployment.as_deref() == Some(its.as_str())
             });
             if !is_expected {
-                life.record_released(row.idle_since.map_or(now.moment, at));
+                lifecycle.record_released(row.idle_since.map_or(now.moment, at));
             }
-            let mut held = Held::new(&row, life);
-            held.expected = is_expected.then(|| now.moment.plus(EXPECTED));
+            let mut server = ManagedServer::new(&row, lifecycle);
+            server.expected = is_expected.then(|| now.moment.plus(RECLAIM_TIME));
             let id = row.id;
             let idles = row.idle_since.is_none() && !is_expected;
             if idles && matches!(row.stage, MachineStage::Starting | MachineStage::Ready) {
@@ -241,58 +241,58 @@ impl Work {
             }
             tracing::warn!(
                 machine = %row.id, stage = row.stage.name(),
-                "an earlier session left a RunComfy machine: {}", held.name()
+                "an earlier session left a RunComfy machine: {}", server.name()
             );
-            self.held.push(held);
+            self.servers.push(server);
         }
     }
 
-    fn hear(&mut self) {
-        while let Ok(ask) = self.desk.asks.try_recv() {
-            self.take(ask);
+    fn drain_messages(&mut self) {
+        while let Ok(ask) = self.inbox.messages.try_recv() {
+            self.on_message(ask);
         }
     }
 
-    fn take(&mut self, ask: Ask) {
+    fn on_message(&mut self, ask: ManagerMessage) {
         match ask {
-            Ask::Want(want) => self.waiting.push((want, None)),
-            Ask::Left(number) => {
-                for held in &mut self.held {
-                    held.leases.remove(&number);
+            ManagerMessage::Request(request) => self.waiting.push((request, None)),
+            ManagerMessage::Released(number) => {
+                for server in &mut self.servers {
+                    server.leases.remove(&number);
                 }
             }
         }
     }
 
     /// Stops machines that can no longer be used, because another kind is configured, or none.
-    fn mind_fit(&mut self) {
-        let config = self.live();
+    fn check_kind(&mut self) {
+        let config = self.config();
         let Ok(cloud) = &config.cloud else { return };
-        for held in &mut self.held {
-            let wanted = self.waiting.iter().any(|(_, on)| *on == Some(held.id));
-            if !held.leases.is_empty() || held.expected.is_some() || wanted {
+        for server in &mut self.servers {
+            let wanted = self.waiting.iter().any(|(_, on)| *on == Some(server.id));
+            if !server.leases.is_empty() || server.expected.is_some() || wanted {
                 continue;
             }
-            match &cloud.fit {
-                Ok(fit) if *fit == held.kind => {}
-                Ok(_) => held.life.schedule_stop(StopReason::KindChanged),
-                Err(_) => held.life.schedule_stop(StopReason::LeftOver),
+            match &cloud.kind {
+                Ok(fit) if *fit == server.kind => {}
+                Ok(_) => server.lifecycle.schedule_stop(StopReason::KindChanged),
+                Err(_) => server.lifecycle.schedule_stop(StopReason::LeftOver),
             }
         }
     }
 
     /// Returns how long there is nothing to do; `None` until the next request.
-    fn rest(&self) -> Option<Duration> {
+    fn idle_time(&self) -> Option<Duration> {
         let now = self.now();
-        let config = self.live();
-        let lives = self.held.iter().filter_map(|held| {
-            let cloud = usable(&config, &held.account)?;
-            let next = held.life.next(now, &cloud.rules).err().unwrap_or(now);
-            let probe = held.probe_at.filter(|_| self.is_wanted(held.id));
-            [Some(next), probe, held.expected].into_iter().flatten().min()
+        let config = self.config();
+        let lives = self.servers.iter().filter_map(|server| {
+            let cloud = usable(&config, &server.account)?;
+            let next = server.lifecycle.next(now, &cloud.rules).err().unwrap_or(now);
+            let probe = server.probe_at.filter(|_| self.is_wanted(server.id));
+            [Some(next), probe, server.expected].into_iter().flatten().min()
         });
         let launch = self.launch_after.filter(|_| !self.waiting.is_empty());
-        let due = lives.chain(launch).chain(self.notes.again).min()?;
+        let due = lives.chain(launch).chain(self.notes.retry_at).min()?;
         // The minimum keeps a bug in here from turning the loop without end.
         Some(due.since(now).clamp(Duration::from_millis(10), MAX_SLEEP))
     }
@@ -304,18 +304,18 @@ impl Work {
     /// Stops machines without a job of ours while there is time; the next start does the rest.
     async fn close_down(&mut self) {
         self.waiting.clear();
-        let leave = self.now().plus(LET_GO);
-        while self.held.iter().any(|held| !held.leases.is_empty()) {
+        let leave = self.now().plus(RELEASE_TIME);
+        while self.servers.iter().any(|server| !server.leases.is_empty()) {
             let left = leave.since(self.now());
-            match tokio::time::timeout(left, self.desk.asks.recv()).await {
-                Ok(Some(ask)) => self.take(ask),
+            match tokio::time::timeout(left, self.inbox.messages.recv()).await {
+                Ok(Some(ask)) => self.on_message(ask),
                 Ok(None) | Err(_) => break,
             }
         }
         self.waiting.clear();
-        let jobs = self.tools.store.with(|ledger| ledger.unfinished()).await;
-        let needed = |held: &Held| {
-            let its = held.id.to_string();
+        let jobs = self.services.store.with(|ledger| ledger.unfinished()).await;
+        let needed = |server: &ManagedServer| {
+            let its = server.id.to_string();
             match &jobs {
                 Ok(jobs) => jobs.iter().any(|job| {
                     let remote = matches!(
@@ -325,26 +325,26 @@ impl Work {
                     remote && job.deployment.as_deref() == Some(its.as_str())
                 }),
                 // It is unknown: a paid run is not thrown away, and the machine ends automatically.
-                Err(_) => !held.leases.is_empty(),
+                Err(_) => !server.leases.is_empty(),
             }
         };
         let mut stop = Vec::new();
-        for held in &mut self.held {
-            if needed(held) {
+        for server in &mut self.servers {
+            if needed(server) {
                 tracing::warn!(
-                    machine = %held.id,
+                    machine = %server.id,
                     "the RunComfy machine {} keeps running (and is billed): a job runs on it, and \
-                     the next start picks it up", held.name()
+                     the next start picks it up", server.name()
                 );
-            } else if held.server.is_some() {
-                held.life.schedule_stop(StopReason::DaemonStopping);
-                stop.push(held.id);
+            } else if server.server.is_some() {
+                server.lifecycle.schedule_stop(StopReason::DaemonStopping);
+                stop.push(server.id);
             }
         }
         let last = self.now().plus(LAST_CALLS);
         loop {
             let left = last.since(self.now());
-            let open = self.held.iter().any(|held| stop.contains(&held.id));
+            let open = self.servers.iter().any(|server| stop.contains(&server.id));
             if !open || left.is_zero() {
                 break;
             }
@@ -354,13 +354,13 @@ impl Work {
                 Err(_) => break,
             }
         }
-        self.notes.again = None;
-        self.notes.write(&self.tools.store, self.now()).await;
-        for held in self.held.iter().filter(|held| stop.contains(&held.id)) {
+        self.notes.retry_at = None;
+        self.notes.write_pending(&self.services.store, self.now()).await;
+        for server in self.servers.iter().filter(|server| stop.contains(&server.id)) {
             tracing::error!(
-                machine = %held.id,
+                machine = %server.id,
                 "the RunComfy machine {} could not be stopped in time and may still cost money: \
-                 the next start stops it, or stop it in RunComfy's dashboard", held.name()
+                 the next start stops it, or stop it in RunComfy's dashboard", server.name()
             );
         }
     }
@@ -371,7 +371,7 @@ impl Work {
         call: impl Future<Output = T>,
         is_launch: bool,
     ) -> Option<T> {
-        let mut closing = self.desk.closing.clone();
+        let mut closing = self.inbox.closing.clone();
         let stopping = async {
             if closing.wait_for(|closing| *closing).await.is_err() {
                 // The event loop is gone, so the process is ending.
@@ -388,20 +388,20 @@ impl Work {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        *self.desk.closing.borrow()
+        *self.inbox.closing.borrow()
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.tools.clock.now().moment
+        self.services.clock.now().moment
     }
 
-    pub(crate) fn live(&self) -> Arc<RuntimeConfig> {
-        Arc::clone(&self.tools.config.borrow())
+    pub(crate) fn config(&self) -> Arc<RuntimeConfig> {
+        Arc::clone(&self.services.config.borrow())
     }
 
     pub(crate) async fn report(&self, report: JobReport) {
         // The event loop is gone only when the process ends.
-        drop(self.tools.reports.send(report).await);
+        drop(self.services.reports.send(report).await);
     }
 
     pub(crate) async fn warn(&self, words: String) {
@@ -409,7 +409,7 @@ impl Work {
     }
 
     pub(crate) fn wall(&self, moment: Moment) -> WallTime {
-        let now = self.tools.clock.now();
+        let now = self.services.clock.now();
         if moment >= now.moment {
             now.wall.plus(moment.since(now.moment))
         } else {
@@ -417,8 +417,8 @@ impl Work {
         }
     }
 
-    pub(crate) fn at(&mut self, id: MachineId) -> Option<&mut Held> {
-        self.held.iter_mut().find(|held| held.id == id)
+    pub(crate) fn at(&mut self, id: MachineId) -> Option<&mut ManagedServer> {
+        self.servers.iter_mut().find(|server| server.id == id)
     }
 
     pub(crate) fn next_number(&mut self) -> u64 {
@@ -434,13 +434,13 @@ pub(crate) fn usable<'a>(config: &'a RuntimeConfig, account: &str) -> Option<&'a
 
 /// Returns the amount to reserve when a job takes a machine: time so far, job, idle time afterwards.
 pub(crate) fn reserve(
-    life: &Lifecycle,
+    lifecycle: &Lifecycle,
     now: Moment,
     run: Duration,
     rules: &ServerRules,
     hourly: MicroUsd,
 ) -> MicroUsd {
-    let ran = life.ready.map_or(Duration::ZERO, |ready| now.since(ready));
+    let ran = lifecycle.ready.map_or(Duration::ZERO, |ready| now.since(ready));
     crate::domain::money::cost_of((ran + run + rules.idle_stop).min(rules.max_run), hourly)
 }
 

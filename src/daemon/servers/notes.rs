@@ -20,11 +20,11 @@ type Write = Arc<dyn Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync>;
 /// The queued notes.
 #[derive(Default)]
 pub(crate) struct Notes {
-    line: VecDeque<Write>,
+    queue: VecDeque<Write>,
     /// When the next attempt is due.
-    pub(crate) again: Option<Moment>,
+    pub(crate) retry_at: Option<Moment>,
     /// Why the first note could not be written.
-    pub(crate) trouble: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 impl Notes {
@@ -33,27 +33,27 @@ impl Notes {
         &mut self,
         write: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync + 'static,
     ) {
-        self.line.push_back(Arc::new(write));
+        self.queue.push_back(Arc::new(write));
     }
 
     /// Returns whether everything is written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.queue.is_empty()
     }
 
     /// Writes what can be written, in order. Returns whether something was written.
-    pub(crate) async fn write(&mut self, store: &Store, now: Moment) -> bool {
-        if self.again.is_some_and(|again| again > now) {
+    pub(crate) async fn write_pending(&mut self, store: &Store, now: Moment) -> bool {
+        if self.retry_at.is_some_and(|again| again > now) {
             return false;
         }
         let mut wrote = false;
-        while let Some(note) = self.line.front().map(Arc::clone) {
+        while let Some(note) = self.queue.front().map(Arc::clone) {
             match store.with(move |ledger| note(ledger)).await {
                 Err(LedgerError::Store(error)) => {
                     tracing::error!(%error, "an event of a machine cannot be written to the \
                         ledger yet");
-                    self.trouble = Some(error.to_string());
-                    self.again = Some(now.plus(AGAIN));
+                    self.problem = Some(error.to_string());
+                    self.retry_at = Some(now.plus(AGAIN));
                     return wrote;
                 }
                 Err(error) => {
@@ -61,16 +61,16 @@ impl Notes {
                 }
                 Ok(()) => wrote = true,
             }
-            self.line.pop_front();
+            self.queue.pop_front();
         }
-        self.again = None;
-        self.trouble = None;
+        self.retry_at = None;
+        self.problem = None;
         wrote
     }
 }
 
 impl fmt::Debug for Notes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notes").field("waiting", &self.line.len()).finish_non_exhaustive()
+        f.debug_struct("Notes").field("waiting", &self.queue.len()).finish_non_exhaustive()
     }
 }

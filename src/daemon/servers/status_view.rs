@@ -3,30 +3,30 @@
 //! Owns the texts. They contain points in time and no durations, so that the status of an idle
 //! daemon does not change.
 
-use super::manager::{Held, Work, usable};
+use super::manager::{ManagedServer, ServerManager, usable};
 use crate::{
     daemon::services::{messages::JobReport, runtime_config::RuntimeConfig},
     domain::{machines::MachineStage, status},
 };
 
-impl Work {
+impl ServerManager {
     /// Reports to the event loop what `status` shows of the machines, if that changed.
     pub(crate) async fn show(&mut self) {
-        let config = self.live();
+        let config = self.config();
         let shown: Vec<status::Machine> =
-            self.held.iter().map(|held| self.line(held, &config)).collect();
+            self.servers.iter().map(|server| self.line(server, &config)).collect();
         if shown != self.shown {
             self.shown.clone_from(&shown);
             self.report(JobReport::Machines(shown)).await;
         }
     }
 
-    fn line(&self, held: &Held, config: &RuntimeConfig) -> status::Machine {
-        let rules = usable(config, &held.account).map(|cloud| cloud.rules);
-        let life = &held.life;
-        let busy = !held.leases.is_empty();
-        let doing = match life.stage {
-            MachineStage::Launching if held.server.is_none() && life.failures() == 0 => {
+    fn line(&self, server: &ManagedServer, config: &RuntimeConfig) -> status::Machine {
+        let rules = usable(config, &server.account).map(|cloud| cloud.rules);
+        let lifecycle = &server.lifecycle;
+        let busy = !server.leases.is_empty();
+        let doing = match lifecycle.stage {
+            MachineStage::Launching if server.server.is_none() && lifecycle.failures() == 0 => {
                 "is being launched, or searched for because the answer was lost"
             }
             MachineStage::Launching => "is being searched for: the answer to its launch was lost",
@@ -37,23 +37,24 @@ impl Work {
             MachineStage::Stopping => "is being stopped; RunComfy has not confirmed it yet",
             MachineStage::Gone => "has ended",
         };
-        let alarm = self.alarm(held, config);
-        let idle = life.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
-        let ceiling = rules.and_then(|rules| life.max_run_end(&rules));
+        let alarm = self.alarm(server, config);
+        let idle =
+            lifecycle.idle_since.zip(rules).map(|(since, rules)| since.plus(rules.idle_stop));
+        let ceiling = rules.and_then(|rules| lifecycle.max_run_end(&rules));
         let will_stop = [idle, ceiling].into_iter().flatten().min();
         status::Machine {
-            id: held.id.to_string(),
-            server: held.server.as_ref().map(ToString::to_string),
-            server_type: held.kind.server_type.clone(),
-            stage: life.stage,
+            id: server.id.to_string(),
+            server: server.server.as_ref().map(ToString::to_string),
+            server_type: server.kind.server_type.clone(),
+            stage: lifecycle.stage,
             doing: doing.to_owned(),
-            since: held.created_at,
-            ready_at: life.ready.map(|ready| self.steady(ready)),
+            since: server.created_at,
+            ready_at: lifecycle.ready.map(|ready| self.steady(ready)),
             stops_at: will_stop
-                .filter(|_| matches!(life.stage, MachineStage::Starting | MachineStage::Ready))
+                .filter(|_| matches!(lifecycle.stage, MachineStage::Starting | MachineStage::Ready))
                 .map(|at| self.steady(at)),
-            hourly: held.hourly,
-            reserved: held.reserved,
+            hourly: server.hourly,
+            reserved: server.reserved,
             alarm,
         }
     }
@@ -66,8 +67,8 @@ impl Work {
     }
 
     /// Returns the warning about a machine that may cost money and that conjured cannot control.
-    fn alarm(&self, held: &Held, config: &RuntimeConfig) -> Option<String> {
-        if usable(config, &held.account).is_none() {
+    fn alarm(&self, server: &ManagedServer, config: &RuntimeConfig) -> Option<String> {
+        if usable(config, &server.account).is_none() {
             let reason = match &config.cloud {
                 Ok(_) => {
                     "the configured `cloud.user_id` is not the one that launched it".to_owned()
@@ -77,19 +78,19 @@ impl Work {
             return Some(format!("it may cost money and cannot be checked or stopped: {reason}"));
         }
         let trouble =
-            held.trouble.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
-        match held.life.stage {
+            server.problem.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        match server.lifecycle.stage {
             MachineStage::Lost => Some("it may cost money: check RunComfy's dashboard".to_owned()),
-            MachineStage::Stopping if held.life.failures() > 0 => {
+            MachineStage::Stopping if server.lifecycle.failures() > 0 => {
                 Some(format!("it could not be stopped yet and costs money; retrying{trouble}"))
             }
-            MachineStage::Launching if held.life.failures() > 0 => {
+            MachineStage::Launching if server.lifecycle.failures() > 0 => {
                 Some(format!("it may cost money, and RunComfy cannot be reached{trouble}"))
             }
-            _ if self.notes.trouble.is_some() => {
+            _ if self.notes.problem.is_some() => {
                 Some("its events cannot be written to the ledger".to_owned())
             }
-            _ => held.trouble.clone(),
+            _ => server.problem.clone(),
         }
     }
 }

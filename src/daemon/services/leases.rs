@@ -1,17 +1,17 @@
 //! Leases of rented machines (cloud mode): how a job requests a machine and how it releases it.
 //!
 //! Owns the handle to the one background task that manages every machine, and the messages between
-//! the two. A job requests a machine ([`Keeper::want`]), works on it while it holds the [`Lease`],
+//! the two. A job requests a machine ([`ManagerHandle::request`]), works on it while it holds the [`Lease`],
 //! and releases it by dropping the lease; it does nothing else. The guarantee that no machine is
 //! left running unnoticed belongs to that task ([`crate::daemon::servers`]), and
 //! [`crate::domain::machines`] decides what happens when.
 //! [`crate::daemon::services::runtime_config::server_api`] has the settings.
 //!
 //! # How it is used
-//! `Services` holds a [`Keeper`]; `Shell` spawns [`crate::daemon::servers::manager::Work::run`] as a
-//! background task and calls [`Keeper::close`] when it stops. A job in cloud mode calls `want`
+//! `Services` holds a [`ManagerHandle`]; `Shell` spawns [`crate::daemon::servers::manager::ServerManager::run`] as a
+//! background task and calls [`ManagerHandle::close`] when it stops. A job in cloud mode calls `want`
 //! after it is in the ledger (`prepared`) and before its submit is marked: it writes the machine's
-//! own id into the job's `deployment`. A job that another session sent calls [`Keeper::want_again`]
+//! own id into the job's `deployment`. A job that another session sent calls [`ManagerHandle::request_again`]
 //! with that id.
 
 use std::{sync::Arc, time::Duration};
@@ -37,7 +37,7 @@ use crate::{
 
 /// Why there is no machine for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NoMachine {
+pub(crate) struct NoServer {
     /// The kind of reason.
     pub(crate) kind: RefusedKind,
     /// The reason, whether money is involved, and what to do.
@@ -46,7 +46,7 @@ pub(crate) struct NoMachine {
     pub(crate) is_gone: bool,
 }
 
-impl NoMachine {
+impl NoServer {
     pub(crate) fn new(kind: RefusedKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), is_gone: false }
     }
@@ -58,64 +58,78 @@ impl NoMachine {
 
 /// A message to the task.
 #[derive(Debug)]
-pub(crate) enum Ask {
-    Want(Want),
-    Left(u64),
+pub(crate) enum ManagerMessage {
+    Request(ServerRequest),
+    Released(u64),
 }
 
 /// A job's request for a machine.
 #[derive(Debug)]
-pub(crate) struct Want {
+pub(crate) struct ServerRequest {
     pub(crate) job: JobId,
     /// How long it is expected to need the machine.
     pub(crate) run: Duration,
     /// The machine that the job was on.
-    pub(crate) again: Option<MachineId>,
-    pub(crate) words: watch::Sender<String>,
-    pub(crate) reply: oneshot::Sender<Result<Lease, NoMachine>>,
+    pub(crate) previous: Option<MachineId>,
+    pub(crate) progress: watch::Sender<String>,
+    pub(crate) reply: oneshot::Sender<Result<Lease, NoServer>>,
 }
 
 /// The handle to the task that owns the machines.
 #[derive(Clone, Debug)]
-pub(crate) struct Keeper {
-    asks: mpsc::UnboundedSender<Ask>,
+pub(crate) struct ManagerHandle {
+    messages: mpsc::UnboundedSender<ManagerMessage>,
     closing: watch::Sender<bool>,
 }
 
-/// The task's end of a [`Keeper`].
+/// The task's end of a [`ManagerHandle`].
 #[derive(Debug)]
-pub(crate) struct Desk {
-    pub(crate) asks: mpsc::UnboundedReceiver<Ask>,
-    pub(crate) back: mpsc::UnboundedSender<Ask>,
+pub(crate) struct ManagerInbox {
+    pub(crate) messages: mpsc::UnboundedReceiver<ManagerMessage>,
+    pub(crate) back: mpsc::UnboundedSender<ManagerMessage>,
     pub(crate) closing: watch::Receiver<bool>,
 }
 
-impl Keeper {
+impl ManagerHandle {
     /// Creates both ends.
-    pub(crate) fn new() -> (Self, Desk) {
+    pub(crate) fn new() -> (Self, ManagerInbox) {
         // A few messages for each active job, so the queue cannot grow without limit.
         let (asks, desk) = mpsc::unbounded_channel();
         let (closing, closes) = watch::channel(false);
-        (Self { asks: asks.clone(), closing }, Desk { asks: desk, back: asks, closing: closes })
+        (
+            Self { messages: asks.clone(), closing },
+            ManagerInbox { messages: desk, back: asks, closing: closes },
+        )
     }
 
     /// Requests a ready machine for a job that needs it for about `run`. Dropping the result
     /// withdraws the request.
-    pub(crate) fn want(&self, job: JobId, run: Duration) -> Wanted {
-        self.ask(job, run, None)
+    pub(crate) fn request(&self, job: JobId, run: Duration) -> PendingServer {
+        self.send_request(job, run, None)
     }
 
     /// Requests the machine that a job was sent to before.
-    pub(crate) fn want_again(&self, job: JobId, run: Duration, machine: MachineId) -> Wanted {
-        self.ask(job, run, Some(machine))
+    pub(crate) fn request_again(
+        &self,
+        job: JobId,
+        run: Duration,
+        machine: MachineId,
+    ) -> PendingServer {
+        self.send_request(job, run, Some(machine))
     }
 
-    fn ask(&self, job: JobId, run: Duration, again: Option<MachineId>) -> Wanted {
+    fn send_request(&self, job: JobId, run: Duration, again: Option<MachineId>) -> PendingServer {
         let (words, said) = watch::channel("requesting a machine".to_owned());
         let (reply, answer) = oneshot::channel();
         // If the task is gone, the reply is dropped, and `next` reports that.
-        drop(self.asks.send(Ask::Want(Want { job, run, again, words, reply })));
-        Wanted { said, answer, silent: false }
+        drop(self.messages.send(ManagerMessage::Request(ServerRequest {
+            job,
+            run,
+            previous: again,
+            progress: words,
+            reply,
+        })));
+        PendingServer { progress: said, answer, answered: false }
     }
 
     /// Shuts down: machines without work are stopped while there is time, and the task ends.
@@ -126,39 +140,39 @@ impl Keeper {
 
 /// A pending request.
 #[derive(Debug)]
-pub(crate) struct Wanted {
-    said: watch::Receiver<String>,
-    answer: oneshot::Receiver<Result<Lease, NoMachine>>,
-    silent: bool,
+pub(crate) struct PendingServer {
+    progress: watch::Receiver<String>,
+    answer: oneshot::Receiver<Result<Lease, NoServer>>,
+    answered: bool,
 }
 
 /// News about a request.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum ServerUpdate {
     /// The present step, for `status`.
-    Says(String),
+    Progress(String),
     /// The result.
-    Answer(Result<Lease, NoMachine>),
+    Answer(Result<Lease, NoServer>),
 }
 
-impl Wanted {
+impl PendingServer {
     /// Waits for the next news. There is none after the answer.
-    pub(crate) async fn next(&mut self) -> News {
+    pub(crate) async fn next(&mut self) -> ServerUpdate {
         loop {
             tokio::select! {
                 biased;
                 answer = &mut self.answer => {
-                    return News::Answer(answer.unwrap_or_else(|_| {
-                        Err(NoMachine::new(RefusedKind::TryAgain, "conjured is stopping; no \
+                    return ServerUpdate::Answer(answer.unwrap_or_else(|_| {
+                        Err(NoServer::new(RefusedKind::TryAgain, "conjured is stopping; no \
                             machine was assigned"))
                     }));
                 }
-                changed = self.said.changed(), if !self.silent => {
+                changed = self.progress.changed(), if !self.answered => {
                     if changed.is_ok() {
-                        return News::Says(self.said.borrow_and_update().clone());
+                        return ServerUpdate::Progress(self.progress.borrow_and_update().clone());
                     }
                     // Only the answer is still to come.
-                    self.silent = true;
+                    self.answered = true;
                 }
             }
         }
@@ -173,7 +187,7 @@ pub(crate) struct Lease {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) over: watch::Receiver<Option<String>>,
     pub(crate) number: u64,
-    pub(crate) back: mpsc::UnboundedSender<Ask>,
+    pub(crate) back: mpsc::UnboundedSender<ManagerMessage>,
 }
 
 impl Lease {
@@ -191,7 +205,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        drop(self.back.send(Ask::Left(self.number)));
+        drop(self.back.send(ManagerMessage::Released(self.number)));
     }
 }
 

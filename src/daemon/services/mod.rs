@@ -23,8 +23,9 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use self::{
-    health::HealthRegistry, leases::Keeper, messages::JobReport, project_locks::ProjectLocks,
-    rate_limiter::RateLimiter, root_locks::RootLocks, runtime_config::RuntimeConfig, store::Store,
+    health::HealthRegistry, leases::ManagerHandle, messages::JobReport,
+    project_locks::ProjectLocks, rate_limiter::RateLimiter, root_locks::RootLocks,
+    runtime_config::RuntimeConfig, store::Store,
 };
 use crate::{
     clock::Clock,
@@ -57,7 +58,7 @@ pub(crate) struct Services {
     /// The locks of the projects served.
     pub(crate) root_locks: RootLocks,
     /// The handle for requests of rented machines.
-    pub(crate) servers: Keeper,
+    pub(crate) servers: ManagerHandle,
 }
 
 impl Services {

@@ -24,18 +24,18 @@ fn id(text: &str) -> ServerId {
 /// Launched at 0, known to the service at 1, ready at 100 and reported so at once; it stops
 /// automatically at 1400.
 fn ready() -> Lifecycle {
-    let mut life = Lifecycle::launching(s(0));
-    life.record_leased(RUN);
-    life.started(s(1));
-    life.record_status(s(98), ReportedStage::Starting, None, None);
-    life.record_status(s(100), ReportedStage::Ready, Some(s(1400)), Some(Duration::ZERO));
-    life
+    let mut lifecycle = Lifecycle::launching(s(0));
+    lifecycle.record_leased(RUN);
+    lifecycle.started(s(1));
+    lifecycle.record_status(s(98), ReportedStage::Starting, None, None);
+    lifecycle.record_status(s(100), ReportedStage::Ready, Some(s(1400)), Some(Duration::ZERO));
+    lifecycle
 }
 
 fn idle_from(at: u64) -> Lifecycle {
-    let mut life = ready();
-    life.record_released(s(at));
-    life
+    let mut lifecycle = ready();
+    lifecycle.record_released(s(at));
+    lifecycle
 }
 
 #[test]
@@ -92,8 +92,8 @@ fn each_stage_does_what_it_must_and_when() {
         ("for as long as it takes", refused, 202, Ok(Action::Delete)),
         ("what is gone is gone", gone, 9999, Err(NEVER)),
     ];
-    for (name, life, at, wanted) in table {
-        assert_eq!(life.next(s(at), &RULES), wanted, "{name}");
+    for (name, lifecycle, at, wanted) in table {
+        assert_eq!(lifecycle.next(s(at), &RULES), wanted, "{name}");
     }
 }
 
@@ -148,14 +148,14 @@ fn what_is_unknown_right_after_its_launch_is_waited_for_and_later_it_is_gone() {
 
 #[test]
 fn a_lost_launch_is_searched_for_until_it_is_clear() {
-    let mut life = Lifecycle::launching(s(0));
+    let mut lifecycle = Lifecycle::launching(s(0));
     for at in [5, 8] {
-        life.record_search(s(at), &LaunchMatch::None);
-        assert_eq!(life.next(s(at + 3), &RULES), Ok(Action::List));
+        lifecycle.record_search(s(at), &LaunchMatch::None);
+        assert_eq!(lifecycle.next(s(at + 3), &RULES), Ok(Action::List));
     }
-    life.record_search(s(50), &LaunchMatch::None);
-    assert_eq!(life.next(s(55), &RULES), Ok(Action::List), "too early to give it up");
-    assert_eq!(life.next(s(60), &RULES), Ok(Action::LaunchFailed));
+    lifecycle.record_search(s(50), &LaunchMatch::None);
+    assert_eq!(lifecycle.next(s(55), &RULES), Ok(Action::List), "too early to give it up");
+    assert_eq!(lifecycle.next(s(60), &RULES), Ok(Action::LaunchFailed));
 
     let mut unclear = Lifecycle::launching(s(0));
     unclear.record_search(s(5), &LaunchMatch::Unclear(vec![id("a"), id("b")]));
@@ -168,11 +168,11 @@ fn a_lost_launch_is_searched_for_until_it_is_clear() {
 #[test]
 fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
     let ready_at = |told: Option<u64>| {
-        let mut life = Lifecycle::launching(s(0));
-        life.started(s(1));
-        life.record_status(s(50), ReportedStage::Starting, None, None);
-        life.record_status(s(120), ReportedStage::Ready, None, told.map(Duration::from_secs));
-        (life.ready, life.ready_is_exact)
+        let mut lifecycle = Lifecycle::launching(s(0));
+        lifecycle.started(s(1));
+        lifecycle.record_status(s(50), ReportedStage::Starting, None, None);
+        lifecycle.record_status(s(120), ReportedStage::Ready, None, told.map(Duration::from_secs));
+        (lifecycle.ready, lifecycle.ready_is_exact)
     };
     assert_eq!(ready_at(Some(30)), (Some(s(90)), true));
     assert_eq!(ready_at(None), (Some(s(50)), false), "nobody saw it: the longer time");
@@ -247,39 +247,39 @@ proptest! {
     /// run time, none idles longer than allowed, and none may take forever to become ready.
     #[test]
     fn every_life_ends(steps in proptest::collection::vec((0_u8..8, 1_u64..400), 1..120)) {
-        let mut life = Lifecycle::launching(s(0));
-        life.record_leased(RUN);
-        life.started(s(1));
+        let mut lifecycle = Lifecycle::launching(s(0));
+        lifecycle.record_leased(RUN);
+        lifecycle.started(s(1));
         let mut at = 1;
         for (what, wait) in steps {
             at += wait;
             let now = s(at);
             match what {
-                0 => life.record_status(now, ReportedStage::Starting, None, None),
-                1 | 2 => life.record_status(now, ReportedStage::Ready, Some(s(at + 130)), None),
-                3 => life.record_failure(now, 0.5, None),
-                4 => life.record_released(now),
-                5 => life.record_leased(RUN),
-                6 => life.record_extended(now, s(at + 600)),
-                _ => life.record_unlisted(now),
+                0 => lifecycle.record_status(now, ReportedStage::Starting, None, None),
+                1 | 2 => lifecycle.record_status(now, ReportedStage::Ready, Some(s(at + 130)), None),
+                3 => lifecycle.record_failure(now, 0.5, None),
+                4 => lifecycle.record_released(now),
+                5 => lifecycle.record_leased(RUN),
+                6 => lifecycle.record_extended(now, s(at + 600)),
+                _ => lifecycle.record_unlisted(now),
             }
             if let (Ok(Action::Extend(until)), Some(ceiling)) =
-                (life.next(now, &RULES), life.max_run_end(&RULES))
+                (lifecycle.next(now, &RULES), lifecycle.max_run_end(&RULES))
             {
                 prop_assert!(until <= ceiling);
             }
             // Called again at the moment that it returned, it decides.
-            if let Err(next) = life.next(now, &RULES) {
-                prop_assert!(life.stage == MachineStage::Gone || next <= now.plus(Duration::from_secs(901)));
+            if let Err(next) = lifecycle.next(now, &RULES) {
+                prop_assert!(lifecycle.stage == MachineStage::Gone || next <= now.plus(Duration::from_secs(901)));
             }
-            if matches!(life.stage, MachineStage::Starting | MachineStage::Ready) {
+            if matches!(lifecycle.stage, MachineStage::Starting | MachineStage::Ready) {
                 let over = [
-                    life.max_run_end(&RULES),
-                    life.idle_since.map(|since| since.plus(RULES.idle_stop)),
-                    (life.stage == MachineStage::Starting).then(|| life.launched.plus(RULES.start)),
+                    lifecycle.max_run_end(&RULES),
+                    lifecycle.idle_since.map(|since| since.plus(RULES.idle_stop)),
+                    (lifecycle.stage == MachineStage::Starting).then(|| lifecycle.launched.plus(RULES.start)),
                 ];
                 if over.into_iter().flatten().any(|end| now >= end) {
-                    prop_assert!(matches!(life.next(now, &RULES), Ok(Action::Stop(_))));
+                    prop_assert!(matches!(lifecycle.next(now, &RULES), Ok(Action::Stop(_))));
                 }
             }
         }

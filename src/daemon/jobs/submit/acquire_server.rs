@@ -12,7 +12,7 @@ use crate::{
         jobs::{JobRun, Step, control_changed},
         services::{
             command::RefusedKind,
-            leases::{News, NoMachine},
+            leases::{NoServer, ServerUpdate},
             messages::{Control, JobEnd},
         },
     },
@@ -36,12 +36,12 @@ impl JobRun {
         self.lease = None;
         let mut failures = 0;
         loop {
-            let mut wanted = self.services.servers.want(self.id, self.estimate.run);
+            let mut wanted = self.services.servers.request(self.id, self.estimate.run);
             let answer = loop {
                 tokio::select! {
                     news = wanted.next() => match news {
-                        News::Says(words) => self.set_activity(words).await,
-                        News::Answer(answer) => break answer,
+                        ServerUpdate::Progress(words) => self.set_activity(words).await,
+                        ServerUpdate::Answer(answer) => break answer,
                     },
                     control = control_changed(&mut self.control) => self.apply(control).await?,
                 }
@@ -54,7 +54,7 @@ impl JobRun {
                 }
                 Err(none) => none,
             };
-            let NoMachine { kind, reason, .. } = none;
+            let NoServer { kind, reason, .. } = none;
             // There may be room in the budget later; every other reason needs a person.
             if kind != RefusedKind::TryAgain || self.status.cause == Cause::Person {
                 return Err(self
@@ -76,19 +76,19 @@ impl JobRun {
         let Some(machine) = machine else {
             return Err(self.server_gone("the ledger does not say on which machine it runs").await);
         };
-        let mut wanted = self.services.servers.want_again(self.id, self.estimate.run, machine);
+        let mut wanted = self.services.servers.request_again(self.id, self.estimate.run, machine);
         loop {
             tokio::select! {
                 news = wanted.next() => match news {
-                    News::Says(words) => self.set_activity(words).await,
-                    News::Answer(Ok(lease)) => {
+                    ServerUpdate::Progress(words) => self.set_activity(words).await,
+                    ServerUpdate::Answer(Ok(lease)) => {
                         self.lease = Some(lease);
                         return Ok(());
                     }
-                    News::Answer(Err(none)) if none.is_gone => {
+                    ServerUpdate::Answer(Err(none)) if none.is_gone => {
                         return Err(self.server_gone(&none.reason).await);
                     }
-                    News::Answer(Err(_)) => return Err(JobEnd::Stopped),
+                    ServerUpdate::Answer(Err(_)) => return Err(JobEnd::Stopped),
                 },
                 // Other controls need the machine too, and are seen when it is there.
                 control = control_changed(&mut self.control) => if control == Control::Stop {

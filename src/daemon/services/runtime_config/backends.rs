@@ -266,7 +266,7 @@ impl ConfiguredBackends {
                 }
                 BackendKind::Cloud => {
                     places.cloud = rented.as_ref().map_err(Clone::clone).and_then(|cloud| {
-                        cloud.fit.as_ref().map_err(Clone::clone)?;
+                        cloud.kind.as_ref().map_err(Clone::clone)?;
                         let backend = Arc::new(NoMachineYet);
                         Ok(ConfiguredBackend::new(
                             backend,

@@ -36,7 +36,7 @@ pub(crate) struct Cloud {
     /// The service's user id.
     pub(crate) account: String,
     /// What may be launched, or why nothing may.
-    pub(crate) fit: Result<Fit, Unavailable>,
+    pub(crate) kind: Result<ServerKind, Unavailable>,
     pub(crate) rules: ServerRules,
     pub(crate) hourly: MicroUsd,
     pub(crate) token_from: String,
@@ -44,7 +44,7 @@ pub(crate) struct Cloud {
 
 /// The wanted kind of machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fit {
+pub(crate) struct ServerKind {
     pub(crate) workflow_version: String,
     pub(crate) server_type: String,
 }
@@ -84,7 +84,7 @@ pub(crate) fn cloud(
         Err(error) => return Ok(Err(configuration(&error.to_string()))),
     };
     let fit = match (config.mode, &section.workflow_version_id) {
-        (Mode::Cloud, Some(version)) => Ok(Fit {
+        (Mode::Cloud, Some(version)) => Ok(ServerKind {
             workflow_version: version.clone(),
             server_type: section.server_type.to_string(),
         }),
@@ -99,7 +99,7 @@ pub(crate) fn cloud(
     Ok(Ok(Cloud {
         machines,
         account,
-        fit,
+        kind: fit,
         rules: ServerRules {
             idle_stop: section.idle_stop,
             start: section.start_timeout,
