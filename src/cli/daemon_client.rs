@@ -12,10 +12,10 @@ use super::exit::{Failure, UNAVAILABLE};
 use crate::{
     daemon::{
         api::{
-            routes::{OnceReply, Said},
+            routes::{MessageReply, OnceReply},
             socket,
         },
-        services::command::{OnceRequest, Rate, Refused, RefusedKind, Restored},
+        services::command::{CommandError, CommandErrorKind, OnceRequest, RatingRequest, Restored},
     },
     domain::{job::JobId, status::Status},
 };
@@ -70,7 +70,7 @@ impl DaemonClient {
     /// Requests that a job be cancelled.
     pub async fn cancel(&self, job: JobId) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/cancel");
-        let said: Said = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
+        let said: MessageReply = self.answer(self.http.post(url(&path)).timeout(PATIENCE)).await?;
         Ok(said.said)
     }
 
@@ -81,21 +81,23 @@ impl DaemonClient {
     }
 
     /// Records a person's rating of a job's result.
-    pub async fn rate(&self, job: JobId, rate: &Rate) -> Result<String, Failure> {
+    pub async fn rate(&self, job: JobId, rate: &RatingRequest) -> Result<String, Failure> {
         let path = format!("/v1/jobs/{job}/rate");
         let request = json(self.http.post(url(&path)).timeout(PATIENCE), rate);
-        Ok(self.answer::<Said>(request).await?.said)
+        Ok(self.answer::<MessageReply>(request).await?.said)
     }
 
     /// Requests a reload of the configuration and the token.
     pub async fn reload(&self) -> Result<String, Failure> {
-        let said: Said = self.answer(self.http.post(url("/v1/reload")).timeout(PATIENCE)).await?;
+        let said: MessageReply =
+            self.answer(self.http.post(url("/v1/reload")).timeout(PATIENCE)).await?;
         Ok(said.said)
     }
 
     /// Requests a stop, as the first signal does. The daemon may be gone before its answer arrives.
     pub async fn stop(&self) -> Result<String, Failure> {
-        let said: Said = self.answer(self.http.post(url("/v1/stop")).timeout(PATIENCE)).await?;
+        let said: MessageReply =
+            self.answer(self.http.post(url("/v1/stop")).timeout(PATIENCE)).await?;
         Ok(said.said)
     }
 
@@ -115,7 +117,10 @@ impl DaemonClient {
         }
         let status = response.status();
         let command_error = response.json().await.unwrap_or_else(|_| {
-            Refused::new(RefusedKind::TryAgain, format!("the daemon answered HTTP {status}"))
+            CommandError::new(
+                CommandErrorKind::TryAgain,
+                format!("the daemon answered HTTP {status}"),
+            )
         });
         Err(command_error.into())
     }

@@ -11,7 +11,7 @@ use crate::{
     daemon::{
         jobs::OUT_FOLDER,
         services::{
-            command::{Refused, RefusedKind},
+            command::{CommandError, CommandErrorKind},
             errors::{RuntimeConfigError, StartError},
         },
     },
@@ -61,16 +61,16 @@ impl Failure {
 }
 
 /// Returns the exit code of a refusal.
-pub const fn code_of(kind: RefusedKind) -> u8 {
+pub const fn code_of(kind: CommandErrorKind) -> u8 {
     match kind {
-        RefusedKind::Usage | RefusedKind::NotFound => USAGE,
-        RefusedKind::BadInput => BAD_INPUT,
-        RefusedKind::MissingInput => MISSING_INPUT,
-        RefusedKind::TryAgain => TRY_AGAIN,
-        RefusedKind::Unavailable => UNAVAILABLE,
-        RefusedKind::Token => TOKEN,
-        RefusedKind::Configuration => CONFIGURATION,
-        RefusedKind::CannotWrite => CANNOT_WRITE,
+        CommandErrorKind::Usage | CommandErrorKind::NotFound => USAGE,
+        CommandErrorKind::BadInput => BAD_INPUT,
+        CommandErrorKind::MissingInput => MISSING_INPUT,
+        CommandErrorKind::TryAgain => TRY_AGAIN,
+        CommandErrorKind::Unavailable => UNAVAILABLE,
+        CommandErrorKind::Token => TOKEN,
+        CommandErrorKind::Configuration => CONFIGURATION,
+        CommandErrorKind::CannotWrite => CANNOT_WRITE,
     }
 }
 
@@ -85,8 +85,8 @@ pub fn code_of_reason(reason: &str) -> u8 {
     }
 }
 
-impl From<Refused> for Failure {
-    fn from(error: Refused) -> Self {
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
         Self::new(code_of(error.kind), error.message)
     }
 }

@@ -26,7 +26,7 @@ use self::{
     context::Context,
     exit::{BUG, Failure},
 };
-use crate::{allocator, daemon::services::command::Rate};
+use crate::{allocator, daemon::services::command::RatingRequest};
 
 /// Runs the program: parses, dispatches, and returns the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -85,7 +85,7 @@ fn dispatch(cli: &Cli, context: &Context) -> Result<(), Failure> {
                 on_runtime(jobs::restore::restore(context, id, *json))
             }
             JobsCommand::Rate { id, stars, note, json } => {
-                let rate = Rate { stars: *stars, note: note.join(" ") };
+                let rate = RatingRequest { stars: *stars, note: note.join(" ") };
                 on_runtime(jobs::restore::rate(context, id, rate, *json))
             }
             JobsCommand::Audit { limit, json } => jobs::audit(context, *limit, *json),

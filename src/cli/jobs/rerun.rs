@@ -18,7 +18,7 @@ use crate::{
     daemon::{
         jobs::{early_work::expected_cost, rerun::refusal},
         services::{
-            command::{Again, AgainKind, OnceRequest},
+            command::{OnceRequest, Repeat, RepeatKind},
             runtime_config::RuntimeConfig,
         },
     },
@@ -32,18 +32,18 @@ pub(in crate::cli) async fn retry(
     args: &AgainArgs,
     yes: bool,
 ) -> Result<(), Failure> {
-    again(context, args, AgainKind::Retry, yes).await
+    again(context, args, RepeatKind::Retry, yes).await
 }
 
 /// Submits exactly the same request again.
 pub(in crate::cli) async fn rerun(context: &Context, args: &AgainArgs) -> Result<(), Failure> {
-    again(context, args, AgainKind::Rerun, false).await
+    again(context, args, RepeatKind::Rerun, false).await
 }
 
 async fn again(
     context: &Context,
     args: &AgainArgs,
-    kind: AgainKind,
+    kind: RepeatKind,
     yes: bool,
 ) -> Result<(), Failure> {
     let loaded = context.load_to_serve()?;
@@ -56,10 +56,10 @@ async fn again(
         let cost = expected_cost(&reader, &config, Clock.now().wall);
         (row, project.map(|project| project.name), cost)
     };
-    let mut again = Again { job: row.id, kind, may_charge_twice: yes };
-    let unknown = row.state == JobState::Unknown && kind == AgainKind::Retry;
+    let mut again = Repeat { job: row.id, kind, may_charge_twice: yes };
+    let unknown = row.state == JobState::Unknown && kind == RepeatKind::Retry;
     // Refuse an impossible request before asking for a confirmation.
-    if let Some(error) = refusal(&row, Again { may_charge_twice: true, ..again }) {
+    if let Some(error) = refusal(&row, Repeat { may_charge_twice: true, ..again }) {
         return Err(error.into());
     }
     if unknown {

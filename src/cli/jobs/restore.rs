@@ -19,7 +19,7 @@ use crate::{
     daemon::{
         jobs::restore::{self, RestoreContext, not_served},
         services::{
-            command::{Rate, Restored},
+            command::{RatingRequest, Restored},
             project_locks::ProjectLocks,
             store::Store,
         },
@@ -91,7 +91,7 @@ async fn restore_alone(loaded: Loaded, job: JobId) -> Result<Restored, Failure> 
 pub(in crate::cli) async fn rate(
     context: &Context,
     id: &str,
-    rate: Rate,
+    rate: RatingRequest,
     as_json: bool,
 ) -> Result<(), Failure> {
     let state_dir = context.state_dir()?;

@@ -3,7 +3,7 @@
 //!
 //! Owns the routes and their JSON. It makes no decisions: it gets a receiver of the status and a
 //! sender of commands. It listens on a Unix socket in the state folder (0600); it opens no TCP port
-//! that a browser could reach. A `POST` that cannot be carried out is answered with [`Refused`].
+//! that a browser could reach. A `POST` that cannot be carried out is answered with [`CommandError`].
 //!
 //! | call | answer |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `POST /v1/once` [`OnceRequest`] | `{"job": ID}` once the job is in the ledger |
 //! | `POST /v1/jobs/{id}/cancel` | `{"said": …}` what the cancel achieved |
 //! | `POST /v1/jobs/{id}/restore` | [`Restored`] once the files are public again |
-//! | `POST /v1/jobs/{id}/rate` [`Rate`] | `{"said": …}` |
+//! | `POST /v1/jobs/{id}/rate` [`RatingRequest`] | `{"said": …}` |
 //! | `POST /v1/reload` | `{"said": …}` |
 //! | `POST /v1/stop` | `{"said": …}`, as for a first signal; the daemon may end before it answers |
 
@@ -28,14 +28,16 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    daemon::services::command::{Command, OnceRequest, Rate, Refused, RefusedKind, Restored},
+    daemon::services::command::{
+        Command, CommandError, CommandErrorKind, OnceRequest, RatingRequest, Restored,
+    },
     domain::{job::JobId, status::Status},
 };
 
 /// A body that is larger is refused: a prompt of the largest size and some paths fit many times.
 const MAX_BODY: usize = 1024 * 1024;
 
-impl RefusedKind {
+impl CommandErrorKind {
     const fn status(self) -> StatusCode {
         match self {
             Self::Usage => StatusCode::BAD_REQUEST,
@@ -49,7 +51,7 @@ impl RefusedKind {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for CommandError {
     fn into_response(self) -> Response {
         (self.kind.status(), Json(self)).into_response()
     }
@@ -64,7 +66,7 @@ pub struct OnceReply {
 
 /// An answer in a sentence.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Said {
+pub struct MessageReply {
     /// The sentence.
     pub said: String,
 }
@@ -90,12 +92,12 @@ pub fn routes(status: watch::Receiver<Arc<Status>>, commands: mpsc::Sender<Comma
 }
 
 #[derive(Deserialize)]
-struct After {
+struct NewerThan {
     after: Option<u64>,
     wait_ms: Option<u64>,
 }
 
-async fn show_status(State(mut api): State<Api>, Query(query): Query<After>) -> Response {
+async fn show_status(State(mut api): State<Api>, Query(query): Query<NewerThan>) -> Response {
     if let Some(after) = query.after {
         let patience = Duration::from_millis(query.wait_ms.unwrap_or(25_000).min(60_000));
         // Both a time-out and a daemon on its way out are answered with what is known.
@@ -109,21 +111,24 @@ async fn show_status(State(mut api): State<Api>, Query(query): Query<After>) -> 
 async fn once(
     State(api): State<Api>,
     Json(request): Json<OnceRequest>,
-) -> Result<Json<OnceReply>, Refused> {
+) -> Result<Json<OnceReply>, CommandError> {
     let job = ask(&api, |reply| Command::Once { request, reply }).await?;
     Ok(Json(OnceReply { job }))
 }
 
-async fn cancel(State(api): State<Api>, Path(job): Path<String>) -> Result<Json<Said>, Refused> {
+async fn cancel(
+    State(api): State<Api>,
+    Path(job): Path<String>,
+) -> Result<Json<MessageReply>, CommandError> {
     let job = named(&job)?;
     let said = ask(&api, |reply| Command::Cancel { job, reply }).await?;
-    Ok(Json(Said { said }))
+    Ok(Json(MessageReply { said }))
 }
 
 async fn restore(
     State(api): State<Api>,
     Path(job): Path<String>,
-) -> Result<Json<Restored>, Refused> {
+) -> Result<Json<Restored>, CommandError> {
     let job = named(&job)?;
     Ok(Json(ask(&api, |reply| Command::Restore { job, reply }).await?))
 }
@@ -131,41 +136,41 @@ async fn restore(
 async fn rate(
     State(api): State<Api>,
     Path(job): Path<String>,
-    Json(rate): Json<Rate>,
-) -> Result<Json<Said>, Refused> {
+    Json(rate): Json<RatingRequest>,
+) -> Result<Json<MessageReply>, CommandError> {
     let job = named(&job)?;
     let said = ask(&api, |reply| Command::Rate { job, rate, reply }).await?;
-    Ok(Json(Said { said }))
+    Ok(Json(MessageReply { said }))
 }
 
-fn named(job: &str) -> Result<JobId, Refused> {
-    job.parse().map_err(|error| Refused::new(RefusedKind::Usage, format!("{error}")))
+fn named(job: &str) -> Result<JobId, CommandError> {
+    job.parse().map_err(|error| CommandError::new(CommandErrorKind::Usage, format!("{error}")))
 }
 
-async fn reload(State(api): State<Api>) -> Result<Json<Said>, Refused> {
+async fn reload(State(api): State<Api>) -> Result<Json<MessageReply>, CommandError> {
     let said = ask(&api, |reply| Command::Reload { reply }).await?;
-    Ok(Json(Said { said }))
+    Ok(Json(MessageReply { said }))
 }
 
-async fn stop(State(api): State<Api>) -> Result<Json<Said>, Refused> {
+async fn stop(State(api): State<Api>) -> Result<Json<MessageReply>, CommandError> {
     let said = ask(&api, |reply| Command::Stop { reply }).await?;
-    Ok(Json(Said { said }))
+    Ok(Json(MessageReply { said }))
 }
 
 async fn ask<T>(
     api: &Api,
-    command: impl FnOnce(oneshot::Sender<Result<T, Refused>>) -> Command,
-) -> Result<T, Refused> {
+    command: impl FnOnce(oneshot::Sender<Result<T, CommandError>>) -> Command,
+) -> Result<T, CommandError> {
     let (reply, answer) = oneshot::channel();
     api.commands.try_send(command(reply)).map_err(|_| {
-        Refused::new(
-            RefusedKind::TryAgain,
+        CommandError::new(
+            CommandErrorKind::TryAgain,
             "the daemon is busy or stopping; nothing was started. Try again in a moment",
         )
     })?;
     answer.await.map_err(|_| {
-        Refused::new(
-            RefusedKind::TryAgain,
+        CommandError::new(
+            CommandErrorKind::TryAgain,
             "the daemon stopped before it answered; `conjured jobs list` shows what became of it",
         )
     })?

@@ -29,10 +29,10 @@ use crate::{
 };
 
 /// What the status is built from.
-pub(crate) struct View<'a> {
+pub(crate) struct StatusView<'a> {
     pub(crate) engine: &'a Engine,
-    pub(crate) served: &'a BTreeMap<ProjectId, ProjectState>,
-    pub(crate) live: &'a RuntimeConfig,
+    pub(crate) projects: &'a BTreeMap<ProjectId, ProjectState>,
+    pub(crate) config: &'a RuntimeConfig,
     pub(crate) daemon: &'a Daemon,
     /// Projects whose drives have not answered since the start.
     pub(crate) awaited: &'a [ProjectConfig],
@@ -46,16 +46,16 @@ pub(crate) struct View<'a> {
 }
 
 /// Builds the status.
-pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
-    let limits = view.live.limits;
-    let rate = view.live.rate();
+pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
+    let limits = view.config.limits;
+    let rate = view.config.rate();
     Status {
         schema: SCHEMA,
         revision: view.revision,
         at: now.wall,
         daemon: view.daemon.clone(),
         projects: view
-            .served
+            .projects
             .iter()
             .map(|(id, project_state)| project(view.engine, *id, project_state, now))
             .collect(),
@@ -75,12 +75,12 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             never_sleeps: rate.never_sleeps,
         },
         backends: view
-            .live
+            .config
             .order
             .iter()
             .map(|backend_kind| {
-                let trouble = view.health.at(*backend_kind).problem(view.live);
-                backend(view.live, *backend_kind, trouble.as_ref(), now)
+                let trouble = view.health.at(*backend_kind).problem(view.config);
+                backend(view.config, *backend_kind, trouble.as_ref(), now)
             })
             .collect(),
         machines: view.machines.to_vec(),
@@ -89,7 +89,7 @@ pub(crate) fn status(view: &View<'_>, now: Now) -> Status {
             .values()
             .chain(view.warnings)
             .cloned()
-            .chain(view.served.values().filter_map(withheld))
+            .chain(view.projects.values().filter_map(withheld))
             .chain(view.awaited.iter().map(unanswered))
             .collect(),
     }

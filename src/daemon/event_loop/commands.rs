@@ -19,7 +19,7 @@ use crate::{
             restore::{self, RestoreContext, not_served, refused},
         },
         services::{
-            command::{Asked, Command, OnceRequest, Refused, RefusedKind, Restored},
+            command::{Asked, Command, CommandError, CommandErrorKind, OnceRequest, Restored},
             drives::unanswered,
             messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
@@ -37,12 +37,12 @@ use crate::{
 };
 
 /// The most lost answers that `status` lists for a project.
-const MOST_UNKNOWN: u32 = 20;
+const MAX_UNKNOWN: u32 = 20;
 
 impl Shell {
     pub(crate) fn command(&mut self, command: Command) {
         match command {
-            Command::Once { request, reply } => self.ask(Asked { request, reply }),
+            Command::Once { request, reply } => self.enqueue_request(Asked { request, reply }),
             Command::Cancel { job, reply } => self.cancel(job, reply),
             Command::Restore { job, reply } => self.restore(job, reply),
             Command::Rate { job, rate, reply } => {
@@ -62,14 +62,14 @@ impl Shell {
     }
 
     /// Queues a person's request.
-    pub(crate) fn ask(&mut self, asked: Asked) {
+    pub(crate) fn enqueue_request(&mut self, asked: Asked) {
         let project = match self.project_of(&asked.request) {
             Ok(project) => project,
             Err(error) => return drop(asked.reply.send(Err(error))),
         };
         if self.asked.len() >= crate::domain::engine::MAX_REQUESTED {
-            let error = Refused::new(
-                RefusedKind::TryAgain,
+            let error = CommandError::new(
+                CommandErrorKind::TryAgain,
                 "too many jobs are asked for already; nothing was started. Try again when some are done",
             );
             return drop(asked.reply.send(Err(error)));
@@ -80,7 +80,7 @@ impl Shell {
         self.handle(Event::Requested { project, ticket });
     }
 
-    fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, Refused> {
+    fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, CommandError> {
         let names = || {
             let names: Vec<&str> =
                 self.served.values().map(|project| project.config.name.as_str()).collect();
@@ -94,25 +94,25 @@ impl Shell {
                 .map(|(id, _)| *id)
                 .ok_or_else(|| {
                     let message = format!("there is no project `{name}`; served are: {}", names());
-                    Refused::new(RefusedKind::Usage, message)
+                    CommandError::new(CommandErrorKind::Usage, message)
                 }),
             None if self.served.is_empty() && !self.awaited.is_empty() => {
                 let words: Vec<String> = self.awaited.iter().map(unanswered).collect();
-                Err(Refused::new(RefusedKind::TryAgain, words.join("; ")))
+                Err(CommandError::new(CommandErrorKind::TryAgain, words.join("; ")))
             }
             None if self.served.len() == 1 => self.served.keys().next().copied().ok_or_else(|| {
-                Refused::new(RefusedKind::Configuration, "no project is configured")
+                CommandError::new(CommandErrorKind::Configuration, "no project is configured")
             }),
             None => {
                 let message =
                     format!("several projects are served ({}): name one with --project", names());
-                Err(Refused::new(RefusedKind::Usage, message))
+                Err(CommandError::new(CommandErrorKind::Usage, message))
             }
         }
     }
 
     /// Cancels a job at a person's request.
-    fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, Refused>>) {
+    fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, CommandError>>) {
         let at_work = self
             .served
             .values()
@@ -186,7 +186,7 @@ impl Shell {
     }
 
     /// Places an earlier job's artifacts again.
-    fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, Refused>>) {
+    fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, CommandError>>) {
         let places: BTreeMap<ProjectId, (PathBuf, Targets)> = self
             .served
             .iter()
@@ -209,7 +209,8 @@ impl Shell {
                     Some((root, targets)) => {
                         let standing = services.root_locks.check(row.project).await;
                         if let Standing::Withheld(reason) = standing {
-                            let command_error = Refused::new(RefusedKind::TryAgain, reason);
+                            let command_error =
+                                CommandError::new(CommandErrorKind::TryAgain, reason);
                             drop(reply.send(Err(command_error)));
                             return Outcome::Nothing;
                         }
@@ -304,7 +305,7 @@ impl Shell {
             JobEnd::NotStarted { kind, reason, retry_after } => {
                 tracing::warn!(job = %job, "not started: {reason}");
                 if let Some(reply) = reply {
-                    drop(reply.send(Err(Refused::new(kind, reason.clone()))));
+                    drop(reply.send(Err(CommandError::new(kind, reason.clone()))));
                 }
                 let retry_at = retry_after.map(|wait| self.clock.now().moment.plus(wait));
                 Event::NotStarted { project, retry_at, reason }
@@ -360,7 +361,7 @@ impl Shell {
         let Some(row) = row else {
             // It never came to the ledger: nothing was sent.
             let reason = format!("a bug in conjured ended it before it was sent ({message})");
-            let kind = RefusedKind::TryAgain;
+            let kind = CommandErrorKind::TryAgain;
             return self.job_ended(
                 project,
                 job,
@@ -410,7 +411,7 @@ impl Shell {
                     let unknown = JobFilter {
                         states: vec![JobState::Unknown],
                         project: Some(project),
-                        limit: Some(MOST_UNKNOWN),
+                        limit: Some(MAX_UNKNOWN),
                         before: None,
                     };
                     Ok::<_, LedgerError>(Refreshed {
@@ -432,21 +433,23 @@ impl Shell {
 }
 
 /// Returns why a job was not cancelled.
-pub(crate) fn not_cancelled(job: JobId, error: &LedgerError) -> Refused {
+pub(crate) fn not_cancelled(job: JobId, error: &LedgerError) -> CommandError {
     match error {
-        LedgerError::Illegal { from, .. } if from.is_placing() => Refused::new(
-            RefusedKind::TryAgain,
+        LedgerError::Illegal { from, .. } if from.is_placing() => CommandError::new(
+            CommandErrorKind::TryAgain,
             format!(
                 "job {job} is being placed, so it can no longer be cancelled; nothing was changed. `conjured jobs restore` shows \
                  an earlier result again when it is done"
             ),
         ),
-        LedgerError::Illegal { from, .. } => Refused::new(
-            RefusedKind::Usage,
+        LedgerError::Illegal { from, .. } => CommandError::new(
+            CommandErrorKind::Usage,
             format!("job {job} is `{from}` already; nothing was cancelled"),
         ),
-        LedgerError::NoSuchJob(_) => Refused::new(RefusedKind::NotFound, error.to_string()),
-        _ => Refused::new(RefusedKind::TryAgain, error.to_string()),
+        LedgerError::NoSuchJob(_) => {
+            CommandError::new(CommandErrorKind::NotFound, error.to_string())
+        }
+        _ => CommandError::new(CommandErrorKind::TryAgain, error.to_string()),
     }
 }
 
@@ -462,10 +465,12 @@ fn last_job(row: JobRow) -> status::LastJob {
 
 /// Waits for the one job's answer; stays pending if there is none to wait for.
 pub(crate) async fn first_answer(
-    receiver: &mut Option<oneshot::Receiver<Result<JobId, Refused>>>,
-) -> Result<JobId, Refused> {
+    receiver: &mut Option<oneshot::Receiver<Result<JobId, CommandError>>>,
+) -> Result<JobId, CommandError> {
     let Some(answer) = receiver.as_mut() else { return std::future::pending().await };
     let answer = answer.await;
     *receiver = None;
-    answer.unwrap_or_else(|_| Err(Refused::new(RefusedKind::TryAgain, "the request was dropped")))
+    answer.unwrap_or_else(|_| {
+        Err(CommandError::new(CommandErrorKind::TryAgain, "the request was dropped"))
+    })
 }

@@ -25,7 +25,7 @@ use crate::{
             setup::{JobInput, JobSetup, not_started},
         },
         services::{
-            command::{Asked, RefusedKind},
+            command::{Asked, CommandErrorKind},
             messages::Control,
         },
     },
@@ -117,7 +117,7 @@ impl Shell {
         let Some(source) = source else {
             if asked {
                 let reason = "nobody waits for it any more; nothing was sent";
-                let end = not_started(RefusedKind::TryAgain, reason, None);
+                let end = not_started(CommandErrorKind::TryAgain, reason, None);
                 self.tasks.spawn(name, async move { Outcome::Job(end) });
                 return;
             }
@@ -127,7 +127,7 @@ impl Shell {
                 project_state.rescan(now.moment);
             }
             let reason = "the render is being written; it is tried again when it is whole";
-            let end = not_started(RefusedKind::TryAgain, reason, Some(RELOOK));
+            let end = not_started(CommandErrorKind::TryAgain, reason, Some(RELOOK));
             self.tasks.spawn(name, async move { Outcome::Job(end) });
             return;
         };

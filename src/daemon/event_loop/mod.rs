@@ -53,7 +53,7 @@ use crate::{
     clock::Clock,
     config::settings::ProjectConfig,
     daemon::services::{
-        command::{Command, Refused},
+        command::{Command, CommandError},
         runtime_config::RuntimeConfig,
     },
     disk::lock::Lock,
@@ -104,7 +104,7 @@ pub(crate) struct Shell {
     pub(crate) asked: BTreeMap<RequestTicket, (ProjectId, Asked)>,
     pub(crate) next_ticket: u64,
     /// The callers that wait for a job to be in the ledger.
-    pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, Refused>>>,
+    pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, CommandError>>>,
     pub(crate) daemon: status::Daemon,
     pub(crate) spent: Spent,
     pub(crate) balance: Option<MicroUsd>,
@@ -124,7 +124,7 @@ pub(crate) struct Shell {
     /// The lock of the state folder, held for the life of the process.
     pub(crate) lock: Lock,
     /// The one job of `conjured once`; the loop ends with it.
-    pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, Refused>>>,
+    pub(crate) one_job: Option<oneshot::Receiver<Result<JobId, CommandError>>>,
     pub(crate) one_job_id: Option<JobId>,
     pub(crate) next_housekeeping: Moment,
     pub(crate) next_poll: Option<Moment>,
@@ -351,10 +351,10 @@ impl Shell {
         self.shown_at = now.moment;
         self.revision += 1;
         let config = Arc::clone(&self.live.borrow());
-        let view = status_view::View {
+        let view = status_view::StatusView {
             engine: &self.engine,
-            served: &self.served,
-            live: &config,
+            projects: &self.served,
+            config: &config,
             daemon: &self.daemon,
             awaited: &self.awaited,
             spent: self.spent,

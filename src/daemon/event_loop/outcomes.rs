@@ -12,7 +12,7 @@ use crate::{
     daemon::{
         inputs::scan::{InputReader, Scan},
         services::{
-            command::{AgainKind, Refused},
+            command::{CommandError, RepeatKind},
             errors::StartError,
             messages::JobEnd,
             root_locks::Standing,
@@ -76,7 +76,7 @@ pub(crate) enum Outcome {
     /// The ledger records that a person cancelled this job.
     Cancel(JobId),
     /// A lost answer may be sent again.
-    Resubmit(Box<JobRow>, AgainKind),
+    Resubmit(Box<JobRow>, RepeatKind),
     Stopped(String),
 }
 
@@ -94,7 +94,7 @@ pub(crate) struct Tended {
 }
 
 /// Who waits to hear how a reload goes.
-pub(crate) type Replies = Vec<oneshot::Sender<Result<String, Refused>>>;
+pub(crate) type Replies = Vec<oneshot::Sender<Result<String, CommandError>>>;
 
 /// What the ledger says after a job ended.
 pub(crate) struct Refreshed {
@@ -109,7 +109,7 @@ pub enum Ended {
     /// It was told to stop.
     Stopped,
     /// The one job that it was started for ended.
-    OneJob(Result<JobId, Refused>),
+    OneJob(Result<JobId, CommandError>),
     /// A background task ended.
     Broken(String),
 }

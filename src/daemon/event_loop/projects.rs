@@ -20,7 +20,7 @@ use crate::{
         inputs::project_state::ProjectState,
         services::{
             Services,
-            command::{Refused, RefusedKind},
+            command::{CommandError, CommandErrorKind},
             drives::{PATIENCE, side_by_side, unanswered},
             errors::StartError,
             store::{Late, blocking, blocking_within},
@@ -287,8 +287,8 @@ impl Shell {
             .map(|(ticket, _)| *ticket)
             .collect();
         for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
-            let error = Refused::new(
-                RefusedKind::Configuration,
+            let error = CommandError::new(
+                CommandErrorKind::Configuration,
                 "its project is not served any more; nothing was sent",
             );
             drop(asked.reply.send(Err(error)));

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{self, Loaded, settings::ProjectConfig, sources::Sources},
     daemon::services::{
-        command::{Refused, RefusedKind},
+        command::{CommandError, CommandErrorKind},
         runtime_config::RuntimeConfig,
         store::blocking,
     },
@@ -128,7 +128,7 @@ impl Shell {
     }
 
     /// Starts a reload of the configuration.
-    pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, Refused>>>) {
+    pub(crate) fn reload(&mut self, reply: Option<oneshot::Sender<Result<String, CommandError>>>) {
         self.reload.replies.extend(reply);
         // One at a time: an older reading must not win over a newer one, nor take the same project
         // twice.
@@ -170,7 +170,7 @@ impl Shell {
                 self.warn([format!(
                     "the new configuration was refused, the old one stays:\n{errors}"
                 )]);
-                Err(Refused::new(RefusedKind::Configuration, errors))
+                Err(CommandError::new(CommandErrorKind::Configuration, errors))
             }
         };
         if std::mem::take(&mut self.reload_again) {

@@ -11,7 +11,7 @@ use super::{
     outcomes::{Outcome, TaskName},
 };
 use crate::{
-    daemon::services::command::{Again, AgainKind, Asked, OnceRequest},
+    daemon::services::command::{Asked, OnceRequest, Repeat, RepeatKind},
     domain::job::{Cause, JobId, JobState},
     ledger::{error::LedgerError, rows::JobRow},
 };
@@ -30,9 +30,9 @@ impl Shell {
         let config = Arc::clone(&self.live.borrow());
         let free = config.order.iter().any(|backend| !backend.is_paid());
         let (kind, words) = if config.settings.serverless.resubmit_unknown {
-            (AgainKind::Resubmit, TWICE)
+            (RepeatKind::Resubmit, TWICE)
         } else if config.settings.local.after_unknown && free {
-            (AgainKind::Free, FREE)
+            (RepeatKind::Free, FREE)
         } else {
             return;
         };
@@ -65,7 +65,7 @@ impl Shell {
     }
 
     /// Requests the second and last attempt of a lost job, unless a newer change replaces it.
-    pub(crate) fn resubmit_now(&mut self, row: &JobRow, kind: AgainKind) {
+    pub(crate) fn resubmit_now(&mut self, row: &JobRow, kind: RepeatKind) {
         let (job, project) = (row.id, row.project);
         let own = row.cause != Cause::Person && row.out.is_none();
         if own && self.engine.snapshot(project).is_some_and(|inputs| inputs != row.inputs) {
@@ -74,9 +74,9 @@ impl Shell {
         }
         let Some(project_state) = self.served.get(&project) else { return };
         let name = project_state.config.name.clone();
-        let words = if kind == AgainKind::Free { FREE } else { TWICE };
+        let words = if kind == RepeatKind::Free { FREE } else { TWICE };
         self.warn([format!("job {job}: {words}")]);
-        let again = Again { job, kind, may_charge_twice: kind == AgainKind::Resubmit };
+        let again = Repeat { job, kind, may_charge_twice: kind == RepeatKind::Resubmit };
         let request =
             OnceRequest { project: Some(name), again: Some(again), ..OnceRequest::default() };
         let (reply, answer) = oneshot::channel();
@@ -86,6 +86,6 @@ impl Shell {
             }
             Outcome::Nothing
         });
-        self.ask(Asked { request, reply });
+        self.enqueue_request(Asked { request, reply });
     }
 }

@@ -36,7 +36,7 @@ use crate::{
         servers::manager::ServerManager,
         services::{
             Services,
-            command::{self, AgainKind, Asked, OnceRequest},
+            command::{self, Asked, OnceRequest, RepeatKind},
             leases::{self, ManagerHandle},
             project_locks::ProjectLocks,
             rate_limiter::RateLimiter,
@@ -100,8 +100,8 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let what = match purpose {
         Purpose::Serve => "conjured run",
         Purpose::OneJob(OnceRequest { again: Some(again), .. }) => match again.kind {
-            AgainKind::Rerun => "conjured jobs rerun",
-            AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => "conjured jobs retry",
+            RepeatKind::Rerun => "conjured jobs rerun",
+            RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free => "conjured jobs retry",
         },
         Purpose::OneJob(_) => "conjured once",
     };
@@ -274,7 +274,7 @@ impl Shell {
                     project.stop_scans();
                 }
                 self.resume_all(unfinished, false);
-                self.ask(Asked { request, reply });
+                self.enqueue_request(Asked { request, reply });
                 return Ok(());
             }
         }

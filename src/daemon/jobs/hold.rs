@@ -9,7 +9,7 @@ use crate::{
     daemon::{
         jobs::{JobRun, Step, control_changed},
         services::{
-            command::RefusedKind,
+            command::CommandErrorKind,
             messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
         },
@@ -47,7 +47,7 @@ impl JobRun {
         let retry_after =
             matches!(standing, Standing::Withheld(_)).then_some(crate::daemon::jobs::setup::AGAIN);
         self.report(JobReport::Standing { project: self.project, standing }).await;
-        Err(JobEnd::NotStarted { kind: RefusedKind::TryAgain, reason, retry_after })
+        Err(JobEnd::NotStarted { kind: CommandErrorKind::TryAgain, reason, retry_after })
     }
 
     /// Checks before the mark that lets a request leave that is already in the ledger. A control is

@@ -17,7 +17,7 @@ use crate::{
         },
         services::{
             Services,
-            command::{Again, AgainKind, Refused, RefusedKind},
+            command::{CommandError, CommandErrorKind, Repeat, RepeatKind},
             runtime_config::RuntimeConfig,
             store::blocking,
         },
@@ -30,9 +30,9 @@ use crate::{
 };
 
 /// Returns why a job's work cannot be done again in this way. Nothing was sent.
-pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
+pub(crate) fn refusal(row: &JobRow, again: Repeat) -> Option<CommandError> {
     let (job, state) = (row.id, row.state);
-    let usage = |text: String| Some(Refused::new(RefusedKind::Usage, text));
+    let usage = |text: String| Some(CommandError::new(CommandErrorKind::Usage, text));
     if let (Some(by), Some(RETRIED)) =
         (row.replaced_by, row.reason.as_ref().map(|reason| reason.code.as_str()))
     {
@@ -44,11 +44,11 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
         (_, state) if !state.is_final() => {
             usage(format!("job {job} is `{state}`, so it goes on by itself; nothing was sent"))
         }
-        (AgainKind::Retry, JobState::Unknown) if !again.may_charge_twice => usage(format!(
+        (RepeatKind::Retry, JobState::Unknown) if !again.may_charge_twice => usage(format!(
             "job {job} is `unknown`: its request may have reached the service, and then sending it again is charged twice. \
              Nothing was sent; say that this is wanted with --yes"
         )),
-        (AgainKind::Retry, JobState::Failed | JobState::Cancelled)
+        (RepeatKind::Retry, JobState::Failed | JobState::Cancelled)
             if row.stands_in_for.is_some() && !again.may_charge_twice =>
         {
             let lost = row.stands_in_for.unwrap_or(job);
@@ -57,17 +57,17 @@ pub(crate) fn refusal(row: &JobRow, again: Again) -> Option<Refused> {
                  twice. Nothing was sent; say that this is wanted with --yes"
             ))
         }
-        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, JobState::Unknown)
-        | (AgainKind::Retry, JobState::Failed | JobState::Cancelled) => None,
-        (AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free, state) => usage(format!(
+        (RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free, JobState::Unknown)
+        | (RepeatKind::Retry, JobState::Failed | JobState::Cancelled) => None,
+        (RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free, state) => usage(format!(
             "job {job} is `{state}`, so there is nothing to retry; nothing was sent. `conjured jobs rerun {job}` makes it anew, \
              at its price"
         )),
-        (AgainKind::Rerun, JobState::Unknown) => usage(format!(
+        (RepeatKind::Rerun, JobState::Unknown) => usage(format!(
             "job {job} is `unknown`: whether it was charged is not known; nothing was sent. `conjured jobs retry {job}` settles \
              it and sends it again"
         )),
-        (AgainKind::Rerun, _) => None,
+        (RepeatKind::Rerun, _) => None,
     }
 }
 
@@ -77,21 +77,21 @@ pub(crate) async fn rebuild_request(
     config: &Arc<RuntimeConfig>,
     backend: BackendKind,
     project: ProjectId,
-    again: Again,
-) -> Result<(JobRow, EarlyWork), Refused> {
+    again: Repeat,
+) -> Result<(JobRow, EarlyWork), CommandError> {
     let row = services.store.with(move |ledger| ledger.job(again.job)).await;
     let row = row.map_err(|error| refused(&error))?;
     if row.project != project {
         let text = format!("job {} is another project's; nothing was sent", row.id);
-        return Err(Refused::new(RefusedKind::Usage, text));
+        return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
     if let Some(command_error) = refusal(&row, again) {
         return Err(command_error);
     }
     let _read = services.locks.hold_history(row.id);
     let steps = match again.kind {
-        AgainKind::Rerun => Steps::AsSent,
-        AgainKind::Retry | AgainKind::Resubmit | AgainKind::Free => Steps::Configured,
+        RepeatKind::Rerun => Steps::AsSent,
+        RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free => Steps::Configured,
     };
     let (own, history, earlier) = (Arc::clone(config), Arc::clone(&services.history), row.clone());
     let request =
@@ -99,13 +99,13 @@ pub(crate) async fn rebuild_request(
             .await;
     let request = request.map_err(|fault| {
         let kind = match fault {
-            PrepareFault::Disk(_) => RefusedKind::TryAgain,
-            PrepareFault::Bindings(_) => RefusedKind::Configuration,
+            PrepareFault::Disk(_) => CommandErrorKind::TryAgain,
+            PrepareFault::Bindings(_) => CommandErrorKind::Configuration,
             PrepareFault::Picture(_)
             | PrepareFault::InputsLost
-            | PrepareFault::NotReproducible(_) => RefusedKind::BadInput,
+            | PrepareFault::NotReproducible(_) => CommandErrorKind::BadInput,
         };
-        Refused::new(kind, format!("job {}: {fault}", again.job))
+        CommandError::new(kind, format!("job {}: {fault}", again.job))
     })?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
@@ -113,9 +113,9 @@ pub(crate) async fn rebuild_request(
 }
 
 /// Returns the new job's cause: a person, unless the daemon started it automatically.
-pub(crate) const fn cause(row: &JobRow, again: Again) -> Cause {
+pub(crate) const fn cause(row: &JobRow, again: Repeat) -> Cause {
     match again.kind {
-        AgainKind::Resubmit | AgainKind::Free => row.cause,
-        AgainKind::Retry | AgainKind::Rerun => Cause::Person,
+        RepeatKind::Resubmit | RepeatKind::Free => row.cause,
+        RepeatKind::Retry | RepeatKind::Rerun => Cause::Person,
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     daemon::{
         inputs::prepare::describe,
         services::{
-            command::{Rate, Refused, RefusedKind, Restored},
+            command::{CommandError, CommandErrorKind, RatingRequest, Restored},
             project_locks::ProjectLocks,
             store::{Store, blocking},
         },
@@ -54,14 +54,14 @@ impl RestoreContext {
         root: &Path,
         targets: &Targets,
         told: bool,
-    ) -> Result<Restored, Refused> {
+    ) -> Result<Restored, CommandError> {
         let (job, project) = (row.id, row.project);
         if !row.state.is_final() {
             let text = format!(
                 "job {job} is `{}`: it is placed by itself when it is done; nothing was changed",
                 row.state
             );
-            return Err(Refused::new(RefusedKind::Usage, text));
+            return Err(CommandError::new(CommandErrorKind::Usage, text));
         }
         let _read = self.locks.hold_history(job);
         let rows =
@@ -72,14 +72,15 @@ impl RestoreContext {
                 "{reason}; the public files stay as they were, and nothing was charged. `conjured jobs rerun {job}` makes it \
                  anew, at its price"
             );
-            Refused::new(RefusedKind::BadInput, text)
+            CommandError::new(CommandErrorKind::BadInput, text)
         })?;
-        let plan = placement::plan(job, &artifacts, targets)
-            .map_err(|error| Refused::new(RefusedKind::Configuration, error.to_string()))?;
+        let plan = placement::plan(job, &artifacts, targets).map_err(|error| {
+            CommandError::new(CommandErrorKind::Configuration, error.to_string())
+        })?;
         let plan = if told { handoff::dated(plan, self.clock.now().wall) } else { plan };
         if plan.names.is_empty() {
             let text = "the project has no public names to place it under; nothing was changed";
-            return Err(Refused::new(RefusedKind::Configuration, text));
+            return Err(CommandError::new(CommandErrorKind::Configuration, text));
         }
         let _alone = self.locks.lock_placement(project).await;
         // Recorded first: after a crash the job's events still say why the public files changed.
@@ -95,21 +96,21 @@ impl RestoreContext {
                 Ok(Restored { said, files })
             }
             Ok(PlaceOutcome::Stopped) => {
-                Err(Refused::new(RefusedKind::TryAgain, "the placement was stopped"))
+                Err(CommandError::new(CommandErrorKind::TryAgain, "the placement was stopped"))
             }
             Err(fault) => {
                 self.note(job, &format!("failed: {fault}")).await?;
                 let kind = match fault {
-                    PlaceFault::SourceLost { .. } => RefusedKind::BadInput,
-                    _ => RefusedKind::CannotWrite,
+                    PlaceFault::SourceLost { .. } => CommandErrorKind::BadInput,
+                    _ => CommandErrorKind::CannotWrite,
                 };
                 let text = format!("{fault}; nothing was charged, and job {job} stays in history");
-                Err(Refused::new(kind, text))
+                Err(CommandError::new(kind, text))
             }
         }
     }
 
-    async fn note(&self, job: JobId, outcome: &str) -> Result<(), Refused> {
+    async fn note(&self, job: JobId, outcome: &str) -> Result<(), CommandError> {
         let (outcome, now) = (outcome.to_owned(), self.clock.now().wall);
         let noted = self.store.with(move |ledger| ledger.restored(job, &outcome, now)).await;
         noted.map_err(|error| refused(&error))
@@ -147,39 +148,39 @@ pub(crate) fn verified_artifacts(
 }
 
 /// Returns the refusal for a project that is not served: its public names are not known here.
-pub(crate) fn not_served(job: JobId) -> Refused {
+pub(crate) fn not_served(job: JobId) -> CommandError {
     let text = format!(
         "the project of job {job} is not served: nothing was changed. Its artifacts are in its folder in history"
     );
-    Refused::new(RefusedKind::Configuration, text)
+    CommandError::new(CommandErrorKind::Configuration, text)
 }
 
 /// Records the artist's rating of a job's result.
 pub(crate) fn rate(
     ledger: &mut Ledger,
     job: JobId,
-    rate: &Rate,
+    rate: &RatingRequest,
     now: WallTime,
-) -> Result<String, Refused> {
+) -> Result<String, CommandError> {
     let details = ledger.details(job).map_err(|error| refused(&error))?;
     if details.artifacts.is_empty() {
         let text = format!("job {job} is `{}` and made nothing to rate", details.job.state);
-        return Err(Refused::new(RefusedKind::Usage, text));
+        return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
     ledger.rate(job, rate.stars, &rate.note, now).map_err(|error| refused(&error))?;
     Ok(format!("job {job} is rated {} of 5", rate.stars))
 }
 
 /// Converts a ledger's refusal into the answer to a command.
-pub(crate) fn refused(error: &LedgerError) -> Refused {
+pub(crate) fn refused(error: &LedgerError) -> CommandError {
     let kind = match error {
-        LedgerError::NoSuchJob(_) => RefusedKind::NotFound,
+        LedgerError::NoSuchJob(_) => CommandErrorKind::NotFound,
         LedgerError::NotARating(_)
         | LedgerError::ChargedBefore { .. }
         | LedgerError::CancelWanted(_)
         | LedgerError::Ambiguous { .. }
-        | LedgerError::Illegal { .. } => RefusedKind::Usage,
-        LedgerError::Store(_) => RefusedKind::TryAgain,
+        | LedgerError::Illegal { .. } => CommandErrorKind::Usage,
+        LedgerError::Store(_) => CommandErrorKind::TryAgain,
     };
-    Refused::new(kind, error.to_string())
+    CommandError::new(kind, error.to_string())
 }

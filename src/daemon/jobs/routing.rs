@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     backend::{CallError, FaultKind},
     daemon::services::{
-        Services, command::RefusedKind, health::Permit, messages::JobReport,
+        Services, command::CommandErrorKind, health::Permit, messages::JobReport,
         runtime_config::RuntimeConfig,
     },
     domain::{
@@ -56,9 +56,9 @@ pub(crate) fn likely_backend(services: &Services, config: &RuntimeConfig) -> Bac
 
 /// Returns the kind of refusal if no backend can run a job: that of the first backend, which the
 /// person expects to be used.
-pub(crate) fn unroutable_kind(config: &RuntimeConfig) -> RefusedKind {
+pub(crate) fn unroutable_kind(config: &RuntimeConfig) -> CommandErrorKind {
     let reasons = config.order.iter().filter_map(|backend| config.at(*backend).as_ref().err());
-    reasons.map(|unavailable| unavailable.kind).next().unwrap_or(RefusedKind::Configuration)
+    reasons.map(|unavailable| unavailable.kind).next().unwrap_or(CommandErrorKind::Configuration)
 }
 
 async fn availability(

@@ -28,7 +28,7 @@ use crate::{
         },
         services::{
             Services, budget_windows,
-            command::{Again, AgainKind, Asked, Refused, RefusedKind},
+            command::{Asked, CommandError, CommandErrorKind, Repeat, RepeatKind},
             drives::PATIENCE,
             messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
@@ -105,7 +105,7 @@ pub(crate) enum JobInput {
     /// A person's command; its inputs are read when it is the job's turn.
     Requested(Box<Asked>, Box<ProjectConfig>),
     /// The work of an earlier job.
-    Repeat(Again),
+    Repeat(Repeat),
 }
 
 /// A new job before its task runs.
@@ -135,7 +135,7 @@ impl JobSetup {
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
         let standing = self.services.root_locks.check(self.project).await;
         if let Standing::Withheld(reason) = &standing {
-            let end = not_started(RefusedKind::TryAgain, reason, Some(AGAIN));
+            let end = not_started(CommandErrorKind::TryAgain, reason, Some(AGAIN));
             let report = JobReport::Standing { project: self.project, standing };
             drop(self.services.reports.send(report).await);
             return end;
@@ -143,7 +143,7 @@ impl JobSetup {
         // Without a backend nothing is written down: the change stays pending.
         let person = self.cause == Cause::Person;
         let again = if let JobInput::Repeat(again) = &source { Some(*again) } else { None };
-        let free = again.filter(|again| again.kind == AgainKind::Free);
+        let free = again.filter(|again| again.kind == RepeatKind::Free);
         let stands_in_for = free.map(|again| again.job);
         let mut tried: Vec<PastAttempt> =
             stands_in_for.map(|lost| lost_answer(&self.config, lost)).into_iter().collect();
@@ -157,8 +157,8 @@ impl JobSetup {
                 }
             };
         // A free stand-in leaves open how the other job ended.
-        let retry_of = again.filter(|again| again.kind != AgainKind::Free).map(|again| again.job);
-        let may_be_cached = again.is_none_or(|again| again.kind != AgainKind::Rerun);
+        let retry_of = again.filter(|again| again.kind != RepeatKind::Free).map(|again| again.job);
+        let may_be_cached = again.is_none_or(|again| again.kind != RepeatKind::Rerun);
         let made = Box::pin(self.early_work(source, backend)).await;
         let EarlyWork { mut request, mut learned, mut estimate, made_at } = match made {
             Ok(early) => early,
@@ -190,7 +190,7 @@ impl JobSetup {
                 Route::Use { backend: other, why: reasons } => (backend, why) = (other, reasons),
                 Route::Wait { backend: other, reason, .. } => (backend, why) = (other, reason),
                 Route::Unroutable { .. } => {
-                    return not_started(RefusedKind::TryAgain, &refusal, Some(NO_ROOM));
+                    return not_started(CommandErrorKind::TryAgain, &refusal, Some(NO_ROOM));
                 }
             }
         }
@@ -243,7 +243,7 @@ impl JobSetup {
                 (Ok(early), _) => early,
                 (Err(_), _) => {
                     return Err(not_started(
-                        RefusedKind::TryAgain,
+                        CommandErrorKind::TryAgain,
                         "the early work was lost",
                         None,
                     ));
@@ -302,7 +302,7 @@ impl JobSetup {
 
     /// Takes from the earlier job what its work does not contain: where the artifacts go, and who
     /// asked for it.
-    fn follow_example(&mut self, row: &JobRow, again: Again) {
+    fn follow_example(&mut self, row: &JobRow, again: Repeat) {
         self.cause = cause(row, again);
         self.status.cause = self.cause;
         if let Some(folder) = row.out.as_ref().map(PathBuf::from) {
@@ -311,7 +311,7 @@ impl JobSetup {
         }
     }
 
-    async fn takes_artifacts(&self, folder: PathBuf) -> Result<(), Refused> {
+    async fn takes_artifacts(&self, folder: PathBuf) -> Result<(), CommandError> {
         let root = self.root.clone();
         blocking(move || takes_artifacts(&folder, &root)).await
     }
@@ -321,31 +321,35 @@ impl JobSetup {
         &self,
         asked: &Asked,
         config: ProjectConfig,
-    ) -> Result<SnapshotContent, Refused> {
+    ) -> Result<SnapshotContent, CommandError> {
         let request = asked.request.clone();
         let ignore = self.config.ignore.clone();
-        let silent = Refused::new(
-            RefusedKind::TryAgain,
+        let silent = CommandError::new(
+            CommandErrorKind::TryAgain,
             "the drive with the inputs does not answer; nothing was sent",
         );
         let read = blocking_within(PATIENCE, move || {
-            let bad =
-                |kind, message: String| Refused::new(kind, format!("{message}; nothing was sent"));
+            let bad = |kind, message: String| {
+                CommandError::new(kind, format!("{message}; nothing was sent"))
+            };
             let prompt_bytes = match request.prompt {
                 Some(words) => words.into_bytes(),
                 None => read_input_file(&config.prompt, prompt::READ_LIMIT as u64)?,
             };
             let prompt = prompt::read(&prompt_bytes, &ignore)
-                .map_err(|refusal| bad(RefusedKind::BadInput, refusal.to_string()))?;
+                .map_err(|refusal| bad(CommandErrorKind::BadInput, refusal.to_string()))?;
             let path = request.render.unwrap_or(config.render);
             let render = read_input_file(&path, crate::daemon::inputs::scan::MAX_RENDER)?;
             let facts = png::check(&render).map_err(|fault| {
-                bad(RefusedKind::BadInput, format!("{} cannot be used: {fault}", path.display()))
+                bad(
+                    CommandErrorKind::BadInput,
+                    format!("{} cannot be used: {fault}", path.display()),
+                )
             })?;
             if let Ok(Some(_)) = picture::single_colour(&render) {
                 let message =
                     format!("{} has a single colour: it is a placeholder", path.display());
-                return Err(bad(RefusedKind::BadInput, message));
+                return Err(bad(CommandErrorKind::BadInput, message));
             }
             let inputs = Inputs { prompt: prompt.fingerprint, render: facts.fingerprint };
             Ok(SnapshotContent { inputs, prompt: prompt.text, render: render.into() })
@@ -356,34 +360,34 @@ impl JobSetup {
 
 /// Checks that artifacts can be written to a folder named by a person. Creates the folder if it is
 /// missing, but never the project's root or anything above it.
-fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), Refused> {
+fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), CommandError> {
     if folder.starts_with(root) && !root.is_dir() {
         let text = format!("the project's root {} is not there; nothing was sent", root.display());
-        return Err(Refused::new(RefusedKind::CannotWrite, text));
+        return Err(CommandError::new(CommandErrorKind::CannotWrite, text));
     }
     if !folder.is_absolute() {
         let text = format!("{} is not an absolute path; nothing was sent", folder.display());
-        return Err(Refused::new(RefusedKind::Usage, text));
+        return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
     dirs::try_to_write(folder).map_err(|error| {
-        Refused::new(RefusedKind::CannotWrite, format!("{error}; nothing was sent"))
+        CommandError::new(CommandErrorKind::CannotWrite, format!("{error}; nothing was sent"))
     })
 }
 
 /// Reads a file named by a person, whole.
-fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
+fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
     match read::read_complete(path, limit) {
         Ok(ReadOutcome::Complete { bytes, .. }) => Ok(bytes),
-        Ok(ReadOutcome::Changing) => Err(Refused::new(
-            RefusedKind::TryAgain,
+        Ok(ReadOutcome::Changing) => Err(CommandError::new(
+            CommandErrorKind::TryAgain,
             format!("{} is being written at this moment; nothing was sent", path.display()),
         )),
-        Ok(ReadOutcome::Missing) => Err(Refused::new(
-            RefusedKind::MissingInput,
+        Ok(ReadOutcome::Missing) => Err(CommandError::new(
+            CommandErrorKind::MissingInput,
             format!("there is no {}; nothing was sent", path.display()),
         )),
         Err(error) => {
-            Err(Refused::new(RefusedKind::BadInput, format!("{error}; nothing was sent")))
+            Err(CommandError::new(CommandErrorKind::BadInput, format!("{error}; nothing was sent")))
         }
     }
 }
@@ -391,18 +395,18 @@ fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, Refused> {
 /// Converts a failed preparation into the job's end.
 fn unprepared(fault: &PrepareFault) -> JobEnd {
     let kind = match fault {
-        PrepareFault::Disk(_) => RefusedKind::TryAgain,
-        PrepareFault::Bindings(_) => RefusedKind::Configuration,
+        PrepareFault::Disk(_) => CommandErrorKind::TryAgain,
+        PrepareFault::Bindings(_) => CommandErrorKind::Configuration,
         PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotReproducible(_) => {
-            RefusedKind::BadInput
+            CommandErrorKind::BadInput
         }
     };
-    let retry = (kind == RefusedKind::TryAgain).then_some(AGAIN);
+    let retry = (kind == CommandErrorKind::TryAgain).then_some(AGAIN);
     not_started(kind, &fault.to_string(), retry)
 }
 
 pub(crate) fn not_started(
-    kind: RefusedKind,
+    kind: CommandErrorKind,
     reason: &str,
     retry_after: Option<Duration>,
 ) -> JobEnd {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{JobRun, Step};
 use crate::{
     daemon::services::{
-        command::RefusedKind,
+        command::CommandErrorKind,
         messages::{Control, JobEnd},
     },
     domain::job::{JobState, backoff::Backoff, choose_backend::BackendKind},
@@ -36,7 +36,7 @@ impl JobRun {
                 // Its release was refused: nothing was recorded and nothing was sent.
                 Err(LedgerError::NoSuchJob(_)) => {
                     return Err(JobEnd::NotStarted {
-                        kind: RefusedKind::TryAgain,
+                        kind: CommandErrorKind::TryAgain,
                         reason,
                         retry_after: Some(crate::daemon::jobs::setup::AGAIN),
                     });

@@ -10,7 +10,7 @@ use crate::{
     backend::{CallError, FaultKind, SubmitError, runcomfy::machines::Launch},
     daemon::services::{
         budget_windows,
-        command::RefusedKind,
+        command::CommandErrorKind,
         leases::{Lease, NoServer, ServerRequest},
         messages::JobReport,
         runtime_config::{
@@ -133,7 +133,7 @@ impl ServerManager {
                 }
                 MachineStage::Lost => {
                     return Some(Err(NoServer::new(
-                        RefusedKind::Unavailable,
+                        CommandErrorKind::Unavailable,
                         "it is unknown which machine the last launch created, so no other one is \
                          launched: in RunComfy's dashboard, stop the one that you did not start",
                     )));
@@ -191,7 +191,7 @@ impl ServerManager {
         }
         let Some(cloud) = usable(config, &server.account) else {
             return Some(Err(NoServer::new(
-                RefusedKind::Configuration,
+                CommandErrorKind::Configuration,
                 "the RunComfy machine belongs to another `cloud.user_id`",
             )));
         };
@@ -220,7 +220,7 @@ impl ServerManager {
                     ReleaseError::Budget(refusal) => refusal.to_string(),
                     ReleaseError::Ledger(error) => error.to_string(),
                 };
-                Some(Err(NoServer::new(RefusedKind::TryAgain, words)))
+                Some(Err(NoServer::new(CommandErrorKind::TryAgain, words)))
             }
         }
     }
@@ -289,11 +289,11 @@ impl ServerManager {
         match marked {
             Ok(released) => self.report_money(&limits, &windows, &released).await,
             Err(ReleaseError::Budget(refusal)) => {
-                return Some(Err(NoServer::new(RefusedKind::TryAgain, refusal.to_string())));
+                return Some(Err(NoServer::new(CommandErrorKind::TryAgain, refusal.to_string())));
             }
             Err(ReleaseError::Ledger(error)) => {
                 let reason = format!("no machine was launched: {error}");
-                return Some(Err(NoServer::new(RefusedKind::TryAgain, reason)));
+                return Some(Err(NoServer::new(CommandErrorKind::TryAgain, reason)));
             }
         }
         let id = new.id;
@@ -375,9 +375,9 @@ impl ServerManager {
                 );
                 let kind = if fault.kind == FaultKind::Token {
                     self.report(JobReport::TokenRefused).await;
-                    RefusedKind::Token
+                    CommandErrorKind::Token
                 } else {
-                    RefusedKind::Unavailable
+                    CommandErrorKind::Unavailable
                 };
                 return Some(Err(NoServer::new(kind, reason)));
             }

@@ -28,17 +28,17 @@ pub struct OnceRequest {
     pub out: Option<PathBuf>,
     /// The work of an earlier job instead of all the above except `project`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub again: Option<Again>,
+    pub again: Option<Repeat>,
 }
 
 /// An earlier job whose work is requested again, as a new job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Again {
+pub struct Repeat {
     /// The earlier job.
     pub job: JobId,
     /// How to repeat it.
-    pub kind: AgainKind,
+    pub kind: RepeatKind,
     /// The person accepts that the work of an `unknown` job may be charged twice.
     #[serde(default)]
     pub may_charge_twice: bool,
@@ -47,7 +47,7 @@ pub struct Again {
 /// How to repeat a job's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AgainKind {
+pub enum RepeatKind {
     /// After a failure: its inputs and seeds with the current settings.
     Retry,
     /// Exactly the same request, whether or not its result is still in history.
@@ -65,7 +65,7 @@ pub enum AgainKind {
 /// The artist's rating of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rate {
+pub struct RatingRequest {
     /// 1 to 5.
     pub stars: u8,
     /// A comment; may be empty.
@@ -90,62 +90,62 @@ pub enum Command {
         /// What to make it from.
         request: OnceRequest,
         /// The job's id once it is in the ledger.
-        reply: oneshot::Sender<Result<JobId, Refused>>,
+        reply: oneshot::Sender<Result<JobId, CommandError>>,
     },
     /// Cancel a job.
     Cancel {
         /// The job.
         job: JobId,
         /// What was achieved, as a sentence.
-        reply: oneshot::Sender<Result<String, Refused>>,
+        reply: oneshot::Sender<Result<String, CommandError>>,
     },
     /// Make an earlier job's artifacts public again.
     Restore {
         /// The job.
         job: JobId,
         /// What was placed.
-        reply: oneshot::Sender<Result<Restored, Refused>>,
+        reply: oneshot::Sender<Result<Restored, CommandError>>,
     },
     /// Rate a result.
     Rate {
         /// The job.
         job: JobId,
         /// The rating.
-        rate: Rate,
+        rate: RatingRequest,
         /// The answer, as a sentence.
-        reply: oneshot::Sender<Result<String, Refused>>,
+        reply: oneshot::Sender<Result<String, CommandError>>,
     },
     /// Read the configuration again.
     Reload {
         /// What changed, as a sentence.
-        reply: oneshot::Sender<Result<String, Refused>>,
+        reply: oneshot::Sender<Result<String, CommandError>>,
     },
     /// Stop the daemon, for systems without signals.
     Stop {
         /// What happens to the jobs, as a sentence.
-        reply: oneshot::Sender<Result<String, Refused>>,
+        reply: oneshot::Sender<Result<String, CommandError>>,
     },
 }
 
 /// A person's request on its way.
 pub(crate) struct Asked {
     pub(crate) request: OnceRequest,
-    pub(crate) reply: oneshot::Sender<Result<JobId, Refused>>,
+    pub(crate) reply: oneshot::Sender<Result<JobId, CommandError>>,
 }
 
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Refused {
+pub struct CommandError {
     /// The kind of reason.
-    pub kind: RefusedKind,
+    pub kind: CommandErrorKind,
     /// What happened, whether money was involved, and what to do.
     pub message: String,
 }
 
-impl Refused {
+impl CommandError {
     /// Creates a refusal.
-    pub fn new(kind: RefusedKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: CommandErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 }
@@ -153,7 +153,7 @@ impl Refused {
 /// The kinds of refusal; each has its own exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RefusedKind {
+pub enum CommandErrorKind {
     /// The request itself is invalid.
     Usage,
     /// An input or a workflow cannot be used.

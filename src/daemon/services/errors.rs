@@ -12,7 +12,7 @@ use crate::{
     ledger::error::{LedgerError, OpenError},
 };
 
-use super::command::RefusedKind;
+use super::command::CommandErrorKind;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +47,14 @@ pub enum RuntimeConfigError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unavailable {
     /// The kind of reason.
-    pub kind: RefusedKind,
+    pub kind: CommandErrorKind,
     /// The reason and what to do.
     pub reason: String,
 }
 
 impl Unavailable {
     pub(crate) fn configuration(reason: impl Into<String>) -> Self {
-        Self { kind: RefusedKind::Configuration, reason: reason.into() }
+        Self { kind: CommandErrorKind::Configuration, reason: reason.into() }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         runcomfy::machines::MachineUrl,
     },
     config::settings::Config,
-    daemon::services::command::RefusedKind,
+    daemon::services::command::CommandErrorKind,
     domain::{
         job::{JobId, RequestId, artifact::RemoteFile, choose_backend::BackendKind},
         machines::MachineId,
@@ -39,7 +39,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoServer {
     /// The kind of reason.
-    pub(crate) kind: RefusedKind,
+    pub(crate) kind: CommandErrorKind,
     /// The reason, whether money is involved, and what to do.
     pub(crate) reason: String,
     /// Whether the machine that a job was on is gone, so that its run is lost.
@@ -47,12 +47,12 @@ pub(crate) struct NoServer {
 }
 
 impl NoServer {
-    pub(crate) fn new(kind: RefusedKind, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: CommandErrorKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into(), is_gone: false }
     }
 
     pub(crate) fn gone(reason: impl Into<String>) -> Self {
-        Self { is_gone: true, ..Self::new(RefusedKind::Unavailable, reason) }
+        Self { is_gone: true, ..Self::new(CommandErrorKind::Unavailable, reason) }
     }
 }
 
@@ -163,7 +163,7 @@ impl PendingServer {
                 biased;
                 answer = &mut self.answer => {
                     return ServerUpdate::Answer(answer.unwrap_or_else(|_| {
-                        Err(NoServer::new(RefusedKind::TryAgain, "conjured is stopping; no \
+                        Err(NoServer::new(CommandErrorKind::TryAgain, "conjured is stopping; no \
                             machine was assigned"))
                     }));
                 }

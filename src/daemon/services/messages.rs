@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::{
-    daemon::services::{command::RefusedKind, root_locks::Standing},
+    daemon::services::{command::CommandErrorKind, root_locks::Standing},
     domain::{
         engine::event::{JobStage, ProjectId},
         job::{Inputs, JobId, JobState},
@@ -109,7 +109,7 @@ pub(crate) enum JobEnd {
     /// It was never sent and is not in the ledger: its change stays pending.
     NotStarted {
         /// The kind of reason.
-        kind: RefusedKind,
+        kind: CommandErrorKind,
         /// The reason, for people.
         reason: String,
         /// The wait before an automatic retry.

@@ -11,7 +11,7 @@ use crate::{
     daemon::{
         jobs::{JobRun, Step, control_changed},
         services::{
-            command::RefusedKind,
+            command::CommandErrorKind,
             leases::{NoServer, ServerUpdate},
             messages::{Control, JobEnd},
         },
@@ -56,7 +56,7 @@ impl JobRun {
             };
             let NoServer { kind, reason, .. } = none;
             // There may be room in the budget later; every other reason needs a person.
-            if kind != RefusedKind::TryAgain || self.status.cause == Cause::Person {
+            if kind != CommandErrorKind::TryAgain || self.status.cause == Cause::Person {
                 return Err(self
                     .end_failed(Reason::new("no_machine", reason), Booking::Nothing)
                     .await);

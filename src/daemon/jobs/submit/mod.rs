@@ -17,7 +17,7 @@ use crate::{
     daemon::{
         inputs::prepare,
         services::{
-            command::RefusedKind,
+            command::CommandErrorKind,
             messages::{Control, JobEnd, JobReport},
         },
     },
@@ -369,7 +369,7 @@ impl NotReleased {
     fn into_end(self) -> JobEnd {
         let (kind, reason, retry_after) = match self {
             Self::Disk(reason) => (
-                RefusedKind::TryAgain,
+                CommandErrorKind::TryAgain,
                 format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
                 Some(crate::daemon::jobs::setup::AGAIN),
             ),
@@ -377,13 +377,13 @@ impl NotReleased {
                 // A session's budget changes only by a reload; a day's becomes free again
                 // with time.
                 (
-                    RefusedKind::TryAgain,
+                    CommandErrorKind::TryAgain,
                     refusal.to_string(),
                     Some(crate::daemon::jobs::setup::NO_ROOM),
                 )
             }
             Self::Ledger(ReleaseError::Ledger(error)) => (
-                RefusedKind::TryAgain,
+                CommandErrorKind::TryAgain,
                 format!("nothing was sent: {error}"),
                 Some(crate::daemon::jobs::setup::AGAIN),
             ),

@@ -28,7 +28,7 @@ use crate::{
         sources::Sources,
     },
     daemon::services::{
-        command::RefusedKind,
+        command::CommandErrorKind,
         errors::{RuntimeConfigError, Unavailable},
         leases::NoMachineYet,
     },
@@ -322,18 +322,18 @@ fn serverless(config: &Config, sources: &Sources) -> Result<AdapterResult, Runti
         |kind, reason: &str| Ok((Err(Unavailable { kind, reason: reason.to_owned() }), Vec::new()));
     let settings = &config.serverless;
     if !settings.enabled {
-        return unavailable(RefusedKind::Configuration, "`serverless.enabled` is false");
+        return unavailable(CommandErrorKind::Configuration, "`serverless.enabled` is false");
     }
     let Some(deployment) = &settings.deployment_id else {
         return unavailable(
-            RefusedKind::Configuration,
+            CommandErrorKind::Configuration,
             "no deployment is configured: set `serverless.deployment_id` or RUNCOMFY_DEPLOYMENT_ID",
         );
     };
     let search = secrets::find_token(sources, config)?;
     let Some(token) = search.token else {
         return unavailable(
-            RefusedKind::Token,
+            CommandErrorKind::Token,
             "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
         );
     };

@@ -19,7 +19,7 @@ use crate::{
         settings::Config,
         sources::Sources,
     },
-    daemon::services::{command::RefusedKind, errors::Unavailable},
+    daemon::services::{command::CommandErrorKind, errors::Unavailable},
     domain::{
         machines::ServerRules,
         money::{MicroUsd, server_cost},
@@ -55,7 +55,7 @@ pub(crate) fn cloud(
     sources: &Sources,
 ) -> Result<Result<Cloud, Unavailable>, SecretError> {
     let unavailable = |kind, reason: &str| Unavailable { kind, reason: reason.to_owned() };
-    let configuration = |reason| unavailable(RefusedKind::Configuration, reason);
+    let configuration = |reason| unavailable(CommandErrorKind::Configuration, reason);
     let section = &config.cloud;
     let Some(account) = section.user_id.clone() else {
         return Ok(Err(configuration(
@@ -65,7 +65,7 @@ pub(crate) fn cloud(
     };
     let Some(token) = secrets::find_token(sources, config)?.token else {
         return Ok(Err(unavailable(
-            RefusedKind::Token,
+            CommandErrorKind::Token,
             "no RunComfy token was found: run `conjured login`, or set RUNCOMFY_API_TOKEN",
         )));
     };
