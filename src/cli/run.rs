@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Loaded,
     daemon::{
-        Ended,
+        DaemonEnd,
         event_loop::{
             projects::silent_roots,
             start::{self, Options, Purpose},
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
     let options = Options {
         loaded,
         sources: context.sources.clone(),
-        live: config,
+        runtime_config: config,
         log: Some(log),
         purpose: Purpose::Serve,
         signals: true,
@@ -42,8 +42,8 @@ pub(super) async fn run(context: &Context) -> Result<(), Failure> {
         status,
     };
     match Box::pin(start::run(options)).await? {
-        Ended::Stopped | Ended::OneJob(_) => Ok(()),
-        Ended::Broken(reason) => Err(Failure::new(BUG, format!("the daemon failed: {reason}"))),
+        DaemonEnd::Stopped | DaemonEnd::OneJob(_) => Ok(()),
+        DaemonEnd::Broken(reason) => Err(Failure::new(BUG, format!("the daemon failed: {reason}"))),
     }
 }
 

@@ -23,4 +23,4 @@ pub(crate) mod jobs;
 pub mod api;
 pub mod event_loop;
 
-pub use event_loop::outcomes::Ended;
+pub use event_loop::outcomes::DaemonEnd;

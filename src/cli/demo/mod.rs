@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config,
     daemon::{
-        Ended,
+        DaemonEnd,
         event_loop::start::{self, Options, Purpose},
         services::runtime_config::RuntimeConfig,
     },
@@ -53,7 +53,7 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
     let daemon = start::run(Options {
         loaded,
         sources: stage.sources.clone(),
-        live: config,
+        runtime_config: config,
         log: None,
         purpose: Purpose::Serve,
         signals: true,
@@ -88,17 +88,19 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
 }
 
 /// Returns the failure for a daemon that ended before the story did.
-fn early(ended: Ended) -> Failure {
+fn early(ended: DaemonEnd) -> Failure {
     match ended {
-        Ended::Stopped | Ended::OneJob(_) => Failure::new(JOB_FAILED, "the demo was stopped early"),
-        Ended::Broken(reason) => Failure::new(BUG, reason),
+        DaemonEnd::Stopped | DaemonEnd::OneJob(_) => {
+            Failure::new(JOB_FAILED, "the demo was stopped early")
+        }
+        DaemonEnd::Broken(reason) => Failure::new(BUG, reason),
     }
 }
 
-fn finish(ended: Ended) -> Result<(), Failure> {
+fn finish(ended: DaemonEnd) -> Result<(), Failure> {
     match ended {
-        Ended::Stopped | Ended::OneJob(_) => Ok(()),
-        Ended::Broken(reason) => Err(Failure::new(BUG, reason)),
+        DaemonEnd::Stopped | DaemonEnd::OneJob(_) => Ok(()),
+        DaemonEnd::Broken(reason) => Err(Failure::new(BUG, reason)),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     clock::Clock,
     config::Loaded,
     daemon::{
-        Ended,
+        DaemonEnd,
         event_loop::start::{self, Options, Purpose},
         services::{command::OnceRequest, runtime_config::RuntimeConfig},
     },
@@ -79,7 +79,7 @@ pub(in crate::cli) async fn run(
     let options = Options {
         loaded,
         sources: context.sources.clone(),
-        live: config,
+        runtime_config: config,
         log: None,
         purpose: Purpose::OneJob(request),
         signals: true,
@@ -112,21 +112,21 @@ pub(in crate::cli) async fn run(
         }
     };
     match (ended, detached) {
-        (Ended::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
-        (Ended::OneJob(Err(error)), _) => Err(error.into()),
-        (Ended::OneJob(Ok(_)) | Ended::Stopped, Some(job)) => {
+        (DaemonEnd::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
+        (DaemonEnd::OneJob(Err(error)), _) => Err(error.into()),
+        (DaemonEnd::OneJob(Ok(_)) | DaemonEnd::Stopped, Some(job)) => {
             out.say(
                 "no daemon is running: the job continues at the service, and the next `conjured \
                  run` or `once` places its result",
             );
             on_its_road(context, job, how)
         }
-        (Ended::Stopped, None) => Err(Failure::new(
+        (DaemonEnd::Stopped, None) => Err(Failure::new(
             JOB_FAILED,
             "stopped; a submitted job continues at the service (and is billed), and the next \
              `conjured run` or `once` finishes it",
         )),
-        (Ended::Broken(reason), _) => Err(Failure::new(BUG, reason)),
+        (DaemonEnd::Broken(reason), _) => Err(Failure::new(BUG, reason)),
     }
 }
 

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::sync::oneshot;
 
 use super::{
-    STOPPING, Shell,
-    outcomes::{Ended, Outcome, Refreshed, TaskName},
+    EventLoop, STOPPING,
+    outcomes::{DaemonEnd, Refreshed, TaskName, TaskOutcome},
     signals::Signal,
 };
 use crate::{
@@ -19,7 +19,9 @@ use crate::{
             restore::{self, RestoreContext, not_served, refused},
         },
         services::{
-            command::{Asked, Command, CommandError, CommandErrorKind, OnceRequest, Restored},
+            command::{
+                Command, CommandError, CommandErrorKind, OnceRequest, Restored, UserRequest,
+            },
             drives::unanswered,
             messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
@@ -39,18 +41,20 @@ use crate::{
 /// The most lost answers that `status` lists for a project.
 const MAX_UNKNOWN: u32 = 20;
 
-impl Shell {
+impl EventLoop {
     pub(crate) fn command(&mut self, command: Command) {
         match command {
-            Command::Once { request, reply } => self.enqueue_request(Asked { request, reply }),
+            Command::Once { request, reply } => {
+                self.enqueue_request(UserRequest { request, reply })
+            }
             Command::Cancel { job, reply } => self.cancel(job, reply),
             Command::Restore { job, reply } => self.restore(job, reply),
             Command::Rate { job, rate, reply } => {
-                let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
-                self.tasks.spawn(TaskName::Errand, async move {
+                let (store, now) = (self.services.store.clone(), self.clock.now().wall);
+                self.tasks.spawn(TaskName::Background, async move {
                     let rated = store.with(move |ledger| restore::rate(ledger, job, &rate, now));
                     drop(reply.send(rated.await));
-                    Outcome::Nothing
+                    TaskOutcome::Nothing
                 });
             }
             Command::Reload { reply } => self.reload(Some(reply)),
@@ -62,12 +66,12 @@ impl Shell {
     }
 
     /// Queues a person's request.
-    pub(crate) fn enqueue_request(&mut self, asked: Asked) {
+    pub(crate) fn enqueue_request(&mut self, asked: UserRequest) {
         let project = match self.project_of(&asked.request) {
             Ok(project) => project,
             Err(error) => return drop(asked.reply.send(Err(error))),
         };
-        if self.asked.len() >= crate::domain::engine::MAX_REQUESTED {
+        if self.requested.len() >= crate::domain::engine::MAX_REQUESTED {
             let error = CommandError::new(
                 CommandErrorKind::TryAgain,
                 "too many jobs are asked for already; nothing was started. Try again when some are done",
@@ -76,19 +80,19 @@ impl Shell {
         }
         self.next_ticket += 1;
         let ticket = RequestTicket(self.next_ticket);
-        self.asked.insert(ticket, (project, asked));
+        self.requested.insert(ticket, (project, asked));
         self.handle(Event::Requested { project, ticket });
     }
 
     fn project_of(&self, request: &OnceRequest) -> Result<ProjectId, CommandError> {
         let names = || {
             let names: Vec<&str> =
-                self.served.values().map(|project| project.config.name.as_str()).collect();
+                self.projects.values().map(|project| project.config.name.as_str()).collect();
             names.join(", ")
         };
         match &request.project {
             Some(name) => self
-                .served
+                .projects
                 .iter()
                 .find(|(_, project)| project.config.name == *name)
                 .map(|(id, _)| *id)
@@ -96,13 +100,15 @@ impl Shell {
                     let message = format!("there is no project `{name}`; served are: {}", names());
                     CommandError::new(CommandErrorKind::Usage, message)
                 }),
-            None if self.served.is_empty() && !self.awaited.is_empty() => {
+            None if self.projects.is_empty() && !self.awaited.is_empty() => {
                 let words: Vec<String> = self.awaited.iter().map(unanswered).collect();
                 Err(CommandError::new(CommandErrorKind::TryAgain, words.join("; ")))
             }
-            None if self.served.len() == 1 => self.served.keys().next().copied().ok_or_else(|| {
-                CommandError::new(CommandErrorKind::Configuration, "no project is configured")
-            }),
+            None if self.projects.len() == 1 => {
+                self.projects.keys().next().copied().ok_or_else(|| {
+                    CommandError::new(CommandErrorKind::Configuration, "no project is configured")
+                })
+            }
             None => {
                 let message =
                     format!("several projects are served ({}): name one with --project", names());
@@ -114,12 +120,12 @@ impl Shell {
     /// Cancels a job at a person's request.
     fn cancel(&mut self, job: JobId, reply: oneshot::Sender<Result<String, CommandError>>) {
         let at_work = self
-            .served
+            .projects
             .values()
             .find(|project| project.job.as_ref().is_some_and(|at_work| at_work.id == job));
         let found = at_work.is_some();
-        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
-        self.tasks.spawn(TaskName::Errand, async move {
+        let (store, now) = (self.services.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Background, async move {
             let said = store
                 .with(move |ledger| {
                     let row = ledger.job(job)?;
@@ -151,7 +157,7 @@ impl Shell {
                 Err(LedgerError::NoSuchJob(_)) if found => Ok(format!("job {job} is cancelled")),
                 Err(error) => Err(not_cancelled(job, &error)),
             };
-            let outcome = if answer.is_ok() { Outcome::Cancel(job) } else { Outcome::Nothing };
+            let outcome = if answer.is_ok() { TaskOutcome::Cancel(job) } else { TaskOutcome::Nothing };
             drop(reply.send(answer));
             outcome
         });
@@ -161,15 +167,15 @@ impl Shell {
     pub(crate) fn cancel_at_work(&self, job: JobId) {
         let at_work =
             |project: &&ProjectState| project.job.as_ref().is_some_and(|at_work| at_work.id == job);
-        if let Some(project) = self.served.values().find(at_work) {
+        if let Some(project) = self.projects.values().find(at_work) {
             project.set_control(Control::Cancel);
         }
     }
 
     /// Asks a deployment for its facts if that never happened: at the start and after a reload.
     /// Later, jobs repeat it.
-    pub(crate) fn ask_facts(&mut self) {
-        let config = Arc::clone(&self.live.borrow());
+    pub(crate) fn fetch_facts(&mut self) {
+        let config = Arc::clone(&self.config.borrow());
         if config
             .at(crate::domain::job::choose_backend::BackendKind::Serverless)
             .as_ref()
@@ -177,10 +183,10 @@ impl Shell {
                 crate::daemon::services::runtime_config::backends::ConfiguredBackend::facts_unknown,
             )
         {
-            let services = Arc::clone(&self.tools);
-            self.tasks.spawn(TaskName::Errand, async move {
+            let services = Arc::clone(&self.services);
+            self.tasks.spawn(TaskName::Background, async move {
                 crate::daemon::jobs::early_work::fetch_facts(&services, &config).await;
-                Outcome::Nothing
+                TaskOutcome::Nothing
             });
         }
     }
@@ -188,13 +194,13 @@ impl Shell {
     /// Places an earlier job's artifacts again.
     fn restore(&mut self, job: JobId, reply: oneshot::Sender<Result<Restored, CommandError>>) {
         let places: BTreeMap<ProjectId, (PathBuf, Targets)> = self
-            .served
+            .projects
             .iter()
             .map(|(id, project_state)| {
                 (*id, (project_state.config.root.clone(), project_state.targets()))
             })
             .collect();
-        let services = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.services);
         let config = services.config.borrow().clone();
         let workshop = RestoreContext {
             clock: self.clock,
@@ -202,7 +208,7 @@ impl Shell {
             history: Arc::clone(&services.history),
             locks: services.locks.clone(),
         };
-        self.tasks.spawn(TaskName::Errand, async move {
+        self.tasks.spawn(TaskName::Background, async move {
             let row = workshop.store.with(move |ledger| ledger.job(job)).await;
             let restored = match row.map_err(|error| refused(&error)) {
                 Ok(row) => match places.get(&row.project) {
@@ -212,7 +218,7 @@ impl Shell {
                             let command_error =
                                 CommandError::new(CommandErrorKind::TryAgain, reason);
                             drop(reply.send(Err(command_error)));
-                            return Outcome::Nothing;
+                            return TaskOutcome::Nothing;
                         }
                         let told = is_wanted(&config, root).await;
                         let restored = workshop.restore(&row, root, targets, told).await;
@@ -224,11 +230,11 @@ impl Shell {
             };
             let known = restored.as_ref().ok().map(|(row, _, told)| (row.project, *told));
             drop(reply.send(restored.map(|(_, restored, _)| restored)));
-            let Some((project, told)) = known else { return Outcome::Nothing };
+            let Some((project, told)) = known else { return TaskOutcome::Nothing };
             if told && let Some((root, targets)) = places.get(&project).cloned() {
                 hand_over_again(&services, project, job, root, targets).await;
             }
-            Outcome::Restored(project)
+            TaskOutcome::Restored(project)
         });
     }
 
@@ -250,7 +256,7 @@ impl Shell {
             JobReport::Standing { project, standing } => self.stands(project, standing),
             JobReport::StatusChanged { project, job } => {
                 if let Some(at_work) = self
-                    .served
+                    .projects
                     .get_mut(&project)
                     .and_then(|project_state| project_state.job.as_mut())
                     && at_work.id == job.id
@@ -278,7 +284,7 @@ impl Shell {
             }
             JobReport::MachineMoney => {
                 // The figures of any project include the sums.
-                if let Some(project) = self.served.keys().next().copied() {
+                if let Some(project) = self.projects.keys().next().copied() {
                     self.refresh(project);
                 }
             }
@@ -296,8 +302,8 @@ impl Shell {
         project: ProjectId,
         job: JobId,
         end: JobEnd,
-    ) -> Option<Ended> {
-        if let Some(project_state) = self.served.get_mut(&project) {
+    ) -> Option<DaemonEnd> {
+        if let Some(project_state) = self.projects.get_mut(&project) {
             project_state.job = None;
         }
         let reply = self.starting.remove(&job);
@@ -322,31 +328,31 @@ impl Shell {
             }
             JobEnd::Stopped | JobEnd::Interrupted { .. } => Event::Ended { project, placed: false },
         };
-        let next = self.later.iter().position(|row| row.project == project);
+        let next = self.waiting_jobs.iter().position(|row| row.project == project);
         match next.filter(|_| self.stopping.is_none()) {
             // An unfinished job of an earlier session comes before anything new.
             Some(at) => {
-                let row = self.later.remove(at);
+                let row = self.waiting_jobs.remove(at);
                 self.resume_after(Some(event), project, row);
             }
             None => self.handle(event),
         }
         self.refresh(project);
         self.leave_changes(project);
-        self.tidy();
-        if let Some(loaded) = self.projects_later.take() {
+        self.prune();
+        if let Some(loaded) = self.pending_projects.take() {
             self.change_projects(&loaded);
         }
-        (self.one_job_id == Some(job)).then_some(Ended::OneJob(Ok(job)))
+        (self.one_job_id == Some(job)).then_some(DaemonEnd::OneJob(Ok(job)))
     }
 
     /// A panic fails its job; what it left behind in the ledger stays true, and is asked for first.
     pub(crate) fn job_panicked(&mut self, project: ProjectId, job: JobId, message: String) {
         tracing::error!(job = %job, message, "the job's task panicked: a bug in conjured");
-        let store = self.tools.store.clone();
+        let store = self.services.store.clone();
         self.tasks.spawn(TaskName::Panicked(project, job), async move {
             let row = store.with(move |ledger| ledger.job(job)).await.ok();
-            Outcome::Panicked(message, row.map(Box::new))
+            TaskOutcome::Panicked(message, row.map(Box::new))
         });
     }
 
@@ -357,7 +363,7 @@ impl Shell {
         job: JobId,
         message: &str,
         row: Option<JobRow>,
-    ) -> Option<Ended> {
+    ) -> Option<DaemonEnd> {
         let Some(row) = row else {
             // It never came to the ledger: nothing was sent.
             let reason = format!("a bug in conjured ended it before it was sent ({message})");
@@ -371,18 +377,18 @@ impl Shell {
         let paid = row.request.is_some() && !row.state.is_final();
         if paid && self.panicked.insert(job) {
             // Its result is paid for: it is resumed once from what the ledger says.
-            if let Some(project_state) = self.served.get_mut(&project) {
+            if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.job = None;
             }
             self.resume(project, row);
             return None;
         }
-        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
+        let (store, now) = (self.services.store.clone(), self.clock.now().wall);
         let text = format!(
             "a bug in conjured ended it ({message}); if it was sent, it may have been charged"
         );
         let reason = Reason::new("panic", text);
-        self.tasks.spawn(TaskName::Errand, async move {
+        self.tasks.spawn(TaskName::Background, async move {
             let record = move |ledger: &mut crate::ledger::Ledger| {
                 let row = ledger.job(job)?;
                 match row.state {
@@ -394,14 +400,14 @@ impl Shell {
             if let Err(error) = store.record("that a job's task panicked", record).await {
                 tracing::error!(job = %job, %error, "the failed job is not in the ledger");
             }
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
         self.job_ended(project, job, JobEnd::Ended { state: JobState::Failed, placed: false })
     }
 
     /// Reads from the ledger what `status` shows of past jobs and of money.
     pub(crate) fn refresh(&mut self, project: ProjectId) {
-        let services = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.services);
         let windows = crate::daemon::services::budget_windows::windows(self.clock.now().wall);
         self.tasks.spawn(TaskName::Refresh(project), async move {
             let session = services.session;
@@ -422,10 +428,10 @@ impl Shell {
                 })
                 .await;
             match fresh {
-                Ok(fresh) => Outcome::Refreshed(Box::new(fresh)),
+                Ok(fresh) => TaskOutcome::Refreshed(Box::new(fresh)),
                 Err(error) => {
                     tracing::warn!(%error, "the status shows older figures");
-                    Outcome::Nothing
+                    TaskOutcome::Nothing
                 }
             }
         });

@@ -9,8 +9,8 @@ use tokio::sync::{oneshot, watch};
 use tracing::Instrument as _;
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome},
 };
 use crate::{
     daemon::{
@@ -25,7 +25,7 @@ use crate::{
             setup::{JobInput, JobSetup, not_started},
         },
         services::{
-            command::{Asked, CommandErrorKind},
+            command::{CommandErrorKind, UserRequest},
             messages::Control,
         },
     },
@@ -41,33 +41,33 @@ use crate::{
 };
 
 /// The delay before a job is retried whose render is not in memory.
-const RELOOK: Duration = Duration::from_millis(500);
+const RESCAN_DELAY: Duration = Duration::from_millis(500);
 
-impl Shell {
+impl EventLoop {
     /// Starts the early work for a snapshot.
     pub(crate) fn prepare(&mut self, project: ProjectId, inputs: Inputs) {
-        let config = Arc::clone(&self.live.borrow());
+        let config = Arc::clone(&self.config.borrow());
         let Some(material) = self.material(project, inputs) else { return };
         let (send, ready) = oneshot::channel();
         let generation = self.generation;
-        if let Some(project_state) = self.served.get_mut(&project) {
+        if let Some(project_state) = self.projects.get_mut(&project) {
             project_state.prepared = Some(PreparedWork { inputs, generation, receiver: ready });
         }
-        let services = Arc::clone(&self.tools);
-        self.tasks.spawn(TaskName::Errand, async move {
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(TaskName::Background, async move {
             let backend = routing::likely_backend(&services, &config);
             let warm = warm_up(&services, &config, backend);
             let early = early(&services, &config, backend, material, None);
             let (early, ()) = futures_util::future::join(early, warm).await;
             // There is no receiver if the window was closed by something else.
             drop(send.send(early));
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
     }
 
     /// Returns the content of a snapshot, if it is still in memory.
     fn material(&self, project: ProjectId, inputs: Inputs) -> Option<SnapshotContent> {
-        let project_state = self.served.get(&project)?;
+        let project_state = self.projects.get(&project)?;
         let prompt = project_state.prompt.as_ref().filter(|p| p.fingerprint == inputs.prompt)?;
         let render = project_state.render.as_ref()?;
         Some(SnapshotContent { inputs, prompt: prompt.text.clone(), render: render.clone() })
@@ -75,8 +75,8 @@ impl Shell {
 
     /// Starts a job.
     pub(crate) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause) {
-        let runtime_config = Arc::clone(&self.live.borrow());
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let runtime_config = Arc::clone(&self.config.borrow());
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         let early = project_state.prepared.take();
         let generation = self.generation;
         let mut targets = project_state.targets();
@@ -93,7 +93,7 @@ impl Shell {
                     None => self.material(project, inputs).map(JobInput::Snapshot),
                 }
             }
-            JobSource::Requested(ticket) => self.asked.remove(&ticket).map(|(_, asked)| {
+            JobSource::Requested(ticket) => self.requested.remove(&ticket).map(|(_, asked)| {
                 if let Some(folder) = &asked.request.out {
                     targets = targets.within(folder);
                     out = Some(folder.clone());
@@ -111,42 +111,42 @@ impl Shell {
         let name = TaskName::Job(project, id);
         let (control, control_receiver) = watch::channel(Control::Continue);
         let shown = Box::new(preparing_job(id, cause, runtime_config.first(), now.wall));
-        if let Some(project_state) = self.served.get_mut(&project) {
+        if let Some(project_state) = self.projects.get_mut(&project) {
             project_state.job = Some(RunningJob { id, control, status: Some(shown.clone()) });
         }
         let Some(source) = source else {
             if asked {
                 let reason = "nobody waits for it any more; nothing was sent";
                 let end = not_started(CommandErrorKind::TryAgain, reason, None);
-                self.tasks.spawn(name, async move { Outcome::Job(end) });
+                self.tasks.spawn(name, async move { TaskOutcome::Job(end) });
                 return;
             }
             // The render is being written at this moment, or changed without an event: both files
             // are read again.
-            if let Some(project_state) = self.served.get_mut(&project) {
+            if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.rescan(now.moment);
             }
             let reason = "the render is being written; it is tried again when it is whole";
-            let end = not_started(CommandErrorKind::TryAgain, reason, Some(RELOOK));
-            self.tasks.spawn(name, async move { Outcome::Job(end) });
+            let end = not_started(CommandErrorKind::TryAgain, reason, Some(RESCAN_DELAY));
+            self.tasks.spawn(name, async move { TaskOutcome::Job(end) });
             return;
         };
         let source = match source {
             JobInput::Requested(asked, config) => {
                 // Kept apart from the rest of the request, so that it is answered in every case.
-                let Asked { request, reply } = *asked;
+                let UserRequest { request, reply } = *asked;
                 self.starting.insert(id, reply);
                 match request.again {
                     Some(again) => JobInput::Repeat(again),
                     None => JobInput::Requested(
-                        Box::new(Asked { request, reply: oneshot::channel().0 }),
+                        Box::new(UserRequest { request, reply: oneshot::channel().0 }),
                         config,
                     ),
                 }
             }
             other => other,
         };
-        let services = Arc::clone(&self.tools);
+        let services = Arc::clone(&self.services);
         let work = async move {
             let setup = JobSetup {
                 services,
@@ -161,7 +161,7 @@ impl Shell {
                 out,
                 own_inputs: true,
             };
-            Outcome::Job(setup.run(source).await)
+            TaskOutcome::Job(setup.run(source).await)
         };
         self.tasks.spawn(name, work.instrument(job_span(id)));
     }
@@ -174,7 +174,7 @@ impl Shell {
     /// Resumes a job of an earlier session after the end of another one of its project: the engine
     /// gets both events at once, and starts nothing in between.
     pub(crate) fn resume_after(&mut self, end: Option<Event>, project: ProjectId, row: JobRow) {
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         let targets = match &row.out {
             Some(folder) => project_state.targets().within(Path::new(folder)),
             None => project_state.targets(),
@@ -211,8 +211,8 @@ impl Shell {
         };
         tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
         self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
-        let services = Arc::clone(&self.tools);
-        let config = Arc::clone(&self.live.borrow());
+        let services = Arc::clone(&self.services);
+        let config = Arc::clone(&self.config.borrow());
         let name = TaskName::Job(project, row.id);
         let lines = job_span(row.id);
         let work = async move {
@@ -253,7 +253,7 @@ impl Shell {
                 root,
                 taken: None,
             };
-            Outcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
+            TaskOutcome::Job(run.run(JobStart::Resume(Box::new(row))).await)
         };
         self.tasks.spawn(name, work.instrument(lines));
     }
@@ -265,15 +265,15 @@ impl Shell {
         prompt: Option<Fingerprint>,
         render: Option<Fingerprint>,
     ) {
-        let (store, now) = (self.tools.store.clone(), self.clock.now().wall);
-        self.tasks.spawn(TaskName::Errand, async move {
+        let (store, now) = (self.services.store.clone(), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Background, async move {
             let record = move |ledger: &mut crate::ledger::Ledger| {
                 ledger.set_baseline(project, prompt, render, now)
             };
             if let Err(error) = store.record("a baseline", record).await {
                 tracing::error!(%error, "a baseline is not in the ledger");
             }
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
     }
 }

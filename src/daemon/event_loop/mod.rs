@@ -28,11 +28,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     commands::first_answer,
-    outcomes::{Ended, Outcome, TaskName},
+    outcomes::{DaemonEnd, TaskName, TaskOutcome},
     projects::Taken,
-    prune::Tidying,
-    signals::{Signal, SignalStream, told_to_stop},
-    systemd::Manager,
+    prune::Pruning,
+    signals::{Signal, SignalStream, stop_requested},
+    systemd::ServiceManager,
     watching::Watching,
 };
 use super::{
@@ -43,7 +43,7 @@ use super::{
     },
     services::{
         Services,
-        command::Asked,
+        command::UserRequest,
         messages::{Control, JobReport},
         store::blocking,
         tasks::Tasks,
@@ -82,26 +82,26 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(400);
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
 /// How far the status may lag behind: in a storm of events it is not rebuilt for each of them.
-const SHOW_EVERY: Duration = Duration::from_millis(50);
+const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// The most warnings that are kept for `status`.
-const MOST_WARNINGS: usize = 20;
+const MAX_WARNINGS: usize = 20;
 
 /// The state of the event loop.
-pub(crate) struct Shell {
+pub(crate) struct EventLoop {
     pub(crate) clock: Clock,
     pub(crate) engine: Engine,
-    pub(crate) served: BTreeMap<ProjectId, ProjectState>,
-    pub(crate) tools: Arc<Services>,
-    pub(crate) live: watch::Sender<Arc<RuntimeConfig>>,
+    pub(crate) projects: BTreeMap<ProjectId, ProjectState>,
+    pub(crate) services: Arc<Services>,
+    pub(crate) config: watch::Sender<Arc<RuntimeConfig>>,
     /// Counts configurations, so that early work for an older one is discarded.
     pub(crate) generation: u64,
-    pub(crate) tasks: Tasks<TaskName, Outcome>,
+    pub(crate) tasks: Tasks<TaskName, TaskOutcome>,
     pub(crate) reports: mpsc::Receiver<JobReport>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) wakes: Arc<WakeQueue>,
+    pub(crate) wake_queue: Arc<WakeQueue>,
     pub(crate) watching: Watching,
     pub(crate) polling: bool,
-    pub(crate) asked: BTreeMap<RequestTicket, (ProjectId, Asked)>,
+    pub(crate) requested: BTreeMap<RequestTicket, (ProjectId, UserRequest)>,
     pub(crate) next_ticket: u64,
     /// The callers that wait for a job to be in the ledger.
     pub(crate) starting: BTreeMap<JobId, oneshot::Sender<Result<JobId, CommandError>>>,
@@ -112,15 +112,15 @@ pub(crate) struct Shell {
     /// The rented machines, as `status` shows them.
     pub(crate) machines: Vec<status::Machine>,
     /// Whether the task that manages rented machines is still running.
-    pub(crate) keeping: bool,
+    pub(crate) servers_running: bool,
     /// The writes that wait for the ledger, and why.
     pub(crate) unwritten: BTreeMap<&'static str, String>,
     pub(crate) status: watch::Sender<SharedStatus>,
     pub(crate) revision: u64,
     pub(crate) dirty: bool,
-    pub(crate) shown_at: Moment,
-    pub(crate) manager: Manager,
-    pub(crate) reload: reload::Source,
+    pub(crate) published_at: Moment,
+    pub(crate) service_manager: ServiceManager,
+    pub(crate) reload: reload::ConfigSource,
     /// The lock of the state folder, held for the life of the process.
     pub(crate) lock: Lock,
     /// The one job of `conjured once`; the loop ends with it.
@@ -132,44 +132,44 @@ pub(crate) struct Shell {
     pub(crate) next_locks: Option<Moment>,
     pub(crate) stopping: Option<Moment>,
     /// Unfinished jobs that wait behind another one of their project.
-    pub(crate) later: Vec<crate::ledger::rows::JobRow>,
+    pub(crate) waiting_jobs: Vec<crate::ledger::rows::JobRow>,
     /// Prepared jobs of an earlier session: they are sent only if the first scan finds their
     /// inputs unchanged.
-    pub(crate) unsent: Vec<crate::ledger::rows::JobRow>,
+    pub(crate) prepared: Vec<crate::ledger::rows::JobRow>,
     /// Jobs whose task panicked once and was restarted.
     pub(crate) panicked: BTreeSet<JobId>,
     /// Changed projects that take effect when an active job ends.
-    pub(crate) projects_later: Option<crate::config::Loaded>,
+    pub(crate) pending_projects: Option<crate::config::Loaded>,
     /// Whether a reload is in progress, and whether another one is requested.
     pub(crate) reloading: bool,
     pub(crate) reload_again: bool,
     /// Since when a check of the watches is under way.
-    pub(crate) tending: Option<Moment>,
+    pub(crate) checking_watches: Option<Moment>,
     /// Projects that were taken over and wait for a job at work to end.
     pub(crate) spare: Vec<Taken>,
     /// Projects that are being taken over, and whose drives do not answer.
     pub(crate) awaited: Vec<ProjectConfig>,
-    pub(crate) tidying: Tidying,
+    pub(crate) pruning: Pruning,
     /// Jobs whose answers an earlier session lost, until the first scan.
-    pub(crate) lost: Vec<JobId>,
+    pub(crate) lost_answers: Vec<JobId>,
     /// How the daemon ends, after its active jobs have stopped.
-    pub(crate) ending: Option<Ended>,
+    pub(crate) ending: Option<DaemonEnd>,
     /// The address where the command line finds this daemon.
     pub(crate) socket: std::path::PathBuf,
 }
 
-impl Shell {
+impl EventLoop {
     /// Runs until a signal, the end of the one job, or the end of a background task.
     pub(crate) async fn run(
         mut self,
         mut signals: Option<SignalStream>,
         mut stop: Option<oneshot::Receiver<()>>,
-    ) -> Ended {
-        self.ask_facts();
+    ) -> DaemonEnd {
+        self.fetch_facts();
         let ended = loop {
             self.show_if_due();
-            self.beat();
-            if let Some(ended) = self.over() {
+            self.tick_service_manager();
+            if let Some(ended) = self.end_if_idle() {
                 break ended;
             }
             let deadline = self.deadline();
@@ -195,8 +195,8 @@ impl Shell {
                 Some(report) = self.reports.recv() => self.reported(report),
                 Some(command) = self.commands.recv() => self.command(command),
                 signal = signal => self.signal(signal),
-                () = told_to_stop(&mut stop) => self.stop(),
-                () = self.wakes.touched() => self.woken(),
+                () = stop_requested(&mut stop) => self.stop(),
+                () = self.wake_queue.touched() => self.handle_wakes(),
                 answer = first_answer(&mut self.one_job) => {
                     match answer {
                         Ok(job) => {
@@ -204,11 +204,11 @@ impl Shell {
                             let at_work = |project: &ProjectState| {
                                 project.job.as_ref().is_some_and(|at_work| at_work.id == job)
                             };
-                            if !self.served.values().any(at_work) {
-                                self.end(Ended::OneJob(Ok(job)));
+                            if !self.projects.values().any(at_work) {
+                                self.end(DaemonEnd::OneJob(Ok(job)));
                             }
                         }
-                        Err(error) => self.end(Ended::OneJob(Err(error))),
+                        Err(error) => self.end(DaemonEnd::OneJob(Err(error))),
                     }
                 }
                 () = timer => self.tick(),
@@ -231,7 +231,7 @@ impl Shell {
                 Effect::Prepare { project, inputs } => self.prepare(project, inputs),
                 Effect::Start { project, work, cause } => self.start(project, work, cause),
                 Effect::Supersede { project } => {
-                    if let Some(project_state) = self.served.get(&project) {
+                    if let Some(project_state) = self.projects.get(&project) {
                         project_state.set_control(Control::Supersede);
                     }
                 }
@@ -244,15 +244,15 @@ impl Shell {
         self.dirty = true;
     }
 
-    fn woken(&mut self) {
-        let (projects, config) = self.wakes.drain();
+    fn handle_wakes(&mut self) {
+        let (projects, config) = self.wake_queue.drain();
         let now = self.clock.now().moment;
         for project in projects {
-            if let Some(project_state) = self.served.get_mut(&project) {
+            if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.wake(now);
                 self.handle(Event::Touched { project });
             } else {
-                self.wakes.scan_began(project);
+                self.wake_queue.scan_began(project);
             }
         }
         self.scan_where_due();
@@ -268,7 +268,7 @@ impl Shell {
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus(HOUSEKEEPING);
             self.check_watches(true);
-            self.ask_facts();
+            self.fetch_facts();
         } else if self.next_poll.is_some_and(|at| now >= at) {
             self.check_watches(false);
         }
@@ -296,38 +296,39 @@ impl Shell {
         }
         self.stopping = Some(self.clock.now().moment.plus(STOP_PATIENCE));
         self.daemon.stopping = true;
-        self.manager.stopping();
+        self.service_manager.stopping();
         self.handle(Event::Stopping);
-        for project in self.served.values() {
+        for project in self.projects.values() {
             project.set_control(Control::Stop);
         }
-        self.tools.servers.close();
+        self.services.servers.close();
         // A look at a drive that hangs may hold it; the process ends all the same.
         let watcher = std::mem::take(&mut self.watching.watcher);
-        self.tasks.spawn(TaskName::Errand, async move {
+        self.tasks.spawn(TaskName::Background, async move {
             blocking(move || drop(watcher)).await;
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
     }
 
     /// Ends the daemon, with the same time for active jobs as after a signal.
-    fn end(&mut self, ended: Ended) {
+    fn end(&mut self, ended: DaemonEnd) {
         self.ending.get_or_insert(ended);
         self.stop();
     }
 
-    fn over(&mut self) -> Option<Ended> {
+    fn end_if_idle(&mut self) -> Option<DaemonEnd> {
         let until = self.stopping?;
-        let idle = !self.keeping && self.served.values().all(|project| project.job.is_none());
+        let idle =
+            !self.servers_running && self.projects.values().all(|project| project.job.is_none());
         (idle || self.clock.now().moment >= until)
-            .then(|| self.ending.take().unwrap_or(Ended::Stopped))
+            .then(|| self.ending.take().unwrap_or(DaemonEnd::Stopped))
     }
 
     fn deadline(&self) -> Option<Moment> {
         let now = self.clock.now().moment;
-        let looks = self.served.values().filter_map(ProjectState::due).min();
+        let looks = self.projects.values().filter_map(ProjectState::due).min();
         let looks = looks.filter(|_| self.free_scan_slots() > 0);
-        let show = self.dirty.then(|| self.shown_at.plus(SHOW_EVERY));
+        let show = self.dirty.then(|| self.published_at.plus(STATUS_INTERVAL));
         let work = [
             self.engine.deadline(now),
             looks,
@@ -337,36 +338,36 @@ impl Shell {
             self.silence_at(),
         ];
         let work = if self.stopping.is_some() { None } else { work.into_iter().flatten().min() };
-        let asked = [self.reload.due, self.manager.deadline(), show, self.stopping];
+        let asked = [self.reload.due, self.service_manager.deadline(), show, self.stopping];
         asked.into_iter().flatten().chain(work).min()
     }
 
     /// Publishes the status if it changed and the last one is old enough.
     fn show_if_due(&mut self) {
         let now = self.clock.now();
-        if !self.dirty || now.moment < self.shown_at.plus(SHOW_EVERY) {
+        if !self.dirty || now.moment < self.published_at.plus(STATUS_INTERVAL) {
             return;
         }
         self.dirty = false;
-        self.shown_at = now.moment;
+        self.published_at = now.moment;
         self.revision += 1;
-        let config = Arc::clone(&self.live.borrow());
+        let config = Arc::clone(&self.config.borrow());
         let view = status_view::StatusView {
             engine: &self.engine,
-            projects: &self.served,
+            projects: &self.projects,
             config: &config,
             daemon: &self.daemon,
             awaited: &self.awaited,
             spent: self.spent,
             balance: self.balance,
-            health: &self.tools.health,
+            health: &self.services.health,
             warnings: &self.warnings,
             machines: &self.machines,
             unwritten: &self.unwritten,
             revision: self.revision,
         };
         let status = status_view::status(&view, now);
-        self.manager.show(|| status_view::one_line(&status));
+        self.service_manager.show(|| status_view::one_line(&status));
         self.status.send_replace(Arc::new(status));
     }
 
@@ -377,7 +378,7 @@ impl Shell {
                 continue;
             }
             tracing::warn!("{warning}");
-            if self.warnings.len() >= MOST_WARNINGS {
+            if self.warnings.len() >= MAX_WARNINGS {
                 self.warnings.remove(0);
             }
             self.warnings.push(warning);
@@ -388,13 +389,13 @@ impl Shell {
     /// Records the end of the session and releases the locks.
     async fn close(mut self) {
         self.tasks.abort_all();
-        let (session, now) = (self.tools.session, self.clock.now().wall);
-        let closing = self.tools.store.with(move |ledger| {
+        let (session, now) = (self.services.session, self.clock.now().wall);
+        let closing = self.services.store.with(move |ledger| {
             ledger.end_session(session, now)?;
             ledger.checkpoint()
         });
         // Each on a thread of its own: one whose drive does not answer ends with the process.
-        let locks = tokio::time::timeout(CLOSE_PATIENCE, self.tools.root_locks.release_all());
+        let locks = tokio::time::timeout(CLOSE_PATIENCE, self.services.root_locks.release_all());
         let closing = tokio::time::timeout(CLOSE_PATIENCE, closing);
         match futures_util::future::join(closing, locks).await.0 {
             Ok(Ok(())) => {}

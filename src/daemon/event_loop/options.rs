@@ -29,7 +29,7 @@ pub struct Options {
     /// Its sources, for reloads.
     pub sources: Sources,
     /// The configuration as working parts.
-    pub live: RuntimeConfig,
+    pub runtime_config: RuntimeConfig,
     /// The log, whose level a reload may change.
     pub log: Option<Logging>,
     /// The purpose of the start.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
-use super::{Shell, projects::Taken, reload::Reloaded, watching::Begun};
+use super::{EventLoop, projects::Taken, reload::Reloaded, watching::Begun};
 use crate::{
     daemon::{
         inputs::scan::{InputReader, Scan},
@@ -31,10 +31,10 @@ use crate::{
 /// The loop's tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TaskName {
-    Look(ProjectId),
+    Scan(ProjectId),
     Job(ProjectId, JobId),
     /// Early work, notes, answers to commands: their results are sent through other channels.
-    Errand,
+    Background,
     Refresh(ProjectId),
     Reload,
     Housekeeping,
@@ -55,13 +55,13 @@ pub(crate) enum TaskName {
 }
 
 /// The results of the tasks.
-pub(crate) enum Outcome {
+pub(crate) enum TaskOutcome {
     /// With the warnings of the watches, and whether those could be repaired before.
-    Looked(Box<(InputReader, Scan)>, Vec<String>, bool),
+    Scanned(Box<(InputReader, Scan)>, Vec<String>, bool),
     Job(JobEnd),
     Refreshed(Box<Refreshed>),
     Reloaded(Box<Result<Reloaded, String>>, Replies),
-    Tended(Box<Tended>),
+    WatchesChecked(Box<Tended>),
     Watching(Box<Begun>),
     Taken(PathBuf, Box<Result<Taken, StartError>>),
     /// The message, and the job as the ledger has it.
@@ -70,7 +70,7 @@ pub(crate) enum Outcome {
     Standing(Standing),
     Nothing,
     /// History was pruned, or the reason why not.
-    Tidied(Option<String>),
+    Pruned(Option<String>),
     /// An earlier job's artifacts are public again in this project.
     Restored(ProjectId),
     /// The ledger records that a person cancelled this job.
@@ -105,7 +105,7 @@ pub(crate) struct Refreshed {
 
 /// How the daemon ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum DaemonEnd {
     /// It was told to stop.
     Stopped,
     /// The one job that it was started for ended.
@@ -114,14 +114,17 @@ pub enum Ended {
     Broken(String),
 }
 
-impl Shell {
+impl EventLoop {
     /// Handles a task's result or the message of its panic; returns how the daemon ends, if
     /// it does.
-    pub(crate) fn finished(&mut self, finished: Finished<TaskName, Outcome>) -> Option<Ended> {
+    pub(crate) fn finished(
+        &mut self,
+        finished: Finished<TaskName, TaskOutcome>,
+    ) -> Option<DaemonEnd> {
         match finished {
             Finished::Returned(
-                TaskName::Look(project),
-                Outcome::Looked(seen, warnings, mended),
+                TaskName::Scan(project),
+                TaskOutcome::Scanned(seen, warnings, mended),
             ) => {
                 self.warn(warnings);
                 self.mended(project, mended);
@@ -129,58 +132,62 @@ impl Shell {
                 let (reader, scan) = *seen;
                 self.scan_ended(project, reader, scan);
             }
-            Finished::Returned(TaskName::Job(project, job), Outcome::Job(end)) => {
+            Finished::Returned(TaskName::Job(project, job), TaskOutcome::Job(end)) => {
                 return self.job_ended(project, job, end);
             }
-            Finished::Returned(TaskName::Refresh(project), Outcome::Refreshed(fresh)) => {
+            Finished::Returned(TaskName::Refresh(project), TaskOutcome::Refreshed(fresh)) => {
                 self.spent = fresh.spent;
-                if let Some(project_state) = self.served.get_mut(&project) {
+                if let Some(project_state) = self.projects.get_mut(&project) {
                     project_state.last_job = fresh.last_job;
                     project_state.unknown = fresh.unknown;
                 }
                 self.dirty = true;
             }
-            Finished::Returned(TaskName::Reload, Outcome::Reloaded(result, replies)) => {
+            Finished::Returned(TaskName::Reload, TaskOutcome::Reloaded(result, replies)) => {
                 self.reloaded(*result, replies);
             }
-            Finished::Returned(TaskName::Housekeeping, Outcome::Tended(tended)) => {
+            Finished::Returned(TaskName::Housekeeping, TaskOutcome::WatchesChecked(tended)) => {
                 self.tended(*tended);
             }
-            Finished::Returned(TaskName::Watch, Outcome::Watching(begun)) => self.watched(*begun),
+            Finished::Returned(TaskName::Watch, TaskOutcome::Watching(begun)) => {
+                self.watched(*begun)
+            }
             Finished::Returned(TaskName::Back(project), _) => self.answers(project),
-            Finished::Returned(TaskName::Take, Outcome::Taken(root, taken)) => {
+            Finished::Returned(TaskName::Take, TaskOutcome::Taken(root, taken)) => {
                 self.taken_late(&root, *taken);
             }
             Finished::Returned(
                 TaskName::Panicked(project, job),
-                Outcome::Panicked(message, row),
+                TaskOutcome::Panicked(message, row),
             ) => {
                 return self.panic_known(project, job, &message, row.map(|row| *row));
             }
-            Finished::Returned(TaskName::Hands(project), Outcome::Hands(tracked)) => {
+            Finished::Returned(TaskName::Hands(project), TaskOutcome::Hands(tracked)) => {
                 self.handle(Event::HandsChecked { project, tracked });
             }
-            Finished::Returned(TaskName::Lock(project), Outcome::Standing(standing)) => {
-                if let Some(project_state) = self.served.get_mut(&project) {
+            Finished::Returned(TaskName::Lock(project), TaskOutcome::Standing(standing)) => {
+                if let Some(project_state) = self.projects.get_mut(&project) {
                     project_state.checking = false;
                 }
                 self.stands(project, standing);
             }
-            Finished::Returned(TaskName::Api, Outcome::Stopped(reason)) => {
-                return Some(Ended::Broken(reason));
+            Finished::Returned(TaskName::Api, TaskOutcome::Stopped(reason)) => {
+                return Some(DaemonEnd::Broken(reason));
             }
-            Finished::Returned(TaskName::Machines, _) => self.keeping = false,
-            Finished::Returned(_, Outcome::Restored(project)) => {
+            Finished::Returned(TaskName::Machines, _) => self.servers_running = false,
+            Finished::Returned(_, TaskOutcome::Restored(project)) => {
                 self.handle(Event::Restored { project });
             }
-            Finished::Returned(_, Outcome::Cancel(job)) => self.cancel_at_work(job),
-            Finished::Returned(_, Outcome::Tidied(fault)) => self.tidied(fault),
-            Finished::Returned(_, Outcome::Resubmit(row, kind)) => self.resubmit_now(&row, kind),
+            Finished::Returned(_, TaskOutcome::Cancel(job)) => self.cancel_at_work(job),
+            Finished::Returned(_, TaskOutcome::Pruned(fault)) => self.pruned(fault),
+            Finished::Returned(_, TaskOutcome::Resubmit(row, kind)) => {
+                self.resubmit_now(&row, kind)
+            }
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {
                 self.job_panicked(project, job, message);
             }
-            Finished::Panicked(TaskName::Errand, message) => {
+            Finished::Panicked(TaskName::Background, message) => {
                 // Its caller sees that no result comes; one broken picture must not stop
                 // every project.
                 self.warn([format!("a bug in conjured ended some early work: {message}")]);
@@ -188,7 +195,7 @@ impl Shell {
             Finished::Panicked(name, message) => {
                 let reason = format!("the task {name:?} panicked: {message}");
                 tracing::error!("{reason}");
-                return Some(Ended::Broken(reason));
+                return Some(DaemonEnd::Broken(reason));
             }
         }
         None

@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome},
 };
 use crate::{
     config::{Loaded, settings::ProjectConfig},
@@ -147,10 +147,10 @@ pub async fn silent_roots(projects: &[ProjectConfig]) -> BTreeSet<PathBuf> {
     side_by_side(asked).await.into_iter().flatten().collect()
 }
 
-impl Shell {
+impl EventLoop {
     /// Returns the roots that are served, or taken already, or being taken.
     pub(crate) fn known_roots(&self) -> BTreeSet<PathBuf> {
-        let project = self.served.values().map(|project| project.config.root.clone());
+        let project = self.projects.values().map(|project| project.config.root.clone());
         let spare = self.spare.iter().map(|taken| taken.root().to_path_buf());
         project.chain(spare).chain(self.awaited.iter().map(|own| own.root.clone())).collect()
     }
@@ -172,11 +172,11 @@ impl Shell {
                     tracing::warn!("{}", unanswered(&project));
                     self.awaited.push(project.clone());
                     self.dirty = true;
-                    let (services, now) = (Arc::clone(&self.tools), self.clock.now().wall);
+                    let (services, now) = (Arc::clone(&self.services), self.clock.now().wall);
                     self.tasks.spawn(TaskName::Take, async move {
                         let locked = late.wait().await;
                         let taken = enter(&services, &project, locked, now).await;
-                        Outcome::Taken(project.root, Box::new(taken))
+                        TaskOutcome::Taken(project.root, Box::new(taken))
                     });
                 }
             }
@@ -193,9 +193,10 @@ impl Shell {
             (Some(project), Ok(taken)) => {
                 tracing::info!(project = project.name, "its drive answers: it is served");
                 let id = self.serve(project, taken);
-                let (own, later) =
-                    std::mem::take(&mut self.later).into_iter().partition(|row| row.project == id);
-                self.later = later;
+                let (own, later) = std::mem::take(&mut self.waiting_jobs)
+                    .into_iter()
+                    .partition(|row| row.project == id);
+                self.waiting_jobs = later;
                 self.resume_all(own, true);
                 self.refresh(id);
                 self.rewatch();
@@ -211,16 +212,16 @@ impl Shell {
     pub(crate) fn serve(&mut self, project: ProjectConfig, taken: Taken) -> ProjectId {
         let Taken { id, remembered, lock } = taken;
         self.engine.add(id, remembered);
-        self.tools.root_locks.insert(id, lock);
+        self.services.root_locks.insert(id, lock);
         let now = self.clock.now().moment;
-        self.served.insert(id, ProjectState::new(project, now));
+        self.projects.insert(id, ProjectState::new(project, now));
         id
     }
 
     fn let_go(&mut self, taken: Taken) {
-        self.tasks.spawn(TaskName::Errand, async move {
+        self.tasks.spawn(TaskName::Background, async move {
             blocking(move || drop(taken)).await;
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
     }
 
@@ -229,7 +230,7 @@ impl Shell {
     pub(crate) fn change_projects(&mut self, loaded: &Loaded) {
         let now = self.clock.now();
         let busy: Vec<String> = self
-            .served
+            .projects
             .values()
             .filter(|project_state| {
                 project_state.job.is_some()
@@ -242,15 +243,15 @@ impl Shell {
                 "the changed projects take effect when the job at work of {} is over",
                 busy.join(", ")
             )]);
-            self.projects_later = Some(loaded.clone());
+            self.pending_projects = Some(loaded.clone());
             return;
         }
         // What waited for a job's end is older than this.
-        self.projects_later = None;
+        self.pending_projects = None;
         let mut keep: Vec<ProjectId> = Vec::new();
         for project in &loaded.config.projects {
             let known = self
-                .served
+                .projects
                 .iter()
                 .find(|(_, project_state)| project_state.config.root == project.root)
                 .map(|(id, _)| *id);
@@ -258,7 +259,7 @@ impl Shell {
             match (known, spare) {
                 (Some(id), _) => {
                     keep.push(id);
-                    if let Some(project_state) = self.served.get_mut(&id)
+                    if let Some(project_state) = self.projects.get_mut(&id)
                         && project_state.config != *project
                     {
                         project_state.change(project.clone(), now.moment);
@@ -281,28 +282,28 @@ impl Shell {
             self.let_go(taken);
         }
         let gone: Vec<_> = self
-            .asked
+            .requested
             .iter()
             .filter(|(_, (project, _))| !keep.contains(project))
             .map(|(ticket, _)| *ticket)
             .collect();
-        for (_, asked) in gone.into_iter().filter_map(|ticket| self.asked.remove(&ticket)) {
+        for (_, asked) in gone.into_iter().filter_map(|ticket| self.requested.remove(&ticket)) {
             let error = CommandError::new(
                 CommandErrorKind::Configuration,
                 "its project is not served any more; nothing was sent",
             );
             drop(asked.reply.send(Err(error)));
         }
-        for id in self.served.keys().filter(|id| !keep.contains(id)).copied() {
-            let services = Arc::clone(&self.tools);
-            self.tasks.spawn(TaskName::Errand, async move {
+        for id in self.projects.keys().filter(|id| !keep.contains(id)).copied() {
+            let services = Arc::clone(&self.services);
+            self.tasks.spawn(TaskName::Background, async move {
                 services.root_locks.release(id).await;
-                Outcome::Nothing
+                TaskOutcome::Nothing
             });
         }
-        self.served.retain(|id, _| keep.contains(id));
+        self.projects.retain(|id, _| keep.contains(id));
         self.engine.retain(&keep);
-        for project_state in self.served.values_mut() {
+        for project_state in self.projects.values_mut() {
             // Patterns may have changed: what was refused may be good now.
             project_state.rescan(now.moment);
         }
@@ -312,7 +313,7 @@ impl Shell {
 
     /// A drive does not answer: its project waits, and everything else goes on without it.
     pub(crate) fn is_silent(&mut self, project: ProjectId) {
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !std::mem::replace(&mut project_state.silent, true) {
             tracing::warn!("{}", unanswered(&project_state.config));
             self.dirty = true;
@@ -321,7 +322,7 @@ impl Shell {
 
     /// A drive answers.
     pub(crate) fn answers(&mut self, project: ProjectId) {
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         if std::mem::replace(&mut project_state.silent, false) {
             tracing::info!(project = project_state.config.name, "its drive answers again");
             project_state.wake(self.clock.now().moment);

@@ -10,8 +10,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome},
 };
 use crate::{
     daemon::services::{Services, store::blocking},
@@ -25,43 +25,43 @@ use crate::{
 
 /// Whether the history is being pruned, and whether that should be repeated.
 #[derive(Debug, Default)]
-pub(crate) struct Tidying {
+pub(crate) struct Pruning {
     under_way: bool,
     again: bool,
 }
 
-impl Shell {
+impl EventLoop {
     /// Prunes the history to its limits.
-    pub(crate) fn tidy(&mut self) {
-        if self.tidying.under_way {
-            self.tidying.again = true;
+    pub(crate) fn prune(&mut self) {
+        if self.pruning.under_way {
+            self.pruning.again = true;
             return;
         }
-        self.tidying.under_way = true;
-        let bounds = &self.live.borrow().settings.history;
+        self.pruning.under_way = true;
+        let bounds = &self.config.borrow().settings.history;
         let limits = RetentionLimits {
             jobs: usize::try_from(bounds.keep_jobs).unwrap_or(usize::MAX),
             bytes: bounds.keep_mb.saturating_mul(1024 * 1024),
         };
-        let services = Arc::clone(&self.tools);
-        self.tasks.spawn(TaskName::Errand, async move {
-            Outcome::Tidied(tidy(&services, limits).await.err())
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(TaskName::Background, async move {
+            TaskOutcome::Pruned(prune(&services, limits).await.err())
         });
     }
 
     /// Handles the result.
-    pub(crate) fn tidied(&mut self, fault: Option<String>) {
-        self.tidying.under_way = false;
+    pub(crate) fn pruned(&mut self, fault: Option<String>) {
+        self.pruning.under_way = false;
         self.warn(fault);
-        if std::mem::take(&mut self.tidying.again) {
-            self.tidy();
+        if std::mem::take(&mut self.pruning.again) {
+            self.prune();
         }
     }
 }
 
 /// Removes what is overdue. An error is a message for the user; what could be removed before it
 /// is gone.
-async fn tidy(services: &Services, limits: RetentionLimits) -> Result<(), String> {
+async fn prune(services: &Services, limits: RetentionLimits) -> Result<(), String> {
     if limits.jobs == 0 && limits.bytes == 0 {
         return Ok(());
     }

@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
-    Shell,
-    outcomes::{Outcome, Replies, TaskName},
+    EventLoop,
+    outcomes::{Replies, TaskName, TaskOutcome},
     projects::{Attempt, silent_roots, take_projects},
 };
 use crate::{
@@ -27,13 +27,13 @@ use crate::{
 /// How long a saved configuration must be unchanged before it is read. Most editors empty the
 /// file before they write it, and an empty file is a valid configuration: one without the
 /// user's projects.
-const SAVED: Duration = Duration::from_millis(300);
+const SAVE_DEBOUNCE: Duration = Duration::from_millis(300);
 
 /// How often the token is read again after a rejection.
-const TOKEN_AGAIN: Duration = Duration::from_secs(15);
+const TOKEN_RECHECK: Duration = Duration::from_secs(15);
 
 /// The sources of the configuration, and the log whose level it sets.
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     pub(crate) sources: Sources,
     pub(crate) log: Option<Logging>,
     /// What the daemon started with: these keys change only with a restart.
@@ -46,7 +46,7 @@ pub(crate) struct Source {
     pub(crate) replies: Replies,
 }
 
-impl Source {
+impl ConfigSource {
     /// Creates a source with no reload due.
     pub(crate) const fn new(sources: Sources, log: Option<Logging>, fixed: Fixed) -> Self {
         Self { sources, log, fixed, due: None, token_read: None, replies: Vec::new() }
@@ -69,7 +69,7 @@ impl Fixed {
 /// A valid configuration.
 pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
-    pub(crate) live: RuntimeConfig,
+    pub(crate) runtime_config: RuntimeConfig,
     /// Its projects that were not served before.
     pub(crate) attempts: Vec<(ProjectConfig, Attempt)>,
 }
@@ -102,11 +102,11 @@ async fn read(
     .await
 }
 
-impl Shell {
+impl EventLoop {
     /// Schedules a reload after a change of a configuration file, for when the file is unchanged
     /// for long enough.
     pub(crate) fn reload_soon(&mut self) {
-        self.reload.due = Some(self.clock.now().moment.plus(SAVED));
+        self.reload.due = Some(self.clock.now().moment.plus(SAVE_DEBOUNCE));
     }
 
     /// Reads a rejected token again from its source, because there may be a new one. Limited to an
@@ -114,7 +114,7 @@ impl Shell {
     pub(crate) fn token_refused(&mut self) {
         let now = self.clock.now().moment;
         self.dirty = true;
-        if self.reload.token_read.is_none_or(|at| now.since(at) >= TOKEN_AGAIN) {
+        if self.reload.token_read.is_none_or(|at| now.since(at) >= TOKEN_RECHECK) {
             self.reload.token_read = Some(now);
             self.reload_soon();
         }
@@ -137,11 +137,11 @@ impl Shell {
             return;
         }
         self.reloading = true;
-        self.manager.reloading();
+        self.service_manager.reloading();
         let sources = self.reload.sources.clone();
-        let old = Arc::clone(&self.live.borrow());
+        let old = Arc::clone(&self.config.borrow());
         let (services, holder, known) =
-            (Arc::clone(&self.tools), self.holder(), self.known_roots());
+            (Arc::clone(&self.services), self.holder(), self.known_roots());
         let (replies, now) = (std::mem::take(&mut self.reload.replies), self.clock.now().wall);
         self.tasks.spawn(TaskName::Reload, async move {
             let result = match read(sources, old).await {
@@ -149,11 +149,11 @@ impl Shell {
                     let is_new = |project: &&ProjectConfig| !known.contains(&project.root);
                     let new = loaded.config.projects.iter().filter(is_new).cloned().collect();
                     let attempts = take_projects(&services, new, &holder, now).await;
-                    Ok(Reloaded { loaded, live: config, attempts })
+                    Ok(Reloaded { loaded, runtime_config: config, attempts })
                 }
                 Err(errors) => Err(errors),
             };
-            Outcome::Reloaded(Box::new(result), replies)
+            TaskOutcome::Reloaded(Box::new(result), replies)
         });
     }
 
@@ -162,8 +162,8 @@ impl Shell {
         self.reloading = false;
         let answer = match result {
             Ok(reloaded) => {
-                let said = self.take(reloaded);
-                self.ask_facts();
+                let said = self.apply_config(reloaded);
+                self.fetch_facts();
                 Ok(said)
             }
             Err(errors) => {
@@ -176,28 +176,28 @@ impl Shell {
         if std::mem::take(&mut self.reload_again) {
             self.reload(None);
         } else {
-            self.manager.reloaded();
+            self.service_manager.reloaded();
         }
         for reply in replies {
             drop(reply.send(answer.clone()));
         }
     }
 
-    fn take(&mut self, reloaded: Reloaded) -> String {
-        let Reloaded { loaded, live: config, attempts } = reloaded;
+    fn apply_config(&mut self, reloaded: Reloaded) -> String {
+        let Reloaded { loaded, runtime_config: config, attempts } = reloaded;
         if let Err(error) = self.attempted(attempts) {
             self.warn([error.to_string()]);
         }
-        let old = Arc::clone(&self.live.borrow());
+        let old = Arc::clone(&self.config.borrow());
         self.warnings.retain(|warning| !warning.starts_with("the new configuration was refused"));
         self.dirty = true;
         // What another daemon held at the last reading may be had now.
-        let news = !self.spare.is_empty() && self.projects_later.is_none();
+        let news = !self.spare.is_empty() && self.pending_projects.is_none();
         if config.settings == old.settings
             && config.check_available().is_ok() == old.check_available().is_ok()
         {
             // The token may have changed all the same.
-            self.live.send_replace(Arc::new(config));
+            self.config.send_replace(Arc::new(config));
             self.generation += 1;
             if news {
                 self.change_projects(&loaded);
@@ -211,7 +211,7 @@ impl Shell {
             log.set_level(config.settings.log.level.filter());
         }
         self.generation += 1;
-        for project in self.served.values_mut() {
+        for project in self.projects.values_mut() {
             project.prepared = None;
         }
         let max_in_flight = usize::try_from(config.settings.max_in_flight).unwrap_or(1);
@@ -220,7 +220,7 @@ impl Shell {
         let projects_changed = config.settings.projects != old.settings.projects
             || config.settings.trigger.watch != old.settings.trigger.watch
             || config.settings.trigger.ignore_prompts != old.settings.trigger.ignore_prompts;
-        self.live.send_replace(Arc::new(config));
+        self.config.send_replace(Arc::new(config));
         tracing::info!("the configuration was read again and is in effect");
         if projects_changed || news {
             self.change_projects(&loaded);

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome},
 };
 use crate::{
-    daemon::services::command::{Asked, OnceRequest, Repeat, RepeatKind},
+    daemon::services::command::{OnceRequest, Repeat, RepeatKind, UserRequest},
     domain::job::{Cause, JobId, JobState},
     ledger::{error::LedgerError, rows::JobRow},
 };
@@ -23,11 +23,11 @@ const TWICE: &str = "its answer was lost, and it is sent again because `serverle
 const FREE: &str = "its answer was lost, and it is made where it costs nothing because `local.after_unknown` says so; what was sent \
                     may have been charged all the same";
 
-impl Shell {
+impl EventLoop {
     /// Sends a job with a lost answer again, if the configuration wants it and this snapshot was
     /// not sent again before.
     pub(crate) fn resubmit(&mut self, job: JobId) {
-        let config = Arc::clone(&self.live.borrow());
+        let config = Arc::clone(&self.config.borrow());
         let free = config.order.iter().any(|backend| !backend.is_paid());
         let (kind, words) = if config.settings.serverless.resubmit_unknown {
             (RepeatKind::Resubmit, TWICE)
@@ -36,8 +36,8 @@ impl Shell {
         } else {
             return;
         };
-        let (services, now) = (Arc::clone(&self.tools), self.clock.now().wall);
-        self.tasks.spawn(TaskName::Errand, async move {
+        let (services, now) = (Arc::clone(&self.services), self.clock.now().wall);
+        self.tasks.spawn(TaskName::Background, async move {
             // Recorded before it is requested: a crash in between leaves one attempt too few, never
             // one too many.
             let row = services
@@ -54,11 +54,11 @@ impl Shell {
                 })
                 .await;
             match row {
-                Ok(Some(row)) => Outcome::Resubmit(Box::new(row), kind),
-                Ok(None) => Outcome::Nothing,
+                Ok(Some(row)) => TaskOutcome::Resubmit(Box::new(row), kind),
+                Ok(None) => TaskOutcome::Nothing,
                 Err(error) => {
                     tracing::error!(%job, %error, "it is not sent again by itself");
-                    Outcome::Nothing
+                    TaskOutcome::Nothing
                 }
             }
         });
@@ -72,7 +72,7 @@ impl Shell {
             tracing::warn!(%job, "its answer was lost; a newer change takes its place, so it is not sent again");
             return;
         }
-        let Some(project_state) = self.served.get(&project) else { return };
+        let Some(project_state) = self.projects.get(&project) else { return };
         let name = project_state.config.name.clone();
         let words = if kind == RepeatKind::Free { FREE } else { TWICE };
         self.warn([format!("job {job}: {words}")]);
@@ -80,12 +80,12 @@ impl Shell {
         let request =
             OnceRequest { project: Some(name), again: Some(again), ..OnceRequest::default() };
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(TaskName::Errand, async move {
+        self.tasks.spawn(TaskName::Background, async move {
             if let Ok(Err(error)) = answer.await {
                 tracing::error!(%job, "it could not be sent again: {error}");
             }
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
-        self.enqueue_request(Asked { request, reply });
+        self.enqueue_request(UserRequest { request, reply });
     }
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName, Tended},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome, Tended},
 };
 use crate::{
     clock::Clock,
@@ -44,30 +44,30 @@ const LOCKS_AGAIN: Duration = Duration::from_secs(2);
 /// A larger `fingertips.json` is not one: CONJURE's has 2 KB.
 const MAX_HANDS: u64 = 1024 * 1024;
 
-impl Shell {
+impl EventLoop {
     /// Starts every scan that is due.
     pub(crate) fn scan_where_due(&mut self) {
         if self.stopping.is_some() {
             return;
         }
         let now = self.clock.now().moment;
-        let ignore = self.live.borrow().ignore.clone();
+        let ignore = self.config.borrow().ignore.clone();
         let mut room = self.free_scan_slots();
-        for (id, project) in &mut self.served {
+        for (id, project) in &mut self.projects {
             if room == 0 {
                 break;
             }
             if let Some(mut reader) = project.begin_scan(now) {
                 room -= 1;
-                self.wakes.scan_began(*id);
+                self.wake_queue.scan_began(*id);
                 let (ignore, watcher) = (ignore.clone(), Arc::clone(&self.watching.watcher));
-                self.tasks.spawn(TaskName::Look(*id), async move {
+                self.tasks.spawn(TaskName::Scan(*id), async move {
                     crate::daemon::services::store::blocking(move || {
                         // Repair the watches first: later changes then arrive as events.
                         let mended = mend(&watcher);
                         let scan = reader.scan(&ignore, Clock.now().moment);
                         let (was_mended, warnings) = (mended.is_some(), mended.unwrap_or_default());
-                        Outcome::Looked(Box::new((reader, scan)), warnings, was_mended)
+                        TaskOutcome::Scanned(Box::new((reader, scan)), warnings, was_mended)
                     })
                     .await
                 });
@@ -79,14 +79,14 @@ impl Shell {
     pub(crate) fn free_scan_slots(&self) -> usize {
         // One whose drive does not answer may take for ever, and holds no picture yet.
         let counts = |project: &&ProjectState| project.is_scanning() && !project.silent;
-        let under_way = self.served.values().filter(counts).count();
+        let under_way = self.projects.values().filter(counts).count();
         MAX_SCANS.saturating_sub(under_way)
     }
 
     /// Checks for hands in the picture: once for each job that only a render would start,
     /// never periodically.
     pub(crate) fn check_hands(&mut self, project: ProjectId) {
-        let Some(project_state) = self.served.get(&project) else { return };
+        let Some(project_state) = self.projects.get(&project) else { return };
         let path = project_state.config.root.join(HANDS_FILE);
         self.tasks.spawn(TaskName::Hands(project), async move {
             crate::daemon::services::store::blocking(move || {
@@ -99,7 +99,7 @@ impl Shell {
                     Ok(ReadOutcome::Changing) => true,
                     Ok(ReadOutcome::Missing) | Err(_) => false,
                 };
-                Outcome::Hands(seen)
+                TaskOutcome::Hands(seen)
             })
             .await
         });
@@ -108,7 +108,7 @@ impl Shell {
     /// Handles the result of a scan.
     pub(crate) fn scan_ended(&mut self, project: ProjectId, reader: InputReader, scan: Scan) {
         let now = self.clock.now().moment;
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !project_state.end_scan(now, reader, &scan) {
             self.scan_where_due();
             return;
@@ -119,9 +119,9 @@ impl Shell {
             tracing::warn!(project = project_state.config.name, "{remark}");
         }
         if first {
-            self.settle_unsent(project, &scan);
+            self.resolve_unsent(project, &scan);
         }
-        let lost = std::mem::take(&mut self.lost);
+        let lost = std::mem::take(&mut self.lost_answers);
         self.handle(Event::Scanned {
             project,
             prompt: scan.prompt.state,
@@ -134,7 +134,7 @@ impl Shell {
         }
         let unchanged = Some(HoldReason::Trigger(WaitReason::Unchanged));
         if self.engine.hold_reason(project, now) == unchanged
-            && let Some(project_state) = self.served.get_mut(&project)
+            && let Some(project_state) = self.projects.get_mut(&project)
         {
             project_state.release_render();
         }
@@ -143,28 +143,28 @@ impl Shell {
 
     /// Checks watches without an event, and polls where polling is needed.
     pub(crate) fn check_watches(&mut self, all: bool) {
-        if self.tending.is_some() {
+        if self.checking_watches.is_some() {
             // The last check has not come back: one more would wait beside it.
-            let interval = self.live.borrow().settings.trigger.poll_interval;
+            let interval = self.config.borrow().settings.trigger.poll_interval;
             self.next_poll = self.polling.then(|| self.clock.now().moment.plus(interval));
             return;
         }
-        let interval = self.live.borrow().settings.trigger.poll_interval;
+        let interval = self.config.borrow().settings.trigger.poll_interval;
         let now = self.clock.now().moment;
-        self.tending = Some(now);
+        self.checking_watches = Some(now);
         self.next_poll = self.polling.then(|| now.plus(interval));
-        let (watcher, services) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.tools));
+        let (watcher, services) = (Arc::clone(&self.watching.watcher), Arc::clone(&self.services));
         let generation = self.watching.generation;
         // An event can be lost, so the disk is compared. A thousand projects are compared in one
         // task: a scan for each would wake an idle machine a thousand times.
         let glances: Vec<_> = self
-            .served
+            .projects
             .iter()
             .filter(|(_, project)| all && !project.silent)
             .filter_map(|(id, project)| Some((*id, project.stamp_check()?)))
             .collect();
         let own: Vec<ProjectId> = self
-            .served
+            .projects
             .iter()
             .filter(|(_, project)| all && !project.silent && !project.checking)
             .map(|(id, _)| *id)
@@ -191,7 +191,7 @@ impl Shell {
                 let standings = own.into_iter().filter_map(standing).collect();
                 let polled = polled.unwrap_or_default();
                 let tended = Tended { generation, warnings, polled, changed, standings };
-                Outcome::Tended(Box::new(tended))
+                TaskOutcome::WatchesChecked(Box::new(tended))
             })
             .await
         });
@@ -203,13 +203,13 @@ impl Shell {
         if generation != self.watching.generation {
             return;
         }
-        self.tending = None;
+        self.checking_watches = None;
         self.warn(warnings);
         self.note_polled(&polled);
         let now = self.clock.now().moment;
         let unmended = std::mem::take(&mut self.watching.unmended);
         for project in changed.into_iter().chain(unmended) {
-            if let Some(project_state) = self.served.get_mut(&project) {
+            if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.scan_at(now);
             }
         }
@@ -228,7 +228,7 @@ impl Shell {
         }
         let now = self.clock.now().moment;
         for project in std::mem::take(&mut self.watching.unmended) {
-            if let Some(project_state) = self.served.get_mut(&project) {
+            if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.scan_at(now);
             }
         }
@@ -236,9 +236,9 @@ impl Shell {
 
     /// Returns when something has waited for a drive for too long.
     pub(crate) fn silence_at(&self) -> Option<Moment> {
-        let tending = self.tending.map(|since| since.plus(PATIENCE));
+        let tending = self.checking_watches.map(|since| since.plus(PATIENCE));
         let others = [tending, self.watch_overdue_at()].into_iter().flatten();
-        self.served.values().filter_map(ProjectState::overdue_at).chain(others).min()
+        self.projects.values().filter_map(ProjectState::overdue_at).chain(others).min()
     }
 
     /// Goes on without whoever does not answer.
@@ -246,19 +246,19 @@ impl Shell {
         let is_over =
             |project_state: &ProjectState| project_state.overdue_at().is_some_and(|at| at <= now);
         let overdue: Vec<ProjectId> = self
-            .served
+            .projects
             .iter()
             .filter(|(_, project_state)| is_over(project_state))
             .map(|(id, _)| *id)
             .collect();
-        let tending = self.tending.is_some_and(|since| since.plus(PATIENCE) <= now);
+        let tending = self.checking_watches.is_some_and(|since| since.plus(PATIENCE) <= now);
         for project in &overdue {
             self.is_silent(*project);
         }
         if tending || !overdue.is_empty() {
             // The one that waits may hold the watcher. Who it waits for is found out when the next
             // one is made.
-            self.tending = None;
+            self.checking_watches = None;
             self.rewatch();
         }
         if self.watch_overdue_at().is_some_and(|at| at <= now) {
@@ -269,7 +269,7 @@ impl Shell {
     /// Checks the locks of projects that are not ours at this moment.
     pub(crate) fn check_locks(&mut self) {
         let due: Vec<ProjectId> = self
-            .served
+            .projects
             .iter_mut()
             .filter(|(_, project_state)| {
                 !project_state.checking && project_state.withheld.is_some()
@@ -280,18 +280,18 @@ impl Shell {
             })
             .collect();
         for project in due {
-            let services = Arc::clone(&self.tools);
+            let services = Arc::clone(&self.services);
             self.tasks.spawn(TaskName::Lock(project), async move {
-                Outcome::Standing(services.root_locks.check(project).await)
+                TaskOutcome::Standing(services.root_locks.check(project).await)
             });
         }
-        let withheld = self.served.values().any(|project_state| project_state.withheld.is_some());
+        let withheld = self.projects.values().any(|project_state| project_state.withheld.is_some());
         self.next_locks = withheld.then(|| self.clock.now().moment.plus(LOCKS_AGAIN));
     }
 
     /// Handles the result of a lock check.
     pub(crate) fn stands(&mut self, project: ProjectId, standing: Standing) {
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         let (withheld, regained) = match standing {
             Standing::Ours { regained } => (None, regained),
             Standing::Withheld(reason) => (Some(reason), project_state.regained),
@@ -318,7 +318,7 @@ impl Shell {
     /// Makes the present inputs the baseline if another process served the project until now: it
     /// may have paid for them.
     pub(crate) fn leave_changes(&mut self, project: ProjectId) {
-        let Some(project_state) = self.served.get_mut(&project) else { return };
+        let Some(project_state) = self.projects.get_mut(&project) else { return };
         if !project_state.leaves_changes || project_state.job.is_some() {
             return;
         }
@@ -333,10 +333,10 @@ impl Shell {
     pub(crate) fn note_polled(&mut self, polled: &[bool]) {
         self.polling = polled.contains(&true);
         if self.polling && self.next_poll.is_none() {
-            let interval = self.live.borrow().settings.trigger.poll_interval;
+            let interval = self.config.borrow().settings.trigger.poll_interval;
             self.next_poll = Some(self.clock.now().moment.plus(interval));
         }
-        for (project, polled) in self.served.values_mut().zip(polled) {
+        for (project, polled) in self.projects.values_mut().zip(polled) {
             self.dirty |= project.polled != *polled;
             project.polled = *polled;
         }

@@ -189,7 +189,7 @@ impl SignalStream {
 }
 
 /// Waits for the order to stop; a dropped sender is not an order.
-pub(crate) async fn told_to_stop(stop: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
+pub(crate) async fn stop_requested(stop: &mut Option<tokio::sync::oneshot::Receiver<()>>) {
     let told = match stop.as_mut() {
         Some(receiver) => receiver.await.is_ok(),
         None => false,

@@ -14,13 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use super::options::{Options, Purpose};
 use super::{
-    Shell,
-    outcomes::{Ended, Outcome, TaskName},
+    EventLoop,
+    outcomes::{DaemonEnd, TaskName, TaskOutcome},
     projects::take_projects,
-    prune::Tidying,
-    reload::{Fixed, Source},
+    prune::Pruning,
+    reload::{ConfigSource, Fixed},
     signals::SignalStream,
-    systemd::Manager,
+    systemd::ServiceManager,
     watching::{self, Watching},
 };
 pub use crate::daemon::services::errors::StartError;
@@ -36,7 +36,7 @@ use crate::{
         servers::manager::ServerManager,
         services::{
             Services,
-            command::{self, Asked, OnceRequest, RepeatKind},
+            command::{self, OnceRequest, RepeatKind, UserRequest},
             leases::{self, ManagerHandle},
             project_locks::ProjectLocks,
             rate_limiter::RateLimiter,
@@ -72,18 +72,19 @@ const CALLS_EVERY: Duration = Duration::from_millis(200);
 const SUBMITS_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts a daemon and runs it to its end.
-pub async fn run(options: Options) -> Result<Ended, StartError> {
+pub async fn run(options: Options) -> Result<DaemonEnd, StartError> {
     let signals =
         options.signals.then(SignalStream::new).transpose().map_err(StartError::Signals)?;
     let mut options = options;
     let stop = options.stop.take();
-    let shell = Box::pin(assemble(options)).await?;
-    Ok(shell.run(signals, stop).await)
+    let event_loop = Box::pin(assemble(options)).await?;
+    Ok(event_loop.run(signals, stop).await)
 }
 
 #[expect(clippy::too_many_lines, reason = "one list of steps whose order matters")]
-async fn assemble(options: Options) -> Result<Shell, StartError> {
-    let Options { loaded, sources, live: config, log, purpose, signals, status, .. } = options;
+async fn assemble(options: Options) -> Result<EventLoop, StartError> {
+    let Options { loaded, sources, runtime_config: config, log, purpose, signals, status, .. } =
+        options;
     let clock = Clock;
     let now = clock.now();
     let state_dir = config.settings.state_dir.clone();
@@ -160,10 +161,10 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
     let manager = ServerManager::new(Arc::clone(&services), inbox, leases::connect);
     tasks.spawn(TaskName::Machines, async move {
         manager.run().await;
-        Outcome::Nothing
+        TaskOutcome::Nothing
     });
     let serving = listen(&socket, routes(status.subscribe(), commands_in))?;
-    tasks.spawn(TaskName::Api, async move { Outcome::Stopped(serving.await) });
+    tasks.spawn(TaskName::Api, async move { TaskOutcome::Stopped(serving.await) });
 
     let daemon = status::Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -172,38 +173,40 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         state_dir: state_dir.display().to_string(),
         stopping: false,
     };
-    let mut shell = Shell {
+    let mut event_loop = EventLoop {
         clock,
         engine,
-        served: BTreeMap::new(),
-        tools: services,
+        projects: BTreeMap::new(),
+        services,
         generation: 0,
         tasks,
         reports,
         commands,
-        wakes: Arc::new(WakeQueue::default()),
+        wake_queue: Arc::new(WakeQueue::default()),
         watching: Watching::default(),
         polling: false,
-        asked: BTreeMap::new(),
+        requested: BTreeMap::new(),
         next_ticket: 0,
         starting: BTreeMap::new(),
         daemon,
         spent,
-        manager: match purpose {
+        service_manager: match purpose {
             // The process that handles signals is the one that the service manager started.
-            Purpose::Serve if signals => Manager::of(&sources.env, std::process::id(), now.moment),
-            _ => Manager::nobody(now.moment),
+            Purpose::Serve if signals => {
+                ServiceManager::of(&sources.env, std::process::id(), now.moment)
+            }
+            _ => ServiceManager::disabled(now.moment),
         },
         balance: None,
         warnings: Vec::new(),
         machines: Vec::new(),
-        keeping: true,
+        servers_running: true,
         unwritten: BTreeMap::new(),
         status,
         revision: 0,
         dirty: true,
-        shown_at: Moment::default(),
-        reload: Source::new(sources, log, Fixed::of(&config.settings)),
+        published_at: Moment::default(),
+        reload: ConfigSource::new(sources, log, Fixed::of(&config.settings)),
         lock,
         one_job: None,
         one_job_id: None,
@@ -211,42 +214,42 @@ async fn assemble(options: Options) -> Result<Shell, StartError> {
         next_poll: None,
         next_locks: None,
         stopping: None,
-        later: Vec::new(),
-        unsent: Vec::new(),
+        waiting_jobs: Vec::new(),
+        prepared: Vec::new(),
         panicked: std::collections::BTreeSet::new(),
-        projects_later: None,
+        pending_projects: None,
         reloading: false,
         reload_again: false,
-        tending: None,
+        checking_watches: None,
         spare: Vec::new(),
         awaited: Vec::new(),
-        tidying: Tidying::default(),
-        lost: Vec::new(),
+        pruning: Pruning::default(),
+        lost_answers: Vec::new(),
         ending: None,
         socket,
-        live: live_in,
+        config: live_in,
     };
-    shell.attempted(attempts)?;
-    for taken in std::mem::take(&mut shell.spare) {
+    event_loop.attempted(attempts)?;
+    for taken in std::mem::take(&mut event_loop.spare) {
         let root = taken.root().to_path_buf();
         let project = config.settings.projects.iter().find(|project| project.root == root);
         if let Some(project) = project.cloned() {
-            shell.serve(project, taken);
+            event_loop.serve(project, taken);
         }
     }
-    shell.warn(warnings);
+    event_loop.warn(warnings);
     if !loaded.not_in_effect.is_empty() {
-        shell.warn([format!(
+        event_loop.warn([format!(
             "set, and not yet in effect in this version: {}",
             loaded.not_in_effect.join(", ")
         )]);
     }
-    shell.begin(purpose, &loaded, lost).await?;
-    shell.tidy();
-    Ok(shell)
+    event_loop.begin(purpose, &loaded, lost).await?;
+    event_loop.prune();
+    Ok(event_loop)
 }
 
-impl Shell {
+impl EventLoop {
     /// Resumes unfinished jobs, begins to watch, and scans for the first time.
     async fn begin(
         &mut self,
@@ -254,10 +257,10 @@ impl Shell {
         loaded: &Loaded,
         lost: Vec<JobId>,
     ) -> Result<(), StartError> {
-        for id in self.served.keys().copied().collect::<Vec<_>>() {
+        for id in self.projects.keys().copied().collect::<Vec<_>>() {
             self.refresh(id);
         }
-        let unfinished = self.tools.store.with(|ledger| ledger.unfinished()).await?;
+        let unfinished = self.services.store.with(|ledger| ledger.unfinished()).await?;
         match purpose {
             Purpose::Serve => {
                 // Watching begins before the first look, so that no change falls between the two.
@@ -270,23 +273,23 @@ impl Shell {
             Purpose::OneJob(request) => {
                 let (reply, answer) = oneshot::channel();
                 self.one_job = Some(answer);
-                for project in self.served.values_mut() {
+                for project in self.projects.values_mut() {
                     project.stop_scans();
                 }
                 self.resume_all(unfinished, false);
-                self.enqueue_request(Asked { request, reply });
+                self.enqueue_request(UserRequest { request, reply });
                 return Ok(());
             }
         }
         self.resume_all(unfinished, true);
-        let services = Arc::clone(&self.tools);
-        self.tasks.spawn(TaskName::Errand, async move {
+        let services = Arc::clone(&self.services);
+        self.tasks.spawn(TaskName::Background, async move {
             crate::daemon::jobs::job_json::keep_missing(&services.store, &services.history).await;
-            Outcome::Nothing
+            TaskOutcome::Nothing
         });
-        self.lost = lost;
+        self.lost_answers = lost;
         self.scan_where_due();
-        for project in self.served.values() {
+        for project in self.projects.values() {
             tracing::info!(
                 "serves project \"{}\" in {}",
                 project.config.name,
@@ -300,16 +303,19 @@ impl Shell {
         for row in rows {
             let project = row.project;
             let own = row.cause != Cause::Person && row.out.is_none();
-            if looks && own && row.state == JobState::Prepared && self.served.contains_key(&project)
+            if looks
+                && own
+                && row.state == JobState::Prepared
+                && self.projects.contains_key(&project)
             {
                 // Nothing was sent yet: the first scan decides whether it is still wanted.
-                self.unsent.push(row);
+                self.prepared.push(row);
                 continue;
             }
-            match self.served.get(&project) {
+            match self.projects.get(&project) {
                 Some(project_state) if project_state.job.is_none() => self.resume(project, row),
-                Some(_) => self.later.push(row),
-                None if !self.awaited.is_empty() => self.later.push(row),
+                Some(_) => self.waiting_jobs.push(row),
+                None if !self.awaited.is_empty() => self.waiting_jobs.push(row),
                 None => self.warn([format!(
                     "job {} of a project that is not served any more is `{}`: serve the project again to finish it",
                     row.id, row.state
@@ -320,31 +326,33 @@ impl Shell {
 
     /// Decides about the jobs that an earlier session prepared and did not send: with unchanged
     /// inputs they continue, otherwise they are replaced at no cost.
-    pub(crate) fn settle_unsent(
+    pub(crate) fn resolve_unsent(
         &mut self,
         project: ProjectId,
         scan: &crate::daemon::inputs::scan::Scan,
     ) {
         let (own, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.unsent).into_iter().partition(|row| row.project == project);
-        self.unsent = others;
+            std::mem::take(&mut self.prepared).into_iter().partition(|row| row.project == project);
+        self.prepared = others;
         for row in own {
             let same = scan.prompt.state == InputState::Complete(row.inputs.prompt)
                 && scan.render.state == InputState::Complete(row.inputs.render);
-            let idle =
-                self.served.get(&project).is_some_and(|project_state| project_state.job.is_none());
+            let idle = self
+                .projects
+                .get(&project)
+                .is_some_and(|project_state| project_state.job.is_none());
             if same && idle {
                 self.resume(project, row);
                 continue;
             }
-            let (store, now, job) = (self.tools.store.clone(), self.clock.now().wall, row.id);
-            self.tasks.spawn(TaskName::Errand, async move {
+            let (store, now, job) = (self.services.store.clone(), self.clock.now().wall, row.id);
+            self.tasks.spawn(TaskName::Background, async move {
                 let record =
                     move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
                 if let Err(error) = store.record("an unsent job that made room", record).await {
                     tracing::error!(job = %job, %error, "the ledger does not take it that this job makes room; nothing was sent for it, and it stays `prepared`");
                 }
-                Outcome::Nothing
+                TaskOutcome::Nothing
             });
         }
     }

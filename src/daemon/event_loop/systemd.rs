@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::Shell;
+use super::EventLoop;
 use crate::{clock::Clock, domain::time::Moment};
 
 /// The shortest interval between two status lines.
@@ -17,33 +17,33 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the first scan of the inputs may delay "ready": a drive that hangs must not make the
 /// start time out, and `status` reports it.
-const FIRST_LOOK: Duration = Duration::from_secs(20);
+const FIRST_SCAN: Duration = Duration::from_secs(20);
 
 /// The longest line: `systemctl status` shows it on one line.
 const LONGEST_LINE: usize = 240;
 
 /// The service manager, if there is one.
 #[derive(Debug)]
-pub(crate) struct Manager {
+pub(crate) struct ServiceManager {
     socket: Option<imp::Socket>,
     watchdog: Option<Watchdog>,
-    began: Moment,
+    began_at: Moment,
     ready: bool,
     stopping: bool,
-    line: Line,
+    line: StatusLine,
 }
 
-impl Shell {
+impl EventLoop {
     /// Notifies the service manager once per turn of the event loop.
-    pub(crate) fn beat(&mut self) {
-        let looked = self.manager.ready || self.seen_and_shown();
-        self.manager.beat(looked, self.clock.now().moment);
+    pub(crate) fn tick_service_manager(&mut self) {
+        let looked = self.service_manager.ready || self.is_ready();
+        self.service_manager.tick(looked, self.clock.now().moment);
     }
 
     /// Returns whether every input was scanned and `status` shows it, so that a status call after
     /// "ready" is not older than that.
-    fn seen_and_shown(&self) -> bool {
-        !self.dirty && self.served.values().all(|project| project.scanned)
+    fn is_ready(&self) -> bool {
+        !self.dirty && self.projects.values().all(|project| project.scanned)
     }
 }
 
@@ -56,13 +56,13 @@ struct Watchdog {
 
 /// The status line: what was sent and when, and what to send next.
 #[derive(Debug, Default)]
-struct Line {
-    said: String,
+struct StatusLine {
+    shown: String,
     at: Moment,
     next: Option<String>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// Reads from the environment whether there is a listener; `pid` is ours.
     pub(crate) fn of(env: &BTreeMap<String, String>, pid: u32, now: Moment) -> Self {
         let socket = env.get("NOTIFY_SOCKET").and_then(|name| imp::Socket::open(name));
@@ -70,34 +70,34 @@ impl Manager {
             // The first one is sent in the first turn of the event loop.
             Watchdog { every, next: now }
         });
-        let line = Line::default();
-        Self { socket, watchdog, began: now, ready: false, stopping: false, line }
+        let line = StatusLine::default();
+        Self { socket, watchdog, began_at: now, ready: false, stopping: false, line }
     }
 
     /// Returns a manager that notifies nothing.
-    pub(crate) fn nobody(now: Moment) -> Self {
+    pub(crate) fn disabled(now: Moment) -> Self {
         Self::of(&BTreeMap::new(), 0, now)
     }
 
     /// Sends what is due in one turn of the event loop. `looked` says that every input was
     /// scanned once.
-    pub(crate) fn beat(&mut self, looked: bool, now: Moment) {
+    pub(crate) fn tick(&mut self, looked: bool, now: Moment) {
         if self.socket.is_none() {
             return;
         }
-        if !self.ready && !self.stopping && (looked || now >= self.began.plus(FIRST_LOOK)) {
+        if !self.ready && !self.stopping && (looked || now >= self.began_at.plus(FIRST_SCAN)) {
             self.ready = true;
-            self.say("READY=1");
+            self.notify("READY=1");
         }
         if let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| now >= watchdog.next) {
             watchdog.next = now.plus(watchdog.every);
-            self.say("WATCHDOG=1");
+            self.notify("WATCHDOG=1");
         }
         if now >= self.line.at.plus(LINE_EVERY)
             && let Some(line) = self.line.next.take()
         {
-            self.say(&format!("STATUS={line}"));
-            self.line.said = line;
+            self.notify(&format!("STATUS={line}"));
+            self.line.shown = line;
             self.line.at = now;
         }
     }
@@ -105,7 +105,7 @@ impl Manager {
     /// Returns when the event loop must turn again for this; `None` if it need not.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.socket.as_ref()?;
-        let ready = (!self.ready && !self.stopping).then(|| self.began.plus(FIRST_LOOK));
+        let ready = (!self.ready && !self.stopping).then(|| self.began_at.plus(FIRST_SCAN));
         let watchdog = self.watchdog.map(|watchdog| watchdog.next);
         let line = self.line.next.as_ref().map(|_| self.line.at.plus(LINE_EVERY));
         [ready, watchdog, line].into_iter().flatten().min()
@@ -119,7 +119,7 @@ impl Manager {
         let line = line();
         let plain = line.chars().map(|c| if c.is_control() { ' ' } else { c });
         let line: String = plain.take(LONGEST_LINE).collect();
-        self.line.next = (line != self.line.said).then_some(line);
+        self.line.next = (line != self.line.shown).then_some(line);
     }
 
     /// Reports that the configuration is being reloaded.
@@ -129,26 +129,26 @@ impl Manager {
         }
         // Type=notify-reload (systemd 253) compares this time with that of its signal.
         match Clock.monotonic_micros() {
-            Some(micros) => self.say(&format!("RELOADING=1\nMONOTONIC_USEC={micros}")),
-            None => self.say("RELOADING=1"),
+            Some(micros) => self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}")),
+            None => self.notify("RELOADING=1"),
         }
     }
 
     /// Reports that the reload is over, accepted or refused.
     pub(crate) fn reloaded(&mut self) {
         if self.ready && !self.stopping {
-            self.say("READY=1");
+            self.notify("READY=1");
         }
     }
 
     /// Reports that the daemon is stopping.
     pub(crate) fn stopping(&mut self) {
         if !std::mem::replace(&mut self.stopping, true) {
-            self.say("STOPPING=1");
+            self.notify("STOPPING=1");
         }
     }
 
-    fn say(&self, words: &str) {
+    fn notify(&self, words: &str) {
         if let Some(socket) = &self.socket {
             socket.send(words);
         }
@@ -253,21 +253,21 @@ mod tests {
         let path = temp.path().join("notify");
         let listener = UnixDatagram::bind(&path).expect("binds");
         let env = env(&[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
-        let mut manager = Manager::of(&env, 7, second(100));
+        let mut manager = ServiceManager::of(&env, 7, second(100));
 
         manager.show(|| "starts".to_owned());
-        manager.beat(false, second(100));
+        manager.tick(false, second(100));
         assert_eq!(heard(&listener), ["STATUS=starts"]);
-        manager.beat(true, second(100));
+        manager.tick(true, second(100));
         assert_eq!(heard(&listener), ["READY=1"]);
 
         for line in ["one", "two", "three\nlines"] {
             manager.show(|| line.to_owned());
-            manager.beat(true, Moment::from_millis(100_500));
+            manager.tick(true, Moment::from_millis(100_500));
         }
         assert_eq!(heard(&listener), [""; 0], "the second is not over");
         assert_eq!(manager.deadline(), Some(second(101)));
-        manager.beat(true, second(101));
+        manager.tick(true, second(101));
         assert_eq!(heard(&listener), ["STATUS=three lines"], "only the newest, on one line");
         manager.show(|| "three\nlines".to_owned());
         assert_eq!(manager.deadline(), None, "nothing new, nothing to wake up for");
@@ -283,11 +283,11 @@ mod tests {
         let name = SocketAddr::from_abstract_name(&address).expect("a name");
         let listener = UnixDatagram::bind_addr(&name).expect("binds");
         let env = env(&[("NOTIFY_SOCKET", &format!("@{address}"))]);
-        let mut manager = Manager::of(&env, 7, second(100));
-        manager.beat(false, second(119));
+        let mut manager = ServiceManager::of(&env, 7, second(100));
+        manager.tick(false, second(119));
         assert_eq!(heard(&listener), [""; 0]);
         assert_eq!(manager.deadline(), Some(second(120)));
-        manager.beat(false, second(120));
+        manager.tick(false, second(120));
         assert_eq!(heard(&listener), ["READY=1"]);
         manager.reloading();
         manager.reloaded();
@@ -303,12 +303,12 @@ mod tests {
         let listener = UnixDatagram::bind(&path).expect("binds");
         let path = path.to_str().expect("UTF-8");
         let ours = [("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "120000000"), ("WATCHDOG_PID", "7")];
-        let mut manager = Manager::of(&env(&ours), 7, second(100));
-        manager.beat(true, second(100));
-        manager.beat(true, second(159));
+        let mut manager = ServiceManager::of(&env(&ours), 7, second(100));
+        manager.tick(true, second(100));
+        manager.tick(true, second(159));
         assert_eq!(heard(&listener), ["READY=1", "WATCHDOG=1"]);
         assert_eq!(manager.deadline(), Some(second(160)));
-        manager.beat(true, second(160));
+        manager.tick(true, second(160));
         assert_eq!(heard(&listener), ["WATCHDOG=1"]);
 
         assert_eq!(watchdog(&env(&ours), 8), None, "it is another process's");
@@ -319,13 +319,13 @@ mod tests {
     #[test]
     fn where_nobody_listens_nothing_happens_and_nothing_wakes_the_loop() {
         for name in ["", "relative", "vsock:2:1234", "/nowhere/at/all"] {
-            let mut manager = Manager::of(&env(&[("NOTIFY_SOCKET", name)]), 7, second(100));
+            let mut manager = ServiceManager::of(&env(&[("NOTIFY_SOCKET", name)]), 7, second(100));
             manager.show(|| "a line".to_owned());
-            manager.beat(true, second(200));
+            manager.tick(true, second(200));
             manager.reloading();
             manager.stopping();
         }
-        let manager = Manager::nobody(second(100));
+        let manager = ServiceManager::disabled(second(100));
         assert_eq!(manager.deadline(), None);
     }
 }

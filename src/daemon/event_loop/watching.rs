@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Shell,
-    outcomes::{Outcome, TaskName},
+    EventLoop,
+    outcomes::{TaskName, TaskOutcome},
 };
 use crate::{
     config::enums::Watch,
@@ -67,7 +67,7 @@ pub(crate) struct Begun {
     silent: Vec<(ProjectId, Late<()>)>,
 }
 
-impl Shell {
+impl EventLoop {
     /// Says what is to be watched now.
     pub(crate) fn watch_request(&mut self) -> Request {
         self.watching.building = Some(self.clock.now().moment);
@@ -79,13 +79,13 @@ impl Shell {
         Request {
             generation: self.watching.generation,
             projects: self
-                .served
+                .projects
                 .iter()
                 .map(|(id, project)| (*id, inputs(project), project.silent))
                 .collect(),
             files: self.watching.files.clone(),
-            mode: watch_mode(self.live.borrow().settings.trigger.watch),
-            wakes: Arc::clone(&self.wakes),
+            mode: watch_mode(self.config.borrow().settings.trigger.watch),
+            wakes: Arc::clone(&self.wake_queue),
         }
     }
 
@@ -96,14 +96,14 @@ impl Shell {
         }
         // What is told of earlier ones is void.
         self.watching.generation += 1;
-        self.tending = None;
+        self.checking_watches = None;
         if self.watching.building.is_some() {
             self.watching.again = true;
             return;
         }
         let request = self.watch_request();
         self.tasks.spawn(TaskName::Watch, async move {
-            Outcome::Watching(Box::new(begin(request).await))
+            TaskOutcome::Watching(Box::new(begin(request).await))
         });
     }
 
@@ -131,7 +131,7 @@ impl Shell {
             self.is_silent(project);
             self.tasks.spawn(TaskName::Back(project), async move {
                 late.wait().await;
-                Outcome::Nothing
+                TaskOutcome::Nothing
             });
         }
         if self.stopping.is_some() {
@@ -143,9 +143,9 @@ impl Shell {
             let polled = watcher.polled();
             let new = Arc::new(Mutex::new(Some(watcher)));
             let old = std::mem::replace(&mut self.watching.watcher, new);
-            self.tasks.spawn(TaskName::Errand, async move {
+            self.tasks.spawn(TaskName::Background, async move {
                 blocking(move || drop(old)).await;
-                Outcome::Nothing
+                TaskOutcome::Nothing
             });
             self.note_polled(&polled);
             if self.polling {
@@ -153,7 +153,7 @@ impl Shell {
             }
             self.watching.unmended.clear();
             // What changed before the watching began raised no event.
-            for project_state in self.served.values_mut() {
+            for project_state in self.projects.values_mut() {
                 project_state.scan_at(now);
             }
             self.scan_where_due();
@@ -166,7 +166,7 @@ impl Shell {
 
 /// Makes a watcher of those whose drives answer.
 pub(crate) async fn begin(request: Request) -> Begun {
-    let Request { generation, projects, files, mode, wakes } = request;
+    let Request { generation, projects, files, mode, wakes: wake_queue } = request;
     let mut asked = Vec::new();
     for (id, inputs, is_silent) in &projects {
         let (id, inputs) = (*id, inputs.clone());
@@ -194,8 +194,8 @@ pub(crate) async fn begin(request: Request) -> Begun {
         });
         inputs.extend(there);
         Watcher::new(inputs, mode, aside, move |ProjectIndex(index)| match ids.get(index) {
-            Some(id) => wakes.project(*id),
-            None => wakes.config(),
+            Some(id) => wake_queue.project(*id),
+            None => wake_queue.config(),
         })
     });
     let (watcher, warnings) = made.await;

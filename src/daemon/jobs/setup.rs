@@ -28,7 +28,7 @@ use crate::{
         },
         services::{
             Services, budget_windows,
-            command::{Asked, CommandError, CommandErrorKind, Repeat, RepeatKind},
+            command::{CommandError, CommandErrorKind, Repeat, RepeatKind, UserRequest},
             drives::PATIENCE,
             messages::{Control, JobEnd, JobReport},
             root_locks::Standing,
@@ -103,7 +103,7 @@ pub(crate) enum JobInput {
     /// A snapshot without early work.
     Snapshot(SnapshotContent),
     /// A person's command; its inputs are read when it is the job's turn.
-    Requested(Box<Asked>, Box<ProjectConfig>),
+    Requested(Box<UserRequest>, Box<ProjectConfig>),
     /// The work of an earlier job.
     Repeat(Repeat),
 }
@@ -319,7 +319,7 @@ impl JobSetup {
     /// Reads the inputs of a person's command: their own prompt and picture, or the project's.
     async fn read_request(
         &self,
-        asked: &Asked,
+        asked: &UserRequest,
         config: ProjectConfig,
     ) -> Result<SnapshotContent, CommandError> {
         let request = asked.request.clone();

@@ -128,7 +128,7 @@ pub enum Command {
 }
 
 /// A person's request on its way.
-pub(crate) struct Asked {
+pub(crate) struct UserRequest {
     pub(crate) request: OnceRequest,
     pub(crate) reply: oneshot::Sender<Result<JobId, CommandError>>,
 }

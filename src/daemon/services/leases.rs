@@ -8,7 +8,7 @@
 //! [`crate::daemon::services::runtime_config::server_api`] has the settings.
 //!
 //! # How it is used
-//! `Services` holds a [`ManagerHandle`]; `Shell` spawns [`crate::daemon::servers::manager::ServerManager::run`] as a
+//! `Services` holds a [`ManagerHandle`]; `EventLoop` spawns [`crate::daemon::servers::manager::ServerManager::run`] as a
 //! background task and calls [`ManagerHandle::close`] when it stops. A job in cloud mode calls `want`
 //! after it is in the ledger (`prepared`) and before its submit is marked: it writes the machine's
 //! own id into the job's `deployment`. A job that another session sent calls [`ManagerHandle::request_again`]
