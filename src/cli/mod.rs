@@ -39,7 +39,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(exit.code());
         }
     };
-    tell_bugs();
+    install_panic_message();
     let context = Context::new(&cli.globals);
     let out = context.out;
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(&cli, &context))) {
@@ -55,7 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Logs a panic as a bug in conjured, before the default hook prints it.
-fn tell_bugs() {
+fn install_panic_message() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("a bug in conjured: {panic}");

@@ -54,7 +54,7 @@ impl Out {
     }
 
     /// Prints a message besides the data.
-    pub fn say(&self, text: impl AsRef<str>) {
+    pub fn info(&self, text: impl AsRef<str>) {
         if self.verbosity >= 0 {
             self.error(text);
         }
@@ -67,7 +67,7 @@ impl Out {
 
     /// Asks a person at a terminal to type `word`; returns `None` without a terminal, so that a
     /// script cannot confirm by accident.
-    pub fn asked_for(&self, question: &str, word: &str) -> Option<bool> {
+    pub fn confirm(&self, question: &str, word: &str) -> Option<bool> {
         let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
             return None;

@@ -38,7 +38,7 @@ pub(super) async fn status(context: &Context, args: StatusArgs) -> Result<(), Fa
         status = match newer {
             Ok(newer) => newer,
             Err(failure) => {
-                context.out.say("the daemon has ended");
+                context.out.info("the daemon has ended");
                 return Err(Failure { message: String::new(), ..failure });
             }
         };

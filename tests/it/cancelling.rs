@@ -17,21 +17,21 @@ use conjured::{
 use crate::support::{
     patience::eventually,
     service::quick,
-    stage::{Stage, holds_number},
+    stage::{DemoProject, holds_number},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Creates a stage whose runs take an hour, and continue when they are cancelled.
-fn stubborn(cancel: RunningCancel) -> Stage {
+fn stubborn(cancel: RunningCancel) -> DemoProject {
     let mut settings = quick();
     settings.run = HOUR;
     settings.behaviour.running_cancel = cancel;
-    Stage::with(settings)
+    DemoProject::with(settings)
 }
 
 /// Cancels the newest job; returns its id.
-fn cancel(stage: &Stage) -> String {
+fn cancel(stage: &DemoProject) -> String {
     let id = stage.jobs().pop().expect("a job").id.to_string();
     let output = stage.cli(&["jobs", "cancel", &id]);
     assert!(output.status.success(), "{output:?}");
@@ -39,7 +39,7 @@ fn cancel(stage: &Stage) -> String {
 }
 
 /// Waits until this many cancels have arrived at the service.
-fn arrives(stage: &Stage, count: u64) {
+fn arrives(stage: &DemoProject, count: u64) {
     eventually("the cancel arrives", || {
         (stage.service.stats().cancel_calls >= count).then_some(())
     });
@@ -104,7 +104,7 @@ fn a_cancel_survives_a_kill_and_its_job_is_not_placed_by_the_next_start() {
 
 #[test]
 fn a_cancel_while_a_result_is_placed_is_refused_and_changes_nothing() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let folder = stage.public()[0].parent().expect("a folder").to_path_buf();
     fs::create_dir_all(&folder).expect("makes");
     // It blocks root, too, which ignores permissions.
@@ -122,7 +122,7 @@ fn a_cancel_while_a_result_is_placed_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_cancel_during_the_download_keeps_what_was_paid_for() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage
         .service
         .order(Order::from(Fault::SlowStream { bytes_per_second: 20_000 }).on(Call::Download));

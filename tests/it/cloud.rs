@@ -20,20 +20,20 @@ use conjured::{
     },
 };
 
-use super::support::{patience::eventually, service::quick, stage::Stage};
+use super::support::{patience::eventually, service::quick, stage::DemoProject};
 
 /// The price of one second of the machine `large`, which polling cannot observe.
 const SECOND: MicroUsd = MicroUsd(1_750_000 / 3600 + 1);
 
 /// Creates a stage in cloud mode with a fast service.
-fn cloud() -> Stage {
+fn cloud() -> DemoProject {
     let settings = Settings {
         machine_start: Duration::from_millis(800),
         machine_unknown: Duration::from_millis(300),
         ..quick()
     };
     let user = format!("\"{}\"", settings.user);
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     for (key, value) in [
         ("cloud.user_id", user.as_str()),
         ("cloud.workflow_version_id", "\"simulated-version\""),
@@ -46,7 +46,7 @@ fn cloud() -> Stage {
     stage
 }
 
-fn rows(stage: &Stage) -> Vec<MachineRow> {
+fn rows(stage: &DemoProject) -> Vec<MachineRow> {
     let Ok(reader) = Ledger::open_read_only(&stage.state_dir().join(FILE)) else {
         return Vec::new();
     };
@@ -56,7 +56,7 @@ fn rows(stage: &Stage) -> Vec<MachineRow> {
 /// Waits until no machine runs at the service and the ledger knows of none; then checks that money
 /// and machines agree.
 #[track_caller]
-fn all_over(stage: &Stage) -> Vec<MachineRow> {
+fn all_over(stage: &DemoProject) -> Vec<MachineRow> {
     eventually("no machine runs any more", || {
         let none = stage.service.stats().machines.iter().all(|machine| machine.over);
         let known = rows(stage).iter().all(|row| row.ended_at.is_some());

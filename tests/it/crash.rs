@@ -18,7 +18,7 @@ use crate::support::{
     media,
     patience::{eventually, stays},
     service::quick,
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,7 +27,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn a_job_killed_in_the_queue_is_followed_to_its_end() {
     let mut settings = quick();
     settings.cold_start = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Submitted);
@@ -39,7 +39,7 @@ fn a_job_killed_in_the_queue_is_followed_to_its_end() {
 fn a_job_killed_while_it_runs_is_followed_to_its_end() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -49,7 +49,7 @@ fn a_job_killed_while_it_runs_is_followed_to_its_end() {
 
 /// Restarts the daemon, checks that it asks about the same request, lets the job end, and counts.
 #[track_caller]
-fn follow_after_a_crash(stage: &Stage, skip: Duration) {
+fn follow_after_a_crash(stage: &DemoProject, skip: Duration) {
     let asked = stage.service.stats().requests[0].status_calls;
     // What a crash during a placement would have left.
     let public = &stage.public()[1];
@@ -71,7 +71,7 @@ fn follow_after_a_crash(stage: &Stage, skip: Duration) {
 #[test]
 fn a_download_that_was_killed_goes_on_and_a_finished_one_is_not_repeated() {
     // Large enough that a download is written in several pieces.
-    let stage = Stage::with(Settings { mesh_grid: 160, ..quick() });
+    let stage = DemoProject::with(Settings { mesh_grid: 160, ..quick() });
     let slow = Order::from(Fault::SlowStream { bytes_per_second: 500_000 });
     stage.service.order(slow.on(Call::Download).only(Product::Mesh));
     let daemon = stage.start();
@@ -96,7 +96,7 @@ fn a_download_that_was_killed_goes_on_and_a_finished_one_is_not_repeated() {
 
 #[test]
 fn a_parked_placement_survives_a_kill_and_is_placed_when_the_way_is_free() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let folder = stage.public()[1].parent().expect("a folder").to_path_buf();
     fs::create_dir_all(folder.parent().expect("a folder")).expect("makes");
     fs::write(&folder, b"a file where the folder should be").expect("writes");
@@ -123,7 +123,7 @@ fn a_parked_placement_survives_a_kill_and_is_placed_when_the_way_is_free() {
 
 #[test]
 fn killed_when_the_picture_appears_the_mesh_is_whole_before_and_after() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let [picture, ..] = stage.public();
     for round in 1..=3 {
         let daemon = stage.start();
@@ -162,7 +162,7 @@ fn killed_at_drawn_moments_each_job_is_paid_once_third_seed() {
 
 /// Runs four jobs and kills each once, some time between the saved prompt and the end.
 fn killed_at_drawn_moments(seed: u64) {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut draw = seed;
     let (mut expected, mut unknown) = (0, 0);
     for round in 1..=4 {
@@ -212,7 +212,7 @@ fn killed_at_drawn_moments(seed: u64) {
 fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     let job = stage.newest_is(JobState::Running);
@@ -235,7 +235,7 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
 #[cfg(unix)]
 #[test]
 fn a_result_that_an_older_job_follows_is_expected_in_the_picture_like_any_other() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("trigger.after_result_hold_s", "3600");
     let in_the_way = stage.public()[0].clone();
     fs::create_dir_all(&in_the_way).expect("makes");

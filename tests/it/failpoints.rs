@@ -362,7 +362,7 @@ fn die_everywhere(weather: Weather) {
 /// searches it.
 #[test]
 fn an_order_that_names_no_point_is_refused_aloud() {
-    let stage = crate::support::stage::Stage::new();
+    let stage = crate::support::stage::DemoProject::new();
     let output = stage
         .command(&["run"])
         .env(conjured::failpoint::VARIABLE, "ledger.submited:before")

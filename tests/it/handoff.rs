@@ -28,7 +28,7 @@ use crate::support::{
     fake_conjure::{Api, FakeConjure, Manners},
     media,
     patience::{eventually, stays},
-    stage::Stage,
+    stage::DemoProject,
 };
 
 /// The limits of a test: shorter than in real use, and still longer than what [`deliver`] waits for
@@ -167,8 +167,8 @@ fn an_api_that_carries_out_late_what_it_was_told_imports_nothing_twice() {
 // With the real program.
 
 /// Creates a project with a CONJURE around it.
-fn stage(manners: Manners, way: &str) -> (Stage, FakeConjure) {
-    let mut stage = Stage::new();
+fn stage(manners: Manners, way: &str) -> (DemoProject, FakeConjure) {
+    let mut stage = DemoProject::new();
     let fake = FakeConjure::start(&stage.root(), manners);
     stage.set("placement.handoff", &format!("\"{way}\""));
     stage.set("placement.conjure_url", &format!("\"{}\"", fake.url()));
@@ -177,7 +177,7 @@ fn stage(manners: Manners, way: &str) -> (Stage, FakeConjure) {
 
 /// Fails unless the meshes of these jobs were imported, each once.
 #[track_caller]
-fn assert_jobs_imported(stage: &Stage, fake: FakeConjure, jobs: &[JobId]) {
+fn assert_jobs_imported(stage: &DemoProject, fake: FakeConjure, jobs: &[JobId]) {
     let mut imported: Vec<Vec<u8>> = fake.finish().into_iter().map(|import| import.bytes).collect();
     for job in jobs {
         let kept = stage.state_dir().join("history").join(job.to_string()).join("mesh.glb");
@@ -218,7 +218,7 @@ fn job_after_job_of_the_real_program_is_imported_once_each() {
 fn a_mesh_is_imported_although_something_newer_waits_for_its_end() {
     let mut settings = crate::support::service::quick();
     settings.run = Duration::from_secs(3600);
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     let fake = FakeConjure::start(&stage.root(), Manners { launcher: None, ..Manners::default() });
     stage.set("placement.handoff", "\"state\"");
     stage.set("placement.conjure_url", &format!("\"{}\"", fake.url()));
@@ -382,7 +382,7 @@ fn the_picture_that_our_own_mesh_changed_starts_nothing_and_a_new_prompt_starts_
     let (mut stage, fake) = stage(Manners { launcher: None, ..Manners::default() }, "auto");
     let daemon = stage.start();
     // Auto-refresh, at the speed of this test.
-    let same = |stage: &mut Stage, scene: u32| {
+    let same = |stage: &mut DemoProject, scene: u32| {
         for _ in 0..5 {
             stage.film(scene);
             stays(Duration::from_millis(120), "no other job", || stage.submits() <= 1);
@@ -405,13 +405,13 @@ fn the_picture_that_our_own_mesh_changed_starts_nothing_and_a_new_prompt_starts_
 }
 
 #[track_caller]
-fn same_count(stage: &Stage, count: u64) {
+fn same_count(stage: &DemoProject, count: u64) {
     stays(Duration::from_millis(700), "one job for a prompt", || stage.submits() == count);
 }
 
 #[test]
 fn a_render_alone_waits_while_hands_are_in_the_picture() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let path = stage.root().join("data/input/fingertips.json");
     fs::create_dir_all(path.parent().expect("a folder")).expect("makes");
     let daemon = stage.start();

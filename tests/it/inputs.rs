@@ -11,7 +11,7 @@ use conjured::domain::{fingerprint::Fingerprint, job::JobState};
 use crate::support::{
     patience::{eventually, stays},
     service::quick,
-    stage::Stage,
+    stage::DemoProject,
 };
 
 /// Longer than a render's window and the time in which a file counts as being written.
@@ -19,7 +19,7 @@ const LONG_ENOUGH: Duration = Duration::from_millis(900);
 
 #[test]
 fn sixty_identical_renders_with_new_text_chunks_start_nothing_and_a_new_scene_does() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let _daemon = stage.start();
     let baseline = stage.frame(0);
     for _ in 0..60 {
@@ -39,7 +39,7 @@ fn sixty_identical_renders_with_new_text_chunks_start_nothing_and_a_new_scene_do
 
 #[test]
 fn a_half_written_picture_is_never_sent_and_is_sent_once_when_it_is_whole() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let daemon = stage.start();
     let frame = stage.frame(3);
     fs::write(stage.render(), &frame[..frame.len() / 2]).expect("writes");
@@ -58,7 +58,7 @@ fn a_half_written_picture_is_never_sent_and_is_sent_once_when_it_is_whole() {
 
 #[test]
 fn a_storm_of_two_thousand_writes_is_one_job_with_the_last_content() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     // On a busy machine the writer itself may be delayed, and must not look as if it had finished.
     stage.set("trigger.prompt_quiet_ms", "3000");
     stage.set("trigger.prompt_max_wait_ms", "60000");
@@ -85,7 +85,7 @@ fn a_prompt_changed_three_times_during_a_run_is_one_more_job_with_the_last_words
     let mut settings = quick();
     settings.run = Duration::from_secs(600);
     let run = settings.run;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -119,7 +119,7 @@ fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_las
     let mut settings = quick();
     settings.run = Duration::from_secs(600);
     let run = settings.run;
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     let _daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -148,7 +148,7 @@ fn fifty_prompts_and_ever_new_renders_during_a_run_are_one_more_job_with_the_las
 
 #[test]
 fn a_change_while_the_daemon_is_down_is_noticed_at_the_next_start() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.done(1);
@@ -170,7 +170,7 @@ fn a_change_while_the_daemon_is_down_is_noticed_at_the_next_start() {
 
 #[test]
 fn folders_that_go_and_come_back_are_watched_again() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let daemon = stage.start();
     fs::remove_dir_all(stage.root().join("data")).expect("removes");
     eventually("the loss is seen", || {

@@ -17,7 +17,7 @@ use conjured::{
 };
 use serde_json::Value;
 
-use crate::support::{service::quick, stage::Stage};
+use crate::support::{service::quick, stage::DemoProject};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -25,7 +25,7 @@ fn said(output: &Output) -> String {
 
 /// Runs one job with the given prompt, without a daemon.
 #[track_caller]
-fn once(stage: &Stage, words: &str) -> JobRow {
+fn once(stage: &DemoProject, words: &str) -> JobRow {
     let output = stage.cli(&["once", "--prompt", words]);
     assert!(output.status.success(), "{output:?}");
     stage.jobs().pop().expect("a job")
@@ -33,7 +33,7 @@ fn once(stage: &Stage, words: &str) -> JobRow {
 
 /// Runs one job whose answer is lost, without a daemon.
 #[track_caller]
-fn lost(stage: &Stage, words: &str) -> JobRow {
+fn lost(stage: &DemoProject, words: &str) -> JobRow {
     stage.service.order(Fault::AcceptThenDrop);
     let output = stage.cli(&["once", "--prompt", words]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -43,7 +43,7 @@ fn lost(stage: &Stage, words: &str) -> JobRow {
 }
 
 /// Returns the audit as `(what, outcome)`, oldest first.
-fn audit(stage: &Stage) -> Vec<(String, String)> {
+fn audit(stage: &DemoProject) -> Vec<(String, String)> {
     let rows = stage.json(&["jobs", "audit", "--json", "--limit", "1000"]);
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let rows = rows.as_array().expect("an array").iter().rev();
@@ -52,7 +52,7 @@ fn audit(stage: &Stage) -> Vec<(String, String)> {
 
 #[test]
 fn an_unknown_job_is_not_sent_again_before_a_person_says_so() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let id = lost(&stage, "a clay owl").id.to_string();
     for daemon in [false, true] {
         let _daemon = daemon.then(|| stage.start());
@@ -68,7 +68,7 @@ fn an_unknown_job_is_not_sent_again_before_a_person_says_so() {
 #[test]
 fn a_confirmed_retry_sends_once_and_settles_the_old_job_with_its_money() {
     for with_daemon in [false, true] {
-        let stage = Stage::new();
+        let stage = DemoProject::new();
         let old = lost(&stage, "a clay owl");
         let daemon = with_daemon.then(|| stage.start());
         let output = stage.cli(&["jobs", "retry", &old.id.to_string()[..18], "--yes", "--json"]);
@@ -103,7 +103,7 @@ fn a_confirmed_retry_sends_once_and_settles_the_old_job_with_its_money() {
 
 #[test]
 fn the_budget_holds_for_a_retry_and_leaves_the_unknown_job_as_it_is() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let old = lost(&stage, "a clay owl");
     stage.set("budget.per_job_usd", "0.0001");
     let output = stage.cli(&["jobs", "retry", &old.id.to_string(), "--yes"]);
@@ -114,7 +114,7 @@ fn the_budget_holds_for_a_retry_and_leaves_the_unknown_job_as_it_is() {
 
 #[test]
 fn a_failed_job_is_retried_without_a_question() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(Order::from(Fault::Http {
         status: 422,
         retry_after: None,
@@ -140,7 +140,7 @@ fn a_failed_job_is_retried_without_a_question() {
 #[test]
 fn a_rerun_sends_the_very_same_bytes_and_takes_nothing_from_history() {
     for with_daemon in [false, true] {
-        let mut stage = Stage::new();
+        let mut stage = DemoProject::new();
         stage.set("generation.seed", "\"random\"");
         let old = once(&stage, "a clay owl");
         // A configuration change in the meantime does not matter.
@@ -164,7 +164,7 @@ fn a_rerun_sends_the_very_same_bytes_and_takes_nothing_from_history() {
 
 #[test]
 fn a_rerun_that_would_not_be_the_same_request_is_refused_before_it_is_sent() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let old = once(&stage, "a clay owl");
     let prompt = stage.state_dir().join("history").join(old.id.to_string()).join("prompt.txt");
     std::fs::write(&prompt, "a clay fox").expect("writes");
@@ -182,7 +182,7 @@ fn a_rerun_that_would_not_be_the_same_request_is_refused_before_it_is_sent() {
 fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_it() {
     // Runs that end when the test says so: the command returns long before.
     let run = Duration::from_secs(3600);
-    let stage = Stage::with(conjured::simulator::Settings { run, ..quick() });
+    let stage = DemoProject::with(conjured::simulator::Settings { run, ..quick() });
     let old = lost(&stage, "a clay owl");
     let output = stage.cli(&["jobs", "retry", &old.id.to_string(), "--yes", "--detach"]);
     assert!(output.status.success(), "{output:?}");
@@ -201,7 +201,7 @@ fn a_detached_retry_returns_when_the_service_has_it_and_the_next_daemon_places_i
 
 #[test]
 fn jobs_that_cannot_be_done_again_are_refused_with_a_sentence() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let old = once(&stage, "a clay owl");
     for (arguments, code) in [
         (&["jobs", "retry", "01ZZZ"][..], 64),
@@ -225,7 +225,7 @@ fn jobs_that_cannot_be_done_again_are_refused_with_a_sentence() {
 
 #[test]
 fn a_rating_is_kept_beside_a_daemon_and_without_one() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let id = once(&stage, "a clay owl").id.to_string();
     let rated = stage.json(&["jobs", "rate", &id, "2", "dull", "back", "--json"]);
     assert_eq!(rated["job"], *id);
@@ -240,7 +240,7 @@ fn a_rating_is_kept_beside_a_daemon_and_without_one() {
 
 #[test]
 fn the_whole_story_of_a_job_is_shown() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let job = once(&stage, "a clay owl");
     let id = job.id.to_string();
     let shown = stage.json(&["jobs", "show", &id, "--json"]);

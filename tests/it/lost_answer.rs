@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 #[cfg(unix)]
 use crate::support::patience::eventually;
-use crate::support::{patience::stays, stage::Stage};
+use crate::support::{patience::stays, stage::DemoProject};
 
 /// Long enough for a retrying client to retry.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
@@ -27,7 +27,7 @@ fn http(status: u16, retry_after: Option<&str>) -> Order {
 
 #[test]
 fn a_submit_whose_answer_is_cut_is_unknown_counted_and_never_sent_again() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(Fault::AcceptThenDrop);
     let daemon = stage.start();
     stage.say("a clay owl");
@@ -63,7 +63,7 @@ fn a_submit_whose_answer_is_cut_is_unknown_counted_and_never_sent_again() {
 
 #[test]
 fn a_throttled_submit_is_sent_again_and_taken_in_once() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(http(429, Some("1")));
     let _daemon = stage.start();
     stage.say("a clay owl");
@@ -74,7 +74,7 @@ fn a_throttled_submit_is_sent_again_and_taken_in_once() {
 
 #[test]
 fn a_service_that_is_away_for_a_named_time_is_asked_again() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(http(503, Some("1")));
     let _daemon = stage.start();
     stage.say("a clay owl");
@@ -95,7 +95,7 @@ fn an_unreadable_answer_leaves_the_job_unknown() {
 
 #[track_caller]
 fn assert_unknown(order: Order) {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(order);
     let _daemon = stage.start();
     stage.say("a clay owl");
@@ -110,7 +110,7 @@ fn assert_unknown(order: Order) {
 #[cfg(unix)]
 #[test]
 fn a_daemon_that_was_stopped_past_the_time_out_reads_the_answer_that_came_meanwhile() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("serverless.submit_timeout_s", "1");
     stage.service.order(Fault::Hang { ms: Some(300) });
     let daemon = stage.start();

@@ -9,12 +9,12 @@ use conjured::domain::{fingerprint::Fingerprint, job::JobState};
 
 use crate::support::{
     patience::stays,
-    stage::{Stage, holds_number},
+    stage::{DemoProject, holds_number},
 };
 
 #[test]
 fn the_first_start_is_a_baseline_and_spends_nothing() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let _daemon = stage.start();
     let quiet = || stage.submits() == 0 && stage.jobs().is_empty();
     stays(Duration::from_millis(900), "no job for inputs that were there before", quiet);
@@ -28,7 +28,7 @@ fn the_first_start_is_a_baseline_and_spends_nothing() {
 
 #[test]
 fn a_prompt_and_a_render_saved_together_are_one_post_with_the_right_inputs() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("generation.steps_flux", "11");
     stage.set("generation.steps_partpacker", "23");
     // "Together" is the prompt's window from the first file to the second: even on a busy machine
@@ -63,7 +63,7 @@ fn a_prompt_and_a_render_saved_together_are_one_post_with_the_right_inputs() {
 
 #[test]
 fn the_same_inputs_again_are_placed_from_history_without_a_post() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let _daemon = stage.start();
     stage.say("a clay owl");
     stage.done(1);
@@ -81,7 +81,7 @@ fn the_same_inputs_again_are_placed_from_history_without_a_post() {
 
 #[test]
 fn once_without_a_daemon_does_one_job_and_names_its_files() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let output = stage.cli(&["once", "--prompt", "a clay heron", "--seed", "42"]);
     assert_printed_files_exist(&output);
     stage.done(1);
@@ -92,7 +92,7 @@ fn once_without_a_daemon_does_one_job_and_names_its_files() {
 
 #[test]
 fn once_with_a_daemon_hands_the_job_over_and_names_its_files() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let _daemon = stage.start();
     let out = stage.path("results");
     let folder = out.display().to_string();

@@ -8,7 +8,7 @@ use std::fs;
 
 use conjured::simulator::gesture_camera::GestureCamera;
 
-use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
+use crate::support::{daemon::TestDaemon, patience::eventually, stage::DemoProject};
 
 /// Measured: 2.9 MB. The log's queue alone used to be 4.
 const AT_REST_KB: u64 = 5 * 1024;
@@ -51,7 +51,7 @@ fn arenas(daemon: &TestDaemon) -> usize {
 
 #[test]
 fn a_daemon_at_rest_keeps_little_memory_of_its_own() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let daemon = stage.start();
     let kept = own_kb(&daemon);
     assert!(kept <= AT_REST_KB, "{kept} KB");
@@ -59,7 +59,7 @@ fn a_daemon_at_rest_keeps_little_memory_of_its_own() {
 
 #[test]
 fn memory_that_work_took_is_given_back() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut camera = GestureCamera::with_side(1024);
     let daemon = stage.start();
     for number in 1..=2 {

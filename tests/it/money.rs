@@ -19,7 +19,7 @@ use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
     service::quick,
-    stage::Stage,
+    stage::DemoProject,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ fn waiting(daemon: &TestDaemon) -> Option<String> {
 
 #[test]
 fn the_hourly_limit_is_not_forgotten_by_a_restart() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("trigger.max_jobs_per_hour", "2");
     let daemon = stage.start();
     stage.say("a clay owl");
@@ -62,7 +62,7 @@ fn the_hourly_limit_is_not_forgotten_by_a_restart() {
 
 #[test]
 fn a_request_that_leaves_late_leaves_at_the_price_of_then_or_waits_for_room() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("budget.per_job_usd", "0.50");
     // The new price must be in effect before the wait is over, also where a reload takes seconds.
     let wait = Some("10".to_owned());
@@ -102,7 +102,7 @@ fn what_the_deployment_says_of_its_machine_is_what_jobs_are_booked_by() {
     let mut settings = quick();
     settings.hourly = MicroUsd::from_cents(175);
     settings.keep_warm = Duration::from_secs(120);
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     eventually("the deployment has told", || {
         (daemon.status()?.budget.hourly_from == "the deployment").then_some(())
@@ -124,7 +124,7 @@ fn what_the_deployment_says_of_its_machine_is_what_jobs_are_booked_by() {
 
 #[test]
 fn a_deployment_that_does_not_tell_is_served_at_the_configured_price() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let fault = Fault::Http { status: 500, retry_after: None, body: None, accepted: false };
     stage.service.order(Order { on: Call::Deployment, times: Times::Next(1000), ..fault.into() });
     let daemon = stage.start();
@@ -138,7 +138,7 @@ fn a_deployment_that_does_not_tell_is_served_at_the_configured_price() {
 
 #[test]
 fn another_machine_than_the_configured_one_is_told_once() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("budget.hardware", "\"large\"");
     let daemon = stage.start();
     let told = || {

@@ -18,7 +18,7 @@ use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, in_the_end, stays},
     service::{TOKEN, quick},
-    stage::Stage,
+    stage::DemoProject,
     tunnel::{Port, Speaks, Tunnel},
 };
 
@@ -33,7 +33,7 @@ fn doing(daemon: &TestDaemon) -> Option<String> {
 
 #[test]
 fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(http(500, None).times(3));
     let daemon = stage.start();
     for number in 1..=3 {
@@ -95,7 +95,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
 
 #[test]
 fn status_calls_that_fail_or_talk_nonsense_cost_patience_and_nothing_else() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let word = |word: &str| Fault::StatusWord(word.to_owned());
     // An answer in between resets the back-off, so that the test is fast.
     for fault in [
@@ -123,7 +123,7 @@ fn status_calls_that_fail_or_talk_nonsense_cost_patience_and_nothing_else() {
 
 #[test]
 fn a_wait_that_the_service_asks_for_is_kept_at_every_call_and_shown() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     for call in [Call::Status, Call::Result, Call::Download] {
         stage.service.order(http(429, Some("2")).on(call));
     }
@@ -193,8 +193,8 @@ fn long() -> Settings {
     Settings { run: RUN, ..quick() }
 }
 
-fn with_token_file(settings: Settings) -> (Stage, TestDaemon, std::path::PathBuf) {
-    let stage = Stage::with(settings);
+fn with_token_file(settings: Settings) -> (DemoProject, TestDaemon, std::path::PathBuf) {
+    let stage = DemoProject::with(settings);
     let file = stage.state_dir().join("runcomfy_token");
     fs::create_dir_all(stage.state_dir()).expect("makes");
     fs::write(&file, TOKEN).expect("writes");
@@ -207,7 +207,7 @@ fn with_token_file(settings: Settings) -> (Stage, TestDaemon, std::path::PathBuf
 
 #[test]
 fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let port = Port::closed();
     stage.set("serverless.api_url", &port.url());
     let daemon = stage.start();
@@ -224,7 +224,7 @@ fn a_daemon_starts_without_a_network_and_sends_once_it_is_there() {
 
 #[test]
 fn four_500s_in_a_row_to_status_calls_are_few_calls_no_cancel_and_no_second_submit() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(http(500, None).on(Call::Status).times(4));
     let _daemon = stage.start();
     stage.say("a clay owl");
@@ -236,7 +236,7 @@ fn four_500s_in_a_row_to_status_calls_are_few_calls_no_cancel_and_no_second_subm
 
 #[test]
 fn a_result_that_is_denied_missing_or_not_ready_is_asked_for_again() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let not_ready = Fault::Http {
         status: 400,
         retry_after: None,
@@ -255,7 +255,7 @@ fn a_result_that_is_denied_missing_or_not_ready_is_asked_for_again() {
 
 #[test]
 fn once_with_a_refused_token_ends_at_once_with_77_also_when_it_is_known_to_be_refused() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.set_token("a-fresh-token-of-the-test");
     let once = || {
         let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
@@ -278,14 +278,14 @@ fn once_with_a_refused_token_ends_at_once_with_77_also_when_it_is_known_to_be_re
 
 #[test]
 fn a_person_can_cancel_while_the_daemon_has_no_usable_configuration() {
-    let mut stage = Stage::with(long());
+    let mut stage = DemoProject::with(long());
     // The reload must be done before the wait is over, also where it takes seconds.
     stage.service.order(http(429, Some("10")));
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Prepared);
     let unusable = |doing: &String| doing.contains("`serverless.enabled` is false");
-    let cancel = |stage: &Stage| {
+    let cancel = |stage: &DemoProject| {
         let id = stage.jobs().pop().expect("a job").id.to_string();
         let output = stage.cli(&["jobs", "cancel", &id]);
         assert!(output.status.success(), "{output:?}");

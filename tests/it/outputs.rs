@@ -30,7 +30,7 @@ use crate::support::{
     media,
     patience::eventually,
     service::quick,
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
     tunnel::{Port, Speaks, Tunnel},
 };
 
@@ -90,7 +90,7 @@ fn files_from_elsewhere_and_files_without_end_are_not_fetched() {
 /// After one good job, lets each of the faults spoil one job.
 #[track_caller]
 fn refuses_all(cases: &[(&str, Order, bool)]) {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let _daemon = stage.start();
     stage.say("a clay owl");
     stage.done(1);
@@ -118,7 +118,7 @@ fn refuses_all(cases: &[(&str, Order, bool)]) {
 
 #[test]
 fn a_download_that_is_cut_goes_on_where_it_stopped() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let cut = Order::from(Fault::CutAt { fraction: 0.5 });
     stage.service.order(cut.on(Call::Download).only(Product::Mesh));
     let _daemon = stage.start();
@@ -134,7 +134,7 @@ fn a_download_that_is_cut_goes_on_where_it_stopped() {
 
 #[test]
 fn a_url_that_ran_out_is_replaced_by_asking_for_the_result_again() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     for status in [403, 404] {
         let gone = Fault::Http { status, retry_after: None, body: None, accepted: false };
         stage.service.order(Order::from(gone).on(Call::Download).only(Product::Mesh));
@@ -151,7 +151,7 @@ fn a_url_that_ran_out_is_replaced_by_asking_for_the_result_again() {
 
 #[test]
 fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_was() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("placement.max_artifact_mb", "1");
     let mut flood = b"HTTP/1.1 200 OK\r\ncontent-type: model/gltf-binary\r\n\r\n".to_vec();
     flood.resize(32 << 20, b'g');
@@ -180,7 +180,7 @@ fn a_mesh_that_flows_without_end_stops_at_the_limit_and_leaves_the_disk_as_it_wa
 fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -204,7 +204,7 @@ fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back
 #[cfg(unix)]
 #[test]
 fn a_folder_of_ones_own_below_a_root_that_is_gone_is_refused_before_anything_is_sent() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     fs::rename(stage.root(), stage.path("renamed")).expect("renames");
     let out = stage.root().join("mine").display().to_string();
     let output = stage.cli(&["once", "--prompt", "a clay owl", "--out", &out]);
@@ -241,7 +241,7 @@ fn a_reader_during_sixty_placements_never_sees_a_missing_or_broken_file() {
 
 #[test]
 fn a_reader_sees_whole_files_while_the_daemon_places_new_ones() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let _daemon = stage.start();
     stage.say("a clay owl, number 0");
     stage.done(1);
@@ -293,7 +293,7 @@ fn while_reading(names: &[&Path], work: impl FnOnce()) -> Vec<String> {
 
 #[test]
 fn a_folder_of_ones_own_that_cannot_take_the_result_is_refused_before_anything_is_paid() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     fs::write(stage.path("a file"), b"").expect("writes");
     let daemon = stage.start();
     let file = stage.path("a file/results").display().to_string();
@@ -311,7 +311,7 @@ fn a_folder_of_ones_own_that_cannot_take_the_result_is_refused_before_anything_i
 fn a_folder_of_ones_own_that_goes_bad_during_the_run_does_not_hold_up_the_artist() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let _daemon = stage.start();
     let folder = stage.path("results");
     let out = folder.display().to_string();

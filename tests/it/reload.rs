@@ -11,7 +11,7 @@ use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
     service::quick,
-    stage::{Stage, holds_number},
+    stage::{DemoProject, holds_number},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,7 +20,7 @@ const REFUSED: &str = "the new configuration was refused";
 
 #[test]
 fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("generation.steps_flux", "11");
     let daemon = stage.start();
     let refusal = |daemon: &TestDaemon| {
@@ -49,7 +49,7 @@ fn a_bad_reload_keeps_the_old_configuration_and_a_good_one_takes_effect() {
 
 #[test]
 fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let daemon = stage.start();
     let whole = std::fs::read(stage.config()).expect("reads");
     // Empty, then complete, as an editor does it, with a moment in between.
@@ -65,7 +65,7 @@ fn a_configuration_that_is_being_saved_is_not_taken_for_an_empty_one() {
 fn a_lower_budget_lets_the_running_job_finish_and_refuses_the_next_one() {
     let mut settings = quick();
     settings.run = HOUR;
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -93,7 +93,7 @@ fn a_lower_budget_lets_the_running_job_finish_and_refuses_the_next_one() {
 fn paths_that_change_during_a_job_take_effect_when_it_has_ended() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -133,7 +133,7 @@ fn a_hang_up_signal_reads_the_token_again() {
 
     use crate::support::service::TOKEN;
 
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut command = stage.command(&["run"]);
     command.env_remove("RUNCOMFY_API_TOKEN");
     let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();

@@ -19,7 +19,7 @@ use conjured::{
 use crate::support::{
     patience::{eventually, in_the_end, stays},
     service::{Far, comfyui, quick, spaces},
-    stage::Stage,
+    stage::DemoProject,
     tunnel::Port,
 };
 
@@ -28,7 +28,7 @@ const RUN: Duration = Duration::from_millis(300);
 
 /// A stage with every backend: RunComfy's queue, a ComfyUI, two Spaces.
 struct Town {
-    stage: Stage,
+    stage: DemoProject,
     comfyui: Far<Comfy>,
     spaces: Far<Spaces>,
     /// Where nothing listens.
@@ -43,7 +43,7 @@ impl Town {
             ..quick()
         };
         let user = format!("{:?}", settings.user);
-        let mut stage = Stage::with(settings);
+        let mut stage = DemoProject::with(settings);
         stage.set("cloud.user_id", &user);
         stage.set("cloud.workflow_version_id", "\"simulated-version\"");
         stage.set("cloud.idle_stop_s", "60");
@@ -259,7 +259,7 @@ fn what_was_charged_once_is_not_charged_again_after_a_restart() {
 fn what_was_sent_is_followed_to_its_end_when_the_mode_names_another_place() {
     let mut settings = quick();
     settings.run = Duration::from_secs(3600);
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     stage.set("local.providers", r#"["comfyui"]"#);
     stage.set("local.comfyui_url", "\"http://127.0.0.1:9\"");
     let daemon = stage.start();

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::support::{daemon::TestDaemon, patience::eventually, stage::Stage};
+use crate::support::{daemon::TestDaemon, patience::eventually, stage::DemoProject};
 
 /// The service manager's end of the socket.
 struct Ear {
@@ -20,7 +20,7 @@ struct Ear {
 }
 
 impl Ear {
-    fn new(stage: &Stage) -> Self {
+    fn new(stage: &DemoProject) -> Self {
         let socket = UnixDatagram::bind(stage.path("notify")).expect("binds");
         socket.set_nonblocking(true).expect("a socket of ours");
         Self { socket, heard: VecDeque::new() }
@@ -47,7 +47,7 @@ impl Ear {
     }
 }
 
-fn start(stage: &Stage) -> TestDaemon {
+fn start(stage: &DemoProject) -> TestDaemon {
     let mut command = stage.command(&["run"]);
     command.env("NOTIFY_SOCKET", stage.path("notify"));
     // One second: it is fed at half of that, so that a test sees it.
@@ -57,7 +57,7 @@ fn start(stage: &Stage) -> TestDaemon {
 
 #[test]
 fn a_service_manager_hears_when_it_is_ready_what_it_does_and_that_it_stops() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let mut ear = Ear::new(&stage);
     let daemon = start(&stage);
     ear.until("READY=1");
@@ -87,7 +87,7 @@ fn a_service_manager_hears_when_it_is_ready_what_it_does_and_that_it_stops() {
 
 #[test]
 fn in_the_journal_a_line_has_a_priority_and_its_job_and_neither_time_nor_colour() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let stderr = stage.path("stderr");
     let file = std::fs::File::create(&stderr).expect("creates");
     let metadata = file.metadata().expect("a file");
@@ -115,7 +115,7 @@ fn in_the_journal_a_line_has_a_priority_and_its_job_and_neither_time_nor_colour(
 
 #[test]
 fn a_log_folder_that_cannot_be_written_is_a_warning_and_stops_nothing() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     std::fs::write(stage.path("file"), b"").expect("writes");
     let dir = stage.path("file").join("log");
     stage.set("log.dir", &format!("{:?}", dir.display().to_string()));

@@ -15,14 +15,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::stage::Stage;
+use crate::support::stage::DemoProject;
 
 /// The user `nobody`, on every system that has users.
 const NOBODY: u32 = 65_534;
 
 /// Returns `conjured` for a stage, without the token that the stage usually puts into
 /// the environment.
-fn without_token(stage: &Stage, arguments: &[&str]) -> Command {
+fn without_token(stage: &DemoProject, arguments: &[&str]) -> Command {
     let mut command = stage.command(arguments);
     command.env_remove("RUNCOMFY_API_TOKEN").stdin(Stdio::null());
     command
@@ -31,7 +31,7 @@ fn without_token(stage: &Stage, arguments: &[&str]) -> Command {
 /// Returns `conjured` as a user other than root; the stage's files become that user's. A user other
 /// than root stays the same. Returns `None`, with a message, if only root can access the folder for
 /// temporary files.
-fn as_nobody(stage: &Stage, arguments: &[&str]) -> Option<Command> {
+fn as_nobody(stage: &DemoProject, arguments: &[&str]) -> Option<Command> {
     let command = without_token(stage, arguments);
     if !rustix::process::geteuid().is_root() {
         return Some(command);

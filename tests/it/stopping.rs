@@ -14,7 +14,7 @@ use crate::support::{
     daemon::TestDaemon,
     patience::eventually,
     service::{TOKEN, quick},
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -39,7 +39,7 @@ fn sigterm_with_a_job_in_flight_leaves_it_alone_and_the_next_start_takes_it_up()
 
 #[test]
 fn sigterm_while_an_answer_is_awaited_ends_without_it_and_never_sends_twice() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(Fault::Hang { ms: None });
     let daemon = stage.start();
     stage.say("a clay owl");
@@ -57,7 +57,7 @@ fn sigterm_while_an_answer_is_awaited_ends_without_it_and_never_sends_twice() {
 fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
     let mut settings = quick();
     settings.run = HOUR;
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let daemon = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
@@ -77,7 +77,7 @@ fn a_stop_that_is_asked_for_over_the_socket_is_like_a_first_signal() {
 fn a_second_signal_ends_a_stop_that_waits_at_once() {
     use rustix::process::Signal;
 
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     stage.service.order(Fault::Hang { ms: None });
     let daemon = stage.start();
     stage.say("a clay owl");
@@ -95,7 +95,7 @@ fn a_second_signal_ends_a_stop_that_waits_at_once() {
 
 #[test]
 fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_first() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let first = stage.start();
     let pid = first.pid().to_string();
     // The answer must say which lock it met: otherwise a lock that holds nothing off would go
@@ -121,7 +121,7 @@ fn a_second_daemon_for_the_same_state_or_project_ends_with_75_and_names_the_firs
 
 #[test]
 fn the_token_appears_nowhere() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("log.level", r#""trace""#);
     let command = stage.command(&["-vv", "run"]);
     let daemon = TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr")).ready();

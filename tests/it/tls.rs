@@ -25,7 +25,7 @@ use tokio_rustls::rustls::{
 
 use crate::support::{
     service::TOKEN,
-    stage::Stage,
+    stage::DemoProject,
     tunnel::{Port, Speaks, Tunnel},
 };
 
@@ -66,20 +66,20 @@ impl Authority {
         Arc::new(config)
     }
 
-    fn bundle(&self, stage: &Stage) -> PathBuf {
+    fn bundle(&self, stage: &DemoProject) -> PathBuf {
         let path = stage.path("bundle.pem");
         fs::write(&path, self.0.pem()).expect("writes");
         path
     }
 }
 
-fn tunnel(stage: &Stage, speaks: Speaks) -> Tunnel {
+fn tunnel(stage: &DemoProject, speaks: Speaks) -> Tunnel {
     let service = stage.service.api_url().replace("http://", "").parse().expect("an address");
     Tunnel::open(Port::closed(), service, speaks)
 }
 
 /// Sends one job through the tunnel; returns the messages.
-fn once(stage: &mut Stage, speaks: Speaks, bundle: &PathBuf) -> String {
+fn once(stage: &mut DemoProject, speaks: Speaks, bundle: &PathBuf) -> String {
     let tunnel = tunnel(stage, speaks);
     stage.set("serverless.api_url", &format!("\"https://localhost:{}\"", tunnel.address.port()));
     let mut command = stage.command(&["once", "--prompt", "a clay owl"]);
@@ -92,7 +92,7 @@ fn once(stage: &mut Stage, speaks: Speaks, bundle: &PathBuf) -> String {
 
 #[track_caller]
 fn refuses(speaks: impl FnOnce(&Authority) -> Speaks, trusted: bool, words: &[&str]) {
-    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let (authority, mut stage) = (Authority::new(), DemoProject::new());
     let known = if trusted { &authority } else { &Authority::new() };
     let bundle = known.bundle(&stage);
     let said = once(&mut stage, speaks(&authority), &bundle);
@@ -107,7 +107,7 @@ fn refuses(speaks: impl FnOnce(&Authority) -> Speaks, trusted: bool, words: &[&s
 
 #[test]
 fn a_bundle_of_ones_own_is_trusted_and_the_proxy_is_not_asked_for_this_machine() {
-    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let (authority, mut stage) = (Authority::new(), DemoProject::new());
     let bundle = authority.bundle(&stage);
     let said = once(&mut stage, authority.server("localhost", |_| {}), &bundle);
     assert_eq!(stage.ended(1)[0].state, JobState::Done, "{said}");
@@ -146,7 +146,7 @@ fn a_port_that_speaks_plain_http_or_an_old_tls_is_never_spoken_to_in_the_clear()
 
 #[test]
 fn an_empty_or_missing_bundle_trusts_nobody() {
-    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let (authority, mut stage) = (Authority::new(), DemoProject::new());
     fs::write(stage.path("empty.pem"), "").expect("writes");
     for bundle in [stage.path("empty.pem"), stage.path("there-is-none.pem")] {
         let said = once(&mut stage, authority.server("localhost", |_| {}), &bundle);
@@ -158,7 +158,7 @@ fn an_empty_or_missing_bundle_trusts_nobody() {
 
 #[test]
 fn a_folder_of_authorities_is_trusted_too() {
-    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let (authority, mut stage) = (Authority::new(), DemoProject::new());
     let folder = stage.path("authorities");
     fs::create_dir(&folder).expect("makes");
     // The form of name that `openssl rehash` gives; others are not read.
@@ -176,7 +176,7 @@ const FAR: &str = "api.conjured.invalid";
 
 /// Sends one job to [`FAR`] through a proxy; returns the result, and the proxy's requests.
 fn once_by_proxy(
-    stage: &mut Stage,
+    stage: &mut DemoProject,
     authority: &Authority,
     behind: Option<Arc<ServerConfig>>,
 ) -> (std::process::Output, Vec<String>) {
@@ -193,7 +193,7 @@ fn once_by_proxy(
 
 #[test]
 fn a_proxy_leads_to_a_far_host_as_a_tunnel_and_sees_neither_token_nor_picture() {
-    let (authority, mut stage) = (Authority::new(), Stage::new());
+    let (authority, mut stage) = (Authority::new(), DemoProject::new());
     let behind = authority.side(FAR, |_| {});
     let (output, asked) = once_by_proxy(&mut stage, &authority, Some(behind));
     assert!(output.status.success(), "{output:?}");
@@ -208,7 +208,7 @@ fn a_proxy_leads_to_a_far_host_as_a_tunnel_and_sees_neither_token_nor_picture() 
 
 #[test]
 fn a_proxy_that_refuses_or_shows_its_own_certificate_is_given_nothing() {
-    let (authority, stranger, mut stage) = (Authority::new(), Authority::new(), Stage::new());
+    let (authority, stranger, mut stage) = (Authority::new(), Authority::new(), DemoProject::new());
     for behind in [None, Some(stranger.side(FAR, |_| {}))] {
         let (output, asked) = once_by_proxy(&mut stage, &authority, behind);
         let said = String::from_utf8_lossy(&output.stderr);

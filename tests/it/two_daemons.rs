@@ -5,15 +5,15 @@
 use conjured::{disk::lock::PROJECT_LOCK, domain::job::JobState};
 
 use crate::support::{
-    daemon::TestDaemon, media, patience::eventually, service::quick, stage::Stage,
+    daemon::TestDaemon, media, patience::eventually, service::quick, stage::DemoProject,
 };
 
 /// Removes the lock as `git clean -fdx` does.
-fn clean(stage: &Stage) {
+fn clean(stage: &DemoProject) {
     std::fs::remove_file(stage.root().join(PROJECT_LOCK)).expect("it was there");
 }
 
-fn second(stage: &Stage) -> TestDaemon {
+fn second(stage: &DemoProject) -> TestDaemon {
     let state_dir = stage.path("another-state");
     let command = stage.command_with(&state_dir, &["run"]);
     TestDaemon::spawn(command, state_dir, stage.path("stderr-of-the-second"))
@@ -25,7 +25,7 @@ fn waiting(daemon: &TestDaemon) -> Option<String> {
 
 #[test]
 fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let first = stage.start();
     clean(&stage);
     let second = second(&stage).ready();
@@ -54,7 +54,7 @@ fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() 
 
 #[test]
 fn a_removed_lock_that_nobody_took_is_taken_again_before_anything_is_paid_for() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let first = stage.start();
     clean(&stage);
     stage.say("a clay owl");
@@ -75,7 +75,7 @@ fn a_removed_lock_that_nobody_took_is_taken_again_before_anything_is_paid_for() 
 fn what_was_sent_before_another_daemon_took_the_project_is_followed_and_placed() {
     let mut settings = quick();
     settings.run = std::time::Duration::from_secs(3600);
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let _first = stage.start();
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);

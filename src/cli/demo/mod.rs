@@ -63,14 +63,14 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
     let (scene, scenes) = watch::channel(1);
     let camera = stage.film(scenes);
     let play = async {
-        let told = story::tell(context, &stage, &simulator, statuses, scene).await?;
-        report::show(context, &stage, &told)?;
+        let result = story::play_story(context, &stage, &simulator, statuses, scene).await?;
+        report::show(context, &stage, &result)?;
         Ok::<_, Failure>(())
     };
     tokio::pin!(daemon, camera);
     let played = tokio::select! {
         played = play => played,
-        ended = &mut daemon => return Err(early(ended?)),
+        ended = &mut daemon => return Err(ended_early(ended?)),
         broken = &mut camera => Err(broken),
     };
     if played.is_ok() && args.keep {
@@ -88,7 +88,7 @@ pub(super) async fn demo(context: &Context, args: &DemoArgs) -> Result<(), Failu
 }
 
 /// Returns the failure for a daemon that ended before the story did.
-fn early(ended: DaemonEnd) -> Failure {
+fn ended_early(ended: DaemonEnd) -> Failure {
     match ended {
         DaemonEnd::Stopped | DaemonEnd::OneJob(_) => {
             Failure::new(JOB_FAILED, "the demo was stopped early")

@@ -6,7 +6,7 @@ use std::{io::BufReader, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{stage::Stage, story::Told};
+use super::{stage::Stage, story::DemoResult};
 use crate::{
     cli::{
         context::Context,
@@ -25,10 +25,10 @@ use crate::{
 const MAX_IMAGE: u64 = 16 * 1024 * 1024;
 
 /// Prints the table and the files.
-pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), Failure> {
+pub(super) fn show(context: &Context, stage: &Stage, result: &DemoResult) -> Result<(), Failure> {
     let ledger = Ledger::open_read_only(&stage.state_dir.join(FILE))?;
     let stories =
-        told.jobs.iter().map(|job| ledger.details(*job)).collect::<Result<Vec<_>, _>>()?;
+        result.jobs.iter().map(|job| ledger.details(*job)).collect::<Result<Vec<_>, _>>()?;
     let out = context.out;
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["", "first, cold", "second, warm"]);
@@ -38,7 +38,7 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
         ("run and download", Some(JobState::Running), JobState::Fetched),
         ("check and placement", Some(JobState::Fetched), JobState::Placed),
     ] {
-        let cells = stories.iter().map(|details| took(details, from, to));
+        let cells = stories.iter().map(|details| duration_of(details, from, to));
         table.add_row(std::iter::once(format!("   {name}")).chain(cells));
     }
     let costs = stories.iter().map(|details| details.job.spent().to_string());
@@ -52,11 +52,11 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
         "   {} requests were sent for {} changes; the simulated bill so far is {}, including \
          keep-warm time.\n   On the real service a cold start takes 3 to 5 minutes, and a run \
          takes some minutes more.\n",
-        told.submits,
-        told.jobs.len(),
-        told.bill
+        result.submits,
+        result.jobs.len(),
+        result.cost
     ));
-    if told.submits != told.jobs.len() as u64 {
+    if result.submits != result.jobs.len() as u64 {
         return Err(Failure::new(
             JOB_FAILED,
             "the demo sent more requests than there were changes",
@@ -76,7 +76,7 @@ pub(super) fn show(context: &Context, stage: &Stage, told: &Told) -> Result<(), 
 
 /// Returns how long one part of a job took, from the ledger; the first part counts from the
 /// trigger's release.
-fn took(details: &JobDetails, from: Option<JobState>, to: JobState) -> String {
+fn duration_of(details: &JobDetails, from: Option<JobState>, to: JobState) -> String {
     let at = |state: JobState| {
         details.events.iter().find(|event| event.kind == state.name()).map(|event| event.at)
     };

@@ -35,7 +35,7 @@ pub(in crate::cli) async fn simulator(
     })?;
     let out = &context.out;
     out.data(simulator.api_url());
-    out.say(format!(
+    out.info(format!(
         "The simulator listens at {api} and serves files from {storage}.\n\
          Point a daemon at it:\n  \
          CONJURED__SERVERLESS__API_URL={api} CONJURED__SERVERLESS__DOWNLOAD_HOSTS={host} \\\n  \

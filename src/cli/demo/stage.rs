@@ -111,7 +111,7 @@ impl Stage {
     }
 
     /// Writes the prompt, as CONJURE's agent does.
-    pub(super) fn say(&self, words: &str) -> Result<(), Failure> {
+    pub(super) fn write_prompt(&self, words: &str) -> Result<(), Failure> {
         say(&self.prompt, words).map_err(|error| {
             Failure::new(CANNOT_WRITE, format!("{}: {error}", self.prompt.display()))
         })

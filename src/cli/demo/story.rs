@@ -28,23 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const STILL: Duration = Duration::from_millis(6500);
 
 /// What happened during the demo.
-pub(super) struct Told {
+pub(super) struct DemoResult {
     /// The jobs, in order.
     pub(super) jobs: Vec<JobId>,
     /// How many requests the simulator received.
     pub(super) submits: u64,
     /// The simulated cost.
-    pub(super) bill: crate::domain::money::MicroUsd,
+    pub(super) cost: crate::domain::money::MicroUsd,
 }
 
 /// Runs the script.
-pub(super) async fn tell(
+pub(super) async fn play_story(
     context: &Context,
     stage: &Stage,
     simulator: &Simulator,
     mut statuses: watch::Receiver<Arc<Status>>,
     scene: watch::Sender<u32>,
-) -> Result<Told, Failure> {
+) -> Result<DemoResult, Failure> {
     let out = context.out;
     out.data(format!(
         "{}\nA simulated RunComfy, a stand-in for Blender's camera, and the real daemon, on a project in\n  {}\n",
@@ -70,18 +70,18 @@ pub(super) async fn tell(
     // The render changes before the prompt, so that the new prompt is sent with the new picture.
     until(&mut statuses, "the new picture", |status| seen(status) != before).await?;
     let owl = gesture_camera::prompt("a clay owl", "big eyes, ruffled feathers and a crooked beak");
-    stage.say(&owl)?;
+    stage.write_prompt(&owl)?;
     jobs.push(watch_job(context, &mut statuses, &jobs).await?);
     out.data("   That was a cold start: a machine had to start first, and its start is billed.\n");
 
     out.data("3. The artist says: \"make it brass\". The machine is still warm.");
     let brass =
         gesture_camera::prompt("a brass owl", "polished rivets, gears for eyes, warm metal");
-    stage.say(&brass)?;
+    stage.write_prompt(&brass)?;
     jobs.push(watch_job(context, &mut statuses, &jobs).await?);
 
     let stats = simulator.stats();
-    Ok(Told { jobs, submits: stats.submits, bill: stats.bill })
+    Ok(DemoResult { jobs, submits: stats.submits, cost: stats.bill })
 }
 
 /// Follows the next job and reports each of its steps once.
@@ -125,7 +125,7 @@ async fn watch_job(
         }
         let changed = tokio::time::timeout(PATIENCE, statuses.changed()).await;
         if !matches!(changed, Ok(Ok(()))) {
-            return Err(late("the end of the job"));
+            return Err(timed_out("the end of the job"));
         }
     }
 }
@@ -147,11 +147,11 @@ async fn until(
 ) -> Result<Arc<Status>, Failure> {
     match tokio::time::timeout(PATIENCE, statuses.wait_for(|status| done(status))).await {
         Ok(Ok(status)) => Ok(Arc::clone(&status)),
-        Ok(Err(_)) | Err(_) => Err(late(what)),
+        Ok(Err(_)) | Err(_) => Err(timed_out(what)),
     }
 }
 
-fn late(what: &str) -> Failure {
+fn timed_out(what: &str) -> Failure {
     Failure::new(
         TRY_AGAIN,
         format!(

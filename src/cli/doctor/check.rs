@@ -8,7 +8,7 @@ use crate::cli::out::{Out, plain};
 
 /// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CheckStatus {
     /// Everything is fine.
     Ok,
     /// It works, but the user should look at it.
@@ -19,7 +19,7 @@ pub(super) enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl CheckStatus {
     /// Returns the verdict's name in JSON.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ pub(super) struct Check {
     /// The project concerned, if several things have the same name.
     pub(super) project: Option<String>,
     /// The outcome.
-    pub(super) verdict: Verdict,
+    pub(super) status: CheckStatus,
     /// What was found.
     pub(super) found: String,
     /// What to do, in one sentence; for warnings and failures.
@@ -52,13 +52,13 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, verdict: Verdict, found: String, fix: Option<String>) -> Self {
-        Self { name, project: None, verdict, found, fix, code: 0, is_missing: false }
+    fn new(name: &'static str, verdict: CheckStatus, found: String, fix: Option<String>) -> Self {
+        Self { name, project: None, status: verdict, found, fix, code: 0, is_missing: false }
     }
 
     /// Reports that something is fine.
     pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self::new(name, Verdict::Ok, found.into(), None)
+        Self::new(name, CheckStatus::Ok, found.into(), None)
     }
 
     /// Reports something that the user should look at.
@@ -67,7 +67,7 @@ impl Check {
         found: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self::new(name, Verdict::Warn, found.into(), Some(fix.into()))
+        Self::new(name, CheckStatus::Warn, found.into(), Some(fix.into()))
     }
 
     /// Reports that something does not work.
@@ -77,7 +77,7 @@ impl Check {
         found: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { code, ..Self::new(name, Verdict::Fail, found.into(), Some(fix.into())) }
+        Self { code, ..Self::new(name, CheckStatus::Fail, found.into(), Some(fix.into())) }
     }
 
     /// Reports that something is missing without which RunComfy cannot be used.
@@ -92,16 +92,16 @@ impl Check {
 
     /// Turns the failure into a warning if something is only missing, because another backend does
     /// the work.
-    pub(super) fn soften_what_is_missing(&mut self) {
+    pub(super) fn soften_missing(&mut self) {
         if self.is_missing {
-            self.verdict = Verdict::Warn;
+            self.status = CheckStatus::Warn;
             self.found.push_str("; every job runs locally");
         }
     }
 
     /// Reports that something was not checked, and why.
     pub(super) fn skipped(name: &'static str, why: impl Into<String>) -> Self {
-        Self::new(name, Verdict::Skipped, why.into(), None)
+        Self::new(name, CheckStatus::Skipped, why.into(), None)
     }
 
     /// Sets the project concerned.
@@ -114,7 +114,7 @@ impl Check {
         json!({
             "name": self.name,
             "project": self.project,
-            "verdict": self.verdict.name(),
+            "verdict": self.status.name(),
             "found": self.found,
             "fix": self.fix,
         })
@@ -123,11 +123,11 @@ impl Check {
     /// Prints the check for a person. `width` is the length of the longest name; `several` says
     /// whether to show the project.
     pub(super) fn print(&self, out: &Out, width: usize, several: bool) {
-        let mark = match self.verdict {
-            Verdict::Ok => out.paint("32", "ok  "),
-            Verdict::Warn => out.paint("33;1", "warn"),
-            Verdict::Fail => out.paint("31;1", "FAIL"),
-            Verdict::Skipped => out.paint("2", "skip"),
+        let mark = match self.status {
+            CheckStatus::Ok => out.paint("32", "ok  "),
+            CheckStatus::Warn => out.paint("33;1", "warn"),
+            CheckStatus::Fail => out.paint("31;1", "FAIL"),
+            CheckStatus::Skipped => out.paint("2", "skip"),
         };
         let project = self.project.as_ref().filter(|_| several);
         let project = project.map(|name| format!("{}: ", plain(name))).unwrap_or_default();

@@ -32,7 +32,7 @@ const LIMIT: u64 = 4 << 20;
 const GONE: Duration = Duration::from_secs(15 * 60);
 
 /// Checks the launcher's state.
-pub(super) fn look(root: &Path, now: WallTime) -> Check {
+pub(super) fn inspect(root: &Path, now: WallTime) -> Check {
     let path = root.join(STATE_FILE);
     let state = match read::read_complete(&path, LIMIT) {
         Ok(ReadOutcome::Complete { bytes, .. }) => StateDocument::parse(&bytes).ok(),
@@ -64,7 +64,7 @@ pub(super) fn look(root: &Path, now: WallTime) -> Check {
 
 /// Returns whether the launcher runs in mode 5, in which it sends its work to the ComfyUI on port
 /// 8188, if there is one.
-pub(super) fn uses_comfyui(root: &Path, now: WallTime) -> bool {
+pub(super) fn launcher_uses_comfyui(root: &Path, now: WallTime) -> bool {
     let path = root.join(STATE_FILE);
     let Ok(ReadOutcome::Complete { bytes, .. }) = read::read_complete(&path, LIMIT) else {
         return false;
@@ -127,7 +127,7 @@ fn judge(launcher: &LauncherState, age: Duration) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::{super::check::CheckStatus, *};
 
     #[test]
     fn a_launcher_that_generates_is_a_failure_unless_it_is_long_gone() {
@@ -137,13 +137,13 @@ mod tests {
             is_generating: true,
         });
         let check = judge(&paid, Duration::ZERO);
-        assert_eq!(check.verdict, Verdict::Fail);
+        assert_eq!(check.status, CheckStatus::Fail);
         assert!(check.found.contains("right now") && check.fix.expect("a fix").contains("mode 5"));
-        assert_eq!(judge(&paid, GONE * 2).verdict, Verdict::Ok);
-        assert_eq!(judge(&LauncherState::Harmless, Duration::ZERO).verdict, Verdict::Ok);
+        assert_eq!(judge(&paid, GONE * 2).status, CheckStatus::Ok);
+        assert_eq!(judge(&LauncherState::Harmless, Duration::ZERO).status, CheckStatus::Ok);
         assert_eq!(
-            judge(&LauncherState::Unclear { mode: String::new() }, GONE).verdict,
-            Verdict::Warn
+            judge(&LauncherState::Unclear { mode: String::new() }, GONE).status,
+            CheckStatus::Warn
         );
     }
 }

@@ -32,18 +32,18 @@ pub(super) struct Local {
 }
 
 /// The result for one provider: each part with its name, its answer and its fix.
-struct Found {
+struct ProviderFindings {
     parts: Vec<(&'static str, Result<String, String>, &'static str)>,
 }
 
-impl Found {
+impl ProviderFindings {
     fn serves(&self) -> bool {
         self.parts.iter().all(|(_, answer, _)| answer.is_ok())
     }
 }
 
 /// Asks every local backend to which a job may go.
-pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Local {
+pub(super) async fn probe_all(sources: &Sources, config: &Config, offline: bool) -> Local {
     let local = &config.local;
     let mut nothing = Local { checks: Vec::new(), serves: false, is_conjures_comfyui: false };
     if !matches!(config.mode, Mode::Local | Mode::Auto) {
@@ -64,8 +64,8 @@ pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Lo
         async { if with_comfyui { Some(comfyui(local).await) } else { None } },
         async { if with_spaces { Some(spaces(local, token.as_ref()).await) } else { None } }
     );
-    let comfyui_serves = comfyui.as_ref().is_some_and(Found::serves);
-    let serves = comfyui_serves || spaces.as_ref().is_some_and(Found::serves);
+    let comfyui_serves = comfyui.as_ref().is_some_and(ProviderFindings::serves);
+    let serves = comfyui_serves || spaces.as_ref().is_some_and(ProviderFindings::serves);
     let told = [comfyui, spaces].into_iter().flatten().flat_map(|found| found.parts);
     let mut judged: Vec<Check> =
         told.map(|(name, answer, fix)| judge(name, answer, fix, config.mode, serves)).collect();
@@ -74,17 +74,17 @@ pub(super) async fn ask(sources: &Sources, config: &Config, offline: bool) -> Lo
     Local { checks: judged, serves, is_conjures_comfyui }
 }
 
-async fn comfyui(local: &LocalConfig) -> Found {
+async fn comfyui(local: &LocalConfig) -> ProviderFindings {
     let url = local.comfyui_url.as_str().trim_end_matches('/');
     let answer = match probes::comfyui(local).await {
         Ok(version) => Ok(format!("{url}, version {}", version.as_deref().unwrap_or("unknown"))),
         Err(why) => Err(format!("no answer at {url}: {why}")),
     };
     let fix = "start ComfyUI, or set `local.comfyui_url` to its address";
-    Found { parts: vec![(COMFYUI, answer, fix)] }
+    ProviderFindings { parts: vec![(COMFYUI, answer, fix)] }
 }
 
-async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
+async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> ProviderFindings {
     let (flux, mesh) = tokio::join!(
         probes::space(&local.flux_space, token),
         probes::space(&local.mesh_space, token)
@@ -93,7 +93,7 @@ async fn spaces(local: &LocalConfig, token: Option<&SecretString>) -> Found {
         let told = |text: String| format!("{space}: {text}");
         (SPACE, answer.map(told).map_err(told), fix)
     };
-    Found {
+    ProviderFindings {
         parts: vec![
             part(
                 &local.flux_space,
@@ -172,7 +172,7 @@ impl Local {
         }
         for project in projects {
             let (root, now) = (project.root.clone(), Clock.now().wall);
-            let look = move || launcher::uses_comfyui(&root, now);
+            let look = move || launcher::launcher_uses_comfyui(&root, now);
             if probes::within(DISK_PATIENCE, look).await == Some(true) {
                 let found = "CONJURE's launcher runs in mode 5 (LOCAL) and sends its own work to \
                     the same ComfyUI every 30 seconds";
@@ -189,18 +189,18 @@ impl Local {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::check::Verdict;
+    use crate::cli::doctor::check::CheckStatus;
 
     #[test]
     fn an_absent_one_is_a_failure_only_where_nobody_else_can_do_the_work() {
         for (mode, serves, expected) in [
-            (Mode::Local, false, Verdict::Fail),
-            (Mode::Local, true, Verdict::Warn),
-            (Mode::Auto, false, Verdict::Warn),
-            (Mode::Auto, true, Verdict::Skipped),
+            (Mode::Local, false, CheckStatus::Fail),
+            (Mode::Local, true, CheckStatus::Warn),
+            (Mode::Auto, false, CheckStatus::Warn),
+            (Mode::Auto, true, CheckStatus::Skipped),
         ] {
             let check = judge(COMFYUI, Err("none".to_owned()), "start it", mode, serves);
-            assert_eq!(check.verdict, expected, "{mode} {serves}");
+            assert_eq!(check.status, expected, "{mode} {serves}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 const NAME: &str = "machine";
 
 /// Checks `[cloud]`.
-pub(super) fn look(config: &Config) -> Vec<Check> {
+pub(super) fn inspect(config: &Config) -> Vec<Check> {
     if config.mode != Mode::Cloud {
         return Vec::new();
     }

@@ -25,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use self::check::{Check, Verdict};
+use self::check::{Check, CheckStatus};
 use super::{
     args::DoctorArgs,
     context::Context,
@@ -58,7 +58,7 @@ pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<(), Fa
         Err(_) => checks
             .push(Check::skipped("everything else", "not checked: needs a valid configuration")),
     }
-    tell(context, args, &checks)
+    report(context, args, &checks)
 }
 
 async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check> {
@@ -67,12 +67,12 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
         status(config),
         remote(context, config, offline),
         on_disk(&loaded),
-        local::ask(&context.sources, config, offline),
+        local::probe_all(&context.sources, config, offline),
     );
     if config.mode == Mode::Auto && local.serves() {
         // Without an account everything runs locally, which is a valid setup.
         for check in &mut remote {
-            check.soften_what_is_missing();
+            check.soften_missing();
         }
     }
     let unit = unit::installed(&context.sources);
@@ -87,7 +87,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
     }
     checks.append(&mut remote);
     checks.extend(workflow::judge(config, deployment.as_ref()));
-    checks.extend(machine::look(config));
+    checks.extend(machine::inspect(config));
     checks.extend(local.shared(&config.projects).await);
     checks.extend(local.checks);
     checks.extend(on_disk);
@@ -132,7 +132,7 @@ async fn remote(
         return (checks, None);
     }
     match search.ok().and_then(|search| search.token) {
-        Some(token) => ask(config, &token, checks).await,
+        Some(token) => query_service(config, &token, checks).await,
         None => {
             checks.push(Check::skipped("api", "not checked: needs a token"));
             (checks, None)
@@ -140,7 +140,7 @@ async fn remote(
     }
 }
 
-async fn ask(
+async fn query_service(
     config: &Config,
     token: &Token,
     mut checks: Vec<Check>,
@@ -174,7 +174,7 @@ async fn ask(
     );
     // A rejected token is one failure; drop the earlier check that found it readable.
     if said.iter().any(|check| check.name == token::NAME) {
-        checks.retain(|check| check.name != token::NAME || check.verdict != Verdict::Ok);
+        checks.retain(|check| check.name != token::NAME || check.status != CheckStatus::Ok);
     }
     checks.extend(said);
     checks.extend(service::clock(date, ours));
@@ -189,18 +189,20 @@ async fn on_disk(loaded: &Arc<Loaded>) -> Vec<Check> {
     let (own, shared) = (Arc::clone(loaded), Arc::clone(loaded));
     let common = probes::within(DISK_PATIENCE, move || {
         let config = &own.config;
-        let mut checks = vec![folders::state(&config.state_dir), ledger::look(&config.state_dir)];
-        checks.extend(space::look(config));
+        let mut checks =
+            vec![folders::state(&config.state_dir), ledger::inspect(&config.state_dir)];
+        checks.extend(space::inspect(config));
         checks
     });
-    let mut checks =
-        common.await.unwrap_or_else(|| vec![hangs(&loaded.config.state_dir.display().to_string())]);
+    let mut checks = common
+        .await
+        .unwrap_or_else(|| vec![timed_out(&loaded.config.state_dir.display().to_string())]);
     for at in 0..loaded.config.projects.len() {
         let shared = Arc::clone(&shared);
         let look = move || one_project(&shared.config, &shared.config.projects[at]);
         let project = &loaded.config.projects[at];
         let found = probes::within(DISK_PATIENCE, look).await;
-        let found = found.unwrap_or_else(|| vec![hangs(&project.root.display().to_string())]);
+        let found = found.unwrap_or_else(|| vec![timed_out(&project.root.display().to_string())]);
         checks.extend(found.into_iter().map(|check| check.of(&project.name)));
     }
     checks
@@ -216,13 +218,13 @@ fn one_project(config: &Config, project: &ProjectConfig) -> Vec<Check> {
     };
     checks.extend(folders::outputs(project));
     if project.root.is_dir() {
-        checks.extend(watching::look(project, &config.trigger));
-        checks.push(launcher::look(&project.root, now.wall));
+        checks.extend(watching::inspect(project, &config.trigger));
+        checks.push(launcher::inspect(&project.root, now.wall));
     }
     checks
 }
 
-fn hangs(place: &str) -> Check {
+fn timed_out(place: &str) -> Check {
     Check::fail(
         "drive",
         super::exit::CANNOT_WRITE,
@@ -232,9 +234,9 @@ fn hangs(place: &str) -> Check {
     )
 }
 
-fn tell(context: &Context, args: DoctorArgs, checks: &[Check]) -> Result<(), Failure> {
-    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
-    let (failed, warned) = (count(Verdict::Fail), count(Verdict::Warn));
+fn report(context: &Context, args: DoctorArgs, checks: &[Check]) -> Result<(), Failure> {
+    let count = |verdict| checks.iter().filter(|check| check.status == verdict).count();
+    let (failed, warned) = (count(CheckStatus::Fail), count(CheckStatus::Warn));
     let out = &context.out;
     if args.json {
         out.json(&json!({
@@ -261,7 +263,7 @@ fn tell(context: &Context, args: DoctorArgs, checks: &[Check]) -> Result<(), Fai
             count => format!("\n{count} checks failed{warned}."),
         });
     }
-    match checks.iter().find(|check| check.verdict == Verdict::Fail) {
+    match checks.iter().find(|check| check.status == CheckStatus::Fail) {
         None => Ok(()),
         Some(check) => Err(Failure::silent(check.code)),
     }

@@ -178,7 +178,7 @@ pub(super) const MISFIT: u8 = BAD_INPUT;
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::{super::check::CheckStatus, *};
     use crate::domain::money::BillingPlan;
 
     #[test]
@@ -192,25 +192,32 @@ mod tests {
                 hardware_is_set: is_set,
                 plan: BillingPlan::Pro,
             };
-            hardware(&facts, &wanted).map(|check| check.verdict)
+            hardware(&facts, &wanted).map(|check| check.status)
         };
-        assert_eq!(hardware_of("AMPERE_48", None, true), Some(Verdict::Ok));
+        assert_eq!(hardware_of("AMPERE_48", None, true), Some(CheckStatus::Ok));
         let other = "ADA_48_PLUS";
-        assert_eq!(hardware_of(other, None, false), Some(Verdict::Ok), "booked at its own price");
-        assert_eq!(hardware_of(other, None, true), Some(Verdict::Warn));
-        assert_eq!(hardware_of(other, Some(210), true), Some(Verdict::Ok), "a rate is a rate");
-        assert_eq!(hardware_of("QUANTUM_1", None, false), Some(Verdict::Warn));
+        assert_eq!(
+            hardware_of(other, None, false),
+            Some(CheckStatus::Ok),
+            "booked at its own price"
+        );
+        assert_eq!(hardware_of(other, None, true), Some(CheckStatus::Warn));
+        assert_eq!(hardware_of(other, Some(210), true), Some(CheckStatus::Ok), "a rate is a rate");
+        assert_eq!(hardware_of("QUANTUM_1", None, false), Some(CheckStatus::Warn));
     }
 
     #[test]
     fn a_clock_is_judged_by_how_far_it_is_off_whichever_way() {
-        let of = |off: i64| clock(Some(1_000_000), 1_000_000 + off).map(|check| check.verdict);
-        assert_eq!(of(0), Some(Verdict::Ok));
-        assert_eq!(of(-59), Some(Verdict::Ok));
-        assert_eq!(of(61), Some(Verdict::Warn));
-        assert_eq!(of(-86_400), Some(Verdict::Fail));
-        assert_eq!(of(86_400), Some(Verdict::Fail));
+        let of = |off: i64| clock(Some(1_000_000), 1_000_000 + off).map(|check| check.status);
+        assert_eq!(of(0), Some(CheckStatus::Ok));
+        assert_eq!(of(-59), Some(CheckStatus::Ok));
+        assert_eq!(of(61), Some(CheckStatus::Warn));
+        assert_eq!(of(-86_400), Some(CheckStatus::Fail));
+        assert_eq!(of(86_400), Some(CheckStatus::Fail));
         assert_eq!(clock(None, 5), None, "an answer without a date says nothing");
-        assert_eq!(clock(Some(i64::MIN), i64::MAX).map(|check| check.verdict), Some(Verdict::Fail));
+        assert_eq!(
+            clock(Some(i64::MIN), i64::MAX).map(|check| check.status),
+            Some(CheckStatus::Fail)
+        );
     }
 }

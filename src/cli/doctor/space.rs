@@ -22,7 +22,7 @@ const FAIL_BYTES: u64 = 120 << 20;
 const WARN_BYTES: u64 = 1 << 30;
 
 /// Checks every folder that is written to.
-pub(super) fn look(config: &Config) -> Vec<Check> {
+pub(super) fn inspect(config: &Config) -> Vec<Check> {
     let public =
         config.projects.iter().flat_map(|project| project.image.iter().chain(&project.mesh));
     let folders = public.filter_map(|name| name.parent()).chain([config.state_dir.as_path()]);
@@ -77,13 +77,13 @@ fn amount(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::{super::check::CheckStatus, *};
 
     #[test]
     fn room_is_judged_by_what_a_result_takes() {
-        let of = |free| judge(Path::new("/x"), free).map(|check| check.verdict);
-        assert_eq!(of(0), Some(Verdict::Fail));
-        assert_eq!(of(FAIL_BYTES), Some(Verdict::Warn));
+        let of = |free| judge(Path::new("/x"), free).map(|check| check.status);
+        assert_eq!(of(0), Some(CheckStatus::Fail));
+        assert_eq!(of(FAIL_BYTES), Some(CheckStatus::Warn));
         assert_eq!(of(WARN_BYTES), None);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 const NAME: &str = "watching";
 
 /// Creates one real watch and asks for the type of drive.
-pub(super) fn look(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Check> {
+pub(super) fn inspect(project: &ProjectConfig, trigger: &TriggerConfig) -> Vec<Check> {
     let mut checks = Vec::new();
     for input in [&project.prompt, &project.render] {
         let folder = input.parent().unwrap_or(input);
@@ -104,7 +104,7 @@ fn judge_drive(drive: Drive, folder: &Path, trigger: &TriggerConfig) -> Option<C
 
 #[cfg(test)]
 mod tests {
-    use super::{super::check::Verdict, *};
+    use super::{super::check::CheckStatus, *};
     use crate::config::{load, sources::Sources};
 
     fn trigger(watch: Watch) -> TriggerConfig {
@@ -121,11 +121,11 @@ mod tests {
     #[test]
     fn a_network_drive_is_a_warning_where_it_is_polled_and_a_failure_where_it_is_not() {
         let of = |drive, watch| {
-            judge_drive(drive, Path::new("/mnt/x"), &trigger(watch)).map(|check| check.verdict)
+            judge_drive(drive, Path::new("/mnt/x"), &trigger(watch)).map(|check| check.status)
         };
         for kind in ["NFS", "SMB", "CIFS", "FUSE", "9p"] {
-            assert_eq!(of(Drive::Network(kind), Watch::Auto), Some(Verdict::Warn), "{kind}");
-            assert_eq!(of(Drive::Network(kind), Watch::Native), Some(Verdict::Fail), "{kind}");
+            assert_eq!(of(Drive::Network(kind), Watch::Auto), Some(CheckStatus::Warn), "{kind}");
+            assert_eq!(of(Drive::Network(kind), Watch::Native), Some(CheckStatus::Fail), "{kind}");
             assert_eq!(of(Drive::Network(kind), Watch::Poll), None, "{kind}");
         }
         for drive in [Drive::Local, Drive::Layered, Drive::Unknown] {
@@ -141,7 +141,7 @@ mod tests {
         assert!(of(WatchRefusal::Other("gone".into())).found.contains("gone"));
         let native =
             judge_watch(&Err(WatchRefusal::Watches), &trigger(Watch::Native)).expect("a limit");
-        assert_eq!(native.verdict, Verdict::Fail);
+        assert_eq!(native.status, CheckStatus::Fail);
         assert_eq!(judge_watch(&Ok(()), &trigger(Watch::Native)), None);
     }
 }

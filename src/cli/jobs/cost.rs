@@ -77,7 +77,7 @@ pub(in crate::cli) fn cost(context: &Context, args: &CostArgs) -> Result<(), Fai
         return Ok(());
     }
     if past.is_empty() && machines.is_empty() {
-        out.say("no job has been run yet, or none in this period: nothing was spent");
+        out.info("no job has been run yet, or none in this period: nothing was spent");
         return Ok(());
     }
     out.data(text(out, args.by, &rows, &total));
@@ -137,7 +137,7 @@ fn key(by: By, job: &PastJob) -> String {
     }
 }
 
-const fn word(by: By) -> &'static str {
+const fn name_of(by: By) -> &'static str {
     match by {
         By::Session => "session",
         By::Day => "day",
@@ -198,7 +198,7 @@ fn as_json(
             value
         })
         .collect();
-    json!({ "schema": 1, "by": word(by), "rows": rows, "total": total, "advice": advice })
+    json!({ "schema": 1, "by": name_of(by), "rows": rows, "total": total, "advice": advice })
 }
 
 fn csv(key: &str, summary: &CostSummary) -> String {
@@ -238,7 +238,7 @@ fn csv(key: &str, summary: &CostSummary) -> String {
 fn text(out: &Out, by: By, rows: &[(String, CostSummary)], total: &CostSummary) -> String {
     let mut table = new_table();
     table.set_header([
-        word(by),
+        name_of(by),
         "jobs",
         "done",
         "failed",

@@ -56,7 +56,7 @@ pub(in crate::cli) fn text(
     add("seeds", format!("image {}, mesh {}", seed(job.seed), seed(job.mesh_seed)));
     add("money", money(job));
     add("network", network(job));
-    if let Some(took) = took(job) {
+    if let Some(took) = duration_of(job) {
         add("took", took);
     }
     if let Some(rating) = &job.rating {
@@ -161,7 +161,7 @@ fn network(job: &JobRow) -> String {
     format!("request {sent}, received {} bytes", job.received_bytes)
 }
 
-fn took(job: &JobRow) -> Option<String> {
+fn duration_of(job: &JobRow) -> Option<String> {
     let (queue, run) = (job.timing.queue?, job.timing.run?);
     let cold = if job.timing.cold == Some(true) { " with a cold start" } else { "" };
     Some(format!("{} waiting{cold}, {} running", span(queue), span(run)))

@@ -26,14 +26,14 @@ const STUCK_PLACING_MS: u64 = 8_000;
 
 /// Where statuses come from.
 #[derive(Debug)]
-pub enum Source {
+pub enum StatusSource {
     /// A daemon, through its socket.
     Remote(DaemonClient),
     /// A daemon in this process.
     Local(watch::Receiver<Arc<Status>>),
 }
 
-impl Source {
+impl StatusSource {
     /// Waits for a status newer than `revision`.
     pub async fn newer(&mut self, revision: u64) -> Result<Arc<Status>, Failure> {
         match self {
@@ -49,7 +49,7 @@ impl Source {
 
 /// How following ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum FollowEnd {
     /// The job is no longer active.
     Ended,
     /// Its artifacts wait until a folder can be written; contains the reason.
@@ -57,7 +57,11 @@ pub enum Over {
 }
 
 /// Shows a job's progress until it is over.
-pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, Failure> {
+pub async fn follow(
+    source: &mut StatusSource,
+    job: JobId,
+    out: &Out,
+) -> Result<FollowEnd, Failure> {
     let mut display = Display::new(out);
     let mut revision = 0;
     let mut placing_since = None;
@@ -66,7 +70,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
         let status = source.newer(revision).await?;
         if status.revision == revision && status.daemon.stopping {
             display.finish();
-            return Ok(Over::Ended);
+            return Ok(FollowEnd::Ended);
         }
         revision = status.revision;
         let at_work = status
@@ -81,7 +85,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
                 continue;
             }
             display.finish();
-            return Ok(Over::Ended);
+            return Ok(FollowEnd::Ended);
         };
         seen = true;
         display.show(at_work);
@@ -89,7 +93,7 @@ pub async fn follow(source: &mut Source, job: JobId, out: &Out) -> Result<Over, 
             let since = *placing_since.get_or_insert(at_work.elapsed_ms);
             if at_work.elapsed_ms.saturating_sub(since) >= STUCK_PLACING_MS {
                 display.finish();
-                return Ok(Over::StuckPlacing(at_work.doing.clone()));
+                return Ok(FollowEnd::StuckPlacing(at_work.doing.clone()));
             }
         }
     }
@@ -135,7 +139,7 @@ impl Display {
             let words = format!("{}: {}", job.state, plain(&job.doing));
             if words != self.last {
                 self.out
-                    .say(format!("{:>8}  {words}", span(Duration::from_millis(job.elapsed_ms))));
+                    .info(format!("{:>8}  {words}", span(Duration::from_millis(job.elapsed_ms))));
                 self.last = words;
             }
         }

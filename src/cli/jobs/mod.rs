@@ -47,7 +47,7 @@ pub(super) fn list(
         if as_json {
             context.out.json(&json!([]));
         } else {
-            context.out.say("no job has been run yet");
+            context.out.info("no job has been run yet");
         }
         return Ok(());
     };
@@ -75,7 +75,7 @@ pub(super) fn list(
         return Ok(());
     }
     if rows.is_empty() {
-        context.out.say("no such job");
+        context.out.info("no such job");
         return Ok(());
     }
     let mut table = Table::new();
@@ -122,7 +122,7 @@ pub(super) fn audit(context: &Context, limit: u32, as_json: bool) -> Result<(), 
         return Ok(());
     }
     if rows.is_empty() {
-        context.out.say("there are no audit events yet");
+        context.out.info("there are no audit events yet");
         return Ok(());
     }
     let mut table = Table::new();

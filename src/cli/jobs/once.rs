@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::one_job::{self, How};
+use super::one_job::{self, FollowOptions};
 use crate::{
     cli::{
         args::OnceArgs,
@@ -20,7 +20,7 @@ pub(in crate::cli) async fn once(context: &Context, args: &OnceArgs) -> Result<(
     let loaded = context.load_to_serve()?;
     let request = request(args)?;
     let config = RuntimeConfig::new(loaded.config.clone(), &context.sources)?;
-    Box::pin(one_job::run(context, loaded, config, request, How::default())).await
+    Box::pin(one_job::run(context, loaded, config, request, FollowOptions::default())).await
 }
 
 fn request(args: &OnceArgs) -> Result<OnceRequest, Failure> {

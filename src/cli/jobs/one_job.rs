@@ -12,7 +12,7 @@ use std::{
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use super::follow::{self, Over, Source};
+use super::follow::{self, FollowEnd, StatusSource};
 use crate::{
     cli::{
         context::Context,
@@ -38,7 +38,7 @@ use crate::{
 
 /// How one job is followed and reported.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::cli) struct How {
+pub(in crate::cli) struct FollowOptions {
     /// Return as soon as the job has started.
     pub(in crate::cli) detach: bool,
     /// Print JSON.
@@ -51,20 +51,20 @@ pub(in crate::cli) async fn run(
     loaded: Loaded,
     config: RuntimeConfig,
     request: OnceRequest,
-    how: How,
+    how: FollowOptions,
 ) -> Result<(), Failure> {
     let state_dir = loaded.config.state_dir.clone();
     let out = &context.out;
     if let Some((client, status)) = DaemonClient::find(&state_dir).await {
         let _log = context.quiet_log();
-        out.say(format!("handed to the running daemon (process {})", status.daemon.pid));
+        out.info(format!("handed to the running daemon (process {})", status.daemon.pid));
         let job = client.once(&request).await?;
         if how.detach {
-            return on_its_road(context, job, how);
+            return job_started(context, job, how);
         }
-        let mut source = Source::Remote(client);
+        let mut source = StatusSource::Remote(client);
         let over = follow::follow(&mut source, job, out).await?;
-        return tell(context, &state_dir, job, over, how);
+        return report_end(context, &state_dir, job, over, how);
     }
     let _log = context.quiet_log();
     // Report this now, before half a second of preparation.
@@ -88,7 +88,7 @@ pub(in crate::cli) async fn run(
     };
     let since = Clock.now().wall;
     let running = start::run(options);
-    let sent = taken_in(statuses.clone(), since);
+    let sent = accepted_job(statuses.clone(), since);
     let watching = watch_local(statuses, context, since);
     tokio::pin!(running, watching, sent);
     let (mut stuck, mut stop, mut detached) = (None, Some(stop), None);
@@ -96,8 +96,8 @@ pub(in crate::cli) async fn run(
         tokio::select! {
             ended = &mut running => break ended?,
             over = &mut watching, if stuck.is_none() => {
-                if let Ok((job, Over::StuckPlacing(reason))) = over {
-                    return tell(context, &state_dir, job, Over::StuckPlacing(reason), how);
+                if let Ok((job, FollowEnd::StuckPlacing(reason))) = over {
+                    return report_end(context, &state_dir, job, FollowEnd::StuckPlacing(reason), how);
                 }
                 stuck = Some(());
             }
@@ -112,14 +112,16 @@ pub(in crate::cli) async fn run(
         }
     };
     match (ended, detached) {
-        (DaemonEnd::OneJob(Ok(job)), None) => tell(context, &state_dir, job, Over::Ended, how),
+        (DaemonEnd::OneJob(Ok(job)), None) => {
+            report_end(context, &state_dir, job, FollowEnd::Ended, how)
+        }
         (DaemonEnd::OneJob(Err(error)), _) => Err(error.into()),
         (DaemonEnd::OneJob(Ok(_)) | DaemonEnd::Stopped, Some(job)) => {
-            out.say(
+            out.info(
                 "no daemon is running: the job continues at the service, and the next `conjured \
                  run` or `once` places its result",
             );
-            on_its_road(context, job, how)
+            job_started(context, job, how)
         }
         (DaemonEnd::Stopped, None) => Err(Failure::new(
             JOB_FAILED,
@@ -131,7 +133,7 @@ pub(in crate::cli) async fn run(
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it is one of the ends of a command")]
-fn on_its_road(context: &Context, job: JobId, how: How) -> Result<(), Failure> {
+fn job_started(context: &Context, job: JobId, how: FollowOptions) -> Result<(), Failure> {
     if how.json {
         context.out.json(&json!({ "job": job }));
     } else {
@@ -141,7 +143,7 @@ fn on_its_road(context: &Context, job: JobId, how: How) -> Result<(), Failure> {
 }
 
 /// Waits until the service has accepted the only job of a daemon in this process.
-async fn taken_in(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
+async fn accepted_job(mut statuses: watch::Receiver<Arc<Status>>, since: WallTime) -> JobId {
     loop {
         let found = ours(&statuses.borrow_and_update(), since)
             .filter(|job| matches!(job.state, JobState::Submitted | JobState::Running))
@@ -166,7 +168,7 @@ async fn watch_local(
     statuses: watch::Receiver<Arc<Status>>,
     context: &Context,
     since: WallTime,
-) -> Result<(JobId, Over), Failure> {
+) -> Result<(JobId, FollowEnd), Failure> {
     let mut statuses = statuses;
     let job = loop {
         let found = ours(&statuses.borrow_and_update(), since).map(|job| job.id);
@@ -177,22 +179,22 @@ async fn watch_local(
             std::future::pending::<()>().await;
         }
     };
-    let mut source = Source::Local(statuses);
+    let mut source = StatusSource::Local(statuses);
     let over = follow::follow(&mut source, job, &context.out).await?;
     Ok((job, over))
 }
 
 /// Reports how the job ended, and where its artifacts are.
-fn tell(
+fn report_end(
     context: &Context,
     state_dir: &Path,
     job: JobId,
-    over: Over,
-    how: How,
+    over: FollowEnd,
+    how: FollowOptions,
 ) -> Result<(), Failure> {
     let out = &context.out;
     let row = Ledger::open_read_only(&state_dir.join(FILE))?.job(job)?;
-    if let Over::StuckPlacing(reason) = over {
+    if let FollowEnd::StuckPlacing(reason) = over {
         return Err(Failure::new(
             CANNOT_WRITE,
             format!(
@@ -204,7 +206,7 @@ fn tell(
         JobState::Done => {
             let took =
                 row.ended_at.map(|ended| span(ended.since(row.created_at))).unwrap_or_default();
-            out.say(format!("job {job} is done after {took}; it cost about {}", row.spent()));
+            out.info(format!("job {job} is done after {took}; it cost about {}", row.spent()));
             let folder = state_dir.join("history").join(job.to_string());
             let mut files = Vec::new();
             for kind in ArtifactKind::ALL {

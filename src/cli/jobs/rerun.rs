@@ -5,7 +5,7 @@
 //! more where the job is created.
 
 use super::{
-    one_job::{self, How},
+    one_job::{self, FollowOptions},
     opened,
 };
 use crate::{
@@ -32,15 +32,15 @@ pub(in crate::cli) async fn retry(
     args: &AgainArgs,
     yes: bool,
 ) -> Result<(), Failure> {
-    again(context, args, RepeatKind::Retry, yes).await
+    repeat(context, args, RepeatKind::Retry, yes).await
 }
 
 /// Submits exactly the same request again.
 pub(in crate::cli) async fn rerun(context: &Context, args: &AgainArgs) -> Result<(), Failure> {
-    again(context, args, RepeatKind::Rerun, false).await
+    repeat(context, args, RepeatKind::Rerun, false).await
 }
 
-async fn again(
+async fn repeat(
     context: &Context,
     args: &AgainArgs,
     kind: RepeatKind,
@@ -70,16 +70,16 @@ async fn again(
         ));
         again.may_charge_twice = yes || confirmed(context, &row)?;
     } else {
-        context.out.say(format!("running job {} again as a new job, estimated at {cost}", row.id));
+        context.out.info(format!("running job {} again as a new job, estimated at {cost}", row.id));
     }
     let request = OnceRequest { project, again: Some(again), ..OnceRequest::default() };
-    let how = How { detach: args.detach, json: args.json };
+    let how = FollowOptions { detach: args.detach, json: args.json };
     Box::pin(one_job::run(context, loaded, config, request, how)).await
 }
 
 /// Asks for a typed word, so that one accidental key press cannot cause a second charge.
 fn confirmed(context: &Context, row: &JobRow) -> Result<bool, Failure> {
-    match context.out.asked_for("Submit it again anyway?", "yes") {
+    match context.out.confirm("Submit it again anyway?", "yes") {
         Some(true) => Ok(true),
         Some(false) => Err(Failure::new(
             USAGE,

@@ -51,7 +51,7 @@ pub(in crate::cli) async fn restore(
     if as_json {
         context.out.json(&json!({ "job": job, "said": restored.said, "files": restored.files }));
     } else {
-        context.out.say(&restored.said);
+        context.out.info(&restored.said);
         for file in &restored.files {
             context.out.data(file.display().to_string());
         }

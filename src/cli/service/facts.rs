@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{
     host,
-    wanted::{Scope, Wanted},
+    wanted::{Scope, ServiceSpec},
 };
 use crate::{
     cli::{
@@ -26,15 +26,15 @@ const CARRIED: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFI
 const SYSTEM_TOKEN: &str = "/etc/conjured/runcomfy_token";
 
 /// A service, and remarks for the user.
-pub(super) struct Facts {
+pub(super) struct ServiceFacts {
     /// The service.
-    pub wanted: Wanted,
+    pub wanted: ServiceSpec,
     /// Remarks of one sentence each.
     pub remarks: Vec<String>,
 }
 
 /// The requested scope, user and token file.
-pub(super) struct Asked<'a> {
+pub(super) struct ServiceOptions<'a> {
     /// The requested scope.
     pub scope: Scope,
     /// `--as USER`.
@@ -45,7 +45,7 @@ pub(super) struct Asked<'a> {
 
 /// Determines the wanted service. Fails where the daemon would fail at its start, so that a broken
 /// service is not installed.
-pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failure> {
+pub(super) fn find(context: &Context, asked: &ServiceOptions<'_>) -> Result<ServiceFacts, Failure> {
     let mut remarks = Vec::new();
     let sources = &context.sources;
     let user = user(context, asked)?;
@@ -123,7 +123,7 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
     let in_homes = places
         .iter()
         .any(|place| ["/home", "/root", "/run/user"].iter().any(|home| place.starts_with(home)));
-    let wanted = Wanted {
+    let wanted = ServiceSpec {
         scope: asked.scope,
         program,
         arguments,
@@ -143,11 +143,11 @@ pub(super) fn find(context: &Context, asked: &Asked<'_>) -> Result<Facts, Failur
         token_file,
         log_dir: loaded.config.log.dir.as_deref().map(|dir| text("`log.dir`", dir)).transpose()?,
     };
-    Ok(Facts { wanted, remarks })
+    Ok(ServiceFacts { wanted, remarks })
 }
 
 /// Returns the user of a machine's service: the given one, otherwise the owner of the checkout.
-fn user(context: &Context, asked: &Asked<'_>) -> Result<Option<host::User>, Failure> {
+fn user(context: &Context, asked: &ServiceOptions<'_>) -> Result<Option<host::User>, Failure> {
     if cfg!(windows) {
         return account(&context.sources, asked.user).map(Some);
     }
@@ -271,7 +271,7 @@ fn writable(loaded: &Loaded, scope: Scope, there: &Sources) -> Vec<PathBuf> {
 
 fn token_file(
     context: &Context,
-    asked: &Asked<'_>,
+    asked: &ServiceOptions<'_>,
     remarks: &mut Vec<String>,
 ) -> Result<Option<String>, Failure> {
     if let Some(file) = asked.token_file {

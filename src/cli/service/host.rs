@@ -29,7 +29,7 @@ pub(super) fn run(words: &[String]) -> Result<i32, String> {
 }
 
 /// Runs a program and returns its output, if it succeeds.
-pub(super) fn ask(words: &[&str]) -> Option<String> {
+pub(super) fn output_of(words: &[&str]) -> Option<String> {
     let (program, arguments) = words.split_first()?;
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -41,11 +41,11 @@ pub(super) fn user(name_or_id: &str) -> Option<User> {
     if name_or_id.is_empty() || name_or_id.starts_with('-') {
         return None;
     }
-    if let Some(line) = ask(&["getent", "passwd", name_or_id]) {
+    if let Some(line) = output_of(&["getent", "passwd", name_or_id]) {
         return passwd(&line);
     }
     // macOS has no getent.
-    let name = ask(&["id", "-un", name_or_id])?.trim().to_owned();
+    let name = output_of(&["id", "-un", name_or_id])?.trim().to_owned();
     Some(User { home: Some(Path::new("/Users").join(&name)), name })
         .filter(|_| cfg!(target_os = "macos"))
 }

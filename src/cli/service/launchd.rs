@@ -3,7 +3,7 @@
 //! Owns its keys (`launchd.plist(5)`) and XML's escaping. Nothing here touches a file or runs a
 //! command. Not tried on a Mac: `tests/real/launchd` checks the keys and their types.
 
-use super::wanted::{Scope, Wanted};
+use super::wanted::{Scope, ServiceSpec};
 
 /// The job's label, and the file's name without `.plist`.
 pub(super) const LABEL: &str = "org.conjured.daemon";
@@ -12,7 +12,7 @@ pub(super) const LABEL: &str = "org.conjured.daemon";
 pub(super) const MARK: &str = "Written by `conjured service install`.";
 
 /// Returns the property list.
-pub(super) fn plist(wanted: &Wanted) -> String {
+pub(super) fn plist(wanted: &ServiceSpec) -> String {
     let mut text = format!(
         "\
 <?xml version=\"1.0\" encoding=\"UTF-8\"?>

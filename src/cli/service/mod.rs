@@ -18,8 +18,8 @@ mod wanted;
 use std::{path::Path, time::Duration};
 
 use self::{
-    facts::Asked,
-    plan::{Place, Platform, Step, shown},
+    facts::ServiceOptions,
+    plan::{Platform, ServiceLocation, ServiceStep, display_command},
     wanted::Scope,
 };
 use super::{
@@ -50,9 +50,11 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
         ServiceCommand::Uninstall { scope, dry_run, force } => {
             uninstall(context, *scope, *dry_run, *force)
         }
-        ServiceCommand::Start { scope, dry_run } => act(context, *scope, *dry_run, Place::start),
+        ServiceCommand::Start { scope, dry_run } => {
+            run_action(context, *scope, *dry_run, ServiceLocation::start)
+        }
         ServiceCommand::Stop { scope, dry_run } => {
-            act(context, *scope, *dry_run, Place::stop)?;
+            run_action(context, *scope, *dry_run, ServiceLocation::stop)?;
             // The Task Scheduler's answer is in the language of the machine; the lock works in
             // every language.
             if *dry_run || Platform::here() != Platform::TaskScheduler {
@@ -61,7 +63,7 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
             super::on_runtime(ends(context))
         }
         ServiceCommand::Restart { scope, dry_run } => {
-            act(context, *scope, *dry_run, Place::restart)
+            run_action(context, *scope, *dry_run, ServiceLocation::restart)
         }
         ServiceCommand::Status { scope } => status(context, *scope),
         ServiceCommand::Logs { scope, follow, lines } => logs(context, *scope, *follow, *lines),
@@ -69,14 +71,14 @@ pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(),
 }
 
 fn install(context: &Context, args: &InstallArgs) -> Result<(), Failure> {
-    let place = place(context, args.scope)?;
-    let asked = Asked {
+    let place = service_location(context, args.scope)?;
+    let asked = ServiceOptions {
         scope: place.scope,
         user: args.as_user.as_deref(),
         token_file: args.token_file.as_deref(),
     };
     let facts = facts::find(context, &asked)?;
-    let version = host::ask(&["systemctl", "--version"]);
+    let version = host::output_of(&["systemctl", "--version"]);
     let text = place.text(&facts.wanted, version.as_deref().and_then(systemd::version));
     let before = readable(dirs::read_if_there(&place.file))?;
     let steps = place.install(text, before.is_some());
@@ -93,12 +95,12 @@ fn install(context: &Context, args: &InstallArgs) -> Result<(), Failure> {
     }
     carry_out(context, &place, &steps)?;
     remark(context, &facts.remarks);
-    context.out.say(
+    context.out.info(
         "conjured is installed and starts automatically. The service: conjured service status; \
          its work: conjured status",
     );
     if place.platform == Platform::Systemd && place.scope == Scope::User {
-        context.out.say(
+        context.out.info(
             "It runs while you are logged in. To keep it running after logout: loginctl \
              enable-linger",
         );
@@ -112,14 +114,14 @@ fn uninstall(
     dry_run: bool,
     force: bool,
 ) -> Result<(), Failure> {
-    let place = place(context, scope)?;
+    let place = service_location(context, scope)?;
     let before = readable(dirs::read_if_there(&place.file))?;
     if dry_run {
         show(context, &place, &place.uninstall());
         return Ok(());
     }
     let Some(before) = before else {
-        context.out.say(format!("{} does not exist: nothing to do.", place.file.display()));
+        context.out.info(format!("{} does not exist: nothing to do.", place.file.display()));
         return Ok(());
     };
     may(&place)?;
@@ -127,24 +129,24 @@ fn uninstall(
         ours(&place, &before, "remove")?;
     }
     carry_out(context, &place, &place.uninstall())?;
-    context.out.say(
+    context.out.info(
         "The service was removed. The ledger, history, logs, configuration and token are kept, \
          and jobs at RunComfy continue.",
     );
     let own = place.file.with_extension("service.d");
     if place.platform == Platform::Systemd && own.is_dir() {
-        context.out.say(format!("Your own changes are kept in {}.", own.display()));
+        context.out.info(format!("Your own changes are kept in {}.", own.display()));
     }
     Ok(())
 }
 
-fn act(
+fn run_action(
     context: &Context,
     scope: ScopeArgs,
     dry_run: bool,
-    steps: impl Fn(&Place) -> Vec<Step>,
+    steps: impl Fn(&ServiceLocation) -> Vec<ServiceStep>,
 ) -> Result<(), Failure> {
-    let place = place(context, scope)?;
+    let place = service_location(context, scope)?;
     if dry_run {
         show(context, &place, &steps(&place));
         return Ok(());
@@ -155,7 +157,7 @@ fn act(
 }
 
 fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
-    let place = place(context, scope)?;
+    let place = service_location(context, scope)?;
     reachable(&place)?;
     installed(&place)?;
     match host::run(&place.status()) {
@@ -175,7 +177,7 @@ fn status(context: &Context, scope: ScopeArgs) -> Result<(), Failure> {
 }
 
 fn logs(context: &Context, scope: ScopeArgs, follow: bool, lines: u32) -> Result<(), Failure> {
-    let place = place(context, scope)?;
+    let place = service_location(context, scope)?;
     let own = context.load().ok().and_then(|loaded| loaded.config.log.dir);
     let own = own.filter(|_| place.scope == Scope::User);
     let hint = match &own {
@@ -203,7 +205,7 @@ fn files(context: &Context, dir: Option<&Path>, follow: bool, lines: u32) -> Res
             "there are no log files: the daemon has not written any yet, or `log.dir` is \"-\"",
         ));
     };
-    context.out.say(format!("{}:", newest.display()));
+    context.out.info(format!("{}:", newest.display()));
     if follow && cfg!(unix) {
         let newest = newest.to_string_lossy().into_owned();
         let command = ["tail", "-n", &lines.to_string(), "-F", &newest].map(ToOwned::to_owned);
@@ -229,7 +231,7 @@ fn is_held(context: &Context) -> bool {
 
 /// Asks a running daemon to stop, and waits for it. Failure is acceptable: the next step ends the
 /// daemon in any case.
-fn ask_to_stop(context: &Context) {
+fn request_stop(context: &Context) {
     let Ok(loaded) = context.load() else { return };
     let asked = super::on_runtime(async {
         let Some((client, _)) = DaemonClient::find(&loaded.config.state_dir).await else {
@@ -237,7 +239,7 @@ fn ask_to_stop(context: &Context) {
         };
         // The daemon may be gone before its answer arrives.
         if let Ok(said) = client.stop().await {
-            context.out.say(said);
+            context.out.info(said);
         }
         ends(context).await
     });
@@ -265,10 +267,10 @@ async fn ends(context: &Context) -> Result<(), Failure> {
 }
 
 /// Determines where the service's file is.
-fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
+fn service_location(context: &Context, scope: ScopeArgs) -> Result<ServiceLocation, Failure> {
     let scope = if scope.system { Scope::System } else { Scope::User };
     let sources = &context.sources;
-    Place::new(
+    ServiceLocation::new(
         Platform::here(),
         scope,
         sources.user_config_dir.as_deref(),
@@ -285,7 +287,7 @@ fn place(context: &Context, scope: ScopeArgs) -> Result<Place, Failure> {
 }
 
 /// Refuses what this user is not allowed to do here, before anything is written.
-fn may(place: &Place) -> Result<(), Failure> {
+fn may(place: &ServiceLocation) -> Result<(), Failure> {
     if place.scope == Scope::System && dirs::user_id().is_some_and(|id| id != 0) {
         return Err(Failure::new(
             USAGE,
@@ -296,7 +298,7 @@ fn may(place: &Place) -> Result<(), Failure> {
 }
 
 /// Fails if there is no service manager to talk to.
-fn reachable(place: &Place) -> Result<(), Failure> {
+fn reachable(place: &ServiceLocation) -> Result<(), Failure> {
     if place.platform != Platform::Systemd || host::has_systemd() {
         return Ok(());
     }
@@ -308,7 +310,7 @@ fn reachable(place: &Place) -> Result<(), Failure> {
 }
 
 /// Refuses a command about a service that is not installed.
-fn installed(place: &Place) -> Result<(), Failure> {
+fn installed(place: &ServiceLocation) -> Result<(), Failure> {
     if readable(dirs::read_if_there(&place.file))?.is_some() {
         return Ok(());
     }
@@ -326,7 +328,7 @@ fn installed(place: &Place) -> Result<(), Failure> {
 }
 
 /// Refuses to change a file that conjured did not write.
-fn ours(place: &Place, bytes: &[u8], verb: &str) -> Result<(), Failure> {
+fn ours(place: &ServiceLocation, bytes: &[u8], verb: &str) -> Result<(), Failure> {
     let text = match place.platform {
         // The task's file is UTF-16.
         Platform::TaskScheduler => {
@@ -352,21 +354,21 @@ fn readable<T>(result: Result<T, DiskError>) -> Result<T, Failure> {
 
 /// Prints what would be done. The file comes first, and everything else is a comment in the file's
 /// syntax, so that the whole output is a valid service file.
-fn show(context: &Context, place: &Place, steps: &[Step]) {
+fn show(context: &Context, place: &ServiceLocation, steps: &[ServiceStep]) {
     let mut notes = Vec::new();
     for step in steps {
         match step {
-            Step::Write(path, text) => {
+            ServiceStep::Write(path, text) => {
                 context.out.data(text.trim_end());
                 notes.push(format!("write the above to {}", path.display()));
             }
-            Step::Remove(path) => notes.push(format!("remove {}", path.display())),
-            Step::AskToStop => notes.push(format!(
+            ServiceStep::Remove(path) => notes.push(format!("remove {}", path.display())),
+            ServiceStep::RequestStop => notes.push(format!(
                 "ask the daemon to stop, and wait up to {} s",
                 END_PATIENCE.as_secs()
             )),
-            Step::Run(command) | Step::Try(command) => {
-                notes.push(format!("run {}", shown(command)));
+            ServiceStep::Run(command) | ServiceStep::Try(command) => {
+                notes.push(format!("run {}", display_command(command)));
             }
         }
     }
@@ -382,48 +384,52 @@ fn show(context: &Context, place: &Place, steps: &[Step]) {
 
 fn remark(context: &Context, remarks: &[String]) {
     for remark in remarks {
-        context.out.say(format!("Note: {remark}."));
+        context.out.info(format!("Note: {remark}."));
     }
 }
 
-fn carry_out(context: &Context, place: &Place, steps: &[Step]) -> Result<(), Failure> {
+fn carry_out(
+    context: &Context,
+    place: &ServiceLocation,
+    steps: &[ServiceStep],
+) -> Result<(), Failure> {
     for step in steps {
         match step {
-            Step::Write(path, text) => {
+            ServiceStep::Write(path, text) => {
                 let bytes = match place.platform {
                     Platform::TaskScheduler => task_scheduler::bytes(text),
                     _ => text.clone().into_bytes(),
                 };
                 readable(dirs::write_public(path, &bytes))?;
-                context.out.say(format!("wrote {}", path.display()));
+                context.out.info(format!("wrote {}", path.display()));
             }
-            Step::Remove(path) => {
+            ServiceStep::Remove(path) => {
                 if path.symlink_metadata().is_ok() {
                     readable(dirs::remove_if_there(path))?;
-                    context.out.say(format!("removed {}", path.display()));
+                    context.out.info(format!("removed {}", path.display()));
                 }
             }
-            Step::AskToStop => ask_to_stop(context),
-            Step::Run(command) => {
-                context.out.say(shown(command));
+            ServiceStep::RequestStop => request_stop(context),
+            ServiceStep::Run(command) => {
+                context.out.info(display_command(command));
                 match host::run(command) {
                     Ok(0) => {}
                     Ok(code) => return Err(stuck(place, command, &format!("ended with {code}"))),
                     Err(error) => return Err(stuck(place, command, &error)),
                 }
             }
-            Step::Try(command) => {
-                context.out.say(shown(command));
+            ServiceStep::Try(command) => {
+                context.out.info(display_command(command));
                 let words: Vec<&str> = command.iter().map(String::as_str).collect();
                 // This fails if there is nothing to do.
-                drop(host::ask(&words));
+                drop(host::output_of(&words));
             }
         }
     }
     Ok(())
 }
 
-fn stuck(place: &Place, command: &[String], why: &str) -> Failure {
+fn stuck(place: &ServiceLocation, command: &[String], why: &str) -> Failure {
     let hint = match (place.platform, place.scope) {
         (Platform::Systemd, Scope::User) => {
             ". See `conjured service logs`. If it says that there is no bus: log in as that user \
@@ -432,5 +438,5 @@ fn stuck(place: &Place, command: &[String], why: &str) -> Failure {
         (Platform::Systemd, Scope::System) => ". See `conjured service logs --system`",
         _ => "",
     };
-    Failure::new(UNAVAILABLE, format!("{}: {why}{hint}", shown(command)))
+    Failure::new(UNAVAILABLE, format!("{}: {why}{hint}", display_command(command)))
 }

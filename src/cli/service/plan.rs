@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     launchd, systemd, task_scheduler,
-    wanted::{Scope, Wanted},
+    wanted::{Scope, ServiceSpec},
 };
 
 /// The Task Scheduler's own command.
@@ -48,14 +48,14 @@ impl Platform {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ServiceStep {
     /// Write this file.
     Write(PathBuf, String),
     /// Remove this file, if it is there.
     Remove(PathBuf),
     /// Ask the daemon to stop, and wait for it; if none answers, or it takes too long, the next
     /// step ends it.
-    AskToStop,
+    RequestStop,
     /// Run this command; if it fails, the plan stops.
     Run(Vec<String>),
     /// Run this command; it is expected to fail if there is nothing to do.
@@ -64,7 +64,7 @@ pub(super) enum Step {
 
 /// The service's location and owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ServiceLocation {
     /// The service manager.
     pub platform: Platform,
     /// Whose service it is.
@@ -75,7 +75,7 @@ pub(super) struct Place {
     pub user_id: u32,
 }
 
-impl Place {
+impl ServiceLocation {
     /// Determines the service's file. `config` is the user's configuration folder, `home` the
     /// user's home, and `data` where the Task Scheduler's file is kept.
     pub(super) fn new(
@@ -103,7 +103,7 @@ impl Place {
     }
 
     /// Returns the text of the service's file. `version` is systemd's version.
-    pub(super) fn text(&self, wanted: &Wanted, version: Option<u32>) -> String {
+    pub(super) fn text(&self, wanted: &ServiceSpec, version: Option<u32>) -> String {
         match self.platform {
             Platform::Systemd => systemd::unit(wanted, version),
             Platform::Launchd => launchd::plist(wanted),
@@ -112,23 +112,27 @@ impl Place {
     }
 
     /// Returns the steps to install; `again` says that the file existed before.
-    pub(super) fn install(&self, text: String, again: bool) -> Vec<Step> {
-        let mut steps = vec![Step::Write(self.file.clone(), text)];
+    pub(super) fn install(&self, text: String, again: bool) -> Vec<ServiceStep> {
+        let mut steps = vec![ServiceStep::Write(self.file.clone(), text)];
         match self.platform {
             Platform::Systemd => {
-                steps.push(Step::Run(self.systemctl(&["daemon-reload"])));
-                steps.push(Step::Run(self.systemctl(&["enable", "--now", systemd::UNIT])));
+                steps.push(ServiceStep::Run(self.systemctl(&["daemon-reload"])));
+                steps.push(ServiceStep::Run(self.systemctl(&["enable", "--now", systemd::UNIT])));
                 if again {
                     // A service that is already running still uses the old file.
-                    steps.push(Step::Run(self.systemctl(&["restart", systemd::UNIT])));
+                    steps.push(ServiceStep::Run(self.systemctl(&["restart", systemd::UNIT])));
                 }
             }
             Platform::Launchd => {
                 if again {
-                    steps.push(Step::Try(words(&["launchctl", "bootout", &self.target()])));
+                    steps.push(ServiceStep::Try(to_strings(&[
+                        "launchctl",
+                        "bootout",
+                        &self.target(),
+                    ])));
                 }
-                steps.push(Step::Run(words(&["launchctl", "enable", &self.target()])));
-                steps.push(Step::Run(words(&[
+                steps.push(ServiceStep::Run(to_strings(&["launchctl", "enable", &self.target()])));
+                steps.push(ServiceStep::Run(to_strings(&[
                     "launchctl",
                     "bootstrap",
                     &self.domain(),
@@ -140,68 +144,80 @@ impl Place {
                 if again {
                     steps.extend(end_task());
                 }
-                steps.push(Step::Run(schtasks(&["/create", "/xml", &file, "/f"])));
-                steps.push(Step::Run(schtasks(&["/run"])));
+                steps.push(ServiceStep::Run(schtasks(&["/create", "/xml", &file, "/f"])));
+                steps.push(ServiceStep::Run(schtasks(&["/run"])));
             }
         }
         steps
     }
 
     /// Returns the steps to remove what `install` created.
-    pub(super) fn uninstall(&self) -> Vec<Step> {
+    pub(super) fn uninstall(&self) -> Vec<ServiceStep> {
         match self.platform {
             Platform::Systemd => vec![
-                Step::Try(self.systemctl(&["disable", "--now", systemd::UNIT])),
-                Step::Remove(self.file.clone()),
+                ServiceStep::Try(self.systemctl(&["disable", "--now", systemd::UNIT])),
+                ServiceStep::Remove(self.file.clone()),
                 // `systemctl` creates this link, and removes it if there is a manager to talk to.
-                Step::Remove(self.wants_link()),
-                Step::Run(self.systemctl(&["daemon-reload"])),
-                Step::Try(self.systemctl(&["reset-failed", systemd::UNIT])),
+                ServiceStep::Remove(self.wants_link()),
+                ServiceStep::Run(self.systemctl(&["daemon-reload"])),
+                ServiceStep::Try(self.systemctl(&["reset-failed", systemd::UNIT])),
             ],
             Platform::Launchd => vec![
-                Step::Try(words(&["launchctl", "bootout", &self.target()])),
-                Step::Remove(self.file.clone()),
+                ServiceStep::Try(to_strings(&["launchctl", "bootout", &self.target()])),
+                ServiceStep::Remove(self.file.clone()),
             ],
             Platform::TaskScheduler => {
                 let mut steps = Vec::from(end_task());
-                steps.push(Step::Try(schtasks(&["/delete", "/f"])));
-                steps.push(Step::Remove(self.file.clone()));
+                steps.push(ServiceStep::Try(schtasks(&["/delete", "/f"])));
+                steps.push(ServiceStep::Remove(self.file.clone()));
                 steps
             }
         }
     }
 
     /// Returns the steps to start.
-    pub(super) fn start(&self) -> Vec<Step> {
-        vec![Step::Run(match self.platform {
+    pub(super) fn start(&self) -> Vec<ServiceStep> {
+        vec![ServiceStep::Run(match self.platform {
             Platform::Systemd => self.systemctl(&["start", systemd::UNIT]),
-            Platform::Launchd => words(&["launchctl", "kickstart", &self.target()]),
+            Platform::Launchd => to_strings(&["launchctl", "kickstart", &self.target()]),
             Platform::TaskScheduler => schtasks(&["/run"]),
         })]
     }
 
     /// Returns the steps to stop. launchd keeps what it has loaded and starts it again at the
     /// next login.
-    pub(super) fn stop(&self) -> Vec<Step> {
+    pub(super) fn stop(&self) -> Vec<ServiceStep> {
         match self.platform {
-            Platform::Systemd => vec![Step::Run(self.systemctl(&["stop", systemd::UNIT]))],
+            Platform::Systemd => vec![ServiceStep::Run(self.systemctl(&["stop", systemd::UNIT]))],
             Platform::Launchd => {
-                vec![Step::Run(words(&["launchctl", "kill", "SIGTERM", &self.target()]))]
+                vec![ServiceStep::Run(to_strings(&[
+                    "launchctl",
+                    "kill",
+                    "SIGTERM",
+                    &self.target(),
+                ]))]
             }
             Platform::TaskScheduler => end_task().into(),
         }
     }
 
     /// Returns the steps to restart.
-    pub(super) fn restart(&self) -> Vec<Step> {
+    pub(super) fn restart(&self) -> Vec<ServiceStep> {
         match self.platform {
-            Platform::Systemd => vec![Step::Run(self.systemctl(&["restart", systemd::UNIT]))],
+            Platform::Systemd => {
+                vec![ServiceStep::Run(self.systemctl(&["restart", systemd::UNIT]))]
+            }
             Platform::Launchd => {
-                vec![Step::Run(words(&["launchctl", "kickstart", "-k", &self.target()]))]
+                vec![ServiceStep::Run(to_strings(&[
+                    "launchctl",
+                    "kickstart",
+                    "-k",
+                    &self.target(),
+                ]))]
             }
             Platform::TaskScheduler => {
                 let mut steps = Vec::from(end_task());
-                steps.push(Step::Run(schtasks(&["/run"])));
+                steps.push(ServiceStep::Run(schtasks(&["/run"])));
                 steps
             }
         }
@@ -213,7 +229,7 @@ impl Place {
             Platform::Systemd => {
                 self.systemctl(&["status", "--no-pager", "--lines=10", systemd::UNIT])
             }
-            Platform::Launchd => words(&["launchctl", "print", &self.target()]),
+            Platform::Launchd => to_strings(&["launchctl", "print", &self.target()]),
             Platform::TaskScheduler => schtasks(&["/query", "/v", "/fo", "list"]),
         }
     }
@@ -230,7 +246,7 @@ impl Place {
             Scope::System => format!("--unit={}", systemd::UNIT),
         };
         let lines = format!("--lines={lines}");
-        let mut command = words(&["journalctl", &unit, "--no-pager", &lines]);
+        let mut command = to_strings(&["journalctl", &unit, "--no-pager", &lines]);
         if follow {
             command.push("--follow".to_owned());
         }
@@ -239,7 +255,7 @@ impl Place {
 
     fn systemctl(&self, rest: &[&str]) -> Vec<String> {
         let scope: &[&str] = if self.scope == Scope::User { &["--user"] } else { &[] };
-        words(&[&["systemctl"], scope, rest].concat())
+        to_strings(&[&["systemctl"], scope, rest].concat())
     }
 
     fn wants_link(&self) -> PathBuf {
@@ -264,21 +280,21 @@ impl Place {
 
 /// The Task Scheduler cannot ask a task to stop: it kills it at once, even with a request under
 /// way. So the daemon is asked first; then the task is over, and ending it has nothing left to do.
-fn end_task() -> [Step; 2] {
-    [Step::AskToStop, Step::Try(schtasks(&["/end"]))]
+fn end_task() -> [ServiceStep; 2] {
+    [ServiceStep::RequestStop, ServiceStep::Try(schtasks(&["/end"]))]
 }
 
 fn schtasks(rest: &[&str]) -> Vec<String> {
     let (verb, options) = rest.split_at(1);
-    words(&[&[SCHTASKS], verb, &["/tn", task_scheduler::TASK], options].concat())
+    to_strings(&[&[SCHTASKS], verb, &["/tn", task_scheduler::TASK], options].concat())
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+fn to_strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Returns a command as a person would type it.
-pub(super) fn shown(command: &[String]) -> String {
+pub(super) fn display_command(command: &[String]) -> String {
     let plain = |word: &&String| {
         !word.is_empty()
             && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+=:@,".contains(c))

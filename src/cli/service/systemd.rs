@@ -4,7 +4,7 @@
 //! Nothing here touches a file or runs a command. `systemd/*.service` are the same units for
 //! installation by hand; a test compares them.
 
-use super::wanted::{Scope, Wanted};
+use super::wanted::{Scope, ServiceSpec};
 
 /// The unit's name.
 pub(super) const UNIT: &str = "conjured.service";
@@ -22,7 +22,7 @@ const GIVE_UP: &str = "64 65 66 77 78 CREDENTIALS";
 const WATCHDOG_S: u32 = 120;
 
 /// Returns the unit. `version` is systemd's version, if it is known.
-pub(super) fn unit(wanted: &Wanted, version: Option<u32>) -> String {
+pub(super) fn unit(wanted: &ServiceSpec, version: Option<u32>) -> String {
     let knows = |since: u32| version.is_some_and(|version| version >= since);
     let mut lines = vec![
         MARK.to_owned(),
@@ -123,7 +123,7 @@ SystemCallFilter=@chown
 SystemCallErrorNumber=EPERM";
 
 /// The restrictions for the system manager, which may create namespaces.
-fn system_walls(wanted: &Wanted) -> Vec<String> {
+fn system_walls(wanted: &ServiceSpec) -> Vec<String> {
     let mut lines: Vec<String> = [
         "# $STATE_DIRECTORY and $LOGS_DIRECTORY: ledger and history, daily logs.",
         "StateDirectory=conjured",
@@ -180,7 +180,7 @@ RemoveIPC=yes";
 
 /// Returns the program and its arguments. systemd expands `$` in every word but the first, and a
 /// `:` before the first word turns that off (`systemd.service(5)`, "Command lines").
-fn command_line(wanted: &Wanted) -> String {
+fn command_line(wanted: &ServiceSpec) -> String {
     let words: Vec<&String> = [&wanted.program].into_iter().chain(&wanted.arguments).collect();
     let literal = if words.iter().any(|word| word.contains('$')) { ":" } else { "" };
     let words: Vec<String> = words.into_iter().map(|word| quoted(word)).collect();

@@ -7,7 +7,7 @@
 
 use super::{
     launchd::escaped,
-    wanted::{Scope, Wanted},
+    wanted::{Scope, ServiceSpec},
 };
 
 /// The task's name.
@@ -26,7 +26,7 @@ const CONSOLE: &str = r"%SystemRoot%\System32\conhost.exe";
 /// for every user. It restarts as often as the schema allows (an unsigned byte), and runs at normal
 /// priority instead of a background task's 7. The Task Scheduler requires the declared encoding to
 /// be the file's: see [`bytes`].
-pub(super) fn task(wanted: &Wanted) -> String {
+pub(super) fn task(wanted: &ServiceSpec) -> String {
     let program = ["--headless", &wanted.program];
     let words = program.into_iter().chain(wanted.arguments.iter().map(String::as_str));
     let arguments: Vec<String> = words.map(argument).collect();

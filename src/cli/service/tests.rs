@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::{
     launchd,
-    plan::{Place, Platform, Step, shown},
+    plan::{Platform, ServiceLocation, ServiceStep, display_command},
     systemd, task_scheduler,
-    wanted::{Scope, Wanted},
+    wanted::{Scope, ServiceSpec},
 };
 
-fn wanted(scope: Scope) -> Wanted {
+fn wanted(scope: Scope) -> ServiceSpec {
     let system = scope == Scope::System;
-    Wanted {
+    ServiceSpec {
         scope,
         program: "/usr/local/bin/conjured".to_owned(),
         arguments: vec!["run".to_owned()],
@@ -111,7 +111,7 @@ fn a_property_list_says_what_is_to_run_in_xml() {
     assert_eq!(keys.collect::<Vec<_>>(), known);
     // A real parser reads exactly this text in `tests/real/launchd`.
     assert_eq!(plist, include_str!("../../../tests/real/launchd/user.plist"));
-    let system = Wanted { arguments: odd.arguments, ..wanted(Scope::System) };
+    let system = ServiceSpec { arguments: odd.arguments, ..wanted(Scope::System) };
     let plist = launchd::plist(&system);
     assert_eq!(plist, include_str!("../../../tests/real/launchd/system.plist"));
     assert!(plist.contains("<key>UserName</key>\n  <string>artist</string>"), "{plist}");
@@ -139,16 +139,16 @@ fn a_task_runs_without_a_limit_and_quotes_as_windows_does() {
     assert_eq!(bytes, [0xff, 0xfe, b'<', 0, b'a', 0, b'>', 0, b'\r', 0, b'\n', 0]);
 }
 
-fn place(platform: Platform, scope: Scope) -> Place {
+fn place(platform: Platform, scope: Scope) -> ServiceLocation {
     let home = Some(Path::new("/h"));
-    Place::new(platform, scope, home, home, home, 501).expect("there is a home")
+    ServiceLocation::new(platform, scope, home, home, home, 501).expect("there is a home")
 }
 
-fn commands(steps: &[Step]) -> Vec<String> {
-    let shown = |step: &Step| match step {
-        Step::Run(command) | Step::Try(command) => Some(shown(command)),
-        Step::AskToStop => Some("(ask)".to_owned()),
-        Step::Write(..) | Step::Remove(_) => None,
+fn commands(steps: &[ServiceStep]) -> Vec<String> {
+    let shown = |step: &ServiceStep| match step {
+        ServiceStep::Run(command) | ServiceStep::Try(command) => Some(display_command(command)),
+        ServiceStep::RequestStop => Some("(ask)".to_owned()),
+        ServiceStep::Write(..) | ServiceStep::Remove(_) => None,
     };
     steps.iter().filter_map(shown).collect()
 }
@@ -169,8 +169,8 @@ fn each_platform_is_told_in_its_own_words() {
     let system = place(Platform::Systemd, Scope::System);
     assert_eq!(commands(&system.stop()), ["systemctl stop conjured.service"]);
     let link = Path::new("/etc/systemd/system/multi-user.target.wants/conjured.service");
-    assert!(system.uninstall().contains(&Step::Remove(link.to_owned())));
-    assert!(system.uninstall().contains(&Step::Remove(system.file.clone())));
+    assert!(system.uninstall().contains(&ServiceStep::Remove(link.to_owned())));
+    assert!(system.uninstall().contains(&ServiceStep::Remove(system.file.clone())));
 
     let mac = place(Platform::Launchd, Scope::User);
     assert_eq!(mac.file, Path::new("/h/Library/LaunchAgents/org.conjured.daemon.plist"));
@@ -191,7 +191,7 @@ fn each_platform_is_told_in_its_own_words() {
         ["(ask)", "schtasks /end /tn conjured", "schtasks /run /tn conjured"]
     );
     let file = Path::new(r"C:\An Artist\service.xml");
-    let windows = Place { file: file.to_owned(), ..windows };
+    let windows = ServiceLocation { file: file.to_owned(), ..windows };
     let install = commands(&windows.install(String::new(), true));
     let create = r#"schtasks /create /tn conjured /xml "C:\An Artist\service.xml" /f"#;
     let end = "schtasks /end /tn conjured";

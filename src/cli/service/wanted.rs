@@ -14,7 +14,7 @@ pub(super) enum Scope {
 
 /// A service. Every path is absolute, UTF-8 and free of control characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct ServiceSpec {
     /// Whose service it is.
     pub scope: Scope,
     /// The program's path.

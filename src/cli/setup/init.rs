@@ -38,7 +38,7 @@ const DOTENV_LIMIT: u64 = 64 * 1024;
 const PREFIX: &str = "RUNCOMFY_";
 
 /// The checkout, and why it was chosen.
-struct Found {
+struct Checkout {
     root: PathBuf,
     why: String,
     others: Vec<PathBuf>,
@@ -78,11 +78,11 @@ pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Fai
         dirs::make_private(folder).map_err(failed)?;
     }
     dirs::write_private(&target, text.as_bytes()).map_err(failed)?;
-    tell(context, args, &found, &around, &changes, &target, kept.as_deref());
+    print_summary(context, args, &found, &around, &changes, &target, kept.as_deref());
     Ok(())
 }
 
-fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
+fn find(context: &Context, args: &InitArgs) -> Result<Checkout, Failure> {
     let folders = &context.sources.folders;
     if let Some(root) = &context.sources.root {
         let root = folders.current.join(root);
@@ -97,7 +97,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
             [] => "given with --root, although it does not look like a CONJURE checkout".to_owned(),
             ref signs => format!("given with --root; it has {}", signs.join(", ")),
         };
-        return Ok(Found { root, why, others: Vec::new() });
+        return Ok(Checkout { root, why, others: Vec::new() });
     }
     let usual = folders.home.as_deref().map(checkout::usual).unwrap_or_default();
     if let Some(root) = checkout::around(&folders.current) {
@@ -109,7 +109,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
         };
         let real = dirs::canonical(&root);
         let others = usual.into_iter().filter(|other| dirs::canonical(other) != real).collect();
-        return Ok(Found { root, why, others });
+        return Ok(Checkout { root, why, others });
     }
     let at = match usual.len() {
         0 => {
@@ -126,7 +126,7 @@ fn find(context: &Context, args: &InitArgs) -> Result<Found, Failure> {
     let mut others = usual;
     let root = others.remove(at);
     let why = format!("a usual location; it has {}", checkout::signs(&root).join(", "));
-    Ok(Found { root, why, others })
+    Ok(Checkout { root, why, others })
 }
 
 fn choose(context: &Context, usual: &[PathBuf], count: usize) -> Result<usize, Failure> {
@@ -322,10 +322,10 @@ fn to_set(config: &Config, args: &InitArgs) -> Vec<String> {
     lines
 }
 
-fn tell(
+fn print_summary(
     context: &Context,
     args: &InitArgs,
-    found: &Found,
+    found: &Checkout,
     around: &Surroundings,
     changes: &[SettingChange],
     target: &Path,

@@ -105,7 +105,7 @@ async fn try_and_store(
     }
     out.data(format!("Stored in {} ({PRIVATE}).", path.display()));
     for remark in remarks {
-        out.say(format!("Note: {remark}."));
+        out.info(format!("Note: {remark}."));
     }
     Ok(())
 }
@@ -228,7 +228,7 @@ pub(in crate::cli) async fn logout(context: &Context, args: LogoutArgs) -> Resul
         ));
     }
     for remark in remarks {
-        out.say(format!("Note: {remark}."));
+        out.info(format!("Note: {remark}."));
     }
     Ok(())
 }

@@ -21,7 +21,9 @@ fn steps() -> Vec<(JobState, Step)> {
         (JobState::Placing, |l, job| l.placing(job, at(7)).expect("placing")),
         (JobState::Placed, |l, job| l.placed(job, at(8)).expect("placed")),
         (JobState::HandingOver, |l, job| l.handing_over(job, "marker", at(9)).expect("handing")),
-        (JobState::Done, |l, job| l.done(job, cents(3), took(1, 2, false), at(10)).expect("done")),
+        (JobState::Done, |l, job| {
+            l.done(job, cents(3), duration_of(1, 2, false), at(10)).expect("done")
+        }),
     ]
 }
 
@@ -87,7 +89,7 @@ fn the_log_is_emptied_while_a_machine_works() {
     let mut desk = Desk::new();
     let log = desk.path().with_extension("sqlite-wal");
     for number in 1..=40 {
-        desk.finish(number, took(1, 2, false));
+        desk.finish(number, duration_of(1, 2, false));
     }
     let bytes = fs::metadata(log).expect("the log is there").len();
     assert!(bytes < 1_000_000, "{bytes} bytes after 40 jobs");

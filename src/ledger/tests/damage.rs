@@ -36,7 +36,7 @@ static SOUND: LazyLock<(Vec<u8>, SessionId, JobId)> = LazyLock::new(sound_bytes)
 /// Returns a closed ledger with one finished and one unfinished job, as bytes.
 fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
     let mut desk = Desk::new();
-    let job = desk.finish(1, took(1, 2, true));
+    let job = desk.finish(1, duration_of(1, 2, true));
     desk.release(2, ReleaseMode::Submitting);
     let Desk { folder, ledger, session, .. } = desk;
     drop(ledger);
@@ -182,7 +182,7 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
     let mut desk = Desk::new();
-    let job = desk.finish(1, took(1, 2, true));
+    let job = desk.finish(1, duration_of(1, 2, true));
     let folder = desk.folder.path().to_owned();
     let look = |when: &str| {
         let before = contents(&folder);

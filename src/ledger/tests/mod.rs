@@ -181,7 +181,7 @@ fn artifacts(job: JobId) -> [ArtifactRow; 2] {
     )
 }
 
-fn took(queue: u64, run: u64, cold: bool) -> Timing {
+fn duration_of(queue: u64, run: u64, cold: bool) -> Timing {
     let seconds = Duration::from_secs;
     Timing { queue: Some(seconds(queue)), run: Some(seconds(run)), cold: Some(cold) }
 }

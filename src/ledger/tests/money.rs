@@ -100,7 +100,7 @@ fn times_are_learned_from_the_newest_successes_of_the_same_backend_and_workflow(
     let graph = desk.new_job(1).workflow_version;
     assert_eq!(desk.ledger.learned("serverless", &graph).expect("an answer").run, None);
     for number in 1..=60 {
-        desk.finish(number, took(number, 100 + number, number % 10 == 0));
+        desk.finish(number, duration_of(number, 100 + number, number % 10 == 0));
     }
     let failed = desk.release(61, ReleaseMode::Submitting);
     let reason = Reason::new("10011", "x");

@@ -16,7 +16,7 @@ use crate::{
 #[test]
 fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
     let mut desk = Desk::new();
-    let job = desk.finish(1, took(5, 70, true));
+    let job = desk.finish(1, duration_of(5, 70, true));
     let details = desk.ledger.details(job).expect("a story");
     let kinds: Vec<_> = details.events.iter().map(|event| &*event.kind).collect();
     assert_eq!(
@@ -47,7 +47,7 @@ fn a_complete_job_leaves_its_events_its_attempt_and_its_artifacts() {
         (row.state, row.booked, row.ended_at),
         (JobState::Done, Some(cents(7)), Some(at(8)))
     );
-    assert_eq!(row.timing, took(5, 70, true));
+    assert_eq!(row.timing, duration_of(5, 70, true));
     assert_eq!(row.summary, r#"{"steps":20}"#);
 }
 
@@ -174,7 +174,7 @@ fn an_illegal_step_is_refused_and_changes_nothing() {
 #[test]
 fn no_operation_moves_a_job_that_has_ended() {
     let mut desk = Desk::new();
-    let job = desk.finish(1, took(1, 2, false));
+    let job = desk.finish(1, duration_of(1, 2, false));
     let gone = Reason::new("person", "cancelled by a person");
     let results = [
         desk.ledger.leaves(job, at(9)),
@@ -231,7 +231,7 @@ fn road_to(target: JobState) -> Vec<JobState> {
 #[test]
 fn a_job_whose_work_was_done_before_needs_no_submit() {
     let mut desk = Desk::new();
-    let first = desk.finish(1, took(1, 2, false));
+    let first = desk.finish(1, duration_of(1, 2, false));
     let NewJob { workflow_version, body_digest, .. } = desk.new_job(1);
     let found = desk.ledger.find_same_work(&workflow_version, &body_digest).expect("an answer");
     assert_eq!(found, Some(first));

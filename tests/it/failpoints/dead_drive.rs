@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, patience},
-    stage::Stage,
+    stage::DemoProject,
 };
 
 /// How often the status is asked for while the drive is dead.
@@ -29,7 +29,7 @@ struct Drive {
 
 impl Drive {
     /// Makes a project with inputs, and lists it in the configuration.
-    fn new(stage: &Stage) -> Self {
+    fn new(stage: &DemoProject) -> Self {
         let drive = Self { root: stage.path("drive") };
         for (own, other) in
             [(stage.prompt(), drive.prompt()), (stage.render(), drive.render(stage))]
@@ -42,7 +42,7 @@ impl Drive {
     }
 
     /// Lists the project behind the one that is always there; a saved stage has forgotten it.
-    fn list(&self, stage: &Stage) {
+    fn list(&self, stage: &DemoProject) {
         let text = fs::read_to_string(stage.config()).expect("reads");
         let own = format!(
             "\n[[project]]\nname = \"drive\"\nroot = {:?}\n",
@@ -55,7 +55,7 @@ impl Drive {
         self.root.join("data/generated_text/userPrompt.txt")
     }
 
-    fn render(&self, stage: &Stage) -> PathBuf {
+    fn render(&self, stage: &DemoProject) -> PathBuf {
         self.root.join(stage.render().strip_prefix(stage.root()).expect("below the root"))
     }
 
@@ -71,7 +71,7 @@ impl Drive {
         fs::remove_file(self.flag()).expect("removes");
     }
 
-    fn start(&self, stage: &Stage) -> TestDaemon {
+    fn start(&self, stage: &DemoProject) -> TestDaemon {
         let mut command = stage.command(&["run"]);
         command.env(VARIABLE, &self.root);
         TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr"))
@@ -122,7 +122,7 @@ fn status_answers(daemon: &TestDaemon) {
 
 #[test]
 fn a_drive_that_stops_to_answer_holds_up_its_own_project_only() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let drive = Drive::new(&stage);
     let daemon = drive.start(&stage);
     for name in ["test", "drive"] {
@@ -162,7 +162,7 @@ fn a_drive_that_stops_to_answer_holds_up_its_own_project_only() {
 
 #[test]
 fn a_drive_that_does_not_answer_from_the_start_holds_up_nobody_else() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let drive = Drive::new(&stage);
     drive.dies();
     let daemon = drive.start(&stage);
@@ -180,7 +180,7 @@ fn a_drive_that_does_not_answer_from_the_start_holds_up_nobody_else() {
 
 #[test]
 fn a_new_project_on_a_drive_that_does_not_answer_is_served_when_it_does() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let before = fs::read_to_string(stage.config()).expect("reads");
     let drive = Drive::new(&stage);
     fs::write(stage.config(), before).expect("writes");
@@ -201,7 +201,7 @@ fn a_new_project_on_a_drive_that_does_not_answer_is_served_when_it_does() {
 fn a_placement_on_a_drive_that_does_not_answer_keeps_no_daemon_from_ending() {
     let mut settings = crate::support::service::quick();
     settings.run = Duration::from_secs(3600);
-    let stage = Stage::with(settings);
+    let stage = DemoProject::with(settings);
     let drive = Drive::new(&stage);
     let daemon = drive.start(&stage);
     eventually("it is looked at", || is_looked_at(&daemon, "drive"));

@@ -26,7 +26,7 @@ use crate::support::{
     fake_conjure::{FakeConjure, Manners},
     patience::eventually,
     service::comfyui,
-    stage::Stage,
+    stage::DemoProject,
 };
 
 /// The number of `SIGKILL`.
@@ -34,14 +34,14 @@ const KILLED: i32 = 9;
 
 /// A world in which a daemon is going to die.
 struct World {
-    stage: Stage,
+    stage: DemoProject,
     daemon: RefCell<Option<TestDaemon>>,
     died: RefCell<bool>,
 }
 
 /// Runs a case to its end and judges it.
 pub(super) fn play(case: Case) {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     prepare(&stage, case);
     let conjure = (case.play() == Play::HandedOver).then(|| {
         stage.set("placement.handoff", "\"state\"");
@@ -91,7 +91,7 @@ pub(super) fn play(case: Case) {
 }
 
 /// Creates what existed before the daemon that dies.
-fn prepare(stage: &Stage, case: Case) {
+fn prepare(stage: &DemoProject, case: Case) {
     if case.play() == Play::FirstStart {
         return;
     }

@@ -14,7 +14,7 @@ use conjured::{
 };
 
 use super::{Case, Play, Step, Weather};
-use crate::support::stage::{Stage, files_below};
+use crate::support::stage::{DemoProject, files_below};
 
 /// A machine's last second is billed in full, and its first and last moments are between two polls:
 /// two seconds of a machine that costs less than 2.50 USD per hour.
@@ -22,7 +22,7 @@ const UNSEEN: MicroUsd = MicroUsd(1400);
 
 /// Fails the test with the first broken promise.
 #[track_caller]
-pub(super) fn judge(stage: &Stage, case: Case) {
+pub(super) fn judge(stage: &DemoProject, case: Case) {
     let stats = stage.service.stats();
     let jobs = stage.jobs();
 

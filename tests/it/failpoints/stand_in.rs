@@ -26,7 +26,7 @@ use crate::support::{
     daemon::TestDaemon,
     patience::{eventually, stays},
     service::{Far, comfyui},
-    stage::Stage,
+    stage::DemoProject,
 };
 
 const WORDS: &str = "a clay owl";
@@ -35,8 +35,8 @@ const WORDS: &str = "a clay owl";
 const RUN: Duration = Duration::from_millis(100);
 
 /// Creates a world in which the answer to the first paid submit is lost.
-fn world() -> (Stage, Far<Comfy>) {
-    let mut stage = Stage::new();
+fn world() -> (DemoProject, Far<Comfy>) {
+    let mut stage = DemoProject::new();
     let free = comfyui(RUN);
     stage.set("local.providers", r#"["comfyui"]"#);
     stage.set("local.comfyui_url", &format!("{:?}", free.url()));
@@ -49,7 +49,7 @@ fn world() -> (Stage, Far<Comfy>) {
     (stage, free)
 }
 
-fn daemon(stage: &Stage, variable: &str, value: &str) -> TestDaemon {
+fn daemon(stage: &DemoProject, variable: &str, value: &str) -> TestDaemon {
     let mut command = stage.command(&["run"]);
     command.env(variable, value);
     TestDaemon::spawn(command, stage.state_dir(), stage.path("stderr"))
@@ -80,7 +80,7 @@ fn visits() -> Vec<String> {
 fn play(order: &str) -> Result<(), String> {
     let (stage, free) = world();
     let mut dying = daemon(&stage, VARIABLE, order);
-    let done = |stage: &Stage| {
+    let done = |stage: &DemoProject| {
         let jobs = stage.jobs();
         jobs.len() == 2 && jobs.iter().all(|job| job.state.is_final())
     };

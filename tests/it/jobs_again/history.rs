@@ -8,11 +8,11 @@ use conjured::domain::{job::JobId, time::WallTime};
 use super::{audit, lost, once, said};
 use crate::support::{
     patience::{eventually, stays},
-    stage::Stage,
+    stage::DemoProject,
 };
 
 /// Returns the jobs that have a folder.
-fn folders(stage: &Stage) -> Vec<String> {
+fn folders(stage: &DemoProject) -> Vec<String> {
     let entries = fs::read_dir(stage.state_dir().join("history")).expect("lists");
     let mut names: Vec<String> = entries
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -24,7 +24,7 @@ fn folders(stage: &Stage) -> Vec<String> {
 
 #[test]
 fn the_oldest_go_and_what_is_gone_is_told_by_whoever_would_need_it() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let ids: Vec<String> =
         ["an owl", "a fox", "a bat"].map(|words| once(&stage, words).id.to_string()).to_vec();
     stage.set("history.keep_jobs", "2");
@@ -55,7 +55,7 @@ fn the_oldest_go_and_what_is_gone_is_told_by_whoever_would_need_it() {
 
 #[test]
 fn the_newest_success_and_what_is_not_settled_stay_whatever_the_limit() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let done = once(&stage, "a clay owl").id.to_string();
     let unknown = lost(&stage, "a clay fox").id.to_string();
     stage.json(&["jobs", "rate", &done, "1", "--json"]);
@@ -91,7 +91,7 @@ fn the_newest_success_and_what_is_not_settled_stay_whatever_the_limit() {
 
 #[test]
 fn a_history_that_vanishes_is_a_warning_and_the_daemon_lives() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     once(&stage, "a clay owl");
     let daemon = stage.start();
     fs::rename(stage.state_dir().join("history"), stage.path("gone")).expect("renames");

@@ -10,16 +10,16 @@ use crate::support::{
     media,
     patience::{eventually, stays},
     service::quick,
-    stage::Stage,
+    stage::DemoProject,
 };
 
-fn artifact(stage: &Stage, job: &str, name: &str) -> PathBuf {
+fn artifact(stage: &DemoProject, job: &str, name: &str) -> PathBuf {
     stage.state_dir().join("history").join(job).join(name)
 }
 
 #[test]
 fn an_old_success_is_placed_again_for_nothing_with_a_daemon_and_without() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let first = once(&stage, "a clay owl").id.to_string();
     let owl = stage.public_bytes();
     once(&stage, "a clay fox");
@@ -49,7 +49,7 @@ fn an_old_success_is_placed_again_for_nothing_with_a_daemon_and_without() {
 
 #[test]
 fn a_flipped_bit_in_history_is_refused_and_never_shown() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let old = once(&stage, "a clay owl").id.to_string();
     once(&stage, "a clay fox");
     let fox = stage.public_bytes();
@@ -76,7 +76,7 @@ fn a_flipped_bit_in_history_is_refused_and_never_shown() {
 
 #[test]
 fn a_damaged_artifact_does_not_serve_the_same_work_either() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let old = once(&stage, "a clay owl").id.to_string();
     let path = artifact(&stage, &old, "mesh.glb");
     let mut bytes = fs::read(&path).expect("reads");
@@ -91,7 +91,7 @@ fn a_damaged_artifact_does_not_serve_the_same_work_either() {
 
 #[test]
 fn a_public_folder_that_cannot_be_written_leaves_everything_as_it_was() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let old = once(&stage, "a clay owl").id.to_string();
     once(&stage, "a clay fox");
     let [picture, mesh, _] = stage.public();
@@ -115,7 +115,7 @@ fn a_public_folder_that_cannot_be_written_leaves_everything_as_it_was() {
 
 #[test]
 fn a_restore_killed_in_the_middle_leaves_whole_files_and_the_next_start_tidies_up() {
-    let stage = Stage::with(conjured::simulator::Settings { mesh_grid: 160, ..quick() });
+    let stage = DemoProject::with(conjured::simulator::Settings { mesh_grid: 160, ..quick() });
     let old = once(&stage, "a clay owl").id.to_string();
     let owl = stage.public_bytes();
     once(&stage, "a clay fox");
@@ -137,7 +137,7 @@ fn a_restore_killed_in_the_middle_leaves_whole_files_and_the_next_start_tidies_u
 
 #[test]
 fn what_a_restored_mesh_does_to_the_render_is_no_news() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let old = once(&stage, "a clay owl").id.to_string();
     once(&stage, "a clay fox");
     stage.set("trigger.after_result_hold_s", "30");

@@ -7,12 +7,12 @@ use conjured::{domain::job::JobState, simulator::faults::Fault};
 
 use crate::support::{
     patience::{eventually, stays},
-    stage::Stage,
+    stage::DemoProject,
 };
 
 #[test]
 fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     stage.set("serverless.resubmit_unknown", "true");
     stage.service.order(Fault::AcceptThenDrop);
     let daemon = stage.start();
@@ -45,7 +45,7 @@ fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
 #[test]
 fn an_answer_lost_by_a_crash_is_sent_again_at_the_next_start_unless_something_newer_is_there() {
     for newer in [false, true] {
-        let mut stage = Stage::new();
+        let mut stage = DemoProject::new();
         stage.set("serverless.resubmit_unknown", "true");
         stage.service.order(Fault::Hang { ms: None });
         let daemon = stage.start();
@@ -68,7 +68,7 @@ fn an_answer_lost_by_a_crash_is_sent_again_at_the_next_start_unless_something_ne
     }
 }
 
-fn log(stage: &Stage) -> String {
+fn log(stage: &DemoProject) -> String {
     let mut text = String::new();
     for path in crate::support::stage::files_below(&stage.path("log")) {
         text.push_str(&std::fs::read_to_string(path).unwrap_or_default());

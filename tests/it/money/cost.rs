@@ -23,7 +23,7 @@ use conjured::{
 use serde_json::Value;
 
 use super::complaints;
-use crate::support::stage::Stage;
+use crate::support::stage::DemoProject;
 
 /// The values of `--by`.
 const WORDS: [&str; 7] = ["session", "day", "month", "project", "deployment", "mode", "workflow"];
@@ -41,7 +41,7 @@ struct Books {
 }
 
 impl Books {
-    fn new(stage: &Stage) -> Self {
+    fn new(stage: &DemoProject) -> Self {
         std::fs::create_dir_all(stage.state_dir()).expect("makes");
         let mut ledger = Ledger::open(&stage.state_dir().join(FILE)).expect("a new ledger");
         let session = ledger.begin_session("test", at(0)).expect("a session");
@@ -135,7 +135,7 @@ fn new_job(session: SessionId, project: ProjectId, number: u128, at: WallTime) -
 }
 
 #[track_caller]
-fn text(stage: &Stage, arguments: &[&str]) -> String {
+fn text(stage: &DemoProject, arguments: &[&str]) -> String {
     let output = stage.cli(arguments);
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -143,7 +143,7 @@ fn text(stage: &Stage, arguments: &[&str]) -> String {
 
 #[test]
 fn before_the_first_job_there_is_nothing_and_that_is_no_fault() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     for books in [false, true] {
         if books {
             drop(Books::new(&stage));
@@ -163,7 +163,7 @@ fn before_the_first_job_there_is_nothing_and_that_is_no_fault() {
 
 #[test]
 fn jobs_of_all_ends_are_counted_each_in_its_place() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut books = Books::new(&stage);
     let project = books.project("art");
     for (minute, state) in (0..).zip(JobState::ALL) {
@@ -190,7 +190,7 @@ fn jobs_of_all_ends_are_counted_each_in_its_place() {
 
 #[test]
 fn each_word_of_by_gives_rows_whose_sums_are_the_total() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut books = Books::new(&stage);
     let (art, craft) = (books.project("art"), books.project("craft"));
     for day in 0..40 {
@@ -217,7 +217,7 @@ fn each_word_of_by_gives_rows_whose_sums_are_the_total() {
 
 #[test]
 fn since_takes_a_day_or_a_span_and_refuses_rubbish() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut books = Books::new(&stage);
     let project = books.project("art");
     for day in 0..10 {
@@ -242,7 +242,7 @@ fn since_takes_a_day_or_a_span_and_refuses_rubbish() {
 
 #[test]
 fn the_csv_is_that_of_rfc_4180_whatever_a_project_is_called() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut books = Books::new(&stage);
     let names = ["plain", "a, b", "the \"big\" one", "two\nlines", "Größe\r\n", " =1+1"];
     for (minute, name) in (0..).zip(names) {
@@ -302,7 +302,7 @@ fn parse(text: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn it_answers_while_a_daemon_writes() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let daemon = stage.start();
     for (number, words) in (1..=3_u64).zip(["a clay owl", "a clay fox", "a clay wolf"]) {
         stage.say(words);

@@ -30,7 +30,7 @@ use super::HOUR;
 use crate::support::{
     patience::eventually,
     service::quick,
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
 };
 
 /// A first job on a sleeping machine is estimated at 0.3542 USD, and one after it at 0.1458 USD:
@@ -41,7 +41,7 @@ const ROOM_FOR_ONE: &str = "0.40";
 fn two_projects_and_once_racing_for_the_last_cents_never_cross_the_limit() {
     let mut settings = quick();
     settings.run = HOUR;
-    let mut stage = Stage::with(settings);
+    let mut stage = DemoProject::with(settings);
     stage.set("budget.per_session_usd", ROOM_FOR_ONE);
     let text = std::fs::read_to_string(stage.config()).expect("reads");
     let mut text = format!("max_in_flight = 3\n{text}");

@@ -19,7 +19,7 @@ use super::{apart, as_nobody, said, without_token};
 use crate::support::{
     daemon::TestDaemon,
     service::TOKEN,
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
 };
 
 /// The output of a run of the doctor.
@@ -88,8 +88,8 @@ impl Report {
 }
 
 /// Creates a project without any problem.
-pub(super) fn good() -> Stage {
-    let mut stage = Stage::new();
+pub(super) fn good() -> DemoProject {
+    let mut stage = DemoProject::new();
     // The stage switches off what most tests do not want; here everything is as usual.
     stage.unset("placement", "handoff");
     stage.unset("page", "listen");
@@ -99,12 +99,12 @@ pub(super) fn good() -> Stage {
     stage
 }
 
-fn doctor(stage: &Stage) -> Report {
+fn doctor(stage: &DemoProject) -> Report {
     Report::by(&mut stage.command(&["doctor", "--json"]))
 }
 
 /// Returns every file with its content and permissions.
-fn everything(stage: &Stage) -> BTreeMap<String, (Vec<u8>, u32)> {
+fn everything(stage: &DemoProject) -> BTreeMap<String, (Vec<u8>, u32)> {
     files_below(&stage.path(""))
         .into_iter()
         .map(|path| {

@@ -16,17 +16,17 @@ use crate::support::{
     daemon::TestDaemon,
     patience::eventually,
     service::TOKEN,
-    stage::{Stage, files_below},
+    stage::{DemoProject, files_below},
     tunnel::Port,
 };
 
 /// Where `login` stores it.
-fn stored(stage: &Stage) -> PathBuf {
+fn stored(stage: &DemoProject) -> PathBuf {
     stage.path("home/.config/conjured/runcomfy_token")
 }
 
 /// Runs `conjured login` with this on its standard input.
-fn login(stage: &Stage, options: &[&str], input: &[u8]) -> Output {
+fn login(stage: &DemoProject, options: &[&str], input: &[u8]) -> Output {
     let mut command = without_token(stage, &["login"]);
     command.args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
@@ -36,7 +36,7 @@ fn login(stage: &Stage, options: &[&str], input: &[u8]) -> Output {
 }
 
 /// Points a stage at an address where nothing listens, for as long as what is returned lives.
-fn unreachable(stage: &mut Stage) -> Port {
+fn unreachable(stage: &mut DemoProject) -> Port {
     let port = Port::closed();
     stage.set("serverless.api_url", &port.url());
     port
@@ -44,7 +44,7 @@ fn unreachable(stage: &mut Stage) -> Port {
 
 #[test]
 fn a_good_token_is_stored_for_its_owner_alone_and_the_balance_is_told() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let output = login(&stage, &["--token-stdin"], format!("\u{feff}  {TOKEN}\r\n").as_bytes());
     let text = said(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -70,7 +70,7 @@ fn a_good_token_is_stored_for_its_owner_alone_and_the_balance_is_told() {
 
 #[test]
 fn the_json_of_a_login_says_what_happened_and_never_the_token() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let output = login(&stage, &["--json"], TOKEN.as_bytes());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(json["checked"], true);
@@ -81,7 +81,7 @@ fn the_json_of_a_login_says_what_happened_and_never_the_token() {
 
 #[test]
 fn a_token_that_is_refused_is_not_stored_and_the_old_one_stays() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     assert_eq!(login(&stage, &[], TOKEN.as_bytes()).status.code(), Some(0));
     let output = login(&stage, &[], b"a-wrong-token\n");
     assert_eq!(output.status.code(), Some(77), "{}", said(&output));
@@ -93,7 +93,7 @@ fn a_token_that_is_refused_is_not_stored_and_the_old_one_stays() {
 
 #[test]
 fn without_a_network_nothing_is_stored_unless_that_is_asked_for() {
-    let mut stage = Stage::new();
+    let mut stage = DemoProject::new();
     let _closed = unreachable(&mut stage);
     let output = login(&stage, &[], TOKEN.as_bytes());
     assert_eq!(output.status.code(), Some(69), "{}", said(&output));
@@ -106,7 +106,7 @@ fn without_a_network_nothing_is_stored_unless_that_is_asked_for() {
 
 #[test]
 fn an_answer_that_is_not_the_services_proves_nothing_about_a_token() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let at_balance = |fault| Order { on: Call::Balance, ..Order::from(fault) };
     for fault in [Fault::InvalidJson, Fault::EmptyObject, Fault::AcceptThenDrop] {
         stage.service.order(at_balance(fault.clone()));
@@ -118,7 +118,7 @@ fn an_answer_that_is_not_the_services_proves_nothing_about_a_token() {
 
 #[test]
 fn rubbish_is_no_token_and_is_not_repeated() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let huge = vec![b'x'; 70_000];
     let long = vec![b'x'; 5_000];
     let table: [(&[u8], &str); 6] = [
@@ -141,7 +141,7 @@ fn rubbish_is_no_token_and_is_not_repeated() {
 
 #[test]
 fn a_token_in_the_arguments_is_refused_with_the_reason_and_not_repeated() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     for arguments in [
         &[TOKEN][..],
         &["--token", TOKEN],
@@ -157,7 +157,7 @@ fn a_token_in_the_arguments_is_refused_with_the_reason_and_not_repeated() {
 
 #[test]
 fn without_a_terminal_and_without_input_it_says_how_to_hand_it_over() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let output = without_token(&stage, &["login"]).output().expect("starts");
     assert_eq!(output.status.code(), Some(77));
     assert!(said(&output).contains("--token-stdin"), "{}", said(&output));
@@ -165,7 +165,7 @@ fn without_a_terminal_and_without_input_it_says_how_to_hand_it_over() {
 
 #[test]
 fn another_token_that_is_looked_at_first_is_told_of() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let mut command = stage.command(&["login"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
@@ -186,7 +186,7 @@ fn another_token_that_is_looked_at_first_is_told_of() {
 
 #[test]
 fn a_running_daemon_takes_a_new_token_over() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let run = without_token(&stage, &["run"]);
     let daemon = TestDaemon::spawn(run, stage.state_dir(), stage.path("stderr")).ready();
     let state = || Some(daemon.status()?.backends.first()?.state.clone());
@@ -200,7 +200,7 @@ fn a_running_daemon_takes_a_new_token_over() {
 
 #[test]
 fn a_login_that_is_killed_leaves_the_old_token_or_the_new_one_whole() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let one = "a".repeat(4000);
     assert_eq!(login(&stage, &["--no-check"], one.as_bytes()).status.code(), Some(0));
     let mut seen = Vec::new();

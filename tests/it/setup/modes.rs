@@ -13,10 +13,10 @@ use super::{
     doctor::{Report, good},
     without_token,
 };
-use crate::support::stage::Stage;
+use crate::support::stage::DemoProject;
 
 /// Runs the doctor in another mode than the stage's. The stage's providers must be on this machine.
-fn doctor_in(stage: &Stage, mode: &str) -> Report {
+fn doctor_in(stage: &DemoProject, mode: &str) -> Report {
     Report::by(stage.command(&["doctor", "--json"]).env("CONJURED__MODE", mode))
 }
 

@@ -2,7 +2,7 @@
 //! to it.
 //!
 //! Owns the child: its own handle ends it when the test is over, whatever the result. What the
-//! daemon did can be asked of the [`super::stage::Stage`].
+//! daemon did can be asked of the [`super::stage::DemoProject`].
 
 use std::{
     fs::File,

@@ -35,7 +35,7 @@ use super::{
 const SIDE: u32 = 64;
 
 /// A test's world.
-pub(crate) struct Stage {
+pub(crate) struct DemoProject {
     /// The service.
     pub(crate) service: Service,
     mode: &'static str,
@@ -44,7 +44,7 @@ pub(crate) struct Stage {
     folder: TempDir,
 }
 
-impl Stage {
+impl DemoProject {
     /// Creates a project with a prompt and a render, and a fast service.
     pub(crate) fn new() -> Self {
         Self::with(quick())
