@@ -315,7 +315,7 @@ impl Order {
         self
     }
 
-    fn place(&self) -> Place {
+    fn fault_place(&self) -> FaultPlace {
         match self.fault {
             Fault::AcceptThenDrop
             | Fault::DropBeforeReading
@@ -325,17 +325,17 @@ impl Order {
             | Fault::EmptyObject
             | Fault::HtmlBody
             | Fault::Http { .. }
-            | Fault::OkWithErrorCode { .. } => Place::At(self.on),
-            Fault::TokenRevoked => Place::AtTheApi,
-            Fault::RequestId(_) => Place::At(Call::Submit),
-            Fault::QueuePosition(_) | Fault::StatusWord(_) => Place::At(Call::Status),
+            | Fault::OkWithErrorCode { .. } => FaultPlace::At(self.on),
+            Fault::TokenRevoked => FaultPlace::AtTheApi,
+            Fault::RequestId(_) => FaultPlace::At(Call::Submit),
+            Fault::QueuePosition(_) | Fault::StatusWord(_) => FaultPlace::At(Call::Status),
             Fault::SlowStream { .. }
             | Fault::StallAt { .. }
             | Fault::CutAt { .. }
             | Fault::ContentLength { .. }
             | Fault::NoRange
-            | Fault::Redirect { .. } => Place::At(Call::Download),
-            Fault::NeverReady | Fault::MachineFails => Place::InAMachine,
+            | Fault::Redirect { .. } => FaultPlace::At(Call::Download),
+            Fault::NeverReady | Fault::MachineFails => FaultPlace::InAMachine,
             Fault::StuckInQueue
             | Fault::StuckInProgress
             | Fault::Forgotten
@@ -352,7 +352,7 @@ impl Order {
             | Fault::ColonIds
             | Fault::NestedText
             | Fault::ProductUrl { .. }
-            | Fault::File { .. } => Place::InARun,
+            | Fault::File { .. } => FaultPlace::InARun,
         }
     }
 
@@ -371,7 +371,7 @@ impl Order {
 
 /// Where a fault happens.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FaultPlace {
     At(Call),
     /// At any call except a download, which has no token.
     AtTheApi,
@@ -381,7 +381,7 @@ enum Place {
 
 /// The most orders that may be open at once, so that a client with a faulty loop cannot fill
 /// the memory.
-const MOST_ORDERS: usize = 1000;
+const MAX_ORDERS: usize = 1000;
 
 /// The open orders, oldest first.
 #[derive(Default)]
@@ -390,7 +390,7 @@ pub(super) struct Orders(Vec<Order>);
 impl Orders {
     /// Adds an order; returns whether there was space for it.
     pub(super) fn add(&mut self, order: Order) -> bool {
-        let room = self.0.len() < MOST_ORDERS;
+        let room = self.0.len() < MAX_ORDERS;
         if room {
             self.0.push(order);
         }
@@ -410,11 +410,11 @@ impl Orders {
         let fault = self
             .0
             .iter_mut()
-            .filter(|order| match order.place() {
-                Place::At(Call::Any) => true,
-                Place::At(at) => at == call,
-                Place::AtTheApi => call != Call::Download,
-                Place::InARun | Place::InAMachine => false,
+            .filter(|order| match order.fault_place() {
+                FaultPlace::At(Call::Any) => true,
+                FaultPlace::At(at) => at == call,
+                FaultPlace::AtTheApi => call != Call::Download,
+                FaultPlace::InARun | FaultPlace::InAMachine => false,
             })
             .filter(|order| order.only.is_none() || order.only == product)
             .find_map(Order::serve);
@@ -425,7 +425,7 @@ impl Orders {
     /// Returns the faults of a new run: all matching orders whose turn has come, because one run
     /// can have several.
     pub(super) fn in_a_run(&mut self) -> Vec<Fault> {
-        let runs = self.0.iter_mut().filter(|order| order.place() == Place::InARun);
+        let runs = self.0.iter_mut().filter(|order| order.fault_place() == FaultPlace::InARun);
         let faults = runs.filter_map(Order::serve).collect();
         self.sweep();
         faults
@@ -433,7 +433,8 @@ impl Orders {
 
     /// Returns the faults of a new rented machine.
     pub(super) fn in_a_machine(&mut self) -> Vec<Fault> {
-        let machines = self.0.iter_mut().filter(|order| order.place() == Place::InAMachine);
+        let machines =
+            self.0.iter_mut().filter(|order| order.fault_place() == FaultPlace::InAMachine);
         let faults = machines.filter_map(Order::serve).collect();
         self.sweep();
         faults

@@ -65,7 +65,7 @@ use behaviour::Behaviour;
 use faults::Order;
 use runcomfy::state::Shared;
 use stats::Stats;
-use wire::{Cord, Cords, Door};
+use wire::{ConnectionHandle, Connections, FaultyListener};
 
 /// The settings of a simulator.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl Default for Settings {
 /// A running simulator. Dropping it closes both origins and breaks every connection.
 pub struct Simulator {
     shared: Arc<Shared>,
-    cords: Cords,
+    cords: Connections,
     /// The two servers; dropping the set ends them.
     servers: JoinSet<io::Result<()>>,
 }
@@ -153,14 +153,14 @@ impl Simulator {
         let api = TcpListener::bind(settings.listen).await?;
         let storage = TcpListener::bind(settings.storage_listen).await?;
         let (api_url, storage_url) = (url_of(&api)?, url_of(&storage)?);
-        let cords = Cords::default();
+        let cords = Connections::default();
         let shared = Arc::new(Shared::new(settings, api_url, storage_url));
         let mut servers = JoinSet::new();
         for (listener, router) in [
             (api, runcomfy::server::router(shared.clone())),
             (storage, runcomfy::storage::router(shared.clone())),
         ] {
-            let door = Door { listener, cords: cords.clone() };
+            let door = FaultyListener { listener, cords: cords.clone() };
             servers.spawn(serve(door, router));
         }
         Ok(Self { shared, cords, servers })
@@ -243,8 +243,8 @@ impl Drop for Simulator {
     }
 }
 
-async fn serve(door: Door, router: Router) -> io::Result<()> {
-    let service: IntoMakeServiceWithConnectInfo<Router, Cord> =
+async fn serve(door: FaultyListener, router: Router) -> io::Result<()> {
+    let service: IntoMakeServiceWithConnectInfo<Router, ConnectionHandle> =
         router.into_make_service_with_connect_info();
     axum::serve(door, service).await
 }

@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
-    produce::{self, Product, Recipe},
+    produce::{self, Product, ProductRecipe},
     url_of,
-    wire::{Cords, Door},
+    wire::{Connections, FaultyListener},
 };
 
 /// The settings of a server.
@@ -60,7 +60,7 @@ pub struct World {
     /// The calls of each session, by its hash.
     calls: BTreeMap<String, Call>,
     uploads: u64,
-    last: Recipe,
+    last: ProductRecipe,
 }
 
 /// A call that waits to be read.
@@ -85,7 +85,7 @@ impl Shared {
 /// A running server. Dropping it closes the port.
 pub struct Spaces {
     shared: Arc<Shared>,
-    cords: Cords,
+    cords: Connections,
     url: String,
     _tasks: JoinSet<io::Result<()>>,
 }
@@ -96,7 +96,7 @@ impl Spaces {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let url = url_of(&listener)?;
         let shared = Arc::new(Shared { world: Mutex::default(), settings });
-        let cords = Cords::default();
+        let cords = Connections::default();
         let routes = Router::new()
             .route("/config", get(config))
             .route("/gradio_api/info", get(info))
@@ -108,7 +108,7 @@ impl Spaces {
             .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(Arc::clone(&shared));
         let mut tasks = JoinSet::new();
-        tasks.spawn(super::serve(Door { listener, cords: cords.clone() }, routes));
+        tasks.spawn(super::serve(FaultyListener { listener, cords: cords.clone() }, routes));
         Ok(Self { shared, cords, url, _tasks: tasks })
     }
 
@@ -276,7 +276,7 @@ impl Shared {
         if name == "infer" {
             let prompt = data.get(1).and_then(Value::as_str).unwrap_or_default().to_owned();
             world.prompts.push(prompt.clone());
-            let recipe = Recipe {
+            let recipe = ProductRecipe {
                 picture: Some(picture),
                 prompt,
                 seed: number(2),
@@ -287,15 +287,18 @@ impl Shared {
             world.last = recipe;
             return Ok(json!([made, number(2)]));
         }
-        let recipe =
-            Recipe { mesh_seed: number(4), grid: self.settings.mesh_grid, ..world.last.clone() };
+        let recipe = ProductRecipe {
+            mesh_seed: number(4),
+            grid: self.settings.mesh_grid,
+            ..world.last.clone()
+        };
         let made = world.keep(&recipe, Product::Mesh, "mesh.glb");
         Ok(json!([made]))
     }
 }
 
 impl World {
-    fn keep(&mut self, recipe: &Recipe, product: Product, name: &str) -> Value {
+    fn keep(&mut self, recipe: &ProductRecipe, product: Product, name: &str) -> Value {
         let spoiled = matches!(product, Product::Image).then_some(produce::Spoiled::Webp);
         let content = produce::content(recipe, product, spoiled);
         let bytes = content.read(0, usize::MAX);

@@ -1,6 +1,6 @@
 //! What can happen to an answer between the simulator and its client.
 //!
-//! Owns the connections (each has a [`Cord`] with which a handler, or the end of the simulator,
+//! Owns the connections (each has a [`ConnectionHandle`] with which a handler, or the end of the simulator,
 //! breaks it) and the execution of the faults that can happen at any call. It does not know what an
 //! answer says.
 
@@ -35,15 +35,15 @@ use crate::faults::Fault;
 
 /// A handle to one connection: cutting it breaks the connection without another byte.
 #[derive(Clone, Default)]
-pub(crate) struct Cord(Arc<Rope>);
+pub(crate) struct ConnectionHandle(Arc<CutSwitch>);
 
 #[derive(Default)]
-struct Rope {
+struct CutSwitch {
     cut: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Cord {
+impl ConnectionHandle {
     /// Breaks the connection.
     pub(crate) fn cut(&self) {
         self.0.cut.store(true, Ordering::Release);
@@ -60,10 +60,10 @@ impl Cord {
 
 /// The handles of all open connections.
 #[derive(Clone, Default)]
-pub(crate) struct Cords(Arc<Mutex<Vec<Weak<Rope>>>>);
+pub(crate) struct Connections(Arc<Mutex<Vec<Weak<CutSwitch>>>>);
 
-impl Cords {
-    fn keep(&self, cord: &Cord) {
+impl Connections {
+    fn keep(&self, cord: &ConnectionHandle) {
         let mut cords = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cords.retain(|rope| rope.strong_count() > 0);
         cords.push(Arc::downgrade(&cord.0));
@@ -72,28 +72,28 @@ impl Cords {
     /// Breaks every connection.
     pub(crate) fn cut_all(&self) {
         let cords = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cords.iter().filter_map(Weak::upgrade).for_each(|rope| Cord(rope).cut());
+        cords.iter().filter_map(Weak::upgrade).for_each(|rope| ConnectionHandle(rope).cut());
     }
 }
 
 /// A listener whose connections can be cut.
-pub(crate) struct Door {
+pub(crate) struct FaultyListener {
     pub(crate) listener: TcpListener,
-    pub(crate) cords: Cords,
+    pub(crate) cords: Connections,
 }
 
-impl Listener for Door {
-    type Io = Line;
+impl Listener for FaultyListener {
+    type Io = FaultyStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Line, SocketAddr) {
+    async fn accept(&mut self) -> (FaultyStream, SocketAddr) {
         let (stream, from) = Listener::accept(&mut self.listener).await;
         // An answer in two pieces must not wait for an acknowledgement; a socket that cannot do
         // this works anyway.
         let _ = stream.set_nodelay(true);
-        let cord = Cord::default();
+        let cord = ConnectionHandle::default();
         self.cords.keep(&cord);
-        (Line { stream, cord }, from)
+        (FaultyStream { stream, cord }, from)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -101,19 +101,19 @@ impl Listener for Door {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Cord {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, FaultyListener>> for ConnectionHandle {
+    fn connect_info(stream: IncomingStream<'_, FaultyListener>) -> Self {
         stream.io().cord.clone()
     }
 }
 
 /// A connection that can be cut.
-pub(crate) struct Line {
+pub(crate) struct FaultyStream {
     stream: TcpStream,
-    cord: Cord,
+    cord: ConnectionHandle,
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for FaultyStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -126,7 +126,7 @@ impl AsyncRead for Line {
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for FaultyStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -149,7 +149,7 @@ impl AsyncWrite for Line {
 
 /// The effect of a fault on one call.
 #[derive(Default)]
-pub(crate) struct Mishap {
+pub(crate) struct TransportFault {
     /// The connection breaks before anything is read.
     pub(crate) unread: bool,
     /// The call takes no effect.
@@ -165,7 +165,7 @@ enum Wait {
     Forever,
 }
 
-impl Mishap {
+impl TransportFault {
     /// Returns the effect of `fault`; none, if it is not a fault that can happen at any call.
     pub(crate) fn of(fault: Option<&Fault>) -> Self {
         let none = Self::default();
@@ -203,7 +203,11 @@ impl Mishap {
     }
 
     /// Delivers `normal`, or what replaces it, to the client in the way the fault requires.
-    pub(crate) async fn deliver(self, cord: &Cord, normal: Response<Body>) -> Response<Body> {
+    pub(crate) async fn deliver(
+        self,
+        cord: &ConnectionHandle,
+        normal: Response<Body>,
+    ) -> Response<Body> {
         match self.wait {
             Some(Wait::For(span)) => sleep(span).await,
             Some(Wait::Forever) => std::future::pending().await,

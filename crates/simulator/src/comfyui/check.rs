@@ -28,7 +28,7 @@ enum Input {
 pub(super) struct Classes(BTreeMap<String, BTreeMap<String, Input>>);
 
 /// The result of validating a prompt.
-pub(super) enum Verdict {
+pub(super) enum PromptVerdict {
     /// Accepted: the outputs that are left, perhaps not all, and `node_errors`.
     Taken(Vec<String>, Value),
     /// Refused: the body of the 400.
@@ -121,11 +121,11 @@ impl Classes {
         graph: &Map<String, Value>,
         quirks: &Quirks,
         has_picture: impl Fn(&str) -> bool,
-    ) -> Verdict {
+    ) -> PromptVerdict {
         for (id, node) in graph {
             let class = text(node, "class_type");
             if !self.0.contains_key(class) || quirks.lacks.contains(class) {
-                return Verdict::Refused(unknown_class(id, node, quirks.version));
+                return PromptVerdict::Refused(unknown_class(id, node, quirks.version));
             }
         }
         let outputs: Vec<&String> = graph
@@ -134,12 +134,12 @@ impl Classes {
             .map(|(id, _)| id)
             .collect();
         if outputs.is_empty() {
-            return Verdict::Refused(error("prompt_no_outputs", "Prompt has no outputs", ""));
+            return PromptVerdict::Refused(error("prompt_no_outputs", "Prompt has no outputs", ""));
         }
         let (mut good, mut errors) = (Vec::new(), Map::new());
         for output in outputs {
             let mut is_good = true;
-            for id in road_to(graph, output) {
+            for id in path_to(graph, output) {
                 let complaints = match graph.get(&id) {
                     Some(node) => self.complaints(graph, node, quirks, &has_picture),
                     None => Vec::new(),
@@ -163,9 +163,9 @@ impl Classes {
             let words = "Prompt outputs failed validation";
             let mut body = error("prompt_outputs_failed_validation", words, "");
             body["node_errors"] = Value::Object(errors);
-            return Verdict::Refused(body);
+            return PromptVerdict::Refused(body);
         }
-        Verdict::Taken(good, Value::Object(errors))
+        PromptVerdict::Taken(good, Value::Object(errors))
     }
 
     fn complaints(
@@ -269,7 +269,7 @@ fn unknown_class(id: &str, node: &Value, version: Version) -> Value {
 
 /// Returns the nodes that feed `output`, each after the nodes that feed it, with `output`
 /// itself last.
-pub(super) fn road_to(graph: &Map<String, Value>, output: &str) -> Vec<String> {
+pub(super) fn path_to(graph: &Map<String, Value>, output: &str) -> Vec<String> {
     let (mut order, mut seen) = (Vec::new(), BTreeSet::new());
     let mut waiting = vec![(output.to_owned(), false)];
     while let Some((id, is_fed)) = waiting.pop() {

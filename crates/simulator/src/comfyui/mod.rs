@@ -27,7 +27,7 @@ use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 pub use self::world::{Ids, Quirks, Version, World};
 use super::{
     url_of,
-    wire::{Cords, Door},
+    wire::{Connections, FaultyListener},
 };
 
 /// The settings of a server.
@@ -70,7 +70,7 @@ impl Shared {
 /// A running server. Dropping it closes the port and breaks every connection, as killing it would.
 pub struct Comfy {
     shared: Arc<Shared>,
-    cords: Cords,
+    cords: Connections,
     url: String,
     _tasks: JoinSet<io::Result<()>>,
 }
@@ -84,9 +84,9 @@ impl Comfy {
             world: Mutex::new(World::new(settings.quirks)),
             wake: Notify::new(),
         });
-        let cords = Cords::default();
+        let cords = Connections::default();
         let mut tasks = JoinSet::new();
-        let door = Door { listener, cords: cords.clone() };
+        let door = FaultyListener { listener, cords: cords.clone() };
         tasks.spawn(super::serve(door, server::router(Arc::clone(&shared))));
         if !settings.by_hand {
             tasks.spawn(drive(Arc::clone(&shared), settings.run));

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use super::{
     Shared,
-    check::{Verdict, error},
+    check::{PromptVerdict, error},
     socket,
     world::{Ids, Version},
 };
-use crate::wire::Cord;
+use crate::wire::ConnectionHandle;
 
 type Pairs = Query<std::collections::BTreeMap<String, String>>;
 
@@ -45,14 +45,14 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .merge(routes.clone())
         .nest("/api", routes)
-        .fallback(nothing_here)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), at_the_door))
+        .fallback(not_found)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), log_call))
         .layer(DefaultBodyLimit::max(MAX_UPLOAD))
         .with_state(shared)
 }
 
 /// Records the call, and refuses what a browser would send from another site.
-async fn at_the_door(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn log_call(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (guarded, version) = {
         let mut world = shared.lock();
         world.calls.push(format!("{} {}", request.method(), request.uri().path()));
@@ -69,7 +69,7 @@ async fn at_the_door(State(shared): State<Arc<Shared>>, request: Request, next: 
     next.run(request).await
 }
 
-async fn nothing_here(method: Method) -> Response {
+async fn not_found(method: Method) -> Response {
     empty(if method == Method::POST {
         StatusCode::METHOD_NOT_ALLOWED
     } else {
@@ -81,17 +81,17 @@ fn empty(status: StatusCode) -> Response {
     status.into_response()
 }
 
-fn told(status: StatusCode, body: &Value) -> Response {
+fn json_answer(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string())
         .into_response()
 }
 
 fn ok(body: &Value) -> Response {
-    told(StatusCode::OK, body)
+    json_answer(StatusCode::OK, body)
 }
 
 /// The answer of a handler that fails: two lines of text.
-fn stumbled() -> Response {
+fn internal_error() -> Response {
     let words = "500 Internal Server Error\n\nServer got itself in trouble";
     (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], words)
         .into_response()
@@ -220,23 +220,23 @@ async fn remaining(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn prompt(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     body: Bytes,
 ) -> Response {
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return stumbled() };
+    let Ok(body) = serde_json::from_slice::<Value>(&body) else { return internal_error() };
     let mut world = shared.lock();
     if let Some(status) = world.quirks.stumble {
         return if status == 500 {
-            stumbled()
+            internal_error()
         } else {
             empty(StatusCode::from_u16(status).unwrap_or_default())
         };
     }
-    let refuse = |body: &Value| told(StatusCode::BAD_REQUEST, body);
+    let refuse = |body: &Value| json_answer(StatusCode::BAD_REQUEST, body);
     let Some(graph) = body.get("prompt") else {
         return refuse(&error("no_prompt", "No prompt provided", ""));
     };
-    let Some(graph) = graph.as_object() else { return stumbled() };
+    let Some(graph) = graph.as_object() else { return internal_error() };
     let own = body.get("prompt_id").and_then(Value::as_str);
     let is_refused = match (world.quirks.ids, world.quirks.version) {
         (Ids::Refused, _) => own.is_some(),
@@ -251,8 +251,8 @@ async fn prompt(
     let verdict =
         world.classes.check(graph, &world.quirks, |file| world.uploads.contains_key(file));
     let (outputs, node_errors) = match verdict {
-        Verdict::Refused(body) => return refuse(&body),
-        Verdict::Taken(outputs, errors) => (outputs, errors),
+        PromptVerdict::Refused(body) => return refuse(&body),
+        PromptVerdict::Taken(outputs, errors) => (outputs, errors),
     };
     let mut extra = body.get("extra_data").cloned().unwrap_or_else(|| json!({}));
     if let Some(client) = body.get("client_id") {
@@ -336,7 +336,7 @@ async fn view(
     }
     let is_mesh = name.to_ascii_lowercase().ends_with(".glb");
     if pairs.contains_key("preview") && is_mesh {
-        return stumbled();
+        return internal_error();
     }
     let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
     let found = (!name.contains('/')).then(|| shared.lock().file(kind, &path)).flatten();

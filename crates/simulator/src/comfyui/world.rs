@@ -14,10 +14,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 pub use super::quirks::{Ids, Quirks, Version};
 use super::{
-    check::{Classes, road_to},
+    check::{Classes, path_to},
     socket::Frame,
 };
-use crate::produce::{self, Product, Recipe};
+use crate::produce::{self, Product, ProductRecipe};
 
 /// A job of any client.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub struct World {
     pub(super) pending: Vec<Job>,
     pub(super) history: Vec<(String, Value)>,
     running: Option<Run>,
-    made: BTreeMap<(String, String), (Recipe, Product)>,
+    made: BTreeMap<(String, String), (ProductRecipe, Product)>,
     cache: BTreeMap<String, Map<String, Value>>,
     sockets: BTreeMap<String, (u64, UnboundedSender<Frame>)>,
     /// Sockets that are open but no longer registered: of two with the same id, the first to close
@@ -167,7 +167,7 @@ impl World {
         let job = self.pending.remove(at);
         let mut left: Vec<String> = Vec::new();
         for output in &job.outputs {
-            for id in road_to(&job.graph, output) {
+            for id in path_to(&job.graph, output) {
                 if !left.contains(&id) {
                     left.push(id);
                 }
@@ -349,7 +349,7 @@ impl World {
         Some(json!({ channel: [file] }))
     }
 
-    fn recipe(&self, graph: &Map<String, Value>) -> Recipe {
+    fn recipe(&self, graph: &Map<String, Value>) -> ProductRecipe {
         let of_class = |class: &str| graph.values().find(|node| node["class_type"] == class);
         let seed = |class: &str, name: &str| {
             of_class(class).and_then(|node| node["inputs"][name].as_u64()).unwrap_or_default()
@@ -357,7 +357,7 @@ impl World {
         let file = of_class("LoadImage").and_then(|node| node["inputs"]["image"].as_str());
         let words =
             of_class("PrimitiveStringMultiline").and_then(|node| node["inputs"]["value"].as_str());
-        Recipe {
+        ProductRecipe {
             picture: file.and_then(|file| self.uploads.get(file)).cloned(),
             prompt: words.unwrap_or_default().to_owned(),
             seed: seed("KSampler", "seed"),

@@ -7,7 +7,7 @@
 
 use serde_json::json;
 
-use super::{Recipe, picture, scatter};
+use super::{ProductRecipe, picture, scatter};
 
 /// Half the length of the plate's side.
 const HALF: f32 = 0.9;
@@ -25,11 +25,11 @@ struct Shape {
 }
 
 /// Makes the mesh of a run.
-pub(super) fn glb(recipe: &Recipe) -> Vec<u8> {
+pub(super) fn glb(recipe: &ProductRecipe) -> Vec<u8> {
     pack(&solid(recipe))
 }
 
-fn solid(recipe: &Recipe) -> Shape {
+fn solid(recipe: &ProductRecipe) -> Shape {
     let side = recipe.grid.clamp(8, 512);
     let mut shape = front(recipe, side);
     let rim = rim(side);
@@ -55,7 +55,7 @@ fn solid(recipe: &Recipe) -> Shape {
 
 /// Builds the front: one vertex for each point of the grid, the first row at the top of
 /// the picture.
-fn front(recipe: &Recipe, side: u32) -> Shape {
+fn front(recipe: &ProductRecipe, side: u32) -> Shape {
     let relief = picture::relief(recipe, side);
     let skin = picture::shade(recipe, side);
     let mut shape = Shape::default();

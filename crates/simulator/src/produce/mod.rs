@@ -65,7 +65,7 @@ impl Spoiled {
 
 /// The inputs of a run that its products depend on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recipe {
+pub(super) struct ProductRecipe {
     /// The submitted picture, encoded as received. Without one, a grey gradient is used.
     pub(super) picture: Option<Bytes>,
     /// The prompt: together with the seed it determines the colour.
@@ -108,7 +108,11 @@ impl Content {
 }
 
 /// Produces the file `product` of a run, broken if asked.
-pub(super) fn content(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Content {
+pub(super) fn content(
+    recipe: &ProductRecipe,
+    product: Product,
+    spoiled: Option<Spoiled>,
+) -> Content {
     match (product, spoiled) {
         (Product::Mesh, Some(Spoiled::Huge { megabytes })) => {
             Content::Huge(HugeMesh::of_megabytes(megabytes))
@@ -117,7 +121,7 @@ pub(super) fn content(recipe: &Recipe, product: Product, spoiled: Option<Spoiled
     }
 }
 
-fn whole(recipe: &Recipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
+fn whole(recipe: &ProductRecipe, product: Product, spoiled: Option<Spoiled>) -> Bytes {
     let good = || match product {
         Product::Image => picture::png(&picture::shade(recipe, picture::SIDE)),
         Product::Mesh => mesh::glb(recipe),

@@ -18,7 +18,7 @@ use image::{
     imageops,
 };
 
-use super::{Recipe, scatter};
+use super::{ProductRecipe, scatter};
 
 /// The side of the picture: the latent image of CONJURE's serverless graph is 520 × 520.
 pub(super) const SIDE: u32 = 520;
@@ -39,7 +39,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<DynamicImage> {
 
 /// Returns the relief of the submitted picture: its brightness, stretched to the full range, `side`
 /// pixels square.
-pub(super) fn relief(recipe: &Recipe, side: u32) -> GrayImage {
+pub(super) fn relief(recipe: &ProductRecipe, side: u32) -> GrayImage {
     let source = recipe.picture.as_deref().and_then(decode);
     let small = match source {
         Some(picture) => {
@@ -51,7 +51,7 @@ pub(super) fn relief(recipe: &Recipe, side: u32) -> GrayImage {
 }
 
 /// Shades the picture of a run, `side` pixels square.
-pub(super) fn shade(recipe: &Recipe, side: u32) -> RgbImage {
+pub(super) fn shade(recipe: &ProductRecipe, side: u32) -> RgbImage {
     let relief = relief(recipe, side);
     let palette = palette(hue(recipe));
     // Light comes from the upper left: slopes that rise towards it are brighter. The step is a
@@ -103,7 +103,7 @@ fn written(encoded: image::ImageResult<()>, bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Returns the hue in turns: both prompt and seed change it.
-fn hue(recipe: &Recipe) -> f32 {
+fn hue(recipe: &ProductRecipe) -> f32 {
     let words = recipe.prompt.bytes().fold(0_u64, |sum, byte| scatter(sum ^ u64::from(byte)));
     let turn = u16::try_from(scatter(recipe.seed ^ words) >> 48).unwrap_or(0);
     f32::from(turn) / 65_536.0

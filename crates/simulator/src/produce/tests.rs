@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::*;
 use crate::gesture_camera::GestureCamera;
 
-fn recipe(scene: u32) -> Recipe {
-    Recipe {
+fn recipe(scene: u32) -> ProductRecipe {
+    ProductRecipe {
         picture: Some(GestureCamera::with_side(128).frame(scene)),
         prompt: "a carrot".to_owned(),
         seed: 1,
@@ -109,18 +109,21 @@ fn the_mesh_is_a_closed_solid_with_a_volume() {
 fn products_follow_from_their_inputs() {
     assert_eq!(mesh::glb(&recipe(1)), mesh::glb(&recipe(1)));
     assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&recipe(2)), "another render");
-    assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&Recipe { mesh_seed: 3, ..recipe(1) }));
-    let shade = |recipe: &Recipe| picture::shade(recipe, 64);
+    assert_ne!(mesh::glb(&recipe(1)), mesh::glb(&ProductRecipe { mesh_seed: 3, ..recipe(1) }));
+    let shade = |recipe: &ProductRecipe| picture::shade(recipe, 64);
     assert_eq!(shade(&recipe(1)), shade(&recipe(1)));
     assert_ne!(shade(&recipe(1)), shade(&recipe(2)));
-    assert_ne!(shade(&recipe(1)), shade(&Recipe { seed: 2, ..recipe(1) }));
-    assert_ne!(shade(&recipe(1)), shade(&Recipe { prompt: "a chair".to_owned(), ..recipe(1) }));
+    assert_ne!(shade(&recipe(1)), shade(&ProductRecipe { seed: 2, ..recipe(1) }));
+    assert_ne!(
+        shade(&recipe(1)),
+        shade(&ProductRecipe { prompt: "a chair".to_owned(), ..recipe(1) })
+    );
 }
 
 #[test]
 fn without_a_picture_there_are_products_all_the_same() {
     for picture in [None, Some(Bytes::from_static(b"no picture"))] {
-        let recipe = Recipe { picture, grid: 0, ..Recipe::default() };
+        let recipe = ProductRecipe { picture, grid: 0, ..ProductRecipe::default() };
         open(&mesh::glb(&recipe)).check_bounds();
         assert!(picture::decode(&picture::png(&picture::shade(&recipe, picture::SIDE))).is_some());
     }
@@ -128,7 +131,7 @@ fn without_a_picture_there_are_products_all_the_same() {
 
 #[test]
 fn the_mesh_of_the_bars_is_about_three_megabytes() {
-    let size = mesh::glb(&Recipe { grid: 256, ..recipe(1) }).len();
+    let size = mesh::glb(&ProductRecipe { grid: 256, ..recipe(1) }).len();
     assert!((2_500_000..3_500_000).contains(&size), "{size}");
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn bill(queue: &mut Queue, now: Moment, hourly: MicroUsd) -> MicroUsd
 
 /// Whether the deployment accepts work, and which refusal it answers with if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
+pub(crate) enum Admission {
     /// It accepts work.
     Open,
     /// The balance is used up and the deployment is being disabled: 10001.
@@ -36,11 +36,11 @@ pub(crate) enum Gate {
 }
 
 /// Decides whether a submit is accepted.
-pub(crate) const fn gate(enabled: bool, balance: MicroUsd) -> Gate {
+pub(crate) const fn gate(enabled: bool, balance: MicroUsd) -> Admission {
     match (enabled, balance.0 <= 0) {
-        (false, _) => Gate::Disabled,
-        (true, true) => Gate::OutOfFunds,
-        (true, false) => Gate::Open,
+        (false, _) => Admission::Disabled,
+        (true, true) => Admission::OutOfFunds,
+        (true, false) => Admission::Open,
     }
 }
 
@@ -54,8 +54,8 @@ mod tests {
         let span = |millis| Span { from: Moment::default(), to: Moment::from_millis(millis) };
         assert_eq!(cost(span(1), hourly), MicroUsd(1000));
         assert_eq!(cost(span(61_000), hourly), MicroUsd(61_000));
-        assert_eq!(gate(true, MicroUsd(0)), Gate::OutOfFunds, "0 is a balance, and no credit");
-        assert_eq!(gate(false, MicroUsd(5)), Gate::Disabled, "topping up does not enable");
-        assert_eq!(gate(true, MicroUsd(1)), Gate::Open);
+        assert_eq!(gate(true, MicroUsd(0)), Admission::OutOfFunds, "0 is a balance, and no credit");
+        assert_eq!(gate(false, MicroUsd(5)), Admission::Disabled, "topping up does not enable");
+        assert_eq!(gate(true, MicroUsd(1)), Admission::Open);
     }
 }

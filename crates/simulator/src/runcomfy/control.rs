@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use conjured_domain::money::MicroUsd;
 
 use super::{
-    server::{Refusal, Reply, respond},
+    server::{ErrorReply, Reply, respond},
     state::Shared,
 };
 use crate::{behaviour::Behaviour, faults::Order};
@@ -35,9 +35,9 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/reset", post(reset))
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorReply> {
     serde_json::from_slice(body)
-        .map_err(|fault| Refusal(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()})))
+        .map_err(|fault| ErrorReply(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()})))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it ends handlers, whose other ends are refusals")]
@@ -73,14 +73,14 @@ fn take(shared: &Shared, body: &[u8]) -> Reply {
     };
     let parsed = values.into_iter().map(serde_json::from_value::<Order>);
     // All or nothing: a list with one mistake must not be applied in part.
-    let orders = parsed
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|fault| Refusal(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()})))?;
+    let orders = parsed.collect::<Result<Vec<_>, _>>().map_err(|fault| {
+        ErrorReply(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()}))
+    })?;
     let (mut state, _) = shared.lock();
     for order in orders {
         if !state.orders.add(order) {
             let words = "too many open orders";
-            return Err(Refusal(StatusCode::CONFLICT, json!({"message": words})));
+            return Err(ErrorReply(StatusCode::CONFLICT, json!({"message": words})));
         }
     }
     shown(&state.orders.open())
@@ -107,8 +107,9 @@ fn merge(shared: &Shared, body: &[u8]) -> Reply {
     for (key, value) in changes {
         merged[key] = value;
     }
-    let merged: Behaviour = serde_json::from_value(merged)
-        .map_err(|fault| Refusal(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()})))?;
+    let merged: Behaviour = serde_json::from_value(merged).map_err(|fault| {
+        ErrorReply(StatusCode::BAD_REQUEST, json!({"message": fault.to_string()}))
+    })?;
     state.behaviour = merged;
     shown(&state.behaviour)
 }

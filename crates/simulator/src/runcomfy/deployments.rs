@@ -21,14 +21,14 @@ use super::{
     graph::Graph,
     replies,
     request::Outcome,
-    server::{Refusal, admit, authenticate, carry, enter, respond},
+    server::{ErrorReply, admit, authenticate, carry, enter, respond},
     state::Shared,
 };
 use crate::{
     Settings,
     faults::Call,
     produce::Product,
-    wire::{Cord, raw},
+    wire::{ConnectionHandle, raw},
 };
 
 pub(crate) fn router() -> Router<Arc<Shared>> {
@@ -93,7 +93,7 @@ fn shown(shared: &Shared, query: Option<&str>) -> Value {
 
 async fn list(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -111,7 +111,7 @@ async fn list(
 
 async fn show(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path(deployment): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -126,7 +126,7 @@ async fn show(
 
 async fn change(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path(deployment): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -142,13 +142,13 @@ async fn change(
     carry(&shared, &cord, fault.as_ref(), reply).await
 }
 
-fn misfit(member: &str, words: &str) -> Refusal {
-    Refusal::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": words})])
+fn misfit(member: &str, words: &str) -> ErrorReply {
+    ErrorReply::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": words})])
 }
 
 /// Changes the record. The documentation calls the update partial; the real service refuses one
 /// without `name`.
-fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), Refusal> {
+fn apply(shared: &Shared, changes: &Map<String, Value>) -> Result<(), ErrorReply> {
     if !changes.get("name").is_some_and(Value::is_string) {
         return Err(misfit("name", "Field required"));
     }
@@ -210,7 +210,7 @@ async fn proxy(
     }
     let (mut state, now) = shared.lock();
     if !state.is_awake(&instance, now) {
-        return respond(Err(Refusal::not_found("Instance")));
+        return respond(Err(ErrorReply::not_found("Instance")));
     }
     let newest = state.newest_on(&instance);
     let path = path.strip_prefix("api/").unwrap_or(&path);

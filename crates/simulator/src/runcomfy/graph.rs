@@ -16,11 +16,11 @@ pub(crate) struct Graph(Map<String, Value>);
 
 /// An override that does not fit the graph: where, and why.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Misfit {
+pub(crate) struct OverrideError {
     /// The path to it, starting at `overrides`.
-    pub(crate) place: Vec<String>,
+    pub(crate) location: Vec<String>,
     /// What is wrong with it.
-    pub(crate) words: &'static str,
+    pub(crate) message: &'static str,
 }
 
 /// A file that a graph's output node writes.
@@ -74,11 +74,11 @@ impl Graph {
 
     /// Merges `overrides` into the graph. Returns those that name no node or key of it; they are
     /// left out.
-    pub(crate) fn merge(&mut self, overrides: &Value) -> Vec<Misfit> {
+    pub(crate) fn merge(&mut self, overrides: &Value) -> Vec<OverrideError> {
         let mut misfits = Vec::new();
         let mut misfit = |place: &[&str], words| {
             let place = place.iter().map(|&step| step.to_owned()).collect();
-            misfits.push(Misfit { place, words });
+            misfits.push(OverrideError { location: place, message: words });
         };
         let Some(nodes) = overrides.as_object() else {
             misfit(&[], "Input should be a valid dictionary");
@@ -199,12 +199,12 @@ impl Graph {
     }
 }
 
-impl Misfit {
+impl OverrideError {
     /// Returns the entry for `detail[]`.
     pub(crate) fn to_json(&self) -> Value {
         let mut place = vec!["body".to_owned(), "overrides".to_owned()];
-        place.extend(self.place.iter().cloned());
-        json!({"type": "value_error", "loc": place, "msg": self.words})
+        place.extend(self.location.iter().cloned());
+        json!({"type": "value_error", "loc": place, "msg": self.message})
     }
 }
 
@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    fn merged(overrides: &Value) -> (Graph, Vec<Misfit>) {
+    fn merged(overrides: &Value) -> (Graph, Vec<OverrideError>) {
         let mut graph = Graph::saved();
         let misfits = graph.merge(overrides);
         (graph, misfits)
@@ -285,7 +285,7 @@ mod tests {
             "41": {"inputs": {"text": "the key is value"}},
             "42": {"value": 1},
         }));
-        let places: Vec<_> = misfits.iter().map(|misfit| misfit.place.join(".")).collect();
+        let places: Vec<_> = misfits.iter().map(|misfit| misfit.location.join(".")).collect();
         assert_eq!(places, ["9999", "41.inputs.text", "42.inputs"]);
     }
 

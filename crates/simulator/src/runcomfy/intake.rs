@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 
 use conjured_domain::fingerprint::Fingerprint;
 
-use super::graph::{Graph, Misfit, OutputNode};
+use super::graph::{Graph, OutputNode, OverrideError};
 use crate::{behaviour::Behaviour, produce::picture, stats::PictureRecord};
 
 /// What a request will do.
 #[derive(Clone, Debug)]
-pub(crate) struct Work {
+pub(crate) struct PlannedRun {
     /// The overrides as received, with data URIs replaced by a short description.
     pub(crate) overrides: Value,
     /// The picture as received.
@@ -43,11 +43,11 @@ pub(crate) struct RunFailure {
     /// The service's code.
     pub(crate) code: u32,
     /// Its message.
-    pub(crate) words: String,
+    pub(crate) message: String,
 }
 
 /// Parses a body. `Err` holds the entries of `detail[]`.
-pub(crate) fn read(body: &[u8], behaviour: &Behaviour) -> Result<Work, Vec<Value>> {
+pub(crate) fn read(body: &[u8], behaviour: &Behaviour) -> Result<PlannedRun, Vec<Value>> {
     let refusal = |place: &[&str], words: &str| {
         let place: Vec<_> = ["body"].iter().chain(place).collect();
         vec![json!({"type": "value_error", "loc": place, "msg": words})]
@@ -70,12 +70,12 @@ pub(crate) fn read(body: &[u8], behaviour: &Behaviour) -> Result<Work, Vec<Value
     let overrides = overrides.unwrap_or_else(|| json!({}));
     let misfits = graph.merge(&overrides);
     if !misfits.is_empty() && (behaviour.refuse_unknown_overrides || !overrides.is_object()) {
-        return Err(misfits.iter().map(Misfit::to_json).collect());
+        return Err(misfits.iter().map(OverrideError::to_json).collect());
     }
     Ok(work(&graph, overrides))
 }
 
-fn work(graph: &Graph, overrides: Value) -> Work {
+fn work(graph: &Graph, overrides: Value) -> PlannedRun {
     let (picture, picture_record, mut failure) = match graph.picture().map(load) {
         Some(Ok((bytes, record))) => (Some(bytes), record, None),
         Some(Err(failure)) => (None, None, Some(failure)),
@@ -84,16 +84,16 @@ fn work(graph: &Graph, overrides: Value) -> Work {
     if let Some(words) = graph.complaint() {
         failure = Some(RunFailure {
             code: 10008,
-            words: format!("Prompt outputs failed validation: {words}"),
+            message: format!("Prompt outputs failed validation: {words}"),
         });
     }
     let seed = |value: Option<i128>| u64::try_from(value.unwrap_or(0)).unwrap_or(0);
     if failure.is_none() && graph.seed().is_some_and(|seed| seed < 0) {
         // A negative seed passes the primitive's own check and fails in the sampler.
         let words = "XlabsSampler: seed must be non-negative".to_owned();
-        failure = Some(RunFailure { code: 10011, words });
+        failure = Some(RunFailure { code: 10011, message: words });
     }
-    Work {
+    PlannedRun {
         overrides: without_pictures(overrides, 0),
         picture,
         picture_record,
@@ -109,7 +109,7 @@ fn work(graph: &Graph, overrides: Value) -> Work {
 /// Loads the picture that `LoadImage` names: a data URI, a public address, or a file of the
 /// saved environment.
 fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
-    let bad = |words: &str| RunFailure { code: 10009, words: words.to_owned() };
+    let bad = |words: &str| RunFailure { code: 10009, message: words.to_owned() };
     if let Some(uri) = name.strip_prefix("data:") {
         let (mime, text) = uri.split_once(";base64,").ok_or_else(|| bad("unsupported data URI"))?;
         let bytes = STANDARD.decode(text).map_err(|_| bad("failed to decode base64 input"))?;
@@ -138,7 +138,7 @@ fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
     if saved.picture() == Some(name) {
         return Ok((Bytes::new(), None));
     }
-    Err(RunFailure { code: 10008, words: format!("Invalid image file: {}", shortened(name)) })
+    Err(RunFailure { code: 10008, message: format!("Invalid image file: {}", shortened(name)) })
 }
 
 /// Returns whether the service could fetch an address: it must be public and encrypted.
@@ -183,12 +183,12 @@ mod tests {
 
     use super::*;
 
-    fn with_image(image: &str) -> Work {
+    fn with_image(image: &str) -> PlannedRun {
         let body = json!({"overrides": {"16": {"inputs": {"image": image}}}}).to_string();
         read(body.as_bytes(), &Behaviour::default()).expect("the overrides fit")
     }
 
-    fn code(work: &Work) -> Option<u32> {
+    fn code(work: &PlannedRun) -> Option<u32> {
         work.failure.as_ref().map(|failure| failure.code)
     }
 

@@ -14,7 +14,7 @@ const NEVER: Moment = Moment::from_micros(u64::MAX);
 
 /// Durations, and how many machines there may be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct QueueSettings {
     /// From the wake signal until a machine accepts requests.
     pub(crate) cold_start: Duration,
     /// From accepting a request to running it on a warm machine.
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
 
 /// A request in the queue, by its number.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct QueueEntry {
     submitted: Moment,
     run: Duration,
     /// How much of a machine's cold start is charged to this request.
@@ -120,8 +120,8 @@ pub(crate) struct Span {
 
 /// The queue and the machines.
 pub(crate) struct Queue {
-    pub(crate) plan: Plan,
-    places: Vec<Place>,
+    pub(crate) plan: QueueSettings,
+    entries: Vec<QueueEntry>,
     waiting: VecDeque<usize>,
     instances: Vec<Instance>,
     woken: u64,
@@ -130,10 +130,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// Creates an empty queue with all machines asleep.
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: QueueSettings) -> Self {
         Self {
             plan,
-            places: Vec::new(),
+            entries: Vec::new(),
             waiting: VecDeque::new(),
             instances: Vec::new(),
             woken: 0,
@@ -144,8 +144,8 @@ impl Queue {
     /// Accepts a request that will run for `run`; returns its number, counted from 0.
     pub(crate) fn submit(&mut self, now: Moment, run: Duration, stuck: Option<Stuck>) -> usize {
         self.settle(now);
-        let number = self.places.len();
-        self.places.push(Place {
+        let number = self.entries.len();
+        self.entries.push(QueueEntry {
             submitted: now,
             run,
             cold: Duration::ZERO,
@@ -166,7 +166,7 @@ impl Queue {
     /// Returns the state of request `number`.
     pub(crate) fn phase(&mut self, number: usize, now: Moment) -> Phase {
         self.settle(now);
-        let Some(place) = self.places.get(number) else {
+        let Some(place) = self.entries.get(number) else {
             return Phase::Ended { at: now, how: End::Disabled };
         };
         if place.ends <= now {
@@ -181,7 +181,7 @@ impl Queue {
 
     /// Returns the machine of a request, once it has one.
     pub(crate) fn instance(&self, number: usize) -> Option<u64> {
-        self.places.get(number)?.instance
+        self.entries.get(number)?.instance
     }
 
     /// Returns whether a machine is awake.
@@ -224,14 +224,14 @@ impl Queue {
     /// Ends everything at once, as a deployment does when it is disabled.
     pub(crate) fn disable(&mut self, now: Moment) {
         self.settle(now);
-        for place in self.places.iter_mut().filter(|place| place.ends > now) {
+        for place in self.entries.iter_mut().filter(|place| place.ends > now) {
             place.ends = now;
             place.end = End::Disabled;
         }
         self.waiting.clear();
         for instance in self.instances.drain(..) {
             if matches!(instance.doing, Doing::Starting { .. }) {
-                self.places[instance.waker].cold = now.since(instance.woken);
+                self.entries[instance.waker].cold = now.since(instance.woken);
             }
             self.spans.push(Span { from: instance.woken, to: now });
         }
@@ -278,10 +278,10 @@ impl Queue {
             Doing::Busy { with, .. } => with,
             Doing::Starting { .. } | Doing::Idle { .. } => waker,
         };
-        let from = if first == waker { woken } else { self.places[first].submitted.max(woken) };
-        self.places[first].cold += ready.since(from);
+        let from = if first == waker { woken } else { self.entries[first].submitted.max(woken) };
+        self.entries[first].cold += ready.since(from);
         if first != waker {
-            self.places[waker].cold += from.since(woken);
+            self.entries[waker].cold += from.since(woken);
         }
     }
 
@@ -289,7 +289,7 @@ impl Queue {
     /// run. Idle time of a machine before, between and after runs belongs to no request.
     pub(crate) fn own_time(&mut self, number: usize, now: Moment) -> (Duration, Duration) {
         self.settle(now);
-        let Some(place) = self.places.get(number) else { return Default::default() };
+        let Some(place) = self.entries.get(number) else { return Default::default() };
         let starting = self
             .instances
             .iter()
@@ -319,7 +319,7 @@ impl Queue {
                 continue;
             }
             let Some(number) = self.waiting.pop_front() else { return };
-            let place = &mut self.places[number];
+            let place = &mut self.entries[number];
             place.instance = Some(instance.id);
             place.starts = at.plus(delay);
             place.ends = match place.stuck {
@@ -351,7 +351,7 @@ impl Queue {
 
     /// Moves a request's end to `at`, and frees its machine then.
     fn end(&mut self, number: usize, at: Moment, how: End) {
-        let place = &mut self.places[number];
+        let place = &mut self.entries[number];
         place.ends = at;
         place.end = how;
         for instance in &mut self.instances {

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use conjured_domain::time::Moment;
 
-use super::intake::Work;
+use super::intake::PlannedRun;
 use crate::{
     faults::Fault,
-    produce::{Content, Product, Recipe, Spoiled},
+    produce::{Content, Product, ProductRecipe, Spoiled},
 };
 
 /// An accepted request. Its index in the list is its number in the queue.
 pub(crate) struct Request {
     pub(crate) id: String,
     pub(crate) created: Moment,
-    pub(crate) work: Work,
+    pub(crate) work: PlannedRun,
     pub(crate) faults: Vec<Fault>,
     /// The code and the message of its failure, if it is to fail.
     pub(crate) failure: Option<(u32, String)>,
@@ -59,8 +59,8 @@ impl Outcome {
 
 impl Request {
     /// Returns the inputs of its products.
-    pub(crate) fn recipe(&self, grid: u32) -> Recipe {
-        Recipe {
+    pub(crate) fn recipe(&self, grid: u32) -> ProductRecipe {
+        ProductRecipe {
             picture: self.work.picture.clone(),
             prompt: self.work.prompt.clone(),
             seed: self.work.seed,

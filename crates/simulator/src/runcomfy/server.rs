@@ -16,7 +16,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{
-    billing::{Gate, gate},
+    billing::{Admission, gate},
     control, deployments, intake,
     replies::{self, Address},
     request::Outcome,
@@ -26,20 +26,20 @@ use super::{
 use crate::{
     behaviour::RunningCancel,
     faults::{Call, Fault},
-    wire::{Cord, Mishap, answer},
+    wire::{ConnectionHandle, TransportFault, answer},
 };
 
 /// The largest body that is read. The real limit is unknown; a submit with a picture is below 2 MB.
 const MOST_BODY_BYTES: usize = 64 << 20;
 
 /// The answer of a handler: a status with JSON, or a refusal.
-pub(crate) type Reply = Result<(StatusCode, Value), Refusal>;
+pub(crate) type Reply = Result<(StatusCode, Value), ErrorReply>;
 
 /// An answer that refuses the call.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Refusal(pub(super) StatusCode, pub(super) Value);
+pub(crate) struct ErrorReply(pub(super) StatusCode, pub(super) Value);
 
-impl Refusal {
+impl ErrorReply {
     /// Creates the usual refusal: a code and a sentence.
     pub(crate) fn new(status: StatusCode, code: u32, words: &str) -> Self {
         Self(status, json!({"error_code": code, "error_message": words}))
@@ -60,7 +60,7 @@ impl Refusal {
 
 /// Turns a reply into the response for the client.
 pub(crate) fn respond(reply: Reply) -> Response<Body> {
-    let (status, body) = reply.unwrap_or_else(|Refusal(status, body)| (status, body));
+    let (status, body) = reply.unwrap_or_else(|ErrorReply(status, body)| (status, body));
     answer(status, &body)
 }
 
@@ -98,11 +98,11 @@ async fn dated(State(shared): State<Arc<Shared>>, mut response: Response<Body>) 
 }
 
 async fn nothing_here() -> Response<Body> {
-    respond(Err(Refusal::not_found("Resource")))
+    respond(Err(ErrorReply::not_found("Resource")))
 }
 
 /// Checks that a call carries the token.
-pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), ErrorReply> {
     let (mut state, _) = shared.lock();
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = given.and_then(|value| value.split_once(' '));
@@ -113,7 +113,7 @@ pub(crate) fn authenticate(shared: &Shared, headers: &HeaderMap) -> Result<(), R
         return Ok(());
     }
     state.counts.unauthorized += 1;
-    Err(Refusal::new(StatusCode::UNAUTHORIZED, 401_001, "Invalid or missing API token"))
+    Err(ErrorReply::new(StatusCode::UNAUTHORIZED, 401_001, "Invalid or missing API token"))
 }
 
 /// Checks that a call carries the token and names the account's own deployment.
@@ -122,9 +122,9 @@ pub(crate) fn admit(
     headers: &HeaderMap,
     version: &str,
     deployment: &str,
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorReply> {
     if !matches!(version, "v1" | "v2") {
-        return Err(Refusal::not_found("Resource"));
+        return Err(ErrorReply::not_found("Resource"));
     }
     authenticate(shared, headers)?;
     let (state, _) = shared.lock();
@@ -133,31 +133,31 @@ pub(crate) fn admit(
     } else if deployment == state.settings.foreign_deployment {
         // As observed: no code, only a message.
         let words = "You do not have access to this deployment";
-        Err(Refusal(StatusCode::FORBIDDEN, json!({"message": words})))
+        Err(ErrorReply(StatusCode::FORBIDDEN, json!({"message": words})))
     } else {
-        Err(Refusal::not_found("Deployment"))
+        Err(ErrorReply::not_found("Deployment"))
     }
 }
 
 async fn submit(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((version, deployment)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
     let fault = enter(&shared, Call::Submit);
-    let mishap = Mishap::of(fault.as_ref());
+    let mishap = TransportFault::of(fault.as_ref());
     if mishap.unread {
-        return mishap.deliver(&cord, respond(Err(Refusal::not_found("")))).await;
+        return mishap.deliver(&cord, respond(Err(ErrorReply::not_found("")))).await;
     }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
         // Too large, or cut off by the client: nothing was accepted.
         let words = "Request body too large or incomplete";
-        return respond(Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, words)));
+        return respond(Err(ErrorReply::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, words)));
     };
     let reply = if mishap.void {
-        Err(Refusal::not_found(""))
+        Err(ErrorReply::not_found(""))
     } else {
         take_in(&shared, &parts.headers, &version, &deployment, &body, fault.as_ref())
     };
@@ -175,17 +175,17 @@ fn take_in(
     admit(shared, headers, version, deployment)?;
     let behaviour = shared.lock().0.behaviour.clone();
     // Decoding the picture takes milliseconds, so it is not done under the lock.
-    let work = intake::read(body, &behaviour).map_err(|detail| Refusal::invalid(&detail))?;
+    let work = intake::read(body, &behaviour).map_err(|detail| ErrorReply::invalid(&detail))?;
     let (mut state, now) = shared.lock();
     let refused = StatusCode::from_u16(behaviour.gate_status).unwrap_or(StatusCode::FORBIDDEN);
     let balance = state.balance(now);
     match gate(state.enabled, balance) {
-        Gate::Open => {}
-        Gate::OutOfFunds => {
+        Admission::Open => {}
+        Admission::OutOfFunds => {
             state.disable(now);
-            return Err(Refusal::new(refused, 10001, "InsufficientFunds: deployment disabled"));
+            return Err(ErrorReply::new(refused, 10001, "InsufficientFunds: deployment disabled"));
         }
-        Gate::Disabled => return Err(Refusal::new(refused, 10002, "DisabledDeployment")),
+        Admission::Disabled => return Err(ErrorReply::new(refused, 10002, "DisabledDeployment")),
     }
     let at = state.accept(work, now);
     let address = address_of(shared, version, deployment, &state.request(at).id);
@@ -219,7 +219,7 @@ type RequestPath = Path<(String, String, String)>;
 
 async fn status(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -228,7 +228,7 @@ async fn status(
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
         let found = state.find(&request, Call::Status, now);
-        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let at = found.ok_or_else(|| ErrorReply::not_found("Request"))?;
         let address = address_of(shared, &version, &deployment, &request);
         Ok((StatusCode::OK, replies::status(&mut state, at, now, &address, fault.as_ref())))
     };
@@ -237,7 +237,7 @@ async fn status(
 
 async fn result(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -246,10 +246,10 @@ async fn result(
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
         let found = state.find(&request, Call::Result, now);
-        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let at = found.ok_or_else(|| ErrorReply::not_found("Request"))?;
         let open = matches!(state.outcome(at, now), Outcome::Queued | Outcome::Running);
         if open && state.request(at).has(&Fault::Result400005) {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, 400_005, "Result is not ready"));
+            return Err(ErrorReply::new(StatusCode::BAD_REQUEST, 400_005, "Result is not ready"));
         }
         Ok((StatusCode::OK, replies::result(shared, &mut state, at, now)))
     };
@@ -258,7 +258,7 @@ async fn result(
 
 async fn cancel(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((version, deployment, request)): RequestPath,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -267,7 +267,7 @@ async fn cancel(
         admit(shared, &headers, &version, &deployment)?;
         let (mut state, now) = shared.lock();
         let found = state.find(&request, Call::Cancel, now);
-        let at = found.ok_or_else(|| Refusal::not_found("Request"))?;
+        let at = found.ok_or_else(|| ErrorReply::not_found("Request"))?;
         let grace = match state.behaviour.running_cancel {
             RunningCancel::EndsAfter { ms } => Some(Duration::from_millis(ms)),
             RunningCancel::CompletesAnyway => Some(Duration::MAX),
@@ -282,7 +282,7 @@ async fn cancel(
 
 async fn balance(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     headers: HeaderMap,
 ) -> Response<Body> {
     let fault = enter(&shared, Call::Balance);
@@ -307,11 +307,11 @@ async fn balance(
 /// fault wants.
 pub(crate) async fn carry(
     shared: &Shared,
-    cord: &Cord,
+    cord: &ConnectionHandle,
     fault: Option<&Fault>,
     reply: impl FnOnce(&Shared) -> Reply,
 ) -> Response<Body> {
-    let mishap = Mishap::of(fault);
-    let normal = if mishap.void { Err(Refusal::not_found("")) } else { reply(shared) };
+    let mishap = TransportFault::of(fault);
+    let normal = if mishap.void { Err(ErrorReply::not_found("")) } else { reply(shared) };
     mishap.deliver(cord, respond(normal)).await
 }

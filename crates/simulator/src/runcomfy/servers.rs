@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use super::{
     machines::{Machine, Phase, TYPES},
-    server::{Refusal, Reply, authenticate, carry, enter, respond},
+    server::{ErrorReply, Reply, authenticate, carry, enter, respond},
     state::Shared,
 };
 use crate::{
     comfyui::{self, Comfy},
     faults::{Call, Fault},
-    wire::{Cord, Mishap},
+    wire::{ConnectionHandle, TransportFault},
 };
 use conjured_domain::time::Moment;
 
@@ -39,19 +39,19 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/prod/api/users/{user}/workflows", get(workflows))
 }
 
-fn admit(shared: &Shared, headers: &HeaderMap, user: &str) -> Result<(), Refusal> {
+fn admit(shared: &Shared, headers: &HeaderMap, user: &str) -> Result<(), ErrorReply> {
     authenticate(shared, headers)?;
     shared.sweep();
     let (mut state, now) = shared.lock();
     if user != state.settings.user {
-        return Err(Refusal(
+        return Err(ErrorReply(
             StatusCode::FORBIDDEN,
             json!({"message": "You do not have access to this user"}),
         ));
     }
     if state.behaviour.limit_server_calls && !state.meter.pass(now) {
         state.counts.server_calls_refused += 1;
-        return Err(Refusal(
+        return Err(ErrorReply(
             StatusCode::TOO_MANY_REQUESTS,
             json!({"error": "rate_limited", "message": "Too many requests"}),
         ));
@@ -89,7 +89,7 @@ fn record(shared: &Shared, machine: &Machine, user: &str, now: Moment) -> Value 
 
 async fn list(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -106,15 +106,15 @@ async fn list(
 
 async fn launch(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response<Body> {
     let fault = enter(&shared, Call::Launch);
-    let mishap = Mishap::of(fault.as_ref());
+    let mishap = TransportFault::of(fault.as_ref());
     let reply = if mishap.void || mishap.unread {
-        Err(Refusal::not_found(""))
+        Err(ErrorReply::not_found(""))
     } else {
         take_in(&shared, &headers, &user, &body).await
     };
@@ -124,8 +124,9 @@ async fn launch(
 async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[u8]) -> Reply {
     admit(shared, headers, user)?;
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let invalid =
-        |key: &str, words: &str| Refusal::invalid(&[json!({"loc": ["body", key], "msg": words})]);
+    let invalid = |key: &str, words: &str| {
+        ErrorReply::invalid(&[json!({"loc": ["body", key], "msg": words})])
+    };
     let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty());
     let version = text("workflow_version_id")
         .ok_or_else(|| invalid("workflow_version_id", "field required"))?;
@@ -139,7 +140,7 @@ async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[
         comfyui::Settings { listen, run: state.settings.run, ..comfyui::Settings::default() }
     };
     let comfy = Comfy::begin(settings).await.map_err(|_| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, 500_001, "no machine is free")
+        ErrorReply::new(StatusCode::INTERNAL_SERVER_ERROR, 500_001, "no machine is free")
     })?;
     let url = comfy.url();
     let answer = {
@@ -173,16 +174,16 @@ fn with<T>(
     shared: &Shared,
     id: &str,
     act: impl FnOnce(&mut Machine, Moment) -> T,
-) -> Result<T, Refusal> {
+) -> Result<T, ErrorReply> {
     let (mut state, now) = shared.lock();
     let found = state.machines.iter_mut().find(|machine| machine.id == id);
     let there = found.filter(|machine| !matches!(machine.phase(now), Phase::Hidden | Phase::Over));
-    there.map(|machine| act(machine, now)).ok_or_else(|| Refusal::not_found("Server"))
+    there.map(|machine| act(machine, now)).ok_or_else(|| ErrorReply::not_found("Server"))
 }
 
 async fn show(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -197,7 +198,7 @@ async fn show(
 
 async fn extend(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
@@ -209,7 +210,7 @@ async fn extend(
         let key = "update_estimated_duration";
         let seconds = body[key].as_u64().filter(|s| (1..=LONGEST).contains(s));
         let seconds = seconds.ok_or_else(|| {
-            Refusal::invalid(&[json!({"loc": ["body", key], "msg": "out of range"})])
+            ErrorReply::invalid(&[json!({"loc": ["body", key], "msg": "out of range"})])
         })?;
         let (machine, now) = with(shared, &server, |machine, now| {
             machine.duration = Duration::from_secs(seconds);
@@ -222,7 +223,7 @@ async fn extend(
 
 async fn stop(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((user, server)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -241,7 +242,7 @@ async fn stop(
 
 async fn workflows(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path(user): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {

@@ -21,9 +21,9 @@ use conjured_domain::{
 
 use super::{
     billing, deployments,
-    intake::Work,
+    intake::PlannedRun,
     machines::{self, Machine, Meter},
-    queue::{End, Phase, Plan, Queue, Stuck},
+    queue::{End, Phase, Queue, QueueSettings, Stuck},
     request::{Outcome, Request, words},
 };
 use crate::{
@@ -227,7 +227,7 @@ impl Shared {
 
 impl State {
     fn new(settings: Settings, numbered: usize, skipped: Duration) -> Self {
-        let plan = Plan {
+        let plan = QueueSettings {
             cold_start: settings.cold_start,
             warm_delay: settings.warm_delay,
             keep_warm: settings.keep_warm,
@@ -272,9 +272,9 @@ impl State {
     }
 
     /// Accepts a request.
-    pub(crate) fn accept(&mut self, work: Work, now: Moment) -> usize {
+    pub(crate) fn accept(&mut self, work: PlannedRun, now: Moment) -> usize {
         let faults = self.orders.in_a_run();
-        let mut failure = work.failure.as_ref().map(|one| (one.code, one.words.clone()));
+        let mut failure = work.failure.as_ref().map(|one| (one.code, one.message.clone()));
         let mut stuck = None;
         for fault in &faults {
             match fault {

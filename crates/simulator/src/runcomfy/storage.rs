@@ -21,13 +21,13 @@ use super::{
     graph::Graph,
     queue::Phase,
     request::Outcome,
-    server::{Refusal, respond},
+    server::{ErrorReply, respond},
     state::Shared,
 };
 use crate::{
     faults::{Call, Fault},
     produce::{Content, Product},
-    wire::{Cord, Mishap},
+    wire::{ConnectionHandle, TransportFault},
 };
 
 /// How many bytes are handed to the network at a time.
@@ -40,7 +40,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/object_info.json",
             get(async || respond(Ok((StatusCode::OK, Graph::saved().object_info())))),
         )
-        .fallback(async || respond(Err(Refusal::not_found("File"))))
+        .fallback(async || respond(Err(ErrorReply::not_found("File"))))
         .with_state(shared)
 }
 
@@ -57,7 +57,7 @@ struct Sending {
 
 async fn download(
     State(shared): State<Arc<Shared>>,
-    ConnectInfo(cord): ConnectInfo<Cord>,
+    ConnectInfo(cord): ConnectInfo<ConnectionHandle>,
     Path((request, kind, path)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
@@ -67,9 +67,9 @@ async fn download(
         _ => Product::Image,
     };
     let fault = shared.lock().0.orders.at(Call::Download, Some(product));
-    let mishap = Mishap::of(fault.as_ref());
+    let mishap = TransportFault::of(fault.as_ref());
     let normal = match find(&shared, &headers, &request, &kind, &path, product, fault.as_ref()) {
-        _ if mishap.void => respond(Err(Refusal::not_found("File"))),
+        _ if mishap.void => respond(Err(ErrorReply::not_found("File"))),
         Err(refusal) => respond(Err(refusal)),
         Ok(sending) => match &fault {
             Some(Fault::Redirect { url }) => redirect(url),
@@ -96,9 +96,9 @@ fn find(
     path: &str,
     product: Product,
     fault: Option<&Fault>,
-) -> Result<Sending, Refusal> {
+) -> Result<Sending, ErrorReply> {
     let (mut state, now) = shared.lock();
-    let no = |status, words: &str| Err(Refusal(status, json!({"message": words})));
+    let no = |status, words: &str| Err(ErrorReply(status, json!({"message": words})));
     if headers.contains_key(header::AUTHORIZATION) {
         state.counts.authorization_leaks += 1;
         return no(StatusCode::FORBIDDEN, "Only one auth mechanism allowed");
@@ -109,7 +109,7 @@ fn find(
         state.counts.agents_refused += 1;
         return no(StatusCode::FORBIDDEN, "Access denied");
     }
-    let gone = Refusal::not_found("File");
+    let gone = ErrorReply::not_found("File");
     let Some(at) = state.find(request, Call::Download, now) else { return Err(gone) };
     if state.outcome(at, now) != Outcome::Succeeded {
         return Err(gone);
@@ -199,13 +199,13 @@ fn send(shared: Arc<Shared>, sending: Sending, fault: Option<&Fault>) -> Respons
         }
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
-    *response.body_mut() = Body::from_stream(flow(shared, sending, Course::of(fault)));
+    *response.body_mut() = Body::from_stream(flow(shared, sending, TransferFaults::of(fault)));
     response
 }
 
 /// The timing and the fault of a stream.
 #[derive(Clone, Copy, Default)]
-struct Course {
+struct TransferFaults {
     /// Bytes per second.
     pace: Option<u64>,
     /// The fraction after which it goes wrong.
@@ -216,7 +216,7 @@ struct Course {
     lies: bool,
 }
 
-impl Course {
+impl TransferFaults {
     fn of(fault: Option<&Fault>) -> Self {
         let plain = Self::default();
         match fault {
@@ -239,7 +239,7 @@ const LAST_BREATH: Duration = Duration::from_millis(20);
 fn flow(
     shared: Arc<Shared>,
     sending: Sending,
-    course: Course,
+    course: TransferFaults,
 ) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
     let (from, to) = sending.range;
     #[expect(

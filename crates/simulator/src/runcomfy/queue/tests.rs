@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const fn plan() -> Plan {
-    Plan {
+const fn plan() -> QueueSettings {
+    QueueSettings {
         cold_start: Duration::from_secs(200),
         warm_delay: Duration::from_secs(2),
         keep_warm: Duration::from_secs(60),
@@ -92,7 +92,7 @@ fn positions_count_down_to_zero() {
 
 #[test]
 fn another_machine_starts_when_more_wait_than_the_queue_size() {
-    let mut queue = Queue::new(Plan { max_instances: 2, ..plan() });
+    let mut queue = Queue::new(QueueSettings { max_instances: 2, ..plan() });
     queue.submit(at(0), RUN, None);
     queue.submit(at(1), RUN, None);
     assert_eq!(queue.awake(at(1)), 1, "one more may wait");
@@ -103,7 +103,7 @@ fn another_machine_starts_when_more_wait_than_the_queue_size() {
     }
     assert_eq!(queue.awake(at(3)), 2, "never more than allowed");
 
-    let mut eager = Queue::new(Plan { max_instances: 2, queue_size: 0, ..plan() });
+    let mut eager = Queue::new(QueueSettings { max_instances: 2, queue_size: 0, ..plan() });
     eager.submit(at(0), RUN, None);
     eager.submit(at(1), RUN, None);
     assert_eq!(eager.awake(at(1)), 2, "a second concurrent request, a second bill");
@@ -169,7 +169,7 @@ proptest! {
         keep_warm in 0_u64..100,
     ) {
         let keep_warm = Duration::from_secs(keep_warm);
-        let mut queue = Queue::new(Plan { keep_warm, max_instances, queue_size, ..plan() });
+        let mut queue = Queue::new(QueueSettings { keep_warm, max_instances, queue_size, ..plan() });
         let mut now = 0;
         let mut ranks = vec![0; steps.len()];
         for (number, (pause, run, cancel)) in steps.iter().enumerate() {
