@@ -75,7 +75,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
             })
         });
     });
-    let run = Road::new(folder.path());
+    let run = SubmitBench::new(folder.path());
     group.bench_function("closes to first byte at the server", |bencher| {
         bencher.iter_custom(|rounds| {
             timed(rounds, &mut first, || {
@@ -110,7 +110,7 @@ fn tell(what: &str, spans: &mut [Duration]) {
 }
 
 /// The parts that a job passes through before it is sent.
-struct Road {
+struct SubmitBench {
     runtime: Runtime,
     ledger: Arc<Mutex<Ledger>>,
     session: SessionId,
@@ -121,7 +121,7 @@ struct Road {
     sent: std::cell::Cell<u64>,
 }
 
-impl Road {
+impl SubmitBench {
     fn new(folder: &Path) -> Self {
         // Like the daemon's: one thread, and a small pool for blocking work.
         let runtime = tokio::runtime::Builder::new_current_thread()

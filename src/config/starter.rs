@@ -183,7 +183,7 @@ pub fn starter(root: &Path, changes: &[SettingChange]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::Desk;
+    use crate::config::tests::ConfigFixture;
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
@@ -193,12 +193,12 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn a_starter_says_the_defaults_and_nothing_is_remarked() {
-        let desk = Desk::with(&starter(Path::new("/srv/CONJURE"), &[]).expect("UTF-8"));
-        let loaded = desk.loaded();
+        let fixture = ConfigFixture::with(&starter(Path::new("/srv/CONJURE"), &[]).expect("UTF-8"));
+        let loaded = fixture.loaded();
         assert_eq!(loaded.warnings, Vec::<String>::new());
         assert_eq!(loaded.not_in_effect, Vec::<String>::new());
         assert_eq!(loaded.config.projects[0].root, Path::new("/srv/CONJURE"));
-        let mut usual = Desk::new().loaded().config;
+        let mut usual = ConfigFixture::new().loaded().config;
         usual.projects.clone_from(&loaded.config.projects);
         assert_eq!(loaded.config, usual);
     }
@@ -221,11 +221,11 @@ mod tests {
                 }
             })
             .collect();
-        let mut desk = Desk::with(&all.join("\n").replace("root = \"~/CONJURE\"", ""));
-        let mut usual = Desk::new();
-        desk.sources.folders.home = Some("/home/ada".into());
+        let mut fixture = ConfigFixture::with(&all.join("\n").replace("root = \"~/CONJURE\"", ""));
+        let mut usual = ConfigFixture::new();
+        fixture.sources.folders.home = Some("/home/ada".into());
         usual.sources.folders.home = Some("/home/ada".into());
-        let (active, mut usual) = (desk.loaded().config, usual.loaded().config);
+        let (active, mut usual) = (fixture.loaded().config, usual.loaded().config);
         usual.projects.clone_from(&active.projects);
         assert_eq!(active, usual);
     }
@@ -261,7 +261,7 @@ mod tests {
         );
         let text = starter(Path::new("/srv/a \"b\"\\c"), &changes).expect("UTF-8");
         assert!(!text.contains("never-in-there"), "{text}");
-        let config = Desk::with(&text).loaded().config;
+        let config = ConfigFixture::with(&text).loaded().config;
         assert_eq!(config.serverless.deployment_id.as_deref(), Some("dep-1"));
         assert_eq!(config.projects[0].root, Path::new("/srv/a \"b\"\\c"));
     }

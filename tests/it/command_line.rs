@@ -25,7 +25,7 @@ const TOKEN: &str = "not-a-real-token-of-the-command-line-tests";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A separate home, CONJURE checkout and environment.
-struct Desk {
+struct Terminal {
     home: TempDir,
     env: Vec<(String, String)>,
 }
@@ -38,11 +38,11 @@ struct Said {
     stderr: String,
 }
 
-impl Desk {
+impl Terminal {
     /// Creates a home with only an empty checkout in it, and a token in the environment.
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let desk = Self { home, env: Vec::new() }
+        let terminal = Self { home, env: Vec::new() }
             .with("RUNCOMFY_API_TOKEN", TOKEN)
             // The default mode would use public services on the internet when the paid one
             // is unavailable.
@@ -50,9 +50,9 @@ impl Desk {
         for folder in
             ["tmp", "proj/data/generated_text", "proj/data/generated_images/gestureCamera"]
         {
-            fs::create_dir_all(desk.path(folder)).expect("makes a folder");
+            fs::create_dir_all(terminal.path(folder)).expect("makes a folder");
         }
-        desk
+        terminal
     }
 
     fn with(mut self, name: &str, value: impl AsRef<Path>) -> Self {

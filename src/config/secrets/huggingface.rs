@@ -77,74 +77,74 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::config::tests::Desk;
+    use crate::config::tests::ConfigFixture;
 
-    fn search(desk: &Desk) -> TokenSearch {
-        let config = desk.loaded().config;
-        find_huggingface_token(&desk.sources, &config).unwrap_or_else(|error| panic!("{error}"))
+    fn search(fixture: &ConfigFixture) -> TokenSearch {
+        let config = fixture.loaded().config;
+        find_huggingface_token(&fixture.sources, &config).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
     fn the_first_place_that_holds_a_huggingface_token_wins() {
-        let mut desk = Desk::with(
+        let mut fixture = ConfigFixture::with(
             "state_dir = \"state\"\n[[project]]\nroot = \"one\"\n[[project]]\nroot = \"two\"\n",
         );
         for folder in ["credentials", "state", "user", "one", "two"] {
-            std::fs::create_dir_all(desk.dir.path().join(folder)).expect("a folder");
+            std::fs::create_dir_all(fixture.dir.path().join(folder)).expect("a folder");
         }
-        desk.sources.user_file = Some(desk.dir.path().join("user/config.toml"));
-        desk.write("one/.env", b"HF_TOKEN=\n");
-        desk.write(
+        fixture.sources.user_file = Some(fixture.dir.path().join("user/config.toml"));
+        fixture.write("one/.env", b"HF_TOKEN=\n");
+        fixture.write(
             "two/.env",
             b"OTHER=1\nexport HUGGINGFACE_HUB_ACCESS_TOKEN='tok-dotenv' # mine\n",
         );
-        desk.write("credentials/huggingface_token", b"tok-credential\n");
-        desk.write("user/huggingface_token", b"tok-user");
-        desk.write("state/huggingface_token", b"tok-state\n");
-        let dir = desk.dir.path().display().to_string();
-        let mut desk = desk
+        fixture.write("credentials/huggingface_token", b"tok-credential\n");
+        fixture.write("user/huggingface_token", b"tok-user");
+        fixture.write("state/huggingface_token", b"tok-state\n");
+        let dir = fixture.dir.path().display().to_string();
+        let mut fixture = fixture
             .set("CREDENTIALS_DIRECTORY", &format!("{dir}/credentials"))
             .set("HUGGINGFACE_HUB_ACCESS_TOKEN", "tok-conjure")
             .set("HF_TOKEN", "tok-hub");
-        let check = |desk: &Desk, expected: &str, place: &str| {
-            let token = search(desk).token.expect("a token");
+        let check = |fixture: &ConfigFixture, expected: &str, place: &str| {
+            let token = search(fixture).token.expect("a token");
             assert_eq!(token.secret.expose_secret(), expected);
             // Write separators the same way on every system, so that the expected text is the same.
             let plain = |text: &str| text.replace('\\', "/");
-            let folder = format!("{}/", plain(&desk.dir.path().display().to_string()));
+            let folder = format!("{}/", plain(&fixture.dir.path().display().to_string()));
             assert_eq!(plain(&token.source.to_string()).replace(&folder, ""), place);
         };
-        let gone = |desk: &Desk, name: &str| {
-            std::fs::remove_file(desk.dir.path().join(name)).expect("it is there");
+        let gone = |fixture: &ConfigFixture, name: &str| {
+            std::fs::remove_file(fixture.dir.path().join(name)).expect("it is there");
         };
-        check(&desk, "tok-credential", "systemd credential credentials/huggingface_token");
-        gone(&desk, "credentials/huggingface_token");
-        check(&desk, "tok-conjure", "environment HUGGINGFACE_HUB_ACCESS_TOKEN");
-        desk = desk.set("HUGGINGFACE_HUB_ACCESS_TOKEN", " ");
-        check(&desk, "tok-hub", "environment HF_TOKEN");
-        desk.sources.env.remove("HF_TOKEN");
-        check(&desk, "tok-user", "file user/huggingface_token");
-        gone(&desk, "user/huggingface_token");
-        check(&desk, "tok-state", "file state/huggingface_token");
-        gone(&desk, "state/huggingface_token");
-        check(&desk, "tok-dotenv", "HUGGINGFACE_HUB_ACCESS_TOKEN in two/.env");
-        gone(&desk, "two/.env");
-        assert_eq!(search(&desk), TokenSearch { token: None, warnings: Vec::new() });
+        check(&fixture, "tok-credential", "systemd credential credentials/huggingface_token");
+        gone(&fixture, "credentials/huggingface_token");
+        check(&fixture, "tok-conjure", "environment HUGGINGFACE_HUB_ACCESS_TOKEN");
+        fixture = fixture.set("HUGGINGFACE_HUB_ACCESS_TOKEN", " ");
+        check(&fixture, "tok-hub", "environment HF_TOKEN");
+        fixture.sources.env.remove("HF_TOKEN");
+        check(&fixture, "tok-user", "file user/huggingface_token");
+        gone(&fixture, "user/huggingface_token");
+        check(&fixture, "tok-state", "file state/huggingface_token");
+        gone(&fixture, "state/huggingface_token");
+        check(&fixture, "tok-dotenv", "HUGGINGFACE_HUB_ACCESS_TOKEN in two/.env");
+        gone(&fixture, "two/.env");
+        assert_eq!(search(&fixture), TokenSearch { token: None, warnings: Vec::new() });
     }
 
     #[test]
     fn one_that_is_no_token_is_told_and_never_shown() {
-        let desk = Desk::new().set("HF_TOKEN", "two unseen");
-        let config = desk.loaded().config;
-        let error = find_huggingface_token(&desk.sources, &config).expect_err("no token");
+        let fixture = ConfigFixture::new().set("HF_TOKEN", "two unseen");
+        let config = fixture.loaded().config;
+        let error = find_huggingface_token(&fixture.sources, &config).expect_err("no token");
         assert!(error.to_string().starts_with("environment HF_TOKEN does not contain a token: "));
         assert!(!error.to_string().contains("unseen"), "{error}");
 
-        let desk = Desk::with("[[project]]\nroot = \".\"\n");
-        desk.write(".env", b"HF_TOKEN='two unseen'\n");
-        let search = search(&desk);
+        let fixture = ConfigFixture::with("[[project]]\nroot = \".\"\n");
+        fixture.write(".env", b"HF_TOKEN='two unseen'\n");
+        let search = search(&fixture);
         assert!(search.token.is_none());
-        let told = desk.without_folder(&search.warnings.join("\n"));
+        let told = fixture.without_folder(&search.warnings.join("\n"));
         assert!(told.starts_with("HF_TOKEN in .env does not contain a token: "), "{told}");
         assert!(!format!("{search:?}").contains("unseen"));
     }

@@ -1,10 +1,10 @@
 //! Checks the exact text of every kind of error.
 
-use super::Desk;
+use super::ConfigFixture;
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
-    assert_eq!(Desk::with(text).complaints(), expected, "{text}");
+    assert_eq!(ConfigFixture::with(text).complaints(), expected, "{text}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_syntax_error_shows_the_line_with_a_caret_below() {
 
 #[test]
 fn every_syntax_error_of_a_file_is_told() {
-    let complaints = Desk::with("a = \nb = 1\nc = \"x\nd = [1,\n").complaints();
+    let complaints = ConfigFixture::with("a = \nb = 1\nc = \"x\nd = [1,\n").complaints();
     for line in ["config.toml:1:", "config.toml:3:", "config.toml:4:"] {
         assert!(complaints.contains(line), "{line}\n{complaints}");
     }
@@ -138,11 +138,12 @@ fn every_syntax_error_of_a_file_is_told() {
 
 #[test]
 fn all_complaints_of_all_layers_come_together_by_line() {
-    let mut desk = Desk::with("mode = 1\n[log]\nlevel = \"loud\"\nkeep_days = 0\n");
-    desk.sources.user_file = Some(desk.write("user.toml", b"[page]\nlisten = \"0.0.0.0:80\"\n"));
-    let desk = desk.set("CONJURED__LOG__LEVLE", "info");
+    let mut fixture = ConfigFixture::with("mode = 1\n[log]\nlevel = \"loud\"\nkeep_days = 0\n");
+    fixture.sources.user_file =
+        Some(fixture.write("user.toml", b"[page]\nlisten = \"0.0.0.0:80\"\n"));
+    let fixture = fixture.set("CONJURED__LOG__LEVLE", "info");
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "user.toml:2: `page.listen` must be an address of this machine only (127.0.0.1 or [::1]), \
          because the page can spend money\n\nconfig.toml:1: `mode` must be a text in quotes, not \
          the number 1\n\nconfig.toml:3: `log.level` cannot be \"loud\"; it is one of `error`, \
@@ -154,13 +155,13 @@ fn all_complaints_of_all_layers_come_together_by_line() {
 
 #[test]
 fn a_wrong_variable_is_named() {
-    let desk = Desk::new()
+    let fixture = ConfigFixture::new()
         .set("CONJURED__TRIGGER__RENDER_QUIET_MS", "4s")
         .set("CONJURED__SERVERLESS__ENABLED", "maybe")
         .set("RUNCOMFY_POLL_INTERVAL", "often")
         .set("RUNCOMFY_DEFAULT_STEPS_FLUX", "0");
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "environment variable CONJURED__SERVERLESS__ENABLED: `serverless.enabled` must be true or false, \
          not the text \"maybe\"\n\n\
          environment variable CONJURED__TRIGGER__RENDER_QUIET_MS: `trigger.render_quiet_ms` must be a whole number \
@@ -176,22 +177,23 @@ fn a_wrong_variable_is_named() {
 #[cfg(unix)]
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let mut desk = Desk::new();
-    desk.sources.explicit = Some("gone.toml".into());
+    let mut fixture = ConfigFixture::new();
+    fixture.sources.explicit = Some("gone.toml".into());
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "gone.toml: cannot be read: No such file or directory (os error 2)"
     );
-    std::fs::create_dir(desk.dir.path().join("gone.toml")).expect("a folder in its place");
-    assert_eq!(desk.complaints(), "gone.toml: cannot be read: Is a directory (os error 21)");
-    desk.sources.explicit = Some(desk.write("huge.toml", &vec![b'#'; 1024 * 1024 + 1]));
+    std::fs::create_dir(fixture.dir.path().join("gone.toml")).expect("a folder in its place");
+    assert_eq!(fixture.complaints(), "gone.toml: cannot be read: Is a directory (os error 21)");
+    fixture.sources.explicit = Some(fixture.write("huge.toml", &vec![b'#'; 1024 * 1024 + 1]));
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "huge.toml: is larger than 1024 KB; a configuration is a small text file"
     );
-    desk.sources.explicit = Some(desk.write("latin.toml", b"# one\n# two\nname = \"M\xfcller\"\n"));
+    fixture.sources.explicit =
+        Some(fixture.write("latin.toml", b"# one\n# two\nname = \"M\xfcller\"\n"));
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "latin.toml:3: the file is not UTF-8 text from here on; save it as UTF-8"
     );
 }
@@ -235,7 +237,7 @@ fn addresses_are_checked_for_what_they_would_risk() {
 #[test]
 fn a_space_is_a_name_or_an_address_that_nobody_else_reads_along() {
     use crate::config::settings::SpaceSetting;
-    let set = |value: &str| Desk::with(&format!("[local]\nmesh_space = \"{value}\"\n"));
+    let set = |value: &str| ConfigFixture::with(&format!("[local]\nmesh_space = \"{value}\"\n"));
     let named = |value: &str| SpaceSetting::Named(value.to_owned());
     let at = |value: &str| SpaceSetting::At(value.parse().expect("a URL"));
     for (value, expected) in [
@@ -280,11 +282,11 @@ fn values_that_contradict_each_other_are_told_where_a_person_wrote_one() {
         "[serverless]\npoll_max_ms = 100",
         "config.toml:2: `serverless.poll_min_ms` is 250, more than `serverless.poll_max_ms`, which is 100",
     );
-    let desk = Desk::new()
+    let fixture = ConfigFixture::new()
         .set("RUNCOMFY_FALLBACK_ENABLED", "true")
         .set("RUNCOMFY_FALLBACK_TO_LOCAL", "no");
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "environment variable RUNCOMFY_FALLBACK_ENABLED: it contradicts \
          RUNCOMFY_FALLBACK_TO_LOCAL; unset one of them"
     );
@@ -304,7 +306,7 @@ fn a_token_never_stands_in_a_file_and_is_never_repeated() {
         (format!("[serverless]\ntoken_file = \"{made_up}\""), "serverless.token_file"),
         (format!("[serverless]\ndeployment_id = \"hf_{made_up}\""), "serverless.deployment_id"),
     ] {
-        let complaints = Desk::with(&text).complaints();
+        let complaints = ConfigFixture::with(&text).complaints();
         assert!(!complaints.contains("f00d"), "{complaints}");
         if key == "serverless.auth" {
             assert_eq!(complaints, "config.toml:2: unknown key `auth` in [serverless]");
@@ -312,11 +314,11 @@ fn a_token_never_stands_in_a_file_and_is_never_repeated() {
             assert_eq!(complaints, format!("config.toml:2: `{key}` {advice}"));
         }
     }
-    let slip = Desk::with("[serverless]\ntoken_fil = \"x\"").complaints();
+    let slip = ConfigFixture::with("[serverless]\ntoken_fil = \"x\"").complaints();
     assert!(slip.ends_with("did you mean `token_file`?"), "{slip}");
-    let desk = Desk::new().set("CONJURED__SERVERLESS__API_TOKEN", made_up);
+    let fixture = ConfigFixture::new().set("CONJURED__SERVERLESS__API_TOKEN", made_up);
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "environment variable CONJURED__SERVERLESS__API_TOKEN: there is no setting of this name\n  \
          for a token, set RUNCOMFY_API_TOKEN, or set CONJURED__SERVERLESS__TOKEN_FILE to the path \
          of a file that contains it"

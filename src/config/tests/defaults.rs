@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::Desk;
+use super::ConfigFixture;
 use crate::{
     config::{
         EXAMPLE,
@@ -126,7 +126,7 @@ fn expected() -> Config {
 #[cfg(unix)]
 #[test]
 fn without_any_file_the_defaults_are_those_of_the_design() {
-    let loaded = Desk::new().loaded();
+    let loaded = ConfigFixture::new().loaded();
     assert_eq!(loaded.config, expected());
     assert_eq!(loaded.not_in_effect, Vec::<String>::new(), "nobody set anything");
     assert_eq!(
@@ -144,7 +144,7 @@ fn without_any_file_the_defaults_are_those_of_the_design() {
 #[cfg(unix)]
 #[test]
 fn the_example_is_a_valid_file_that_changes_nothing() {
-    assert_eq!(Desk::with(EXAMPLE).loaded().config, expected());
+    assert_eq!(ConfigFixture::with(EXAMPLE).loaded().config, expected());
 }
 
 #[test]
@@ -175,10 +175,10 @@ fn read_as_defaults(text: &str) -> String {
     };
     let mut places = Origins::default();
     let table = read_document(text, &TextSource::BuiltIn, &mut places).expect("TOML");
-    let desk = Desk::new();
+    let fixture = ConfigFixture::new();
     let mut reader = ConfigReader {
         origins: &places,
-        folders: &desk.sources.folders,
+        folders: &fixture.sources.folders,
         defaults: &table,
         completeness: Completeness::All,
         problems: Vec::new(),

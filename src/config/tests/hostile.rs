@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::Desk;
+use super::ConfigFixture;
 use crate::config::EXAMPLE;
 
 /// Generates the example with a few characters replaced: almost correct, which random text
@@ -32,9 +32,9 @@ fn toml_like() -> impl Strategy<Value = String> {
 }
 
 fn every_complaint_has_a_line(text: &[u8]) {
-    let mut desk = Desk::new();
-    desk.sources.explicit = Some(desk.write("config.toml", text));
-    if let Err(errors) = desk.load() {
+    let mut fixture = ConfigFixture::new();
+    fixture.sources.explicit = Some(fixture.write("config.toml", text));
+    if let Err(errors) = fixture.load() {
         assert!(!errors.all().is_empty());
         let lines = text.split(|byte| *byte == b'\n').count();
         for error in errors.all() {
@@ -73,7 +73,7 @@ proptest! {
         text in "[\\[{]?\\PC{0,30}",
     ) {
         let name = format!("CONJURED__{name}");
-        if let Err(errors) = Desk::new().set(&name, &text).load() {
+        if let Err(errors) = ConfigFixture::new().set(&name, &text).load() {
             for error in errors.all() {
                 prop_assert!(error.to_string().starts_with(&format!("environment variable {name}: ")), "{error}");
             }
@@ -87,8 +87,8 @@ proptest! {
         open in "[\"']?",
         close in "[\"'] ?",
     ) {
-        let desk = Desk::with(&format!("{line} {open}{secret}{close}\n"));
-        if let Err(errors) = desk.load() {
+        let fixture = ConfigFixture::with(&format!("{line} {open}{secret}{close}\n"));
+        if let Err(errors) = fixture.load() {
             prop_assert!(!errors.to_string().contains(&secret), "{errors}");
             prop_assert!(!format!("{errors:?}").contains(&secret), "{errors:?}");
         }
@@ -99,31 +99,35 @@ proptest! {
 fn depth_and_number_of_errors_are_bounded() {
     every_complaint_has_a_line("a=[".repeat(20_000).as_bytes());
     every_complaint_has_a_line(format!("a{}=1", ".a".repeat(20_000)).as_bytes());
-    let complaints = Desk::with(&"= =\n".repeat(10_000)).complaints();
+    let complaints = ConfigFixture::with(&"= =\n".repeat(10_000)).complaints();
     assert!(complaints.ends_with("9980 more errors follow"), "{}", complaints.len());
     assert!(complaints.len() < 4000);
     let unknown: Vec<_> = (0..1000).map(|number| format!("k{number} = 1")).collect();
-    assert!(Desk::with(&unknown.join("\n")).complaints().ends_with("900 more errors follow"));
+    assert!(
+        ConfigFixture::with(&unknown.join("\n")).complaints().ends_with("900 more errors follow")
+    );
 }
 
 #[test]
 fn a_byte_order_mark_and_windows_line_ends_are_no_content() {
-    let desk = Desk::with("\u{feff}mode = \"serverless\"\r\n[log]\r\nkeep_days = 0\r\n");
+    let fixture =
+        ConfigFixture::with("\u{feff}mode = \"serverless\"\r\n[log]\r\nkeep_days = 0\r\n");
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "config.toml:3: `log.keep_days` is 0, but must be between 1 and 3650"
     );
 }
 
 #[test]
 fn a_byte_order_mark_is_no_column() {
-    let complaints = Desk::with("\u{feff}on = either").complaints();
+    let complaints = ConfigFixture::with("\u{feff}on = either").complaints();
     assert!(complaints.starts_with("config.toml:1: column 6: "), "{complaints}");
 }
 
 #[test]
 fn a_complaint_shows_the_part_of_a_long_line_that_is_wrong() {
-    let complaints = Desk::with(&format!("x = [{} oops ]", "1, ".repeat(500))).complaints();
+    let complaints =
+        ConfigFixture::with(&format!("x = [{} oops ]", "1, ".repeat(500))).complaints();
     let lines: Vec<_> = complaints.lines().collect();
     assert!(lines[1].len() < 120, "{complaints}");
     let caret = lines[2].find('^').expect("a caret");

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::Desk;
+use super::ConfigFixture;
 use crate::{
     config::{
         enums::{Level, Mode, Provider},
@@ -14,16 +14,19 @@ use crate::{
 
 #[test]
 fn a_later_layer_wins_key_by_key() {
-    let mut desk = Desk::with("[trigger]\nprompt_quiet_ms = 30\n[log]\nkeep_days = 3\n");
-    desk.sources.system_file =
-        Some(desk.write("system.toml", b"[trigger]\nprompt_quiet_ms = 10\nrender_quiet_ms = 10\n"));
-    desk.sources.user_file =
-        Some(desk.write("user.toml", b"[trigger]\nprompt_quiet_ms = 20\nrender_quiet_ms = 20\n"));
-    let desk = desk
+    let mut fixture =
+        ConfigFixture::with("[trigger]\nprompt_quiet_ms = 30\n[log]\nkeep_days = 3\n");
+    fixture.sources.system_file = Some(
+        fixture.write("system.toml", b"[trigger]\nprompt_quiet_ms = 10\nrender_quiet_ms = 10\n"),
+    );
+    fixture.sources.user_file = Some(
+        fixture.write("user.toml", b"[trigger]\nprompt_quiet_ms = 20\nrender_quiet_ms = 20\n"),
+    );
+    let fixture = fixture
         .set("CONJURED__LOG__KEEP_DAYS", " 4 ")
         .set("CONJURED__GENERATION__STEPS_FLUX", "5")
         .set("RUNCOMFY_DEFAULT_STEPS_FLUX", "6");
-    let loaded = desk.loaded();
+    let loaded = fixture.loaded();
     assert_eq!(loaded.config.trigger.prompt_quiet, Duration::from_millis(30), "--config over user");
     assert_eq!(loaded.config.trigger.render_quiet, Duration::from_millis(20), "user over system");
     assert_eq!(loaded.config.log.keep_days, 4, "environment over files");
@@ -35,34 +38,34 @@ fn a_later_layer_wins_key_by_key() {
 
 #[test]
 fn an_optional_file_may_be_absent_and_is_remembered() {
-    let mut desk = Desk::new();
-    desk.sources.user_file = Some(desk.dir.path().join("conjured/config.toml"));
-    let loaded = desk.loaded();
+    let mut fixture = ConfigFixture::new();
+    fixture.sources.user_file = Some(fixture.dir.path().join("conjured/config.toml"));
+    let loaded = fixture.loaded();
     assert_eq!(loaded.files, Vec::<PathBuf>::new());
-    assert_eq!(loaded.absent, [desk.dir.path().join("conjured/config.toml")]);
+    assert_eq!(loaded.absent, [fixture.dir.path().join("conjured/config.toml")]);
 }
 
 #[test]
 fn an_error_that_a_later_layer_hides_is_found_all_the_same() {
-    let mut desk = Desk::with("mode = \"serverless\"");
-    desk.sources.user_file = Some(desk.write("user.toml", b"mode = \"nowhere\""));
-    assert!(desk.complaints().starts_with("user.toml:1: `mode` cannot be \"nowhere\""));
+    let mut fixture = ConfigFixture::with("mode = \"serverless\"");
+    fixture.sources.user_file = Some(fixture.write("user.toml", b"mode = \"nowhere\""));
+    assert!(fixture.complaints().starts_with("user.toml:1: `mode` cannot be \"nowhere\""));
 }
 
 #[test]
 fn a_list_is_replaced_whole() {
-    let desk = Desk::with(
+    let fixture = ConfigFixture::with(
         "[serverless]\ndownload_hosts = [\"LOCALHOST:9000\", \"127.0.0.1\", \"[::1]:80\"]",
     );
     assert_eq!(
-        desk.loaded().config.serverless.download_hosts,
+        fixture.loaded().config.serverless.download_hosts,
         ["localhost:9000", "127.0.0.1", "[::1]:80"]
     );
 }
 
 #[test]
 fn every_kind_of_setting_can_come_from_the_environment() {
-    let config = Desk::new()
+    let config = ConfigFixture::new()
         .set("CONJURED__MODE", "Serverless")
         .set("CONJURED__TRIGGER__HOLD_WHILE_SCULPTING", "off")
         .set("CONJURED__TRIGGER__MIN_INTERVAL_S", "0.5")
@@ -108,7 +111,7 @@ fn every_kind_of_setting_can_come_from_the_environment() {
 
 #[test]
 fn conjures_own_variables_mean_what_they_mean_there() {
-    let config = Desk::new()
+    let config = ConfigFixture::new()
         .set("RUNCOMFY_DEPLOYMENT_ID", "dep-1")
         .set("RUNCOMFY_USER_ID", "user-1")
         .set("RUNCOMFY_SERVERLESS_ENABLED", "False")
@@ -133,9 +136,9 @@ fn conjures_own_variables_mean_what_they_mean_there() {
 
 #[test]
 fn an_empty_variable_of_conjures_is_none() {
-    let desk =
-        Desk::with("[serverless]\ndeployment_id = \"dep-1\"").set("RUNCOMFY_DEPLOYMENT_ID", " ");
-    assert_eq!(desk.loaded().config.serverless.deployment_id.as_deref(), Some("dep-1"));
+    let fixture = ConfigFixture::with("[serverless]\ndeployment_id = \"dep-1\"")
+        .set("RUNCOMFY_DEPLOYMENT_ID", " ");
+    assert_eq!(fixture.loaded().config.serverless.deployment_id.as_deref(), Some("dep-1"));
 }
 
 #[test]
@@ -149,15 +152,15 @@ fn a_fallback_turns_serverless_into_auto_and_back_and_leaves_the_rest() {
         ("cloud", "no", Mode::Cloud),
     ] {
         for name in ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"] {
-            let desk = Desk::with(&format!("mode = \"{mode}\"")).set(name, allowed);
-            assert_eq!(desk.loaded().config.mode, expected, "{mode} {name}={allowed}");
+            let fixture = ConfigFixture::with(&format!("mode = \"{mode}\"")).set(name, allowed);
+            assert_eq!(fixture.loaded().config.mode, expected, "{mode} {name}={allowed}");
         }
     }
 }
 
 #[test]
 fn other_variables_are_nobodys_business() {
-    Desk::new()
+    ConfigFixture::new()
         .set("CONJURED_HOME", "x")
         .set("RUNCOMFY_MAX_RETRIES", "3")
         .set("PATH", "/")
@@ -170,13 +173,13 @@ fn other_variables_are_nobodys_business() {
 fn relative_paths_count_from_their_file_and_a_tilde_is_the_home_folder() {
     let text = "state_dir = \"state\"\n[serverless]\ntoken_file = \"~/token\"\n[log]\ndir = \"./logs/\"\n\
                 [[project]]\nroot = \"../CONJURE\"\nprompt = \"p.txt\"\nrender = \"/abs/r.png\"\n";
-    let mut desk = Desk::with(text);
-    desk.sources.folders.current = "/elsewhere".into();
-    let config = desk.loaded().config;
-    assert_eq!(config.state_dir, desk.dir.path().join("state"));
+    let mut fixture = ConfigFixture::with(text);
+    fixture.sources.folders.current = "/elsewhere".into();
+    let config = fixture.loaded().config;
+    assert_eq!(config.state_dir, fixture.dir.path().join("state"));
     assert_eq!(config.serverless.token_file, Some("/home/ada/token".into()));
-    assert_eq!(config.log.dir, Some(desk.dir.path().join("logs")));
-    let root = desk.dir.path().join("../CONJURE");
+    assert_eq!(config.log.dir, Some(fixture.dir.path().join("logs")));
+    let root = fixture.dir.path().join("../CONJURE");
     assert_eq!(config.projects[0].prompt, root.join("p.txt"));
     assert_eq!(config.projects[0].render, PathBuf::from("/abs/r.png"));
 }
@@ -185,68 +188,68 @@ fn relative_paths_count_from_their_file_and_a_tilde_is_the_home_folder() {
 #[cfg(unix)]
 #[test]
 fn the_state_folder_comes_from_the_flag_the_setting_systemd_or_the_platform() {
-    let mut desk = Desk::new();
-    assert_eq!(desk.loaded().config.state_dir, PathBuf::from("/home/ada/.local/state/conjured"));
-    desk = desk
+    let mut fixture = ConfigFixture::new();
+    assert_eq!(fixture.loaded().config.state_dir, PathBuf::from("/home/ada/.local/state/conjured"));
+    fixture = fixture
         .set("STATE_DIRECTORY", "/var/lib/conjured:/var/lib/other")
         .set("LOGS_DIRECTORY", "/var/log/conjured");
-    let config = desk.loaded().config;
+    let config = fixture.loaded().config;
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/conjured"));
     assert_eq!(config.log.dir, Some("/var/log/conjured".into()));
-    desk = desk.set("CONJURED__STATE_DIR", "/env");
-    assert_eq!(desk.loaded().config.state_dir, PathBuf::from("/env"));
-    desk.sources.state_dir = Some("flag".into());
-    assert_eq!(desk.loaded().config.state_dir, desk.dir.path().join("flag"));
+    fixture = fixture.set("CONJURED__STATE_DIR", "/env");
+    assert_eq!(fixture.loaded().config.state_dir, PathBuf::from("/env"));
+    fixture.sources.state_dir = Some("flag".into());
+    assert_eq!(fixture.loaded().config.state_dir, fixture.dir.path().join("flag"));
 }
 
 // `/s` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_missing_home_is_told_only_where_it_is_needed() {
-    let mut desk = Desk::with("[[project]]\nroot = \"/c\"\n");
-    desk.sources.folders.home = None;
-    desk.sources.default_state_dir = None;
-    let complaints = desk.complaints();
+    let mut fixture = ConfigFixture::with("[[project]]\nroot = \"/c\"\n");
+    fixture.sources.folders.home = None;
+    fixture.sources.default_state_dir = None;
+    let complaints = fixture.complaints();
     assert!(
         complaints.contains("`state_dir` is not set, and without a home folder"),
         "{complaints}"
     );
-    desk.sources.state_dir = Some("/s".into());
-    assert_eq!(desk.loaded().config.log.dir, Some("/s/logs".into()));
-    desk.sources.explicit =
-        Some(desk.write("tilde.toml", b"\n[serverless]\ntoken_file = \"~/t\"\n"));
+    fixture.sources.state_dir = Some("/s".into());
+    assert_eq!(fixture.loaded().config.log.dir, Some("/s/logs".into()));
+    fixture.sources.explicit =
+        Some(fixture.write("tilde.toml", b"\n[serverless]\ntoken_file = \"~/t\"\n"));
     assert_eq!(
-        desk.complaints(),
+        fixture.complaints(),
         "tilde.toml:3: `serverless.token_file` begins with `~`, but there is no home folder (HOME \
          is not set); write the full path"
     );
-    desk.sources.explicit = None;
-    assert!(desk.complaints().contains("give --root DIR"), "the default checkout");
-    desk.sources.root = Some("/c".into());
-    desk.loaded();
+    fixture.sources.explicit = None;
+    assert!(fixture.complaints().contains("give --root DIR"), "the default checkout");
+    fixture.sources.root = Some("/c".into());
+    fixture.loaded();
 }
 
 #[test]
 fn what_has_no_effect_yet_is_told_with_its_place() {
-    let mut desk = Desk::with(
+    let mut fixture = ConfigFixture::with(
         "mode = \"local\"\n[local]\nproviders = []\n[cloud]\nuser_id = \"u\"\n[page]\nlisten = \"\"\n",
     );
-    let told = |desk: &Desk| -> Vec<String> {
-        let list = desk.loaded().not_in_effect;
-        list.iter().map(|line| desk.without_folder(line)).collect()
+    let told = |fixture: &ConfigFixture| -> Vec<String> {
+        let list = fixture.loaded().not_in_effect;
+        list.iter().map(|line| fixture.without_folder(line)).collect()
     };
-    assert_eq!(told(&desk), ["[page] (config.toml:7): there is no page yet"]);
-    desk = desk.set("CONJURED__PAGE__LISTEN", "127.0.0.1:7000");
+    assert_eq!(told(&fixture), ["[page] (config.toml:7): there is no page yet"]);
+    fixture = fixture.set("CONJURED__PAGE__LISTEN", "127.0.0.1:7000");
     let variable = "environment variable CONJURED__PAGE__LISTEN";
-    assert_eq!(told(&desk), [format!("[page] ({variable}): there is no page yet")]);
+    assert_eq!(told(&fixture), [format!("[page] ({variable}): there is no page yet")]);
 }
 
 #[test]
 fn what_is_allowed_and_probably_not_meant_is_a_warning() {
-    let desk = Desk::with(
+    let fixture = ConfigFixture::with(
         "mode = \"serverless\"\n[trigger]\nprompt_quiet_ms = 5000\n[serverless]\nenabled = false\ndownload_hosts = []\n",
     );
-    let warnings = desk.loaded().warnings;
+    let warnings = fixture.loaded().warnings;
     assert_eq!(warnings.len(), 3, "{warnings:?}");
     assert!(warnings[0].contains("`trigger.prompt_max_wait_ms` (2000) is less than"));
     assert!(warnings[1].contains("no job can start"));
@@ -255,8 +258,8 @@ fn what_is_allowed_and_probably_not_meant_is_a_warning() {
 
 #[test]
 fn a_reload_sees_what_changed_and_only_that() {
-    let before = Desk::with("[log]\nlevel = \"info\"").loaded().config;
-    let after = Desk::with("[log]\nlevel = \"debug\"").loaded().config;
+    let before = ConfigFixture::with("[log]\nlevel = \"info\"").loaded().config;
+    let after = ConfigFixture::with("[log]\nlevel = \"debug\"").loaded().config;
     assert_ne!(before, after);
     assert_eq!(before.trigger, after.trigger);
     assert_eq!(after.log.level, Level::Debug);
@@ -273,7 +276,7 @@ fn the_process_gives_its_flags_its_environment_and_its_folders() {
 
 #[test]
 fn sources_show_names_of_variables_and_no_values() {
-    let desk = Desk::new().set("RUNCOMFY_API_TOKEN", "tok-unseen");
-    let shown = format!("{:?}", desk.sources);
+    let fixture = ConfigFixture::new().set("RUNCOMFY_API_TOKEN", "tok-unseen");
+    let shown = format!("{:?}", fixture.sources);
     assert!(shown.contains("RUNCOMFY_API_TOKEN") && !shown.contains("unseen"), "{shown}");
 }

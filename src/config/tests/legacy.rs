@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::Desk;
+use super::ConfigFixture;
 use crate::config::{
     Loaded,
     enums::{
@@ -14,16 +14,16 @@ use crate::config::{
 };
 
 /// Writes `mode` into a file and sets variables, as `NAME=text`.
-fn desk(mode: &str, variables: &[&str]) -> Desk {
+fn desk(mode: &str, variables: &[&str]) -> ConfigFixture {
     let text = if mode.is_empty() { String::new() } else { format!("mode = \"{mode}\"\n") };
-    variables.iter().fold(Desk::with(&text), |desk, pair| {
+    variables.iter().fold(ConfigFixture::with(&text), |fixture, pair| {
         let (name, text) = pair.split_once('=').expect("NAME=text");
-        desk.set(name, text)
+        fixture.set(name, text)
     })
 }
 
-fn told(desk: &Desk, loaded: &Loaded) -> String {
-    desk.without_folder(&loaded.warnings.join("\n"))
+fn told(fixture: &ConfigFixture, loaded: &Loaded) -> String {
+    fixture.without_folder(&loaded.warnings.join("\n"))
 }
 
 #[test]
@@ -52,26 +52,27 @@ fn each_mode_of_the_plan_and_of_the_menu_is_one_of_ours() {
         ("HUGGINGFACE", Local, &[Huggingface], "with `local.providers = [\"huggingface\"]`"),
     ];
     for (word, mode, providers, why) in table {
-        let desk = desk(word, &[]);
-        let loaded = desk.loaded();
+        let fixture = desk(word, &[]);
+        let loaded = fixture.loaded();
         assert_eq!(loaded.config.mode, *mode, "{word}");
         assert_eq!(loaded.config.local.providers, *providers, "{word}");
-        let told = told(&desk, &loaded);
+        let told = told(&fixture, &loaded);
         assert_eq!(told.is_empty(), why.is_empty(), "{word}: {told}");
         assert!(told.contains(why), "{word}: {told}");
     }
     // Explicit providers override what the mode's name says.
-    let desk = Desk::with("mode = \"local_comfyui\"\n[local]\nproviders = [\"huggingface\"]\n");
-    let loaded = desk.loaded();
+    let fixture =
+        ConfigFixture::with("mode = \"local_comfyui\"\n[local]\nproviders = [\"huggingface\"]\n");
+    let loaded = fixture.loaded();
     assert_eq!(loaded.config.local.providers, [Huggingface]);
-    assert!(told(&desk, &loaded).ends_with("with your `local.providers`"));
+    assert!(told(&fixture, &loaded).ends_with("with your `local.providers`"));
 }
 
 #[test]
 fn the_comfyui_of_conjures_mode_5_is_known_by_its_port_on_this_machine() {
     let is = |url: &str| {
-        let desk = Desk::with(&format!("[local]\ncomfyui_url = \"{url}\"\n"));
-        desk.loaded().config.local.is_conjure_comfyui()
+        let fixture = ConfigFixture::with(&format!("[local]\ncomfyui_url = \"{url}\"\n"));
+        fixture.loaded().config.local.is_conjure_comfyui()
     };
     assert!(is("http://127.0.0.1:8188") && is("http://localhost:8188/") && is("http://[::1]:8188"));
     assert!(!is("http://127.0.0.1:8189") && !is("http://gpu.example.org:8188"));
@@ -87,7 +88,7 @@ fn a_mode_that_is_none_or_pays_twice_is_refused() {
         ("cloudlegacy", "did you mean `cloud`?"),
         ("", "it is one of `auto`"),
     ] {
-        let complaints = Desk::with(&format!("mode = \"{word}\"")).complaints();
+        let complaints = ConfigFixture::with(&format!("mode = \"{word}\"")).complaints();
         assert!(complaints.starts_with("config.toml:1: `mode` cannot be "), "{word}: {complaints}");
         assert!(complaints.contains(why), "{word}: {complaints}");
     }
@@ -130,11 +131,11 @@ fn what_the_plan_enables_and_allows_decides_who_may_serve() {
         ("LOCAL", &["CONJURED__LOCAL__PROVIDERS="], Local, true, NOTHING),
     ];
     for (mode, variables, expected, enabled, why) in table {
-        let desk = desk(mode, variables);
-        let loaded = desk.loaded();
+        let fixture = desk(mode, variables);
+        let loaded = fixture.loaded();
         let found = (loaded.config.mode, loaded.config.serverless.enabled);
         assert_eq!(found, (*expected, *enabled), "{mode} {variables:?}");
-        let told = told(&desk, &loaded);
+        let told = told(&fixture, &loaded);
         assert_eq!(told.is_empty(), why.is_empty(), "{mode} {variables:?}: {told}");
         assert!(told.contains(why), "{mode} {variables:?}: {told}");
     }
@@ -168,8 +169,8 @@ fn a_contradiction_is_told_with_both_places() {
              RUNCOMFY_DEPLOYMENT_ID set `serverless.deployment_id` to different values; the second one is used",
         ),
     ] {
-        let desk = desk(mode, variables);
-        let told = told(&desk, &desk.loaded());
+        let fixture = desk(mode, variables);
+        let told = told(&fixture, &fixture.loaded());
         assert!(told.contains(places), "{mode} {variables:?}: {told}");
     }
     let both = ["RUNCOMFY_FALLBACK_TO_LOCAL=true", "RUNCOMFY_FALLBACK_ENABLED=false"];

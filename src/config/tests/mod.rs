@@ -13,14 +13,14 @@ use super::{Loaded, errors::ConfigErrors, load, sources::Sources, values::folder
 
 /// A separate folder for every test, and sources that know nothing else: no environment, no
 /// real home.
-pub(super) struct Desk {
+pub(super) struct ConfigFixture {
     /// The folder; it is removed when the value is dropped.
     pub dir: tempfile::TempDir,
     /// The sources to load from.
     pub sources: Sources,
 }
 
-impl Desk {
+impl ConfigFixture {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let folders = Folders { home: Some("/home/ada".into()), current: dir.path().to_path_buf() };
@@ -31,9 +31,9 @@ impl Desk {
 
     /// Starts with a `config.toml`, given with `--config`.
     pub(super) fn with(text: &str) -> Self {
-        let mut desk = Self::new();
-        desk.sources.explicit = Some(desk.write("config.toml", text.as_bytes()));
-        desk
+        let mut fixture = Self::new();
+        fixture.sources.explicit = Some(fixture.write("config.toml", text.as_bytes()));
+        fixture
     }
 
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Desk;
+use super::ConfigFixture;
 
 // `/a` is not an absolute path on Windows.
 #[cfg(unix)]
 #[test]
 fn a_project_needs_a_root_only() {
-    let config = Desk::with("[[project]]\nroot = \"/art/Owl\"\n").loaded().config;
+    let config = ConfigFixture::with("[[project]]\nroot = \"/art/Owl\"\n").loaded().config;
     assert_eq!(config.projects.len(), 1, "the default checkout is replaced");
     let project = &config.projects[0];
     assert_eq!((project.name.as_str(), project.root.as_path()), ("Owl", Path::new("/art/Owl")));
@@ -20,20 +20,21 @@ fn a_project_needs_a_root_only() {
 #[cfg(unix)]
 #[test]
 fn a_later_files_projects_replace_all_of_an_earlier_ones() {
-    let mut desk = Desk::with("[[project]]\nroot = \"/c\"\n");
-    desk.sources.user_file =
-        Some(desk.write("user.toml", b"[[project]]\nroot = \"/a\"\n[[project]]\nroot = \"/b\"\n"));
+    let mut fixture = ConfigFixture::with("[[project]]\nroot = \"/c\"\n");
+    fixture.sources.user_file = Some(
+        fixture.write("user.toml", b"[[project]]\nroot = \"/a\"\n[[project]]\nroot = \"/b\"\n"),
+    );
     let roots: Vec<_> =
-        desk.loaded().config.projects.into_iter().map(|project| project.root).collect();
+        fixture.loaded().config.projects.into_iter().map(|project| project.root).collect();
     assert_eq!(roots, [PathBuf::from("/c")]);
 }
 
 #[test]
 fn a_root_alone_serves_that_checkout_with_the_defaults() {
-    let mut desk = Desk::new();
-    desk.sources.root = Some("CONJURE/".into());
-    let loaded = desk.loaded();
-    let root = desk.dir.path().join("CONJURE");
+    let mut fixture = ConfigFixture::new();
+    fixture.sources.root = Some("CONJURE/".into());
+    let loaded = fixture.loaded();
+    let root = fixture.dir.path().join("CONJURE");
     assert_eq!(loaded.config.projects.len(), 1);
     assert_eq!(loaded.config.projects[0].name, "CONJURE");
     assert_eq!(loaded.config.projects[0].root, root);
@@ -45,11 +46,11 @@ fn a_root_alone_serves_that_checkout_with_the_defaults() {
 #[cfg(unix)]
 #[test]
 fn a_root_that_a_block_describes_is_served_as_that_block_says() {
-    let mut desk = Desk::with(
+    let mut fixture = ConfigFixture::with(
         "[[project]]\nroot = \"/a\"\n[[project]]\nroot = \"/b/./\"\nname = \"second\"\nimage = [\"x.png\"]\n",
     );
-    desk.sources.root = Some("/b".into());
-    let projects = desk.loaded().config.projects;
+    fixture.sources.root = Some("/b".into());
+    let projects = fixture.loaded().config.projects;
     assert_eq!(projects.len(), 1);
     assert_eq!(
         (projects[0].name.as_str(), &projects[0].image),
@@ -59,7 +60,7 @@ fn a_root_that_a_block_describes_is_served_as_that_block_says() {
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
-    assert_eq!(Desk::with(text).complaints(), expected);
+    assert_eq!(ConfigFixture::with(text).complaints(), expected);
 }
 
 // `/a` is not an absolute path on Windows.

@@ -31,14 +31,14 @@ type Step = fn(&mut Ledger, JobId);
 
 #[test]
 fn each_step_is_found_again_after_a_kill_right_behind_it() {
-    let mut desk = Desk::new();
-    let job = desk.release(1, ReleaseMode::PreparedOnly);
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.release(1, ReleaseMode::PreparedOnly);
     let elsewhere = tempfile::tempdir().expect("a folder");
     for (number, (state, step)) in steps().into_iter().enumerate() {
-        step(&mut desk.ledger, job);
-        let expected = desk.ledger.details(job).expect("a story");
+        step(&mut fixture.ledger, job);
+        let expected = fixture.ledger.details(job).expect("a story");
         let left = elsewhere.path().join(format!("{number}.sqlite"));
-        copy_as_after_a_kill(&desk.path(), &left, None);
+        copy_as_after_a_kill(&fixture.path(), &left, None);
         let found = Ledger::open(&left).expect("the ledger opens again");
         assert_eq!(found.details(job).expect("a story"), expected);
         assert_eq!(found.job(job).expect("a row").state, state);
@@ -47,18 +47,21 @@ fn each_step_is_found_again_after_a_kill_right_behind_it() {
         if state == JobState::Running {
             assert_eq!(open[0].request, Some(request(1)), "it can be followed");
         }
-        assert_eq!(found.outputs(job).expect("no error"), desk.ledger.outputs(job).expect("same"));
+        assert_eq!(
+            found.outputs(job).expect("no error"),
+            fixture.ledger.outputs(job).expect("same")
+        );
     }
 }
 
 #[test]
 fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
-    let mut desk = Desk::new();
-    let prepared = desk.release(1, ReleaseMode::PreparedOnly);
-    let lost = desk.release(2, ReleaseMode::Submitting);
-    let followed = desk.release(3, ReleaseMode::Submitting);
-    desk.ledger.submitted(followed, &request(3), at(3)).expect("submitted");
-    let Desk { folder, ledger, session, .. } = desk;
+    let mut fixture = LedgerFixture::new();
+    let prepared = fixture.release(1, ReleaseMode::PreparedOnly);
+    let lost = fixture.release(2, ReleaseMode::Submitting);
+    let followed = fixture.release(3, ReleaseMode::Submitting);
+    fixture.ledger.submitted(followed, &request(3), at(3)).expect("submitted");
+    let LedgerFixture { folder, ledger, session, .. } = fixture;
     drop(ledger);
     let mut again = Ledger::open(&folder.path().join("ledger.sqlite")).expect("opens");
     assert_eq!(again.mark_lost_answers(at(9)).expect("marked"), [lost]);
@@ -74,10 +77,10 @@ fn a_lost_answer_becomes_unknown_once_and_keeps_its_money() {
 
 #[test]
 fn a_commit_is_on_the_disk_before_its_step_goes_on() {
-    let desk = Desk::new();
+    let fixture = LedgerFixture::new();
     let setting = |name: &str| -> String {
         let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
-        desk.ledger.connection.query_row(&sql, [], |row| row.get(0)).expect("a setting")
+        fixture.ledger.connection.query_row(&sql, [], |row| row.get(0)).expect("a setting")
     };
     assert_eq!(setting("journal_mode"), "wal");
     assert_eq!(setting("synchronous"), "2", "FULL: the log is synced at each commit");
@@ -86,10 +89,10 @@ fn a_commit_is_on_the_disk_before_its_step_goes_on() {
 
 #[test]
 fn the_log_is_emptied_while_a_machine_works() {
-    let mut desk = Desk::new();
-    let log = desk.path().with_extension("sqlite-wal");
+    let mut fixture = LedgerFixture::new();
+    let log = fixture.path().with_extension("sqlite-wal");
     for number in 1..=40 {
-        desk.finish(number, duration_of(1, 2, false));
+        fixture.finish(number, duration_of(1, 2, false));
     }
     let bytes = fs::metadata(log).expect("the log is there").len();
     assert!(bytes < 1_000_000, "{bytes} bytes after 40 jobs");
@@ -102,18 +105,18 @@ proptest! {
     /// completely in some earlier state.
     #[test]
     fn a_log_that_was_cut_anywhere_gives_an_earlier_state_whole(cut in 0.0_f64..1.0) {
-        let mut desk = Desk::new();
-        desk.ledger.checkpoint().expect("the beginning is in the file");
-        let job = desk.release(1, ReleaseMode::Submitting);
-        desk.ledger.submitted(job, &request(1), at(2)).expect("submitted");
+        let mut fixture = LedgerFixture::new();
+        fixture.ledger.checkpoint().expect("the beginning is in the file");
+        let job = fixture.release(1, ReleaseMode::Submitting);
+        fixture.ledger.submitted(job, &request(1), at(2)).expect("submitted");
         let reason = Reason::new("x", "y");
-        desk.ledger.failed(job, &reason, Booking::Cost(cents(4)), at(3)).expect("failed");
-        let log = fs::metadata(desk.path().with_extension("sqlite-wal")).expect("a log").len();
+        fixture.ledger.failed(job, &reason, Booking::Cost(cents(4)), at(3)).expect("failed");
+        let log = fs::metadata(fixture.path().with_extension("sqlite-wal")).expect("a log").len();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss,
             reason = "a share of a small file")]
         let keep = (log as f64 * cut) as usize;
-        let left = desk.folder.path().join("left.sqlite");
-        copy_as_after_a_kill(&desk.path(), &left, Some(keep));
+        let left = fixture.folder.path().join("left.sqlite");
+        copy_as_after_a_kill(&fixture.path(), &left, Some(keep));
         let found = Ledger::open(&left).expect("opens");
         found.check().expect("nothing is torn");
         match found.details(job) {

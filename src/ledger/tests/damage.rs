@@ -35,10 +35,10 @@ static SOUND: LazyLock<(Vec<u8>, SessionId, JobId)> = LazyLock::new(sound_bytes)
 
 /// Returns a closed ledger with one finished and one unfinished job, as bytes.
 fn sound_bytes() -> (Vec<u8>, SessionId, JobId) {
-    let mut desk = Desk::new();
-    let job = desk.finish(1, duration_of(1, 2, true));
-    desk.release(2, ReleaseMode::Submitting);
-    let Desk { folder, ledger, session, .. } = desk;
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.finish(1, duration_of(1, 2, true));
+    fixture.release(2, ReleaseMode::Submitting);
+    let LedgerFixture { folder, ledger, session, .. } = fixture;
     drop(ledger);
     let bytes = fs::read(folder.path().join("ledger.sqlite")).expect("a file");
     (bytes, session, job)
@@ -100,11 +100,11 @@ fn another_program_s_database_is_not_changed() {
 
 #[test]
 fn a_held_ledger_is_called_locked() {
-    let mut desk = Desk::new();
-    let other = Connection::open(desk.path()).expect("opens");
+    let mut fixture = LedgerFixture::new();
+    let other = Connection::open(fixture.path()).expect("opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("held");
-    desk.ledger.connection.busy_timeout(Duration::ZERO).expect("set");
-    let error = desk.ledger.begin_session("test", at(1)).expect_err("locked");
+    fixture.ledger.connection.busy_timeout(Duration::ZERO).expect("set");
+    let error = fixture.ledger.begin_session("test", at(1)).expect_err("locked");
     assert!(error.to_string().contains("locked by another process"), "{error}");
 }
 
@@ -112,25 +112,30 @@ fn a_held_ledger_is_called_locked() {
 #[test]
 fn a_ledger_that_was_moved_away_releases_nothing_until_it_is_back() {
     for suffix in ["sqlite", "sqlite-wal"] {
-        let mut desk = Desk::new();
-        let sent = desk.release(1, ReleaseMode::Submitting);
-        let path = desk.path().with_extension(suffix);
+        let mut fixture = LedgerFixture::new();
+        let sent = fixture.release(1, ReleaseMode::Submitting);
+        let path = fixture.path().with_extension(suffix);
         let away = path.with_extension("away");
         fs::rename(&path, &away).expect("moved");
         let windows = windows();
-        let refused = desk
+        let refused = fixture
             .ledger
-            .release(&desk.new_job(2), &BudgetLimits::default(), &windows, ReleaseMode::Submitting)
+            .release(
+                &fixture.new_job(2),
+                &BudgetLimits::default(),
+                &windows,
+                ReleaseMode::Submitting,
+            )
             .expect_err("it would be forgotten");
         assert!(refused.to_string().contains("put it back"), "{suffix}: {refused}");
         // A request that was sent is recorded in the open file in any case: the job is finished in
         // this session.
-        desk.ledger.submitted(sent, &request(1), at(2)).expect("the open file takes it");
+        fixture.ledger.submitted(sent, &request(1), at(2)).expect("the open file takes it");
 
         fs::rename(&away, &path).expect("moved back");
-        desk.release(2, ReleaseMode::PreparedOnly);
-        drop(desk.ledger);
-        let reader = Ledger::open(&desk.folder.path().join("ledger.sqlite")).expect("opens");
+        fixture.release(2, ReleaseMode::PreparedOnly);
+        drop(fixture.ledger);
+        let reader = Ledger::open(&fixture.folder.path().join("ledger.sqlite")).expect("opens");
         assert_eq!(reader.unfinished().expect("rows").len(), 2, "{suffix}: both are in the file");
     }
 }
@@ -157,12 +162,12 @@ fn opening_again_changes_nothing() {
 #[test]
 fn the_ledger_and_its_log_are_for_this_user_only() {
     use std::os::unix::fs::PermissionsExt;
-    let desk = Desk::new();
+    let fixture = LedgerFixture::new();
     let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     for suffix in ["sqlite", "sqlite-wal", "sqlite-shm"] {
-        assert_eq!(mode(&desk.path().with_extension(suffix)), 0o600, "{suffix}");
+        assert_eq!(mode(&fixture.path().with_extension(suffix)), 0o600, "{suffix}");
     }
-    let path = desk.path();
+    let path = fixture.path();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("loosened");
     drop(Ledger::open(&path).expect("opens"));
     assert_eq!(mode(&path), 0o600, "tightened again");
@@ -181,9 +186,9 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[test]
 fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
-    let mut desk = Desk::new();
-    let job = desk.finish(1, duration_of(1, 2, true));
-    let folder = desk.folder.path().to_owned();
+    let mut fixture = LedgerFixture::new();
+    let job = fixture.finish(1, duration_of(1, 2, true));
+    let folder = fixture.folder.path().to_owned();
     let look = |when: &str| {
         let before = contents(&folder);
         let reader = Ledger::open_read_only(&folder.join("ledger.sqlite")).expect("opens");
@@ -192,8 +197,8 @@ fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
         assert_eq!(contents(&folder), before, "{when}");
     };
     look("beside a daemon");
-    desk.release(2, ReleaseMode::PreparedOnly);
-    let Desk { folder: _keep, ledger, .. } = desk;
+    fixture.release(2, ReleaseMode::PreparedOnly);
+    let LedgerFixture { folder: _keep, ledger, .. } = fixture;
     look("beside a daemon that has written");
     drop(ledger);
     look("after the daemon");
@@ -201,11 +206,11 @@ fn a_reader_leaves_no_trace_with_and_without_a_daemon() {
 
 #[test]
 fn a_reader_sees_what_a_running_daemon_has_just_written() {
-    let mut desk = Desk::new();
-    let reader = Ledger::open_read_only(&desk.path()).expect("opens");
-    let job = desk.release(1, ReleaseMode::Submitting);
+    let mut fixture = LedgerFixture::new();
+    let reader = Ledger::open_read_only(&fixture.path()).expect("opens");
+    let job = fixture.release(1, ReleaseMode::Submitting);
     assert_eq!(reader.unfinished().expect("rows").len(), 1);
-    assert_eq!(reader.job(job).expect("a row"), desk.ledger.job(job).expect("a row"));
+    assert_eq!(reader.job(job).expect("a row"), fixture.ledger.job(job).expect("a row"));
 }
 
 #[test]

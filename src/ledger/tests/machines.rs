@@ -14,11 +14,11 @@ fn server(text: &str) -> ServerId {
     ServerId::new(text).expect("plain")
 }
 
-fn new_machine(desk: &Desk, number: u64, reserve: MicroUsd) -> NewMachine {
+fn new_machine(fixture: &LedgerFixture, number: u64, reserve: MicroUsd) -> NewMachine {
     let at = at(i64::try_from(number).expect("small"));
     NewMachine {
         id: MachineId::from_parts(at, u128::from(number)),
-        session: desk.session,
+        session: fixture.session,
         account: "user-1".into(),
         server_type: "large".into(),
         workflow_version: "version-1".into(),
@@ -29,33 +29,33 @@ fn new_machine(desk: &Desk, number: u64, reserve: MicroUsd) -> NewMachine {
     }
 }
 
-fn launch(desk: &mut Desk, number: u64, reserve: MicroUsd) -> MachineId {
-    let new = new_machine(desk, number, reserve);
-    desk.ledger.launching(&new, &BudgetLimits::default(), &windows()).expect("marked");
+fn launch(fixture: &mut LedgerFixture, number: u64, reserve: MicroUsd) -> MachineId {
+    let new = new_machine(fixture, number, reserve);
+    fixture.ledger.launching(&new, &BudgetLimits::default(), &windows()).expect("marked");
     new.id
 }
 
 #[test]
 fn a_machine_counts_from_its_mark_on_and_is_booked_at_its_end() {
-    let mut desk = Desk::new();
-    let spent = |desk: &Desk| {
-        desk.ledger.check().expect("the sums agree");
-        desk.ledger.spent(desk.session, &windows()).expect("sums").session
+    let mut fixture = LedgerFixture::new();
+    let spent = |fixture: &LedgerFixture| {
+        fixture.ledger.check().expect("the sums agree");
+        fixture.ledger.spent(fixture.session, &windows()).expect("sums").session
     };
-    let id = launch(&mut desk, 1, cents(40));
-    assert_eq!(spent(&desk), cents(40), "before anything is sent");
-    let ledger = &mut desk.ledger;
+    let id = launch(&mut fixture, 1, cents(40));
+    assert_eq!(spent(&fixture), cents(40), "before anything is sent");
+    let ledger = &mut fixture.ledger;
     ledger.launched(id, &server("srv-1"), false, at(2)).expect("launched");
     ledger.machine_ready(id, at(60), true).expect("ready");
     ledger.extending(id, cents(90)).expect("raised");
     ledger.extending(id, cents(10)).expect("never lowered");
-    assert_eq!(spent(&desk), cents(90));
-    let ledger = &mut desk.ledger;
+    assert_eq!(spent(&fixture), cents(90));
+    let ledger = &mut fixture.ledger;
     ledger.machine_stopping(id, StopReason::Idle, at(100)).expect("marked");
     ledger.machine_gone(id, Some(cents(7)), CostBasis::Measured, "stopped", at(101)).expect("gone");
-    assert_eq!(spent(&desk), cents(7));
-    assert_eq!(desk.ledger.machines_open().expect("rows"), []);
-    let row = &desk.ledger.machines(at(0)).expect("rows")[0];
+    assert_eq!(spent(&fixture), cents(7));
+    assert_eq!(fixture.ledger.machines_open().expect("rows"), []);
+    let row = &fixture.ledger.machines(at(0)).expect("rows")[0];
     assert_eq!(
         (row.stage, row.booked, row.basis),
         (MachineStage::Gone, Some(cents(7)), Some(CostBasis::Measured))
@@ -65,35 +65,35 @@ fn a_machine_counts_from_its_mark_on_and_is_booked_at_its_end() {
 
 #[test]
 fn a_machine_without_room_in_the_budget_is_not_marked_and_a_job_that_takes_one_pays_the_rest() {
-    let mut desk = Desk::new();
+    let mut fixture = LedgerFixture::new();
     let limits = BudgetLimits { per_session: Some(cents(50)), ..BudgetLimits::default() };
-    let big = new_machine(&desk, 1, cents(51));
+    let big = new_machine(&fixture, 1, cents(51));
     assert!(matches!(
-        desk.ledger.launching(&big, &limits, &windows()),
+        fixture.ledger.launching(&big, &limits, &windows()),
         Err(ReleaseError::Budget(_))
     ));
-    assert_eq!(desk.ledger.machines(at(0)).expect("rows"), []);
-    let id = launch(&mut desk, 2, cents(40));
-    let job = desk.release(3, ReleaseMode::PreparedOnly);
-    let (session, windows) = (desk.session, windows());
+    assert_eq!(fixture.ledger.machines(at(0)).expect("rows"), []);
+    let id = launch(&mut fixture, 2, cents(40));
+    let job = fixture.release(3, ReleaseMode::PreparedOnly);
+    let (session, windows) = (fixture.session, windows());
     // The job of these tests reserves ten cents itself, so the limit is reached.
     let taken = |ledger: &mut Ledger, reserve| {
         ledger.machine_leased(id, session, job, reserve, &limits, &windows)
     };
-    assert!(matches!(taken(&mut desk.ledger, cents(41)), Err(ReleaseError::Budget(_))));
-    taken(&mut desk.ledger, cents(40)).expect("it is paid for already");
-    let row = desk.ledger.job(job).expect("a row");
+    assert!(matches!(taken(&mut fixture.ledger, cents(41)), Err(ReleaseError::Budget(_))));
+    taken(&mut fixture.ledger, cents(40)).expect("it is paid for already");
+    let row = fixture.ledger.job(job).expect("a row");
     assert_eq!(row.deployment, Some(id.to_string()), "the job says where it runs");
 }
 
 #[test]
 fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
-    let mut desk = Desk::new();
-    let lost = launch(&mut desk, 1, cents(1));
-    let unclear = launch(&mut desk, 2, cents(1));
-    let never = launch(&mut desk, 3, cents(1));
-    let runs = launch(&mut desk, 4, cents(1));
-    let ledger = &mut desk.ledger;
+    let mut fixture = LedgerFixture::new();
+    let lost = launch(&mut fixture, 1, cents(1));
+    let unclear = launch(&mut fixture, 2, cents(1));
+    let never = launch(&mut fixture, 3, cents(1));
+    let runs = launch(&mut fixture, 4, cents(1));
+    let ledger = &mut fixture.ledger;
     ledger.launch_unclear(unclear, MachineStage::Lost, at(5)).expect("told");
     ledger
         .machine_gone(never, Some(MicroUsd::ZERO), CostBasis::Nothing, "not_sent", at(5))
@@ -101,7 +101,7 @@ fn what_a_restart_finds_is_every_machine_that_may_cost_money() {
     ledger.launched(runs, &server("srv-4"), true, at(6)).expect("found");
     ledger.machine_alive(runs, Some(at(900)), at(7)).expect("seen");
     ledger.machine_idle(runs, Some(at(8))).expect("idle");
-    let path = desk.path();
+    let path = fixture.path();
     let reader = Ledger::open_read_only(&path).expect("opens");
     let open = reader.machines_open().expect("rows");
     let found: Vec<_> = open.iter().map(|row| (row.id, row.stage)).collect();

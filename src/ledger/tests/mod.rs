@@ -54,14 +54,14 @@ fn cents(cents: i64) -> MicroUsd {
 }
 
 /// A ledger in its own folder, with a session and a project.
-struct Desk {
+struct LedgerFixture {
     folder: TempDir,
     ledger: Ledger,
     session: SessionId,
     project: ProjectId,
 }
 
-impl Desk {
+impl LedgerFixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("ledger.sqlite");

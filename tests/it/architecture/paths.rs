@@ -29,7 +29,7 @@ pub(super) fn names(code: &str, module: &[String], root: usize) -> Vec<Name> {
     };
     reader.read();
     let mut names: Vec<Name> = Vec::new();
-    for Found { line, words, here, imported } in &reader.found {
+    for PathUse { line, words, here, imported } in &reader.found {
         let import = reader.imports.get(&words[0]).filter(|_| !imported);
         let path = match import {
             Some(whole) => [whole, &words[1..]].concat(),
@@ -69,7 +69,7 @@ fn tokens(code: &str) -> Vec<Token> {
 }
 
 #[derive(Debug)]
-struct Found {
+struct PathUse {
     line: usize,
     words: Vec<String>,
     /// The module that contains it.
@@ -90,7 +90,7 @@ struct Reader<'a> {
     open: Vec<usize>,
     imports: BTreeMap<String, Vec<String>>,
     modules: BTreeMap<String, Vec<String>>,
-    found: Vec<Found>,
+    found: Vec<PathUse>,
 }
 
 impl Reader<'_> {
@@ -151,7 +151,7 @@ impl Reader<'_> {
         } else if words.len() == 1 {
             return;
         }
-        self.found.push(Found { line, words, here: self.module.clone(), imported: false });
+        self.found.push(PathUse { line, words, here: self.module.clone(), imported: false });
     }
 
     /// Reads one branch of a `use`, up to its terminator, which is not consumed.
@@ -193,7 +193,7 @@ impl Reader<'_> {
         let name = name.or_else(|| words.last().cloned()).unwrap_or_default();
         let whole = self.absolute(&words, &self.module);
         self.imports.insert(name, whole);
-        self.found.push(Found { line, words, here: self.module.clone(), imported: true });
+        self.found.push(PathUse { line, words, here: self.module.clone(), imported: true });
     }
 
     /// Resolves a path to `crate` or to its crate, as seen from the module `here`.

@@ -4,16 +4,16 @@
 //! The exact texts are checked by `config`'s own tests; here they must be printed completely and
 //! with the right exit code.
 
-use super::Desk;
+use super::Terminal;
 
 /// Checks that a configuration file is rejected with its origin and each of `words`.
 #[track_caller]
 fn check(text: impl AsRef<[u8]>, place: &str, words: &[&str]) {
-    let desk = Desk::new();
-    desk.write("bad.toml", text);
-    let said = desk.run("workflow validate --config bad.toml");
+    let terminal = Terminal::new();
+    terminal.write("bad.toml", text);
+    let said = terminal.run("workflow validate --config bad.toml");
     assert_eq!((said.code, said.stdout.as_str()), (78, ""), "{said:?}");
-    let begins = format!("{}{place}: ", desk.path("bad.toml").display());
+    let begins = format!("{}{place}: ", terminal.path("bad.toml").display());
     assert!(said.stderr.contains(&begins), "no {begins:?} in {said:?}");
     for word in words {
         assert!(said.stderr.contains(word), "no {word:?} in {said:?}");
@@ -47,22 +47,26 @@ fn what_is_no_configuration_at_all_is_told() {
     check("mode = \"auto\"\n[trigger]\non = either\n", ":3", &["column 6", "on = either"]);
     check(b"# one\nmode = \"\xfc\"\n", ":2", &["UTF-8"]);
     check(vec![b'#'; 1024 * 1024 + 1], "", &["larger than 1024 KB"]);
-    Desk::new().refused("workflow validate --config none.toml", 78, "none.toml: cannot be read");
+    Terminal::new().refused(
+        "workflow validate --config none.toml",
+        78,
+        "none.toml: cannot be read",
+    );
 }
 
 #[test]
 fn a_pattern_that_is_none_is_a_fault_of_the_configuration() {
-    let desk = Desk::new().with_deployment();
-    desk.write("bad.toml", "[trigger]\nignore_prompts = [\"(\"]");
-    desk.refused("run --root {}/proj --config bad.toml", 78, "trigger.ignore_prompts");
+    let terminal = Terminal::new().with_deployment();
+    terminal.write("bad.toml", "[trigger]\nignore_prompts = [\"(\"]");
+    terminal.refused("run --root {}/proj --config bad.toml", 78, "trigger.ignore_prompts");
 }
 
 #[test]
 fn a_secret_in_a_file_is_refused_and_not_repeated() {
     let secret = "not-a-real-secret-1234567890";
-    let desk = Desk::new();
-    desk.write("bad.toml", format!("[serverless]\ntoken = \"{secret}\""));
-    let said = desk.run("workflow validate --config bad.toml");
+    let terminal = Terminal::new();
+    terminal.write("bad.toml", format!("[serverless]\ntoken = \"{secret}\""));
+    let said = terminal.run("workflow validate --config bad.toml");
     assert_eq!(said.code, 78, "{said:?}");
     assert!(said.stderr.contains("bad.toml:2: `serverless.token`"), "{said:?}");
     assert!(!said.stderr.contains(secret), "{said:?}");
@@ -70,12 +74,12 @@ fn a_secret_in_a_file_is_refused_and_not_repeated() {
 
 #[test]
 fn all_faults_of_all_places_are_told_at_once() {
-    let desk = Desk::new()
+    let terminal = Terminal::new()
         .with("CONJURED__LOG__LEVLE", "info")
         .with("RUNCOMFY_DEFAULT_STEPS_FLUX", "none");
-    desk.write("bad.toml", "mode = 1\n[log]\nkeep_days = 0\n");
+    terminal.write("bad.toml", "mode = 1\n[log]\nkeep_days = 0\n");
     for command in ["workflow validate", "status", "jobs list", "run", "once"] {
-        let said = desk.run(&format!("{command} --config bad.toml"));
+        let said = terminal.run(&format!("{command} --config bad.toml"));
         assert_eq!((said.code, said.stdout.as_str()), (78, ""), "{command}: {said:?}");
         for part in [
             "bad.toml:1: `mode`",
@@ -91,21 +95,22 @@ fn all_faults_of_all_places_are_told_at_once() {
 
 #[test]
 fn what_needs_no_configuration_works_with_a_bad_one() {
-    let desk = Desk::new();
-    desk.write("bad.toml", "mode = 1");
-    desk.done("workflow list --config bad.toml");
-    desk.done("workflow validate conjure_flux_mesh --config bad.toml");
-    desk.done("completions bash --config bad.toml");
-    let jobs = desk.json("jobs list --json --config bad.toml --state-dir {}/state");
+    let terminal = Terminal::new();
+    terminal.write("bad.toml", "mode = 1");
+    terminal.done("workflow list --config bad.toml");
+    terminal.done("workflow validate conjure_flux_mesh --config bad.toml");
+    terminal.done("completions bash --config bad.toml");
+    let jobs = terminal.json("jobs list --json --config bad.toml --state-dir {}/state");
     assert_eq!(jobs, serde_json::json!([]));
 }
 
 #[test]
 fn the_environment_wins_over_a_file() {
-    let desk = Desk::new();
-    desk.write("good.toml", "[generation]\nworkflow = \"poor.json\"");
-    desk.write("poor.json", r#"{"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}"#);
-    assert_eq!(desk.run("workflow validate --config good.toml").code, 65);
-    let desk = desk.with("CONJURED__GENERATION__WORKFLOW", "conjure_flux_mesh");
-    desk.done("workflow validate --config good.toml");
+    let terminal = Terminal::new();
+    terminal.write("good.toml", "[generation]\nworkflow = \"poor.json\"");
+    terminal
+        .write("poor.json", r#"{"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}"#);
+    assert_eq!(terminal.run("workflow validate --config good.toml").code, 65);
+    let terminal = terminal.with("CONJURED__GENERATION__WORKFLOW", "conjure_flux_mesh");
+    terminal.done("workflow validate --config good.toml");
 }

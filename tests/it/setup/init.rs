@@ -13,9 +13,9 @@ use tempfile::TempDir;
 use super::said;
 
 /// A home folder that may contain checkouts.
-struct Desk(TempDir);
+struct InitFixture(TempDir);
 
-impl Desk {
+impl InitFixture {
     fn new() -> Self {
         Self(tempfile::Builder::new().prefix("conjured-it-").tempdir().expect("a folder"))
     }
@@ -57,9 +57,9 @@ impl Desk {
 
 #[test]
 fn a_checkout_in_a_usual_place_becomes_a_commented_configuration_that_loads_without_a_word() {
-    let desk = Desk::new();
-    let root = desk.checkout("Documents/CONJURE");
-    let output = desk.run(&["init", "--deployment", "dep-7", "--mode", "serverless"]);
+    let fixture = InitFixture::new();
+    let root = fixture.checkout("Documents/CONJURE");
+    let output = fixture.run(&["init", "--deployment", "dep-7", "--mode", "serverless"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let told = said(&output);
     for part in [
@@ -71,7 +71,7 @@ fn a_checkout_in_a_usual_place_becomes_a_commented_configuration_that_loads_with
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
-    let text = desk.written();
+    let text = fixture.written();
     assert!(text.contains(&format!("root = \"{}\"", root.display())), "{text}");
     assert!(text.contains("\nmode = \"serverless\"  # from --mode\n"), "{text}");
     assert!(text.contains("\ndeployment_id = \"dep-7\"  # from --deployment\n"), "{text}");
@@ -79,9 +79,9 @@ fn a_checkout_in_a_usual_place_becomes_a_commented_configuration_that_loads_with
     let active =
         text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '['])).count();
     assert_eq!(active, 3, "{text}");
-    assert_eq!(fs::metadata(desk.config()).expect("there").permissions().mode() & 0o7777, 0o600);
+    assert_eq!(fs::metadata(fixture.config()).expect("there").permissions().mode() & 0o7777, 0o600);
 
-    let output = desk.run(&["doctor", "--offline", "--json"]);
+    let output = fixture.run(&["doctor", "--offline", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let checks = json["checks"].as_array().expect("a list");
     let configuration: Vec<_> =
@@ -92,13 +92,13 @@ fn a_checkout_in_a_usual_place_becomes_a_commented_configuration_that_loads_with
 
 #[test]
 fn what_the_environment_says_is_taken_over_and_a_token_is_only_named() {
-    let desk = Desk::new();
-    let root = desk.checkout("CONJURE");
+    let fixture = InitFixture::new();
+    let root = fixture.checkout("CONJURE");
     let dotenv = "# mine\nexport RUNCOMFY_DEPLOYMENT_ID='from-the-file'\nRUNCOMFY_DEFAULT_STEPS_FLUX=12\n\
                   RUNCOMFY_API_TOKEN=secret-in-the-file\nOPENAI_API_KEY=also-secret\n";
     fs::write(root.join(".env"), dotenv).expect("writes");
-    let output = desk
-        .command(&desk.path(""), &["init"])
+    let output = fixture
+        .command(&fixture.path(""), &["init"])
         .env("RUNCOMFY_DEPLOYMENT_ID", "from-the-shell")
         .env("RUNCOMFY_COST_LIMIT_PER_SESSION", "2.50")
         .env("RUNCOMFY_FALLBACK_TO_LOCAL", "false")
@@ -106,7 +106,7 @@ fn what_the_environment_says_is_taken_over_and_a_token_is_only_named() {
         .expect("starts");
     let told = said(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
-    let text = desk.written();
+    let text = fixture.written();
     for line in [
         "mode = \"serverless\"  # from RUNCOMFY_FALLBACK_TO_LOCAL",
         "deployment_id = \"from-the-shell\"  # from RUNCOMFY_DEPLOYMENT_ID",
@@ -151,9 +151,9 @@ fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set(
             &["cloud."],
         ),
     ] {
-        let desk = Desk::new();
-        desk.checkout("CONJURE");
-        let output = desk.run(&["init", "--mode", mode, "--yes"]);
+        let fixture = InitFixture::new();
+        fixture.checkout("CONJURE");
+        let output = fixture.run(&["init", "--mode", mode, "--yes"]);
         let said = said(&output);
         assert_eq!(output.status.code(), Some(0), "{mode}: {said}");
         for part in told {
@@ -163,15 +163,15 @@ fn each_mode_gets_a_configuration_that_fits_and_is_told_what_is_still_to_be_set(
             assert!(!said.contains(part), "{mode}: {part}: {said}");
         }
         let line = format!("\nmode = \"{}\"  # from --mode\n", mode.to_lowercase());
-        assert_eq!(desk.written().contains(&line), mode != "auto", "{}", desk.written());
+        assert_eq!(fixture.written().contains(&line), mode != "auto", "{}", fixture.written());
     }
 }
 
 #[test]
 fn a_shell_that_makes_another_mode_of_it_is_told_at_once() {
-    let desk = Desk::new();
-    desk.checkout("CONJURE");
-    let mut command = desk.command(&desk.path(""), &["init", "--mode", "auto", "--yes"]);
+    let fixture = InitFixture::new();
+    fixture.checkout("CONJURE");
+    let mut command = fixture.command(&fixture.path(""), &["init", "--mode", "auto", "--yes"]);
     let output = command.env("RUNCOMFY_FALLBACK_TO_LOCAL", "false").output().expect("starts");
     let told = said(&output);
     assert!(told.contains("set the mode \"serverless\" instead of \"auto\""), "{told}");
@@ -180,12 +180,12 @@ fn a_shell_that_makes_another_mode_of_it_is_told_at_once() {
 
 #[test]
 fn machines_and_tokens_of_conjures_env_file_are_seen_and_no_token_is_copied() {
-    let desk = Desk::new();
-    let root = desk.checkout("CONJURE");
+    let fixture = InitFixture::new();
+    let root = fixture.checkout("CONJURE");
     let dotenv = "CONJURE_IDLE_TIMEOUT=600\nRUNCOMFY_DEFAULT_DURATION=7200\nHF_TOKEN=hub-secret\n";
     fs::write(root.join(".env"), dotenv).expect("writes");
-    let output = desk.run(&["init", "--mode", "local"]);
-    let (told, text) = (said(&output), desk.written());
+    let output = fixture.run(&["init", "--mode", "local"]);
+    let (told, text) = (said(&output), fixture.written());
     assert!(text.contains("\nidle_stop_s = 600  # from CONJURE_IDLE_TIMEOUT\n"), "{text}");
     assert!(text.contains("\nmax_minutes = 120  # from RUNCOMFY_DEFAULT_DURATION\n"), "{text}");
     assert!(told.contains("found a Hugging Face token: HF_TOKEN in "), "{told}");
@@ -194,85 +194,85 @@ fn machines_and_tokens_of_conjures_env_file_are_seen_and_no_token_is_copied() {
 
 #[test]
 fn a_wrong_variable_is_refused_before_anything_is_written() {
-    let desk = Desk::new();
-    desk.checkout("CONJURE");
-    let mut command = desk.command(&desk.path(""), &["init"]);
+    let fixture = InitFixture::new();
+    fixture.checkout("CONJURE");
+    let mut command = fixture.command(&fixture.path(""), &["init"]);
     let output = command.env("RUNCOMFY_DEFAULT_STEPS_FLUX", "many").output().expect("starts");
     assert_eq!(output.status.code(), Some(78), "{}", said(&output));
     assert!(said(&output).contains("RUNCOMFY_DEFAULT_STEPS_FLUX"), "{}", said(&output));
-    assert!(!desk.config().exists());
+    assert!(!fixture.config().exists());
 }
 
 #[test]
 fn a_configuration_that_is_there_is_replaced_only_by_force_and_kept_beside_the_new_one() {
-    let desk = Desk::new();
-    desk.checkout("CONJURE");
+    let fixture = InitFixture::new();
+    fixture.checkout("CONJURE");
     let old = "mode = \"serverless\" # precious\n";
-    fs::create_dir_all(desk.config().parent().expect("a folder")).expect("makes");
-    fs::write(desk.config(), old).expect("writes");
+    fs::create_dir_all(fixture.config().parent().expect("a folder")).expect("makes");
+    fs::write(fixture.config(), old).expect("writes");
     for arguments in [&["init"][..], &["init", "--yes"]] {
-        let output = desk.run(arguments);
+        let output = fixture.run(arguments);
         assert_eq!(output.status.code(), Some(64), "{}", said(&output));
         assert!(said(&output).contains("--force"), "{}", said(&output));
-        assert_eq!(desk.written(), old);
+        assert_eq!(fixture.written(), old);
     }
-    let output = desk.run(&["init", "--print"]);
+    let output = fixture.run(&["init", "--print"]);
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("[[project]]"));
-    assert_eq!(desk.written(), old, "printing writes nothing");
-    assert_eq!(desk.run(&["init", "--force"]).status.code(), Some(0));
-    assert_ne!(desk.written(), old);
-    let kept = desk.config().with_extension("toml.before");
+    assert_eq!(fixture.written(), old, "printing writes nothing");
+    assert_eq!(fixture.run(&["init", "--force"]).status.code(), Some(0));
+    assert_ne!(fixture.written(), old);
+    let kept = fixture.config().with_extension("toml.before");
     assert_eq!(fs::read_to_string(&kept).expect("kept"), old);
     assert_eq!(fs::metadata(&kept).expect("kept").permissions().mode() & 0o7777, 0o600);
 }
 
 #[test]
 fn the_working_folder_or_one_above_it_wins_over_the_usual_places() {
-    let desk = Desk::new();
-    let other = desk.checkout("CONJURE");
-    let here = desk.checkout("elsewhere/mine");
-    let mut command = desk.command(&here.join("launcher"), &["init"]);
+    let fixture = InitFixture::new();
+    let other = fixture.checkout("CONJURE");
+    let here = fixture.checkout("elsewhere/mine");
+    let mut command = fixture.command(&here.join("launcher"), &["init"]);
     let output = command.output().expect("starts");
     let told = said(&output);
     assert!(told.contains("contains the working folder"), "{told}");
     assert!(told.contains(&format!("also found: {}", other.display())), "{told}");
-    assert!(desk.written().contains(&format!("root = \"{}\"", here.display())));
+    assert!(fixture.written().contains(&format!("root = \"{}\"", here.display())));
 }
 
 #[test]
 fn of_several_checkouts_none_is_taken_unasked_and_all_are_listed() {
-    let desk = Desk::new();
-    let (one, two) = (desk.checkout("CONJURE"), desk.checkout("src/CONJURE"));
-    let output = desk.run(&["init"]);
+    let fixture = InitFixture::new();
+    let (one, two) = (fixture.checkout("CONJURE"), fixture.checkout("src/CONJURE"));
+    let output = fixture.run(&["init"]);
     assert_eq!(output.status.code(), Some(64), "{}", said(&output));
     for root in [&one, &two] {
         assert!(said(&output).contains(root.to_str().expect("UTF-8")), "{}", said(&output));
     }
-    assert!(!desk.config().exists());
+    assert!(!fixture.config().exists());
     let root = two.to_str().expect("UTF-8");
-    assert_eq!(desk.run(&["init", "--root", root]).status.code(), Some(0));
-    assert!(desk.written().contains(&format!("root = \"{root}\"")));
+    assert_eq!(fixture.run(&["init", "--root", root]).status.code(), Some(0));
+    assert!(fixture.written().contains(&format!("root = \"{root}\"")));
 }
 
 #[test]
 fn where_there_is_no_checkout_it_says_so_and_writes_nothing() {
-    let desk = Desk::new();
-    let output = desk.run(&["init"]);
+    let fixture = InitFixture::new();
+    let output = fixture.run(&["init"]);
     assert_eq!(output.status.code(), Some(66), "{}", said(&output));
     assert!(said(&output).contains("--root DIR"), "{}", said(&output));
-    let output = desk.run(&["init", "--root", "no/such/folder"]);
+    let output = fixture.run(&["init", "--root", "no/such/folder"]);
     assert_eq!(output.status.code(), Some(66), "{}", said(&output));
-    assert!(!desk.config().exists());
+    assert!(!fixture.config().exists());
 }
 
 #[test]
 fn without_a_home_the_file_is_named_by_hand() {
-    let desk = Desk::new();
-    let root = desk.checkout("CONJURE");
-    let file = desk.path("somewhere/else.toml");
+    let fixture = InitFixture::new();
+    let root = fixture.checkout("CONJURE");
+    let file = fixture.path("somewhere/else.toml");
     let target = file.to_str().expect("UTF-8");
-    let mut command = desk.command(&root, &["--config", target, "init"]);
+    let mut command = fixture.command(&root, &["--config", target, "init"]);
     let output = command.output().expect("starts");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(
@@ -285,13 +285,13 @@ fn without_a_home_the_file_is_named_by_hand() {
 
 #[test]
 fn a_link_to_a_configuration_stays_a_link() {
-    let desk = Desk::new();
-    desk.checkout("CONJURE");
-    let real = desk.path("dotfiles.toml");
+    let fixture = InitFixture::new();
+    fixture.checkout("CONJURE");
+    let real = fixture.path("dotfiles.toml");
     fs::write(&real, "mode = \"auto\"\n").expect("writes");
-    fs::create_dir_all(desk.config().parent().expect("a folder")).expect("makes");
-    std::os::unix::fs::symlink(&real, desk.config()).expect("links");
-    assert_eq!(desk.run(&["init", "--force"]).status.code(), Some(0));
-    assert!(desk.config().is_symlink());
+    fs::create_dir_all(fixture.config().parent().expect("a folder")).expect("makes");
+    std::os::unix::fs::symlink(&real, fixture.config()).expect("links");
+    assert_eq!(fixture.run(&["init", "--force"]).status.code(), Some(0));
+    assert!(fixture.config().is_symlink());
     assert!(fs::read_to_string(&real).expect("reads").contains("[[project]]"));
 }
