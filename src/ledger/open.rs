@@ -134,7 +134,7 @@ impl Reader {
             if verdict != "ok" {
                 return Err(SqlFault::Malformed(verdict));
             }
-            disagreement(connection)?.map_or(Ok(()), |words| Err(SqlFault::Malformed(words)))
+            disagreement(connection)?.map_or(Ok(()), |message| Err(SqlFault::Malformed(message)))
         })
     }
 }

@@ -135,10 +135,10 @@ impl Terminal {
     /// Runs a line that must end with `code`, with `words` on standard error and nothing on
     /// standard output.
     #[track_caller]
-    fn refused(&self, line: &str, code: i32, words: &str) {
+    fn refused(&self, line: &str, code: i32, message: &str) {
         let said = self.run(line);
         assert_eq!(said.code, code, "{line}: {said:?}");
-        assert!(said.stderr.contains(words), "{line}: no {words:?} in {said:?}");
+        assert!(said.stderr.contains(message), "{line}: no {message:?} in {said:?}");
         assert_eq!(said.stdout, "", "{line}");
     }
 

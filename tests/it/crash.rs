@@ -167,8 +167,8 @@ fn killed_at_drawn_moments(seed: u64) {
     let (mut expected, mut unknown) = (0, 0);
     for round in 1..=4 {
         let daemon = stage.start();
-        let words = format!("a clay owl, number {round}");
-        stage.say(&words);
+        let message = format!("a clay owl, number {round}");
+        stage.say(&message);
         // Knuth's generator; its high bits are the good ones.
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let moment = Duration::from_millis(100 + (draw >> 33) % 800);
@@ -198,8 +198,8 @@ fn killed_at_drawn_moments(seed: u64) {
         }
         assert_eq!(stage.leftovers(), Vec::<std::path::PathBuf>::new());
         let sent = stage.service.stats().requests;
-        let same = sent.iter().filter(|request| request.prompt == words).count();
-        assert!(same == 1 || (lost && same == 0), "{words} was sent {same} times");
+        let same = sent.iter().filter(|request| request.prompt == message).count();
+        assert!(same == 1 || (lost && same == 0), "{message} was sent {same} times");
         daemon.kill();
     }
     let accepted = stage.accepted();

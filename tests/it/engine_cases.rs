@@ -114,8 +114,8 @@ impl Run {
 
     fn handle(&mut self, now: u64, event: Event) {
         for effect in self.engine.handle(at(now), event) {
-            if let Some(words) = self.words(&effect) {
-                self.seen.push(format!("{now} {words}"));
+            if let Some(message) = self.words(&effect) {
+                self.seen.push(format!("{now} {message}"));
             }
             // The daemon looks at once and reports.
             if let Effect::CheckHands { project } = effect {

@@ -336,13 +336,13 @@ fn die_everywhere(weather: Weather) {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let played = catch_unwind(AssertUnwindSafe(|| drive::play(*case)));
                     if let Err(panic) = played {
-                        let words = panic
+                        let message = panic
                             .downcast_ref::<String>()
                             .map(String::as_str)
                             .or_else(|| panic.downcast_ref::<&str>().copied())
                             .unwrap_or("it panicked without words");
                         let mut faults = faults.lock().unwrap_or_else(PoisonError::into_inner);
-                        faults.push(format!("{case}: {words}"));
+                        faults.push(format!("{case}: {message}"));
                     }
                 }
             });

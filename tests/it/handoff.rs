@@ -210,7 +210,7 @@ fn job_after_job_of_the_real_program_is_imported_once_each() {
     let notes = stage.json(&["jobs", "show", &jobs[0].id.to_string(), "--json"]).to_string();
     assert!(notes.contains("handing over") && notes.contains("Blender has taken"), "{notes}");
     let warnings = daemon.status().expect("it answers").warnings;
-    assert!(!warnings.iter().any(|words| words.contains("CONJURE")), "{warnings:?}");
+    assert!(!warnings.iter().any(|message| message.contains("CONJURE")), "{warnings:?}");
     assert_jobs_imported(&stage, fake, &ids(&jobs));
 }
 
@@ -373,7 +373,7 @@ fn a_rival_that_pays_for_the_same_is_told() {
     stage.say("a clay owl");
     let jobs = stage.done(1);
     let warnings = daemon.status().expect("it answers").warnings;
-    assert!(warnings.iter().any(|words| words.contains("generates too")), "{warnings:?}");
+    assert!(warnings.iter().any(|message| message.contains("generates too")), "{warnings:?}");
     assert_jobs_imported(&stage, fake, &ids(&jobs));
 }
 

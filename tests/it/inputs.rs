@@ -91,8 +91,8 @@ fn a_prompt_changed_three_times_during_a_run_is_one_more_job_with_the_last_words
     stage.newest_is(JobState::Running);
 
     let mut before = daemon.status().expect("it answers").projects[0].prompt.fingerprint.clone();
-    for words in ["a clay fox", "a clay hen", "a clay elk"] {
-        stage.say(words);
+    for message in ["a clay fox", "a clay hen", "a clay elk"] {
+        stage.say(message);
         before = eventually("the new words are seen", || {
             let prompt = daemon.status()?.projects[0].prompt.clone();
             (prompt.state == "whole" && prompt.fingerprint != before).then_some(prompt.fingerprint)

@@ -25,17 +25,17 @@ fn said(output: &Output) -> String {
 
 /// Runs one job with the given prompt, without a daemon.
 #[track_caller]
-fn once(stage: &DemoProject, words: &str) -> JobRow {
-    let output = stage.cli(&["once", "--prompt", words]);
+fn once(stage: &DemoProject, message: &str) -> JobRow {
+    let output = stage.cli(&["once", "--prompt", message]);
     assert!(output.status.success(), "{output:?}");
     stage.jobs().pop().expect("a job")
 }
 
 /// Runs one job whose answer is lost, without a daemon.
 #[track_caller]
-fn lost(stage: &DemoProject, words: &str) -> JobRow {
+fn lost(stage: &DemoProject, message: &str) -> JobRow {
     stage.service.order(Fault::AcceptThenDrop);
-    let output = stage.cli(&["once", "--prompt", words]);
+    let output = stage.cli(&["once", "--prompt", message]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let job = stage.jobs().pop().expect("a job");
     assert_eq!(job.state, JobState::Unknown);

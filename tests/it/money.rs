@@ -148,8 +148,8 @@ fn another_machine_than_the_configured_one_is_told_once() {
     };
     let about = eventually("the mismatch is told", told);
     assert!(about[0].contains("1.7500 USD per hour instead of 2.5000 USD"), "{about:?}");
-    for (number, words) in (1..).zip(["a clay owl", "a clay fox"]) {
-        stage.say(words);
+    for (number, message) in (1..).zip(["a clay owl", "a clay fox"]) {
+        stage.say(message);
         let jobs = stage.done(number);
         let hourly = jobs[number - 1].terms.map(|terms| terms.hourly);
         assert_eq!(hourly, Some(MicroUsd::from_cents(175)), "what a person wrote wins");

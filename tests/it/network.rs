@@ -129,8 +129,8 @@ fn a_wait_that_the_service_asks_for_is_kept_at_every_call_and_shown() {
     }
     let daemon = stage.start();
     stage.say("a clay owl");
-    for words in ["asked again in 2 s, as it wishes", "in 2 s, as the storage wishes"] {
-        eventually(words, || doing(&daemon).filter(|doing| doing.contains(words)));
+    for message in ["asked again in 2 s, as it wishes", "in 2 s, as the storage wishes"] {
+        eventually(message, || doing(&daemon).filter(|doing| doing.contains(message)));
     }
     stage.done(1);
     let stats = stage.service.stats();

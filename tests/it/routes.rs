@@ -76,8 +76,8 @@ impl Town {
     }
 
     /// Writes a prompt and waits for the job to be done; returns the backend that ran it.
-    fn made_at(&self, words: &str, count: usize) -> BackendKind {
-        self.stage.say(words);
+    fn made_at(&self, message: &str, count: usize) -> BackendKind {
+        self.stage.say(message);
         let jobs = self.stage.done(count);
         self.stage.assert_public_whole();
         BackendKind::from_name(&jobs[count - 1].backend).expect("a place")
@@ -297,8 +297,8 @@ fn serverless_is_used_again_after_one_good_probe() {
     let town = Town::new("auto", r#"["comfyui"]"#);
     town.stage.service.order(unavailable().times(50));
     let _daemon = town.stage.start();
-    for (number, words) in ["an owl", "a fox", "a hare", "a bear"].into_iter().enumerate() {
-        assert_eq!(town.made_at(words, number + 1), BackendKind::Comfyui);
+    for (number, message) in ["an owl", "a fox", "a hare", "a bear"].into_iter().enumerate() {
+        assert_eq!(town.made_at(message, number + 1), BackendKind::Comfyui);
     }
     town.stage.service.clear_faults();
     let (mut number, mut backend) = (4, BackendKind::Comfyui);

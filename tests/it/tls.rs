@@ -96,8 +96,8 @@ fn refuses(speaks: impl FnOnce(&Authority) -> Speaks, trusted: bool, words: &[&s
     let known = if trusted { &authority } else { &Authority::new() };
     let bundle = known.bundle(&stage);
     let said = once(&mut stage, speaks(&authority), &bundle);
-    for words in words {
-        assert!(said.contains(words), "{words:?} is not in: {said}");
+    for message in words {
+        assert!(said.contains(message), "{message:?} is not in: {said}");
     }
     assert!(said.contains("nothing was charged"), "{said}");
     let jobs = stage.jobs();

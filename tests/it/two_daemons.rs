@@ -32,7 +32,7 @@ fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() 
     stage.say("a clay owl");
     let held = format!("is held by process {}", second.pid());
     let said = eventually("the first one says who has the project", || {
-        waiting(&first).filter(|words| words.contains(&held))
+        waiting(&first).filter(|message| message.contains(&held))
     });
     assert!(said.contains("stop it first"), "and what to do: {said}");
     eventually("the other one's result is placed", || {
@@ -43,7 +43,7 @@ fn a_change_is_paid_for_once_when_another_daemon_took_a_lock_that_was_removed() 
 
     assert_eq!(second.stop().code(), Some(0));
     eventually("the first one has the project again", || {
-        waiting(&first).filter(|words| words == "waits for a change")
+        waiting(&first).filter(|message| message == "waits for a change")
     });
     stage.say("a clay fox");
     stage.done(1);

@@ -252,7 +252,7 @@ async fn data(
         tokio::time::sleep(run).await;
         let outcome = shared.outcome(&name, &data);
         let done = json!({"msg": "process_completed", "event_id": id, "success": outcome.is_ok(), "output":
-            match outcome { Ok(data) => json!({"data": data, "is_generating": false}), Err(words) => json!({"error": words}) }});
+            match outcome { Ok(data) => json!({"data": data, "is_generating": false}), Err(message) => json!({"error": message}) }});
         let close = json!({"msg": "close_stream", "event_id": null});
         Ok::<_, io::Error>(Bytes::from([line(&done), line(&close)].concat()))
     };
@@ -265,8 +265,8 @@ impl Shared {
     /// Performs the work of a function.
     fn outcome(&self, name: &str, data: &[Value]) -> Result<Value, String> {
         let mut world = self.lock();
-        if let Some(words) = world.errors.get(name) {
-            return Err(words.clone());
+        if let Some(message) = world.errors.get(name) {
+            return Err(message.clone());
         }
         let path = data.first().and_then(|file| file["path"].as_str()).unwrap_or_default();
         let Some(picture) = world.files.get(path).cloned() else {

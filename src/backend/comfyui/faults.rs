@@ -40,8 +40,8 @@ const ABSENT_MODEL: &str = "A node could not download a model. Try again, or put
 const NODE_FAILED: &str = "A node of the workflow failed on this input. It is not retried automatically; see the log of ComfyUI.";
 
 /// Creates a fault of the workflow.
-pub(super) fn workflow(status: u16, words: String, advice: &'static str) -> ServiceFault {
-    ServiceFault { code: None, status, message: words, advice, kind: FaultKind::Workflow }
+pub(super) fn workflow(status: u16, message: String, advice: &'static str) -> ServiceFault {
+    ServiceFault { code: None, status, message, advice, kind: FaultKind::Workflow }
 }
 
 /// Returns a node as a person knows it: `node 24 SaveImage "EXPORT IMAGE"`.
@@ -57,14 +57,14 @@ pub(super) fn node(id: &str, graph: &Value, wire: &Wire) -> String {
 }
 
 fn named(id: &str, class: &str, title: &str, wire: &Wire) -> String {
-    let mut words = format!("node {}", wire.line(id));
+    let mut message = format!("node {}", wire.line(id));
     if !class.is_empty() {
-        words.push_str(&format!(" {}", wire.line(class)));
+        message.push_str(&format!(" {}", wire.line(class)));
     }
     if !title.is_empty() && title != class {
-        words.push_str(&format!(" \"{}\"", wire.line(title)));
+        message.push_str(&format!(" \"{}\"", wire.line(title)));
     }
-    words
+    message
 }
 
 /// Returns the texts of `node_errors`; empty if there are none.
@@ -103,33 +103,33 @@ fn complaint(error: &Value, wire: &Wire) -> String {
 
 /// Joins several errors into one readable text.
 pub(super) fn listed(all: &[String]) -> String {
-    let mut words = all.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    let mut message = all.iter().take(MAX_SHOWN).cloned().collect::<Vec<_>>().join("; ");
     if all.len() > MAX_SHOWN {
-        words.push_str(&format!("; and {} more", all.len() - MAX_SHOWN));
+        message.push_str(&format!("; and {} more", all.len() - MAX_SHOWN));
     }
-    match words.char_indices().nth(MAX_CHARS) {
-        None => words,
-        Some((at, _)) => format!("{}…", &words[..at]),
+    match message.char_indices().nth(MAX_CHARS) {
+        None => message,
+        Some((at, _)) => format!("{}…", &message[..at]),
     }
 }
 
 /// Returns the fault of a 400.
 pub(super) fn of_refusal(body: &Value, status: u16, graph: &Value, wire: &Wire) -> ServiceFault {
     let error = body.get("error").unwrap_or(&Value::Null);
-    let mut words = of_nodes(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);
-    if words.is_empty() {
-        words = complaint(error, wire);
+    let mut message = of_nodes(body.get("node_errors").unwrap_or(&Value::Null), graph, wire);
+    if message.is_empty() {
+        message = complaint(error, wire);
         let extra = error.get("extra_info").unwrap_or(&Value::Null);
         let text = |key: &str| extra.get(key).and_then(Value::as_str).unwrap_or_default();
         if !text("node_id").is_empty() {
             let place = named(text("node_id"), text("class_type"), text("node_title"), wire);
-            words = format!("{place}: {words}");
+            message = format!("{place}: {message}");
         }
     }
-    if words.is_empty() {
-        words = format!("HTTP {status} without a reason");
+    if message.is_empty() {
+        message = format!("HTTP {status} without a reason");
     }
-    workflow(status, words, CHECK_WORKFLOW)
+    workflow(status, message, CHECK_WORKFLOW)
 }
 
 /// Returns the fault of a failed run, from its `execution_error`.
@@ -143,16 +143,12 @@ pub(super) fn of_run(error: Option<&Value>, graph: &Value, wire: &Wire) -> Servi
         Some(_) => node(text("node_id"), graph, wire),
         None => named(text("node_id"), text("node_type"), "", wire),
     };
-    let words = format!("{place}: {}: {}", wire.line(kind), wire.line(said));
+    let message = format!("{place}: {}: {}", wire.line(kind), wire.line(said));
     let lower = format!("{kind} {said}").to_lowercase();
     match MACHINE.iter().find(|(sign, _)| lower.contains(sign)) {
-        Some((_, advice)) => ServiceFault {
-            code: None,
-            status: 200,
-            message: words,
-            advice,
-            kind: FaultKind::Service,
-        },
-        None => workflow(200, words, NODE_FAILED),
+        Some((_, advice)) => {
+            ServiceFault { code: None, status: 200, message, advice, kind: FaultKind::Service }
+        }
+        None => workflow(200, message, NODE_FAILED),
     }
 }

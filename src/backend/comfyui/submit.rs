@@ -95,8 +95,12 @@ impl Comfyui {
             .body(form(&boundary, picture));
         let answer = self.wire.call(request, SMALL).await.map_err(not_sent)?;
         if matches!(answer.status, 400 | 413 | 415) {
-            let words = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
-            return Err(SubmitError::Refused(faults::workflow(answer.status, words, BAD_PICTURE)));
+            let message = format!("ComfyUI did not accept the picture (HTTP {})", answer.status);
+            return Err(SubmitError::Refused(faults::workflow(
+                answer.status,
+                message,
+                BAD_PICTURE,
+            )));
         }
         let told = self.wire.json(&answer).map_err(not_sent)?;
         let text = |key: &str| told.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -276,8 +280,8 @@ fn partial_refusal(
     if ours.is_empty() {
         return None;
     }
-    let words = faults::of_nodes(&Value::Object(ours), graph, wire);
-    Some(faults::workflow(200, words, faults::CHECK_WORKFLOW))
+    let message = faults::of_nodes(&Value::Object(ours), graph, wire);
+    Some(faults::workflow(200, message, faults::CHECK_WORKFLOW))
 }
 
 /// Finds the same in a request whose answer was lost: the queue lists the output nodes that remain.
@@ -286,8 +290,8 @@ fn dropped(run: &Run, work: &GraphPayload) -> Option<ServiceFault> {
     let lost: Vec<&str> =
         work.outputs.iter().filter(|output| !kept.contains(output)).map(String::as_str).collect();
     (!lost.is_empty()).then(|| {
-        let words =
+        let message =
             format!("ComfyUI dropped the output node {} of the request", lost.join(" and "));
-        faults::workflow(200, words, faults::CHECK_WORKFLOW)
+        faults::workflow(200, message, faults::CHECK_WORKFLOW)
     })
 }

@@ -40,54 +40,54 @@ const LOST_ADVICE: &str = "The result is lost, because Gradio delivers a result 
 const REFUSED_ADVICE: &str = "The Space refused the call.";
 
 /// Creates a fault about a Space.
-fn fault(status: u16, words: String, advice: &'static str, kind: FaultKind) -> ServiceFault {
-    ServiceFault { code: None, status, message: words, advice, kind }
+fn fault(status: u16, message: String, advice: &'static str, kind: FaultKind) -> ServiceFault {
+    ServiceFault { code: None, status, message, advice, kind }
 }
 
 /// Returns the fault of a Space that lacks something we need.
-pub(super) fn changed(words: String) -> CallError {
-    CallError::Fault(fault(200, words, CHANGED_ADVICE, FaultKind::Account))
+pub(super) fn changed(message: String) -> CallError {
+    CallError::Fault(fault(200, message, CHANGED_ADVICE, FaultKind::Account))
 }
 
 /// Returns the fault of a value that the Space does not accept.
-pub(super) fn invalid_value(words: String) -> CallError {
-    CallError::Fault(fault(200, words, INPUT_ADVICE, FaultKind::Workflow))
+pub(super) fn invalid_value(message: String) -> CallError {
+    CallError::Fault(fault(200, message, INPUT_ADVICE, FaultKind::Workflow))
 }
 
 /// Returns the fault of a Space whose owner must act.
-pub(super) fn owner_must_act(words: String) -> CallError {
-    CallError::Fault(fault(200, words, OWNER_ADVICE, FaultKind::Account))
+pub(super) fn owner_must_act(message: String) -> CallError {
+    CallError::Fault(fault(200, message, OWNER_ADVICE, FaultKind::Account))
 }
 
 /// Returns the fault of a request that belongs to an earlier process.
 pub(super) fn unknown_request() -> CallError {
-    let words = "the call of the Space belongs to an earlier run of the daemon, and Gradio cannot resume it".to_owned();
-    CallError::Fault(fault(404, words, LOST_ADVICE, FaultKind::Gone))
+    let message = "the call of the Space belongs to an earlier run of the daemon, and Gradio cannot resume it".to_owned();
+    CallError::Fault(fault(404, message, LOST_ADVICE, FaultKind::Gone))
 }
 
 /// Returns the fault of a call whose result is no longer available.
-pub(super) fn lost(words: String) -> ServiceFault {
-    fault(200, words, LOST_ADVICE, FaultKind::Service)
+pub(super) fn lost(message: String) -> ServiceFault {
+    fault(200, message, LOST_ADVICE, FaultKind::Service)
 }
 
 /// Returns the fault of an app that reported success but returned no file.
-pub(super) fn empty_result(words: String) -> ServiceFault {
-    fault(200, words, RUN_ADVICE, FaultKind::Service)
+pub(super) fn empty_result(message: String) -> ServiceFault {
+    fault(200, message, RUN_ADVICE, FaultKind::Service)
 }
 
 /// Returns the fault of an app that reported an error. `text` is empty if it gave no reason.
 pub(super) fn of_app(space: &str, text: &str) -> ServiceFault {
     if text.is_empty() {
-        let words = format!("{space} failed without saying why");
-        return fault(200, words, RUN_ADVICE, FaultKind::Service);
+        let message = format!("{space} failed without saying why");
+        return fault(200, message, RUN_ADVICE, FaultKind::Service);
     }
-    let words = format!("{space}: {text}");
+    let message = format!("{space}: {text}");
     if is_quota(text) {
-        fault(200, words, QUOTA_ADVICE, FaultKind::Service)
+        fault(200, message, QUOTA_ADVICE, FaultKind::Service)
     } else if is_about_input(text) {
-        fault(200, words, INPUT_ADVICE, FaultKind::Workflow)
+        fault(200, message, INPUT_ADVICE, FaultKind::Workflow)
     } else {
-        fault(200, words, RUN_ADVICE, FaultKind::Service)
+        fault(200, message, RUN_ADVICE, FaultKind::Service)
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn is_quota(text: &str) -> bool {
 fn is_about_input(text: &str) -> bool {
     ["is less than minimum value", "is greater than maximum value"]
         .iter()
-        .any(|words| text.contains(words))
+        .any(|message| text.contains(message))
 }
 
 /// Returns how long a Space is not called because of its quota: from `Try again in 1:02:03` if the
@@ -119,9 +119,9 @@ pub(super) fn quota_pause(text: &str) -> Duration {
 }
 
 /// Returns the error for a Space whose quota is used up for another `left`.
-pub(super) fn quota_paused(words: &str, left: Duration) -> CallError {
+pub(super) fn quota_paused(message: &str, left: Duration) -> CallError {
     CallError::Transient {
-        reason: format!("{words}; not called for {} more minutes", left.as_secs().div_ceil(60)),
+        reason: format!("{message}; not called for {} more minutes", left.as_secs().div_ceil(60)),
         retry_after: Some(left.min(RETRY_AFTER_CAP)),
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn answer_problem(reply: &Reply<'_>, space: &str, has_token: bool) ->
         Content::Page => "its proxy answered with a web page instead of the app".to_owned(),
         _ => reply.message(),
     };
-    let words = match said.as_str() {
+    let message = match said.as_str() {
         "" => format!("{space} answered HTTP {}", reply.status),
         _ => format!("{space} answered HTTP {}: {said}", reply.status),
     };
@@ -147,18 +147,18 @@ pub(super) fn answer_problem(reply: &Reply<'_>, space: &str, has_token: bool) ->
         405 | 422 => (CHANGED_ADVICE, FaultKind::Account),
         503 if matches!(reply.content, Content::Page | Content::Text(_)) => {
             return passing(format!(
-                "{words}; it sleeps, is being built or is overloaded (a call wakes it up)"
+                "{message}; it sleeps, is being built or is overloaded (a call wakes it up)"
             ));
         }
         // This includes a success that could not be read: some proxies answer "in a moment"
         // like this.
-        200..300 | 408 | 425 | 429 | 500..600 => return passing(words),
+        200..300 | 408 | 425 | 429 | 500..600 => return passing(message),
         _ => (REFUSED_ADVICE, FaultKind::Service),
     };
     if kind == FaultKind::Service {
-        return passing(words);
+        return passing(message);
     }
-    CallError::Fault(fault(reply.status, words, advice, kind))
+    CallError::Fault(fault(reply.status, message, advice, kind))
 }
 
 #[cfg(test)]

@@ -132,12 +132,12 @@ impl Spaces {
             let record = HubRecord::read(&body, &self.settings.hub);
             match record.readiness() {
                 Readiness::Ready => {}
-                Readiness::Soon(words) => {
-                    let reason = format!("{title} {words}");
+                Readiness::Soon(message) => {
+                    let reason = format!("{title} {message}");
                     return Err(CallError::Transient { reason, retry_after: None });
                 }
-                Readiness::Never(words) => {
-                    return Err(errors::owner_must_act(format!("{title} {words}")));
+                Readiness::Never(message) => {
+                    return Err(errors::owner_must_act(format!("{title} {message}")));
                 }
             }
             if let Some(told) = record.base {
@@ -169,15 +169,15 @@ impl Spaces {
     /// Returns the error for a Space that is not called at the moment.
     fn quota_paused(&self, side: SpaceSide) -> Option<CallError> {
         let rests = self.quota_pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, words) = rests[side.index()].as_ref()?;
+        let (until, message) = rests[side.index()].as_ref()?;
         let left = until.saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| errors::quota_paused(words, left))
+        (!left.is_zero()).then(|| errors::quota_paused(message, left))
     }
 
-    fn pause_for_quota(&self, side: SpaceSide, words: &str) {
-        let until = Instant::now() + errors::quota_pause(words);
+    fn pause_for_quota(&self, side: SpaceSide, message: &str) {
+        let until = Instant::now() + errors::quota_pause(message);
         let mut rests = self.quota_pauses.lock().unwrap_or_else(PoisonError::into_inner);
-        rests[side.index()] = Some((until, format!("{}: {words}", self.title(side))));
+        rests[side.index()] = Some((until, format!("{}: {message}", self.title(side))));
     }
 
     /// Returns whether a URL belongs to one of the Spaces, so that the token may be sent there.

@@ -94,9 +94,9 @@ impl Spaces {
                 self.abandon(run).await;
                 let title = self.title(run.part.side());
                 let limit = self.settings.deadline.as_secs();
-                let words =
+                let message =
                     format!("{title} did not finish within {limit} s, so the call was given up");
-                Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+                Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
                 return Ok(());
             }
             if pace? == Progression::Idle || begun.elapsed() > ADVANCE_FOR {
@@ -166,9 +166,10 @@ impl Spaces {
                 StreamItem::Frame(frame) => events::of_call(&frame),
                 StreamItem::Over(reason) => {
                     let why = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-                    let words = format!("the connection to {title} broke before it finished{why}");
+                    let message =
+                        format!("the connection to {title} broke before it finished{why}");
                     self.abandon(run).await;
-                    Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+                    Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
                     return Ok(Progression::Continue);
                 }
             };
@@ -191,8 +192,8 @@ impl Spaces {
                     return Ok(Progression::Continue);
                 }
                 SpaceEvent::Lost(text) => {
-                    let words = format!("{title} has lost the result: {}", self.wire.line(&text));
-                    Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+                    let message = format!("{title} has lost the result: {}", self.wire.line(&text));
+                    Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
                     return Ok(Progression::Continue);
                 }
                 _ if Instant::now() > until => return Ok(Progression::Idle),
@@ -204,10 +205,10 @@ impl Spaces {
             _ => Duration::ZERO,
         };
         if silence > self.settings.read_idle_timeout {
-            let words =
+            let message =
                 format!("{title} sent nothing for {} s, not even a heartbeat", silence.as_secs());
             self.abandon(run).await;
-            Self::end_run(run, RunOutcome::Failed(errors::lost(words)));
+            Self::end_run(run, RunOutcome::Failed(errors::lost(message)));
         } else if run.cancelled.is_some_and(|at| at.elapsed() > AFTER_CANCEL) {
             run.end(RunOutcome::Cancelled);
         }
@@ -222,8 +223,8 @@ impl Spaces {
         let Some(found) = files::find(outputs, run.part.extensions()) else {
             let title = self.title(run.part.side());
             let what = if run.part == SpaceCall::Mesh { "mesh" } else { "picture" };
-            let words = format!("{title} finished but returned no {what}");
-            return run.end(RunOutcome::Failed(errors::empty_result(words)));
+            let message = format!("{title} finished but returned no {what}");
+            return run.end(RunOutcome::Failed(errors::empty_result(message)));
         };
         let url = files::address(run.space(), &found.path);
         match run.part {
@@ -255,10 +256,10 @@ impl Spaces {
     fn take_picture(&self, run: &mut Run, url: &url::Url, bytes: Bytes) {
         let Some((extension, mime)) = files::picture_kind(&bytes) else {
             let title = self.title(SpaceSide::Flux);
-            let words = format!("{title} returned a file that is not a picture");
+            let message = format!("{title} returned a file that is not a picture");
             // A file that cannot be a picture is not worth keeping in quarantine as one.
             run.files.clear();
-            return run.end(RunOutcome::Failed(errors::lost(words)));
+            return run.end(RunOutcome::Failed(errors::lost(message)));
         };
         if let Some(file) = run.files.first_mut()
             && file.extension() != extension

@@ -148,10 +148,10 @@ pub(super) fn meaning(code: Option<u32>, status: u16) -> CodeMeaning {
 }
 
 /// Creates the fault that the rest of the crate uses.
-pub(super) fn fault(code: Option<u32>, status: u16, words: String) -> ServiceFault {
+pub(super) fn fault(code: Option<u32>, status: u16, message: String) -> ServiceFault {
     let meaning = meaning(code, status);
-    let words = if words.is_empty() { default_message(code, status) } else { words };
-    ServiceFault { code, status, message: words, advice: meaning.advice, kind: meaning.kind }
+    let message = if message.is_empty() { default_message(code, status) } else { message };
+    ServiceFault { code, status, message, advice: meaning.advice, kind: meaning.kind }
 }
 
 fn default_message(code: Option<u32>, status: u16) -> String {

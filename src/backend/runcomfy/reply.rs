@@ -129,7 +129,11 @@ fn message_of_body(body: &Value) -> String {
         Some(value) => vec![text_of(value).unwrap_or_default()],
         None => Vec::new(),
     };
-    said.into_iter().chain(detail).filter(|words| !words.is_empty()).collect::<Vec<_>>().join("; ")
+    said.into_iter()
+        .chain(detail)
+        .filter(|message| !message.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Returns one entry of a validation report (`{"loc":["body","overrides"],"msg":"…"}`) as

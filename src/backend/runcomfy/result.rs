@@ -88,8 +88,12 @@ fn run_fault(reply: &Reply<'_>) -> crate::backend::ServiceFault {
         _ => std::slice::from_ref(error),
     };
     let code = entries.iter().find_map(code_of_entry).or_else(|| reply.code());
-    let words: Vec<String> =
-        entries.iter().take(5).map(message_of_entry).filter(|words| !words.is_empty()).collect();
+    let words: Vec<String> = entries
+        .iter()
+        .take(5)
+        .map(message_of_entry)
+        .filter(|message| !message.is_empty())
+        .collect();
     if words.is_empty() {
         let top = reply.fault();
         return errors::fault(

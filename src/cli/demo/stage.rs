@@ -111,8 +111,8 @@ impl Stage {
     }
 
     /// Writes the prompt, as CONJURE's agent does.
-    pub(super) fn write_prompt(&self, words: &str) -> Result<(), Failure> {
-        say(&self.prompt, words).map_err(|error| {
+    pub(super) fn write_prompt(&self, message: &str) -> Result<(), Failure> {
+        say(&self.prompt, message).map_err(|error| {
             Failure::new(CANNOT_WRITE, format!("{}: {error}", self.prompt.display()))
         })
     }

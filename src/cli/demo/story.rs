@@ -98,11 +98,11 @@ async fn watch_job(
         let status = Arc::clone(&statuses.borrow_and_update());
         let at_work = status.projects.iter().find_map(|project| project.job.as_ref());
         if let Some(at_work) = at_work.filter(|at_work| at_work.id == job) {
-            let words = format!("{}: {}", at_work.state, plain(&at_work.doing));
-            if words != last {
+            let message = format!("{}: {}", at_work.state, plain(&at_work.doing));
+            if message != last {
                 let elapsed = span(Duration::from_millis(at_work.elapsed_ms));
-                out.data(format!("   {elapsed:>6}  {words}"));
-                last = words;
+                out.data(format!("   {elapsed:>6}  {message}"));
+                last = message;
             }
         } else {
             let ended = status

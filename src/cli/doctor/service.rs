@@ -54,22 +54,22 @@ pub(super) fn balance(
                 },
             ]
         }
-        Err(ProbeError::Token(words)) => vec![Check::fail(
+        Err(ProbeError::Token(message)) => vec![Check::fail(
             token::NAME,
             TOKEN,
-            format!("RunComfy rejected it: {words}"),
+            format!("RunComfy rejected it: {message}"),
             "copy it again from RunComfy's profile page and store it with `conjured login`",
         )],
-        Err(ProbeError::Account(words) | ProbeError::Unknown(words)) => vec![Check::fail(
+        Err(ProbeError::Account(message) | ProbeError::Unknown(message)) => vec![Check::fail(
             "api",
             UNAVAILABLE,
-            format!("{origin}: {words}"),
+            format!("{origin}: {message}"),
             "check `serverless.api_url` and the account on RunComfy's pages",
         )],
-        Err(ProbeError::Unreachable(words)) => vec![Check::fail(
+        Err(ProbeError::Unreachable(message)) => vec![Check::fail(
             "api",
             UNAVAILABLE,
-            format!("{origin} cannot be reached: {words}"),
+            format!("{origin} cannot be reached: {message}"),
             "check the network, a proxy (HTTPS_PROXY), the firewall, and `serverless.api_url`; `conjured doctor --offline` checks the rest",
         )],
     }
@@ -100,24 +100,24 @@ pub(super) fn deployment(
     const NAME: &str = "deployment";
     let record = match answer {
         Ok(record) => record,
-        Err(ProbeError::Unknown(words)) => {
+        Err(ProbeError::Unknown(message)) => {
             return vec![Check::fail(
                 NAME,
                 CONFIGURATION,
-                format!("RunComfy knows no deployment {id} ({words})"),
+                format!("RunComfy knows no deployment {id} ({message})"),
                 "set `serverless.deployment_id` to the id that RunComfy's dashboard shows; see docs/runcomfy.md",
             )];
         }
-        Err(ProbeError::Account(words)) => {
+        Err(ProbeError::Account(message)) => {
             return vec![Check::fail(
                 NAME,
                 TOKEN,
-                format!("no access to {id}: {words}"),
+                format!("no access to {id}: {message}"),
                 "use the token of the account that owns the deployment, or another `serverless.deployment_id`; see docs/runcomfy.md",
             )];
         }
-        Err(trouble @ (ProbeError::Token(_) | ProbeError::Unreachable(_))) => {
-            return vec![Check::skipped(NAME, format!("{id}: {}", trouble.message()))];
+        Err(problem @ (ProbeError::Token(_) | ProbeError::Unreachable(_))) => {
+            return vec![Check::skipped(NAME, format!("{id}: {}", problem.message()))];
         }
     };
     let name = record.name.as_deref().unwrap_or(id);

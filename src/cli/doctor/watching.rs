@@ -59,8 +59,8 @@ fn judge_watch(tried: &Result<(), WatchRefusal>, trigger: &TriggerConfig) -> Opt
             "the limit on watchers, or on open files, is reached (fs.inotify.max_user_instances, ulimit -n)".to_owned(),
             "raise it: sudo sysctl fs.inotify.max_user_instances=1024, and a line in /etc/sysctl.d to keep it",
         ),
-        Err(WatchRefusal::Other(words)) => (
-            format!("an input's folder cannot be watched: {words}"),
+        Err(WatchRefusal::Other(message)) => (
+            format!("an input's folder cannot be watched: {message}"),
             "check the permissions of the folder, or set trigger.watch = \"poll\"",
         ),
     };

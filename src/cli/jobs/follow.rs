@@ -136,11 +136,11 @@ impl Display {
             bar.set_position(share(job));
             bar.set_message(line);
         } else {
-            let words = format!("{}: {}", job.state, plain(&job.doing));
-            if words != self.last {
+            let message = format!("{}: {}", job.state, plain(&job.doing));
+            if message != self.last {
                 self.out
-                    .info(format!("{:>8}  {words}", span(Duration::from_millis(job.elapsed_ms))));
-                self.last = words;
+                    .info(format!("{:>8}  {message}", span(Duration::from_millis(job.elapsed_ms))));
+                self.last = message;
             }
         }
     }

@@ -180,14 +180,14 @@ fn account(sources: &Sources, named: Option<&str>) -> Result<host::User, Failure
     let variable = |name: &str| sources.env.get(name).map(String::as_str).unwrap_or_default();
     let (domain, name) = (variable("USERDOMAIN"), variable("USERNAME"));
     if name.is_empty() {
-        let words =
+        let message =
             "cannot find the name of this account (USERNAME is not set); nothing was installed";
-        return Err(Failure::new(CONFIGURATION, words));
+        return Err(Failure::new(CONFIGURATION, message));
     }
     if named.is_some_and(|named| !named.eq_ignore_ascii_case(name)) {
-        let words = "on Windows, install it from the account that it should run as, without --as; \
+        let message = "on Windows, install it from the account that it should run as, without --as; \
             nothing was installed";
-        return Err(Failure::new(USAGE, words));
+        return Err(Failure::new(USAGE, message));
     }
     let whole = if domain.is_empty() { name.to_owned() } else { format!(r"{domain}\{name}") };
     Ok(host::User { name: whole, home: sources.folders.home.clone() })

@@ -123,19 +123,19 @@ async fn check(config: &Config, secret: &SecretString) -> Result<MicroUsd, Failu
     let origin = &config.serverless.api_url;
     let service = Service::new(&config.serverless, secret)
         .map_err(|error| Failure::new(UNAVAILABLE, format!("{error}. Nothing was stored")))?;
-    service.balance().await.1.map_err(|trouble| match trouble {
-        ProbeError::Token(words) => Failure::new(
+    service.balance().await.1.map_err(|problem| match problem {
+        ProbeError::Token(message) => Failure::new(
             TOKEN,
             format!(
-                "RunComfy rejected the token ({words}). Nothing was stored. Copy it again from \
+                "RunComfy rejected the token ({message}). Nothing was stored. Copy it again from \
                  www.runcomfy.com/profile"
             ),
         ),
-        trouble => Failure::new(
+        problem => Failure::new(
             UNAVAILABLE,
             format!(
                 "the token could not be checked at {origin}: {}. Nothing was stored. Try again, or store it unchecked with --no-check",
-                trouble.message().trim_end_matches('.')
+                problem.message().trim_end_matches('.')
             ),
         ),
     })

@@ -161,12 +161,12 @@ impl<'t> Lines<'t> {
         let start = self.starts[line - 1];
         let text = self.text[start..].lines().next().unwrap_or_default();
         let column = self.text[start..at].chars().count();
-        let words = parser_message(error.message());
+        let message = parser_message(error.message());
         ConfigError {
             origin: self.origin(at),
             problem: ConfigProblem::Syntax {
                 column: column + 1,
-                message: words,
+                message,
                 snippet: snippet(text, line, column),
             },
         }

@@ -79,8 +79,8 @@ pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
             .order
             .iter()
             .map(|backend_kind| {
-                let trouble = view.health.at(*backend_kind).problem(view.config);
-                backend(view.config, *backend_kind, trouble.as_ref(), now)
+                let problem = view.health.at(*backend_kind).problem(view.config);
+                backend(view.config, *backend_kind, problem.as_ref(), now)
             })
             .collect(),
         machines: view.machines.to_vec(),
@@ -193,16 +193,16 @@ fn waiting(held: Option<HoldReason>, now: Now) -> (String, Option<WallTime>) {
 fn backend(
     config: &RuntimeConfig,
     backend: BackendKind,
-    trouble: Option<&HealthProblem>,
+    problem: Option<&HealthProblem>,
     now: Now,
 ) -> BackendHealth {
     let until = |at: Moment| now.wall.plus(at.since(now.moment));
     match config.at(backend) {
         Ok(configured) => BackendHealth {
             name: backend.name().to_owned(),
-            state: if trouble.is_some() { "failing" } else { "ready" }.to_owned(),
-            reason: trouble.map(|trouble| trouble.reason.clone()),
-            until: trouble.and_then(|trouble| trouble.until).map(until),
+            state: if problem.is_some() { "failing" } else { "ready" }.to_owned(),
+            reason: problem.map(|problem| problem.reason.clone()),
+            until: problem.and_then(|problem| problem.until).map(until),
             token_from: configured.token_from.clone(),
         },
         Err(unavailable) => BackendHealth {

@@ -266,9 +266,9 @@ impl EventLoop {
                 }
             }
             JobReport::Warning(warning) => self.warn([warning]),
-            JobReport::Unwritten { what, problem: trouble } => {
-                match trouble {
-                    Some(trouble) => self.unwritten.insert(what, trouble),
+            JobReport::Unwritten { what, problem } => {
+                match problem {
+                    Some(problem) => self.unwritten.insert(what, problem),
                     None => self.unwritten.remove(what),
                 };
                 self.dirty = true;

@@ -29,7 +29,7 @@ impl EventLoop {
     pub(crate) fn resubmit(&mut self, job: JobId) {
         let config = Arc::clone(&self.config.borrow());
         let free = config.order.iter().any(|backend| !backend.is_paid());
-        let (kind, words) = if config.settings.serverless.resubmit_unknown {
+        let (kind, message) = if config.settings.serverless.resubmit_unknown {
             (RepeatKind::Resubmit, TWICE)
         } else if config.settings.local.after_unknown && free {
             (RepeatKind::Free, FREE)
@@ -48,7 +48,7 @@ impl EventLoop {
                         && row.state == JobState::Unknown
                         && !ledger.resubmitted(row.project, &row.inputs)?;
                     if once {
-                        ledger.note(job, "resubmitted", words, now)?;
+                        ledger.note(job, "resubmitted", message, now)?;
                     }
                     Ok::<_, LedgerError>(once.then_some(row))
                 })
@@ -74,8 +74,8 @@ impl EventLoop {
         }
         let Some(project_state) = self.projects.get(&project) else { return };
         let name = project_state.config.name.clone();
-        let words = if kind == RepeatKind::Free { FREE } else { TWICE };
-        self.warn([format!("job {job}: {words}")]);
+        let message = if kind == RepeatKind::Free { FREE } else { TWICE };
+        self.warn([format!("job {job}: {message}")]);
         let again = Repeat { job, kind, may_charge_twice: kind == RepeatKind::Resubmit };
         let request =
             OnceRequest { project: Some(name), again: Some(again), ..OnceRequest::default() };

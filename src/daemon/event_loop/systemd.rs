@@ -148,9 +148,9 @@ impl ServiceManager {
         }
     }
 
-    fn notify(&self, words: &str) {
+    fn notify(&self, message: &str) {
         if let Some(socket) = &self.socket {
-            socket.send(words);
+            socket.send(message);
         }
     }
 }
@@ -196,8 +196,8 @@ mod imp {
             Some(Self { ours, to: to.ok()? })
         }
 
-        pub(super) fn send(&self, words: &str) {
-            if let Err(error) = self.ours.send_to_addr(words.as_bytes(), &self.to) {
+        pub(super) fn send(&self, message: &str) {
+            if let Err(error) = self.ours.send_to_addr(message.as_bytes(), &self.to) {
                 tracing::debug!(%error, "the service manager cannot be notified");
             }
         }

@@ -65,11 +65,11 @@ impl JobRun {
         self.status.eta = None;
         self.release_free(spec).await?;
         tracing::info!(job = %self.id, %earlier, "the same work as an earlier job: placed again, free of charge");
-        let words = format!(
+        let message = format!(
             "the same work as job {earlier}: its artifacts are placed again, free of charge"
         );
-        self.set_activity(words.clone()).await;
-        self.copy_from(earlier, words).await
+        self.set_activity(message.clone()).await;
+        self.copy_from(earlier, message).await
     }
 
     /// Continues a job that was released at no cost and stopped before it had its artifacts.
@@ -83,15 +83,16 @@ impl JobRun {
                         `conjured once` does the work anew, at its own price";
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
         };
-        let words = format!(
+        let message = format!(
             "job {earlier} did the same work: its artifacts are placed again, free of charge"
         );
-        self.copy_from(earlier, words).await
+        self.copy_from(earlier, message).await
     }
 
-    async fn copy_from(&mut self, earlier: JobId, words: String) -> Step<Fetched> {
+    async fn copy_from(&mut self, earlier: JobId, message: String) -> Step<Fetched> {
         let (id, now) = (self.id, self.services.clock.now().wall);
-        let note = move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &words, now);
+        let note =
+            move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &message, now);
         self.record("that an earlier result serves", note).await?;
         self.set_state(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
         let history = Arc::clone(&self.services.history);

@@ -237,12 +237,12 @@ async fn folder_of(services: &Services, targets: &Targets, root: &Path) -> PathB
     let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
     let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
     if folder.display().to_string().contains(SPLITS) {
-        let words = format!(
+        let message = format!(
             "the path {} holds `{SPLITS}`: CONJURE will split a mesh of one part into its loose pieces; rename the folder \
              if that is not wanted",
             folder.display()
         );
-        warn(services, words).await;
+        warn(services, message).await;
     }
     folder
 }
@@ -276,22 +276,22 @@ async fn report_import(services: &Services, project: ProjectId) {
     drop(services.reports.send(JobReport::Imported { project }).await);
 }
 
-async fn warn(services: &Services, words: String) {
-    drop(services.reports.send(JobReport::Warning(words)).await);
+async fn warn(services: &Services, message: String) {
+    drop(services.reports.send(JobReport::Warning(message)).await);
 }
 
 async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> HandoffOutcome {
-    let words = if asked {
+    let message = if asked {
         format!("placed; {why} (the request stays in CONJURE's state.json)")
     } else {
         format!(
             "placed, but CONJURE was not told: {why}; import it with \"Force Import Last Mesh\" in Blender"
         )
     };
-    write_down(services, job, words.clone()).await;
+    write_down(services, job, message.clone()).await;
     // Without the job's id: the same problem with ten jobs is one warning.
-    warn(services, format!("the newest mesh is {words}")).await;
-    HandoffOutcome::NotWaited(words)
+    warn(services, format!("the newest mesh is {message}")).await;
+    HandoffOutcome::NotWaited(message)
 }
 
 /// Adds a line to the job's events. It decides nothing, so a ledger that cannot be written now does

@@ -136,9 +136,9 @@ impl JobRun {
         let (reports, project, mut shown) =
             (services.reports.clone(), self.project, self.status.clone());
         let mut doing =
-            move |words: String| {
-                if shown.doing != words {
-                    shown.doing = words;
+            move |message: String| {
+                if shown.doing != message {
+                    shown.doing = message;
                     // If the channel is full, the next update follows soon enough.
                     drop(reports.try_send(JobReport::StatusChanged {
                         project,

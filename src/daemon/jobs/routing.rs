@@ -108,6 +108,6 @@ async fn availability(
 }
 
 fn until(services: &Services, config: &RuntimeConfig, backend: BackendKind, now: Moment) -> Moment {
-    let trouble = services.health.at(backend).problem(config);
-    trouble.and_then(|trouble| trouble.until).unwrap_or_else(|| now.plus(PROBE))
+    let problem = services.health.at(backend).problem(config);
+    problem.and_then(|problem| problem.until).unwrap_or_else(|| now.plus(PROBE))
 }

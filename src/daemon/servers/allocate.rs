@@ -81,7 +81,7 @@ impl ServerManager {
         on: &mut Option<MachineId>,
     ) -> Option<Answer> {
         let config = self.config();
-        let says = |words: String| drop(request.progress.send(words));
+        let says = |message: String| drop(request.progress.send(message));
         if let Some(id) = request.previous {
             let Some(server) = self.at(id) else {
                 return Some(Err(NoServer::gone(
@@ -161,7 +161,7 @@ impl ServerManager {
         id: MachineId,
         config: &RuntimeConfig,
     ) -> Option<Answer> {
-        let says = |words: String| drop(request.progress.send(words));
+        let says = |message: String| drop(request.progress.send(message));
         let now = self.now();
         let server = self.at(id)?;
         let before = server.lifecycle.clone();
@@ -170,8 +170,8 @@ impl ServerManager {
             server.backend.clone().filter(|_| server.lifecycle.stage == MachineStage::Ready)
         else {
             says(match &server.problem {
-                Some(trouble) => {
-                    format!("waiting for the RunComfy machine {}: {trouble}", server.name())
+                Some(problem) => {
+                    format!("waiting for the RunComfy machine {}: {problem}", server.name())
                 }
                 None => format!(
                     "starting the RunComfy machine {}, which takes 1 to 5 minutes and sometimes \
@@ -216,11 +216,11 @@ impl ServerManager {
                 // The machine is not assigned and stays idle: a job that is refused for hours must
                 // not keep it alive.
                 self.at(id)?.lifecycle = before;
-                let words = match refused {
+                let message = match refused {
                     ReleaseError::Budget(refusal) => refusal.to_string(),
                     ReleaseError::Ledger(error) => error.to_string(),
                 };
-                Some(Err(NoServer::new(CommandErrorKind::TryAgain, words)))
+                Some(Err(NoServer::new(CommandErrorKind::TryAgain, message)))
             }
         }
     }
@@ -251,7 +251,7 @@ impl ServerManager {
         fit: &ServerKind,
         config: &RuntimeConfig,
     ) -> Option<Answer> {
-        let says = |words: String| drop(request.progress.send(words));
+        let says = |message: String| drop(request.progress.send(message));
         if self.launch_after.is_some_and(|after| after > self.now()) {
             return None;
         }

@@ -43,11 +43,11 @@ impl ServerManager {
             let server = &self.servers[at];
             let id = server.id;
             let Some(cloud) = usable(&config, &server.account) else { continue };
-            if let Some(words) = server.lifecycle.warning(now, &cloud.rules)
+            if let Some(message) = server.lifecycle.warning(now, &cloud.rules)
                 && !server.warned
             {
                 self.servers[at].warned = true;
-                self.warn(words).await;
+                self.warn(message).await;
             }
             let server = &self.servers[at];
             let probe = server.probe_at.is_some_and(|at| at <= now);
@@ -251,13 +251,13 @@ impl ServerManager {
         if entry.lifecycle.stage == MachineStage::Gone {
             let outcome = if entry.why.is_some() { "stopped" } else { "was_gone" };
             if entry.why.is_none() {
-                let words = format!(
+                let message = format!(
                     "the RunComfy machine {} is gone: it was stopped outside conjured",
                     entry.name()
                 );
-                entry.ended.send_replace(Some(words.clone()));
+                entry.ended.send_replace(Some(message.clone()));
                 if !entry.leases.is_empty() {
-                    self.warn(words).await;
+                    self.warn(message).await;
                 }
             }
             self.end(id, outcome, None);
@@ -281,7 +281,7 @@ impl ServerManager {
 
     async fn call_failed(&mut self, id: MachineId, error: CallError) {
         let now = self.now();
-        let (words, retry_after) = match error {
+        let (message, retry_after) = match error {
             CallError::Transient { reason, retry_after } => (reason, retry_after),
             CallError::Fault(fault) => {
                 if fault.kind == FaultKind::Token {
@@ -293,8 +293,8 @@ impl ServerManager {
         let Some(server) = self.at(id) else { return };
         server.lifecycle.record_failure(now, rand::random(), retry_after);
         tracing::warn!(machine = %id, failures = server.lifecycle.failures(), "a call about the machine \
-            failed at RunComfy: {words}");
-        server.problem = Some(words);
+            failed at RunComfy: {message}");
+        server.problem = Some(message);
     }
 
     /// Extends a machine: reserves the money first.
@@ -347,15 +347,15 @@ impl ServerManager {
         server.lifecycle.record_stopping();
         server.why = Some(why);
         server.problem = None;
-        let words = format!("stopping the RunComfy machine {}: {}", server.name(), why.message());
-        server.ended.send_replace(Some(words.clone()));
+        let message = format!("stopping the RunComfy machine {}: {}", server.name(), why.message());
+        server.ended.send_replace(Some(message.clone()));
         let busy = !server.leases.is_empty();
         self.notes.add(move |ledger| ledger.machine_stopping(id, why, wall));
         self.notes.write_pending(&self.services.store, self.now()).await;
         if busy {
-            self.warn(format!("{words}; a job was running on it")).await;
+            self.warn(format!("{message}; a job was running on it")).await;
         } else {
-            tracing::info!(machine = %id, "{words}");
+            tracing::info!(machine = %id, "{message}");
         }
     }
 
@@ -382,12 +382,12 @@ impl ServerManager {
                 if let Some(entry) = self.at(id)
                     && entry.lifecycle.failures() == 2
                 {
-                    let words = format!(
+                    let message = format!(
                         "the RunComfy machine {} could not be stopped and still costs money; \
                          conjured keeps trying, and you can stop it in RunComfy's dashboard",
                         entry.name()
                     );
-                    self.warn(words).await;
+                    self.warn(message).await;
                 }
             }
         }

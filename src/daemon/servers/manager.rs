@@ -207,11 +207,11 @@ impl ServerManager {
         let (rows, jobs) = match read {
             Ok(read) => read,
             Err(error) => {
-                let words = format!(
+                let message = format!(
                     "the ledger cannot be read, so a RunComfy machine of an earlier session may \
                      still run and cost money ({error}): check RunComfy's dashboard"
                 );
-                self.report(JobReport::Warning(words)).await;
+                self.report(JobReport::Warning(message)).await;
                 return;
             }
         };
@@ -404,8 +404,8 @@ impl ServerManager {
         drop(self.services.reports.send(report).await);
     }
 
-    pub(crate) async fn warn(&self, words: String) {
-        self.report(JobReport::Warning(words)).await;
+    pub(crate) async fn warn(&self, message: String) {
+        self.report(JobReport::Warning(message)).await;
     }
 
     pub(crate) fn wall(&self, moment: Moment) -> WallTime {

@@ -77,15 +77,15 @@ impl ServerManager {
             };
             return Some(format!("it may cost money and cannot be checked or stopped: {reason}"));
         }
-        let trouble =
-            server.problem.as_ref().map(|trouble| format!(": {trouble}")).unwrap_or_default();
+        let problem =
+            server.problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
         match server.lifecycle.stage {
             MachineStage::Lost => Some("it may cost money: check RunComfy's dashboard".to_owned()),
             MachineStage::Stopping if server.lifecycle.failures() > 0 => {
-                Some(format!("it could not be stopped yet and costs money; retrying{trouble}"))
+                Some(format!("it could not be stopped yet and costs money; retrying{problem}"))
             }
             MachineStage::Launching if server.lifecycle.failures() > 0 => {
-                Some(format!("it may cost money, and RunComfy cannot be reached{trouble}"))
+                Some(format!("it may cost money, and RunComfy cannot be reached{problem}"))
             }
             _ if self.notes.problem.is_some() => {
                 Some("its events cannot be written to the ledger".to_owned())

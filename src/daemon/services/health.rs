@@ -211,7 +211,7 @@ impl HealthRecord {
             FaultKind::Token => {
                 let configured = config.at(self.backend).as_ref().ok();
                 let from = configured.and_then(|configured| configured.token_from.as_deref());
-                let words = match from {
+                let message = match from {
                     Some(from) => {
                         format!(
                             "the token (from {from}) was refused: {}. {}",
@@ -229,11 +229,12 @@ impl HealthRecord {
                 let token = configured.and_then(|configured| configured.token().cloned());
                 let news = self.with(|inner| {
                     let news = inner.refused_by(config, self.backend).is_none();
-                    inner.refused = Some(RefusedToken { token, probe_at, message: words.clone() });
+                    inner.refused =
+                        Some(RefusedToken { token, probe_at, message: message.clone() });
                     news
                 });
                 if news {
-                    tracing::error!("{words} Nothing is sent until there is a new token");
+                    tracing::error!("{message} Nothing is sent until there is a new token");
                 }
                 self.update_breaker(Breaker::record_probe_success);
             }

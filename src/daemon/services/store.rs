@@ -102,9 +102,9 @@ impl Store {
     }
 
     /// Reports to the event loop that a write is pending, or no longer is.
-    async fn report_unwritten(&self, what: &'static str, trouble: Option<String>) {
+    async fn report_unwritten(&self, what: &'static str, problem: Option<String>) {
         // At the very end there is no receiver; the log has the message.
-        drop(self.reports.send(JobReport::Unwritten { what, problem: trouble }).await);
+        drop(self.reports.send(JobReport::Unwritten { what, problem }).await);
     }
 }
 

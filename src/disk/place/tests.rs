@@ -308,13 +308,13 @@ fn what_a_person_must_change_is_distinguished_from_what_is_temporary() {
     let bench = Bench::new();
     fs::write(bench.path("project/file"), b"").expect("writes");
     fs::create_dir(bench.path("project/folder.glb")).expect("makes");
-    for (target, words) in [
+    for (target, message) in [
         ("project/file/0.glb", "a file stands where a folder should be"),
         ("project/folder.glb", "a folder has that name"),
     ] {
         let fault = bench.place(&["project/flux.png"], &[target]).expect_err(target);
         assert!(!fault.is_transient(), "{fault}");
-        assert!(fault.to_string().contains(words), "{fault}");
+        assert!(fault.to_string().contains(message), "{fault}");
         assert!(!bench.path("project/flux.png").exists(), "{target}: nothing was shown");
         assert_eq!(bench.temporaries("project"), 0, "{target}");
     }

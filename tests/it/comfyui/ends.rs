@@ -105,7 +105,7 @@ async fn a_failed_run_names_the_node_and_still_lists_what_was_saved_before() {
 
 #[tokio::test]
 async fn no_memory_left_is_the_machines_fault_and_not_the_workflows() {
-    for (kind, words) in [
+    for (kind, message) in [
         ("torch.OutOfMemoryError", "Allocation on device"),
         ("torch.cuda.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB"),
         (
@@ -117,11 +117,11 @@ async fn no_memory_left_is_the_machines_fault_and_not_the_workflows() {
         let (server, adapter) = both(Quirks::default()).await;
         let id = sent(&adapter, 1).await;
         server.start();
-        server.with(|world| world.fail(kind, words));
+        server.with(|world| world.fail(kind, message));
         let RunResult::Failed { fault, .. } = ended(&adapter, &id).await else {
             panic!("it fails")
         };
-        assert_eq!(fault.kind, FaultKind::Service, "{kind}: {words}");
+        assert_eq!(fault.kind, FaultKind::Service, "{kind}: {message}");
     }
 }
 

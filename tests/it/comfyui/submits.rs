@@ -240,7 +240,7 @@ async fn a_secret_address_is_in_no_word_of_any_answer() {
     };
     let opened = adapter.open(&file, 0).await.map(|_| ());
     drop(server);
-    let words = format!(
+    let message = format!(
         "{answer:?} {opened:?} {:?} {:?} {:?} {:?} {:?}",
         adapter.warm_up().await,
         adapter.observe(&key(1)).await,
@@ -248,5 +248,5 @@ async fn a_secret_address_is_in_no_word_of_any_answer() {
         adapter.submit(&submission(1, work(local_graph()))).await,
         adapter.open(&file, 0).await.map(|_| ()),
     );
-    assert!(!words.contains("localhost") && !words.contains("hidden-machine"), "{words}");
+    assert!(!message.contains("localhost") && !message.contains("hidden-machine"), "{message}");
 }

@@ -8,7 +8,7 @@ use super::{TOKEN, Terminal};
 #[test]
 fn wrong_usage_ends_with_64_and_names_the_slip() {
     let terminal = Terminal::new();
-    for (line, words) in [
+    for (line, message) in [
         ("", "Usage: conjured"),
         ("stauts", "'status'"),
         ("run --rot x", "'--root'"),
@@ -26,7 +26,7 @@ fn wrong_usage_ends_with_64_and_names_the_slip() {
         ("completions tcsh", "possible values"),
         ("simulator --listen 127.0.0.1:8000", "CONJURE's own"),
     ] {
-        terminal.refused(line, 64, words);
+        terminal.refused(line, 64, message);
     }
     // On other systems a service belongs to the user's own account.
     #[cfg(unix)]
@@ -85,8 +85,8 @@ fn an_input_that_is_not_there_ends_with_66() {
 impl Terminal {
     /// Runs `once`, which refuses to send: nothing was sent, and no artifact is reported.
     #[track_caller]
-    fn check_once(&self, options: &str, code: i32, words: &str) {
-        self.refused(&format!("once {options}"), code, words);
+    fn check_once(&self, options: &str, code: i32, message: &str) {
+        self.refused(&format!("once {options}"), code, message);
         self.refused(&format!("once {options}"), code, "nothing was sent");
     }
 }

@@ -138,19 +138,19 @@ impl World {
         })
     }
 
-    fn job(&self, words: &str) -> Option<JobRow> {
-        self.stage.jobs().into_iter().rfind(|job| job.prompt_excerpt == words)
+    fn job(&self, message: &str) -> Option<JobRow> {
+        self.stage.jobs().into_iter().rfind(|job| job.prompt_excerpt == message)
     }
 
     #[track_caller]
-    fn ends(&self, words: &str, state: JobState, known: usize) {
-        let job = self.until(&format!("the job of `{words}` ends"), || {
-            let same = self.stage.jobs().iter().filter(|job| job.prompt_excerpt == words).count();
-            self.job(words).filter(|job| job.state.is_final() && same > known)
+    fn ends(&self, message: &str, state: JobState, known: usize) {
+        let job = self.until(&format!("the job of `{message}` ends"), || {
+            let same = self.stage.jobs().iter().filter(|job| job.prompt_excerpt == message).count();
+            self.job(message).filter(|job| job.state.is_final() && same > known)
         });
         let ends_so = [state, JobState::Unknown].contains(&job.state)
             || (state, job.state) == (JobState::Replaced, JobState::Cancelled);
-        assert!(ends_so, "`{words}` ended as `{}`: {:?}", job.state, job.reason);
+        assert!(ends_so, "`{message}` ended as `{}`: {:?}", job.state, job.reason);
     }
 
     fn go(&self, step: &Step) {
@@ -163,22 +163,22 @@ impl World {
             }),
             Step::Order(order) => self.stage.service.order(order.clone()),
             Step::Clear => self.stage.service.clear_faults(),
-            Step::Say(words, state) => {
+            Step::Say(message, state) => {
                 let before = self.stage.jobs();
-                let known = before.iter().filter(|job| job.prompt_excerpt == *words).count();
-                self.stage.say(words);
-                self.ends(words, *state, known);
+                let known = before.iter().filter(|job| job.prompt_excerpt == *message).count();
+                self.stage.say(message);
+                self.ends(message, *state, known);
             }
-            Step::Begin(words) => {
-                self.stage.say(words);
-                self.until(&format!("the job of `{words}` is at the service"), || {
-                    self.job(words).filter(|job| job.request.is_some() || job.state.is_final())
+            Step::Begin(message) => {
+                self.stage.say(message);
+                self.until(&format!("the job of `{message}` is at the service"), || {
+                    self.job(message).filter(|job| job.request.is_some() || job.state.is_final())
                 });
             }
-            Step::Cancel(words) => {
+            Step::Cancel(message) => {
                 let mut asked = None;
-                self.until(&format!("the job of `{words}` is cancelled"), || {
-                    let job = self.job(words)?;
+                self.until(&format!("the job of `{message}` is cancelled"), || {
+                    let job = self.job(message)?;
                     let generation = *self.died.borrow();
                     if !job.state.is_final() && asked != Some(generation) {
                         asked = Some(generation);
@@ -186,15 +186,15 @@ impl World {
                     }
                     job.state.is_final().then_some(())
                 });
-                self.ends(words, JobState::Cancelled, 0);
+                self.ends(message, JobState::Cancelled, 0);
             }
-            Step::Ends(words, state) => self.ends(words, *state, 0),
-            Step::Rate(words) => {
-                let job = self.job(words).expect("it has ended");
+            Step::Ends(message, state) => self.ends(message, *state, 0),
+            Step::Rate(message) => {
+                let job = self.job(message).expect("it has ended");
                 self.until("the rating is kept", || {
                     // A daemon that is still starting does not answer yet.
                     drop(self.stage.cli(&["jobs", "rate", &job.id.to_string(), "4"]));
-                    self.job(words)?.rating.map(drop)
+                    self.job(message)?.rating.map(drop)
                 });
             }
             Step::Stop => {

@@ -35,58 +35,60 @@ pub(super) fn judge(stage: &DemoProject, case: Case) {
 
     // No paid result is lost: every job with a request id has ended as it should, with
     // its artifacts.
-    let expected = |words: &str| {
+    let expected = |message: &str| {
         case.steps().into_iter().find_map(|step| match step {
-            Step::Say(said, state) | Step::Ends(said, state) if said == words => Some(state),
-            Step::Cancel(said) if said == words => Some(JobState::Cancelled),
+            Step::Say(said, state) | Step::Ends(said, state) if said == message => Some(state),
+            Step::Cancel(said) if said == message => Some(JobState::Cancelled),
             _ => None,
         })
     };
     let mut unknown = 0;
     for job in &jobs {
-        let words = job.prompt_excerpt.as_str();
-        let same: Vec<_> = stats.requests.iter().filter(|r| r.prompt == words).collect();
+        let message = job.prompt_excerpt.as_str();
+        let same: Vec<_> = stats.requests.iter().filter(|r| r.prompt == message).collect();
         if job.state == JobState::Unknown {
             unknown += 1;
-            assert_eq!(job.request, None, "`{words}` is unknown although its id was stored");
-            assert!(job.reserved > MicroUsd::ZERO, "the money of `{words}` was not reserved");
-            assert_eq!(job.booked, None, "the money of `{words}` does not count as spent");
+            assert_eq!(job.request, None, "`{message}` is unknown although its id was stored");
+            assert!(job.reserved > MicroUsd::ZERO, "the money of `{message}` was not reserved");
+            assert_eq!(job.booked, None, "the money of `{message}` does not count as spent");
             continue;
         }
         // The reason for a cancel is known to the session that sent it; the next one only sees that
         // the job was cancelled.
         let replaced =
-            job.state == JobState::Cancelled && expected(words) == Some(JobState::Replaced);
+            job.state == JobState::Cancelled && expected(message) == Some(JobState::Replaced);
         assert!(
-            replaced || Some(job.state) == expected(words),
-            "`{words}` is `{}`: {:?}",
+            replaced || Some(job.state) == expected(message),
+            "`{message}` is `{}`: {:?}",
             job.state,
             job.reason
         );
         let id = job.request.as_ref().map(ToString::to_string);
         let paid = job.backend == "serverless";
         if let Some(id) = id.as_ref().filter(|_| paid) {
-            assert!(same.iter().any(|request| request.id == *id), "`{words}` has another's id");
+            assert!(same.iter().any(|request| request.id == *id), "`{message}` has another's id");
         }
         let spent = job.booked.unwrap_or(job.reserved);
         match job.state {
-            JobState::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{words}` was refused"),
-            JobState::Done if id.is_some() => assert!(spent > MicroUsd::ZERO, "`{words}` was free"),
-            JobState::Done => assert_eq!(spent, MicroUsd::ZERO, "`{words}` came from the cache"),
-            JobState::Failed => assert!(spent > MicroUsd::ZERO, "`{words}` ran and was free"),
+            JobState::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{message}` was refused"),
+            JobState::Done if id.is_some() => {
+                assert!(spent > MicroUsd::ZERO, "`{message}` was free")
+            }
+            JobState::Done => assert_eq!(spent, MicroUsd::ZERO, "`{message}` came from the cache"),
+            JobState::Failed => assert!(spent > MicroUsd::ZERO, "`{message}` ran and was free"),
             // No machine ever ran them. If the end was not observed, that is unknown, and an upper
             // bound stays booked.
             JobState::Cancelled | JobState::Replaced => {}
-            other => assert!(!other.is_final(), "`{words}` is `{other}`"),
+            other => assert!(!other.is_final(), "`{message}` is `{other}`"),
         }
         // The booked amount is never below the service's bill, except for the seconds that polling
         // cannot observe.
         let billed: MicroUsd = same.iter().map(|request| request.billed).sum();
-        assert!(spent + UNSEEN >= billed, "`{words}` cost {billed} and {spent} is on the books");
+        assert!(spent + UNSEEN >= billed, "`{message}` cost {billed} and {spent} is on the books");
         if job.state == JobState::Done {
             for name in ["prompt.txt", "render.png", "image.png", "mesh.glb", "job.json"] {
                 let path = stage.state_dir().join("history").join(job.id.to_string()).join(name);
-                assert!(path.is_file(), "{name} of `{words}` is not in history");
+                assert!(path.is_file(), "{name} of `{message}` is not in history");
             }
         }
     }

@@ -26,7 +26,7 @@ fn folders(stage: &DemoProject) -> Vec<String> {
 fn the_oldest_go_and_what_is_gone_is_told_by_whoever_would_need_it() {
     let mut stage = DemoProject::new();
     let ids: Vec<String> =
-        ["an owl", "a fox", "a bat"].map(|words| once(&stage, words).id.to_string()).to_vec();
+        ["an owl", "a fox", "a bat"].map(|message| once(&stage, message).id.to_string()).to_vec();
     stage.set("history.keep_jobs", "2");
     let _daemon = stage.start();
     eventually("the oldest is gone", || (folders(&stage) == ids[1..]).then_some(()));

@@ -304,8 +304,8 @@ fn parse(text: &str) -> Vec<Vec<String>> {
 fn it_answers_while_a_daemon_writes() {
     let stage = DemoProject::new();
     let daemon = stage.start();
-    for (number, words) in (1..=3_u64).zip(["a clay owl", "a clay fox", "a clay wolf"]) {
-        stage.say(words);
+    for (number, message) in (1..=3_u64).zip(["a clay owl", "a clay fox", "a clay wolf"]) {
+        stage.say(message);
         loop {
             let json = stage.json(&["cost", "--json"]);
             let total = &json["total"];

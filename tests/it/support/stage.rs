@@ -170,8 +170,8 @@ impl DemoProject {
     // What the artist does.
 
     /// Writes the prompt.
-    pub(crate) fn say(&self, words: &str) {
-        say(&self.prompt(), words).expect("writes");
+    pub(crate) fn say(&self, message: &str) {
+        say(&self.prompt(), message).expect("writes");
     }
 
     /// Renders a scene without saving it.

@@ -160,8 +160,8 @@ impl Classes {
             }
         }
         if good.is_empty() {
-            let words = "Prompt outputs failed validation";
-            let mut body = error("prompt_outputs_failed_validation", words, "");
+            let message = "Prompt outputs failed validation";
+            let mut body = error("prompt_outputs_failed_validation", message, "");
             body["node_errors"] = Value::Object(errors);
             return PromptVerdict::Refused(body);
         }
@@ -176,7 +176,7 @@ impl Classes {
         has_picture: impl Fn(&str) -> bool,
     ) -> Vec<Value> {
         let mut complaints = Vec::new();
-        let complain = |kind: &str, words: &str, details: String| json!({"type": kind, "message": words, "details": details, "extra_info": {}});
+        let complain = |kind: &str, message: &str, details: String| json!({"type": kind, "message": message, "details": details, "extra_info": {}});
         let known = self.0.get(text(node, "class_type"));
         for (name, value) in node["inputs"].as_object().into_iter().flatten() {
             let Some(input) = known.and_then(|inputs| inputs.get(name)) else { continue };
@@ -207,14 +207,14 @@ impl Classes {
                         format!("{name}: '{chosen}' not in {:?}", installed(input, quirks)),
                     ));
                 }
-                (Input::Number, Value::String(words)) if words.parse::<f64>().is_err() => {
+                (Input::Number, Value::String(message)) if message.parse::<f64>().is_err() => {
                     let mut said = complain(
                         "invalid_input_type",
                         "Failed to convert an input value to a INT value",
                         name.clone(),
                     );
                     said["extra_info"]["exception_message"] =
-                        format!("invalid literal for int() with base 10: '{words}'").into();
+                        format!("invalid literal for int() with base 10: '{message}'").into();
                     complaints.push(said);
                 }
                 (Input::Number, Value::Number(number))
@@ -258,8 +258,9 @@ fn unknown_class(id: &str, node: &Value, version: Version) -> Value {
             &details,
         ),
         Version::V33 => {
-            let words = format!("Node '{title}' not found. The custom node may not be installed.");
-            let mut body = error("missing_node_type", &words, &details);
+            let message =
+                format!("Node '{title}' not found. The custom node may not be installed.");
+            let mut body = error("missing_node_type", &message, &details);
             body["error"]["extra_info"] =
                 json!({"node_id": id, "class_type": class, "node_title": title});
             body

@@ -92,8 +92,8 @@ fn ok(body: &Value) -> Response {
 
 /// The answer of a handler that fails: two lines of text.
 fn internal_error() -> Response {
-    let words = "500 Internal Server Error\n\nServer got itself in trouble";
-    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], words)
+    let message = "500 Internal Server Error\n\nServer got itself in trouble";
+    (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], message)
         .into_response()
 }
 

@@ -235,7 +235,7 @@ impl World {
     }
 
     /// Makes the next node fail with an exception.
-    pub fn fail(&mut self, kind: &str, words: &str) {
+    pub fn fail(&mut self, kind: &str, message: &str) {
         let Some(run) = self.running.as_mut().filter(|run| run.ended.is_none()) else { return };
         let id = if run.left.is_empty() { String::new() } else { run.left.remove(0) };
         let class = run.job.graph.get(&id).map(|node| node["class_type"].clone());
@@ -243,7 +243,7 @@ impl World {
         self.message(
             "execution_error",
             json!({
-                "node_id": id, "node_type": class, "exception_type": kind, "exception_message": format!("{words}\n"),
+                "node_id": id, "node_type": class, "exception_type": kind, "exception_message": format!("{message}\n"),
                 "traceback": ["  File \"execution.py\", line 1\n"], "executed": executed, "current_inputs": {}, "current_outputs": [],
             }),
         );

@@ -79,8 +79,8 @@ fn take(shared: &Shared, body: &[u8]) -> Reply {
     let (mut state, _) = shared.lock();
     for order in orders {
         if !state.orders.add(order) {
-            let words = "too many open orders";
-            return Err(ErrorReply(StatusCode::CONFLICT, json!({"message": words})));
+            let message = "too many open orders";
+            return Err(ErrorReply(StatusCode::CONFLICT, json!({"message": message})));
         }
     }
     shown(&state.orders.open())

@@ -142,8 +142,8 @@ async fn change(
     carry(&shared, &cord, fault.as_ref(), reply).await
 }
 
-fn misfit(member: &str, words: &str) -> ErrorReply {
-    ErrorReply::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": words})])
+fn misfit(member: &str, message: &str) -> ErrorReply {
+    ErrorReply::invalid(&[json!({"type": "value_error", "loc": ["body", member], "msg": message})])
 }
 
 /// Changes the record. The documentation calls the update partial; the real service refuses one

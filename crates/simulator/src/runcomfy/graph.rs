@@ -76,9 +76,9 @@ impl Graph {
     /// left out.
     pub(crate) fn merge(&mut self, overrides: &Value) -> Vec<OverrideError> {
         let mut misfits = Vec::new();
-        let mut misfit = |place: &[&str], words| {
+        let mut misfit = |place: &[&str], message| {
             let place = place.iter().map(|&step| step.to_owned()).collect();
-            misfits.push(OverrideError { location: place, message: words });
+            misfits.push(OverrideError { location: place, message });
         };
         let Some(nodes) = overrides.as_object() else {
             misfit(&[], "Input should be a valid dictionary");

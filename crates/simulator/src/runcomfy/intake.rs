@@ -48,9 +48,9 @@ pub(crate) struct RunFailure {
 
 /// Parses a body. `Err` holds the entries of `detail[]`.
 pub(crate) fn read(body: &[u8], behaviour: &Behaviour) -> Result<PlannedRun, Vec<Value>> {
-    let refusal = |place: &[&str], words: &str| {
+    let refusal = |place: &[&str], message: &str| {
         let place: Vec<_> = ["body"].iter().chain(place).collect();
-        vec![json!({"type": "value_error", "loc": place, "msg": words})]
+        vec![json!({"type": "value_error", "loc": place, "msg": message})]
     };
     let body: Value = match body {
         [] => json!({}),
@@ -81,17 +81,17 @@ fn work(graph: &Graph, overrides: Value) -> PlannedRun {
         Some(Err(failure)) => (None, None, Some(failure)),
         None => (None, None, None),
     };
-    if let Some(words) = graph.complaint() {
+    if let Some(message) = graph.complaint() {
         failure = Some(RunFailure {
             code: 10008,
-            message: format!("Prompt outputs failed validation: {words}"),
+            message: format!("Prompt outputs failed validation: {message}"),
         });
     }
     let seed = |value: Option<i128>| u64::try_from(value.unwrap_or(0)).unwrap_or(0);
     if failure.is_none() && graph.seed().is_some_and(|seed| seed < 0) {
         // A negative seed passes the primitive's own check and fails in the sampler.
-        let words = "XlabsSampler: seed must be non-negative".to_owned();
-        failure = Some(RunFailure { code: 10011, message: words });
+        let message = "XlabsSampler: seed must be non-negative".to_owned();
+        failure = Some(RunFailure { code: 10011, message });
     }
     PlannedRun {
         overrides: without_pictures(overrides, 0),
@@ -109,7 +109,7 @@ fn work(graph: &Graph, overrides: Value) -> PlannedRun {
 /// Loads the picture that `LoadImage` names: a data URI, a public address, or a file of the
 /// saved environment.
 fn load(name: &str) -> Result<(Bytes, Option<PictureRecord>), RunFailure> {
-    let bad = |words: &str| RunFailure { code: 10009, message: words.to_owned() };
+    let bad = |message: &str| RunFailure { code: 10009, message: message.to_owned() };
     if let Some(uri) = name.strip_prefix("data:") {
         let (mime, text) = uri.split_once(";base64,").ok_or_else(|| bad("unsupported data URI"))?;
         let bytes = STANDARD.decode(text).map_err(|_| bad("failed to decode base64 input"))?;

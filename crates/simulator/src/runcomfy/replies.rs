@@ -175,16 +175,18 @@ fn timestamp(at: Timestamp, form: Timestamps) -> Value {
 }
 
 fn error(request: &Request, behaviour: &Behaviour) -> Value {
-    let (code, words) = request.failure.clone().unwrap_or_default();
+    let (code, message) = request.failure.clone().unwrap_or_default();
     let ordered = request.faults.iter().find_map(|fault| match fault {
         Fault::RunFails { shape, .. } => *shape,
         _ => None,
     });
     match ordered.unwrap_or(behaviour.error_shape) {
-        ErrorShape::List => json!([{"errorCode": code, "error": words, "debugInfo": "simulated"}]),
-        ErrorShape::Object => json!({"type": words, "message": format!("{words} ({code})")}),
-        ErrorShape::Text => json!(format!("{words} ({code})")),
-        ErrorShape::Messages => json!([{"message": words, "details": "simulated"}]),
+        ErrorShape::List => {
+            json!([{"errorCode": code, "error": message, "debugInfo": "simulated"}])
+        }
+        ErrorShape::Object => json!({"type": message, "message": format!("{message} ({code})")}),
+        ErrorShape::Text => json!(format!("{message} ({code})")),
+        ErrorShape::Messages => json!([{"message": message, "details": "simulated"}]),
     }
 }
 

@@ -41,8 +41,8 @@ pub(crate) struct ErrorReply(pub(super) StatusCode, pub(super) Value);
 
 impl ErrorReply {
     /// Creates the usual refusal: a code and a sentence.
-    pub(crate) fn new(status: StatusCode, code: u32, words: &str) -> Self {
-        Self(status, json!({"error_code": code, "error_message": words}))
+    pub(crate) fn new(status: StatusCode, code: u32, message: &str) -> Self {
+        Self(status, json!({"error_code": code, "error_message": message}))
     }
 
     /// Creates the refusal for something that does not exist.
@@ -52,8 +52,8 @@ impl ErrorReply {
 
     /// Creates the refusal for an invalid body.
     pub(crate) fn invalid(detail: &[Value]) -> Self {
-        let words = "Request validation failed";
-        let body = json!({"error_code": 422_001, "error_message": words, "detail": detail});
+        let message = "Request validation failed";
+        let body = json!({"error_code": 422_001, "error_message": message, "detail": detail});
         Self(StatusCode::UNPROCESSABLE_ENTITY, body)
     }
 }
@@ -132,8 +132,8 @@ pub(crate) fn admit(
         Ok(())
     } else if deployment == state.settings.foreign_deployment {
         // As observed: no code, only a message.
-        let words = "You do not have access to this deployment";
-        Err(ErrorReply(StatusCode::FORBIDDEN, json!({"message": words})))
+        let message = "You do not have access to this deployment";
+        Err(ErrorReply(StatusCode::FORBIDDEN, json!({"message": message})))
     } else {
         Err(ErrorReply::not_found("Deployment"))
     }
@@ -153,8 +153,8 @@ async fn submit(
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MOST_BODY_BYTES).await else {
         // Too large, or cut off by the client: nothing was accepted.
-        let words = "Request body too large or incomplete";
-        return respond(Err(ErrorReply::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, words)));
+        let message = "Request body too large or incomplete";
+        return respond(Err(ErrorReply::new(StatusCode::PAYLOAD_TOO_LARGE, 413_000, message)));
     };
     let reply = if mishap.void {
         Err(ErrorReply::not_found(""))

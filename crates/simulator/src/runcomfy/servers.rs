@@ -124,8 +124,8 @@ async fn launch(
 async fn take_in(shared: &Arc<Shared>, headers: &HeaderMap, user: &str, body: &[u8]) -> Reply {
     admit(shared, headers, user)?;
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let invalid = |key: &str, words: &str| {
-        ErrorReply::invalid(&[json!({"loc": ["body", key], "msg": words})])
+    let invalid = |key: &str, message: &str| {
+        ErrorReply::invalid(&[json!({"loc": ["body", key], "msg": message})])
     };
     let text = |key: &str| body[key].as_str().filter(|text| !text.is_empty());
     let version = text("workflow_version_id")

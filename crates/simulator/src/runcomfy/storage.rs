@@ -98,7 +98,7 @@ fn find(
     fault: Option<&Fault>,
 ) -> Result<Sending, ErrorReply> {
     let (mut state, now) = shared.lock();
-    let no = |status, words: &str| Err(ErrorReply(status, json!({"message": words})));
+    let no = |status, message: &str| Err(ErrorReply(status, json!({"message": message})));
     if headers.contains_key(header::AUTHORIZATION) {
         state.counts.authorization_leaks += 1;
         return no(StatusCode::FORBIDDEN, "Only one auth mechanism allowed");

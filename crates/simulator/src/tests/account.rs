@@ -146,7 +146,7 @@ async fn other_processes_can_order_look_and_reset() {
 
     let typo = control(&bench, "POST", "faults", &json!({"fault": "accept_then_dorp"})).await;
     assert_eq!(typo.status, 400);
-    assert!(typo.json()["message"].as_str().is_some_and(|words| words.contains("dorp")));
+    assert!(typo.json()["message"].as_str().is_some_and(|message| message.contains("dorp")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,8 @@ async fn a_failure_is_told_as_list_object_or_text() {
     ] {
         bench.simulator.order(Fault::RunFails { code: 10011, shape: Some(shape) });
         let result = bench.run().await;
-        let words = result["error"].pointer(place).and_then(Value::as_str).expect("words");
-        assert!(words.contains("ComfyUIExecutionError"), "{words}");
+        let message = result["error"].pointer(place).and_then(Value::as_str).expect("words");
+        assert!(message.contains("ComfyUIExecutionError"), "{message}");
     }
     bench.simulator.order(Fault::RunFails { code: 10012, shape: None });
     bench.simulator.order(Fault::FailedOnStatus);

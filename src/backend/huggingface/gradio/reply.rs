@@ -125,14 +125,14 @@ mod tests {
             (json!("Not Found"), "Not Found"),
             (json!(7), ""),
         ];
-        for (body, words) in table {
+        for (body, message) in table {
             let answer = Answer {
                 status: 503,
                 retry_after: None,
                 date: None,
                 body: Ok(body.to_string().into()),
             };
-            assert_eq!(Reply::open(answer, &sanitizer).message(), words);
+            assert_eq!(Reply::open(answer, &sanitizer).message(), message);
         }
     }
 }

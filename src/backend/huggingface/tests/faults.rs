@@ -143,14 +143,14 @@ async fn a_space_that_is_paused_or_being_built_is_reported_and_not_called() {
     let hub = Gradio::start(Version::V4_44).await;
     let settings = Settings { hub: hub.url.clone(), ..Settings::default() };
     let spaces = Spaces::new(&settings).expect("good");
-    for (stage, words) in
+    for (stage, message) in
         [("PAUSED", "is paused"), ("RUNTIME_ERROR", "is broken"), ("BUILDING", "being built")]
     {
         let record = json!({"host": "https://x.hf.space", "runtime": {"stage": stage}});
         hub.state().forced.clear();
         hub.force("GET /api/spaces", json_answer("200 OK", &record), 9);
         let error = spaces.warm_up().await.expect_err("it cannot serve");
-        assert!(error.to_string().contains(words), "{stage}: {error}");
+        assert!(error.to_string().contains(message), "{stage}: {error}");
         assert_eq!(matches!(error, CallError::Transient { .. }), stage == "BUILDING");
         let error = spaces.submit(&submission("job-1")).await.expect_err("it cannot serve");
         assert_eq!(matches!(error, SubmitError::NotSent { .. }), stage == "BUILDING", "{error:?}");

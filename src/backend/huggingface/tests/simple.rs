@@ -30,7 +30,7 @@ async fn it_makes_the_whole_way_in_every_version() {
 
 #[tokio::test]
 async fn an_error_has_its_words_in_six_and_none_before() {
-    for (version, words) in [
+    for (version, message) in [
         (Version::V4_44, "without saying why"),
         (Version::V5_49, "without saying why"),
         (Version::V6_31, "no GPU left"),
@@ -38,7 +38,7 @@ async fn an_error_has_its_words_in_six_and_none_before() {
         let world = world(version).await;
         world.flux.play([Say::Fail(Some("no GPU left"))]);
         let (fault, _) = world.failure().await;
-        assert!(fault.message.contains(words), "{version:?}: {}", fault.message);
+        assert!(fault.message.contains(message), "{version:?}: {}", fault.message);
     }
 }
 

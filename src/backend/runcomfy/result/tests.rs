@@ -213,9 +213,9 @@ fn every_shape_of_an_error_gives_its_code_and_words() {
         (json!(null), None, Service, "HTTP 200 without a message"),
         (json!(17), None, Service, "HTTP 200 without a message"),
     ];
-    for (error, code, kind, words) in table {
+    for (error, code, kind, message) in table {
         let body = json!({"status": "failed", "error": error.clone()});
-        assert_eq!(failed(&body), (code, kind, words.to_owned()), "{error}");
+        assert_eq!(failed(&body), (code, kind, message.to_owned()), "{error}");
     }
     assert_eq!(failed(&json!({"status": "FAILED"})).1, Service);
     assert_eq!(failed(&json!({"status": "error", "error_code": 10008})).0, Some(10_008));

@@ -161,11 +161,11 @@ fn the_services_words_reach_the_person_without_the_token() {
         (r#"{"message":"token t0ken-of-the-test\nis bad"}"#, "token [token] is bad"),
         (r#"{"message":"token \u0074\u0030ken-of-the-test"}"#, "token [token]"),
     ];
-    for (body, words) in table {
+    for (body, message) in table {
         let Err(SubmitError::Refused(fault)) = with(422, body, submitted) else {
             panic!("{body} is a refusal");
         };
-        assert_eq!(fault.message, words);
+        assert_eq!(fault.message, message);
     }
 }
 
@@ -384,9 +384,9 @@ proptest! {
     #[test]
     fn words_are_always_short_clean_and_never_empty(value in json()) {
         with(422, &value.to_string(), |reply| {
-            let words = reply.fault().message;
-            assert!(!words.is_empty() && words.chars().count() <= 300);
-            assert!(!words.chars().any(char::is_control));
+            let message = reply.fault().message;
+            assert!(!message.is_empty() && message.chars().count() <= 300);
+            assert!(!message.chars().any(char::is_control));
         });
     }
 }

@@ -246,7 +246,7 @@ impl JobRun {
             Phase::Queued { position } => {
                 request_state.waiting = Some(now.moment);
                 self.status.queue_position = *position;
-                let words = match (position, cold) {
+                let message = match (position, cold) {
                     (Some(0) | None, true) => {
                         "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
                     }
@@ -255,7 +255,7 @@ impl JobRun {
                     (None, false) => "in the service's queue".to_owned(),
                 };
                 if request_state.cancelled.is_none() {
-                    self.set_activity(words).await;
+                    self.set_activity(message).await;
                 }
             }
             // A request that ends after a cancel need not have reached a machine.

@@ -40,7 +40,7 @@ impl JobRun {
             let answer = loop {
                 tokio::select! {
                     news = wanted.next() => match news {
-                        ServerUpdate::Progress(words) => self.set_activity(words).await,
+                        ServerUpdate::Progress(message) => self.set_activity(message).await,
                         ServerUpdate::Answer(answer) => break answer,
                     },
                     control = control_changed(&mut self.control) => self.apply(control).await?,
@@ -80,7 +80,7 @@ impl JobRun {
         loop {
             tokio::select! {
                 news = wanted.next() => match news {
-                    ServerUpdate::Progress(words) => self.set_activity(words).await,
+                    ServerUpdate::Progress(message) => self.set_activity(message).await,
                     ServerUpdate::Answer(Ok(lease)) => {
                         self.lease = Some(lease);
                         return Ok(());
@@ -106,12 +106,12 @@ impl JobRun {
         let lease = self.lease.as_ref()?;
         match lease.over() {
             None => Some(Ok(lease.backend())),
-            Some(words) => Some(Err(self.server_gone(&words).await)),
+            Some(message) => Some(Err(self.server_gone(&message).await)),
         }
     }
 
-    async fn server_gone(&mut self, words: &str) -> JobEnd {
-        let text = format!("{words}; `conjured jobs retry {}` does its work again", self.id);
+    async fn server_gone(&mut self, message: &str) -> JobEnd {
+        let text = format!("{message}; `conjured jobs retry {}` does its work again", self.id);
         self.end_failed(Reason::new("machine_gone", text), Booking::Nothing).await
     }
 }

@@ -45,7 +45,7 @@ impl JobRun {
                 .store
                 .with(move |ledger| ledger.submitting(&leaving, &limits, &windows))
                 .await;
-            let trouble = match marked {
+            let problem = match marked {
                 Ok(released) => {
                     self.warn_of_limits(&limits, &windows, &released).await;
                     return Ok(None);
@@ -89,7 +89,7 @@ impl JobRun {
                 }
             };
             failures += 1;
-            self.set_activity(trouble).await;
+            self.set_activity(problem).await;
             self.wait_unsent(failures, None).await?;
         }
     }

@@ -33,11 +33,11 @@ pub enum ProbeError {
 impl ProbeError {
     /// Returns the message.
     pub fn message(&self) -> &str {
-        let (Self::Token(words)
-        | Self::Account(words)
-        | Self::Unknown(words)
-        | Self::Unreachable(words)) = self;
-        words
+        let (Self::Token(message)
+        | Self::Account(message)
+        | Self::Unknown(message)
+        | Self::Unreachable(message)) = self;
+        message
     }
 }
 

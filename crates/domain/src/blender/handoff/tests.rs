@@ -21,9 +21,9 @@ fn ticket() -> HandoffTicket {
 
 /// Builds a state from four words: `app command path mark`, where `-` is null and `mine`, `staged`,
 /// `older`, `other` say whose path or marker it is.
-fn look(words: &str) -> StateRead {
-    let [app, command, path, mark] = words.split_whitespace().collect::<Vec<_>>()[..] else {
-        return match words {
+fn look(message: &str) -> StateRead {
+    let [app, command, path, mark] = message.split_whitespace().collect::<Vec<_>>()[..] else {
+        return match message {
             "missing" => StateRead::Missing,
             "torn" => StateRead::Unreadable("it is empty".to_owned()),
             other => unreachable!("{other}"),
@@ -292,9 +292,9 @@ fn cases() -> Vec<Case> {
 fn every_case_of_the_table_holds() {
     for case in cases() {
         let mut flow = HandoffFlow::new(case.rules, ticket());
-        for (millis, words, expected) in case.steps {
-            let next = flow.next(Moment::from_millis(1_000_000 + millis), &look(words));
-            assert_eq!(say(&next), *expected, "{} at {millis}: {words}", case.name);
+        for (millis, message, expected) in case.steps {
+            let next = flow.next(Moment::from_millis(1_000_000 + millis), &look(message));
+            assert_eq!(say(&next), *expected, "{} at {millis}: {message}", case.name);
         }
     }
 }

@@ -213,15 +213,14 @@ impl Streaming<'_> {
                     }
                 }
                 Say::Fail(words) if queued => {
-                    let words = words.map(|words| {
+                    let message = words.map(|message| {
                         if version == Version::V4_44 {
-                            format!("'{words}'")
+                            format!("'{message}'")
                         } else {
-                            words.to_owned()
+                            message.to_owned()
                         }
                     });
-                    let output =
-                        json!({"error": words, "duration": 10, "visible": true, "title": "Error"});
+                    let output = json!({"error": message, "duration": 10, "visible": true, "title": "Error"});
                     self.message(
                         event,
                         json!({"msg": "process_completed", "success": false, "output": output}),

@@ -258,8 +258,8 @@ impl State {
         self.events += 1;
         let event = format!("{:032x}", self.events);
         let mut says = self.plays.pop_front().unwrap_or_else(|| vec![Say::Success]);
-        if let Some(words) = self.complaint(function, &data) {
-            says = vec![Say::Fail(Some(words))];
+        if let Some(message) = self.complaint(function, &data) {
+            says = vec![Say::Fail(Some(message))];
         }
         self.calls.push((function.to_owned(), data));
         let key = if session.is_empty() { event.clone() } else { session };

@@ -71,7 +71,7 @@ fn a_location_is_named_by_id_or_title_with_or_without_its_input() {
 
 #[test]
 fn a_binding_that_does_not_fit_says_what_would() {
-    for (role, text, words) in [
+    for (role, text, message) in [
         (Role::Prompt, "34", "input `t5xxl` of node 34 is fed by node 41; bind `41.value` instead"),
         (Role::Seed, "3.noise_seed", "is fed by node 42; bind `42.value` instead"),
         (Role::Seed, "3.seed", "node 3 has no input `seed`; its inputs are model, conditioning,"),
@@ -90,7 +90,7 @@ fn a_binding_that_does_not_fit_says_what_would() {
         ),
     ] {
         let said = placed(role, text);
-        assert!(said.contains(words), "{role} = {text} gives: {said}");
+        assert!(said.contains(message), "{role} = {text} gives: {said}");
     }
     let fault = bind(&built_in(), &overrides(&[("promt", "41")])).expect_err("a slip");
     assert_eq!(

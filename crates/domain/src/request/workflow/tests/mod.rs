@@ -73,7 +73,7 @@ fn the_editors_format_is_recognised_and_the_remedy_is_named() {
 
 #[test]
 fn what_is_no_graph_says_why() {
-    for (text, words) in [
+    for (text, message) in [
         ("", "EOF while parsing"),
         ("{\"1\":", "line 1 column"),
         ("[]", "not a JSON object"),
@@ -90,7 +90,7 @@ fn what_is_no_graph_says_why() {
         (&"[".repeat(100_000), "recursion limit"),
     ] {
         let said = parse(text).expect_err("no graph").to_string();
-        assert!(said.contains(words), "{text:.40} gives {said}");
+        assert!(said.contains(message), "{text:.40} gives {said}");
     }
     let many: Map<String, Value> =
         (0..=MAX_NODES).map(|n| (n.to_string(), json!({"class_type": "A"}))).collect();

@@ -46,7 +46,7 @@ fn a_sound_graph_has_no_findings() {
 
 #[test]
 fn each_fault_of_a_graph_is_found_and_said() {
-    for (pointer, value, words) in [
+    for (pointer, value, message) in [
         (
             "/3",
             json!({"inputs": {"image": ["1", 0], "text": ["2", 0]}}),
@@ -86,7 +86,7 @@ fn each_fault_of_a_graph_is_found_and_said() {
         ),
     ] {
         let said = finding(pointer, value);
-        assert!(said.contains(words), "{pointer}: {said}");
+        assert!(said.contains(message), "{pointer}: {said}");
     }
 }
 
