@@ -24,7 +24,7 @@ use crate::{
             },
             drives::unanswered,
             messages::{Control, JobEnd, JobReport},
-            root_locks::Standing,
+            root_locks::LockStatus,
         },
     },
     domain::{
@@ -45,7 +45,7 @@ impl EventLoop {
     pub(crate) fn command(&mut self, command: Command) {
         match command {
             Command::Once { request, reply } => {
-                self.enqueue_request(UserRequest { request, reply })
+                self.enqueue_request(UserRequest { request, reply });
             }
             Command::Cancel { job, reply } => self.cancel(job, reply),
             Command::Restore { job, reply } => self.restore(job, reply),
@@ -213,8 +213,8 @@ impl EventLoop {
             let restored = match row.map_err(|error| refused(&error)) {
                 Ok(row) => match places.get(&row.project) {
                     Some((root, targets)) => {
-                        let standing = services.root_locks.check(row.project).await;
-                        if let Standing::Withheld(reason) = standing {
+                        let lock_status = services.root_locks.check(row.project).await;
+                        if let LockStatus::Withheld(reason) = lock_status {
                             let command_error =
                                 CommandError::new(CommandErrorKind::TryAgain, reason);
                             drop(reply.send(Err(command_error)));
@@ -250,10 +250,12 @@ impl EventLoop {
                 self.refresh(project);
             }
             JobReport::StageChanged { project, stage } => {
-                self.handle(Event::StageChanged { project, stage })
+                self.handle(Event::StageChanged { project, stage });
             }
             JobReport::Imported { project } => self.handle(Event::Imported { project }),
-            JobReport::Standing { project, standing } => self.stands(project, standing),
+            JobReport::LockStatus { project, lock_status } => {
+                self.on_lock_status(project, lock_status);
+            }
             JobReport::StatusChanged { project, job } => {
                 if let Some(at_work) = self
                     .projects

@@ -237,7 +237,7 @@ impl EventLoop {
                 }
                 Effect::CheckHands { project } => self.check_hands(project),
                 Effect::SetBaseline { project, prompt, render } => {
-                    self.rebase(project, prompt, render)
+                    self.rebase(project, prompt, render);
                 }
             }
         }

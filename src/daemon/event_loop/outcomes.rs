@@ -15,7 +15,7 @@ use crate::{
             command::{CommandError, RepeatKind},
             errors::StartError,
             messages::JobEnd,
-            root_locks::Standing,
+            root_locks::LockStatus,
             tasks::Finished,
         },
     },
@@ -67,7 +67,7 @@ pub(crate) enum TaskOutcome {
     /// The message, and the job as the ledger has it.
     Panicked(String, Option<Box<JobRow>>),
     Hands(bool),
-    Standing(Standing),
+    LockStatus(LockStatus),
     Nothing,
     /// History was pruned, or the reason why not.
     Pruned(Option<String>),
@@ -90,7 +90,7 @@ pub(crate) struct Tended {
     /// Which projects changed without an event.
     pub(crate) changed: Vec<ProjectId>,
     /// Whose each project is.
-    pub(crate) standings: Vec<(ProjectId, Standing)>,
+    pub(crate) lock_statuses: Vec<(ProjectId, LockStatus)>,
 }
 
 /// Who waits to hear how a reload goes.
@@ -150,7 +150,7 @@ impl EventLoop {
                 self.tended(*tended);
             }
             Finished::Returned(TaskName::Watch, TaskOutcome::Watching(begun)) => {
-                self.watched(*begun)
+                self.watched(*begun);
             }
             Finished::Returned(TaskName::Back(project), _) => self.answers(project),
             Finished::Returned(TaskName::Take, TaskOutcome::Taken(root, taken)) => {
@@ -165,11 +165,11 @@ impl EventLoop {
             Finished::Returned(TaskName::Hands(project), TaskOutcome::Hands(tracked)) => {
                 self.handle(Event::HandsChecked { project, tracked });
             }
-            Finished::Returned(TaskName::Lock(project), TaskOutcome::Standing(standing)) => {
+            Finished::Returned(TaskName::Lock(project), TaskOutcome::LockStatus(lock_status)) => {
                 if let Some(project_state) = self.projects.get_mut(&project) {
                     project_state.checking = false;
                 }
-                self.stands(project, standing);
+                self.on_lock_status(project, lock_status);
             }
             Finished::Returned(TaskName::Api, TaskOutcome::Stopped(reason)) => {
                 return Some(DaemonEnd::Broken(reason));
@@ -181,7 +181,7 @@ impl EventLoop {
             Finished::Returned(_, TaskOutcome::Cancel(job)) => self.cancel_at_work(job),
             Finished::Returned(_, TaskOutcome::Pruned(fault)) => self.pruned(fault),
             Finished::Returned(_, TaskOutcome::Resubmit(row, kind)) => {
-                self.resubmit_now(&row, kind)
+                self.resubmit_now(&row, kind);
             }
             Finished::Returned(_, _) => {}
             Finished::Panicked(TaskName::Job(project, job), message) => {

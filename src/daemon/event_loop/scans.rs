@@ -20,7 +20,7 @@ use crate::{
             project_state::ProjectState,
             scan::{InputReader, Scan, StampCheck},
         },
-        services::{drives::PATIENCE, root_locks::Standing},
+        services::{drives::PATIENCE, root_locks::LockStatus},
     },
     disk::{
         read::{self, ReadOutcome},
@@ -187,10 +187,10 @@ impl EventLoop {
                     |(id, glance): &(ProjectId, StampCheck)| glance.differs().then_some(*id);
                 let changed = glances.iter().filter_map(differ).collect();
                 // A lock that is gone lets a second daemon pay for the same changes.
-                let standing = |id: ProjectId| Some((id, services.root_locks.check_now(id)?));
-                let standings = own.into_iter().filter_map(standing).collect();
+                let lock_status = |id: ProjectId| Some((id, services.root_locks.check_now(id)?));
+                let lock_statuses = own.into_iter().filter_map(lock_status).collect();
                 let polled = polled.unwrap_or_default();
-                let tended = Tended { generation, warnings, polled, changed, standings };
+                let tended = Tended { generation, warnings, polled, changed, lock_statuses };
                 TaskOutcome::WatchesChecked(Box::new(tended))
             })
             .await
@@ -199,7 +199,7 @@ impl EventLoop {
 
     /// Takes in what a check brought, unless it was about an earlier watcher.
     pub(crate) fn tended(&mut self, tended: Tended) {
-        let Tended { generation, warnings, polled, changed, standings } = tended;
+        let Tended { generation, warnings, polled, changed, lock_statuses } = tended;
         if generation != self.watching.generation {
             return;
         }
@@ -213,8 +213,8 @@ impl EventLoop {
                 project_state.scan_at(now);
             }
         }
-        for (project, standing) in standings {
-            self.stands(project, standing);
+        for (project, lock_status) in lock_statuses {
+            self.on_lock_status(project, lock_status);
         }
         self.scan_where_due();
     }
@@ -282,7 +282,7 @@ impl EventLoop {
         for project in due {
             let services = Arc::clone(&self.services);
             self.tasks.spawn(TaskName::Lock(project), async move {
-                TaskOutcome::Standing(services.root_locks.check(project).await)
+                TaskOutcome::LockStatus(services.root_locks.check(project).await)
             });
         }
         let withheld = self.projects.values().any(|project_state| project_state.withheld.is_some());
@@ -290,11 +290,11 @@ impl EventLoop {
     }
 
     /// Handles the result of a lock check.
-    pub(crate) fn stands(&mut self, project: ProjectId, standing: Standing) {
+    pub(crate) fn on_lock_status(&mut self, project: ProjectId, lock_status: LockStatus) {
         let Some(project_state) = self.projects.get_mut(&project) else { return };
-        let (withheld, regained) = match standing {
-            Standing::Ours { regained } => (None, regained),
-            Standing::Withheld(reason) => (Some(reason), project_state.regained),
+        let (withheld, regained) = match lock_status {
+            LockStatus::Ours { regained } => (None, regained),
+            LockStatus::Withheld(reason) => (Some(reason), project_state.regained),
         };
         if project_state.withheld != withheld {
             let name = &project_state.config.name;

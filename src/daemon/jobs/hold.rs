@@ -11,7 +11,7 @@ use crate::{
         services::{
             command::CommandErrorKind,
             messages::{Control, JobEnd, JobReport},
-            root_locks::Standing,
+            root_locks::LockStatus,
         },
     },
     domain::{
@@ -31,22 +31,22 @@ impl JobRun {
         let mut control = self.control.clone();
         let asked = self.services.root_locks.check(self.project);
         tokio::pin!(asked);
-        let standing = loop {
+        let lock_status = loop {
             tokio::select! {
-                standing = &mut asked => break standing,
+                lock_status = &mut asked => break lock_status,
                 control = control_changed(&mut control) => if let Some(end) = unreleased(control) {
                     return Err(end);
                 },
             }
         };
-        let reason = match &standing {
-            Standing::Ours { regained } if self.is_left(cause, *regained) => LEFT.to_owned(),
-            Standing::Ours { .. } => return Ok(()),
-            Standing::Withheld(reason) => reason.clone(),
+        let reason = match &lock_status {
+            LockStatus::Ours { regained } if self.is_left(cause, *regained) => LEFT.to_owned(),
+            LockStatus::Ours { .. } => return Ok(()),
+            LockStatus::Withheld(reason) => reason.clone(),
         };
-        let retry_after =
-            matches!(standing, Standing::Withheld(_)).then_some(crate::daemon::jobs::setup::AGAIN);
-        self.report(JobReport::Standing { project: self.project, standing }).await;
+        let retry_after = matches!(lock_status, LockStatus::Withheld(_))
+            .then_some(crate::daemon::jobs::setup::AGAIN);
+        self.report(JobReport::LockStatus { project: self.project, lock_status }).await;
         Err(JobEnd::NotStarted { kind: CommandErrorKind::TryAgain, reason, retry_after })
     }
 
@@ -56,18 +56,19 @@ impl JobRun {
         let mut failures = 0;
         loop {
             let mut control = self.control.clone();
-            let standing = tokio::select! {
-                standing = self.services.root_locks.check(self.project) => standing,
+            let lock_status = tokio::select! {
+                lock_status = self.services.root_locks.check(self.project) => lock_status,
                 control = control_changed(&mut control) => return self.apply(control).await,
             };
-            let report = JobReport::Standing { project: self.project, standing: standing.clone() };
-            match standing {
-                Standing::Ours { regained } if self.is_left(self.status.cause, regained) => {
+            let report =
+                JobReport::LockStatus { project: self.project, lock_status: lock_status.clone() };
+            match lock_status {
+                LockStatus::Ours { regained } if self.is_left(self.status.cause, regained) => {
                     self.report(report).await;
                     return Err(self.leave_to_other().await);
                 }
-                Standing::Ours { .. } => return Ok(()),
-                Standing::Withheld(reason) => {
+                LockStatus::Ours { .. } => return Ok(()),
+                LockStatus::Withheld(reason) => {
                     self.report(report).await;
                     failures += 1;
                     self.set_state(JobState::Prepared, JobStage::Waiting).await;

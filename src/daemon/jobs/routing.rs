@@ -33,10 +33,10 @@ pub(crate) async fn choose_backend(
 ) -> Route {
     let mut candidates = Vec::new();
     for &backend in &config.order {
-        let standing = availability(services, config, backend, person).await;
-        let serves = standing == Availability::Ready && tried.is_empty();
+        let availability = availability(services, config, backend, person).await;
+        let serves = availability == Availability::Ready && tried.is_empty();
         let workflow = config.workflows.at(backend).version();
-        candidates.push(RouteCandidate { backend, availability: standing, workflow });
+        candidates.push(RouteCandidate { backend, availability, workflow });
         // The remaining backends need no call, because the job would not go there.
         if serves {
             break;

@@ -31,7 +31,7 @@ use crate::{
             command::{CommandError, CommandErrorKind, Repeat, RepeatKind, UserRequest},
             drives::PATIENCE,
             messages::{Control, JobEnd, JobReport},
-            root_locks::Standing,
+            root_locks::LockStatus,
             runtime_config::RuntimeConfig,
             store::{blocking, blocking_within},
         },
@@ -133,10 +133,10 @@ impl JobSetup {
             return not_started(error.kind, &error.message, None);
         }
         // A project that is not ours is asked again soon: nothing is prepared in vain until then.
-        let standing = self.services.root_locks.check(self.project).await;
-        if let Standing::Withheld(reason) = &standing {
+        let lock_status = self.services.root_locks.check(self.project).await;
+        if let LockStatus::Withheld(reason) = &lock_status {
             let end = not_started(CommandErrorKind::TryAgain, reason, Some(AGAIN));
-            let report = JobReport::Standing { project: self.project, standing };
+            let report = JobReport::LockStatus { project: self.project, lock_status };
             drop(self.services.reports.send(report).await);
             return end;
         }
@@ -202,7 +202,7 @@ impl JobSetup {
         let (deployment, public) = (deployment_of(&self.config, backend), out.is_none());
         let run = JobRun {
             services,
-            control: control,
+            control,
             project,
             id,
             targets,

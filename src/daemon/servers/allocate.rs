@@ -27,6 +27,7 @@ use crate::{
             cost_of,
             job_cost::CostBasis,
         },
+        time::WallTime,
     },
     ledger::{
         error::ReleaseError,
@@ -242,6 +243,28 @@ impl ServerManager {
         Lease { machine: id, backend, over, number, back }
     }
 
+    /// Describes the machine for the ledger, before anything is sent for it.
+    fn new_machine(
+        &self,
+        request: &ServerRequest,
+        cloud: &Cloud,
+        fit: &ServerKind,
+        known_before: Vec<ServerId>,
+        at: WallTime,
+    ) -> NewMachine {
+        NewMachine {
+            id: MachineId::from_parts(at, rand::random()),
+            session: self.services.session,
+            account: cloud.account.clone(),
+            server_type: fit.server_type.clone(),
+            workflow_version: fit.workflow_version.clone(),
+            known_before,
+            hourly: cloud.hourly,
+            reserve: cost_of(cloud.rules.expected(request.run), cloud.hourly),
+            at,
+        }
+    }
+
     /// Launches a machine, once.
     async fn launch(
         &mut self,
@@ -270,18 +293,8 @@ impl ServerManager {
             Err(error) => return self.not_launched(request, error).await,
         };
         let now = self.services.clock.now();
-        let expected = cloud.rules.expected(request.run);
-        let new = NewMachine {
-            id: MachineId::from_parts(now.wall, rand::random()),
-            session: self.services.session,
-            account: cloud.account.clone(),
-            server_type: fit.server_type.clone(),
-            workflow_version: fit.workflow_version.clone(),
-            known_before: listed.iter().map(|server| server.id.clone()).collect::<Vec<ServerId>>(),
-            hourly: cloud.hourly,
-            reserve: cost_of(expected, cloud.hourly),
-            at: now.wall,
-        };
+        let known_before = listed.iter().map(|server| server.id.clone()).collect();
+        let new = self.new_machine(request, cloud, fit, known_before, now.wall);
         let (limits, windows) = (config.limits, budget_windows::windows(now.wall));
         let row = new.clone();
         let marked =

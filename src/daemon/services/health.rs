@@ -147,7 +147,7 @@ impl HealthRecord {
                 self.record_failure(now, FailureKind::Call, reason, *retry_after);
             }
             Err(SubmitError::Unknown { reason }) => {
-                self.record_failure(now, FailureKind::Call, reason, None)
+                self.record_failure(now, FailureKind::Call, reason, None);
             }
             Err(SubmitError::Refused(fault)) => self.record_fault(now, config, fault),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::{
-    daemon::services::{command::CommandErrorKind, root_locks::Standing},
+    daemon::services::{command::CommandErrorKind, root_locks::LockStatus},
     domain::{
         engine::event::{JobStage, ProjectId},
         job::{Inputs, JobId, JobState},
@@ -42,11 +42,11 @@ pub(crate) enum JobReport {
         project: ProjectId,
     },
     /// The result of the lock check right before a release.
-    Standing {
+    LockStatus {
         /// The project.
         project: ProjectId,
         /// The result.
-        standing: Standing,
+        lock_status: LockStatus,
     },
     /// What `status` shows of a job.
     StatusChanged {

@@ -28,20 +28,20 @@ pub(crate) struct RootLocks(Mutex<BTreeMap<ProjectId, RootLock>>);
 struct RootLock {
     root: String,
     /// Held for the duration of a check, which may be for ever.
-    held: Arc<tokio::sync::Mutex<Held>>,
+    held: Arc<tokio::sync::Mutex<HeldLock>>,
     /// Since when a check waits for its answer.
     asked: Arc<Mutex<Option<Moment>>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldLock {
     lock: ProjectLock,
     regained: Option<WallTime>,
 }
 
 /// Whether a project may be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum LockStatus {
     /// The lock is ours. What changed before it was `regained` from another process belonged to
     /// that process.
     Ours {
@@ -56,22 +56,22 @@ impl RootLocks {
     /// Keeps the lock of a project that is served from now on.
     pub(crate) fn insert(&self, project: ProjectId, lock: ProjectLock) {
         let root = lock.root().display().to_string();
-        let held = Arc::new(tokio::sync::Mutex::new(Held { lock, regained: None }));
+        let held = Arc::new(tokio::sync::Mutex::new(HeldLock { lock, regained: None }));
         self.all().insert(project, RootLock { root, held, asked: Arc::default() });
     }
 
     /// Checks whether a project is still ours, and takes its lock again if it was removed.
-    pub(crate) async fn check(&self, project: ProjectId) -> Standing {
+    pub(crate) async fn check(&self, project: ProjectId) -> LockStatus {
         let found = self.all().get(&project).cloned();
         match found {
             Some(lock) => lock.check().await,
-            None => Standing::Withheld("the project is not served any more".to_owned()),
+            None => LockStatus::Withheld("the project is not served any more".to_owned()),
         }
     }
 
     /// Does the same at once, on a thread of the blocking pool; `None` where somebody else is
     /// asking.
-    pub(crate) fn check_now(&self, project: ProjectId) -> Option<Standing> {
+    pub(crate) fn check_now(&self, project: ProjectId) -> Option<LockStatus> {
         let found = self.all().get(&project).cloned()?;
         let mut held = found.held.try_lock().ok()?;
         Some(found.ask(&mut held))
@@ -98,7 +98,7 @@ impl RootLocks {
 }
 
 impl RootLock {
-    async fn check(self) -> Standing {
+    async fn check(self) -> LockStatus {
         let now = Clock.now().moment;
         let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         // One check is already waiting without an answer: another one would hang as well.
@@ -111,30 +111,30 @@ impl RootLock {
             blocking(move || own.ask(&mut held)).await
         };
         match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(standing) => standing,
+            Ok(lock_status) => lock_status,
             Err(_) => self.silent(),
         }
     }
 
     /// Blocking, for the pool.
-    fn ask(&self, held: &mut Held) -> Standing {
+    fn ask(&self, held: &mut HeldLock) -> LockStatus {
         let set = |since| *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = since;
         set(Some(Clock.now().moment));
-        let standing = held.check();
+        let lock_status = held.check();
         set(None);
-        standing
+        lock_status
     }
 
-    fn silent(&self) -> Standing {
-        Standing::Withheld(format!(
+    fn silent(&self) -> LockStatus {
+        LockStatus::Withheld(format!(
             "the drive of {} does not answer; nothing is sent for this project until it does",
             self.root
         ))
     }
 }
 
-impl Held {
-    fn check(&mut self) -> Standing {
+impl HeldLock {
+    fn check(&mut self) -> LockStatus {
         let root = self.lock.root().display().to_string();
         match self.lock.check() {
             Checked::Ours => {}
@@ -143,16 +143,16 @@ impl Held {
             }
             Checked::Regained => self.regained = Some(Clock.now().wall),
             Checked::Refused(error) => {
-                return Standing::Withheld(format!(
+                return LockStatus::Withheld(format!(
                     "{error}. Until then nothing is sent for this project from here"
                 ));
             }
             Checked::NoRoot => {
-                return Standing::Withheld(format!(
+                return LockStatus::Withheld(format!(
                     "the project's root {root} is not there: put it back, or mount its drive; nothing is sent until then"
                 ));
             }
         }
-        Standing::Ours { regained: self.regained }
+        LockStatus::Ours { regained: self.regained }
     }
 }

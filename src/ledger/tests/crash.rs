@@ -22,7 +22,7 @@ fn steps() -> Vec<(JobState, Step)> {
         (JobState::Placed, |l, job| l.placed(job, at(8)).expect("placed")),
         (JobState::HandingOver, |l, job| l.handing_over(job, "marker", at(9)).expect("handing")),
         (JobState::Done, |l, job| {
-            l.done(job, cents(3), duration_of(1, 2, false), at(10)).expect("done")
+            l.done(job, cents(3), duration_of(1, 2, false), at(10)).expect("done");
         }),
     ]
 }

@@ -72,7 +72,7 @@ pub(super) fn judge(stage: &DemoProject, case: Case) {
         match job.state {
             JobState::Done if !paid => assert_eq!(spent, MicroUsd::ZERO, "`{message}` was refused"),
             JobState::Done if id.is_some() => {
-                assert!(spent > MicroUsd::ZERO, "`{message}` was free")
+                assert!(spent > MicroUsd::ZERO, "`{message}` was free");
             }
             JobState::Done => assert_eq!(spent, MicroUsd::ZERO, "`{message}` came from the cache"),
             JobState::Failed => assert!(spent > MicroUsd::ZERO, "`{message}` ran and was free"),
