@@ -2,8 +2,8 @@
 //!
 //! Owns the order of the steps and what is recorded in the ledger before each of them (see
 //! `ARCHITECTURE.md`, "One change, step by step"). Decides nothing that concerns other jobs. Every
-//! wait also listens for a [`Control`]; a step that must not be interrupted (reading the answer to a
-//! submit) has a time limit instead.
+//! wait also listens for a [`Control`]; a step that must not be interrupted (reading the answer to
+//! a submit) has a time limit instead.
 //!
 //! - [`cached`]: reuses the artifacts of an earlier job with the same work, free of charge;
 //! - [`submit`]: release in the ledger, submit, the three outcomes; [`submit::before_submit`]: the
@@ -138,7 +138,6 @@ impl JobRun {
                 Ok(JobEnd::Interrupted { reason }) | Err(JobEnd::Interrupted { reason }) => reason,
                 Ok(end) | Err(end) => return end,
             };
-            interruptions += 1;
             match self.take_up(reason, &mut interruptions).await {
                 Ok(row) => start = JobStart::Resume(Box::new(row)),
                 Err(end) => return end,

@@ -1,8 +1,8 @@
 //! Resumes a job after the ledger refused a step, from what the ledger says.
 //!
 //! Owns the waits in between, and keeps the id of an accepted request meanwhile. How each state
-//! continues is decided by [`super::JobRun::resume`], as after a restart; a job never has to wait for
-//! a restart.
+//! continues is decided by [`super::JobRun::resume`], as after a restart; a job never has to wait
+//! for a restart.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ impl JobRun {
         interruptions: &mut u32,
     ) -> Step<JobRow> {
         loop {
-            self.wait_interrupted(&reason, *interruptions).await?;
             *interruptions += 1;
+            self.wait_interrupted(&reason, *interruptions).await?;
             let id = self.id;
             let row = match self.services.store.with(move |ledger| ledger.job(id)).await {
                 Ok(row) => row,
