@@ -27,8 +27,8 @@
 //! - `handoff`: CONJURE is asked to import each mesh exactly once; its scene afterwards, and hands
 //!   in it, start nothing.
 //! - `stopping`: signals, locks, and where the token must not appear.
-//! - `two_daemons`: a lock that is removed under a running daemon (on Windows an open file cannot be
-//!   removed), and which daemon pays then.
+//! - `two_daemons`: a lock that is removed under a running daemon (on Windows an open file cannot
+//!   be removed), and which daemon pays then.
 //! - `memory`: the daemon's own memory, at rest and after work.
 //! - `service_manager`: what systemd receives from the process, and lines for its journal.
 //! - `reload`: a new configuration, valid or invalid, while the daemon runs.
@@ -39,6 +39,7 @@
 //! - `architecture`: the layers of `src/`, and the rules for every file.
 //! - `shipped`: what is distributed with the program: licences, lock file, commands in documents,
 //!   workflows, units.
+//! - `interfaces`: the members of every JSON output and the exit codes, which programs rely on.
 //! - `command_line`: the real program without a daemon: exit codes, output, help.
 
 #![expect(clippy::panic, reason = "a test complains by panicking, in what it calls, too")]
@@ -76,4 +77,5 @@ mod two_daemons;
 mod support;
 mod architecture;
 mod shipped;
+mod interfaces;
 mod command_line;

@@ -222,9 +222,9 @@ impl FakeConjure {
         assert!(sprung.is_empty(), "traps were sprung:\n{}", sprung.join("\n"));
         let given = self.shared.given.load(Ordering::SeqCst);
         let lost = self.shared.lost.load(Ordering::SeqCst);
-        // A rename may come a moment after a check in which the launcher writes; that cannot be
-        // excluded. Two may be chance.
-        assert!(lost * 10 <= given + 20, "{lost} of {given} commands of others were written over");
+        // Between a check and the rename that follows it the launcher may write: that cannot be
+        // excluded, and of a few commands one may be lost by chance.
+        assert!(lost <= 1 + given / 10, "{lost} of {given} commands of others were written over");
         lock(&self.shared.imports).clone()
     }
 
