@@ -11,8 +11,8 @@
 //!   names of such programs;
 //! - [`place`]: turns a plan of [`crate::domain::job::placement`] into public files, atomically;
 //! - [`crate::disk::place::sweep`]: removes what a crash left behind;
-//! - [`lock`], [`lock::project_lock`]: one daemon for each state folder and for each project, even if the
-//!   file is removed;
+//! - [`lock`], [`lock::project_lock`]: one daemon for each state folder and for each project, even
+//!   if the file is removed;
 //! - [`checkout`]: detects a CONJURE checkout;
 //! - [`probe`]: queries about a folder that change nothing;
 //! - [`daily_log`]: the files of the log;

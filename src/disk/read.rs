@@ -1,9 +1,9 @@
 //! Reads an input completely while another program may be writing it: never locks, never writes,
 //! never waits.
 //!
-//! Owns the guarantee that [`ReadOutcome::Complete`] contains the bytes of one file that was not changed
-//! meanwhile, as far as the file system shows. The domain decides whether they are a complete
-//! picture or a valid prompt: a half-written file may stay unchanged for a while.
+//! Owns the guarantee that [`ReadOutcome::Complete`] contains the bytes of one file that was not
+//! changed meanwhile, as far as the file system shows. The domain decides whether they are a
+//! complete picture or a valid prompt: a half-written file may stay unchanged for a while.
 
 use std::{
     fs::{self, File, Metadata},

@@ -3,8 +3,8 @@
 //!
 //! Owns the reading and the action of one step. [`crate::domain::blender::handoff::decide`] decides
 //! what to do; the caller owns the clock, takes the next step when it is due and records the notes
-//! of [`HandoffRunner::take_notes`]. No call in here waits, except [`import_call::ImportCall::send`], which has
-//! a time-out.
+//! of [`HandoffRunner::take_notes`]. No call in here waits, except
+//! [`import_call::ImportCall::send`], which has a time-out.
 //!
 //! - [`state_file`]: reads and replaces `state.json`;
 //! - [`import_call`]: the HTTP API;

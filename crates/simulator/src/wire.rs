@@ -1,8 +1,8 @@
 //! What can happen to an answer between the simulator and its client.
 //!
-//! Owns the connections (each has a [`ConnectionHandle`] with which a handler, or the end of the simulator,
-//! breaks it) and the execution of the faults that can happen at any call. It does not know what an
-//! answer says.
+//! Owns the connections (each has a [`ConnectionHandle`] with which a handler, or the end of the
+//! simulator, breaks it) and the execution of the faults that can happen at any call. It does not
+//! know what an answer says.
 
 use std::{
     io,

@@ -32,7 +32,8 @@ use std::{sync::Once, time::Duration};
 use tokio::sync::OnceCell;
 use url::{Host, Url};
 
-/// The `ParameterUser-Agent` header. RunComfy's storage answers 403 to the default names of some libraries.
+/// The `User-Agent` header. RunComfy's storage answers 403 to the default names of some
+/// libraries.
 pub const USER_AGENT: &str = concat!("conjured/", env!("CARGO_PKG_VERSION"));
 
 /// How long an unused connection is kept: longer than a debounce window and longer than any delay

@@ -1,9 +1,10 @@
 //! Reads keys from a table, each with its type, and collects every error on the way.
 //!
-//! A section asks for each key that it knows, with the key's requirements; [`SectionReader::finish`] then
-//! reports every key that was not asked for. So the list of keys exists only once: where they are
-//! read. After an error, and for a key that a layer does not set, the reader returns a *filler* and
-//! goes on; the caller discards a value that was read with errors.
+//! A section asks for each key that it knows, with the key's requirements;
+//! [`SectionReader::finish`] then reports every key that was not asked for. So the list of keys
+//! exists only once: where they are read. After an error, and for a key that a layer does not set,
+//! the reader returns a *filler* and goes on; the caller discards a value that was read with
+//! errors.
 
 use std::fmt::Display;
 

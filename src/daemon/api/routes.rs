@@ -3,7 +3,8 @@
 //!
 //! Owns the routes and their JSON. It makes no decisions: it gets a receiver of the status and a
 //! sender of commands. It listens on a Unix socket in the state folder (0600); it opens no TCP port
-//! that a browser could reach. A `POST` that cannot be carried out is answered with [`CommandError`].
+//! that a browser could reach. A `POST` that cannot be carried out is answered with
+//! [`CommandError`].
 //!
 //! | call | answer |
 //! |---|---|

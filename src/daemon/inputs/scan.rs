@@ -1,9 +1,9 @@
 //! One scan of a project's two inputs: read, check, fingerprint. Blocking, for the pool.
 //!
 //! Owns the memory that makes a second scan of unchanged files cheap (their stamps). It decides
-//! nothing: the result goes to the engine as two [`InputState`]s, and the content stays with the caller
-//! until a job needs it. A render that no job waits for is released (a thousand projects would hold
-//! 600 MB of them) and read again when the prompt changes.
+//! nothing: the result goes to the engine as two [`InputState`]s, and the content stays with the
+//! caller until a job needs it. A render that no job waits for is released (a thousand projects
+//! would hold 600 MB of them) and read again when the prompt changes.
 
 use std::path::PathBuf;
 

@@ -432,7 +432,8 @@ pub(crate) fn usable<'a>(config: &'a RuntimeConfig, account: &str) -> Option<&'a
     config.cloud.as_ref().ok().filter(|cloud| cloud.account == account)
 }
 
-/// Returns the amount to reserve when a job takes a machine: time so far, job, idle time afterwards.
+/// Returns the amount to reserve when a job takes a machine: time so far, job, idle time
+/// afterwards.
 pub(crate) fn reserve(
     lifecycle: &Lifecycle,
     now: Moment,

@@ -1,18 +1,19 @@
 //! Leases of rented machines (cloud mode): how a job requests a machine and how it releases it.
 //!
 //! Owns the handle to the one background task that manages every machine, and the messages between
-//! the two. A job requests a machine ([`ManagerHandle::request`]), works on it while it holds the [`Lease`],
-//! and releases it by dropping the lease; it does nothing else. The guarantee that no machine is
-//! left running unnoticed belongs to that task ([`crate::daemon::servers`]), and
+//! the two. A job requests a machine ([`ManagerHandle::request`]), works on it while it holds the
+//! [`Lease`], and releases it by dropping the lease; it does nothing else. The guarantee that no
+//! machine is left running unnoticed belongs to that task ([`crate::daemon::servers`]), and
 //! [`crate::domain::machines`] decides what happens when.
 //! [`crate::daemon::services::runtime_config::server_api`] has the settings.
 //!
 //! # How it is used
-//! `Services` holds a [`ManagerHandle`]; `EventLoop` spawns [`crate::daemon::servers::manager::ServerManager::run`] as a
-//! background task and calls [`ManagerHandle::close`] when it stops. A job in cloud mode calls `want`
+//! `Services` holds a [`ManagerHandle`]; `EventLoop` spawns
+//! [`crate::daemon::servers::manager::ServerManager::run`] as a background task and calls
+//! [`ManagerHandle::close`] when it stops. A job in cloud mode calls [`ManagerHandle::request`]
 //! after it is in the ledger (`prepared`) and before its submit is marked: it writes the machine's
-//! own id into the job's `deployment`. A job that another session sent calls [`ManagerHandle::request_again`]
-//! with that id.
+//! own id into the job's `deployment`. A job that another session sent calls
+//! [`ManagerHandle::request_again`] with that id.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,8 +1,8 @@
 //! The locks of the served projects: checked before anything is paid for, and once a minute.
 //!
 //! Owns the checks, one at a time per project and on the blocking pool: a drive that does not
-//! answer delays only its own project. What a check does belongs to [`crate::disk::lock::project_lock`],
-//! what follows from it to the caller.
+//! answer delays only its own project. What a check does belongs to
+//! [`crate::disk::lock::project_lock`], what follows from it to the caller.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! Placement: executes a [`PlacementPlan`] so that a reader of a public name sees either the complete old
-//! file or the complete new one.
+//! Placement: executes a [`PlacementPlan`] so that a reader of a public name sees either the
+//! complete old file or the complete new one.
 //!
 //! Each temporary file is in the folder of its target, so that a rename is one step within one file
 //! system. A target that is a symlink stays one: the file it points to is replaced. The permissions

@@ -1,9 +1,9 @@
 //! Decides when a failing backend is paused and when it is tried again.
 //!
-//! Owns the failure count, the growing wait and the three states of a [`BreakerState`]. It reads no clock
-//! and draws no randomness (both are arguments), it sends nothing, and it does not judge which
-//! failures are the backend's own: the caller does. Failures of a workflow, an account, a token or
-//! a budget are never reported here, because a pause would not fix them.
+//! Owns the failure count, the growing wait and the three states of a [`BreakerState`]. It reads no
+//! clock and draws no randomness (both are arguments), it sends nothing, and it does not judge
+//! which failures are the backend's own: the caller does. Failures of a workflow, an account, a
+//! token or a budget are never reported here, because a pause would not fix them.
 //!
 //! - Three failures in a row open it: failed calls (no connection, TLS, 5xx, 429, …), or runs that
 //!   the service itself lost (10000, 10007, 500001, …). A successful status call in between does

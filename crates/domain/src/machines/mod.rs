@@ -10,8 +10,8 @@
 //! term only and extended in steps, so that a machine without a supervisor ends automatically.
 //!
 //! A job that is running when the maximum run time ends is not waited for: this limit must hold
-//! whatever else goes wrong. There is a warning before it ([`Lifecycle::warning`]), and a machine with
-//! too little time left gets no further job.
+//! whatever else goes wrong. There is a warning before it ([`Lifecycle::warning`]), and a machine
+//! with too little time left gets no further job.
 
 pub mod deployment;
 mod adopt;

@@ -1,7 +1,7 @@
 //! Estimates what a job will cost and how long it will take: pure arithmetic on durations.
 //!
-//! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines.
-//! It reads no ledger (its input is [`PastTimings`]), bills nothing ([`super::job_cost`]) and knows no
+//! Owns the defaults for a workflow that has never run, and the rule for cold and warm machines. It
+//! reads no ledger (its input is [`PastTimings`]), bills nothing ([`super::job_cost`]) and knows no
 //! limit ([`super::budget`]).
 //!
 //! RunComfy bills per second from the wake signal to the full shutdown: cold start, run and

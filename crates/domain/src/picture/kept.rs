@@ -1,10 +1,10 @@
 //! Measures how much of a picture a lossy form keeps, to compare a smaller PNG with a JPEG.
 //!
 //! Owns the measure. Both forms are compared as the workflow sees them first: its depth node makes
-//! the shorter side [`WORKFLOW_SIDE`] pixels by averaging (`resolution` 512). There the form with the
-//! smaller error wins, up to [`INVISIBLE`]: above that value no difference is visible, and the form
-//! that is closer to the render at its own size wins, for workflows that use more detail. Errors
-//! are peak signal-to-noise ratios over all samples, in decibels.
+//! the shorter side [`WORKFLOW_SIDE`] pixels by averaging (`resolution` 512). There the form with
+//! the smaller error wins, up to [`INVISIBLE`]: above that value no difference is visible, and the
+//! form that is closer to the render at its own size wins, for workflows that use more detail.
+//! Errors are peak signal-to-noise ratios over all samples, in decibels.
 
 use super::{
     PictureFault,

@@ -76,7 +76,8 @@ pub(super) struct RequestState {
     pub(super) cancelled: Option<(Control, Moment)>,
     /// The service refused the cancel.
     pub(super) refused: bool,
-    /// Since when the service does not know the request; `result_gone_since`: the same for its result.
+    /// Since when the service does not know the request; `result_gone_since`: the same for its
+    /// result.
     pub(super) gone_since: Option<Moment>,
     pub(super) result_gone_since: Option<Moment>,
     pub(super) timed_out: Option<(&'static str, Moment)>,
