@@ -115,8 +115,8 @@ fn status_answers(daemon: &TestDaemon) {
         })
         .collect();
     took.sort_unstable();
-    let median = took[ASKED / 2];
-    eprintln!("status answered {ASKED} times, half of them within {median:?}");
+    let (median, longest) = (took[ASKED / 2], took[ASKED - 1]);
+    eprintln!("status answered {ASKED} times: median {median:?}, longest {longest:?}");
     assert!(median < Duration::from_millis(500), "half of {ASKED} answers took {median:?}");
 }
 
