@@ -224,7 +224,7 @@ fn a_ledger_that_refuses_a_step_does_not_leave_a_paid_job_to_the_next_start() {
     assert_eq!(changed, 1);
     stage.service.advance(HOUR);
     eventually("the step is refused", || {
-        daemon.stderr_text().contains("is taken up again").then_some(())
+        daemon.stderr_text().contains("is resumed in").then_some(())
     });
     let done = stage.done(1).remove(0);
     assert_eq!((done.id, done.request), (job.id, job.request), "it is the run that was paid for");

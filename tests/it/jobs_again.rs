@@ -219,7 +219,7 @@ fn jobs_that_cannot_be_done_again_are_refused_with_a_sentence() {
     let output = stage.cli(&["jobs", "rerun", &unknown]);
     assert!(said(&output).contains("jobs retry"), "{output:?}");
     let output = stage.cli(&["jobs", "rate", &unknown, "3"]);
-    assert!(said(&output).contains("nothing to rate"), "{output:?}");
+    assert!(said(&output).contains("no result to rate"), "{output:?}");
     assert_eq!(stage.submits(), 2);
 }
 

@@ -24,9 +24,13 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Returns the warnings, except the one about settings of a later version.
+/// Returns the warnings, except the one about settings that are not supported yet.
 fn complaints(status: &Status) -> Vec<&String> {
-    status.warnings.iter().filter(|warning| !warning.contains("not yet in effect")).collect()
+    status
+        .warnings
+        .iter()
+        .filter(|warning| !warning.contains("not supported in this version"))
+        .collect()
 }
 
 fn waiting(daemon: &TestDaemon) -> Option<String> {

@@ -60,7 +60,7 @@ fn a_service_that_failed_three_times_gets_no_job_before_it_answered_a_free_call(
     let said = eventually("the job says why it waits", || {
         doing(&daemon).filter(|doing| doing.contains("nothing was charged"))
     });
-    assert!(said.contains("asked again in"), "{said}");
+    assert!(said.contains("next check in"), "{said}");
     // A newer snapshot replaces a waiting job.
     stage.say("a clay fox with a hat");
     stage.newest_is(JobState::Prepared);
@@ -129,7 +129,7 @@ fn a_wait_that_the_service_asks_for_is_kept_at_every_call_and_shown() {
     }
     let daemon = stage.start();
     stage.say("a clay owl");
-    for message in ["asked again in 2 s, as it wishes", "in 2 s, as the storage wishes"] {
+    for message in ["status call in 2 s, as requested", "in 2 s, as the storage requested"] {
         eventually(message, || doing(&daemon).filter(|doing| doing.contains(message)));
     }
     stage.done(1);
@@ -143,8 +143,8 @@ fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
     stage.say("a clay owl");
     stage.newest_is(JobState::Running);
     stage.service.order(Fault::TokenRevoked);
-    let said = eventually("the job is parked", || {
-        doing(&daemon).filter(|doing| doing.starts_with("parked"))
+    let said = eventually("the job is suspended", || {
+        doing(&daemon).filter(|doing| doing.starts_with("suspended"))
     });
     assert!(said.contains("token from") && !said.contains(TOKEN), "{said}");
     assert_eq!(stage.submits(), 1);
@@ -153,7 +153,7 @@ fn a_token_refused_in_mid_flight_parks_the_job_and_a_new_one_lets_it_go_on() {
     fs::write(&file, "a-fresh-token-of-the-test").expect("writes");
     daemon.signal(Signal::HUP);
     eventually("it is followed again", || {
-        doing(&daemon).filter(|doing| !doing.starts_with("parked"))
+        doing(&daemon).filter(|doing| !doing.starts_with("suspended"))
     });
     stage.service.advance(RUN);
     stage.done(1);

@@ -189,7 +189,7 @@ fn a_root_that_is_gone_is_not_made_anew_and_the_result_is_placed_when_it_is_back
     stage.service.advance(HOUR);
     let said = eventually("the job says what it waits for", || {
         let doing = daemon.status()?.projects.first()?.job.as_ref()?.doing.clone();
-        doing.contains("is not there").then_some(doing)
+        doing.contains("does not exist").then_some(doing)
     });
     assert!(said.contains("root") && said.contains("safe in history"), "{said}");
     stage.newest_is(JobState::Placing);
@@ -209,7 +209,7 @@ fn a_folder_of_ones_own_below_a_root_that_is_gone_is_refused_before_anything_is_
     let out = stage.root().join("mine").display().to_string();
     let output = stage.cli(&["once", "--prompt", "a clay owl", "--out", &out]);
     assert_eq!(output.status.code(), Some(73), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is not there"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("does not exist"), "{output:?}");
     assert!(!stage.root().exists(), "the root was not made");
     assert_eq!(stage.submits(), 0);
 }

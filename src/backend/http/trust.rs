@@ -50,8 +50,9 @@ pub(super) fn untrusted_message(fault: &Tls, host: &str) -> String {
         }
         // An authority with the same name but another key causes a bad signature.
         Tls::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => format!(
-            "the certificate of {host} is from an authority that this machine does not trust (behind a company's proxy, point \
-             SSL_CERT_FILE at a bundle that holds its authority too)"
+            "the certificate of {host} is from an authority that this machine does not trust \
+             (behind a company's proxy, point SSL_CERT_FILE at a bundle that contains its \
+             authority too)"
         ),
         Tls::InvalidCertificate(Cert::Revoked) => {
             format!("the certificate of {host} was revoked")

@@ -49,8 +49,9 @@ pub(in crate::cli) async fn simulator(
         deployment = args.deployment,
         token = args.token,
     ));
-    let mut signals = SignalStream::new()
-        .map_err(|error| Failure::new(BUG, format!("cannot take over the signals: {error}")))?;
+    let mut signals = SignalStream::new().map_err(|error| {
+        Failure::new(BUG, format!("cannot install the signal handlers: {error}"))
+    })?;
     tokio::select! {
         () = simulator.run() => {}
         () = signals.stop() => {}

@@ -152,7 +152,7 @@ pub(super) fn warnings(status: &Status, said: &[String]) -> Vec<Check> {
             )
         });
     let news = |warning: &&String| {
-        !said.contains(warning) && !warning.starts_with("set, and not yet in effect")
+        !said.contains(warning) && !warning.starts_with("set, but not supported")
     };
     let warnings = status.warnings.iter().filter(news).map(|warning| {
         Check::warn(

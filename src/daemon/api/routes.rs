@@ -172,7 +172,7 @@ async fn ask<T>(
     answer.await.map_err(|_| {
         CommandError::new(
             CommandErrorKind::TryAgain,
-            "the daemon stopped before it answered; `conjured jobs list` shows what became of it",
+            "the daemon stopped before it answered; check the result with `conjured jobs list`",
         )
     })?
 }

@@ -23,7 +23,7 @@ where
     L::Addr: std::fmt::Debug,
 {
     let ended = axum::serve(listener, routes).await;
-    format!("the server of the command line's socket ended: {ended:?}")
+    format!("the API server on the daemon's socket ended: {ended:?}")
 }
 
 fn failed(address: &Path) -> impl Fn(std::io::Error) -> StartError {

@@ -74,7 +74,8 @@ impl EventLoop {
         if self.requested.len() >= crate::domain::engine::MAX_REQUESTED {
             let error = CommandError::new(
                 CommandErrorKind::TryAgain,
-                "too many jobs are asked for already; nothing was started. Try again when some are done",
+                "too many jobs are already requested; nothing was started. Try again when some are \
+                 done",
             );
             return drop(asked.reply.send(Err(error)));
         }
@@ -97,7 +98,10 @@ impl EventLoop {
                 .find(|(_, project)| project.config.name == *name)
                 .map(|(id, _)| *id)
                 .ok_or_else(|| {
-                    let message = format!("there is no project `{name}`; served are: {}", names());
+                    let message = format!(
+                        "there is no project `{name}`; the served projects are: {}",
+                        names()
+                    );
                     CommandError::new(CommandErrorKind::Usage, message)
                 }),
             None if self.projects.is_empty() && !self.awaited.is_empty() => {
@@ -111,7 +115,7 @@ impl EventLoop {
             }
             None => {
                 let message =
-                    format!("several projects are served ({}): name one with --project", names());
+                    format!("several projects are served ({}): choose one with --project", names());
                 Err(CommandError::new(CommandErrorKind::Usage, message))
             }
         }
@@ -132,11 +136,13 @@ impl EventLoop {
                     if row.state == JobState::Unknown {
                         let reason = Reason::new(
                             "settled",
-                            "settled by a person; its money counts as spent, because nobody knows whether it ran",
+                            "closed by a person; its reservation counts as spent, because it is \
+                             not known whether it ran",
                         );
                         ledger.cancelled(job, &reason, Booking::Reserved, now)?;
                         return Ok(format!(
-                            "job {job} is settled as cancelled; its reservation of {} stays counted as spent",
+                            "job {job} is closed as cancelled; its reservation of {} still counts \
+                             as spent",
                             row.reserved
                         ));
                     }
@@ -146,7 +152,7 @@ impl EventLoop {
                     Ok(if found {
                         format!("job {job} is being cancelled; a run that has begun may still be charged")
                     } else {
-                        format!("job {job} is not at work; it is cancelled when its turn comes")
+                        format!("job {job} is not active yet; it is cancelled when its turn comes")
                     })
                 })
                 .await;
@@ -399,8 +405,8 @@ impl EventLoop {
                     _ => ledger.failed(job, &reason, row.job_cost().0, now),
                 }
             };
-            if let Err(error) = store.record("that a job's task panicked", record).await {
-                tracing::error!(job = %job, %error, "the failed job is not in the ledger");
+            if let Err(error) = store.record("the panic of a job's task", record).await {
+                tracing::error!(job = %job, %error, "could not record the job's failure");
             }
             TaskOutcome::Nothing
         });
@@ -432,7 +438,10 @@ impl EventLoop {
             match fresh {
                 Ok(fresh) => TaskOutcome::Refreshed(Box::new(fresh)),
                 Err(error) => {
-                    tracing::warn!(%error, "the status shows older figures");
+                    tracing::warn!(
+                        %error,
+                        "could not read the latest figures; the status shows older ones"
+                    );
                     TaskOutcome::Nothing
                 }
             }
@@ -446,13 +455,13 @@ pub(crate) fn not_cancelled(job: JobId, error: &LedgerError) -> CommandError {
         LedgerError::Illegal { from, .. } if from.is_placing() => CommandError::new(
             CommandErrorKind::TryAgain,
             format!(
-                "job {job} is being placed, so it can no longer be cancelled; nothing was changed. `conjured jobs restore` shows \
-                 an earlier result again when it is done"
+                "job {job} is being placed, so it can no longer be cancelled; nothing was changed. \
+                 `conjured jobs restore` can show an earlier result again when it is done"
             ),
         ),
         LedgerError::Illegal { from, .. } => CommandError::new(
             CommandErrorKind::Usage,
-            format!("job {job} is `{from}` already; nothing was cancelled"),
+            format!("job {job} is already `{from}`; nothing was cancelled"),
         ),
         LedgerError::NoSuchJob(_) => {
             CommandError::new(CommandErrorKind::NotFound, error.to_string())

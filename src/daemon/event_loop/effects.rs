@@ -116,7 +116,7 @@ impl EventLoop {
         }
         let Some(source) = source else {
             if asked {
-                let reason = "nobody waits for it any more; nothing was sent";
+                let reason = "the command that requested it has ended; nothing was sent";
                 let end = not_started(CommandErrorKind::TryAgain, reason, None);
                 self.tasks.spawn(name, async move { TaskOutcome::Job(end) });
                 return;
@@ -126,7 +126,7 @@ impl EventLoop {
             if let Some(project_state) = self.projects.get_mut(&project) {
                 project_state.rescan(now.moment);
             }
-            let reason = "the render is being written; it is tried again when it is whole";
+            let reason = "the render is being written; retrying when it is complete";
             let end = not_started(CommandErrorKind::TryAgain, reason, Some(RESCAN_DELAY));
             self.tasks.spawn(name, async move { TaskOutcome::Job(end) });
             return;
@@ -186,7 +186,7 @@ impl EventLoop {
             id: row.id,
             state: row.state,
             cause: row.cause,
-            doing: "goes on where an earlier session stopped".to_owned(),
+            doing: "resuming where an earlier session stopped".to_owned(),
             since: row.created_at,
             backend: row.backend.clone(),
             why: None,
@@ -209,7 +209,7 @@ impl EventLoop {
             JobState::HandingOver => JobStage::HandingOver,
             _ => JobStage::Placing,
         };
-        tracing::info!(job = %row.id, "an earlier session left it `{}`; it goes on from there", row.state);
+        tracing::info!(job = %row.id, "an earlier session left it `{}`; resuming it", row.state);
         self.handle_all(end.into_iter().chain([Event::Resumed { project, stage }]));
         let services = Arc::clone(&self.services);
         let config = Arc::clone(&self.config.borrow());
@@ -270,8 +270,8 @@ impl EventLoop {
             let record = move |ledger: &mut crate::ledger::Ledger| {
                 ledger.set_baseline(project, prompt, render, now)
             };
-            if let Err(error) = store.record("a baseline", record).await {
-                tracing::error!(%error, "a baseline is not in the ledger");
+            if let Err(error) = store.record("the baseline", record).await {
+                tracing::error!(%error, "could not record the baseline");
             }
             TaskOutcome::Nothing
         });
@@ -284,7 +284,7 @@ fn preparing_job(id: JobId, cause: Cause, backend: BackendKind, since: WallTime)
         id,
         state: JobState::Prepared,
         cause,
-        doing: "is being prepared".to_owned(),
+        doing: "preparing the request".to_owned(),
         since,
         backend: backend.name().to_owned(),
         why: None,

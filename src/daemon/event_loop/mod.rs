@@ -70,7 +70,8 @@ use crate::{
 };
 
 /// The message of a stop.
-pub(crate) const STOPPING: &str = "stopping: remote jobs go on and are picked up at the next start";
+pub(crate) const STOPPING: &str =
+    "stopping: remote jobs continue, and the next start picks them up";
 
 /// How long a stop may take: jobs finish what must not be broken off, the ledger is closed.
 const STOP_PATIENCE: Duration = Duration::from_secs(4);
@@ -399,14 +400,17 @@ impl EventLoop {
         let closing = tokio::time::timeout(CLOSE_PATIENCE, closing);
         match futures_util::future::join(closing, locks).await.0 {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the session's end is not in the ledger"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not record the end of the session"),
             Err(_) => tracing::warn!("the ledger took too long to close; nothing is lost"),
         }
         // Last of all, for whoever waits for this state folder.
         let lock = self.lock;
         let released = tokio::time::timeout(CLOSE_PATIENCE / 4, blocking(move || drop(lock)));
         if released.await.is_err() {
-            tracing::warn!("the lock of the state folder ends with the process");
+            tracing::warn!(
+                "releasing the state folder's lock took too long; it is released when the process \
+                 ends"
+            );
         }
     }
 }

@@ -191,7 +191,7 @@ impl EventLoop {
         self.dirty = true;
         match (wanted, taken) {
             (Some(project), Ok(taken)) => {
-                tracing::info!(project = project.name, "its drive answers: it is served");
+                tracing::info!(project = project.name, "its drive answers; serving the project");
                 let id = self.serve(project, taken);
                 let (own, later) = std::mem::take(&mut self.waiting_jobs)
                     .into_iter()
@@ -240,7 +240,7 @@ impl EventLoop {
             .collect();
         if !busy.is_empty() {
             self.warn([format!(
-                "the changed projects take effect when the job at work of {} is over",
+                "the changed projects take effect when the running job of {} has ended",
                 busy.join(", ")
             )]);
             self.pending_projects = Some(loaded.clone());
@@ -290,7 +290,7 @@ impl EventLoop {
         for (_, asked) in gone.into_iter().filter_map(|ticket| self.requested.remove(&ticket)) {
             let error = CommandError::new(
                 CommandErrorKind::Configuration,
-                "its project is not served any more; nothing was sent",
+                "its project is no longer served; nothing was sent",
             );
             drop(asked.reply.send(Err(error)));
         }

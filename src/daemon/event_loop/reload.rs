@@ -92,7 +92,7 @@ async fn read(
         };
         if let Some(project) = loaded.config.projects.first().filter(lost) {
             let root = project.root.display();
-            return Err(format!("no project is configured any more, and there is no {root}"));
+            return Err(format!("no project is configured any more, and {root} does not exist"));
         }
         let config = RuntimeConfig::new(loaded.config.clone(), &sources)
             .map_err(|error| error.to_string())?
@@ -168,7 +168,7 @@ impl EventLoop {
             }
             Err(errors) => {
                 self.warn([format!(
-                    "the new configuration was refused, the old one stays:\n{errors}"
+                    "the new configuration was refused; the old one stays in effect:\n{errors}"
                 )]);
                 Err(CommandError::new(CommandErrorKind::Configuration, errors))
             }
@@ -205,7 +205,9 @@ impl EventLoop {
             return "the configuration is unchanged; the token was read again".to_owned();
         }
         if Fixed::of(&config.settings) != self.reload.fixed {
-            self.warn(["`state_dir` and `log.dir` change only with a restart".to_owned()]);
+            self.warn([
+                "a change of `state_dir` or `log.dir` takes effect only after a restart".to_owned()
+            ]);
         }
         if let Some(log) = &self.reload.log {
             log.set_level(config.settings.log.level.filter());

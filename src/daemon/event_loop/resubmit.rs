@@ -17,11 +17,12 @@ use crate::{
 };
 
 /// How `status` and the log report that a lost answer is automatically sent again.
-const TWICE: &str = "its answer was lost, and it is sent again because `serverless.resubmit_unknown` says so: it may be billed TWICE";
+const TWICE: &str = "its answer was lost; sending it again because `serverless.resubmit_unknown` \
+                     is set: it may be charged TWICE";
 
 /// How they report that it runs on a free backend.
-const FREE: &str = "its answer was lost, and it is made where it costs nothing because `local.after_unknown` says so; what was sent \
-                    may have been charged all the same";
+const FREE: &str = "its answer was lost; running it on a free backend because \
+                    `local.after_unknown` is set; the first request may have been charged";
 
 impl EventLoop {
     /// Sends a job with a lost answer again, if the configuration wants it and this snapshot was
@@ -57,7 +58,7 @@ impl EventLoop {
                 Ok(Some(row)) => TaskOutcome::Resubmit(Box::new(row), kind),
                 Ok(None) => TaskOutcome::Nothing,
                 Err(error) => {
-                    tracing::error!(%job, %error, "it is not sent again by itself");
+                    tracing::error!(%job, %error, "it is not sent again automatically");
                     TaskOutcome::Nothing
                 }
             }
@@ -69,7 +70,10 @@ impl EventLoop {
         let (job, project) = (row.id, row.project);
         let own = row.cause != Cause::Person && row.out.is_none();
         if own && self.engine.snapshot(project).is_some_and(|inputs| inputs != row.inputs) {
-            tracing::warn!(%job, "its answer was lost; a newer change takes its place, so it is not sent again");
+            tracing::warn!(
+                %job,
+                "its answer was lost; a newer change replaces it, so it is not sent again"
+            );
             return;
         }
         let Some(project_state) = self.projects.get(&project) else { return };
@@ -82,7 +86,7 @@ impl EventLoop {
         let (reply, answer) = oneshot::channel();
         self.tasks.spawn(TaskName::Background, async move {
             if let Ok(Err(error)) = answer.await {
-                tracing::error!(%job, "it could not be sent again: {error}");
+                tracing::error!(%job, "could not send it again: {error}");
             }
             TaskOutcome::Nothing
         });

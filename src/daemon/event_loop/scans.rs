@@ -300,7 +300,7 @@ impl EventLoop {
             let name = &project_state.config.name;
             match &withheld {
                 Some(reason) => tracing::warn!(project = name, "{reason}"),
-                None => tracing::info!(project = name, "the project is ours again"),
+                None => tracing::info!(project = name, "the project is served again"),
             }
             self.dirty = true;
         }

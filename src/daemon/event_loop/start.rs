@@ -123,12 +123,12 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
     let swept = history.sweep();
 
     let mut warnings = loaded.warnings.clone();
-    warnings.extend(swept.err().map(|error| format!("history cannot be tidied: {error}")));
+    warnings.extend(swept.err().map(|error| format!("could not clean up the history: {error}")));
     warnings.extend(config.warnings.iter().cloned());
     warnings.extend(lost.iter().map(|job| {
         format!(
-            "job {job}: the answer to its submit is lost; it may have been charged and \
-             `conjured jobs retry {job}` sends it again"
+            "job {job}: the answer to its submit was lost; it may have been charged, and `conjured \
+             jobs retry {job}` sends it again"
         )
     }));
 
@@ -240,7 +240,7 @@ async fn assemble(options: Options) -> Result<EventLoop, StartError> {
     event_loop.warn(warnings);
     if !loaded.not_in_effect.is_empty() {
         event_loop.warn([format!(
-            "set, and not yet in effect in this version: {}",
+            "set, but not supported in this version: {}",
             loaded.not_in_effect.join(", ")
         )]);
     }
@@ -291,7 +291,7 @@ impl EventLoop {
         self.scan_where_due();
         for project in self.projects.values() {
             tracing::info!(
-                "serves project \"{}\" in {}",
+                "serving project \"{}\" in {}",
                 project.config.name,
                 project.config.root.display()
             );
@@ -317,7 +317,8 @@ impl EventLoop {
                 Some(_) => self.waiting_jobs.push(row),
                 None if !self.awaited.is_empty() => self.waiting_jobs.push(row),
                 None => self.warn([format!(
-                    "job {} of a project that is not served any more is `{}`: serve the project again to finish it",
+                    "job {} of a project that is no longer served is `{}`: serve the project again \
+                     to finish it",
                     row.id, row.state
                 )]),
             }
@@ -349,8 +350,12 @@ impl EventLoop {
             self.tasks.spawn(TaskName::Background, async move {
                 let record =
                     move |ledger: &mut Ledger| ledger.replaced(job, None, Booking::Nothing, now);
-                if let Err(error) = store.record("an unsent job that made room", record).await {
-                    tracing::error!(job = %job, %error, "the ledger does not take it that this job makes room; nothing was sent for it, and it stays `prepared`");
+                if let Err(error) = store.record("the replacement of an unsent job", record).await {
+                    tracing::error!(
+                        job = %job, %error,
+                        "could not record that this job was replaced; nothing was sent for it, and \
+                         it stays `prepared`"
+                    );
                 }
                 TaskOutcome::Nothing
             });

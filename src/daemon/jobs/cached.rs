@@ -51,7 +51,10 @@ impl JobRun {
         match blocking(move || restore::verified_artifacts(earlier, &folder, &rows)).await {
             Ok(_) => Some((earlier, hold)),
             Err(reason) => {
-                tracing::info!(job = %self.id, %earlier, "the same work was done before and cannot serve: {reason}");
+                tracing::info!(
+                    job = %self.id, %earlier,
+                    "an earlier result of the same work exists but cannot be reused: {reason}"
+                );
                 None
             }
         }
@@ -64,10 +67,12 @@ impl JobRun {
         self.status.cold = Some(false);
         self.status.eta = None;
         self.release_free(spec).await?;
-        tracing::info!(job = %self.id, %earlier, "the same work as an earlier job: placed again, free of charge");
-        let message = format!(
-            "the same work as job {earlier}: its artifacts are placed again, free of charge"
+        tracing::info!(
+            job = %self.id, %earlier,
+            "same work as an earlier job: its artifacts are reused, free of charge"
         );
+        let message =
+            format!("same work as job {earlier}: its artifacts are reused, free of charge");
         self.set_activity(message.clone()).await;
         self.copy_from(earlier, message).await
     }
@@ -79,13 +84,12 @@ impl JobRun {
         self.status.estimate = MicroUsd::ZERO;
         let Some((earlier, _claim)) = self.same_as(row.workflow_version, row.body_digest).await
         else {
-            let text = "the earlier result that it was to show again is no longer in history; nothing was sent. \
-                        `conjured once` does the work anew, at its own price";
+            let text = "the earlier result that this job was to reuse is no longer in the history; \
+                        nothing was sent. `conjured once` does the work again, at its own cost";
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
         };
-        let message = format!(
-            "job {earlier} did the same work: its artifacts are placed again, free of charge"
-        );
+        let message =
+            format!("same work as job {earlier}: its artifacts are reused, free of charge");
         self.copy_from(earlier, message).await
     }
 
@@ -93,14 +97,13 @@ impl JobRun {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let note =
             move |ledger: &mut crate::ledger::Ledger| ledger.note(id, "cache", &message, now);
-        self.record("that an earlier result serves", note).await?;
+        self.record("the reuse of an earlier result", note).await?;
         self.set_state(crate::domain::job::JobState::Prepared, JobStage::Placing).await;
         let history = Arc::clone(&self.services.history);
         let copied = blocking(move || history.job(id)?.copy_from(&history.past(earlier))).await;
         if let Err(error) = copied {
-            let text = format!(
-                "the artifacts of job {earlier} could not be taken over: {error}; nothing was sent"
-            );
+            let text =
+                format!("could not copy the artifacts of job {earlier}: {error}; nothing was sent");
             return Err(self.end_failed(Reason::new("history", text), Booking::Nothing).await);
         }
         let folder = self.folder().await?;

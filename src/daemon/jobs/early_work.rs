@@ -125,7 +125,7 @@ pub(crate) async fn warm_up(services: &Services, config: &RuntimeConfig, backend
         }
         Ok(None) => {}
         // If the problem persists, the submit itself reports it.
-        Err(error) => tracing::debug!(%error, "no early connection"),
+        Err(error) => tracing::debug!(%error, "could not open a connection early"),
     }
 }
 
@@ -144,7 +144,7 @@ pub(crate) async fn fetch_facts(services: &Services, config: &RuntimeConfig) {
             drop(services.reports.send(JobReport::Facts(warnings)).await);
         }
         Ok(None) => {}
-        Err(error) => tracing::info!(%error, "the deployment's hardware could not be read"),
+        Err(error) => tracing::info!(%error, "could not read the deployment's hardware"),
     }
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn past_attempts(
         all.push(tried(
             backend,
             outcome,
-            format!("it {} in an earlier session", outcome_name(outcome)),
+            format!("attempt {} in an earlier session", outcome_name(outcome)),
         ));
     }
     all.extend(details.job.stands_in_for.map(|lost| lost_answer(config, lost)));
@@ -77,7 +77,7 @@ pub(crate) fn lost_answer(config: &RuntimeConfig, lost: JobId) -> PastAttempt {
         backend,
         workflow: config.workflows.at(backend).version(),
         outcome: AttemptOutcome::Unknown,
-        reason: format!("the answer about job {lost} is lost"),
+        reason: format!("the answer for job {lost} was lost"),
     }
 }
 
@@ -164,14 +164,21 @@ impl JobRun {
         reason: String,
     ) -> Step<Payload> {
         let (id, now) = (self.id, self.services.clock.now().wall);
-        tracing::warn!(job = %id, place = %self.backend, reason, "the answer is lost; it is asked for");
-        let note = format!("the answer is lost, it is asked for: {reason}");
+        tracing::warn!(
+            job = %id, place = %self.backend, reason,
+            "the answer was lost; checking whether the backend has the request"
+        );
+        let note =
+            format!("the answer was lost; checking whether the backend has the request: {reason}");
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.retry_same_backend(id, &note, now);
-        self.record("that the answer is lost", record).await?;
+        self.record("the lost answer", record).await?;
         self.set_state(JobState::Prepared, JobStage::Waiting).await;
         if failures < LOST_TRIES {
-            self.set_activity(format!("the answer is lost and asked for: {reason}")).await;
+            self.set_activity(format!(
+                "the answer was lost; checking whether the backend has the request: {reason}"
+            ))
+            .await;
             self.wait_unsent(failures, None).await?;
             return self.submit_later(payload).await;
         }
@@ -182,7 +189,7 @@ impl JobRun {
                 self.submit_later(other).await
             }
             Route::Unroutable { .. } => {
-                let text = format!("{} took the request and never says so: {reason}", self.backend);
+                let text = format!("{} never confirmed the request: {reason}", self.backend);
                 Err(self.end_failed(Reason::new("lost_answer", text), Booking::Nothing).await)
             }
         }
@@ -196,7 +203,10 @@ impl JobRun {
         reason: &Reason,
         booking: Booking,
     ) -> Step<Option<Payload>> {
-        tracing::warn!(job = %self.id, place = %self.backend, "the attempt came to nothing: {}", reason.text);
+        tracing::warn!(
+            job = %self.id, place = %self.backend,
+            "the attempt failed: {}", reason.text
+        );
         self.record_attempt(outcome, reason.text.clone());
         let word = outcome_name(outcome);
         match self.choose_backend().await {
@@ -287,17 +297,26 @@ impl JobRun {
         let history = self.services.history.clone();
         let cleared = blocking(move || history.past(id).clear_artifacts()).await;
         if let Err(error) = cleared {
-            tracing::warn!(job = %id, %error, "what an earlier attempt made is still in history");
+            tracing::warn!(
+                job = %id, %error,
+                "could not remove the files of an earlier attempt from the history"
+            );
         }
-        match self.services.store.record("that it goes elsewhere", record).await {
+        match self.services.store.record("the switch to another backend", record).await {
             Ok(()) => {}
             Err(LedgerError::ChargedBefore { .. }) => {
-                let text = format!("{why}; {backend} is paid, and may not be asked after what was");
+                let text = format!(
+                    "{why}; {backend} is paid and is not used after an attempt that may have been \
+                     charged"
+                );
                 return Err(self.end_failed(Reason::new("nowhere", text), booking).await);
             }
-            Err(error) => return Err(interrupted("that it goes elsewhere", &error)),
+            Err(error) => return Err(interrupted("the switch to another backend", &error)),
         }
-        tracing::warn!(job = %id, from = %self.backend, to = %backend, "it goes elsewhere: {why}");
+        tracing::warn!(
+            job = %id, from = %self.backend, to = %backend,
+            "trying the next backend: {why}"
+        );
         self.backend = backend;
         self.deployment = deployment;
         (self.learned, self.estimate) =
@@ -310,7 +329,7 @@ impl JobRun {
         self.status.queue_position = None;
         self.status.progress = None;
         self.set_state(JobState::Prepared, JobStage::Waiting).await;
-        self.set_activity(format!("goes to {backend}")).await;
+        self.set_activity(format!("trying {backend}")).await;
         Ok(built.payload)
     }
 }

@@ -144,7 +144,7 @@ pub(crate) async fn hand_over(
     let mut runner = match HandoffRunner::new(request) {
         Ok(runner) => runner,
         Err(why) => {
-            return left(services, job, &format!("CONJURE cannot be told: {why}"), false).await;
+            return left(services, job, &format!("the handoff cannot start: {why}"), false).await;
         }
     };
     let client =
@@ -238,8 +238,8 @@ async fn folder_of(services: &Services, targets: &Targets, root: &Path) -> PathB
     let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
     if folder.display().to_string().contains(SPLITS) {
         let message = format!(
-            "the path {} holds `{SPLITS}`: CONJURE will split a mesh of one part into its loose pieces; rename the folder \
-             if that is not wanted",
+            "the path {} contains `{SPLITS}`: CONJURE will split a mesh of one part into its loose \
+             pieces; rename the folder if you do not want that",
             folder.display()
         );
         warn(services, message).await;
@@ -285,7 +285,8 @@ async fn left(services: &Services, job: JobId, why: &str, asked: bool) -> Handof
         format!("placed; {why} (the request stays in CONJURE's state.json)")
     } else {
         format!(
-            "placed, but CONJURE was not told: {why}; import it with \"Force Import Last Mesh\" in Blender"
+            "placed, but not handed over to CONJURE: {why}; import it with \"Force Import Last \
+             Mesh\" in Blender"
         )
     };
     write_down(services, job, message.clone()).await;
@@ -300,6 +301,6 @@ async fn write_down(services: &Services, job: JobId, note: String) {
     let now = services.clock.now().wall;
     let noted = services.store.with(move |ledger| ledger.note(job, "handoff", &note, now)).await;
     if let Err(error) = noted {
-        tracing::warn!(job = %job, %error, "a step of the handover is not in the ledger");
+        tracing::warn!(job = %job, %error, "could not record a step of the handoff");
     }
 }

@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// The reason of a job whose change belongs to another daemon.
-const LEFT: &str = "another process served the project when this changed, so it was left to that one; nothing was sent. Save the \
-                    prompt again if it is still wanted";
+const LEFT: &str = "another process served the project when this changed, so this daemon ignores \
+                    the change; nothing was sent. Save the prompt again if you still want it";
 
 impl JobRun {
     /// Checks before a new job is recorded.

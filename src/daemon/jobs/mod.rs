@@ -194,7 +194,7 @@ impl JobRun {
                     }
                 },
                 // The ledger writes the state and the id in one transaction.
-                None => Err(self.fail("no_request", "the ledger holds no request id").await),
+                None => Err(self.fail("no_request", "the ledger contains no request id").await),
             },
             JobState::Fetched | JobState::Placing => self.fetched_before(row).await,
             // `mark_lost_answers` ran before any job was resumed, a placed job only has to be
@@ -289,9 +289,11 @@ impl JobRun {
                 Err(unavailable) => unavailable.reason.clone(),
             };
             let doing = if self.is_unwanted() && self.status.request.is_some() {
-                format!("cancelled at the service once the configuration is usable: {unready}")
+                format!(
+                    "will be cancelled at the service once the configuration is usable: {unready}"
+                )
             } else {
-                format!("waits for a usable configuration: {unready}")
+                format!("waiting for a usable configuration: {unready}")
             };
             self.set_activity(doing).await;
             tokio::select! {
@@ -381,7 +383,7 @@ async fn control_changed(control: &mut watch::Receiver<Control>) -> Control {
 
 /// Ends a step that the ledger refused; the job is resumed.
 fn interrupted(what: &'static str, error: &LedgerError) -> JobEnd {
-    JobEnd::Interrupted { reason: format!("the ledger refuses {what}: {error}") }
+    JobEnd::Interrupted { reason: format!("a ledger operation failed ({what}): {error}") }
 }
 
 /// Converts a service's fault into a reason.

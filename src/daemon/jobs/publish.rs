@@ -119,7 +119,10 @@ impl JobRun {
         let (id, history) = (self.id, std::sync::Arc::clone(&self.services.history));
         let mesh = blocking(move || history.job(id).ok()?.artifact(ArtifactKind::Mesh)).await;
         let Some(mesh) = mesh else {
-            tracing::warn!(job = %id, "its mesh is not in history any more: CONJURE is not told");
+            tracing::warn!(
+                job = %id,
+                "its mesh is no longer in the history, so it is not handed over to CONJURE"
+            );
             return Ok(());
         };
         self.step("handing over", |ledger, job, now| ledger.handing_over(job, "", now)).await?;
@@ -163,7 +166,7 @@ impl JobRun {
         let now = self.services.clock.now().wall;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.done(id, booking, timing, now);
-        self.record("that the job is done", record).await?;
+        self.record("the job's completion", record).await?;
         let took = now.since(self.status.since);
         tracing::info!(job = %id, ?booking, seconds = took.as_secs_f32(), "done: image and mesh are placed");
         self.set_state(JobState::Done, JobStage::Placing).await;

@@ -37,35 +37,37 @@ pub(crate) fn refusal(row: &JobRow, again: Repeat) -> Option<CommandError> {
         (row.replaced_by, row.reason.as_ref().map(|reason| reason.code.as_str()))
     {
         return usage(format!(
-            "job {job} was sent again already, as job {by}; nothing was sent. `conjured jobs show {by}` tells what became of it"
+            "job {job} was already sent again as job {by}; nothing was sent. `conjured jobs show \
+             {by}` shows the new job"
         ));
     }
     match (again.kind, state) {
         (_, state) if !state.is_final() => {
-            usage(format!("job {job} is `{state}`, so it goes on by itself; nothing was sent"))
+            usage(format!("job {job} is `{state}` and continues automatically; nothing was sent"))
         }
         (RepeatKind::Retry, JobState::Unknown) if !again.may_charge_twice => usage(format!(
-            "job {job} is `unknown`: its request may have reached the service, and then sending it again is charged twice. \
-             Nothing was sent; say that this is wanted with --yes"
+            "job {job} is `unknown`: its request may have reached the service, so sending it again \
+             may be charged twice. Nothing was sent; add --yes to accept that"
         )),
         (RepeatKind::Retry, JobState::Failed | JobState::Cancelled)
             if row.stands_in_for.is_some() && !again.may_charge_twice =>
         {
             let lost = row.stands_in_for.unwrap_or(job);
             usage(format!(
-                "job {job} stands in for job {lost}, whose request may have been charged: a paid run of the same work is charged \
-                 twice. Nothing was sent; say that this is wanted with --yes"
+                "job {job} stands in for job {lost}, whose request may have been charged: a paid \
+                 run of the same work may be charged twice. Nothing was sent; add --yes to accept \
+                 that"
             ))
         }
         (RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free, JobState::Unknown)
         | (RepeatKind::Retry, JobState::Failed | JobState::Cancelled) => None,
         (RepeatKind::Retry | RepeatKind::Resubmit | RepeatKind::Free, state) => usage(format!(
-            "job {job} is `{state}`, so there is nothing to retry; nothing was sent. `conjured jobs rerun {job}` makes it anew, \
-             at its price"
+            "job {job} is `{state}`, so there is nothing to retry; nothing was sent. `conjured \
+             jobs rerun {job}` runs it again, at its own cost"
         )),
         (RepeatKind::Rerun, JobState::Unknown) => usage(format!(
-            "job {job} is `unknown`: whether it was charged is not known; nothing was sent. `conjured jobs retry {job}` settles \
-             it and sends it again"
+            "job {job} is `unknown`: it is not known whether it was charged; nothing was sent. \
+             `conjured jobs retry {job}` closes it and sends it again"
         )),
         (RepeatKind::Rerun, _) => None,
     }
@@ -82,7 +84,7 @@ pub(crate) async fn rebuild_request(
     let row = services.store.with(move |ledger| ledger.job(again.job)).await;
     let row = row.map_err(|error| refused(&error))?;
     if row.project != project {
-        let text = format!("job {} is another project's; nothing was sent", row.id);
+        let text = format!("job {} belongs to another project; nothing was sent", row.id);
         return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
     if let Some(command_error) = refusal(&row, again) {

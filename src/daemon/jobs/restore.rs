@@ -58,7 +58,8 @@ impl RestoreContext {
         let (job, project) = (row.id, row.project);
         if !row.state.is_final() {
             let text = format!(
-                "job {job} is `{}`: it is placed by itself when it is done; nothing was changed",
+                "job {job} is `{}`: it is placed automatically when it is done; nothing was \
+                 changed",
                 row.state
             );
             return Err(CommandError::new(CommandErrorKind::Usage, text));
@@ -69,8 +70,8 @@ impl RestoreContext {
         let folder = self.history.past(job);
         let artifacts = blocking(move || verified_artifacts(job, &folder, &rows)).await.map_err(|reason| {
             let text = format!(
-                "{reason}; the public files stay as they were, and nothing was charged. `conjured jobs rerun {job}` makes it \
-                 anew, at its price"
+                "{reason}; the public files are unchanged, and nothing was charged. `conjured jobs \
+                 rerun {job}` runs it again, at its own cost"
             );
             CommandError::new(CommandErrorKind::BadInput, text)
         })?;
@@ -91,8 +92,9 @@ impl RestoreContext {
         match placed {
             Ok(PlaceOutcome::All(files)) => {
                 self.note(job, "placed").await?;
-                tracing::info!(%job, "restored: its artifacts are under the public names again");
-                let said = format!("job {job} is under the public names again, free of charge");
+                tracing::info!(%job, "restored: the public files show this job again");
+                let said =
+                    format!("restored: the public files show job {job} again; nothing was charged");
                 Ok(Restored { said, files })
             }
             Ok(PlaceOutcome::Stopped) => {
@@ -104,7 +106,8 @@ impl RestoreContext {
                     PlaceFault::SourceLost { .. } => CommandErrorKind::BadInput,
                     _ => CommandErrorKind::CannotWrite,
                 };
-                let text = format!("{fault}; nothing was charged, and job {job} stays in history");
+                let text =
+                    format!("{fault}; nothing was charged, and job {job} stays in the history");
                 Err(CommandError::new(kind, text))
             }
         }
@@ -125,22 +128,23 @@ pub(crate) fn verified_artifacts(
     rows: &[ArtifactRow],
 ) -> Result<Vec<placement::Artifact>, String> {
     if !rows.iter().any(|row| row.kind == ArtifactKind::Mesh) {
-        return Err(format!("job {job} never made a mesh"));
+        return Err(format!("job {job} has no mesh"));
     }
     let one = |row: &ArtifactRow| {
         let kind = row.kind;
         let path = folder
             .artifact(kind)
-            .ok_or_else(|| format!("the {kind} of job {job} is no longer in history"))?;
+            .ok_or_else(|| format!("the {kind} of job {job} is no longer in the history"))?;
         let found = describe(folder, job, kind)?;
         if (found.bytes, found.blake3) != (row.bytes, row.blake3) {
             return Err(format!(
-                "the {kind} of job {job} in history is not what was placed then: {} is damaged or was changed",
+                "the {kind} of job {job} in the history differs from what was placed: {} is \
+                 damaged or was changed",
                 path.display()
             ));
         }
         if kind == ArtifactKind::Mesh && found.vertices.is_none() {
-            return Err(format!("the mesh of job {job} does not pass today's checks"));
+            return Err(format!("the mesh of job {job} does not pass the current checks"));
         }
         Ok(placement::Artifact { kind, path })
     };
@@ -150,7 +154,8 @@ pub(crate) fn verified_artifacts(
 /// Returns the refusal for a project that is not served: its public names are not known here.
 pub(crate) fn not_served(job: JobId) -> CommandError {
     let text = format!(
-        "the project of job {job} is not served: nothing was changed. Its artifacts are in its folder in history"
+        "the project of job {job} is not served, so nothing was changed. Its artifacts are in its \
+         history folder"
     );
     CommandError::new(CommandErrorKind::Configuration, text)
 }
@@ -164,7 +169,7 @@ pub(crate) fn rate(
 ) -> Result<String, CommandError> {
     let details = ledger.details(job).map_err(|error| refused(&error))?;
     if details.artifacts.is_empty() {
-        let text = format!("job {job} is `{}` and made nothing to rate", details.job.state);
+        let text = format!("job {job} is `{}` and has no result to rate", details.job.state);
         return Err(CommandError::new(CommandErrorKind::Usage, text));
     }
     ledger.rate(job, rate.stars, &rate.note, now).map_err(|error| refused(&error))?;

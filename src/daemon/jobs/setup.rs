@@ -244,7 +244,7 @@ impl JobSetup {
                 (Err(_), _) => {
                     return Err(not_started(
                         CommandErrorKind::TryAgain,
-                        "the early work was lost",
+                        "the prepared request was lost; nothing was sent",
                         None,
                     ));
                 }
@@ -362,7 +362,8 @@ impl JobSetup {
 /// missing, but never the project's root or anything above it.
 fn takes_artifacts(folder: &Path, root: &Path) -> Result<(), CommandError> {
     if folder.starts_with(root) && !root.is_dir() {
-        let text = format!("the project's root {} is not there; nothing was sent", root.display());
+        let text =
+            format!("the project's root {} does not exist; nothing was sent", root.display());
         return Err(CommandError::new(CommandErrorKind::CannotWrite, text));
     }
     if !folder.is_absolute() {
@@ -384,7 +385,7 @@ fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
         )),
         Ok(ReadOutcome::Missing) => Err(CommandError::new(
             CommandErrorKind::MissingInput,
-            format!("there is no {}; nothing was sent", path.display()),
+            format!("{} does not exist; nothing was sent", path.display()),
         )),
         Err(error) => {
             Err(CommandError::new(CommandErrorKind::BadInput, format!("{error}; nothing was sent")))

@@ -52,7 +52,7 @@ impl JobRun {
                     let now = self.services.clock.now().wall;
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.mark_lost_answer(id, now);
-                    self.record("that the answer is lost", record).await
+                    self.record("the lost answer", record).await
                 }
                 _ => {
                     if row.state.is_final() {
@@ -75,8 +75,8 @@ impl JobRun {
 
     async fn wait_interrupted(&mut self, reason: &str, interruptions: u32) -> Step<()> {
         let wait = Backoff::new(AGAIN.0, AGAIN.1).wait(interruptions, rand::random(), None);
-        tracing::error!(job = %self.id, "{reason}; the job is taken up again in {} s", wait.as_secs());
-        self.set_activity(format!("{reason}; it is taken up again in {} s", wait.as_secs().max(1)))
+        tracing::error!(job = %self.id, "{reason}; the job is resumed in {} s", wait.as_secs());
+        self.set_activity(format!("{reason}; the job is resumed in {} s", wait.as_secs().max(1)))
             .await;
         let known = *self.control.borrow();
         if known == Control::Stop || self.wait_or_control(wait, known).await == Some(Control::Stop)

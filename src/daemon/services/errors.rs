@@ -33,7 +33,7 @@ pub enum RuntimeConfigError {
     #[error(transparent)]
     Token(#[from] SecretError),
     /// The local server's graph.
-    #[error("of `local.comfyui_workflow`: {0}")]
+    #[error("in `local.comfyui_workflow`: {0}")]
     Local(Box<Self>),
     /// The paid backend's settings.
     #[error("[serverless] {0}")]
@@ -82,6 +82,6 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The signals cannot be taken over.
-    #[error("cannot take over the signals: {0}")]
+    #[error("cannot install the signal handlers: {0}")]
     Signals(std::io::Error),
 }

@@ -65,7 +65,7 @@ impl RootLocks {
         let found = self.all().get(&project).cloned();
         match found {
             Some(lock) => lock.check().await,
-            None => LockStatus::Withheld("the project is not served any more".to_owned()),
+            None => LockStatus::Withheld("the project is no longer served".to_owned()),
         }
     }
 
@@ -139,17 +139,18 @@ impl HeldLock {
         match self.lock.check() {
             Checked::Ours => {}
             Checked::TakenAgain => {
-                tracing::warn!("the lock in {root} had been removed and was taken again");
+                tracing::warn!("the lock file in {root} was removed; it has been acquired again");
             }
             Checked::Regained => self.regained = Some(Clock.now().wall),
             Checked::Refused(error) => {
                 return LockStatus::Withheld(format!(
-                    "{error}. Until then nothing is sent for this project from here"
+                    "{error}. Until then this daemon sends nothing for this project"
                 ));
             }
             Checked::NoRoot => {
                 return LockStatus::Withheld(format!(
-                    "the project's root {root} is not there: put it back, or mount its drive; nothing is sent until then"
+                    "the project's root {root} does not exist: put it back, or mount its drive; \
+                     nothing is sent until then"
                 ));
             }
         }

@@ -77,7 +77,7 @@ fn panic_message(error: JoinError) -> String {
             .downcast_ref::<&str>()
             .map(ToString::to_string)
             .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without words".to_owned()),
+            .unwrap_or_else(|| "a panic without a message".to_owned()),
         Err(error) => error.to_string(),
     }
 }

@@ -244,7 +244,7 @@ fn copy(
     let copied = io::copy(source, &mut written.file).map_err(&fault)?;
     let there = written.file.metadata().map_err(&fault)?.len();
     if (copied, there) != (size, size) {
-        let reason = io::Error::other(format!("{size} bytes became {there} on the way"));
+        let reason = io::Error::other(format!("expected {size} bytes, but the file has {there}"));
         return Err(PlaceFault::of_target(&name.target, reason));
     }
     written.sync_content(name.modified)

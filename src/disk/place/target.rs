@@ -120,7 +120,7 @@ impl PlaceFault {
     /// The project's root is gone: renamed, removed, or its drive is not mounted. Whoever made it
     /// anew would place the result where the artist never looks.
     fn without_root(path: &Path, root: &Path) -> Self {
-        let reason = format!("the project's root {} is not there", root.display());
+        let reason = format!("the project's root {} does not exist", root.display());
         Self::Blocked {
             path: path.to_path_buf(),
             reason: io::Error::new(io::ErrorKind::NotFound, reason),

@@ -271,7 +271,7 @@ fn neither_the_projects_root_nor_what_is_above_it_is_ever_made() {
         let root = bench.path(gone);
         let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
         assert!(fault.is_transient(), "{fault}");
-        assert!(fault.to_string().contains("is not there"), "{fault}");
+        assert!(fault.to_string().contains("does not exist"), "{fault}");
         assert!(!root.exists());
     }
     assert!(!bench.path("drive").exists());

@@ -161,7 +161,8 @@ fn may_ask_again(backend: &str) -> bool {
 }
 
 fn ask_again(transaction: &Transaction<'_>, job: JobId, now: WallTime) -> Result<(), SqlFault> {
-    let why = "conjured stopped before the answer; the backend is asked for the request, and it is resubmitted if it never arrived";
+    let why = "conjured stopped before the answer; it asks the backend for the request, and \
+               resubmits it if it never arrived";
     transition(transaction, job, JobState::Prepared, now, why)?;
     end_attempt(transaction, job, "answer lost", now)
 }

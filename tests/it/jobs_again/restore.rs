@@ -70,7 +70,7 @@ fn a_flipped_bit_in_history_is_refused_and_never_shown() {
     fs::remove_file(artifact(&stage, &old, "mesh.glb")).expect("removes");
     let output = stage.cli(&["jobs", "restore", &old]);
     assert_eq!(output.status.code(), Some(65), "{output:?}");
-    assert!(said(&output).contains("no longer in history"), "{output:?}");
+    assert!(said(&output).contains("no longer in the history"), "{output:?}");
     assert_eq!(stage.public_bytes(), fox);
 }
 

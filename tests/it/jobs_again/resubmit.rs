@@ -22,9 +22,11 @@ fn a_lost_answer_is_sent_again_once_with_a_warning_and_no_second_time() {
     assert_eq!((jobs[0].booked, jobs[0].replaced_by), (None, Some(jobs[1].id)));
     assert_eq!((jobs[1].retry_of, jobs[1].cause), (Some(jobs[0].id), jobs[0].cause));
     assert_eq!(stage.accepted(), 2);
-    let warned = |warning: &String| warning.contains("billed TWICE");
+    let warned = |warning: &String| warning.contains("charged TWICE");
     assert!(daemon.status().expect("it answers").warnings.iter().any(warned));
-    assert!(daemon.stderr_text().contains("billed TWICE") || log(&stage).contains("billed TWICE"));
+    assert!(
+        daemon.stderr_text().contains("charged TWICE") || log(&stage).contains("charged TWICE")
+    );
 
     for _ in 0..3 {
         stage.service.order(Fault::AcceptThenDrop);

@@ -124,7 +124,7 @@ def history_is_read_only(world):
     world.remount(world.history, "rw")
     world.newest_is("submitted", "running")
     world.remount(world.history, "ro")
-    world.says("Read-only", "waits for the disk")
+    world.says("Read-only", "waiting for the disk")
     world.remount(world.history, "rw")
     world.done()
 

@@ -95,7 +95,7 @@ impl JobRun {
             Ok(download) => download,
             Err(error) => return Ok(Err(download_error(&error))),
         };
-        self.set_activity(format!("downloads the {kind}")).await;
+        self.set_activity(format!("downloading the {kind}")).await;
         let (mut partial, mut chunks, total) = (partial, download.chunks, download.total);
         if download.start != from {
             partial = match blocking(move || partial.restart().map(|()| partial)).await {
@@ -152,7 +152,7 @@ impl JobRun {
         if let Some(total) = total.filter(|total| *total != partial.len()) {
             let got = partial.len();
             if got < total {
-                let reason = format!("{got} of {total} bytes came");
+                let reason = format!("received only {got} of {total} bytes");
                 return Ok(Err(DownloadError::Cut { reason, retry_after: None }));
             }
         }
@@ -173,7 +173,7 @@ impl JobRun {
                 Err(CheckError::Bad(reason)) => match history.quarantine(id, partial, &reason) {
                     Ok(_) => Err(DownloadError::Bad(reason)),
                     Err(error) => Err(DownloadError::Bad(format!(
-                        "{reason} (and quarantine failed: {error})"
+                        "{reason} (and it could not be moved into quarantine: {error})"
                     ))),
                 },
                 Err(CheckError::Unreadable(reason)) => Err(DownloadError::Disk(reason)),

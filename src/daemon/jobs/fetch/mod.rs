@@ -75,11 +75,14 @@ impl JobRun {
             match self.fetch_kind(kind, &folder, &mut files, request).await? {
                 Ok(Some(row)) => rows.push(row),
                 Ok(None) if kind == ArtifactKind::Image => {
-                    tracing::warn!(job = %self.id, "the run lists no image; the mesh is placed alone");
+                    tracing::warn!(
+                        job = %self.id,
+                        "the run returned no image; only the mesh is placed"
+                    );
                 }
                 Ok(None) => {
-                    let text = "the run succeeded and lists no mesh (.glb); it was charged. Check the workflow's output \
-                                nodes with `conjured workflow inspect`";
+                    let text = "the run succeeded but returned no mesh (.glb); it was charged. \
+                                Check the workflow's output nodes with `conjured workflow inspect`";
                     self.keep_rows(rows).await;
                     let reason = Reason::new("no_mesh", text);
                     return Err(self.end_failed(reason, self.booking_of_run().await).await);
@@ -146,7 +149,10 @@ impl JobRun {
             }
             Err(error) => {
                 let reason = error.reason();
-                tracing::warn!(job = %self.id, "the image that was made before the run failed is not kept: {reason}");
+                tracing::warn!(
+                    job = %self.id,
+                    "could not keep the image that was made before the run failed: {reason}"
+                );
             }
         }
         Ok(())
@@ -160,7 +166,7 @@ impl JobRun {
             && let Err(error) =
                 self.services.store.with(move |ledger| ledger.add_received(id, bytes)).await
         {
-            tracing::warn!(job = %id, %error, "how much was downloaded is not in the ledger");
+            tracing::warn!(job = %id, %error, "could not record the number of downloaded bytes");
         }
     }
 
@@ -258,7 +264,10 @@ impl JobRun {
                             format!("the {kind} could not be downloaded for a day: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
                     }
-                    tracing::warn!(job = %self.id, %kind, "the download broke, it goes on: {reason}");
+                    tracing::warn!(
+                        job = %self.id, %kind,
+                        "the download was interrupted and will be retried: {reason}"
+                    );
                     self.wait_for_storage(failures, &reason, retry_after).await?;
                 }
                 Err(DownloadError::Disk(reason)) => {
@@ -270,7 +279,7 @@ impl JobRun {
                 }
                 Err(DownloadError::Gone(reason)) => {
                     if gone >= GONE_TRIES || is_stuck {
-                        let text = format!("the {kind} is gone from the storage: {reason}");
+                        let text = format!("the storage no longer has the {kind}: {reason}");
                         return Ok(Err(not_fetched("download", &text)));
                     }
                     failures += 1;
@@ -284,8 +293,8 @@ impl JobRun {
                     tracing::warn!(job = %self.id, %kind, "quarantined: {reason}");
                     if fresh >= FRESH_TRIES {
                         let text = format!(
-                            "the {kind} that the service made cannot be used: {reason}. It lies in quarantine; the public \
-                             files stay as they were"
+                            "the {kind} from the service cannot be used: {reason}. It is in \
+                             quarantine; the public files are unchanged"
                         );
                         return Ok(Err(not_fetched("bad_artifact", &text)));
                     }
@@ -293,7 +302,7 @@ impl JobRun {
                 }
                 Err(DownloadError::Impossible(reason)) => {
                     let text = format!(
-                        "the {kind} was not fetched: {reason}; the public files stay as they were"
+                        "the {kind} was not downloaded: {reason}; the public files are unchanged"
                     );
                     return Ok(Err(not_fetched("refused_download", &text)));
                 }
@@ -325,7 +334,7 @@ impl JobRun {
             Ok(RunResult::Succeeded { files: fresh, .. }) if !fresh.is_empty() => *files = fresh,
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(job = %self.id, %error, "no fresh result");
+                tracing::warn!(job = %self.id, %error, "could not get the result again");
                 let CallError::Fault(fault) = &error else { return Ok(false) };
                 if fault.kind == FaultKind::Token {
                     self.report(JobReport::TokenRefused).await;
@@ -350,16 +359,16 @@ impl JobRun {
         reason: &str,
         asked: Option<Duration>,
     ) -> Step<()> {
-        let when = asked.map(|wait| format!(" in {} s, as the storage wishes", wait.as_secs()));
+        let when = asked.map(|wait| format!(" in {} s, as the storage requested", wait.as_secs()));
         let when = when.unwrap_or_default();
-        self.set_activity(format!("the download is tried again{when}: {reason}")).await;
+        self.set_activity(format!("retrying the download{when}: {reason}")).await;
         self.wait_before_retry(failures, asked).await
     }
 
     /// Waits until the disk may have room again; the job is not lost meanwhile.
     pub(super) async fn wait_for_disk(&mut self, failures: u32, reason: &str) -> Step<()> {
         tracing::error!(job = %self.id, "{reason}");
-        self.set_activity(format!("waits for the disk: {reason}")).await;
+        self.set_activity(format!("waiting for the disk: {reason}")).await;
         self.wait_before_retry(failures, None).await
     }
 
@@ -382,7 +391,7 @@ impl JobRun {
     async fn record_fetched(&mut self, rows: Vec<ArtifactRow>) -> Step<()> {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.fetched(id, &rows, now);
-        self.record("that everything was fetched", record).await?;
+        self.record("the downloaded artifacts", record).await?;
         self.set_state(JobState::Fetched, JobStage::Placing).await;
         Ok(())
     }
@@ -393,12 +402,13 @@ impl JobRun {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let reason = Reason::new(
             "cancelled_too_late",
-            "the run was finished before the cancel took effect; it was charged, what was fetched of it is in history and nothing was placed",
+            "the run finished before the cancel took effect; it was charged, any downloaded files \
+             are in the history, and nothing was placed",
         );
         let booking = self.booking_of_run().await;
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.cancelled(id, &reason, booking, now);
-        match self.record("a cancel that came too late", record).await {
+        match self.record("the late cancel", record).await {
             Ok(()) => JobEnd::Ended { state: JobState::Cancelled, placed: false },
             Err(end) => end,
         }

@@ -37,9 +37,9 @@ impl JobRun {
             // across restarts.
             let now = self.services.clock.now().wall;
             let record = move |ledger: &mut crate::ledger::Ledger| ledger.request_cancel(id, now);
-            self.record("that a person cancelled it", record).await?;
+            self.record("the cancel request", record).await?;
         }
-        self.set_activity("being cancelled at the service".to_owned()).await;
+        self.set_activity("cancelling at the service".to_owned()).await;
         let outcome = loop {
             self.services.wait_for_call(self.backend).await;
             let backend = self.backend().await?;
@@ -64,7 +64,10 @@ impl JobRun {
                     };
                     failures += 1;
                     if failures >= 5 {
-                        tracing::warn!(job = %id, %error, "the service does not answer the cancel");
+                        tracing::warn!(
+                            job = %id, %error,
+                            "the service does not answer the cancel request"
+                        );
                         break "no answer";
                     }
                     let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
@@ -83,13 +86,13 @@ impl JobRun {
         };
         tracing::info!(job = %id, outcome, "cancel sent");
         if self.cancel_too_late {
-            self.set_activity("could not be cancelled any more; it goes on".to_owned()).await;
+            self.set_activity("too late to cancel; the run continues".to_owned()).await;
         }
         let now = self.services.clock.now();
         let why = match control {
-            Control::Cancel => "a person wanted it",
-            Control::Supersede => "a newer change takes its place",
-            Control::Continue | Control::Stop => "it took too long",
+            Control::Cancel => "cancelled by a person",
+            Control::Supersede => "replaced by a newer change",
+            Control::Continue | Control::Stop => "timed out",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             ledger.audit(&AuditRow {
@@ -120,11 +123,12 @@ impl JobRun {
         if let Some((code, _)) = request_state.timed_out {
             let text = match (code, self.backend.is_paid()) {
                 ("queue_timeout", true) => {
-                    "no machine took the job in time (`serverless.queue_timeout_s`); it was cancelled"
+                    "no machine started the job in time (`serverless.queue_timeout_s`); it was \
+                     cancelled"
                 }
                 (_, true) => "the run took too long (`serverless.run_timeout_s`); it was cancelled",
                 ("queue_timeout", false) => {
-                    "its turn did not come in time (`local.timeout_s`); it was cancelled"
+                    "it waited too long in the queue (`local.timeout_s`); it was cancelled"
                 }
                 (_, false) => "the run took too long (`local.timeout_s`); it was cancelled",
             };
@@ -135,7 +139,7 @@ impl JobRun {
         let text = match control {
             Some(_) => "cancelled at a person's request",
             // After a crash it may have been our own cancel, which is sent before it is recorded.
-            None => "cancelled at the service; conjured has no record of having asked for it",
+            None => "cancelled at the service; conjured has no record of requesting that",
         };
         let record = move |ledger: &mut crate::ledger::Ledger| {
             if replaced {
@@ -204,7 +208,8 @@ impl JobRun {
             if request_state.refused && self.backend.is_paid() {
                 // The run continues there in any case, and its result is paid for.
                 self.cancel_too_late = true;
-                self.set_activity("the service did not cancel it; it goes on".to_owned()).await;
+                self.set_activity("the service did not cancel it; the run continues".to_owned())
+                    .await;
                 return Ok(None);
             }
             // The service accepted the cancel: more waiting brings no more information.
@@ -220,7 +225,8 @@ impl JobRun {
         if let Some((code, since)) = request_state.timed_out {
             let (_, patience) = self.timeouts();
             if self.cancel_too_late && now.since(since) > patience {
-                let text = "the service neither ends nor cancels it; it may have been charged";
+                let text =
+                    "the service neither finished nor cancelled it; it may have been charged";
                 return Err(self.end_failed(Reason::new(code, text), Booking::Reserved).await);
             }
             return Ok(None);
@@ -239,7 +245,7 @@ impl JobRun {
             ResultAnswer::NoAnswer => return Ok(None),
             ResultAnswer::Pending => {}
         }
-        tracing::warn!(job = %self.id, code, "patience is over; cancelling remotely");
+        tracing::warn!(job = %self.id, code, "timed out; cancelling at the service");
         self.cancel_remotely(request, Control::Continue, request_state).await?;
         if request_state.cancelled.is_some() {
             request_state.timed_out = Some((code, now));

@@ -167,7 +167,10 @@ impl JobRun {
                     if let Some(word) = observation.unknown_status
                         && !request_state.reported_words.contains(&word)
                     {
-                        tracing::warn!(job = %self.id, word, "an unknown status word; taken as waiting");
+                        tracing::warn!(
+                            job = %self.id, word,
+                            "unknown status from the service; treated as waiting"
+                        );
                         request_state.reported_words.push(word);
                     }
                     self.status.progress = observation.progress;
@@ -249,10 +252,10 @@ impl JobRun {
                 self.status.queue_position = *position;
                 let message = match (position, cold) {
                     (Some(0) | None, true) => {
-                        "waits for a machine; a cold start takes 3 to 5 minutes".to_owned()
+                        "waiting for a machine; a cold start takes 3 to 5 minutes".to_owned()
                     }
                     (Some(0), false) => "next in the service's queue".to_owned(),
-                    (Some(ahead), _) => format!("in the service's queue, {ahead} before it"),
+                    (Some(ahead), _) => format!("in the service's queue, {ahead} ahead of it"),
                     (None, false) => "in the service's queue".to_owned(),
                 };
                 if request_state.cancelled.is_none() {
@@ -277,15 +280,15 @@ impl JobRun {
                     let record = move |ledger: &mut crate::ledger::Ledger| {
                         ledger.running_after(id, instance.as_deref(), waited, now.wall)
                     };
-                    self.record("that the job runs", record).await?;
-                    tracing::info!(job = %id, "a machine is at work on it");
+                    self.record("the start of the run", record).await?;
+                    tracing::info!(job = %id, "a machine is running it");
                     self.set_state(JobState::Running, JobStage::Running).await;
                 }
                 if request_state.cancelled.is_none() {
                     let progress = self.status.progress.as_ref().map(ToString::to_string);
                     let doing = match progress.filter(|text| !text.is_empty()) {
-                        Some(progress) => format!("at work: {progress}"),
-                        None => "the machine is at work".to_owned(),
+                        Some(progress) => format!("working: {progress}"),
+                        None => "the machine is working".to_owned(),
                     };
                     self.set_activity(doing).await;
                 }
@@ -381,7 +384,7 @@ impl JobRun {
             let end = RunEnd { at: over.unwrap_or(now), observed };
             ledger.outputs_known(id, &files, end, now)
         };
-        self.record("what the run produced", record).await
+        self.record("the run's outputs", record).await
     }
 
     /// Returns the files of a run whose result was known before a restart.

@@ -76,8 +76,7 @@ impl JobRun {
         match self.attempt_failed(AttemptOutcome::Lost, &reason, booking).await? {
             Some(payload) => Ok(Some(payload)),
             None => {
-                let text =
-                    format!("{} does not know the job any more: {}", self.backend, reason.text);
+                let text = format!("{} no longer knows the job: {}", self.backend, reason.text);
                 Err(self.end_failed(Reason::new(reason.code, text), booking).await)
             }
         }
@@ -95,7 +94,8 @@ impl JobRun {
         }
         let reason = reason_of(fault);
         let text = format!(
-            "the service does not know the request {request} (any more): {}; whether it was charged only its dashboard says",
+            "the service does not know the request {request}, or no longer knows it: {}; its \
+             dashboard shows whether it was charged",
             reason.text
         );
         Err(self.end_failed(Reason::new(reason.code, text), Booking::Reserved).await)
@@ -107,13 +107,17 @@ impl JobRun {
         retry_after: Option<Duration>,
         request_state: &RequestState,
     ) -> Step<()> {
-        tracing::warn!(job = %self.id, failures = request_state.failures, "no answer about the job: {reason}");
+        tracing::warn!(
+            job = %self.id, failures = request_state.failures,
+            "could not get the job's status: {reason}"
+        );
         let backoff = Backoff::new(AFTER_FAILURE.0, AFTER_FAILURE.1);
         let wait = backoff.wait(request_state.failures, rand::random(), retry_after);
         let seconds = wait.as_secs().max(1);
-        let asked = if retry_after.is_some() { ", as it wishes" } else { "" };
+        let asked = if retry_after.is_some() { ", as requested" } else { "" };
         self.set_activity(format!(
-            "goes on remotely; the service does not answer, it is asked again in {seconds} s{asked}: {reason}"
+            "the job continues remotely, but the service does not answer; next status call in \
+             {seconds} s{asked}: {reason}"
         ))
         .await;
         let known = request_state.cancelled.map_or(Control::Continue, |(control, _)| control);
@@ -139,7 +143,7 @@ impl JobRun {
                 let from = config.known_at(self.backend).as_ref().ok();
                 let from = from.and_then(|configured| configured.token_from.as_deref());
                 let from = from.map(|from| format!(" (token from {from})")).unwrap_or_default();
-                let text = format!("parked: {}{from}; the job goes on remotely", reason.text);
+                let text = format!("suspended: {}{from}; the job continues remotely", reason.text);
                 self.report(JobReport::TokenRefused).await;
                 self.report(JobReport::Warning(format!("job {}: {text}", self.id))).await;
                 self.set_activity(text).await;

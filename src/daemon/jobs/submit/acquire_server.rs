@@ -74,7 +74,9 @@ impl JobRun {
         }
         let machine = row.deployment.as_deref().and_then(|id| id.parse::<MachineId>().ok());
         let Some(machine) = machine else {
-            return Err(self.server_gone("the ledger does not say on which machine it runs").await);
+            return Err(self
+                .server_gone("the ledger does not contain the machine that it runs on")
+                .await);
         };
         let mut wanted = self.services.servers.request_again(self.id, self.estimate.run, machine);
         loop {
@@ -111,7 +113,7 @@ impl JobRun {
     }
 
     async fn server_gone(&mut self, message: &str) -> JobEnd {
-        let text = format!("{message}; `conjured jobs retry {}` does its work again", self.id);
+        let text = format!("{message}; `conjured jobs retry {}` runs it again", self.id);
         self.end_failed(Reason::new("machine_gone", text), Booking::Nothing).await
     }
 }

@@ -37,8 +37,7 @@ impl JobRun {
         let backoff = Backoff::new(RESEND.0, RESEND.1);
         let wait = backoff.wait(failures, rand::random(), retry_after);
         if retry_after.is_some() {
-            let doing =
-                format!("{}; tried again in {} s", self.status.doing, wait.as_secs().max(1));
+            let doing = format!("{}; retrying in {} s", self.status.doing, wait.as_secs().max(1));
             self.set_activity(doing).await;
         }
         match self.wait_or_control(wait, Control::Continue).await {
@@ -95,7 +94,7 @@ impl JobRun {
                     let wait = until.since(now);
                     let seconds = wait.as_secs().max(1);
                     self.set_activity(format!(
-                        "not sent, nothing was charged; asked again in {seconds} s: {reason}"
+                        "not sent, nothing was charged; next check in {seconds} s: {reason}"
                     ))
                     .await;
                     let mut changes = self.services.config.clone();
@@ -116,8 +115,10 @@ impl JobRun {
 
     /// Asks whether the service is back. A person's job ends with an error if it is not.
     async fn probe(&mut self, config: &RuntimeConfig, person: bool) -> Step<()> {
-        self.set_activity("asks whether the service is back, before anything is sent".to_owned())
-            .await;
+        self.set_activity(
+            "checking whether the service is back before anything is sent".to_owned(),
+        )
+        .await;
         let Some(backend) = self.backend_or_control().await? else {
             return self.apply_unsent().await;
         };

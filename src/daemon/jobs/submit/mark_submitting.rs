@@ -85,7 +85,7 @@ impl JobRun {
                     return Err(self.end_failed(reason, Booking::Nothing).await);
                 }
                 Err(ReleaseError::Ledger(error)) => {
-                    return Err(interrupted("that the request leaves", &error));
+                    return Err(interrupted("the submit", &error));
                 }
             };
             failures += 1;

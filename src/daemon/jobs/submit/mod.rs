@@ -177,7 +177,10 @@ impl JobRun {
             "released: \"{}\"", excerpt(&request.prompt)
         );
         if let Some(why) = &self.status.why {
-            tracing::info!(job = %self.id, place = %self.backend, "made there: {why}");
+            tracing::info!(
+                job = %self.id, place = %self.backend,
+                "this backend was chosen because {why}"
+            );
         }
         Ok(request.built.payload)
     }
@@ -222,7 +225,10 @@ impl JobRun {
                 Ok(request) => {
                     // In the log too: if the ledger's disk fails now, the id of a paid run is
                     // not lost.
-                    tracing::info!(job = %id, %request, place = %self.backend, "the job was taken");
+                    tracing::info!(
+                        job = %id, %request, place = %self.backend,
+                        "the service accepted the job"
+                    );
                     self.taken = Some(request.clone());
                     self.record_request(&request).await?;
                     self.sync_inputs().await;
@@ -232,11 +238,14 @@ impl JobRun {
                 }
                 Err(SubmitError::NotSent { reason, retry_after }) => {
                     failures += 1;
-                    tracing::warn!(job = %id, place = %self.backend, reason, "the request did not arrive");
+                    tracing::warn!(
+                        job = %id, place = %self.backend, reason,
+                        "the submit failed, nothing was charged"
+                    );
                     let note = reason.clone();
                     let record =
                         move |ledger: &mut crate::ledger::Ledger| ledger.not_sent(id, &note, now);
-                    self.record("that nothing was sent", record).await?;
+                    self.record("the failed submit", record).await?;
                     self.sync_inputs().await;
                     submission.payload =
                         self.not_sent(submission.payload, failures, reason, retry_after).await?;
@@ -310,13 +319,13 @@ impl JobRun {
     async fn lost(&mut self, why: &str) -> JobEnd {
         let (id, now) = (self.id, self.services.clock.now().wall);
         let text = format!(
-            "{why}; it may have been charged, so it is not sent again by itself: look at the deployment's requests, then \
-             `conjured jobs retry {id}` sends it again, at its own price"
+            "{why}; it may have been charged, so it is not sent again automatically: check the \
+             deployment's requests, then `conjured jobs retry {id}` sends it again, at its own cost"
         );
         tracing::error!(job = %id, "{text}");
         let reason = Reason::new("lost_answer", text.clone());
         let record = move |ledger: &mut crate::ledger::Ledger| ledger.unknown(id, &reason, now);
-        if let Err(end) = self.record("that the answer is lost", record).await {
+        if let Err(end) = self.record("the lost answer", record).await {
             return end;
         }
         self.report(JobReport::Warning(format!("job {id}: {text}"))).await;
@@ -329,7 +338,7 @@ impl JobRun {
         tracing::error!(job = %id, code = reason.code, "failed: {}", reason.text);
         let record =
             move |ledger: &mut crate::ledger::Ledger| ledger.failed(id, &reason, booking, now);
-        match self.record("that the job failed", record).await {
+        match self.record("the job's failure", record).await {
             Ok(()) => JobEnd::Ended { state: JobState::Failed, placed: false },
             Err(end) => end,
         }
@@ -341,7 +350,10 @@ impl JobRun {
         let (history, id) = (std::sync::Arc::clone(&self.services.history), self.id);
         crate::daemon::services::store::blocking(move || {
             if let Err(error) = history.sync() {
-                tracing::warn!(job = %id, %error, "the job's folder may not survive a loss of power");
+                tracing::warn!(
+                    job = %id, %error,
+                    "could not sync the job's folder; it may not survive a power failure"
+                );
             }
         })
         .await;
@@ -352,7 +364,10 @@ impl JobRun {
         let (history, id) = (std::sync::Arc::clone(&self.services.history), self.id);
         crate::daemon::services::store::blocking(move || {
             if let Err(error) = history.remove(id) {
-                tracing::warn!(%error, "the inputs of a job that never came to be stay in history");
+                tracing::warn!(
+                    %error,
+                    "could not remove the inputs of a job that was not released"
+                );
             }
         })
         .await;
@@ -370,7 +385,7 @@ impl NotReleased {
         let (kind, reason, retry_after) = match self {
             Self::Disk(reason) => (
                 CommandErrorKind::TryAgain,
-                format!("the inputs cannot be kept in history, nothing was sent: {reason}"),
+                format!("the inputs cannot be saved in the history, nothing was sent: {reason}"),
                 Some(crate::daemon::jobs::setup::AGAIN),
             ),
             Self::Ledger(ReleaseError::Budget(refusal)) => {

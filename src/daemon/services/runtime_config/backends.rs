@@ -61,7 +61,7 @@ pub(crate) struct ConfiguredBackend {
 
 /// Why the deployment that a job was sent to cannot be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("its deployment `{deployment}` cannot be asked: {cause}")]
+#[error("its deployment `{deployment}` cannot be used: {cause}")]
 pub(crate) struct NoBackend {
     deployment: String,
     cause: SettingsError,
