@@ -13,7 +13,7 @@ const PACE: Duration = Duration::from_millis(4);
 /// Returns how long a condition may take.
 pub(crate) fn patience() -> Duration {
     let seconds = std::env::var("CONJURED_TEST_PATIENCE_S").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(40))
+    Duration::from_secs(seconds.unwrap_or(120))
 }
 
 /// Waits until `look` returns something, and fails the test at the deadline.
