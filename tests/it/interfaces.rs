@@ -6,10 +6,10 @@
 
 use std::{collections::BTreeSet, fs};
 
-use conjured::{cli::exit, domain::job::State};
+use conjured::{cli::exit, domain::job::JobState};
 use serde_json::Value;
 
-use crate::support::stage::Stage;
+use crate::support::stage::DemoProject;
 
 /// Every member, a line each: the command, then the path. `[]` stands for an array's elements.
 const GOLDEN: &str = include_str!("golden/interfaces.txt");
@@ -35,7 +35,7 @@ fn members(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn json_outputs_keep_every_member_and_the_list_is_complete() {
-    let stage = Stage::new();
+    let stage = DemoProject::new();
     let daemon = stage.start();
     stage.say("a clay owl");
     let id = stage.done(1)[0].id.to_string();
@@ -57,7 +57,7 @@ fn json_outputs_keep_every_member_and_the_list_is_complete() {
         members(&json.unwrap_or_else(|_| panic!("{name}: {output:?}")), name, &mut found);
     }
     assert!(daemon.stop().success());
-    assert_eq!(stage.jobs()[0].state, State::Done);
+    assert_eq!(stage.jobs()[0].state, JobState::Done);
     let listed: BTreeSet<String> = GOLDEN.lines().map(str::to_owned).collect();
     let lost: Vec<_> = listed.difference(&found).collect();
     let new: Vec<_> = found.difference(&listed).collect();
