@@ -197,7 +197,7 @@ fn fill(path: &PathBuf) {
         .expect("released");
     let request = RequestId::new("request-0").expect("a plain id");
     ledger.submitted(job, &request, NOW).expect("submitted");
-    ledger.running(job, Some("machine-a"), NOW).expect("running");
+    ledger.running(job, Some("machine-a"), None, NOW).expect("running");
     let artifact = |kind: ArtifactKind| ArtifactRow {
         kind,
         path: format!("{job}/{kind}"),

@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conjured::domain::{
     fingerprint::Fingerprint,
     request::{
-        overrides::{BodyForm, BodyPlan, Picture, RequestValues, Seeds},
+        overrides::{BodyPlan, Picture, RequestValues, Seeds},
         workflow::{Workflow, bind::bind},
     },
 };
@@ -29,8 +29,7 @@ const PROMPT: &str = "A chair with carved oak armrests and a worn leather seat. 
 pub(crate) fn benches(criterion: &mut Criterion) {
     let workflow = Workflow::built_in("conjure_flux_mesh").expect("built in");
     let bindings = bind(&workflow, &BTreeMap::new()).expect("bound");
-    let plan =
-        BodyPlan::new(&workflow, &bindings, BodyForm::Overrides).expect("they belong together");
+    let plan = BodyPlan::new(&workflow, &bindings).expect("they belong together");
     let values = RequestValues {
         prompt: PROMPT,
         seeds: Seeds { image: 8_864_280_986_922_132, mesh: 731_159_928 },

@@ -223,17 +223,6 @@ pub struct Download {
 
 /// A service that runs GPU jobs.
 pub trait Backend: std::fmt::Debug + Send + Sync {
-    /// Returns the name that the status and the ledger show (`serverless`, `comfyui`, …).
-    fn name(&self) -> &'static str;
-
-    /// Returns whether the same [`Submission`] may be resent after a lost answer, because that
-    /// neither costs anything nor causes a second run that stays unnoticed. This holds if the
-    /// client names the request ([`Submission::key`]), so that it can be looked up, or if runs are
-    /// free, so that one may be lost. RunComfy's queue offers neither.
-    fn is_repeatable(&self) -> bool {
-        false
-    }
-
     /// Opens a connection ahead of time with a call that costs nothing. Returns the balance, if
     /// there is one.
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<crate::domain::money::MicroUsd>, CallError>>;

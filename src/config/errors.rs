@@ -216,13 +216,6 @@ pub(super) fn nearest<'a>(
 #[derive(Debug)]
 pub struct ConfigErrors(pub(super) Vec<ConfigError>);
 
-impl ConfigErrors {
-    /// Returns every error: those of earlier layers first, and by line within a file.
-    pub fn all(&self) -> &[ConfigError] {
-        &self.0
-    }
-}
-
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, error) in self.0.iter().enumerate() {

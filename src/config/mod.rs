@@ -34,9 +34,9 @@ use self::{
     errors::{ConfigError, ConfigErrors, ConfigProblem},
     settings::Config,
     sources::{
-        Sources,
+        Layer, Sources,
         files::ReadError,
-        layer::{Layer, merge},
+        merge,
         origin::{Origin, Origins},
         toml_source::{Table, TextSource},
     },

@@ -14,9 +14,8 @@ use super::{
     errors::ConfigProblem,
     settings::ProjectConfig,
     sources::{
-        layer::{items_of, table_of},
         origin::Origin,
-        toml_source::{Table, type_name},
+        toml_source::{Table, items_of, table_of, type_name},
     },
     values::{
         reader::{Completeness, ConfigReader, RawValue, SectionReader},

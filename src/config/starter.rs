@@ -14,10 +14,9 @@ use super::{
     EXAMPLE,
     errors::ConfigErrors,
     sources::{
-        environment,
-        layer::{Layer, table_of},
+        Layer, environment,
         origin::Origins,
-        toml_source::{TextSource, read_document},
+        toml_source::{TextSource, read_document, table_of},
     },
 };
 

@@ -5,9 +5,9 @@
 //! is empty.
 
 use super::sources::{
-    layer::{Layer, table_of},
+    Layer,
     origin::{Origin, Origins},
-    toml_source::Table,
+    toml_source::{Table, table_of},
 };
 
 /// A key (an empty key means the whole section), and what is missing so far.

@@ -11,9 +11,8 @@ use super::{
     settings::Config,
     sources::{
         Sources,
-        layer::table_of,
         origin::{Origin, Origins},
-        toml_source::Table,
+        toml_source::{Table, table_of},
     },
 };
 

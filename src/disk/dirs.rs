@@ -119,14 +119,6 @@ pub fn copy(from: &Path, to: &Path) -> Result<u64, DiskError> {
     fs::copy(from, to).map_err(DiskError::at("write", to))
 }
 
-/// Writes a file that a person asked for, with ordinary permissions.
-pub fn write_plain(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(DiskError::at("make the folder", folder))?;
-    }
-    fs::write(path, bytes).map_err(DiskError::at("write", path))
-}
-
 /// Writes a file that others may read (0644). Readers see either the complete old file or
 /// the complete new one, and it is on the disk when this returns. Its folder is created if
 /// it is missing.

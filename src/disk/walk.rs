@@ -36,7 +36,6 @@ pub(super) enum EntryKind {
 pub(super) struct WalkEntry {
     /// The name, in the folder [`Walk::folder`].
     pub(super) name: OsString,
-    /// Its kind.
     pub(super) kind: EntryKind,
     /// Whether it is the last name: no more will come unless it is a link.
     pub(super) last: bool,

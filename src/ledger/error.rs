@@ -209,7 +209,6 @@ fn first_candidates(candidates: &[JobId]) -> String {
 
 /// The error of an operation before the path of the file is added.
 pub(super) enum SqlFault {
-    /// The error of SQLite.
     Sql(rusqlite::Error),
     /// A row that our ledger never writes.
     Malformed(String),

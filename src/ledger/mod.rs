@@ -33,10 +33,7 @@ mod costs;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    ops::Deref,
-    path::{Path, PathBuf},
-};
+use std::{ops::Deref, path::PathBuf};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -70,11 +67,6 @@ impl Deref for Ledger {
 }
 
 impl Reader {
-    /// Returns the file's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Runs one read. All of its statements see the same state of the file.
     fn read<T>(
         &self,

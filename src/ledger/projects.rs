@@ -3,7 +3,7 @@
 //! Owns the baseline of a project: the fingerprints that a snapshot is compared with when the
 //! daemon starts. A release moves the baseline in its own commit.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::Row;
 
 use super::{
     Ledger, Reader,
@@ -94,17 +94,6 @@ impl Reader {
             let mut statement = connection.prepare_cached("SELECT * FROM project ORDER BY id")?;
             let rows = statement.query_map([], project)?;
             Ok(rows.collect::<Result<_, _>>()?)
-        })
-    }
-
-    /// Returns the project at `root`, if it is known.
-    pub fn project(&self, root: &str) -> Result<Option<ProjectRow>, LedgerError> {
-        self.read(|connection| {
-            let row = connection
-                .prepare_cached("SELECT * FROM project WHERE root = ?1")?
-                .query_row(params![root], project)
-                .optional()?;
-            Ok(row)
         })
     }
 }

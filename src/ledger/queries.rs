@@ -24,7 +24,6 @@ use crate::domain::{
         MicroUsd,
         job_cost::{CostBasis, DurationRange, ObservedTimes, PriceTerms},
     },
-    time::WallTime,
 };
 
 /// A job together with its newest attempt, in the column order of [`job_row`].
@@ -186,16 +185,6 @@ impl Reader {
                 .query_row(params![body_digest, workflow_version], |row| row.column(0))
                 .optional()?;
             Ok(found)
-        })
-    }
-
-    /// Counts the jobs released at or after `when`, for `trigger.max_jobs_per_hour`.
-    pub fn jobs_since(&self, when: WallTime) -> Result<u32, LedgerError> {
-        self.read(|connection| {
-            let count = connection
-                .prepare_cached("SELECT count(*) FROM job WHERE created_at >= ?1")?
-                .query_row(params![when], |row| row.column(0))?;
-            Ok(count)
         })
     }
 

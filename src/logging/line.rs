@@ -42,7 +42,6 @@ impl<'writer> FormatFields<'writer> for JobOnly {
     }
 }
 
-/// An event's fields.
 #[derive(Debug, Default)]
 struct Words {
     message: String,

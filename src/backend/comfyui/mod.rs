@@ -8,7 +8,7 @@
 //!
 //! Facts about the protocol, observed with ComfyUI 0.3.64 and 0.33.0:
 //! - We choose the id of a request. An id does not prevent a double submit, but a client that lost
-//!   the answer can find its request by the id. So [`Backend::is_repeatable`] holds: `submit` first
+//!   the answer can find its request by the id. So `BackendKind::is_repeatable` holds: `submit` first
 //!   looks in the queue and in history.
 //! - A request is in exactly one of pending, running and history. If it is in none of them, asked
 //!   in this order, it is lost.
@@ -30,8 +30,6 @@ mod submit;
 mod view;
 mod watch;
 mod wire;
-#[cfg(test)]
-mod tests;
 
 use std::{fmt, time::Duration};
 
@@ -66,8 +64,6 @@ const SECOND_LOOKS: [Duration; 2] = [Duration::from_millis(50), Duration::from_m
 /// The settings of the adapter.
 #[derive(Clone, PartialEq)]
 pub struct Settings {
-    /// The name that status and ledger show: `comfyui` or `cloud`.
-    pub name: &'static str,
     /// The address of the server. A path is kept, because some proxies put the server below one.
     pub origin: Url,
     /// Whether the address alone is enough to use the machine.
@@ -88,7 +84,6 @@ impl Settings {
     /// Returns the settings of a server on this machine.
     pub fn local(origin: Url) -> Self {
         Self {
-            name: "comfyui",
             origin,
             secret_origin: false,
             connect_timeout: Duration::from_secs(10),
@@ -101,14 +96,13 @@ impl Settings {
 
     /// Returns the settings of a rented machine.
     pub fn rented(origin: Url) -> Self {
-        Self { name: "cloud", secret_origin: true, ..Self::local(origin) }
+        Self { secret_origin: true, ..Self::local(origin) }
     }
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Settings");
-        shown.field("name", &self.name);
         if !self.secret_origin {
             shown.field("origin", &self.origin.as_str());
         }
@@ -134,7 +128,6 @@ pub enum SettingsError {
 
 /// A ComfyUI server.
 pub struct Comfyui {
-    name: &'static str,
     shown: Option<Url>,
     wire: Wire,
     downloader: Downloader,
@@ -170,7 +163,6 @@ impl Comfyui {
         let patient =
             Timeouts { connect: settings.connect_timeout, read_idle: settings.read_idle_timeout };
         Ok(Self {
-            name: settings.name,
             shown: (!settings.secret_origin).then(|| origin.clone()),
             view: wire.url(&["view"]),
             wire,
@@ -371,14 +363,6 @@ fn redacted(error: FetchError, wire: &Wire) -> FetchError {
 }
 
 impl Backend for Comfyui {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
-
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async {
             let answer = self.wire.get(self.wire.url(&["system_stats"]), SMALL).await?;
@@ -431,9 +415,6 @@ impl Backend for Comfyui {
 impl fmt::Debug for Comfyui {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.shown.as_ref().map(Url::as_str);
-        f.debug_struct("Comfyui")
-            .field("name", &self.name)
-            .field("origin", &origin)
-            .finish_non_exhaustive()
+        f.debug_struct("Comfyui").field("origin", &origin).finish_non_exhaustive()
     }
 }

@@ -13,13 +13,10 @@ use super::MARK;
 /// The state of a request in the queue.
 #[derive(Debug, PartialEq)]
 pub(super) enum QueueState {
-    /// It is running.
     Running(Run),
-    /// It is waiting.
     Pending {
         /// Jobs ahead of it, including the running one.
         ahead: u64,
-        /// The entry.
         run: Run,
     },
     /// It is not in the queue.

@@ -33,7 +33,6 @@ const MAX_FRAMES: usize = 4096;
 /// The largest frame: a preview is a picture of some hundred kilobytes.
 const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// An open socket.
 pub(super) struct Socket(WebSocketStream<Upgraded>);
 
 /// The result of reading a socket.

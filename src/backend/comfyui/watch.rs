@@ -34,7 +34,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long one `observe` may wait for the next frame of a run.
 const LINGER: Duration = Duration::from_millis(150);
 
-/// One request.
 pub(super) struct RequestWatch {
     request: String,
     socket: Option<Socket>,
@@ -44,7 +43,6 @@ pub(super) struct RequestWatch {
     pub(super) was_running: bool,
 }
 
-/// All requests.
 #[derive(Default)]
 pub(super) struct RequestWatches {
     /// Never held across an await: a watch is removed, used, and put back.

@@ -66,7 +66,6 @@ impl Wire {
         self.redactor.redact(text)
     }
 
-    /// Starts a request.
     pub(super) async fn request(
         &self,
         method: reqwest::Method,
@@ -77,7 +76,6 @@ impl Wire {
         Ok(client.request(method, url).header(ACCEPT, "application/json"))
     }
 
-    /// Sends a GET request.
     pub(super) async fn get(&self, url: Url, limit: usize) -> Result<Answer, CallError> {
         let request = self
             .request(reqwest::Method::GET, url)

@@ -64,7 +64,6 @@ impl Shared {
     }
 }
 
-/// The server.
 pub(crate) struct Fake {
     pub(crate) url: Url,
     shared: Arc<Mutex<Shared>>,

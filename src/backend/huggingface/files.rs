@@ -31,7 +31,6 @@ const MAX_PATH: usize = 2048;
 pub(super) struct OutputFile {
     /// Its path on the server.
     pub(super) path: String,
-    /// Its name.
     pub(super) name: String,
 }
 

@@ -14,7 +14,7 @@
 //! Gradio delivers a result once, to the client that listens, and a stream cannot be resumed. So a
 //! run is a value in this process that owns its open stream, and [`Backend::observe`] advances it a
 //! step each time; there is no task. A request of an earlier process is lost and is reported as
-//! lost. As a run costs nothing, it may be repeated ([`Backend::is_repeatable`]).
+//! lost. As a run costs nothing, it may be repeated (`BackendKind::is_repeatable`).
 
 mod address;
 mod arguments;
@@ -246,14 +246,6 @@ fn unsent(error: CallError) -> SubmitError {
 }
 
 impl Backend for Spaces {
-    fn name(&self) -> &'static str {
-        "huggingface"
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
-
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async {
             let asked = futures_util::future::join(

@@ -118,7 +118,6 @@ pub(super) enum RunStage {
     Fetch(String),
     /// The picture is in memory and must be uploaded to the second Space.
     Upload {
-        /// Its name there.
         name: String,
         /// Its media type.
         mime: &'static str,
@@ -134,18 +133,13 @@ pub(super) enum RunStage {
         /// The number of failed attempts.
         failures: u32,
     },
-    /// The run is over.
     Over(RunOutcome),
 }
 
-/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RunOutcome {
-    /// All parts succeeded.
     Succeeded,
-    /// A part failed.
     Failed(ServiceFault),
-    /// The run was cancelled.
     Cancelled,
 }
 
@@ -200,7 +194,6 @@ impl ShownProgress {
     }
 }
 
-/// A run.
 #[derive(Debug)]
 pub(super) struct Run {
     /// The arguments of the job.
@@ -211,7 +204,6 @@ pub(super) struct Run {
     pub(super) process_image: bool,
     /// The current call, or the next one.
     pub(super) part: SpaceCall,
-    /// The next step.
     pub(super) stage: RunStage,
     /// The deadline of the current part.
     pub(super) deadline: Instant,
@@ -239,7 +231,6 @@ impl Run {
         }
     }
 
-    /// Ends the run.
     pub(super) fn end(&mut self, outcome: RunOutcome) {
         self.stage = RunStage::Over(outcome);
         // The render is no longer needed, and old runs are kept for a while.

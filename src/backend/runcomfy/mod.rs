@@ -297,10 +297,6 @@ fn append(url: &Url, path: &str) -> Url {
 }
 
 impl Backend for Serverless {
-    fn name(&self) -> &'static str {
-        "serverless"
-    }
-
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async {
             let reply = self.call(Method::GET, self.balance.clone(), ANSWER_LIMIT).await?;

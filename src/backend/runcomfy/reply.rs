@@ -17,7 +17,6 @@ use crate::backend::{
 /// An answer with its parsed content.
 #[derive(Debug)]
 pub(super) struct Reply<'a> {
-    /// The HTTP status.
     pub(super) status: u16,
     /// The delay that the service asks for.
     pub(super) retry_after: Option<Duration>,

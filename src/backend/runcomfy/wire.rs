@@ -19,7 +19,6 @@ use crate::{
     domain::{job::RequestId, machines::deployment::DeploymentFacts, money::MicroUsd},
 };
 
-/// A parsed status word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StatusWord {
     /// `in_queue`, `queued`.

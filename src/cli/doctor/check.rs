@@ -38,9 +38,7 @@ pub(super) struct Check {
     pub(super) name: &'static str,
     /// The project concerned, if several things have the same name.
     pub(super) project: Option<String>,
-    /// The outcome.
     pub(super) status: CheckStatus,
-    /// What was found.
     pub(super) found: String,
     /// What to do, in one sentence; for warnings and failures.
     pub(super) fix: Option<String>,

@@ -3,6 +3,8 @@
 //! Owns the judgement of the locks and of a running daemon's status, which is the best source for
 //! why the next job does not start.
 
+use std::path::PathBuf;
+
 use super::check::Check;
 use crate::{
     cli::{
@@ -12,10 +14,25 @@ use crate::{
     config::{
         enums::Watch,
         settings::{ProjectConfig, TriggerConfig},
+        sources::Sources,
     },
     disk::lock::LockStatus,
     domain::status::{Budget, Status},
 };
+
+/// Finds the file of an installed service: where systemd and launchd keep theirs. No program is run.
+pub(super) fn installed_unit(sources: &Sources) -> Option<String> {
+    let user = sources.user_config_dir.iter().map(|dir| dir.join("systemd/user/conjured.service"));
+    let agents = sources
+        .folders
+        .home
+        .iter()
+        .map(|home| home.join("Library/LaunchAgents/org.conjured.daemon.plist"));
+    let system = ["conjured.service", "conjured-system.service"]
+        .map(|name| PathBuf::from("/etc/systemd/system").join(name));
+    let places = user.chain(agents).chain(system);
+    places.into_iter().find(|path| path.exists()).map(|path| path.display().to_string())
+}
 
 /// Compares the lock of the state folder with whether a daemon answers.
 pub(super) fn daemon(held: &LockStatus, status: Option<&Status>, unit: Option<&str>) -> Check {

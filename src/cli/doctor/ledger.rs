@@ -13,7 +13,6 @@ use crate::{
 
 const NAME: &str = "ledger";
 
-/// Checks the ledger.
 pub(super) fn inspect(state_dir: &Path) -> Check {
     let path = state_dir.join(FILE);
     match Ledger::open_read_only(&path) {

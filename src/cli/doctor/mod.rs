@@ -12,14 +12,12 @@ mod token;
 mod service;
 mod workflow;
 mod local;
-mod machine;
 mod folders;
 mod watching;
 mod space;
 mod daemons;
 mod launcher;
 mod ledger;
-mod unit;
 
 use std::{sync::Arc, time::Duration};
 
@@ -75,7 +73,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
             check.soften_missing();
         }
     }
-    let unit = unit::installed(&context.sources);
+    let unit = daemons::installed_unit(&context.sources);
     let mut checks = vec![daemons::daemon(
         &lock::probe_state_lock(&config.state_dir),
         status.as_ref(),
@@ -87,7 +85,7 @@ async fn all(context: &Context, loaded: Arc<Loaded>, offline: bool) -> Vec<Check
     }
     checks.append(&mut remote);
     checks.extend(workflow::judge(config, deployment.as_ref()));
-    checks.extend(machine::inspect(config));
+    checks.extend(settings::cloud(config));
     checks.extend(local.shared(&config.projects).await);
     checks.extend(local.checks);
     checks.extend(on_disk);

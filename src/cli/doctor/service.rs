@@ -91,7 +91,6 @@ pub(super) fn clock(theirs: Option<i64>, ours: i64) -> Option<Check> {
     })
 }
 
-/// Judges the deployment.
 pub(super) fn deployment(
     id: &str,
     answer: &Result<Deployment, ProbeError>,

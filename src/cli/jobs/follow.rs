@@ -108,7 +108,6 @@ fn has_ended(status: &Status, job: JobId) -> bool {
     })
 }
 
-/// The progress display.
 struct Display {
     out: Out,
     bar: Option<ProgressBar>,

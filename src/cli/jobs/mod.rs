@@ -34,7 +34,6 @@ use crate::{
     },
 };
 
-/// Lists jobs, newest first.
 pub(super) fn list(
     context: &Context,
     limit: u32,

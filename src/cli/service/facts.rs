@@ -1,15 +1,12 @@
 //! Derives the wanted service from this process and the configuration.
 //!
-//! Owns one difficulty: a service does not see the shell that it is installed from. So the
+//! Owns [`ServiceSpec`], from which each platform's file is written, and one difficulty: a service does not see the shell that it is installed from. So the
 //! configuration is read once more as the service will read it, without this shell's variables and
 //! with its own user's home, and what would be lost is reported.
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{
-    host,
-    wanted::{Scope, ServiceSpec},
-};
+use super::host;
 use crate::{
     cli::{
         context::Context,
@@ -19,6 +16,40 @@ use crate::{
     disk::dirs,
 };
 
+/// Whose service it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// One user's service, running from login to logout.
+    User,
+    /// The machine's service, running from boot.
+    System,
+}
+
+/// A service. Every path is absolute, UTF-8 and free of control characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServiceSpec {
+    /// Whose service it is.
+    pub scope: Scope,
+    /// The program's path.
+    pub program: String,
+    /// The program's arguments.
+    pub arguments: Vec<String>,
+    /// Variables of this shell that decide where files are.
+    pub environment: Vec<(String, String)>,
+    /// The user that the machine's service runs as.
+    pub user: Option<String>,
+    /// That user's home folder.
+    pub home: Option<String>,
+    /// Writable folders besides its own.
+    pub writable: Vec<String>,
+    /// Whether any of its paths is below the home folders.
+    pub in_homes: bool,
+    /// The file that systemd passes on as a credential.
+    pub token_file: Option<String>,
+    /// The folder of the daemon's own log files.
+    pub log_dir: Option<String>,
+}
+
 /// Variables that decide where files are: the service gets their present values.
 const CARRIED: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "RUNCOMFY_CONFIG_DIR"];
 
@@ -27,7 +58,6 @@ const SYSTEM_TOKEN: &str = "/etc/conjured/runcomfy_token";
 
 /// A service, and remarks for the user.
 pub(super) struct ServiceFacts {
-    /// The service.
     pub wanted: ServiceSpec,
     /// Remarks of one sentence each.
     pub remarks: Vec<String>,

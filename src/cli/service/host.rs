@@ -11,7 +11,6 @@ use std::{
 /// A user of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct User {
-    /// The name.
     pub name: String,
     /// The home folder, if it is known.
     pub home: Option<PathBuf>,

@@ -3,15 +3,17 @@
 //! Owns its keys (`launchd.plist(5)`) and XML's escaping. Nothing here touches a file or runs a
 //! command. Not tried on a Mac: `tests/real/launchd` checks the keys and their types.
 
-use super::wanted::{Scope, ServiceSpec};
+use super::facts::{Scope, ServiceSpec};
 
 /// The job's label, and the file's name without `.plist`.
 pub(super) const LABEL: &str = "org.conjured.daemon";
 
+/// The property list for installation by hand.
+const FILE: &str = include_str!("../../../launchd/org.conjured.daemon.plist");
+
 /// A text that only our own files contain.
 pub(super) const MARK: &str = "Written by `conjured service install`.";
 
-/// Returns the property list.
 pub(super) fn plist(wanted: &ServiceSpec) -> String {
     let mut text = format!(
         "\
@@ -46,26 +48,7 @@ pub(super) fn plist(wanted: &ServiceSpec) -> String {
     if let (Scope::System, Some(user)) = (wanted.scope, &wanted.user) {
         text += &format!("  <key>UserName</key>\n  <string>{}</string>\n", escaped(user));
     }
-    text += "  <key>RunAtLoad</key>
-  <true/>
-  <!-- Restarted after a failure, not after a stop. launchd ignores exit codes, so it also retries with an invalid configuration. -->
-  <key>KeepAlive</key>
-  <dict>
-    <key>SuccessfulExit</key>
-    <false/>
-  </dict>
-  <key>ThrottleInterval</key>
-  <integer>30</integer>
-  <!-- SIGTERM ends it within 5 seconds. -->
-  <key>ExitTimeOut</key>
-  <integer>10</integer>
-  <!-- Not Background, which slows down disk and network, because an artist waits for the result. -->
-  <key>ProcessType</key>
-  <string>Standard</string>
-  <!-- The program makes private files private. 18 is 022. -->
-  <key>Umask</key>
-  <integer>18</integer>
-";
+    text += common();
     if let Some(folder) = &wanted.log_dir {
         // The daemon's own log has every line; this file gets the output before logging starts, and
         // a panic.
@@ -73,6 +56,13 @@ pub(super) fn plist(wanted: &ServiceSpec) -> String {
         text += &format!("  <key>StandardErrorPath</key>\n  <string>{file}</string>\n");
     }
     text + "</dict>\n</plist>\n"
+}
+
+/// Returns the keys that are the same in every property list, as they stand in the one for
+/// installation by hand, between its arguments and its end.
+fn common() -> &'static str {
+    let after = FILE.split_once("  </array>\n").map_or(FILE, |(_, after)| after);
+    after.split_once("</dict>\n</plist>").map_or(after, |(keys, _)| keys)
 }
 
 /// Escapes a text for XML.

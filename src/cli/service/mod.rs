@@ -13,14 +13,12 @@ mod systemd;
 mod task_scheduler;
 #[cfg(test)]
 mod tests;
-mod wanted;
 
 use std::{path::Path, time::Duration};
 
 use self::{
-    facts::ServiceOptions,
+    facts::{Scope, ServiceOptions},
     plan::{Platform, ServiceLocation, ServiceStep, display_command},
-    wanted::Scope,
 };
 use super::{
     args::{InstallArgs, ScopeArgs, ServiceCommand},
@@ -43,7 +41,6 @@ const END_PATIENCE: Duration = Duration::from_secs(8);
 /// How often to check whether the daemon has ended.
 const END_PACE: Duration = Duration::from_millis(50);
 
-/// Runs a service command.
 pub(super) fn service(context: &Context, command: &ServiceCommand) -> Result<(), Failure> {
     match command {
         ServiceCommand::Install(args) => install(context, args),

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
+    facts::{Scope, ServiceSpec},
     launchd, systemd, task_scheduler,
-    wanted::{Scope, ServiceSpec},
 };
 
 /// The Task Scheduler's own command.
@@ -16,11 +16,8 @@ const SCHTASKS: &str = "schtasks";
 /// The system's service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Platform {
-    /// Linux.
     Systemd,
-    /// macOS.
     Launchd,
-    /// Windows.
     TaskScheduler,
 }
 
@@ -46,7 +43,6 @@ impl Platform {
     }
 }
 
-/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ServiceStep {
     /// Write this file.

@@ -1,10 +1,11 @@
 //! The unit file for systemd: text in, text out, on every platform.
 //!
-//! Owns the unit's settings, their escaping, and which of them an older systemd does not know.
-//! Nothing here touches a file or runs a command. `systemd/*.service` are the same units for
-//! installation by hand; a test compares them.
+//! Owns which settings of `systemd/*.service`, the units for installation by hand, depend on the
+//! service and on systemd's version, and their escaping. Nothing here touches a file or runs a
+//! command. Of these units' comments, those that begin with `CHANGE` and those about an example
+//! (`#Setting=`) are for people only.
 
-use super::wanted::{Scope, ServiceSpec};
+use super::facts::{Scope, ServiceSpec};
 
 /// The unit's name.
 pub(super) const UNIT: &str = "conjured.service";
@@ -12,170 +13,100 @@ pub(super) const UNIT: &str = "conjured.service";
 /// The first line of a unit that conjured wrote; a unit without it belongs to someone else.
 pub(super) const MARK: &str = "# Written by `conjured service install`. Changes are lost at the next one; `systemctl edit` keeps them.";
 
-/// Exit codes that a restart cannot fix, but a person can: usage, workflow, input, token,
-/// configuration; and systemd's own code for a missing credential. 73 (the disk is full) and 75
-/// (locked) can pass without help.
-const GIVE_UP: &str = "64 65 66 77 78 CREDENTIALS";
-
-/// How long the event loop may stay silent. It feeds the watchdog twice in that time, so it wakes
-/// up once a minute for it.
-const WATCHDOG_S: u32 = 120;
+/// The units for installation by hand, which [`unit`] fills in.
+const USER: &str = include_str!("../../../systemd/conjured.service");
+const SYSTEM: &str = include_str!("../../../systemd/conjured-system.service");
 
 /// Returns the unit. `version` is systemd's version, if it is known.
 pub(super) fn unit(wanted: &ServiceSpec, version: Option<u32>) -> String {
-    let knows = |since: u32| version.is_some_and(|version| version >= since);
-    let mut lines = vec![
-        MARK.to_owned(),
-        String::new(),
-        "[Unit]".to_owned(),
-        "Description=conjured, the background daemon of CONJURE".to_owned(),
-        "# Not after network-online.target: the daemon waits for the network itself and loses no change.".to_owned(),
-        "# Restarts are limited by growing delays (below) and never given up.".to_owned(),
-        "StartLimitIntervalSec=0".to_owned(),
-        String::new(),
-        "[Service]".to_owned(),
-    ];
-    let mut add = |line: &str| lines.push(line.to_owned());
-    if knows(253) {
-        add("Type=notify-reload");
-    } else {
-        add("# systemd 253 and newer: Type=notify-reload, and no ExecReload.");
-        add("Type=notify");
-        add("# The shell's built-in kill, because not every machine has the program.");
-        add(r#"ExecReload=/bin/sh -c "kill -HUP $$MAINPID""#);
+    let file = match wanted.scope {
+        Scope::User => USER,
+        Scope::System => SYSTEM,
+    };
+    let mut lines = vec![MARK.to_owned(), String::new()];
+    let mut comments = Vec::new();
+    for line in file.lines().skip_while(|line| *line != "[Unit]") {
+        if line.starts_with("# ") {
+            comments.push(line.to_owned());
+        } else if line.starts_with('#') {
+            // An example for people, with its explanation.
+            comments.clear();
+        } else if !line.is_empty() {
+            comments.retain(|comment: &String| !comment.starts_with("# CHANGE"));
+            lines.extend(setting(line, &comments, wanted, version));
+            comments.clear();
+        } else if lines.last().is_some_and(|last| !last.is_empty()) {
+            lines.push(String::new());
+        }
     }
-    add("NotifyAccess=main");
-    add(&format!("ExecStart={}", command_line(wanted)));
-    for (name, value) in &wanted.environment {
-        add(&format!("Environment={}", quoted(&format!("{name}={value}"))));
-    }
-    if let (Scope::System, Some(user)) = (wanted.scope, &wanted.user) {
-        add("# The owner of the checkout, because Blender must be able to replace the results.");
-        add(&format!("User={}", user.replace('%', "%%")));
-    }
-    if let Some(file) = &wanted.token_file {
-        add(
-            "# The start fails if this file is missing. It has precedence over other tokens; a new one needs a restart.",
-        );
-        add(&format!("LoadCredential=runcomfy_token:{}", file.replace('%', "%%")));
-    }
-    add("# The daemon's event loop feeds the watchdog; a daemon that hangs is restarted.");
-    add(&format!("WatchdogSec={WATCHDOG_S}"));
-    add("# Disks may be slow and inputs many: the start ends when all of them were scanned once.");
-    add("TimeoutStartSec=90");
-    add(
-        "# SIGTERM ends it within 5 seconds; jobs continue at the service, and the next start picks them up.",
-    );
-    add("TimeoutStopSec=10");
-    add("Restart=on-failure");
-    add(
-        "# Usage, workflow, input, token, configuration: a restart fixes none of these, only a person can.",
-    );
-    add(&format!("RestartPreventExitStatus={GIVE_UP}"));
-    if knows(254) {
-        add("RestartSec=5");
-        add("# From 5 seconds to 5 minutes.");
-        add("RestartSteps=8");
-        add("RestartMaxDelaySec=5min");
-    } else {
-        add(
-            "# systemd 254 and newer: RestartSec=5 with RestartSteps=8 and RestartMaxDelaySec=5min.",
-        );
-        add("RestartSec=15");
-    }
-    add("# Memory contains the token.");
-    add("LimitCORE=0");
-    add("");
-    match wanted.scope {
-        Scope::User => USER_WALLS.lines().for_each(&mut add),
-        Scope::System => system_walls(wanted).iter().for_each(|line| add(line)),
-    }
-    WALLS.lines().for_each(&mut add);
-    add("");
-    add("[Install]");
-    add(match wanted.scope {
-        Scope::User => "WantedBy=default.target",
-        Scope::System => "WantedBy=multi-user.target",
-    });
     lines.join("\n") + "\n"
 }
 
-const USER_WALLS: &str = "\
-# What a user's manager can enforce without user namespaces, which some kernels and distributions
-# forbid. No UMask: the program makes private files private, and the results should have the same
-# permissions as CONJURE's own files.";
+/// Returns what stands in the place of a line and its comments in this service's unit.
+fn setting(
+    line: &str,
+    comments: &[String],
+    wanted: &ServiceSpec,
+    version: Option<u32>,
+) -> Vec<String> {
+    let knows = |since: u32| version.is_some_and(|version| version >= since);
+    let own = |lines: &[&str]| lines.iter().map(|&line| line.to_owned()).collect();
+    let each = |values: Vec<String>| {
+        if values.is_empty() { values } else { [comments, &values].concat() }
+    };
+    let credential = wanted.token_file.iter();
+    let credential =
+        credential.map(|file| format!("LoadCredential=runcomfy_token:{}", file.replace('%', "%%")));
+    match line.split('=').next().unwrap_or_default() {
+        "Type" if knows(253) => own(&["Type=notify-reload"]),
+        "ExecReload" if knows(253) => Vec::new(),
+        "ExecStart" => {
+            let variables = wanted
+                .environment
+                .iter()
+                .map(|(name, value)| format!("Environment={}", quoted(&format!("{name}={value}"))));
+            let mut lines = vec![format!("ExecStart={}", command_line(wanted))];
+            lines.extend(variables);
+            if let (Scope::User, Some(_)) = (wanted.scope, &wanted.token_file) {
+                lines.push("# The start fails if this file is missing. It has precedence over other tokens; a new one needs a restart.".to_owned());
+                lines.extend(credential);
+            }
+            lines
+        }
+        "User" => {
+            let user = wanted.user.iter();
+            each(user.map(|user| format!("User={}", user.replace('%', "%%"))).collect())
+        }
+        "LoadCredential" => each(credential.collect()),
+        "RestartSec" if knows(254) => own(&[
+            "RestartSec=5",
+            "# From 5 seconds to 5 minutes.",
+            "RestartSteps=8",
+            "RestartMaxDelaySec=5min",
+        ]),
+        "ProtectHome" if wanted.in_homes => own(&[
+            "# The checkout, the configuration or the program is in a home folder, so these are not hidden.",
+            "ProtectHome=read-only",
+        ]),
+        "ReadWritePaths" => {
+            let folders = wanted.writable.iter();
+            each(
+                folders
+                    .map(|path| format!("ReadWritePaths={}", quoted(&format!("-{path}"))))
+                    .collect(),
+            )
+        }
+        "PrivateTmp"
+            if wanted.writable.iter().chain([&wanted.program]).any(|path| in_tmp(path)) =>
+        {
+            own(&["# No PrivateTmp: one of its paths is in the folder for temporary files."])
+        }
+        _ => each(vec![line.to_owned()]),
+    }
+}
 
-/// The restrictions for both scopes.
-const WALLS: &str = "\
-NoNewPrivileges=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-RestrictRealtime=yes
-RestrictNamespaces=yes
-RestrictSUIDSGID=yes
-# The C library uses Netlink to list this machine's addresses.
-RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
-# A result keeps the group of the file that it replaces.
-SystemCallFilter=@chown
-SystemCallErrorNumber=EPERM";
-
-/// The restrictions for the system manager, which may create namespaces.
-fn system_walls(wanted: &ServiceSpec) -> Vec<String> {
-    let mut lines: Vec<String> = [
-        "# $STATE_DIRECTORY and $LOGS_DIRECTORY: ledger and history, daily logs.",
-        "StateDirectory=conjured",
-        "StateDirectoryMode=0700",
-        "LogsDirectory=conjured",
-        "LogsDirectoryMode=0700",
-        "",
-        "# The whole disk is read-only, except the two folders above and the configured output folders.",
-        "ProtectSystem=strict",
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec();
-    if wanted.in_homes {
-        lines.push("# The checkout, the configuration or the program is in a home folder, so these are not hidden.".to_owned());
-        lines.push("ProtectHome=read-only".to_owned());
-    } else {
-        lines.push(
-            "# Empty, not forbidden: a missing personal configuration is not an error.".to_owned(),
-        );
-        lines.push("ProtectHome=tmpfs".to_owned());
-    }
-    if !wanted.writable.is_empty() {
-        lines.push("# The whole checkout, because the daemon's lock file is in its root. `-`: a missing one (a drive".to_owned());
-        lines.push("# that is mounted later) does not stop the others.".to_owned());
-    }
-    for folder in &wanted.writable {
-        lines.push(format!("ReadWritePaths={}", quoted(&format!("-{folder}"))));
-    }
-    let in_tmp = |path: &String| path.starts_with("/tmp/") || path.starts_with("/var/tmp/");
-    if wanted.writable.iter().chain([&wanted.program]).any(in_tmp) {
-        lines.push(
-            "# No PrivateTmp: one of its paths is in the folder for temporary files.".to_owned(),
-        );
-    } else {
-        lines.push("PrivateTmp=yes".to_owned());
-    }
-    let rest = "\
-# No UMask: the program makes private files private, and Blender and its user's group must be able to
-# read the results.
-CapabilityBoundingSet=
-PrivateDevices=yes
-ProcSubset=pid
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-RemoveIPC=yes";
-    lines.extend(rest.lines().map(ToOwned::to_owned));
-    lines
+fn in_tmp(path: &str) -> bool {
+    path.starts_with("/tmp/") || path.starts_with("/var/tmp/")
 }
 
 /// Returns the program and its arguments. systemd expands `$` in every word but the first, and a

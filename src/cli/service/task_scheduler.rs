@@ -6,8 +6,8 @@
 //! compared with the published schema by eye; no Task Scheduler has read them yet.
 
 use super::{
+    facts::{Scope, ServiceSpec},
     launchd::escaped,
-    wanted::{Scope, ServiceSpec},
 };
 
 /// The task's name.

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use super::{
+    facts::{Scope, ServiceSpec},
     launchd,
     plan::{Platform, ServiceLocation, ServiceStep, display_command},
     systemd, task_scheduler,
-    wanted::{Scope, ServiceSpec},
 };
 
 fn wanted(scope: Scope) -> ServiceSpec {

@@ -52,7 +52,6 @@ struct Surroundings {
     token: Option<String>,
 }
 
-/// Writes a configuration.
 pub(in crate::cli) fn init(context: &Context, args: &InitArgs) -> Result<(), Failure> {
     let found = find(context, args)?;
     let around = surroundings(context, &found.root);

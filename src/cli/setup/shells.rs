@@ -13,7 +13,6 @@ use crate::{
     disk::dirs,
 };
 
-/// Prints a completion script.
 pub(in crate::cli) fn completions(context: &Context, shell: clap_complete::Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "conjured", &mut script);

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use ::config::{Value, ValueKind};
 
 use super::{
-    layer::{Layer, table_of},
+    Layer,
     origin::{Origin, Origins},
-    toml_source::{Table, read_value},
+    toml_source::{Table, read_value, table_of},
 };
 use crate::config::{
     enums::{Keyword as _, Mode},

@@ -2,13 +2,16 @@
 //!
 //! Owns the only access to the process itself ([`Sources::from_process`]). All other code gets a
 //! [`Sources`] and never asks the process, so that tests can run in parallel.
+//!
+//! Also owns how layers of settings are merged, which the `config` crate does: tables are merged key
+//! by key; everything else, including lists, is replaced by the later layer. [`crate::config::load`]
+//! decides which layers there are, and their order.
 
 pub mod origin;
 pub mod dotenv;
 pub(crate) mod environment;
 pub(crate) mod files;
 pub(crate) mod toml_source;
-pub(crate) mod layer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,8 +19,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ::config::{ConfigError as MergeError, Map, Source, Value};
 use directories::{BaseDirs, ProjectDirs};
 
+use self::toml_source::{Table, table_of};
 use super::values::folders::Folders;
 
 /// Everything in which settings and tokens are looked for.
@@ -137,4 +142,33 @@ impl Sources {
         }
         files
     }
+}
+
+/// One layer of settings: a table from one file or from the environment.
+#[derive(Clone, Debug, Default)]
+pub(in crate::config) struct Layer {
+    /// The settings, each with its origin.
+    pub table: Table,
+    /// Whether the user wrote it; false for the built-in defaults.
+    pub by_user: bool,
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, MergeError> {
+        Ok(self.table.clone())
+    }
+}
+
+/// Merges `layers`; later ones override earlier ones. Their keys were checked before, so that none
+/// is an expression in the `config` crate's own language (`a.b`, `a[0]`).
+pub(in crate::config) fn merge(layers: &[Layer]) -> Result<Table, MergeError> {
+    let mut builder = ::config::Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer.clone());
+    }
+    Ok(table_of(&builder.build()?.cache).cloned().unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! The origin of a setting: a line of a file, a variable, a flag. Every error begins with it.
+//! The origin of a setting: a line of a file, or a variable. Every error begins with it.
 //!
 //! The `config` crate stores one text with each value, its origin. Ours is the number of a
 //! [`Origin`] in `Origins`, so that a merged value still knows the file and line it came from.
@@ -18,8 +18,6 @@ pub enum Origin {
     File(Arc<Path>),
     /// An environment variable.
     Variable(String),
-    /// A command-line flag.
-    Flag(&'static str),
 }
 
 impl Origin {
@@ -27,7 +25,7 @@ impl Origin {
     pub const fn line(&self) -> Option<usize> {
         match self {
             Self::BuiltIn(line) | Self::Line(_, line) => Some(*line),
-            Self::File(_) | Self::Variable(_) | Self::Flag(_) => None,
+            Self::File(_) | Self::Variable(_) => None,
         }
     }
 
@@ -36,7 +34,7 @@ impl Origin {
     pub(in crate::config) fn folder(&self) -> Option<&Path> {
         match self {
             Self::Line(file, _) | Self::File(file) => file.parent(),
-            Self::BuiltIn(_) | Self::Variable(_) | Self::Flag(_) => None,
+            Self::BuiltIn(_) | Self::Variable(_) => None,
         }
     }
 }
@@ -48,7 +46,6 @@ impl fmt::Display for Origin {
             Self::Line(file, line) => write!(f, "{}:{line}", file.display()),
             Self::File(file) => write!(f, "{}", file.display()),
             Self::Variable(name) => write!(f, "environment variable {name}"),
-            Self::Flag(flag) => write!(f, "flag {flag}"),
         }
     }
 }

@@ -33,13 +33,11 @@ const SHOWN_COLUMNS: usize = 100;
 pub(in crate::config) enum TextSource {
     /// The built-in defaults.
     BuiltIn,
-    /// A file.
     File(Arc<Path>),
     /// A variable's value; all of it has one origin.
     Variable(String),
 }
 
-/// Reads a whole document.
 pub(in crate::config) fn read_document(
     text: &str,
     whose: &TextSource,
@@ -222,5 +220,21 @@ pub(in crate::config) fn type_name(value: &Value) -> String {
             None => "an empty table".to_owned(),
         },
         ValueKind::Array(_) => "a list".to_owned(),
+    }
+}
+
+/// Returns the value's table, if it is one.
+pub(in crate::config) fn table_of(value: &Value) -> Option<&Table> {
+    match &value.kind {
+        ValueKind::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// Returns the items of the value's list, if it is one.
+pub(in crate::config) fn items_of(value: &Value) -> Option<&[Value]> {
+    match &value.kind {
+        ValueKind::Array(items) => Some(items),
+        _ => None,
     }
 }

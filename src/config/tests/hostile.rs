@@ -35,9 +35,9 @@ fn every_complaint_has_a_line(text: &[u8]) {
     let mut fixture = ConfigFixture::new();
     fixture.sources.explicit = Some(fixture.write("config.toml", text));
     if let Err(errors) = fixture.load() {
-        assert!(!errors.all().is_empty());
+        assert!(!errors.0.is_empty());
         let lines = text.split(|byte| *byte == b'\n').count();
-        for error in errors.all() {
+        for error in errors.0 {
             let line = error.origin.line().expect("a file's complaint has a line");
             assert!((1..=lines).contains(&line), "{error}");
         }
@@ -74,7 +74,7 @@ proptest! {
     ) {
         let name = format!("CONJURED__{name}");
         if let Err(errors) = ConfigFixture::new().set(&name, &text).load() {
-            for error in errors.all() {
+            for error in errors.0 {
                 prop_assert!(error.to_string().starts_with(&format!("environment variable {name}: ")), "{error}");
             }
         }

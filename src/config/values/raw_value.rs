@@ -21,7 +21,6 @@ use crate::{
 /// One value as it was written.
 #[derive(Clone)]
 pub(in crate::config) struct RawValue<'a> {
-    /// The value.
     pub value: &'a Value,
     /// Where it was written.
     pub origin: Origin,
@@ -54,7 +53,6 @@ impl RawValue<'_> {
         }
     }
 
-    /// Reads a text.
     pub(in crate::config) fn text(&self) -> Result<&str, ConfigProblem> {
         match &self.value.kind {
             ValueKind::String(text) if text.contains(char::is_control) => {
@@ -65,7 +63,6 @@ impl RawValue<'_> {
         }
     }
 
-    /// Reads a boolean.
     pub(in crate::config) fn flag(&self) -> Result<bool, ConfigProblem> {
         let flag = match &self.value.kind {
             ValueKind::Boolean(flag) => Some(*flag),

@@ -17,9 +17,8 @@ use crate::config::{
     secrets::shape::{display_key, is_secret_name, is_secret_value},
     sources::{
         environment::variable_of,
-        layer::{items_of, table_of},
         origin::{Origin, Origins},
-        toml_source::{Table, type_name},
+        toml_source::{Table, items_of, table_of, type_name},
     },
 };
 
@@ -90,7 +89,6 @@ impl<'a> ConfigReader<'a> {
         SectionReader { reader: self, table: Some(table), fallback, name, known_keys: Vec::new() }
     }
 
-    /// Adds an error.
     pub(in crate::config) fn report(&mut self, origin: Origin, problem: ConfigProblem) {
         self.problems.push(ConfigError { origin, problem });
     }

@@ -45,7 +45,6 @@ pub(crate) struct StatusView<'a> {
     pub(crate) revision: u64,
 }
 
-/// Builds the status.
 pub(crate) fn status(view: &StatusView<'_>, now: Now) -> Status {
     let limits = view.config.limits;
     let rate = view.config.rate();

@@ -65,7 +65,6 @@ impl EventLoop {
         }
     }
 
-    /// Queues a person's request.
     pub(crate) fn enqueue_request(&mut self, asked: UserRequest) {
         let project = match self.project_of(&asked.request) {
             Ok(project) => project,

@@ -73,7 +73,6 @@ impl EventLoop {
         Some(SnapshotContent { inputs, prompt: prompt.text.clone(), render: render.clone() })
     }
 
-    /// Starts a job.
     pub(crate) fn start(&mut self, project: ProjectId, work: JobSource, cause: Cause) {
         let runtime_config = Arc::clone(&self.config.borrow());
         let Some(project_state) = self.projects.get_mut(&project) else { return };

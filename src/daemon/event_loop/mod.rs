@@ -5,7 +5,6 @@
 //! report back.
 
 pub mod start;
-mod options;
 pub(crate) mod outcomes;
 pub(crate) mod effects;
 pub(crate) mod scans;

@@ -54,7 +54,6 @@ pub(crate) struct Locked {
 }
 
 impl Taken {
-    /// Returns the project's root.
     pub(crate) fn root(&self) -> &Path {
         self.lock.root()
     }

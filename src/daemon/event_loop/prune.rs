@@ -49,7 +49,6 @@ impl EventLoop {
         });
     }
 
-    /// Handles the result.
     pub(crate) fn pruned(&mut self, fault: Option<String>) {
         self.pruning.under_way = false;
         self.warn(fault);

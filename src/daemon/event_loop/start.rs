@@ -12,7 +12,6 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use super::options::{Options, Purpose};
 use super::{
     EventLoop,
     outcomes::{DaemonEnd, TaskName, TaskOutcome},
@@ -26,7 +25,7 @@ use super::{
 pub use crate::daemon::services::errors::StartError;
 use crate::{
     clock::Clock,
-    config::Loaded,
+    config::{Loaded, sources::Sources},
     daemon::{
         api::{
             routes::routes,
@@ -63,7 +62,37 @@ use crate::{
         error::LedgerError,
         rows::{Booking, JobFilter, SessionId},
     },
+    logging::Logging,
 };
+
+/// The purpose of a start.
+#[derive(Debug)]
+pub enum Purpose {
+    /// Serve until a signal arrives.
+    Serve,
+    /// Run one job now, without watching.
+    OneJob(OnceRequest),
+}
+
+/// Everything a daemon needs.
+pub struct Options {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// Its sources, for reloads.
+    pub sources: Sources,
+    /// The configuration as working parts.
+    pub runtime_config: RuntimeConfig,
+    /// The log, whose level a reload may change.
+    pub log: Option<Logging>,
+    /// The purpose of the start.
+    pub purpose: Purpose,
+    /// Whether it takes over the signals of the process.
+    pub signals: bool,
+    /// Receives the order to stop, as a signal would give it.
+    pub stop: Option<oneshot::Receiver<()>>,
+    /// Where the status is published; a reader may watch it.
+    pub status: watch::Sender<Arc<status::Status>>,
+}
 
 /// The interval of status calls, over all projects: five per second.
 const CALLS_EVERY: Duration = Duration::from_millis(200);

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     backend::work::{GraphPayload, Payload, SpacesPayload, Upload},
-    daemon::services::runtime_config::{RuntimeConfig, bound_workflow::BoundWorkflow},
+    daemon::services::{
+        command::CommandErrorKind,
+        runtime_config::{RuntimeConfig, bound_workflow::BoundWorkflow},
+    },
     disk::{
         DiskError,
         history::{History, JobFolder, Staged, artifact_name},
@@ -24,9 +27,7 @@ use crate::{
         mesh,
         picture::{self, ImageForm, PictureFault},
         request::{
-            overrides::{
-                self, Body, BodyForm, BodyPlan, Picture, RequestValues, SeedChoice, Seeds,
-            },
+            overrides::{self, Body, BodyPlan, Picture, RequestValues, SeedChoice, Seeds},
             workflow::role::Role,
         },
     },
@@ -87,6 +88,19 @@ pub(crate) enum PrepareFault {
     /// The same bytes can no longer be produced.
     #[error("{0}; nothing was sent")]
     NotReproducible(String),
+}
+
+impl PrepareFault {
+    /// Returns how a command is refused that needs this request.
+    pub(crate) const fn kind(&self) -> CommandErrorKind {
+        match self {
+            Self::Disk(_) => CommandErrorKind::TryAgain,
+            Self::Bindings(_) => CommandErrorKind::Configuration,
+            Self::Picture(_) | Self::InputsLost | Self::NotReproducible(_) => {
+                CommandErrorKind::BadInput
+            }
+        }
+    }
 }
 
 /// The sampling steps of a request.
@@ -280,7 +294,7 @@ fn build_request_with(
     let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
     let (payload, digest, bytes, summary) = match bound {
         BoundWorkflow::Graph(graph) if backend == BackendKind::Serverless => {
-            let plan = BodyPlan::new(&graph.0, &graph.1, BodyForm::Overrides).map_err(foreign)?;
+            let plan = BodyPlan::new(&graph.0, &graph.1).map_err(foreign)?;
             let Body { bytes, digest, summary } = plan.build(&values, &picture);
             let size = bytes.len();
             (Payload::Body(bytes), digest, size, summary)

@@ -62,7 +62,6 @@ pub(crate) struct RunningJob {
     pub(crate) status: Option<Box<status::Job>>,
 }
 
-/// One project.
 #[derive(Debug)]
 pub(crate) struct ProjectState {
     pub(crate) config: ProjectConfig,

@@ -58,7 +58,6 @@ impl<T> FileScan<T> {
     }
 }
 
-/// Scans one project's inputs.
 #[derive(Debug)]
 pub(crate) struct InputReader {
     prompt_path: PathBuf,

@@ -57,14 +57,12 @@ const YIELD_AFTER_REQUEST: Duration = Duration::from_secs(1);
 /// The input of a handoff.
 #[derive(Clone, Debug)]
 pub(crate) struct HandoffJob {
-    /// The project.
     pub(crate) project: ProjectId,
     /// The job whose mesh it is.
     pub(crate) job: JobId,
     /// 0 for the job's own handoff; a different number for each later one, such as the time
     /// in milliseconds.
     pub(crate) sequence: u64,
-    /// The checkout.
     pub(crate) root: PathBuf,
     /// The mesh in history.
     pub(crate) mesh: PathBuf,
@@ -72,7 +70,6 @@ pub(crate) struct HandoffJob {
     pub(crate) targets: Targets,
 }
 
-/// How a handoff ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HandoffOutcome {
     /// Blender has taken the mesh.

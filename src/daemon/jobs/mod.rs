@@ -13,8 +13,8 @@
 //!   backend, or failure;
 //! - [`poll`]: status calls until the run ends; [`poll::poll_errors`]: failed status calls;
 //!   [`poll::cancel`]: time-outs and cancellation;
-//! - [`fetch`]: downloads every artifact into history; [`fetch::download`]: one try;
-//!   [`fetch::check`]: the last check before a file gets an artifact's name;
+//! - [`fetch`]: downloads every artifact into history; [`fetch::download`]: one try, with the last
+//!   check before a file gets an artifact's name;
 //! - [`publish`]: placement, with retries while folders cannot be written;
 //! - [`take_up`]: resumes a job after the ledger refused a step.
 

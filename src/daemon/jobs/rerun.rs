@@ -12,7 +12,7 @@ use super::{early_work::expectation, restore::refused};
 use crate::{
     daemon::{
         inputs::{
-            prepare::{self, PrepareFault, Steps},
+            prepare::{self, Steps},
             project_state::EarlyWork,
         },
         services::{
@@ -99,16 +99,8 @@ pub(crate) async fn rebuild_request(
     let request =
         blocking(move || prepare::prepare_from_history(&own, backend, &history, &earlier, steps))
             .await;
-    let request = request.map_err(|fault| {
-        let kind = match fault {
-            PrepareFault::Disk(_) => CommandErrorKind::TryAgain,
-            PrepareFault::Bindings(_) => CommandErrorKind::Configuration,
-            PrepareFault::Picture(_)
-            | PrepareFault::InputsLost
-            | PrepareFault::NotReproducible(_) => CommandErrorKind::BadInput,
-        };
-        CommandError::new(kind, format!("job {}: {fault}", again.job))
-    })?;
+    let request = request
+        .map_err(|fault| CommandError::new(fault.kind(), format!("job {}: {fault}", again.job)))?;
     let made_at = services.clock.now().moment;
     let (learned, estimate) = expectation(services, config, backend).await;
     Ok((row, EarlyWork { request, learned, estimate, made_at }))

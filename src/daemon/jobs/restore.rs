@@ -37,7 +37,6 @@ use crate::{
     },
 };
 
-/// What a restore needs.
 pub(crate) struct RestoreContext {
     pub(crate) clock: Clock,
     pub(crate) store: Store,

@@ -70,7 +70,6 @@ pub(crate) const NO_ROOM: Duration = Duration::from_secs(600);
 /// Where a job's task begins.
 #[derive(Debug)]
 pub(crate) enum JobStart {
-    /// A new job.
     New(Box<JobSpec>),
     /// A job that another session began.
     Resume(Box<JobRow>),
@@ -79,9 +78,7 @@ pub(crate) enum JobStart {
 /// What a new job is made of.
 #[derive(Debug)]
 pub(crate) struct JobSpec {
-    /// The prepared request.
     pub(crate) request: PreparedRequest,
-    /// What started it.
     pub(crate) cause: Cause,
     /// The job that it does again.
     pub(crate) retry_of: Option<JobId>,
@@ -395,15 +392,8 @@ fn read_input_file(path: &Path, limit: u64) -> Result<Vec<u8>, CommandError> {
 
 /// Converts a failed preparation into the job's end.
 fn unprepared(fault: &PrepareFault) -> JobEnd {
-    let kind = match fault {
-        PrepareFault::Disk(_) => CommandErrorKind::TryAgain,
-        PrepareFault::Bindings(_) => CommandErrorKind::Configuration,
-        PrepareFault::Picture(_) | PrepareFault::InputsLost | PrepareFault::NotReproducible(_) => {
-            CommandErrorKind::BadInput
-        }
-    };
-    let retry = (kind == CommandErrorKind::TryAgain).then_some(AGAIN);
-    not_started(kind, &fault.to_string(), retry)
+    let retry = (fault.kind() == CommandErrorKind::TryAgain).then_some(AGAIN);
+    not_started(fault.kind(), &fault.to_string(), retry)
 }
 
 pub(crate) fn not_started(

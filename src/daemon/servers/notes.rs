@@ -17,7 +17,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 type Write = Arc<dyn Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync>;
 
-/// The queued notes.
 #[derive(Default)]
 pub(crate) struct Notes {
     queue: VecDeque<Write>,
@@ -28,7 +27,6 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// Adds a note.
     pub(crate) fn add(
         &mut self,
         write: impl Fn(&mut Ledger) -> Result<(), LedgerError> + Send + Sync + 'static,

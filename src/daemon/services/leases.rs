@@ -30,7 +30,7 @@ use crate::{
     config::settings::Config,
     daemon::services::command::CommandErrorKind,
     domain::{
-        job::{JobId, RequestId, artifact::RemoteFile, choose_backend::BackendKind},
+        job::{JobId, RequestId, artifact::RemoteFile},
         machines::MachineId,
         money::MicroUsd,
     },
@@ -39,7 +39,6 @@ use crate::{
 /// Why there is no machine for a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoServer {
-    /// The kind of reason.
     pub(crate) kind: CommandErrorKind,
     /// The reason, whether money is involved, and what to do.
     pub(crate) reason: String,
@@ -92,7 +91,6 @@ pub(crate) struct ManagerInbox {
 }
 
 impl ManagerHandle {
-    /// Creates both ends.
     pub(crate) fn new() -> (Self, ManagerInbox) {
         // A few messages for each active job, so the queue cannot grow without limit.
         let (asks, desk) = mpsc::unbounded_channel();
@@ -139,7 +137,6 @@ impl ManagerHandle {
     }
 }
 
-/// A pending request.
 #[derive(Debug)]
 pub(crate) struct PendingServer {
     progress: watch::Receiver<String>,
@@ -147,12 +144,10 @@ pub(crate) struct PendingServer {
     answered: bool,
 }
 
-/// News about a request.
 #[derive(Debug)]
 pub(crate) enum ServerUpdate {
     /// The present step, for `status`.
     Progress(String),
-    /// The result.
     Answer(Result<Lease, NoServer>),
 }
 
@@ -192,7 +187,6 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Returns the machine's ComfyUI.
     pub(crate) fn backend(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.backend)
     }
@@ -235,14 +229,6 @@ impl NoMachineYet {
 }
 
 impl Backend for NoMachineYet {
-    fn name(&self) -> &'static str {
-        BackendKind::Cloud.name()
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
-    }
-
     fn warm_up(&self) -> BoxFuture<'_, Result<Option<MicroUsd>, CallError>> {
         Box::pin(async { Ok(None) })
     }

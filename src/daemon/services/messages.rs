@@ -22,35 +22,23 @@ use crate::{
 pub(crate) enum JobReport {
     /// The job is in the ledger.
     Started {
-        /// The project.
         project: ProjectId,
-        /// The job.
         job: JobId,
         /// The project's own inputs, if the job uses them.
         inputs: Option<Inputs>,
     },
     /// The job changed its stage, as far as decisions depend on it.
     StageChanged {
-        /// The project.
         project: ProjectId,
         /// The new stage.
         stage: JobStage,
     },
     /// Our mesh is in CONJURE's scene, or may be at any moment.
-    Imported {
-        /// The project.
-        project: ProjectId,
-    },
+    Imported { project: ProjectId },
     /// The result of the lock check right before a release.
-    LockStatus {
-        /// The project.
-        project: ProjectId,
-        /// The result.
-        lock_status: LockStatus,
-    },
+    LockStatus { project: ProjectId, lock_status: LockStatus },
     /// What `status` shows of a job.
     StatusChanged {
-        /// The project.
         project: ProjectId,
         /// The job's complete status.
         job: Box<status::Job>,
@@ -80,7 +68,6 @@ pub(crate) enum JobReport {
 /// that a newer snapshot cannot revoke a person's cancel ([`Control::raise`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Control {
-    /// Continue.
     Continue,
     /// End, because a newer snapshot replaces the job.
     Supersede,
@@ -108,7 +95,6 @@ impl Control {
 pub(crate) enum JobEnd {
     /// It was never sent and is not in the ledger: its change stays pending.
     NotStarted {
-        /// The kind of reason.
         kind: CommandErrorKind,
         /// The reason, for people.
         reason: String,
@@ -117,7 +103,6 @@ pub(crate) enum JobEnd {
     },
     /// It reached a final state.
     Ended {
-        /// The state.
         state: JobState,
         /// Whether its artifacts are visible to the artist.
         placed: bool,

@@ -14,10 +14,8 @@ pub(crate) struct Tasks<N, T> {
     names: Vec<(tokio::task::Id, N)>,
 }
 
-/// How a task ended.
 #[derive(Debug)]
 pub(crate) enum Finished<N, T> {
-    /// It returned.
     Returned(N, T),
     /// It panicked, with this message.
     Panicked(N, String),

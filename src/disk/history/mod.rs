@@ -268,12 +268,6 @@ impl JobFolder {
             .try_for_each(|kind| remove_if_there(&self.path.join(artifact_name(kind))))
     }
 
-    /// Writes inputs that were not staged: `rerun` copies them from an older job.
-    pub fn write_inputs(&self, prompt: &[u8], render: &[u8]) -> Result<(), DiskError> {
-        write_private(&self.prompt(), prompt)?;
-        write_private(&self.render(), render)
-    }
-
     /// Takes over the artifacts of another job. They never change, so a hard link is enough if the
     /// file system supports it. Existing artifacts stay.
     pub fn copy_from(&self, other: &Self) -> Result<(), DiskError> {

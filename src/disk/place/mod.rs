@@ -69,14 +69,9 @@ pub fn place(
 
 /// Replaces one public file by `bytes` with the same guarantees: complete, durable, permissions
 /// kept, symlinks followed. `path` is absolute; `unique` distinguishes writers of the same file and
-/// becomes part of the temporary name.
-pub fn replace(path: &Path, root: &Path, bytes: &[u8], unique: &str) -> Result<(), PlaceFault> {
-    replace_if(path, root, bytes, unique, || true).map(drop)
-}
-
-/// Replaces one public file as [`replace`] does, if `still` returns true when everything but the
-/// rename is done: the last check of a writer that shares the file with others. Returns whether it
-/// was replaced.
+/// becomes part of the temporary name. `still` must return true when everything but the rename is
+/// done: the last check of a writer that shares the file with others. Returns whether it was
+/// replaced.
 pub fn replace_if(
     path: &Path,
     root: &Path,

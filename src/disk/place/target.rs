@@ -158,7 +158,6 @@ pub(super) struct ResolvedTarget {
 }
 
 impl ResolvedTarget {
-    /// Returns the whole path.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
     }

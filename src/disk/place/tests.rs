@@ -269,7 +269,7 @@ fn neither_the_projects_root_nor_what_is_above_it_is_ever_made() {
     for gone in ["project", "drive/project"] {
         let target = bench.path(gone).join("data/flux.png");
         let root = bench.path(gone);
-        let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+        let fault = replace_if(&target, &root, b"{}", "x", || true).expect_err("it is gone");
         assert!(fault.is_transient(), "{fault}");
         assert!(fault.to_string().contains("does not exist"), "{fault}");
         assert!(!root.exists());
@@ -283,10 +283,10 @@ fn a_root_behind_a_symlink_that_leads_nowhere_is_not_made() {
     let bench = Bench::new();
     std::os::unix::fs::symlink(bench.path("drive/art"), bench.path("linked")).expect("links");
     let (root, target) = (bench.path("linked"), bench.path("linked/data/flux.png"));
-    let fault = replace(&target, &root, b"{}", "x").expect_err("it is gone");
+    let fault = replace_if(&target, &root, b"{}", "x", || true).expect_err("it is gone");
     assert!(fault.is_transient() && !bench.path("drive").exists(), "{fault}");
     fs::create_dir_all(bench.path("drive/art")).expect("makes");
-    replace(&target, &root, b"{}", "x").expect("it is there");
+    replace_if(&target, &root, b"{}", "x", || true).expect("it is there");
     assert_eq!(bench.read("drive/art/data/flux.png"), b"{}");
 }
 
@@ -394,8 +394,8 @@ fn a_lost_artifact_changes_nothing_public() {
 fn a_single_public_file_is_replaced_whole() {
     let bench = Bench::new();
     let path = bench.path("project/data/state.json");
-    replace(&path, bench.temp.path(), b"{}", "state-1").expect("made");
-    replace(&path, bench.temp.path(), b"{\"a\":1}", "state-2").expect("replaced");
+    replace_if(&path, bench.temp.path(), b"{}", "state-1", || true).expect("made");
+    replace_if(&path, bench.temp.path(), b"{\"a\":1}", "state-2", || true).expect("replaced");
     assert_eq!(bench.read("project/data/state.json"), b"{\"a\":1}");
     assert_eq!(bench.temporaries("project/data"), 0);
 }

@@ -51,7 +51,6 @@ pub(super) struct RepairMarks {
     pub(super) everything: bool,
 }
 
-/// Receives the events.
 pub(super) struct Hub {
     projects: usize,
     wake: Box<dyn Fn(ProjectIndex) + Send + Sync>,
@@ -80,7 +79,6 @@ impl Hub {
         }
     }
 
-    /// Replaces the routes.
     pub(super) fn publish(&self, routes: WatchRoutes) {
         *self.routes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(routes);
     }
@@ -92,7 +90,6 @@ impl Hub {
         })
     }
 
-    /// Wakes one project.
     pub(super) fn wake(&self, project: ProjectIndex) {
         (self.wake)(project);
     }

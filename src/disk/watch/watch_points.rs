@@ -15,7 +15,6 @@ use crate::disk::walk::{EntryKind, Walk};
 pub(super) struct WatchPoint {
     /// The folder, without symlinks.
     pub(super) folder: PathBuf,
-    /// The name in it.
     pub(super) name: OsString,
     /// Whether the path ends here, so that changes to this name matter most.
     pub(super) is_endpoint: bool,

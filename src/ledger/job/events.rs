@@ -26,7 +26,6 @@ pub(in crate::ledger) const MAX_NOTE_CHARS: usize = 2000;
 
 /// A job before a step.
 pub(in crate::ledger) struct Current {
-    /// Its state.
     pub(in crate::ledger) state: JobState,
     /// When it entered that state.
     pub(in crate::ledger) since: WallTime,

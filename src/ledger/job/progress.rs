@@ -50,24 +50,13 @@ impl Ledger {
         })
     }
 
-    /// Records that a machine is working, and which one. May be called again if the backend names
-    /// another machine.
+    /// Records that a machine is working, which one, and how long the request waited for it. May be
+    /// called again if the backend names another machine; the first recorded wait stays.
     ///
     /// The write-ahead log is emptied now, while a machine works and nothing waits for us. After
     /// the last step of a job it would be wrong: the first commit into an emptied log needs a
     /// second sync, and that commit would be the next release.
     pub fn running(
-        &mut self,
-        job: JobId,
-        instance: Option<&str>,
-        now: WallTime,
-    ) -> Result<(), LedgerError> {
-        self.running_after(job, instance, None, now)
-    }
-
-    /// Records that a machine is working, like [`Self::running`], and how long the request waited
-    /// for it. The first recorded value stays.
-    pub fn running_after(
         &mut self,
         job: JobId,
         instance: Option<&str>,

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::{
     Ledger,
     error::{LedgerError, ReleaseError},
-    rows::{ArtifactRow, DelayedSubmit, NewJob, ReleaseMode, SessionId, Timing},
+    rows::{ArtifactRow, DelayedSubmit, NewJob, ProjectRow, ReleaseMode, SessionId, Timing},
 };
 use crate::domain::{
     engine::event::ProjectId,
@@ -75,6 +75,11 @@ impl LedgerFixture {
         self.folder.path().join("ledger.sqlite")
     }
 
+    fn project_row(&self) -> ProjectRow {
+        let mut rows = self.ledger.projects().expect("rows").into_iter();
+        rows.find(|row| row.id == self.project).expect("known")
+    }
+
     fn new_job(&self, number: u64) -> NewJob {
         new_job(self.session, self.project, number)
     }
@@ -93,7 +98,7 @@ impl LedgerFixture {
         let job = self.release(number, ReleaseMode::Submitting);
         let ledger = &mut self.ledger;
         ledger.submitted(job, &request(number), at(1)).expect("submitted");
-        ledger.running(job, Some("machine-a"), at(2)).expect("running");
+        ledger.running(job, Some("machine-a"), None, at(2)).expect("running");
         ledger.outputs_known(job, &[remote_file()], at(3), at(4)).expect("outputs known");
         ledger.fetched(job, &artifacts(job), at(5)).expect("fetched");
         ledger.placing(job, at(6)).expect("placing");

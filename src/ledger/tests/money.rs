@@ -33,7 +33,7 @@ fn a_refused_job_leaves_no_trace() {
     }
     assert!(fixture.ledger.job(second.id).is_err());
     assert_eq!(spent(&fixture), cents(10));
-    let row = fixture.ledger.project("/art").expect("no error").expect("known");
+    let row = fixture.project_row();
     assert_eq!(row.baseline_prompt, Some(first.inputs.prompt));
 }
 
@@ -125,7 +125,7 @@ fn a_machine_is_active_from_its_first_sign_until_its_run_is_over() {
     let job = fixture.release(1, ReleaseMode::Submitting);
     fixture.ledger.submitted(job, &request(1), at(2)).expect("submitted");
     assert_eq!(activity(&fixture), MachineActivity::Never, "it waits in the queue");
-    fixture.ledger.running(job, None, at(3)).expect("running");
+    fixture.ledger.running(job, None, None, at(3)).expect("running");
     assert_eq!(activity(&fixture), MachineActivity::Now);
     fixture.ledger.outputs_known(job, &[], at(70), at(75)).expect("outputs known");
     assert_eq!(
@@ -146,7 +146,7 @@ fn a_failed_run_warms_its_machine_too() {
     let mut fixture = LedgerFixture::new();
     let job = fixture.release(1, ReleaseMode::Submitting);
     fixture.ledger.submitted(job, &request(1), at(2)).expect("submitted");
-    fixture.ledger.running(job, None, at(3)).expect("running");
+    fixture.ledger.running(job, None, None, at(3)).expect("running");
     let reason = Reason::new("10011", "a node raised");
     fixture.ledger.failed(job, &reason, Booking::Cost(cents(2)), at(50)).expect("failed");
     let activity = fixture.ledger.last_activity("deployment-a").expect("an answer");
@@ -208,9 +208,9 @@ fn what_was_seen_of_a_run_outlives_the_session_and_makes_its_bill() {
     let announce = ReleaseMode::Submitting;
     fixture.ledger.release(&job, &BudgetLimits::default(), &windows(), announce).expect("released");
     fixture.ledger.submitted(job.id, &request(1), at(1)).expect("submitted");
-    fixture.ledger.running_after(job.id, None, waited, at(6)).expect("running");
+    fixture.ledger.running(job.id, None, waited, at(6)).expect("running");
     let later = Some(DurationRange { min: seconds(0), max: seconds(9000) });
-    fixture.ledger.running_after(job.id, Some("another"), later, at(9000)).expect("again");
+    fixture.ledger.running(job.id, Some("another"), later, at(9000)).expect("again");
     assert_eq!(
         fixture.ledger.job(job.id).expect("a row").job_cost().0,
         Booking::Reserved,

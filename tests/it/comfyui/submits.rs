@@ -28,7 +28,6 @@ async fn a_lost_answer_is_unknown_and_the_next_submit_finds_the_job_instead_of_s
         let (server, adapter) =
             both(Quirks { version, lose_answers: 1, ..Quirks::default() }).await;
         let submission = submission(1, work(local_graph()));
-        assert!(adapter.is_repeatable());
         let lost = adapter.submit(&submission).await;
         assert!(matches!(lost, Err(SubmitError::Unknown { .. })), "{lost:?}");
         // A restarted daemon has a new adapter.
@@ -215,7 +214,6 @@ fn an_address_that_is_none_or_unencrypted_is_refused_and_a_secret_one_is_never_s
     let rented =
         Settings::rented("https://abcdefgh-comfyui.machines.example".parse().expect("a URL"));
     let adapter = Comfyui::new(&rented).expect("good settings");
-    assert_eq!(adapter.name(), "cloud");
     assert!(!format!("{rented:?} {adapter:?}").contains("machines.example"));
     let plain = Settings::rented("http://abcdefgh.machines.example".parse().expect("a URL"));
     let error = Comfyui::new(&plain).expect_err("unencrypted");

@@ -74,7 +74,7 @@ impl Books {
             _ => {
                 let request = RequestId::new(&format!("request-{}", self.jobs)).expect("plain");
                 ledger.submitted(job, &request, later(1)).expect("submitted");
-                ledger.running(job, None, later(20)).expect("running");
+                ledger.running(job, None, None, later(20)).expect("running");
                 match state {
                     JobState::Running => {}
                     JobState::Failed => {

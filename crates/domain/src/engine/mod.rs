@@ -344,16 +344,6 @@ impl Engine {
         let state = self.projects.get(&project)?;
         Some((state.prompt.state(), state.render.state()))
     }
-
-    /// Returns whether the last scan found an incomplete input, so that it must be scanned again
-    /// without an event.
-    pub fn is_unfinished(&self, project: ProjectId) -> bool {
-        self.projects.get(&project).is_some_and(|state| {
-            [&state.prompt, &state.render]
-                .iter()
-                .any(|input| matches!(input.state(), Some(InputState::Incomplete { .. })))
-        })
-    }
 }
 
 /// Returns whether `decision` is one that is held back while hands are in the picture.

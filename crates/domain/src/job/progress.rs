@@ -2,7 +2,7 @@
 //!
 //! Owns plain values and their one-line text for people. The daemon decides when to query them.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +18,6 @@ pub struct Progress {
     pub parts: Option<(u64, u64)>,
     /// The backend's estimate of the remaining time, in milliseconds.
     pub left_ms: Option<u64>,
-}
-
-impl Progress {
-    /// Returns the backend's own estimate of the remaining time.
-    pub fn remaining(&self) -> Option<Duration> {
-        self.left_ms.map(Duration::from_millis)
-    }
 }
 
 impl fmt::Display for Progress {

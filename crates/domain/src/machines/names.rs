@@ -182,18 +182,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Every reason.
-    pub const ALL: [Self; 8] = [
-        Self::Idle,
-        Self::MaxRun,
-        Self::Failed,
-        Self::NeverReady,
-        Self::StoppedExternally,
-        Self::KindChanged,
-        Self::DaemonStopping,
-        Self::LeftOver,
-    ];
-
     /// Returns its word for the ledger.
     pub const fn name(self) -> &'static str {
         match self {

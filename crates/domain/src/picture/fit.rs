@@ -11,10 +11,9 @@ use super::{
     Format, PictureFault,
     encode::{self, PngPlan},
     kept::{Original, Similarity},
-    pixels::{self, Pixels},
+    pixels::{self, Pixels, SHARP, resized, times},
     reduce,
     result::decode_jpeg,
-    scale::{SHARP, resized, times},
 };
 use crate::inputs::png;
 

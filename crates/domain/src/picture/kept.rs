@@ -8,8 +8,7 @@
 
 use super::{
     PictureFault,
-    pixels::Pixels,
-    scale::{AREA, SHARP, bounded, resized},
+    pixels::{AREA, Pixels, SHARP, bounded, resized},
 };
 
 /// The side at which CONJURE's workflow uses a render.

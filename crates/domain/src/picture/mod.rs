@@ -9,18 +9,16 @@
 //! pixel is decoded: at most [`super::inputs::png::MAX_SIDE`] per side,
 //! [`super::inputs::png::MAX_PIXELS`] in total and [`MAX_DECODED`] bytes.
 //!
-//! - `pixels`: decodes a PNG into plain rows in the right orientation;
+//! - `pixels`: decodes a PNG into plain rows in the right orientation, and resizes them;
 //! - `reduce`: the same pixels with fewer bits each;
 //! - `encode`: writes rows as the smallest PNG, or as a JPEG;
 //! - `fit`: tries forms in order until one fits;
-//! - `scale`: resizes;
 //! - `kept`: measures how much of a picture a lossy form keeps;
 //! - `result`: pictures from a backend: PNG, WebP or JPEG.
 
 mod pixels;
 mod reduce;
 mod encode;
-mod scale;
 mod kept;
 mod fit;
 mod result;

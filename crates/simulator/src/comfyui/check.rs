@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::world::{Quirks, Version};
+use super::{Quirks, Version};
 use conjured_domain::request::workflow::{Workflow, built_in, graph::link};
 
 /// Classes whose files are a run's outputs.

@@ -3,20 +3,18 @@
 //!
 //! It speaks the protocol as it was observed on ComfyUI 0.3.64 and 0.33.0 ([`Version`] chooses),
 //! and shares no type with our own client. The parts: [`world`] (queue, runs, history, files,
-//! sockets: all that a server remembers), `check` (validation of a graph), `server` (the
-//! routes), `socket`.
+//! sockets: all that a server remembers), `check` (validation of a graph), `server` (the routes).
 //!
 //! Runs proceed automatically, or, with [`Settings::by_hand`], node by node as a test says
 //! ([`Comfy::start`], [`Comfy::node`], [`Comfy::finish`]), so that no test needs a clock. Not
 //! built: `/api/jobs`, the model folders, users, permessage-deflate.
 
 mod check;
-mod quirks;
 mod server;
-mod socket;
 pub mod world;
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -24,7 +22,7 @@ use std::{
 
 use tokio::{net::TcpListener, sync::Notify, task::JoinSet};
 
-pub use self::world::{Ids, Quirks, Version, World};
+pub use self::world::World;
 use super::{
     url_of,
     wire::{Connections, FaultyListener},
@@ -52,6 +50,56 @@ impl Default for Settings {
             quirks: Quirks::default(),
         }
     }
+}
+
+/// The version that it behaves like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// 0.3.64, October 2025.
+    V03,
+    /// 0.33.0, August 2026.
+    #[default]
+    V33,
+}
+
+/// What happens to a client's `prompt_id`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ids {
+    /// Accepted, as in both versions (0.33: only in the form of a UUID).
+    #[default]
+    Taken,
+    /// Refused with `invalid_prompt_id`, whatever it is.
+    Refused,
+    /// Ignored: the server makes its own.
+    Ignored,
+}
+
+/// The switches.
+#[derive(Clone, Debug, Default)]
+pub struct Quirks {
+    /// The version that it behaves like.
+    pub version: Version,
+    /// Classes and models that are not installed.
+    pub lacks: BTreeSet<String>,
+    /// What happens to a client's `prompt_id`.
+    pub ids: Ids,
+    /// For how many answers to `POST /prompt` the connection breaks after the job was queued.
+    pub lose_answers: u32,
+    /// Binary frames with pictures are sent between the others.
+    pub previews: bool,
+    /// Sockets open but never send a message.
+    pub silent_sockets: bool,
+    /// `/ws` is answered with 404.
+    pub no_sockets: bool,
+    /// As in servers too old to know `prompt_id` in an interrupt, an interrupt stops whichever
+    /// job runs.
+    pub old_interrupt: bool,
+    /// `POST /prompt` is answered with this status instead.
+    pub stumble: Option<u16>,
+    /// Every call is answered with this status, as by a proxy in front of the server.
+    pub guarded: Option<u16>,
+    /// A deletion from the queue comes too late: the job starts to run at that moment.
+    pub races_delete: bool,
 }
 
 /// The state shared by the server's tasks.

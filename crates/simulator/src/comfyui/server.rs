@@ -7,19 +7,22 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State, WebSocketUpgrade},
+    extract::{
+        ConnectInfo, DefaultBodyLimit, Path, Query, Request, State, WebSocketUpgrade,
+        ws::{Message, WebSocket},
+    },
     http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{
-    Shared,
+    Ids, Shared, Version,
     check::{PromptVerdict, error},
-    socket,
-    world::{Ids, Version},
+    world::Frame,
 };
 use crate::wire::ConnectionHandle;
 
@@ -110,8 +113,38 @@ async fn ws(
     upgrade.on_upgrade(move |stream| async move {
         let (sender, frames) = tokio::sync::mpsc::unbounded_channel();
         let serial = shared.lock().enter(&sid, sender);
-        socket::hold(stream, frames, shared, sid, serial).await;
+        hold(stream, frames, shared, sid, serial).await;
     })
+}
+
+/// Forwards what the world sends to one socket, until either end closes. When the world drops its end, the connection closes without a close frame.
+async fn hold(
+    mut socket: WebSocket,
+    mut frames: UnboundedReceiver<Frame>,
+    shared: Arc<Shared>,
+    sid: String,
+    serial: u64,
+) {
+    loop {
+        tokio::select! {
+            frame = frames.recv() => {
+                let sent = match frame {
+                    Some(Frame::Text(text)) => socket.send(Message::Text(text.into())).await,
+                    Some(Frame::Binary(bytes)) => socket.send(Message::Binary(bytes.into())).await,
+                    None => break,
+                };
+                if sent.is_err() {
+                    break;
+                }
+            }
+            said = socket.recv() => match said {
+                // A client's first frame may list the features it supports; nothing here needs it.
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            },
+        }
+    }
+    shared.lock().leave(&sid, serial);
 }
 
 async fn system_stats(State(shared): State<Arc<Shared>>) -> Response {

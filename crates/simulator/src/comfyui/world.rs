@@ -12,10 +12,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-pub use super::quirks::{Ids, Quirks, Version};
+pub(super) use self::frames::Frame;
 use super::{
+    Quirks, Version,
     check::{Classes, path_to},
-    socket::Frame,
 };
 use crate::produce::{self, Product, ProductRecipe};
 

@@ -50,12 +50,9 @@ pub(in crate::backend::huggingface) struct SpaceFunction {
     pub(in crate::backend::huggingface) slots: Vec<bool>,
 }
 
-/// A parameter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::backend::huggingface) struct Parameter {
-    /// Its name.
     pub(in crate::backend::huggingface) name: String,
-    /// Its default value.
     pub(in crate::backend::huggingface) default: Option<Value>,
     /// The minimum of its slider.
     pub(in crate::backend::huggingface) minimum: Option<f64>,

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::sse::Frame;
 
-/// A parsed event.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::backend::huggingface) enum SpaceEvent {
     /// The call waits in the queue.
@@ -20,7 +19,6 @@ pub(in crate::backend::huggingface) enum SpaceEvent {
         /// The expected waiting time.
         wait: Option<Duration>,
     },
-    /// The function runs.
     Started {
         /// The expected duration.
         takes: Option<Duration>,
@@ -38,7 +36,6 @@ pub(in crate::backend::huggingface) enum SpaceEvent {
     Heartbeat,
     /// The call is done; these are its outputs.
     Done(Vec<Value>),
-    /// The call was cancelled.
     Cancelled,
     /// The app failed, with its text; empty if it gave none.
     Failed(String),

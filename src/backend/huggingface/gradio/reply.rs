@@ -12,7 +12,6 @@ use crate::backend::http::{answer::Answer, message::TextSanitizer};
 /// An answer with its parsed content.
 #[derive(Debug)]
 pub(in crate::backend::huggingface) struct Reply<'a> {
-    /// The HTTP status.
     pub(in crate::backend::huggingface) status: u16,
     /// The delay that it asks for.
     pub(in crate::backend::huggingface) retry_after: Option<Duration>,

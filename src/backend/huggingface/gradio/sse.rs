@@ -14,16 +14,13 @@ use crate::backend::http::send::describe;
 /// The maximum size of one frame in bytes. An output lists files and may quote a traceback.
 const MAX_FRAME: usize = 4 * 1024 * 1024;
 
-/// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::backend::huggingface) struct Frame {
     /// Its name; empty in the queue protocol.
     pub(in crate::backend::huggingface) event: String,
-    /// Its data.
     pub(in crate::backend::huggingface) data: String,
 }
 
-/// Splits bytes into frames.
 #[derive(Debug, Default)]
 struct FrameSplitter {
     line: Vec<u8>,
@@ -86,13 +83,11 @@ impl FrameSplitter {
 /// The next item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backend::huggingface) enum StreamItem {
-    /// An event.
     Frame(Frame),
     /// The stream is over. The reason is set if it did not end normally.
     Over(Option<String>),
 }
 
-/// A stream of events.
 #[derive(Debug)]
 pub(in crate::backend::huggingface) struct EventStream {
     response: Response,

@@ -45,7 +45,6 @@ const HUB_PATIENCE: Duration = Duration::from_secs(5);
 /// service's proxy reads.
 const X_TOKEN: &str = "x-hf-authorization";
 
-/// Sends requests to Spaces.
 pub(in crate::backend::huggingface) struct Wire {
     connector: Connector,
     token: Option<HeaderValue>,

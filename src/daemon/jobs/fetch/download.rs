@@ -4,12 +4,15 @@
 //! Owns a single try. What a failed one means for the job belongs to
 //! [`crate::daemon::jobs::fetch`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{BufReader, Read},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use super::check::{CheckError, checked_image, checked_mesh};
 use crate::{
     backend::FetchError,
     daemon::{
@@ -29,6 +32,7 @@ use crate::{
             RequestId,
             artifact::{ArtifactKind, RemoteFile},
         },
+        mesh, picture,
         status::Received,
         time::Moment,
     },
@@ -41,7 +45,6 @@ const PIECE: usize = 256 * 1024;
 pub(in crate::daemon::jobs) enum DownloadError {
     /// Worth continuing.
     Cut {
-        /// What happened.
         reason: String,
         /// The wait that the storage asks for.
         retry_after: Option<Duration>,
@@ -215,4 +218,35 @@ fn download_error(error: &FetchError) -> DownloadError {
 
 fn disk(error: &DiskError) -> DownloadError {
     DownloadError::Disk(error.to_string())
+}
+
+/// An image is decoded in memory, so it must fit there: the largest that any of CONJURE's workflows
+/// makes has 3 MB.
+pub(super) const MAX_IMAGE: u64 = 64 * 1024 * 1024;
+
+/// Why a file did not pass.
+enum CheckError {
+    Bad(String),
+    Unreadable(String),
+}
+
+/// Checks an image; `Some` is the PNG to keep instead of the downloaded file.
+fn checked_image(partial: &Partial) -> Result<Option<Bytes>, CheckError> {
+    let reader = partial.reader().map_err(|error| CheckError::Unreadable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_IMAGE)
+        .read_to_end(&mut bytes)
+        .map_err(|error| CheckError::Unreadable(error.to_string()))?;
+    let bytes = Bytes::from(bytes);
+    let png =
+        picture::into_png(bytes.clone()).map_err(|fault| CheckError::Bad(fault.to_string()))?;
+    Ok((png != bytes).then_some(png))
+}
+
+fn checked_mesh(partial: &Partial) -> Result<(), CheckError> {
+    let reader = partial.reader().map_err(|error| CheckError::Unreadable(error.to_string()))?;
+    mesh::check(&mut BufReader::with_capacity(64 * 1024, reader), partial.len())
+        .map(drop)
+        .map_err(|fault| CheckError::Bad(fault.to_string()))
 }

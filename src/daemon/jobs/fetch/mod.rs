@@ -5,13 +5,12 @@
 //! is, [`crate::domain`] decides; nothing becomes visible to the user here.
 
 mod download;
-mod check;
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
     JobRun, Step,
-    fetch::{check::MAX_IMAGE, download::DownloadError},
+    fetch::download::{DownloadError, MAX_IMAGE},
     poll::Ended,
 };
 use crate::{

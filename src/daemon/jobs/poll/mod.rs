@@ -31,7 +31,6 @@ use crate::{
 /// The longest time between two status calls to a local server, which reports its steps.
 const MAX_LOCAL_POLL: Duration = Duration::from_secs(1);
 
-/// A run that succeeded.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) files: Vec<RemoteFile>,
@@ -39,7 +38,6 @@ pub(super) struct Ended {
 
 /// How following a request ended.
 pub(super) enum FollowOutcome {
-    /// The run succeeded.
     Ended(Ended),
     /// The job fails over; this is the work for its new backend.
     Rerouted(Payload),
@@ -47,7 +45,6 @@ pub(super) enum FollowOutcome {
 
 /// The outcome of asking for the result.
 pub(super) enum ResultAnswer {
-    /// The run succeeded.
     Ended(Ended),
     /// The run failed and the job fails over; this is the work for its new backend.
     Rerouted(Payload),
@@ -278,7 +275,7 @@ impl JobRun {
                     let (id, instance) = (self.id, request_state.instance.clone());
                     let waited = request_state.waited;
                     let record = move |ledger: &mut crate::ledger::Ledger| {
-                        ledger.running_after(id, instance.as_deref(), waited, now.wall)
+                        ledger.running(id, instance.as_deref(), waited, now.wall)
                     };
                     self.record("the start of the run", record).await?;
                     tracing::info!(job = %id, "a machine is running it");

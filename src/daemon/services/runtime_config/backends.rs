@@ -87,7 +87,6 @@ impl ConfiguredBackend {
         Self { backend, token_from, warm_until, facts, others: Mutex::default(), settings: made_of }
     }
 
-    /// Returns the backend.
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
     }

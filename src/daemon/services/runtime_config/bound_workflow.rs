@@ -33,14 +33,12 @@ pub(crate) struct BoundWorkflows {
     remote: BoundWorkflow,
     /// What the local ComfyUI runs; `None` if it is not used.
     local: Option<BoundWorkflow>,
-    /// The Spaces.
     spaces: BoundWorkflow,
 }
 
 /// What runs on a backend.
 #[derive(Debug)]
 pub(crate) enum BoundWorkflow {
-    /// A graph.
     Graph(Box<(Workflow, Bindings)>),
     /// Two Spaces and how they are called.
     Spaces {

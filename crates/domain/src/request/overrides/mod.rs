@@ -7,12 +7,9 @@
 //! ```text
 //! {"overrides":{"16":{"inputs":{"image":"data:image/png;base64,…"}},
 //!               "41":{"inputs":{"value":"…"}},…}}
-//! {"workflow_api_json":{"16":{"inputs":{"image":"data:image/png;base64,…"},
-//!                             "class_type":"LoadImage"},…}}
 //! ```
 //!
-//! RunComfy merges `overrides` over the graph that the deployment has saved; with
-//! `workflow_api_json` the whole graph is sent instead, without `overrides`. The body is built
+//! RunComfy merges `overrides` over the graph that the deployment has saved. The body is built
 //! during the debounce window, so that only bytes are sent when it closes; the picture is by far
 //! its largest part and is encoded directly into its position.
 
@@ -54,16 +51,6 @@ pub struct Picture<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// Which member of the body contains the values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BodyForm {
-    /// `overrides`, which the service merges over the deployment's own saved graph.
-    #[default]
-    Overrides,
-    /// `workflow_api_json`: the whole graph with the values filled in.
-    WholeGraph,
-}
-
 /// A finished body.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
@@ -72,7 +59,7 @@ pub struct Body {
     /// BLAKE3 of `bytes`.
     pub digest: Fingerprint,
     /// The overrides for people, ledger and history, with a description instead of the picture
-    /// (`{"fingerprint", "bytes", "mime"}`). The same for both carriers.
+    /// (`{"fingerprint", "bytes", "mime"}`).
     pub summary: Value,
 }
 
@@ -86,33 +73,24 @@ pub struct ForeignBindings {
     pub workflow: String,
 }
 
-/// How to build bodies: for one workflow, its bindings and a carrier.
+/// How to build bodies: for one workflow and its bindings.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyPlan<'a> {
-    workflow: &'a Workflow,
     bindings: &'a Bindings,
-    carrier: BodyForm,
 }
 
 impl<'a> BodyPlan<'a> {
     /// Creates the plan if the workflow and the bindings match.
-    pub fn new(
-        workflow: &'a Workflow,
-        bindings: &'a Bindings,
-        carrier: BodyForm,
-    ) -> Result<Self, ForeignBindings> {
+    pub fn new(workflow: &Workflow, bindings: &'a Bindings) -> Result<Self, ForeignBindings> {
         check_version(workflow, bindings)?;
-        Ok(Self { workflow, bindings, carrier })
+        Ok(Self { bindings })
     }
 
     /// Builds the body of a job.
     pub fn build(&self, values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
         let changes = changes(self.bindings, values);
         let mut text = Text::default();
-        match self.carrier {
-            BodyForm::Overrides => write_overrides(&mut text, &changes),
-            BodyForm::WholeGraph => write_graph(&mut text, self.workflow, &changes),
-        }
+        write_overrides(&mut text, &changes);
         let bytes = Bytes::from(text.with(picture));
         let digest = Fingerprint::of(&bytes);
         Body { bytes, digest, summary: summary(&changes, picture) }
@@ -229,32 +207,6 @@ fn write_overrides(text: &mut Text, changes: &[Change<'_>]) {
             text.content(content);
         });
         text.raw("}");
-    });
-    text.raw("}");
-}
-
-/// Writes the whole graph, with every key in its original position.
-fn write_graph(text: &mut Text, workflow: &Workflow, changes: &[Change<'_>]) {
-    text.raw("{\"workflow_api_json\":");
-    text.object(workflow.graph(), |text, (id, node)| {
-        text.key(id);
-        let change = changes.iter().find(|change| change.node == id);
-        let (Some(change), Some(members)) = (change, node.as_object()) else {
-            return text.value(node);
-        };
-        text.object(members, |text, (key, value)| {
-            text.key(key);
-            let ("inputs", Some(inputs)) = (key.as_str(), value.as_object()) else {
-                return text.value(value);
-            };
-            text.object(inputs, |text, (input, value)| {
-                text.key(input);
-                match change.inputs.iter().find(|(name, _)| name == input) {
-                    Some((_, content)) => text.content(content),
-                    None => text.value(value),
-                }
-            });
-        });
     });
     text.raw("}");
 }

@@ -29,11 +29,9 @@ fn built_in() -> (Workflow, Bindings) {
     (workflow, bindings)
 }
 
-fn build(carrier: BodyForm, values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
+fn build(values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
     let (workflow, bindings) = built_in();
-    BodyPlan::new(&workflow, &bindings, carrier)
-        .expect("they belong together")
-        .build(values, picture)
+    BodyPlan::new(&workflow, &bindings).expect("they belong together").build(values, picture)
 }
 
 fn text_of(body: &Body) -> &str {
@@ -42,7 +40,7 @@ fn text_of(body: &Body) -> &str {
 
 #[test]
 fn the_overrides_are_exactly_these_bytes() {
-    let body = build(BodyForm::Overrides, &values("a chair — \"oak\""), &picture(b"PNG!"));
+    let body = build(&values("a chair — \"oak\""), &picture(b"PNG!"));
     let wanted = concat!(
         r#"{"overrides":{"16":{"inputs":{"image":"data:image/png;base64,UE5HIQ=="}},"#,
         r#""41":{"inputs":{"value":"a chair — \"oak\""}},"40":{"inputs":{"value":""}},"#,
@@ -56,11 +54,11 @@ fn the_overrides_are_exactly_these_bytes() {
 #[test]
 fn steps_that_are_not_given_keep_the_graphs_own() {
     let few = RequestValues { steps_flux: None, steps_partpacker: None, ..values("x") };
-    let body = build(BodyForm::Overrides, &few, &picture(b""));
+    let body = build(&few, &picture(b""));
     assert!(!text_of(&body).contains("\"44\"") && !text_of(&body).contains("\"43\""));
-    let whole = build(BodyForm::WholeGraph, &few, &picture(b""));
-    let json: Value = serde_json::from_slice(&whole.bytes).expect("JSON");
-    assert_eq!(json["workflow_api_json"]["44"]["inputs"]["value"], 20);
+    let (workflow, bindings) = built_in();
+    let graph = merged(&workflow, &bindings, &few, "x").expect("they belong together");
+    assert_eq!(graph["44"]["inputs"]["value"], 20);
 }
 
 #[test]
@@ -81,7 +79,7 @@ fn roles_of_one_node_stand_together_at_the_first_ones_place() {
         ("mesh", "2"),
     ];
     let bindings = bound(&workflow, &pairs);
-    let plan = BodyPlan::new(&workflow, &bindings, BodyForm::Overrides).expect("fits");
+    let plan = BodyPlan::new(&workflow, &bindings).expect("fits");
     let wanted = concat!(
         r#"{"overrides":{"1":{"inputs":{"image":"data:image/png;base64,"}},"#,
         r#""9":{"inputs":{"t5xxl":"x","clip_l":""}},"3":{"inputs":{"seed":9007199254740991,"steps":20}}}}"#,
@@ -90,9 +88,9 @@ fn roles_of_one_node_stand_together_at_the_first_ones_place() {
 }
 
 #[test]
-fn the_summary_has_everything_but_the_picture_and_is_the_same_for_both_carriers() {
+fn the_summary_has_everything_but_the_picture() {
     let picture = picture(b"PNG!");
-    let body = build(BodyForm::Overrides, &values("a chair"), &picture);
+    let body = build(&values("a chair"), &picture);
     assert_eq!(
         body.summary["16"]["inputs"]["image"],
         json!({"fingerprint": picture.fingerprint.to_string(), "bytes": 4, "mime": "image/png"})
@@ -100,16 +98,6 @@ fn the_summary_has_everything_but_the_picture_and_is_the_same_for_both_carriers(
     let mut sent: Value = serde_json::from_slice(&body.bytes).expect("JSON");
     sent["overrides"]["16"] = body.summary["16"].clone();
     assert_eq!(sent["overrides"], body.summary);
-    assert_eq!(build(BodyForm::WholeGraph, &values("a chair"), &picture).summary, body.summary);
-}
-
-#[test]
-fn the_whole_graph_is_the_merged_graph_with_its_keys_in_place() {
-    let (workflow, bindings) = built_in();
-    let body = build(BodyForm::WholeGraph, &values("a chair"), &picture(b"PNG!"));
-    let graph = merged(&workflow, &bindings, &values("a chair"), "data:image/png;base64,UE5HIQ==");
-    let wanted = json!({"workflow_api_json": graph.expect("they belong together")});
-    assert_eq!(text_of(&body), wanted.to_string());
 }
 
 #[test]
@@ -134,7 +122,7 @@ fn bindings_of_another_graph_are_refused() {
     graph.shift_remove("16");
     let other = Workflow::parse("other", json!(graph).to_string().as_bytes()).expect("a graph");
     let foreign = Some(ForeignBindings { workflow: "other".into() });
-    assert_eq!(BodyPlan::new(&other, &bindings, BodyForm::WholeGraph).err(), foreign);
+    assert_eq!(BodyPlan::new(&other, &bindings).err(), foreign);
     assert_eq!(merged(&other, &bindings, &values("x"), "y").err(), foreign);
 }
 
@@ -153,14 +141,12 @@ proptest! {
         prompt in "\\PC{0,40}|[\\x00-\\x1f\"\\\\/\\u{2028}\\u{7f}é🪑]{0,40}",
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         mime in "[ -~]{0,20}",
-        whole: bool,
     ) {
-        let carrier = if whole { BodyForm::WholeGraph } else { BodyForm::Overrides };
         let picture = Picture { mime: &mime, ..picture(&bytes) };
-        let body = build(carrier, &values(&prompt), &picture);
+        let body = build(&values(&prompt), &picture);
         let json: Value = serde_json::from_slice(&body.bytes).expect("JSON");
         prop_assert_eq!(json.as_object().map(Map::len), Some(1));
-        let nodes = &json[if whole { "workflow_api_json" } else { "overrides" }];
+        let nodes = &json["overrides"];
         prop_assert_eq!(nodes["41"]["inputs"]["value"].as_str(), Some(prompt.as_str()));
         prop_assert_eq!(nodes["42"]["inputs"]["value"].as_u64(), Some(SEEDS.image));
         let uri = nodes["16"]["inputs"]["image"].as_str().expect("a text");

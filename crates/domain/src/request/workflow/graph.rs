@@ -75,11 +75,6 @@ impl<'a> Node<'a> {
         let title = self.title.to_lowercase();
         words.iter().any(|word| title.contains(word))
     }
-
-    /// Returns whether an input with that name exists and is not a link.
-    pub fn has_literal(self, name: &str) -> bool {
-        self.input(name).is_some_and(|value| link(value).is_none())
-    }
 }
 
 /// Returns `starts` and everything that feeds them, with the smallest number of links in between.

@@ -8,7 +8,13 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{World, now};
-use crate::comfyui::socket::Frame;
+
+/// A message to a client.
+#[derive(Clone, Debug)]
+pub(in crate::comfyui) enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+}
 
 impl World {
     /// Registers a socket; it replaces an older one of the same id.
