@@ -12,7 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conjured::domain::{
     fingerprint::Fingerprint,
     request::{
-        overrides::{BodyPlan, Picture, RequestValues, Seeds},
+        overrides::{BodyPlan, Picture, Seeds, WorkflowInputs},
         workflow::{Workflow, bind::bind},
     },
 };
@@ -27,10 +27,10 @@ const PROMPT: &str = "A chair with carved oak armrests and a worn leather seat. 
 
 /// Adds the measurements of the request.
 pub(crate) fn benches(criterion: &mut Criterion) {
-    let workflow = Workflow::built_in("conjure_flux_mesh").expect("built in");
+    let workflow = Workflow::find_built_in("conjure_flux_mesh").expect("built in");
     let bindings = bind(&workflow, &BTreeMap::new()).expect("bound");
     let plan = BodyPlan::new(&workflow, &bindings).expect("they belong together");
-    let values = RequestValues {
+    let values = WorkflowInputs {
         prompt: PROMPT,
         seeds: Seeds { image: 8_864_280_986_922_132, mesh: 731_159_928 },
         steps_flux: Some(20),

@@ -36,7 +36,7 @@ fn main() -> io::Result<()> {
     seed(folder, "prompt", "bom", b"\xef\xbb\xbf a clay owl \r\n")?;
     seed(folder, "prompt", "1252", b"a clay owl \x97 in a caf\xe9")?;
     for name in ["conjure_flux_mesh", "conjure_flux_mesh_local"] {
-        if let Some(workflow) = Workflow::built_in(name) {
+        if let Some(workflow) = Workflow::find_built_in(name) {
             seed(folder, "workflow", name, &serde_json::to_vec(workflow.graph())?)?;
         }
     }

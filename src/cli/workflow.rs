@@ -44,7 +44,7 @@ fn list(context: &Context, as_json: bool) -> Result<(), Failure> {
     });
     let mut rows: Vec<Value> = Vec::new();
     for name in built_in::NAMES {
-        let Some(workflow) = Workflow::built_in(name) else { continue };
+        let Some(workflow) = Workflow::find_built_in(name) else { continue };
         rows.push(json!({
             "name": name,
             "source": "built in",
@@ -78,7 +78,7 @@ fn list(context: &Context, as_json: bool) -> Result<(), Failure> {
 
 /// Finds a workflow by what was typed: the name of a built-in workflow, or a file.
 fn named(text: &str) -> Result<Workflow, Failure> {
-    if let Some(workflow) = Workflow::built_in(text) {
+    if let Some(workflow) = Workflow::find_built_in(text) {
         return Ok(workflow);
     }
     let path = PathBuf::from(text);

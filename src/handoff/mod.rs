@@ -160,7 +160,7 @@ impl HandoffRunner {
                 HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
             Ok(ReplaceOutcome::Changed) => {
-                self.flow.write_lost();
+                self.flow.record_write_lost();
                 HandoffProgress::Wait(std::time::Duration::from_millis(3), HandoffWait::Settling)
             }
             Err(why) => self.record_refused(now, HandoffChannel::File, &why.to_string()),
@@ -173,7 +173,7 @@ impl HandoffRunner {
         channel: HandoffChannel,
         why: &str,
     ) -> HandoffProgress {
-        match self.flow.refused(now, channel, why) {
+        match self.flow.record_refused(now, channel, why) {
             HandoffStep::GiveUp { waiting, requested: asked } => {
                 HandoffProgress::GivenUp { waiting, requested: asked }
             }
@@ -204,7 +204,7 @@ impl HandoffRunner {
                 self.record_refused(now, HandoffChannel::Api, &why)
             }
             import_call::ImportOutcome::Unanswered => {
-                self.flow.unanswered();
+                self.flow.record_unanswered();
                 HandoffProgress::Wait(std::time::Duration::ZERO, HandoffWait::Settling)
             }
         }

@@ -54,7 +54,7 @@ fn adapter(server: &Comfy) -> Comfyui {
 }
 
 fn local_graph() -> Map<String, Value> {
-    Workflow::built_in("conjure_flux_mesh_local").expect("built in").graph().clone()
+    Workflow::find_built_in("conjure_flux_mesh_local").expect("built in").graph().clone()
 }
 
 fn key(number: u32) -> RequestId {

@@ -100,7 +100,7 @@ fn every_workflow_file_is_built_in_and_can_be_run() {
         let bytes = fs::read(&path).expect("reads");
         let read = Workflow::parse(&name, &bytes).unwrap_or_else(|fault| panic!("{name}: {fault}"));
         let workflow =
-            Workflow::built_in(&name).unwrap_or_else(|| panic!("{name} is not built in"));
+            Workflow::find_built_in(&name).unwrap_or_else(|| panic!("{name} is not built in"));
         assert_eq!(read.version(), workflow.version(), "{name}");
         let bindings = bind(&workflow, &std::collections::BTreeMap::new())
             .unwrap_or_else(|fault| panic!("{name}: {fault}"));

@@ -27,7 +27,7 @@ use crate::{
         mesh,
         picture::{self, ImageForm, PictureFault},
         request::{
-            overrides::{self, Body, BodyPlan, Picture, RequestValues, SeedChoice, Seeds},
+            overrides::{self, Body, BodyPlan, Picture, SeedChoice, Seeds, WorkflowInputs},
             workflow::role::Role,
         },
     },
@@ -289,7 +289,7 @@ fn build_request_with(
     // `generation.steps_flux` is for FLUX; a local workflow's model is tuned to the steps in
     // its graph.
     let steps = if backend == BackendKind::Comfyui { None } else { steps_flux };
-    let values = RequestValues { prompt, seeds, steps_flux: steps, steps_partpacker };
+    let values = WorkflowInputs { prompt, seeds, steps_flux: steps, steps_partpacker };
     let picture = Picture { bytes: &encoded.bytes, mime: encoded.mime, fingerprint };
     let foreign = |fault: overrides::ForeignBindings| PrepareFault::Bindings(fault.to_string());
     let (payload, digest, bytes, summary) = match bound {

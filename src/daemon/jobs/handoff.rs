@@ -24,7 +24,7 @@ use crate::{
     },
     domain::{
         blender::handoff::{
-            SPLITS, STATE_FILE,
+            SPLIT_MARKER, STATE_FILE,
             decide::{HandoffRules, HandoffWait, StateRead},
         },
         engine::event::ProjectId,
@@ -233,9 +233,9 @@ pub(crate) async fn hand_over(
 async fn folder_of(services: &Services, targets: &Targets, root: &Path) -> PathBuf {
     let folder = targets.mesh.first().and_then(|name| name.parent().map(Path::to_path_buf));
     let folder = folder.unwrap_or_else(|| root.join(USUAL_FOLDER));
-    if folder.display().to_string().contains(SPLITS) {
+    if folder.display().to_string().contains(SPLIT_MARKER) {
         let message = format!(
-            "the path {} contains `{SPLITS}`: CONJURE will split a mesh of one part into its loose \
+            "the path {} contains `{SPLIT_MARKER}`: CONJURE will split a mesh of one part into its loose \
              pieces; rename the folder if you do not want that",
             folder.display()
         );

@@ -120,7 +120,7 @@ impl ServerManager {
             let waited = before == Some(server.id) && server.lifecycle.is_alive();
             server.kind == *fit
                 && server.account == cloud.account
-                && (waited || server.lifecycle.serves(now, &cloud.rules, request.run))
+                && (waited || server.lifecycle.can_serve(now, &cloud.rules, request.run))
         };
         if let Some(id) = self.servers.iter().find(fits).map(|server| server.id) {
             *on = Some(id);
@@ -338,7 +338,7 @@ impl ServerManager {
                 let own = server.id.clone();
                 self.notes.add(move |ledger| ledger.launched(id, &own, false, wall));
                 let entry = self.at(id)?;
-                entry.lifecycle.started(now);
+                entry.lifecycle.record_started(now);
                 entry.server = Some(server.id.clone());
                 entry.term = Some(server.duration.unwrap_or(launch.duration));
                 None

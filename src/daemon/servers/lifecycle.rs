@@ -15,11 +15,12 @@ use crate::{
     daemon::services::messages::JobReport,
     domain::{
         machines::{
-            Action, LaunchMatch, MachineId, MachineStage, ServerId, StopReason, which_is_ours,
+            Action, LaunchSearch, MachineId, MachineStage, ServerId, StopReason,
+            find_launched_machine,
         },
         money::{
             MicroUsd, cost_of,
-            job_cost::{CostBasis, EXACT_WITHIN},
+            job_cost::{CostBasis, EXACT_TOLERANCE},
             server_cost::{BilledTime, server_cost},
         },
         time::Moment,
@@ -113,21 +114,25 @@ impl ServerManager {
         let Some(entry) = self.at(id) else { return };
         let before: Vec<ServerId> = entry.known_before.iter().cloned().chain(others).collect();
         let seen: Vec<_> = listed.iter().map(Server::listed).collect();
-        let mut found =
-            which_is_ours(&seen, &before, &entry.kind.server_type, &entry.kind.workflow_version);
+        let mut found = find_launched_machine(
+            &seen,
+            &before,
+            &entry.kind.server_type,
+            &entry.kind.workflow_version,
+        );
         if entry.lifecycle.stage == MachineStage::Lost
-            && let LaunchMatch::Ours(one) = found
+            && let LaunchSearch::Found(one) = found
         {
             // One of several candidates is left, but the other one is as likely to have been ours.
-            found = LaunchMatch::Unclear(vec![one]);
+            found = LaunchSearch::Ambiguous(vec![one]);
         }
         let was = entry.lifecycle.stage;
         entry.lifecycle.record_search(now, &found);
         let (stage, wall) = (entry.lifecycle.stage, self.services.clock.now().wall);
         match found {
-            LaunchMatch::Ours(server) => {
+            LaunchSearch::Found(server) => {
                 let Some(entry) = self.at(id) else { return };
-                entry.lifecycle.started(now);
+                entry.lifecycle.record_started(now);
                 entry.server = Some(server.clone());
                 entry.problem = None;
                 self.warn(format!(
@@ -137,7 +142,7 @@ impl ServerManager {
                 .await;
                 self.notes.add(move |ledger| ledger.launched(id, &server, true, wall));
             }
-            LaunchMatch::Unclear(servers) if was != MachineStage::Lost => {
+            LaunchSearch::Ambiguous(servers) if was != MachineStage::Lost => {
                 let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 self.warn(format!(
                     "a launch whose answer was lost may have created one of these RunComfy \
@@ -149,8 +154,10 @@ impl ServerManager {
                 .await;
                 self.notes.add(move |ledger| ledger.launch_unclear(id, MachineStage::Lost, wall));
             }
-            LaunchMatch::None if stage == MachineStage::Gone => self.end(id, "never_told", None),
-            LaunchMatch::Unclear(_) | LaunchMatch::None => {}
+            LaunchSearch::NotFound if stage == MachineStage::Gone => {
+                self.end(id, "never_told", None)
+            }
+            LaunchSearch::Ambiguous(_) | LaunchSearch::NotFound => {}
         }
     }
 
@@ -445,14 +452,14 @@ fn cost(server: &ManagedServer, stopped: Option<Moment>, now: Moment) -> (MicroU
     let lifecycle = &server.lifecycle;
     // The end: observed, or at the latest now, or at the service's own stop if that has passed.
     let end = stopped
-        .unwrap_or_else(|| lifecycle.stops_at.map_or(now, |at| at.plus(EXACT_WITHIN).min(now)));
+        .unwrap_or_else(|| lifecycle.stops_at.map_or(now, |at| at.plus(EXACT_TOLERANCE).min(now)));
     let end_seen = stopped.is_some()
-        || lifecycle.record_answer().is_some_and(|at| end.since(at) <= EXACT_WITHIN);
+        || lifecycle.record_answer().is_some_and(|at| end.since(at) <= EXACT_TOLERANCE);
     let (begin, begin_seen) = match lifecycle.ready {
         Some(ready) => (ready, lifecycle.ready_is_exact),
         // It was never seen ready: its cost is for the time between the last poll and the end.
         None => match lifecycle.record_starting() {
-            Some(heard) => (heard, end.since(heard) <= EXACT_WITHIN),
+            Some(heard) => (heard, end.since(heard) <= EXACT_TOLERANCE),
             None => (lifecycle.launched, false),
         },
     };

@@ -217,7 +217,7 @@ impl ServerManager {
         };
         for row in rows {
             let at = |wall: WallTime| now.moment.minus(now.wall.since(wall));
-            let mut lifecycle = Lifecycle::at(row.stage, at(row.created_at));
+            let mut lifecycle = Lifecycle::resume(row.stage, at(row.created_at));
             lifecycle.ready = row.ready_at.map(at);
             lifecycle.ready_is_exact = row.ready_is_exact;
             lifecycle.stops_at = row.stops_at.map(|stops| now.moment.plus(stops.since(now.wall)));

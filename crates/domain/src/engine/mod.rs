@@ -90,13 +90,13 @@ impl Engine {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for event in events {
-            self.take(now, event, &mut effects);
+            self.apply_event(now, event, &mut effects);
         }
         self.release(now, &mut effects);
         effects
     }
 
-    fn take(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
+    fn apply_event(&mut self, now: Moment, event: Event, effects: &mut Vec<Effect>) {
         match event {
             Event::Touched { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
@@ -111,7 +111,7 @@ impl Engine {
             }
             Event::InputsTaken { project, inputs } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.inputs_taken(inputs);
+                    state.record_inputs_taken(inputs);
                 }
             }
             Event::Requested { project, ticket } => {
@@ -133,7 +133,7 @@ impl Engine {
             }
             Event::Ended { project, placed } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.ended(now, project, placed, effects);
+                    state.record_ended(now, project, placed, effects);
                     if placed {
                         state.expect_own_effect(&self.settings, now);
                     }
@@ -146,7 +146,7 @@ impl Engine {
             }
             Event::Imported { project } => {
                 if let Some(state) = self.projects.get_mut(&project) {
-                    state.imported(&self.settings, now);
+                    state.record_imported(&self.settings, now);
                 }
             }
             Event::HandsChecked { project, tracked } => {
@@ -159,7 +159,7 @@ impl Engine {
                 let counted = self
                     .projects
                     .get_mut(&project)
-                    .and_then(|state| state.not_started(now, retry_at, reason));
+                    .and_then(|state| state.record_not_started(now, retry_at, reason));
                 // Its own start alone is no start any more: another project's still counts.
                 let own = counted
                     .and_then(|at| self.recent_starts.iter().rposition(|start| *start == at));
@@ -242,7 +242,7 @@ impl Engine {
         }
         // On a busy machine the last scan may be outdated. The disk has the truth, and a new scan
         // is already on its way.
-        if project.touched || !below_hourly || project.refused(now) {
+        if project.touched || !below_hourly || project.check_refusal(now) {
             return;
         }
         if held_by_hands(&settings, &decision) && project.is_held_by_hands(now, id, effects) {

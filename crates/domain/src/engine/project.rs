@@ -32,10 +32,10 @@ pub(super) const IMPORT_DELAY: Duration = Duration::from_millis(6500);
 const SLOWEST_RENDER: Duration = Duration::from_secs(60);
 
 /// How long an answer "no hands" stays valid: the release follows at once.
-const HANDS_VALID_FOR: Duration = Duration::from_secs(1);
+const NO_HANDS_VALID_FOR: Duration = Duration::from_secs(1);
 
 /// How often to check again while hands hold back a release.
-const HANDS_RECHECK: Duration = Duration::from_secs(1);
+const HANDS_RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known about hands in the picture. The daemon checks only when the answer matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +158,7 @@ impl Project {
     /// Notes that one of our results was placed: picture changes count as its effect for a while,
     /// unless the length of that time is already known.
     pub(super) fn expect_own_effect(&mut self, settings: &Settings, now: Moment) {
-        self.expire(settings, now);
+        self.expire_own_effect(settings, now);
         if !matches!(self.ignore_own_effect, Some(IgnoreOwnEffect::Import { .. })) {
             self.ignore_own_effect =
                 Some(IgnoreOwnEffect::Until(now.plus(settings.after_result_hold)));
@@ -167,8 +167,8 @@ impl Project {
 
     /// Notes that CONJURE has our mesh or may have it at any moment. If repeated, the changes since
     /// the first call still count as its effect.
-    pub(super) fn imported(&mut self, settings: &Settings, now: Moment) {
-        self.expire(settings, now);
+    pub(super) fn record_imported(&mut self, settings: &Settings, now: Moment) {
+        self.expire_own_effect(settings, now);
         let changed = match self.ignore_own_effect {
             Some(IgnoreOwnEffect::Import { changed, .. }) => changed,
             Some(IgnoreOwnEffect::Until(_)) | None => None,
@@ -177,7 +177,7 @@ impl Project {
     }
 
     /// Ends the time in which changes count as our own effect, once it is over.
-    fn expire(&mut self, settings: &Settings, now: Moment) {
+    fn expire_own_effect(&mut self, settings: &Settings, now: Moment) {
         let lasts =
             |absorb: &IgnoreOwnEffect| absorb.is_active(&self.render, settings.render.quiet, now);
         self.ignore_own_effect = self.ignore_own_effect.filter(lasts);
@@ -203,7 +203,7 @@ impl Project {
             self.prompt.set_baseline(None);
             self.render.set_baseline(None);
         }
-        self.expire(settings, now);
+        self.expire_own_effect(settings, now);
 
         if first && baseline_start {
             // A file found in the middle of a write belongs to the baseline once it is complete.
@@ -303,7 +303,7 @@ impl Project {
     }
 
     /// Takes back a job that did not start. Returns when it was counted as a start, if it was.
-    pub(super) fn not_started(
+    pub(super) fn record_not_started(
         &mut self,
         now: Moment,
         retry_at: Option<Moment>,
@@ -324,7 +324,7 @@ impl Project {
 
     /// Ends the job. A superseded job gives its change back: if the inputs return to that content,
     /// it is pending again.
-    pub(super) fn ended(
+    pub(super) fn record_ended(
         &mut self,
         now: Moment,
         id: ProjectId,
@@ -348,9 +348,9 @@ impl Project {
         effects: &mut Vec<Effect>,
     ) -> bool {
         match self.hands {
-            HandState::Away(at) if now.since(at) < HANDS_VALID_FOR => return false,
+            HandState::Away(at) if now.since(at) < NO_HANDS_VALID_FOR => return false,
             HandState::Requested => {}
-            HandState::InPicture(at) if now.since(at) < HANDS_RECHECK => {}
+            HandState::InPicture(at) if now.since(at) < HANDS_RECHECK_INTERVAL => {}
             HandState::Unknown | HandState::InPicture(_) | HandState::Away(_) => {
                 self.hands = HandState::Requested;
                 effects.push(Effect::CheckHands { project: id });
@@ -361,7 +361,7 @@ impl Project {
 
     /// Notes that a manual job used these inputs: where the content is still the same, it is no
     /// longer a change.
-    pub(super) fn inputs_taken(&mut self, inputs: Inputs) {
+    pub(super) fn record_inputs_taken(&mut self, inputs: Inputs) {
         if self.prompt.current() == Some(inputs.prompt) {
             self.prompt.set_baseline(Some(inputs.prompt));
         }
@@ -372,7 +372,7 @@ impl Project {
 
     /// Returns whether the last refusal still applies. It ends at its time limit or when the
     /// inputs change.
-    pub(super) fn refused(&mut self, now: Moment) -> bool {
+    pub(super) fn check_refusal(&mut self, now: Moment) -> bool {
         let stands = self.is_refused(now);
         if !stands {
             self.refusal = None;
@@ -407,7 +407,9 @@ impl Project {
                 if self.job.is_some() && settings.hold_while_sculpting =>
             {
                 match self.hands {
-                    HandState::InPicture(at) => Some(at.plus(HANDS_RECHECK)).filter(|at| *at > now),
+                    HandState::InPicture(at) => {
+                        Some(at.plus(HANDS_RECHECK_INTERVAL)).filter(|at| *at > now)
+                    }
                     HandState::Unknown | HandState::Requested | HandState::Away(_) => None,
                 }
             }
@@ -424,7 +426,9 @@ impl Project {
                         match self.hands {
                             // The answer is an event of its own.
                             HandState::Requested => None,
-                            HandState::InPicture(at) => Some(at.plus(HANDS_RECHECK).max(now)),
+                            HandState::InPicture(at) => {
+                                Some(at.plus(HANDS_RECHECK_INTERVAL).max(now))
+                            }
                             HandState::Unknown | HandState::Away(_) => Some(now),
                         }
                     }

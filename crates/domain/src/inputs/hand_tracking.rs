@@ -14,13 +14,13 @@ use crate::time::WallTime;
 /// The maximum age of the file. The tracker writes with every camera frame, 15 to 60 times a
 /// second, and the slowest stutter of a busy machine is far below this limit; a tracker that has
 /// ended leaves its last hands in the file forever.
-pub const FRESH: Duration = Duration::from_secs(2);
+pub const MAX_AGE: Duration = Duration::from_secs(2);
 
 /// Returns whether a hand is in the picture. `modified` is the file's time; if it is more than
-/// [`FRESH`] in the future, it comes from another clock and says nothing.
+/// [`MAX_AGE`] in the future, it comes from another clock and says nothing.
 pub fn hand_in_picture(bytes: &[u8], modified: WallTime, now: WallTime) -> bool {
     let age = now.since(modified).max(modified.since(now));
-    if age > FRESH {
+    if age > MAX_AGE {
         return false;
     }
     let file = match serde_json::from_slice(bytes) {

@@ -31,7 +31,7 @@ pub const MAX_PIXELS: u64 = 1 << 26;
 pub const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
 /// The number of bytes that are checked and then hashed while they are still in the cache.
-const PIECE: usize = 32 * 1024;
+const HASH_BLOCK: usize = 32 * 1024;
 
 /// The properties of a complete PNG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ pub fn check(bytes: &[u8]) -> Result<PngFacts, PngFault> {
     if first.name != *b"IHDR" {
         return Err(first.corrupt("the first chunk is not IHDR"));
     }
-    first.check_sum(None)?;
+    first.verify_crc(None)?;
     let header = Header::read(&first)?;
     let mut walk = Walk::new(&header, &first);
     at += first.size();
@@ -178,7 +178,7 @@ struct Chunk<'a> {
 
 impl<'a> Chunk<'a> {
     /// The size of length, name and checksum.
-    const FRAME: usize = 12;
+    const OVERHEAD: usize = 12;
 
     fn read(bytes: &'a [u8], at: usize) -> Result<Self, PngFault> {
         let incomplete = || PngFault::Incomplete { have: bytes.len() };
@@ -202,7 +202,7 @@ impl<'a> Chunk<'a> {
     }
 
     fn size(&self) -> usize {
-        Self::FRAME + self.data.len()
+        Self::OVERHEAD + self.data.len()
     }
 
     fn corrupt(&self, reason: &'static str) -> PngFault {
@@ -212,10 +212,10 @@ impl<'a> Chunk<'a> {
 
     /// Verifies the checksum, and in the same pass hashes the data if it is part of
     /// the fingerprint.
-    fn check_sum(&self, mut hasher: Option<&mut blake3::Hasher>) -> Result<(), PngFault> {
+    fn verify_crc(&self, mut hasher: Option<&mut blake3::Hasher>) -> Result<(), PngFault> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&self.name);
-        for piece in self.data.chunks(PIECE) {
+        for piece in self.data.chunks(HASH_BLOCK) {
             crc.update(piece);
             if let Some(hasher) = hasher.as_deref_mut() {
                 hasher.update(piece);

@@ -34,11 +34,11 @@ pub const READ_LIMIT: usize = 512 * 1024;
 
 /// The number of control characters that are removed without a check for binary data: a short text
 /// may contain a few.
-const TOLERATED_CONTROLS: usize = 8;
+const ALLOWED_CONTROLS: usize = 8;
 
-/// Above [`TOLERATED_CONTROLS`], a file is binary if at least one character in this many is a
+/// Above [`ALLOWED_CONTROLS`], a file is binary if at least one character in this many is a
 /// control character. Random bytes have one in 7.
-const BINARY_SHARE: usize = 20;
+const BINARY_RATIO: usize = 20;
 
 /// A prompt that may start a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct Prompt {
     /// text may be garbled.
     pub windows_1252: bool,
     /// How many NUL and control characters were removed; deserves a warning unless 0.
-    pub left_out: usize,
+    pub removed_controls: usize,
 }
 
 /// Why a prompt starts no job. Nothing was sent and nothing was charged.
@@ -127,7 +127,7 @@ pub fn read(bytes: &[u8], ignore: &IgnorePatterns) -> Result<Prompt, PromptRefus
         return Err(PromptRefusal::TooLong { bytes: bytes.len() });
     }
     let (decoded, windows_1252) = decode(bytes)?;
-    let (readable, left_out) = leave_out_controls(&decoded)?;
+    let (readable, removed_controls) = remove_controls(&decoded)?;
     let text = readable.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     if text.is_empty() {
         return Err(PromptRefusal::Empty);
@@ -139,7 +139,7 @@ pub fn read(bytes: &[u8], ignore: &IgnorePatterns) -> Result<Prompt, PromptRefus
         return Err(PromptRefusal::Ignored { pattern: pattern.to_owned() });
     }
     let fingerprint = Fingerprint::of(text.as_bytes());
-    Ok(Prompt { text: text.to_owned(), fingerprint, windows_1252, left_out })
+    Ok(Prompt { text: text.to_owned(), fingerprint, windows_1252, removed_controls })
 }
 
 /// Decodes the bytes. The flag says whether it had to fall back to Windows-1252.
@@ -165,18 +165,18 @@ fn decode(bytes: &[u8]) -> Result<(Cow<'_, str>, bool), PromptRefusal> {
 /// Removes the characters that cannot be part of a sentence, and counts them. NULs alone never make
 /// a file binary: a file that was rewritten after a truncation, or cut off by a power loss, is
 /// padded with them.
-fn leave_out_controls(text: &str) -> Result<(Cow<'_, str>, usize), PromptRefusal> {
+fn remove_controls(text: &str) -> Result<(Cow<'_, str>, usize), PromptRefusal> {
     let unwanted = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
-    let left_out = text.chars().filter(|c| unwanted(*c)).count();
-    if left_out == 0 {
+    let removed_controls = text.chars().filter(|c| unwanted(*c)).count();
+    if removed_controls == 0 {
         return Ok((Cow::Borrowed(text), 0));
     }
     let nuls = text.chars().filter(|c| *c == '\0').count();
-    let (controls, characters) = (left_out - nuls, text.chars().count() - nuls);
-    if controls > TOLERATED_CONTROLS && controls.saturating_mul(BINARY_SHARE) > characters {
+    let (controls, characters) = (removed_controls - nuls, text.chars().count() - nuls);
+    if controls > ALLOWED_CONTROLS && controls.saturating_mul(BINARY_RATIO) > characters {
         return Err(PromptRefusal::NotText);
     }
-    Ok((Cow::Owned(text.chars().filter(|c| !unwanted(*c)).collect()), left_out))
+    Ok((Cow::Owned(text.chars().filter(|c| !unwanted(*c)).collect()), removed_controls))
 }
 
 #[cfg(test)]
@@ -239,7 +239,7 @@ mod tests {
     fn nuls_and_stray_controls_are_left_out_and_counted() {
         let prompt =
             read(b"\0\0a \x1b[31mred\x7f chair\0", &IgnorePatterns::default()).expect("text");
-        assert_eq!((prompt.text.as_str(), prompt.left_out), ("a [31mred chair", 5));
+        assert_eq!((prompt.text.as_str(), prompt.removed_controls), ("a [31mred chair", 5));
         assert_eq!(prompt.fingerprint, Fingerprint::of(b"a [31mred chair"));
         let mut padded = vec![0; 3000];
         padded.extend_from_slice(b"a chair");

@@ -19,17 +19,17 @@ pub struct Backoff {
 
 impl Backoff {
     /// The shortest first wait: below that a retry is a busy loop.
-    const SHORTEST: Duration = Duration::from_millis(10);
+    const MIN_WAIT: Duration = Duration::from_millis(10);
 
     /// The highest possible limit. A day is very long for a waiting person, and far from
     /// any overflow.
-    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
     /// Creates a back-off that begins around `first`, doubles with each failure and stops growing
     /// at `ceiling`.
     pub fn new(first: Duration, ceiling: Duration) -> Self {
-        let first = first.clamp(Self::SHORTEST, Self::LONGEST);
-        let ceiling = ceiling.min(Self::LONGEST);
+        let first = first.clamp(Self::MIN_WAIT, Self::MAX_WAIT);
+        let ceiling = ceiling.min(Self::MAX_WAIT);
         Self { first, ceiling: ceiling.max(first) }
     }
 
@@ -97,7 +97,7 @@ mod tests {
             let wait = backoff.wait(failures, random, asked);
             prop_assert!(wait >= Duration::from_millis(5));
             prop_assert!(wait <= backoff.ceiling.max(RETRY_AFTER_CAP));
-            prop_assert!(backoff.ceiling <= Backoff::LONGEST);
+            prop_assert!(backoff.ceiling <= Backoff::MAX_WAIT);
         }
 
         #[test]

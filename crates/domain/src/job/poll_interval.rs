@@ -53,15 +53,15 @@ const FIRST: [Duration; 5] = [
 
 /// The wait without any knowledge: half a minute then takes about forty calls, and half of it, the
 /// median delay after the end, is below the half second that the daemon promises.
-const UNINFORMED: Duration = Duration::from_millis(850);
+const DEFAULT_WAIT: Duration = Duration::from_millis(850);
 
 /// Without any knowledge, a wait is also at least this fraction of the age: after five minutes,
 /// five seconds more do not matter.
-const UNINFORMED_SHARE: u32 = 40;
+const DEFAULT_WAIT_DIVISOR: u32 = 40;
 
 /// The most calls within the window of the expected end: a narrow window gets the shortest wait and
 /// far fewer calls.
-const WINDOW_CALLS: u32 = 40;
+const MAX_WINDOW_POLLS: u32 = 40;
 
 impl PollInterval {
     /// Creates a pace that never waits less than `min` or more than `max` (which is at
@@ -73,22 +73,22 @@ impl PollInterval {
     /// Returns the wait from the last answer to the next status call.
     pub fn next_poll(&self, stage: PollStage) -> Duration {
         let wait = match stage {
-            PollStage::Queued { age } => first(age).unwrap_or_else(|| uninformed(age)),
-            PollStage::Running { age, expected: None } => uninformed(age),
-            PollStage::Running { age, expected: Some(spread) } => self.informed(age, spread),
+            PollStage::Queued { age } => early_wait(age).unwrap_or_else(|| default_wait(age)),
+            PollStage::Running { age, expected: None } => default_wait(age),
+            PollStage::Running { age, expected: Some(spread) } => self.estimated_wait(age, spread),
         };
         wait.clamp(self.min, self.max)
     }
 
     /// Returns a long wait before the window in which runs end, a short one inside it, and growing
     /// ones after it.
-    fn informed(&self, age: Duration, spread: DurationSpread) -> Duration {
+    fn estimated_wait(&self, age: Duration, spread: DurationSpread) -> Duration {
         // The margin is a tenth on both sides: the start of a run is known only to within one wait,
         // and a few runs in the ledger are not a distribution yet.
         let margin = (spread.median / 10).max(Duration::from_secs(1));
         let opens = spread.p10.saturating_sub(margin);
         let closes = spread.p90.max(spread.median).saturating_add(margin);
-        let quick = (closes.saturating_sub(opens) / WINDOW_CALLS).max(self.min);
+        let quick = (closes.saturating_sub(opens) / MAX_WINDOW_POLLS).max(self.min);
         if age < opens {
             // Some runs end far too early (another number of steps): they are detected within a
             // fifteenth of the usual time. The last wait is shortened so that the window begins
@@ -101,7 +101,7 @@ impl PollInterval {
 }
 
 /// Returns the wait within the first two seconds; `None` after them.
-fn first(age: Duration) -> Option<Duration> {
+fn early_wait(age: Duration) -> Option<Duration> {
     let mut due = Duration::ZERO;
     FIRST.into_iter().find(|wait| {
         // The tolerance is half a step: an answer takes time, and that must not cause an
@@ -112,8 +112,8 @@ fn first(age: Duration) -> Option<Duration> {
     })
 }
 
-fn uninformed(age: Duration) -> Duration {
-    UNINFORMED.max(age / UNINFORMED_SHARE)
+fn default_wait(age: Duration) -> Duration {
+    DEFAULT_WAIT.max(age / DEFAULT_WAIT_DIVISOR)
 }
 
 #[cfg(test)]

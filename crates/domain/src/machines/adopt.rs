@@ -21,13 +21,13 @@ pub struct ListedMachine {
 
 /// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LaunchMatch {
+pub enum LaunchSearch {
     /// No machine can be ours.
-    None,
+    NotFound,
     /// Exactly this machine can be ours.
-    Ours(ServerId),
+    Found(ServerId),
     /// Each of these may be ours; the list does not allow a decision.
-    Unclear(Vec<ServerId>),
+    Ambiguous(Vec<ServerId>),
 }
 
 /// Finds the machine of a launch: one that is not in `before` and has the requested type
@@ -35,12 +35,12 @@ pub enum LaunchMatch {
 ///
 /// A value that the list does not contain counts as a match, because it cannot rule the machine
 /// out. `before` must include the ids of our other launches.
-pub fn which_is_ours(
+pub fn find_launched_machine(
     listed: &[ListedMachine],
     before: &[ServerId],
     server_type: &str,
     workflow_version: &str,
-) -> LaunchMatch {
+) -> LaunchSearch {
     let same = |told: &Option<String>, wanted: &str| {
         told.as_deref().is_none_or(|told| told.trim().eq_ignore_ascii_case(wanted))
     };
@@ -54,8 +54,8 @@ pub fn which_is_ours(
     fitting.sort();
     fitting.dedup();
     match fitting.len() {
-        0 => LaunchMatch::None,
-        1 => LaunchMatch::Ours(fitting.swap_remove(0)),
-        _ => LaunchMatch::Unclear(fitting),
+        0 => LaunchSearch::NotFound,
+        1 => LaunchSearch::Found(fitting.swap_remove(0)),
+        _ => LaunchSearch::Ambiguous(fitting),
     }
 }

@@ -22,29 +22,29 @@ mod tests;
 use std::time::Duration;
 
 pub use self::{
-    adopt::{LaunchMatch, ListedMachine, which_is_ours},
+    adopt::{LaunchSearch, ListedMachine, find_launched_machine},
     names::{MachineId, MachineStage, NotAMachineId, ReportedStage, ServerId, StopReason},
 };
-use super::{job::backoff::Backoff, money::job_cost::EXACT_WITHIN, time::Moment};
+use super::{job::backoff::Backoff, money::job_cost::EXACT_TOLERANCE, time::Moment};
 
 /// How long after its launch a machine may be unknown to the service: "some seconds", with a
 /// generous margin.
 pub const LISTING_LAG: Duration = Duration::from_secs(90);
 
 /// How long a machine must be unknown before it counts as gone; a single answer may be an error.
-const RELIST_AFTER: Duration = Duration::from_secs(5);
+const UNLISTED_GRACE: Duration = Duration::from_secs(5);
 
 /// How often to poll a starting machine.
-const CHECK_STARTING: Duration = Duration::from_secs(3);
+const STARTING_POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How often to poll a ready machine: whether it is still up, and until when.
-const CHECK_READY: Duration = Duration::from_secs(60);
+const READY_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long before its end a machine is extended.
-const EXTEND_BEFORE: Duration = Duration::from_secs(120);
+const EXTENSION_LEAD: Duration = Duration::from_secs(120);
 
 /// How long after an extension no other one is tried.
-const EXTEND_AGAIN: Duration = Duration::from_secs(30);
+const EXTENSION_COOLDOWN: Duration = Duration::from_secs(30);
 
 /// How much later a new end must be to be worth a call.
 const MIN_EXTENSION: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_SEARCHES: u32 = 3;
 
 /// How often to list an account in which our machine could not be identified.
-const CHECK_LOST: Duration = Duration::from_secs(60);
+const LOST_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Returns the back-off between retries of a failing call.
 fn backoff() -> Backoff {
@@ -144,11 +144,11 @@ pub struct Lifecycle {
 impl Lifecycle {
     /// Starts the life cycle at the recorded launch, for a job.
     pub const fn launching(now: Moment) -> Self {
-        Self::at(MachineStage::Launching, now)
+        Self::resume(MachineStage::Launching, now)
     }
 
     /// Continues the life cycle from an earlier session: the machine is polled at once.
-    pub const fn at(stage: MachineStage, launched: Moment) -> Self {
+    pub const fn resume(stage: MachineStage, launched: Moment) -> Self {
         Self {
             stage,
             launched,
@@ -169,7 +169,7 @@ impl Lifecycle {
     }
 
     /// Returns whether it can take a job: it is not being stopped, and has `run` left to work.
-    pub fn serves(&self, now: Moment, rules: &ServerRules, run: Duration) -> bool {
+    pub fn can_serve(&self, now: Moment, rules: &ServerRules, run: Duration) -> bool {
         // If the maximum run time is shorter than the job, half of it must be enough: otherwise no
         // machine would do.
         let need = run.min(rules.max_run / 2);
@@ -195,7 +195,7 @@ impl Lifecycle {
                 // A job on a starting machine begins only when the machine is ready.
                 let begin =
                     if self.ready.is_some() { now } else { self.start_deadline(now, rules) };
-                begin.plus(self.run.max(EXTEND_BEFORE) + rules.idle_stop)
+                begin.plus(self.run.max(EXTENSION_LEAD) + rules.idle_stop)
             }
         };
         self.max_run_end(rules).map_or(wanted, |ceiling| wanted.min(ceiling))
@@ -216,7 +216,7 @@ impl Lifecycle {
                 if let Some(why) = self.stop_now(now, rules) {
                     return Ok(Action::Stop(why));
                 }
-                self.extension(now, rules).map_or(Action::CheckStatus, Action::Extend)
+                self.extension_due(now, rules).map_or(Action::CheckStatus, Action::Extend)
             }
         };
         let due = match act {
@@ -259,28 +259,28 @@ impl Lifecycle {
         [starting, idle, self.max_run_end(rules)].into_iter().flatten().min()
     }
 
-    fn extension(&self, now: Moment, rules: &ServerRules) -> Option<Moment> {
+    fn extension_due(&self, now: Moment, rules: &ServerRules) -> Option<Moment> {
         let stops_at = self.stops_at?;
         if self.extend_after.is_some_and(|after| after > now) {
             return None;
         }
         let wanted = self.needed_until(now, rules);
-        (now.plus(EXTEND_BEFORE) >= stops_at && wanted >= stops_at.plus(MIN_EXTENSION))
+        (now.plus(EXTENSION_LEAD) >= stops_at && wanted >= stops_at.plus(MIN_EXTENSION))
             .then_some(wanted)
     }
 
     fn next_check(&self, now: Moment, rules: &ServerRules) -> Moment {
         let Some(heard) = self.answered_at else { return now };
         let every = if self.stage == MachineStage::Ready && self.unlisted_since.is_none() {
-            CHECK_READY
+            READY_POLL_INTERVAL
         } else {
-            CHECK_STARTING
+            STARTING_POLL_INTERVAL
         };
         let look = heard.plus(every);
         // Poll in time for an extension.
         let wanted = self.needed_until(now, rules);
         match self.stops_at {
-            Some(end) if wanted >= end.plus(MIN_EXTENSION) => look.min(end.minus(EXTEND_BEFORE)),
+            Some(end) if wanted >= end.plus(MIN_EXTENSION) => look.min(end.minus(EXTENSION_LEAD)),
             _ => look,
         }
     }
@@ -289,7 +289,7 @@ impl Lifecycle {
     pub fn warning(&self, now: Moment, rules: &ServerRules) -> Option<String> {
         let left = self.max_run_end(rules)?.since(now);
         let busy = self.idle_since.is_none() && self.stage == MachineStage::Ready;
-        (busy && left <= EXTEND_BEFORE).then(|| {
+        (busy && left <= EXTENSION_LEAD).then(|| {
             format!(
                 "the machine reaches `cloud.max_minutes` in {} s and is then stopped, even if its job is not finished",
                 left.as_secs()
@@ -300,7 +300,7 @@ impl Lifecycle {
     // Events.
 
     /// Notes that the launch was answered, or the machine was found.
-    pub fn started(&mut self, now: Moment) {
+    pub fn record_started(&mut self, now: Moment) {
         self.stage = MachineStage::Starting;
         self.reset_failures(now);
         self.answered_at = None;
@@ -329,8 +329,8 @@ impl Lifecycle {
                     // better if it is plausible.
                     let earliest = self.starting.unwrap_or(self.launched);
                     let told = ready_for.map(|span| now.minus(span));
-                    let told = told.filter(|told| told.plus(EXACT_WITHIN) >= earliest);
-                    self.ready_is_exact = told.is_some() || now.since(earliest) <= EXACT_WITHIN;
+                    let told = told.filter(|told| told.plus(EXACT_TOLERANCE) >= earliest);
+                    self.ready_is_exact = told.is_some() || now.since(earliest) <= EXACT_TOLERANCE;
                     self.ready = Some(told.unwrap_or(earliest).max(self.launched));
                 }
                 self.stage = MachineStage::Ready;
@@ -345,28 +345,28 @@ impl Lifecycle {
         self.reset_failures(now);
         let young = self.stage == MachineStage::Starting && now < self.launched.plus(LISTING_LAG);
         let since = *self.unlisted_since.get_or_insert(now);
-        if self.stage == MachineStage::Stopping || (!young && now.since(since) >= RELIST_AFTER) {
+        if self.stage == MachineStage::Stopping || (!young && now.since(since) >= UNLISTED_GRACE) {
             self.stage = MachineStage::Gone;
         }
     }
 
     /// Notes a listing in which our machine was missing or could not be identified.
-    pub fn record_search(&mut self, now: Moment, found: &LaunchMatch) {
+    pub fn record_search(&mut self, now: Moment, found: &LaunchSearch) {
         self.reset_failures(now);
         match found {
-            LaunchMatch::None => {
+            LaunchSearch::NotFound => {
                 self.searches += 1;
                 if self.stage == MachineStage::Lost {
                     // The candidate is no longer there.
                     self.stage = MachineStage::Gone;
                 } else {
-                    self.next_check_at = Some(now.plus(CHECK_STARTING));
+                    self.next_check_at = Some(now.plus(STARTING_POLL_INTERVAL));
                 }
             }
-            LaunchMatch::Ours(_) => {}
-            LaunchMatch::Unclear(_) => {
+            LaunchSearch::Found(_) => {}
+            LaunchSearch::Ambiguous(_) => {
                 self.stage = MachineStage::Lost;
-                self.next_check_at = Some(now.plus(CHECK_LOST));
+                self.next_check_at = Some(now.plus(LOST_POLL_INTERVAL));
             }
         }
     }
@@ -381,7 +381,7 @@ impl Lifecycle {
     pub fn record_extended(&mut self, now: Moment, until: Moment) {
         self.reset_failures(now);
         self.stops_at = Some(until);
-        self.extend_after = Some(now.plus(EXTEND_AGAIN));
+        self.extend_after = Some(now.plus(EXTENSION_COOLDOWN));
         // Poll again, so that the service confirms it.
         self.answered_at = None;
     }

@@ -66,7 +66,7 @@ pub struct ServerId(RequestId);
 
 impl ServerId {
     /// How many characters are shown: enough to find the machine in the account's list.
-    const SHOWN: usize = 8;
+    const SHOWN_CHARS: usize = 8;
 
     /// Accepts an id that can be used in a URL path as it is.
     pub fn new(text: &str) -> Option<Self> {
@@ -82,7 +82,7 @@ impl ServerId {
 impl fmt::Display for ServerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.as_str();
-        match text.char_indices().nth(Self::SHOWN) {
+        match text.char_indices().nth(Self::SHOWN_CHARS) {
             None => f.write_str(text),
             Some((end, _)) => write!(f, "{}…", &text[..end]),
         }

@@ -26,7 +26,7 @@ fn id(text: &str) -> ServerId {
 fn ready() -> Lifecycle {
     let mut lifecycle = Lifecycle::launching(s(0));
     lifecycle.record_leased(RUN);
-    lifecycle.started(s(1));
+    lifecycle.record_started(s(1));
     lifecycle.record_status(s(98), ReportedStage::Starting, None, None);
     lifecycle.record_status(s(100), ReportedStage::Ready, Some(s(1400)), Some(Duration::ZERO));
     lifecycle
@@ -46,7 +46,7 @@ fn each_stage_does_what_it_must_and_when() {
     elsewhere.record_status(s(200), ReportedStage::Ending, None, None);
     let mut starting = Lifecycle::launching(s(0));
     starting.record_leased(RUN);
-    starting.started(s(1));
+    starting.record_started(s(1));
     let mut slow = starting.clone();
     slow.record_status(s(897), ReportedStage::Starting, None, None);
     let mut stopping = ready();
@@ -115,14 +115,14 @@ fn a_machine_is_kept_longer_only_while_it_is_wanted_and_never_beyond_the_ceiling
     assert_eq!(late.next(s(3695), &RULES), Err(s(3700)));
     assert!(late.warning(s(3650), &RULES).expect("a warning").contains("in 50 s"));
     assert_eq!(late.warning(s(1000), &RULES), None);
-    assert!(!late.serves(s(3600), &RULES, RUN), "too little time is left for another job");
-    assert!(ready().serves(s(200), &RULES, RUN));
+    assert!(!late.can_serve(s(3600), &RULES, RUN), "too little time is left for another job");
+    assert!(ready().can_serve(s(200), &RULES, RUN));
 }
 
 #[test]
 fn what_is_unknown_right_after_its_launch_is_waited_for_and_later_it_is_gone() {
     let mut young = Lifecycle::launching(s(0));
-    young.started(s(1));
+    young.record_started(s(1));
     for at in [2, 30, 89] {
         young.record_unlisted(s(at));
         assert_eq!(young.stage, MachineStage::Starting, "{at}");
@@ -150,18 +150,18 @@ fn what_is_unknown_right_after_its_launch_is_waited_for_and_later_it_is_gone() {
 fn a_lost_launch_is_searched_for_until_it_is_clear() {
     let mut lifecycle = Lifecycle::launching(s(0));
     for at in [5, 8] {
-        lifecycle.record_search(s(at), &LaunchMatch::None);
+        lifecycle.record_search(s(at), &LaunchSearch::NotFound);
         assert_eq!(lifecycle.next(s(at + 3), &RULES), Ok(Action::List));
     }
-    lifecycle.record_search(s(50), &LaunchMatch::None);
+    lifecycle.record_search(s(50), &LaunchSearch::NotFound);
     assert_eq!(lifecycle.next(s(55), &RULES), Ok(Action::List), "too early to give it up");
     assert_eq!(lifecycle.next(s(60), &RULES), Ok(Action::LaunchFailed));
 
     let mut unclear = Lifecycle::launching(s(0));
-    unclear.record_search(s(5), &LaunchMatch::Unclear(vec![id("a"), id("b")]));
+    unclear.record_search(s(5), &LaunchSearch::Ambiguous(vec![id("a"), id("b")]));
     assert_eq!(unclear.stage, MachineStage::Lost);
     assert_eq!(unclear.next(s(10), &RULES), Err(s(65)));
-    unclear.record_search(s(65), &LaunchMatch::None);
+    unclear.record_search(s(65), &LaunchSearch::NotFound);
     assert_eq!(unclear.stage, MachineStage::Gone, "they are not there any more");
 }
 
@@ -169,7 +169,7 @@ fn a_lost_launch_is_searched_for_until_it_is_clear() {
 fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it() {
     let ready_at = |told: Option<u64>| {
         let mut lifecycle = Lifecycle::launching(s(0));
-        lifecycle.started(s(1));
+        lifecycle.record_started(s(1));
         lifecycle.record_status(s(50), ReportedStage::Starting, None, None);
         lifecycle.record_status(s(120), ReportedStage::Ready, None, told.map(Duration::from_secs));
         (lifecycle.ready, lifecycle.ready_is_exact)
@@ -178,7 +178,7 @@ fn billing_begins_at_the_reported_ready_time_or_else_at_the_last_poll_before_it(
     assert_eq!(ready_at(None), (Some(s(50)), false), "nobody saw it: the longer time");
     assert_eq!(ready_at(Some(500)), (Some(s(50)), false), "it was seen starting after that");
     // An earlier session launched it and died; this one sees it ready.
-    let mut resumed = Lifecycle::at(MachineStage::Starting, s(0));
+    let mut resumed = Lifecycle::resume(MachineStage::Starting, s(0));
     resumed.record_status(s(500), ReportedStage::Ready, None, Some(Duration::from_secs(100)));
     assert_eq!((resumed.ready, resumed.ready_is_exact), (Some(s(400)), true));
 }
@@ -192,29 +192,33 @@ fn only_what_is_certain_is_taken_for_ours() {
         is_ending: false,
     };
     let ours = || seen("new", Some("Large"), Some("v"));
-    let find = |listed: &[ListedMachine]| which_is_ours(listed, &[id("old")], "large", "v");
-    assert_eq!(find(&[]), LaunchMatch::None);
+    let find = |listed: &[ListedMachine]| find_launched_machine(listed, &[id("old")], "large", "v");
+    assert_eq!(find(&[]), LaunchSearch::NotFound);
     assert_eq!(
         find(&[seen("old", Some("large"), Some("v"))]),
-        LaunchMatch::None,
+        LaunchSearch::NotFound,
         "it was there before"
     );
-    assert_eq!(find(&[seen("new", Some("medium"), Some("v"))]), LaunchMatch::None, "another type");
+    assert_eq!(
+        find(&[seen("new", Some("medium"), Some("v"))]),
+        LaunchSearch::NotFound,
+        "another type"
+    );
     assert_eq!(
         find(&[seen("new", Some("large"), Some("w"))]),
-        LaunchMatch::None,
+        LaunchSearch::NotFound,
         "another workflow"
     );
-    assert_eq!(find(&[ListedMachine { is_ending: true, ..ours() }]), LaunchMatch::None);
-    assert_eq!(find(&[ours(), seen("old", None, None)]), LaunchMatch::Ours(id("new")));
+    assert_eq!(find(&[ListedMachine { is_ending: true, ..ours() }]), LaunchSearch::NotFound);
+    assert_eq!(find(&[ours(), seen("old", None, None)]), LaunchSearch::Found(id("new")));
     assert_eq!(
         find(&[seen("new", None, None)]),
-        LaunchMatch::Ours(id("new")),
+        LaunchSearch::Found(id("new")),
         "the list tells little"
     );
     assert_eq!(
         find(&[ours(), seen("person", None, None)]),
-        LaunchMatch::Unclear(vec![id("new"), id("person")])
+        LaunchSearch::Ambiguous(vec![id("new"), id("person")])
     );
 }
 
@@ -249,7 +253,7 @@ proptest! {
     fn every_life_ends(steps in proptest::collection::vec((0_u8..8, 1_u64..400), 1..120)) {
         let mut lifecycle = Lifecycle::launching(s(0));
         lifecycle.record_leased(RUN);
-        lifecycle.started(s(1));
+        lifecycle.record_started(s(1));
         let mut at = 1;
         for (what, wait) in steps {
             at += wait;

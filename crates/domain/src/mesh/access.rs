@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How many bytes to read at once.
-const PIECE: u64 = 64 * 1024;
+const READ_SIZE: u64 = 64 * 1024;
 
 /// How often each byte of BIN may be read on average. The spans of interleaved attributes overlap,
 /// and a hostile file may let thousands of accessors share the same bytes.
@@ -112,7 +112,7 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         self.budget = self.budget.checked_sub(total).ok_or_else(|| {
             GlbFault::TooLarge("its accessors share the same bytes too often".to_owned())
         })?;
-        let step = PIECE / (3 * stride) * (3 * stride);
+        let step = READ_SIZE / (3 * stride) * (3 * stride);
         self.reader.seek(SeekFrom::Start(start))?;
         let mut left = total;
         while left > 0 {

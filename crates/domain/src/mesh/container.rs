@@ -28,7 +28,7 @@ pub(super) struct Container {
 /// Reads the header and the JSON, and checks that the chunks add up.
 pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Container, GlbFault> {
     reader.seek(SeekFrom::Start(0))?;
-    let [magic, version, promised] = words(reader).map_err(not_glb_when_short)?;
+    let [magic, version, promised] = read_words(reader).map_err(map_short_read)?;
     if magic != *b"glTF" {
         return Err(GlbFault::NotGlb);
     }
@@ -56,7 +56,7 @@ pub(super) fn read<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Contai
             return Err(GlbFault::Chunks("its last chunk is incomplete"));
         }
         reader.seek(SeekFrom::Start(at))?;
-        let [size, name] = words(reader)?;
+        let [size, name] = read_words(reader)?;
         let size = u32::from_le_bytes(size);
         let data = at + 8..at + 8 + u64::from(size);
         if size % 4 != 0 {
@@ -91,12 +91,12 @@ fn read_json<R: Read>(reader: &mut R, size: u32) -> Result<Vec<u8>, GlbFault> {
     }
 }
 
-fn words<R: Read, const N: usize>(reader: &mut R) -> std::io::Result<[[u8; 4]; N]> {
+fn read_words<R: Read, const N: usize>(reader: &mut R) -> std::io::Result<[[u8; 4]; N]> {
     let mut words = [[0; 4]; N];
     reader.read_exact(words.as_flattened_mut())?;
     Ok(words)
 }
 
-fn not_glb_when_short(error: std::io::Error) -> GlbFault {
+fn map_short_read(error: std::io::Error) -> GlbFault {
     if error.kind() == std::io::ErrorKind::UnexpectedEof { GlbFault::NotGlb } else { error.into() }
 }

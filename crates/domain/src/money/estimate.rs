@@ -98,7 +98,7 @@ pub fn is_cold(activity: MachineActivity, keep_warm: Duration, now: WallTime) ->
 /// The previous job has already booked its whole keep-warm time. While the machine is still warm, a
 /// new job only moves the end of that time: it adds the idle time that has passed since. So a burst
 /// of jobs pays for keep-warm once.
-pub fn keep_warm_share(activity: MachineActivity, keep_warm: Duration, now: WallTime) -> Duration {
+pub fn unpaid_keep_warm(activity: MachineActivity, keep_warm: Duration, now: WallTime) -> Duration {
     match activity {
         MachineActivity::Never => keep_warm,
         MachineActivity::Until(ended) => now.since(ended).min(keep_warm),
@@ -159,7 +159,7 @@ pub fn estimate(situation: &EstimateInput) -> Estimate {
     };
     let cold = is_cold(activity, keep_warm, now).then(|| believe(learned.cold, DEFAULT_COLD_START));
     let (run, run_basis) = believe(learned.run, DEFAULT_RUN);
-    let keep_warm = keep_warm_share(activity, keep_warm, now);
+    let keep_warm = unpaid_keep_warm(activity, keep_warm, now);
     let billed = cold.map_or(Duration::ZERO, |(span, _)| span) + run + keep_warm;
     Estimate { cold, run, run_basis, keep_warm, hourly, cost: cost_of(billed, hourly) }
 }
@@ -269,7 +269,7 @@ mod tests {
                 }
                 let cold = is_cold(activity, keep_warm, at);
                 prop_assert_eq!(cold, number == 0);
-                let share = keep_warm_share(activity, keep_warm, at);
+                let share = unpaid_keep_warm(activity, keep_warm, at);
                 let waited = secs(if cold { cold_start } else { 0 });
                 booked = booked + cost_of(waited + secs(run) + share, CENT_A_SECOND);
                 at = at.plus(waited + secs(run));

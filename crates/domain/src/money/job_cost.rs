@@ -15,7 +15,7 @@ use super::{MicroUsd, cost_of, estimate::Estimate};
 /// The longest time between two observations of a step that still counts as measured: three of
 /// the longest pauses between polls (`serverless.poll_max_ms` is 5 s), because one call may
 /// fail or hang.
-pub const EXACT_WITHIN: Duration = Duration::from_secs(15);
+pub const EXACT_TOLERANCE: Duration = Duration::from_secs(15);
 
 /// How much earlier than our receipt of the answer the service may have accepted the request: the
 /// time-out of a submit.
@@ -56,7 +56,7 @@ pub struct DurationRange {
 impl DurationRange {
     /// Returns whether the bounds are close enough to count as measured.
     fn is_exact(&self) -> bool {
-        self.max.saturating_sub(self.min) <= EXACT_WITHIN
+        self.max.saturating_sub(self.min) <= EXACT_TOLERANCE
     }
 }
 
@@ -74,7 +74,7 @@ pub struct ObservedTimes {
 /// Returns the duration that the service reports, unless our own observations show that its clock
 /// cannot be right.
 pub fn plausible(told: Duration, lasted: DurationRange) -> Option<Duration> {
-    let possible = told <= lasted.max + ANSWER_LATENCY && told + EXACT_WITHIN >= lasted.min;
+    let possible = told <= lasted.max + ANSWER_LATENCY && told + EXACT_TOLERANCE >= lasted.min;
     possible.then_some(told)
 }
 

@@ -105,7 +105,7 @@ pub fn best_form(png: Bytes, max_base64_kb: u32) -> Result<Encoded, PictureFault
     let pixels = reduce::lossless(pixels::decode(&png)?);
     drop(png);
     let plan = PngPlan::smallest(&pixels)?;
-    if let Some(file) = written(&plan, limit)? {
+    if let Some(file) = encode_if_fits(&plan, limit)? {
         return Ok(encoded(file, Format::Png, ImageForm::SamePixels, &pixels));
     }
     let pixels = if pixels.depth == 1 { pixels } else { reduce::one_byte_samples(&pixels) };
@@ -126,7 +126,7 @@ struct EncodingCandidate {
 }
 
 /// Returns the file of a plan, if it fits.
-fn written(plan: &PngPlan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
+fn encode_if_fits(plan: &PngPlan<'_>, limit: usize) -> Result<Option<Vec<u8>>, PictureFault> {
     if !may_fit(plan.estimate(), limit) {
         return Ok(None);
     }
@@ -152,7 +152,7 @@ fn smaller_png(
     for &sides in &SIDES[first..] {
         let smaller = smaller(sides)?;
         let reduced = reduce::lossless(smaller.clone());
-        if let Some(file) = written(&PngPlan::smallest(&reduced)?, limit)? {
+        if let Some(file) = encode_if_fits(&PngPlan::smallest(&reduced)?, limit)? {
             let kept = original.compare(&smaller)?;
             let encoded = encoded(file, Format::Png, ImageForm::SmallerPng, &smaller);
             return Ok(Some(EncodingCandidate { encoded, similarity: kept }));

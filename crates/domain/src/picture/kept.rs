@@ -2,7 +2,7 @@
 //!
 //! Owns the measure. Both forms are compared as the workflow sees them first: its depth node makes
 //! the shorter side [`WORKFLOW_SIDE`] pixels by averaging (`resolution` 512). There the form with
-//! the smaller error wins, up to [`INVISIBLE`]: above that value no difference is visible, and the
+//! the smaller error wins, up to [`INVISIBLE_PSNR_DB`]: above that value no difference is visible, and the
 //! form that is closer to the render at its own size wins, for workflows that use more detail.
 //! Errors are peak signal-to-noise ratios over all samples, in decibels.
 
@@ -18,7 +18,7 @@ const WORKFLOW_SIDE: u32 = 512;
 const MAX_COMPARED_SIDE: u32 = 2048;
 
 /// An error of about one step of 255 in every sample: 48.1 dB.
-const INVISIBLE: f64 = 48.0;
+const INVISIBLE_PSNR_DB: f64 = 48.0;
 
 /// How much a form keeps; more is better.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -51,7 +51,7 @@ impl Original {
             Ok(psnr(original, &resized(form, sides, if shrinks { AREA } else { SHARP })?))
         };
         Ok(Similarity {
-            at_workflow_size: at(&self.at_workflow_size)?.min(INVISIBLE),
+            at_workflow_size: at(&self.at_workflow_size)?.min(INVISIBLE_PSNR_DB),
             at_full_size: at(&self.at_full_size)?,
         })
     }

@@ -42,7 +42,7 @@ impl Pixels {
     }
 
     /// Rotates the picture by a camera's orientation.
-    fn turned(self, orientation: Orientation) -> Self {
+    fn oriented(self, orientation: Orientation) -> Self {
         // Every orientation is an optional transposition, followed by an optional mirroring along
         // each axis of the result.
         let (transposed, mirror_x, mirror_y) = match orientation {
@@ -74,7 +74,7 @@ impl Pixels {
 
 /// Decodes a whole PNG.
 pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, PictureFault> {
-    let mut reader = open(bytes)?;
+    let mut reader = open_png(bytes)?;
     let (width, height) = reader.info().size();
     let too_large = PictureFault::TooLarge { width, height };
     let len = reader.output_buffer_size().ok_or_else(|| too_large.clone())?;
@@ -87,12 +87,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Pixels, PictureFault> {
     // Reads up to IEND: the end of the compressed stream contains the checksum over all of it.
     reader.finish().map_err(undecodable)?;
     let (channels, depth) = shape(&reader);
-    Ok(Pixels { width, height, channels, depth, samples }.turned(orientation))
+    Ok(Pixels { width, height, channels, depth, samples }.oriented(orientation))
 }
 
 /// Decodes a whole PNG row by row, in the memory of a few rows, and discards the rows.
 pub(super) fn decode_all_rows(bytes: &[u8]) -> Result<(), PictureFault> {
-    let mut reader = open(bytes)?;
+    let mut reader = open_png(bytes)?;
     while reader.next_row().map_err(undecodable)?.is_some() {}
     reader.finish().map_err(undecodable)
 }
@@ -102,7 +102,7 @@ pub(super) fn decode_all_rows(bytes: &[u8]) -> Result<(), PictureFault> {
 /// pixel that differs, so a picture with more than one colour may still be undecodable further
 /// down; [`super::best_form`] reads all of it.
 pub fn single_colour(png: &[u8]) -> Result<Option<[u8; 4]>, PictureFault> {
-    let mut reader = open(png)?;
+    let mut reader = open_png(png)?;
     let (channels, depth) = shape(&reader);
     let pixel_len = channels * depth;
     let mut first: Vec<u8> = Vec::new();
@@ -133,7 +133,7 @@ pub fn single_colour(png: &[u8]) -> Result<Option<[u8; 4]>, PictureFault> {
 type Reader<'a> = ::png::Reader<Cursor<&'a [u8]>>;
 
 /// Opens a PNG that is complete and not too large.
-fn open(bytes: &[u8]) -> Result<Reader<'_>, PictureFault> {
+fn open_png(bytes: &[u8]) -> Result<Reader<'_>, PictureFault> {
     png::check(bytes)?;
     let mut options = ::png::DecodeOptions::default();
     // `check` has verified every CRC; the inner checksum of the compressed pixels is verified here.

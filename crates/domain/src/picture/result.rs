@@ -40,7 +40,7 @@ pub fn check_image(bytes: &[u8]) -> Result<ImageFacts, PictureFault> {
         pixels::decode_all_rows(bytes)?;
         return Ok(ImageFacts { format, width, height });
     }
-    let decoder = open(bytes, format)?;
+    let decoder = open_decoder(bytes, format)?;
     let (width, height) = decoder.dimensions();
     decode(decoder, format)?;
     Ok(ImageFacts { format, width, height })
@@ -55,7 +55,7 @@ pub fn into_png(bytes: Bytes) -> Result<Bytes, PictureFault> {
         pixels::decode_all_rows(&bytes)?;
         return Ok(bytes);
     }
-    let mut decoder = open(&bytes, format)?;
+    let mut decoder = open_decoder(&bytes, format)?;
     let orientation = decoder.orientation().map_err(undecodable(format))?;
     let mut picture = decode(decoder, format)?;
     picture.apply_orientation(orientation);
@@ -70,14 +70,17 @@ pub fn into_png(bytes: Bytes) -> Result<Bytes, PictureFault> {
 
 /// Decodes a JPEG that this program created.
 pub(super) fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, PictureFault> {
-    let picture = decode(open(bytes, Format::Jpeg)?, Format::Jpeg)?;
+    let picture = decode(open_decoder(bytes, Format::Jpeg)?, Format::Jpeg)?;
     let (width, height) = (picture.width(), picture.height());
     let channels = usize::from(picture.color().channel_count());
     Ok(Pixels { width, height, channels, depth: 1, samples: picture.into_bytes() })
 }
 
 /// Opens a WebP or a JPEG that is complete and not too large.
-fn open<'a>(bytes: &'a [u8], format: Format) -> Result<Box<dyn ImageDecoder + 'a>, PictureFault> {
+fn open_decoder<'a>(
+    bytes: &'a [u8],
+    format: Format,
+) -> Result<Box<dyn ImageDecoder + 'a>, PictureFault> {
     let reader = Cursor::new(bytes);
     match format {
         Format::Jpeg => {

@@ -40,7 +40,7 @@ impl Classes {
     pub(super) fn built_in() -> Self {
         let mut classes = Self::default();
         for name in built_in::NAMES {
-            if let Some(workflow) = Workflow::built_in(name) {
+            if let Some(workflow) = Workflow::find_built_in(name) {
                 classes.install(workflow.graph());
             }
         }

@@ -137,7 +137,7 @@ fn graph(
 /// Reads a workflow: a built-in one, or a file.
 pub fn workflow(choice: &WorkflowChoice) -> Result<Workflow, RuntimeConfigError> {
     match choice {
-        WorkflowChoice::BuiltIn(name) => Workflow::built_in(name).ok_or_else(|| {
+        WorkflowChoice::BuiltIn(name) => Workflow::find_built_in(name).ok_or_else(|| {
             RuntimeConfigError::WorkflowFile(format!(
                 "no workflow `{name}` is built into this version"
             ))

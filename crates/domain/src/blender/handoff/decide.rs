@@ -360,8 +360,13 @@ impl HandoffFlow {
     }
 
     /// Handles a write or request that did not reach CONJURE and will not.
-    pub fn refused(&mut self, now: Moment, channel: HandoffChannel, why: &str) -> HandoffStep {
-        self.write_lost();
+    pub fn record_refused(
+        &mut self,
+        now: Moment,
+        channel: HandoffChannel,
+        why: &str,
+    ) -> HandoffStep {
+        self.record_write_lost();
         if channel == HandoffChannel::Api {
             self.disable_api(why);
             if self.rules.file {
@@ -375,7 +380,7 @@ impl HandoffFlow {
     }
 
     /// Handles a file that was changed before ours could replace it: nothing was written.
-    pub fn write_lost(&mut self) {
+    pub fn record_write_lost(&mut self) {
         if self.requested_at.take().is_some() {
             self.requests = self.requests.saturating_sub(1);
         }
@@ -384,7 +389,7 @@ impl HandoffFlow {
     }
 
     /// Handles an API call that got no answer in time; it may still be carried out.
-    pub fn unanswered(&mut self) {
+    pub fn record_unanswered(&mut self) {
         self.in_doubt = true;
         self.disable_api("its API did not answer in time");
     }

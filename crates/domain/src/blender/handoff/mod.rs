@@ -30,7 +30,7 @@ pub const STATE_FILE: &str = "data/input/state.json";
 pub const HANDS_FILE: &str = "data/input/fingertips.json";
 
 /// If a path contains this text, CONJURE splits a mesh of one object into its loose parts.
-pub const SPLITS: &str = "genMesh";
+pub const SPLIT_MARKER: &str = "genMesh";
 
 /// The members of `state.json` that matter for imports. `None` means `null`, an empty text, or a
 /// missing key.
@@ -133,12 +133,12 @@ impl HandoffTicket {
 
     /// Returns the marker while the path is written, but no command yet.
     pub fn staged_mark(&self) -> String {
-        format!("{}{STAGED}", self.mark())
+        format!("{}{STAGED_SUFFIX}", self.mark())
     }
 
     /// Parses a marker of this job: its turn, and whether it is only staged.
     fn read(&self, mark: &str) -> Option<(u64, bool)> {
-        let (mark, staged) = match mark.strip_suffix(STAGED) {
+        let (mark, staged) = match mark.strip_suffix(STAGED_SUFFIX) {
             Some(mark) => (mark, true),
             None => (mark, false),
         };
@@ -152,7 +152,7 @@ impl HandoffTicket {
     }
 }
 
-const STAGED: &str = " staged";
+const STAGED_SUFFIX: &str = " staged";
 
 /// The prefix of every copy's name. It tells people what the file is; the launcher automatically
 /// imports only `partpacker_result_0.glb`.

@@ -322,7 +322,7 @@ fn a_call_without_an_answer_is_called_back_before_the_file_is_used() {
     let mut flow = HandoffFlow::new(HandoffRules::default(), ticket());
     let at = Moment::from_millis;
     assert_eq!(flow.next(at(1), &look("running - - -")), HandoffStep::Stage(HandoffChannel::Api));
-    flow.unanswered();
+    flow.record_unanswered();
     let before = flow.ticket().path();
     assert_eq!(
         flow.next(at(5000), &look("running - - -")),
@@ -343,7 +343,7 @@ fn a_call_without_an_answer_that_was_carried_out_is_not_repeated() {
         flow.next(at(200), &look("running - mine staged")),
         HandoffStep::Request(HandoffChannel::Api)
     );
-    flow.unanswered();
+    flow.record_unanswered();
     assert_eq!(flow.next(at(5300), &look("running - mine mine")), HandoffStep::Taken);
 }
 
@@ -356,7 +356,7 @@ fn without_an_api_only_the_api_way_waits_and_ends() {
         if let HandoffStep::Stage(channel) = flow.next(now, &look("running - - -")) {
             assert_eq!(channel, HandoffChannel::Api, "the file is not ours to write");
         }
-        match flow.refused(now, HandoffChannel::Api, "nothing answers") {
+        match flow.record_refused(now, HandoffChannel::Api, "nothing answers") {
             HandoffStep::Wait(wait, _) => now = now.plus(wait),
             end => break end,
         }
@@ -382,7 +382,7 @@ fn a_folder_that_cannot_be_named_is_refused() {
     assert!(refused("data/x") && refused(&format!("/x/{COMMAND}/y")));
     let path = ticket().path();
     assert!(
-        path.starts_with(FOLDER) && !path.contains(SPLITS) && !path.contains(COMMAND),
+        path.starts_with(FOLDER) && !path.contains(SPLIT_MARKER) && !path.contains(COMMAND),
         "{path}"
     );
     assert!(!path.ends_with("partpacker_result_0.glb"));

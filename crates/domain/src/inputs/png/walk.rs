@@ -16,9 +16,9 @@ pub(super) enum Step {
 
 #[derive(PartialEq, Eq)]
 enum Idat {
-    Ahead,
-    Running,
-    Over,
+    Before,
+    Inside,
+    After,
 }
 
 /// The state of the walk: what was seen so far, and the two halves of the fingerprint.
@@ -46,7 +46,7 @@ impl Walk {
             needs_palette: indexed,
             may_have_palette: indexed || colour,
             palette: false,
-            idat: Idat::Ahead,
+            idat: Idat::Before,
             frame: blake3::Hasher::new(),
             pixels: blake3::Hasher::new(),
         };
@@ -56,27 +56,27 @@ impl Walk {
     }
 
     pub(super) fn take(&mut self, chunk: &Chunk<'_>) -> Result<Step, PngFault> {
-        if self.idat == Idat::Running && chunk.name != *b"IDAT" {
-            self.idat = Idat::Over;
+        if self.idat == Idat::Inside && chunk.name != *b"IDAT" {
+            self.idat = Idat::After;
         }
         match &chunk.name {
             b"IDAT" => self.take_image_data(chunk)?,
             b"PLTE" => self.take_palette(chunk)?,
             b"IEND" => {
-                chunk.check_sum(None)?;
+                chunk.verify_crc(None)?;
                 return match (chunk.data.is_empty(), &self.idat) {
                     (false, _) => Err(chunk.corrupt("the last chunk is not empty")),
-                    (true, Idat::Ahead) => Err(chunk.corrupt("there is no image data before it")),
+                    (true, Idat::Before) => Err(chunk.corrupt("there is no image data before it")),
                     (true, _) => Ok(Step::End),
                 };
             }
             b"IHDR" => return Err(chunk.corrupt("there is a second header")),
             name if changes_pixels(*name) => {
                 self.open_frame(chunk);
-                chunk.check_sum(Some(&mut self.frame))?;
+                chunk.verify_crc(Some(&mut self.frame))?;
             }
             name => {
-                chunk.check_sum(None)?;
+                chunk.verify_crc(None)?;
                 let critical = name[0].is_ascii_uppercase();
                 if critical {
                     let what = format!("the critical chunk {}", name.escape_ascii());
@@ -89,29 +89,29 @@ impl Walk {
 
     fn take_image_data(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
         match self.idat {
-            Idat::Over => return Err(chunk.corrupt("its image data is not continuous")),
-            Idat::Running => {}
-            Idat::Ahead if self.needs_palette && !self.palette => {
+            Idat::After => return Err(chunk.corrupt("its image data is not continuous")),
+            Idat::Inside => {}
+            Idat::Before if self.needs_palette && !self.palette => {
                 return Err(chunk.corrupt("the palette is missing before it"));
             }
-            Idat::Ahead => {
-                self.idat = Idat::Running;
+            Idat::Before => {
+                self.idat = Idat::Inside;
                 // An animation control before the image data means a different picture than one
                 // after it.
                 self.frame.update(b"IDAT");
             }
         }
-        chunk.check_sum(Some(&mut self.pixels))
+        chunk.verify_crc(Some(&mut self.pixels))
     }
 
     fn take_palette(&mut self, chunk: &Chunk<'_>) -> Result<(), PngFault> {
         self.open_frame(chunk);
-        chunk.check_sum(Some(&mut self.frame))?;
+        chunk.verify_crc(Some(&mut self.frame))?;
         let (entries, odd) = (chunk.data.len() / 3, chunk.data.len() % 3);
         if odd != 0 || !(1..=self.max_palette).contains(&entries) {
             return Err(chunk.corrupt("the palette has an impossible length"));
         }
-        if self.palette || self.idat != Idat::Ahead || !self.may_have_palette {
+        if self.palette || self.idat != Idat::Before || !self.may_have_palette {
             return Err(chunk.corrupt("a palette is not allowed here"));
         }
         self.palette = true;

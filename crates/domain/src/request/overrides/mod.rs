@@ -29,7 +29,7 @@ use crate::fingerprint::Fingerprint;
 
 /// The values that a job puts into the graph, apart from the picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestValues<'a> {
+pub struct WorkflowInputs<'a> {
     /// The prompt.
     pub prompt: &'a str,
     /// The seeds.
@@ -87,13 +87,13 @@ impl<'a> BodyPlan<'a> {
     }
 
     /// Builds the body of a job.
-    pub fn build(&self, values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
+    pub fn build(&self, values: &WorkflowInputs<'_>, picture: &Picture<'_>) -> Body {
         let changes = changes(self.bindings, values);
         let mut text = Text::default();
         write_overrides(&mut text, &changes);
         let bytes = Bytes::from(text.with(picture));
         let digest = Fingerprint::of(&bytes);
-        Body { bytes, digest, summary: summary(&changes, picture) }
+        Body { bytes, digest, summary: overrides_summary(&changes, picture) }
     }
 }
 
@@ -102,7 +102,7 @@ impl<'a> BodyPlan<'a> {
 pub fn merged(
     workflow: &Workflow,
     bindings: &Bindings,
-    values: &RequestValues<'_>,
+    values: &WorkflowInputs<'_>,
     image: &str,
 ) -> Result<Map<String, Value>, ForeignBindings> {
     check_version(workflow, bindings)?;
@@ -142,7 +142,7 @@ struct Change<'a> {
 
 /// Groups the values by node. Roles keep their order, and all roles of a node are grouped at the
 /// first one.
-fn changes<'a>(bindings: &'a Bindings, values: &RequestValues<'_>) -> Vec<Change<'a>> {
+fn changes<'a>(bindings: &'a Bindings, values: &WorkflowInputs<'_>) -> Vec<Change<'a>> {
     let mut changes: Vec<Change<'a>> = Vec::new();
     for (role, place) in bindings.iter() {
         let Binding::Input { node, input } = place else { continue };
@@ -155,7 +155,7 @@ fn changes<'a>(bindings: &'a Bindings, values: &RequestValues<'_>) -> Vec<Change
     changes
 }
 
-fn content(role: Role, values: &RequestValues<'_>) -> Option<Content> {
+fn content(role: Role, values: &WorkflowInputs<'_>) -> Option<Content> {
     let value = match role {
         Role::Image => return Some(Content::Picture),
         Role::Prompt => values.prompt.into(),
@@ -171,12 +171,16 @@ fn content(role: Role, values: &RequestValues<'_>) -> Option<Content> {
     Some(Content::Value(value))
 }
 
-/// Returns the values for people, as [`Body::summary`] shows them.
-pub fn summary_of(bindings: &Bindings, values: &RequestValues<'_>, picture: &Picture<'_>) -> Value {
-    summary(&changes(bindings, values), picture)
+/// Returns the values for people, as [`Body::overrides_summary`] shows them.
+pub fn summary_of(
+    bindings: &Bindings,
+    values: &WorkflowInputs<'_>,
+    picture: &Picture<'_>,
+) -> Value {
+    overrides_summary(&changes(bindings, values), picture)
 }
 
-fn summary(changes: &[Change<'_>], picture: &Picture<'_>) -> Value {
+fn overrides_summary(changes: &[Change<'_>], picture: &Picture<'_>) -> Value {
     let nodes = changes.iter().map(|Change { node, inputs }| {
         let inputs: Map<String, Value> = inputs
             .iter()

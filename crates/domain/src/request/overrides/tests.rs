@@ -9,8 +9,8 @@ use crate::request::workflow::bind::bind;
 
 const SEEDS: Seeds = Seeds { image: 9_007_199_254_740_991, mesh: 2_147_483_647 };
 
-fn values(prompt: &str) -> RequestValues<'_> {
-    RequestValues { prompt, seeds: SEEDS, steps_flux: Some(20), steps_partpacker: Some(50) }
+fn values(prompt: &str) -> WorkflowInputs<'_> {
+    WorkflowInputs { prompt, seeds: SEEDS, steps_flux: Some(20), steps_partpacker: Some(50) }
 }
 
 fn picture(bytes: &[u8]) -> Picture<'_> {
@@ -24,12 +24,12 @@ fn bound(workflow: &Workflow, pairs: &[(&str, &str)]) -> Bindings {
 }
 
 fn built_in() -> (Workflow, Bindings) {
-    let workflow = Workflow::built_in("conjure_flux_mesh").expect("built in");
+    let workflow = Workflow::find_built_in("conjure_flux_mesh").expect("built in");
     let bindings = bound(&workflow, &[]);
     (workflow, bindings)
 }
 
-fn build(values: &RequestValues<'_>, picture: &Picture<'_>) -> Body {
+fn build(values: &WorkflowInputs<'_>, picture: &Picture<'_>) -> Body {
     let (workflow, bindings) = built_in();
     BodyPlan::new(&workflow, &bindings).expect("they belong together").build(values, picture)
 }
@@ -53,7 +53,7 @@ fn the_overrides_are_exactly_these_bytes() {
 
 #[test]
 fn steps_that_are_not_given_keep_the_graphs_own() {
-    let few = RequestValues { steps_flux: None, steps_partpacker: None, ..values("x") };
+    let few = WorkflowInputs { steps_flux: None, steps_partpacker: None, ..values("x") };
     let body = build(&few, &picture(b""));
     assert!(!text_of(&body).contains("\"44\"") && !text_of(&body).contains("\"43\""));
     let (workflow, bindings) = built_in();

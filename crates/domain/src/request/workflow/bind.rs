@@ -104,9 +104,9 @@ pub enum BindFault {
     UnknownRole(#[from] UnknownRole),
     /// A binding does not match a location in this graph.
     #[error(
-        "`generation.bind.{role} = \"{text}\"` does not fit the workflow `{workflow}`: {misfit}"
+        "`generation.bind.{role} = \"{text}\"` does not fit the workflow `{workflow}`: {mismatch}"
     )]
-    Unfit {
+    Mismatch {
         /// The role.
         role: Role,
         /// The binding as written.
@@ -114,7 +114,7 @@ pub enum BindFault {
         /// The workflow's name.
         workflow: String,
         /// What is wrong.
-        misfit: Box<BindMismatch>,
+        mismatch: Box<BindMismatch>,
     },
     /// A required role is not bound.
     #[error("the workflow `{workflow}` has no binding for the role `{role}`: {hint}")]
@@ -209,11 +209,11 @@ pub fn bind(
             places.remove(&role);
             continue;
         }
-        let place = resolve(workflow, role, text).map_err(|misfit| BindFault::Unfit {
+        let place = resolve(workflow, role, text).map_err(|misfit| BindFault::Mismatch {
             role,
             text: display_name(text),
             workflow: display_name(workflow.name()),
-            misfit: Box::new(misfit),
+            mismatch: Box::new(misfit),
         })?;
         places.insert(role, place);
     }

@@ -102,7 +102,7 @@ pub fn ancestors<'a, 's>(
 }
 
 /// Returns every input that takes an output of `node`, as (node, input).
-pub fn fed_by<'a>(workflow: &'a Workflow, node: &str) -> Vec<(Node<'a>, &'a str)> {
+pub fn inputs_fed_by<'a>(workflow: &'a Workflow, node: &str) -> Vec<(Node<'a>, &'a str)> {
     let feeds = |user: Node<'a>| {
         user.links().filter(|(_, link)| link.node == node).map(move |(input, _)| (user, input))
     };
@@ -111,7 +111,7 @@ pub fn fed_by<'a>(workflow: &'a Workflow, node: &str) -> Vec<(Node<'a>, &'a str)
 
 /// Returns the nodes of one cycle of links, in the order in which they feed each other; `None` if
 /// there is no cycle.
-pub fn circle(workflow: &Workflow) -> Option<Vec<&str>> {
+pub fn find_cycle(workflow: &Workflow) -> Option<Vec<&str>> {
     let mut finished = HashSet::new();
     for start in workflow.nodes() {
         let mut path: Vec<(&str, Vec<&str>)> = Vec::new();

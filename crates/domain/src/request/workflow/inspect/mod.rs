@@ -110,9 +110,9 @@ pub fn inspect(workflow: &Workflow) -> Inspection {
     let mut search = Search::new(workflow);
     search.meshes();
     let mesh =
-        search.settle(Role::Mesh).map(|node| ancestors(workflow, [&*node])).unwrap_or_default();
+        search.best_node(Role::Mesh).map(|node| ancestors(workflow, [&*node])).unwrap_or_default();
     search.pictures_out(&mesh);
-    let image = match search.settle(Role::Flux) {
+    let image = match search.best_node(Role::Flux) {
         Some(node) => ancestors(workflow, [&*node]),
         None => made_by_a_sampler(workflow, &mesh),
     };

@@ -30,7 +30,7 @@ impl Evidence {
         Self { score, reasons: vec![reason] }
     }
 
-    pub(super) fn when(mut self, so: bool, score: i32, reason: &'static str) -> Self {
+    pub(super) fn add_if(mut self, so: bool, score: i32, reason: &'static str) -> Self {
         if so {
             self.score += score;
             self.reasons.push(reason);
@@ -41,7 +41,7 @@ impl Evidence {
 
 /// The maximum number of nodes scored for one role. A graph with more nodes of one type cannot be
 /// bound by looking at it, and each node costs a walk through the graph.
-pub(super) const MOST_WEIGHED: usize = 24;
+pub(super) const MAX_SCORED: usize = 24;
 
 /// From this score on, class, links and titles agree well enough to count as certain.
 const CERTAIN: i32 = 5;
@@ -49,8 +49,8 @@ const CERTAIN: i32 = 5;
 const LIKELY: i32 = 3;
 
 /// Words in the class of a final node, which writes files.
-const SAVES: [&str; 2] = ["save", "export"];
-const MESHES: [&str; 5] = ["glb", "mesh", "3d", "obj", "gltf"];
+const SAVE_WORDS: [&str; 2] = ["save", "export"];
+const MESH_WORDS: [&str; 5] = ["glb", "mesh", "3d", "obj", "gltf"];
 
 pub(super) struct Search<'a> {
     workflow: &'a Workflow,
@@ -64,12 +64,12 @@ impl<'a> Search<'a> {
 
     /// Adds the nodes that save a mesh.
     pub(super) fn meshes(&mut self) {
-        let saves = |node: &Node<'_>| node.class_has(&SAVES) && node.class_has(&MESHES);
-        for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
+        let saves = |node: &Node<'_>| node.class_has(&SAVE_WORDS) && node.class_has(&MESH_WORDS);
+        for node in self.workflow.nodes().filter(saves).take(MAX_SCORED) {
             let exact = node.class == "SaveGLB";
             let evidence = Evidence::of(if exact { 4 } else { 2 }, "its class saves a mesh")
-                .when(node.links().next().is_some(), 1, "another node feeds it")
-                .when(node.title_has(&["export", "output"]), 1, "its title says output");
+                .add_if(node.links().next().is_some(), 1, "another node feeds it")
+                .add_if(node.title_has(&["export", "output"]), 1, "its title says output");
             self.add(Role::Mesh, Binding::Output { node: node.id.into() }, &evidence, 0);
         }
     }
@@ -78,18 +78,18 @@ impl<'a> Search<'a> {
     pub(super) fn pictures_out(&mut self, mesh: &HashMap<&str, usize>) {
         let saves = |node: &Node<'_>| {
             let picture = node.class_has(&["image", "png", "webp"]);
-            node.class_has(&SAVES) && picture && !node.class_has(&MESHES)
+            node.class_has(&SAVE_WORDS) && picture && !node.class_has(&MESH_WORDS)
         };
-        for node in self.workflow.nodes().filter(saves).take(MOST_WEIGHED) {
+        for node in self.workflow.nodes().filter(saves).take(MAX_SCORED) {
             let exact = node.class == "SaveImage";
             let shared = node.links().any(|(_, link)| mesh.contains_key(link.node));
             let sampled =
                 ancestors(self.workflow, [node.id]).keys().any(|id| samples(self.workflow, id));
             let evidence = Evidence::of(if exact { 2 } else { 1 }, "its class saves a picture")
-                .when(shared, 2, "the mesh is made from the same picture")
-                .when(sampled, 1, "a sampler made the picture")
-                .when(node.title_has(&["export", "output"]), 1, "its title says output")
-                .when(
+                .add_if(shared, 2, "the mesh is made from the same picture")
+                .add_if(sampled, 1, "a sampler made the picture")
+                .add_if(node.title_has(&["export", "output"]), 1, "its title says output")
+                .add_if(
                     node.title_has(&["depth", "mask", "debug", "control"]),
                     -2,
                     "its title says intermediate",
@@ -107,13 +107,13 @@ impl<'a> Search<'a> {
         let loads = |node: &Node<'_>| {
             node.class_has(&["loadimage", "load image", "imageload", "imagefrom"])
         };
-        for node in self.workflow.nodes().filter(loads).take(MOST_WEIGHED) {
+        for node in self.workflow.nodes().filter(loads).take(MAX_SCORED) {
             let exact = node.class == "LoadImage";
             let evidence = Evidence::of(if exact { 3 } else { 2 }, "its class loads a picture")
-                .when(image.contains_key(node.id), 2, "the image is made from it")
-                .when(mesh.contains_key(node.id), 1, "the mesh is made from it")
-                .when(node.title_has(&["input", "render"]), 1, "its title says input")
-                .when(node.class_has(&["mask"]), -2, "it loads a mask");
+                .add_if(image.contains_key(node.id), 2, "the image is made from it")
+                .add_if(mesh.contains_key(node.id), 1, "the mesh is made from it")
+                .add_if(node.title_has(&["input", "render"]), 1, "its title says input")
+                .add_if(node.class_has(&["mask"]), -2, "it loads a mask");
             let distance = image.get(node.id).or_else(|| mesh.get(node.id)).copied();
             for place in values_behind(self.workflow, node, None, Role::Image) {
                 self.add(Role::Image, place, &evidence, distance.unwrap_or(usize::MAX));
@@ -138,21 +138,21 @@ impl<'a> Search<'a> {
             })
             .collect();
         fitting.sort_unstable_by_key(|(distance, node, _)| (*distance, node.id));
-        for (distance, node, name) in fitting.into_iter().take(MOST_WEIGHED) {
+        for (distance, node, name) in fitting.into_iter().take(MAX_SCORED) {
             let place_of = match role {
                 Role::MeshSeed | Role::StepsPartpacker => "only the mesh depends on it",
                 _ => "the image depends on it",
             };
             let evidence = Evidence::of(3, place_of)
-                .when(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
-                .when(
+                .add_if(node.class_has(&["sampler", "noise", "schedul"]), 1, "its class samples")
+                .add_if(
                     beside.iter().any(|name| node.input(name).is_some()),
                     1,
                     "a sampler's inputs",
                 );
             for place in values_behind(self.workflow, node, Some(name), role) {
                 let away = place.node() != node.id;
-                let evidence = evidence.clone().when(away, 0, "a primitive feeds it");
+                let evidence = evidence.clone().add_if(away, 0, "a primitive feeds it");
                 self.add(role, place, &evidence, distance);
             }
         }
@@ -183,7 +183,7 @@ impl<'a> Search<'a> {
     }
 
     /// Returns the node that leads for `role` so far.
-    pub(super) fn settle(&self, role: Role) -> Option<String> {
+    pub(super) fn best_node(&self, role: Role) -> Option<String> {
         let of_role = self.candidates.iter().filter(|c| c.role == role);
         of_role.min_by(|a, b| rank(a).cmp(&rank(b))).map(|c| c.target.node().to_owned())
     }

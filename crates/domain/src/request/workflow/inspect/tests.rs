@@ -50,7 +50,7 @@ fn sdxl() -> Value {
 #[test]
 fn the_built_in_graph_is_found_as_its_table_has_it_and_all_of_it_is_certain() {
     for name in super::super::built_in::NAMES {
-        let workflow = Workflow::built_in(name).expect("built in");
+        let workflow = Workflow::find_built_in(name).expect("built in");
         let bindings = bind(&workflow, &BTreeMap::new()).expect("bound");
         let inspection = inspect(&workflow);
         for (role, place) in bindings.iter() {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     super::{Workflow, bind::Binding, graph::Node, role::Role},
-    search::{Evidence, MOST_WEIGHED},
+    search::{Evidence, MAX_SCORED},
     values::values_behind,
 };
 
@@ -31,31 +31,31 @@ pub(super) struct Text {
 }
 
 /// Inputs that contain an encoder's text, the most specific first.
-const SENTENCES: [&str; 4] = ["t5xxl", "text", "prompt", "text_g"];
+const TEXT_INPUTS: [&str; 4] = ["t5xxl", "text", "prompt", "text_g"];
 
 /// Finds the texts of the encoders that feed the samplers in `part` (all samplers if `part`
 /// is empty).
 pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text> {
     let signs = signs(workflow, part);
     let mut texts = Vec::new();
-    for node in workflow.nodes().filter(|node| encodes(*node)).take(MOST_WEIGHED) {
+    for node in workflow.nodes().filter(|node| is_text_encoder(*node)).take(MAX_SCORED) {
         let reached = |sign| signs.contains(&(node.id, sign));
         let forbidden = node.title_has(&["negative", "donttouch", "don't touch", "do not touch"]);
         if forbidden || (reached(Sign::Negative) && !reached(Sign::Positive)) {
             continue;
         }
         let evidence = Evidence::of(2, "its class encodes a text")
-            .when(reached(Sign::Positive), 3, "a sampler takes it as positive")
-            .when(node.title_has(&["positive", "prompt"]), 1, "its title says so")
-            .when(reached(Sign::Negative), -2, "a sampler takes it as negative too");
+            .add_if(reached(Sign::Positive), 3, "a sampler takes it as positive")
+            .add_if(node.title_has(&["positive", "prompt"]), 1, "its title says so")
+            .add_if(reached(Sign::Negative), -2, "a sampler takes it as negative too");
         let distance = part.get(node.id).copied().unwrap_or(usize::MAX);
-        let Some(sentence) = SENTENCES.into_iter().find(|name| node.input(name).is_some()) else {
+        let Some(sentence) = TEXT_INPUTS.into_iter().find(|name| node.input(name).is_some()) else {
             continue;
         };
         let mut add = |role, input| {
             for place in values_behind(workflow, node, Some(input), role) {
                 let away = place.node() != node.id;
-                let evidence = evidence.clone().when(away, 0, "a primitive feeds it");
+                let evidence = evidence.clone().add_if(away, 0, "a primitive feeds it");
                 texts.push(Text { role, target: place, evidence, distance });
             }
         };
@@ -68,8 +68,8 @@ pub(super) fn find(workflow: &Workflow, part: &HashMap<&str, usize>) -> Vec<Text
 }
 
 /// Returns whether a node turns a text into conditioning.
-fn encodes(node: Node<'_>) -> bool {
-    let has_sentence = SENTENCES.iter().any(|name| node.input(name).is_some());
+fn is_text_encoder(node: Node<'_>) -> bool {
+    let has_sentence = TEXT_INPUTS.iter().any(|name| node.input(name).is_some());
     has_sentence && (node.class_has(&["textencode"]) || node.input("clip").is_some())
 }
 
@@ -85,7 +85,7 @@ fn signs<'a>(workflow: &'a Workflow, part: &HashMap<&str, usize>) -> HashSet<(&'
         // An encoder ends the walk; a node with two outputs may be reached twice with
         // different signs.
         let new = seen.insert((node.id, output, sign));
-        if !new || encodes(node) {
+        if !new || is_text_encoder(node) {
             continue;
         }
         let takes_both = node.links().any(|(name, _)| name == "positive")

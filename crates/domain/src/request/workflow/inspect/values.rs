@@ -16,7 +16,7 @@ use super::super::{
 
 /// The maximum number of values behind one input: a text that is combined from more is not
 /// useful to bind.
-const MOST_SOURCES: usize = 8;
+const MAX_SOURCES: usize = 8;
 
 /// Follows an input (all usual ones of `role` if none is named) to the literal values behind it:
 /// its own, or those of the nearest nodes that feed it.
@@ -47,7 +47,7 @@ pub(super) fn values_behind(
         let found: Vec<Binding> = nodes
             .iter()
             .filter_map(|node| literal_input(role, *node).map(|input| target(*node, input)))
-            .take(MOST_SOURCES)
+            .take(MAX_SOURCES)
             .collect();
         if !found.is_empty() {
             return found;

@@ -136,8 +136,8 @@ proptest! {
                 }
                 let gone = validate(&workflow, &bindings).into_iter().find(|finding| matches!(
                     finding,
-                    Finding::NodeGone { .. } | Finding::InputGone { .. } | Finding::Linked { .. }
-                        | Finding::OtherKind { .. } | Finding::Preview { .. }
+                    Finding::MissingNode { .. } | Finding::MissingInput { .. } | Finding::Linked { .. }
+                        | Finding::KindMismatch { .. } | Finding::Preview { .. }
                 ));
                 prop_assert_eq!(gone, None);
             }

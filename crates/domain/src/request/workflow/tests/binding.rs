@@ -106,7 +106,7 @@ fn a_title_that_several_nodes_have_lists_their_ids() {
         "7:1": {"class_type": "SaveGLB", "_meta": {"title": " OUT"}},
     }));
     let fault = bind(&twins, &overrides(&[("mesh", "title:OUT")])).expect_err("ambiguous");
-    let BindFault::Unfit { misfit, .. } = fault else { panic!("{fault}") };
+    let BindFault::Mismatch { mismatch: misfit, .. } = fault else { panic!("{fault}") };
     assert_eq!(*misfit, BindMismatch::AmbiguousTitle { title: "OUT".into(), ids: "5, 7:1".into() });
 }
 
@@ -132,7 +132,7 @@ fn ids_with_a_colon_and_titles_and_inputs_with_dots_are_found() {
 
 #[test]
 fn what_is_certain_in_a_file_is_found_and_the_configuration_wins() {
-    let graph = Workflow::built_in("conjure_flux_mesh").expect("built in").graph().clone();
+    let graph = Workflow::find_built_in("conjure_flux_mesh").expect("built in").graph().clone();
     let bytes = serde_json::to_vec(&graph).expect("JSON");
     let workflow = Workflow::parse("mine.json", &bytes).expect("a good graph");
     let (bindings, found) =

@@ -18,7 +18,7 @@ pub(crate) fn overrides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn built_in() -> Workflow {
-    Workflow::built_in("conjure_flux_mesh").expect("built in")
+    Workflow::find_built_in("conjure_flux_mesh").expect("built in")
 }
 
 fn parse(text: &str) -> Result<Workflow, WorkflowFault> {
@@ -28,12 +28,12 @@ fn parse(text: &str) -> Result<Workflow, WorkflowFault> {
 #[test]
 fn every_built_in_workflow_is_bound_whole_and_faultless() {
     for name in built_in::NAMES {
-        let workflow = Workflow::built_in(name).expect("a name of the list");
+        let workflow = Workflow::find_built_in(name).expect("a name of the list");
         let bindings = bind(&workflow, &BTreeMap::new()).expect("its own table fits");
         assert_eq!(validate(&workflow, &bindings), [], "{name}");
         assert_eq!(workflow.name(), name);
     }
-    assert_eq!(Workflow::built_in("conjure"), None);
+    assert_eq!(Workflow::find_built_in("conjure"), None);
 }
 
 #[test]
@@ -111,12 +111,12 @@ fn a_chain_as_long_as_can_be_and_a_circle_in_it_need_no_stack() {
         .collect();
     let chain = workflow(&Value::Object(graph.clone()));
     assert_eq!(graph::ancestors(&chain, ["0"]).len(), MAX_NODES);
-    assert_eq!(graph::circle(&chain), None);
+    assert_eq!(graph::find_cycle(&chain), None);
     graph.insert(
         (MAX_NODES - 1).to_string(),
         json!({"class_type": "A", "inputs": {"mesh": ["0", 0]}}),
     );
     let ring = workflow(&Value::Object(graph));
-    assert_eq!(graph::circle(&ring).map(|ring| ring.len()), Some(MAX_NODES));
+    assert_eq!(graph::find_cycle(&ring).map(|ring| ring.len()), Some(MAX_NODES));
     assert!(inspect(&ring).best(Role::Mesh).is_some());
 }

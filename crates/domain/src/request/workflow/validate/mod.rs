@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::{
     Workflow,
     bind::{Binding, Bindings},
-    graph::{Node, ancestors, circle, fed_by, link},
+    graph::{Node, ancestors, find_cycle, inputs_fed_by, link},
     naming::{display_name, listed},
     role::Role,
 };
@@ -44,13 +44,13 @@ pub enum Finding {
     },
     /// Nodes feed each other in a cycle.
     #[error("the nodes {ring} feed each other in a cycle, so none of them can run")]
-    Circle {
+    Cycle {
         /// Their ids.
         ring: String,
     },
     /// A bound node does not exist in this graph.
     #[error("the role `{role}` is bound to node {node}, which the graph does not have")]
-    NodeGone {
+    MissingNode {
         /// The role.
         role: Role,
         /// The id.
@@ -60,7 +60,7 @@ pub enum Finding {
     #[error(
         "the role `{role}` is bound to `{input}` of node {node}; that node's inputs are {inputs}"
     )]
-    InputGone {
+    MissingInput {
         /// The role.
         role: Role,
         /// The node.
@@ -88,7 +88,7 @@ pub enum Finding {
     #[error(
         "the role `{role}` is bound to `{input}` of node {node}, which contains {holds} and would get {wanted}"
     )]
-    OtherKind {
+    KindMismatch {
         /// The role.
         role: Role,
         /// The node.
@@ -159,14 +159,14 @@ impl Finding {
         match self {
             Self::NoClass { .. }
             | Self::Dangling { .. }
-            | Self::Circle { .. }
-            | Self::NodeGone { .. }
-            | Self::InputGone { .. }
+            | Self::Cycle { .. }
+            | Self::MissingNode { .. }
+            | Self::MissingInput { .. }
             | Self::Linked { .. }
             | Self::Preview { .. }
             | Self::SeedRange { .. }
             | Self::SeedValue { .. } => Severity::Error,
-            Self::OtherKind { .. } | Self::NoEffect { .. } => Severity::Warning,
+            Self::KindMismatch { .. } | Self::NoEffect { .. } => Severity::Warning,
         }
     }
 }
@@ -190,8 +190,8 @@ pub fn validate(workflow: &Workflow, bindings: &Bindings) -> Vec<Finding> {
     for node in workflow.nodes() {
         findings.extend(node_findings(workflow, node));
     }
-    if let Some(ring) = circle(workflow) {
-        findings.push(Finding::Circle { ring: listed(ring) });
+    if let Some(ring) = find_cycle(workflow) {
+        findings.push(Finding::Cycle { ring: listed(ring) });
     }
     let outputs = [Role::Flux, Role::Mesh].into_iter().filter_map(|role| bindings.output(role));
     let useful = ancestors(workflow, outputs);
@@ -239,7 +239,7 @@ fn target_findings(
 ) -> Vec<Finding> {
     let id = || display_name(place.node());
     let Some(node) = workflow.node(place.node()) else {
-        return vec![Finding::NodeGone { role, node: id() }];
+        return vec![Finding::MissingNode { role, node: id() }];
     };
     let input = match place {
         Binding::Output { .. } if node.class_has(&["preview"]) => {
@@ -250,7 +250,12 @@ fn target_findings(
     };
     let Some(value) = node.input(input) else {
         let inputs = listed(node.inputs().map(|(name, _)| name));
-        return vec![Finding::InputGone { role, node: id(), input: display_name(input), inputs }];
+        return vec![Finding::MissingInput {
+            role,
+            node: id(),
+            input: display_name(input),
+            inputs,
+        }];
     };
     if let Some(link) = link(value) {
         let feeder = display_name(link.node);
@@ -261,7 +266,7 @@ fn target_findings(
     if !fits {
         let holds = kind_of(value);
         let wanted = if role.is_text() { "a text" } else { "a number" };
-        findings.push(Finding::OtherKind {
+        findings.push(Finding::KindMismatch {
             role,
             node: id(),
             input: display_name(input),
@@ -290,7 +295,7 @@ fn kind_of(value: &serde_json::Value) -> &'static str {
 fn seed_range(workflow: &Workflow, bindings: &Bindings) -> Option<Finding> {
     let (bound, bound_input) = bindings.input(Role::Seed)?;
     let own = workflow.node(bound).map(|node| (node, bound_input));
-    let fed = fed_by(workflow, bound);
+    let fed = inputs_fed_by(workflow, bound);
     let ranges: HashMap<(&str, &str), u64> =
         SEED_RANGES.iter().map(|(class, input, max)| ((*class, *input), *max)).collect();
     own.into_iter().chain(fed).find_map(|(node, input)| {
