@@ -69,7 +69,7 @@ pub enum ConfigProblem {
         hint: Hint,
     },
     /// The section has no such key.
-    #[error("unknown key `{key}` {}{hint}", within(.section))]
+    #[error("unknown key `{key}` {}{hint}", section_phrase(.section))]
     UnknownKey {
         /// The key, without its section.
         key: String,
@@ -158,7 +158,7 @@ pub enum ConfigProblem {
     Merge(String),
 }
 
-fn within(section: &str) -> String {
+fn section_phrase(section: &str) -> String {
     if section.is_empty() { "at the top level".to_owned() } else { format!("in [{section}]") }
 }
 

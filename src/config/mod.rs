@@ -50,7 +50,7 @@ pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 const FILE_LIMIT_KB: u64 = 1024;
 
 /// The most errors that are reported for one layer.
-const MOST_COMPLAINTS: usize = 100;
+const MAX_PROBLEMS: usize = 100;
 
 /// A configuration and where it came from.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +94,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     layers.push(own.clone());
     let (layer, mut untranslated) =
         sources::environment::runcomfy_variables(&sources.env, &layers, &mut places);
-    let set_twice = sources::environment::set_twice(&own, &layer, &places);
+    let set_twice = sources::environment::conflicting_variables(&own, &layer, &places);
     layers.push(layer);
 
     let root = sources.root.as_ref().map(|root| sources.folders.on_command_line(root));
@@ -142,10 +142,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 
 /// Cuts a list of errors that is too long to read.
 fn shortened(mut problems: Vec<ConfigError>) -> Vec<ConfigError> {
-    if problems.len() > MOST_COMPLAINTS {
-        let more = problems.len() - MOST_COMPLAINTS;
-        let origin = problems[MOST_COMPLAINTS].origin.clone();
-        problems.truncate(MOST_COMPLAINTS);
+    if problems.len() > MAX_PROBLEMS {
+        let more = problems.len() - MAX_PROBLEMS;
+        let origin = problems[MAX_PROBLEMS].origin.clone();
+        problems.truncate(MAX_PROBLEMS);
         problems.push(ConfigError { origin, problem: ConfigProblem::More(more) });
     }
     problems

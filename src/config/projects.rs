@@ -24,7 +24,7 @@ use super::{
 };
 
 /// The longest project name, in characters, because it is shown in tables.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 
 /// Reads every project. With `only_root` only that checkout is served: with the block that
 /// describes it, if there is one, or else with the default names.
@@ -141,11 +141,13 @@ fn read_files(
     root: PathBuf,
     name: String,
 ) -> Option<ProjectConfig> {
-    let file = |value: &RawValue<'_>| beneath(value, &root);
+    let file = |value: &RawValue<'_>| path_below_root(value, &root);
     let prompt = section.read("prompt", None, |value| file(value).map(Some));
     let render = section.read("render", None, |value| file(value).map(Some));
-    let image = section.list("image", "file names", |value| ending_in(file(value)?, "png", value));
-    let mesh = section.list("mesh", "file names", |value| ending_in(file(value)?, "glb", value));
+    let image =
+        section.list("image", "file names", |value| require_extension(file(value)?, "png", value));
+    let mesh =
+        section.list("mesh", "file names", |value| require_extension(file(value)?, "glb", value));
     Some(ProjectConfig { name, prompt: prompt?, render: render?, root, image, mesh })
 }
 
@@ -163,8 +165,8 @@ fn root(value: &RawValue<'_>) -> Result<PathBuf, ConfigProblem> {
 
 fn name(value: &RawValue<'_>) -> Result<String, ConfigProblem> {
     let text = value.text()?.trim();
-    if text.is_empty() || text.chars().count() > LONGEST_NAME {
-        return Err(value.rule(format!("must have 1 to {LONGEST_NAME} characters")));
+    if text.is_empty() || text.chars().count() > MAX_NAME_CHARS {
+        return Err(value.rule(format!("must have 1 to {MAX_NAME_CHARS} characters")));
     }
     Ok(text.to_owned())
 }
@@ -172,12 +174,12 @@ fn name(value: &RawValue<'_>) -> Result<String, ConfigProblem> {
 /// Returns a project's name, taken from its folder.
 fn name_of(root: &Path) -> String {
     let name = root.file_name().unwrap_or_default().to_string_lossy();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(LONGEST_NAME).collect();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
     if name.trim().is_empty() { "conjure".to_owned() } else { name.trim().to_owned() }
 }
 
 /// Reads the path of a project's file, relative to the project's root.
-fn beneath(value: &RawValue<'_>, root: &Path) -> Result<PathBuf, ConfigProblem> {
+fn path_below_root(value: &RawValue<'_>, root: &Path) -> Result<PathBuf, ConfigProblem> {
     let text = value.text()?;
     if text.trim().is_empty() || text.trim_end().ends_with(std::path::is_separator) {
         return Err(value.rule("must name a file"));
@@ -186,7 +188,11 @@ fn beneath(value: &RawValue<'_>, root: &Path) -> Result<PathBuf, ConfigProblem> 
     fault(&path).map_or(Ok(path), |rule| Err(value.rule(rule)))
 }
 
-fn ending_in(path: PathBuf, ending: &str, value: &RawValue<'_>) -> Result<PathBuf, ConfigProblem> {
+fn require_extension(
+    path: PathBuf,
+    ending: &str,
+    value: &RawValue<'_>,
+) -> Result<PathBuf, ConfigProblem> {
     if path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending)) {
         return Ok(path);
     }

@@ -43,7 +43,7 @@ pub const WORKFLOWS: [&str; 2] = ["conjure_flux_mesh", "conjure_flux_mesh_local"
 const DAY: f64 = 86_400.0;
 
 /// Seeds are below 2^53: beyond that, JSON numbers are not exact.
-const LAST_SEED: u64 = (1 << 53) - 1;
+const MAX_SEED: u64 = (1 << 53) - 1;
 
 /// Reads everything and collects errors in the reader. `state_dir` and `log.dir` are completed by
 /// [`super::validate`], which knows the default folders for an empty value.
@@ -352,11 +352,11 @@ fn seed(value: &RawValue<'_>) -> Result<SeedSetting, ConfigProblem> {
         _ => None,
     };
     match &value.value.kind {
-        I64(_) | Float(_) => value.integer(0..=LAST_SEED, "").map(SeedSetting::Fixed),
+        I64(_) | Float(_) => value.integer(0..=MAX_SEED, "").map(SeedSetting::Fixed),
         String(text) => match named(text) {
             Some(seed) => Ok(seed),
             None if text.trim().parse::<i64>().is_ok() => {
-                value.integer(0..=LAST_SEED, "").map(SeedSetting::Fixed)
+                value.integer(0..=MAX_SEED, "").map(SeedSetting::Fixed)
             }
             None => Err(value.unknown_keyword(text, ["derived", "random", "a number"].into_iter())),
         },

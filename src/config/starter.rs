@@ -90,7 +90,7 @@ fn change(
         _ => return None,
     };
     let value = match usual {
-        Toml::Boolean(_) => Toml::Boolean(environment::yes_or_no(&text)?),
+        Toml::Boolean(_) => Toml::Boolean(environment::parse_bool(&text)?),
         Toml::Integer(_) | Toml::Float(_) => match text.parse::<i64>() {
             Ok(number) => Toml::Integer(number),
             Err(_) => Toml::Float(text.parse().ok()?),

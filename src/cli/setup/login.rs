@@ -147,7 +147,7 @@ fn store(context: &Context, config: &Config, secret: &SecretString) -> Result<Pa
     let failed = |error: crate::disk::DiskError| {
         Failure::new(CANNOT_WRITE, format!("the token was not stored: {error}"))
     };
-    let path = secrets::stores(&context.sources, config).swap_remove(0);
+    let path = secrets::login_files(&context.sources, config).swap_remove(0);
     if let Some(folder) = path.parent() {
         dirs::make_private(folder).map_err(failed)?;
         // A login that was killed may have left half a token in one of our temporary files.
@@ -193,7 +193,7 @@ async fn tell_daemon(config: &Config) -> Option<String> {
 pub(in crate::cli) async fn logout(context: &Context, args: LogoutArgs) -> Result<(), Failure> {
     let config = context.load()?.config;
     let mut removed = Vec::new();
-    for path in secrets::stores(&context.sources, &config) {
+    for path in secrets::login_files(&context.sources, &config) {
         if let Some(folder) = path.parent() {
             sweep::sweep(&[folder.to_path_buf()], |_| false);
         }

@@ -13,7 +13,7 @@
 //! program's stored token.
 
 use super::{
-    SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored, token_in,
+    SecretError, Sources, TokenSearch, TokenSource, read_if_there, stored_files, token_in,
     warn_if_readable_by_others,
 };
 use crate::config::{
@@ -48,7 +48,7 @@ pub fn find_huggingface_token(
             return found(token_in(text.as_bytes(), TokenSource::Variable(name))?, warnings);
         }
     }
-    for path in stored(sources, config, HUGGINGFACE_TOKEN_NAME) {
+    for path in stored_files(sources, config, HUGGINGFACE_TOKEN_NAME) {
         if let Some(bytes) = read_if_there(&path, "the token file")? {
             warn_if_readable_by_others(&path, &mut warnings);
             return found(token_in(&bytes, TokenSource::File(path))?, warnings);

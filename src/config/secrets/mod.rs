@@ -10,7 +10,7 @@
 //!    else `runcomfy/token.json` in the user's configuration folder; its member `access_token`).
 //!    Its expiry is not checked: the service reports an expired token.
 //!
-//! `conjured login` stores a token at number 4 ([`stores`]). The operating system's key ring is not
+//! `conjured login` stores a token at number 4 ([`login_files`]). The operating system's key ring is not
 //! used: a daemon that starts at boot or over SSH finds it locked or absent, and a token stored
 //! there would be missing exactly then; see `docs/login.md`. Nothing is written here, and no
 //! message repeats a token.
@@ -32,7 +32,7 @@ use super::{
     settings::Config,
     sources::{
         Sources,
-        files::{ReadError, others_may_read, read_small},
+        files::{ReadError, is_readable_by_others, read_small},
     },
 };
 
@@ -43,7 +43,7 @@ pub const TOKEN_NAME: &str = "runcomfy_token";
 pub const TOKEN_VARIABLES: [&str; 3] = ["RUNCOMFY_API_TOKEN", "RUNCOMFY_TOKEN", "RUNCOMFY_API_KEY"];
 
 /// The longest token that is accepted; it must fit into a header.
-const LONGEST_TOKEN: usize = 4096;
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// The largest token file that is read; the official one contains a little JSON.
 const FILE_LIMIT: u64 = 64 * 1024;
@@ -163,7 +163,7 @@ fn search(
             return token_in(text.as_bytes(), TokenSource::Variable(name)).map(Some);
         }
     }
-    for path in stores(sources, config) {
+    for path in login_files(sources, config) {
         if let Some(bytes) = read_if_there(&path, "the token file")? {
             warn_if_readable_by_others(&path, warnings);
             return token_in(&bytes, TokenSource::File(path)).map(Some);
@@ -173,11 +173,11 @@ fn search(
 }
 
 /// Lists the files that `login` may have written, the preferred one first.
-pub fn stores(sources: &Sources, config: &Config) -> Vec<PathBuf> {
-    stored(sources, config, TOKEN_NAME)
+pub fn login_files(sources: &Sources, config: &Config) -> Vec<PathBuf> {
+    stored_files(sources, config, TOKEN_NAME)
 }
 
-fn stored(sources: &Sources, config: &Config, name: &str) -> Vec<PathBuf> {
+fn stored_files(sources: &Sources, config: &Config, name: &str) -> Vec<PathBuf> {
     let beside = sources.user_file.as_deref().and_then(Path::parent);
     beside.into_iter().chain([config.state_dir.as_path()]).map(|dir| dir.join(name)).collect()
 }
@@ -205,7 +205,7 @@ fn read_if_there(path: &Path, what: &'static str) -> Result<Option<Vec<u8>>, Sec
 }
 
 fn warn_if_readable_by_others(path: &Path, warnings: &mut Vec<String>) {
-    if others_may_read(path) {
+    if is_readable_by_others(path) {
         warnings.push(format!(
             "{} contains a token and can be read by others; run: chmod 600 {}",
             path.display(),
@@ -226,7 +226,7 @@ fn validated_token(bytes: &[u8]) -> Result<SecretString, &'static str> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii();
     if text.is_empty() {
         Err("it is empty")
-    } else if text.len() > LONGEST_TOKEN {
+    } else if text.len() > MAX_TOKEN_BYTES {
         Err("it is longer than any token")
     } else if !text.iter().all(u8::is_ascii_graphic) {
         Err("it contains white space, a control character or a character beyond ASCII; it must \

@@ -6,11 +6,11 @@
 //! than it is rejected.
 
 /// The longest text that an error quotes, in characters.
-const QUOTED: usize = 48;
+const MAX_QUOTED_CHARS: usize = 48;
 
 /// A run of letters, digits and dashes of this length that contains a digit is not quoted, because
 /// ids and tokens look like that.
-const LONG_RUN: usize = 16;
+const MIN_SECRET_RUN: usize = 16;
 
 /// Returns whether a key of this name suggests a secret. Known keys (`token_file`) are not
 /// passed in.
@@ -27,7 +27,7 @@ pub(in crate::config) fn is_secret_value(text: &str) -> bool {
     let text = text.trim();
     let tail_is_long = |prefix: &str| {
         text.strip_prefix(prefix).is_some_and(|tail| {
-            tail.len() >= LONG_RUN
+            tail.len() >= MIN_SECRET_RUN
                 && tail.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         })
     };
@@ -70,39 +70,39 @@ pub(in crate::config) fn masked_line(line: &str) -> String {
         // Without a `=` the name cannot be separated from the secret, so nothing is shown.
         let kept = line.find('=').map_or(0, |at| at + 1);
         let (shown, hidden) = line.split_at(kept);
-        return shown.chars().chain(hidden.chars().map(dotted)).collect();
+        return shown.chars().chain(hidden.chars().map(mask_char)).collect();
     }
     let mut masked = String::with_capacity(line.len());
     let mut rest = line.as_str();
     while !rest.is_empty() {
-        let run = rest.find(|c: char| !in_run(c)).unwrap_or(rest.len());
+        let run = rest.find(|c: char| !is_run_char(c)).unwrap_or(rest.len());
         let (word, tail) = rest.split_at(run);
         masked.extend(word.chars().map(|c| if is_long_run(word) { '·' } else { c }));
-        let next = tail.find(in_run).unwrap_or(tail.len());
+        let next = tail.find(is_run_char).unwrap_or(tail.len());
         masked.push_str(&tail[..next]);
         rest = &tail[next..];
     }
     masked
 }
 
-const fn dotted(c: char) -> char {
+const fn mask_char(c: char) -> char {
     if c == ' ' { ' ' } else { '·' }
 }
 
-const fn in_run(c: char) -> bool {
+const fn is_run_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+')
 }
 
 fn is_long_run(word: &str) -> bool {
-    word.len() >= LONG_RUN && word.contains(|c: char| c.is_ascii_digit())
+    word.len() >= MIN_SECRET_RUN && word.contains(|c: char| c.is_ascii_digit())
 }
 
 fn has_long_run(text: &str) -> bool {
-    text.split(|c| !in_run(c)).any(is_long_run)
+    text.split(|c| !is_run_char(c)).any(is_long_run)
 }
 
 fn shortened(text: &str) -> String {
-    let mut short: String = text.chars().take(QUOTED).collect();
+    let mut short: String = text.chars().take(MAX_QUOTED_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -18,12 +18,12 @@ pub fn read(text: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Strin
             let name = name.trim();
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             (!name.is_empty() && name.chars().all(plain) && wanted(name))
-                .then(|| (name.to_owned(), unquoted(value.trim())))
+                .then(|| (name.to_owned(), parse_value(value.trim())))
         })
         .collect()
 }
 
-fn unquoted(value: &str) -> String {
+fn parse_value(value: &str) -> String {
     for quote in ['"', '\''] {
         if let Some(rest) = value.strip_prefix(quote) {
             // Everything after the closing quote is a comment.

@@ -27,7 +27,7 @@ pub(in crate::config) const PREFIX: &str = "CONJURED__";
 /// together; here they are two. The time-outs of its machines and of its local ComfyUI are
 /// in seconds there as here (`runcomfy/runcomfy_client.py`,
 /// `runcomfy/runcomfy_orchestrator.py`, `runcomfy/comfyui_workflow_client.py`).
-const PLAIN: [(&str, &[(&str, &str)]); 11] = [
+const UNCHANGED_VARIABLES: [(&str, &[(&str, &str)]); 11] = [
     ("RUNCOMFY_DEPLOYMENT_ID", &[("serverless", "deployment_id")]),
     ("RUNCOMFY_USER_ID", &[("cloud", "user_id")]),
     ("RUNCOMFY_SERVERLESS_ENABLED", &[("serverless", "enabled")]),
@@ -45,17 +45,17 @@ const PLAIN: [(&str, &[(&str, &str)]); 11] = [
 ];
 
 /// CONJURE's poll interval in seconds; ours is in milliseconds, and is the longest one.
-const POLL_INTERVAL: &str = "RUNCOMFY_POLL_INTERVAL";
+const POLL_INTERVAL_VAR: &str = "RUNCOMFY_POLL_INTERVAL";
 
 /// For how many seconds CONJURE requests a machine, which then ends automatically; ours is
 /// in minutes.
-const DURATION: &str = "RUNCOMFY_DEFAULT_DURATION";
+const DURATION_VAR: &str = "RUNCOMFY_DEFAULT_DURATION";
 
 /// CONJURE's machine type. Its plan writes `x-large` for what the Server API calls `extra-large`.
-const SERVER_TYPE: &str = "RUNCOMFY_DEFAULT_SERVER_TYPE";
+const SERVER_TYPE_VAR: &str = "RUNCOMFY_DEFAULT_SERVER_TYPE";
 
 /// Two names for one setting: whether a job may run locally when serverless is unavailable.
-const FALLBACK: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"];
+const FALLBACK_VARS: [&str; 2] = ["RUNCOMFY_FALLBACK_TO_LOCAL", "RUNCOMFY_FALLBACK_ENABLED"];
 
 /// Reads `CONJURED__SECTION__KEY`. Deeper parts become nested tables; the reader decides whether
 /// they mean anything.
@@ -110,7 +110,7 @@ pub(in crate::config) fn runcomfy_variables(
     let mut problems = Vec::new();
     let set = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
 
-    for (name, keys) in PLAIN {
+    for (name, keys) in UNCHANGED_VARIABLES {
         let Some(text) = set(name) else { continue };
         let place = places.add(Origin::Variable(name.to_owned()));
         for (section, key) in keys {
@@ -120,8 +120,10 @@ pub(in crate::config) fn runcomfy_variables(
     }
     // The maximum rounds up to whole minutes, so that a machine is not requested for less time
     // than before.
-    let scaled =
-        [(POLL_INTERVAL, ["serverless", "poll_max_ms"]), (DURATION, ["cloud", "max_minutes"])];
+    let scaled = [
+        (POLL_INTERVAL_VAR, ["serverless", "poll_max_ms"]),
+        (DURATION_VAR, ["cloud", "max_minutes"]),
+    ];
     for (name, parts) in scaled {
         let Some(text) = set(name) else { continue };
         match text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds)) {
@@ -129,7 +131,7 @@ pub(in crate::config) fn runcomfy_variables(
             Some(seconds) => {
                 let place = places.add(Origin::Variable(name.to_owned()));
                 // Dividing by 60 is exact for whole minutes; multiplying by 1/60 would not be.
-                let number = if name == DURATION {
+                let number = if name == DURATION_VAR {
                     (seconds / 60.0).ceil()
                 } else {
                     (seconds * 1e3).round()
@@ -137,11 +139,11 @@ pub(in crate::config) fn runcomfy_variables(
                 let value = Value::new(Some(&place), ValueKind::I64(number as i64));
                 insert(&mut layer.table, &parts.map(str::to_owned), &place, value);
             }
-            None => problems.push(not_understood(name, "a number of seconds", text)),
+            None => problems.push(wrong_type(name, "a number of seconds", text)),
         }
     }
-    if let Some(text) = set(SERVER_TYPE) {
-        let place = places.add(Origin::Variable(SERVER_TYPE.to_owned()));
+    if let Some(text) = set(SERVER_TYPE_VAR) {
+        let place = places.add(Origin::Variable(SERVER_TYPE_VAR.to_owned()));
         let word = if text.eq_ignore_ascii_case("x-large") { "extra-large" } else { text };
         let value = Value::new(Some(&place), ValueKind::String(word.to_owned()));
         insert(&mut layer.table, &["cloud".to_owned(), "server_type".to_owned()], &place, value);
@@ -166,10 +168,10 @@ fn fallback<'a>(
 ) -> Result<Option<(bool, &'static str)>, Vec<ConfigError>> {
     let mut problems = Vec::new();
     let mut agreed: Option<(bool, &'static str)> = None;
-    for name in FALLBACK {
+    for name in FALLBACK_VARS {
         let Some(text) = set(name) else { continue };
-        match (yes_or_no(text), agreed) {
-            (None, _) => problems.push(not_understood(name, "true or false", text)),
+        match (parse_bool(text), agreed) {
+            (None, _) => problems.push(wrong_type(name, "true or false", text)),
             (Some(allowed), None) => agreed = Some((allowed, name)),
             (Some(allowed), Some((other, first))) if allowed != other => {
                 let problem = ConfigProblem::Contradiction { other: first };
@@ -183,14 +185,18 @@ fn fallback<'a>(
 
 /// Returns whether one of CONJURE's variables is a setting here.
 pub(in crate::config) fn is_conjure_variable(name: &str) -> bool {
-    PLAIN.iter().any(|(known, _)| *known == name)
-        || FALLBACK.contains(&name)
-        || [POLL_INTERVAL, DURATION, SERVER_TYPE].contains(&name)
+    UNCHANGED_VARIABLES.iter().any(|(known, _)| *known == name)
+        || FALLBACK_VARS.contains(&name)
+        || [POLL_INTERVAL_VAR, DURATION_VAR, SERVER_TYPE_VAR].contains(&name)
 }
 
 /// Lists the keys that one of our variables and one of CONJURE's set to different values, with both
 /// names. That is never intended, and the later layer would win silently. Values are not shown.
-pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Origins) -> Vec<String> {
+pub(in crate::config) fn conflicting_variables(
+    ours: &Layer,
+    theirs: &Layer,
+    places: &Origins,
+) -> Vec<String> {
     let mut told = Vec::new();
     for (section, table) in &theirs.table {
         let (Some(table), Some(own)) =
@@ -199,7 +205,8 @@ pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Origin
             continue;
         };
         for (key, value) in table {
-            if let Some(other) = own.get(key).filter(|other| !same(&other.kind, &value.kind)) {
+            if let Some(other) = own.get(key).filter(|other| !same_value(&other.kind, &value.kind))
+            {
                 told.push(format!(
                     "{} and {} set `{section}.{key}` to different values; the second one is used",
                     places.of(other),
@@ -214,15 +221,15 @@ pub(in crate::config) fn set_twice(ours: &Layer, theirs: &Layer, places: &Origin
 }
 
 /// Returns whether two values of variables mean the same, however a number or a flag is written.
-fn same(a: &ValueKind, b: &ValueKind) -> bool {
+fn same_value(a: &ValueKind, b: &ValueKind) -> bool {
     let (a, b) = (a.to_string(), b.to_string());
     let (a, b) = (a.trim(), b.trim());
     let numbers = || Some(a.parse::<f64>().ok()?.to_bits() == b.parse::<f64>().ok()?.to_bits());
-    let flags = || Some(yes_or_no(a)? == yes_or_no(b)?);
+    let flags = || Some(parse_bool(a)? == parse_bool(b)?);
     a.eq_ignore_ascii_case(b) || numbers().or_else(flags).unwrap_or(false)
 }
 
-fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
+fn wrong_type(name: &str, expected: &str, text: &str) -> ConfigError {
     let problem = ConfigProblem::WrongType {
         key: name.to_owned(),
         expected: expected.to_owned(),
@@ -232,7 +239,7 @@ fn not_understood(name: &str, expected: &str, text: &str) -> ConfigError {
 }
 
 /// Parses a flag as shells and Python programs write it.
-pub(in crate::config) fn yes_or_no(text: &str) -> Option<bool> {
+pub(in crate::config) fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Some(true),
         "false" | "0" | "no" | "off" => Some(false),
@@ -258,7 +265,7 @@ fn mode_with_fallback(mode: Option<Mode>, allowed: bool) -> Option<Mode> {
 }
 
 /// Returns the name of a key's variable.
-pub(in crate::config) fn variable_of(section: &str, key: &str) -> String {
+pub(in crate::config) fn variable_name(section: &str, key: &str) -> String {
     let section = if section.is_empty() { String::new() } else { format!("{section}__") };
     format!("{PREFIX}{section}{key}").to_uppercase()
 }

@@ -37,13 +37,13 @@ pub(in crate::config) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, 
 
 /// Returns whether others than the owner may read a file; false on systems without such modes.
 #[cfg(unix)]
-pub(in crate::config) fn others_may_read(path: &Path) -> bool {
+pub(in crate::config) fn is_readable_by_others(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
 /// Returns whether others than the owner may read a file; false on systems without such modes.
 #[cfg(not(unix))]
-pub(in crate::config) fn others_may_read(_path: &Path) -> bool {
+pub(in crate::config) fn is_readable_by_others(_path: &Path) -> bool {
     false
 }

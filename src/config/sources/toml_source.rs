@@ -48,7 +48,7 @@ pub(in crate::config) fn read_document(
     let lines = Lines::new(text, whose);
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return Ok(lines.table(document.get_ref(), places));
+        return Ok(lines.convert_table(document.get_ref(), places));
     }
     // Further errors on the same line come from the parser's recovery. They are removed before
     // anything is quoted, because a hostile text has as many errors as characters, all on one
@@ -70,7 +70,7 @@ pub(in crate::config) fn read_document(
 pub(in crate::config) fn read_value(text: &str, name: &str, places: &mut Origins) -> Option<Value> {
     let value = DeValue::parse(text).ok()?;
     let whose = TextSource::Variable(name.to_owned());
-    Some(Lines::new(text, &whose).value(value.get_ref(), value.span().start, places))
+    Some(Lines::new(text, &whose).convert_value(value.get_ref(), value.span().start, places))
 }
 
 /// The positions at which the lines of a text begin.
@@ -100,19 +100,19 @@ impl<'t> Lines<'t> {
         }
     }
 
-    fn table(&self, table: &DeTable<'_>, places: &mut Origins) -> Table {
+    fn convert_table(&self, table: &DeTable<'_>, places: &mut Origins) -> Table {
         table
             .iter()
             .map(|(key, value)| {
                 // The position of the key and not of the value, because that is the line to
                 // look for.
-                let value = self.value(value.get_ref(), key.span().start, places);
+                let value = self.convert_value(value.get_ref(), key.span().start, places);
                 (key.get_ref().to_string(), value)
             })
             .collect()
     }
 
-    fn value(&self, value: &DeValue<'_>, at: usize, places: &mut Origins) -> Value {
+    fn convert_value(&self, value: &DeValue<'_>, at: usize, places: &mut Origins) -> Value {
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.to_string()),
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
@@ -135,11 +135,11 @@ impl<'t> Lines<'t> {
                 items
                     .iter()
                     .map(|item: &Spanned<DeValue<'_>>| {
-                        self.value(item.get_ref(), item.span().start, places)
+                        self.convert_value(item.get_ref(), item.span().start, places)
                     })
                     .collect(),
             ),
-            DeValue::Table(table) => ValueKind::Table(self.table(table, places)),
+            DeValue::Table(table) => ValueKind::Table(self.convert_table(table, places)),
         };
         Value::new(Some(&places.add(self.origin(at))), kind)
     }

@@ -11,7 +11,7 @@ use super::reader::RawValue;
 use crate::config::{errors::ConfigProblem, secrets::shape::quoted, settings::SpaceSetting};
 
 /// CONJURE's own port. Its clean-up ends any process that listens there.
-const CONJURE_PORT: u16 = 8000;
+const CONJURE_RESERVED_PORT: u16 = 8000;
 
 /// Parses the API's origin: https, or http on loopback.
 pub(in crate::config) fn api_url(value: &RawValue<'_>) -> Result<Url, ConfigProblem> {
@@ -189,7 +189,7 @@ pub(in crate::config) fn listen_address(
              spend money",
         ));
     }
-    if address.port() == CONJURE_PORT {
+    if address.port() == CONJURE_RESERVED_PORT {
         return Err(value.rule(
             "must not be port 8000: that is CONJURE's own, and CONJURE ends any program that \
              listens there",

@@ -13,7 +13,7 @@ use crate::{
         enums::Keyword,
         errors::{ConfigProblem, Hint, nearest},
         secrets::shape::quoted,
-        sources::{environment::yes_or_no, origin::Origin, toml_source::type_name},
+        sources::{environment::parse_bool, origin::Origin, toml_source::type_name},
     },
     domain::money::MicroUsd,
 };
@@ -66,7 +66,7 @@ impl RawValue<'_> {
     pub(in crate::config) fn flag(&self) -> Result<bool, ConfigProblem> {
         let flag = match &self.value.kind {
             ValueKind::Boolean(flag) => Some(*flag),
-            _ => self.variable_text().and_then(yes_or_no),
+            _ => self.variable_text().and_then(parse_bool),
         };
         flag.ok_or_else(|| self.wrong_type("true or false"))
     }

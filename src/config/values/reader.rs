@@ -16,7 +16,7 @@ use crate::config::{
     errors::{ConfigError, ConfigProblem, Hint, nearest},
     secrets::shape::{display_key, is_secret_name, is_secret_value},
     sources::{
-        environment::variable_of,
+        environment::variable_name,
         origin::{Origin, Origins},
         toml_source::{Table, items_of, table_of, type_name},
     },
@@ -255,7 +255,7 @@ impl<'a> SectionReader<'_, 'a> {
     fn unknown(&self, key: &str, value: &Value, origin: &Origin) -> ConfigProblem {
         let near = nearest(key, self.known_keys.iter().copied());
         if matches!(origin, Origin::Variable(_)) {
-            let hint = near.map_or(Hint::None, |key| Hint::Near(variable_of(self.name, key)));
+            let hint = near.map_or(Hint::None, |key| Hint::Near(variable_name(self.name, key)));
             return ConfigProblem::UnknownVariable(hint);
         }
         if self.name.is_empty() && table_of(value).is_some() {

@@ -7,15 +7,15 @@
 use std::path::{Component, Path, PathBuf};
 
 /// Whether this platform's file systems usually treat `Render.PNG` and `render.png` as one file.
-const ONE_CASE: bool = cfg!(any(windows, target_os = "macos"));
+const IGNORES_CASE: bool = cfg!(any(windows, target_os = "macos"));
 
 /// Names of devices on Windows, with any extension (Microsoft: "Naming Files, Paths,
 /// and Namespaces").
-const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+const DEVICE_NAMES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 /// Returns a key that is the same for two paths of the same file.
 pub(in crate::config) fn key(path: &Path) -> PathBuf {
-    key_on(path, ONE_CASE)
+    key_on(path, IGNORES_CASE)
 }
 
 fn key_on(path: &Path, one_case: bool) -> PathBuf {
@@ -54,7 +54,7 @@ fn fault_of(name: &str) -> Option<String> {
             matches!((digits.next(), digits.next()), (Some('1'..='9' | '¹' | '²' | '³'), None))
         })
     });
-    let device = numbered || DEVICES.contains(&stem.as_str());
+    let device = numbered || DEVICE_NAMES.contains(&stem.as_str());
     device.then(|| format!("contains {name:?}, which is a device on Windows, with any extension"))
 }
 
